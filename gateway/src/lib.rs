@@ -1,0 +1,21 @@
+//! The parts of the gateway, floor by floor; imports only go down.
+//!
+//! 5 edge: `cli`, `server`, `admin` · 4 order: [`pipeline`] · 3 assembly: [`plan`] ·
+//! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
+//! 1 words: [`config`], [`rejection`], [`problem`], [`observe`], [`template`], [`clock`] · 0: the `policies` crate.
+
+pub mod admin;
+pub mod aggregate;
+pub mod call;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod intake;
+pub mod observe;
+pub mod pipeline;
+pub mod plan;
+pub mod problem;
+pub mod rejection;
+pub mod routing;
+pub mod server;
+pub mod template;

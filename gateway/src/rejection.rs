@@ -1,0 +1,229 @@
+//! Every "no" of the gateway: one enum, one stable word each, one place that says what status it has.
+//!
+//! A rejection carries what the *caller* may know. What happened inside goes to the request record
+//! and from there to the log. A backend's own 4xx and 5xx are answers, not rejections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+
+/// Why a request was not served, with what the caller needs to know about it.
+#[derive(Debug, Clone)]
+pub enum Rejection {
+    /// The message or a part of it is outside the grammar; says what to mend.
+    MalformedRequest { why: &'static str },
+    /// The route needs a credential and none of an admitted kind was presented.
+    CredentialsMissing { challenge: Arc<Challenge> },
+    /// A credential was presented and does not hold.
+    CredentialsInvalid { challenge: Arc<Challenge> },
+    /// A credential was genuine once; a fresh one helps.
+    CredentialsExpired { challenge: Arc<Challenge> },
+    /// We know who it is, and this route is not for them.
+    NotAllowed { why: &'static str },
+    NoRoute,
+    MethodNotAllowed { allow: HeaderValue },
+    /// The caller was too slow in sending its request.
+    RequestTimeout,
+    /// `limit` in bytes.
+    BodyTooLarge { limit: u64 },
+    UriTooLong,
+    RateLimited(Box<Violation>),
+    QuotaExhausted(Box<Violation>),
+    TooManyInFlight(Box<Violation>),
+    HeadersTooLarge,
+    /// A bug of ours.
+    Internal,
+    /// No connection to the backend could be made: nothing was sent.
+    BackendUnreached,
+    /// The connection broke before a whole answer had come.
+    BackendBroken,
+    /// The backend answered with something that is not HTTP.
+    BackendInvalid,
+    BulkheadFull { retry_after: Duration },
+    BulkheadTimeout { retry_after: Duration },
+    BreakerOpen { retry_after: Duration },
+    NoEndpoint { retry_after: Duration },
+    Overloaded { retry_after: Duration },
+    Draining,
+    /// The request's own budget ran out before a backend could use its share.
+    OutOfTime,
+    /// The backend used up the time an operator gave it.
+    BackendTimeout,
+    /// Nobody is left to read an answer; only the log sees this.
+    CallerGone,
+}
+
+/// What a 401 tells about how to authenticate (RFC 9110 section 11.6.1).
+#[derive(Debug, Clone)]
+pub struct Challenge {
+    /// `WWW-Authenticate`; absent where the route takes no credential that has a scheme.
+    pub www_authenticate: HeaderValue,
+    /// In words: which credentials the route takes, and where they go.
+    pub hint: String,
+}
+
+/// The limits that refused a request, ready for the answer.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// Names of the limits that refused, tightest first.
+    pub limits: Vec<Arc<str>>,
+    /// Until the request would be admitted if nothing else came.
+    pub wait: Duration,
+    /// `RateLimit-Policy` and `RateLimit` of the limits that refused.
+    pub policy: HeaderValue,
+    pub state: HeaderValue,
+}
+
+/// The stable word for a rejection: problem document, metric label, access log, header and README use it alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Reason {
+    MalformedRequest,
+    CredentialsMissing,
+    CredentialsInvalid,
+    CredentialsExpired,
+    NotAllowed,
+    NoRoute,
+    MethodNotAllowed,
+    RequestTimeout,
+    BodyTooLarge,
+    UriTooLong,
+    RateLimited,
+    QuotaExhausted,
+    TooManyInFlight,
+    HeadersTooLarge,
+    Internal,
+    BackendUnreached,
+    BackendBroken,
+    BackendInvalid,
+    BulkheadFull,
+    BulkheadTimeout,
+    BreakerOpen,
+    NoEndpoint,
+    Overloaded,
+    Draining,
+    OutOfTime,
+    BackendTimeout,
+    CallerGone,
+}
+
+impl Reason {
+    pub const ALL: [Self; 27] = [
+        Self::MalformedRequest,
+        Self::CredentialsMissing,
+        Self::CredentialsInvalid,
+        Self::CredentialsExpired,
+        Self::NotAllowed,
+        Self::NoRoute,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::UriTooLong,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::TooManyInFlight,
+        Self::HeadersTooLarge,
+        Self::Internal,
+        Self::BackendUnreached,
+        Self::BackendBroken,
+        Self::BackendInvalid,
+        Self::BulkheadFull,
+        Self::BulkheadTimeout,
+        Self::BreakerOpen,
+        Self::NoEndpoint,
+        Self::Overloaded,
+        Self::Draining,
+        Self::OutOfTime,
+        Self::BackendTimeout,
+        Self::CallerGone,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        self.facts().0
+    }
+
+    pub const fn status(self) -> StatusCode {
+        self.facts().1
+    }
+
+    /// A short human title, the same for every occurrence (RFC 9457 section 3.1.3).
+    pub const fn title(self) -> &'static str {
+        self.facts().2
+    }
+
+    const fn facts(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::MalformedRequest => ("malformed_request", S::BAD_REQUEST, "Malformed request"),
+            Self::CredentialsMissing => ("credentials_missing", S::UNAUTHORIZED, "Credentials missing"),
+            Self::CredentialsInvalid => ("credentials_invalid", S::UNAUTHORIZED, "Credentials invalid"),
+            Self::CredentialsExpired => ("credentials_expired", S::UNAUTHORIZED, "Credentials expired"),
+            Self::NotAllowed => ("not_allowed", S::FORBIDDEN, "Not allowed"),
+            Self::NoRoute => ("no_route", S::NOT_FOUND, "No such route"),
+            Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "Request came too slowly"),
+            Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "Request body too large"),
+            Self::UriTooLong => ("uri_too_long", S::URI_TOO_LONG, "Request URI too long"),
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Rate limit exceeded"),
+            Self::QuotaExhausted => ("quota_exhausted", S::TOO_MANY_REQUESTS, "Quota exhausted"),
+            Self::TooManyInFlight => ("too_many_in_flight", S::TOO_MANY_REQUESTS, "Too many requests in flight"),
+            Self::HeadersTooLarge => ("headers_too_large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers too large"),
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Internal error"),
+            Self::BackendUnreached => ("backend_unreached", S::BAD_GATEWAY, "Backend could not be reached"),
+            Self::BackendBroken => ("backend_broken", S::BAD_GATEWAY, "Backend broke off"),
+            Self::BackendInvalid => ("backend_invalid", S::BAD_GATEWAY, "Backend answer is invalid"),
+            Self::BulkheadFull => ("bulkhead_full", S::SERVICE_UNAVAILABLE, "Backend is at its limit"),
+            Self::BulkheadTimeout => ("bulkhead_timeout", S::SERVICE_UNAVAILABLE, "Waited too long for the backend"),
+            Self::BreakerOpen => ("breaker_open", S::SERVICE_UNAVAILABLE, "Backend is failing and left alone for now"),
+            Self::NoEndpoint => ("no_endpoint", S::SERVICE_UNAVAILABLE, "No endpoint of the backend is available"),
+            Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "Gateway is overloaded"),
+            Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "Gateway is shutting down"),
+            Self::OutOfTime => ("out_of_time", S::GATEWAY_TIMEOUT, "Request ran out of time"),
+            Self::BackendTimeout => ("backend_timeout", S::GATEWAY_TIMEOUT, "Backend took too long"),
+            // 499 is nginx's word for it; no caller ever sees it.
+            Self::CallerGone => (
+                "caller_gone",
+                match S::from_bytes(b"499") {
+                    Ok(status) => status,
+                    Err(_) => S::BAD_REQUEST,
+                },
+                "Caller hung up",
+            ),
+        }
+    }
+}
+
+impl Rejection {
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::MalformedRequest { .. } => Reason::MalformedRequest,
+            Self::CredentialsMissing { .. } => Reason::CredentialsMissing,
+            Self::CredentialsInvalid { .. } => Reason::CredentialsInvalid,
+            Self::CredentialsExpired { .. } => Reason::CredentialsExpired,
+            Self::NotAllowed { .. } => Reason::NotAllowed,
+            Self::NoRoute => Reason::NoRoute,
+            Self::MethodNotAllowed { .. } => Reason::MethodNotAllowed,
+            Self::RequestTimeout => Reason::RequestTimeout,
+            Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
+            Self::UriTooLong => Reason::UriTooLong,
+            Self::RateLimited(_) => Reason::RateLimited,
+            Self::QuotaExhausted(_) => Reason::QuotaExhausted,
+            Self::TooManyInFlight(_) => Reason::TooManyInFlight,
+            Self::HeadersTooLarge => Reason::HeadersTooLarge,
+            Self::Internal => Reason::Internal,
+            Self::BackendUnreached => Reason::BackendUnreached,
+            Self::BackendBroken => Reason::BackendBroken,
+            Self::BackendInvalid => Reason::BackendInvalid,
+            Self::BulkheadFull { .. } => Reason::BulkheadFull,
+            Self::BulkheadTimeout { .. } => Reason::BulkheadTimeout,
+            Self::BreakerOpen { .. } => Reason::BreakerOpen,
+            Self::NoEndpoint { .. } => Reason::NoEndpoint,
+            Self::Overloaded { .. } => Reason::Overloaded,
+            Self::Draining => Reason::Draining,
+            Self::OutOfTime => Reason::OutOfTime,
+            Self::BackendTimeout => Reason::BackendTimeout,
+            Self::CallerGone => Reason::CallerGone,
+        }
+    }
+}

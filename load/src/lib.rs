@@ -1,0 +1,1 @@
+//! Measures the gateway under load.

@@ -1,0 +1,3 @@
+//! Decides.
+mod moment;
+pub use moment::Moment;
