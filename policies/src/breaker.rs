@@ -1,0 +1,395 @@
+//! Stops calling a backend that keeps failing: it can recover, and callers learn at once.
+//!
+//! Closed, calls flow and a rolling window counts their results. Open, none flow for a while. Then
+//! half-open: as many probes at once as it takes successes to close; one failure reopens.
+//!
+//! Invariant: a result counts only in the generation it began in; every change of state starts a new
+//! one. A place for a probe is given back exactly once, judged or not. While open, nothing flows.
+//!
+//! Knows nothing of HTTP: what a failure is, the caller says. Admission while closed is one load, a
+//! result one compare-and-swap; the lock is taken only to open and to force.
+
+use crate::moment::Moment;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod settings;
+mod state;
+mod window;
+
+pub use settings::{BreakerSettings, SlowCalls};
+pub use state::{Cause, ForcedState, Generation, State, Transition};
+
+use settings::SettingsInForce;
+use state::Word;
+use window::{Tag, Tally, Window};
+
+#[derive(Debug)]
+pub struct Breaker {
+    word: AtomicU64,
+    settings: SettingsInForce,
+    window: Window,
+    /// Failures since the last success.
+    streak: Tally,
+    /// While open: until when, in nanoseconds. Written under `opening` alone, before `word` says open.
+    open_until: AtomicU64,
+    opening: Mutex<()>,
+}
+
+/// A refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The time to the next probe. Zero in half-open, where all probes are under way and the next may
+    /// be free at any moment; the usual open time while forced open, which has no end of its own.
+    pub retry_in: Duration,
+}
+
+/// How an admitted call ended, as far as it says something about the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success {
+        took: Duration,
+    },
+    Failure {
+        took: Duration,
+    },
+    /// It says nothing: the caller left, or our own rules ended it.
+    Ignored,
+}
+
+/// The right to make one call. Hand it to [`Breaker::record`]; dropped unjudged it says nothing, and
+/// gives a probe's place back.
+#[must_use = "an admitted call is recorded"]
+#[derive(Debug)]
+pub struct Permit {
+    generation: Generation,
+    /// The breaker to give the place back to; only a probe has one.
+    probe: Option<Arc<Breaker>>,
+    began: Option<Transition>,
+}
+
+/// What is known of the present generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Results in the rolling window, and how many of them were failures or slow.
+    pub calls: u64,
+    pub failures: u64,
+    pub slow: u64,
+    pub consecutive_failures: u64,
+    pub probes_under_way: u32,
+    pub probe_successes: u32,
+}
+
+impl Breaker {
+    /// Closed, with nothing counted.
+    pub fn new(settings: BreakerSettings) -> Breaker {
+        Breaker {
+            word: AtomicU64::new(Word::new(State::Closed, Generation::FIRST).bits()),
+            settings: SettingsInForce::new(settings),
+            window: Window::default(),
+            streak: Tally::default(),
+            open_until: AtomicU64::new(0),
+            opening: Mutex::new(()),
+        }
+    }
+
+    /// May a call be made now?
+    pub fn admit(self: &Arc<Self>, now: Moment) -> Result<Permit, Open> {
+        let mut word = self.word();
+        loop {
+            let (probing, began) = match word.state() {
+                State::Closed | State::ForcedClosed => {
+                    return Ok(Permit {
+                        generation: word.generation(),
+                        probe: None,
+                        began: None,
+                    });
+                }
+                State::ForcedOpen => {
+                    return Err(Open {
+                        retry_in: self.settings.open_for(),
+                    });
+                }
+                State::Open => {
+                    let left = self.open_for_another(word, now);
+                    if !left.is_zero() {
+                        return Err(Open { retry_in: left });
+                    }
+                    let probing = Word::new(State::HalfOpen, word.generation().next()).with_probe();
+                    (
+                        probing,
+                        Some(Transition::between(word, probing, now, Cause::OpenTimeOver)),
+                    )
+                }
+                State::HalfOpen if word.has_place_for_probe(self.settings.probes()) => (word.with_probe(), None),
+                State::HalfOpen => {
+                    return Err(Open {
+                        retry_in: Duration::ZERO,
+                    });
+                }
+            };
+            match self.replace(word, probing) {
+                Ok(()) => {
+                    return Ok(Permit {
+                        generation: probing.generation(),
+                        probe: Some(Arc::clone(self)),
+                        began,
+                    });
+                }
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Judges a call by its outcome. Returns the change of state that this result made, if it did.
+    pub fn record(&self, mut permit: Permit, outcome: Outcome, now: Moment) -> Option<Transition> {
+        let (took, failed) = match outcome {
+            Outcome::Success { took } => (took, false),
+            Outcome::Failure { took } => (took, true),
+            Outcome::Ignored => return None,
+        };
+        let generation = permit.generation;
+        // From here on the place is given back by judging it.
+        let _judged = permit.probe.take();
+        let word = self.word();
+        if word.generation() != generation {
+            return None;
+        }
+        let slow = self.settings.is_slow(took);
+        let width = self.settings.slice_nanos();
+        self.window.add(
+            generation,
+            width,
+            now,
+            window::Result {
+                call: true,
+                failed,
+                slow,
+            },
+        );
+        self.count_streak(generation, failed);
+        match word.state() {
+            State::HalfOpen if failed || slow => self.open(generation, now, Cause::ProbeFailed),
+            State::HalfOpen => self.probe_succeeded(generation, now),
+            State::Closed if failed || slow || self.window.has_recent_fault(width, now) => {
+                self.open(generation, now, self.verdict(generation, now)?)
+            }
+            _ => None,
+        }
+    }
+
+    /// A call that was recorded as a success has failed after all: its body broke off. One more
+    /// failure, but not one more call.
+    pub fn late_failure(&self, generation: Generation, now: Moment) -> Option<Transition> {
+        let word = self.word();
+        if word.generation() != generation {
+            return None;
+        }
+        let result = window::Result {
+            call: false,
+            failed: true,
+            slow: false,
+        };
+        self.window.add(generation, self.settings.slice_nanos(), now, result);
+        self.count_streak(generation, true);
+        match word.state() {
+            State::HalfOpen => self.open(generation, now, Cause::ProbeFailed),
+            State::Closed => self.open(generation, now, self.verdict(generation, now)?),
+            _ => None,
+        }
+    }
+
+    /// Half-open from the moment on at which a probe would be admitted.
+    pub fn state(&self, now: Moment) -> State {
+        let word = self.word();
+        match word.state() {
+            State::Open if self.open_for_another(word, now).is_zero() => State::HalfOpen,
+            state => state,
+        }
+    }
+
+    /// The time to the first probe while it is open by its own judgement; otherwise there is none to wait for.
+    pub fn retry_in(&self, now: Moment) -> Option<Duration> {
+        let word = self.word();
+        (word.state() == State::Open).then(|| self.open_for_another(word, now))
+    }
+
+    pub fn counts(&self, now: Moment) -> Counts {
+        let word = self.word();
+        let sums = self.window.sums(word.generation(), self.settings.slice_nanos(), now);
+        Counts {
+            calls: sums.calls,
+            failures: sums.failures,
+            slow: sums.slow,
+            consecutive_failures: self.streak.count(Tag::of_generation(word.generation())),
+            probes_under_way: word.probes(),
+            probe_successes: word.successes(),
+        }
+    }
+
+    /// Opens or closes it whatever the results, until [`unforce`](Breaker::unforce).
+    pub fn force(&self, forced: ForcedState, now: Moment) -> Option<Transition> {
+        let (state, cause) = match forced {
+            ForcedState::Open => (State::ForcedOpen, Cause::Forced),
+            ForcedState::Closed => (State::ForcedClosed, Cause::Forced),
+        };
+        self.change(now, cause, |word| (word.state() != state).then_some(state))
+    }
+
+    /// Back to its own judgement: closed, with nothing counted.
+    pub fn unforce(&self, now: Moment) -> Option<Transition> {
+        self.change(now, Cause::Unforced, |word| {
+            matches!(word.state(), State::ForcedOpen | State::ForcedClosed).then_some(State::Closed)
+        })
+    }
+
+    /// Other settings from now on; state and counts stay. An open time that has become shorter ends
+    /// sooner.
+    pub fn reconfigure(&self, settings: BreakerSettings, now: Moment) {
+        let before = self.settings.slice_nanos();
+        self.settings.store(settings);
+        let after = self.settings.slice_nanos();
+        if before != after {
+            self.window.resize(self.word().generation(), before, after, now);
+        }
+    }
+
+    /// The rest of the open time. It is never longer than `open_for`: where it seems to be, the clock
+    /// has run backwards or the setting has shrunk, and the end is moved.
+    fn open_for_another(&self, word: Word, now: Moment) -> Duration {
+        let left = |until| Moment::from_nanos(until).since(now);
+        let open_for = self.settings.open_for();
+        let rest = left(self.open_until.load(Ordering::Acquire));
+        if rest <= open_for {
+            return rest;
+        }
+        let _opening = lock(&self.opening);
+        if self.word().generation() == word.generation() {
+            self.open_until.store((now + open_for).nanos(), Ordering::Release);
+        }
+        open_for
+    }
+
+    /// Why it should open, if it should.
+    fn verdict(&self, generation: Generation, now: Moment) -> Option<Cause> {
+        let settings = &self.settings;
+        let streak = self.streak.count(Tag::of_generation(generation));
+        if settings.consecutive().is_some_and(|most| streak >= most) {
+            return Some(Cause::ConsecutiveFailures);
+        }
+        let sums = self.window.sums(generation, settings.slice_nanos(), now);
+        if sums.calls < settings.min_calls() {
+            return None;
+        }
+        if settings
+            .failure_ratio()
+            .is_some_and(|ratio| ratio.reached_by(sums.failures, sums.calls))
+        {
+            return Some(Cause::FailureRatio);
+        }
+        let too_slow = settings
+            .slow_ratio()
+            .is_some_and(|ratio| ratio.reached_by(sums.slow, sums.calls));
+        too_slow.then_some(Cause::SlowRatio)
+    }
+
+    fn open(&self, generation: Generation, now: Moment, cause: Cause) -> Option<Transition> {
+        self.change(now, cause, |word| {
+            (word.generation() == generation).then_some(State::Open)
+        })
+    }
+
+    /// Changes to the state that `next` names, and starts a new generation.
+    fn change(&self, now: Moment, cause: Cause, next: impl Fn(Word) -> Option<State>) -> Option<Transition> {
+        let _opening = lock(&self.opening);
+        let mut word = self.word();
+        loop {
+            let changed = Word::new(next(word)?, word.generation().next());
+            if changed.state() == State::Open {
+                let until = now + self.settings.open_for();
+                self.open_until.store(until.nanos(), Ordering::Release);
+            }
+            match self.replace(word, changed) {
+                Ok(()) => return Some(Transition::between(word, changed, now, cause)),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    fn probe_succeeded(&self, generation: Generation, now: Moment) -> Option<Transition> {
+        let mut word = self.word();
+        while word.generation() == generation {
+            let closes = word.successes() + 1 >= self.settings.probes();
+            let next = if closes {
+                Word::new(State::Closed, generation.next())
+            } else {
+                word.with_probe_succeeded()
+            };
+            match self.replace(word, next) {
+                Ok(()) => {
+                    return closes.then(|| Transition::between(word, next, now, Cause::ProbesSucceeded));
+                }
+                Err(seen) => word = seen,
+            }
+        }
+        None
+    }
+
+    fn give_place_back(&self, generation: Generation) {
+        let mut word = self.word();
+        while word.generation() == generation {
+            match self.replace(word, word.without_probe()) {
+                Ok(()) => return,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    fn count_streak(&self, generation: Generation, failed: bool) {
+        let tag = Tag::of_generation(generation);
+        if failed {
+            self.streak.add(tag);
+        } else if self.streak.count(tag) > 0 {
+            self.streak.reset(tag);
+        }
+    }
+
+    fn word(&self) -> Word {
+        Word::from_bits(self.word.load(Ordering::Acquire))
+    }
+
+    fn replace(&self, word: Word, by: Word) -> Result<(), Word> {
+        self.word
+            .compare_exchange_weak(word.bits(), by.bits(), Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(Word::from_bits)
+    }
+}
+
+impl Permit {
+    /// For news that arrives after the outcome: [`Breaker::late_failure`].
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// The change from open to half-open, if this admission made it.
+    pub fn began(&self) -> Option<Transition> {
+        self.began
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(breaker) = self.probe.take() {
+            breaker.give_place_back(self.generation);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

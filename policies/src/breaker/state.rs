@@ -1,0 +1,166 @@
+//! The state of a breaker in one word: what it is, since which change, and how its probes stand.
+//!
+//! Invariant: a generation has one state from its beginning to its end.
+
+use crate::moment::Moment;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Calls flow.
+    Closed,
+    Open,
+    HalfOpen,
+    ForcedOpen,
+    ForcedClosed,
+}
+
+/// A state set by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcedState {
+    Open,
+    Closed,
+}
+
+/// A change of state, to be logged and counted once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    pub from: State,
+    pub to: State,
+    pub at: Moment,
+    pub cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    FailureRatio,
+    SlowRatio,
+    ConsecutiveFailures,
+    OpenTimeOver,
+    ProbesSucceeded,
+    ProbeFailed,
+    Forced,
+    Unforced,
+}
+
+/// Counts the changes of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation(u64);
+
+/// generation (33 bits) | successes of probes (14) | probes under way (14) | state (3)
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+const STATE_BITS: u32 = 3;
+const PROBE_BITS: u32 = 14;
+const SUCCESSES_AT: u32 = STATE_BITS + PROBE_BITS;
+const GENERATION_AT: u32 = SUCCESSES_AT + PROBE_BITS;
+
+/// What the word has room for.
+pub(super) const MOST_PROBES: u32 = (1 << PROBE_BITS) - 1;
+
+impl Generation {
+    pub(super) const FIRST: Generation = Generation(0);
+
+    pub(super) const fn next(self) -> Generation {
+        Generation(self.0.wrapping_add(1) & (u64::MAX >> GENERATION_AT))
+    }
+
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl Word {
+    pub(super) const fn new(state: State, generation: Generation) -> Word {
+        Word((generation.0 << GENERATION_AT) | state as u64)
+    }
+
+    pub(super) const fn from_bits(bits: u64) -> Word {
+        Word(bits)
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn state(self) -> State {
+        match self.0 & ((1 << STATE_BITS) - 1) {
+            0 => State::Closed,
+            1 => State::Open,
+            2 => State::HalfOpen,
+            3 => State::ForcedOpen,
+            _ => State::ForcedClosed,
+        }
+    }
+
+    pub(super) const fn generation(self) -> Generation {
+        Generation(self.0 >> GENERATION_AT)
+    }
+
+    pub(super) const fn probes(self) -> u32 {
+        (self.0 >> STATE_BITS) as u32 & MOST_PROBES
+    }
+
+    pub(super) const fn successes(self) -> u32 {
+        (self.0 >> SUCCESSES_AT) as u32 & MOST_PROBES
+    }
+
+    /// No more probes are under way than successes are lacking; but one always may be, so that a limit
+    /// lowered by a reload cannot shut it for ever.
+    pub(super) const fn has_place_for_probe(self, limit: u32) -> bool {
+        self.probes() == 0 || self.probes() + self.successes() < limit
+    }
+
+    pub(super) const fn with_probe(self) -> Word {
+        Word(self.0 + (1 << STATE_BITS))
+    }
+
+    pub(super) const fn without_probe(self) -> Word {
+        Word(self.0 - (1 << STATE_BITS))
+    }
+
+    pub(super) const fn with_probe_succeeded(self) -> Word {
+        Word(self.without_probe().0 + (1 << SUCCESSES_AT))
+    }
+}
+
+impl Transition {
+    pub(super) const fn between(from: Word, to: Word, at: Moment, cause: Cause) -> Transition {
+        Transition {
+            from: from.state(),
+            to: to.state(),
+            at,
+            cause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_keeps_its_parts_apart() {
+        let last = Generation(u64::MAX >> GENERATION_AT);
+        let states = [
+            State::Closed,
+            State::Open,
+            State::HalfOpen,
+            State::ForcedOpen,
+            State::ForcedClosed,
+        ];
+        for state in states {
+            let mut word = Word::new(state, last);
+            for probes in 1..=MOST_PROBES {
+                word = word.with_probe();
+                assert_eq!(word.probes(), probes);
+            }
+            for successes in 1..=MOST_PROBES {
+                word = word.with_probe_succeeded();
+                assert_eq!((word.successes(), word.probes()), (successes, MOST_PROBES - successes));
+            }
+            assert_eq!((word.state(), word.generation()), (state, last));
+        }
+        assert_eq!(last.next(), Generation::FIRST);
+    }
+}

@@ -1,0 +1,241 @@
+//! A token bucket in eight bytes, decided by one compare-and-swap.
+//!
+//! The word is the moment at which the bucket will be full again (the generic cell rate algorithm,
+//! ITU-T I.371, seen from the other end). Nothing has to be refilled: tokens are the time from that
+//! moment back to now, so an idle bucket costs nothing and a full one equals one that does not exist.
+//!
+//! Invariant: in any stretch of time `t`, at most `burst + rate x t` tokens are taken and not given
+//! back. Rounding goes against the taker, and a clock that runs backwards makes a bucket look emptier.
+
+use crate::moment::Moment;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+use std::fmt;
+use std::time::Duration;
+
+/// The word's unit is a sixteenth of a nanosecond, whatever the rate, so that a reload can rescale a
+/// bucket in place. It lasts for 36 years of uptime; everything after that is refused.
+const TICKS_PER_NANO: u64 = 16;
+
+/// The longest that a bucket may take to fill, five years, leaving the word room for uptime and debt.
+const LONGEST_FILL: u64 = 5 * 365 * 86_400 * 1_000_000_000 * TICKS_PER_NANO;
+
+/// How much a bucket holds and how fast it earns, in the form that decides quickest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Ticks to earn one token, rounded up: never faster than asked for.
+    interval: u64,
+    burst: u64,
+    /// `burst * interval`: the ticks from empty to full.
+    capacity: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaError {
+    /// A count, a period or a burst of zero.
+    Zero,
+    /// More than one token a nanosecond.
+    TooFast,
+    /// An empty bucket would take more than five years to fill.
+    TooSlow,
+}
+
+impl Quota {
+    /// `count` tokens every `per`, at most `burst` at once.
+    pub fn new(count: u64, per: Duration, burst: u64) -> Result<Quota, QuotaError> {
+        if count == 0 || per.is_zero() || burst == 0 {
+            return Err(QuotaError::Zero);
+        }
+        if per.as_nanos() < u128::from(count) {
+            return Err(QuotaError::TooFast);
+        }
+        let period = per
+            .as_nanos()
+            .checked_mul(u128::from(TICKS_PER_NANO))
+            .ok_or(QuotaError::TooSlow)?;
+        let interval = period.div_ceil(u128::from(count));
+        match interval.checked_mul(u128::from(burst)) {
+            Some(capacity) if capacity <= u128::from(LONGEST_FILL) => Ok(Quota {
+                interval: interval as u64,
+                burst,
+                capacity: capacity as u64,
+            }),
+            _ => Err(QuotaError::TooSlow),
+        }
+    }
+
+    pub const fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// The time in which this many tokens are earned, rounded up to the nanosecond.
+    pub const fn time_to_earn(&self, tokens: u64) -> Duration {
+        ticks_to_duration(tokens.saturating_mul(self.interval))
+    }
+
+    /// Ticks for `cost` tokens; `None` if no bucket ever holds so many.
+    fn price(&self, cost: u64) -> Option<u64> {
+        (cost <= self.burst).then(|| cost * self.interval)
+    }
+
+    fn whole_tokens(&self, missing: u64) -> u64 {
+        self.capacity.saturating_sub(missing) / self.interval
+    }
+}
+
+/// What is left after a taking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    pub tokens: u64,
+}
+
+/// A refusal. Nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// After exactly this long the same taking succeeds, if no one else takes; not a nanosecond
+    /// sooner. `None`: never, it costs more than the burst.
+    pub retry_in: Option<Duration>,
+}
+
+impl Wait {
+    const FOR_EVER: Wait = Wait { retry_in: None };
+}
+
+/// The state of one bucket. Its [`Quota`] is handed in, so a million buckets share a few.
+#[derive(Default)]
+pub struct Bucket {
+    full_at: AtomicU64,
+}
+
+impl Bucket {
+    pub fn full() -> Bucket {
+        Bucket::default()
+    }
+
+    /// Takes `cost` tokens, or none.
+    pub fn take(&self, quota: &Quota, now: Moment, cost: u64) -> Result<Balance, Wait> {
+        let price = quota.price(cost).ok_or(Wait::FOR_EVER)?;
+        let now = ticks(now);
+        let mut full_at = self.full_at.load(Relaxed);
+        loop {
+            let charged = full_at.max(now).checked_add(price).ok_or(Wait::FOR_EVER)?;
+            let missing = charged - now;
+            if missing > quota.capacity {
+                return Err(Wait {
+                    retry_in: Some(ticks_to_duration(missing - quota.capacity)),
+                });
+            }
+            match self.full_at.compare_exchange_weak(full_at, charged, Relaxed, Relaxed) {
+                Ok(_) => {
+                    return Ok(Balance {
+                        tokens: quota.whole_tokens(missing),
+                    });
+                }
+                Err(seen) => full_at = seen,
+            }
+        }
+    }
+
+    /// Takes what has been spent already, even what is not there: into debt, at most one burst deep.
+    /// Until the debt is earned back everything else is refused.
+    pub fn charge(&self, quota: &Quota, now: Moment, cost: u64) -> Balance {
+        let now = ticks(now);
+        let price = cost.saturating_mul(quota.interval);
+        let deepest = now.saturating_add(2 * quota.capacity);
+        let charged = self.change(|full_at| {
+            let charged = full_at.max(now).saturating_add(price).min(deepest);
+            charged.max(full_at)
+        });
+        Balance {
+            tokens: quota.whole_tokens(charged.saturating_sub(now)),
+        }
+    }
+
+    /// Gives `cost` tokens back, up to the burst. To be called with the quota now in force, which
+    /// after a rescale is not the one the tokens were taken under.
+    pub fn refund(&self, quota: &Quota, now: Moment, cost: u64) -> Balance {
+        let now = ticks(now);
+        let price = cost.saturating_mul(quota.interval);
+        let refunded = self.change(|full_at| full_at.saturating_sub(price).max(full_at.min(now)));
+        Balance {
+            tokens: quota.whole_tokens(refunded.saturating_sub(now)),
+        }
+    }
+
+    /// Whole tokens that could be taken now.
+    pub fn balance(&self, quota: &Quota, now: Moment) -> u64 {
+        quota.whole_tokens(self.missing(now))
+    }
+
+    /// How long until `cost` tokens can be taken: zero if now, `None` if never.
+    pub fn wait_for(&self, quota: &Quota, now: Moment, cost: u64) -> Option<Duration> {
+        let needed = self.missing(now).checked_add(quota.price(cost)?)?;
+        Some(ticks_to_duration(needed.saturating_sub(quota.capacity)))
+    }
+
+    /// Whether forgetting this bucket would change nothing.
+    pub fn is_full(&self, now: Moment) -> bool {
+        self.missing(now) == 0
+    }
+
+    /// Turns a bucket of `old` into one of `new` that is as full in proportion, rounded down.
+    /// To be called once for a change, by one thread; takings under `old` may go on beside it.
+    pub fn rescale(&self, old: &Quota, new: &Quota, now: Moment) {
+        let now = ticks(now);
+        self.change(|full_at| {
+            let missing = u128::from(full_at.saturating_sub(now));
+            let scaled = (missing * u128::from(new.capacity)).div_ceil(u128::from(old.capacity));
+            let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
+            if scaled == 0 {
+                full_at
+            } else {
+                now.saturating_add(scaled)
+            }
+        });
+    }
+
+    fn missing(&self, now: Moment) -> u64 {
+        self.full_at.load(Relaxed).saturating_sub(ticks(now))
+    }
+
+    /// Replaces the word by `next` of it; returns the new one.
+    fn change(&self, next: impl Fn(u64) -> u64) -> u64 {
+        let mut full_at = self.full_at.load(Relaxed);
+        loop {
+            let changed = next(full_at);
+            match self.full_at.compare_exchange_weak(full_at, changed, Relaxed, Relaxed) {
+                Ok(_) => return changed,
+                Err(seen) => full_at = seen,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full_at = Moment::from_nanos(self.full_at.load(Relaxed) / TICKS_PER_NANO);
+        f.debug_struct("Bucket").field("full_at", &full_at).finish()
+    }
+}
+
+fn ticks(now: Moment) -> u64 {
+    now.nanos().saturating_mul(TICKS_PER_NANO)
+}
+
+const fn ticks_to_duration(ticks: u64) -> Duration {
+    Duration::from_nanos(ticks.div_ceil(TICKS_PER_NANO))
+}
+
+impl fmt::Display for QuotaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            QuotaError::Zero => "the rate and the burst must be more than zero",
+            QuotaError::TooFast => "the rate must be at most one a nanosecond",
+            QuotaError::TooSlow => "an empty bucket must be full again within five years",
+        })
+    }
+}
+
+impl std::error::Error for QuotaError {}
+
+#[cfg(test)]
+mod tests;

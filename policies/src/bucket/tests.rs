@@ -1,0 +1,281 @@
+use super::*;
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn at(milliseconds: u64) -> Moment {
+    Moment::ZERO + ms(milliseconds)
+}
+
+fn quota(per_second: u64, burst: u64) -> Quota {
+    Quota::new(per_second, SECOND, burst).unwrap()
+}
+
+/// Takes `cost` at each instant (in ms) of one bucket; what is left of whole tokens, or the wait in ms.
+fn check(quota: Quota, rows: &[(u64, u64, Result<u64, u64>)]) {
+    let bucket = Bucket::full();
+    for &(now, cost, expected) in rows {
+        let expected = match expected {
+            Ok(tokens) => Ok(Balance { tokens }),
+            Err(wait) => Err(Wait {
+                retry_in: Some(ms(wait)),
+            }),
+        };
+        assert_eq!(bucket.take(&quota, at(now), cost), expected, "{cost} at {now} ms");
+    }
+}
+
+#[test]
+fn starts_full_and_refills() {
+    check(
+        quota(10, 1),
+        &[(0, 1, Ok(0)), (0, 1, Err(100)), (100, 1, Ok(0)), (200, 1, Ok(0))],
+    );
+    check(
+        quota(2, 2),
+        &[(0, 1, Ok(1)), (1, 1, Ok(0)), (2, 1, Err(498)), (1_001, 1, Ok(1))],
+    );
+    check(
+        quota(5, 5),
+        &[(0, 5, Ok(0)), (20_000, 5, Ok(0)), (20_000, 5, Err(1_000))],
+    );
+    check(
+        quota(4, 4),
+        &[(0, 2, Ok(2)), (0, 3, Err(250)), (0, 2, Ok(0)), (0, 0, Ok(0))],
+    );
+}
+
+#[test]
+fn time_running_backwards_never_adds() {
+    check(
+        quota(10, 3),
+        &[
+            (100, 1, Ok(2)),
+            (0, 1, Ok(0)),
+            (0, 1, Err(100)),
+            (100, 1, Ok(0)),
+            (0, 1, Err(200)),
+            (200, 1, Ok(0)),
+        ],
+    );
+}
+
+#[test]
+fn what_costs_more_than_the_burst_is_refused_for_ever() {
+    let (bucket, quota) = (Bucket::full(), quota(5, 5));
+    assert_eq!(bucket.take(&quota, at(3_000), 6), Err(Wait { retry_in: None }));
+    assert_eq!(bucket.wait_for(&quota, at(3_000), 6), None);
+    assert_eq!(bucket.take(&quota, at(3_000), u64::MAX), Err(Wait { retry_in: None }));
+    assert_eq!(bucket.balance(&quota, at(3_000)), 5);
+}
+
+#[test]
+fn a_quota_has_bounds() {
+    let check = |count, per, burst, expected| {
+        assert_eq!(
+            Quota::new(count, per, burst).err(),
+            expected,
+            "{count} per {per:?}, {burst}"
+        );
+    };
+    check(10, SECOND, 20, None);
+    check(0, SECOND, 20, Some(QuotaError::Zero));
+    check(10, Duration::ZERO, 20, Some(QuotaError::Zero));
+    check(10, SECOND, 0, Some(QuotaError::Zero));
+    check(1_000_000_000, SECOND, 1, None);
+    check(1_000_000_001, SECOND, 1, Some(QuotaError::TooFast));
+    check(1, Duration::from_secs(5 * 365 * 86_400), 1, None);
+    check(1, Duration::from_secs(5 * 365 * 86_400), 2, Some(QuotaError::TooSlow));
+    check(1, Duration::MAX, 1, Some(QuotaError::TooSlow));
+    check(1, SECOND, u64::MAX, Some(QuotaError::TooSlow));
+}
+
+#[test]
+fn the_time_to_earn_is_rounded_up() {
+    let check = |count, tokens, expected| assert_eq!(quota(count, 100).time_to_earn(tokens), expected);
+    check(10, 7, ms(700));
+    check(3, 1, Duration::from_nanos(333_333_334));
+    check(3, 3, Duration::from_nanos(1_000_000_001));
+    check(1_000, u64::MAX, ticks_to_duration(u64::MAX));
+}
+
+#[test]
+fn a_refund_stops_at_the_burst() {
+    let (bucket, quota) = (Bucket::full(), quota(10, 3));
+    assert_eq!(bucket.refund(&quota, at(500), 2), Balance { tokens: 3 });
+    assert_eq!(bucket.take(&quota, at(500), 3), Ok(Balance { tokens: 0 }));
+    assert_eq!(bucket.refund(&quota, at(500), 1), Balance { tokens: 1 });
+    assert_eq!(bucket.refund(&quota, at(500), u64::MAX), Balance { tokens: 3 });
+    assert!(bucket.is_full(at(500)));
+    assert!(
+        !Bucket {
+            full_at: AtomicU64::new(1)
+        }
+        .is_full(Moment::ZERO)
+    );
+}
+
+#[test]
+fn a_refund_to_a_full_bucket_does_not_outlast_a_clock_that_runs_backwards() {
+    let (bucket, quota) = (Bucket::full(), quota(10, 3));
+    bucket.take(&quota, at(1_000), 1).unwrap();
+    bucket.refund(&quota, at(2_000), 3);
+    assert_eq!(bucket.balance(&quota, at(1_000)), 2);
+}
+
+#[test]
+fn a_charge_may_go_one_burst_into_debt() {
+    let (bucket, quota) = (Bucket::full(), quota(10, 3));
+    assert_eq!(bucket.charge(&quota, at(0), 2), Balance { tokens: 1 });
+    assert_eq!(bucket.charge(&quota, at(0), 2), Balance { tokens: 0 });
+    assert_eq!(bucket.wait_for(&quota, at(0), 1), Some(ms(200)));
+    bucket.charge(&quota, at(0), 1_000_000);
+    assert_eq!(bucket.wait_for(&quota, at(0), 1), Some(ms(400)));
+    bucket.charge(&quota, at(0), u64::MAX);
+    assert_eq!(bucket.wait_for(&quota, at(0), 1), Some(ms(400)));
+    assert_eq!(bucket.take(&quota, at(399), 1), Err(Wait { retry_in: Some(ms(1)) }));
+    assert_eq!(bucket.take(&quota, at(400), 1), Ok(Balance { tokens: 0 }));
+}
+
+#[test]
+fn a_rescaled_bucket_is_as_full_as_before() {
+    let check = |old: Quota, taken, new: Quota, expected| {
+        let bucket = Bucket::full();
+        bucket.take(&old, at(1_000), taken).unwrap();
+        bucket.rescale(&old, &new, at(1_000));
+        assert_eq!(
+            bucket.balance(&new, at(1_000)),
+            expected,
+            "{old:?} less {taken} to {new:?}"
+        );
+    };
+    check(quota(10, 20), 20, quota(1_000, 2_000), 0);
+    check(quota(10, 20), 10, quota(1_000, 2_000), 1_000);
+    check(quota(1_000, 2_000), 500, quota(10, 20), 15);
+    check(quota(10, 20), 5, quota(20, 20), 15);
+    check(quota(10, 20), 0, quota(1, 1), 1);
+    check(quota(10, 3), 1, quota(10, 1), 0);
+}
+
+#[test]
+fn beyond_the_last_moment_everything_is_refused() {
+    let (bucket, quota) = (Bucket::full(), quota(10, 3));
+    assert_eq!(bucket.take(&quota, Moment::MAX, 1), Err(Wait { retry_in: None }));
+}
+
+/// A level that is topped up before each step: the textbook's token bucket.
+struct Naive {
+    quota: Quota,
+    level: u64,
+    last: u64,
+}
+
+impl Naive {
+    fn take(&mut self, now: Moment, cost: u64) -> bool {
+        let earned = ticks(now) - self.last;
+        self.last = ticks(now);
+        self.level = self.level.saturating_add(earned).min(self.quota.capacity);
+        let enough = self.quota.price(cost).is_some_and(|price| price <= self.level);
+        if enough {
+            self.level -= cost * self.quota.interval;
+        }
+        enough
+    }
+}
+
+fn quotas() -> impl Strategy<Value = Quota> {
+    (1..2_000u64, 1..5_000_000_000u64, 1..200u64)
+        .prop_map(|(count, per, burst)| Quota::new(count, Duration::from_nanos(per), burst))
+        .prop_filter_map("too fast", Result::ok)
+}
+
+/// Pauses in twentieths of the time that a token takes, and costs.
+fn schedules() -> impl Strategy<Value = Vec<(u64, u64)>> {
+    prop::collection::vec((0..60u64, 0..4u64), 1..200)
+}
+
+proptest! {
+    #[test]
+    fn takes_as_the_textbook_does(quota in quotas(), schedule in schedules()) {
+        let bucket = Bucket::full();
+        let mut naive = Naive { quota, level: quota.capacity, last: 0 };
+        let mut now = Moment::ZERO;
+        for (pause, cost) in schedule {
+            now = now + quota.time_to_earn(1) * pause as u32 / 20;
+            let before = bucket.full_at.load(Relaxed);
+            let taken = bucket.take(&quota, now, cost);
+            prop_assert_eq!(taken.is_ok(), naive.take(now, cost));
+            prop_assert_eq!(bucket.balance(&quota, now), naive.level / quota.interval);
+            match taken {
+                Ok(balance) => prop_assert_eq!(balance.tokens, naive.level / quota.interval),
+                Err(_) => prop_assert_eq!(bucket.full_at.load(Relaxed), before),
+            }
+        }
+    }
+
+    #[test]
+    fn never_more_than_burst_and_rate(quota in quotas(), schedule in schedules()) {
+        let bucket = Bucket::full();
+        let mut now = Moment::ZERO;
+        let mut admitted = vec![];
+        for (pause, cost) in schedule {
+            now = now + quota.time_to_earn(1) * pause as u32 / 20;
+            if bucket.take(&quota, now, cost).is_ok() {
+                admitted.push((ticks(now), cost));
+            }
+        }
+        for (first, &(start, _)) in admitted.iter().enumerate() {
+            let mut total = 0;
+            for &(end, cost) in &admitted[first..] {
+                total += cost;
+                prop_assert!(total * quota.interval <= quota.capacity + (end - start));
+            }
+        }
+    }
+
+    #[test]
+    fn the_reported_wait_is_exact(quota in quotas(), drained in 0..400u64, cost in 1..200u64) {
+        prop_assume!(cost <= quota.burst);
+        let (bucket, now) = (Bucket::full(), at(1_000));
+        bucket.charge(&quota, now, drained);
+        let wait = bucket.wait_for(&quota, now, cost).unwrap();
+        if !wait.is_zero() {
+            prop_assert_eq!(bucket.take(&quota, now, cost), Err(Wait { retry_in: Some(wait) }));
+            prop_assert!(bucket.take(&quota, (now + wait).saturating_sub(Duration::from_nanos(1)), cost).is_err());
+        }
+        prop_assert!(bucket.take(&quota, now + wait, cost).is_ok());
+    }
+
+    #[test]
+    fn a_refund_undoes_a_taking(quota in quotas(), drained in 0..200u64, cost in 1..200u64) {
+        let (bucket, now) = (Bucket::full(), at(1_000));
+        let _ = bucket.take(&quota, now, drained);
+        let before = bucket.balance(&quota, now);
+        if bucket.take(&quota, now, cost).is_ok() {
+            prop_assert_eq!(bucket.refund(&quota, now, cost).tokens, before);
+        }
+    }
+
+    #[test]
+    fn rescaling_never_adds(old in quotas(), new in quotas(), drained in 0..400u64, later in 0..5_000u64) {
+        let bucket = Bucket::full();
+        bucket.charge(&old, at(1_000), drained);
+        let now = at(1_000 + later);
+        let missing = u128::from(bucket.missing(now));
+        bucket.rescale(&old, &new, now);
+        let scaled = u128::from(bucket.missing(now));
+        prop_assert!(scaled * u128::from(old.capacity) >= missing * u128::from(new.capacity));
+        prop_assert!(scaled.saturating_sub(1) * u128::from(old.capacity) <= missing * u128::from(new.capacity));
+    }
+
+    #[test]
+    fn an_earlier_now_never_shows_more(quota in quotas(), drained in 0..400u64, back in 0..2_000u64) {
+        let bucket = Bucket::full();
+        bucket.charge(&quota, at(1_000), drained);
+        prop_assert!(bucket.balance(&quota, at(1_000u64.saturating_sub(back))) <= bucket.balance(&quota, at(1_000)));
+    }
+}

@@ -1,0 +1,347 @@
+//! Keeps one backend's trouble from using up what the others need: so many calls at once, so many
+//! waiting, no more.
+//!
+//! Entering and leaving while no one waits is one compare-and-swap; the queue and its lock are touched
+//! only when all slots are taken. A slot that comes back while someone waits is handed over rather than
+//! freed, so no newcomer overtakes the queue.
+//!
+//! Invariant: slots out never exceed the limit (but for those handed out before it was lowered), and
+//! each comes back exactly once: on release, on drop, on unwinding. Every entrant has one outcome of four.
+//!
+//! It orders those who wait and does no waiting: a waiter is signalled and then claims its slot.
+
+use crate::moment::Moment;
+use crate::queue::{FairQueue, Party, Place};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+mod slot;
+mod ticket;
+
+pub use slot::Slot;
+pub use ticket::{Ticket, Unserved};
+
+pub struct Bulkhead<S: Signal> {
+    /// Changed from and to "someone waits" under the lock of `queue` alone.
+    occupancy: AtomicU64,
+    limit: AtomicU32,
+    queue_limit: AtomicU32,
+    queue: Mutex<Queue<S>>,
+    admitted: AtomicU64,
+    full: AtomicU64,
+    timed_out: AtomicU64,
+    left: AtomicU64,
+}
+
+/// How a waiter is woken, once: its ticket can be claimed now, and says whether there is a slot.
+pub trait Signal {
+    fn signal(self);
+}
+
+/// Who wants a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrant {
+    /// Tenants of a tier are served in turn.
+    pub tenant: u64,
+    /// Tiers are served by weight.
+    pub tier: u32,
+    /// At least 1.
+    pub weight: u32,
+    /// The last moment at which a slot is still of use: the end of the longest wait, or earlier.
+    pub deadline: Moment,
+}
+
+#[must_use = "what is dropped is given back"]
+pub enum Entry<S: Signal> {
+    Admitted(Slot<S>),
+    Queued(Ticket<S>),
+    /// All slots and all places in the queue are taken.
+    Full,
+}
+
+/// How the entrants so far fared, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    pub admitted: u64,
+    pub full: u64,
+    pub timed_out: u64,
+    /// The caller was gone before its turn came.
+    pub left: u64,
+}
+
+impl<S: Signal> Bulkhead<S> {
+    /// `limit` slots and `queue` places to wait for one.
+    pub fn new(limit: NonZeroU32, queue: u32) -> Bulkhead<S> {
+        Bulkhead {
+            occupancy: AtomicU64::new(0),
+            limit: AtomicU32::new(limit.get()),
+            queue_limit: AtomicU32::new(queue),
+            queue: Mutex::new(Queue {
+                waiters: FairQueue::new(),
+                now: Moment::ZERO,
+            }),
+            admitted: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+        }
+    }
+
+    /// A slot, or a place in the queue. `signal` is asked for only if there is waiting to do; it is
+    /// called under a lock, and must not come back to this bulkhead.
+    pub fn enter(self: &Arc<Self>, now: Moment, entrant: Entrant, signal: impl FnOnce() -> S) -> Entry<S> {
+        if self.take_free_slot().is_ok() {
+            return Entry::Admitted(self.slot());
+        }
+        if self.queue_limit.load(Ordering::Relaxed) == 0 {
+            count(&self.full);
+            return Entry::Full;
+        }
+        self.enter_queue(now, entrant, signal)
+    }
+
+    /// Slots that are out.
+    pub fn in_use(&self) -> u32 {
+        self.occupancy().in_use()
+    }
+
+    pub fn waiting(&self) -> u32 {
+        self.occupancy().waiting()
+    }
+
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub fn outcomes(&self) -> Outcomes {
+        Outcomes {
+            admitted: self.admitted.load(Ordering::Relaxed),
+            full: self.full.load(Ordering::Relaxed),
+            timed_out: self.timed_out.load(Ordering::Relaxed),
+            left: self.left.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Other limits from now on. New slots go to those who wait; with a lower limit slots run out as
+    /// they come back, and no one who waits is sent away.
+    pub fn reconfigure(&self, limit: NonZeroU32, places: u32, now: Moment) {
+        let (mut served, mut late) = (vec![], vec![]);
+        {
+            let mut queue = lock(&self.queue);
+            queue.now = now;
+            self.limit.store(limit.get(), Ordering::Relaxed);
+            self.queue_limit.store(places, Ordering::Relaxed);
+            while self.occupancy().waiting() > 0 && self.occupancy().in_use() < limit.get() {
+                // Taken as if it had just come back, then handed on.
+                self.occupancy.fetch_add(Occupancy::ONE_IN_USE, Ordering::AcqRel);
+                served.extend(self.hand_over(&mut queue, &mut late));
+            }
+        }
+        served.into_iter().chain(late).for_each(Signal::signal);
+    }
+
+    fn slot(self: &Arc<Self>) -> Slot<S> {
+        count(&self.admitted);
+        Slot::new(Arc::clone(self))
+    }
+
+    /// Takes a slot if there is one that no one waits for; else the occupancy in which there was none.
+    fn take_free_slot(&self) -> Result<(), Occupancy> {
+        let mut occupancy = self.occupancy();
+        while occupancy.waiting() == 0 && occupancy.in_use() < self.limit() {
+            match self.replace(occupancy, occupancy.with_one_more_in_use()) {
+                Ok(()) => return Ok(()),
+                Err(seen) => occupancy = seen,
+            }
+        }
+        Err(occupancy)
+    }
+
+    fn enter_queue(self: &Arc<Self>, now: Moment, entrant: Entrant, signal: impl FnOnce() -> S) -> Entry<S> {
+        let party = Party {
+            tier: entrant.tier,
+            weight: entrant.weight,
+            tenant: entrant.tenant,
+        };
+        let mut queue = lock(&self.queue);
+        queue.now = now;
+        let full = self.occupancy().waiting() >= self.queue_limit.load(Ordering::Relaxed);
+        let in_the_way = full.then(|| queue.waiters.furthest_over_share(party)).flatten();
+        if full && in_the_way.is_none() {
+            count(&self.full);
+            return Entry::Full;
+        }
+        let turn = Arc::new(AtomicU8::new(WAITING));
+        let waiter = Waiter {
+            deadline: entrant.deadline,
+            turn: Arc::clone(&turn),
+            signal: signal(),
+        };
+        // Whoever is displaced makes room in the queue, and the occupancy stays as it is.
+        let displaced = in_the_way.and_then(|place| queue.waiters.remove(place));
+        if displaced.is_none() && self.take_slot_or_place() {
+            return Entry::Admitted(self.slot());
+        }
+        let place = queue.waiters.push(party, waiter);
+        let displaced = displaced.map(|waiter| waiter.turn_to(DISPLACED));
+        drop(queue);
+        if let Some(signal) = displaced {
+            count(&self.full);
+            signal.signal();
+        }
+        Entry::Queued(Ticket::new(Arc::clone(self), place, entrant.deadline, turn))
+    }
+
+    /// Under the lock: whether a slot has come back meanwhile, and is taken; otherwise a place is.
+    fn take_slot_or_place(&self) -> bool {
+        loop {
+            match self.take_free_slot() {
+                Ok(()) => return true,
+                Err(occupancy) if self.replace(occupancy, occupancy.with_one_waiting()).is_ok() => return false,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A slot comes back. Without `now`, the last that was heard of decides who is too late to be served.
+    fn give_back(&self, now: Option<Moment>) {
+        let mut occupancy = self.occupancy();
+        while occupancy.waiting() == 0 {
+            match self.replace(occupancy, occupancy.with_one_less_in_use()) {
+                Ok(()) => return,
+                Err(seen) => occupancy = seen,
+            }
+        }
+        let mut late = vec![];
+        let served = {
+            let mut queue = lock(&self.queue);
+            queue.now = now.unwrap_or(queue.now);
+            if self.occupancy().in_use() > self.limit() {
+                self.occupancy.fetch_sub(Occupancy::ONE_IN_USE, Ordering::AcqRel);
+                None
+            } else {
+                self.hand_over(&mut queue, &mut late)
+            }
+        };
+        served.into_iter().chain(late).for_each(Signal::signal);
+    }
+
+    /// Under the lock: gives a slot that is in use to the next in the queue, or frees it.
+    fn hand_over(&self, queue: &mut Queue<S>, late: &mut Vec<S>) -> Option<S> {
+        let (waiting, now) = (queue.waiters.len(), queue.now);
+        let served = queue.waiters.pop(
+            |waiter| waiter.deadline < now,
+            |waiter| {
+                count(&self.timed_out);
+                late.push(waiter.turn_to(LATE));
+            },
+        );
+        let gone = (waiting - queue.waiters.len()) as u64 * Occupancy::ONE_WAITING;
+        let freed = if served.is_none() { Occupancy::ONE_IN_USE } else { 0 };
+        self.occupancy.fetch_sub(gone + freed, Ordering::AcqRel);
+        served.map(|waiter| waiter.turn_to(SERVED))
+    }
+
+    /// Ends the waiting at `place`, if it has not ended; how it stood.
+    fn leave_queue(&self, place: Place, turn: &AtomicU8) -> u8 {
+        let stands = turn.load(Ordering::Acquire);
+        if stands != WAITING {
+            return stands;
+        }
+        let mut queue = lock(&self.queue);
+        let left = queue.waiters.remove(place);
+        if left.is_some() {
+            self.occupancy.fetch_sub(Occupancy::ONE_WAITING, Ordering::AcqRel);
+        }
+        // The signal must not be dropped under the lock: that may wake a task.
+        drop(queue);
+        drop(left);
+        turn.load(Ordering::Acquire)
+    }
+
+    fn occupancy(&self) -> Occupancy {
+        Occupancy(self.occupancy.load(Ordering::Acquire))
+    }
+
+    fn replace(&self, occupancy: Occupancy, by: Occupancy) -> Result<(), Occupancy> {
+        self.occupancy
+            .compare_exchange_weak(occupancy.0, by.0, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(Occupancy)
+    }
+}
+
+impl<S: Signal> fmt::Debug for Bulkhead<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bulkhead")
+            .field("in_use", &self.in_use())
+            .field("limit", &self.limit())
+            .field("waiting", &self.waiting())
+            .field("outcomes", &self.outcomes())
+            .finish()
+    }
+}
+
+struct Queue<S> {
+    waiters: FairQueue<Waiter<S>>,
+    /// The time as it was last told to this bulkhead.
+    now: Moment,
+}
+
+struct Waiter<S> {
+    deadline: Moment,
+    /// Shared with the ticket, changed once, under the lock.
+    turn: Arc<AtomicU8>,
+    signal: S,
+}
+
+const WAITING: u8 = 0;
+const SERVED: u8 = 1;
+const DISPLACED: u8 = 2;
+const LATE: u8 = 3;
+
+impl<S> Waiter<S> {
+    /// The signal is to be given after the lock is released.
+    fn turn_to(self, turn: u8) -> S {
+        self.turn.store(turn, Ordering::Release);
+        self.signal
+    }
+}
+
+/// waiting (32 bits) | slots in use (32 bits)
+#[derive(Clone, Copy)]
+struct Occupancy(u64);
+
+impl Occupancy {
+    const ONE_IN_USE: u64 = 1;
+    const ONE_WAITING: u64 = 1 << 32;
+
+    const fn in_use(self) -> u32 {
+        self.0 as u32
+    }
+
+    const fn waiting(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    const fn with_one_more_in_use(self) -> Occupancy {
+        Occupancy(self.0 + Occupancy::ONE_IN_USE)
+    }
+
+    const fn with_one_less_in_use(self) -> Occupancy {
+        Occupancy(self.0 - Occupancy::ONE_IN_USE)
+    }
+
+    const fn with_one_waiting(self) -> Occupancy {
+        Occupancy(self.0 + Occupancy::ONE_WAITING)
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;

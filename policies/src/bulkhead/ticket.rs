@@ -1,0 +1,78 @@
+//! A place in the queue, as a value: it ends in a slot or not at all, and dropping it leaves.
+//!
+//! Invariant: a slot that was handed to a ticket is claimed or goes to the next in the queue.
+
+use super::{Bulkhead, DISPLACED, LATE, SERVED, Signal, Slot, count};
+use crate::moment::Moment;
+use crate::queue::Place;
+use crate::sync::AtomicU8;
+use std::sync::Arc;
+
+/// Dropped, it leaves the queue: the caller is gone.
+#[must_use = "a ticket that is dropped leaves the queue"]
+pub struct Ticket<S: Signal> {
+    /// Until it is claimed or left.
+    bulkhead: Option<Arc<Bulkhead<S>>>,
+    place: Place,
+    deadline: Moment,
+    turn: Arc<AtomicU8>,
+}
+
+/// Why a ticket has no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// It had to make room for a tenant with less of the queue: the bulkhead is full.
+    Displaced,
+    /// No slot came by the deadline.
+    TimedOut,
+}
+
+impl<S: Signal> Ticket<S> {
+    pub(super) fn new(bulkhead: Arc<Bulkhead<S>>, place: Place, deadline: Moment, turn: Arc<AtomicU8>) -> Ticket<S> {
+        Ticket {
+            bulkhead: Some(bulkhead),
+            place,
+            deadline,
+            turn,
+        }
+    }
+
+    /// Until when to wait for the signal.
+    pub fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// Ends the waiting: after the signal, or when the deadline has come. A slot that came but is past
+    /// the deadline goes to the next in the queue.
+    pub fn claim(mut self, now: Moment) -> Result<Slot<S>, Unserved> {
+        let bulkhead = self.bulkhead.take().expect("a ticket is claimed once");
+        match bulkhead.leave_queue(self.place, &self.turn) {
+            SERVED if now <= self.deadline => {
+                count(&bulkhead.admitted);
+                Ok(Slot::new(bulkhead))
+            }
+            DISPLACED => Err(Unserved::Displaced),
+            LATE => Err(Unserved::TimedOut),
+            stands => {
+                count(&bulkhead.timed_out);
+                if stands == SERVED {
+                    bulkhead.give_back(Some(now));
+                }
+                Err(Unserved::TimedOut)
+            }
+        }
+    }
+}
+
+impl<S: Signal> Drop for Ticket<S> {
+    fn drop(&mut self) {
+        let Some(bulkhead) = self.bulkhead.take() else { return };
+        let stands = bulkhead.leave_queue(self.place, &self.turn);
+        if stands != DISPLACED && stands != LATE {
+            count(&bulkhead.left);
+        }
+        if stands == SERVED {
+            bulkhead.give_back(None);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The policies under real threads: what holds for every schedule must hold for these.
+
+use policies::breaker::{ForcedState, Outcome, State};
+use policies::bulkhead::{Entrant, Entry, Signal, Slot};
+use policies::{Breaker, BreakerSettings, Bucket, Bulkhead, Moment, Quota, Ratio};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+const THREADS: u64 = 8;
+
+fn at(milliseconds: u64) -> Moment {
+    Moment::ZERO + Duration::from_millis(milliseconds)
+}
+
+/// Runs `work` on every thread at once; the sum of what they return.
+fn on_all_threads(work: impl Fn(u64) -> u64 + Sync) -> u64 {
+    let start = Barrier::new(THREADS as usize);
+    thread::scope(|scope| {
+        let run = |thread| {
+            let (work, start) = (&work, &start);
+            scope.spawn(move || {
+                start.wait();
+                work(thread)
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(run).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
+}
+
+#[test]
+fn a_bucket_is_taken_exactly() {
+    let quota = Quota::new(1_000, Duration::from_secs(1), 5_000).unwrap();
+    let bucket = Bucket::full();
+    let taken = on_all_threads(|_| (0..2_000).filter(|_| bucket.take(&quota, at(0), 1).is_ok()).count() as u64);
+    assert_eq!(taken, 5_000);
+    let taken = on_all_threads(|_| (0..2_000).filter(|_| bucket.take(&quota, at(3_000), 2).is_ok()).count() as u64);
+    assert_eq!(taken, 1_500);
+}
+
+#[test]
+fn takings_and_refunds_of_a_bucket_balance() {
+    let quota = Quota::new(1, Duration::from_secs(3_600), 100).unwrap();
+    let bucket = Bucket::full();
+    let kept = on_all_threads(|thread| {
+        let mut kept = 0;
+        for round in 0..2_000 {
+            if bucket.take(&quota, at(0), 1).is_ok() {
+                if (round + thread).is_multiple_of(200) {
+                    kept += 1;
+                } else {
+                    bucket.refund(&quota, at(0), 1);
+                }
+            }
+        }
+        kept
+    });
+    assert_eq!(bucket.balance(&quota, at(0)), 100 - kept);
+}
+
+/// Opens at the first failure, for a millisecond.
+fn touchy_breaker() -> Arc<Breaker> {
+    Arc::new(Breaker::new(BreakerSettings {
+        min_calls: 1,
+        failure_ratio: Some(Ratio::ZERO),
+        open_for: Duration::from_millis(1),
+        probes: NonZeroU32::new(3).unwrap(),
+        ..BreakerSettings::default()
+    }))
+}
+
+const FAILURE: Outcome = Outcome::Failure { took: Duration::ZERO };
+const SUCCESS: Outcome = Outcome::Success { took: Duration::ZERO };
+
+#[test]
+fn a_breaker_has_no_more_probes_under_way_than_it_may() {
+    let breaker = touchy_breaker();
+    // The generation of each probe, from after it was admitted until before it is judged.
+    let under_way = Mutex::new(vec![]);
+    let probes = on_all_threads(|thread| {
+        let mut probes = 0;
+        for round in 0..5_000u64 {
+            let now = at(10 * round);
+            let Ok(permit) = breaker.admit(now) else { continue };
+            let generation = permit.generation();
+            if permit.is_probe() {
+                probes += 1;
+                {
+                    let mut under_way = under_way.lock().unwrap();
+                    under_way.push(generation);
+                    let of_this = under_way.iter().filter(|other| **other == generation).count();
+                    assert!(of_this <= 3, "{of_this} probes at once");
+                }
+                thread::yield_now();
+                let mut under_way = under_way.lock().unwrap();
+                let index = under_way.iter().position(|other| *other == generation).unwrap();
+                under_way.swap_remove(index);
+            }
+            match (round + thread) % 8 {
+                0 => drop(permit),
+                1 => drop(breaker.record(permit, FAILURE, now)),
+                _ => drop(breaker.record(permit, SUCCESS, now)),
+            }
+        }
+        probes
+    });
+    assert!(probes > 100, "{probes} probes");
+    assert_eq!(breaker.counts(at(1_000_000)).probes_under_way, 0);
+}
+
+#[test]
+fn only_as_many_threads_as_there_are_probes_pass_a_half_open_breaker() {
+    for _ in 0..200 {
+        let breaker = touchy_breaker();
+        let first = breaker.admit(at(0)).unwrap();
+        breaker.record(first, FAILURE, at(0));
+        let permits = Mutex::new(vec![]);
+        let began = on_all_threads(|_| {
+            let Ok(permit) = breaker.admit(at(1)) else { return 0 };
+            let began = permit.began().is_some();
+            permits.lock().unwrap().push(permit);
+            u64::from(began)
+        });
+        assert_eq!((permits.lock().unwrap().len(), began), (3, 1));
+    }
+}
+
+#[test]
+fn a_breaker_counts_every_result_and_tells_each_change_once() {
+    let settings = BreakerSettings {
+        min_calls: 10_000,
+        failure_ratio: Some(Ratio::ONE),
+        ..BreakerSettings::default()
+    };
+    let breaker = Arc::new(Breaker::new(settings));
+    let told = on_all_threads(|_| {
+        let fail = |_: &u32| {
+            let Ok(permit) = breaker.admit(at(0)) else { return false };
+            breaker.record(permit, FAILURE, at(0)).is_some()
+        };
+        (0..3_000).filter(fail).count() as u64
+    });
+    assert_eq!((told, breaker.state(at(0))), (1, State::Open));
+    let told = on_all_threads(|_| u64::from(breaker.force(ForcedState::Closed, at(0)).is_some()));
+    assert_eq!((told, breaker.state(at(0))), (1, State::ForcedClosed));
+    on_all_threads(|_| {
+        for _ in 0..1_000 {
+            let permit = breaker.admit(at(0)).unwrap();
+            breaker.record(permit, FAILURE, at(0));
+        }
+        0
+    });
+    assert_eq!(breaker.counts(at(0)).failures, 8_000);
+}
+
+struct Wake(mpsc::Sender<()>);
+
+impl Signal for Wake {
+    fn signal(self) {
+        // A waiter that has left no longer listens.
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn a_bulkhead_keeps_its_limit_and_gets_every_slot_back() {
+    const LIMIT: u32 = 3;
+    let bulkhead = Arc::new(Bulkhead::new(NonZeroU32::new(LIMIT).unwrap(), 6));
+    let inside = AtomicU32::new(0);
+    let work = |slot: Slot<Wake>, round: u64| {
+        assert!(inside.fetch_add(1, SeqCst) < LIMIT, "more inside than slots");
+        if round.is_multiple_of(3) {
+            thread::yield_now();
+        }
+        inside.fetch_sub(1, SeqCst);
+        if round.is_multiple_of(2) {
+            slot.release(at(round))
+        } else {
+            drop(slot)
+        }
+    };
+    let served = on_all_threads(|thread| {
+        let mut served = 0;
+        for round in 0..5_000u64 {
+            let patience = if round.is_multiple_of(7) { 0 } else { 1_000_000 };
+            let entrant = Entrant {
+                tenant: thread,
+                tier: thread as u32 % 2,
+                weight: 1,
+                deadline: at(round + patience),
+            };
+            let (sender, woken) = mpsc::channel();
+            match bulkhead.enter(at(round), entrant, || Wake(sender)) {
+                Entry::Full => {}
+                Entry::Admitted(slot) => {
+                    served += 1;
+                    work(slot, round);
+                }
+                Entry::Queued(ticket) if round.is_multiple_of(5) => drop(ticket),
+                Entry::Queued(ticket) => {
+                    woken
+                        .recv_timeout(Duration::from_secs(30))
+                        .expect("who waits is signalled");
+                    if let Ok(slot) = ticket.claim(at(round)) {
+                        served += 1;
+                        work(slot, round);
+                    }
+                }
+            }
+        }
+        served
+    });
+    assert_eq!((bulkhead.in_use(), bulkhead.waiting()), (0, 0));
+    let outcomes = bulkhead.outcomes();
+    assert_eq!(outcomes.admitted, served);
+    let all = outcomes.admitted + outcomes.full + outcomes.timed_out + outcomes.left;
+    assert_eq!(all, THREADS * 5_000, "{outcomes:?}");
+}
