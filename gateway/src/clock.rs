@@ -27,10 +27,9 @@ pub fn now() -> Moment {
 /// The instant a timer must be set to, to fire at `moment`.
 #[inline]
 pub fn instant(moment: Moment) -> Instant {
-    // A timer further away than a year is never waited for; the bound keeps the addition from overflowing.
-    const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
-    let distance = moment.since(Moment::ZERO);
-    epoch() + distance.min(now().since(Moment::ZERO) + YEAR)
+    // No timer is further away than this; the bound keeps the addition from overflowing.
+    const FAR: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+    epoch() + moment.since(Moment::ZERO).min(FAR)
 }
 
 /// Whole seconds since 1970-01-01T00:00:00Z.

@@ -1,1 +1,492 @@
+//! What a caller is told when it is told "no": a problem document (RFC 9457), and fields that a program can act on.
 //!
+//! Invariant: the document holds what the caller may know and can do next, never what happened inside. Every 429 and
+//! every 503 says when to come back.
+//!
+//! A flood of 429s must cost less than the requests it refuses, so the document is put together from fixed pieces in
+//! one buffer; only text that may need escaping goes through the JSON writer.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::fields;
+use crate::rejection::{Reason, Rejection, Violation};
+
+pub const X_GATEWAY_REASON: HeaderName = HeaderName::from_static("x-gateway-reason");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The problem type registered for every 429 (draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types").
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+/// All others have a type of their own. It names and does not locate, so it stays the same wherever the gateway runs;
+/// `about:blank` would leave a program nothing to tell two kinds of 503 apart by.
+const OWN_TYPE: &str = "urn:problem-type:gateway:";
+
+/// The whole answer to a refused request.
+///
+/// For a HEAD request the server drops the body and keeps its length (RFC 9110 section 9.3.2).
+pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
+    let reason = rejection.reason();
+    let advice = advice(rejection);
+    let body = document(reason, &advice, request_id);
+
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = reason.status();
+    let headers = response.headers_mut();
+    headers.reserve(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(reason.as_str()));
+    if let Some(wait) = advice.wait {
+        headers.insert(RETRY_AFTER, fields::retry_after(wait));
+    }
+    insert_fields(headers, advice.fields);
+    *response.body_mut() = body;
+    response
+}
+
+/// The answer of an aggregate that cannot do without `part`; `word` is the stable word for what happened to it.
+pub fn part_failed(
+    status: StatusCode,
+    word: &'static str,
+    part: &str,
+    wait: Option<Duration>,
+    request_id: &str,
+) -> Response<Bytes> {
+    let body = serde_json::json!({
+        "type": format!("{OWN_TYPE}{word}"),
+        "title": "A part of the answer failed",
+        "status": status.as_u16(),
+        "detail": format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on."),
+        "reason": word,
+        "part": part,
+        "request_id": request_id,
+    });
+    let body = Bytes::from(body.to_string());
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(word));
+    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(RETRY_AFTER, fields::retry_after(wait.unwrap_or_default()));
+    }
+    *response.body_mut() = body;
+    response
+}
+
+fn document(reason: Reason, advice: &Advice<'_>, request_id: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(512);
+    out.put_slice(br#"{"type":""#);
+    if reason.status() == StatusCode::TOO_MANY_REQUESTS {
+        out.put_slice(QUOTA_EXCEEDED.as_bytes());
+    } else {
+        out.put_slice(OWN_TYPE.as_bytes());
+        out.put_slice(reason.as_str().as_bytes());
+    }
+    out.put_slice(br#"","title":""#);
+    out.put_slice(reason.title().as_bytes());
+    out.put_slice(br#"","status":"#);
+    fields::put_number(&mut out, reason.status().as_u16().into());
+    out.put_slice(br#","detail":""#);
+    out.put_slice(advice.before.as_bytes());
+    match advice.variable {
+        Variable::Nothing => {}
+        Variable::Text(text) => put_escaped(&mut out, text),
+        Variable::Number(number) => fields::put_number(&mut out, number),
+    }
+    out.put_slice(advice.after.as_bytes());
+    out.put_slice(br#"","reason":""#);
+    out.put_slice(reason.as_str().as_bytes());
+    out.put_slice(br#"","request_id":""#);
+    put_escaped(&mut out, request_id);
+    out.put_u8(b'"');
+    if let Fields::Limits(violation) = advice.fields {
+        out.put_slice(br#","violated-policies":["#);
+        for (index, limit) in violation.limits.iter().enumerate() {
+            out.put_slice(if index == 0 { b"\"" } else { b",\"" });
+            put_escaped(&mut out, limit);
+            out.put_u8(b'"');
+        }
+        out.put_u8(b']');
+    }
+    out.put_u8(b'}');
+    out.freeze()
+}
+
+/// What a caller is to do about one rejection. `before` and `after` are fixed text without quotes or backslashes.
+struct Advice<'a> {
+    before: &'static str,
+    variable: Variable<'a>,
+    after: &'static str,
+    wait: Option<Duration>,
+    fields: Fields<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Variable<'a> {
+    Nothing,
+    Text(&'a str),
+    Number(u64),
+}
+
+/// The header fields that one status asks for.
+#[derive(Clone, Copy)]
+enum Fields<'a> {
+    None,
+    Challenge(&'a HeaderValue),
+    Allow(&'a HeaderValue),
+    Limits(&'a Violation),
+}
+
+impl<'a> Advice<'a> {
+    const fn say(before: &'static str) -> Self {
+        Self {
+            before,
+            variable: Variable::Nothing,
+            after: "",
+            wait: None,
+            fields: Fields::None,
+        }
+    }
+
+    const fn text(before: &'static str, text: &'a str) -> Self {
+        Self {
+            variable: Variable::Text(text),
+            ..Self::say(before)
+        }
+    }
+
+    /// `before` ends where the seconds go.
+    const fn wait(before: &'static str, wait: Duration) -> Self {
+        Self {
+            variable: Variable::Number(fields::whole_seconds(wait)),
+            after: " s.",
+            wait: Some(wait),
+            ..Self::say(before)
+        }
+    }
+
+    const fn with(self, fields: Fields<'a>) -> Self {
+        Self { fields, ..self }
+    }
+}
+
+fn advice(rejection: &Rejection) -> Advice<'_> {
+    // An instance that drains is about to be replaced, or taken out of rotation, within moments.
+    const DRAINING: Duration = Duration::from_secs(1);
+    match rejection {
+        Rejection::MalformedRequest { why } => Advice::text("Mend the request before sending it again: ", why),
+        Rejection::CredentialsMissing { challenge } => Advice::text(
+            "This route needs a credential and none that it takes was presented. ",
+            &challenge.hint,
+        )
+        .with(Fields::Challenge(&challenge.www_authenticate)),
+        Rejection::CredentialsInvalid { challenge } => Advice::text(
+            "The presented credential is not valid; sending it again will not help. ",
+            &challenge.hint,
+        )
+        .with(Fields::Challenge(&challenge.www_authenticate)),
+        Rejection::CredentialsExpired { challenge } => Advice::text(
+            "The presented credential is no longer valid; send a fresh one. ",
+            &challenge.hint,
+        )
+        .with(Fields::Challenge(&challenge.www_authenticate)),
+        Rejection::NotAllowed { why } => Advice::text("The credential is valid, but not for this route: ", why),
+        Rejection::NoRoute => {
+            Advice::say("Nothing is served here; check host, path and the fields that select a route.")
+        }
+        Rejection::MethodNotAllowed { allow } => {
+            Advice::say("This path is served, but not for this method; the allow field lists those that are.")
+                .with(Fields::Allow(allow))
+        }
+        Rejection::RequestTimeout => Advice::say("The request took too long to arrive; send it again, without pauses."),
+        Rejection::BodyTooLarge { limit } => Advice {
+            variable: Variable::Number(*limit),
+            after: " bytes.",
+            ..Advice::say("Send a smaller body: this route takes at most ")
+        },
+        Rejection::UriTooLong => Advice::say("Send a shorter path and query, or move data into the body."),
+        Rejection::RateLimited(violation) => Advice::wait(
+            "More requests than the limits named in violated-policies allow; send it again in ",
+            violation.wait,
+        )
+        .with(Fields::Limits(violation)),
+        Rejection::QuotaExhausted(violation) => Advice::wait(
+            "The quota named in violated-policies is used up; it is renewed in ",
+            violation.wait,
+        )
+        .with(Fields::Limits(violation)),
+        Rejection::TooManyInFlight(violation) => Advice::wait(
+            "Too many requests are being served at once; let some finish, or send it again in ",
+            violation.wait,
+        )
+        .with(Fields::Limits(violation)),
+        Rejection::HeadersTooLarge => Advice::say("Send fewer or shorter header fields."),
+        Rejection::Internal => Advice::say("The gateway failed; report the request_id to those who run it."),
+        Rejection::BackendUnreached => {
+            Advice::say("No connection to the backend could be made. Nothing was sent: the request may be sent again.")
+        }
+        Rejection::BackendBroken => Advice::say(
+            "The backend broke off before its answer was complete. It may have acted on the request: send it again \
+             only if repeating it does no harm.",
+        ),
+        Rejection::BackendInvalid => Advice::say(
+            "The backend sent something that is not a valid answer. It may have acted on the request: send it again \
+             only if repeating it does no harm.",
+        ),
+        Rejection::BulkheadFull { retry_after } => Advice::wait(
+            "The backend already serves as many requests as it may. Nothing was sent; send it again in ",
+            *retry_after,
+        ),
+        Rejection::BulkheadTimeout { retry_after } => Advice::wait(
+            "The request waited for its turn at the backend and did not get it. Nothing was sent; send it again in ",
+            *retry_after,
+        ),
+        Rejection::BreakerOpen { retry_after } => Advice::wait(
+            "The backend has been failing and is given time to recover. Nothing was sent; send it again in ",
+            *retry_after,
+        ),
+        Rejection::NoEndpoint { retry_after } => Advice::wait(
+            "The backend has no endpoint in service. Nothing was sent; send it again in ",
+            *retry_after,
+        ),
+        Rejection::Overloaded { retry_after } => Advice::wait(
+            "The gateway has more work than it can do in time. Nothing was sent; send it again in ",
+            *retry_after,
+        ),
+        Rejection::Draining => Advice::wait(
+            "This instance is shutting down; send the request again on a new connection in ",
+            DRAINING,
+        ),
+        Rejection::OutOfTime => {
+            Advice::say("The time for this request was over before it could be answered; allow it more time.")
+        }
+        Rejection::BackendTimeout => Advice::say(
+            "The backend did not answer in the time it is given. It may have acted on the request: send it again only \
+             if repeating it does no harm.",
+        ),
+        Rejection::CallerGone => Advice::say("The connection was closed before there was an answer."),
+    }
+}
+
+fn insert_fields(headers: &mut HeaderMap, fields: Fields<'_>) {
+    match fields {
+        Fields::None => {}
+        Fields::Challenge(challenge) => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
+        Fields::Allow(allow) => drop(headers.insert(ALLOW, allow.clone())),
+        Fields::Limits(violation) => {
+            headers.insert(RATELIMIT_POLICY, violation.policy.clone());
+            headers.insert(RATELIMIT, violation.state.clone());
+        }
+    }
+}
+
+/// Writes `text` as the inside of a JSON string.
+fn put_escaped(out: &mut BytesMut, text: &str) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        return out.put_slice(text.as_bytes());
+    }
+    let quoted = serde_json::to_string(text).expect("a string can be written as JSON");
+    out.put_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rejection::Challenge;
+
+    #[test]
+    fn a_429_names_the_limits_and_when_to_come_back() {
+        let response = answer(&Rejection::RateLimited(violation()), "req-1");
+        assert_eq!(
+            parsed(&response),
+            json!({
+                "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+                "title": "Rate limit exceeded",
+                "status": 429,
+                "detail": "More requests than the limits named in violated-policies allow; send it again in 3 s.",
+                "reason": "rate_limited",
+                "request_id": "req-1",
+                "violated-policies": ["free", "a \"quoted\" one"],
+            })
+        );
+        for (name, value) in [
+            ("content-type", "application/problem+json"),
+            ("cache-control", "no-store"),
+            ("x-gateway-reason", "rate_limited"),
+            ("retry-after", "3"),
+            ("ratelimit-policy", r#""free";q=20;w=2"#),
+            ("ratelimit", r#""free";r=0;t=3"#),
+        ] {
+            assert_eq!(field(&response, name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_rejection_becomes_a_valid_problem() {
+        let mut reasons = Vec::new();
+        for rejection in one_of_each() {
+            let (reason, response) = (rejection.reason(), answer(&rejection, "id"));
+            let (status, document) = (response.status().as_u16(), parsed(&response));
+            assert!(is_problem(&document, status), "{document}");
+            assert_eq!(
+                (document["status"].as_u64(), &document["reason"]),
+                (Some(status.into()), &reason.as_str().into())
+            );
+            assert_eq!(document["title"], reason.title());
+            assert!(document["detail"].as_str().unwrap().len() > 20, "{document}");
+            assert_eq!(document.get("violated-policies").is_some(), status == 429, "{reason:?}");
+            assert_eq!(
+                field(&response, "retry-after").is_some(),
+                matches!(status, 429 | 503),
+                "{reason:?}"
+            );
+            assert_eq!(field(&response, "ratelimit").is_some(), status == 429, "{reason:?}");
+            assert_eq!(
+                field(&response, "www-authenticate").is_some(),
+                status == 401,
+                "{reason:?}"
+            );
+            assert_eq!(field(&response, "allow").is_some(), status == 405, "{reason:?}");
+            assert_eq!(
+                field(&response, "content-length"),
+                Some(response.body().len().to_string().as_str())
+            );
+            reasons.push(reason);
+        }
+        assert_eq!(reasons, Reason::ALL);
+    }
+
+    #[test]
+    fn types_tell_reasons_apart_outside_of_429() {
+        let kind = |rejection| parsed(&answer(&rejection, "id"))["type"].clone();
+        let retry_after = Duration::ZERO;
+        assert_eq!(kind(Rejection::NoRoute), "urn:problem-type:gateway:no_route");
+        assert_ne!(
+            kind(Rejection::BreakerOpen { retry_after }),
+            kind(Rejection::BulkheadFull { retry_after })
+        );
+    }
+
+    #[test]
+    fn hostile_text_stays_inside_its_string() {
+        for id in ["", "a\"b", "a\\", "a\u{0}b\nc", "ünï", "\",\"status\":200,\"x\":\""] {
+            let document = parsed(&answer(&Rejection::NoRoute, id));
+            assert_eq!(
+                (&document["request_id"], &document["status"]),
+                (&id.into(), &404.into()),
+                "{id:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn problems_follow_the_published_vectors() {
+        let text = include_str!("../../fixtures/vectors/headers.json");
+        let file: Value = serde_json::from_str(text).expect("the vectors are JSON");
+        let (mut lints, mut emits) = (0, 0);
+        for case in file["cases"].as_array().unwrap() {
+            if case["class"] == "lint_problem" {
+                let status = case["http_status"].as_u64().unwrap() as u16;
+                assert_eq!(
+                    case["expect"]["valid"],
+                    is_problem(&case["value"], status),
+                    "{}",
+                    case["id"]
+                );
+                lints += 1;
+            }
+            if case["class"] == "emit" && case["kind"] == "problem" && case["input"]["status"] == 429 {
+                let mut violation = violation();
+                violation.limits.truncate(1);
+                let ours = parsed(&answer(&Rejection::RateLimited(violation), "id"));
+                for key in ["type", "status", "violated-policies"] {
+                    assert_eq!(ours[key], case["expect"]["value"][key], "{}", case["id"]);
+                }
+                emits += 1;
+            }
+        }
+        assert_eq!((lints, emits), (7, 1));
+    }
+
+    /// RFC 9457 section 3.1: the types of the members, and a status that is the answer's own.
+    fn is_problem(document: &Value, status: u16) -> bool {
+        let Value::Object(members) = document else { return false };
+        members.iter().all(|(name, value)| match name.as_str() {
+            "type" | "title" | "detail" | "instance" => value.is_string(),
+            "status" => value.as_u64() == Some(status.into()),
+            "violated-policies" => value.as_array().is_some_and(|names| names.iter().all(Value::is_string)),
+            _ => true,
+        })
+    }
+
+    fn one_of_each() -> Vec<Rejection> {
+        let (retry_after, why) = (Duration::from_millis(1), "it does not \"fit\"");
+        let challenge = Arc::new(Challenge {
+            www_authenticate: HeaderValue::from_static("Bearer"),
+            hint: "Send an API key in x-api-key.".into(),
+        });
+        vec![
+            Rejection::MalformedRequest { why },
+            Rejection::CredentialsMissing {
+                challenge: Arc::clone(&challenge),
+            },
+            Rejection::CredentialsInvalid {
+                challenge: Arc::clone(&challenge),
+            },
+            Rejection::CredentialsExpired { challenge },
+            Rejection::NotAllowed { why },
+            Rejection::NoRoute,
+            Rejection::MethodNotAllowed {
+                allow: HeaderValue::from_static("GET, HEAD"),
+            },
+            Rejection::RequestTimeout,
+            Rejection::BodyTooLarge { limit: 1024 },
+            Rejection::UriTooLong,
+            Rejection::RateLimited(violation()),
+            Rejection::QuotaExhausted(violation()),
+            Rejection::TooManyInFlight(violation()),
+            Rejection::HeadersTooLarge,
+            Rejection::Internal,
+            Rejection::BackendUnreached,
+            Rejection::BackendBroken,
+            Rejection::BackendInvalid,
+            Rejection::BulkheadFull { retry_after },
+            Rejection::BulkheadTimeout { retry_after },
+            Rejection::BreakerOpen { retry_after },
+            Rejection::NoEndpoint { retry_after },
+            Rejection::Overloaded { retry_after },
+            Rejection::Draining,
+            Rejection::OutOfTime,
+            Rejection::BackendTimeout,
+            Rejection::CallerGone,
+        ]
+    }
+
+    fn violation() -> Box<Violation> {
+        Box::new(Violation {
+            limits: vec!["free".into(), "a \"quoted\" one".into()],
+            wait: Duration::from_millis(2001),
+            policy: HeaderValue::from_static(r#""free";q=20;w=2"#),
+            state: HeaderValue::from_static(r#""free";r=0;t=3"#),
+        })
+    }
+
+    fn parsed(response: &Response<Bytes>) -> Value {
+        serde_json::from_slice(response.body()).expect("the body is JSON")
+    }
+
+    fn field<'a>(response: &'a Response<Bytes>, name: &str) -> Option<&'a str> {
+        response.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+}

@@ -1,1 +1,220 @@
+//! Text with holes that are filled from a request: rewrites, part paths, header values, bodies.
 //!
+//! Invariant: what fills a hole stays in its hole. A value cannot add a segment, a query parameter, a header line or
+//! JSON structure, because every value is decoded once and encoded once for the place it goes to; where a place has
+//! no encoding for it, rendering fails. The one exception keeps the promise in another way: a capture spliced into
+//! a path goes in raw, as it was cut out of a path that had been checked.
+
+pub mod captures;
+pub mod percent;
+
+mod parse;
+mod placeholder;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+pub use captures::Captures;
+pub use parse::{TemplateError, Why};
+pub use placeholder::Placeholder;
+
+/// Where the text goes, which decides how values are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A request target: a path that begins with `/`; what follows the first `?` is a query.
+    Path,
+    /// The part of a request target after `?`.
+    Query,
+    /// A header value.
+    Header,
+    /// A JSON text. Within quotes a value is escaped; elsewhere it becomes a whole JSON string, number or boolean.
+    Json,
+}
+
+/// Text with placeholders, ready to be rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    Literal(Box<str>),
+    Value(Placeholder, Spelling),
+}
+
+/// How a value is written at its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    Segment,
+    Parameter,
+    HeaderText,
+    JsonText,
+    JsonScalar,
+}
+
+/// What a template may draw on.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    pub captures: &'a Captures<'a>,
+    /// The raw query, without `?`.
+    pub query: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+    /// The verified claims of the caller's token.
+    pub claims: Option<&'a Map<String, Value>>,
+    /// The answer of another part of the same aggregate.
+    pub parts: &'a dyn Fn(&str) -> Option<&'a Value>,
+}
+
+/// A placeholder that could not be filled; says why, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// As written, without its braces.
+    pub placeholder: String,
+    pub why: &'static str,
+}
+
+const ABSENT: &str = "there is no such value";
+const NOT_TEXT: &str = "the value is null, a list, an object, or not UTF-8";
+const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, a dot segment, or has a control character";
+const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
+
+impl Template {
+    /// Reads `text`, in which `{source.name}` is a placeholder and `{{`, `}}` are literal braces.
+    ///
+    /// # Errors
+    /// A malformed or unknown placeholder, or a literal that cannot stand at its place.
+    pub fn parse(text: &str, place: Place) -> Result<Self, TemplateError> {
+        parse::parse(text, place)
+    }
+
+    /// Every placeholder, in order of appearance, so that names can be checked before anything runs.
+    pub fn uses(&self) -> impl Iterator<Item = &Placeholder> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Value(placeholder, _) => Some(placeholder),
+            Piece::Literal(_) => None,
+        })
+    }
+
+    /// Appends the filled text to `out`.
+    ///
+    /// # Errors
+    /// A value is absent or has no safe spelling at its place; `out` is then as it was.
+    pub fn render(&self, sources: &Sources<'_>, out: &mut String) -> Result<(), Missing> {
+        let before = out.len();
+        let mut last: Option<&Piece> = None;
+        for piece in &self.pieces {
+            let spliced = match (piece, last) {
+                // A wildcard's capture may end in a slash, but only the path as a whole may keep it.
+                (Piece::Literal(text), Some(Piece::Value(value, Spelling::Segment)))
+                    if text.starts_with('/') && out.ends_with('/') =>
+                {
+                    Err((value, NOT_A_SEGMENT))
+                }
+                (Piece::Literal(text), _) => {
+                    out.push_str(text);
+                    Ok(())
+                }
+                (Piece::Value(value, spelling), _) => {
+                    splice(value, *spelling, sources, out).map_err(|why| (value, why))
+                }
+            };
+            if let Err((value, why)) = spliced {
+                out.truncate(before);
+                return Err(Missing {
+                    placeholder: value.to_string(),
+                    why,
+                });
+            }
+            last = Some(piece);
+        }
+        Ok(())
+    }
+}
+
+fn splice(
+    placeholder: &Placeholder,
+    spelling: Spelling,
+    sources: &Sources<'_>,
+    out: &mut String,
+) -> Result<(), &'static str> {
+    if let (Placeholder::Path(name), Spelling::Segment) = (placeholder, spelling) {
+        let raw = sources.captures.get(name).ok_or(ABSENT)?;
+        let decoded = percent::decode(raw).ok_or(NOT_TEXT)?;
+        let path = decoded.strip_suffix('/').unwrap_or(&decoded);
+        return if path.split('/').any(is_unfit_segment) {
+            Err(NOT_A_SEGMENT)
+        } else {
+            out.push_str(raw);
+            Ok(())
+        };
+    }
+    let value = placeholder.find(sources)?;
+    let text = value.text();
+    match spelling {
+        Spelling::Segment if is_unfit_segment(&text) => return Err(NOT_A_SEGMENT),
+        Spelling::Segment | Spelling::Parameter => percent::encode(&text, out),
+        Spelling::HeaderText if text.chars().any(|char| char.is_control() && char != '\t') => return Err(NOT_A_LINE),
+        Spelling::HeaderText => out.push_str(&text),
+        Spelling::JsonText => push_json_text(&text, out),
+        Spelling::JsonScalar if value.is_bare() => out.push_str(&text),
+        Spelling::JsonScalar => {
+            out.push('"');
+            push_json_text(&text, out);
+            out.push('"');
+        }
+    }
+    Ok(())
+}
+
+fn is_unfit_segment(decoded: &str) -> bool {
+    decoded.is_empty() || decoded.chars().any(char::is_control) || percent::is_dot_segment(decoded.as_bytes())
+}
+
+/// Escapes for the inside of a JSON string (RFC 8259 section 7).
+fn push_json_text(text: &str, out: &mut String) {
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            control if control.is_control() => {
+                write!(out, "\\u{:04x}", u32::from(control)).expect("writing to a String cannot fail");
+            }
+            plain => out.push(plain),
+        }
+    }
+}
+
+/// A scalar found in a source, already decoded.
+enum Found<'a> {
+    Text(Cow<'a, str>),
+    Scalar(&'a Value),
+}
+
+impl<'a> Found<'a> {
+    fn of(value: &'a Value) -> Result<Self, &'static str> {
+        match value {
+            Value::String(text) => Ok(Self::Text(Cow::Borrowed(text))),
+            Value::Number(_) | Value::Bool(_) => Ok(Self::Scalar(value)),
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(NOT_TEXT),
+        }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            // Numbers keep their digits, as they are held as text.
+            Self::Scalar(value) => Cow::Owned(value.to_string()),
+        }
+    }
+
+    /// Whether the text is JSON without quotes around it.
+    const fn is_bare(&self) -> bool {
+        matches!(self, Self::Scalar(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,134 @@
+//! The config as written: what may stand in a file, and every mistake in one, each where it stands.
 //!
+//! A file goes through `tree` (YAML with places) and `reader` (places kept, mistakes collected) into the `model`.
+//! Nothing here knows what a name refers to or whether limits fit into each other: `plan` compiles that, with the
+//! places that [`At`] carries and the [`Sources`] that can show them.
+//!
+//! Invariant: a config is returned only if nothing was wrong with it; unknown, duplicate and not yet built keys are
+//! wrong, never ignored.
+
+mod fields;
+mod hint;
+mod json;
+pub mod keys;
+mod mistake;
+mod model;
+mod named;
+mod reader;
+mod scalar;
+mod sources;
+mod span;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod units;
+mod variables;
+
+use std::cell::RefCell;
+use std::path::Path;
+
+pub use mistake::{Code, Mistake, Mistakes};
+pub use model::*;
+pub use named::NamedMap;
+pub use sources::{Invalid, Location, Sources};
+pub use span::{At, Span};
+pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
+
+use reader::{Context, Read, Value};
+
+/// A config without mistakes, and what it takes to show further ones.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub sources: Sources,
+    /// What works but was probably not meant.
+    pub warnings: Mistakes,
+}
+
+/// Reads a config file; files it names are found from its folder, `${VARIABLES}` in the environment.
+pub fn load(path: &Path) -> Result<Loaded, Box<Invalid>> {
+    let mut sources = Sources::default();
+    match sources.read(path) {
+        Ok(source) => finish(source, sources, path.parent().unwrap_or(Path::new(".")), &environment),
+        Err(mistake) => Err(Box::new(Invalid {
+            sources,
+            mistakes: mistake.into(),
+        })),
+    }
+}
+
+/// The same from a text that mistakes will call `name`.
+pub fn parse(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Box<Invalid>> {
+    let mut sources = Sources::default();
+    match sources.add(name, text) {
+        Ok(source) => finish(source, sources, base_dir, env),
+        Err(mistake) => Err(Box::new(Invalid {
+            sources,
+            mistakes: mistake.into(),
+        })),
+    }
+}
+
+fn finish(
+    source: u16,
+    sources: Sources,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Box<Invalid>> {
+    match read(source, &sources, base_dir, env) {
+        Ok((config, warnings)) => Ok(Loaded {
+            config,
+            sources,
+            warnings,
+        }),
+        Err(mistakes) => Err(Box::new(Invalid { sources, mistakes })),
+    }
+}
+
+/// One source as a `T`, with warnings; or every mistake in it.
+fn read<T: Read>(
+    source: u16,
+    sources: &Sources,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(T, Mistakes), Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let root = match tree::parse(source, sources.text(source), &mut mistakes) {
+        Ok(root) => root,
+        Err(mistake) => {
+            mistakes.push(mistake);
+            return Err(mistakes);
+        }
+    };
+    let cx = Context {
+        base_dir,
+        env,
+        mistakes: RefCell::new(mistakes),
+        warnings: RefCell::default(),
+    };
+    let start = Span {
+        source,
+        start: 0,
+        end: 0,
+    };
+    let value = T::read(&Value {
+        node: &root,
+        key: start,
+        path: String::new(),
+        cx: &cx,
+    });
+    let (mistakes, warnings) = (cx.mistakes.into_inner(), cx.warnings.into_inner());
+    match value {
+        Some(value) if mistakes.is_empty() => Ok((value, warnings)),
+        _ => Err(mistakes),
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

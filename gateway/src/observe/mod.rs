@@ -1,1 +1,259 @@
+//! What became of each request, told once: to the counters, the access log and the list of recent refusals.
 //!
+//! A request is a [`Watch`] from its head to its last byte. Stages note facts in it; it ends with the answer's body.
+//!
+//! Invariant: every request that was begun is finished exactly once, also when its caller leaves or its handler panics.
+
+pub mod access_log;
+pub mod counters;
+pub mod families;
+pub mod histogram;
+pub mod labels;
+mod line;
+pub mod log;
+pub mod metrics;
+pub mod page;
+mod process;
+pub mod record;
+pub mod rejections;
+pub mod tenants;
+pub mod timestamp;
+
+use std::io;
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::thread;
+
+use crate::clock;
+use crate::rejection::Reason;
+
+pub use access_log::{AccessLog, Target};
+pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
+pub use families::{Family, families};
+pub use labels::{Admission, BreakerState, CallerKind, ConnectionState, Decision, Outcome};
+pub use metrics::Registry;
+pub use page::Page;
+pub use record::RequestRecord;
+pub use rejections::Rejections;
+pub use tenants::TenantMetrics;
+
+/// All that watches requests; one per process, shared by its workers.
+#[derive(Debug)]
+pub struct Observer {
+    pub registry: Arc<Registry>,
+    pub access_log: Arc<AccessLog>,
+    pub rejections: Rejections,
+    unrouted: Arc<RouteMetrics>,
+}
+
+impl Observer {
+    /// # Errors
+    /// The access log cannot be opened or its thread not started.
+    pub fn start(access_log: &Target) -> io::Result<Arc<Self>> {
+        let registry = Arc::new(Registry::default());
+        let access_log = Arc::new(AccessLog::start(access_log)?);
+        let log = Arc::clone(&access_log);
+        let dropped = move |page: &mut Page| page.put(Family::AccessLogDropped, &[], log.dropped());
+        registry.on_scrape("access_log", Box::new(dropped));
+        let unrouted = registry.unrouted();
+        Ok(Arc::new(Self {
+            registry,
+            access_log,
+            rejections: Rejections::default(),
+            unrouted,
+        }))
+    }
+
+    pub fn watch(self: &Arc<Self>, record: RequestRecord) -> Watch {
+        Watch {
+            observer: Arc::clone(self),
+            record,
+            ended: false,
+        }
+    }
+
+    /// The last byte has left, or never will.
+    pub fn finish(&self, mut record: RequestRecord) {
+        record.used = clock::now().since(record.started);
+        record
+            .route
+            .as_ref()
+            .unwrap_or(&self.unrouted)
+            .count(&record, record.used);
+        self.registry.callers.count(&record);
+        if let Some(tenant) = &record.tenant {
+            tenant.count(&record);
+        }
+        self.rejections.note(&record);
+        self.access_log.write(record);
+    }
+}
+
+/// A request under way. Dropping it finishes it: as aborted, unless [`Watch::end`] said that its last byte has left.
+#[derive(Debug)]
+#[must_use = "the request is finished when this is dropped"]
+pub struct Watch {
+    observer: Arc<Observer>,
+    record: RequestRecord,
+    ended: bool,
+}
+
+impl Watch {
+    /// The whole answer has been handed to the connection.
+    pub fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Deref for Watch {
+    type Target = RequestRecord;
+    fn deref(&self) -> &RequestRecord {
+        &self.record
+    }
+}
+
+impl DerefMut for Watch {
+    fn deref_mut(&mut self) -> &mut RequestRecord {
+        &mut self.record
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut record = mem::take(&mut self.record);
+        if thread::panicking() {
+            record.note_fault("panic");
+        }
+        match (record.status, self.ended) {
+            (0, _) if thread::panicking() => record.refused(Reason::Internal),
+            (0, _) => record.refused(Reason::CallerGone),
+            (_, ended) => record.aborted |= !ended,
+        }
+        self.observer.finish(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use http::Method;
+    use policies::Moment;
+
+    use super::*;
+    use crate::observe::labels::CallerKind;
+
+    /// The lines of the page that are not zero, without those that count time.
+    fn counted(observer: &Observer) -> Vec<String> {
+        let page = observer.registry.render();
+        page.lines()
+            .filter(|line| line.starts_with("gateway_") && line.contains("_total") && !line.ends_with(" 0"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn begin(observer: &Arc<Observer>) -> Watch {
+        let record = RequestRecord::begin(clock::now(), Duration::from_secs(1), "id", Method::GET, "/users/1");
+        let mut watch = observer.watch(record);
+        watch.route = Some(observer.registry.route("users"));
+        watch
+    }
+
+    fn check(expected: &[&str], request: impl FnOnce(Watch)) {
+        let observer = Observer::start(&Target::Off).unwrap();
+        request(begin(&observer));
+        assert_eq!(counted(&observer), expected);
+    }
+
+    #[test]
+    fn a_served_request_is_counted_once() {
+        let expected = [
+            "gateway_requests_total{route=\"users\",code=\"2xx\"} 1",
+            "gateway_callers_total{kind=\"jwt\",outcome=\"admitted\"} 1",
+        ];
+        check(&expected, |mut watch| {
+            watch.caller_kind = CallerKind::Jwt;
+            watch.status = 200;
+            watch.end();
+        });
+    }
+
+    #[test]
+    fn a_refusal_is_counted_by_reason() {
+        let expected = [
+            "gateway_requests_total{route=\"users\",code=\"4xx\"} 1",
+            "gateway_rejections_total{route=\"users\",reason=\"credentials_expired\"} 1",
+            "gateway_callers_total{kind=\"jwt\",outcome=\"expired\"} 1",
+        ];
+        check(&expected, |mut watch| {
+            watch.caller_kind = CallerKind::Jwt;
+            watch.refused(Reason::CredentialsExpired);
+            watch.end();
+        });
+    }
+
+    #[test]
+    fn a_request_without_an_answer_means_that_its_caller_left() {
+        let expected = [
+            "gateway_requests_total{route=\"users\",code=\"4xx\"} 1",
+            "gateway_rejections_total{route=\"users\",reason=\"caller_gone\"} 1",
+        ];
+        check(&expected, drop);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_was_aborted() {
+        let expected = [
+            "gateway_requests_total{route=\"users\",code=\"2xx\"} 1",
+            "gateway_aborted_responses_total{route=\"users\"} 1",
+        ];
+        check(&expected, |mut watch| watch.status = 200);
+    }
+
+    #[test]
+    fn a_panic_is_our_fault_and_is_counted() {
+        let expected = [
+            "gateway_requests_total{route=\"users\",code=\"5xx\"} 1",
+            "gateway_rejections_total{route=\"users\",reason=\"internal\"} 1",
+        ];
+        check(&expected, |watch| {
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                let _watch = watch;
+                panic!("a bug, on purpose");
+            }));
+            assert!(panicked.is_err());
+        });
+    }
+
+    #[test]
+    fn a_request_that_matched_no_route_counts_under_the_empty_one() {
+        let expected = [
+            "gateway_requests_total{route=\"\",code=\"4xx\"} 1",
+            "gateway_rejections_total{route=\"\",reason=\"no_route\"} 1",
+        ];
+        check(&expected, |mut watch| {
+            watch.route = None;
+            watch.refused(Reason::NoRoute);
+            watch.end();
+        });
+    }
+
+    #[test]
+    fn the_time_used_is_known_to_the_log_and_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let observer = Observer::start(&Target::File(path.clone())).unwrap();
+        let mut watch = begin(&observer);
+        watch.started = Moment::ZERO;
+        watch.refused(Reason::Overloaded);
+        watch.end();
+        assert!(observer.access_log.close(Duration::from_secs(10)));
+        let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        // The clock starts an hour after its zero, so that is what this request has used.
+        assert!(line["used_ms"].as_f64().unwrap() >= 3_600_000.0, "{line}");
+        assert_eq!(line["reason"], "overloaded");
+        assert_eq!(observer.rejections.newest(1)[0].request_id.as_str(), "id");
+    }
+}

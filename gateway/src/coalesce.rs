@@ -1,0 +1,70 @@
+//! Writes small pieces with one plain write.
+//!
+//! hyper hands over a head and a body as two pieces. Gathering them in the kernel costs more than copying a few hundred
+//! bytes here; large pieces are gathered, since copying those would cost more.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+/// What is copied at most, in bytes.
+const SMALL: usize = 2048;
+
+/// Writes `bufs` as one piece if they are small, else gathered.
+pub fn write_as_one<W: Write>(
+    stream: Pin<&mut W>,
+    cx: &mut Context<'_>,
+    bufs: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if let [only] = bufs {
+        return stream.poll_write(cx, only);
+    }
+    let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+    if total > SMALL {
+        return stream.poll_write_vectored(cx, bufs);
+    }
+    let mut whole = [0; SMALL];
+    let mut end = 0;
+    for buf in bufs {
+        whole[end..end + buf.len()].copy_from_slice(buf);
+        end += buf.len();
+    }
+    stream.poll_write(cx, &whole[..end])
+}
+
+/// A stream whose small writes are made as one.
+pub struct Coalesced<T>(pub T);
+
+impl<T: Read + Unpin> Read for Coalesced<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<T: Write + Unpin> Write for Coalesced<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        write_as_one(Pin::new(&mut self.0), cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

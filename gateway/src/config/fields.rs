@@ -1,0 +1,261 @@
+//! Reads the keys of one map, each at most once and by name.
+//!
+//! A key is known because someone asked for it: what is left when the map has been read is unknown, and is reported
+//! without anyone having to remember to.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::hint;
+use super::mistake::{Code, Mistake};
+use super::named::NamedMap;
+use super::reader::{Context, Read, Value, default_of, join};
+use super::scalar::Scalar;
+use super::span::{At, Span};
+use super::tree::{Key, Kind, Node};
+
+/// The entries of one map that is being read.
+pub(super) struct Fields<'a> {
+    entries: &'a [(Key, Rc<Node>)],
+    pub at: Span,
+    pub path: &'a str,
+    pub cx: &'a Context<'a>,
+    known: Vec<&'static str>,
+    /// Part of the language, and nothing acts on them yet.
+    not_built: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(entries: &'a [(Key, Rc<Node>)], owner: &'a Value<'_>) -> Self {
+        let (known, not_built) = (Vec::new(), Vec::new());
+        Self {
+            entries,
+            at: owner.key,
+            path: &owner.path,
+            cx: owner.cx,
+            known,
+            not_built,
+        }
+    }
+
+    /// The value at a key, which is from now on known.
+    pub(super) fn value(&mut self, name: &'static str) -> Option<Value<'a>> {
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
+        let (key, node) = self.entries.iter().find(|(key, _)| key.text == name)?;
+        let path = join(self.path, name);
+        Some(Value {
+            node,
+            key: key.span,
+            path,
+            cx: self.cx,
+        })
+    }
+
+    pub(super) fn optional<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        T::read(&self.value(name)?)
+    }
+
+    pub(super) fn required<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        match self.value(name) {
+            Some(value) => T::read(&value),
+            None => self.missing(name),
+        }
+    }
+
+    /// A list with at least one element.
+    pub(super) fn required_list<T: Read>(&mut self, name: &'static str) -> Option<Vec<T>> {
+        match self.value(name) {
+            Some(_) => self.nonempty(name),
+            None => self.missing(name),
+        }
+    }
+
+    /// A map keyed by name with at least one entry.
+    pub(super) fn required_map<T: Read>(&mut self, name: &'static str) -> Option<NamedMap<T>> {
+        let map: NamedMap<T> = self.required(name)?;
+        let value = self.value(name)?;
+        if value.entries("a map keyed by name")?.is_empty() {
+            let message = format!("`{}` must have at least one entry", value.path);
+            self.push(Mistake::new(Code::OutOfRange, value.key, message));
+        }
+        Some(map)
+    }
+
+    fn missing<T>(&self, name: &str) -> Option<T> {
+        let owner = self.name();
+        self.push(Mistake::new(
+            Code::MissingKey,
+            self.at,
+            format!("{owner} needs the key `{name}`"),
+        ));
+        None
+    }
+
+    /// The value, or a default if there is none.
+    pub(super) fn or<T: Scalar>(&mut self, name: &'static str, default: T) -> At<T> {
+        self.optional(name).unwrap_or(At::unwritten(default))
+    }
+
+    /// The same, held to a range.
+    pub(super) fn within<T: Scalar + PartialOrd>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> At<T> {
+        let value = self.or(name, default);
+        if let Some(at) = value.span().filter(|_| !range.contains(&value)) {
+            let path = join(self.path, name);
+            let message = format!(
+                "`{path}` must be between {} and {}",
+                range.start().show(),
+                range.end().show()
+            );
+            let label = if *value < *range.start() {
+                "is too small"
+            } else {
+                "is too large"
+            };
+            self.push(Mistake::new(Code::OutOfRange, at, message).label(label));
+        }
+        value
+    }
+
+    /// A list, empty if there is none.
+    pub(super) fn list<T: Read>(&mut self, name: &'static str) -> Vec<T> {
+        self.optional(name).unwrap_or_default()
+    }
+
+    /// A list that is a default if it is not written. Written, it has at least one element.
+    pub(super) fn list_or<T: Scalar + Clone>(&mut self, name: &'static str, default: &[T]) -> Vec<At<T>> {
+        match self.nonempty(name) {
+            Some(list) => list,
+            None => default.iter().cloned().map(At::unwritten).collect(),
+        }
+    }
+
+    /// A list that makes no sense without an element.
+    pub(super) fn nonempty<T: Read>(&mut self, name: &'static str) -> Option<Vec<T>> {
+        let value = self.value(name)?;
+        if matches!(&value.node.kind, Kind::List(items) if items.is_empty()) {
+            let message = format!("`{}` must have at least one element", value.path);
+            value.push(Mistake::new(Code::OutOfRange, value.node.span, message));
+            return None;
+        }
+        Read::read(&value)
+    }
+
+    /// A section; left out, it is read from an empty map and so consists of its defaults.
+    pub(super) fn section<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        match self.value(name) {
+            Some(value) => T::read(&value),
+            None => default_of(self.at, join(self.path, name), self.cx),
+        }
+    }
+
+    /// The same for a section that may be switched off: `None` for `off`, or if it was wrong.
+    pub(super) fn section_or_off<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        if self.value(name).is_some_and(|value| value.is_word("off")) {
+            None
+        } else {
+            self.section(name)
+        }
+    }
+
+    /// A file, found relative to the config's folder.
+    pub(super) fn path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
+        let file = self.optional(name)?;
+        self.resolve(name, file)
+    }
+
+    pub(super) fn required_path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
+        let file = self.required(name)?;
+        self.resolve(name, file)
+    }
+
+    fn resolve(&self, name: &str, file: At<String>) -> Option<At<PathBuf>> {
+        if file.is_empty() {
+            let message = format!("`{}` must name a file", join(self.path, name));
+            self.push(Mistake::new(Code::BadValue, file.span(), message));
+            return None;
+        }
+        Some(file.map(|file| self.cx.base_dir.join(file)))
+    }
+
+    /// Which of several keys that exclude each other is written; none or several is a mistake.
+    pub(super) fn exactly_one(&mut self, names: &[&'static str]) -> Option<&'static str> {
+        let written: Vec<_> = names
+            .iter()
+            .filter_map(|name| Some((*name, self.value(name)?.key)))
+            .collect();
+        let subject = self.name();
+        match written.as_slice() {
+            [(name, _)] => Some(name),
+            [] => {
+                let choice = hint::one_of(names.iter().copied()).unwrap_or_default();
+                self.push(Mistake::new(
+                    Code::MissingKey,
+                    self.at,
+                    format!("{subject} needs {choice}"),
+                ));
+                None
+            }
+            [(first, at), others @ ..] => {
+                for (other, key) in others {
+                    let message = format!("{subject} cannot have both `{first}` and `{other}`");
+                    self.push(Mistake::new(Code::Conflict, *key, message).related(*at, "and this one"));
+                }
+                None
+            }
+        }
+    }
+
+    /// Keys of the language that nothing acts on yet: refused rather than ignored.
+    pub(super) fn not_built(&mut self, names: &[&'static str]) {
+        self.not_built.extend(names);
+    }
+
+    pub(super) fn push(&self, mistake: Mistake) {
+        self.cx.mistakes.borrow_mut().push(mistake);
+    }
+
+    pub(super) fn warn(&self, warning: Mistake) {
+        self.cx.warnings.borrow_mut().push(warning);
+    }
+
+    /// How messages name the map.
+    fn name(&self) -> String {
+        if self.path.is_empty() {
+            "the config".to_owned()
+        } else {
+            format!("`{}`", self.path)
+        }
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(self) {
+        for (key, _) in self
+            .entries
+            .iter()
+            .filter(|(key, _)| !self.known.contains(&key.text.as_str()))
+        {
+            let owner = self.name();
+            if self.not_built.contains(&key.text.as_str()) {
+                let message = format!("`{}` is not built yet", join(self.path, &key.text));
+                self.push(
+                    Mistake::new(Code::NotBuilt, key.span, message)
+                        .label("nothing would act on it")
+                        .hint("remove it: a key is refused rather than ignored"),
+                );
+                continue;
+            }
+            let mut mistake = Mistake::new(Code::UnknownKey, key.span, format!("{owner} has no key `{}`", key.text));
+            let known = || self.known.iter().copied();
+            mistake.hint = hint::did_you_mean(&key.text, known()).or_else(|| hint::one_of(known()));
+            self.push(mistake);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The outer edge: where requests come in, how long and how large they may be, where it is written down.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::mistake::Code;
+use crate::config::reader::{Read, Value};
+use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::span::At;
+use crate::config::units::ByteSize;
+
+/// How many threads serve requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One per core this process may use.
+    Auto,
+    Count(NonZeroU32),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub address: At<SocketAddr>,
+}
+
+/// How the address of a caller is found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientAddress {
+    /// Whose `X-Forwarded-For` and `Forwarded` are believed; default nobody's.
+    pub trusted_proxies: Vec<At<IpNet>>,
+    /// Leading bits of an IPv6 address that stand for one caller, 1 to 128; default 64.
+    pub ipv6_prefix: At<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Default 127.0.0.1:9900.
+    pub address: At<SocketAddr>,
+    /// Holds the token that changes need; without it nothing can be changed.
+    pub token_file: Option<At<PathBuf>>,
+}
+
+/// Times that hold for every request; the article's numbers where it has them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimeLimits {
+    /// For a whole request, from its head to the last byte of the answer; default 30s.
+    pub request: At<Duration>,
+    /// Kept back from `request` for answering; default 2s.
+    pub reserve: At<Duration>,
+    /// For opening a connection to a backend; default 5s.
+    pub connect: At<Duration>,
+    /// For a caller to take more of its answer; default 10s.
+    pub write: At<Duration>,
+    /// For the head of a request to arrive, from its first byte; default 10s.
+    pub head: At<Duration>,
+    /// How long a caller's connection may lie idle between requests; default 75s.
+    pub keep_alive: At<Duration>,
+    /// Between two bytes of a stream that is exempt from `request`; default 60s.
+    pub idle_stream: At<Duration>,
+    /// Nothing is begun that would leave less than this; default 5ms.
+    pub minimum: At<Duration>,
+    /// From failing readiness to closing the listeners; default 0s.
+    pub drain_notice: At<Duration>,
+    /// For requests in flight to finish when draining; default 10s.
+    pub drain: At<Duration>,
+}
+
+/// How large a request may be; beyond it the answer is 413, 414 or 431.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestLimits {
+    /// All header fields together, 1KiB to 1MiB; default 64KiB.
+    pub head: At<ByteSize>,
+    /// Number of header fields, 10 to 1000; default 100.
+    pub headers: At<u32>,
+    /// The request target, 256B to 64KiB; default 8KiB.
+    pub uri: At<ByteSize>,
+    /// A body, unless its route says otherwise; default 10MiB.
+    pub body: At<ByteSize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    File(At<PathBuf>),
+}
+
+words! {
+    enum LogWord { Off = "off", Stdout = "stdout" }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Scalar for Workers {
+    const EXPECTED: &'static str = "`auto` or a number of threads from 1 to 1024";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = NonZeroU32::parse(text)?;
+        if count.get() > 1024 {
+            return Err(Wrong::new(Code::OutOfRange, "is too large"));
+        }
+        Ok(Self::Count(count))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Count(count) => count.to_string(),
+        }
+    }
+}
+
+impl Read for Listener {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            f.not_built(&["tls", "proxy_protocol"]);
+            Some(Self {
+                address: f.required("address")?,
+            })
+        })?
+    }
+}
+
+impl Read for ClientAddress {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            trusted_proxies: f.list("trusted_proxies"),
+            ipv6_prefix: f.within("ipv6_prefix", 64, 1..=128),
+        })
+    }
+}
+
+impl Read for Admin {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            address: f.or("address", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900)),
+            token_file: f.path("token_file"),
+        })
+    }
+}
+
+impl Read for TimeLimits {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        const MS: Duration = Duration::from_millis(1);
+        let seconds = Duration::from_secs;
+        value.fields(|f| Self {
+            request: f.within("request", seconds(30), MS..=DAY),
+            reserve: f.within("reserve", seconds(2), Duration::ZERO..=HOUR),
+            connect: f.within("connect", seconds(5), MS..=HOUR),
+            write: f.within("write", seconds(10), MS..=HOUR),
+            head: f.within("head", seconds(10), MS..=HOUR),
+            keep_alive: f.within("keep_alive", seconds(75), MS..=DAY),
+            idle_stream: f.within("idle_stream", seconds(60), MS..=DAY),
+            minimum: f.within("minimum", 5 * MS, Duration::ZERO..=seconds(10)),
+            drain_notice: f.within("drain_notice", Duration::ZERO, Duration::ZERO..=HOUR),
+            drain: f.within("drain", seconds(10), Duration::ZERO..=DAY),
+        })
+    }
+}
+
+impl Read for RequestLimits {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        const KIB: u64 = 1024;
+        value.fields(|f| Self {
+            head: f.within("head", ByteSize(64 * KIB), ByteSize(KIB)..=ByteSize(KIB * KIB)),
+            headers: f.within("headers", 100, 10..=1000),
+            uri: f.within("uri", ByteSize(8 * KIB), ByteSize(256)..=ByteSize(64 * KIB)),
+            body: f.or("body", ByteSize(10 * KIB * KIB)),
+        })
+    }
+}
+
+impl Read for AccessLog {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        if value.is_map() {
+            return value.fields(|f| f.required_path("file").map(Self::File))?;
+        }
+        value.scalar::<LogWord>().map(|word| match word.value {
+            LogWord::Off => Self::Off,
+            LogWord::Stdout => Self::Stdout,
+        })
+    }
+}

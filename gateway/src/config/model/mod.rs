@@ -1,0 +1,81 @@
+//! The config language: one struct a section, its keys in the order one would write them, defaults in the doc lines.
+//!
+//! Says only what was *written*: names are not resolved here, and limits are not held against each other. What a
+//! value can be on its own account (its kind, its range) has been proven by the time it is in one of these.
+
+mod aggregate;
+mod backend;
+mod callers;
+mod listener;
+mod route;
+mod tier;
+
+pub use aggregate::{Aggregate, Fallback, Part, Partial};
+pub use backend::{Backend, Breaker, Bulkhead, Connections, Endpoint, EndpointUrl, Retry, RetryOn, Slow};
+pub use callers::{Algorithm, Anonymous, AnonymousBy, ApiKeys, Callers, Failures, Jwt, JwtKeys, Pointer, Secret};
+pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
+pub use route::{Access, Body, Credential, Limit, Match, Mode, Per, Respond, Route, Target};
+pub(super) use tier::check_tenant;
+pub use tier::{Tenant, Tier};
+
+use super::named::NamedMap;
+use super::reader::{Read, Value};
+use super::span::At;
+
+/// A whole config file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Threads that serve requests; default `auto`, one per core.
+    pub workers: At<Workers>,
+    /// At least one.
+    pub listeners: NamedMap<Listener>,
+    pub client_address: ClientAddress,
+    /// Default 127.0.0.1:9900; `None` is `off`.
+    pub admin: Option<Admin>,
+    pub time_limits: TimeLimits,
+    pub request_limits: RequestLimits,
+    pub access_log: AccessLog,
+    pub callers: Callers,
+    /// The four built-in tiers first, then the others in the order written.
+    pub tiers: NamedMap<Tier>,
+    /// The tier of whoever has no other; default `free`.
+    pub default_tier: At<String>,
+    pub tenants: NamedMap<Tenant>,
+    pub backends: NamedMap<Backend>,
+    /// At least one.
+    pub routes: NamedMap<Route>,
+}
+
+impl Read for Config {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            f.not_built(&["store", "tracing", "tls", "cors", "plugins"]);
+            let listeners = f.required_map("listeners");
+            let client_address = f.section("client_address");
+            let admin = f.section_or_off("admin");
+            let time_limits = f.section("time_limits");
+            let request_limits = f.section("request_limits");
+            let access_log = f.optional("access_log").unwrap_or(AccessLog::Stdout);
+            let callers = f.section("callers");
+            let tiers = tier::tiers(f);
+            let tenants = tier::tenants(f);
+            let backends = f.optional("backends").unwrap_or_default();
+            let routes = f.required_map("routes");
+            Some(Self {
+                workers: f.or("workers", Workers::Auto),
+                default_tier: f.or("default_tier", "free".to_owned()),
+                listeners: listeners?,
+                client_address: client_address?,
+                admin,
+                time_limits: time_limits?,
+                request_limits: request_limits?,
+                access_log,
+                callers: callers?,
+                tiers,
+                tenants,
+                backends,
+                routes: routes?,
+            })
+        })?
+    }
+}

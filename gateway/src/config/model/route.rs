@@ -1,0 +1,333 @@
+//! What a request can ask for, who may, how often, and which of three things then happens.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::Aggregate;
+use crate::config::fields::Fields;
+use crate::config::mistake::{Code, Mistake};
+use crate::config::named::NamedMap;
+use crate::config::reader::{Read, Value, any_name, keyed};
+use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
+use crate::config::span::At;
+use crate::config::units::{ByteSize, Rate};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    pub matches: Match,
+    pub access: Access,
+    /// Beside the caller's own tier; all must admit a request.
+    pub limits: NamedMap<Limit>,
+    /// Tokens a request takes from each of its buckets; default 1.
+    pub cost: At<NonZeroU64>,
+    /// For the whole request; default what `time_limits` leaves.
+    pub time_limit: Option<At<Duration>>,
+    /// Exempts the answer from the time limit; `idle_stream` holds instead; default false.
+    pub stream: At<bool>,
+    /// Default: that of `request_limits`.
+    pub body_limit: Option<At<ByteSize>>,
+    /// Whether the backend sees the caller's token; default true.
+    pub forward_credential: At<bool>,
+    pub target: Target,
+}
+
+/// What a request must be like. Empty lists and maps ask for nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match {
+    /// `api.example.com`, or `*.example.com` for anything one or more labels below.
+    pub hosts: Vec<At<String>>,
+    /// Patterns such as `/users/{id}` and `/files/{*rest}`; at least one; each begins with `/`.
+    pub paths: Vec<At<String>>,
+    pub methods: Vec<At<Method>>,
+    /// Fields with exactly this value; names in lower case.
+    pub headers: NamedMap<At<String>>,
+    /// Query parameters with exactly this value.
+    pub query: NamedMap<At<String>>,
+}
+
+/// Who may use the route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Access {
+    /// Left out: any credential that is configured, and not `anonymous`.
+    pub any_of: Option<Vec<At<Credential>>>,
+    /// All of them are required.
+    pub scopes: Vec<At<String>>,
+    /// One of them is required; empty admits all.
+    pub tiers: Vec<At<String>>,
+    /// One of them is required; empty admits all.
+    pub tenants: Vec<At<String>>,
+}
+
+/// A kind of proof of who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    ApiKey,
+    /// From any issuer.
+    Jwt,
+    /// From the issuer that `callers.jwt` has under this name.
+    JwtFrom(String),
+    Anonymous,
+}
+
+/// A token bucket of the route's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit {
+    pub rate: At<Rate>,
+    pub burst: At<NonZeroU64>,
+    /// Default `tenant`.
+    pub per: At<Per>,
+    /// Default `enforce`.
+    pub mode: At<Mode>,
+    /// Tokens a request takes from this bucket; default the route's `cost`.
+    pub cost: Option<At<NonZeroU64>>,
+}
+
+words! {
+    /// Who shares a bucket.
+    pub enum Per {
+        Tenant = "tenant",
+        Caller = "caller",
+        ClientAddress = "client_address",
+        Route = "route",
+        Global = "global",
+    }
+
+    /// Whether a limit refuses or only counts what it would have refused.
+    pub enum Mode { Enforce = "enforce", Shadow = "shadow" }
+}
+
+/// The one thing that happens to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    Backend {
+        name: At<String>,
+        /// Path and query sent instead of the caller's, with placeholders.
+        rewrite: Option<At<String>>,
+    },
+    Aggregate(Aggregate),
+    Respond(Respond),
+}
+
+/// A fixed answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Respond {
+    /// 200 to 599; default 200.
+    pub status: At<u16>,
+    /// Names in lower case.
+    pub headers: NamedMap<At<String>>,
+    pub body: Option<Body>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    Text(At<String>),
+    /// A map or list, sent as JSON.
+    Json(At<serde_json::Value>),
+}
+
+impl Read for Route {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            f.not_built(&[
+                "cors",
+                "fallback",
+                "cache",
+                "in_flight",
+                "quotas",
+                "retry",
+                "headers",
+                "compression",
+                "mirror",
+            ]);
+            let matches = f.required("match");
+            let access = f.section("access");
+            let limits = f.optional("limits").unwrap_or_default();
+            let cost = f.or("cost", NonZeroU64::MIN);
+            let time_limit = f.optional("time_limit");
+            above_zero(f, "time_limit", time_limit.as_ref());
+            let stream = f.or("stream", false);
+            let body_limit = f.optional("body_limit");
+            let forward_credential = f.or("forward_credential", true);
+            let target = read_target(f);
+            Some(Self {
+                matches: matches?,
+                access: access?,
+                limits,
+                cost,
+                time_limit,
+                stream,
+                body_limit,
+                forward_credential,
+                target: target?,
+            })
+        })?
+    }
+}
+
+fn read_target(f: &mut Fields<'_>) -> Option<Target> {
+    let written = f.exactly_one(&["backend", "aggregate", "respond"]);
+    let (backend, aggregate, respond) = (f.optional("backend"), f.optional("aggregate"), f.optional("respond"));
+    let rewrite: Option<At<String>> = f.optional("rewrite");
+    check_path(f, "rewrite", rewrite.as_ref());
+    match written? {
+        "backend" => Some(Target::Backend {
+            name: backend?,
+            rewrite,
+        }),
+        other => {
+            if let Some(rewrite) = rewrite {
+                let message = format!("`{}.rewrite` does not go with `{other}`", f.path);
+                f.push(Mistake::new(Code::Conflict, rewrite.span(), message).label("there is no one path to rewrite"));
+            }
+            if other == "aggregate" {
+                aggregate.map(Target::Aggregate)
+            } else {
+                respond.map(Target::Respond)
+            }
+        }
+    }
+}
+
+/// Zero time would refuse every request.
+pub(super) fn above_zero(f: &Fields<'_>, name: &str, limit: Option<&At<Duration>>) {
+    if let Some(limit) = limit.filter(|limit| limit.is_zero()) {
+        f.push(Mistake::new(
+            Code::OutOfRange,
+            limit.span(),
+            format!("`{}.{name}` must be above 0", f.path),
+        ));
+    }
+}
+
+/// What is sent to a backend as its path.
+pub(super) fn check_path(f: &Fields<'_>, name: &str, path: Option<&At<String>>) {
+    if let Some(path) = path.filter(|path| !path.starts_with('/')) {
+        let message = format!("`{}.{name}` must begin with `/`", f.path);
+        f.push(Mistake::new(Code::BadValue, path.span(), message).hint(format!("did you mean `/{}`?", **path)));
+    }
+}
+
+impl Read for Match {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let hosts = f.nonempty("host").unwrap_or_default();
+            let paths: Option<Vec<At<String>>> = f.required_list("path");
+            for path in paths.iter().flatten() {
+                check_path(f, "path", Some(path));
+            }
+            let methods = f.nonempty("methods").unwrap_or_default();
+            let headers = headers(f, "headers");
+            let mut query = NamedMap::default();
+            if let Some(value) = f.value("query") {
+                keyed(&value, &mut query, any_name, |_, value| value.scalar());
+            }
+            Some(Self {
+                hosts,
+                paths: paths?,
+                methods,
+                headers,
+                query,
+            })
+        })?
+    }
+}
+
+/// Header fields; names are taken to lower case, values must be sendable.
+pub(super) fn headers(f: &mut Fields<'_>, name: &'static str) -> NamedMap<At<String>> {
+    let mut fields = NamedMap::default();
+    if let Some(value) = f.value(name) {
+        let check = |name: &str| match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) => Ok(name.as_str().to_owned()),
+            Err(_) => Err("that is not the name of a header field"),
+        };
+        keyed(&value, &mut fields, check, |_, value| {
+            let text: At<String> = value.scalar()?;
+            if HeaderValue::from_str(&text).is_err() {
+                let message = format!("`{}` cannot be sent as a header field", value.path);
+                value.push(Mistake::new(Code::BadValue, text.span(), message));
+            }
+            Some(text)
+        });
+    }
+    fields
+}
+
+impl Read for Access {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            any_of: f.nonempty("any_of"),
+            scopes: f.list("scopes"),
+            tiers: f.list("tiers"),
+            tenants: f.list("tenants"),
+        })
+    }
+}
+
+impl Scalar for Credential {
+    const EXPECTED: &'static str = "`api_key`, `jwt`, `jwt:NAME` or `anonymous`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "api_key" => Ok(Self::ApiKey),
+            "jwt" => Ok(Self::Jwt),
+            "anonymous" => Ok(Self::Anonymous),
+            "mtls" | "basic" => Err(Wrong::new(Code::NotBuilt, "is not built yet")),
+            _ => match text.strip_prefix("jwt:") {
+                Some(name) if !name.is_empty() => Ok(Self::JwtFrom(name.to_owned())),
+                _ => Err(unknown_word(text, &["api_key", "jwt", "anonymous"])),
+            },
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::ApiKey => "api_key".to_owned(),
+            Self::Jwt => "jwt".to_owned(),
+            Self::JwtFrom(name) => format!("jwt:{name}"),
+            Self::Anonymous => "anonymous".to_owned(),
+        }
+    }
+}
+
+impl Read for Limit {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            f.not_built(&["kind", "wait", "window", "quota", "every", "in_flight", "key"]);
+            let (rate, burst) = (f.required("rate"), f.required("burst"));
+            let (per, mode) = (f.or("per", Per::Tenant), f.or("mode", Mode::Enforce));
+            let cost = f.optional("cost");
+            Some(Self {
+                rate: rate?,
+                burst: burst?,
+                per,
+                mode,
+                cost,
+            })
+        })?
+    }
+}
+
+impl Read for Respond {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let status = f.within("status", StatusCode::OK.as_u16(), 200..=599);
+            Self {
+                status,
+                headers: headers(f, "headers"),
+                body: f.optional("body"),
+            }
+        })
+    }
+}
+
+impl Read for Body {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        if value.is_map() || value.is_list() {
+            Read::read(value).map(Self::Json)
+        } else {
+            value.scalar().map(Self::Text)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What callers get: the tiers that plans are sold by, and tenants with terms of their own.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use crate::config::fields::Fields;
+use crate::config::named::NamedMap;
+use crate::config::reader::{Read, Value, keyed, named_with};
+use crate::config::span::At;
+use crate::config::units::Rate;
+
+use super::Mode;
+
+/// A tier's terms; every tenant in it has a bucket of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tier {
+    pub rate: At<Rate>,
+    /// Tokens a full bucket holds.
+    pub burst: At<NonZeroU64>,
+    /// Share of a contended bulkhead, 1 to 1000; default 1.
+    pub weight: At<u32>,
+    /// Default `enforce`.
+    pub mode: At<Mode>,
+}
+
+/// A tenant's own terms; what is left out comes from its tier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tenant {
+    pub tier: Option<At<String>>,
+    pub rate: Option<At<Rate>>,
+    pub burst: Option<At<NonZeroU64>>,
+}
+
+/// Name, tokens a second, burst and weight of the built-in tiers: the article's tiered rate limiting.
+const BUILT_IN: [(&str, u64, u64, u32); 4] = [
+    ("free", 10, 20, 1),
+    ("basic", 50, 100, 2),
+    ("premium", 200, 400, 4),
+    ("enterprise", 1000, 2000, 8),
+];
+
+impl Tier {
+    fn built_in(name: &str) -> Option<Self> {
+        let (_, rate, burst, weight) = BUILT_IN.into_iter().find(|(built_in, ..)| *built_in == name)?;
+        Some(Self {
+            rate: At::unwritten(Rate::per_second(NonZeroU64::new(rate)?)),
+            burst: At::unwritten(NonZeroU64::new(burst)?),
+            weight: At::unwritten(weight),
+            mode: At::unwritten(Mode::Enforce),
+        })
+    }
+}
+
+/// The built-in tiers with what was overridden in them, and the others.
+pub(super) fn tiers(f: &mut Fields<'_>) -> NamedMap<Tier> {
+    let mut tiers = NamedMap::default();
+    for (name, ..) in BUILT_IN {
+        tiers.set(
+            At::unwritten(Arc::from(name)),
+            Tier::built_in(name).expect("every built-in rate and burst is above 0"),
+        );
+    }
+    if let Some(value) = f.value("tiers") {
+        named_with(&value, &mut tiers, |name, value| read_tier(value, Tier::built_in(name)));
+    }
+    tiers
+}
+
+fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
+    value.fields(|f| {
+        f.not_built(&["in_flight", "quotas", "kind", "wait"]);
+        let (rate, burst) = match base {
+            Some(ref base) => (
+                f.optional("rate").or(Some(base.rate)),
+                f.optional("burst").or(Some(base.burst)),
+            ),
+            None => (f.required("rate"), f.required("burst")),
+        };
+        let weight = f.within("weight", base.map_or(1, |base| *base.weight), 1..=1000);
+        let mode = f.or("mode", Mode::Enforce);
+        Some(Tier {
+            rate: rate?,
+            burst: burst?,
+            weight,
+            mode,
+        })
+    })?
+}
+
+/// Tenants are named by keys and tokens too, so their names are freer than those of tiers and routes.
+pub(super) fn tenants(f: &mut Fields<'_>) -> NamedMap<Tenant> {
+    let mut tenants = NamedMap::default();
+    if let Some(value) = f.value("tenants") {
+        keyed(&value, &mut tenants, check_tenant, |_, value| Tenant::read(value));
+    }
+    tenants
+}
+
+/// What a tenant may be called, here as in a key file: it is sent to backends in a header field.
+pub(in crate::config) fn check_tenant(name: &str) -> Result<String, &'static str> {
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a tenant's name has 1 to 128 visible ASCII characters");
+    }
+    Ok(name.to_owned())
+}
+
+impl Read for Tenant {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            f.not_built(&["in_flight", "quotas", "limits", "weight"]);
+            Self {
+                tier: f.optional("tier"),
+                rate: f.optional("rate"),
+                burst: f.optional("burst"),
+            }
+        })
+    }
+}

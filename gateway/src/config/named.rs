@@ -1,0 +1,111 @@
+//! A map keyed by name that keeps the order it was written in and where each name stands.
+//!
+//! Names are what logs, metrics, errors and kept state go by, so a name is checked once, when it is read.
+//! Invariant: no two entries share a name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::hint;
+use super::mistake::{Code, Mistake};
+use super::span::At;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedMap<T> {
+    entries: Vec<(At<Arc<str>>, T)>,
+    places: HashMap<Arc<str>, usize>,
+}
+
+impl<T> NamedMap<T> {
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.entry(name).map(|(_, value)| value)
+    }
+
+    /// The name as it was written, with its place, and the value.
+    pub fn entry(&self, name: &str) -> Option<(&At<Arc<str>>, &T)> {
+        self.places
+            .get(name)
+            .map(|place| &self.entries[*place])
+            .map(|(name, value)| (name, value))
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// In the order written.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&At<Arc<str>>, &T)> {
+        self.entries.iter().map(|(name, value)| (name, value))
+    }
+
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.entries.iter().map(|(name, _)| &*name.value)
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The mistake of naming something that is not here; `kind` says what it would have been, as in "backend".
+    pub fn unknown(&self, kind: &str, wanted: &At<String>) -> Mistake {
+        let hint = hint::did_you_mean(wanted, self.names()).or_else(|| hint::one_of(self.names()));
+        Mistake::new(
+            Code::UnknownName,
+            wanted.span(),
+            format!("there is no {kind} `{wanted}`"),
+        )
+        .hint(hint.unwrap_or_else(|| format!("no {kind} is configured")))
+    }
+
+    /// Replaces the entry of that name, or appends it.
+    pub(super) fn set(&mut self, name: At<Arc<str>>, value: T) {
+        match self.places.get(&name.value) {
+            Some(place) => self.entries[*place] = (name, value),
+            None => {
+                self.places.insert(Arc::clone(&name.value), self.entries.len());
+                self.entries.push((name, value));
+            }
+        }
+    }
+}
+
+impl<T> Default for NamedMap<T> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_hints_at_the_known_ones() {
+        let mut backends = NamedMap::default();
+        let hint =
+            |backends: &NamedMap<()>, wanted: &str| backends.unknown("backend", &At::unwritten(wanted.to_owned())).hint;
+        assert_eq!(hint(&backends, "users").as_deref(), Some("no backend is configured"));
+        for name in ["users", "orders"] {
+            backends.set(At::unwritten(Arc::from(name)), ());
+        }
+        assert_eq!(hint(&backends, "user").as_deref(), Some("did you mean `users`?"));
+        assert_eq!(hint(&backends, "billing").as_deref(), Some("one of `users`, `orders`"));
+    }
+
+    #[test]
+    fn replacing_an_entry_keeps_its_place() {
+        let mut map = NamedMap::default();
+        for (name, value) in [("a", 1), ("b", 2), ("a", 3)] {
+            map.set(At::unwritten(Arc::from(name)), value);
+        }
+        assert_eq!(map.names().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((map.get("a"), map.get("c"), map.len()), (Some(&3), None, 2));
+    }
+}

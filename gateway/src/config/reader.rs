@@ -1,0 +1,285 @@
+//! Reads a tree into the model and collects every mistake on the way.
+//!
+//! A value that is wrong yields `None`, which is reported here and now, and reading goes on: whoever holds the
+//! collected mistakes decides that there is no config.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::fields::Fields;
+use super::mistake::{Code, Mistake, Mistakes};
+use super::named::NamedMap;
+use super::scalar::Scalar;
+use super::span::{At, Span};
+use super::tree::{Key, Kind, Node};
+use super::variables::{self, Problem};
+
+/// What holds for all values of one file.
+pub(super) struct Context<'a> {
+    /// Files named in the config are found from here.
+    pub base_dir: &'a Path,
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    pub mistakes: RefCell<Mistakes>,
+    pub warnings: RefCell<Mistakes>,
+}
+
+/// Anything that can be read from a value. `None`: it was wrong, and that has been reported.
+pub(super) trait Read: Sized {
+    fn read(value: &Value<'_>) -> Option<Self>;
+}
+
+/// A node under the key it was written at.
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    pub node: &'a Node,
+    /// The key's place; the node's own where there is no key.
+    pub key: Span,
+    /// How messages name it, as in `backends.users.retry`; empty for the whole file.
+    pub path: String,
+    pub cx: &'a Context<'a>,
+}
+
+impl<'a> Value<'a> {
+    /// Reads a map; nothing at all is an empty map. Keys that `read` did not ask for are mistakes.
+    pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
+        let entries = self.entries("a map of keys")?;
+        let mut fields = Fields::new(entries, self);
+        let result = read(&mut fields);
+        fields.finish();
+        Some(result)
+    }
+
+    pub(super) fn entries(&self, expected: &str) -> Option<&'a [(Key, Rc<Node>)]> {
+        match &self.node.kind {
+            Kind::Map(entries) => Some(entries),
+            Kind::Scalar { .. } if self.node.is_null() => Some(&[]),
+            _ => self.wrong_type(expected),
+        }
+    }
+
+    /// The items of a list; a value that is not a list stands for a list of itself.
+    fn items(&self) -> Vec<Self> {
+        match &self.node.kind {
+            Kind::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, node)| Self {
+                    node,
+                    key: node.span,
+                    path: format!("{}[{index}]", self.path),
+                    cx: self.cx,
+                })
+                .collect(),
+            _ => vec![self.clone()],
+        }
+    }
+
+    /// Whether just this word stands here, as in `breaker: off`.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        matches!(&self.node.kind, Kind::Scalar { text, plain: true } if text == word)
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.node.kind, Kind::Map(_))
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::List(_))
+    }
+
+    /// A word as a value of some kind.
+    pub(super) fn scalar<T: Scalar>(&self) -> Option<At<T>> {
+        let Kind::Scalar { text, plain } = &self.node.kind else {
+            return self.wrong_type(T::EXPECTED);
+        };
+        if self.node.is_null() {
+            let message = format!("`{}` must be {}", self.path, T::EXPECTED);
+            self.push(Mistake::new(Code::WrongType, self.key, message).label("has no value"));
+            return None;
+        }
+        let expanded = self.expand(text, *plain)?;
+        let value = match T::parse(expanded.as_deref().unwrap_or(text)) {
+            Ok(_) if T::UNQUOTED && !plain => Err(super::scalar::Wrong::new(
+                Code::WrongType,
+                "is text, because it is quoted",
+            )
+            .hint("remove the quotes")),
+            other => other,
+        };
+        match value {
+            Ok(value) => Some(At::written(value, self.node.span)),
+            Err(wrong) => {
+                let message = match wrong.code {
+                    Code::NotBuilt => format!("`{}` asks for what is not built yet", self.path),
+                    _ => format!("`{}` must be {}", self.path, T::EXPECTED),
+                };
+                let mut mistake = Mistake::new(wrong.code, self.node.span, message).label(wrong.label);
+                // What a variable held may be a secret; a hint would repeat it.
+                mistake.hint = wrong.hint.filter(|_| expanded.is_none());
+                mistake.secret = T::SECRET && expanded.is_none();
+                self.push(mistake);
+                None
+            }
+        }
+    }
+
+    /// The text with its variables replaced, if there were any.
+    pub(super) fn expand(&self, text: &str, plain: bool) -> Option<Option<String>> {
+        if !plain {
+            let Some(variable) = variables::find(text) else {
+                return Some(text.contains("$${").then(|| variables::unescape(text)));
+            };
+            let message = format!("`{variable}` in quotes is not replaced by its value");
+            self.push(
+                Mistake::new(Code::QuotedVariable, self.node.span, message)
+                    .label("would be taken literally")
+                    .hint("remove the quotes, on a line of its own if it stands in `{ }`; to mean it literally, write `$${`"),
+            );
+            return None;
+        }
+        match variables::expand(text, self.cx.env) {
+            Ok(expanded) => Some(expanded),
+            Err(Problem::Unset(name)) => {
+                let message = format!("the environment variable `{name}` is not set");
+                let hint = format!("set it, or give it a default: `${{{name}:-...}}`");
+                self.push(Mistake::new(Code::UnsetVariable, self.node.span, message).hint(hint));
+                None
+            }
+            Err(Problem::Malformed) => {
+                let mistake = Mistake::new(Code::BadValue, self.node.span, "`${` begins no variable here");
+                self.push(mistake.hint("write `${NAME}`, or `$${` for a literal `${`"));
+                None
+            }
+        }
+    }
+
+    /// A section read as if nothing stood here.
+    pub(super) fn default<T: Read>(&self) -> Option<T> {
+        default_of(self.key, self.path.clone(), self.cx)
+    }
+
+    /// Whether the text is to come from the environment, at least in part.
+    pub(super) fn mentions_variable(&self) -> bool {
+        matches!(&self.node.kind, Kind::Scalar { text, .. } if variables::find(text).is_some())
+    }
+
+    pub(super) fn push(&self, mistake: Mistake) {
+        self.cx.mistakes.borrow_mut().push(mistake);
+    }
+
+    pub(super) fn wrong_type<T>(&self, expected: &str) -> Option<T> {
+        let found = match &self.node.kind {
+            Kind::Scalar { .. } if self.node.is_null() => "has no value",
+            Kind::Scalar { .. } => "is a single value",
+            Kind::List(_) => "is a list",
+            Kind::Map(_) => "is a map",
+        };
+        let at = match &self.node.kind {
+            Kind::Scalar { .. } if !self.node.is_null() => self.node.span,
+            _ => self.key,
+        };
+        let subject = if self.path.is_empty() {
+            "a config".to_owned()
+        } else {
+            format!("`{}`", self.path)
+        };
+        self.push(Mistake::new(Code::WrongType, at, format!("{subject} must be {expected}")).label(found));
+        None
+    }
+}
+
+impl<T: Scalar> Read for At<T> {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.scalar()
+    }
+}
+
+/// One value may stand for a list of one.
+impl<T: Read> Read for Vec<T> {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        let items = value.items();
+        let read: Self = items.iter().filter_map(T::read).collect();
+        (read.len() == items.len()).then_some(read)
+    }
+}
+
+impl<T: Read> Read for NamedMap<T> {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        let mut map = Self::default();
+        named_with(value, &mut map, |_, entry| T::read(entry))?;
+        Some(map)
+    }
+}
+
+/// Reads a map keyed by name into `map`, where an entry may replace one that is there.
+pub(super) fn named_with<T>(
+    value: &Value<'_>,
+    map: &mut NamedMap<T>,
+    read: impl Fn(&str, &Value<'_>) -> Option<T>,
+) -> Option<()> {
+    keyed(value, map, check_name, read)
+}
+
+/// The same with names of another kind: `check` gives the name to go by, or says what is wrong with it.
+pub(super) fn keyed<T>(
+    value: &Value<'_>,
+    map: &mut NamedMap<T>,
+    check: fn(&str) -> Result<String, &'static str>,
+    read: impl Fn(&str, &Value<'_>) -> Option<T>,
+) -> Option<()> {
+    for (key, node) in value.entries("a map keyed by name")? {
+        let path = join(&value.path, &key.text);
+        let name = check(&key.text).unwrap_or_else(|why| {
+            let message = format!("`{path}` cannot be called that");
+            value.push(Mistake::new(Code::BadValue, key.span, message).label(why));
+            key.text.clone()
+        });
+        if let Some(first) = map.entry(&name).and_then(|(first, _)| first.span()) {
+            let message = format!("`{name}` is written twice");
+            value.push(Mistake::new(Code::DuplicateKey, key.span, message).related(first, "first here"));
+        }
+        let entry = Value {
+            node,
+            key: key.span,
+            path,
+            cx: value.cx,
+        };
+        if let Some(entry) = read(&name, &entry) {
+            map.set(At::written(Arc::from(name), key.span), entry);
+        }
+    }
+    Some(())
+}
+
+/// Any text will do for a name that stays within its document.
+pub(super) fn any_name(name: &str) -> Result<String, &'static str> {
+    Ok(name.to_owned())
+}
+
+/// Names go into logs, metric labels and header fields, so they stay within what all of them take.
+fn check_name(name: &str) -> Result<String, &'static str> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+        return Err("a name has 1 to 64 letters, digits, `_`, `-` or `.`");
+    }
+    Ok(name.to_owned())
+}
+
+pub(super) fn default_of<T: Read>(at: Span, path: String, cx: &Context<'_>) -> Option<T> {
+    T::read(&Value {
+        node: &Node::map(at, Vec::new()),
+        key: at,
+        path,
+        cx,
+    })
+}
+
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
+}

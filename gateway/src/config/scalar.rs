@@ -1,0 +1,257 @@
+//! Values that are written as one word, and the plain kinds among them.
+//!
+//! What a kind refuses, it refuses with a few words that fit under a caret and, where it can, with what was
+//! probably meant. Values with units have their own file, `units`.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+
+use http::Method;
+use ipnet::IpNet;
+
+use super::mistake::Code;
+
+/// A kind of one-word value.
+pub(super) trait Scalar: Sized {
+    /// Completes "must be ...".
+    const EXPECTED: &'static str;
+    /// Whether quotes make it something else, as they do with numbers and booleans.
+    const UNQUOTED: bool = false;
+    /// Whether the text must not be shown even where it is wrong.
+    const SECRET: bool = false;
+
+    fn parse(text: &str) -> Result<Self, Wrong>;
+
+    /// As one would write it.
+    fn show(&self) -> String;
+}
+
+/// Why a word is not a value of the kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub code: Code,
+    /// Stands under the caret, so it does not repeat the word: it may be a secret.
+    pub label: String,
+    pub hint: Option<String>,
+}
+
+impl Wrong {
+    pub(super) fn new(code: Code, label: impl Into<String>) -> Self {
+        Self {
+            code,
+            label: label.into(),
+            hint: None,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Scalar for String {
+    const EXPECTED: &'static str = "text";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Scalar for bool {
+    const EXPECTED: &'static str = "`true` or `false`";
+    const UNQUOTED: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(match text.to_lowercase().as_str() {
+                "yes" | "on" | "y" | "true" => wrong("is not a boolean").hint("did you mean `true`?"),
+                "no" | "off" | "n" | "false" => wrong("is not a boolean").hint("did you mean `false`?"),
+                _ => wrong("is not a boolean"),
+            }),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($kind:ty: $expected:literal),* $(,)?) => {$(
+        impl Scalar for $kind {
+            const EXPECTED: &'static str = $expected;
+            const UNQUOTED: bool = true;
+
+            fn parse(text: &str) -> Result<Self, Wrong> {
+                let digits = text.replace('_', "");
+                digits.parse().map_err(|_| {
+                    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                        Wrong::new(Code::OutOfRange, if digits.bytes().all(|b| b == b'0') { "is too small" } else { "is too large" })
+                    } else if digits.parse::<f64>().is_ok() {
+                        Wrong::new(Code::OutOfRange, "is not a whole number from the range")
+                    } else {
+                        wrong("is not a whole number")
+                    }
+                })
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+whole_numbers! {
+    u8: "a whole number from 0 to 255",
+    u16: "a whole number from 0 to 65535",
+    u32: "a whole number",
+    u64: "a whole number",
+    NonZeroU32: "a whole number of at least 1",
+    NonZeroU64: "a whole number of at least 1",
+}
+
+/// A factor such as `2` or `1.5`; never negative.
+impl Scalar for f64 {
+    const EXPECTED: &'static str = "a number such as `2` or `1.5`";
+    const UNQUOTED: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return Err(wrong("is not a number"));
+        }
+        text.parse().map_err(|_| wrong("is not a number"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Scalar for SocketAddr {
+    const EXPECTED: &'static str = "an address with a port, such as `0.0.0.0:8080` or `[::]:8080`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        text.parse().map_err(|_| {
+            let wrong = Wrong::new(Code::BadValue, "is not an address with a port");
+            if let Some(port) = text.strip_prefix(':').filter(|port| port.parse::<u16>().is_ok()) {
+                wrong.hint(format!("did you mean `0.0.0.0:{port}`?"))
+            } else if let Some(port) = text.strip_prefix("localhost:") {
+                wrong.hint(format!(
+                    "names are not looked up here: did you mean `127.0.0.1:{port}`?"
+                ))
+            } else if text.parse::<u16>().is_ok() {
+                wrong.hint(format!("did you mean `0.0.0.0:{text}`?"))
+            } else {
+                wrong
+            }
+        })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A network; one address alone stands for itself.
+impl Scalar for IpNet {
+    const EXPECTED: &'static str = "a network such as `10.0.0.0/8` or `fd00::/8`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let net: Self = match text.parse::<std::net::IpAddr>() {
+            Ok(address) => Self::from(address),
+            Err(_) => text
+                .parse()
+                .map_err(|_| Wrong::new(Code::BadValue, "is not a network"))?,
+        };
+        if net.addr() == net.network() {
+            Ok(net)
+        } else {
+            let hint = format!("did you mean `{}` or `{}`?", net.trunc(), net.addr());
+            Err(Wrong::new(Code::BadValue, "has bits set beyond its prefix").hint(hint))
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Scalar for Method {
+    const EXPECTED: &'static str = "an HTTP method such as `GET`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let method = Self::from_bytes(text.as_bytes()).map_err(|_| Wrong::new(Code::BadValue, "is not a method"))?;
+        if method == Self::CONNECT || method == Self::TRACE {
+            return Err(Wrong::new(Code::BadValue, "is refused on every route"));
+        }
+        let upper = text.to_ascii_uppercase();
+        if upper != text {
+            return Err(Wrong::new(Code::BadValue, "is not in capitals").hint(format!("did you mean `{upper}`?")));
+        }
+        Ok(method)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// An enum whose variants are words.
+macro_rules! words {
+    ($($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        $vis enum $name { $($(#[$vmeta])* $variant),+ }
+
+        impl $name {
+            $vis const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl $crate::config::scalar::Scalar for $name {
+            const EXPECTED: &'static str = $crate::config::scalar::listed!($($word),+);
+
+            fn parse(text: &str) -> Result<Self, $crate::config::scalar::Wrong> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::config::scalar::unknown_word(text, &[$($word),+])),
+                }
+            }
+
+            fn show(&self) -> String {
+                self.as_str().to_owned()
+            }
+        }
+    )*};
+}
+
+macro_rules! listed {
+    ($only:literal) => { concat!("`", $only, "`") };
+    ($last_but_one:literal, $last:literal) => { concat!("`", $last_but_one, "` or `", $last, "`") };
+    ($first:literal, $($rest:literal),+) => { concat!("`", $first, "`, ", $crate::config::scalar::listed!($($rest),+)) };
+}
+
+pub(super) use {listed, words};
+
+/// The answer to a word that is not one of `words`.
+pub(super) fn unknown_word(text: &str, words: &[&str]) -> Wrong {
+    let wrong = Wrong::new(Code::BadValue, "is not one of these");
+    match super::hint::did_you_mean(text, words.iter().copied()) {
+        Some(hint) => wrong.hint(hint),
+        None => wrong,
+    }
+}
+
+fn wrong(label: &str) -> Wrong {
+    Wrong::new(Code::WrongType, label)
+}

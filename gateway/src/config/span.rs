@@ -1,0 +1,78 @@
+//! Where a value was written, carried beside the value so that a late check can still point at it.
+//!
+//! A default has no span: [`At::is_written`] tells an operator's number from ours, which matters wherever only
+//! *written* limits are held against each other.
+
+use std::fmt;
+use std::ops::Deref;
+
+/// A stretch of one source, in bytes, end exclusive. Only [`super::Sources`] can turn it into a line and column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    pub(super) source: u16,
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+/// A value and where it stands in the config. Compares by value alone.
+#[derive(Clone, Copy)]
+pub struct At<T> {
+    pub value: T,
+    span: Option<Span>,
+}
+
+impl<T> At<T> {
+    pub const fn written(value: T, span: Span) -> Self {
+        Self {
+            value,
+            span: Some(span),
+        }
+    }
+
+    /// A default: nobody wrote it.
+    pub const fn unwritten(value: T) -> Self {
+        Self { value, span: None }
+    }
+
+    pub const fn span(&self) -> Option<Span> {
+        self.span
+    }
+
+    pub const fn is_written(&self) -> bool {
+        self.span.is_some()
+    }
+
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
+        At {
+            value: f(self.value),
+            span: self.span,
+        }
+    }
+}
+
+impl<T> Deref for At<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for At<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for At<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<T: PartialEq> PartialEq for At<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for At<T> {}

@@ -1,0 +1,360 @@
+//! Holds the loader to the example configs, to every invalid one with the exact words it must produce, and to text
+//! that is no config at all.
+//!
+//! After a deliberate change of wording, `UPDATE_EXPECTED=1 cargo test -p gateway config::` rewrites the expected
+//! messages; read the difference.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn fixtures(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(folder)
+}
+
+/// The configs of a folder by name, in order.
+fn configs(folder: &str) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<_> = fs::read_dir(fixtures(folder))
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be listed").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| {
+            (
+                path.file_name().expect("it has a name").to_string_lossy().into_owned(),
+                path,
+            )
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "GATEWAY_JWT_SECRET" => Some("an example secret of more than 32 bytes".to_owned()),
+        "TOO_SHORT" => Some("hunter2".to_owned()),
+        "NOT_A_DURATION" => Some("hunter2".to_owned()),
+        _ => None,
+    }
+}
+
+#[track_caller]
+fn good(text: &str) -> Config {
+    let loaded =
+        parse("gateway.yaml", text, Path::new("/etc/gateway"), &env).unwrap_or_else(|invalid| panic!("{invalid}"));
+    loaded.config
+}
+
+const HEAD: &str = "listeners: { public: { address: 0.0.0.0:8080 } }\n";
+const ROUTE: &str = "routes: { hello: { match: { path: / }, respond: { body: hello } } }\n";
+
+#[test]
+fn every_example_loads_without_warnings() {
+    let examples = configs("configs");
+    assert!(examples.len() >= 8, "only {} examples", examples.len());
+    for (name, path) in examples {
+        let text = fs::read_to_string(&path).expect("it can be read");
+        if name == "keys.yaml" {
+            let mut sources = Sources::default();
+            let keys = keys::parse(&name, &text, &mut sources, &env);
+            assert!(keys.is_ok(), "{name}: {}", sources.render(&keys.unwrap_err(), false));
+            continue;
+        }
+        let loaded =
+            parse(&name, &text, &fixtures("configs"), &env).unwrap_or_else(|invalid| panic!("{name}: {invalid}"));
+        assert!(
+            loaded.warnings.is_empty(),
+            "{name}: {}",
+            loaded.sources.render_warnings(&loaded.warnings, false)
+        );
+    }
+}
+
+#[test]
+fn every_invalid_config_says_what_is_wrong_with_it() {
+    let update = std::env::var_os("UPDATE_EXPECTED").is_some();
+    let mut wrong = Vec::new();
+    for (name, path) in configs("invalid") {
+        let text = fs::read_to_string(&path).expect("it can be read");
+        let Err(invalid) = parse(&name, &text, Path::new("."), &env) else {
+            continue;
+        };
+        let (page, expected) = (invalid.render(false), path.with_extension("txt"));
+        if update {
+            fs::write(&expected, page).expect("it can be written");
+        } else if fs::read_to_string(&expected).unwrap_or_default() != page {
+            wrong.push(format!("--- {name} now says:\n{page}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{}\nUPDATE_EXPECTED=1 takes these over",
+        wrong.concat()
+    );
+}
+
+#[test]
+fn a_secret_from_a_variable_shows_up_nowhere() {
+    let text = fs::read_to_string(fixtures("invalid/unset-variable.yaml")).expect("it can be read");
+    let invalid = parse("x", &text, Path::new("."), &env).expect_err("it is invalid");
+    assert!(!invalid.render(true).contains("hunter2"));
+    let secret = "callers: { jwt: { a: { audience: a, algorithms: HS256, tenant: /t, keys: {\n  secret: ${GATEWAY_JWT_SECRET}}}}}\n";
+    // A plain word in `{ }` cannot hold braces, so a variable stands on a line of its own.
+    assert!(parse("x", &format!("{HEAD}{ROUTE}{secret}"), Path::new("."), &env).is_err());
+}
+
+#[test]
+fn a_misplaced_secret_is_not_shown() {
+    let mut sources = Sources::default();
+    let text = "keys:\n  - { id: a, tenant: acme, digest: live_4711_the_key_itself }\n";
+    let mistakes = keys::parse("keys.yaml", text, &mut sources, &env).expect_err("that is no digest");
+    let page = sources.render(&mistakes, false);
+    assert!(
+        page.contains("keys.yaml:2:36") && page.contains("only its digest") && !page.contains("4711"),
+        "{page}"
+    );
+}
+
+#[test]
+fn key_files() {
+    let read = |entry: &str| {
+        let mut sources = Sources::default();
+        let text = format!(
+            "keys:\n  - {{ id: a, tenant: acme, digest: \"sha256:{}\" }}\n  - {entry}\n",
+            "0".repeat(64)
+        );
+        keys::parse("keys.yaml", &text, &mut sources, &env).map_err(|mistakes| sources.render(&mistakes, false))
+    };
+    let digest = format!("digest: \"sha256:{}\"", "aB".repeat(32));
+    let day = read(&format!(
+        "{{ id: b, tenant: acme, {digest}, not_before: 2000-02-29, expires: 2038-01-19T03:14:08Z }}"
+    ));
+    let key = day.expect("it is fine").keys.remove(1);
+    assert_eq!(key.digest.0, [0xab; 32]);
+    assert_eq!(
+        (key.not_before.map(|at| at.0), key.expires.map(|at| at.0)),
+        (Some(951_782_400), Some(1 << 31))
+    );
+    let check = |entry: &str, expected: &str| {
+        let page = read(entry).expect_err(entry);
+        assert!(page.contains(expected), "{page}");
+    };
+    check(
+        &format!("{{ id: a, tenant: acme, {digest} }}"),
+        "two keys are called `a`",
+    );
+    check(
+        &format!("{{ id: b, tenant: acme, digest: \"sha256:{}\" }}", "0".repeat(64)),
+        "has the digest of another key",
+    );
+    check(&format!("{{ id: b, tenant: a b, {digest} }}"), "visible ASCII");
+    check(
+        &format!("{{ id: b, tenant: acme, {digest}, expires: 2027-02-29 }}"),
+        "is not an instant in UTC",
+    );
+    check(
+        &format!("{{ id: b, tenant: acme, {digest}, expires: 2027-01-01T00:00:00+01:00 }}"),
+        "is not an instant in UTC",
+    );
+    check(
+        &format!("{{ id: b, tenant: acme, {digest}, not_before: 2027-01-01, expires: 2026-01-01 }}"),
+        "expires before",
+    );
+    check(
+        &format!("{{ id: b, tenant: acme, {digest}, scope: x }}"),
+        "did you mean `scopes`?",
+    );
+}
+
+/// The style in which the benchmarks write their configs.
+#[test]
+fn compact_configs() {
+    let config = good(
+        r#"
+workers: 1
+listeners:
+  main: { address: "127.0.0.1:8080" }
+time_limits: { request: 30s, reserve: 100ms, connect: 5s }
+access_log: off
+tiers:
+  bench: { rate: 1000000/s, burst: 1000000 }
+  drained: { rate: 1/h, burst: 1 }
+backends:
+  b:
+    endpoints: [{ url: "http://127.0.0.1:9000" }]
+    time_limit: 25s
+    attempt_limit: 25s
+    bulkhead: { limit: 10000, queue: 1000, wait: 1s }
+    breaker: { window: 60s, min_calls: 10, failure_ratio: 0.6, open_for: 30s, probes: 3 }
+    retry: { attempts: 2 }
+default_tier: drained
+callers:
+  failures: off
+  jwt:
+    bench:
+      issuer: "https://issuer.test"
+      audience: [gw]
+      algorithms: [HS256]
+      keys: { file: "/tmp/jwks.json" }
+      tenant: /tenant
+      leeway: 30s
+  anonymous: { by: client_address, tier: bench }
+routes:
+  all: { match: { path: ["/", "/{*rest}"] }, access: { any_of: [jwt] }, backend: b, time_limit: 29s }
+"#,
+    );
+    let route = config.routes.get("all").expect("it is written");
+    assert_eq!(route.matches.paths.len(), 2);
+    assert!(matches!(&route.target, Target::Backend { name, rewrite: None } if **name == "b"));
+    assert_eq!(config.tiers.names().last(), Some("drained"));
+}
+
+#[test]
+fn left_out_is_default() {
+    let config = good(&format!(
+        "{HEAD}{ROUTE}backends: {{ b: {{ endpoints: [{{ url: \"http://h\" }}] }} }}\n"
+    ));
+    assert_eq!(*config.workers, Workers::Auto);
+    assert_eq!(
+        config.admin.as_ref().map(|admin| admin.address.to_string()).as_deref(),
+        Some("127.0.0.1:9900")
+    );
+    assert_eq!(*config.time_limits.request, Duration::from_secs(30));
+    assert!(!config.time_limits.request.is_written());
+    assert_eq!(config.access_log, AccessLog::Stdout);
+    assert_eq!(
+        config.tiers.names().collect::<Vec<_>>(),
+        ["free", "basic", "premium", "enterprise"]
+    );
+    let enterprise = config.tiers.get("enterprise").expect("it is built in");
+    assert_eq!(
+        (
+            enterprise.rate.to_string().as_str(),
+            enterprise.burst.get(),
+            *enterprise.weight
+        ),
+        ("1000/s", 2000, 8)
+    );
+    let backend = config.backends.get("b").expect("it is written");
+    assert_eq!(*backend.attempt_limit, Duration::from_secs(10));
+    assert_eq!((*backend.bulkhead.limit, *backend.bulkhead.queue), (100, 100));
+    let breaker = backend.breaker.as_ref().expect("it is on");
+    assert_eq!(
+        (breaker.min_calls.get(), breaker.failure_ratio.get(), *breaker.probes),
+        (10, 0.6, 3)
+    );
+    assert_eq!(*backend.retry.attempts, 2);
+    assert_eq!(backend.retry.on.len(), 6);
+    assert_eq!(
+        config.callers.failures.as_ref().map(|failures| failures.burst.get()),
+        Some(50)
+    );
+}
+
+#[test]
+fn off_and_presets() {
+    let config = good(&format!(
+        "{HEAD}{ROUTE}admin: off\naccess_log: off\ncallers: {{ failures: off }}\nbackends:\n  a: {{ endpoints: {{ url: \"http://h:1\" }}, breaker: off, retry: off, time_limit: 4s }}\n  b: {{ endpoints: {{ url: \"http://h:1\" }}, retry: {{ preset: article, jitter: 0.2 }} }}\n"
+    ));
+    assert_eq!(
+        (config.admin, config.access_log, config.callers.failures),
+        (None, AccessLog::Off, None)
+    );
+    let a = config.backends.get("a").expect("it is written");
+    assert_eq!(
+        (&a.breaker, *a.retry.attempts, *a.attempt_limit),
+        (&None, 1, Duration::from_secs(4))
+    );
+    let retry = &config.backends.get("b").expect("it is written").retry;
+    let article = Backoff {
+        first: Duration::from_millis(100),
+        cap: Duration::from_secs(30),
+    };
+    assert_eq!(
+        (*retry.attempts, *retry.backoff, *retry.factor, retry.jitter.get()),
+        (5, article, 2.0, 0.2)
+    );
+}
+
+#[test]
+fn files_are_found_from_the_configs_folder() {
+    let config = good(&format!(
+        "{HEAD}{ROUTE}callers: {{ api_keys: {{ file: keys.yaml }} }}\nadmin: {{ token_file: /run/token }}\n"
+    ));
+    assert_eq!(
+        config.callers.api_keys.expect("it is written").file.value,
+        Path::new("/etc/gateway/keys.yaml")
+    );
+    assert_eq!(
+        config
+            .admin
+            .and_then(|admin| admin.token_file)
+            .expect("it is written")
+            .value,
+        Path::new("/run/token")
+    );
+}
+
+#[test]
+fn anchors_and_merge_keys_save_writing() {
+    let config = good(&format!(
+        "{HEAD}{ROUTE}backends:\n  a: &a {{ endpoints: [{{ url: \"http://a\" }}], time_limit: 4s, preserve_host: true }}\n  b:\n    <<: *a\n    time_limit: 6s\n"
+    ));
+    let b = config.backends.get("b").expect("it is written");
+    assert_eq!((*b.time_limit, *b.preserve_host), (Duration::from_secs(6), true));
+}
+
+#[test]
+fn a_span_leads_back_to_the_line() {
+    let text = format!("{HEAD}# gr\u{fc}\u{df}e\ntenants: {{ \"\u{e4}\": {{}}, acme: {{ tier: gold }} }}\n{ROUTE}");
+    let invalid = parse("gateway.yaml", &text, Path::new("."), &env).expect_err("a tenant's name is ASCII");
+    let at = invalid
+        .mistakes
+        .iter()
+        .next()
+        .and_then(|mistake| mistake.at)
+        .expect("it has a place");
+    assert_eq!(
+        invalid.sources.locate(at),
+        Location {
+            file: "gateway.yaml".into(),
+            line: 3,
+            column: 12
+        }
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let invalid = load(Path::new("/nowhere/gateway.yaml")).expect_err("it is not there");
+    assert!(
+        invalid
+            .to_string()
+            .contains("error[unreadable]: cannot read /nowhere/gateway.yaml"),
+        "{invalid}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>()) {
+        let _ = parse("x", &text, Path::new("."), &env).map_err(|invalid| invalid.render(false));
+    }
+
+    /// Real configs with a few bytes changed come closer to the edges than noise does.
+    #[test]
+    fn no_damage_makes_it_panic(at in any::<prop::sample::Index>(), len in 0usize..40, put in "[\\PC\n\t\u{0}\u{feff}]{0,6}") {
+        let mut text = include_str!("../../../fixtures/configs/everything.yaml").to_owned();
+        let boundary = |mut index: usize| { while !text.is_char_boundary(index) { index -= 1 } index };
+        let start = boundary(at.index(text.len()));
+        let end = boundary((start + len).min(text.len()));
+        text.replace_range(start..end, &put);
+        let _ = parse("x", &text, Path::new("."), &env).map_err(|invalid| invalid.render(false));
+    }
+}

@@ -1,0 +1,375 @@
+//! YAML as a tree in which every key and value knows where it stands.
+//!
+//! The only file that knows the YAML crate. It is read by events rather than through serde, because serde stops at the
+//! first error and an operator wants all of them. A syntax error alone is final: past it, nothing can be trusted.
+//!
+//! Bounds: one document, [`MAX_DEPTH`] levels, [`MAX_NODES`] values with every alias counted as what it stands for,
+//! so that a few lines of aliases cannot become a few gigabytes.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde_yaml::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+
+use super::mistake::{Code, Mistake, Mistakes};
+use super::span::Span;
+
+pub(super) const MAX_DEPTH: usize = 32;
+pub(super) const MAX_NODES: usize = 100_000;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub span: Span,
+    pub kind: Kind,
+    /// Values in this subtree, itself included and aliases expanded.
+    weight: usize,
+    /// Levels in this subtree, itself included.
+    height: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// `plain`: without quotes, so that words such as `off` and `${VAR}` mean something.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Rc<Node>>),
+    /// Keys are distinct.
+    Map(Vec<(Key, Rc<Node>)>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub text: String,
+    pub span: Span,
+}
+
+/// Reads one document. Duplicate keys are pushed to `mistakes` and the first of them counts; `Err` is a syntax error.
+pub(super) fn parse(source: u16, text: &str, mistakes: &mut Mistakes) -> Result<Rc<Node>, Mistake> {
+    let options = granit_parser::options! { emit_comments: false };
+    let mut builder = Builder::new(source, text, mistakes);
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| builder.syntax_error(&error))?;
+        builder.take(event, builder.span(&span.start, &span.end))?;
+    }
+    Ok(builder.root.unwrap_or_else(|| {
+        Rc::new(Node::map(
+            Span {
+                source,
+                start: 0,
+                end: 0,
+            },
+            Vec::new(),
+        ))
+    }))
+}
+
+impl Node {
+    pub(super) fn map(span: Span, entries: Vec<(Key, Rc<Self>)>) -> Self {
+        let weight = entries
+            .iter()
+            .fold(1, |sum: usize, (_, node)| sum.saturating_add(node.weight));
+        let height = 1 + entries.iter().map(|(_, node)| node.height).max().unwrap_or(0);
+        Self {
+            span,
+            kind: Kind::Map(entries),
+            weight,
+            height,
+        }
+    }
+
+    fn list(span: Span, items: Vec<Rc<Self>>) -> Self {
+        let weight = items.iter().fold(1, |sum: usize, node| sum.saturating_add(node.weight));
+        let height = 1 + items.iter().map(|node| node.height).max().unwrap_or(0);
+        Self {
+            span,
+            kind: Kind::List(items),
+            weight,
+            height,
+        }
+    }
+
+    fn scalar(span: Span, text: String, plain: bool) -> Self {
+        Self {
+            span,
+            kind: Kind::Scalar { text, plain },
+            weight: 1,
+            height: 1,
+        }
+    }
+
+    /// YAML's `null`: nothing written, `~` or the word.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
+    }
+}
+
+/// A collection that is still open.
+struct Open {
+    span: Span,
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Rc<Node>>),
+    Map {
+        entries: Vec<(Key, Rc<Node>)>,
+        /// Where each key was first written.
+        seen: HashMap<String, Span>,
+        /// A key that waits for its value.
+        key: Option<Key>,
+        /// The values of `<<` keys, in order.
+        merges: Vec<Rc<Node>>,
+    },
+}
+
+struct Builder<'a> {
+    source: u16,
+    text: &'a str,
+    mistakes: &'a mut Mistakes,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Rc<Node>>,
+    documents: usize,
+    root: Option<Rc<Node>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(source: u16, text: &'a str, mistakes: &'a mut Mistakes) -> Self {
+        let (open, anchors) = (Vec::new(), HashMap::new());
+        Self {
+            source,
+            text,
+            mistakes,
+            open,
+            anchors,
+            documents: 0,
+            root: None,
+        }
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Mistake> {
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(Mistake::new(Code::Syntax, span, "a second YAML document begins here")
+                        .hint("a config is one document: remove the `---`"));
+                }
+                Ok(())
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && !forces_text(tag.as_deref(), span)?;
+                self.place(Rc::new(Node::scalar(span, text.into_owned(), plain)), anchor)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                forces_text(tag.as_deref(), span)?;
+                self.begin(span, anchor, Content::List(Vec::new()))
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                forces_text(tag.as_deref(), span)?;
+                let (entries, seen, merges) = (Vec::new(), HashMap::new(), Vec::new());
+                self.begin(
+                    span,
+                    anchor,
+                    Content::Map {
+                        entries,
+                        seen,
+                        key: None,
+                        merges,
+                    },
+                )
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(id) => match self.anchors.get(&id) {
+                Some(node) => self.place(Rc::clone(node), 0),
+                None => Err(Mistake::new(
+                    Code::Syntax,
+                    span,
+                    "this alias stands inside what it names",
+                )),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, span: Span, anchor: usize, content: Content) -> Result<(), Mistake> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep(span));
+        }
+        if let Some(Open {
+            content: Content::Map { key: None, .. },
+            ..
+        }) = self.open.last()
+        {
+            return Err(
+                Mistake::new(Code::Syntax, span, "a key must be a single word, not a list or a map")
+                    .hint("if this is a `{placeholder}`, put quotes around it"),
+            );
+        }
+        self.open.push(Open { span, anchor, content });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Mistake> {
+        let Some(Open { span, anchor, content }) = self.open.pop() else {
+            return Ok(());
+        };
+        let node = match content {
+            Content::List(items) => Node::list(span, items),
+            Content::Map {
+                mut entries,
+                mut seen,
+                merges,
+                ..
+            } => {
+                merge(&mut entries, &mut seen, &merges)?;
+                Node::map(span, entries)
+            }
+        };
+        self.place(Rc::new(node), anchor)
+    }
+
+    /// Puts a complete value where it belongs: into the open list, as a key, behind its key, or at the root.
+    fn place(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), Mistake> {
+        if node.weight > MAX_NODES {
+            return Err(
+                Mistake::new(Code::Syntax, node.span, format!("more than {MAX_NODES} values"))
+                    .label("once its aliases are written out"),
+            );
+        }
+        if self.open.len() + node.height > MAX_DEPTH {
+            return Err(too_deep(node.span));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.root = Some(node),
+            Some(Content::List(items)) => items.push(node),
+            Some(Content::Map { key: slot @ None, .. }) => *slot = Some(key_of(&node)?),
+            Some(Content::Map {
+                entries,
+                seen,
+                key: slot @ Some(_),
+                merges,
+            }) => {
+                let key = slot.take().expect("the pattern says it is there");
+                if key.text == "<<" {
+                    merges.push(node);
+                } else if let Some(first) = seen.get(&key.text) {
+                    let message = format!("`{}` is written twice", key.text);
+                    let mistake = Mistake::new(Code::DuplicateKey, key.span, message).label("and again here");
+                    self.mistakes.push(mistake.related(*first, "first here"));
+                } else {
+                    seen.insert(key.text.clone(), key.span);
+                    entries.push((key, node));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Clamped to the text and to whole characters, whatever the parser says.
+    fn span(&self, start: &Marker, end: &Marker) -> Span {
+        let clamp = |marker: &Marker| {
+            let mut offset = marker.byte_offset().unwrap_or(0).min(self.text.len());
+            while !self.text.is_char_boundary(offset) {
+                offset -= 1;
+            }
+            u32::try_from(offset).unwrap_or(u32::MAX)
+        };
+        let start = clamp(start);
+        Span {
+            source: self.source,
+            start,
+            end: clamp(end).max(start),
+        }
+    }
+
+    fn syntax_error(&self, error: &ScanError) -> Mistake {
+        let at = self.span(error.marker(), error.marker());
+        let mistake = Mistake::new(Code::Syntax, at, format!("not valid YAML: {}", error.info()));
+        let line = self.text[..at.start as usize]
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1);
+        let so_far = &self.text[line..at.start as usize];
+        let rest = &self.text[at.start as usize..];
+        let brace = if rest.starts_with('{') {
+            Some(so_far.len())
+        } else {
+            so_far.rfind('{')
+        };
+        let before_brace = brace.and_then(|brace| so_far[..brace].chars().next_back());
+        if rest.starts_with('\t') || so_far.trim_end_matches(' ').ends_with('\t') {
+            mistake.hint("indent with spaces: YAML does not take tabs")
+        } else if before_brace == Some('$') {
+            mistake
+                .hint("within `{ }` a word ends at a brace: write the key with its `${VARIABLE}` on a line of its own")
+        } else if before_brace.is_some_and(|c| !c.is_whitespace() && !matches!(c, '[' | '{' | ',' | ':')) {
+            mistake.hint("put quotes around a value that holds a `{placeholder}`")
+        } else {
+            mistake
+        }
+    }
+}
+
+/// Entries of merged maps come behind the written ones and never replace them.
+fn merge(
+    entries: &mut Vec<(Key, Rc<Node>)>,
+    seen: &mut HashMap<String, Span>,
+    merges: &[Rc<Node>],
+) -> Result<(), Mistake> {
+    for merged in merges {
+        match &merged.kind {
+            Kind::Map(others) => {
+                for (key, node) in others {
+                    if seen.insert(key.text.clone(), key.span).is_none() {
+                        entries.push((key.clone(), Rc::clone(node)));
+                    }
+                }
+            }
+            Kind::List(maps) => merge(entries, seen, maps)?,
+            Kind::Scalar { .. } => {
+                return Err(Mistake::new(
+                    Code::Syntax,
+                    merged.span,
+                    "`<<` takes a map, as in `<<: *name`",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key_of(node: &Node) -> Result<Key, Mistake> {
+    match &node.kind {
+        Kind::Scalar { text, .. } => Ok(Key {
+            text: text.clone(),
+            span: node.span,
+        }),
+        Kind::List(_) | Kind::Map(_) => Err(Mistake::new(
+            Code::Syntax,
+            node.span,
+            "a key must be a single word, not a list or a map",
+        )),
+    }
+}
+
+/// `!!str` makes text of anything; other tags would ask for something that nobody does.
+fn forces_text(tag: Option<&Tag>, span: Span) -> Result<bool, Mistake> {
+    match tag {
+        None => Ok(false),
+        Some(tag) if tag.is_yaml_core_schema() => Ok(tag.suffix() == "str"),
+        Some(tag) => Err(Mistake::new(
+            Code::Syntax,
+            span,
+            format!("the tag `{}` has no meaning in a config", tag.original()),
+        )),
+    }
+}
+
+fn too_deep(span: Span) -> Mistake {
+    Mistake::new(Code::Syntax, span, format!("nested more than {MAX_DEPTH} levels deep"))
+}

@@ -1,0 +1,118 @@
+//! `${NAME}` in a value: what the environment says stands there instead.
+//!
+//! Runs on single values after the YAML has been understood, so nothing in the environment can change the shape of a
+//! config. `${NAME:-default}` has a default; `$${` is a literal `${`. Everything else is literal text.
+
+/// Why a text could not be expanded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    Unset(String),
+    /// `${` without an end or without a name.
+    Malformed,
+}
+
+/// The text with its variables replaced; `None` if there was none to replace.
+pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>, Problem> {
+    if !text.contains("${") {
+        return Ok(None);
+    }
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        if rest[..start].ends_with('$') {
+            expanded.push_str(&rest[..start]);
+            expanded.push('{');
+            rest = &rest[start + 2..];
+            continue;
+        }
+        expanded.push_str(&rest[..start]);
+        let inside = &rest[start + 2..];
+        let end = inside.find('}').ok_or(Problem::Malformed)?;
+        let (name, default) = match inside[..end].split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (&inside[..end], None),
+        };
+        if !is_name(name) {
+            return Err(Problem::Malformed);
+        }
+        let value = env(name).filter(|value| default.is_none() || !value.is_empty());
+        let value = value
+            .or_else(|| default.map(str::to_owned))
+            .ok_or_else(|| Problem::Unset(name.to_owned()))?;
+        expanded.push_str(&value);
+        rest = &inside[end + 1..];
+    }
+    expanded.push_str(rest);
+    Ok(Some(expanded))
+}
+
+/// The first thing in a quoted text that would be a variable without the quotes.
+pub(super) fn find(text: &str) -> Option<&str> {
+    let mut from = 0;
+    while let Some(start) = text[from..].find("${").map(|start| start + from) {
+        let end = text[start..].find('}').map(|end| start + end);
+        if let Some(end) = end.filter(|end| !text[..start].ends_with('$') && is_name(&text[start + 2..*end])) {
+            return Some(&text[start..=end]);
+        }
+        from = start + 2;
+    }
+    None
+}
+
+/// A quoted text with `$${` read as `${`.
+pub(super) fn unescape(text: &str) -> String {
+    text.replace("$${", "${")
+}
+
+fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expands() {
+        let env = |name: &str| match name {
+            "HOST" => Some("example.com".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TRICK" => Some("${HOST}".to_owned()),
+            _ => None,
+        };
+        let check = |text: &str, expected: Result<Option<&str>, Problem>| {
+            assert_eq!(
+                expand(text, &env),
+                expected.map(|value| value.map(str::to_owned)),
+                "{text}"
+            );
+        };
+        check("plain $HOME", Ok(None));
+        check("http://${HOST}:80", Ok(Some("http://example.com:80")));
+        check("${HOST}${HOST}", Ok(Some("example.comexample.com")));
+        check("${EMPTY}", Ok(Some("")));
+        check("${EMPTY:-x}", Ok(Some("x")));
+        check("${NONE:-x}", Ok(Some("x")));
+        check("${TRICK}", Ok(Some("${HOST}")));
+        check("$${HOST}", Ok(Some("${HOST}")));
+        check("$${HOST} ${HOST}", Ok(Some("${HOST} example.com")));
+        check("${NONE}", Err(Problem::Unset("NONE".to_owned())));
+        check("${HOST", Err(Problem::Malformed));
+        check("${}", Err(Problem::Malformed));
+        check("${not a name}", Err(Problem::Malformed));
+    }
+
+    #[test]
+    fn finds_what_quotes_keep_from_expanding() {
+        assert_eq!(find("Bearer ${TOKEN}"), Some("${TOKEN}"));
+        assert_eq!(find("$${TOKEN}"), None);
+        assert_eq!(find("${ x }"), None);
+        assert_eq!(find("${ ${X}"), Some("${X}"));
+        assert_eq!(find("$5"), None);
+        assert_eq!(unescape("$${TOKEN}"), "${TOKEN}");
+    }
+}

@@ -1,0 +1,184 @@
+//! The counters that requests touch. A stage holds the `Arc` of its route, backend or limit, so counting is one relaxed
+//! addition: no name is looked up and nothing is allocated.
+//!
+//! Invariant: counters only rise. What mirrors a state (slots in use, a breaker's state, open connections) is read where
+//! it is when the page is asked for, and has no place here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::families::Family;
+use super::histogram::Histogram;
+use super::labels::{BreakerState, CallerKind, CallerOutcome, Class, Decision, Label, Outcome, Tally};
+use super::page::Page;
+use super::record::RequestRecord;
+use crate::rejection::Reason;
+
+/// Requests of one route, or of none when `name` is empty.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    pub name: Arc<str>,
+    pub requests: Tally<Class>,
+    pub rejections: Tally<Reason>,
+    /// From a request's head to the last byte of its answer.
+    pub duration: Histogram,
+    aborted: AtomicU64,
+    partial: AtomicU64,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            requests: Tally::default(),
+            rejections: Tally::default(),
+            duration: Histogram::default(),
+            aborted: AtomicU64::new(0),
+            partial: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn count(&self, record: &RequestRecord, took: Duration) {
+        self.requests.add(Class::of(record.status));
+        self.duration.observe(took);
+        if let Some(reason) = record.reason {
+            self.rejections.add(reason);
+        }
+        if record.aborted {
+            self.aborted.fetch_add(1, Relaxed);
+        }
+        if record.complete == Some(false) {
+            self.partial.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn put(&self, page: &mut Page) {
+        page.put_tally(Family::Requests, &self.name, &self.requests);
+        page.put_tally(Family::Rejections, &self.name, &self.rejections);
+        page.put_histogram(Family::RequestDuration, &[&self.name], &self.duration);
+        page.put(Family::AbortedResponses, &[&self.name], self.aborted.load(Relaxed));
+        page.put(Family::PartialResponses, &[&self.name], self.partial.load(Relaxed));
+    }
+}
+
+/// Calls to one backend, counted by the guarded call.
+#[derive(Debug)]
+pub struct BackendMetrics {
+    pub name: Arc<str>,
+    pub attempts: Tally<Outcome>,
+    pub rejections: Tally<Reason>,
+    /// By the state that was entered.
+    pub transitions: Tally<BreakerState>,
+    pub calls: Tally<Outcome>,
+    /// From the start of a call, queue included, to the head of its answer.
+    pub duration: Histogram,
+    retries: AtomicU64,
+}
+
+impl BackendMetrics {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            attempts: Tally::default(),
+            rejections: Tally::default(),
+            transitions: Tally::default(),
+            calls: Tally::default(),
+            duration: Histogram::default(),
+            retries: AtomicU64::new(0),
+        }
+    }
+
+    /// A whole call is over; `took` is the time from its start, queue included, to the head of the answer or the end.
+    #[inline]
+    pub fn called(&self, outcome: Outcome, took: Duration) {
+        self.calls.add(outcome);
+        self.duration.observe(took);
+    }
+
+    #[inline]
+    pub fn retried(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn put(&self, page: &mut Page) {
+        page.put_tally(Family::BackendCalls, &self.name, &self.calls);
+        page.put_tally(Family::BackendAttempts, &self.name, &self.attempts);
+        page.put_tally(Family::BreakerTransitions, &self.name, &self.transitions);
+        page.put_histogram(Family::BackendDuration, &[&self.name], &self.duration);
+        page.put(Family::Retries, &[&self.name], self.retries.load(Relaxed));
+        for (reason, count) in self.rejections.iter() {
+            if count > 0 || concerns_a_backend(reason) {
+                page.put(Family::BackendRejections, &[&self.name, reason.as_str()], count);
+            }
+        }
+    }
+}
+
+/// The reasons that a call can end with; a backend's page has no lines for the others.
+const fn concerns_a_backend(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BackendUnreached
+            | Reason::BackendBroken
+            | Reason::BackendInvalid
+            | Reason::BulkheadFull
+            | Reason::BulkheadTimeout
+            | Reason::BreakerOpen
+            | Reason::NoEndpoint
+            | Reason::OutOfTime
+            | Reason::BackendTimeout
+            | Reason::CallerGone
+    )
+}
+
+/// What one limit decided, counted by the limits stage.
+#[derive(Debug)]
+pub struct LimitMetrics {
+    pub name: Arc<str>,
+    pub decisions: Tally<Decision>,
+}
+
+impl LimitMetrics {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            decisions: Tally::default(),
+        }
+    }
+
+    pub(super) fn put(&self, page: &mut Page) {
+        page.put_tally(Family::LimitDecisions, &self.name, &self.decisions);
+    }
+}
+
+/// Who came, and with what result; read off the finished record.
+#[derive(Debug)]
+pub(super) struct CallerMetrics(Vec<Tally<CallerOutcome>>);
+
+impl Default for CallerMetrics {
+    fn default() -> Self {
+        Self(CallerKind::ALL.iter().map(|_| Tally::default()).collect())
+    }
+}
+
+impl CallerMetrics {
+    pub(super) fn count(&self, record: &RequestRecord) {
+        let outcome = match record.reason {
+            Some(Reason::CredentialsMissing) => CallerOutcome::Missing,
+            Some(Reason::CredentialsInvalid) => CallerOutcome::Invalid,
+            Some(Reason::CredentialsExpired) => CallerOutcome::Expired,
+            Some(Reason::NotAllowed) => CallerOutcome::NotAllowed,
+            // Refused before anyone was asked who they are.
+            _ if record.caller_kind == CallerKind::Nobody => return,
+            _ => CallerOutcome::Admitted,
+        };
+        self.0[record.caller_kind.index()].add(outcome);
+    }
+
+    pub(super) fn put(&self, page: &mut Page) {
+        for (kind, outcomes) in CallerKind::ALL.iter().zip(&self.0) {
+            page.put_tally(Family::Callers, kind.as_str(), outcomes);
+        }
+    }
+}

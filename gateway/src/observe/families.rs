@@ -1,0 +1,374 @@
+//! Every metric the gateway has: name, type, labels and meaning, in the order of the page.
+//!
+//! Labels come from the plan (route, backend, limit) or from a closed set of words, never from a request, so what the
+//! page can grow to is known when the plan is made. Units are base units; counters, and nothing else, end in `_total`.
+
+/// One metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Requests,
+    RequestDuration,
+    Rejections,
+    AbortedResponses,
+    PartialResponses,
+    BackendCalls,
+    BackendDuration,
+    BackendAttempts,
+    BackendRejections,
+    Retries,
+    RetryBudgetBalance,
+    BulkheadInUse,
+    BulkheadWaiting,
+    BulkheadLimit,
+    BulkheadOutcomes,
+    BreakerState,
+    BreakerTransitions,
+    LimitDecisions,
+    LimitOverflow,
+    Buckets,
+    Callers,
+    RequestsInFlight,
+    Connections,
+    ConnectionsAccepted,
+    MalformedConnections,
+    BackendConnections,
+    ConfigLastReloadSuccessful,
+    ConfigLastReloadSuccessTimestamp,
+    ConfigGeneration,
+    AccessLogDropped,
+    BuildInfo,
+    ProcessCpu,
+    ProcessResidentMemory,
+    ProcessOpenFds,
+    ProcessMaxFds,
+    ProcessThreads,
+    ProcessStartTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What the page and the documentation say about a family.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// All families, in the order of the page.
+pub fn families() -> impl Iterator<Item = Facts> {
+    Family::ALL.into_iter().map(Family::facts)
+}
+
+impl Kind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl Family {
+    pub const ALL: [Self; 37] = [
+        Self::Requests,
+        Self::RequestDuration,
+        Self::Rejections,
+        Self::AbortedResponses,
+        Self::PartialResponses,
+        Self::BackendCalls,
+        Self::BackendDuration,
+        Self::BackendAttempts,
+        Self::BackendRejections,
+        Self::Retries,
+        Self::RetryBudgetBalance,
+        Self::BulkheadInUse,
+        Self::BulkheadWaiting,
+        Self::BulkheadLimit,
+        Self::BulkheadOutcomes,
+        Self::BreakerState,
+        Self::BreakerTransitions,
+        Self::LimitDecisions,
+        Self::LimitOverflow,
+        Self::Buckets,
+        Self::Callers,
+        Self::RequestsInFlight,
+        Self::Connections,
+        Self::ConnectionsAccepted,
+        Self::MalformedConnections,
+        Self::BackendConnections,
+        Self::ConfigLastReloadSuccessful,
+        Self::ConfigLastReloadSuccessTimestamp,
+        Self::ConfigGeneration,
+        Self::AccessLogDropped,
+        Self::BuildInfo,
+        Self::ProcessCpu,
+        Self::ProcessResidentMemory,
+        Self::ProcessOpenFds,
+        Self::ProcessMaxFds,
+        Self::ProcessThreads,
+        Self::ProcessStartTime,
+    ];
+
+    pub const fn facts(self) -> Facts {
+        use Kind::{Counter, Gauge, Histogram};
+        let (name, kind, labels, help): (_, _, &'static [&'static str], _) = match self {
+            Self::Requests => (
+                "gateway_requests_total",
+                Counter,
+                &["route", "code"],
+                "Requests finished, by class of status; an empty route means that none matched",
+            ),
+            Self::RequestDuration => (
+                "gateway_request_duration_seconds",
+                Histogram,
+                &["route"],
+                "Time from a request's head to the last byte of its answer",
+            ),
+            Self::Rejections => (
+                "gateway_rejections_total",
+                Counter,
+                &["route", "reason"],
+                "Requests that the gateway itself refused or failed, by reason",
+            ),
+            Self::AbortedResponses => (
+                "gateway_aborted_responses_total",
+                Counter,
+                &["route"],
+                "Answers that broke off after their head had been sent",
+            ),
+            Self::PartialResponses => (
+                "gateway_partial_responses_total",
+                Counter,
+                &["route"],
+                "Aggregates answered with x-gateway-complete: false",
+            ),
+            Self::BackendCalls => (
+                "gateway_backend_calls_total",
+                Counter,
+                &["backend", "outcome"],
+                "Calls to a backend, all attempts together, by outcome",
+            ),
+            Self::BackendDuration => (
+                "gateway_backend_duration_seconds",
+                Histogram,
+                &["backend"],
+                "Time from the start of a call, queue included, to the head of its answer",
+            ),
+            Self::BackendAttempts => (
+                "gateway_backend_attempts_total",
+                Counter,
+                &["backend", "outcome"],
+                "Single attempts, by outcome",
+            ),
+            Self::BackendRejections => (
+                "gateway_backend_rejections_total",
+                Counter,
+                &["backend", "reason"],
+                "Calls that ended in a rejection, by reason; an aggregate may count several per request",
+            ),
+            Self::Retries => (
+                "gateway_retries_total",
+                Counter,
+                &["backend"],
+                "Attempts after the first one of a call",
+            ),
+            Self::RetryBudgetBalance => (
+                "gateway_retry_budget_balance",
+                Gauge,
+                &["backend"],
+                "Retries that could be paid for now",
+            ),
+            Self::BulkheadInUse => ("gateway_bulkhead_in_use", Gauge, &["backend"], "Slots taken"),
+            Self::BulkheadWaiting => (
+                "gateway_bulkhead_waiting",
+                Gauge,
+                &["backend"],
+                "Calls waiting for a slot",
+            ),
+            Self::BulkheadLimit => ("gateway_bulkhead_limit", Gauge, &["backend"], "Slots there are"),
+            Self::BulkheadOutcomes => (
+                "gateway_bulkhead_outcomes_total",
+                Counter,
+                &["backend", "outcome"],
+                "Calls that asked for a slot: admitted, refused as full, waited too long, or left while waiting",
+            ),
+            Self::BreakerState => (
+                "gateway_breaker_state",
+                Gauge,
+                &["backend"],
+                "0 closed (traffic flows), 1 half-open, 2 open",
+            ),
+            Self::BreakerTransitions => (
+                "gateway_breaker_transitions_total",
+                Counter,
+                &["backend", "to"],
+                "State changes, by new state",
+            ),
+            Self::LimitDecisions => (
+                "gateway_limit_decisions_total",
+                Counter,
+                &["limit", "decision"],
+                "What a limit said",
+            ),
+            Self::LimitOverflow => (
+                "gateway_limit_overflow_total",
+                Counter,
+                &["limit"],
+                "Owners who were given the overflow bucket because there were too many buckets",
+            ),
+            Self::Buckets => ("gateway_buckets", Gauge, &["limit"], "Buckets kept in memory"),
+            Self::Callers => (
+                "gateway_callers_total",
+                Counter,
+                &["kind", "outcome"],
+                "Requests by kind of credential and what came of checking it",
+            ),
+            Self::RequestsInFlight => (
+                "gateway_requests_in_flight",
+                Gauge,
+                &[],
+                "Requests whose head has arrived and whose answer has not yet left",
+            ),
+            Self::Connections => ("gateway_connections", Gauge, &[], "Open connections from callers"),
+            Self::ConnectionsAccepted => (
+                "gateway_connections_total",
+                Counter,
+                &[],
+                "Connections accepted from callers",
+            ),
+            Self::MalformedConnections => (
+                "gateway_malformed_connections_total",
+                Counter,
+                &[],
+                "Connections ended because what came was not HTTP",
+            ),
+            Self::BackendConnections => (
+                "gateway_backend_connections",
+                Gauge,
+                &["backend", "state"],
+                "Open connections to a backend",
+            ),
+            Self::ConfigLastReloadSuccessful => (
+                "gateway_config_last_reload_successful",
+                Gauge,
+                &[],
+                "1 if the config last read is the one in use",
+            ),
+            Self::ConfigLastReloadSuccessTimestamp => (
+                "gateway_config_last_reload_success_timestamp_seconds",
+                Gauge,
+                &[],
+                "Unix time at which the config in use was loaded",
+            ),
+            Self::ConfigGeneration => (
+                "gateway_config_generation",
+                Gauge,
+                &[],
+                "Number of the plan in use, counted from the start",
+            ),
+            Self::AccessLogDropped => (
+                "gateway_access_log_dropped_total",
+                Counter,
+                &[],
+                "Requests that are missing in the access log because it could not keep up",
+            ),
+            Self::BuildInfo => (
+                "gateway_build_info",
+                Gauge,
+                &["version"],
+                "Always 1; the label says what runs",
+            ),
+            Self::ProcessCpu => (
+                "process_cpu_seconds_total",
+                Counter,
+                &[],
+                "User and system time that the process has used",
+            ),
+            Self::ProcessResidentMemory => ("process_resident_memory_bytes", Gauge, &[], "Resident memory"),
+            Self::ProcessOpenFds => ("process_open_fds", Gauge, &[], "Open file descriptors"),
+            Self::ProcessMaxFds => ("process_max_fds", Gauge, &[], "File descriptors that may be open"),
+            Self::ProcessThreads => ("process_threads", Gauge, &[], "Threads"),
+            Self::ProcessStartTime => (
+                "process_start_time_seconds",
+                Gauge,
+                &[],
+                "Unix time at which the process started",
+            ),
+        };
+        Facts {
+            name,
+            kind,
+            labels,
+            help,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_the_format() {
+        let mut names = HashSet::new();
+        for (
+            position,
+            Facts {
+                name,
+                kind,
+                labels,
+                help,
+            },
+        ) in families().enumerate()
+        {
+            assert_eq!(Family::ALL[position] as usize, position, "{name} is out of order");
+            assert!(names.insert(name), "{name} twice");
+            assert!(name.starts_with("gateway_") || name.starts_with("process_"), "{name}");
+            assert!(
+                name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()),
+                "{name}"
+            );
+            assert_eq!(
+                name.ends_with("_total"),
+                kind == Kind::Counter,
+                "{name}: _total is for counters"
+            );
+            assert_eq!(name.ends_with("_duration_seconds"), kind == Kind::Histogram, "{name}");
+            for unit in [
+                "milliseconds",
+                "_ms",
+                "minutes",
+                "kilobytes",
+                "percent",
+                "count",
+                "_sum",
+                "_bucket_",
+            ] {
+                assert!(
+                    !name.contains(unit),
+                    "{name}: base units only, and no suffix that a histogram adds"
+                );
+            }
+            assert!(
+                !help.is_empty() && !help.ends_with('.') && !help.contains(['\n', '\\']),
+                "{name}: {help}"
+            );
+            for label in labels {
+                assert!(
+                    !["le", "quantile", "job", "instance"].contains(label),
+                    "{name}: {label} is reserved"
+                );
+            }
+        }
+    }
+}

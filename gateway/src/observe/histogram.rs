@@ -1,0 +1,97 @@
+//! How long things take, counted in fixed buckets.
+//!
+//! One observation is two relaxed additions. The count of a histogram is the sum of its buckets, so a scrape can never
+//! see a count that contradicts them.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Upper bounds in nanoseconds: from what the gateway itself takes to the default budget of a request.
+const BOUNDS: [u64; 16] = [
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    20_000_000_000,
+    30_000_000_000,
+];
+
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// The last one counts what is above every bound.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    /// Wraps after 584 years of observed time.
+    sum_nanos: AtomicU64,
+}
+
+impl Histogram {
+    #[inline]
+    pub fn observe(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.partition_point(|&bound| bound < nanos);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Upper bounds in seconds with the count at or below each; the last bound is infinite and its count is the total.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = BOUNDS.iter().map(|&bound| bound as f64 / 1e9).chain([f64::INFINITY]);
+        bounds.zip(&self.buckets).scan(0, |total, (bound, bucket)| {
+            *total += bucket.load(Relaxed);
+            Some((bound, *total))
+        })
+    }
+
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_nanos.load(Relaxed) as f64 / 1e9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_counts_in_the_first_bucket_that_holds_it() {
+        fn check(nanos: u64, first_bound: f64) {
+            let histogram = Histogram::default();
+            histogram.observe(Duration::from_nanos(nanos));
+            let first = histogram
+                .cumulative()
+                .find(|&(_, count)| count == 1)
+                .map(|(bound, _)| bound);
+            assert_eq!(first, Some(first_bound), "{nanos} ns");
+        }
+        check(0, 0.0005);
+        check(500_000, 0.0005);
+        check(500_001, 0.001);
+        check(30_000_000_000, 30.0);
+        check(30_000_000_001, f64::INFINITY);
+    }
+
+    #[test]
+    fn bounds_rise_and_counts_never_fall() {
+        let histogram = Histogram::default();
+        for millis in 0..1000 {
+            histogram.observe(Duration::from_millis(millis * 37));
+        }
+        let points: Vec<_> = histogram.cumulative().collect();
+        assert!(
+            points
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1)
+        );
+        assert_eq!(points.last().unwrap().1, 1000);
+        assert!((histogram.sum_seconds() - 37.0 * 499.5).abs() < 1e-6);
+    }
+}

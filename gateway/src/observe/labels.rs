@@ -1,0 +1,200 @@
+//! The values that labels may have, and counters for them.
+//!
+//! Invariant: a label's values are known before the first request, so every series exists at zero from the start and
+//! no request can add one.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::rejection::Reason;
+
+/// A closed set of words for one label.
+pub trait Label: Copy + 'static {
+    const ALL: &'static [Self];
+    fn as_str(self) -> &'static str;
+    /// The position in [`Label::ALL`].
+    fn index(self) -> usize;
+}
+
+/// One counter for each value of a label.
+#[derive(Debug)]
+pub struct Tally<L> {
+    counts: Box<[AtomicU64]>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Default for Tally<L> {
+    fn default() -> Self {
+        Self {
+            counts: L::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            label: PhantomData,
+        }
+    }
+}
+
+impl<L: Label> Tally<L> {
+    #[inline]
+    pub fn add(&self, label: L) {
+        self.counts[label.index()].fetch_add(1, Relaxed);
+    }
+
+    pub fn count(&self, label: L) -> u64 {
+        self.counts[label.index()].load(Relaxed)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (L, u64)> {
+        L::ALL.iter().map(|&label| (label, self.count(label)))
+    }
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$note])* $variant),+ }
+
+        impl $name {
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            fn as_str(self) -> &'static str {
+                self.as_str()
+            }
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// The class of an answer's status. A status outside of 100 to 599 cannot be sent.
+    Class { Informational = "1xx", Successful = "2xx", Redirection = "3xx", ClientError = "4xx", ServerError = "5xx" }
+
+    /// How a call to a backend, or one attempt of it, ended.
+    Outcome {
+        /// With a status that does not count as a failure.
+        Answered = "answered",
+        /// With a status that counts as a failure.
+        FailedStatus = "failed_status",
+        Unreached = "unreached",
+        Broken = "broken",
+        Invalid = "invalid",
+        TimedOut = "timed_out",
+        /// A guard said no: nothing was sent.
+        Refused = "refused",
+        /// The caller left, or a sibling's failure made it pointless.
+        Cancelled = "cancelled",
+    }
+
+    /// The four disjoint ends of asking a bulkhead for a slot.
+    Admission { Admitted = "admitted", Full = "full", TimedOut = "timeout", Left = "left" }
+
+    BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
+
+    /// What a limit said. `shadow` would have refused, but only counts.
+    Decision { Admitted = "admitted", Refused = "refused", Shadow = "shadow" }
+
+    /// What a caller proved to be, or tried to.
+    #[derive(Default)]
+    CallerKind {
+        ApiKey = "api_key",
+        Jwt = "jwt",
+        Mtls = "mtls",
+        Basic = "basic",
+        Anonymous = "anonymous",
+        /// No credential that the route takes.
+        #[default]
+        Nobody = "none",
+    }
+
+    /// What came of identifying a caller.
+    CallerOutcome {
+        Admitted = "admitted",
+        Missing = "missing",
+        Invalid = "invalid",
+        Expired = "expired",
+        NotAllowed = "not_allowed",
+    }
+
+    /// What a pooled connection to a backend is doing.
+    ConnectionState { Active = "active", Idle = "idle" }
+}
+
+impl Class {
+    pub(super) const fn of(status: u16) -> Self {
+        match status / 100 {
+            0 | 1 => Self::Informational,
+            2 => Self::Successful,
+            3 => Self::Redirection,
+            4 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+impl Label for Reason {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn check<L: Label>() {
+        let words: HashSet<_> = L::ALL.iter().map(|label| label.as_str()).collect();
+        assert_eq!(words.len(), L::ALL.len(), "two values share a word: {words:?}");
+        for (position, label) in L::ALL.iter().enumerate() {
+            assert_eq!(label.index(), position, "{}", label.as_str());
+        }
+    }
+
+    #[test]
+    fn every_value_has_its_own_word_and_place() {
+        check::<Class>();
+        check::<Outcome>();
+        check::<Admission>();
+        check::<BreakerState>();
+        check::<Decision>();
+        check::<CallerKind>();
+        check::<CallerOutcome>();
+        check::<ConnectionState>();
+        check::<Reason>();
+    }
+
+    #[test]
+    fn a_tally_counts_each_value_apart() {
+        let tally = Tally::<Decision>::default();
+        tally.add(Decision::Refused);
+        tally.add(Decision::Refused);
+        tally.add(Decision::Shadow);
+        let counts: Vec<_> = tally.iter().map(|(label, count)| (label.as_str(), count)).collect();
+        assert_eq!(counts, [("admitted", 0), ("refused", 2), ("shadow", 1)]);
+    }
+
+    #[test]
+    fn a_status_falls_in_its_class() {
+        for (status, class) in [
+            (101, "1xx"),
+            (200, "2xx"),
+            (304, "3xx"),
+            (499, "4xx"),
+            (500, "5xx"),
+            (599, "5xx"),
+        ] {
+            assert_eq!(Class::of(status).as_str(), class);
+        }
+    }
+}

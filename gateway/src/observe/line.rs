@@ -1,0 +1,157 @@
+//! A line of the access log: what was decided about a request, and what that was based on.
+//!
+//! Made from the record by the log's own thread, never by a worker. What does not apply to a request is left out, so
+//! that an absent name means "no" and not "unknown".
+
+use std::net::IpAddr;
+use std::ops::Not;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::labels::CallerKind;
+use super::record::RequestRecord;
+use super::timestamp::Timestamp;
+
+#[derive(Serialize)]
+pub(super) struct Line<'a> {
+    time: Timestamp,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    method: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<&'a str>,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_ms: Option<f64>,
+    used_ms: f64,
+    queue_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte_ms: Option<f64>,
+    bytes_in: u64,
+    bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+    #[serde(skip_serializing_if = "Not::not")]
+    aborted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn of(record: &'a RequestRecord) -> Self {
+        Self {
+            time: record.at,
+            request_id: record.request_id.as_str(),
+            client: record.client,
+            method: record.method.as_str(),
+            path: record.path.as_str(),
+            route: record.route.as_ref().map(|route| &*route.name),
+            tenant: record.tenant.as_ref().map(|tenant| &*tenant.name),
+            tier: record.tier.as_deref(),
+            caller: record.caller.as_deref(),
+            kind: (record.caller_kind != CallerKind::Nobody).then(|| record.caller_kind.as_str()),
+            status: record.status,
+            reason: record.reason.map(|reason| reason.as_str()),
+            limit: record.limit.as_deref(),
+            backend: record.backend.as_deref(),
+            attempts: record.attempts,
+            budget_ms: record.budget.map(millis),
+            used_ms: millis(record.used),
+            queue_ms: millis(record.queued),
+            connect_ms: record.connect.map(millis),
+            first_byte_ms: record.first_byte.map(millis),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            complete: record.complete,
+            aborted: record.aborted,
+            fault: record.fault(),
+        }
+    }
+}
+
+/// Milliseconds with three digits behind the point.
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use policies::Moment;
+    use serde_json::json;
+
+    use super::*;
+    use crate::observe::metrics::Registry;
+    use crate::observe::tenants::Tenants;
+    use crate::rejection::Reason;
+
+    #[test]
+    fn a_line_holds_the_decision() {
+        let unix = Duration::from_millis(1_709_210_096_007);
+        let mut record = RequestRecord::begin(Moment::ZERO, unix, "req \"1\"", Method::PUT, "/users/1");
+        record.client = Some([10, 0, 0, 9].into());
+        record.route = Some(Registry::default().route("users"));
+        record.tenant = Some(Tenants::default().find_or_add("acme", "free"));
+        record.tier = Some("free".into());
+        record.caller = Some("key-1".into());
+        record.caller_kind = CallerKind::ApiKey;
+        record.refused(Reason::BackendTimeout);
+        record.limit = Some("free".into());
+        record.backend = Some("users".into());
+        record.attempts = 2;
+        record.budget = Some(Duration::from_secs(5));
+        record.used = Duration::from_nanos(2_345_678);
+        record.queued = Duration::from_micros(10);
+        record.connect = Some(Duration::from_micros(300));
+        record.first_byte = Some(Duration::from_millis(2));
+        (record.bytes_in, record.bytes_out) = (10, 20);
+        record.complete = Some(false);
+        record.aborted = true;
+        record.note_fault("reset by peer");
+        assert_eq!(
+            serde_json::to_value(Line::of(&record)).unwrap(),
+            json!({
+                "time": "2024-02-29T12:34:56.007Z", "request_id": "req \"1\"", "client": "10.0.0.9", "method": "PUT",
+                "path": "/users/1", "route": "users", "tenant": "acme", "tier": "free", "caller": "key-1",
+                "kind": "api_key", "status": 504, "reason": "backend_timeout", "limit": "free", "backend": "users", "attempts": 2,
+                "budget_ms": 5000.0, "used_ms": 2.345, "queue_ms": 0.01, "connect_ms": 0.3, "first_byte_ms": 2.0,
+                "bytes_in": 10, "bytes_out": 20, "complete": false, "aborted": true, "fault": "reset by peer",
+            })
+        );
+        let bare = serde_json::to_value(Line::of(&RequestRecord::default())).unwrap();
+        let names: Vec<_> = bare.as_object().unwrap().keys().map(String::as_str).collect();
+        let always = [
+            "time",
+            "request_id",
+            "method",
+            "path",
+            "status",
+            "attempts",
+            "used_ms",
+            "queue_ms",
+            "bytes_in",
+            "bytes_out",
+        ];
+        assert_eq!(names, always);
+    }
+}

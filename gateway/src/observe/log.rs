@@ -1,0 +1,103 @@
+//! The operational log: what the gateway did and what changed, to stderr.
+//!
+//! Bounded by nature: it tells of changes (a reload, a breaker that opens, a drain), never of single requests; those
+//! are the access log's business.
+
+use std::error::Error;
+use std::io;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The environment variable with the filter, such as `debug` or `info,gateway::plan=trace`.
+pub const FILTER_VARIABLE: &str = "GATEWAY_LOG";
+const DEFAULT_FILTER: &str = "info";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Starts the log of the process; `filter` defaults to what [`FILTER_VARIABLE`] says, and that to `info`.
+///
+/// # Errors
+/// The filter is not valid, or the process has a log already.
+pub fn start(format: Format, filter: Option<&str>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let variable = std::env::var(FILTER_VARIABLE).ok().filter(|value| !value.is_empty());
+    let filter = filter.or(variable.as_deref()).unwrap_or(DEFAULT_FILTER);
+    subscriber(format, filter, io::stderr)?.try_init()?;
+    Ok(())
+}
+
+fn subscriber<W>(
+    format: Format,
+    filter: &str,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, Box<dyn Error + Send + Sync>>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(writer);
+    Ok(match format {
+        Format::Text => Box::new(builder.with_target(false).finish()),
+        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = logged(Format::Json, "info");
+        let line: Value = serde_json::from_str(text.trim_end()).expect("one object");
+        assert_eq!((&line["level"], &line["backend"]), (&"WARN".into(), &"users".into()));
+        assert_eq!(line["message"], "breaker opened");
+    }
+
+    #[test]
+    fn the_filter_decides_what_is_written() {
+        assert!(logged(Format::Text, "warn").contains("breaker opened"));
+        assert_eq!(logged(Format::Text, "error"), "");
+        assert!(logged(Format::Text, "debug").contains("a detail"));
+    }
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_an_error() {
+        assert!(subscriber(Format::Text, "gateway=loud", io::sink).is_err());
+    }
+
+    fn logged(format: Format, filter: &str) -> String {
+        #[derive(Clone, Default)]
+        struct Memory(Arc<Mutex<Vec<u8>>>);
+        impl Write for Memory {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let subscriber = subscriber(format, filter, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(backend = "users", "breaker opened");
+            tracing::debug!("a detail");
+        });
+        let bytes = memory.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+}

@@ -1,0 +1,377 @@
+//! Where counters are kept by name, and read as one page.
+//!
+//! Invariant: a name has one set of counters for the life of the process. A plan asks for its handles by name, so a
+//! reload goes on counting where the last plan stopped.
+//!
+//! This is a table of atomics and a text writer rather than a recorder of the `metrics` crate: all families are known
+//! beforehand, a recorder's counter is two additions behind a virtual call instead of one, its page has no stable order,
+//! its gauges must be pushed by those who are being measured, and its histograms need upkeep.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
+use super::families::Family;
+use super::page::Page;
+use super::process;
+use super::tenants::Tenants;
+use crate::clock;
+
+/// Adds what it sees to the page each time someone asks for it.
+pub type Sampler = Box<dyn Fn(&mut Page) + Send + Sync>;
+
+/// All metrics of a process.
+pub struct Registry {
+    routes: Named<RouteMetrics>,
+    unrouted: Arc<RouteMetrics>,
+    backends: Named<BackendMetrics>,
+    limits: Named<LimitMetrics>,
+    pub(super) callers: CallerMetrics,
+    /// Not on the page: their names come with requests.
+    pub tenants: Tenants,
+    config_in_use_is_newest: AtomicBool,
+    config_loaded_at: AtomicU64,
+    config_generation: AtomicU64,
+    samplers: Mutex<BTreeMap<&'static str, Sampler>>,
+    started_at: Duration,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            routes: Named::default(),
+            unrouted: Arc::new(RouteMetrics::new(Arc::from(""))),
+            backends: Named::default(),
+            limits: Named::default(),
+            callers: CallerMetrics::default(),
+            tenants: Tenants::default(),
+            config_in_use_is_newest: AtomicBool::new(false),
+            config_loaded_at: AtomicU64::new(0),
+            config_generation: AtomicU64::new(0),
+            samplers: Mutex::default(),
+            started_at: clock::unix_time(),
+        }
+    }
+}
+
+impl Registry {
+    /// The counters of a route; they exist at zero from the first time they are asked for.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        self.routes.find_or_add(name, RouteMetrics::new)
+    }
+
+    /// The counters of requests that matched no route.
+    pub fn unrouted(&self) -> Arc<RouteMetrics> {
+        Arc::clone(&self.unrouted)
+    }
+
+    pub fn backend(&self, name: &str) -> Arc<BackendMetrics> {
+        self.backends.find_or_add(name, BackendMetrics::new)
+    }
+
+    pub fn limit(&self, name: &str) -> Arc<LimitMetrics> {
+        self.limits.find_or_add(name, LimitMetrics::new)
+    }
+
+    /// A config was put to use, at the start or by a reload.
+    pub fn config_loaded(&self, generation: u64) {
+        self.config_generation.store(generation, Relaxed);
+        self.config_loaded_at.store(clock::unix_seconds(), Relaxed);
+        self.config_in_use_is_newest.store(true, Relaxed);
+    }
+
+    /// A config was read and refused; the one in use stays.
+    pub fn config_refused(&self) {
+        self.config_in_use_is_newest.store(false, Relaxed);
+    }
+
+    /// Calls `sampler` for every page from now on, in place of an earlier one of the same name.
+    ///
+    /// A sampler must not register another, and must not wait for a worker.
+    pub fn on_scrape(&self, name: &'static str, sampler: Sampler) {
+        unpoisoned(&self.samplers).insert(name, sampler);
+    }
+
+    /// When the process started, since 1970-01-01T00:00:00Z.
+    pub const fn started_at(&self) -> Duration {
+        self.started_at
+    }
+
+    /// The page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut page = Page::new();
+        self.unrouted.put(&mut page);
+        self.routes.each(|route| route.put(&mut page));
+        self.backends.each(|backend| backend.put(&mut page));
+        self.limits.each(|limit| limit.put(&mut page));
+        self.callers.put(&mut page);
+        let newest = u8::from(self.config_in_use_is_newest.load(Relaxed));
+        page.put(Family::ConfigLastReloadSuccessful, &[], newest);
+        page.put(
+            Family::ConfigLastReloadSuccessTimestamp,
+            &[],
+            self.config_loaded_at.load(Relaxed),
+        );
+        page.put(Family::ConfigGeneration, &[], self.config_generation.load(Relaxed));
+        page.put(Family::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1);
+        page.put(Family::ProcessStartTime, &[], self.started_at.as_secs_f64());
+        process::sample(&mut page);
+        for sampler in unpoisoned(&self.samplers).values() {
+            sampler(&mut page);
+        }
+        page.into_text()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
+}
+
+/// One `T` per name, added when first asked for and kept. Bounded by the names that the operator's configs have used.
+struct Named<T>(Mutex<BTreeMap<Arc<str>, Arc<T>>>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Named<T> {
+    fn find_or_add(&self, name: &str, add: impl FnOnce(Arc<str>) -> T) -> Arc<T> {
+        let mut map = unpoisoned(&self.0);
+        if let Some(found) = map.get(name) {
+            return Arc::clone(found);
+        }
+        let name: Arc<str> = name.into();
+        let added = Arc::new(add(Arc::clone(&name)));
+        map.insert(name, Arc::clone(&added));
+        added
+    }
+
+    fn each(&self, mut visit: impl FnMut(&T)) {
+        unpoisoned(&self.0).values().for_each(|value| visit(value));
+    }
+}
+
+/// What a panicking thread left behind is still a whole map: every change to it is one insertion.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::observe::families::{Kind, families};
+    use crate::observe::labels::{BreakerState, Decision, Outcome};
+    use crate::observe::record::RequestRecord;
+    use crate::rejection::Reason;
+
+    #[test]
+    fn every_reason_exists_at_zero_for_every_route_and_for_none() {
+        let registry = Registry::default();
+        registry.route("users");
+        let page = parse(&registry.render());
+        for route in ["", "users"] {
+            for reason in Reason::ALL {
+                let series = format!(
+                    "gateway_rejections_total{{route=\"{route}\",reason=\"{}\"}}",
+                    reason.as_str()
+                );
+                assert_eq!(page.samples.get(&series), Some(&0.0), "{series}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_keeps_its_counters() {
+        let registry = Registry::default();
+        registry.backend("users").retried();
+        let after_reload = registry.backend("users");
+        after_reload.retried();
+        assert_eq!(
+            parse(&registry.render()).samples["gateway_retries_total{backend=\"users\"}"],
+            2.0
+        );
+        assert!(Arc::ptr_eq(&after_reload, &registry.backend("users")));
+    }
+
+    #[test]
+    fn a_refused_config_shows_and_leaves_the_generation() {
+        let registry = Registry::default();
+        registry.config_loaded(3);
+        registry.config_refused();
+        let page = parse(&registry.render());
+        assert_eq!(page.samples["gateway_config_last_reload_successful"], 0.0);
+        assert_eq!(page.samples["gateway_config_generation"], 3.0);
+        assert!(page.samples["gateway_config_last_reload_success_timestamp_seconds"] > 0.0);
+    }
+
+    #[test]
+    fn a_sampler_replaces_the_earlier_one_of_its_name() {
+        let registry = Registry::default();
+        for slots in [20, 30] {
+            registry.on_scrape(
+                "plan",
+                Box::new(move |page| page.put(Family::BulkheadLimit, &["users"], slots)),
+            );
+        }
+        assert_eq!(
+            parse(&registry.render()).samples["gateway_bulkhead_limit{backend=\"users\"}"],
+            30.0
+        );
+    }
+
+    #[test]
+    fn a_full_page_conforms_to_the_format() {
+        let registry = Arc::new(Registry::default());
+        let mut record = RequestRecord::default();
+        record.refused(Reason::BreakerOpen);
+        registry.route("users").count(&record, Duration::from_millis(3));
+        record.complete = Some(false);
+        registry
+            .route("a \"strange\"\\name\n")
+            .count(&record, Duration::from_secs(100));
+        registry.callers.count(&record);
+        let backend = registry.backend("users");
+        backend.called(Outcome::TimedOut, Duration::from_secs(2));
+        backend.attempts.add(Outcome::Broken);
+        backend.rejections.add(Reason::Internal);
+        backend.transitions.add(BreakerState::Open);
+        let limit = registry.limit("free");
+        limit.decisions.add(Decision::Shadow);
+        registry.on_scrape(
+            "state",
+            Box::new(|page| {
+                page.put(Family::BulkheadInUse, &["users"], 1);
+                page.put(Family::BulkheadWaiting, &["users"], 0);
+                page.put(Family::BulkheadLimit, &["users"], 20);
+                page.put(Family::BulkheadOutcomes, &["users", "left"], 1);
+                page.put(Family::BreakerState, &["users"], 2);
+                page.put(Family::RetryBudgetBalance, &["users"], 20);
+                page.put(Family::BackendConnections, &["users", "idle"], 2);
+                page.put(Family::Buckets, &["free"], 7);
+                page.put(Family::LimitOverflow, &["free"], 0);
+                page.put(Family::RequestsInFlight, &[], 1);
+                page.put(Family::Connections, &[], 1);
+                page.put(Family::ConnectionsAccepted, &[], 3);
+                page.put(Family::MalformedConnections, &[], 0);
+                page.put(Family::AccessLogDropped, &[], 0);
+            }),
+        );
+        let page = parse(&registry.render());
+        assert_eq!(
+            page.samples["gateway_backend_rejections_total{backend=\"users\",reason=\"internal\"}"],
+            1.0
+        );
+        assert_eq!(page.samples["gateway_partial_responses_total{route=\"users\"}"], 0.0);
+        let written: Vec<_> = page.families.iter().map(String::as_str).collect();
+        let expected: Vec<_> = families()
+            .map(|facts| facts.name)
+            .filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_"))
+            .collect();
+        assert_eq!(written, expected, "every family is written, once, in order");
+    }
+
+    struct Parsed {
+        families: Vec<String>,
+        samples: HashMap<String, f64>,
+    }
+
+    /// A strict reader of the exposition format, with the rules of `promtool check metrics`.
+    fn parse(text: &str) -> Parsed {
+        assert!(
+            text.ends_with('\n') && !text.contains("\n\n"),
+            "one line feed ends every line"
+        );
+        let kinds: HashMap<_, _> = families().map(|facts| (facts.name, facts)).collect();
+        let mut parsed = Parsed {
+            families: Vec::new(),
+            samples: HashMap::new(),
+        };
+        let (mut buckets, mut lines) = (HashMap::<String, Vec<(f64, f64)>>::new(), text.lines().peekable());
+        while let Some(line) = lines.next() {
+            let (name, help) = line
+                .strip_prefix("# HELP ")
+                .and_then(|rest| rest.split_once(' '))
+                .expect(line);
+            let facts = kinds.get(name).unwrap_or_else(|| panic!("{name} is not in the table"));
+            assert!(!help.is_empty(), "{line}");
+            assert_eq!(
+                lines.next(),
+                Some(format!("# TYPE {name} {}", facts.kind.as_str()).as_str())
+            );
+            assert!(
+                !parsed.families.iter().any(|earlier| earlier == name),
+                "{name} is in two places"
+            );
+            parsed.families.push(name.to_owned());
+            while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+                let (series, value) = sample.rsplit_once(' ').expect(sample);
+                let value: f64 = value.parse().unwrap_or_else(|_| panic!("not a number: {sample}"));
+                let (sampled, labels) = series.split_once('{').unwrap_or((series, ""));
+                let mut labels = read_labels(labels);
+                match sampled.strip_prefix(name).expect(sample) {
+                    "" => assert_ne!(facts.kind, Kind::Histogram, "{sample}"),
+                    "_bucket" => {
+                        let (key, bound) = labels.pop().expect(sample);
+                        assert_eq!(key, "le", "{sample}");
+                        buckets
+                            .entry(format!("{name}{labels:?}"))
+                            .or_default()
+                            .push((bound.parse().unwrap(), value));
+                    }
+                    "_count" => {
+                        let points = &buckets[&format!("{name}{labels:?}")];
+                        assert!(
+                            points
+                                .windows(2)
+                                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1)
+                        );
+                        assert_eq!(points.last(), Some(&(f64::INFINITY, value)), "{sample}");
+                    }
+                    "_sum" => {}
+                    suffix => panic!("a sample of another family: {suffix} in {sample}"),
+                }
+                let names: Vec<_> = labels.iter().map(|(name, _)| name.as_str()).collect();
+                assert_eq!(names, facts.labels, "{sample}");
+                assert!(facts.kind == Kind::Gauge || value >= 0.0, "{sample}");
+                assert!(
+                    parsed.samples.insert(series.to_owned(), value).is_none(),
+                    "twice: {series}"
+                );
+            }
+        }
+        parsed
+    }
+
+    /// The inside of `name="value",...}`, escapes undone.
+    fn read_labels(text: &str) -> Vec<(String, String)> {
+        let (mut labels, mut rest) = (Vec::new(), text);
+        while let Some((name, after)) = rest.split_once("=\"") {
+            let (mut value, mut characters) = (String::new(), after.chars());
+            loop {
+                match characters.next().expect("the value is closed") {
+                    '"' => break,
+                    '\\' => value.push(match characters.next() {
+                        Some('n') => '\n',
+                        Some(other @ ('"' | '\\')) => other,
+                        other => panic!("not an escape: {other:?}"),
+                    }),
+                    other => value.push(other),
+                }
+            }
+            labels.push((name.to_owned(), value));
+            rest = characters.as_str();
+            rest = rest.strip_prefix(',').unwrap_or(rest);
+        }
+        assert!(rest.is_empty() || rest == "}", "{text}");
+        labels
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads a template and decides, once, how each of its values will be spelt.
+
+use std::fmt;
+
+use super::{Piece, Place, Placeholder, Spelling, Template, percent};
+
+/// What is wrong with a template, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateError {
+    /// Bytes into the text.
+    pub at: usize,
+    pub why: Why,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// A `{` that is neither closed nor doubled.
+    Unclosed,
+    /// A `}` that closes nothing.
+    Unopened,
+    /// What stands between the braces names no source.
+    Unknown(String),
+    /// A path that does not begin with `/`.
+    NotAbsolute,
+    /// A literal with a character that has to be percent-encoded, or with a malformed encoding.
+    Unencoded,
+    /// A path segment that is `.` or `..`, or would be with some value.
+    DotSegment,
+    /// A segment without a character in it.
+    EmptySegment,
+    /// A header value with a control character.
+    NotALine,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Why::Unclosed => write!(f, "`{{` has no matching `}}` (write `{{{{` for a literal brace)"),
+            Why::Unopened => write!(f, "`}}` closes nothing (write `}}}}` for a literal brace)"),
+            Why::Unknown(text) => write!(
+                f,
+                "`{{{text}}}` is no placeholder; there are `{{path.NAME}}`, `{{query.NAME}}`, `{{header.NAME}}`, \
+                 `{{claim.NAME}}` and `{{part.NAME.FIELD}}`"
+            ),
+            Why::NotAbsolute => write!(f, "a path begins with `/`"),
+            Why::Unencoded => write!(f, "this character has to be percent-encoded here"),
+            Why::DotSegment => write!(
+                f,
+                "`.` and `..` cannot be path segments, nor can a value be put behind them"
+            ),
+            Why::EmptySegment => write!(f, "a path has no empty segments"),
+            Why::NotALine => write!(f, "a header value has no control characters"),
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+pub(super) fn parse(text: &str, place: Place) -> Result<Template, TemplateError> {
+    let mut reader = Reader {
+        place,
+        pieces: Vec::new(),
+        literal: String::new(),
+        quoted: false,
+        escaped: false,
+    };
+    if place == Place::Path && !text.starts_with('/') {
+        return Err(TemplateError {
+            at: 0,
+            why: Why::NotAbsolute,
+        });
+    }
+    let mut at = 0;
+    while let Some(char) = text[at..].chars().next() {
+        let rest = &text[at + char.len_utf8()..];
+        at += match char {
+            '{' | '}' if rest.starts_with(char) => {
+                reader.literal(char, rest).map_err(|why| TemplateError { at, why })?;
+                2
+            }
+            '}' => return Err(TemplateError { at, why: Why::Unopened }),
+            '{' => {
+                let end = rest.find('}').ok_or(TemplateError { at, why: Why::Unclosed })?;
+                let inner = &rest[..end];
+                let unknown = || TemplateError {
+                    at,
+                    why: Why::Unknown(inner.to_owned()),
+                };
+                reader.value(Placeholder::parse(inner).ok_or_else(unknown)?);
+                inner.len() + 2
+            }
+            _ => {
+                reader.literal(char, rest).map_err(|why| TemplateError { at, why })?;
+                char.len_utf8()
+            }
+        };
+    }
+    reader.flush();
+    if place == Place::Path {
+        check_segments(&reader.pieces).map_err(|why| TemplateError { at: 0, why })?;
+    }
+    Ok(Template {
+        pieces: reader.pieces.into(),
+    })
+}
+
+struct Reader {
+    /// Changes from path to query at the first `?`.
+    place: Place,
+    pieces: Vec<Piece>,
+    literal: String,
+    /// Within a JSON string, and behind a backslash in it.
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Reader {
+    /// Takes one literal character; `rest` is what follows it.
+    fn literal(&mut self, char: char, rest: &str) -> Result<(), Why> {
+        match self.place {
+            Place::Path if char == '?' => self.place = Place::Query,
+            Place::Path | Place::Query if char == '%' => {
+                percent::decode_pair(rest.as_bytes()).ok_or(Why::Unencoded)?;
+            }
+            Place::Path | Place::Query => {
+                let also = char == '/' || (self.place == Place::Query && char == '?');
+                let allowed = u8::try_from(char).is_ok_and(percent::is_segment_byte) || also;
+                allowed.then_some(()).ok_or(Why::Unencoded)?;
+            }
+            Place::Header if char.is_control() && char != '\t' => return Err(Why::NotALine),
+            Place::Header => {}
+            Place::Json if self.escaped => self.escaped = false,
+            Place::Json => {
+                self.escaped = self.quoted && char == '\\';
+                self.quoted ^= char == '"';
+            }
+        }
+        self.literal.push(char);
+        Ok(())
+    }
+
+    fn value(&mut self, placeholder: Placeholder) {
+        self.flush();
+        let spelling = match self.place {
+            Place::Path => Spelling::Segment,
+            Place::Query => Spelling::Parameter,
+            Place::Header => Spelling::HeaderText,
+            Place::Json if self.quoted => Spelling::JsonText,
+            Place::Json => Spelling::JsonScalar,
+        };
+        self.pieces.push(Piece::Value(placeholder, spelling));
+    }
+
+    fn flush(&mut self) {
+        if !self.literal.is_empty() {
+            self.pieces
+                .push(Piece::Literal(std::mem::take(&mut self.literal).into()));
+        }
+    }
+}
+
+/// No segment may be, or become, a dot segment or an empty one.
+///
+/// A value is never empty, `.` or `..` by itself (see `render`), so only literal dots beside it could do harm.
+fn check_segments(pieces: &[Piece]) -> Result<(), Why> {
+    // A value stands as `{`, which no literal of a path contains.
+    let mut outline = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => outline.push_str(text),
+            Piece::Value(..) => outline.push('{'),
+        }
+    }
+    let path = outline.split('?').next().unwrap_or_default();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return Err(Why::EmptySegment);
+        }
+        let literal: String = segment.chars().filter(|&char| char != '{').collect();
+        if percent::is_dot_segment(&percent_encoding::percent_decode_str(&literal).collect::<Vec<_>>()) {
+            return Err(Why::DotSegment);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! One spelling for the text of a URL, so that what was matched and what is sent cannot mean two things.
+//!
+//! RFC 3986 section 2: a byte outside the unreserved set is data only while it is percent-encoded. Everything that
+//! is spliced from outside the path goes through [`encode`], which leaves the unreserved characters alone and
+//! nothing else, and therefore cannot add a segment, a parameter, or a line.
+
+use std::borrow::Cow;
+
+/// Characters that never need an encoding (RFC 3986 section 2.3).
+pub const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Characters that may stand for themselves in a path segment: `pchar` of RFC 3986 section 3.3 without `%`.
+pub const fn is_segment_byte(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+        )
+}
+
+/// The byte that `%XX` stands for, if `escape` begins with two hexadecimal digits (without the `%`).
+pub fn decode_pair(escape: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    match escape {
+        [high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
+}
+
+/// Appends `byte` as `%XX` with upper-case digits (RFC 3986 section 2.1).
+pub fn push_escaped(byte: u8, out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    out.push(char::from(DIGITS[usize::from(byte & 0x0f)]));
+}
+
+/// Appends `text` with everything but unreserved characters encoded.
+pub fn encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if is_unreserved(byte) {
+            out.push(char::from(byte))
+        } else {
+            push_escaped(byte, out)
+        }
+    }
+}
+
+/// `text` with every `%XX` decoded once; absent if the result is not UTF-8.
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_encoding::percent_decode_str(text).decode_utf8().ok()
+}
+
+/// A segment that a backend would resolve: `.` or `..`, also with path parameters behind it.
+///
+/// `..;x` counts because servlet containers cut the parameter off first and resolve then.
+pub fn is_dot_segment(decoded: &[u8]) -> bool {
+    let name = decoded.split(|&byte| byte == b';').next().unwrap_or_default();
+    matches!(name, b"." | b"..")
+}
+
+/// The decoded values of a query parameter, in order of appearance; those that are not UTF-8 are left out.
+///
+/// Read as `application/x-www-form-urlencoded`: `+` is a space. A name without `=` has the empty value.
+pub fn query_values<'q>(query: Option<&'q str>, name: &'q str) -> impl Iterator<Item = Cow<'q, str>> {
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(move |(key, _)| form_decode(key).is_some_and(|key| key == name))
+        .filter_map(|(_, value)| form_decode(value))
+}
+
+fn form_decode(text: &str) -> Option<Cow<'_, str>> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return decode(&spaced).map(|text| Cow::Owned(text.into_owned()));
+    }
+    decode(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unreserved_characters_survive_encoding() {
+        let check = |text: &str, expected: &str| {
+            let mut out = String::new();
+            encode(text, &mut out);
+            assert_eq!(out, expected, "{text:?}");
+        };
+        check("a-b_c.d~9", "a-b_c.d~9");
+        check("a/b?c#d%e", "a%2Fb%3Fc%23d%25e");
+        check("x y&z=1", "x%20y%26z%3D1");
+        check("é\r\n", "%C3%A9%0D%0A");
+    }
+
+    #[test]
+    fn dot_segments_are_known_with_their_parameters() {
+        for dots in [".", "..", "..;x", ".;", "..;a=b;c"] {
+            assert!(is_dot_segment(dots.as_bytes()), "{dots}");
+        }
+        for plain in ["", "...", ".a", "a..", ";..", "a;..", "..a;"] {
+            assert!(!is_dot_segment(plain.as_bytes()), "{plain}");
+        }
+    }
+
+    #[test]
+    fn query_values_are_decoded_names_and_all() {
+        let check = |query: &str, name: &str, expected: &[&str]| {
+            let found: Vec<_> = query_values(Some(query), name).collect();
+            assert_eq!(found, expected, "{name} in {query}");
+        };
+        check("q=1&r=2", "q", &["1"]);
+        check("q=1&q=2", "q", &["1", "2"]);
+        check("%71=a%2Fb", "q", &["a/b"]);
+        check("q=a+b", "q", &["a b"]);
+        check("q", "q", &[""]);
+        check("&&q=", "q", &[""]);
+        check("qq=1&aq=2", "q", &[]);
+        check("q=%ff", "q", &[]);
+        assert_eq!(query_values(None, "q").count(), 0);
+    }
+}

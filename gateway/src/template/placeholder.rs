@@ -1,0 +1,112 @@
+//! What a placeholder names, and how it is looked up.
+
+use std::fmt;
+
+use http::HeaderName;
+use serde_json::Value;
+
+use super::{ABSENT, Found, NOT_TEXT, Sources, percent};
+
+/// One `{source.name}` of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placeholder {
+    /// A capture of the route's path pattern.
+    Path(Box<str>),
+    /// The first value of a query parameter.
+    Query(Box<str>),
+    /// The first value of a header.
+    Header(HeaderName),
+    /// A member of the verified claims; each step is a member's name or an index.
+    Claim(Box<[Box<str>]>),
+    /// A value in another part's answer; no steps stand for the whole answer.
+    Part { part: Box<str>, steps: Box<[Box<str>]> },
+}
+
+impl Placeholder {
+    /// Reads what stands between the braces; `None` if it names nothing known.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (source, name) = text.split_once('.')?;
+        if name.is_empty() {
+            return None;
+        }
+        match source {
+            "path" => Some(Self::Path(name.into())),
+            "query" => Some(Self::Query(name.into())),
+            "header" => HeaderName::from_bytes(name.as_bytes()).ok().map(Self::Header),
+            "claim" => steps(name).map(Self::Claim),
+            "part" => {
+                let (part, rest) = name
+                    .split_once('.')
+                    .map_or((name, None), |(part, rest)| (part, Some(rest)));
+                let steps = rest.map_or(Some(Box::default()), steps)?;
+                (!part.is_empty()).then(|| Self::Part {
+                    part: part.into(),
+                    steps,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn find<'a>(&self, sources: &Sources<'a>) -> Result<Found<'a>, &'static str>
+    where
+        Self: 'a,
+    {
+        match self {
+            Self::Path(name) => {
+                let raw = sources.captures.get(name).ok_or(ABSENT)?;
+                percent::decode(raw).map(Found::Text).ok_or(NOT_TEXT)
+            }
+            Self::Query(name) => {
+                let value = percent::query_values(sources.query, name).next().ok_or(ABSENT)?;
+                Ok(Found::Text(value.into_owned().into()))
+            }
+            Self::Header(name) => {
+                let value = sources.headers.get(name).ok_or(ABSENT)?;
+                std::str::from_utf8(value.as_bytes())
+                    .map(|text| Found::Text(text.into()))
+                    .map_err(|_| NOT_TEXT)
+            }
+            Self::Claim(steps) => {
+                let (first, rest) = steps.split_first().ok_or(ABSENT)?;
+                let claim = sources.claims.and_then(|claims| claims.get(&**first)).ok_or(ABSENT)?;
+                Found::of(descend(claim, rest).ok_or(ABSENT)?)
+            }
+            Self::Part { part, steps } => {
+                let answer = (sources.parts)(part).ok_or(ABSENT)?;
+                Found::of(descend(answer, steps).ok_or(ABSENT)?)
+            }
+        }
+    }
+}
+
+fn steps(dotted: &str) -> Option<Box<[Box<str>]>> {
+    dotted
+        .split('.')
+        .map(|step| (!step.is_empty()).then(|| step.into()))
+        .collect()
+}
+
+fn descend<'a>(mut value: &'a Value, steps: &[Box<str>]) -> Option<&'a Value> {
+    for step in steps {
+        value = match value {
+            Value::Object(members) => members.get(&**step)?,
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+impl fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(name) => write!(f, "path.{name}"),
+            Self::Query(name) => write!(f, "query.{name}"),
+            Self::Header(name) => write!(f, "header.{name}"),
+            Self::Claim(steps) => write!(f, "claim.{}", steps.join(".")),
+            Self::Part { part, steps } if steps.is_empty() => write!(f, "part.{part}"),
+            Self::Part { part, steps } => write!(f, "part.{part}.{}", steps.join(".")),
+        }
+    }
+}

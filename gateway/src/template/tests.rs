@@ -1,0 +1,212 @@
+use http::HeaderValue;
+use proptest::prelude::*;
+use serde_json::json;
+use smallvec::smallvec;
+
+use super::*;
+
+/// Fills `template` from one of everything: `value` is the claim `v`, and the request is `/users/{id}/{*rest}`.
+fn render(template: &str, place: Place, value: Value) -> Result<String, Missing> {
+    let names: [Box<str>; 2] = ["id".into(), "rest".into()];
+    let raw = "/a%20b%2Fc/x/y%3F/";
+    let captures = Captures::new(raw, &names, smallvec![1..10, 11..18]);
+    let claims = json!({ "v": value, "deep": { "list": [1, { "x": "two" }] }, "n": 1.50, "yes": true });
+    let part = json!({ "account": 12_345_678_901_234_567_890_u64, "none": null });
+    let mut headers = HeaderMap::new();
+    headers.insert("x-plain", HeaderValue::from_static("a/b c"));
+    let sources = Sources {
+        captures: &captures,
+        query: Some("q=1%262&q=no&s=a+b"),
+        headers: &headers,
+        claims: claims.as_object(),
+        parts: &|name| (name == "user").then_some(&part),
+    };
+    let mut out = String::from(">");
+    let template = Template::parse(template, place).expect("the template is well formed");
+    let result = template.render(&sources, &mut out);
+    result
+        .map(|()| out[1..].to_owned())
+        .inspect_err(|_| assert_eq!(out, ">", "a failed rendering leaves nothing"))
+}
+
+#[test]
+fn a_value_is_spelt_for_its_place() {
+    let check = |template, place, expected: &str| {
+        assert_eq!(
+            render(template, place, json!("v")).as_deref(),
+            Ok(expected),
+            "{template}"
+        );
+    };
+    check("/plain", Place::Path, "/plain");
+    check("/v1/{path.id}", Place::Path, "/v1/a%20b%2Fc");
+    check("/v1/{path.rest}", Place::Path, "/v1/x/y%3F/");
+    check(
+        "/v1?id={path.id}&r={path.rest}",
+        Place::Path,
+        "/v1?id=a%20b%2Fc&r=x%2Fy%3F%2F",
+    );
+    check("/{header.x-plain}", Place::Path, "/a%2Fb%20c");
+    check("/o?q={query.q}&s={query.s}", Place::Path, "/o?q=1%262&s=a%20b");
+    check("user={path.id}", Place::Query, "user=a%20b%2Fc");
+    check("/{claim.deep.list.0}/{claim.deep.list.1.x}", Place::Path, "/1/two");
+    check("/{claim.n}/{claim.yes}", Place::Path, "/1.5/true");
+    check("/{part.user.account}", Place::Path, "/12345678901234567890");
+    check("id {path.id}, {{literal}}", Place::Header, "id a b/c, {literal}");
+    check(
+        r#"{{"id": "{path.id}", "n": {part.user.account}}}"#,
+        Place::Json,
+        r#"{"id": "a b/c", "n": 12345678901234567890}"#,
+    );
+    check(r#"[{path.id}, {claim.yes}]"#, Place::Json, r#"["a b/c", true]"#);
+    check(r#"["\"{claim.v}", {claim.v}]"#, Place::Json, r#"["\"v", "v"]"#);
+}
+
+#[test]
+fn a_value_never_leaves_its_hole() {
+    let check = |template, place, value: &str, expected: Option<&str>| {
+        assert_eq!(
+            render(template, place, json!(value)).ok().as_deref(),
+            expected,
+            "{value:?} in {template}"
+        );
+    };
+    check(
+        "/a/{claim.v}/b",
+        Place::Path,
+        "x/../y?z#%2e",
+        Some("/a/x%2F..%2Fy%3Fz%23%252e/b"),
+    );
+    for unfit in ["", ".", "..", "..;x", ".;", "a\0b", "a\r\nb", "a\u{85}b"] {
+        check("/a/{claim.v}/b", Place::Path, unfit, None);
+    }
+    check("/a/{claim.v}{claim.v}", Place::Path, ".", None);
+    check(
+        "/a?x={claim.v}&y=1",
+        Place::Path,
+        "1&admin=true#",
+        Some("/a?x=1%26admin%3Dtrue%23&y=1"),
+    );
+    check("/a?x={claim.v}", Place::Path, "..", Some("/a?x=.."));
+    check("/a?x={claim.v}", Place::Path, "", Some("/a?x="));
+    check("{claim.v}", Place::Header, "a\r\nx-admin: 1", None);
+    check("{claim.v}", Place::Header, "a\0", None);
+    check("{claim.v}", Place::Header, "é, \"x\"", Some("é, \"x\""));
+    check(
+        r#"{{"v": "{claim.v}"}}"#,
+        Place::Json,
+        "\", \"admin\": true, \"",
+        Some(r#"{"v": "\", \"admin\": true, \""}"#),
+    );
+    check(
+        r#"{{"v": {claim.v}}}"#,
+        Place::Json,
+        "\\\n\u{7f}",
+        Some(r#"{"v": "\\\u000a\u007f"}"#),
+    );
+}
+
+#[test]
+fn a_capture_that_ends_in_a_slash_ends_the_path() {
+    assert_eq!(
+        render("/v1/{path.rest}?x=1", Place::Path, Value::Null).as_deref(),
+        Ok("/v1/x/y%3F/?x=1")
+    );
+    let missing = render("/v1/{path.rest}/more", Place::Path, Value::Null).expect_err("an empty segment");
+    assert_eq!(missing.placeholder, "path.rest");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    for placeholder in [
+        "path.nobody",
+        "query.r",
+        "header.x-other",
+        "claim.w",
+        "claim.v",
+        "claim.deep",
+        "claim.deep.list",
+        "claim.deep.list.7",
+        "claim.n.x",
+        "part.user",
+        "part.user.none",
+        "part.user.other",
+        "part.orders.x",
+    ] {
+        let missing = render(&format!("/a/{{{placeholder}}}"), Place::Path, Value::Null).expect_err(placeholder);
+        assert_eq!(missing.placeholder, placeholder);
+    }
+}
+
+#[test]
+fn mistakes_are_found_when_reading() {
+    let check = |text: &str, place, at, why| {
+        assert_eq!(
+            Template::parse(text, place).expect_err(text),
+            TemplateError { at, why },
+            "{text}"
+        );
+    };
+    check("users", Place::Path, 0, Why::NotAbsolute);
+    check("{path.id}", Place::Path, 0, Why::NotAbsolute);
+    check("/a/{path.id", Place::Path, 3, Why::Unclosed);
+    check("/a/path.id}", Place::Path, 10, Why::Unopened);
+    for unknown in [
+        "",
+        "path",
+        "path.",
+        "cookie.x",
+        "header.a b",
+        "claim.a..b",
+        "part..x",
+        "{path.id",
+    ] {
+        let text = format!("-{{{unknown}}}");
+        assert!(Template::parse(&text, Place::Header).is_err(), "{text}");
+    }
+    check("/a/{cookie.x}", Place::Path, 3, Why::Unknown("cookie.x".to_owned()));
+    check("/a b", Place::Path, 2, Why::Unencoded);
+    check("/a#b", Place::Path, 2, Why::Unencoded);
+    check("/a%zz", Place::Path, 2, Why::Unencoded);
+    check("/%4{path.id}", Place::Path, 1, Why::Unencoded);
+    check("/{{a}}", Place::Path, 1, Why::Unencoded);
+    check("/a/../b", Place::Path, 0, Why::DotSegment);
+    check("/a/%2E./b", Place::Path, 0, Why::DotSegment);
+    check("/a/.{path.id}", Place::Path, 0, Why::DotSegment);
+    check("/a//b", Place::Path, 0, Why::EmptySegment);
+    check("a\nb", Place::Header, 1, Why::NotALine);
+    assert!(Template::parse("/a/b/?x=../..", Place::Path).is_ok());
+}
+
+#[test]
+fn every_placeholder_is_listed() {
+    let template = Template::parse("/{path.id}?x={part.user.a.0}&y={claim.sub}", Place::Path).expect("well formed");
+    let names: Vec<_> = template.uses().map(ToString::to_string).collect();
+    assert_eq!(names, ["path.id", "part.user.a.0", "claim.sub"]);
+}
+
+proptest! {
+    #[test]
+    fn a_rendered_path_has_the_shape_of_its_template(value in any::<String>()) {
+        if let Ok(path) = render("/a/{claim.v}/b?c={claim.v}", Place::Path, json!(value)) {
+            prop_assert_eq!(path.matches('/').count(), 3);
+            prop_assert_eq!(path.matches('?').count(), 1);
+            prop_assert!(!path.contains(['#', '&', ';', '\\']) && path.bytes().all(|byte| byte.is_ascii_graphic()));
+            prop_assert!(http::uri::PathAndQuery::try_from(path).is_ok());
+        }
+    }
+
+    #[test]
+    fn json_stays_what_it_was(value in any::<String>()) {
+        let text = render(r#"{{"a": "{claim.v}", "b": {claim.v}}}"#, Place::Json, json!(value)).expect("text fits");
+        let read: Value = serde_json::from_str(&text).expect("valid JSON");
+        prop_assert_eq!(read, json!({ "a": value, "b": value }));
+    }
+
+    #[test]
+    fn reading_never_panics(text in any::<String>()) {
+        for place in [Place::Path, Place::Query, Place::Header, Place::Json] {
+            let _ = Template::parse(&text, place);
+        }
+    }
+}
