@@ -1,1 +1,133 @@
+//! Takes out of a message what must not pass through a gateway, and puts in what only a gateway may say.
 //!
+//! In order of use: [`check`] (one framing or none), [`clean_request`] (what goes, and what it asked for), then what
+//! is stamped once per request ([`request_id`], [`continue_trace`], [`stamp_forwarded`], [`stamp_identity`]) and what
+//! the call stamps anew for every attempt; on the way back [`clean_response`].
+//!
+//! Invariant: after cleaning, a request says nothing about its caller, and no message holds a field that belonged to
+//! one connection. Nothing is allocated for a message that has nothing to be removed.
+
+mod framing;
+mod names;
+mod stamp;
+mod trace;
+mod via;
+mod wishes;
+
+use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, VIA};
+use http::{HeaderMap, HeaderName, Version};
+use smallvec::SmallVec;
+
+use self::names::Kind;
+use crate::rejection::Rejection;
+
+pub use framing::check;
+pub use names::{
+    TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    X_TENANT_ID, X_TENANT_TIER,
+};
+pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
+pub use trace::{TraceId, continue_trace, request_id};
+pub use via::Via;
+pub use wishes::{Wishes, wanted_deadline};
+
+/// Removes every field that is not for a backend, and adds our `Via`; says what the removed ones asked for.
+///
+/// Gone afterwards: hop-by-hop fields and those that `Connection` names (but for protected ones, which it cannot
+/// name away), `Expect` (the server answers it), fields that say who the caller is, fields of the gateway itself, and
+/// unless `trusted_peer` what proxies say. `Trailer` stays: trailers are passed on, and HTTP/1.1 needs it for that.
+///
+/// # Errors
+/// [`Rejection::MalformedRequest`] for a request that has been here before, an expectation other than
+/// `100-continue`, or a malformed deadline.
+pub fn clean_request(
+    headers: &mut HeaderMap,
+    version: Version,
+    trusted_peer: bool,
+    via: &Via,
+) -> Result<Wishes, Rejection> {
+    if !headers.keys().any(names::says_something) {
+        // Nothing is to be removed and nothing was asked for, as in most requests.
+        headers.insert(VIA, via.value(version));
+        return Ok(Wishes::default());
+    }
+    if via.is_in(headers) {
+        return Err(malformed(
+            "the request has passed through this gateway before (a routing loop)",
+        ));
+    }
+    // HTTP/1.0 has no expectations; they are to be ignored there (RFC 9110 section 10.1.1).
+    let expected = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if version >= Version::HTTP_11 && !headers.get_all(EXPECT).iter().all(expected) {
+        return Err(malformed("the only expectation that can be met is 100-continue"));
+    }
+    let wishes = Wishes::read(headers, trusted_peer)?;
+    remove(headers, |kind| match kind {
+        Kind::EndToEnd => false,
+        Kind::HopByHop | Kind::Identity | Kind::Gateway => true,
+        Kind::FromProxies => !trusted_peer,
+    });
+    headers.append(VIA, via.value(version));
+    Ok(wishes)
+}
+
+/// Removes hop-by-hop fields and `x-gateway-*` from a backend's answer, and adds our `Via`.
+///
+/// # Errors
+/// [`Rejection::BackendInvalid`] if the body is in a transfer coding that would be lost on the way (anything but
+/// `chunked` alone), so that the caller would take the coded bytes for the content.
+pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), Rejection> {
+    if !framing::is_chunked_or_absent(headers) {
+        return Err(Rejection::BackendInvalid);
+    }
+    remove(headers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
+    headers.append(VIA, via.value(version));
+    Ok(())
+}
+
+/// Removes the fields of the doomed kinds, and the unprotected ones that `Connection` names.
+fn remove(headers: &mut HeaderMap, doomed: impl Fn(Kind) -> bool) {
+    let mut gone: SmallVec<[HeaderName; 8]> = headers
+        .keys()
+        .filter(|name| doomed(names::kind(name.as_str())))
+        .cloned()
+        .collect();
+    for line in headers.get_all(CONNECTION) {
+        for token in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            // What nearly every message says; `keep-alive` is gone already.
+            if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
+                continue;
+            }
+            let named = std::str::from_utf8(token).is_ok_and(|name| headers.contains_key(name));
+            if let (true, Ok(name)) = (named, HeaderName::from_bytes(token))
+                && !names::is_protected(name.as_str())
+            {
+                gone.push(name);
+            }
+        }
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+/// Whether a list field holds a token, ignoring case and parameters.
+fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> bool {
+    let is_token = |item: &str| {
+        item.split(';')
+            .next()
+            .is_some_and(|item| item.trim().eq_ignore_ascii_case(token))
+    };
+    headers
+        .get_all(field)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .any(|line| line.split(',').any(is_token))
+}
+
+const fn malformed(why: &'static str) -> Rejection {
+    Rejection::MalformedRequest { why }
+}
+
+#[cfg(test)]
+mod tests;

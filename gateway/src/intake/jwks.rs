@@ -1,1 +1,294 @@
+//! The keys of one issuer: which key may verify which token.
 //!
+//! Invariant: every key is pinned to exactly one algorithm, by its own `alg` or by the issuer's configured
+//! algorithms; one that fits two of them is held twice (RFC 8725 section 3.1). A set never changes; a
+//! newer one takes its place.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::check::Check;
+use super::jwk::WrittenKey;
+use super::jws::{self, Algorithm, Jws};
+
+/// More keys than this in one set are a mistake.
+pub const MAX_KEYS: usize = 100;
+
+/// The most keys that one token is held against, so that it costs at most as many signature checks.
+const MAX_CANDIDATES: usize = 4;
+
+/// An immutable set of verification keys.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    keys: Box<[Key]>,
+    fingerprint: u64,
+}
+
+/// Where a JWKS comes from, which decides what it may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    File,
+    /// A secret that is published is none: `oct` keys are ignored.
+    Url,
+}
+
+#[derive(Debug)]
+struct Key {
+    kid: Option<Box<str>>,
+    algorithm: Algorithm,
+    material: DecodingKey,
+}
+
+/// Why a key set cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySetMistake {
+    NoAlgorithms,
+    NotJwks(String),
+    TooManyKeys(usize),
+    /// Says of each key why it was passed over.
+    NoUsableKey(Vec<String>),
+    /// Lengths in bytes.
+    SecretTooShort {
+        algorithm: Algorithm,
+        length: usize,
+        least: usize,
+    },
+    NotPem,
+}
+
+impl KeySet {
+    /// Reads a JWKS (RFC 7517). Keys that are not for signatures, of another type, or of an algorithm that is
+    /// not in `algorithms` are passed over.
+    ///
+    /// # Errors
+    /// If no key is left, or a file's `oct` key is too short.
+    pub fn from_jwks(json: &[u8], algorithms: &[Algorithm], origin: Origin) -> Result<Self, KeySetMistake> {
+        #[derive(Deserialize)]
+        struct Written {
+            keys: Vec<Value>,
+        }
+        let written: Written = serde_json::from_slice(json).map_err(|e| KeySetMistake::NotJwks(e.to_string()))?;
+        if written.keys.len() > MAX_KEYS {
+            return Err(KeySetMistake::TooManyKeys(written.keys.len()));
+        }
+        let mut keys = Vec::new();
+        let mut passed_over = Vec::new();
+        for (at, value) in written.keys.into_iter().enumerate() {
+            let found = WrittenKey::deserialize(value)
+                .map_err(|e| e.to_string())
+                .and_then(|key| key.material(origin).map(|(material, fits)| (key, material, fits)));
+            match found {
+                Ok((key, material, fits)) => {
+                    let kid = key.kid.as_deref();
+                    let pinned = pinned(algorithms, &fits, key.alg.as_deref());
+                    if pinned.is_empty() {
+                        passed_over.push(format!("key {at}: its algorithm is not among the configured ones"));
+                    }
+                    add(&mut keys, kid, &material, &pinned)?;
+                }
+                Err(why) => passed_over.push(format!("key {at}: {why}")),
+            }
+        }
+        Self::of(keys, algorithms, passed_over)
+    }
+
+    /// One HMAC secret, used as it stands.
+    ///
+    /// # Errors
+    /// If it is shorter than an algorithm's hash (RFC 7518 section 3.2).
+    pub fn from_secret(secret: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetMistake> {
+        let mut keys = Vec::new();
+        let pinned = pinned(algorithms, AlgorithmFamily::Hmac.algorithms(), None);
+        add(&mut keys, None, &DecodingKey::from_secret(secret), &pinned)?;
+        Self::of(
+            keys,
+            algorithms,
+            vec!["a secret is for HS256, HS384 or HS512 alone".into()],
+        )
+    }
+
+    /// One public key in PEM: RSA, P-256, P-384 or Ed25519.
+    ///
+    /// # Errors
+    /// If it is none of these, or none of `algorithms` fits it.
+    pub fn from_pem(pem: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetMistake> {
+        let (material, fits) = if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            (key, AlgorithmFamily::Rsa.algorithms())
+        } else if let Ok(key) = DecodingKey::from_ed_pem(pem) {
+            (key, AlgorithmFamily::Ed.algorithms())
+        } else {
+            let key = DecodingKey::from_ec_pem(pem).map_err(|_| KeySetMistake::NotPem)?;
+            // The uncompressed point of each curve (SEC 1 section 2.3.3).
+            match key.try_get_as_bytes().map(<[u8]>::len) {
+                Ok(65) => (key, &[Algorithm::ES256][..]),
+                Ok(97) => (key, &[Algorithm::ES384][..]),
+                _ => return Err(KeySetMistake::NotPem),
+            }
+        };
+        let mut keys = Vec::new();
+        add(&mut keys, None, &material, &pinned(algorithms, fits, None))?;
+        Self::of(
+            keys,
+            algorithms,
+            vec!["none of the configured algorithms fits the key".into()],
+        )
+    }
+
+    /// How many keys there are, counting one that is pinned twice as two.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Equal for sets of the same keys in whatever order, and in practice for no others. Zero for the empty set.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Holds the signature against the keys that the token's `kid` and `alg` admit.
+    ///
+    /// # Errors
+    /// The check that fails.
+    pub fn verify(&self, jws: &Jws<'_>) -> Result<(), Check> {
+        if self.keys.is_empty() {
+            return Err(Check::KeysUnavailable);
+        }
+        let kid = jws.kid.as_deref();
+        // A key without a name may be meant by any `kid`, as long as no key is meant by name.
+        let named = self.keys.iter().any(|key| key.kid.as_deref() == kid);
+        let is_meant = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid.filter(|_| named);
+        if !self.keys.iter().any(|key| is_meant(&key)) {
+            return Err(Check::KeyIdUnknown);
+        }
+        let candidates = || {
+            self.keys
+                .iter()
+                .filter(is_meant)
+                .filter(|key| key.algorithm == jws.algorithm)
+        };
+        match candidates().count() {
+            0 => Err(Check::Algorithm),
+            1..=MAX_CANDIDATES => {
+                let good = candidates().any(|key| jws.is_signed_with(&key.material, key.algorithm));
+                if good { Ok(()) } else { Err(Check::Signature) }
+            }
+            _ => Err(Check::KeyIdMissing),
+        }
+    }
+
+    fn of(keys: Vec<Key>, algorithms: &[Algorithm], passed_over: Vec<String>) -> Result<Self, KeySetMistake> {
+        if algorithms.is_empty() {
+            return Err(KeySetMistake::NoAlgorithms);
+        }
+        if keys.is_empty() {
+            return Err(KeySetMistake::NoUsableKey(passed_over));
+        }
+        let mut digests: Vec<_> = keys.iter().map(Key::digest).collect();
+        digests.sort_unstable();
+        let mut whole = Context::new(&SHA256);
+        digests.iter().for_each(|digest| whole.update(digest));
+        let head = whole.finish().as_ref()[..8].try_into().expect("SHA-256 has 32 bytes");
+        Ok(Self {
+            keys: keys.into(),
+            fingerprint: u64::from_le_bytes(head),
+        })
+    }
+}
+
+/// The configured algorithms that fit the key and that its own `alg`, if it has one, allows.
+fn pinned(configured: &[Algorithm], fits: &[Algorithm], own: Option<&str>) -> Vec<Algorithm> {
+    let allowed = |algorithm: &Algorithm| own.is_none_or(|name| jws::algorithm(name) == Some(*algorithm));
+    fits.iter()
+        .copied()
+        .filter(|fit| configured.contains(fit))
+        .filter(allowed)
+        .collect()
+}
+
+fn add(
+    keys: &mut Vec<Key>,
+    kid: Option<&str>,
+    material: &DecodingKey,
+    pinned: &[Algorithm],
+) -> Result<(), KeySetMistake> {
+    for &algorithm in pinned {
+        if let (Some(least), Ok(secret)) = (least_secret(algorithm), material.try_get_as_bytes())
+            && secret.len() < least
+        {
+            return Err(KeySetMistake::SecretTooShort {
+                algorithm,
+                length: secret.len(),
+                least,
+            });
+        }
+        keys.push(Key {
+            kid: kid.map(Into::into),
+            algorithm,
+            material: material.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// In bytes; RFC 7518 section 3.2. `None` for algorithms that use no secret.
+const fn least_secret(algorithm: Algorithm) -> Option<usize> {
+    match algorithm {
+        Algorithm::HS256 => Some(32),
+        Algorithm::HS384 => Some(48),
+        Algorithm::HS512 => Some(64),
+        _ => None,
+    }
+}
+
+impl Key {
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Context::new(&SHA256);
+        let mut field = |bytes: &[u8]| {
+            digest.update(&(bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        field(format!("{:?} {:?}", self.algorithm, self.kid).as_bytes());
+        match self.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => field(bytes),
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                field(n);
+                field(e);
+            }
+        }
+        digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+impl fmt::Display for KeySetMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAlgorithms => f.write_str("no algorithm is configured: list those that the issuer signs with"),
+            Self::NotJwks(why) => write!(f, "this is not a JWKS, an object with a list `keys`: {why}"),
+            Self::TooManyKeys(found) => write!(f, "the JWKS has {found} keys, and at most {MAX_KEYS} are taken"),
+            Self::NoUsableKey(why) if why.is_empty() => f.write_str("the JWKS is empty: it needs at least one key"),
+            Self::NoUsableKey(why) => write!(f, "there is no usable key: {}", why.join("; ")),
+            Self::SecretTooShort {
+                algorithm,
+                length,
+                least,
+            } => write!(
+                f,
+                "the secret has {length} bytes and {algorithm:?} needs {least} at least: \
+                 make a longer one, for example with `openssl rand -base64 48`"
+            ),
+            Self::NotPem => f.write_str("this is not a public key in PEM of type RSA, P-256, P-384 or Ed25519"),
+        }
+    }
+}
+
+impl std::error::Error for KeySetMistake {}
+
+#[cfg(test)]
+mod tests;

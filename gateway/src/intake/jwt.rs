@@ -1,1 +1,368 @@
+//! One issuer of tokens: what a token of its must say, and whom it speaks for.
 //!
+//! Never open: what cannot be verified is refused. The payload is read before the signature is checked for
+//! one thing alone, `iss`, which says whose keys to use; no other claim is believed before.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::caller::{Caller, Kind, is_caller_id, is_tenant_name};
+use super::check::Check;
+use super::jws::Jws;
+use super::live_keys::LiveKeys;
+
+/// What the config says about an issuer. `tenant`, `tier` and `scopes` are JSON pointers (RFC 6901).
+#[derive(Debug, Clone)]
+pub struct IssuerSettings {
+    /// Its name in the config.
+    pub name: Arc<str>,
+    /// What `iss` must be, to the letter.
+    pub issuer: String,
+    /// `aud` must hold one of these. With none, a token that has an `aud` is for somebody else
+    /// (RFC 7519 section 4.1.3).
+    pub audience: Vec<String>,
+    pub tenant: String,
+    pub tier: Option<String>,
+    /// Of a string with spaces between the scopes (RFC 8693 section 4.2), or of an array of strings.
+    pub scopes: Option<String>,
+    /// How far the issuer's clock may be from ours.
+    pub leeway: Duration,
+}
+
+/// An issuer with its keys.
+#[derive(Debug)]
+pub struct Issuer {
+    settings: IssuerSettings,
+    leeway: f64,
+    keys: Arc<LiveKeys>,
+}
+
+/// Why an issuer's settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuerMistake {
+    NoIssuer { name: Arc<str> },
+    Pointer { name: Arc<str>, pointer: String },
+    Leeway { name: Arc<str> },
+}
+
+/// The longest leeway; more would let tokens live on after they were meant to end.
+const MAX_LEEWAY: Duration = Duration::from_secs(60);
+
+impl Issuer {
+    /// # Errors
+    /// The first mistake in the settings.
+    pub fn new(settings: IssuerSettings, keys: Arc<LiveKeys>) -> Result<Self, IssuerMistake> {
+        let name = settings.name.clone();
+        if settings.issuer.is_empty() {
+            return Err(IssuerMistake::NoIssuer { name });
+        }
+        for pointer in [Some(&settings.tenant), settings.tier.as_ref(), settings.scopes.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if !is_pointer(pointer) {
+                return Err(IssuerMistake::Pointer {
+                    name,
+                    pointer: pointer.clone(),
+                });
+            }
+        }
+        if settings.leeway > MAX_LEEWAY {
+            return Err(IssuerMistake::Leeway { name });
+        }
+        Ok(Self {
+            leeway: settings.leeway.as_secs_f64(),
+            settings,
+            keys,
+        })
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// What `iss` must be.
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    pub fn keys(&self) -> &LiveKeys {
+        &self.keys
+    }
+
+    /// Whom a token speaks for, whose signature has been verified with this issuer's keys.
+    ///
+    /// # Errors
+    /// The first claim that fails, in the order in which they are listed here.
+    pub(super) fn caller(&self, claims: Map<String, Value>, unix_now: u64) -> Result<Caller, Check> {
+        let expires = self.check_times(&claims, unix_now as f64)?;
+        if !self.is_audience(claims.get("aud")) {
+            return Err(Check::Audience);
+        }
+        let id = claims
+            .get("sub")
+            .and_then(Value::as_str)
+            .filter(|id| is_caller_id(id))
+            .ok_or(Check::Subject)?
+            .into();
+
+        let claims = Value::Object(claims);
+        let text = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str);
+        let tenant = text(&self.settings.tenant)
+            .filter(|tenant| is_tenant_name(tenant))
+            .ok_or(Check::Tenant)?
+            .into();
+        let tier = self.settings.tier.as_deref().and_then(text).map(Arc::from);
+        let scopes = self
+            .settings
+            .scopes
+            .as_deref()
+            .and_then(|pointer| claims.pointer(pointer))
+            .map(scopes_in);
+
+        let Value::Object(claims) = claims else {
+            unreachable!("made from an object above")
+        };
+        Ok(Caller {
+            tenant,
+            id,
+            tier,
+            scopes: scopes.unwrap_or_default(),
+            kind: Kind::Jwt(self.settings.name.clone()),
+            claims: Some(Arc::new(claims)),
+            configured: false,
+            expires: Some(expires),
+        })
+    }
+
+    /// The first second in which the token is refused. RFC 7519 sections 4.1.4 to 4.1.6; a token from the
+    /// future comes from a clock that cannot be trusted with the other dates either.
+    fn check_times(&self, claims: &Map<String, Value>, now: f64) -> Result<u64, Check> {
+        let expires = claims.get("exp").and_then(numeric_date).ok_or(Check::Expiry)? + self.leeway;
+        if now >= expires {
+            return Err(Check::TokenExpired);
+        }
+        for (claim, check) in [("nbf", Check::NotBefore), ("iat", Check::IssuedAt)] {
+            match claims.get(claim).map(numeric_date) {
+                None => {}
+                Some(Some(date)) if date <= now + self.leeway => {}
+                Some(_) => return Err(check),
+            }
+        }
+        // The cast saturates, and `expires` is later than now, so it is positive.
+        Ok(expires.ceil() as u64)
+    }
+
+    fn is_audience(&self, aud: Option<&Value>) -> bool {
+        let ours = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|aud| self.settings.audience.iter().any(|own| own == aud))
+        };
+        match aud {
+            None => self.settings.audience.is_empty(),
+            Some(Value::Array(list)) => list.iter().any(ours),
+            Some(one) => ours(one),
+        }
+    }
+}
+
+/// The issuer that a token is of, with its claims, of which none has been verified.
+pub(super) fn claimed<'a>(issuers: &'a [Issuer], claims: &Map<String, Value>) -> Result<(usize, &'a Issuer), Check> {
+    let iss = claims.get("iss").and_then(Value::as_str).ok_or(Check::Issuer)?;
+    issuers
+        .iter()
+        .enumerate()
+        .find(|(_, issuer)| issuer.issuer() == iss)
+        .ok_or(Check::Issuer)
+}
+
+/// The claims of a token, unverified.
+pub(super) fn claims_of(jws: &Jws<'_>) -> Result<Map<String, Value>, Check> {
+    super::unique_json::object(&jws.payload()?).ok_or(Check::ClaimsMalformed)
+}
+
+/// Seconds since 1970, perhaps with a fraction (RFC 7519 section 2, NumericDate).
+fn numeric_date(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|date| date.is_finite())
+}
+
+/// Anything that is not a scope is left out: the caller then has fewer rights, never more.
+fn scopes_in(value: &Value) -> Box<[Arc<str>]> {
+    match value {
+        Value::String(list) => list
+            .split(' ')
+            .filter(|scope| !scope.is_empty())
+            .map(Arc::from)
+            .collect(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(Arc::from).collect(),
+        _ => Box::default(),
+    }
+}
+
+/// RFC 6901 section 3, without the empty pointer, which means the whole document.
+fn is_pointer(text: &str) -> bool {
+    let escapes = |part: &str| part.starts_with('0') || part.starts_with('1');
+    text.starts_with('/') && text.split('~').skip(1).all(escapes)
+}
+
+impl fmt::Display for IssuerMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIssuer { name } => write!(f, "`{name}` needs `issuer`: the value that its tokens have as `iss`"),
+            Self::Pointer { name, pointer } => write!(
+                f,
+                "`{pointer}` of `{name}` is not a JSON pointer: write `/tenant`, or `/org/id` for a claim in a claim"
+            ),
+            Self::Leeway { name } => write!(f, "`leeway` of `{name}` is too long: at most {MAX_LEEWAY:?}"),
+        }
+    }
+}
+
+impl std::error::Error for IssuerMistake {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn issuer(change: impl FnOnce(&mut IssuerSettings)) -> Result<Issuer, IssuerMistake> {
+        let mut settings = IssuerSettings {
+            name: "main".into(),
+            issuer: "https://id.example".into(),
+            audience: vec!["edge".into(), "api".into()],
+            tenant: "/org/id".into(),
+            tier: Some("/plan".into()),
+            scopes: Some("/scope".into()),
+            leeway: Duration::from_secs(30),
+        };
+        change(&mut settings);
+        Issuer::new(settings, LiveKeys::awaited())
+    }
+
+    /// Good claims with some replaced; `null` takes one away.
+    fn claims(changes: Value) -> Map<String, Value> {
+        let good = json!({
+            "iss": "https://id.example", "aud": "edge", "sub": "ada", "exp": NOW + 100, "org": { "id": "acme" },
+        });
+        let Value::Object(mut claims) = good else {
+            unreachable!()
+        };
+        let Value::Object(changes) = changes else {
+            panic!("changes are an object")
+        };
+        claims.extend(changes);
+        claims.retain(|_, value| !value.is_null());
+        claims
+    }
+
+    #[test]
+    fn every_claim_is_checked() {
+        let issuer = issuer(|_| {}).unwrap();
+        let check = |changes: Value, expected: Result<(), Check>| {
+            let answer = issuer.caller(claims(changes.clone()), NOW).map(drop);
+            assert_eq!(answer, expected, "{changes}");
+        };
+        check(json!({}), Ok(()));
+
+        check(json!({ "exp": null }), Err(Check::Expiry));
+        check(json!({ "exp": "1000100" }), Err(Check::Expiry));
+        check(json!({ "exp": true }), Err(Check::Expiry));
+        check(json!({ "exp": {} }), Err(Check::Expiry));
+        check(serde_json::from_str(r#"{"exp":1e400}"#).unwrap(), Err(Check::Expiry));
+        check(json!({ "exp": NOW - 29 }), Ok(()));
+        check(json!({ "exp": NOW - 30 }), Err(Check::TokenExpired));
+        check(json!({ "exp": NOW as f64 - 29.5 }), Ok(()));
+        check(json!({ "exp": 0 }), Err(Check::TokenExpired));
+        check(json!({ "exp": -5 }), Err(Check::TokenExpired));
+        check(
+            serde_json::from_str(r#"{"exp":99999999999999999999999}"#).unwrap(),
+            Ok(()),
+        );
+
+        check(json!({ "nbf": NOW + 30 }), Ok(()));
+        check(json!({ "nbf": NOW + 31 }), Err(Check::NotBefore));
+        check(json!({ "nbf": "soon" }), Err(Check::NotBefore));
+        check(json!({ "iat": NOW + 30 }), Ok(()));
+        check(json!({ "iat": NOW as f64 + 30.5 }), Err(Check::IssuedAt));
+        check(json!({ "iat": [] }), Err(Check::IssuedAt));
+        check(json!({ "iat": 0 }), Ok(()));
+
+        check(json!({ "aud": "api" }), Ok(()));
+        check(json!({ "aud": ["other", "api"] }), Ok(()));
+        check(json!({ "aud": ["other"] }), Err(Check::Audience));
+        check(json!({ "aud": [] }), Err(Check::Audience));
+        check(json!({ "aud": "Edge" }), Err(Check::Audience));
+        check(json!({ "aud": "edge api" }), Err(Check::Audience));
+        check(json!({ "aud": { "a": "edge" } }), Err(Check::Audience));
+        check(json!({ "aud": null }), Err(Check::Audience));
+
+        check(json!({ "sub": null }), Err(Check::Subject));
+        check(json!({ "sub": "" }), Err(Check::Subject));
+        check(json!({ "sub": 7 }), Err(Check::Subject));
+        check(json!({ "sub": "a\r\nx-tenant-id: root" }), Err(Check::Subject));
+
+        check(json!({ "org": null }), Err(Check::Tenant));
+        check(json!({ "org": { "id": 7 } }), Err(Check::Tenant));
+        check(json!({ "org": { "id": "" } }), Err(Check::Tenant));
+        check(json!({ "org": { "id": "anonymous" } }), Err(Check::Tenant));
+        check(json!({ "org": { "id": "a b" } }), Err(Check::Tenant));
+        check(json!({ "org": { "id": "x".repeat(129) } }), Err(Check::Tenant));
+    }
+
+    #[test]
+    fn without_an_audience_of_ours_a_token_for_anybody_is_for_others() {
+        let issuer = issuer(|settings| settings.audience.clear()).unwrap();
+        assert!(issuer.caller(claims(json!({ "aud": null })), NOW).is_ok());
+        assert_eq!(issuer.caller(claims(json!({})), NOW).unwrap_err(), Check::Audience);
+    }
+
+    #[test]
+    fn the_caller_is_what_the_claims_say() {
+        let issuer = issuer(|_| {}).unwrap();
+        let check = |changes: Value, tier: Option<&str>, scopes: &[&str]| {
+            let caller = issuer.caller(claims(changes.clone()), NOW).unwrap();
+            assert_eq!((&*caller.tenant, &*caller.id), ("acme", "ada"));
+            assert_eq!(caller.kind, Kind::Jwt("main".into()));
+            assert_eq!(caller.expires, Some(NOW + 130));
+            assert_eq!(caller.claims.unwrap()["org"]["id"], "acme");
+            assert!(!caller.configured);
+            assert_eq!(caller.tier.as_deref(), tier, "{changes}");
+            let found: Vec<&str> = caller.scopes.iter().map(|scope| &**scope).collect();
+            assert_eq!(found, scopes, "{changes}");
+        };
+        check(json!({}), None, &[]);
+        check(json!({ "plan": "premium" }), Some("premium"), &[]);
+        check(json!({ "plan": 7 }), None, &[]);
+        check(json!({ "scope": "a  b" }), None, &["a", "b"]);
+        check(json!({ "scope": ["a", 7, "b c"] }), None, &["a", "b c"]);
+        check(json!({ "scope": { "a": true } }), None, &[]);
+    }
+
+    #[test]
+    fn impossible_settings_are_mistakes() {
+        let check = |change: fn(&mut IssuerSettings), expected: Option<&str>| {
+            let message = issuer(change).err().map(|mistake| mistake.to_string());
+            match expected {
+                None => assert_eq!(message, None),
+                Some(part) => assert!(message.as_ref().is_some_and(|text| text.contains(part)), "{message:?}"),
+            }
+        };
+        check(|_| {}, None);
+        check(|settings| settings.tenant = "/a~1b/c~0d".into(), None);
+        check(
+            |settings| settings.tenant = "tenant".into(),
+            Some("`tenant` of `main` is not a JSON pointer"),
+        );
+        check(|settings| settings.tier = Some(String::new()), Some("JSON pointer"));
+        check(|settings| settings.scopes = Some("/a~2".into()), Some("JSON pointer"));
+        check(|settings| settings.issuer.clear(), Some("needs `issuer`"));
+        check(|settings| settings.leeway = Duration::from_secs(61), Some("leeway"));
+    }
+}

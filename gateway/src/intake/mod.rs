@@ -1,9 +1,21 @@
-//! What stands between the socket and the route's target: who asks, and how much they may.
+//! What stands between the socket and a route's target: what came in, from where, from whom, and how much they may.
+
+pub mod access;
 pub mod address;
 pub mod api_keys;
+pub mod buckets;
 pub mod caller;
+pub mod check;
 pub mod credentials;
+pub mod doorman;
 pub mod headers;
+mod jwk;
 pub mod jwks;
+pub mod jwks_fetch;
+pub mod jws;
 pub mod jwt;
+mod known_tokens;
 pub mod limits;
+pub mod live_keys;
+pub mod tiers;
+mod unique_json;

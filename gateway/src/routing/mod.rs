@@ -1,1 +1,21 @@
+//! Which route a request takes, decided from one reading of its host and path.
 //!
+//! [`target`] takes the request head apart and refuses what has two readings; [`table`] finds the route and cuts the
+//! captures. Knows nothing of callers, and nothing of what a route leads to.
+
+pub mod condition;
+pub mod host;
+mod methods;
+pub mod mistake;
+pub mod path;
+pub mod pattern;
+pub mod table;
+pub mod target;
+mod tree;
+
+pub use condition::{Condition, Is};
+pub use mistake::Mistake;
+pub use path::NormalPath;
+pub use pattern::{Pattern, PatternError};
+pub use table::{Found, NotFound, Spec, Table};
+pub use target::Target;

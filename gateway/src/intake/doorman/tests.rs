@@ -1,0 +1,356 @@
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fixtures::{keys, tokens};
+use http::HeaderValue;
+use serde_json::{Value, json};
+
+use super::super::access::{Admitted, AdmittedIssuers, Demands};
+use super::super::api_keys::{ApiKey, digest_of};
+use super::super::jwks::{KeySet, Origin};
+use super::super::jws::Algorithm;
+use super::super::jwt::IssuerSettings;
+use super::super::live_keys::LiveKeys;
+use super::*;
+
+const NOW: u64 = 1_000_000;
+const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+/// A doorman who keeps `kind tenant/id` of everyone, and counts how often somebody was enrolled.
+struct Scene {
+    doorman: Doorman<String>,
+    enrolled: Arc<AtomicUsize>,
+    keys: Arc<LiveKeys>,
+}
+
+fn key_set(algorithm: Algorithm) -> KeySet {
+    KeySet::from_jwks(keys::JWKS.as_bytes(), &[algorithm], Origin::File).unwrap()
+}
+
+fn issuer(name: &str, keys: Arc<LiveKeys>) -> Issuer {
+    let settings = IssuerSettings {
+        name: name.into(),
+        issuer: format!("https://{name}.example"),
+        audience: vec!["edge".into()],
+        tenant: "/tenant".into(),
+        tier: None,
+        scopes: None,
+        leeway: Duration::from_secs(30),
+    };
+    Issuer::new(settings, keys).unwrap()
+}
+
+fn api_keys() -> ApiKeys {
+    let key = |id: &str, tenant: &str, secret: &str| ApiKey {
+        id: id.into(),
+        tenant: tenant.into(),
+        digest: digest_of(secret.as_bytes()),
+        tier: None,
+        scopes: Box::default(),
+        not_before: None,
+        expires: None,
+        disabled: false,
+    };
+    let dated = ApiKey {
+        expires: Some(NOW + 10),
+        ..key("k2", "acme", "dated")
+    };
+    ApiKeys::new(
+        KEY_HEADER,
+        vec![key("k1", "acme", "good"), dated, key("k3", "other", "others")],
+    )
+    .unwrap()
+}
+
+fn scene() -> Scene {
+    let enrolled = Arc::new(AtomicUsize::new(0));
+    let count = enrolled.clone();
+    let keys = LiveKeys::with(key_set(Algorithm::ES256));
+    let issuers = vec![
+        issuer("main", keys.clone()),
+        issuer("second", LiveKeys::with(key_set(Algorithm::RS256))),
+    ];
+    let doorman = Doorman::new(
+        Some(api_keys()),
+        issuers,
+        Some(AnonymousTier("free".into())),
+        100,
+        move |caller| {
+            count.fetch_add(1, Ordering::Relaxed);
+            format!("{} {}/{}", caller.kind.as_str(), caller.tenant, caller.id)
+        },
+    );
+    Scene {
+        doorman: doorman.unwrap(),
+        enrolled,
+        keys,
+    }
+}
+
+/// A token of `main` (ES256) or `second` (RS256).
+fn token_of(issuer: &str, changes: Value) -> String {
+    let algorithm = if issuer == "main" {
+        Algorithm::ES256
+    } else {
+        Algorithm::RS256
+    };
+    let mut claims = json!({
+        "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100,
+    });
+    claims
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
+    tokens::mint(algorithm, &claims, Some(&tokens::kid(algorithm)))
+}
+
+fn forged() -> String {
+    let good = token_of("main", json!({}));
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let other = token_of("main", json!({ "sub": "eve" }));
+    let (_, signature) = other.rsplit_once('.').unwrap();
+    format!("{signed}.{signature}")
+}
+
+fn access(kinds: &[&str]) -> Access {
+    let named: Box<[Arc<str>]> = kinds
+        .iter()
+        .filter_map(|kind| kind.strip_prefix("jwt:"))
+        .map(Arc::from)
+        .collect();
+    let jwt = match (kinds.contains(&"jwt"), named.is_empty()) {
+        (true, _) => AdmittedIssuers::Any,
+        (false, false) => AdmittedIssuers::These(named),
+        (false, true) => AdmittedIssuers::None,
+    };
+    let admitted = Admitted {
+        api_key: kinds.contains(&"api_key"),
+        jwt,
+        anonymous: kinds.contains(&"anonymous"),
+    };
+    Access::new(admitted, Demands::default(), &KEY_HEADER)
+}
+
+fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = api_key {
+        headers.insert(KEY_HEADER, HeaderValue::from_str(key).unwrap());
+    }
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        headers.insert(http::header::AUTHORIZATION, value);
+    }
+    headers
+}
+
+impl Scene {
+    fn ask(&self, headers: &HeaderMap, kinds: &[&str], now: u64) -> Result<String, &'static str> {
+        let answer = self.doorman.identify(headers, &access(kinds), CLIENT, now);
+        answer.map(|kept| kept.to_string()).map_err(|refusal| refusal.check)
+    }
+
+    fn enrolled(&self) -> usize {
+        self.enrolled.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn what_is_presented_and_what_is_admitted_decide() {
+    let scene = scene();
+    let main = token_of("main", json!({}));
+    let second = token_of("second", json!({}));
+    let stranger_tenant = token_of("main", json!({ "tenant": "other" }));
+    let forged = forged();
+    let check = |key: Option<&str>, token: Option<&str>, kinds: &[&str], expected: Result<&str, &'static str>| {
+        let answer = scene.ask(&headers(key, token), kinds, NOW);
+        assert_eq!(
+            answer.as_deref().map_err(|check| *check),
+            expected,
+            "{key:?} {token:?} {kinds:?}"
+        );
+    };
+    const EVERY: &[&str] = &["api_key", "jwt", "anonymous"];
+
+    check(Some("good"), None, &["api_key"], Ok("api_key acme/k1"));
+    check(Some("good"), None, EVERY, Ok("api_key acme/k1"));
+    check(Some("wrong"), None, &["api_key"], Err("key_unknown"));
+    check(Some("wrong"), None, EVERY, Err("key_unknown"));
+    check(Some("wrong"), None, &["anonymous"], Err("key_unknown"));
+    check(Some("good"), None, &["jwt"], Err("wrong_kind"));
+    check(Some("good"), None, &["anonymous"], Ok("anonymous anonymous/192.0.2.7"));
+
+    check(None, Some(&main), &["jwt"], Ok("jwt acme/ada"));
+    check(None, Some(&second), &["jwt"], Ok("jwt acme/ada"));
+    check(None, Some(&main), &["jwt:main"], Ok("jwt acme/ada"));
+    check(None, Some(&second), &["jwt:main"], Err("wrong_kind"));
+    check(None, Some(&main), &["api_key"], Err("wrong_kind"));
+    check(None, Some(&forged), EVERY, Err("signature"));
+    check(None, Some("garbage"), EVERY, Err("token_malformed"));
+
+    check(None, None, &["api_key", "jwt"], Err("absent"));
+    check(None, None, &[], Err("absent"));
+    check(None, None, EVERY, Ok("anonymous anonymous/192.0.2.7"));
+
+    check(Some("good"), Some(&main), EVERY, Ok("jwt acme/ada"));
+    check(Some("good"), Some(&main), &["api_key"], Ok("api_key acme/k1"));
+    check(Some("others"), Some(&main), EVERY, Err("tenants_differ"));
+    check(Some("good"), Some(&stranger_tenant), EVERY, Err("tenants_differ"));
+    check(Some("good"), Some(&forged), &["api_key"], Err("signature"));
+    check(Some("wrong"), Some(&main), &["jwt"], Err("key_unknown"));
+}
+
+#[test]
+fn each_refusal_has_its_category_and_tells_whether_it_is_suspect() {
+    let scene = scene();
+    let check = |headers: &HeaderMap, expected: (&str, bool)| {
+        let refusal = scene
+            .doorman
+            .identify(headers, &access(&["api_key", "jwt"]), CLIENT, NOW)
+            .unwrap_err();
+        assert_eq!(
+            (refusal.rejection.reason().as_str(), refusal.suspect),
+            expected,
+            "{}",
+            refusal.check
+        );
+    };
+    check(&HeaderMap::new(), ("credentials_missing", false));
+    check(&headers(Some("wrong"), None), ("credentials_invalid", true));
+    check(&headers(None, Some(&forged())), ("credentials_invalid", true));
+    check(
+        &headers(None, Some(&token_of("main", json!({ "exp": NOW - 30 })))),
+        ("credentials_expired", false),
+    );
+    check(
+        &headers(None, Some(&token_of("nobody", json!({})))),
+        ("credentials_invalid", true),
+    );
+    let mut twice = headers(Some("good"), None);
+    twice.append(KEY_HEADER, HeaderValue::from_static("good"));
+    check(&twice, ("credentials_invalid", true));
+    scene.keys.withdraw();
+    check(
+        &headers(None, Some(&token_of("main", json!({})))),
+        ("credentials_invalid", false),
+    );
+}
+
+#[test]
+fn a_known_credential_is_not_verified_again() {
+    let scene = scene();
+    let token = token_of("main", json!({}));
+    for _ in 0..3 {
+        assert!(scene.ask(&headers(None, Some(&token)), &["jwt"], NOW).is_ok());
+        assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
+        assert!(scene.ask(&HeaderMap::new(), &["anonymous"], NOW).is_ok());
+        assert_eq!(scene.enrolled(), 3);
+    }
+}
+
+#[test]
+fn what_is_remembered_expires_when_the_credential_does() {
+    let scene = scene();
+    let token = headers(None, Some(&token_of("main", json!({}))));
+    let key = headers(Some("dated"), None);
+    let check = |headers: &HeaderMap, now, expected: Result<&str, &str>| {
+        assert_eq!(
+            scene
+                .ask(headers, &["jwt", "api_key"], now)
+                .as_deref()
+                .map_err(|check| *check),
+            expected
+        );
+    };
+    check(&token, NOW, Ok("jwt acme/ada"));
+    check(&token, NOW + 129, Ok("jwt acme/ada"));
+    check(&token, NOW + 130, Err("expired"));
+    check(&token, NOW + 1000, Err("expired"));
+    check(&key, NOW + 9, Ok("api_key acme/k2"));
+    check(&key, NOW + 10, Err("key_expired"));
+}
+
+#[test]
+fn a_removed_key_stops_verifying_at_once_and_a_new_one_starts() {
+    let scene = scene();
+    let token = headers(None, Some(&token_of("main", json!({}))));
+    let forged = headers(None, Some(&forged()));
+    assert!(scene.ask(&token, &["jwt"], NOW).is_ok());
+    assert_eq!(scene.ask(&forged, &["jwt"], NOW), Err("signature"));
+
+    scene.keys.replace(key_set(Algorithm::EdDSA), NOW);
+    assert_eq!(scene.ask(&token, &["jwt"], NOW), Err("kid_unknown"));
+    assert_eq!(scene.ask(&forged, &["jwt"], NOW), Err("kid_unknown"));
+
+    scene.keys.replace(key_set(Algorithm::ES256), NOW);
+    assert!(scene.ask(&token, &["jwt"], NOW).is_ok());
+    scene.keys.withdraw();
+    assert_eq!(scene.ask(&token, &["jwt"], NOW), Err("keys_unavailable"));
+}
+
+#[test]
+fn a_forged_token_is_remembered_apart_from_the_good() {
+    let scene = scene();
+    let forged = forged();
+    for _ in 0..3 {
+        assert_eq!(
+            scene.ask(&headers(None, Some(&forged)), &["jwt"], NOW),
+            Err("signature")
+        );
+        assert_eq!(scene.doorman.tokens.len(), (0, 1));
+    }
+    // What heals by itself, or costs no signature check, is not remembered.
+    let early = token_of("main", json!({ "nbf": NOW + 50 }));
+    assert_eq!(scene.ask(&headers(None, Some(&early)), &["jwt"], NOW), Err("nbf"));
+    assert_eq!(
+        scene.ask(&headers(None, Some("a.b.c")), &["jwt"], NOW),
+        Err("token_malformed")
+    );
+    assert_eq!(scene.doorman.tokens.len(), (0, 1));
+    assert!(scene.ask(&headers(None, Some(&early)), &["jwt"], NOW + 20).is_ok());
+    assert_eq!(scene.doorman.tokens.len(), (1, 1));
+}
+
+#[test]
+fn memory_is_bounded_and_a_flood_costs_no_key_its_place() {
+    let scene = scene();
+    assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
+    for n in 0..500_u32 {
+        let token = token_of("main", json!({ "sub": format!("user-{n}") }));
+        assert!(scene.ask(&headers(None, Some(&token)), &["jwt"], NOW).is_ok());
+        let _ = scene.ask(&headers(None, Some(&token[..token.len() - 2])), &["jwt"], NOW);
+        let client = IpAddr::V4(Ipv4Addr::from_bits(n));
+        assert!(
+            scene
+                .doorman
+                .identify(&HeaderMap::new(), &access(&["anonymous"]), client, NOW)
+                .is_ok()
+        );
+    }
+    let (admitted, refused) = scene.doorman.tokens.len();
+    assert!(admitted <= 100 && refused <= 100 && scene.doorman.strangers.len() <= 100);
+    let before = scene.enrolled();
+    assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
+    assert_eq!(scene.enrolled(), before);
+}
+
+#[test]
+fn issuers_that_cannot_be_told_apart_are_a_mistake() {
+    let keys = || LiveKeys::with(key_set(Algorithm::ES256));
+    let twice = vec![issuer("main", keys()), issuer("main", keys())];
+    assert!(Doorman::new(None, twice, None, 10, |_| ()).is_err());
+}
+
+#[test]
+fn an_unknown_kid_asks_for_renewal_and_nobody_waits() {
+    let scene = scene();
+    let claims = json!({ "iss": "https://main.example" });
+    let token = tokens::mint(Algorithm::ES256, &claims, Some("new"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(
+        scene.ask(&headers(None, Some(&token)), &["jwt"], NOW),
+        Err("kid_unknown")
+    );
+    runtime.block_on(scene.keys.renewal_asked());
+}

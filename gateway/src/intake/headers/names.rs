@@ -1,0 +1,180 @@
+//! The fields that hygiene knows by name, and what becomes of each.
+//!
+//! An underscore counts as a hyphen: many backends read both as one (CGI's `HTTP_X_TENANT_ID`), so a field that is
+//! kept out under one name must not come in under the other.
+
+use http::HeaderName;
+
+pub static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
+pub static X_TENANT_TIER: HeaderName = HeaderName::from_static("x-tenant-tier");
+pub static X_CALLER_ID: HeaderName = HeaderName::from_static("x-caller-id");
+pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Passes.
+    EndToEnd,
+    /// Belongs to one connection (RFC 9110 section 7.6.1).
+    HopByHop,
+    /// Says who asks, and how often and how long they asked already; only we may say that to a backend.
+    Identity,
+    /// Says what the gateway did; only we may say that to anyone.
+    Gateway,
+    /// Says what a proxy saw, or what some servers believe in place of what was sent; a trusted proxy may say it.
+    FromProxies,
+}
+
+/// `name` is in lower case, as the names of a header map are.
+pub(super) fn kind(name: &str) -> Kind {
+    // Most fields are known to pass by their first letter.
+    match name.as_bytes().first() {
+        Some(b'c') if name == "connection" => Kind::HopByHop,
+        Some(b'e') if name == "expect" => Kind::HopByHop,
+        Some(b'f') if name == "forwarded" => Kind::FromProxies,
+        Some(b'h') if is(name, "http2-settings") => Kind::HopByHop,
+        Some(b'k') if is(name, "keep-alive") => Kind::HopByHop,
+        Some(b'p') if is(name, "proxy-connection") || is(name, "proxy-authorization") => Kind::HopByHop,
+        Some(b'p') if is(name, "proxy-authenticate") || name == "proxy" => Kind::HopByHop,
+        Some(b't') if name == "te" || is(name, "transfer-encoding") => Kind::HopByHop,
+        Some(b'u') if name == "upgrade" => Kind::HopByHop,
+        Some(b'x') => extension_kind(name),
+        _ => Kind::EndToEnd,
+    }
+}
+
+/// Whether a request's field of this name has to be looked at: removed, or read first.
+pub(super) fn says_something(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    kind(name) != Kind::EndToEnd || matches!(name, "via" | "grpc-timeout")
+}
+
+fn extension_kind(name: &str) -> Kind {
+    const IDENTITY: [&str; 6] = [
+        "x-tenant",
+        "x-user",
+        "x-user-id",
+        "x-caller-id",
+        "x-request-timeout-ms",
+        "x-attempt",
+    ];
+    // The last three make some servers take another path or host than the one that was matched.
+    const FROM_PROXIES: [&str; 4] = ["x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url"];
+    if IDENTITY.iter().any(|identity| is(name, identity)) || begins(name, "x-tenant-") {
+        Kind::Identity
+    } else if begins(name, "x-gateway-") {
+        Kind::Gateway
+    } else if FROM_PROXIES.iter().any(|theirs| is(name, theirs)) || begins(name, "x-forwarded") {
+        Kind::FromProxies
+    } else {
+        Kind::EndToEnd
+    }
+}
+
+/// Fields that `Connection` cannot take away, although RFC 9110 has everything removed that it names: those that frame
+/// the body, say what it is, address the request, or carry a credential or what a proxy saw. Dropping them is an
+/// attack, never a wish; they pass as if they had not been named.
+pub(super) fn is_protected(name: &str) -> bool {
+    const PROTECTED: [&str; 6] = [
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "host",
+        "authorization",
+        "via",
+    ];
+    PROTECTED.contains(&name) || matches!(kind(name), Kind::Identity | Kind::Gateway | Kind::FromProxies)
+}
+
+fn is(name: &str, hyphenated: &str) -> bool {
+    name.len() == hyphenated.len() && begins(name, hyphenated)
+}
+
+fn begins(name: &str, hyphenated: &str) -> bool {
+    let same = |(byte, want): (u8, u8)| byte == want || (byte == b'_' && want == b'-');
+    name.len() >= hyphenated.len() && name.bytes().zip(hyphenated.bytes()).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_known_by_name() {
+        let check = |expected: Kind, names: &[&str]| {
+            for name in names {
+                assert_eq!(kind(name), expected, "{name}");
+            }
+        };
+        check(
+            Kind::HopByHop,
+            &[
+                "connection",
+                "keep-alive",
+                "proxy-connection",
+                "te",
+                "transfer-encoding",
+                "transfer_encoding",
+                "upgrade",
+                "proxy-authenticate",
+                "proxy-authorization",
+                "expect",
+                "http2-settings",
+                "proxy",
+            ],
+        );
+        check(
+            Kind::Identity,
+            &[
+                "x-tenant",
+                "x-tenant-id",
+                "x_tenant_id",
+                "x-tenant_tier",
+                "x-tenant-anything",
+                "x-user",
+                "x-user-id",
+                "x-caller-id",
+                "x_caller_id",
+                "x-request-timeout-ms",
+                "x-attempt",
+            ],
+        );
+        check(Kind::Gateway, &["x-gateway-reason", "x_gateway_reason", "x-gateway-"]);
+        check(
+            Kind::FromProxies,
+            &[
+                "forwarded",
+                "x-forwarded-for",
+                "x_forwarded_for",
+                "x-forwarded",
+                "x-real-ip",
+                "x-original-url",
+            ],
+        );
+        check(
+            Kind::EndToEnd,
+            &[
+                "accept",
+                "host",
+                "authorization",
+                "content-length",
+                "trailer",
+                "x-request-id",
+                "x-tenants",
+                "x-users",
+                "x-user-agent",
+                "x-gateway",
+                "forwarded-for",
+                "x",
+                "x-api-key",
+                "grpc-timeout",
+                "traceparent",
+                "via",
+            ],
+        );
+    }
+}

@@ -1,0 +1,276 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use fixtures::{keys, tokens};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::super::check::Check;
+use super::super::jws::Jws;
+use super::super::live_keys::KeysStatus;
+use super::*;
+
+type Answer = fn() -> Response<Body>;
+
+/// An identity provider whose answer is the `step`-th of a list, the last one for ever.
+async fn provider(answers: Vec<Answer>) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = served.clone();
+    let handler = move || {
+        let step = count.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+        std::future::ready(answers[step]())
+    };
+    let app = Router::new().fallback(handler);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, served)
+}
+
+/// The public set with only these algorithms' keys.
+fn only(algorithms: &[Algorithm]) -> Response<Body> {
+    let mut set: Value = serde_json::from_str(keys::JWKS).unwrap();
+    let wanted = |key: &Value| algorithms.iter().any(|algorithm| key["kid"] == tokens::kid(*algorithm));
+    set["keys"].as_array_mut().unwrap().retain(wanted);
+    Response::new(Body::from(set.to_string()))
+}
+
+fn first() -> Response<Body> {
+    only(&[Algorithm::ES256])
+}
+
+fn rotated() -> Response<Body> {
+    only(&[Algorithm::EdDSA])
+}
+
+fn broken() -> Response<Body> {
+    Response::builder()
+        .status(StatusCode::INTERNAL_SERVER_ERROR)
+        .body(Body::from("{}"))
+        .unwrap()
+}
+
+/// Every wait is short, but a retry, a refresh or a withdrawal can still be told from the others.
+const QUICK: Freshness = Freshness {
+    refresh: Duration::from_millis(5),
+    retry: Duration::from_millis(5),
+    longest_retry: Duration::from_millis(5),
+    max_age: Duration::from_secs(3600),
+    cool_down: Duration::from_millis(1),
+    timeout: Duration::from_secs(5),
+};
+
+/// Nothing happens unless it is asked for.
+const SLOW: Freshness = Freshness {
+    refresh: Duration::from_secs(3600),
+    retry: Duration::from_secs(3600),
+    longest_retry: Duration::from_secs(3600),
+    max_age: Duration::from_secs(7200),
+    cool_down: Duration::from_millis(1),
+    timeout: Duration::from_secs(5),
+};
+
+struct Kept {
+    live: Arc<LiveKeys>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn keep(address: SocketAddr, freshness: Freshness) -> Kept {
+    let live = LiveKeys::awaited();
+    let (stop, stopped) = oneshot::channel();
+    let theirs = live.clone();
+    let task = tokio::spawn(async move {
+        let url = JwksUrl::parse(&format!("http://{address}/jwks.json")).unwrap();
+        let stopped = async { stopped.await.unwrap_or(()) };
+        keep_fresh(
+            &theirs,
+            &url,
+            &tokens::ALGORITHMS,
+            &client().unwrap(),
+            freshness,
+            stopped,
+        )
+        .await;
+    });
+    Kept { live, stop, task }
+}
+
+impl Kept {
+    async fn until(&self, reason: &str, condition: impl FnMut(&KeysStatus) -> bool) -> KeysStatus {
+        let mut status = self.live.watch();
+        let waited = tokio::time::timeout(Duration::from_secs(20), status.wait_for(condition)).await;
+        waited
+            .unwrap_or_else(|_| panic!("waited for: {reason}"))
+            .expect("the keys live on")
+            .clone()
+    }
+
+    fn verifies(&self, algorithm: Algorithm) -> Result<(), Check> {
+        let token = tokens::mint(algorithm, &json!({}), Some(&tokens::kid(algorithm)));
+        self.live.current().verify(&Jws::parse(&token).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn keys_arrive_rotate_and_the_old_ones_stop() {
+    let (address, _) = provider(vec![first, first, rotated]).await;
+    let kept = keep(address, QUICK);
+    assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeysUnavailable));
+    kept.until("the first keys", |status| status.keys == 1).await;
+    kept.until("the rotation", |status| status.attempts >= 3).await;
+    assert_eq!(kept.verifies(Algorithm::EdDSA), Ok(()));
+    assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeyIdUnknown));
+    kept.stop.send(()).unwrap();
+    kept.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_kid_brings_one_fetch_however_often_it_is_asked_for() {
+    let (address, served) = provider(vec![first, rotated]).await;
+    let kept = keep(address, SLOW);
+    kept.until("the first keys", |status| status.keys == 1).await;
+    for _ in 0..1000 {
+        kept.live.ask_for_renewal();
+    }
+    kept.until("the new keys", |status| status.attempts == 2).await;
+    assert_eq!(kept.verifies(Algorithm::EdDSA), Ok(()));
+    assert_eq!(served.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn nothing_that_is_no_key_set_gets_in_and_the_keys_in_use_stay() {
+    let answers: [(Answer, &str); 6] = [
+        (broken, "status 500"),
+        (|| Response::new(Body::from("<html>")), "not a JWKS"),
+        (|| Response::new(Body::from(r#"{"keys":[]}"#)), "empty"),
+        (|| Response::new(Body::from(vec![b' '; 10 << 20])), "longer than"),
+        (|| Response::new(Body::from(keys::OCT_JWKS)), "published"),
+        (
+            || {
+                Response::builder()
+                    .status(302)
+                    .header("location", "/elsewhere")
+                    .body(Body::empty())
+                    .unwrap()
+            },
+            "status 302",
+        ),
+    ];
+    for (bad, why) in answers {
+        let (address, _) = provider(vec![first, bad]).await;
+        let kept = keep(address, QUICK);
+        let status = kept.until(why, |status| status.last_error.is_some()).await;
+        assert!(
+            status.last_error.as_ref().is_some_and(|(_, text)| text.contains(why)),
+            "{status:?}"
+        );
+        assert_eq!((status.keys, status.last_ok.is_some()), (1, true));
+        assert_eq!(kept.verifies(Algorithm::ES256), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_dead_provider_blocks_nothing_and_is_asked_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let kept = keep(address, QUICK);
+    let status = kept.until("three attempts", |status| status.attempts >= 3).await;
+    assert!(status.last_error.is_some() && status.last_ok.is_none());
+    assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeysUnavailable));
+}
+
+#[tokio::test]
+async fn a_provider_that_accepts_and_says_nothing_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kept = keep(
+        address,
+        Freshness {
+            timeout: Duration::from_millis(20),
+            ..QUICK
+        },
+    );
+    let status = kept.until("two attempts", |status| status.attempts >= 2).await;
+    assert!(status.last_error.is_some_and(|(_, text)| text.contains("time limit")));
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_provider_that_comes_up_late_is_found() {
+    let (address, _) = provider(vec![broken, broken, first]).await;
+    let kept = keep(
+        address,
+        Freshness {
+            retry: QUICK.retry,
+            longest_retry: QUICK.longest_retry,
+            ..SLOW
+        },
+    );
+    let status = kept.until("the keys", |status| status.keys == 1).await;
+    assert_eq!((status.attempts, status.last_error), (3, None));
+}
+
+#[tokio::test]
+async fn keys_that_nobody_confirms_are_withdrawn_at_their_greatest_age() {
+    let (address, _) = provider(vec![first, broken]).await;
+    let kept = keep(
+        address,
+        Freshness {
+            max_age: Duration::from_millis(50),
+            ..QUICK
+        },
+    );
+    let status = kept
+        .until("the withdrawal", |status| status.keys == 0 && status.last_ok.is_some())
+        .await;
+    assert!(status.last_error.is_some());
+    assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeysUnavailable));
+}
+
+#[test]
+fn the_schedule_grows_its_pauses_and_forgets_them_after_a_success() {
+    let at = |seconds: u64| Moment::from_nanos(seconds * 1_000_000_000);
+    let mut schedule = Schedule::new(Freshness::default(), at(1000));
+    let mut now = 1000;
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+        schedule.failed(at(now));
+        assert_eq!(schedule.due(), at(now + pause));
+        now += pause;
+    }
+    assert_eq!(schedule.too_old(), at(1000 + 24 * 3600));
+    schedule.succeeded(at(now));
+    assert_eq!(schedule.due(), at(now + 300));
+    assert_eq!(schedule.due_if_asked(), at(now + 30));
+    schedule.failed(at(now + 300));
+    assert_eq!(schedule.due(), at(now + 301));
+    assert_eq!(schedule.too_old(), at(now + 24 * 3600));
+    // A clock that runs backwards brings the next fetch forward, and nothing worse.
+    schedule.failed(at(5));
+    assert_eq!(schedule.due(), at(7));
+    for _ in 0..100 {
+        schedule.failed(at(5));
+    }
+    assert_eq!(schedule.due(), at(65));
+}
+
+#[test]
+fn keys_come_over_https_or_from_this_machine() {
+    let check = |url: &str, accepted| assert_eq!(JwksUrl::parse(url).is_ok(), accepted, "{url}");
+    check("https://id.example/jwks.json", true);
+    check("http://127.0.0.1:8080/jwks.json", true);
+    check("http://127.1.2.3/", true);
+    check("http://[::1]/", true);
+    check("http://localhost:9000/", true);
+    check("http://id.example/jwks.json", false);
+    check("http://localhost.example/", false);
+    check("http://10.0.0.1/", false);
+    check("https://user:secret@id.example/", false);
+    check("file:///etc/passwd", false);
+    check("jwks.json", false);
+}

@@ -1,0 +1,102 @@
+//! The keys of one issuer as they are now, shared between the workers that read and the task that renews them.
+//!
+//! Reading never waits. Each issuer has its own, so that a dead one does not touch the others.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::{Notify, watch};
+
+use super::jwks::KeySet;
+
+/// A key set that can be replaced at any time.
+#[derive(Debug)]
+pub struct LiveKeys {
+    current: ArcSwap<KeySet>,
+    wanted: Notify,
+    status: watch::Sender<KeysStatus>,
+}
+
+/// What is known about an issuer's keys. Times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeysStatus {
+    /// Keys in use now; with none, every token of the issuer is refused.
+    pub keys: usize,
+    pub last_ok: Option<u64>,
+    /// When the last attempt failed, and why; gone after a success.
+    pub last_error: Option<(u64, String)>,
+    /// Attempts so far, good or bad.
+    pub attempts: u64,
+}
+
+impl LiveKeys {
+    /// Keys that are there from the start: those of a file or a secret.
+    pub fn with(keys: KeySet) -> Arc<Self> {
+        let status = KeysStatus {
+            keys: keys.len(),
+            ..KeysStatus::default()
+        };
+        Arc::new(Self {
+            current: ArcSwap::from_pointee(keys),
+            wanted: Notify::new(),
+            status: watch::Sender::new(status),
+        })
+    }
+
+    /// None yet: until a set arrives, every token of the issuer is refused.
+    pub fn awaited() -> Arc<Self> {
+        Self::with(KeySet::default())
+    }
+
+    pub fn current(&self) -> Guard<Arc<KeySet>> {
+        self.current.load()
+    }
+
+    /// A snapshot for the admin API.
+    pub fn status(&self) -> KeysStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Learns of every change of the status.
+    pub fn watch(&self) -> watch::Receiver<KeysStatus> {
+        self.status.subscribe()
+    }
+
+    /// Takes `keys` into use. Those that are not among them verify nothing from now on.
+    pub fn replace(&self, keys: KeySet, unix_now: u64) {
+        let found = keys.len();
+        self.current.store(Arc::new(keys));
+        self.status.send_modify(|status| {
+            *status = KeysStatus {
+                keys: found,
+                last_ok: Some(unix_now),
+                last_error: None,
+                attempts: status.attempts + 1,
+            };
+        });
+    }
+
+    /// Notes that fresh keys could not be had; those in use stay.
+    pub(super) fn note_failure(&self, why: String, unix_now: u64) {
+        self.status.send_modify(|status| {
+            status.last_error = Some((unix_now, why));
+            status.attempts += 1;
+        });
+    }
+
+    /// Stops using the keys, because they are too old to be trusted.
+    pub(super) fn withdraw(&self) {
+        self.current.store(Arc::default());
+        self.status.send_modify(|status| status.keys = 0);
+    }
+
+    /// Says that a token names a key that is not here. Returns at once; many calls are one.
+    pub(super) fn ask_for_renewal(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Until somebody has asked.
+    pub(super) async fn renewal_asked(&self) {
+        self.wanted.notified().await;
+    }
+}

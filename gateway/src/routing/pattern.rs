@@ -1,0 +1,183 @@
+//! Path patterns as they are written: `/users/{id}`, `/files/{*rest}`.
+//!
+//! A segment is a literal or a parameter, never both: that keeps precedence a matter of comparing segments.
+//! Literals are brought to the canonical spelling that paths are matched in.
+
+use std::fmt;
+
+use super::path::{NormalPath, canonical};
+use crate::rejection::Rejection;
+
+/// A path pattern, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    pub(super) segments: Vec<Segment>,
+    names: Box<[Box<str>]>,
+}
+
+/// Ordered by precedence: the earlier one wins.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Segment {
+    Literal(Box<str>),
+    /// Any one segment that is not empty.
+    Parameter,
+    /// All that is left, which is not empty.
+    Wildcard,
+}
+
+/// Why a path pattern cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PatternError {
+    NotAbsolute,
+    /// The segment mixes a parameter with text, or a brace is left open.
+    Segment(String),
+    /// Not a name: a letter or `_`, then letters, digits, `_` and `-`.
+    Name(String),
+    RepeatedName(String),
+    /// Something follows a wildcard.
+    AfterWildcard,
+    /// No request could ever have such a path, because it would be refused; says why.
+    Unmatchable(&'static str),
+}
+
+impl Pattern {
+    /// Reads a pattern. Literals may be written decoded (`/café`) or encoded (`/caf%C3%A9`).
+    ///
+    /// # Errors
+    /// [`PatternError`], which prints as a sentence.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let mut rest = text
+            .strip_prefix('/')
+            .ok_or(PatternError::NotAbsolute)?
+            .split('/')
+            .peekable();
+        let mut segments = Vec::new();
+        let mut names: Vec<Box<str>> = Vec::new();
+        let mut literals = String::new();
+        while let Some(segment) = rest.next() {
+            let Some(inner) = segment.strip_prefix('{') else {
+                if segment.contains(['{', '}']) {
+                    return Err(PatternError::Segment(segment.to_owned()));
+                }
+                let literal = encode_literal(segment);
+                literals.extend(["/", &literal]);
+                segments.push(Segment::Literal(canonical(&literal).into()));
+                continue;
+            };
+            let name = inner
+                .strip_suffix('}')
+                .ok_or_else(|| PatternError::Segment(segment.to_owned()))?;
+            let (name, kind) = match name.strip_prefix('*') {
+                Some(name) => (name, Segment::Wildcard),
+                None => (name, Segment::Parameter),
+            };
+            if !is_name(name) {
+                return Err(PatternError::Name(name.to_owned()));
+            }
+            if names.iter().any(|known| **known == *name) {
+                return Err(PatternError::RepeatedName(name.to_owned()));
+            }
+            if kind == Segment::Wildcard && rest.peek().is_some() {
+                return Err(PatternError::AfterWildcard);
+            }
+            literals.push_str("/_");
+            names.push(name.into());
+            segments.push(kind);
+        }
+        match NormalPath::parse(&literals) {
+            Err(Rejection::MalformedRequest { why }) => Err(PatternError::Unmatchable(why)),
+            _ => Ok(Self {
+                segments,
+                names: names.into(),
+            }),
+        }
+    }
+
+    /// The names of its parameters, in order.
+    pub fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+}
+
+/// A literal that was written decoded, with everything beyond printable ASCII encoded.
+fn encode_literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if matches!(byte, 0x80.. | b' ') {
+            crate::template::percent::push_escaped(byte, &mut out);
+        } else {
+            out.push(char::from(byte));
+        }
+    }
+    out
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAbsolute => write!(f, "a path pattern begins with `/`"),
+            Self::Segment(segment) => {
+                write!(f, "a segment is text or one whole `{{name}}`, which `{segment}` is not")
+            }
+            Self::Name(name) => write!(f, "`{name}` is not a name: a letter, then letters, digits, `_` and `-`"),
+            Self::RepeatedName(name) => write!(f, "the name `{name}` is used twice"),
+            Self::AfterWildcard => write!(f, "a wildcard takes all that is left, so nothing can follow it"),
+            Self::Unmatchable(why) => write!(f, "no request can have this path: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_read_segment_by_segment() {
+        let pattern = Pattern::parse("/caf\u{e9}/%7e%3a/{id}/{*rest}").expect("well formed");
+        let literal = |text: &str| Segment::Literal(text.into());
+        assert_eq!(
+            pattern.segments,
+            [
+                literal("caf%C3%A9"),
+                literal("~:"),
+                Segment::Parameter,
+                Segment::Wildcard
+            ]
+        );
+        assert_eq!(pattern.names(), ["id".into(), "rest".into()]);
+        assert_eq!(Pattern::parse("/").expect("the root").segments, [literal("")]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |text: &str, expected: PatternError| assert_eq!(Pattern::parse(text), Err(expected), "{text}");
+        check("", PatternError::NotAbsolute);
+        check("users", PatternError::NotAbsolute);
+        check("/a-{id}", PatternError::Segment("a-{id}".into()));
+        check("/{id}.json", PatternError::Segment("{id}.json".into()));
+        check("/{id", PatternError::Segment("{id".into()));
+        check("/id}", PatternError::Segment("id}".into()));
+        check("/{}", PatternError::Name(String::new()));
+        check("/{*}", PatternError::Name(String::new()));
+        check("/{a b}", PatternError::Name("a b".into()));
+        check("/{a}{b}", PatternError::Name("a}{b".into()));
+        check("/{a}/{a}", PatternError::RepeatedName("a".into()));
+        check("/{*a}/b", PatternError::AfterWildcard);
+        for unmatchable in ["/a//b", "/a/../b", "/%2e%2e", "/a%2Fb", "/a\\b", "/a%", "/a?b=c"] {
+            let found = Pattern::parse(unmatchable);
+            assert!(
+                matches!(found, Err(PatternError::Unmatchable(_))),
+                "{unmatchable}: {found:?}"
+            );
+        }
+    }
+}

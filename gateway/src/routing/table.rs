@@ -1,0 +1,284 @@
+//! Finds the route of a request: by host, then by path, then by conditions, then by method.
+//!
+//! Precedence, each rule deciding only where those before it leave a choice:
+//! 1. an exact host beats `*.example.com` (the longer one first), which beats a route for any host;
+//! 2. segment by segment from the left, a literal beats a parameter beats a wildcard;
+//! 3. more header and query conditions beat fewer;
+//! 4. a method that is written beats HEAD as part of GET.
+//!
+//! Routes that none of these can tell apart are a mistake, found when the table is built. A route whose host, path or
+//! conditions do not fit is passed over; but once a path has matched, a wrong method is the answer, and no less
+//! specific route is tried: a wildcard must not take over a method that its author did not know was missing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::condition::Condition;
+use super::host;
+use super::methods::Methods;
+use super::mistake::Mistake;
+use super::path::NormalPath;
+use super::pattern::Pattern;
+use super::tree::Tree;
+use crate::rejection::Rejection;
+use crate::template::Captures;
+
+/// A route as it is to be found.
+#[derive(Debug, Clone)]
+pub struct Spec<T> {
+    /// For mistakes.
+    pub name: Arc<str>,
+    /// `api.example.com`, `*.example.com` (one label or more in place of the star), or `*`; none is any host.
+    pub hosts: Vec<String>,
+    /// See [`Pattern`]; at least one.
+    pub paths: Vec<String>,
+    /// None is every method but OPTIONS, CONNECT and TRACE; GET includes HEAD.
+    pub methods: Vec<Method>,
+    /// All of them must hold.
+    pub conditions: Vec<Condition>,
+    pub target: T,
+}
+
+/// Routes, ready to be searched.
+#[derive(Debug)]
+pub struct Table<T> {
+    routes: Vec<Route<T>>,
+    exact: HashMap<Box<str>, Tree<Leaf>>,
+    /// By what follows the star and its dot.
+    wildcard: HashMap<Box<str>, Tree<Leaf>>,
+    any: Tree<Leaf>,
+}
+
+#[derive(Debug)]
+struct Route<T> {
+    name: Arc<str>,
+    methods: Methods,
+    conditions: Box<[Condition]>,
+    target: T,
+}
+
+/// The routes of one pattern on one host.
+type Leaf = Vec<Entry>;
+
+#[derive(Debug)]
+struct Entry {
+    route: usize,
+    /// Of the parameters, which each route may call by its own names.
+    names: Box<[Box<str>]>,
+}
+
+/// The route of a request.
+#[derive(Debug)]
+pub struct Found<'a, T> {
+    pub target: &'a T,
+    pub captures: Captures<'a>,
+}
+
+/// Why there is no route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotFound {
+    NoRoute,
+    MethodNotAllowed { allow: HeaderValue },
+}
+
+impl From<NotFound> for Rejection {
+    fn from(not_found: NotFound) -> Self {
+        match not_found {
+            NotFound::NoRoute => Self::NoRoute,
+            NotFound::MethodNotAllowed { allow } => Self::MethodNotAllowed { allow },
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// # Errors
+    /// Every mistake there is, in the order of the specs.
+    pub fn build(specs: Vec<Spec<T>>) -> Result<Self, Vec<Mistake>> {
+        let mut table = Self {
+            routes: Vec::new(),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            any: Tree::default(),
+        };
+        let mut mistakes = Vec::new();
+        for spec in specs {
+            table.add(spec, &mut mistakes);
+        }
+        if mistakes.is_empty() { Ok(table) } else { Err(mistakes) }
+    }
+
+    /// The most specific route that takes the request. Allocates only if `host` has upper-case letters, the path has
+    /// more than four captures, or the method is refused.
+    ///
+    /// # Errors
+    /// [`NotFound`]; `Allow` lists what the routes of that path take under the conditions that hold.
+    pub fn find<'a>(
+        &'a self,
+        host: &str,
+        path: &NormalPath<'a>,
+        method: &Method,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Found<'a, T>, NotFound> {
+        let host = host::normalise(host);
+        let judge = |leaf: &'a Leaf| self.judge(leaf, method, headers, query);
+        let (verdict, mut ranges) = self
+            .trees(&host)
+            .find_map(|tree| tree.search(path.canonical(), judge))
+            .ok_or(NotFound::NoRoute)?;
+        let entry = verdict?;
+        for range in &mut ranges {
+            *range = path.raw_offset(range.start)..path.raw_offset(range.end);
+        }
+        let captures = Captures::new(path.raw(), &entry.names, ranges);
+        Ok(Found {
+            target: &self.routes[entry.route].target,
+            captures,
+        })
+    }
+
+    /// In order of precedence.
+    fn trees<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Tree<Leaf>> {
+        let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
+        let wildcard = suffixes
+            .filter(|_| !self.wildcard.is_empty())
+            .filter_map(|suffix| self.wildcard.get(suffix));
+        self.exact.get(host).into_iter().chain(wildcard).chain([&self.any])
+    }
+
+    /// `None` if no route's conditions hold, so that the search goes on.
+    fn judge<'a>(
+        &'a self,
+        leaf: &'a Leaf,
+        method: &Method,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Option<Result<&'a Entry, NotFound>> {
+        let fits = |entry: &&Entry| {
+            self.routes[entry.route]
+                .conditions
+                .iter()
+                .all(|is| is.holds(headers, query))
+        };
+        let rank = |entry: &&Entry| {
+            let route = &self.routes[entry.route];
+            (usize::MAX - route.conditions.len(), !route.methods.names(method))
+        };
+        let taking = |entry: &&Entry| self.routes[entry.route].methods.admits(method);
+        if let Some(entry) = leaf.iter().filter(taking).filter(fits).min_by_key(rank) {
+            return Some(Ok(entry));
+        }
+        let mut refusing = leaf
+            .iter()
+            .filter(fits)
+            .map(|entry| &self.routes[entry.route].methods)
+            .peekable();
+        refusing.peek()?;
+        Some(Err(NotFound::MethodNotAllowed {
+            allow: Methods::allow(refusing),
+        }))
+    }
+
+    fn add(&mut self, spec: Spec<T>, mistakes: &mut Vec<Mistake>) {
+        let index = self.routes.len();
+        let Spec {
+            name,
+            mut hosts,
+            paths,
+            methods,
+            conditions,
+            target,
+        } = spec;
+        for method in methods.iter().filter(|method| Methods::is_forbidden(method)) {
+            mistakes.push(Mistake::Method {
+                route: name.clone(),
+                method: method.clone(),
+            });
+        }
+        if paths.is_empty() {
+            mistakes.push(Mistake::NoPath { route: name.clone() });
+        }
+        if hosts.is_empty() {
+            hosts.push("*".to_owned());
+        }
+        self.routes.push(Route {
+            name: name.clone(),
+            methods: Methods::new(methods),
+            conditions: conditions.into(),
+            target,
+        });
+        let mut patterns = Vec::new();
+        for text in paths {
+            match Pattern::parse(&text) {
+                Ok(pattern) => patterns.push((text, pattern)),
+                Err(error) => mistakes.push(Mistake::Path {
+                    route: name.clone(),
+                    text,
+                    error,
+                }),
+            }
+        }
+        for text in hosts {
+            let Some(tree) = self.tree_of(&text) else {
+                mistakes.push(Mistake::Host {
+                    route: name.clone(),
+                    text,
+                });
+                continue;
+            };
+            // The tree is taken out while the routes are compared.
+            let mut grown = std::mem::take(tree);
+            for (path, pattern) in &patterns {
+                let leaf = grown.leaf(&pattern.segments);
+                if let Some(rival) = leaf.iter().find(|entry| self.ties(entry.route, index)) {
+                    let first = self.routes[rival.route].name.clone();
+                    mistakes.push(Mistake::Tie {
+                        first,
+                        second: name.clone(),
+                        host: text.clone(),
+                        path: path.clone(),
+                    });
+                }
+                leaf.push(Entry {
+                    route: index,
+                    names: pattern.names().into(),
+                });
+            }
+            if let Some(tree) = self.tree_of(&text) {
+                *tree = grown;
+            }
+        }
+    }
+
+    /// Whether nothing but the order they are written in could decide between two routes of one pattern.
+    fn ties(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.routes[one], &self.routes[other]);
+        let apart = |is: &Condition| other.conditions.iter().any(|other| is.excludes(other));
+        one.conditions.len() == other.conditions.len()
+            && one.methods.overlap(&other.methods)
+            && !one.conditions.iter().any(apart)
+    }
+
+    /// The tree of a host pattern; `None` if it is malformed.
+    fn tree_of(&mut self, text: &str) -> Option<&mut Tree<Leaf>> {
+        if text == "*" {
+            return Some(&mut self.any);
+        }
+        let (group, name) = match text.strip_prefix("*.") {
+            Some(rest) => (&mut self.wildcard, rest),
+            None => (&mut self.exact, text),
+        };
+        let normal = host::normalise(name);
+        let is_address = name.starts_with('[') && host::check(name).is_ok();
+        let has_port = !is_address && name.contains(':');
+        if has_port || !(host::is_name(&normal) || is_address) {
+            return None;
+        }
+        Some(group.entry(normal.into()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests;

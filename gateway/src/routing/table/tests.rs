@@ -1,0 +1,282 @@
+use http::header::HeaderName;
+use proptest::prelude::*;
+
+use super::*;
+use crate::routing::Is;
+
+/// A route in a line: name, hosts, paths, then methods, which conditions follow: `GET,PUT?h:x-canary=yes,q:beta`.
+/// `-` leaves a column out; the target is the name.
+fn spec(line: &str) -> Spec<String> {
+    let [name, hosts, paths, last] = *line.split_whitespace().collect::<Vec<_>>() else {
+        panic!("{line}: four words")
+    };
+    let list = |text: &str| -> Vec<String> { text.split(',').filter(|item| *item != "-").map(str::to_owned).collect() };
+    let (methods, conditions) = last.split_once('?').unwrap_or((last, "-"));
+    Spec {
+        name: name.into(),
+        hosts: list(hosts),
+        paths: list(paths),
+        methods: list(methods)
+            .iter()
+            .map(|method| method.parse().expect("a token"))
+            .collect(),
+        conditions: list(conditions).iter().map(|text| condition(text)).collect(),
+        target: name.to_owned(),
+    }
+}
+
+fn condition(text: &str) -> Condition {
+    let (kind, rest) = text.split_once(':').expect("a kind");
+    let (name, is) = match rest.split_once('=') {
+        Some((name, value)) => (name, Is::Exactly(value.to_owned())),
+        None => (rest, Is::Present),
+    };
+    match kind {
+        "h" => Condition::Header {
+            name: HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+            is,
+        },
+        _ => Condition::Query {
+            name: name.to_owned(),
+            is,
+        },
+    }
+}
+
+fn table(lines: &[&str]) -> Table<String> {
+    Table::build(lines.iter().map(|line| spec(line)).collect()).expect("no mistakes")
+}
+
+/// What `METHOD host path?query` finds: `name key=capture...`, `none`, or `allow METHODS`.
+fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
+    let [method, host, target] = *request.split_whitespace().collect::<Vec<_>>() else {
+        panic!("{request}")
+    };
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target, None), |(path, query)| (path, Some(query)));
+    let path = NormalPath::parse(path).expect("a normal path");
+    let host = if host == "-" { "" } else { host };
+    match table.find(host, &path, &method.parse().expect("a token"), headers, query) {
+        Ok(found) => found
+            .captures
+            .iter()
+            .fold(found.target.clone(), |out, (name, text)| format!("{out} {name}={text}")),
+        Err(NotFound::NoRoute) => "none".to_owned(),
+        Err(NotFound::MethodNotAllowed { allow }) => format!("allow {}", allow.to_str().expect("ASCII")),
+    }
+}
+
+fn check(table: &Table<String>, request: &str, expected: &str) {
+    assert_eq!(find(table, request, &HeaderMap::new()), expected, "{request}");
+}
+
+#[test]
+fn literal_beats_parameter_beats_wildcard() {
+    let table = table(&[
+        "root - / -",
+        "all - /{*rest} -",
+        "user - /users/{id} -",
+        "me - /users/me -",
+        "below - /users/{id}/{*rest} -",
+        "orders - /users/{id}/orders -",
+        "mine - /users/me/orders -",
+        "files - /files/{*rest} -",
+        "file - /files/{name} -",
+    ]);
+    check(&table, "GET - /", "root");
+    check(&table, "GET - /users/17", "user id=17");
+    check(&table, "GET - /users/me", "me");
+    check(&table, "GET - /users/m%65", "me");
+    check(&table, "GET - /users/17/orders", "orders id=17");
+    check(&table, "GET - /users/me/orders", "mine");
+    check(&table, "GET - /users/me/carts", "below id=me rest=carts");
+    check(&table, "GET - /users/me/carts/1/", "below id=me rest=carts/1/");
+    check(&table, "GET - /files/a.txt", "file name=a.txt");
+    check(&table, "GET - /files/a/b.txt", "files rest=a/b.txt");
+    check(&table, "GET - /files/", "all rest=files/");
+    check(&table, "GET - /users/", "all rest=users/");
+    check(&table, "GET - /USERS/17", "all rest=USERS/17");
+}
+
+#[test]
+fn the_left_segment_decides_and_the_search_turns_back() {
+    let table = table(&[
+        "a - /a/{*rest} -",
+        "xb - /{x}/b -",
+        "xbc - /{x}/b/c -",
+        "abd - /a/b/d -",
+    ]);
+    check(&table, "GET - /a/b", "a rest=b");
+    check(&table, "GET - /a/b/c", "a rest=b/c");
+    check(&table, "GET - /a/b/d", "abd");
+    check(&table, "GET - /z/b", "xb x=z");
+    check(&table, "GET - /z/b/c", "xbc x=z");
+    check(&table, "GET - /z/b/d", "none");
+    check(&table, "GET - /a", "none");
+}
+
+#[test]
+fn captures_stay_raw() {
+    let table = table(&["files - /caf\u{e9}/{a}/{*rest} -"]);
+    check(
+        &table,
+        "GET - /caf%c3%a9/%41%20|/b%7c/%3F",
+        "files a=%41%20| rest=b%7c/%3F",
+    );
+}
+
+#[test]
+fn exact_host_beats_wildcard_host_beats_any() {
+    let table = table(&[
+        "exact api.example.com /{*rest} -",
+        "wild *.example.com /a,/w -",
+        "deep *.eu.example.com /a -",
+        "any - /a,/w,/any -",
+        "address [::1] /a -",
+    ]);
+    check(&table, "GET api.example.com /a", "exact rest=a");
+    check(&table, "GET API.Example.com.:8443 /a", "exact rest=a");
+    check(&table, "GET www.example.com /a", "wild");
+    check(&table, "GET x.y.example.com /a", "wild");
+    check(&table, "GET x.eu.example.com /a", "deep");
+    check(&table, "GET x.eu.example.com /w", "wild");
+    check(&table, "GET eu.example.com /a", "wild");
+    check(&table, "GET example.com /a", "any");
+    check(&table, "GET badexample.com /a", "any");
+    check(&table, "GET www.example.com /any", "any");
+    check(&table, "GET [::1]:80 /a", "address");
+    check(&table, "GET - /a", "any");
+}
+
+#[test]
+fn a_wrong_method_is_405_without_looking_further() {
+    let table = table(&[
+        "read - /users/{id} GET",
+        "write - /users/{user} PUT,PATCH",
+        "all - /{*rest} -",
+        "head - /users/{id} HEAD",
+        "cors - /cors OPTIONS,GET",
+        "odd - /odd PURGE,GET",
+    ]);
+    check(&table, "GET - /users/1", "read id=1");
+    check(&table, "PUT - /users/1", "write user=1");
+    check(&table, "HEAD - /users/1", "head id=1");
+    check(&table, "HEAD - /cors", "cors");
+    check(&table, "DELETE - /users/1", "allow GET, HEAD, PUT, PATCH");
+    check(&table, "OPTIONS - /users/1", "allow GET, HEAD, PUT, PATCH");
+    check(&table, "OPTIONS - /else", "allow GET, HEAD, POST, PUT, PATCH, DELETE");
+    check(&table, "OPTIONS - /cors", "cors");
+    check(&table, "POST - /odd", "allow GET, HEAD, PURGE");
+    check(&table, "PURGE - /else", "all rest=else");
+    for refused in ["CONNECT", "TRACE"] {
+        check(
+            &table,
+            &format!("{refused} - /else"),
+            "allow GET, HEAD, POST, PUT, PATCH, DELETE",
+        );
+    }
+}
+
+#[test]
+fn conditions_beat_none_and_let_others_through() {
+    let table = table(&[
+        "plain - /a GET",
+        "canary - /a GET?h:x-canary=yes",
+        "beta - /a GET?q:beta,h:x-canary",
+        "v1 - /b GET?q:v=1",
+        "v2 - /b POST?q:v=2",
+        "all - /{*rest} -",
+    ]);
+    let mut headers = HeaderMap::new();
+    check(&table, "GET - /a", "plain");
+    headers.append("x-canary", HeaderValue::from_static("no"));
+    assert_eq!(find(&table, "GET - /a", &headers), "plain");
+    headers.append("x-canary", HeaderValue::from_static("yes"));
+    assert_eq!(find(&table, "GET - /a", &headers), "canary");
+    assert_eq!(find(&table, "GET - /a?x&b%65ta", &headers), "beta");
+    check(&table, "GET - /b?v=1", "v1");
+    check(&table, "GET - /b?v=0&%76=%31", "v1");
+    check(&table, "POST - /b?v=2", "v2");
+    check(&table, "GET - /b?v=2", "allow POST");
+    check(&table, "GET - /b?v=3", "all rest=b");
+}
+
+#[test]
+fn every_mistake_is_reported() {
+    let check = |lines: &[&str], expected: &[&str]| {
+        let specs = lines.iter().map(|line| spec(line)).collect();
+        let mistakes: Vec<_> = Table::build(specs)
+            .expect_err("a mistake")
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(mistakes.len(), expected.len(), "{mistakes:?}");
+        for (mistake, part) in mistakes.iter().zip(expected) {
+            assert!(mistake.contains(part), "{mistake:?} has no {part:?}");
+        }
+    };
+    check(
+        &["a - /x/{id} GET", "b - /x/{name} GET,PUT"],
+        &["`a` and `b` both take `/x/{name}` on host `*`"],
+    );
+    check(&["a - /x -", "b - /x GET"], &["`a` and `b`"]);
+    check(&["a H.example. /x -", "b h.example /x -"], &["`a` and `b`"]);
+    check(&["a - /caf\u{e9} -", "b - /caf%c3%a9 -"], &["`a` and `b`"]);
+    check(&["a - /x -?h:x-a", "b - /x -?q:b"], &["`a` and `b`"]);
+    check(&["a - /x,/x GET"], &["`a` has the same host and path twice"]);
+    check(
+        &["a - - GET", "b - x TRACE", "c h:80,a..b /{ -"],
+        &[
+            "`a` has no path",
+            "`b`: TRACE",
+            "`b`, path `x`",
+            "`c`, path `/{`",
+            "`c`, host `h:80`",
+            "`c`, host `a..b`",
+        ],
+    );
+    for fine in [
+        &["a - /x GET", "b - /x PUT"],
+        &["a - /x -?h:x-a=1", "b - /x -?h:x-a=2"],
+        &["a - /x -", "b h /x -"],
+        &["a - /x GET", "b - /x HEAD"],
+        &["a - /x -", "b - /x OPTIONS"],
+        &["a - /x -", "b - /x -?q:b"],
+    ] {
+        table(fine);
+    }
+}
+
+/// Whether a path matches a pattern, and how well, said in the plainest way.
+fn model(pattern: &str, path: &str) -> Option<Vec<u8>> {
+    let (mut pattern, mut path) = (pattern[1..].split('/'), path[1..].split('/'));
+    let mut ranks = Vec::new();
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return Some(ranks),
+            (Some("{*r}"), Some(first)) => {
+                ranks.push(2);
+                return (!first.is_empty() || path.next().is_some()).then_some(ranks);
+            }
+            (Some("{p}" | "{q}"), Some(segment)) if !segment.is_empty() => ranks.push(1),
+            (Some(literal), Some(segment)) if literal == segment => ranks.push(0),
+            _ => return None,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_tree_agrees_with_comparing_every_pattern(
+        patterns in prop::collection::btree_set("/(a|b|\\{p\\})(/(a|b|\\{q\\}))?(/[ab])?(/\\{\\*r\\})?", 1..12),
+        path in "/[abc](/[abc]){0,3}/?",
+    ) {
+        let specs = patterns.iter().map(|pattern| spec(&format!("{pattern} - {pattern} -"))).collect();
+        let table = Table::build(specs).expect("different shapes");
+        let best = patterns.iter().filter_map(|pattern| Some((model(pattern, &path)?, pattern))).min();
+        let found = find(&table, &format!("GET - {path}"), &HeaderMap::new());
+        let expected = best.map_or("none", |(_, pattern)| pattern);
+        prop_assert_eq!(found.split(' ').next(), Some(expected));
+    }
+}

@@ -1,0 +1,173 @@
+//! What a request addresses: its host, its path and its query, from whichever form the request came in.
+//!
+//! Invariant: a request names one host. `Host`, `:authority` and an absolute request target agree or the request is
+//! refused, so the host that routes are chosen by is the host that everyone behind us sees.
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+
+use super::host;
+use super::path::NormalPath;
+use crate::rejection::Rejection;
+
+/// A request's address, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target<'u, 'h> {
+    /// As sent, with port; empty if an HTTP/1.0 request names none.
+    pub host: &'h str,
+    pub path: NormalPath<'u>,
+    /// Raw, without `?`.
+    pub query: Option<&'u str>,
+}
+
+impl<'u: 'h, 'h> Target<'u, 'h> {
+    /// Takes a request head apart (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+    ///
+    /// The origin form is what clients send; an absolute form is read as its path if its authority agrees with `Host`.
+    /// Belongs before header hygiene, and needs neither more nor less than one `Host` on HTTP/1.1.
+    ///
+    /// # Errors
+    /// [`Rejection::MalformedRequest`] for anything with two readings or none; [`Rejection::MethodNotAllowed`] for
+    /// CONNECT and TRACE, which no route takes, and for `OPTIONS *`.
+    pub fn read(method: &Method, version: Version, uri: &'u Uri, headers: &'h HeaderMap) -> Result<Self, Rejection> {
+        if matches!(*method, Method::CONNECT | Method::TRACE) || (*method == Method::OPTIONS && uri.path() == "*") {
+            let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            return Err(Rejection::MethodNotAllowed { allow });
+        }
+        Ok(Self {
+            host: read_host(version, uri, headers)?,
+            path: NormalPath::parse(uri.path())?,
+            query: uri.query(),
+        })
+    }
+}
+
+fn read_host<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Rejection> {
+    let mut lines = headers.get_all(HOST).iter();
+    let field = match (lines.next(), lines.next()) {
+        (_, Some(_)) => return Err(malformed("the request has more than one Host")),
+        (Some(value), None) => {
+            let text = value
+                .to_str()
+                .map_err(|_| malformed("the host is not a valid host name or address"))?;
+            host::check(text)?;
+            Some(text)
+        }
+        (None, None) => None,
+    };
+    let authority = match uri.authority() {
+        Some(authority) => {
+            host::check(authority.as_str())?;
+            Some((authority.as_str(), default_port(uri)?))
+        }
+        None => None,
+    };
+    match (authority, field) {
+        (Some((authority, port)), Some(field)) if !host::same_authority(authority, field, port) => {
+            Err(malformed("the request target and Host name different hosts"))
+        }
+        (Some((authority, _)), None) if version >= Version::HTTP_2 => Ok(authority),
+        (_, Some(field)) => Ok(field),
+        (Some((authority, _)), None) if version < Version::HTTP_11 => Ok(authority),
+        (None, None) if version < Version::HTTP_11 => Ok(""),
+        (_, None) => Err(malformed("the request has no Host")),
+    }
+}
+
+fn default_port(uri: &Uri) -> Result<&'static str, Rejection> {
+    match uri.scheme_str() {
+        Some("http") => Ok("80"),
+        Some("https") => Ok("443"),
+        _ => Err(malformed("the request target must be a path that begins with '/'")),
+    }
+}
+
+const fn malformed(why: &'static str) -> Rejection {
+    Rejection::MalformedRequest { why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Ok((host, path, query))`, or the status and reason.
+    fn read<'a>(
+        method: &str,
+        version: Version,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+    ) -> Result<(&'a str, &'a str, Option<&'a str>), String> {
+        let method = Method::from_bytes(method.as_bytes()).expect("a token");
+        match Target::read(&method, version, uri, headers) {
+            Ok(target) => Ok((target.host, target.path.raw(), target.query)),
+            Err(Rejection::MalformedRequest { why }) => Err(why.to_owned()),
+            Err(other) => Err(other.reason().as_str().to_owned()),
+        }
+    }
+
+    fn check(line: &str, hosts: &[&str], expected: Result<(&str, &str, Option<&str>), &str>) {
+        let [method, uri, version] = line.split(' ').collect::<Vec<_>>().try_into().expect("three words");
+        let version = match version {
+            "1.0" => Version::HTTP_10,
+            "1.1" => Version::HTTP_11,
+            _ => Version::HTTP_2,
+        };
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, HeaderValue::from_bytes(host.as_bytes()).expect("a value"));
+        }
+        let uri = uri.parse().expect("a URI");
+        match (read(method, version, &uri, &headers), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{line}"),
+            (Err(why), Err(part)) => assert!(why.contains(part), "{line}: {why}"),
+            (found, expected) => panic!("{line} {hosts:?}: {found:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn the_host_is_named_once_and_well() {
+        check(
+            "GET /a?b=c 1.1",
+            &["h.example:80"],
+            Ok(("h.example:80", "/a", Some("b=c"))),
+        );
+        check("GET /a 1.1", &[], Err("no Host"));
+        check("GET /a 1.1", &["h", "h"], Err("more than one Host"));
+        check("GET /a 1.1", &[""], Err("not a valid host"));
+        check("GET /a 1.1", &["a b"], Err("not a valid host"));
+        check("GET /a 1.1", &["a@h"], Err("not a valid host"));
+        check("GET /a 1.1", &["é"], Err("not a valid host"));
+        check("GET /a 1.0", &[], Ok(("", "/a", None)));
+        check("GET /a 1.0", &["h", "h"], Err("more than one Host"));
+    }
+
+    #[test]
+    fn an_absolute_target_must_agree_with_host() {
+        check(
+            "GET http://h.example/a 1.1",
+            &["H.EXAMPLE:80"],
+            Ok(("H.EXAMPLE:80", "/a", None)),
+        );
+        check("GET https://h/a 1.1", &["h:443"], Ok(("h:443", "/a", None)));
+        check("GET http://h 1.1", &["h"], Ok(("h", "/", None)));
+        check("GET http://h/a 1.1", &["evil.example"], Err("different hosts"));
+        check("GET http://h:81/a 1.1", &["h"], Err("different hosts"));
+        check("GET http://a:b@h/a 1.1", &["h"], Err("not a valid host"));
+        check("GET http://h/a 1.1", &[], Err("no Host"));
+        check("GET ftp://h/a 1.1", &["h"], Err("must be a path"));
+        check("GET http://h/a/../b 1.1", &["h"], Err("dot segment"));
+        check("GET https://h/a 2", &[], Ok(("h", "/a", None)));
+        check("GET https://h/a 2", &["evil.example"], Err("different hosts"));
+        check("GET /a 2", &["h"], Ok(("h", "/a", None)));
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        check("GET * 1.1", &["h"], Err("must be a path"));
+        check("GET admin 1.1", &["h"], Err("must be a path"));
+        check("OPTIONS * 1.1", &["h"], Err("method_not_allowed"));
+        check("CONNECT h:443 1.1", &["h:443"], Err("method_not_allowed"));
+        check("CONNECT /a 1.1", &["h"], Err("method_not_allowed"));
+        check("TRACE /a 1.1", &["h"], Err("method_not_allowed"));
+    }
+}
