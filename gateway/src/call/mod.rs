@@ -1,1 +1,396 @@
+//! One guarded call to one backend: bulkhead, then { breaker, endpoint, attempt, classify, record, retry? }.
 //!
+//! Invariant: a call holds exactly one slot from its admission to the last byte of its answer; every attempt holds a
+//! permit of the breaker until it is judged; nothing outlives the call's deadline but an exempt stream.
+
+pub mod backend;
+pub mod classify;
+pub mod endpoints;
+pub mod guards;
+pub mod pool;
+pub mod replay;
+pub mod reply;
+
+mod attempt;
+mod stamp;
+mod tally;
+mod timer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Uri, header, response};
+use policies::breaker::{Generation, Outcome, Permit, State};
+use policies::bulkhead::Entrant;
+use policies::{Deadline, Moment};
+
+use self::attempt::{Answer, Failure, Way};
+use self::backend::{Backend, Settings};
+use self::classify::Fault;
+use self::endpoints::Endpoint;
+use self::guards::Slot;
+use self::replay::{Outbound, Replay, Upload};
+use self::reply::{Patience, ReplyBody};
+use self::stamp::stamp_attempt;
+use self::tally::Tally;
+use self::timer::Timer;
+use crate::clock;
+use crate::observe;
+use crate::rejection::Rejection;
+
+/// What a backend is to be asked, by whom, and until when.
+pub struct Order {
+    pub method: Method,
+    /// As it goes on the wire: the path bytes that were authorised.
+    pub target: PathAndQuery,
+    /// Clean, with our own fields set but those of a single attempt.
+    pub headers: HeaderMap,
+    pub body: OrderBody,
+    pub deadline: Deadline,
+    /// The smallest limit that an operator wrote above the backend's own: the route's, the part's.
+    pub meant: Duration,
+    pub entrant: Entrant,
+    /// Whether the request came to us as somebody's retry, which is not to be multiplied.
+    pub is_retry: bool,
+    /// Whether the answer is a stream, whatever it says of itself.
+    pub stream: bool,
+}
+
+#[derive(Default)]
+pub enum OrderBody {
+    #[default]
+    Empty,
+    Whole(Bytes),
+    /// With the bound of the body in bytes.
+    Streamed(Replay, u64),
+}
+
+/// What happened in a call, for the record.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Attempts that were started; with none, nothing was sent.
+    pub attempts: u32,
+    /// Time spent waiting for a slot.
+    pub queued: Duration,
+    /// Time spent connecting, over all attempts.
+    pub connecting: Duration,
+    /// From the start of the call to the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// Of the caller's body, as far as it was read.
+    pub bytes_in: u64,
+    /// What happened inside, for the log alone.
+    pub detail: Option<String>,
+}
+
+impl Facts {
+    /// Takes in the facts of another call for the same request.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.attempts += other.attempts;
+        self.queued = self.queued.max(other.queued);
+        self.connecting = self.connecting.max(other.connecting);
+        self.first_byte = self.first_byte.max(other.first_byte);
+        self.bytes_in += other.bytes_in;
+        self.detail = self.detail.take().or(other.detail);
+    }
+}
+
+/// A backend's answer: the head, and a body that is still coming.
+pub struct Reply {
+    pub head: response::Parts,
+    pub body: ReplyBody,
+}
+
+/// Makes a call and, where it is safe and affordable, makes it again.
+///
+/// # Errors
+/// Our own refusals (bulkhead, breaker, no time) and, when no attempt brought an answer, what became of the last one.
+pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &mut Facts) -> Result<Reply, Rejection> {
+    let started = clock::now();
+    let tally = Tally::begin(backend, started);
+    let deadline = order.deadline.child(started, backend.settings.time_limit);
+    let result = Call {
+        backend,
+        worker,
+        order,
+        deadline,
+        started,
+        facts,
+    }
+    .run()
+    .await;
+    tally.end(&result);
+    result
+}
+
+/// A call under way. It borrows what it can: what a future holds is moved whenever the future is.
+struct Call<'a> {
+    backend: &'a Arc<Backend>,
+    worker: usize,
+    order: &'a Order,
+    deadline: Deadline,
+    started: Moment,
+    facts: &'a mut Facts,
+}
+
+/// An attempt that has ended and been judged.
+struct Ended {
+    result: Result<Answer, Rejection>,
+    generation: Option<Generation>,
+    /// Whether it may be made again, as far as its own end says.
+    again: bool,
+    /// The wait that the backend asked for.
+    retry_after: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    async fn run(&mut self) -> Result<Reply, Rejection> {
+        let settings = &self.backend.settings;
+        if !self.deadline.allows(self.started, Duration::ZERO, settings.minimum) {
+            return Err(Rejection::OutOfTime);
+        }
+        let mut timer = Timer::default();
+        let entered = self
+            .backend
+            .enter(self.order.entrant, self.started, self.deadline, &mut timer)
+            .await;
+        let mut now = clock::now();
+        self.facts.queued = now.since(self.started);
+        let slot = entered?;
+
+        let repeatable = settings.repeatable.admits(&self.order.method, &self.order.headers);
+        self.backend.guards.retry_budget.first_attempt(self.started);
+        let mut failed_at = None;
+        loop {
+            let (endpoint, permit) = self.clear_for_attempt(failed_at, now)?;
+            let ended = self.attempt(endpoint, permit, repeatable, now, &mut timer).await;
+            let Some(wait) = self.wait_before_another(&ended) else {
+                return ended.result.map(|answer| self.reply(answer, ended.generation, slot));
+            };
+            self.backend.metrics.retried();
+            if let Ok(answer) = ended.result {
+                answer.discard();
+            }
+            failed_at = Some(endpoint);
+            timer.wait(clock::now() + wait).await;
+            now = clock::now();
+        }
+    }
+
+    /// The endpoint to ask and the breaker's leave to ask it.
+    fn clear_for_attempt(
+        &self,
+        failed_at: Option<&Arc<Endpoint>>,
+        now: Moment,
+    ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Rejection> {
+        if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
+            return Err(self.out_of_time());
+        }
+        let backend = self.backend;
+        let endpoint = backend.endpoints.choose(failed_at);
+        let endpoint = endpoint.ok_or(Rejection::NoEndpoint {
+            retry_after: Duration::from_secs(1),
+        })?;
+        Ok((endpoint, self.backend.admit(now)?))
+    }
+
+    async fn attempt(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        permit: Option<Permit>,
+        repeatable: bool,
+        began: Moment,
+        timer: &mut Timer,
+    ) -> Ended {
+        let settings = &self.backend.settings;
+        let until = self.deadline.child(began, settings.attempt_limit);
+        self.facts.attempts += 1;
+        let number = self.facts.attempts;
+        let request = || self.order.request(number, until.remaining(began), endpoint, settings);
+        let way = Way {
+            endpoint,
+            worker: self.worker,
+            pool: &settings.pool,
+            connect: settings.connect,
+        };
+        let result = way
+            .attempt(request, began, until, timer, &mut self.facts.connecting)
+            .await;
+
+        self.facts.bytes_in = self.order.body.received();
+        let now = clock::now();
+        let took = now.since(began);
+        let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
+        let generation = permit.as_ref().map(Permit::generation);
+        let (outcome, ended) = match result {
+            Ok(answer) => {
+                self.facts.first_byte = Some(now.since(self.started));
+                let status = answer.response.status();
+                let counted = tally::outcome_of_status(self.backend, status);
+                self.backend.metrics.attempts.add(counted);
+                let failed = counted == observe::Outcome::FailedStatus;
+                let again = settings.retry_on.admits_status(status, repeatable);
+                let retry_after = if again {
+                    classify::retry_after(answer.response.headers())
+                } else {
+                    None
+                };
+                let outcome = if failed {
+                    Outcome::Failure { took }
+                } else {
+                    Outcome::Success { took }
+                };
+                (
+                    outcome,
+                    Ended {
+                        result: Ok(answer),
+                        generation,
+                        again,
+                        retry_after,
+                    },
+                )
+            }
+            Err(Failure { fault, detail }) => {
+                let fault = self.order.body.fault().map_or(fault, Fault::Upload);
+                self.backend.metrics.attempts.add(tally::outcome_of_fault(fault));
+                self.facts.detail = Some(format!("{}: {}: {detail}", self.backend.name, fault.as_str()));
+                let meant = self.order.meant.min(settings.attempt_limit).min(settings.time_limit);
+                let blamed = fault.blames_backend(until.remaining(began), meant);
+                let outcome = if blamed {
+                    Outcome::Failure { took }
+                } else {
+                    Outcome::Ignored
+                };
+                let rejection = fault.rejection(until < self.order.deadline, self.order.body.limit());
+                let again = settings.retry_on.admits_fault(fault, repeatable);
+                (
+                    outcome,
+                    Ended {
+                        result: Err(rejection),
+                        generation,
+                        again,
+                        retry_after: None,
+                    },
+                )
+            }
+        };
+        if let Some(permit) = permit {
+            self.backend.judge(permit, outcome, now);
+        }
+        Ended {
+            again: ended.again && !is_probe,
+            ..ended
+        }
+    }
+
+    /// The wait before another attempt, or nothing if there is to be none.
+    fn wait_before_another(&self, ended: &Ended) -> Option<Duration> {
+        if !ended.again || self.order.is_retry || !self.order.body.can_be_sent_again() {
+            return None;
+        }
+        let (settings, guards) = (&self.backend.settings, &self.backend.guards);
+        let now = clock::now();
+        if self.backend.breaker_on && guards.breaker.state(now) != State::Closed {
+            return None;
+        }
+        let again = settings.retry.again(
+            self.facts.attempts,
+            self.deadline,
+            now,
+            settings.minimum,
+            ended.retry_after,
+            fastrand::f64(),
+        );
+        again.ok().filter(|_| guards.retry_budget.withdraw(now))
+    }
+
+    fn out_of_time(&self) -> Rejection {
+        if self.deadline < self.order.deadline {
+            Rejection::BackendTimeout
+        } else {
+            Rejection::OutOfTime
+        }
+    }
+
+    fn reply(&self, answer: Answer, generation: Option<Generation>, slot: Slot) -> Reply {
+        let (head, incoming) = answer.response.into_parts();
+        let patience = if self.order.stream || is_event_stream(&head.headers) {
+            Patience::Idle(self.backend.settings.idle_stream)
+        } else {
+            Patience::Until(self.deadline.moment())
+        };
+        let backend = Arc::clone(self.backend);
+        let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience);
+        Reply { head, body }
+    }
+}
+
+impl Order {
+    /// What goes on the wire in one attempt; nothing once too much of the body has gone by to send it again.
+    fn request(
+        &self,
+        attempt: u32,
+        remaining: Duration,
+        endpoint: &Endpoint,
+        settings: &Settings,
+    ) -> Option<Request<Outbound>> {
+        let mut request = Request::new(self.body.for_attempt()?);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        let headers = request.headers_mut();
+        *headers = self.headers.clone();
+        headers.reserve(3);
+        if !(settings.preserve_host && headers.contains_key(header::HOST)) {
+            headers.insert(header::HOST, endpoint.authority.clone());
+        }
+        stamp_attempt(headers, remaining, attempt);
+        Some(request)
+    }
+}
+
+impl OrderBody {
+    fn for_attempt(&self) -> Option<Outbound> {
+        match self {
+            Self::Empty => Some(Outbound::Empty),
+            Self::Whole(data) => Some(Outbound::Whole(Some(data.clone()))),
+            Self::Streamed(replay, _) => replay.attempt(),
+        }
+    }
+
+    fn can_be_sent_again(&self) -> bool {
+        !matches!(self, Self::Streamed(replay, _) if !replay.is_kept())
+    }
+
+    /// What the caller did to its own body, if that is what stopped an exchange.
+    fn fault(&self) -> Option<Upload> {
+        match self {
+            Self::Streamed(replay, _) => replay.fault(),
+            Self::Empty | Self::Whole(_) => None,
+        }
+    }
+
+    fn received(&self) -> u64 {
+        match self {
+            Self::Streamed(replay, _) => replay.received(),
+            Self::Empty | Self::Whole(_) => 0,
+        }
+    }
+
+    fn limit(&self) -> u64 {
+        match self {
+            Self::Streamed(_, limit) => *limit,
+            Self::Empty | Self::Whole(_) => u64::MAX,
+        }
+    }
+}
+
+/// Server-sent events (WHATWG HTML section 9.2) go on for as long as they please.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .get(..17)
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}

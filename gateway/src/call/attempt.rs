@@ -1,0 +1,194 @@
+//! One attempt at an answer: a connection, the request on it, the head of what comes back.
+//!
+//! It knows whether the request was sent, which decides what may be repeated. There are no hidden retries: only a
+//! pooled connection that turns out to be closed before it took anything is replaced by a fresh one.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use policies::{Deadline, Moment};
+use tokio::net::TcpStream;
+
+use super::classify::Fault;
+use super::endpoints::Endpoint;
+use super::pool::{Connection, Lease, PoolSettings};
+use super::replay::{Outbound, Upload};
+use super::timer::{Elapsed, Timer};
+use crate::clock;
+use crate::coalesce::Coalesced;
+
+/// How to reach an endpoint.
+pub(crate) struct Way<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) worker: usize,
+    pub(crate) pool: &'a PoolSettings,
+    /// The most that connecting may take.
+    pub(crate) connect: Duration,
+}
+
+/// An answer's head, with its body still to come over the leased connection.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+}
+
+/// A failed attempt, with what the log should know.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) fault: Fault,
+    pub(crate) detail: String,
+}
+
+impl Answer {
+    /// For an answer that nobody will read. Its connection is kept if the rest of the body has come already.
+    pub(crate) fn discard(self) {
+        let mut body = self.response.into_body();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut body).poll_frame(&mut cx) {}
+        if body.is_end_stream() {
+            self.lease.give_back(clock::now());
+        }
+    }
+}
+
+impl Failure {
+    fn new(fault: Fault, detail: impl ToString) -> Self {
+        Self {
+            fault,
+            detail: detail.to_string(),
+        }
+    }
+}
+
+impl Way<'_> {
+    /// Sends the request and waits for the head of the answer until `deadline`; the time spent on connecting is added
+    /// to `connecting`. `request` makes what is sent, anew if a connection has turned out to be closed.
+    ///
+    /// # Errors
+    /// [`Failure`], which knows whether anything was sent.
+    pub(crate) async fn attempt(
+        &self,
+        request: impl Fn() -> Option<Request<Outbound>>,
+        began: Moment,
+        deadline: Deadline,
+        timer: &mut Timer,
+        connecting: &mut Duration,
+    ) -> Result<Answer, Failure> {
+        let pool = &self.endpoint.pools[self.worker];
+        let mut pooled = pool.take(self.pool, began);
+        loop {
+            let connection = match pooled.take() {
+                Some(connection) => connection,
+                None => {
+                    let started = clock::now();
+                    // Rare, and large: on the heap it does not weigh on the calls that need no new connection.
+                    let dialled = Box::pin(self.dial(started, deadline, timer)).await;
+                    *connecting += clock::now().since(started);
+                    dialled?
+                }
+            };
+            let used = connection.used;
+            let mut lease = Lease::new(connection, Arc::clone(pool), *self.pool);
+            let Connection { sender, timer, .. } = lease.connection();
+            if !sender.is_ready() {
+                // The exchange before this one is over, but its connection may not have noticed yet.
+                match timer.run(deadline.moment(), pin!(sender.ready())).await {
+                    Err(Elapsed) => return Err(Failure::new(Fault::TimedOut { sent: false }, "connection not ready")),
+                    Ok(Err(_)) if used => continue,
+                    Ok(Err(error)) => return Err(Failure::new(Fault::Unreached, describe(&error))),
+                    Ok(Ok(())) => {}
+                }
+            }
+            let Some(request) = request() else {
+                return Err(Failure::new(
+                    Fault::Broken,
+                    "the body has gone by and cannot be sent again",
+                ));
+            };
+            match timer
+                .run(deadline.moment(), pin!(sender.try_send_request(request)))
+                .await
+            {
+                Err(Elapsed) => return Err(Failure::new(Fault::TimedOut { sent: true }, "no answer in time")),
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Failure::new(Fault::Invalid, "switched protocols unasked"));
+                }
+                Ok(Ok(response)) => return Ok(Answer { response, lease }),
+                Ok(Err(mut refused)) => {
+                    let unsent = refused.take_message().is_some();
+                    if unsent && used {
+                        continue;
+                    }
+                    let error = refused.into_error();
+                    let fault = if unsent { Fault::Unreached } else { fault_of(&error) };
+                    return Err(Failure::new(fault, describe(&error)));
+                }
+            }
+        }
+    }
+
+    async fn dial(&self, now: Moment, deadline: Deadline, timer: &mut Timer) -> Result<Connection, Failure> {
+        let Some(address) = self.endpoint.address() else {
+            return Err(Failure::new(
+                Fault::Unreached,
+                format_args!("{} is not resolved", self.endpoint.url),
+            ));
+        };
+        let until = deadline.child(now, self.connect);
+        let dialling = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            http1::Builder::new()
+                .handshake(Coalesced(TokioIo::new(stream)))
+                .await
+                .map_err(std::io::Error::other)
+        };
+        match timer.run(until.moment(), pin!(dialling)).await {
+            Ok(Ok((sender, connection))) => {
+                let driver = tokio::spawn(async move {
+                    // Whatever ends the connection, its exchange has been told.
+                    let _ = connection.await;
+                });
+                Ok(Connection::new(sender, driver.abort_handle(), now))
+            }
+            Ok(Err(error)) => Err(Failure::new(Fault::Unreached, format_args!("{address}: {error}"))),
+            Err(Elapsed) if until < deadline => Err(Failure::new(
+                Fault::Unreached,
+                format_args!("{address}: no connection within {:?}", self.connect),
+            )),
+            Err(Elapsed) => Err(Failure::new(
+                Fault::TimedOut { sent: false },
+                format_args!("{address}: connecting"),
+            )),
+        }
+    }
+}
+
+fn fault_of(error: &hyper::Error) -> Fault {
+    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+        Fault::Invalid
+    } else if error.is_user() {
+        Fault::Upload(Upload::Broken)
+    } else {
+        Fault::Broken
+    }
+}
+
+/// An error with its causes, which hyper leaves out.
+fn describe(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,160 @@
+//! A backend as meant: its endpoints, its limits, and the guards that every route to it shares.
+//!
+//! The guards' state is kept by the backend's name and outlives the plan that named it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use policies::breaker::{Generation, Open, Outcome, Permit, State, Transition};
+use policies::bulkhead::Entrant;
+use policies::retry::RetryBudgetSettings;
+use policies::{Breaker, BreakerSettings, Bulkhead, Deadline, Moment, Retry, RetryBudget};
+
+use super::classify::{Repeatable, RetryOn};
+use super::endpoints::Endpoints;
+use super::guards::{self, Bell, Slot};
+use super::pool::PoolSettings;
+use super::timer::Timer;
+use crate::clock;
+use crate::observe::{BackendMetrics, BreakerState};
+use crate::rejection::Rejection;
+
+/// What an operator wrote about calls to a backend.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most one call may take, queue and all attempts together.
+    pub time_limit: Duration,
+    pub attempt_limit: Duration,
+    /// The most that connecting may take.
+    pub connect: Duration,
+    /// Nothing starts that would leave less than this.
+    pub minimum: Duration,
+    /// The most a call may wait for a slot.
+    pub queue_wait: Duration,
+    pub retry: Retry,
+    pub retry_on: RetryOn,
+    pub repeatable: Repeatable,
+    /// Bytes of a request body that are kept for another attempt.
+    pub keep: usize,
+    /// Statuses that count as failures of the backend.
+    pub failures: Vec<StatusCode>,
+    pub pool: PoolSettings,
+    /// Whether the backend sees the Host that the caller asked for.
+    pub preserve_host: bool,
+    /// The longest pause within a stream.
+    pub idle_stream: Duration,
+}
+
+/// What an operator wrote about the guards of a backend.
+#[derive(Debug, Clone)]
+pub struct GuardSettings {
+    /// Off, the breaker neither counts nor refuses.
+    pub breaker: Option<BreakerSettings>,
+    /// Calls at once.
+    pub slots: NonZeroU32,
+    /// Calls that may wait.
+    pub queue: u32,
+    pub retry_budget: RetryBudgetSettings,
+}
+
+/// What stands before a backend, for all routes and all plans.
+pub struct Guards {
+    pub breaker: Arc<Breaker>,
+    pub bulkhead: Arc<Bulkhead<Bell>>,
+    pub retry_budget: RetryBudget,
+}
+
+impl Guards {
+    pub fn new(settings: &GuardSettings) -> Self {
+        Self {
+            breaker: Arc::new(Breaker::new(settings.breaker.unwrap_or_default())),
+            bulkhead: Arc::new(Bulkhead::new(settings.slots, settings.queue)),
+            retry_budget: RetryBudget::new(settings.retry_budget),
+        }
+    }
+
+    /// For the moment a plan takes effect: other numbers, the same state.
+    pub fn reconfigure(&self, settings: &GuardSettings, now: Moment) {
+        if let Some(breaker) = settings.breaker {
+            self.breaker.reconfigure(breaker, now);
+        }
+        self.bulkhead.reconfigure(settings.slots, settings.queue, now);
+        self.retry_budget.reconfigure(settings.retry_budget);
+    }
+}
+
+/// A backend with everything that a call needs.
+pub struct Backend {
+    pub name: Arc<str>,
+    pub settings: Settings,
+    pub guards: Arc<Guards>,
+    pub guard_settings: GuardSettings,
+    /// Off, the breaker neither counts nor refuses.
+    pub breaker_on: bool,
+    pub endpoints: Endpoints,
+    pub metrics: Arc<BackendMetrics>,
+}
+
+impl Backend {
+    /// Waits for a slot.
+    pub(crate) async fn enter(
+        &self,
+        entrant: Entrant,
+        now: Moment,
+        deadline: Deadline,
+        timer: &mut Timer,
+    ) -> Result<Slot, Rejection> {
+        let Settings {
+            queue_wait, minimum, ..
+        } = self.settings;
+        guards::enter(
+            &self.guards.bulkhead,
+            entrant,
+            now,
+            queue_wait,
+            deadline,
+            minimum,
+            timer,
+        )
+        .await
+    }
+
+    /// The breaker's leave for one attempt; nothing to hold while it is off.
+    pub(crate) fn admit(&self, now: Moment) -> Result<Option<Permit>, Rejection> {
+        if !self.breaker_on {
+            return Ok(None);
+        }
+        match self.guards.breaker.admit(now) {
+            Ok(permit) => {
+                self.tell(permit.began());
+                Ok(Some(permit))
+            }
+            Err(Open { retry_in }) => Err(Rejection::BreakerOpen { retry_after: retry_in }),
+        }
+    }
+
+    pub(crate) fn judge(&self, permit: Permit, outcome: Outcome, now: Moment) {
+        self.tell(self.guards.breaker.record(permit, outcome, now));
+    }
+
+    /// An answer that was taken for a success has broken off within its body.
+    pub(crate) fn broke_off(&self, generation: Option<Generation>) {
+        if let Some(generation) = generation {
+            self.tell(self.guards.breaker.late_failure(generation, clock::now()));
+        }
+    }
+
+    /// A change of the breaker's state is logged once, here.
+    pub(crate) fn tell(&self, transition: Option<Transition>) {
+        if let Some(Transition { from, to, cause, .. }) = transition {
+            self.metrics.transitions.add(match to {
+                State::Closed | State::ForcedClosed => BreakerState::Closed,
+                State::HalfOpen => BreakerState::HalfOpen,
+                State::Open | State::ForcedOpen => BreakerState::Open,
+            });
+            tracing::warn!(backend = %self.name, ?from, ?to, ?cause, "breaker changed");
+        }
+    }
+}

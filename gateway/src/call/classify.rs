@@ -1,0 +1,180 @@
+//! What an attempt's end says: about the backend, about trying again, and to the caller.
+//!
+//! A backend is blamed only for what it did. A timeout counts against it only if it had most of the time that an
+//! operator meant it to have: otherwise a caller could open a breaker for everyone by asking for little time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::replay::Upload;
+use crate::clock;
+use crate::rejection::Rejection;
+
+/// How an attempt failed to bring an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection, or one that closed before it took the request: nothing was sent.
+    Unreached,
+    /// The connection broke after the request was sent.
+    Broken,
+    /// What came back is not HTTP.
+    Invalid,
+    /// The attempt's time was over; `sent` tells whether the request was on its way.
+    TimedOut { sent: bool },
+    /// The caller's own body stopped the exchange.
+    Upload(Upload),
+}
+
+/// On what a call is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryOn {
+    pub unreached: bool,
+    pub broken: bool,
+    pub timed_out: bool,
+    pub statuses: BTreeSet<u16>,
+}
+
+/// Which requests may be sent twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeatable {
+    pub methods: Vec<Method>,
+    /// Whether `Idempotency-Key` admits any method
+    /// (draft-ietf-httpapi-idempotency-key-header).
+    pub with_idempotency_key: bool,
+}
+
+impl Repeatable {
+    pub(crate) fn admits(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.methods.contains(method) || self.with_idempotency_key && headers.contains_key("idempotency-key")
+    }
+}
+
+impl RetryOn {
+    /// `repeatable` tells whether the request may be sent twice; what was never sent always may.
+    pub(crate) fn admits_fault(&self, fault: Fault, repeatable: bool) -> bool {
+        match fault {
+            Fault::Unreached => self.unreached,
+            Fault::TimedOut { sent: false } => self.timed_out,
+            Fault::TimedOut { sent: true } => self.timed_out && repeatable,
+            Fault::Broken | Fault::Invalid => self.broken && repeatable,
+            Fault::Upload(_) => false,
+        }
+    }
+
+    pub(crate) fn admits_status(&self, status: StatusCode, repeatable: bool) -> bool {
+        repeatable && self.statuses.contains(&status.as_u16())
+    }
+}
+
+impl Fault {
+    /// Whether it counts against the backend. `had` is the time the attempt was given, `meant` the smallest limit
+    /// that an operator wrote for it.
+    pub(crate) fn blames_backend(self, had: Duration, meant: Duration) -> bool {
+        match self {
+            Self::Unreached | Self::Broken | Self::Invalid => true,
+            Self::TimedOut { .. } => had.as_nanos() * 5 >= meant.as_nanos() * 4,
+            Self::Upload(_) => false,
+        }
+    }
+
+    /// What the caller is told. `by_backend` tells whether a limit of the backend, not the request's own budget,
+    /// ended it.
+    pub(crate) fn rejection(self, by_backend: bool, body_limit: u64) -> Rejection {
+        match self {
+            Self::Unreached => Rejection::BackendUnreached,
+            Self::Broken => Rejection::BackendBroken,
+            Self::Invalid => Rejection::BackendInvalid,
+            Self::TimedOut { .. } if by_backend => Rejection::BackendTimeout,
+            Self::TimedOut { .. } => Rejection::OutOfTime,
+            Self::Upload(Upload::TooLarge) => Rejection::BodyTooLarge { limit: body_limit },
+            Self::Upload(Upload::Underway) => Rejection::RequestTimeout,
+            Self::Upload(Upload::Broken | Upload::Complete) => Rejection::CallerGone,
+        }
+    }
+
+    /// For the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreached => "unreached",
+            Self::Broken => "broken",
+            Self::Invalid => "invalid",
+            Self::TimedOut { sent: true } => "timed_out",
+            Self::TimedOut { sent: false } => "timed_out_connecting",
+            Self::Upload(_) => "upload",
+        }
+    }
+}
+
+/// The wait that an answer asks for, in seconds or as a date (RFC 9110 section 10.2.3); anything else says nothing.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    wait_of(headers.get(header::RETRY_AFTER)?.to_str().ok()?, clock::unix_time())
+}
+
+/// `now` is the time since 1970.
+pub fn wait_of(value: &str, now: Duration) -> Option<Duration> {
+    let value = value.trim_matches([' ', '\t']);
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(std::time::UNIX_EPOCH).ok()?.saturating_sub(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_backend_that_had_its_time_is_blamed_for_a_timeout() {
+        let check = |had, meant, blamed| {
+            let fault = Fault::TimedOut { sent: true };
+            assert_eq!(
+                fault.blames_backend(Duration::from_millis(had), Duration::from_millis(meant)),
+                blamed,
+                "{had}"
+            );
+        };
+        check(1000, 1000, true);
+        check(800, 1000, true);
+        check(799, 1000, false);
+        check(0, 1000, false);
+    }
+
+    #[test]
+    fn what_may_be_sent_again() {
+        let on = RetryOn {
+            unreached: true,
+            broken: true,
+            timed_out: true,
+            statuses: [503].into(),
+        };
+        let check = |fault, repeatable, again| assert_eq!(on.admits_fault(fault, repeatable), again, "{fault:?}");
+        check(Fault::Unreached, false, true);
+        check(Fault::TimedOut { sent: false }, false, true);
+        check(Fault::TimedOut { sent: true }, false, false);
+        check(Fault::Broken, false, false);
+        check(Fault::Broken, true, true);
+        check(Fault::Upload(Upload::TooLarge), true, false);
+        assert!(on.admits_status(StatusCode::SERVICE_UNAVAILABLE, true));
+        assert!(!on.admits_status(StatusCode::SERVICE_UNAVAILABLE, false));
+        assert!(!on.admits_status(StatusCode::INTERNAL_SERVER_ERROR, true));
+    }
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = Duration::from_secs(784_111_777);
+        let check = |value, seconds: Option<u64>| {
+            assert_eq!(wait_of(value, now), seconds.map(Duration::from_secs), "{value:?}");
+        };
+        check("120", Some(120));
+        check(" 5 ", Some(5));
+        check("Sun, 06 Nov 1994 08:49:47 GMT", Some(10));
+        check("Sun, 06 Nov 1994 08:49:07 GMT", Some(0));
+        check("-1", None);
+        check("1.5", None);
+        check("", None);
+        check("soon", None);
+    }
+}

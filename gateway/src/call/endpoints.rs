@@ -1,0 +1,195 @@
+//! The addresses of one backend, taken in turn.
+//!
+//! Names are resolved on the control thread; a worker only reads the latest answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use policies::Moment;
+
+use super::pool::{Pool, PoolSettings};
+
+/// One address of a backend, with each worker's pool of connections to it.
+pub struct Endpoint {
+    /// As written in the config: the name that logs and the admin API use.
+    pub url: Arc<str>,
+    /// `host[:port]` for the Host field.
+    pub(crate) authority: HeaderValue,
+    host: String,
+    port: u16,
+    resolved: ArcSwapOption<Vec<SocketAddr>>,
+    turn: AtomicUsize,
+    pub(crate) pools: Box<[Arc<Pool>]>,
+}
+
+impl Endpoint {
+    /// `host` is a name or an address (IPv6 without brackets); an address needs no resolving.
+    pub fn new(url: Arc<str>, authority: HeaderValue, host: String, port: u16, workers: usize) -> Self {
+        let fixed = host.parse().ok().map(|ip| Arc::new(vec![SocketAddr::new(ip, port)]));
+        Self {
+            url,
+            authority,
+            host,
+            port,
+            resolved: ArcSwapOption::from(fixed),
+            turn: AtomicUsize::new(0),
+            pools: (0..workers).map(|_| Arc::new(Pool::new())).collect(),
+        }
+    }
+
+    /// Asks the resolver anew; a failure keeps the last good answer.
+    ///
+    /// # Errors
+    /// What the resolver said.
+    pub async fn resolve(&self) -> std::io::Result<()> {
+        if self.host.parse::<std::net::IpAddr>().is_ok() {
+            return Ok(());
+        }
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await?
+            .take(16)
+            .collect();
+        if !found.is_empty() {
+            self.resolved.store(Some(Arc::new(found)));
+        }
+        Ok(())
+    }
+
+    /// An address to dial; several are taken in turn.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let addresses = self.resolved.load();
+        let addresses = addresses.as_ref()?;
+        match addresses.as_slice() {
+            [one] => Some(*one),
+            several => several
+                .get(self.turn.fetch_add(1, Relaxed) % several.len().max(1))
+                .copied(),
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self, settings: &PoolSettings, now: Moment) {
+        for pool in &self.pools {
+            pool.sweep(settings, now);
+        }
+    }
+
+    /// Where the endpoint is: what its address was last resolved to, at most 16; empty if it never was.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.resolved
+            .load()
+            .as_ref()
+            .map(|found| found.to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Connections of all workers that carry an exchange.
+    pub fn active_connections(&self) -> usize {
+        self.pools.iter().map(|pool| pool.leased()).sum()
+    }
+
+    /// Idle connections of all workers.
+    pub fn idle_connections(&self) -> usize {
+        self.pools.iter().map(|pool| pool.idle()).sum()
+    }
+}
+
+/// All endpoints of a backend; taken in turn, an endpoint as often as its weight says.
+pub struct Endpoints {
+    all: Vec<Arc<Endpoint>>,
+    /// Indexes into `all`, spread so that a heavy endpoint's turns do not follow each other.
+    turns: Box<[u16]>,
+    next: AtomicUsize,
+}
+
+impl Endpoints {
+    /// Weights count from 1; their sum is bounded by the config.
+    pub fn new(weighted: Vec<(Arc<Endpoint>, u32)>) -> Self {
+        let turns = spread(&weighted.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
+        Self {
+            all: weighted.into_iter().map(|(endpoint, _)| endpoint).collect(),
+            turns,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn all(&self) -> &[Arc<Endpoint>] {
+        &self.all
+    }
+
+    /// The next endpoint in turn, another than `avoid` if there is one.
+    pub(crate) fn choose(&self, avoid: Option<&Arc<Endpoint>>) -> Option<&Arc<Endpoint>> {
+        if let [only] = self.all.as_slice() {
+            return Some(only);
+        }
+        let start = self.next.fetch_add(1, Relaxed);
+        let turn = |step: usize| {
+            let index = *self.turns.get(start.wrapping_add(step) % self.turns.len().max(1))?;
+            self.all.get(usize::from(index))
+        };
+        (0..self.turns.len())
+            .filter_map(turn)
+            .find(|endpoint| avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, endpoint)))
+            .or_else(|| turn(0))
+    }
+}
+
+/// Smooth weighted round robin (nginx's): every turn all gain their weight, the richest goes and pays the total.
+fn spread(weights: &[u32]) -> Box<[u16]> {
+    let total: i64 = weights.iter().map(|weight| i64::from(*weight)).sum();
+    let mut credit = vec![0i64; weights.len()];
+    let mut turns = Vec::new();
+    for _ in 0..total {
+        for (credit, weight) in credit.iter_mut().zip(weights) {
+            *credit += i64::from(*weight);
+        }
+        let Some(richest) = (0..credit.len()).rev().max_by_key(|index| credit[*index]) else {
+            break;
+        };
+        credit[richest] -= total;
+        turns.push(u16::try_from(richest).expect("the config bounds the number of endpoints"));
+    }
+    turns.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heavy_endpoints_are_spread() {
+        let cases: [(&[u32], &[u16]); 4] = [
+            (&[1], &[0]),
+            (&[1, 1], &[0, 1]),
+            (&[5, 1, 1], &[0, 0, 1, 0, 2, 0, 0]),
+            (&[2, 1], &[0, 1, 0]),
+        ];
+        for (weights, turns) in cases {
+            assert_eq!(*spread(weights), *turns, "{weights:?}");
+        }
+    }
+
+    fn endpoint(n: u16) -> Arc<Endpoint> {
+        let url = format!("http://127.0.0.1:{n}");
+        Arc::new(Endpoint::new(
+            url.into(),
+            HeaderValue::from_static("h"),
+            "127.0.0.1".into(),
+            n,
+            1,
+        ))
+    }
+
+    #[test]
+    fn another_endpoint_is_preferred_after_a_failure() {
+        let endpoints = Endpoints::new(vec![(endpoint(1), 3), (endpoint(2), 1)]);
+        let first = Arc::clone(&endpoints.all()[0]);
+        for _ in 0..8 {
+            let chosen = endpoints.choose(Some(&first)).expect("two endpoints");
+            assert_eq!(chosen.url.as_ref(), "http://127.0.0.1:2");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! An answer on its way back: its body streams, and holds the slot and the connection to its last byte.
+//!
+//! Both come back exactly once, however it ends: at the last byte the connection may serve another exchange; dropped
+//! before that it is closed, and the backend sees its caller leave.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use policies::Moment;
+use policies::breaker::Generation;
+
+use super::backend::Backend;
+use super::guards::Slot;
+use super::pool::Lease;
+use crate::clock;
+use crate::rejection::Reason;
+
+/// How long a body may take.
+#[derive(Debug, Clone, Copy)]
+pub enum Patience {
+    /// All of it, until then.
+    Until(Moment),
+    /// A stream: this long between two pieces.
+    Idle(Duration),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+pub enum Broken {
+    Backend(hyper::Error),
+    OutOfTime,
+}
+
+/// The body of a backend's answer.
+pub struct ReplyBody {
+    incoming: Incoming,
+    held: Option<Held>,
+    patience: Patience,
+    until: Moment,
+}
+
+struct Held {
+    lease: Lease,
+    slot: Slot,
+    backend: Arc<Backend>,
+    generation: Option<Generation>,
+}
+
+impl ReplyBody {
+    pub(crate) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        slot: Slot,
+        backend: Arc<Backend>,
+        generation: Option<Generation>,
+        patience: Patience,
+    ) -> Self {
+        let mut body = Self {
+            incoming,
+            held: Some(Held {
+                lease,
+                slot,
+                backend,
+                generation,
+            }),
+            patience,
+            until: Moment::ZERO,
+        };
+        body.wait_anew();
+        if body.incoming.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    fn wait_anew(&mut self) {
+        self.until = match self.patience {
+            Patience::Until(moment) => moment,
+            Patience::Idle(limit) => clock::now() + limit,
+        };
+    }
+
+    fn finish(&mut self) {
+        if let Some(Held { lease, slot, .. }) = self.held.take() {
+            let now = clock::now();
+            slot.release(now);
+            lease.give_back(now);
+        }
+    }
+
+    fn break_off(&mut self, why: &Broken) {
+        let Some(held) = self.held.take() else { return };
+        if let Broken::Backend(_) = why {
+            held.backend.broke_off(held.generation);
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.get_mut();
+        let broken = match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if this.incoming.is_end_stream() {
+                    this.finish();
+                } else if matches!(this.patience, Patience::Idle(_)) {
+                    this.wait_anew();
+                }
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => Broken::Backend(error),
+            Poll::Pending => {
+                let Some(held) = &mut this.held else {
+                    return Poll::Pending;
+                };
+                std::task::ready!(held.lease.connection().timer.poll_elapsed(this.until, cx));
+                Broken::OutOfTime
+            }
+        };
+        this.break_off(&broken);
+        Poll::Ready(Some(Err(broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Broken {
+    /// The stable word for it, where the body was for us alone.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Backend(_) => Reason::BackendBroken,
+            Self::OutOfTime => Reason::OutOfTime,
+        }
+    }
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Backend(error) => write!(f, "backend broke off: {error}"),
+            Self::OutOfTime => f.write_str("out of time within the body"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}

@@ -1,0 +1,58 @@
+//! What a backend is told of one attempt: how long it has, and which one it is.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
+
+/// Says how long the backend has, in whole milliseconds rounded down, and which attempt this is, counted from 1.
+///
+/// May be called again for the next attempt. A gRPC deadline is written only where there was one.
+pub(crate) fn stamp_attempt(headers: &mut HeaderMap, remaining: Duration, attempt: u32) {
+    let milliseconds = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(&X_REQUEST_TIMEOUT_MS, HeaderValue::from(milliseconds));
+    headers.insert(&X_ATTEMPT, HeaderValue::from(attempt));
+    if headers.contains_key(&GRPC_TIMEOUT) {
+        headers.insert(&GRPC_TIMEOUT, grpc_timeout(milliseconds));
+    }
+}
+
+/// At most eight digits and a unit, so that a longer time is given in seconds.
+fn grpc_timeout(milliseconds: u64) -> HeaderValue {
+    const MOST: u64 = 99_999_999;
+    let (amount, unit) = if milliseconds <= MOST {
+        (milliseconds, b'm')
+    } else {
+        ((milliseconds / 1000).min(MOST), b'S')
+    };
+    let mut text: SmallVec<[u8; 9]> = HeaderValue::from(amount).as_bytes().into();
+    text.push(unit);
+    HeaderValue::from_bytes(&text).expect("digits and a letter")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_is_stamped_anew() {
+        let mut headers = HeaderMap::new();
+        headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("1H"));
+        for (remaining, attempt, milliseconds, grpc) in [
+            (Duration::from_micros(1_999), 1, "1", "1m"),
+            (Duration::from_secs(99_999), 2, "99999000", "99999000m"),
+            (Duration::from_secs(100_000), 3, "100000000", "100000S"),
+        ] {
+            stamp_attempt(&mut headers, remaining, attempt);
+            assert_eq!(headers[&X_REQUEST_TIMEOUT_MS], milliseconds);
+            assert_eq!(headers[&X_ATTEMPT], attempt.to_string());
+            assert_eq!(headers[&GRPC_TIMEOUT], grpc);
+        }
+        let mut plain = HeaderMap::new();
+        stamp_attempt(&mut plain, Duration::MAX, 1);
+        assert_eq!(plain[&X_REQUEST_TIMEOUT_MS], u64::MAX.to_string());
+        assert!(!plain.contains_key(&GRPC_TIMEOUT));
+    }
+}

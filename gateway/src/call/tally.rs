@@ -1,0 +1,81 @@
+//! Counts a call exactly once, however it ends: by its result, or as cancelled if nobody waited for one.
+
+use http::StatusCode;
+use policies::Moment;
+
+use super::backend::Backend;
+use super::{Reply, classify::Fault};
+use crate::clock;
+use crate::observe::Outcome;
+use crate::rejection::{Reason, Rejection};
+
+/// A call under way.
+pub(crate) struct Tally<'a> {
+    backend: &'a Backend,
+    started: Moment,
+    settled: bool,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn begin(backend: &'a Backend, started: Moment) -> Self {
+        Self {
+            backend,
+            started,
+            settled: false,
+        }
+    }
+
+    pub(crate) fn end(mut self, result: &Result<Reply, Rejection>) {
+        self.settled = true;
+        let outcome = match result {
+            Ok(reply) => outcome_of_status(self.backend, reply.head.status),
+            Err(rejection) => {
+                let reason = rejection.reason();
+                self.backend.metrics.rejections.add(reason);
+                outcome_of_reason(reason)
+            }
+        };
+        self.count(outcome);
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.backend.metrics.called(outcome, clock::now().since(self.started));
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.count(Outcome::Cancelled);
+        }
+    }
+}
+
+pub(crate) fn outcome_of_status(backend: &Backend, status: StatusCode) -> Outcome {
+    if backend.settings.failures.contains(&status) {
+        Outcome::FailedStatus
+    } else {
+        Outcome::Answered
+    }
+}
+
+pub(crate) const fn outcome_of_fault(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Unreached => Outcome::Unreached,
+        Fault::Broken => Outcome::Broken,
+        Fault::Invalid => Outcome::Invalid,
+        Fault::TimedOut { .. } => Outcome::TimedOut,
+        Fault::Upload(_) => Outcome::Cancelled,
+    }
+}
+
+const fn outcome_of_reason(reason: Reason) -> Outcome {
+    match reason {
+        Reason::BackendUnreached => Outcome::Unreached,
+        Reason::BackendBroken => Outcome::Broken,
+        Reason::BackendInvalid => Outcome::Invalid,
+        Reason::BackendTimeout | Reason::OutOfTime => Outcome::TimedOut,
+        Reason::CallerGone | Reason::RequestTimeout | Reason::BodyTooLarge => Outcome::Cancelled,
+        _ => Outcome::Refused,
+    }
+}
