@@ -1,1 +1,37 @@
+//! One answer out of several backends' answers.
 //!
+//! A [`Recipe`] is compiled once from what the operator wrote. [`fan_out`] runs its parts, each as soon as what it
+//! needs has succeeded; [`merge`] puts the outcomes together in declared order. Neither knows of sockets: making a
+//! part's request and calling its backend are functions that the caller supplies.
+//!
+//! Invariant: an answer depends on the recipe and on what came of its parts, never on which came first. Time decides
+//! one thing alone: of several required parts that fail, the first to do so ends the rest and is the one reported.
+
+mod answer;
+mod document;
+mod draft;
+mod fan_out;
+mod fault;
+mod merge;
+mod part;
+mod path;
+#[cfg(test)]
+mod properties;
+mod proxy_status;
+mod recipe;
+mod serve;
+mod shape;
+#[cfg(test)]
+mod vectors;
+
+pub use answer::{Answer, Failure};
+pub use document::{Document, Members};
+pub use draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft};
+pub use fan_out::{Lookup, Outcome, PartResult, fan_out};
+pub use fault::{Cause, Missing, PartFault};
+pub use merge::merge;
+pub use part::Part;
+pub use path::PathMistake;
+pub use recipe::{Mistake, Recipe};
+pub use serve::{Aggregate, PartCall, Request};
+pub use shape::{Shape, ShapeDraft, ShapeMistake};

@@ -1,0 +1,85 @@
+//! What an aggregate tells its caller, in headers: whether everything is there, and if not, what failed and why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::fault::PartFault;
+use super::proxy_status;
+
+const COMPLETE: HeaderName = HeaderName::from_static("x-gateway-complete");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// An answer with status 200.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// A JSON object.
+    pub body: Bytes,
+    /// The parts that failed, in declared order, with or without a fallback in their place.
+    pub faults: Vec<(Arc<str>, PartFault)>,
+}
+
+/// There is no answer, because of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The part in which the trouble began.
+    pub part: Arc<str>,
+    pub fault: PartFault,
+}
+
+impl Answer {
+    /// Whether every part is there by its own word. A fallback stands in for one that is not.
+    pub fn is_complete(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Sets everything that belongs to this answer and its body. Nobody may store what was put together without a part.
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, self.body.len().into());
+        headers.insert(
+            COMPLETE,
+            HeaderValue::from_static(if self.is_complete() { "true" } else { "false" }),
+        );
+        if !self.is_complete() {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        for (part, fault) in &self.faults {
+            headers.append(PROXY_STATUS, proxy_status::entry(part, fault));
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn of(part: &Arc<str>, fault: &PartFault) -> Self {
+        let (part, fault) = fault.origin(part);
+        Self {
+            part: part.clone(),
+            fault: fault.clone(),
+        }
+    }
+
+    /// Never 2xx.
+    pub fn status(&self) -> StatusCode {
+        self.fault.status()
+    }
+
+    /// The stable word of the fault.
+    pub fn reason(&self) -> &'static str {
+        self.fault.reason()
+    }
+
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.fault.retry_after
+    }
+
+    /// Sets what an aggregate says beside its problem document.
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(COMPLETE, HeaderValue::from_static("false"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.append(PROXY_STATUS, proxy_status::entry(&self.part, &self.fault));
+    }
+}

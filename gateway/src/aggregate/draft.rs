@@ -1,0 +1,72 @@
+//! An aggregate as its operator wrote it; [`Recipe`](super::Recipe) is what it means.
+
+use serde_json::Value;
+
+use super::shape::ShapeDraft;
+
+/// An aggregate as written.
+#[derive(Debug, Clone, Default)]
+pub struct RecipeDraft {
+    /// In declared order, which decides what is merged over what.
+    pub parts: Vec<PartDraft>,
+    pub partial: Partial,
+    pub conflict: Conflict,
+    /// Whether the body lists what failed, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
+    pub list_errors: bool,
+}
+
+/// A part as written.
+#[derive(Debug, Clone, Default)]
+pub struct PartDraft {
+    pub name: String,
+    /// Without this part there is no answer.
+    pub required: bool,
+    /// Parts that must have succeeded before this one starts.
+    pub needs: Vec<String>,
+    /// Parts whose answers its request splices; they are needed, too.
+    pub splices: Vec<String>,
+    pub on_missing: OnMissing,
+    pub shape: ShapeDraft,
+    /// The name it has in the answer: its own unless written; `.` merges its fields at the root.
+    pub group: Option<String>,
+    /// The name of a field to put an array into. Without it an array in a group stays as it is, and one at the root
+    /// takes the part's name.
+    pub collection: Option<String>,
+    /// Stands in for the answer when the part fails, and is shaped like one.
+    pub fallback: Option<Value>,
+}
+
+/// What becomes of the answer when a part fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Partial {
+    /// Any failure is an error: every part is required.
+    #[default]
+    Deny,
+    /// Only a required part's failure is.
+    Allow,
+}
+
+/// What happens when two parts put the same name at the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Conflict {
+    /// The part declared later replaces the value.
+    #[default]
+    Last,
+    /// The part declared earlier keeps it.
+    First,
+    /// Objects are merged field by field at any depth; of anything else the last counts.
+    Deep,
+    /// As `Deep`, and arrays are appended in declared order.
+    Concat,
+    /// There is no answer.
+    Error,
+}
+
+/// What becomes of a part whose request cannot be made because a value to splice is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissing {
+    #[default]
+    Fail,
+    /// It is left out by the operator's wish, and so is what needs it: the answer is complete without it.
+    Skip,
+}

@@ -1,0 +1,446 @@
+//! Runs the parts of a recipe: each starts when everything that it needs has succeeded, all on the caller's own task.
+//!
+//! Invariant: once a required part has failed, nothing starts any more and what runs is dropped, which is how a call
+//! is cancelled. Failures of the same instant are all noted, so that which of them is reported is the recipe's order
+//! and not chance.
+//!
+//! Knows nothing of requests or backends: `render` and `call` do.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::StatusCode;
+use serde_json::Value;
+
+use super::document::Members;
+use super::draft::OnMissing;
+use super::fault::{Cause, Missing, PartFault};
+use super::recipe::Recipe;
+
+/// What a part's call came to.
+#[derive(Debug, Clone)]
+pub enum PartResult {
+    /// The whole body of a 2xx answer, unchecked.
+    Body(Bytes),
+    /// Success with nothing to show: 204 and its like.
+    Absent,
+    Failed(PartFault),
+}
+
+impl PartResult {
+    /// Sorts a complete answer by its status: any 2xx is success. A 200 has to have a body; others may do without.
+    pub fn of(status: StatusCode, body: Bytes, retry_after: Option<Duration>) -> Self {
+        match status {
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => Self::Absent,
+            StatusCode::OK => Self::Body(body),
+            _ if status.is_success() && body.is_empty() => Self::Absent,
+            _ if status.is_success() => Self::Body(body),
+            _ => Self::Failed(PartFault {
+                cause: Cause::Status(status),
+                retry_after,
+            }),
+        }
+    }
+}
+
+/// How a part ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Data(Members),
+    Absent,
+    /// Left out because a value was missing and the recipe says to skip it then, or because such a part is needed.
+    Skipped,
+    Failed(PartFault),
+    /// Cancelled or never started, since a required part had failed.
+    Cancelled,
+}
+
+/// Finds the answer of a part by name, for splicing; none if it has none.
+pub type Lookup<'v> = dyn Fn(&str) -> Option<&'v Value> + 'v;
+
+/// Runs every part of `recipe` and says how each ended, in declared order.
+///
+/// `render` makes the request of the part with the given index, taking values from earlier answers. It is asked once
+/// for each part that starts, in declared order where several can. `call` makes the call; it gives up when its future
+/// is dropped.
+pub async fn fan_out<R, F>(
+    recipe: &Recipe,
+    render: impl Fn(usize, &Lookup<'_>) -> Result<R, Missing>,
+    call: impl Fn(usize, R) -> F,
+) -> Vec<Outcome>
+where
+    F: Future<Output = PartResult>,
+{
+    let mut progress = Progress::new(recipe);
+    let mut running = FuturesUnordered::new();
+    while !progress.is_doomed {
+        if let Some(index) = progress.ready.pop_front() {
+            match progress.render(index, &render) {
+                Ok(request) => {
+                    let answer = call(index, request);
+                    running.push(async move { (index, answer.await) });
+                }
+                Err(outcome) => progress.settle(index, outcome),
+            }
+            continue;
+        }
+        let Some((index, result)) = running.next().await else {
+            break;
+        };
+        progress.take(index, result);
+        while let Some(Some((index, result))) = running.next().now_or_never() {
+            progress.take(index, result);
+        }
+    }
+    progress
+        .outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_or(Outcome::Cancelled))
+        .collect()
+}
+
+struct Progress<'r> {
+    recipe: &'r Recipe,
+    outcomes: Vec<Option<Outcome>>,
+    /// Answers that other parts splice from.
+    values: Vec<Option<Value>>,
+    /// How many of a part's needs have not ended yet.
+    waiting_for: Vec<usize>,
+    ready: VecDeque<usize>,
+    /// A required part has failed.
+    is_doomed: bool,
+}
+
+impl<'r> Progress<'r> {
+    fn new(recipe: &'r Recipe) -> Self {
+        let parts = recipe.parts();
+        Self {
+            recipe,
+            outcomes: vec![None; parts.len()],
+            values: vec![None; parts.len()],
+            waiting_for: parts.iter().map(|part| part.needs.len()).collect(),
+            ready: (0..parts.len())
+                .filter(|index| parts[*index].needs.is_empty())
+                .collect(),
+            is_doomed: false,
+        }
+    }
+
+    fn render<R>(&self, index: usize, render: impl Fn(usize, &Lookup<'_>) -> Result<R, Missing>) -> Result<R, Outcome> {
+        let lookup = |name: &str| self.values[self.recipe.index_of(name)?].as_ref();
+        render(index, &lookup).map_err(|missing| match self.recipe.parts()[index].on_missing {
+            OnMissing::Skip => Outcome::Skipped,
+            OnMissing::Fail => Outcome::Failed(PartFault::new(Cause::ValueMissing(missing))),
+        })
+    }
+
+    fn take(&mut self, index: usize, result: PartResult) {
+        let outcome = match result {
+            PartResult::Body(body) => match self.recipe.parts()[index].read(&body) {
+                Ok((members, value)) => {
+                    self.values[index] = value;
+                    Outcome::Data(members)
+                }
+                Err(cause) => Outcome::Failed(PartFault::new(cause)),
+            },
+            PartResult::Absent => Outcome::Absent,
+            PartResult::Failed(fault) => Outcome::Failed(fault),
+        };
+        self.settle(index, outcome);
+    }
+
+    fn settle(&mut self, index: usize, outcome: Outcome) {
+        let part = &self.recipe.parts()[index];
+        let is_fatal = part.required && matches!(outcome, Outcome::Failed(_));
+        self.outcomes[index] = Some(outcome);
+        if is_fatal {
+            // What needs it is cancelled, not failed: the blame stays here.
+            self.is_doomed = true;
+            return;
+        }
+        for dependent in &part.needed_by {
+            self.waiting_for[*dependent] -= 1;
+            // Judged when the last need has ended, not the first: so it does not matter which that was.
+            if self.waiting_for[*dependent] == 0 {
+                match self.hindrance(*dependent) {
+                    Some(outcome) => self.settle(*dependent, outcome),
+                    None => self.ready.push_back(*dependent),
+                }
+            }
+        }
+    }
+
+    /// What keeps a part from starting though all it needs has ended. A fallback is for the caller to see; it does not
+    /// make a needed part succeed.
+    fn hindrance(&self, index: usize) -> Option<Outcome> {
+        let parts = self.recipe.parts();
+        let needs = || {
+            parts[index]
+                .needs
+                .iter()
+                .map(|need| (&parts[*need].name, &self.outcomes[*need]))
+        };
+        let failed = needs().find_map(|(name, outcome)| match outcome {
+            Some(Outcome::Failed(fault)) => Some(Outcome::Failed(fault.passed_on(name))),
+            _ => None,
+        });
+        failed.or_else(|| {
+            needs()
+                .any(|(_, outcome)| matches!(outcome, Some(Outcome::Skipped)))
+                .then_some(Outcome::Skipped)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use tokio::time::{Instant, sleep};
+
+    use super::super::draft::{PartDraft, Partial, RecipeDraft};
+    use super::*;
+    use crate::rejection::Reason;
+
+    fn part(name: &str, needs: &[&str]) -> PartDraft {
+        let needs = needs.iter().map(ToString::to_string).collect();
+        PartDraft {
+            name: name.into(),
+            needs,
+            ..PartDraft::default()
+        }
+    }
+
+    fn required(draft: PartDraft) -> PartDraft {
+        PartDraft {
+            required: true,
+            ..draft
+        }
+    }
+
+    fn recipe(parts: Vec<PartDraft>) -> Recipe {
+        Recipe::compile(RecipeDraft {
+            parts,
+            partial: Partial::Allow,
+            ..RecipeDraft::default()
+        })
+        .unwrap()
+    }
+
+    fn body() -> PartResult {
+        PartResult::Body(Bytes::from_static(br#"{"id":7}"#))
+    }
+
+    fn down() -> PartResult {
+        PartResult::Failed(PartFault::new(Cause::Call(Reason::BackendTimeout)))
+    }
+
+    /// Each part's result comes after its time; also says which part started after how long, in milliseconds.
+    async fn run(recipe: &Recipe, script: &[(u64, PartResult)]) -> (Vec<Outcome>, Vec<(usize, u64)>) {
+        let start = Instant::now();
+        let started = RefCell::new(Vec::new());
+        let outcomes = fan_out(
+            recipe,
+            |_, _| Ok(()),
+            |index, ()| {
+                started.borrow_mut().push((index, start.elapsed().as_millis() as u64));
+                let (delay, result) = script[index].clone();
+                async move {
+                    sleep(Duration::from_millis(delay)).await;
+                    result
+                }
+            },
+        )
+        .await;
+        (outcomes, started.into_inner())
+    }
+
+    /// One letter for each outcome.
+    fn letters(outcomes: &[Outcome]) -> String {
+        let letter = |outcome: &Outcome| match outcome {
+            Outcome::Data(_) => 'd',
+            Outcome::Absent => 'a',
+            Outcome::Skipped => 's',
+            Outcome::Failed(_) => 'f',
+            Outcome::Cancelled => 'c',
+        };
+        outcomes.iter().map(letter).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_parts_of_100_ms_take_100_ms() {
+        let recipe = recipe(vec![part("a", &[]), part("b", &[]), part("c", &[])]);
+        let start = Instant::now();
+        let (outcomes, _) = run(&recipe, &[(100, body()), (100, body()), (100, body())]).await;
+        assert_eq!(start.elapsed(), Duration::from_millis(100));
+        assert_eq!(letters(&outcomes), "ddd");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_starts_when_the_last_of_its_needs_has_succeeded() {
+        let recipe = recipe(vec![
+            part("c", &["a", "b"]),
+            part("a", &[]),
+            part("b", &[]),
+            part("d", &["a"]),
+        ]);
+        let script = [(1, body()), (10, body()), (30, PartResult::Absent), (100, body())];
+        let (outcomes, started) = run(&recipe, &script).await;
+        assert_eq!(started, [(1, 0), (2, 0), (3, 10), (0, 30)]);
+        assert_eq!(letters(&outcomes), "ddad");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_a_failed_part_fails_with_it_and_never_starts() {
+        let recipe = recipe(vec![
+            part("a", &[]),
+            part("b", &["a"]),
+            part("c", &["b"]),
+            part("d", &[]),
+        ]);
+        let (outcomes, started) = run(&recipe, &[(5, down()), (0, body()), (0, body()), (50, body())]).await;
+        assert_eq!(started, [(0, 0), (3, 0)]);
+        assert_eq!(letters(&outcomes), "fffd");
+        let Outcome::Failed(fault) = &outcomes[2] else {
+            panic!("{outcomes:?}")
+        };
+        assert!(
+            matches!(&fault.cause, Cause::NeedFailed(part, _) if **part == *"a"),
+            "{fault:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_required_part_drops_its_siblings_at_once() {
+        struct Guard<'a>(&'a Cell<u32>);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+            }
+        }
+
+        let recipe = recipe(vec![
+            part("a", &[]),
+            required(part("b", &[])),
+            part("c", &[]),
+            part("d", &["c"]),
+        ]);
+        let dropped = Cell::new(0);
+        let start = Instant::now();
+        let call = |index, ()| {
+            let guard = Guard(&dropped);
+            async move {
+                let _guard = guard;
+                if index == 1 {
+                    sleep(Duration::from_millis(20)).await;
+                    return down();
+                }
+                std::future::pending().await
+            }
+        };
+        let outcomes = fan_out(&recipe, |_, _| Ok(()), call).await;
+        assert_eq!(letters(&outcomes), "cfcc");
+        assert_eq!(start.elapsed(), Duration::from_millis(20));
+        assert_eq!(
+            dropped.get(),
+            3,
+            "every call that was made has ended, and `d` was never made"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_the_same_instant_are_all_noted() {
+        let recipe = recipe(vec![part("z", &[]), required(part("a", &[])), required(part("b", &[]))]);
+        let (outcomes, _) = run(&recipe, &[(9, body()), (5, down()), (5, down())]).await;
+        assert_eq!(letters(&outcomes), "cff");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_required_parts_failure_is_not_blamed_on_another_need() {
+        let recipe = recipe(vec![
+            part("a", &[]),
+            required(part("b", &["a", "c"])),
+            required(part("c", &[])),
+        ]);
+        for (delays, expected) in [([1, 2], "fcf"), ([2, 2], "fcf"), ([2, 1], "ccf")] {
+            let (outcomes, _) = run(&recipe, &[(delays[0], down()), (0, body()), (delays[1], down())]).await;
+            assert_eq!(letters(&outcomes), expected, "{delays:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_not_json_is_a_failed_part() {
+        let recipe = recipe(vec![required(part("a", &[])), part("b", &[])]);
+        let html = PartResult::Body(Bytes::from_static(b"<html>"));
+        let (outcomes, _) = run(&recipe, &[(5, html), (9, body())]).await;
+        assert!(matches!(&outcomes[0], Outcome::Failed(fault) if fault.cause == Cause::InvalidJson));
+        assert_eq!(letters(&outcomes), "fc");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_takes_values_from_earlier_answers() {
+        let credit = PartDraft {
+            splices: vec!["user".into()],
+            ..part("credit", &[])
+        };
+        let recipe = recipe(vec![credit, part("user", &[])]);
+        let render = |index, lookup: &Lookup<'_>| match index {
+            0 => lookup("user")
+                .map(|user| format!("/credit/{}", user["id"]))
+                .ok_or(Missing::InAnswer),
+            _ => Ok("/user".to_owned()),
+        };
+        let requests = RefCell::new(Vec::new());
+        let call = |_, request| {
+            requests.borrow_mut().push(request);
+            std::future::ready(body())
+        };
+        let outcomes = fan_out(&recipe, render, call).await;
+        assert_eq!(letters(&outcomes), "dd");
+        assert_eq!(requests.into_inner(), ["/user", "/credit/7"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_value_skips_or_fails_what_depends_on_it() {
+        let check = async |on_missing, drafts: Vec<PartDraft>, expected: &str| {
+            let mut drafts = drafts;
+            drafts[0].on_missing = on_missing;
+            let recipe = recipe(drafts);
+            let render = |index, _: &Lookup<'_>| if index == 0 { Err(Missing::InRequest) } else { Ok(()) };
+            let outcomes = fan_out(&recipe, render, |_, ()| std::future::ready(body())).await;
+            assert_eq!(letters(&outcomes), expected, "{on_missing:?}");
+        };
+        let optional = || vec![part("a", &[]), part("b", &["a"]), part("c", &[])];
+        check(OnMissing::Skip, optional(), "ssd").await;
+        check(OnMissing::Fail, optional(), "ffd").await;
+        let needed = || vec![required(part("a", &[])), part("b", &["a"]), part("c", &[])];
+        check(OnMissing::Skip, needed(), "ssd").await;
+        check(OnMissing::Fail, needed(), "fcc").await;
+    }
+
+    #[test]
+    fn a_backends_status_says_what_a_part_has() {
+        let check = |status: u16, body: &'static [u8], expected: &str| {
+            let result = PartResult::of(StatusCode::from_u16(status).unwrap(), Bytes::from_static(body), None);
+            let found = match result {
+                PartResult::Body(_) => "body",
+                PartResult::Absent => "absent",
+                PartResult::Failed(_) => "failed",
+            };
+            assert_eq!(found, expected, "{status} {body:?}");
+        };
+        check(200, b"{}", "body");
+        check(200, b"", "body");
+        check(201, b"{}", "body");
+        check(201, b"", "absent");
+        check(202, b"", "absent");
+        check(204, b"", "absent");
+        check(301, b"{}", "failed");
+        check(404, b"{}", "failed");
+        check(503, b"", "failed");
+    }
+}

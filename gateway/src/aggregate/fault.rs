@@ -1,0 +1,175 @@
+//! Why a part has no answer of its own, and what that means where the part is required.
+//!
+//! A backend's refusal keeps its status where the caller can act on it, and is a bad gateway otherwise: a required
+//! part's 404 is the caller's 404, never a flat 500.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::rejection::Reason;
+
+/// One part's failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartFault {
+    pub cause: Cause,
+    /// When trying again makes sense, if somebody said so: the breaker, the bulkhead or the backend.
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The guarded call gave no answer.
+    Call(Reason),
+    /// The backend answered outside 2xx.
+    Status(StatusCode),
+    InvalidJson,
+    /// Longer than the part may be.
+    TooLarge,
+    /// A string or number that would have to stand at the root of the answer, where it has no name.
+    NotMergeable,
+    /// A value to be spliced into the part's request does not exist.
+    ValueMissing(Missing),
+    /// A part that this one needs failed, with the fault that began it.
+    NeedFailed(Arc<str>, Box<PartFault>),
+    /// Another part has put the same name at the root, and the recipe takes that for an error.
+    Conflict,
+}
+
+/// Where a value was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// In what the caller sent: path, query, header, claim.
+    InRequest,
+    /// In the answer of another part.
+    InAnswer,
+}
+
+impl PartFault {
+    pub const fn new(cause: Cause) -> Self {
+        Self {
+            cause,
+            retry_after: None,
+        }
+    }
+
+    /// The fault of a part that needs the part `name`, which failed with this one.
+    pub(super) fn passed_on(&self, name: &Arc<str>) -> Self {
+        let (name, origin) = self.origin(name);
+        Self {
+            cause: Cause::NeedFailed(name.clone(), Box::new(origin.clone())),
+            retry_after: origin.retry_after,
+        }
+    }
+
+    /// The part in which the trouble began, and its fault; `name` is the part that has this fault.
+    pub(super) fn origin<'a>(&'a self, name: &'a Arc<str>) -> (&'a Arc<str>, &'a Self) {
+        match &self.cause {
+            Cause::NeedFailed(name, fault) => (name, fault),
+            _ => (name, self),
+        }
+    }
+
+    /// The stable word for it.
+    pub const fn reason(&self) -> &'static str {
+        match &self.cause {
+            Cause::Call(reason) => reason.as_str(),
+            Cause::Status(_) => "backend_status",
+            Cause::InvalidJson => "invalid_json",
+            Cause::TooLarge => "too_large",
+            Cause::NotMergeable => "not_mergeable",
+            Cause::ValueMissing(_) => "value_missing",
+            Cause::NeedFailed(..) => "need_failed",
+            Cause::Conflict => "conflict",
+        }
+    }
+
+    /// The reason under which a request is counted that could not do without this part.
+    pub fn rejection(&self) -> Reason {
+        match &self.cause {
+            Cause::Call(reason) => *reason,
+            Cause::NeedFailed(_, fault) => fault.rejection(),
+            Cause::ValueMissing(Missing::InRequest) => Reason::MalformedRequest,
+            _ => Reason::BackendInvalid,
+        }
+    }
+
+    /// What the caller gets if the part is required.
+    pub fn status(&self) -> StatusCode {
+        match &self.cause {
+            Cause::Call(reason) => reason.status(),
+            Cause::Status(status) => passed_or_bad_gateway(*status),
+            Cause::NeedFailed(_, fault) => fault.status(),
+            Cause::ValueMissing(Missing::InRequest) => StatusCode::BAD_REQUEST,
+            Cause::ValueMissing(Missing::InAnswer)
+            | Cause::InvalidJson
+            | Cause::TooLarge
+            | Cause::NotMergeable
+            | Cause::Conflict => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What the backend answered, where it did.
+    pub const fn backend_status(&self) -> Option<StatusCode> {
+        match self.cause {
+            Cause::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// 401 is not passed on: it has to carry the challenge of whoever refuses (RFC 9110 section 15.5.2), and the caller
+/// has already satisfied ours. 400 and its kin say that *our* request was wrong, and a redirect that nobody follows
+/// is no answer.
+fn passed_or_bad_gateway(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::CONFLICT
+        | StatusCode::GONE
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::TOO_MANY_REQUESTS => status,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_required_parts_status_is_mapped() {
+        let check = |cause, status| assert_eq!(PartFault::new(cause).status(), status);
+        for status in [403, 404, 409, 410, 422, 429] {
+            check(Cause::Status(StatusCode::from_u16(status).unwrap()), status);
+        }
+        for status in [301, 304, 400, 401, 405, 418, 500, 501, 503, 504, 599] {
+            check(Cause::Status(StatusCode::from_u16(status).unwrap()), 502);
+        }
+        check(Cause::Call(Reason::BackendUnreached), 502);
+        check(Cause::Call(Reason::BackendTimeout), 504);
+        check(Cause::Call(Reason::OutOfTime), 504);
+        check(Cause::Call(Reason::BreakerOpen), 503);
+        check(Cause::Call(Reason::BulkheadFull), 503);
+        check(Cause::InvalidJson, 502);
+        check(Cause::TooLarge, 502);
+        check(Cause::ValueMissing(Missing::InRequest), 400);
+        check(Cause::ValueMissing(Missing::InAnswer), 502);
+    }
+
+    #[test]
+    fn a_passed_on_fault_names_where_it_began() {
+        let first: Arc<str> = "user".into();
+        let fault = PartFault {
+            cause: Cause::Call(Reason::BreakerOpen),
+            retry_after: Some(Duration::from_secs(3)),
+        };
+        let second = fault.passed_on(&first);
+        let third = second.passed_on(&"account".into());
+        assert_eq!(third, second);
+        assert_eq!(third.origin(&"credit".into()), (&first, &fault));
+        assert_eq!((third.reason(), third.status().as_u16()), ("need_failed", 503));
+        assert_eq!(third.retry_after, fault.retry_after);
+    }
+}

@@ -1,0 +1,349 @@
+//! Puts the outcomes of the parts together: a pure function of the recipe and of what came of each part.
+//!
+//! Invariant: parts are taken in declared order, so the same outcomes give the same bytes. A failed required part never
+//! gives an answer; a part that failed and is not required is never missing unsaid.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Failure};
+use super::document::{Document, write_name};
+use super::draft::Conflict;
+use super::fan_out::Outcome;
+use super::fault::{Cause, PartFault};
+use super::recipe::Recipe;
+
+/// The answer made of `outcomes`, one for each part in declared order.
+///
+/// Fails with the first required part that failed; if no part has anything to show, with the first that failed; or
+/// with a part that collides where the recipe forbids it.
+pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure> {
+    debug_assert_eq!(outcomes.len(), recipe.parts().len());
+    for (part, outcome) in recipe.parts().iter().zip(&outcomes) {
+        if let Outcome::Failed(fault) = outcome
+            && part.required
+        {
+            return Err(Failure::of(&part.name, fault));
+        }
+    }
+
+    let mut body = Body::new(recipe.conflict);
+    let mut faults: Vec<(Arc<str>, PartFault)> = Vec::new();
+    let mut has_data = false;
+    for (part, outcome) in recipe.parts().iter().zip(outcomes) {
+        let members = match outcome {
+            Outcome::Data(members) => members,
+            Outcome::Absent | Outcome::Skipped | Outcome::Cancelled => continue,
+            Outcome::Failed(fault) => {
+                faults.push((part.name.clone(), fault));
+                match &part.fallback {
+                    Some(members) => members.clone(),
+                    None => continue,
+                }
+            }
+        };
+        has_data = true;
+        for (name, document) in members {
+            if body.add(name, document).is_err() {
+                return Err(Failure::of(&part.name, &PartFault::new(Cause::Conflict)));
+            }
+        }
+    }
+    if let Some((part, fault)) = faults.first()
+        && !has_data
+    {
+        return Err(Failure::of(part, fault));
+    }
+    if recipe.list_errors && !faults.is_empty() {
+        body.put(Recipe::ERRORS.into(), Document::Tree(list(&faults)));
+    }
+    Ok(Answer {
+        body: body.write(),
+        faults,
+    })
+}
+
+fn list(faults: &[(Arc<str>, PartFault)]) -> Value {
+    let entry = |(part, fault): &(Arc<str>, PartFault)| {
+        let mut entry = json!({ "part": &**part, "reason": fault.reason(), "status": fault.status().as_u16() });
+        if let Some(status) = fault.backend_status() {
+            entry["backend_status"] = status.as_u16().into();
+        }
+        entry
+    };
+    faults.iter().map(entry).collect()
+}
+
+/// The root of the answer: names in the order in which they first came.
+struct Body {
+    conflict: Conflict,
+    members: Vec<Member>,
+    places: HashMap<Arc<str>, usize>,
+}
+
+struct Member {
+    name: Arc<str>,
+    document: Document,
+}
+
+struct Collision;
+
+impl Body {
+    fn new(conflict: Conflict) -> Self {
+        Self {
+            conflict,
+            members: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, name: Arc<str>, document: Document) -> Result<(), Collision> {
+        let Some(place) = self.places.get(&name) else {
+            self.put(name, document);
+            return Ok(());
+        };
+        let present = &mut self.members[*place].document;
+        match self.conflict {
+            Conflict::Last => *present = document,
+            Conflict::First => {}
+            Conflict::Error => return Err(Collision),
+            Conflict::Deep | Conflict::Concat => match (present, document) {
+                (Document::Tree(present), Document::Tree(later)) => {
+                    merge_trees(present, later, self.conflict == Conflict::Concat);
+                }
+                (present, later) => *present = later,
+            },
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, name: Arc<str>, document: Document) {
+        match self.places.get(&name) {
+            Some(place) => self.members[*place].document = document,
+            None => {
+                self.places.insert(name.clone(), self.members.len());
+                self.members.push(Member { name, document });
+            }
+        }
+    }
+
+    fn write(&self) -> Bytes {
+        let size = |member: &Member| member.name.len() + 4 + member.document.size_hint();
+        let mut out = Vec::with_capacity(2 + self.members.iter().map(size).sum::<usize>());
+        out.push(b'{');
+        for (index, member) in self.members.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_name(&mut out, &member.name);
+            member.document.write(&mut out);
+        }
+        out.push(b'}');
+        out.into()
+    }
+}
+
+/// Objects field by field; arrays one after the other if `appends`; of anything else the later counts.
+fn merge_trees(present: &mut Value, later: Value, appends: bool) {
+    match (present, later) {
+        (Value::Object(present), Value::Object(later)) => {
+            for (name, field) in later {
+                match present.get_mut(&name) {
+                    Some(own) => merge_trees(own, field, appends),
+                    None => drop(present.insert(name, field)),
+                }
+            }
+        }
+        (Value::Array(present), Value::Array(later)) if appends => present.extend(later),
+        (present, later) => *present = later,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::super::draft::{PartDraft, Partial, RecipeDraft};
+    use super::*;
+    use crate::rejection::Reason;
+
+    /// Parts are named `a`, `b`, `c`; each gives a JSON text or a fault.
+    fn answer(recipe: &Recipe, results: &[Result<&str, Cause>]) -> Result<Answer, Failure> {
+        let outcome = |(part, result): (&crate::aggregate::Part, &Result<&str, Cause>)| match result {
+            Ok("") => Outcome::Absent,
+            Ok(text) => Outcome::Data(part.read(&Bytes::copy_from_slice(text.as_bytes())).unwrap().0),
+            Err(cause) => Outcome::Failed(PartFault::new(cause.clone())),
+        };
+        merge(recipe, recipe.parts().iter().zip(results).map(outcome).collect())
+    }
+
+    fn recipe(parts: Vec<PartDraft>, conflict: Conflict) -> Recipe {
+        let name = |(index, part): (usize, PartDraft)| PartDraft {
+            name: ["a", "b", "c"][index].into(),
+            ..part
+        };
+        let parts = parts.into_iter().enumerate().map(name).collect();
+        Recipe::compile(RecipeDraft {
+            parts,
+            conflict,
+            partial: Partial::Allow,
+            list_errors: false,
+        })
+        .unwrap()
+    }
+
+    fn root() -> PartDraft {
+        PartDraft {
+            group: Some(".".into()),
+            ..PartDraft::default()
+        }
+    }
+
+    fn text(answer: &Answer) -> &str {
+        std::str::from_utf8(&answer.body).unwrap()
+    }
+
+    #[test]
+    fn parts_stand_in_declared_order_as_they_came() {
+        let group = PartDraft {
+            group: Some("g\"".into()),
+            ..PartDraft::default()
+        };
+        let recipe = recipe(vec![PartDraft::default(), group, root()], Conflict::Last);
+        let answer = answer(
+            &recipe,
+            &[Ok(r#"{"id": 1.00}"#), Ok("[1e400]"), Ok(r#" {"x":{ }, "y":2} "#)],
+        )
+        .unwrap();
+        assert_eq!(text(&answer), r#"{"a":{"id": 1.00},"g\"":[1e400],"x":{ },"y":2}"#);
+        assert!(answer.is_complete());
+    }
+
+    #[test]
+    fn conflicts_are_settled_in_declared_order() {
+        let check = |conflict, expected: Option<&str>| {
+            let recipe = recipe(vec![root(), root(), root()], conflict);
+            let results = [
+                r#"{"k":{"x":1,"l":[1]},"s":1,"a":[1.0]}"#,
+                r#"{"s":2,"a":[2],"k":{"y":2,"l":[2]}}"#,
+                r#"{"z":0}"#,
+            ];
+            let answer = answer(&recipe, &results.map(Ok));
+            assert_eq!(answer.as_ref().ok().map(text), expected, "{conflict:?}");
+        };
+        check(Conflict::Last, Some(r#"{"k":{"y":2,"l":[2]},"s":2,"a":[2],"z":0}"#));
+        check(Conflict::First, Some(r#"{"k":{"x":1,"l":[1]},"s":1,"a":[1.0],"z":0}"#));
+        check(
+            Conflict::Deep,
+            Some(r#"{"k":{"x":1,"l":[2],"y":2},"s":2,"a":[2],"z":0}"#),
+        );
+        check(
+            Conflict::Concat,
+            Some(r#"{"k":{"x":1,"l":[1,2],"y":2},"s":2,"a":[1.0,2],"z":0}"#),
+        );
+        check(Conflict::Error, None);
+    }
+
+    #[test]
+    fn a_forbidden_conflict_is_the_later_parts_fault() {
+        let recipe = recipe(vec![root(), root()], Conflict::Error);
+        let failure = answer(&recipe, &[Ok(r#"{"k":1}"#), Ok(r#"{"k":1}"#)]).unwrap_err();
+        assert_eq!(
+            (&*failure.part, failure.status(), failure.reason()),
+            ("b", StatusCode::BAD_GATEWAY, "conflict")
+        );
+        assert!(
+            answer(&recipe, &[Ok(r#"{"k":1,"k":2}"#), Ok("{}")]).is_ok(),
+            "a part does not collide with itself"
+        );
+    }
+
+    #[test]
+    fn a_failed_part_is_absent_or_falls_back_and_said_to_be_so() {
+        let shape = crate::aggregate::ShapeDraft {
+            keep: vec!["items".into()],
+            ..Default::default()
+        };
+        let fallback = Some(json!({ "items": [], "hidden": 1 }));
+        let parts = vec![
+            PartDraft::default(),
+            PartDraft {
+                fallback,
+                shape,
+                ..PartDraft::default()
+            },
+            PartDraft::default(),
+        ];
+        let mut recipe = recipe(parts, Conflict::Last);
+        let down = || Err(Cause::Call(Reason::BreakerOpen));
+        let answer_to =
+            |recipe: &Recipe| answer(recipe, &[Ok("1"), down(), Err(Cause::Status(StatusCode::NOT_FOUND))]).unwrap();
+
+        let partial = answer_to(&recipe);
+        assert_eq!(text(&partial), r#"{"a":1,"b":{"items":[]}}"#);
+        let mut headers = http::HeaderMap::new();
+        partial.write_headers(&mut headers);
+        assert_eq!(headers["x-gateway-complete"], "false");
+        assert_eq!(headers["cache-control"], "no-store");
+        let entries: Vec<_> = headers.get_all("proxy-status").iter().collect();
+        let expected = [
+            r#"gateway;error=destination_unavailable;details="b: breaker_open""#,
+            r#"gateway;received-status=404;details="c: backend_status""#,
+        ];
+        assert_eq!(entries, expected);
+
+        recipe.list_errors = true;
+        let expected = r#"{"a":1,"b":{"items":[]},"_errors":[{"part":"b","reason":"breaker_open","status":503},{"part":"c","reason":"backend_status","status":404,"backend_status":404}]}"#;
+        assert_eq!(text(&answer_to(&recipe)), expected);
+
+        let complete = answer(&recipe, &[Ok("1"), Ok("{}"), Ok("")]).unwrap();
+        assert_eq!(text(&complete), r#"{"a":1,"b":{}}"#);
+        let mut headers = http::HeaderMap::new();
+        complete.write_headers(&mut headers);
+        assert_eq!(headers["x-gateway-complete"], "true");
+        assert_eq!(headers["content-length"], complete.body.len().to_string());
+        assert!(!headers.contains_key("proxy-status") && !headers.contains_key("cache-control"));
+    }
+
+    #[test]
+    fn a_required_parts_failure_is_the_answer() {
+        let required = || PartDraft {
+            required: true,
+            ..PartDraft::default()
+        };
+        let recipe = recipe(vec![PartDraft::default(), required(), required()], Conflict::Last);
+        let fault = |status| Err(Cause::Status(StatusCode::from_u16(status).unwrap()));
+        let failure = answer(&recipe, &[fault(410), fault(404), fault(500)]).unwrap_err();
+        assert_eq!((&*failure.part, failure.status().as_u16()), ("b", 404));
+        let mut headers = http::HeaderMap::new();
+        failure.write_headers(&mut headers);
+        assert_eq!(headers["x-gateway-complete"], "false");
+        assert_eq!(
+            headers["proxy-status"],
+            r#"gateway;received-status=404;details="b: backend_status""#
+        );
+    }
+
+    #[test]
+    fn without_any_data_the_first_failure_is_the_answer() {
+        let with_fallback = PartDraft {
+            fallback: Some(json!(null)),
+            ..PartDraft::default()
+        };
+        let recipe = recipe(
+            vec![PartDraft::default(), PartDraft::default(), with_fallback],
+            Conflict::Last,
+        );
+        let down = || Err(Cause::Call(Reason::BackendTimeout));
+        let late = answer(&recipe, &[Ok(""), down(), Ok("")]).unwrap_err();
+        assert_eq!((&*late.part, late.status()), ("b", StatusCode::GATEWAY_TIMEOUT));
+        assert_eq!(
+            text(&answer(&recipe, &[Ok(""), down(), down()]).unwrap()),
+            r#"{"c":null}"#
+        );
+        assert_eq!(text(&answer(&recipe, &[Ok(""), Ok(""), Ok("")]).unwrap()), "{}");
+    }
+}

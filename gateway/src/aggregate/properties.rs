@@ -1,0 +1,258 @@
+//! What must hold for any recipe, whatever its backends do and in whatever order they do it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use proptest::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
+
+use super::draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft};
+use super::fan_out::{Outcome, PartResult, fan_out};
+use super::fault::{Cause, Missing, PartFault};
+use super::merge::merge;
+use super::recipe::Recipe;
+use super::{Answer, Failure};
+use crate::rejection::Reason;
+
+/// What a part does when its turn comes.
+#[derive(Debug, Clone)]
+enum Act {
+    Call(PartResult),
+    /// Its request cannot be made.
+    Lack,
+}
+
+fn paused() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Failure> {
+    let render = |index: usize, _: &super::Lookup<'_>| match &acts[index] {
+        Act::Call(result) => Ok(result.clone()),
+        Act::Lack => Err(Missing::InRequest),
+    };
+    let call = |index: usize, result| async move {
+        sleep(Duration::from_millis(delays[index])).await;
+        result
+    };
+    merge(recipe, fan_out(recipe, render, call).await)
+}
+
+/// The same without time: every part is judged after what it needs, and a failed required part cancels only what needs
+/// it. Says how each part ended, and in which parts the failures began that may be the answer.
+fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
+    let parts = recipe.parts();
+    let mut ended: Vec<Option<Outcome>> = vec![None; parts.len()];
+    let mut fatal = vec![false; parts.len()];
+    let mut culprits = BTreeSet::new();
+    while let Some(index) = (0..parts.len())
+        .find(|index| ended[*index].is_none() && parts[*index].needs().iter().all(|need| ended[*need].is_some()))
+    {
+        let part = &parts[index];
+        let failed_need = part.needs().iter().find_map(|need| match &ended[*need] {
+            Some(Outcome::Failed(fault)) => Some(fault.passed_on(parts[*need].name())),
+            _ => None,
+        });
+        let skips = part
+            .needs()
+            .iter()
+            .any(|need| matches!(ended[*need], Some(Outcome::Skipped)));
+        let follows = part.needs().iter().any(|need| fatal[*need]);
+        let outcome = match (failed_need, &acts[index]) {
+            _ if follows => Outcome::Cancelled,
+            (Some(fault), _) => Outcome::Failed(fault),
+            (None, _) if skips => Outcome::Skipped,
+            (None, Act::Lack) if part.on_missing == OnMissing::Skip => Outcome::Skipped,
+            (None, Act::Lack) => Outcome::Failed(PartFault::new(Cause::ValueMissing(Missing::InRequest))),
+            (None, Act::Call(PartResult::Absent)) => Outcome::Absent,
+            (None, Act::Call(PartResult::Failed(fault))) => Outcome::Failed(fault.clone()),
+            (None, Act::Call(PartResult::Body(body))) => match part.read(body) {
+                Ok((members, _)) => Outcome::Data(members),
+                Err(cause) => Outcome::Failed(PartFault::new(cause)),
+            },
+        };
+        if let Outcome::Failed(fault) = &outcome
+            && part.is_required()
+        {
+            culprits.insert(fault.origin(part.name()).0.to_string());
+            fatal[index] = true;
+        }
+        fatal[index] |= follows;
+        ended[index] = Some(outcome);
+    }
+    (
+        ended
+            .into_iter()
+            .map(|outcome| outcome.expect("a recipe has no cycles"))
+            .collect(),
+        culprits,
+    )
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    let body = |text: &'static str| Act::Call(PartResult::Body(Bytes::from_static(text.as_bytes())));
+    let failed = |cause| Act::Call(PartResult::Failed(PartFault::new(cause)));
+    prop_oneof![
+        3 => Just(body(r#"{"id":1.00,"list":[1]}"#)),
+        3 => Just(body(r#"{"list":[2,3],"id":{"x":1}}"#)),
+        2 => Just(body(r#"{"id":{"y":2},"z":"\u00e9"}"#)),
+        1 => Just(body("[1,2]")),
+        1 => Just(body("{}")),
+        1 => Just(body("7")),
+        1 => Just(body("<html>")),
+        1 => Just(Act::Call(PartResult::Absent)),
+        1 => Just(failed(Cause::Status(StatusCode::NOT_FOUND))),
+        1 => Just(failed(Cause::Call(Reason::BreakerOpen))),
+        1 => Just(failed(Cause::TooLarge)),
+        1 => Just(Act::Lack),
+    ]
+}
+
+prop_compose! {
+    /// Parts of which each may need any with a lower rank; ranks are shuffled, so needs may be declared later.
+    fn parts()(count in 1_usize..7)(
+        ranks in Just((0..count).collect::<Vec<_>>()).prop_shuffle(),
+        rows in prop::collection::vec(
+            (prop::bits::u8::masked(0b0111_1111), prop::bool::weighted(0.2), any::<bool>(), 0..4_u8, prop::bool::weighted(0.3)),
+            count,
+        ),
+        acts in prop::collection::vec(acts(), count),
+        dense in any::<bool>(),
+    ) -> (Vec<PartDraft>, Vec<Act>) {
+        let draft = |index: usize| {
+            let (needs, required, skips, group, falls_back) = rows[index];
+            let needs = if dense { needs } else { needs & needs >> 1 & needs >> 2 };
+            let need = |other: &usize| ranks[*other] < ranks[index] && needs >> ranks[*other] & 1 == 1;
+            PartDraft {
+                name: format!("p{index}"),
+                required,
+                needs: (0..ranks.len()).filter(need).map(|other| format!("p{other}")).collect(),
+                on_missing: if skips { OnMissing::Skip } else { OnMissing::Fail },
+                group: [None, Some("shared"), Some("."), Some(".")][usize::from(group)].map(str::to_owned),
+                fallback: (falls_back && !required).then(|| serde_json::json!({ "id": "fallback" })),
+                ..PartDraft::default()
+            }
+        };
+        ((0..ranks.len()).map(draft).collect(), acts)
+    }
+}
+
+fn conflicts() -> impl Strategy<Value = Conflict> {
+    prop::sample::select(vec![
+        Conflict::Last,
+        Conflict::First,
+        Conflict::Deep,
+        Conflict::Concat,
+        Conflict::Error,
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Of several required parts that fail, the first to do so ends the rest; but that there is no answer, and an
+    /// answer's every byte, never depend on time.
+    #[test]
+    fn the_answer_depends_on_recipe_and_results_alone(
+        (drafts, acts) in parts(),
+        denies in prop::bool::weighted(0.2),
+        conflict in conflicts(),
+        list_errors in any::<bool>(),
+        schedules in prop::collection::vec(prop::collection::vec(0..5_u64, 7), 4),
+    ) {
+        let partial = if denies { Partial::Deny } else { Partial::Allow };
+        let mut drafts = drafts;
+        if denies {
+            drafts.iter_mut().for_each(|draft| draft.fallback = None);
+        }
+        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors }).unwrap();
+        let (outcomes, culprits) = judge(&recipe, &acts);
+        let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
+        let expected = merge(&recipe, outcomes);
+        let runtime = paused();
+        for delays in schedules {
+            let found = runtime.block_on(run(&recipe, &acts, &delays));
+            if culprits.is_empty() {
+                prop_assert_eq!(&found, &expected);
+            }
+            match found {
+                Ok(answer) => {
+                    prop_assert!(culprits.is_empty(), "a required part failed: {:?}", culprits);
+                    let mut headers = HeaderMap::new();
+                    answer.write_headers(&mut headers);
+                    prop_assert_eq!(headers.get_all("proxy-status").iter().count(), failed);
+                    prop_assert_eq!(&headers["x-gateway-complete"], if failed == 0 { "true" } else { "false" });
+                    prop_assert!(serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap().is_object());
+                }
+                Err(failure) => {
+                    prop_assert!(failure.status().is_client_error() || failure.status().is_server_error());
+                    if !culprits.is_empty() {
+                        prop_assert!(culprits.contains(&*failure.part), "{} is not among {:?}", failure.part, culprits);
+                    }
+                    if culprits.len() == 1 {
+                        prop_assert_eq!(&Err(failure), &expected);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_orders_of_arrival_give_one_answer() {
+    let group = |name: &str, group: &str| PartDraft {
+        name: name.into(),
+        group: Some(group.into()),
+        ..PartDraft::default()
+    };
+    let drafts = vec![
+        group("user", "."),
+        group("orders", "."),
+        PartDraft {
+            needs: vec!["user".into()],
+            ..group("credit", "billing")
+        },
+        PartDraft {
+            fallback: Some(serde_json::json!([])),
+            ..group("offers", "offers")
+        },
+        group("notes", "notes"),
+    ];
+    let draft = RecipeDraft {
+        parts: drafts,
+        partial: Partial::Allow,
+        list_errors: true,
+        ..RecipeDraft::default()
+    };
+    let recipe = Recipe::compile(draft).unwrap();
+    let body = |text: &'static str| Act::Call(PartResult::Body(Bytes::from_static(text.as_bytes())));
+    let down = || Act::Call(PartResult::Failed(PartFault::new(Cause::Call(Reason::BackendTimeout))));
+    let acts = [
+        body(r#"{"id":1,"name":"Ada"}"#),
+        body(r#"{"id":2.50,"total":9}"#),
+        body("[7]"),
+        down(),
+        down(),
+    ];
+
+    let runtime = paused();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut delays = [1, 2, 3, 4, 5];
+    for _ in 0..1_000 {
+        random.shuffle(&mut delays);
+        let answer = runtime.block_on(run(&recipe, &acts, &delays)).unwrap();
+        let expected = concat!(
+            r#"{"id":2.50,"name":"Ada","total":9,"billing":[7],"offers":[],"_errors":["#,
+            r#"{"part":"offers","reason":"backend_timeout","status":504},"#,
+            r#"{"part":"notes","reason":"backend_timeout","status":504}]}"#,
+        );
+        assert_eq!(answer.body, expected, "arrival {delays:?}");
+    }
+}

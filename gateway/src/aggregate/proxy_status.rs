@@ -1,0 +1,102 @@
+//! `Proxy-Status` (RFC 9209): one list member for each part that failed, for whoever has to find out why.
+
+use http::HeaderValue;
+
+use super::fault::{Cause, PartFault};
+use crate::rejection::Reason;
+
+/// For example `gateway;error=http_response_timeout;details="orders: backend_timeout"`.
+pub(super) fn entry(part: &str, fault: &PartFault) -> HeaderValue {
+    let mut text = String::from("gateway");
+    if let Some(error) = error_type(&fault.cause) {
+        text.push_str(";error=");
+        text.push_str(error);
+    }
+    if let Some(status) = fault.backend_status() {
+        text.push_str(";received-status=");
+        text.push_str(status.as_str());
+    }
+    text.push_str(";details=\"");
+    push_string(&mut text, part);
+    text.push_str(": ");
+    text.push_str(fault.reason());
+    text.push('"');
+    HeaderValue::try_from(text).expect("only printable ASCII was written")
+}
+
+/// The inside of a structured-field string (RFC 9651 section 3.3.3), which holds printable ASCII alone.
+fn push_string(out: &mut String, text: &str) {
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            ' '..='~' => out.push(char),
+            _ => out.push('?'),
+        }
+    }
+}
+
+/// A registered type (RFC 9209 section 2.3). A status outside 2xx is no error in its sense: the answer was received.
+fn error_type(cause: &Cause) -> Option<&'static str> {
+    Some(match cause {
+        Cause::Status(_) => return None,
+        Cause::Call(reason) => match reason {
+            Reason::BackendUnreached | Reason::BreakerOpen | Reason::NoEndpoint => "destination_unavailable",
+            Reason::BackendBroken => "connection_terminated",
+            Reason::BackendInvalid => "http_protocol_error",
+            Reason::BackendTimeout | Reason::OutOfTime => "http_response_timeout",
+            Reason::BulkheadFull | Reason::BulkheadTimeout => "connection_limit_reached",
+            Reason::Internal => "proxy_internal_error",
+            _ => "proxy_internal_response",
+        },
+        Cause::InvalidJson => "http_protocol_error",
+        Cause::TooLarge => "http_response_body_size",
+        Cause::ValueMissing(_) | Cause::NeedFailed(..) => "proxy_internal_response",
+        Cause::NotMergeable | Cause::Conflict => "proxy_configuration_error",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_structured_fields() {
+        let check = |part: &str, cause, expected: &str| assert_eq!(entry(part, &PartFault::new(cause)), expected);
+        check(
+            "orders",
+            Cause::Call(Reason::BackendTimeout),
+            r#"gateway;error=http_response_timeout;details="orders: backend_timeout""#,
+        );
+        check(
+            "orders",
+            Cause::Status(StatusCode::SERVICE_UNAVAILABLE),
+            r#"gateway;received-status=503;details="orders: backend_status""#,
+        );
+        check(
+            "a\"b\\c\u{e9}\n",
+            Cause::TooLarge,
+            r#"gateway;error=http_response_body_size;details="a\"b\\c??: too_large""#,
+        );
+    }
+
+    #[test]
+    fn every_error_type_is_registered() {
+        const REGISTERED: [&str; 7] = [
+            "connection_limit_reached",
+            "connection_terminated",
+            "destination_unavailable",
+            "http_protocol_error",
+            "http_response_timeout",
+            "proxy_internal_error",
+            "proxy_internal_response",
+        ];
+        for reason in Reason::ALL {
+            assert!(
+                REGISTERED.contains(&error_type(&Cause::Call(reason)).unwrap()),
+                "{reason:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What an aggregate consists of: its parts in declared order, what each needs, and how they are put together.
+//!
+//! Invariant: names are unique, needs are known and free of circles, paths can be followed, and every fallback can
+//! really be used. Requests are not held here: a part's index leads to whatever makes its request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::draft::{Conflict, PartDraft, Partial, RecipeDraft};
+use super::part::{Part, Place};
+use super::path::PathMistake;
+use super::shape::{Shape, ShapeMistake};
+
+/// An aggregate as meant.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    parts: Vec<Part>,
+    pub(super) conflict: Conflict,
+    pub(super) list_errors: bool,
+}
+
+/// What is wrong with a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mistake {
+    NoParts,
+    DuplicatePart {
+        part: String,
+    },
+    UnknownNeed {
+        part: String,
+        need: String,
+    },
+    /// Each needs the next, and the last the first.
+    Cycle {
+        parts: Vec<String>,
+    },
+    BadPath {
+        part: String,
+        path: String,
+        mistake: PathMistake,
+    },
+    /// A required part never falls back.
+    UselessFallback {
+        part: String,
+        partial: Partial,
+    },
+    /// A fallback that would have to stand at the root without a name.
+    UnplacedFallback {
+        part: String,
+    },
+    /// The part's place in the answer is that of the list of errors.
+    ReservedName {
+        part: String,
+    },
+}
+
+impl Recipe {
+    /// Where the body lists what failed, if it is asked to.
+    pub const ERRORS: &str = "_errors";
+
+    /// Every mistake at once.
+    pub fn compile(draft: RecipeDraft) -> Result<Self, Vec<Mistake>> {
+        let RecipeDraft {
+            parts: drafts,
+            partial,
+            conflict,
+            list_errors,
+        } = draft;
+        let mut mistakes = Vec::new();
+        if drafts.is_empty() {
+            mistakes.push(Mistake::NoParts);
+        }
+
+        let mut indexes = HashMap::<String, usize>::new();
+        for (index, draft) in drafts.iter().enumerate() {
+            if indexes.insert(draft.name.clone(), index).is_some() {
+                mistakes.push(Mistake::DuplicatePart {
+                    part: draft.name.clone(),
+                });
+            }
+        }
+        let needs = resolve_needs(&drafts, &indexes, &mut mistakes);
+        if let Some(cycle) = find_cycle(&needs) {
+            let parts = cycle.into_iter().map(|index| drafts[index].name.clone()).collect();
+            mistakes.push(Mistake::Cycle { parts });
+        }
+
+        let merges_trees = matches!(conflict, Conflict::Deep | Conflict::Concat);
+        let is_spliced = |name: &String| drafts.iter().any(|draft| draft.splices.contains(name));
+        let mut parts = Vec::with_capacity(drafts.len());
+        for (index, draft) in drafts.iter().enumerate() {
+            let needed_by = (0..drafts.len())
+                .filter(|other| needs[*other].contains(&index))
+                .collect();
+            let shape = Shape::compile(&draft.shape).unwrap_or_else(|found| {
+                mistakes.extend(
+                    found
+                        .into_iter()
+                        .map(|ShapeMistake { path, mistake }| Mistake::BadPath {
+                            part: draft.name.clone(),
+                            path,
+                            mistake,
+                        }),
+                );
+                Shape::default()
+            });
+            let place = match draft.group.as_deref() {
+                Some(".") => Place::Root,
+                group => Place::Group(group.unwrap_or(&draft.name).into()),
+            };
+            if list_errors && matches!(&place, Place::Group(name) if **name == *Self::ERRORS) {
+                mistakes.push(Mistake::ReservedName {
+                    part: draft.name.clone(),
+                });
+            }
+            let mut part = Part {
+                name: draft.name.as_str().into(),
+                required: draft.required || partial == Partial::Deny,
+                on_missing: draft.on_missing,
+                needs: needs[index].clone(),
+                needed_by,
+                spliced: is_spliced(&draft.name),
+                tree: merges_trees || !shape.is_identity(),
+                shape,
+                place,
+                collection: draft.collection.as_deref().map(Arc::from),
+                fallback: None,
+            };
+            if let Some(value) = &draft.fallback {
+                if part.required {
+                    mistakes.push(Mistake::UselessFallback {
+                        part: draft.name.clone(),
+                        partial,
+                    });
+                }
+                match part.prepare_fallback(value.clone(), merges_trees) {
+                    Ok(members) => part.fallback = Some(members),
+                    Err(_) => mistakes.push(Mistake::UnplacedFallback {
+                        part: draft.name.clone(),
+                    }),
+                }
+            }
+            parts.push(part);
+        }
+        if mistakes.is_empty() {
+            Ok(Self {
+                parts,
+                conflict,
+                list_errors,
+            })
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.parts.iter().position(|part| *part.name == *name)
+    }
+
+    /// The longest time that parts can take one after the other, `limit` being what each may take.
+    pub fn critical_path(&self, limit: impl Fn(usize) -> Duration) -> Duration {
+        fn end(
+            parts: &[Part],
+            index: usize,
+            limit: &dyn Fn(usize) -> Duration,
+            known: &mut [Option<Duration>],
+        ) -> Duration {
+            if let Some(end) = known[index] {
+                return end;
+            }
+            let start = parts[index]
+                .needs
+                .iter()
+                .map(|need| end(parts, *need, limit, known))
+                .max()
+                .unwrap_or_default();
+            *known[index].insert(start.saturating_add(limit(index)))
+        }
+        let mut known = vec![None; self.parts.len()];
+        (0..self.parts.len())
+            .map(|index| end(&self.parts, index, &limit, &mut known))
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+fn resolve_needs(
+    drafts: &[PartDraft],
+    indexes: &HashMap<String, usize>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Vec<usize>> {
+    let mut resolved = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let mut needs = Vec::new();
+        for need in draft.needs.iter().chain(&draft.splices) {
+            match indexes.get(need) {
+                Some(index) => needs.push(*index),
+                None => mistakes.push(Mistake::UnknownNeed {
+                    part: draft.name.clone(),
+                    need: need.clone(),
+                }),
+            }
+        }
+        needs.sort_unstable();
+        needs.dedup();
+        resolved.push(needs);
+    }
+    resolved
+}
+
+/// One cycle, if there is any: parts of which each needs the next.
+fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let mut settled = vec![false; needs.len()];
+    while let Some(next) =
+        (0..needs.len()).find(|part| !settled[*part] && needs[*part].iter().all(|need| settled[*need]))
+    {
+        settled[next] = true;
+    }
+    // Every part that is left needs one that is left; following them must come back to where it has been.
+    let mut trail = vec![settled.iter().position(|settled| !settled)?];
+    loop {
+        let last = trail[trail.len() - 1];
+        let next = *needs[last].iter().find(|need| !settled[**need])?;
+        if let Some(start) = trail.iter().position(|part| *part == next) {
+            return Some(trail.split_off(start));
+        }
+        trail.push(next);
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoParts => f.write_str("an aggregate has at least one part"),
+            Self::DuplicatePart { part } => write!(f, "part `{part}` is there twice"),
+            Self::UnknownNeed { part, need } => {
+                write!(f, "part `{part}` needs `{need}`, which is no part of this aggregate")
+            }
+            Self::Cycle { parts } => write!(
+                f,
+                "parts need each other in a circle: {} -> {}",
+                parts.join(" -> "),
+                parts[0]
+            ),
+            Self::BadPath { part, path, mistake } => write!(f, "part `{part}`: path `{path}`: {}", mistake.hint()),
+            Self::UselessFallback {
+                part,
+                partial: Partial::Deny,
+            } => {
+                write!(
+                    f,
+                    "part `{part}` has a fallback, which `partial: deny` never uses; write `partial: allow`"
+                )
+            }
+            Self::UselessFallback {
+                part,
+                partial: Partial::Allow,
+            } => {
+                write!(
+                    f,
+                    "part `{part}` is required, so its fallback is never used; drop one of the two"
+                )
+            }
+            Self::UnplacedFallback { part } => {
+                write!(
+                    f,
+                    "the fallback of part `{part}` is neither object nor array, so it cannot be merged at the root"
+                )
+            }
+            Self::ReservedName { part } => {
+                write!(
+                    f,
+                    "part `{part}` would stand where the list of errors goes (`{}`)",
+                    Recipe::ERRORS
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::shape::ShapeDraft;
+    use super::*;
+
+    fn part(name: &str, needs: &[&str]) -> PartDraft {
+        let needs = needs.iter().map(ToString::to_string).collect();
+        PartDraft {
+            name: name.into(),
+            needs,
+            ..PartDraft::default()
+        }
+    }
+
+    fn compile(parts: Vec<PartDraft>) -> Result<Recipe, Vec<Mistake>> {
+        Recipe::compile(RecipeDraft {
+            parts,
+            partial: Partial::Allow,
+            ..RecipeDraft::default()
+        })
+    }
+
+    #[test]
+    fn needs_are_what_is_written_and_what_is_spliced() {
+        let c = PartDraft {
+            splices: vec!["b".into(), "a".into()],
+            ..part("c", &["b"])
+        };
+        let recipe = compile(vec![part("a", &[]), part("b", &[]), c]).unwrap();
+        assert_eq!(recipe.parts()[2].needs(), [0, 1]);
+        assert_eq!(recipe.parts()[0].needed_by, [2]);
+        assert_eq!(recipe.index_of("b"), Some(1));
+        assert_eq!(recipe.index_of("z"), None);
+    }
+
+    #[test]
+    fn a_need_may_be_declared_later() {
+        assert!(compile(vec![part("a", &["b"]), part("b", &[])]).is_ok());
+    }
+
+    #[test]
+    fn circles_are_found() {
+        let check = |parts: Vec<PartDraft>, expected: &[&str]| {
+            let parts: Vec<_> = compile(parts).unwrap_err();
+            let expected = expected.iter().map(ToString::to_string).collect();
+            assert_eq!(parts, [Mistake::Cycle { parts: expected }]);
+        };
+        check(vec![part("a", &["a"])], &["a"]);
+        check(vec![part("a", &["b"]), part("b", &["a"])], &["a", "b"]);
+        check(
+            vec![
+                part("x", &["b"]),
+                part("a", &["c"]),
+                part("b", &["a"]),
+                part("c", &["b"]),
+            ],
+            &["b", "a", "c"],
+        );
+    }
+
+    #[test]
+    fn partial_deny_requires_every_part() {
+        let draft = RecipeDraft {
+            parts: vec![part("a", &[])],
+            ..RecipeDraft::default()
+        };
+        assert!(Recipe::compile(draft).unwrap().parts()[0].is_required());
+        assert!(!compile(vec![part("a", &[])]).unwrap().parts()[0].is_required());
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        let shape = ShapeDraft {
+            keep: vec!["a..b".into()],
+            ..ShapeDraft::default()
+        };
+        let parts = vec![
+            PartDraft {
+                shape,
+                ..part("a", &["nobody"])
+            },
+            part("a", &[]),
+            PartDraft {
+                required: true,
+                fallback: Some(json!({})),
+                ..part("b", &[])
+            },
+            PartDraft {
+                group: Some(".".into()),
+                fallback: Some(json!(1)),
+                ..part("c", &[])
+            },
+            part(Recipe::ERRORS, &[]),
+        ];
+        let draft = RecipeDraft {
+            parts,
+            partial: Partial::Allow,
+            list_errors: true,
+            ..RecipeDraft::default()
+        };
+        let mistakes = Recipe::compile(draft).unwrap_err();
+        let messages: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        let expected = [
+            "part `a` is there twice",
+            "part `a` needs `nobody`, which is no part of this aggregate",
+            "part `a`: path `a..b`: a path has one dot between names and none at its ends",
+            "part `b` is required, so its fallback is never used; drop one of the two",
+            "the fallback of part `c` is neither object nor array, so it cannot be merged at the root",
+            "part `_errors` would stand where the list of errors goes (`_errors`)",
+        ];
+        assert_eq!(messages, expected);
+        assert_eq!(compile(Vec::new()).unwrap_err(), [Mistake::NoParts]);
+    }
+
+    #[test]
+    fn the_critical_path_is_the_longest_chain() {
+        let recipe = compile(vec![
+            part("c", &["a", "b"]),
+            part("a", &[]),
+            part("b", &["a"]),
+            part("d", &[]),
+        ])
+        .unwrap();
+        let limits = [5, 10, 20, 34].map(Duration::from_millis);
+        assert_eq!(recipe.critical_path(|index| limits[index]), Duration::from_millis(35));
+    }
+}
