@@ -2,15 +2,18 @@
 //!
 //! 5 edge: `cli`, `server`, `admin` · 4 order: [`pipeline`] · 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`observe`], [`template`], [`clock`] · 0: the `policies` crate.
+//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`observe`], [`template`], [`clock`] ·
+//! 0: the `policies` crate.
 
 pub mod admin;
 pub mod aggregate;
+pub mod answer;
 pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod coalesce;
 pub mod config;
+pub mod control;
 pub mod fields;
 pub mod intake;
 pub mod observe;

@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The gateway's binary; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gateway::cli::main()
+}

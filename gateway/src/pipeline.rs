@@ -1,1 +1,413 @@
+//! A request's life, in order.
 //!
+//! clean headers, request id, trace, client address -> route? -> who? -> allowed? -> how many? -> how long?
+//! -> call one backend | aggregate several | answer directly -> respond -> observe (at the last byte)
+//!
+//! Each stage takes a value and returns a value or a [`Rejection`]; `?` is the way out. Nothing is decided here.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
+use http_body::Body;
+use hyper::body::Incoming;
+use policies::bulkhead::Entrant;
+use policies::{Deadline, Moment};
+use smallvec::SmallVec;
+
+use crate::aggregate::{self, Aggregate, Failure};
+use crate::answer::{AnswerBody, Content};
+use crate::call::backend::Backend;
+use crate::call::replay::Replay;
+use crate::call::{self, Facts, Order, OrderBody, Reply};
+use crate::intake::address::{self, ClientAddress};
+use crate::intake::buckets::Owner;
+use crate::intake::caller::Kind;
+use crate::intake::headers::{self, Scheme};
+use crate::intake::limits::{self, Held, Receipt};
+use crate::intake::tiers::Known;
+use crate::observe::{CallerKind, RequestRecord, Watch};
+use crate::plan::{Plan, Route, Target};
+use crate::rejection::Rejection;
+use crate::template::{Captures, Missing, Sources, Template};
+use crate::{clock, problem, routing};
+
+/// Whom a connection comes from, and which worker serves it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub worker: usize,
+}
+
+/// Answers a request; every request ends in a response.
+pub async fn serve(plan: &Plan, peer: Peer, mut request: Request<Incoming>) -> Response<AnswerBody> {
+    let started = clock::now();
+    let request_id = headers::request_id(request.headers_mut());
+    let is_head = request.method() == Method::HEAD;
+    let mut watch = Box::new(plan.observer.watch(RequestRecord::begin(
+        started,
+        clock::unix_time(),
+        request_id.to_str().unwrap_or_default(),
+        request.method().clone(),
+        request.uri().path(),
+    )));
+    let mut exchange = Exchange {
+        plan,
+        peer,
+        started,
+        watch: &mut watch,
+        receipt: Receipt::default(),
+    };
+    // A bug that one request meets must not take its neighbours along, nor leave its caller without a word.
+    let result = {
+        let run = pin!(exchange.run(request));
+        AssertUnwindSafe(run)
+            .catch_unwind()
+            .await
+            .unwrap_or(Err(Rejection::Internal))
+    };
+    let mut response = match result {
+        Ok(response) => response,
+        Err(rejection) => exchange.refuse(&rejection, &request_id),
+    };
+    watch.status = response.status().as_u16();
+    response.headers_mut().insert(headers::X_REQUEST_ID.clone(), request_id);
+    response.map(|content| match content {
+        Content::Whole(_) if is_head => AnswerBody::new(Content::Empty, watch),
+        content => AnswerBody::new(content, watch),
+    })
+}
+
+/// A request on its way through the stages.
+struct Exchange<'a> {
+    plan: &'a Plan,
+    peer: Peer,
+    started: Moment,
+    watch: &'a mut Watch,
+    receipt: Receipt,
+}
+
+/// What the stages have found out, for the target.
+struct Cleared<'a> {
+    route: &'a Route,
+    captures: Captures<'a>,
+    known: Arc<Known>,
+    deadline: Deadline,
+    uri: &'a Uri,
+    head: request::Parts,
+    is_retry: bool,
+}
+
+impl<'p> Exchange<'p> {
+    async fn run(&mut self, request: Request<Incoming>) -> Result<Response<Content>, Rejection> {
+        let (mut head, body) = request.into_parts();
+        let uri = std::mem::take(&mut head.uri);
+        let cleared = self.clear(&uri, head)?;
+        let mut response = match &cleared.route.target {
+            Target::Backend { backend, rewrite } => {
+                let order = self.order(cleared, backend, rewrite.as_ref(), body)?;
+                self.call(backend, &order).await
+            }
+            Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate)).await,
+            Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
+        }?;
+        self.receipt.tell(response.headers_mut(), clock::now());
+        Ok(response)
+    }
+
+    /// Everything that is decided before anyone is asked.
+    fn clear<'u>(&mut self, uri: &'u Uri, mut head: request::Parts) -> Result<Cleared<'u>, Rejection>
+    where
+        'p: 'u,
+    {
+        let plan = self.plan;
+
+        // What came in, and from where?
+        let client = plan.edge.trusted.client_address(self.peer.address, &head.headers);
+        self.watch.client = Some(client.ip);
+        if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
+            return Err(Rejection::UriTooLong);
+        }
+        headers::check(head.version, &head.headers, plan.edge.header_limit)?;
+
+        // Which route?
+        let target = routing::Target::read(&head.method, head.version, uri, &head.headers)?;
+        let (host, path) = (target.host.to_owned(), target.path);
+        let found = plan
+            .routes
+            .find(&host, &path, &head.method, &head.headers, target.query)?;
+        let route: &Route = found.target;
+        self.watch.route = Some(Arc::clone(&route.metrics));
+
+        // Who asks?
+        let known = self.identify(route, &client, &head.headers)?;
+
+        // May they?
+        route.access.permits(&known.caller, &known.tier.name)?;
+
+        // How many?
+        self.receipt = limits::take(self.charges(route, &known, &client), self.started)?;
+
+        // How long?
+        let wishes = headers::clean_request(&mut head.headers, head.version, client.trusted_peer, &plan.via)?;
+        let limit = wishes
+            .deadline
+            .map_or(route.time_limit, |wish| wish.min(route.time_limit));
+        let deadline = Deadline::at(self.started + limit);
+        self.watch.budget = Some(limit);
+
+        self.stamp(&mut head, route, &known, &client, &host);
+        Ok(Cleared {
+            route,
+            captures: found.captures,
+            known,
+            deadline,
+            uri,
+            head,
+            is_retry: wishes.is_retry,
+        })
+    }
+
+    fn identify(
+        &mut self,
+        route: &Route,
+        client: &ClientAddress,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Known>, Rejection> {
+        let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
+        match self
+            .plan
+            .doorman
+            .identify(headers, &route.access, address, clock::unix_seconds())
+        {
+            Ok(known) => {
+                self.watch.tenant = Some(Arc::clone(&known.metrics));
+                self.watch.tier = Some(Arc::clone(&known.tier.name));
+                self.watch.caller = Some(Arc::clone(&known.caller.id));
+                self.watch.caller_kind = caller_kind(&known.caller.kind);
+                Ok(known)
+            }
+            Err(refusal) => {
+                self.watch.note_fault(refusal.check);
+                // Counted after the answer is known, so that a valid credential is never locked out.
+                if let (true, Some(failures)) = (refusal.suspect, &self.plan.failures) {
+                    let held = failures.hold_of(Owner::Address(address), false);
+                    let _ = limits::take(SmallVec::from_iter([held]), clock::now())?;
+                }
+                Err(refusal.rejection)
+            }
+        }
+    }
+
+    fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> SmallVec<[Held; 2]> {
+        let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
+        let mut charges = SmallVec::new();
+        charges.push(Held {
+            hold: Arc::clone(&known.hold),
+            cost: route.cost,
+        });
+        charges.extend(route.limits.iter().map(|limit| limit.hold(known, address, &route.name)));
+        charges
+    }
+
+    /// Says what only the gateway may say.
+    fn stamp(&self, head: &mut request::Parts, route: &Route, known: &Known, client: &ClientAddress, host: &str) {
+        let fields = &mut head.headers;
+        // Room for what is stamped here and with each attempt, so that the map grows once.
+        fields.reserve(12);
+        if let Some(api_key) = self.plan.doorman.api_key_header() {
+            fields.remove(api_key);
+        }
+        if !(route.forward_credential && matches!(known.caller.kind, Kind::Jwt(_))) {
+            fields.remove(header::AUTHORIZATION);
+        }
+        headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
+        headers::stamp_forwarded(fields, client, Scheme::Http, host);
+        headers::continue_trace(fields, false);
+    }
+
+    /// What the route's backend is to be asked.
+    fn order(
+        &mut self,
+        cleared: Cleared<'_>,
+        backend: &Backend,
+        rewrite: Option<&Template>,
+        body: Incoming,
+    ) -> Result<Order, Rejection> {
+        let Cleared {
+            route,
+            captures,
+            known,
+            deadline,
+            uri,
+            head,
+            is_retry,
+        } = cleared;
+        let target = match rewrite {
+            None => uri.path_and_query().cloned(),
+            Some(rewrite) => {
+                let sources = Sources {
+                    captures: &captures,
+                    query: uri.query(),
+                    headers: &head.headers,
+                    claims: known.caller.claims.as_deref(),
+                    parts: &|_| None,
+                };
+                Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
+                    self.watch
+                        .note_fault(format!("{}: {}", missing.placeholder, missing.why));
+                    Rejection::MalformedRequest {
+                        why: "a value that this route needs is missing or cannot be used",
+                    }
+                })?)
+            }
+        };
+        let limit = route.body_limit;
+        let body = if body.is_end_stream() {
+            OrderBody::Empty
+        } else if body.size_hint().lower() > limit {
+            return Err(Rejection::BodyTooLarge { limit });
+        } else {
+            OrderBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
+        };
+        Ok(Order {
+            method: head.method,
+            target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            headers: head.headers,
+            body,
+            deadline,
+            meant: route.time_limit,
+            entrant: entrant(&known),
+            is_retry,
+            stream: route.stream,
+        })
+    }
+
+    async fn call(&mut self, backend: &Arc<Backend>, order: &Order) -> Result<Response<Content>, Rejection> {
+        self.watch.backend = Some(Arc::clone(&backend.name));
+        let mut facts = Facts::default();
+        let called = call::call(backend, self.peer.worker, order, &mut facts).await;
+        self.note(facts);
+        let Reply { mut head, body } = called?;
+        headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
+        head.version = Version::HTTP_11;
+        Ok(Response::from_parts(head, Content::Reply(body)))
+    }
+
+    async fn aggregate(&mut self, cleared: Cleared<'_>, aggregate: &Aggregate) -> Result<Response<Content>, Rejection> {
+        let known = &cleared.known;
+        let request = aggregate::Request {
+            captures: &cleared.captures,
+            query: cleared.uri.query(),
+            headers: &cleared.head.headers,
+            claims: known.caller.claims.as_deref(),
+            deadline: cleared.deadline,
+            meant: cleared.route.time_limit,
+            entrant: entrant(known),
+            is_retry: cleared.is_retry,
+            worker: self.peer.worker,
+        };
+        let (answered, facts) = aggregate.serve(&request).await;
+        self.note(facts);
+        self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(failure) => return Ok(self.fail(&failure)),
+        };
+        let mut response = Response::new(Content::Whole(answer.body.clone()));
+        answer.write_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    fn note(&mut self, facts: Facts) {
+        self.watch.attempts = facts.attempts;
+        self.watch.queued = facts.queued;
+        self.watch.connect = (!facts.connecting.is_zero()).then_some(facts.connecting);
+        self.watch.first_byte = facts.first_byte;
+        self.watch.bytes_in = facts.bytes_in;
+        if let Some(detail) = facts.detail {
+            self.watch.note_fault(detail);
+        }
+        if facts.attempts == 0 {
+            // Nothing was sent, so nothing is owed.
+            self.receipt.refund(clock::now());
+        }
+    }
+
+    /// The answer to a request that was not served.
+    fn refuse(&mut self, rejection: &Rejection, request_id: &HeaderValue) -> Response<Content> {
+        self.watch.refused(rejection.reason());
+        if let Rejection::RateLimited(violation) = rejection {
+            self.watch.limit = violation.limits.first().cloned();
+        }
+        let mut response = problem::answer(rejection, request_id.to_str().unwrap_or_default());
+        if !matches!(rejection, Rejection::RateLimited(_)) {
+            self.receipt.tell(response.headers_mut(), clock::now());
+        }
+        response.map(Content::Whole)
+    }
+
+    /// The answer of an aggregate that cannot do without the part that failed.
+    fn fail(&mut self, failure: &Failure) -> Response<Content> {
+        let request_id = self.watch.request_id.clone();
+        self.watch
+            .note_fault(format!("part {}: {}", failure.part, failure.reason()));
+        self.watch.reason = Some(failure.fault.rejection());
+        let mut response = problem::part_failed(
+            failure.status(),
+            failure.reason(),
+            &failure.part,
+            failure.retry_after(),
+            request_id.as_str(),
+        );
+        failure.write_headers(response.headers_mut());
+        response.map(Content::Whole)
+    }
+}
+
+fn respond(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(body.clone()));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.clone();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    response
+}
+
+/// The target that a rewrite makes; a query that it does not write itself is passed on.
+fn rewritten(rewrite: &Template, sources: &Sources<'_>, query: Option<&str>) -> Result<PathAndQuery, Missing> {
+    let mut text = String::with_capacity(64);
+    rewrite.render(sources, &mut text)?;
+    if let (Some(query), false) = (query, text.contains('?')) {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::try_from(text).map_err(|_| Missing {
+        placeholder: "rewrite".to_owned(),
+        why: "the result is not a request target",
+    })
+}
+
+fn entrant(known: &Known) -> Entrant {
+    // The call knows until when a slot is of use.
+    Entrant {
+        tenant: known.share,
+        tier: known.tier.number,
+        weight: known.tier.weight,
+        deadline: Moment::MAX,
+    }
+}
+
+const fn caller_kind(kind: &Kind) -> CallerKind {
+    match kind {
+        Kind::ApiKey => CallerKind::ApiKey,
+        Kind::Jwt(_) => CallerKind::Jwt,
+        Kind::Anonymous => CallerKind::Anonymous,
+    }
+}

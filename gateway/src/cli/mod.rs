@@ -1,1 +1,71 @@
-//!
+//! The commands of the binary: what each takes, and which exit code it ends with.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Fine.
+pub const OK: u8 = 0;
+/// Failed at run time.
+pub const FAILED: u8 = 1;
+/// Stopped, but requests were cut at the drain limit.
+pub const CUT: u8 = 3;
+/// The config is invalid (`EX_CONFIG` of sysexits.h).
+pub const INVALID_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(
+    name = "gateway",
+    version,
+    about = "An API gateway: callers, tiered limits, timeout budgets, guarded calls, aggregation"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve requests until SIGTERM; SIGHUP reads the config again.
+    Run(run::Options),
+    /// Read a config and report every mistake in it, without opening a socket.
+    Check(check::Options),
+    /// Serve a pretend fleet, with everything to paste that there is to see.
+    #[cfg(feature = "demo")]
+    Demo(demo::Options),
+}
+
+/// The config file to use.
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The config file.
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    ExitCode::from(match Cli::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Check(options) => check::check(&options),
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => demo::demo(&options),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Clap proves only in debug builds, and only for the command that runs, that options do not clash.
+    #[test]
+    fn the_commands_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

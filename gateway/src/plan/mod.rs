@@ -1,1 +1,161 @@
+//! What the config means: names resolved, ranges proven, nothing left to check while a request runs.
 //!
+//! A plan never changes; a reload makes a new one. State that must outlive it (buckets, breakers, bulkheads, pools,
+//! keys) is kept beside it, by name, in [`State`].
+
+pub mod compile;
+mod live;
+pub mod outline;
+pub mod reload;
+mod state;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use policies::Quota;
+
+pub use self::live::LivePlan;
+use self::outline::Outline;
+pub use self::state::{RemoteKeys, State};
+use crate::aggregate;
+use crate::call::backend::Backend;
+use crate::intake::access::Access;
+use crate::intake::address::TrustedProxies;
+use crate::intake::buckets::{Owner, Quotas};
+use crate::intake::caller::Kind;
+use crate::intake::doorman::Doorman;
+use crate::intake::headers::Via;
+use crate::intake::limits::{self, Held, Hold, Limit, Per};
+use crate::intake::tiers::{Known, Tiers};
+use crate::observe::{Observer, RouteMetrics};
+use crate::routing::Table;
+use crate::template::Template;
+
+/// Everything a request meets, in force at once.
+pub struct Plan {
+    /// Counts the plans of this process, from 1.
+    pub generation: u64,
+    pub edge: Edge,
+    pub time: TimeLimits,
+    pub routes: Table<Arc<Route>>,
+    /// The same routes in declared order.
+    pub listed: Vec<Arc<Route>>,
+    pub doorman: Doorman<Known>,
+    pub tiers: Arc<Tiers>,
+    /// Failed authentications per client address.
+    pub failures: Option<RouteLimit>,
+    pub backends: Vec<Arc<Backend>>,
+    pub observer: Arc<Observer>,
+    pub via: Via,
+    /// What every limit grants, for the moment the plan takes effect.
+    pub quotas: Vec<(Arc<str>, Quotas)>,
+    /// What was written, for the admin API.
+    pub outline: Outline,
+}
+
+/// What holds for every connection and head.
+pub struct Edge {
+    pub listeners: Vec<(String, SocketAddr)>,
+    pub workers: usize,
+    pub trusted: TrustedProxies,
+    /// IPv6 callers are told apart by this many bits.
+    pub ipv6_prefix: u8,
+    /// Bytes of a request's target.
+    pub uri_limit: usize,
+    /// Bytes of a whole head.
+    pub head_limit: usize,
+    /// Field lines.
+    pub header_limit: usize,
+    /// The longest wait for a head, between requests, and for a caller that does not read.
+    pub head: Duration,
+    pub idle: Duration,
+    pub write: Duration,
+    pub drain_notice: Duration,
+    pub drain: Duration,
+}
+
+pub struct TimeLimits {
+    /// The most a request may take: what the config calls request, less the reserve.
+    pub request: Duration,
+    /// Nothing starts that would leave less.
+    pub minimum: Duration,
+}
+
+/// A route as meant.
+pub struct Route {
+    pub name: Arc<str>,
+    pub access: Access,
+    pub limits: Vec<RouteLimit>,
+    /// Tokens a request takes from each of its limits that does not say otherwise.
+    pub cost: u64,
+    /// The smallest limit written for it.
+    pub time_limit: Duration,
+    pub stream: bool,
+    /// Bytes.
+    pub body_limit: u64,
+    pub forward_credential: bool,
+    pub target: Target,
+    pub metrics: Arc<RouteMetrics>,
+}
+
+pub enum Target {
+    Backend {
+        backend: Arc<Backend>,
+        rewrite: Option<Template>,
+    },
+    Aggregate(aggregate::Aggregate),
+    Respond {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Bytes,
+    },
+}
+
+/// A limit that is not a tier's.
+pub struct RouteLimit {
+    pub limit: Arc<Limit>,
+    pub quota: Quota,
+    policy: HeaderValue,
+}
+
+impl RouteLimit {
+    pub fn new(limit: Arc<Limit>, quota: Quota) -> Self {
+        Self {
+            policy: limits::granted_by(&limit.name, &quota),
+            limit,
+            quota,
+        }
+    }
+
+    /// The caller's hold on this limit.
+    pub fn hold(&self, known: &Known, address: std::net::IpAddr, route: &str) -> Held {
+        let caller = &known.caller;
+        let owner = match self.limit.per {
+            // Anonymous callers have no tenant of their own; each address is one.
+            Per::Tenant | Per::Caller if caller.kind == Kind::Anonymous => Owner::Address(address),
+            Per::Tenant => Owner::Tenant(&caller.tenant),
+            Per::Caller => Owner::Caller(&caller.tenant, &caller.id),
+            Per::ClientAddress => Owner::Address(address),
+            Per::Route => Owner::Route(route),
+            Per::Global => Owner::Everyone,
+        };
+        let shared = matches!(self.limit.per, Per::Route | Per::Global);
+        self.hold_of(owner, shared || caller.configured)
+    }
+
+    pub fn hold_of(&self, owner: Owner<'_>, configured: bool) -> Held {
+        let hold = Hold {
+            limit: Arc::clone(&self.limit),
+            quota: self.quota,
+            bucket: self.limit.table.bucket(owner.key(), configured),
+            policy: self.policy.clone(),
+        };
+        Held {
+            hold: Arc::new(hold),
+            cost: self.limit.cost,
+        }
+    }
+}

@@ -1,1 +1,60 @@
+//! The edge towards callers: one worker per core, each with sockets of its own, and the way they stop.
 //!
+//! Nothing is shared between workers on the way of a request but atomics; a slow request on one never holds up
+//! another worker, and the control thread holds up none.
+
+pub mod connection;
+pub mod lifecycle;
+pub mod sockets;
+
+mod guarded_io;
+mod watch;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+pub use self::lifecycle::{Lifecycle, Phase};
+use self::sockets::Bound;
+use crate::plan::LivePlan;
+
+/// Workers that run until their lifecycle ends.
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` workers on sockets that are bound already.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn start(
+        count: usize,
+        bound: Vec<Bound>,
+        live: &Arc<LivePlan>,
+        lifecycle: &Arc<Lifecycle>,
+    ) -> io::Result<Self> {
+        let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        for listener in bound {
+            for (own, socket) in sockets.iter_mut().zip(listener.sockets) {
+                own.push(socket);
+            }
+        }
+        let threads = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(index, sockets)| worker::spawn(index, sockets, Arc::clone(live), Arc::clone(lifecycle)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { threads })
+    }
+
+    /// Waits until every worker has stopped.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker has panicked");
+            }
+        }
+    }
+}

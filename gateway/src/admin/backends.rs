@@ -1,0 +1,180 @@
+//! `GET /api/v1/backends`: where each backend is, how its guards stand, and what became of the calls to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use policies::RetryBudget;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::breaker::{BreakerView, share};
+use super::page_size::PageSize;
+use super::traffic::{Times, counts, occurred};
+use crate::call::backend::Backend;
+use crate::call::endpoints::Endpoint;
+use crate::clock;
+use crate::config::Location;
+use crate::plan::outline::Outline;
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    at: Option<&'a Location>,
+    /// The most one call may take, queue and all attempts together.
+    time_limit_ms: u64,
+    attempt_limit_ms: u64,
+    endpoints: Vec<EndpointView<'a>>,
+    bulkhead: BulkheadView<'a>,
+    /// `null` where the config turns it off.
+    breaker: Option<BreakerView>,
+    breaker_at: Option<&'a Location>,
+    retry: RetryView,
+    /// Calls by outcome, all attempts together.
+    calls: Map<String, Value>,
+    attempts: Map<String, Value>,
+    rejections: Map<String, Value>,
+    /// From the start of a call, queue included, to the head of its answer.
+    duration: Times,
+}
+
+#[derive(Serialize)]
+struct EndpointView<'a> {
+    url: &'a str,
+    /// Empty while the name has not been resolved.
+    addresses: Vec<SocketAddr>,
+    connections: Connections,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    active: usize,
+    idle: usize,
+}
+
+#[derive(Serialize)]
+struct BulkheadView<'a> {
+    at: Option<&'a Location>,
+    in_use: u32,
+    limit: u32,
+    waiting: u32,
+    /// Calls that may wait.
+    queue: u32,
+    /// The most that one may wait.
+    wait_ms: u64,
+    outcomes: Outcomes,
+}
+
+/// Calls that asked for a slot, each counted once.
+#[derive(Serialize)]
+struct Outcomes {
+    admitted: u64,
+    full: u64,
+    timeout: u64,
+    left: u64,
+}
+
+#[derive(Serialize)]
+struct RetryView {
+    /// The first included; 1 is no retry.
+    attempts: u32,
+    budget: Budget,
+}
+
+/// Retries that could be paid for now, out of at most `cap`, and what is earned.
+#[derive(Serialize)]
+struct Budget {
+    balance: u64,
+    cap: u64,
+    /// Per first attempt.
+    share: f64,
+    floor_per_second: f64,
+}
+
+pub(super) async fn show(State(admin): State<Arc<Admin>>, size: PageSize) -> Json<Value> {
+    Json(list(&admin, size))
+}
+
+/// In declared order.
+pub(super) fn list(admin: &Admin, PageSize(most): PageSize) -> Value {
+    let plan = admin.gateway.live.load();
+    let entries: Vec<_> = plan
+        .backends
+        .iter()
+        .take(most)
+        .map(|backend| entry(backend, &plan.outline))
+        .collect();
+    json!({ "backends": entries, "total": plan.backends.len() })
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
+    let Backend {
+        name,
+        settings,
+        guards,
+        guard_settings,
+        metrics,
+        ..
+    } = backend;
+    let place = |of: &str| outline.place(&format!("backends.{name}{of}"));
+    let (bulkhead, outcomes) = (&guards.bulkhead, guards.bulkhead.outcomes());
+    Entry {
+        name,
+        at: place(""),
+        time_limit_ms: millis(settings.time_limit),
+        attempt_limit_ms: millis(settings.attempt_limit),
+        endpoints: backend
+            .endpoints
+            .all()
+            .iter()
+            .map(|endpoint| endpoint_view(endpoint))
+            .collect(),
+        bulkhead: BulkheadView {
+            at: place(".bulkhead"),
+            in_use: bulkhead.in_use(),
+            limit: bulkhead.limit(),
+            waiting: bulkhead.waiting(),
+            queue: guard_settings.queue,
+            wait_ms: millis(settings.queue_wait),
+            outcomes: Outcomes {
+                admitted: outcomes.admitted,
+                full: outcomes.full,
+                timeout: outcomes.timed_out,
+                left: outcomes.left,
+            },
+        },
+        breaker: BreakerView::of(backend),
+        breaker_at: place(".breaker"),
+        retry: RetryView {
+            attempts: settings.retry.attempts,
+            budget: Budget {
+                balance: guards.retry_budget.balance(clock::now()),
+                cap: RetryBudget::CAP,
+                share: share(guard_settings.retry_budget.share),
+                floor_per_second: guard_settings.retry_budget.floor,
+            },
+        },
+        calls: counts(&metrics.calls),
+        attempts: counts(&metrics.attempts),
+        rejections: occurred(&metrics.rejections),
+        duration: Times::of(&metrics.duration),
+    }
+}
+
+fn endpoint_view(endpoint: &Endpoint) -> EndpointView<'_> {
+    EndpointView {
+        url: &endpoint.url,
+        addresses: endpoint.addresses(),
+        connections: Connections {
+            active: endpoint.active_connections(),
+            idle: endpoint.idle_connections(),
+        },
+    }
+}

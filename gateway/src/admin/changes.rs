@@ -1,0 +1,108 @@
+//! What can be changed from outside: the config read anew, a breaker forced, the process drained.
+//!
+//! Each handler takes [`Authorised`] first, so nothing is read or said before the token has been checked.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use policies::breaker::ForcedState;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::breaker::BreakerView;
+use super::problem::Problem;
+use super::token::Authorised;
+use crate::clock;
+use crate::server::Phase;
+
+/// `POST /api/v1/reload`: 422 with every mistake if the config cannot be used; then nothing has changed.
+pub(super) async fn reload(_: Authorised, State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Problem> {
+    let reloader = Arc::clone(&admin.gateway.reloader);
+    // Reading files and hashing keys may take a while; admin answers meanwhile.
+    let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    match reloaded.unwrap_or_else(|_| Err("reading it has panicked".to_owned())) {
+        Ok(generation) => Ok(Json(json!({ "generation": generation }))),
+        Err(mistakes) => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "config_invalid",
+            "The config was not put in force; everything runs on as before",
+            "",
+        )
+        .detail(mistakes)),
+    }
+}
+
+/// `POST /api/v1/drain`: readiness fails, then the gateway stops as it does on SIGTERM.
+pub(super) async fn drain(_: Authorised, State(admin): State<Arc<Admin>>) -> (StatusCode, Json<Value>) {
+    let lifecycle = &admin.gateway.lifecycle;
+    tracing::info!("drain asked for through the admin API");
+    lifecycle.advance(Phase::Noticed);
+    (
+        StatusCode::ACCEPTED,
+        Json(json!({ "phase": lifecycle.phase().as_str() })),
+    )
+}
+
+/// What an operator wants of a breaker.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wanted {
+    Open,
+    Closed,
+    /// Its own judgement, starting anew.
+    Auto,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Force {
+    state: Wanted,
+}
+
+/// `POST /api/v1/backends/{name}/breaker` with `{"state": "open" | "closed" | "auto"}`: shows the breaker as it is then.
+pub(super) async fn force_breaker(
+    _: Authorised,
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let body = body.map_err(|error| Problem::bad_value(error.to_string()))?;
+    let Force { state } = serde_json::from_slice(&body).map_err(|error| {
+        Problem::bad_value(format!(
+            "The body is {{\"state\": \"open\"}}, \"closed\" or \"auto\": {error}."
+        ))
+    })?;
+    let plan = admin.gateway.live.load();
+    let backend = plan
+        .backends
+        .iter()
+        .find(|backend| *backend.name == *name)
+        .ok_or_else(|| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "no_such_backend",
+                "No such backend",
+                "/api/v1/backends lists them.",
+            )
+        })?;
+    if !backend.breaker_on {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "breaker_off",
+            "This backend has no breaker",
+            "The config turns it off: take `breaker: off` out of the backend and reload.",
+        ));
+    }
+    let (breaker, now) = (&backend.guards.breaker, clock::now());
+    backend.tell(match state {
+        Wanted::Open => breaker.force(ForcedState::Open, now),
+        Wanted::Closed => breaker.force(ForcedState::Closed, now),
+        Wanted::Auto => breaker.unforce(now),
+    });
+    Ok(Json(json!({ "backend": name, "breaker": BreakerView::of(backend) })))
+}

@@ -1,0 +1,98 @@
+//! Which setting of the config decided on a rejection, and on which line it stands.
+
+use serde::Serialize;
+
+use crate::config::Location;
+use crate::observe::rejections::Recent;
+use crate::plan::Plan;
+use crate::rejection::Reason;
+
+/// A setting by its path in the config. It stands at `at`, or within what does; `null` for a default.
+#[derive(Debug, Serialize)]
+pub(super) struct Decided {
+    setting: String,
+    at: Option<Location>,
+}
+
+impl Decided {
+    /// By the config in force now. `None` if no setting would have changed the answer.
+    pub(super) fn by(recent: &Recent, plan: &Plan) -> Option<Self> {
+        let setting = setting(recent, plan)?;
+        Some(Self {
+            at: plan.outline.place(&setting).cloned(),
+            setting,
+        })
+    }
+}
+
+fn setting(recent: &Recent, plan: &Plan) -> Option<String> {
+    let route = |of: &str| recent.route.as_ref().map(|route| format!("routes.{route}{of}"));
+    // An aggregate calls several backends; which one it was stands in its detail.
+    let backend = |of: &str| match &recent.backend {
+        Some(backend) => Some(format!("backends.{backend}{of}")),
+        None => route(""),
+    };
+    let written = |setting: &Option<String>| setting.as_ref().is_some_and(|it| plan.outline.is_written(it));
+    match recent.reason {
+        Reason::CredentialsMissing | Reason::CredentialsInvalid | Reason::CredentialsExpired | Reason::NotAllowed => {
+            route(".access")
+        }
+        Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight => limit(recent, plan),
+        Reason::BodyTooLarge => {
+            let own = route(".body_limit");
+            if written(&own) {
+                own
+            } else {
+                Some("request_limits.body".to_owned())
+            }
+        }
+        Reason::UriTooLong => Some("request_limits.uri".to_owned()),
+        Reason::HeadersTooLarge => Some("request_limits.headers".to_owned()),
+        Reason::RequestTimeout => Some("time_limits.head".to_owned()),
+        Reason::BackendUnreached | Reason::BackendBroken | Reason::BackendInvalid | Reason::NoEndpoint => {
+            backend(".endpoints")
+        }
+        Reason::BulkheadFull => backend(".bulkhead"),
+        Reason::BulkheadTimeout => backend(".bulkhead.wait"),
+        Reason::BreakerOpen => backend(".breaker"),
+        Reason::OutOfTime => {
+            let own = route(".time_limit");
+            if written(&own) {
+                own
+            } else {
+                Some("time_limits.request".to_owned())
+            }
+        }
+        Reason::BackendTimeout => {
+            let attempt = backend(".attempt_limit");
+            if written(&attempt) {
+                attempt
+            } else {
+                backend(".time_limit")
+            }
+        }
+        Reason::MalformedRequest
+        | Reason::NoRoute
+        | Reason::MethodNotAllowed
+        | Reason::Internal
+        | Reason::Overloaded
+        | Reason::Draining
+        | Reason::CallerGone => None,
+    }
+}
+
+/// A route's own limit, the one on failed authentications, or a tier's, in a tenant's own terms if it has any.
+fn limit(recent: &Recent, plan: &Plan) -> Option<String> {
+    let limit = recent.limit.as_ref()?;
+    if let Some(route) = &recent.route {
+        let own = format!("routes.{route}.limits.{limit}");
+        if plan.outline.is_written(&own) {
+            return Some(own);
+        }
+    }
+    let Some(tier) = plan.tiers.by_name.get(limit) else {
+        return Some(format!("callers.{limit}"));
+    };
+    let own = recent.tenant.as_ref().filter(|tenant| tier.has_terms_for(tenant));
+    Some(own.map_or_else(|| format!("tiers.{limit}"), |tenant| format!("tenants.{tenant}")))
+}

@@ -1,0 +1,98 @@
+//! The metrics that mirror a state: read when the page is asked for, from the plan then in force.
+
+use std::sync::Arc;
+
+use policies::breaker::State;
+
+use super::Admin;
+use crate::call::backend::Backend;
+use crate::clock;
+use crate::observe::families::Family;
+use crate::observe::{Admission, BreakerState, ConnectionState, Page};
+
+/// Adds them to every page from now on.
+pub(super) fn register(admin: &Arc<Admin>) {
+    let registry = &admin.gateway.state.observer.registry;
+    // The registry is reached from what is sampled; a strong handle would keep all of it alive for ever.
+    let admin = Arc::downgrade(admin);
+    registry.on_scrape(
+        "state",
+        Box::new(move |page| {
+            if let Some(admin) = admin.upgrade() {
+                sample(&admin, page);
+            }
+        }),
+    );
+}
+
+fn sample(admin: &Admin, page: &mut Page) {
+    let gateway = &admin.gateway;
+    for backend in &gateway.live.load().backends {
+        sample_backend(backend, page);
+    }
+    for (limit, buckets, overflowed) in gateway.state.buckets.census() {
+        page.put(Family::Buckets, &[&limit], buckets);
+        page.put(Family::LimitOverflow, &[&limit], overflowed);
+    }
+    let lifecycle = &gateway.lifecycle;
+    page.put(Family::RequestsInFlight, &[], lifecycle.requests());
+    page.put(Family::Connections, &[], lifecycle.connections());
+    page.put(Family::ConnectionsAccepted, &[], lifecycle.opened());
+    page.put(Family::MalformedConnections, &[], lifecycle.malformed_connections());
+}
+
+fn sample_backend(backend: &Backend, page: &mut Page) {
+    let (name, now) = (&*backend.name, clock::now());
+    let guards = &backend.guards;
+    page.put(Family::BulkheadInUse, &[name], guards.bulkhead.in_use());
+    page.put(Family::BulkheadWaiting, &[name], guards.bulkhead.waiting());
+    page.put(Family::BulkheadLimit, &[name], guards.bulkhead.limit());
+    let outcomes = guards.bulkhead.outcomes();
+    for (admission, count) in [
+        (Admission::Admitted, outcomes.admitted),
+        (Admission::Full, outcomes.full),
+        (Admission::TimedOut, outcomes.timed_out),
+        (Admission::Left, outcomes.left),
+    ] {
+        page.put(Family::BulkheadOutcomes, &[name, admission.as_str()], count);
+    }
+    page.put(
+        Family::BreakerState,
+        &[name],
+        breaker_state(guards.breaker.state(now)) as u8,
+    );
+    page.put(Family::RetryBudgetBalance, &[name], guards.retry_budget.balance(now));
+    let endpoints = backend.endpoints.all();
+    let active: usize = endpoints.iter().map(|endpoint| endpoint.active_connections()).sum();
+    let idle: usize = endpoints.iter().map(|endpoint| endpoint.idle_connections()).sum();
+    for (state, count) in [(ConnectionState::Active, active), (ConnectionState::Idle, idle)] {
+        page.put(Family::BackendConnections, &[name, state.as_str()], count);
+    }
+}
+
+/// By what it means for traffic, forced or not.
+const fn breaker_state(state: State) -> BreakerState {
+    match state {
+        State::Closed | State::ForcedClosed => BreakerState::Closed,
+        State::HalfOpen => BreakerState::HalfOpen,
+        State::Open | State::ForcedOpen => BreakerState::Open,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metric_says_whether_traffic_flows() {
+        for (state, number) in [
+            (State::Closed, 0),
+            (State::ForcedClosed, 0),
+            (State::HalfOpen, 1),
+            (State::Open, 2),
+            (State::ForcedOpen, 2),
+        ] {
+            assert_eq!(breaker_state(state) as u8, number, "{state:?}");
+        }
+    }
+}

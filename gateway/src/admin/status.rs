@@ -1,0 +1,156 @@
+//! `GET /api/v1/status`: what runs here, since when, by which config, and how it is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::Admin;
+use crate::clock;
+use crate::intake::jwt::Issuer;
+use crate::observe::timestamp::Timestamp;
+use crate::plan::reload::LastReload;
+use crate::server::Phase;
+
+#[derive(Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    started: Timestamp,
+    uptime_seconds: u64,
+    phase: &'static str,
+    ready: bool,
+    workers: usize,
+    listeners: Vec<Listener>,
+    admin: AdminAddress,
+    connections: Connections,
+    requests_in_flight: usize,
+    config: Config,
+    issuers: Vec<Keys>,
+    /// Lines that are missing in the access log because it could not keep up.
+    access_log_dropped: u64,
+}
+
+#[derive(Serialize)]
+struct Listener {
+    name: String,
+    address: SocketAddr,
+}
+
+#[derive(Serialize)]
+struct AdminAddress {
+    address: SocketAddr,
+    /// Whether there is a token with which something can be changed.
+    changes: bool,
+}
+
+/// Those of callers.
+#[derive(Serialize)]
+struct Connections {
+    open: usize,
+    accepted: usize,
+    /// Ended because what came was not HTTP.
+    malformed: usize,
+}
+
+#[derive(Serialize)]
+struct Config {
+    path: String,
+    /// Counts the plans of this process, from 1.
+    generation: u64,
+    last_reload: Reload,
+}
+
+/// The latest attempt to put a config in force; the start is the first.
+#[derive(Serialize)]
+struct Reload {
+    successful: bool,
+    at: Timestamp,
+    error: Option<String>,
+}
+
+/// The key set of an issuer of tokens.
+#[derive(Serialize)]
+struct Keys {
+    name: Arc<str>,
+    issuer: String,
+    /// In use now; with none, every token of the issuer is refused.
+    keys: usize,
+    last_ok: Option<Timestamp>,
+    last_error: Option<KeysError>,
+    attempts: u64,
+}
+
+#[derive(Serialize)]
+struct KeysError {
+    at: Timestamp,
+    error: String,
+}
+
+pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<Status> {
+    Json(Status::of(&admin))
+}
+
+impl Status {
+    pub(super) fn of(admin: &Admin) -> Self {
+        let gateway = &admin.gateway;
+        let (plan, lifecycle, observer) = (gateway.live.load(), &gateway.lifecycle, &gateway.state.observer);
+        let started = observer.registry.started_at();
+        let LastReload { successful, at, error } = gateway.reloader.last();
+        let listener = |(name, address): &(String, SocketAddr)| Listener {
+            name: name.clone(),
+            address: *address,
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            started: Timestamp(started),
+            uptime_seconds: clock::unix_time().saturating_sub(started).as_secs(),
+            phase: lifecycle.phase().as_str(),
+            ready: lifecycle.phase() == Phase::Serving,
+            workers: plan.edge.workers,
+            listeners: gateway.listeners.iter().map(listener).collect(),
+            admin: AdminAddress {
+                address: admin.address,
+                changes: admin.token.is_some(),
+            },
+            connections: Connections {
+                open: lifecycle.connections(),
+                accepted: lifecycle.opened(),
+                malformed: lifecycle.malformed_connections(),
+            },
+            requests_in_flight: lifecycle.requests(),
+            config: Config {
+                path: gateway.reloader.path().display().to_string(),
+                generation: plan.generation,
+                last_reload: Reload {
+                    successful,
+                    at: at_second(at),
+                    error,
+                },
+            },
+            issuers: plan.doorman.issuers().iter().map(keys).collect(),
+            access_log_dropped: observer.access_log.dropped(),
+        }
+    }
+}
+
+fn keys(issuer: &Issuer) -> Keys {
+    let status = issuer.keys().status();
+    Keys {
+        name: Arc::clone(issuer.name()),
+        issuer: issuer.issuer().to_owned(),
+        keys: status.keys,
+        last_ok: status.last_ok.map(at_second),
+        last_error: status.last_error.map(|(at, error)| KeysError {
+            at: at_second(at),
+            error,
+        }),
+        attempts: status.attempts,
+    }
+}
+
+fn at_second(unix: u64) -> Timestamp {
+    Timestamp(Duration::from_secs(unix))
+}

@@ -1,0 +1,724 @@
+//! The admin API over a real socket, on a gateway whose workers are not started: what requests would leave behind is
+//! noted by hand.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use policies::bulkhead::{Entrant, Entry};
+use policies::{Deadline, Moment};
+use reqwest::Response;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Gateway, bind};
+use crate::clock;
+use crate::intake::jwks_fetch;
+use crate::intake::limits::{self, Held};
+use crate::observe::{Observer, RequestRecord, Target};
+use crate::plan::reload::{self, Reloader};
+use crate::plan::{LivePlan, State};
+use crate::rejection::Reason;
+use crate::server::{Lifecycle, Phase};
+
+const TOKEN: &str = "correct-horse-battery";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const DIGEST: &str = "385ec044fbb260818dd8f202383d4fabfa9eab8f7e269ba3d60bc92dfd8ddd2e";
+
+const CONFIG: &str = r#"listeners:
+  public: { address: 127.0.0.1:0 }
+callers:
+  api_keys: { file: keys.yaml }
+  jwt:
+    internal: { issuer: internal, audience: [edge], algorithms: HS256, keys: { secret_file: jwt.secret }, tenant: /tenant }
+tenants:
+  globex: { tier: premium, burst: 500 }
+backends:
+  users:
+    endpoints: [{ url: "http://127.0.0.1:9" }]
+    bulkhead: { limit: 2, queue: 1, wait: 5s }
+    breaker: { min_calls: 4 }
+  orders:
+    endpoints: [{ url: "http://127.0.0.1:10" }]
+    breaker: off
+routes:
+  users:
+    match: { host: api.example.com, path: "/users/{id}", methods: [GET] }
+    access: { any_of: [api_key] }
+    limits: { search: { rate: 5/s, burst: 10 } }
+    time_limit: 5s
+    backend: users
+  page:
+    match: { path: /page }
+    aggregate: { partial: allow, parts: { orders: { backend: orders, path: /orders } } }
+"#;
+
+/// A gateway in a folder of its own, with its admin API served.
+struct Bench {
+    folder: TempDir,
+    address: std::net::SocketAddr,
+    client: reqwest::Client,
+    live: Arc<LivePlan>,
+    state: Arc<State>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        Self::start_with(Some(TOKEN)).await
+    }
+
+    async fn start_with(token: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| -> PathBuf {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        write("jwt.secret", SECRET);
+        write(
+            "keys.yaml",
+            &format!("keys:\n  - {{ id: acme-1, tenant: acme, digest: \"sha256:{DIGEST}\" }}\n"),
+        );
+        let path = write("gateway.yaml", CONFIG);
+        let token_file = token.map(|token| write("admin.token", &format!("{token}\n")));
+
+        let state = Arc::new(State::new(Observer::start(&Target::Off).unwrap()));
+        let (compiled, _) = reload::read(&path, &state, 1).unwrap();
+        reload::take_effect(&compiled.plan, &state);
+        let live = Arc::new(LivePlan::new(Arc::new(compiled.plan)));
+        let lifecycle = Arc::new(Lifecycle::default());
+        let bound = bind(([127, 0, 0, 1], 0).into(), token_file.as_deref()).unwrap();
+        let address = bound.address();
+        tokio::spawn(bound.serve(Gateway {
+            live: Arc::clone(&live),
+            state: Arc::clone(&state),
+            lifecycle: Arc::clone(&lifecycle),
+            reloader: Arc::new(Reloader::new(path, Arc::clone(&live), Arc::clone(&state))),
+            listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
+        }));
+        jwks_fetch::install_crypto();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            folder,
+            address,
+            client,
+            live,
+            state,
+            lifecycle,
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Response {
+        self.client
+            .request(method, format!("http://{}{path}", self.address))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let response = self.ask(Method::GET, path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.json().await.unwrap()
+    }
+
+    async fn change(&self, path: &str, body: &'static str) -> Response {
+        let request = self
+            .client
+            .post(format!("http://{}{path}", self.address))
+            .bearer_auth(TOKEN);
+        request.body(body).send().await.unwrap()
+    }
+
+    async fn page(&self) -> String {
+        self.ask(Method::GET, "/metrics").await.text().await.unwrap()
+    }
+
+    /// Acme asks for a user and is refused for `reason`.
+    fn refuse(&self, id: &str, reason: Reason) {
+        let (plan, observer) = (self.live.load(), &self.state.observer);
+        let route = plan.listed.iter().find(|route| &*route.name == "users").unwrap();
+        let presented = [("x-api-key", "example-acme-1")];
+        let headers: HeaderMap = presented
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .into_iter()
+            .collect();
+        let known = plan
+            .doorman
+            .identify(&headers, &route.access, [127, 0, 0, 1].into(), clock::unix_seconds());
+        let known = known.unwrap();
+        let _ = limits::take(
+            std::iter::once(Held {
+                hold: Arc::clone(&known.hold),
+                cost: 1,
+            })
+            .collect(),
+            clock::now(),
+        )
+        .unwrap();
+        let record = RequestRecord::begin(clock::now(), clock::unix_time(), id, Method::GET, "/users/1");
+        let mut watch = observer.watch(record);
+        watch.route = Some(Arc::clone(&route.metrics));
+        watch.tenant = Some(Arc::clone(&known.metrics));
+        watch.backend = Some("users".into());
+        watch.limit = (reason == Reason::RateLimited).then(|| "search".into());
+        watch.refused(reason);
+        watch.end();
+    }
+}
+
+async fn problem(response: Response, status: u16, reason: &str) -> Value {
+    assert_eq!(response.status().as_u16(), status, "{reason}");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json",
+        "{reason}"
+    );
+    let document: Value = response.json().await.unwrap();
+    assert_eq!(
+        (&document["status"], &document["reason"]),
+        (&json!(status), &json!(reason)),
+        "{document}"
+    );
+    assert!(
+        document["detail"].as_str().is_some_and(|detail| detail.len() > 10),
+        "{document}"
+    );
+    document
+}
+
+/// The line of the config that holds `text`, from 1.
+fn line_of(text: &str) -> Value {
+    json!(CONFIG.lines().position(|line| line.contains(text)).unwrap() + 1)
+}
+
+#[tokio::test]
+async fn health_follows_the_phase() {
+    let bench = Bench::start().await;
+    let check = async |path: &str, status: u16, says: &str| {
+        let response = bench.ask(Method::GET, path).await;
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains(says), "{path}: {text}");
+    };
+    check("/livez", 200, "live").await;
+    check("/readyz", 200, "ready").await;
+    bench.lifecycle.advance(Phase::Noticed);
+    check("/readyz", 503, "stopping soon").await;
+    bench.lifecycle.advance(Phase::Draining);
+    check("/readyz", 503, "no new connections").await;
+    check("/livez", 200, "live").await;
+}
+
+#[tokio::test]
+async fn status_says_what_runs() {
+    let bench = Bench::start().await;
+    let status = bench.get("/api/v1/status").await;
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&status["phase"], &status["ready"]), (&json!("serving"), &json!(true)));
+    assert_eq!(
+        status["listeners"],
+        json!([{ "name": "public", "address": "127.0.0.1:8080" }])
+    );
+    assert_eq!(
+        status["admin"],
+        json!({ "address": bench.address.to_string(), "changes": true })
+    );
+    assert_eq!(status["config"]["generation"], 1);
+    assert_eq!(status["config"]["last_reload"]["successful"], true);
+    assert!(status["config"]["path"].as_str().unwrap().ends_with("gateway.yaml"));
+    assert_eq!(status["issuers"][0]["name"], "internal");
+    assert_eq!(status["issuers"][0]["keys"], 1);
+}
+
+#[tokio::test]
+async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
+    let bench = Bench::start().await;
+    bench.refuse("one", Reason::BreakerOpen);
+    let listed = bench.get("/api/v1/routes").await;
+    let [users, page] = listed["routes"].as_array().unwrap().as_slice() else {
+        panic!("two routes: {listed}")
+    };
+    assert_eq!(
+        (&users["name"], &page["name"], &listed["total"]),
+        (&json!("users"), &json!("page"), &json!(2))
+    );
+    assert_eq!(
+        CONFIG.lines().nth(users["at"]["line"].as_u64().unwrap() as usize - 1),
+        Some("  users:")
+    );
+    assert_eq!(users["match"]["paths"], json!(["/users/{id}"]));
+    assert_eq!(users["access"]["any_of"], json!(["api_key"]));
+    assert_eq!(
+        page["access"]["any_of"],
+        json!(["api_key", "jwt"]),
+        "left out, it is what is configured"
+    );
+    assert_eq!(users["limits"][0]["rate"], "5/s");
+    assert_eq!(
+        (&users["time_limit_ms"], &page["time_limit_ms"]),
+        (&json!(5000), &json!(28_000))
+    );
+    assert_eq!(
+        users["target"],
+        json!({ "backend": { "name": "users", "rewrite": null } })
+    );
+    assert_eq!(page["target"]["aggregate"]["parts"][0]["backend"], "orders");
+    assert_eq!(
+        (&users["requests"]["5xx"], &users["requests"]["2xx"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(users["rejections"], json!({ "breaker_open": 1 }));
+    assert_eq!(users["duration"]["count"], 1);
+    let one = bench.get("/api/v1/routes?limit=1").await;
+    assert_eq!((one["routes"].as_array().unwrap().len(), &one["total"]), (1, &json!(2)));
+}
+
+#[tokio::test]
+async fn backends_show_their_guards() {
+    let bench = Bench::start().await;
+    let plan = bench.live.load();
+    let entrant = Entrant {
+        tenant: 1,
+        tier: 1,
+        weight: 1,
+        deadline: Moment::MAX,
+    };
+    let entry = plan.backends[0]
+        .guards
+        .bulkhead
+        .enter(clock::now(), entrant, || unreachable!("it is empty"));
+    let Entry::Admitted(_slot) = entry else {
+        panic!("there are two slots")
+    };
+    let listed = bench.get("/api/v1/backends").await;
+    let (users, orders) = (&listed["backends"][0], &listed["backends"][1]);
+    let bulkhead = &users["bulkhead"];
+    assert_eq!(
+        (
+            &bulkhead["in_use"],
+            &bulkhead["limit"],
+            &bulkhead["waiting"],
+            &bulkhead["queue"],
+            &bulkhead["wait_ms"]
+        ),
+        (&json!(1), &json!(2), &json!(0), &json!(1), &json!(5000))
+    );
+    assert_eq!(
+        bulkhead["outcomes"],
+        json!({ "admitted": 1, "full": 0, "timeout": 0, "left": 0 })
+    );
+    assert_eq!(bulkhead["at"]["line"], line_of("bulkhead:"));
+    assert_eq!(users["breaker"]["state"], "closed");
+    assert_eq!(
+        (&users["breaker"]["settings"]["min_calls"], &orders["breaker"]),
+        (&json!(4), &Value::Null)
+    );
+    assert_eq!(users["breaker_at"]["line"], line_of("min_calls"));
+    assert_eq!(users["retry"]["budget"]["balance"], 20);
+    assert_eq!(
+        users["endpoints"],
+        json!([{ "url": "http://127.0.0.1:9", "addresses": ["127.0.0.1:9"], "connections": { "active": 0, "idle": 0 } }])
+    );
+    assert_eq!(users["calls"]["answered"], 0);
+}
+
+#[tokio::test]
+async fn tenants_show_what_they_have_left() {
+    let bench = Bench::start().await;
+    bench.refuse("one", Reason::RateLimited);
+    bench.refuse("two", Reason::BreakerOpen);
+    let listed = bench.get("/api/v1/tenants").await;
+    let [acme, globex] = listed["tenants"].as_array().unwrap().as_slice() else {
+        panic!("two tenants: {listed}")
+    };
+    assert_eq!(
+        (&acme["name"], &globex["name"]),
+        (&json!("acme"), &json!("globex")),
+        "the busier one first"
+    );
+    assert_eq!(
+        (&acme["tiers"], &globex["tiers"]),
+        (&json!(["free"]), &json!(["premium"]))
+    );
+    assert_eq!(acme["requests"], json!({ "total": 2, "limited": 1, "rejected": 1 }));
+    assert_eq!((&acme["api_keys"], &globex["api_keys"]), (&json!(1), &json!(0)));
+    assert!(acme["at"]["file"].as_str().unwrap().ends_with("keys.yaml"), "{acme}");
+    assert_eq!(globex["at"]["line"], line_of("globex:"));
+    let (free, search) = (&acme["limits"][0], &acme["limits"][1]);
+    assert_eq!(
+        (&free["name"], &free["burst"], &free["per_second"], &free["at"]),
+        (&json!("free"), &json!(20), &json!(10.0), &Value::Null)
+    );
+    assert!(free["balance"].as_u64().unwrap() < 20, "two were taken: {free}");
+    assert_eq!(
+        (&search["route"], &search["balance"], &search["at"]["line"]),
+        (&json!("users"), &json!(10), &line_of("search:"))
+    );
+    let own = &globex["limits"][0];
+    assert_eq!((&own["burst"], &own["at"]["line"]), (&json!(500), &line_of("globex:")));
+}
+
+#[tokio::test]
+async fn rejections_name_the_line_that_decided() {
+    let bench = Bench::start().await;
+    let expected = [
+        (Reason::RateLimited, "routes.users.limits.search", Some("search:")),
+        (Reason::BreakerOpen, "backends.users.breaker", Some("min_calls")),
+        (
+            Reason::BulkheadTimeout,
+            "backends.users.bulkhead.wait",
+            Some("wait: 5s"),
+        ),
+        (Reason::BackendTimeout, "backends.users.time_limit", None),
+        (Reason::OutOfTime, "routes.users.time_limit", Some("time_limit: 5s")),
+        (Reason::NotAllowed, "routes.users.access", Some("any_of:")),
+        (
+            Reason::BackendUnreached,
+            "backends.users.endpoints",
+            Some("127.0.0.1:9\""),
+        ),
+        (Reason::UriTooLong, "request_limits.uri", None),
+    ];
+    for (reason, ..) in expected {
+        bench.refuse(reason.as_str(), reason);
+    }
+    bench.refuse("last", Reason::NoRoute);
+    let shown = bench.get("/api/v1/rejections").await;
+    let shown = shown["rejections"].as_array().unwrap();
+    assert_eq!(
+        (&shown[0]["request_id"], &shown[0]["decided_by"]),
+        (&json!("last"), &Value::Null),
+        "newest first"
+    );
+    for ((reason, setting, line), rejection) in expected.iter().rev().zip(&shown[1..]) {
+        assert_eq!(
+            (&rejection["reason"], &rejection["tenant"]),
+            (&json!(reason.as_str()), &json!("acme"))
+        );
+        let decided = &rejection["decided_by"];
+        assert_eq!(decided["setting"], *setting);
+        match line {
+            Some(text) => assert_eq!(decided["at"]["line"], line_of(text), "{setting}"),
+            // A default: what is around it, if that is written.
+            None => assert_eq!(decided["at"].is_null(), !setting.starts_with("backends"), "{decided}"),
+        }
+    }
+    assert_eq!(
+        bench.get("/api/v1/rejections?limit=3").await["rejections"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+}
+
+#[tokio::test]
+async fn gauges_are_true_after_a_reload() {
+    let bench = Bench::start().await;
+    let page = bench.page().await;
+    for line in [
+        "gateway_bulkhead_limit{backend=\"users\"} 2\n",
+        "gateway_bulkhead_in_use{backend=\"users\"} 0\n",
+        "gateway_bulkhead_waiting{backend=\"users\"} 0\n",
+        "gateway_bulkhead_outcomes_total{backend=\"users\",outcome=\"timeout\"} 0\n",
+        "gateway_breaker_state{backend=\"users\"} 0\n",
+        "gateway_retry_budget_balance{backend=\"users\"} 20\n",
+        "gateway_backend_connections{backend=\"users\",state=\"idle\"} 0\n",
+        "gateway_buckets{limit=\"free\"} 0\n",
+        "gateway_limit_overflow_total{limit=\"free\"} 0\n",
+        "gateway_requests_in_flight 0\n",
+        "gateway_connections 0\n",
+        "gateway_connections_total 0\n",
+        "gateway_malformed_connections_total 0\n",
+        "gateway_config_generation 1\n",
+    ] {
+        assert!(page.contains(line), "{line} is missing in\n{page}");
+    }
+    let renamed = CONFIG
+        .replace("  orders:\n", "  bills:\n")
+        .replace("backend: orders", "backend: bills");
+    let changed = renamed.replace("limit: 2, queue: 1", "limit: 7, queue: 1");
+    std::fs::write(bench.folder.path().join("gateway.yaml"), changed).unwrap();
+    let reloaded = bench.change("/api/v1/reload", "").await;
+    assert_eq!(reloaded.json::<Value>().await.unwrap(), json!({ "generation": 2 }));
+    let page = bench.page().await;
+    assert!(page.contains("gateway_bulkhead_limit{backend=\"users\"} 7\n"), "{page}");
+    assert!(page.contains("gateway_bulkhead_limit{backend=\"bills\"}") && !page.contains("limit{backend=\"orders\"}"));
+    assert!(page.contains("gateway_config_generation 2\n"));
+}
+
+#[tokio::test]
+async fn a_change_needs_the_token() {
+    let bench = Bench::start().await;
+    for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/backends/users/breaker"] {
+        problem(bench.ask(Method::POST, path).await, 401, "token_missing").await;
+        for wrong in [
+            "Bearer wrong",
+            "Bearer",
+            "Bearer ",
+            "Basic correct-horse-battery",
+            TOKEN,
+        ] {
+            let request = bench.client.post(format!("http://{}{path}", bench.address));
+            let response = request.header("authorization", wrong).send().await.unwrap();
+            assert!(response.headers().contains_key("www-authenticate"));
+            problem(response, 401, "token_invalid").await;
+        }
+    }
+    assert_eq!(
+        (bench.lifecycle.phase(), bench.live.load().generation),
+        (Phase::Serving, 1)
+    );
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_can_be_changed() {
+    let bench = Bench::start_with(None).await;
+    for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/backends/users/breaker"] {
+        let told = problem(bench.change(path, "").await, 403, "changes_disabled").await;
+        assert!(told["detail"].as_str().unwrap().contains("admin.token_file"), "{told}");
+    }
+    assert_eq!(bench.get("/api/v1/status").await["admin"]["changes"], false);
+}
+
+#[tokio::test]
+async fn a_short_token_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.token");
+    std::fs::write(&path, " 123456789012345 \n").unwrap();
+    let error = bind(([127, 0, 0, 1], 0).into(), Some(&path)).err().unwrap().to_string();
+    assert!(
+        error.contains("fewer than 16 characters") && !error.contains("12345"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_bad_config_changes_nothing_and_shows() {
+    let bench = Bench::start().await;
+    std::fs::write(bench.folder.path().join("gateway.yaml"), "listners: {}\n").unwrap();
+    let told = problem(bench.change("/api/v1/reload", "").await, 422, "config_invalid").await;
+    assert!(told["detail"].as_str().unwrap().contains("listners"), "{told}");
+    let status = bench.get("/api/v1/status").await;
+    let last = &status["config"]["last_reload"];
+    assert_eq!(
+        (&status["config"]["generation"], &last["successful"]),
+        (&json!(1), &json!(false))
+    );
+    assert!(last["error"].as_str().unwrap().contains("listners"));
+}
+
+#[tokio::test]
+async fn a_breaker_can_be_forced_and_freed() {
+    let bench = Bench::start().await;
+    let path = "/api/v1/backends/users/breaker";
+    for (wanted, state) in [
+        (r#"{"state":"open"}"#, "forced_open"),
+        (r#"{"state":"closed"}"#, "forced_closed"),
+        (r#"{"state":"auto"}"#, "closed"),
+    ] {
+        let shown: Value = bench.change(path, wanted).await.json().await.unwrap();
+        assert_eq!(
+            (&shown["backend"], &shown["breaker"]["state"]),
+            (&json!("users"), &json!(state))
+        );
+    }
+    for body in ["", "open", r#"{"state":"ajar"}"#, r#"{"state":"open","for":"1s"}"#] {
+        problem(bench.change(path, body).await, 400, "bad_value").await;
+    }
+    let force = r#"{"state":"open"}"#;
+    problem(
+        bench.change("/api/v1/backends/nobody/breaker", force).await,
+        404,
+        "no_such_backend",
+    )
+    .await;
+    problem(
+        bench.change("/api/v1/backends/orders/breaker", force).await,
+        409,
+        "breaker_off",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_drain_begins_as_a_signal_would_begin_it() {
+    let bench = Bench::start().await;
+    let response = bench.change("/api/v1/drain", "").await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({ "phase": "noticed" }));
+    assert_eq!(bench.lifecycle.phase(), Phase::Noticed);
+}
+
+#[tokio::test]
+async fn a_rebound_name_is_refused_everywhere() {
+    let bench = Bench::start().await;
+    for path in [
+        "/",
+        "/livez",
+        "/metrics",
+        "/api/v1/status",
+        "/api/v1/reload",
+        "/nothing",
+    ] {
+        let request = bench
+            .client
+            .get(format!("http://{}{path}", bench.address))
+            .header("host", "evil.example");
+        problem(request.send().await.unwrap(), 421, "host_refused").await;
+    }
+    let request = bench
+        .client
+        .get(format!("http://{}/livez", bench.address))
+        .header("host", "localhost:9900");
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_a_problem_too() {
+    let bench = Bench::start().await;
+    problem(bench.ask(Method::GET, "/api/v1/nothing").await, 404, "not_found").await;
+    for (method, path, allow) in [
+        (Method::POST, "/api/v1/status", "GET,HEAD"),
+        (Method::DELETE, "/metrics", "GET,HEAD"),
+        (Method::GET, "/api/v1/reload", "POST"),
+        (Method::PUT, "/api/v1/backends/users/breaker", "POST"),
+    ] {
+        let response = bench.ask(method, path).await;
+        assert_eq!(response.headers()["allow"], allow, "{path}");
+        problem(response, 405, "method_not_allowed").await;
+    }
+    for path in ["routes", "backends", "tenants", "rejections"] {
+        problem(
+            bench.ask(Method::GET, &format!("/api/v1/{path}?limit=0")).await,
+            400,
+            "bad_value",
+        )
+        .await;
+    }
+    for path in [
+        "/",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/api/v1/status",
+        "/api/v1/rejections",
+    ] {
+        let response = bench.ask(Method::HEAD, path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert!(response.bytes().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+/// The first event of a stream.
+async fn event(stream: &mut Response) -> Value {
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        text += std::str::from_utf8(&stream.chunk().await.unwrap().expect("the stream goes on")).unwrap();
+    }
+    let data = text
+        .strip_prefix("event: snapshot\ndata: ")
+        .unwrap_or_else(|| panic!("a snapshot: {text}"));
+    serde_json::from_str(data).unwrap()
+}
+
+#[tokio::test]
+async fn events_tell_everything_until_the_drain() {
+    let bench = Bench::start().await;
+    bench.refuse("one", Reason::BreakerOpen);
+    let mut stream = bench.ask(Method::GET, "/api/v1/events").await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let snapshot = event(&mut stream).await;
+    assert_eq!(snapshot["status"]["phase"], "serving");
+    assert_eq!(snapshot["routes"]["routes"][0]["name"], "users");
+    assert_eq!(snapshot["backends"]["backends"][0]["name"], "users");
+    assert_eq!(snapshot["tenants"]["tenants"][0]["name"], "acme");
+    assert_eq!(snapshot["rejections"][0]["request_id"], "one");
+    bench.lifecycle.advance(Phase::Draining);
+    let mut last = event(&mut stream).await;
+    while last["status"]["phase"] == "serving" {
+        last = event(&mut stream).await;
+    }
+    assert_eq!(last["status"]["phase"], "draining");
+    assert_eq!(stream.chunk().await.unwrap(), None, "the stream has ended");
+    problem(bench.ask(Method::GET, "/api/v1/events").await, 503, "draining").await;
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_their_places_come_back() {
+    let bench = Bench::start().await;
+    let mut streams = Vec::new();
+    for _ in 0..super::events::MOST {
+        let mut stream = bench.ask(Method::GET, "/api/v1/events").await;
+        event(&mut stream).await;
+        streams.push(stream);
+    }
+    problem(bench.ask(Method::GET, "/api/v1/events").await, 503, "too_many_streams").await;
+    streams.clear();
+    // The server learns of it when it next writes or reads.
+    let until = clock::now() + Duration::from_secs(10);
+    while bench.ask(Method::GET, "/api/v1/events").await.status() != StatusCode::OK {
+        assert!(
+            Deadline::at(until).allows(clock::now(), Duration::ZERO, Duration::ZERO),
+            "no place came back"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_is_served_and_runs_only_its_own_script() {
+    let bench = Bench::start().await;
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard.css", "text/css; charset=utf-8"),
+        ("/dashboard.js", "text/javascript; charset=utf-8"),
+    ] {
+        let response = bench.ask(Method::GET, path).await;
+        assert_eq!(
+            (response.status(), &response.headers()["content-type"]),
+            (StatusCode::OK, &HeaderValue::from_static(kind))
+        );
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+    }
+    let page = include_str!("dashboard/page.html");
+    let script = include_str!("dashboard/script.js");
+    for forbidden in ["style=", "onclick", "onload", "//cdn", "https://", "<script>"] {
+        assert!(!page.contains(forbidden), "{forbidden} in the page");
+    }
+    for forbidden in [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "https://",
+    ] {
+        assert!(!script.contains(forbidden), "{forbidden} in the script");
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_told_to_nobody() {
+    let bench = Bench::start().await;
+    bench.refuse("one", Reason::BreakerOpen);
+    let mut told = String::new();
+    for path in ["status", "routes", "backends", "tenants", "rejections"] {
+        told += &bench.get(&format!("/api/v1/{path}")).await.to_string();
+    }
+    told += &event(&mut bench.ask(Method::GET, "/api/v1/events").await)
+        .await
+        .to_string();
+    told += &bench.page().await;
+    told += &bench.change("/api/v1/reload", "").await.text().await.unwrap();
+    for secret in [TOKEN, SECRET, DIGEST, "example-acme-1"] {
+        assert!(!told.contains(secret), "{secret} is told");
+    }
+}

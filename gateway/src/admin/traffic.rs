@@ -1,0 +1,116 @@
+//! Counters and times as the admin API shows them.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::observe::RouteMetrics;
+use crate::observe::histogram::Histogram;
+use crate::observe::labels::{Label, Tally};
+
+/// What became of a route's requests since the start.
+#[derive(Serialize)]
+pub(super) struct Traffic {
+    /// By class of status.
+    requests: Map<String, Value>,
+    /// By reason, without those that never occurred.
+    rejections: Map<String, Value>,
+    duration: Times,
+}
+
+/// A histogram, with what can be read off it.
+#[derive(Serialize)]
+pub(super) struct Times {
+    count: u64,
+    sum_ms: f64,
+    /// Estimated within the bucket that holds it; `null` while nothing has been counted.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// Upper bounds in milliseconds; the last bucket has none and is `null`.
+    le_ms: Vec<Option<f64>>,
+    /// Times at or below each bound.
+    at_or_below: Vec<u64>,
+}
+
+impl Traffic {
+    pub(super) fn of(route: &RouteMetrics) -> Self {
+        Self {
+            requests: counts(&route.requests),
+            rejections: occurred(&route.rejections),
+            duration: Times::of(&route.duration),
+        }
+    }
+}
+
+impl Times {
+    pub(super) fn of(histogram: &Histogram) -> Self {
+        let points: Vec<_> = histogram
+            .cumulative()
+            .map(|(bound, count)| (bound * 1e3, count))
+            .collect();
+        Self {
+            count: points.last().map_or(0, |(_, total)| *total),
+            sum_ms: histogram.sum_seconds() * 1e3,
+            p50_ms: quantile(&points, 0.5),
+            p99_ms: quantile(&points, 0.99),
+            le_ms: points
+                .iter()
+                .map(|(bound, _)| bound.is_finite().then_some(*bound))
+                .collect(),
+            at_or_below: points.iter().map(|(_, count)| *count).collect(),
+        }
+    }
+}
+
+/// Every value of the label.
+pub(super) fn counts<L: Label>(tally: &Tally<L>) -> Map<String, Value> {
+    tally
+        .iter()
+        .map(|(label, count)| (label.as_str().to_owned(), count.into()))
+        .collect()
+}
+
+/// The values that were counted at all.
+pub(super) fn occurred<L: Label>(tally: &Tally<L>) -> Map<String, Value> {
+    let found = tally.iter().filter(|(_, count)| *count > 0);
+    found
+        .map(|(label, count)| (label.as_str().to_owned(), count.into()))
+        .collect()
+}
+
+/// Even spread within a bucket, as Prometheus' `histogram_quantile`; above the last bound, that bound.
+fn quantile(points: &[(f64, u64)], share: f64) -> Option<f64> {
+    let total = points.last().map(|(_, total)| *total).filter(|total| *total > 0)?;
+    let rank = share * total as f64;
+    let mut below = (0.0, 0);
+    for &(bound, count) in points {
+        if count as f64 >= rank {
+            if !bound.is_finite() {
+                return Some(below.0);
+            }
+            let within = (rank - below.1 as f64) / (count - below.1).max(1) as f64;
+            return Some(below.0 + (bound - below.0) * within);
+        }
+        below = (bound, count);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_lies_within_its_bucket() {
+        let points = |counts: [u64; 3]| [(10.0, counts[0]), (20.0, counts[1]), (f64::INFINITY, counts[2])];
+        for (counts, share, expected) in [
+            ([0, 0, 0], 0.5, None),
+            ([10, 10, 10], 0.5, Some(5.0)),
+            ([0, 10, 10], 0.5, Some(15.0)),
+            ([5, 10, 10], 0.5, Some(10.0)),
+            ([0, 0, 10], 0.5, Some(20.0)),
+            ([98, 100, 100], 0.99, Some(15.0)),
+        ] {
+            assert_eq!(quantile(&points(counts), share), expected, "{counts:?} {share}");
+        }
+    }
+}

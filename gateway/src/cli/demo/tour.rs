@@ -1,0 +1,244 @@
+//! What there is to see, as lines to paste: the one list that the banner prints and `--tour` proves.
+//!
+//! A line holds whenever it is pasted: it brings about itself what its label promises, and takes back what would spoil
+//! the next one.
+
+use super::{CONTROL_VARIABLE, Running};
+
+/// A line for a shell, and what must come back.
+pub(super) struct Step {
+    pub(super) label: &'static str,
+    pub(super) command: String,
+    pub(super) sees: Vec<Sight>,
+}
+
+/// Something that the output of a line must show. Text is compared without regard to case.
+pub(super) enum Sight {
+    Text(&'static str),
+    /// `curl` took at least so many seconds, and less than so many.
+    Seconds(f64, f64),
+}
+
+use Sight::{Seconds, Text};
+
+/// The lines for this demo; `program` is how a shell calls this binary.
+pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
+    let Running {
+        public,
+        admin,
+        folder,
+        pid,
+        ..
+    } = demo;
+    let config = quoted(&folder.join("gateway.yaml").display().to_string());
+    let tokens = quoted(&folder.join("demo.env").display().to_string());
+    // HEAD requests, which curl makes one after the other over one connection; what comes back, counted.
+    let heads = |key: &str, path: &str, fields: &str| {
+        format!("curl -sI -H 'x-api-key: {key}' '{public}{path}' | grep -iE '^(HTTP|{fields})' | sort | uniq -c")
+    };
+    let step = |label, command, sees| Step { label, command, sees };
+    vec![
+        step(
+            "No key: 401, and what is missing",
+            format!("curl -i {public}/users/7; echo"),
+            vec![Text("401 Unauthorized"), Text("credentials_missing"), Text("x-api-key")],
+        ),
+        step(
+            "A free key: 200, and what is left of its limit",
+            format!("curl -i -H 'x-api-key: demo-free' {public}/users/7; echo"),
+            vec![
+                Text("200 OK"),
+                Text("ratelimit-policy: \"free\";q=20"),
+                Text("ratelimit: \"free\";r="),
+            ],
+        ),
+        step(
+            "A POST on a route that costs five of the 20 tokens",
+            format!("curl -i -H 'x-api-key: demo-free' -d '{{\"sku\":\"lamp\"}}' {public}/orders; echo"),
+            vec![Text("201 Created"), Text("ratelimit: \"free\";r=1")],
+        ),
+        step(
+            "60 requests, three times its burst: 429, and when to return",
+            heads("demo-free", "/users/[1-60]", "retry-after"),
+            vec![Text("200 OK"), Text("429 Too Many Requests"), Text("retry-after: 1")],
+        ),
+        step(
+            "A route's own limit refuses where the tier would not",
+            heads(
+                "demo-enterprise",
+                "/search/lamp?page=[1-8]",
+                "ratelimit-policy|retry-after",
+            ),
+            vec![Text("429 Too Many Requests"), Text("ratelimit-policy: \"search\"")],
+        ),
+        step(
+            "One document from three backends",
+            format!("curl -i -H 'x-api-key: demo-premium' {public}/dashboard/7; echo"),
+            vec![
+                Text("200 OK"),
+                Text("x-gateway-complete: true"),
+                Text("\"user\":{"),
+                Text("\"orders\":{"),
+                Text("\"credit\":{"),
+            ],
+        ),
+        step(
+            "Break one of them: still 200, marked incomplete",
+            format!("{program} demo break orders; curl -i -H 'x-api-key: demo-premium' {public}/dashboard/7; echo"),
+            vec![Text("200 OK"), Text("x-gateway-complete: false"), Text("\"_errors\"")],
+        ),
+        step(
+            "Its own route: the breaker opens, 503 at once, Retry-After",
+            heads("demo-premium", "/orders/[1-8]", "x-gateway-reason|retry-after"),
+            vec![
+                Text("503 Service Unavailable"),
+                Text("x-gateway-reason: breaker_open"),
+                Text("retry-after: "),
+            ],
+        ),
+        step(
+            "That breaker, at the admin address",
+            format!("curl -s {admin}/metrics | grep 'gateway_breaker_.*orders'"),
+            vec![Text("{backend=\"orders\",to=\"open\"} 1")],
+        ),
+        step(
+            "Heal it: after 3 s calls pass again, the breaker closes",
+            format!(
+                "{program} demo heal orders; sleep 3; {}",
+                heads("demo-premium", "/dashboard/[1-3]", "x-gateway-complete")
+            ),
+            vec![Text("3 HTTP/1.1 200 OK"), Text("3 x-gateway-complete: true")],
+        ),
+        step(
+            "One answer in six fails here; retries hide it",
+            heads("demo-enterprise", "/recommendations/[1-20]", "x-gateway-reason"),
+            vec![Text("20 HTTP/1.1 200 OK")],
+        ),
+        step(
+            "A slow backend: 504 after the 800 ms that a call may take",
+            format!(
+                "{program} demo slow payments; curl -i -w '\\n%{{time_total}} s\\n' -H 'x-api-key: demo-premium' \
+                 {public}/credit/acc-7; {program} demo heal payments"
+            ),
+            vec![Text("504 Gateway Timeout"), Text("backend_timeout"), Seconds(0.7, 1.3)],
+        ),
+        step(
+            "A caller in a hurry: 504 after its 150 ms",
+            format!(
+                "curl -i -w '\\n%{{time_total}} s\\n' -H 'x-request-timeout-ms: 150' -H 'x-api-key: demo-premium' \
+                 {public}/credit/acc-7"
+            ),
+            vec![Text("504 Gateway Timeout"), Text("out_of_time"), Seconds(0.1, 0.5)],
+        ),
+        step(
+            "A valid key, too low a tier: 403",
+            format!("curl -i -H 'x-api-key: demo-basic' {public}/credit/acc-7; echo"),
+            vec![Text("403 Forbidden"), Text("not_allowed")],
+        ),
+        step(
+            "A signed token instead of a key; its claim says premium",
+            format!(". {tokens}; curl -i -H \"authorization: Bearer $JWT_PREMIUM\" {public}/users/7; echo"),
+            vec![Text("200 OK"), Text("ratelimit-policy: \"premium\"")],
+        ),
+        step(
+            "An expired token: 401, which says so",
+            format!(". {tokens}; curl -i -H \"authorization: Bearer $JWT_EXPIRED\" {public}/users/7; echo"),
+            vec![Text("401 Unauthorized"), Text("credentials_expired")],
+        ),
+        step(
+            "Another config at run time: it changes what / says",
+            format!("sed -i.bak s/morning/evening/ {config}; kill -HUP {pid}; sleep 1; curl -i {public}/; echo"),
+            vec![Text("200 OK"), Text("Good evening")],
+        ),
+    ]
+}
+
+/// How a shell calls this binary to steer this demo.
+pub(super) fn program(demo: &Running) -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "gateway".into());
+    let here = std::env::current_dir().ok();
+    let path = match here.as_deref().and_then(|here| path.strip_prefix(here).ok()) {
+        // A shell would look for a bare name elsewhere.
+        Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
+        Some(inside) => inside.display().to_string(),
+        None => path.display().to_string(),
+    };
+    if demo.alone {
+        quoted(&path)
+    } else {
+        format!("{CONTROL_VARIABLE}={} {}", demo.control, quoted(&path))
+    }
+}
+
+/// As one word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::HashSet;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    pub(in crate::cli::demo) fn some_demo() -> Running {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Running {
+            pid: 4711,
+            public: at(8080),
+            admin: at(9900),
+            control: at(9),
+            folder: "/tmp/gateway-demo-0".into(),
+            alone: true,
+        }
+    }
+
+    #[test]
+    fn every_step_has_a_label_of_its_own_and_something_to_see() {
+        let steps = steps(&some_demo(), "gateway");
+        let labels: HashSet<&str> = steps.iter().map(|step| step.label).collect();
+        assert_eq!(labels.len(), steps.len());
+        for step in &steps {
+            assert!(!step.sees.is_empty(), "{}", step.label);
+            assert!(!step.command.contains('\n'), "pasted as one line: {}", step.command);
+        }
+    }
+
+    #[test]
+    fn what_is_broken_or_slowed_is_healed_again() {
+        let all: String = steps(&some_demo(), "gateway")
+            .iter()
+            .map(|step| format!("{}\n", step.command))
+            .collect();
+        for (harm, backend) in [("break", "orders"), ("slow", "payments")] {
+            let harmed = all.find(&format!("demo {harm} {backend}")).expect("the tour does harm");
+            assert!(all[harmed..].contains(&format!("demo heal {backend}")), "{backend}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_when_a_shell_would_split_them() {
+        for (word, expected) in [
+            ("target/demo/gateway", "target/demo/gateway"),
+            ("/my files/gateway", "'/my files/gateway'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+
+    #[test]
+    fn beside_another_demo_the_line_says_which() {
+        let mut demo = some_demo();
+        assert!(!program(&demo).contains('='));
+        demo.alone = false;
+        assert!(program(&demo).starts_with("GATEWAY_DEMO_CONTROL=127.0.0.1:9 "));
+    }
+}

@@ -1,0 +1,277 @@
+//! `gateway run`: from a config file to a serving process, and back to a clean end.
+//!
+//! This thread is the control thread: admin, reload, key sets, names and upkeep run here, and no request waits for it.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
+use crate::admin;
+use crate::control::Control;
+use crate::observe::log::Format;
+use crate::observe::{self, Observer};
+use crate::plan::reload::{self, Reloader};
+use crate::plan::{LivePlan, Plan, State};
+use crate::server::sockets::{self, Bound};
+use crate::server::{Lifecycle, Phase, Workers};
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Write the addresses that are served to this file once they are.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Log as JSON lines.
+    #[arg(long)]
+    json_log: bool,
+}
+
+pub(super) fn run(options: &Options) -> u8 {
+    let format = if options.json_log { Format::Json } else { Format::Text };
+    if let Err(error) = observe::log::start(format, None) {
+        let _ = writeln!(stderr(), "gateway: the log cannot be started: {error}");
+        return FAILED;
+    }
+    match start(&options.file.config) {
+        Ok(gateway) => gateway.serve(options.ready_file.as_deref()),
+        Err(code) => code,
+    }
+}
+
+/// A gateway with its sockets bound and its plan in force.
+pub(crate) struct Gateway {
+    path: PathBuf,
+    state: Arc<State>,
+    live: Arc<LivePlan>,
+    bound: Vec<Bound>,
+    admin: Option<admin::Bound>,
+}
+
+/// Reads the config and binds; nothing is bound for a config with a mistake.
+pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
+    let state = Arc::new(State::new(
+        Observer::start(&observe::Target::Off).map_err(|error| failed("the access log", &error))?,
+    ));
+    let (compiled, loaded) = reload::read(path, &state, 1).map_err(|invalid| {
+        let _ = stderr().write_all(invalid.render(stderr().is_terminal()).as_bytes());
+        INVALID_CONFIG
+    })?;
+    let _ = stderr().write_all(
+        loaded
+            .sources
+            .render_warnings(&compiled.warnings, stderr().is_terminal())
+            .as_bytes(),
+    );
+    let plan = compiled.plan;
+    let bound = bind(&plan)?;
+    let admin = match &loaded.config.admin {
+        Some(written) => {
+            let token_file = written.token_file.as_ref().map(|path| path.value.as_path());
+            let bound = admin::bind(*written.address, token_file);
+            Some(bound.map_err(|error| failed(&format!("admin on {}", *written.address), &error))?)
+        }
+        None => None,
+    };
+    state
+        .observer
+        .access_log
+        .point_at(&reload::access_log(&loaded))
+        .map_err(|error| failed("the access log", &error))?;
+    reload::take_effect(&plan, &state);
+    Ok(Gateway {
+        path: path.to_owned(),
+        state,
+        live: Arc::new(LivePlan::new(Arc::new(plan))),
+        bound,
+        admin,
+    })
+}
+
+fn bind(plan: &Plan) -> Result<Vec<Bound>, u8> {
+    plan.edge
+        .listeners
+        .iter()
+        .map(|(name, address)| {
+            sockets::bind(name, *address, plan.edge.workers)
+                .map_err(|error| failed(&format!("listener {name} on {address}"), &error))
+        })
+        .collect()
+}
+
+fn failed(what: &str, error: &std::io::Error) -> u8 {
+    tracing::error!("{what}: {error}");
+    FAILED
+}
+
+impl Gateway {
+    /// The addresses that are served, by listener.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&str, std::net::SocketAddr)> {
+        self.bound.iter().map(|bound| (bound.name.as_str(), bound.address))
+    }
+
+    /// Where the admin API is, unless it is off.
+    pub(crate) fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(admin::Bound::address)
+    }
+
+    /// Serves until a signal ends it; returns the exit code.
+    pub(crate) fn serve(self, ready_file: Option<&Path>) -> u8 {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return failed("the control thread", &error),
+        };
+        runtime.block_on(self.control(ready_file))
+    }
+
+    async fn control(self, ready_file: Option<&Path>) -> u8 {
+        let Ok(mut signals) = Signals::new().map_err(|error| failed("signals", &error)) else {
+            return FAILED;
+        };
+        let addresses: Vec<_> = self.addresses().map(|(name, at)| (name.to_owned(), at)).collect();
+        let admin_address = self.admin_address();
+        let lifecycle = Arc::new(Lifecycle::default());
+        let reloader = Arc::new(Reloader::new(
+            self.path,
+            Arc::clone(&self.live),
+            Arc::clone(&self.state),
+        ));
+        let control = Control::new(Arc::clone(&self.live), Arc::clone(&self.state));
+        // A name that does not resolve must not hold up the start; its backend is unreached until it does.
+        let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
+        let upkeep = tokio::spawn(control.upkeep());
+        let workers = match Workers::start(self.live.load().edge.workers, self.bound, &self.live, &lifecycle) {
+            Ok(workers) => workers,
+            Err(error) => return failed("workers", &error),
+        };
+        let admin = self.admin.map(|bound| {
+            tokio::spawn(bound.serve(admin::Gateway {
+                live: Arc::clone(&self.live),
+                state: Arc::clone(&self.state),
+                lifecycle: Arc::clone(&lifecycle),
+                reloader: Arc::clone(&reloader),
+                listeners: addresses.clone(),
+            }))
+        });
+        for (name, address) in &addresses {
+            tracing::info!(listener = name, %address, "serving");
+        }
+        if let Some(address) = admin_address {
+            tracing::info!(%address, "admin");
+        }
+        if let Some(Err(error)) = ready_file.map(|path| write_ready(path, &addresses, admin_address)) {
+            return failed("the ready file", &error);
+        }
+
+        tokio::select! {
+            () = signals.until_stop(&reloader) => {}
+            () = lifecycle.reached(Phase::Noticed) => {}
+        }
+        let plan = self.live.load();
+        let cut = drain(&lifecycle, &plan, &mut signals).await;
+        // Workers end by themselves now; joining blocks, but nothing else is left to do here.
+        if tokio::task::spawn_blocking(move || workers.join()).await.is_err() {
+            return FAILED;
+        }
+        upkeep.abort();
+        if let Some(admin) = admin {
+            admin.abort();
+        }
+        self.state.observer.access_log.close(Duration::from_secs(2));
+        if cut == 0 {
+            tracing::info!("stopped, no request was cut");
+            OK
+        } else {
+            tracing::warn!(requests = cut, "stopped, requests were cut");
+            CUT
+        }
+    }
+}
+
+/// Lets what is under way finish; returns how many requests had to be cut.
+async fn drain(lifecycle: &Lifecycle, plan: &Plan, signals: &mut Signals) -> usize {
+    tracing::info!(
+        requests = lifecycle.requests(),
+        "stopping: readiness fails, then no new connections"
+    );
+    lifecycle.advance(Phase::Noticed);
+    let mut at_once = Box::pin(signals.stop());
+    tokio::select! {
+        () = tokio::time::sleep(plan.edge.drain_notice) => {}
+        () = &mut at_once => {}
+    }
+    lifecycle.advance(Phase::Draining);
+    let until = Instant::now() + plan.edge.drain;
+    let drained = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        while Instant::now() < until && lifecycle.connections() > 0 {
+            tick.tick().await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = at_once => tracing::warn!("second signal: stopping at once"),
+    }
+    let cut = lifecycle.requests();
+    lifecycle.advance(Phase::Cut);
+    cut
+}
+
+/// Tells whoever started us where we serve: the file appears whole or not at all.
+fn write_ready(
+    path: &Path,
+    addresses: &[(String, std::net::SocketAddr)],
+    admin: Option<std::net::SocketAddr>,
+) -> std::io::Result<()> {
+    let listeners: serde_json::Map<_, _> = addresses
+        .iter()
+        .map(|(name, at)| (name.clone(), at.to_string().into()))
+        .collect();
+    let ready = serde_json::json!({ "listeners": listeners, "admin": admin, "pid": std::process::id() });
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, ready.to_string())?;
+    std::fs::rename(partial, path)
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Reloads at every SIGHUP until SIGTERM or SIGINT.
+    async fn until_stop(&mut self, reloader: &Arc<Reloader>) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => {
+                    let reloader = Arc::clone(reloader);
+                    // Reading files and hashing keys may take a while; admin answers meanwhile.
+                    let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                }
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What has to be done beside requests: names resolved, key sets renewed, full buckets and idle connections let go.
+//!
+//! Runs on the control thread alone; workers read finished values and never wait for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::intake::jwks_fetch::{self, Freshness};
+use crate::plan::{LivePlan, RemoteKeys, State};
+
+/// Between two rounds of upkeep.
+const ROUND: Duration = Duration::from_secs(1);
+/// Names are asked for again after so many rounds.
+const RESOLVE_EVERY: u32 = 30;
+
+pub struct Control {
+    live: Arc<LivePlan>,
+    state: Arc<State>,
+}
+
+impl Control {
+    pub fn new(live: Arc<LivePlan>, state: Arc<State>) -> Arc<Self> {
+        Arc::new(Self { live, state })
+    }
+
+    /// Asks for the addresses of every endpoint that is a name.
+    pub async fn resolve(&self) {
+        for backend in &self.live.load().backends {
+            for endpoint in backend.endpoints.all() {
+                if let Err(error) = endpoint.resolve().await {
+                    tracing::warn!(backend = %backend.name, endpoint = %endpoint.url, %error, "cannot resolve");
+                }
+            }
+        }
+    }
+
+    /// Looks after everything, for ever.
+    pub async fn upkeep(self: Arc<Self>) {
+        let resolver = Arc::clone(&self);
+        let mut fetchers = Fetchers::default();
+        let mut round = tokio::time::interval(ROUND);
+        for count in 0u32.. {
+            round.tick().await;
+            let now = clock::now();
+            self.state.buckets.forget_full(now);
+            let plan = self.live.load();
+            for backend in &plan.backends {
+                for endpoint in backend.endpoints.all() {
+                    endpoint.sweep(&backend.settings.pool, now);
+                }
+            }
+            fetchers.follow(&self.state);
+            if count % RESOLVE_EVERY == RESOLVE_EVERY - 1 {
+                let resolver = Arc::clone(&resolver);
+                tokio::spawn(async move { resolver.resolve().await });
+            }
+        }
+    }
+}
+
+/// One task for each key set that comes from a URL, for as long as a plan names it.
+#[derive(Default)]
+struct Fetchers {
+    running: HashMap<usize, JoinHandle<()>>,
+    client: Option<reqwest::Client>,
+}
+
+impl Fetchers {
+    fn follow(&mut self, state: &State) {
+        let wanted = state.remote_keys();
+        let id = |keys: &RemoteKeys| Arc::as_ptr(&keys.live) as usize;
+        self.running.retain(|running, task| {
+            let keep = wanted.iter().any(|keys| id(keys) == *running);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for keys in wanted {
+            if self.running.contains_key(&id(&keys)) {
+                continue;
+            }
+            let client = match &self.client {
+                Some(client) => client.clone(),
+                None => match jwks_fetch::client() {
+                    Ok(client) => self.client.insert(client).clone(),
+                    Err(error) => {
+                        tracing::error!(%error, "key sets cannot be fetched");
+                        return;
+                    }
+                },
+            };
+            let key = id(&keys);
+            let task = tokio::spawn(async move {
+                let RemoteKeys { live, url, algorithms } = &keys;
+                let never = std::future::pending();
+                jwks_fetch::keep_fresh(live, url, algorithms, &client, Freshness::default(), never).await;
+            });
+            self.running.insert(key, task);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Backends as written -> backends as meant, with the guards and endpoints that the state has kept for them.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use policies::breaker::SlowCalls;
+use policies::retry::RetryBudgetSettings;
+use policies::{Backoff, BreakerSettings, Jitter, Ratio, Retry};
+
+use super::Desk;
+use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
+use crate::call::classify::{Repeatable, RetryOn};
+use crate::call::endpoints::{Endpoint, Endpoints};
+use crate::call::pool::PoolSettings;
+use crate::config::{self, Code, Mistake};
+
+/// All backends by name, in declared order.
+pub(super) struct Backends {
+    order: Vec<Arc<Backend>>,
+    by_name: HashMap<Arc<str>, Arc<Backend>>,
+}
+
+impl Backends {
+    pub(super) fn compile(desk: &mut Desk<'_>) -> Self {
+        let config = desk.config;
+        let order: Vec<_> = config
+            .backends
+            .iter()
+            .map(|(name, written)| Arc::new(backend(desk, name, written)))
+            .collect();
+        let by_name = order
+            .iter()
+            .map(|backend| (Arc::clone(&backend.name), Arc::clone(backend)))
+            .collect();
+        Self { order, by_name }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn into_all(self) -> Vec<Arc<Backend>> {
+        self.order
+    }
+}
+
+fn backend(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Backend) -> Backend {
+    check_limits(desk, name, written);
+    let settings = settings(desk.config, written);
+    let guard_settings = guard_settings(written);
+    let guards = Arc::clone(
+        desk.state
+            .kept()
+            .guards
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Arc::new(Guards::new(&guard_settings))),
+    );
+    let weighted = written
+        .endpoints
+        .iter()
+        .map(|at| (endpoint(desk, name, &at.url), *at.weight))
+        .collect();
+    Backend {
+        name: Arc::clone(name),
+        settings,
+        guards,
+        guard_settings,
+        breaker_on: written.breaker.is_some(),
+        endpoints: Endpoints::new(weighted),
+        metrics: desk.state.observer.registry.backend(name),
+    }
+}
+
+fn endpoint(desk: &Desk<'_>, backend: &Arc<str>, url: &config::EndpointUrl) -> Arc<Endpoint> {
+    let text: Arc<str> = format!("http://{}", url.authority).into();
+    let key = (Arc::clone(backend), Arc::clone(&text));
+    let make = || {
+        let authority = HeaderValue::from_str(&url.authority).expect("an authority that was parsed fits into a field");
+        Arc::new(Endpoint::new(text, authority, url.host.clone(), url.port, desk.workers))
+    };
+    Arc::clone(desk.state.kept().endpoints.entry(key).or_insert_with(make))
+}
+
+fn settings(config: &config::Config, written: &config::Backend) -> Settings {
+    let (retry, limits) = (&written.retry, &config.time_limits);
+    let statuses = retry.on.iter().filter_map(|on| match **on {
+        config::RetryOn::Status(status) => Some(status),
+        _ => None,
+    });
+    let on = |wanted| retry.on.iter().any(|on| **on == wanted);
+    let failures = written.breaker.iter().flat_map(|breaker| &breaker.failure_statuses);
+    Settings {
+        time_limit: *written.time_limit,
+        attempt_limit: *written.attempt_limit,
+        connect: *limits.connect,
+        minimum: *limits.minimum,
+        queue_wait: *written.bulkhead.wait,
+        retry: Retry {
+            attempts: *retry.attempts,
+            backoff: Backoff {
+                initial: retry.backoff.first,
+                max: retry.backoff.cap,
+                factor: *retry.factor,
+                jitter: Jitter::Proportional(retry.jitter.get()),
+            },
+        },
+        retry_on: RetryOn {
+            unreached: on(config::RetryOn::Unreached),
+            broken: on(config::RetryOn::Broken),
+            timed_out: on(config::RetryOn::TimedOut),
+            statuses: statuses.collect(),
+        },
+        repeatable: Repeatable {
+            methods: retry.methods.iter().map(|method| method.value.clone()).collect(),
+            with_idempotency_key: *retry.with_idempotency_key,
+        },
+        keep: usize::try_from(retry.body_limit.0).unwrap_or(usize::MAX),
+        failures: failures
+            .filter_map(|status| StatusCode::from_u16(**status).ok())
+            .collect(),
+        pool: PoolSettings {
+            // By default as many as can be in use, so that a full backend's connections are all kept.
+            idle_limit: written
+                .connections
+                .limit
+                .as_ref()
+                .map_or(*written.bulkhead.limit, |limit| limit.value) as usize,
+            idle_for: *written.connections.idle,
+            max_age: *written.connections.age,
+        },
+        preserve_host: *written.preserve_host,
+        idle_stream: *limits.idle_stream,
+    }
+}
+
+fn guard_settings(written: &config::Backend) -> GuardSettings {
+    let at_least_one = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    let ratio = |written: &config::Ratio| Ratio::new(written.get()).unwrap_or(Ratio::ONE);
+    let breaker = written.breaker.as_ref().map(|breaker| BreakerSettings {
+        window: *breaker.window,
+        min_calls: breaker.min_calls.get(),
+        failure_ratio: Some(ratio(&breaker.failure_ratio)),
+        slow: breaker.slow.as_ref().map(|slow| SlowCalls {
+            over: *slow.over,
+            ratio: ratio(&slow.ratio),
+        }),
+        consecutive: breaker.consecutive.as_ref().map(|most| most.value),
+        open_for: *breaker.open_for,
+        probes: at_least_one(*breaker.probes),
+    });
+    GuardSettings {
+        breaker,
+        slots: at_least_one(*written.bulkhead.limit),
+        queue: *written.bulkhead.queue,
+        retry_budget: RetryBudgetSettings {
+            share: ratio(&written.retry.share),
+            floor: written.retry.floor.count.get() as f64 / written.retry.floor.per.as_secs_f64(),
+        },
+    }
+}
+
+fn check_limits(desk: &mut Desk<'_>, name: &str, written: &config::Backend) {
+    if written.attempt_limit.value > written.time_limit.value {
+        desk.mistake(
+            Mistake::new(
+                Code::OverParent,
+                written.attempt_limit.span(),
+                format!("`backends.{name}.attempt_limit` is longer than the call it is part of"),
+            )
+            .related(written.time_limit.span(), "the most a call may take")
+            .hint("an attempt ends with its call at the latest: lower it, or raise `time_limit`"),
+        );
+    }
+    let all = written.attempt_limit.saturating_mul(*written.retry.attempts);
+    if written.attempt_limit.is_written() && *written.retry.attempts > 1 && all > *written.time_limit {
+        desk.warnings.push(
+            Mistake::new(
+                Code::Doubtful,
+                written.attempt_limit.span(),
+                format!(
+                    "{} attempts of `backends.{name}` do not fit into its `time_limit`",
+                    *written.retry.attempts
+                ),
+            )
+            .related(written.time_limit.span(), "the most a call may take")
+            .hint("the last attempts get what is left, or are not made"),
+        );
+    }
+    let mut seen = std::collections::HashSet::new();
+    for at in &written.endpoints {
+        if !seen.insert(&at.url.authority) {
+            desk.mistake(
+                Mistake::new(
+                    Code::DuplicateKey,
+                    at.url.span(),
+                    format!("`backends.{name}` has this endpoint twice"),
+                )
+                .hint("use `weight` to send it more"),
+            );
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Config -> Plan, or every mistake at once.
+//!
+//! The one place that sees both the config and the stages. Sections are compiled one after another; each pushes its
+//! mistakes and carries on, so that an operator mends a file in one go. Nothing that runs is changed here: a plan
+//! that turns out to be mistaken leaves no trace, and one that is good takes effect in [`super::reload`].
+
+mod aggregates;
+mod backends;
+mod callers;
+mod limits;
+mod outline;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use self::backends::Backends;
+use self::limits::Tables;
+use super::{Edge, Plan, State, TimeLimits};
+use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
+use crate::intake::address::TrustedProxies;
+
+/// A plan that could take effect.
+pub struct Compiled {
+    pub plan: Plan,
+    pub warnings: Mistakes,
+}
+
+/// Everything that the sections need while they are compiled.
+pub(super) struct Desk<'a> {
+    pub(super) config: &'a Config,
+    pub(super) state: &'a State,
+    pub(super) sources: &'a mut Sources,
+    pub(super) mistakes: Mistakes,
+    pub(super) warnings: Mistakes,
+    /// Where settings stand, by their path.
+    pub(super) places: HashMap<String, Location>,
+    pub(super) workers: usize,
+}
+
+/// Resolves names, proves ranges, takes over what the state has kept.
+///
+/// # Errors
+/// Every mistake in the config that reading it could not see.
+pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Compiled, Mistakes> {
+    let config = &loaded.config;
+    let mut desk = Desk {
+        config,
+        state,
+        sources: &mut loaded.sources,
+        mistakes: Mistakes::default(),
+        warnings: std::mem::take(&mut loaded.warnings),
+        places: HashMap::new(),
+        workers: workers(config),
+    };
+    let mut tables = Tables::compile(&mut desk);
+    let backends = Backends::compile(&mut desk);
+    let doorman = callers::compile(&mut desk, &tables);
+    let routes = routes::compile(&mut desk, &mut tables, &backends);
+    let time = time_limits(&mut desk);
+    let outline = outline::compile(&mut desk);
+    let Desk {
+        mistakes,
+        warnings,
+        workers,
+        ..
+    } = desk;
+    let (Some(tables), Some(doorman), Some(routes), true) = (tables, doorman, routes, mistakes.is_empty()) else {
+        return Err(mistakes);
+    };
+    let limits = &config.time_limits;
+    let plan = Plan {
+        generation,
+        edge: Edge {
+            listeners: config
+                .listeners
+                .iter()
+                .map(|(name, at)| (name.to_string(), *at.address))
+                .collect(),
+            workers,
+            trusted: TrustedProxies::new(config.client_address.trusted_proxies.iter().map(|net| **net)),
+            ipv6_prefix: *config.client_address.ipv6_prefix,
+            uri_limit: usize::try_from(config.request_limits.uri.0).unwrap_or(usize::MAX),
+            head_limit: usize::try_from(config.request_limits.head.0).unwrap_or(usize::MAX),
+            header_limit: *config.request_limits.headers as usize,
+            head: *limits.head,
+            idle: *limits.keep_alive,
+            write: *limits.write,
+            drain_notice: *limits.drain_notice,
+            drain: *limits.drain,
+        },
+        time,
+        routes: routes.table,
+        listed: routes.listed,
+        doorman,
+        tiers: tables.tiers,
+        failures: tables.failures,
+        backends: backends.into_all(),
+        observer: Arc::clone(&state.observer),
+        via: state.via.clone(),
+        quotas: tables.quotas,
+        outline,
+    };
+    Ok(Compiled { plan, warnings })
+}
+
+fn workers(config: &Config) -> usize {
+    match *config.workers {
+        Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+        Workers::Count(count) => count.get() as usize,
+    }
+}
+
+fn time_limits(desk: &mut Desk<'_>) -> TimeLimits {
+    let limits = &desk.config.time_limits;
+    if limits.reserve.value >= limits.request.value {
+        let at = limits.reserve.span().or(limits.request.span());
+        desk.mistakes.push(
+            Mistake::new(
+                Code::OverParent,
+                at,
+                "`time_limits.reserve` leaves nothing of `time_limits.request`",
+            )
+            .related(limits.request.span(), "the whole request")
+            .hint("the reserve is what we keep for answering; 2s of 30s is usual"),
+        );
+    }
+    TimeLimits {
+        request: limits.request.saturating_sub(limits.reserve.value),
+        minimum: limits.minimum.value,
+    }
+}
+
+impl<'a> Desk<'a> {
+    /// What `name` stands for, or a mistake that tells what it may have been meant to be.
+    pub(super) fn resolve<'m, T>(
+        &mut self,
+        kind: &str,
+        name: &At<String>,
+        all: &'m NamedMap<T>,
+    ) -> Option<(&'m At<Arc<str>>, &'m T)> {
+        let found = all.entry(name);
+        if found.is_none() {
+            self.mistakes.push(all.unknown(kind, name));
+        }
+        found
+    }
+
+    /// Remembers where `setting` stands, if it was written.
+    pub(super) fn note(&mut self, setting: String, at: Option<Span>) {
+        if let Some(at) = at {
+            self.places.insert(setting, self.sources.locate(at));
+        }
+    }
+
+    pub(super) fn mistake(&mut self, mistake: Mistake) {
+        self.mistakes.push(mistake);
+    }
+}

@@ -1,0 +1,232 @@
+//! What was written, and where, for the admin API.
+
+use std::sync::Arc;
+
+use super::Desk;
+use crate::config::{self, At, Config, Credential, NamedMap, Span};
+use crate::plan::outline::{
+    AccessOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
+};
+
+pub(super) fn compile(desk: &mut Desk<'_>) -> Outline {
+    let config = desk.config;
+    note_places(desk, config);
+    let routes = config
+        .routes
+        .iter()
+        .map(|(name, written)| route(config, name, written))
+        .collect();
+    Outline::new(routes, std::mem::take(&mut desk.places))
+}
+
+fn note_places(desk: &mut Desk<'_>, config: &Config) {
+    let (times, sizes) = (&config.time_limits, &config.request_limits);
+    desk.note("time_limits.request".into(), times.request.span());
+    desk.note("time_limits.head".into(), times.head.span());
+    desk.note("request_limits.headers".into(), sizes.headers.span());
+    desk.note("request_limits.uri".into(), sizes.uri.span());
+    desk.note("request_limits.body".into(), sizes.body.span());
+    if let Some(failures) = &config.callers.failures {
+        desk.note(
+            "callers.failures".into(),
+            first([failures.rate.span(), failures.burst.span()]),
+        );
+    }
+    for (name, _) in config.tiers.iter() {
+        desk.note(format!("tiers.{name}"), name.span());
+    }
+    for (name, _) in config.tenants.iter() {
+        desk.note(format!("tenants.{name}"), name.span());
+    }
+    for (name, _) in config.callers.jwt.iter() {
+        desk.note(format!("callers.jwt.{name}"), name.span());
+    }
+    for (name, backend) in config.backends.iter() {
+        note_backend(desk, &format!("backends.{name}"), name.span(), backend);
+    }
+    for (name, route) in config.routes.iter() {
+        note_route(desk, &format!("routes.{name}"), name.span(), route);
+    }
+}
+
+fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &config::Backend) {
+    desk.note(path.to_owned(), at);
+    desk.note(
+        format!("{path}.endpoints"),
+        first(backend.endpoints.iter().map(|endpoint| endpoint.url.span())),
+    );
+    desk.note(format!("{path}.time_limit"), backend.time_limit.span());
+    desk.note(format!("{path}.attempt_limit"), backend.attempt_limit.span());
+    let bulkhead = &backend.bulkhead;
+    let in_bulkhead = [bulkhead.limit.span(), bulkhead.queue.span(), bulkhead.wait.span()];
+    desk.note(format!("{path}.bulkhead"), first(in_bulkhead));
+    desk.note(format!("{path}.bulkhead.wait"), bulkhead.wait.span());
+    if let Some(breaker) = &backend.breaker {
+        let slow = breaker
+            .slow
+            .iter()
+            .flat_map(|slow| [slow.over.span(), slow.ratio.span()]);
+        let others = [
+            breaker.window.span(),
+            breaker.min_calls.span(),
+            breaker.failure_ratio.span(),
+            breaker.open_for.span(),
+            breaker.probes.span(),
+            breaker.consecutive.as_ref().and_then(At::span),
+        ];
+        let statuses = breaker.failure_statuses.iter().map(At::span);
+        desk.note(format!("{path}.breaker"), first(slow.chain(others).chain(statuses)));
+    }
+    let retry = &backend.retry;
+    let in_retry = [
+        retry.attempts.span(),
+        retry.backoff.span(),
+        retry.share.span(),
+        retry.floor.span(),
+    ];
+    desk.note(format!("{path}.retry"), first(in_retry));
+}
+
+fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config::Route) {
+    desk.note(path.to_owned(), at);
+    let config::Access {
+        any_of,
+        scopes,
+        tiers,
+        tenants,
+    } = &route.access;
+    let admitted = any_of.iter().flatten().map(At::span);
+    let demanded = [scopes, tiers, tenants].into_iter().flatten().map(At::span);
+    desk.note(format!("{path}.access"), first(admitted.chain(demanded)));
+    desk.note(
+        format!("{path}.time_limit"),
+        route.time_limit.as_ref().and_then(At::span),
+    );
+    desk.note(
+        format!("{path}.body_limit"),
+        route.body_limit.as_ref().and_then(At::span),
+    );
+    for (name, _) in route.limits.iter() {
+        desk.note(format!("{path}.limits.{name}"), name.span());
+    }
+}
+
+/// Where a section begins, as far as can be told from what stands in it.
+fn first(spans: impl IntoIterator<Item = Option<Span>>) -> Option<Span> {
+    spans.into_iter().flatten().min()
+}
+
+fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route) -> RouteOutline {
+    let limits = &config.time_limits;
+    let time_limit = written
+        .time_limit
+        .as_ref()
+        .map_or(limits.request.saturating_sub(*limits.reserve), |own| **own);
+    RouteOutline {
+        name: Arc::clone(name),
+        matches: matches(&written.matches),
+        access: access(config, &written.access),
+        limits: written
+            .limits
+            .iter()
+            .map(|(name, limit)| self::limit(name, limit, written))
+            .collect(),
+        cost: written.cost.get(),
+        time_limit_ms: millis(time_limit),
+        stream: *written.stream,
+        body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
+        target: target(&written.target),
+    }
+}
+
+fn matches(written: &config::Match) -> MatchOutline {
+    let pairs = |map: &NamedMap<At<String>>, between: &str| {
+        map.iter()
+            .map(|(name, value)| format!("{name}{between}{value}"))
+            .collect()
+    };
+    MatchOutline {
+        hosts: texts(&written.hosts),
+        paths: texts(&written.paths),
+        methods: texts(&written.methods),
+        headers: pairs(&written.headers, ": "),
+        query: pairs(&written.query, "="),
+    }
+}
+
+fn access(config: &Config, written: &config::Access) -> AccessOutline {
+    let any_of = match &written.any_of {
+        Some(any_of) => any_of.iter().map(|credential| word(credential)).collect(),
+        None => {
+            let api_key = config.callers.api_keys.is_some().then(|| word(&Credential::ApiKey));
+            let jwt = (!config.callers.jwt.is_empty()).then(|| word(&Credential::Jwt));
+            api_key.into_iter().chain(jwt).collect()
+        }
+    };
+    let [scopes, tiers, tenants] = [&written.scopes, &written.tiers, &written.tenants].map(|names| texts(names));
+    AccessOutline {
+        any_of,
+        scopes,
+        tiers,
+        tenants,
+    }
+}
+
+fn word(credential: &Credential) -> String {
+    match credential {
+        Credential::ApiKey => "api_key".to_owned(),
+        Credential::Jwt => "jwt".to_owned(),
+        Credential::JwtFrom(issuer) => format!("jwt:{issuer}"),
+        Credential::Anonymous => "anonymous".to_owned(),
+    }
+}
+
+fn limit(name: &Arc<str>, written: &config::Limit, route: &config::Route) -> LimitOutline {
+    LimitOutline {
+        name: Arc::clone(name),
+        rate: written.rate.to_string(),
+        burst: written.burst.get(),
+        per: written.per.as_str(),
+        mode: written.mode.as_str(),
+        cost: written.cost.as_ref().unwrap_or(&route.cost).get(),
+    }
+}
+
+fn target(written: &config::Target) -> TargetOutline {
+    match written {
+        config::Target::Backend { name, rewrite } => TargetOutline::Backend {
+            name: name.value.clone(),
+            rewrite: rewrite.as_ref().map(|rewrite| rewrite.value.clone()),
+        },
+        config::Target::Aggregate(aggregate) => TargetOutline::Aggregate {
+            partial: aggregate.partial.as_str(),
+            parts: aggregate
+                .parts
+                .iter()
+                .map(|(name, part)| self::part(name, part))
+                .collect(),
+        },
+        config::Target::Respond(respond) => TargetOutline::Respond {
+            status: *respond.status,
+        },
+    }
+}
+
+fn part(name: &Arc<str>, written: &config::Part) -> PartOutline {
+    PartOutline {
+        name: Arc::clone(name),
+        backend: written.backend.value.clone(),
+        path: written.path.value.clone(),
+        required: *written.required,
+        time_limit_ms: written.time_limit.as_ref().map(|limit| millis(**limit)),
+        needs: texts(&written.needs),
+    }
+}
+
+fn texts<T: std::fmt::Display>(all: &[At<T>]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,352 @@
+//! Routes as written -> the table, each with its target and everything that a request needs on the way.
+
+use std::collections::HashSet;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::Desk;
+use super::backends::Backends;
+use super::limits::{self, Tables};
+use crate::config::{self, At, Code, Credential, Mistake, NamedMap};
+use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
+use crate::plan::{Route, Target};
+use crate::routing::{Condition, Is, Pattern, Spec, Table};
+use crate::template::{Place, Placeholder, Template};
+
+/// All routes, to be found and in declared order.
+pub(super) struct Routes {
+    pub(super) table: Table<Arc<Route>>,
+    pub(super) listed: Vec<Arc<Route>>,
+}
+
+pub(super) fn compile(desk: &mut Desk<'_>, tables: &mut Option<Tables>, backends: &Backends) -> Option<Routes> {
+    let config = desk.config;
+    let mut specs = Vec::new();
+    for (name, written) in config.routes.iter() {
+        if let Some(spec) = route(desk, name, written, tables.as_mut(), backends) {
+            specs.push(spec);
+        }
+    }
+    let listed = specs.iter().map(|spec| Arc::clone(&spec.target)).collect();
+    let table = Table::build(specs)
+        .map_err(|mistakes| {
+            for mistake in mistakes {
+                let at = config
+                    .routes
+                    .entry(mistake.route())
+                    .and_then(|(name, route)| route.matches.paths.first().and_then(At::span).or(name.span()));
+                desk.mistake(Mistake::new(Code::Conflict, at, mistake.to_string()));
+            }
+        })
+        .ok()?;
+    Some(Routes { table, listed })
+}
+
+fn route(
+    desk: &mut Desk<'_>,
+    name: &Arc<str>,
+    written: &config::Route,
+    tables: Option<&mut Tables>,
+    backends: &Backends,
+) -> Option<Spec<Arc<Route>>> {
+    let access = access(desk, name, &written.access);
+    let parameters = parameters(&written.matches.paths);
+    let time_limit = time_limit(desk, name, written);
+    check_costs(desk, name, written);
+    let route_limits = tables.map(|tables| {
+        let (limits, quotas) = tables.of_route(desk, name, written);
+        tables.quotas.extend(quotas);
+        limits
+    });
+    let target = match &written.target {
+        config::Target::Backend { name: wanted, rewrite } => {
+            let rewrite = rewrite
+                .as_ref()
+                .map(|text| template(desk, text, Place::Path, &parameters, &[]));
+            desk.resolve("backend", wanted, &desk.config.backends);
+            let backend = backends.get(wanted).cloned();
+            match (backend, rewrite) {
+                (Some(backend), None) => Some(Target::Backend { backend, rewrite: None }),
+                (Some(backend), Some(Some(rewrite))) => Some(Target::Backend {
+                    backend,
+                    rewrite: Some(rewrite),
+                }),
+                _ => None,
+            }
+        }
+        config::Target::Aggregate(aggregate) => {
+            super::aggregates::compile(desk, name, aggregate, time_limit, &parameters, backends).map(Target::Aggregate)
+        }
+        config::Target::Respond(respond) => respond_target(desk, name, respond),
+    };
+    let body_limit = written
+        .body_limit
+        .as_ref()
+        .unwrap_or(&desk.config.request_limits.body)
+        .0;
+    let route = Route {
+        name: Arc::clone(name),
+        access: access?,
+        limits: route_limits?,
+        cost: written.cost.get(),
+        time_limit,
+        stream: *written.stream,
+        body_limit,
+        forward_credential: *written.forward_credential,
+        target: target?,
+        metrics: desk.state.observer.registry.route(name),
+    };
+    Some(Spec {
+        name: Arc::clone(name),
+        hosts: written.matches.hosts.iter().map(|host| host.value.clone()).collect(),
+        paths: written.matches.paths.iter().map(|path| path.value.clone()).collect(),
+        methods: written
+            .matches
+            .methods
+            .iter()
+            .map(|method| method.value.clone())
+            .collect(),
+        conditions: conditions(&written.matches),
+        target: Arc::new(route),
+    })
+}
+
+fn conditions(matches: &config::Match) -> Vec<Condition> {
+    let is = |value: &At<String>| {
+        if value.as_str() == "*" {
+            Is::Present
+        } else {
+            Is::Exactly(value.value.clone())
+        }
+    };
+    let headers = matches.headers.iter().filter_map(|(name, value)| {
+        Some(Condition::Header {
+            name: HeaderName::from_str(name).ok()?,
+            is: is(value),
+        })
+    });
+    let query = matches.query.iter().map(|(name, value)| Condition::Query {
+        name: name.to_string(),
+        is: is(value),
+    });
+    headers.chain(query).collect()
+}
+
+/// Names that every path of the route binds; a name that only some bind cannot be relied on.
+fn parameters(paths: &[At<String>]) -> HashSet<String> {
+    let names = |path: &At<String>| -> HashSet<String> {
+        Pattern::parse(path)
+            .map(|pattern| pattern.names().iter().map(|name| name.to_string()).collect())
+            .unwrap_or_default()
+    };
+    let mut all = paths.iter().map(names);
+    let first = all.next().unwrap_or_default();
+    all.fold(first, |common, names| common.intersection(&names).cloned().collect())
+}
+
+/// A template whose placeholders all exist.
+pub(super) fn template(
+    desk: &mut Desk<'_>,
+    text: &At<String>,
+    place: Place,
+    parameters: &HashSet<String>,
+    parts: &[&str],
+) -> Option<Template> {
+    let template = match Template::parse(text, place) {
+        Ok(template) => template,
+        Err(error) => {
+            desk.mistake(Mistake::new(Code::BadValue, text.span(), error.to_string()));
+            return None;
+        }
+    };
+    let mut sound = true;
+    for placeholder in template.uses() {
+        let (kind, name, known) = match placeholder {
+            Placeholder::Path(name) => ("path parameter", name, parameters.contains(&**name)),
+            Placeholder::Part { part, .. } => ("part", part, parts.contains(&&**part)),
+            _ => continue,
+        };
+        if !known {
+            sound = false;
+            let mut names: Vec<_> = match placeholder {
+                Placeholder::Path(_) => parameters.iter().map(String::as_str).collect(),
+                _ => parts.to_vec(),
+            };
+            names.sort_unstable();
+            let hint = if names.is_empty() {
+                "there are none".to_owned()
+            } else {
+                format!("there are: {}", names.join(", "))
+            };
+            desk.mistake(
+                Mistake::new(Code::UnknownName, text.span(), format!("there is no {kind} `{name}`")).hint(hint),
+            );
+        }
+    }
+    sound.then_some(template)
+}
+
+/// The smallest limit that holds for the route: its own, else what is left of the request's.
+fn time_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route) -> Duration {
+    let limits = &desk.config.time_limits;
+    let most = limits.request.saturating_sub(*limits.reserve);
+    let Some(own) = &written.time_limit else { return most };
+    if **own > most {
+        desk.mistake(
+            Mistake::new(
+                Code::OverParent,
+                own.span(),
+                format!("`routes.{name}.time_limit` is longer than a request may take"),
+            )
+            .related(limits.request.span(), "the whole request")
+            .related(limits.reserve.span(), "of which this is kept for answering")
+            .hint(format!(
+                "at most {} are left: lower it, or raise `time_limits.request`",
+                config::duration_text(most)
+            )),
+        );
+    }
+    **own
+}
+
+fn check_costs(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+    let config = desk.config;
+    if !written.cost.is_written() {
+        return;
+    }
+    // A tenant that the table puts into a tier is in no other.
+    let tier_of = |tenant: &At<String>| Some(config.tenants.get(tenant)?.tier.as_ref()?.as_str());
+    let of_tenants: Option<HashSet<&str>> = match written.access.tenants.as_slice() {
+        [] => None,
+        tenants => tenants.iter().map(tier_of).collect(),
+    };
+    for (tier_name, tier) in config.tiers.iter() {
+        let admitted = (written.access.tiers.is_empty()
+            || written.access.tiers.iter().any(|at| **at == *tier_name.value))
+            && of_tenants
+                .as_ref()
+                .is_none_or(|tiers| tiers.contains(&*tier_name.value));
+        if admitted {
+            limits::check_cost(
+                desk,
+                &format!("tiers.{tier_name} (routes.{name})"),
+                &written.cost,
+                &tier.burst,
+            );
+        }
+    }
+}
+
+fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<Access> {
+    let callers = &desk.config.callers;
+    let mut admitted = Admitted::default();
+    let mut issuers: Vec<Arc<str>> = Vec::new();
+    match &written.any_of {
+        None => {
+            admitted.api_key = callers.api_keys.is_some();
+            admitted.jwt = if callers.jwt.is_empty() {
+                AdmittedIssuers::None
+            } else {
+                AdmittedIssuers::Any
+            };
+            if !admitted.api_key && callers.jwt.is_empty() {
+                let at = desk.config.routes.entry(name).and_then(|(name, _)| name.span());
+                desk.mistake(
+                    Mistake::new(
+                        Code::MissingKey,
+                        at,
+                        format!("nobody could ever use `routes.{name}`: no credential is configured"),
+                    )
+                    .hint("configure `callers.api_keys` or `callers.jwt`, or write `access: { any_of: [anonymous] }`"),
+                );
+            }
+        }
+        Some(any_of) => {
+            for credential in any_of {
+                let configured = match &credential.value {
+                    Credential::ApiKey => {
+                        admitted.api_key = true;
+                        callers.api_keys.is_some()
+                    }
+                    Credential::Jwt => {
+                        admitted.jwt = AdmittedIssuers::Any;
+                        !callers.jwt.is_empty()
+                    }
+                    Credential::JwtFrom(issuer) => {
+                        let at = credential.clone().map(|_| issuer.clone());
+                        if let Some((name, _)) = desk.resolve("issuer", &at, &callers.jwt) {
+                            issuers.push(Arc::clone(name));
+                        }
+                        true
+                    }
+                    Credential::Anonymous => {
+                        admitted.anonymous = true;
+                        callers.anonymous.is_some()
+                    }
+                };
+                if !configured {
+                    desk.mistake(
+                        Mistake::new(
+                            Code::UnknownName,
+                            credential.span(),
+                            format!("`routes.{name}` admits credentials that `callers` does not configure"),
+                        )
+                        .hint("add the section to `callers`, or take the word out of `any_of`"),
+                    );
+                }
+            }
+        }
+    }
+    if !issuers.is_empty() && matches!(admitted.jwt, AdmittedIssuers::None) {
+        admitted.jwt = AdmittedIssuers::These(issuers.into());
+    }
+    for tier in &written.tiers {
+        desk.resolve("tier", tier, &desk.config.tiers);
+    }
+    let names = |all: &[At<String>]| all.iter().map(|name| name.as_str().into()).collect();
+    let demands = Demands {
+        scopes: names(&written.scopes),
+        tiers: names(&written.tiers),
+        tenants: names(&written.tenants),
+    };
+    let header = callers
+        .api_keys
+        .as_ref()
+        .map_or(HeaderName::from_static("x-api-key"), |keys| keys.header.value.clone());
+    Some(Access::new(admitted, demands, &header))
+}
+
+fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) -> Option<Target> {
+    let mut headers = headers(desk, &format!("routes.{name}.respond.headers"), &written.headers);
+    let body = match &written.body {
+        None => Bytes::new(),
+        Some(config::Body::Text(text)) => Bytes::from(text.value.clone()),
+        Some(config::Body::Json(value)) => {
+            headers
+                .entry(header::CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/json"));
+            Bytes::from(value.to_string())
+        }
+    };
+    let status = StatusCode::from_u16(*written.status).ok()?;
+    Some(Target::Respond { status, headers, body })
+}
+
+pub(super) fn headers(desk: &mut Desk<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in written.iter() {
+        match (HeaderName::from_str(name), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
+            _ => desk.mistake(Mistake::new(
+                Code::BadValue,
+                value.span(),
+                format!("`{path}.{name}` is not a header field"),
+            )),
+        }
+    }
+    headers
+}

@@ -1,0 +1,139 @@
+//! Puts a plan in force, at the start and on every reload; a bad one changes nothing.
+//!
+//! In order: read, compile, and only then scale the buckets, reconfigure the guards, swap the plan. Requests under way
+//! keep the plan they began with, and are counted in the same buckets and guards as the new ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::compile::{Compiled, compile};
+use super::{LivePlan, Plan, State};
+use crate::clock;
+use crate::config::{self, AccessLog, Invalid, Loaded};
+use crate::observe;
+
+/// Reads the config again whenever it is told to.
+pub struct Reloader {
+    path: PathBuf,
+    live: Arc<LivePlan>,
+    state: Arc<State>,
+    last: Mutex<LastReload>,
+    /// One at a time: a signal and the admin API may ask at once.
+    turn: Mutex<()>,
+}
+
+/// How the latest attempt to put a config in force ended.
+#[derive(Debug, Clone, Default)]
+pub struct LastReload {
+    pub successful: bool,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// What was wrong, as it stands in the log.
+    pub error: Option<String>,
+}
+
+/// Reads and compiles the config at `path`.
+///
+/// # Errors
+/// Every mistake in it, ready to be shown.
+pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
+    let mut loaded = config::load(path)?;
+    match compile(&mut loaded, state, generation) {
+        Ok(compiled) => Ok((compiled, loaded)),
+        Err(mistakes) => Err(Box::new(Invalid {
+            sources: loaded.sources,
+            mistakes,
+        })),
+    }
+}
+
+/// Makes a plan's numbers hold for the state it shares with its predecessors.
+pub fn take_effect(plan: &Plan, state: &State) {
+    let now = clock::now();
+    state
+        .buckets
+        .requota(plan.quotas.iter().map(|(name, quotas)| (name, quotas)), now);
+    for backend in &plan.backends {
+        backend.guards.reconfigure(&backend.guard_settings, now);
+    }
+    state.forget_all_but(plan);
+    state.observer.registry.config_loaded(plan.generation);
+}
+
+/// Where the access log is to go.
+pub fn access_log(loaded: &Loaded) -> observe::Target {
+    match &loaded.config.access_log {
+        AccessLog::Off => observe::Target::Off,
+        AccessLog::Stdout => observe::Target::Stdout,
+        AccessLog::File(path) => observe::Target::File(path.value.clone()),
+    }
+}
+
+impl Reloader {
+    pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>) -> Self {
+        let last = LastReload {
+            successful: true,
+            at: clock::unix_seconds(),
+            error: None,
+        };
+        Self {
+            path,
+            live,
+            state,
+            last: Mutex::new(last),
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Puts the config as it is now written in force; returns the generation of the new plan.
+    ///
+    /// # Errors
+    /// What is wrong with it; everything runs on as before.
+    pub fn reload(&self) -> Result<u64, String> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.try_reload();
+        let last = LastReload {
+            successful: result.is_ok(),
+            at: clock::unix_seconds(),
+            error: result.as_ref().err().cloned(),
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        match &result {
+            Ok(generation) => tracing::info!(generation, "config reloaded"),
+            Err(error) => {
+                self.state.observer.registry.config_refused();
+                tracing::error!("config not reloaded, everything runs on as before:\n{error}");
+            }
+        }
+        result
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn last(&self) -> LastReload {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn try_reload(&self) -> Result<u64, String> {
+        let running = self.live.load();
+        let generation = running.generation + 1;
+        let (Compiled { plan, warnings }, loaded) =
+            read(&self.path, &self.state, generation).map_err(|invalid| invalid.to_string())?;
+        if plan.edge.listeners != running.edge.listeners || plan.edge.workers != running.edge.workers {
+            return Err("`listeners` and `workers` cannot change while the gateway runs: restart it".to_owned());
+        }
+        self.state
+            .observer
+            .access_log
+            .point_at(&access_log(&loaded))
+            .map_err(|error| format!("the access log cannot be opened: {error}"))?;
+        if !warnings.is_empty() {
+            tracing::warn!("{}", loaded.sources.render_warnings(&warnings, false));
+        }
+        take_effect(&plan, &self.state);
+        self.live.replace(Arc::new(plan));
+        Ok(generation)
+    }
+}

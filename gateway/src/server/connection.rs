@@ -1,0 +1,142 @@
+//! One caller's connection, from its acceptance to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::HeaderValue;
+use http::header::CONNECTION;
+use http_body::{Body, Frame, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+
+use super::guarded_io::GuardedIo;
+use super::lifecycle::Phase;
+use super::watch::Activity;
+use super::worker::Worker;
+use crate::answer::AnswerBody;
+use crate::pipeline::{self, Peer};
+use crate::plan::Edge;
+
+/// A connection's entry in the worker's books, from its acceptance to its end, whatever ends it.
+pub(crate) struct Enrolled {
+    worker: Arc<Worker>,
+    id: u64,
+    activity: Arc<Activity>,
+}
+
+impl Enrolled {
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
+        worker.lifecycle.connection_opened();
+        let (id, activity) = worker.watch.begin();
+        Self { worker, id, activity }
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Enrolled {
+    fn drop(&mut self) {
+        self.worker.watch.end(self.id);
+        self.worker.lifecycle.connection_closed();
+    }
+}
+
+/// Serves requests on `stream` until either side closes it.
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, enrolled: Enrolled) {
+    let (worker, activity) = (&enrolled.worker, &enrolled.activity);
+    let peer = Peer {
+        address,
+        worker: worker.index,
+    };
+    let service = service_fn(|request| {
+        let in_flight = InFlight::new(Arc::clone(worker), Arc::clone(activity));
+        async move {
+            let plan = in_flight.worker.live.load();
+            let mut answer = pipeline::serve(&plan, peer, request).await;
+            if in_flight.worker.lifecycle.phase() >= Phase::Draining {
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer.map(|body| CountedBody {
+                body,
+                _in_flight: in_flight,
+            }))
+        }
+    });
+    let io = GuardedIo::new(stream, Arc::clone(activity));
+    let ended = http(&worker.live.load().edge).serve_connection(io, service).await;
+    if ended.is_err_and(|error| error.is_parse()) {
+        worker.lifecycle.malformed();
+    }
+}
+
+/// A request from its head to the last byte of its answer.
+struct InFlight {
+    worker: Arc<Worker>,
+    activity: Arc<Activity>,
+}
+
+impl InFlight {
+    fn new(worker: Arc<Worker>, activity: Arc<Activity>) -> Self {
+        activity.serves();
+        worker.lifecycle.request_began();
+        Self { worker, activity }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.worker.lifecycle.request_ended();
+        self.activity.has_answered();
+    }
+}
+
+/// An answer's body that tells the connection when it has ended.
+struct CountedBody {
+    body: AnswerBody,
+    _in_flight: InFlight,
+}
+
+impl Body for CountedBody {
+    type Data = <AnswerBody as Body>::Data;
+    type Error = <AnswerBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.
+fn http(edge: &Edge) -> http1::Builder {
+    /// So many field lines are read without an allocation for them.
+    const USUAL_HEADERS: usize = 100;
+    /// What may lie in a buffer unless a head may be longer; hyper's own default.
+    const USUAL_BUFFER: usize = 400 * 1024;
+    let mut http = http1::Builder::new();
+    // The watch has the timers; hyper's own cost as much per request as a limit.
+    http.header_read_timeout(None);
+    http.max_header_size(edge.head_limit);
+    http.max_buf_size(edge.head_limit.max(USUAL_BUFFER));
+    if edge.header_limit > USUAL_HEADERS {
+        http.max_headers(edge.header_limit);
+    }
+    http
+}

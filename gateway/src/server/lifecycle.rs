@@ -1,0 +1,122 @@
+//! Where the process is between its start and its end, and how many connections and requests hold it back.
+//!
+//! Serving -> Noticed (readiness fails, callers are served as before) -> Draining (no new connections, every answer
+//! closes its own) -> Cut (what is left is dropped). It only ever moves forward.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    Noticed,
+    Draining,
+    Cut,
+}
+
+impl Phase {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Noticed => "noticed",
+            Self::Draining => "draining",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+pub struct Lifecycle {
+    phase: watch::Sender<Phase>,
+    /// The same, for whoever only looks: every request does.
+    glance: AtomicU8,
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    opened: AtomicUsize,
+    malformed: AtomicUsize,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Serving),
+            glance: AtomicU8::new(Phase::Serving as u8),
+            connections: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
+            malformed: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Lifecycle {
+    pub fn phase(&self) -> Phase {
+        match self.glance.load(Relaxed) {
+            0 => Phase::Serving,
+            1 => Phase::Noticed,
+            2 => Phase::Draining,
+            _ => Phase::Cut,
+        }
+    }
+
+    /// Moves on; never back.
+    pub fn advance(&self, to: Phase) {
+        self.glance.fetch_max(to as u8, Relaxed);
+        self.phase.send_if_modified(|phase| {
+            let forward = to > *phase;
+            *phase = to.max(*phase);
+            forward
+        });
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Waits until `phase` is reached.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives as long as self, so waiting cannot fail.
+        let _ = self.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn request_began(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn request_ended(&self) {
+        self.requests.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn malformed(&self) {
+        self.malformed.fetch_add(1, Relaxed);
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Requests whose head has arrived and whose answer has not yet left.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Relaxed)
+    }
+
+    /// Connections accepted since the start.
+    pub fn opened(&self) -> usize {
+        self.opened.load(Relaxed)
+    }
+
+    /// Connections ended because what came was not HTTP.
+    pub fn malformed_connections(&self) -> usize {
+        self.malformed.load(Relaxed)
+    }
+}

@@ -1,0 +1,127 @@
+//! One worker: a runtime on one thread, with its own sockets, connections and pools.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::connection::{self, Enrolled};
+use super::lifecycle::{Lifecycle, Phase};
+use super::watch::{Patience, Watch};
+use crate::plan::LivePlan;
+
+/// After a drain begins, a kept-alive connection may still bring one request for this long: closing it at once would
+/// fail a request that is on its way. It is answered, and told to close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the connections of one worker share.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) live: Arc<LivePlan>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) watch: Watch,
+}
+
+/// Starts a worker's thread.
+///
+/// # Errors
+/// The thread could not be started.
+pub(crate) fn spawn(
+    index: usize,
+    sockets: Vec<TcpListener>,
+    live: Arc<LivePlan>,
+    lifecycle: Arc<Lifecycle>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker = Arc::new(Worker {
+        index,
+        live,
+        lifecycle,
+        watch: Watch::default(),
+    });
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || runtime.block_on(run(worker, sockets)))
+}
+
+/// Accepts and serves until the drain is over.
+async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
+    let sweeper = Arc::clone(&worker);
+    tokio::spawn(async move {
+        sweeper
+            .watch
+            .sweep(|| {
+                let edge = &sweeper.live.load().edge;
+                let idle = if sweeper.lifecycle.phase() >= Phase::Draining {
+                    LINGER
+                } else {
+                    edge.idle
+                };
+                Patience {
+                    first_byte: edge.head.min(idle),
+                    head: edge.head,
+                    idle,
+                    write: edge.write,
+                }
+            })
+            .await;
+    });
+    for socket in sockets {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => drop(tokio::spawn(accept(Arc::clone(&worker), listener))),
+            Err(error) => tracing::error!(%error, "a socket cannot be used"),
+        }
+    }
+    worker.lifecycle.reached(Phase::Draining).await;
+    let drained = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            if worker.watch.is_empty() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = worker.lifecycle.reached(Phase::Cut) => {}
+    }
+}
+
+/// Accepts until the drain begins, and then what is waiting: closing a socket resets the connections in its queue.
+async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener) {
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => admit(&worker, stream, address),
+                Err(error) => pause(&error).await,
+            },
+            () = worker.lifecycle.reached(Phase::Draining) => break,
+        }
+    }
+    let Ok(socket) = listener.into_std() else { return };
+    while let Ok((stream, address)) = socket.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            admit(&worker, stream, address);
+        }
+    }
+}
+
+fn admit(worker: &Arc<Worker>, stream: TcpStream, address: std::net::SocketAddr) {
+    // A socket that cannot be set up is gone already; serving it ends at its first read.
+    let _ = stream.set_nodelay(true);
+    let enrolled = Enrolled::new(Arc::clone(worker));
+    let id = enrolled.id();
+    let task = tokio::spawn(connection::serve(stream, address, enrolled));
+    worker.watch.attend(id, task.abort_handle());
+}
+
+/// Out of descriptors or memory: accepting again at once would spin.
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
