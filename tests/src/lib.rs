@@ -1,1 +1,24 @@
-//! End-to-end proof of the gateway, from outside.
+//! The harness of the end-to-end proof: the real binary, real sockets, a pretend fleet, and no gateway type in sight.
+//!
+//! What a test needs is a [`Gateway`], started from a config as a user would write it, and a fleet that misbehaves
+//! on request. A test that fails prints what the gateway was told, what it logged and what it counted.
+
+mod answer;
+mod binary;
+mod client;
+mod eventually;
+mod gateway;
+mod metrics;
+mod raw;
+mod setup;
+
+pub mod configs;
+pub mod crowd;
+
+pub use answer::Answer;
+pub use client::{Ask, Client, Failure, Streaming, Upload};
+pub use eventually::{eventually, within};
+pub use gateway::{Gateway, Signal};
+pub use metrics::Page;
+pub use raw::Raw;
+pub use setup::{Cli, Setup, cli};

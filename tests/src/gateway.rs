@@ -1,0 +1,313 @@
+//! The gateway as a process: started from a config in a folder of its own, watched, signalled, and never left behind.
+//!
+//! Invariant: every port is a free one, so that tests neither meet nor order each other. A test that panics prints the
+//! config, what the gateway wrote and what it counted.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::{Ask, Client};
+use crate::eventually;
+use crate::metrics::Page;
+use crate::raw::{Raw, raw};
+use crate::setup::Setup;
+
+/// To start or to stop, on a machine that is busy with other tests.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// How much of a log a failed test prints.
+const SHOWN: usize = 20_000;
+
+pub(crate) const CONFIG: &str = "gateway.yaml";
+const READY: &str = "ready.json";
+const STDOUT: &str = "stdout";
+const STDERR: &str = "stderr";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Hup,
+    Term,
+    Int,
+}
+
+/// A running gateway with one listener, named `public`. Dropped, it is killed.
+pub struct Gateway {
+    folder: TempDir,
+    child: Child,
+    ended: Option<ExitStatus>,
+    public: Option<Client>,
+    admin: Option<Client>,
+}
+
+impl Gateway {
+    /// Starts the command with what makes it serve, in a folder that holds its config.
+    pub(crate) async fn spawn(folder: TempDir, mut command: Command) -> Self {
+        let log = |name| fs::File::create(folder.path().join(name)).expect("the folder takes files");
+        let child = command
+            .args(["run", "-c", CONFIG, "--ready-file", READY])
+            .stdout(log(STDOUT))
+            .stderr(log(STDERR))
+            .spawn()
+            .expect("the binary can be started");
+        let mut gateway = Self {
+            folder,
+            child,
+            ended: None,
+            public: None,
+            admin: None,
+        };
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
+    /// Returns when the gateway serves.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    pub async fn start(config: impl AsRef<str>) -> Self {
+        Setup::new(config).start().await
+    }
+
+    /// A client of the public listener. Clones share its connections.
+    pub fn client(&self) -> Client {
+        self.public.clone().expect("set once it was ready")
+    }
+
+    /// A client of the public listener with connections of its own.
+    pub fn another_client(&self) -> Client {
+        Client::to(self.address())
+    }
+
+    pub fn get(&self, target: &str) -> Ask {
+        self.client().get(target)
+    }
+
+    pub fn post(&self, target: &str) -> Ask {
+        self.client().post(target)
+    }
+
+    /// Where the public listener listens.
+    pub fn address(&self) -> SocketAddr {
+        self.ready_at("/listeners/public").expect("it was ready")
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.ready_at("/admin").expect("the config has an admin address")
+    }
+
+    /// Sends the bytes on a connection of their own, hangs up after the first answer unless the gateway does, and
+    /// returns all that came back.
+    pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
+        raw(self.address(), bytes).await
+    }
+
+    pub async fn connect(&self) -> Raw {
+        Raw::connect(self.address()).await
+    }
+
+    pub fn admin(&self, target: &str) -> Ask {
+        self.admin.clone().expect("set once it was ready").get(target)
+    }
+
+    /// # Panics
+    /// The answer is no 200 with JSON.
+    pub async fn admin_json(&self, target: &str) -> Value {
+        self.admin(target).send().await.expect(200).json()
+    }
+
+    pub async fn metrics(&self) -> Page {
+        Page::new(self.admin("/metrics").send().await.expect(200).text())
+    }
+
+    /// The sum of a family's samples with these labels.
+    ///
+    /// # Panics
+    /// There is none.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let page = self.metrics().await;
+        page.sum(name, labels)
+            .unwrap_or_else(|| panic!("no sample of {name} with {labels:?}"))
+    }
+
+    /// Returns as soon as a metric has the value.
+    pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let reason = format!("{name} with {labels:?} becomes {value}");
+        eventually(LIMIT, &reason, || async {
+            (self.metric(name, labels).await == value).then_some(())
+        })
+        .await;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Hup => "-HUP",
+            Signal::Term => "-TERM",
+            Signal::Int => "-INT",
+        };
+        // The shell's own `kill` is there on every machine; a program of that name is not.
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill {name} {}", self.child.id())])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "{signal:?} could not be sent"
+        );
+    }
+
+    /// Replaces the config in one step, so that no reload ever reads half of it.
+    pub fn rewrite_config(&self, config: impl AsRef<str>) {
+        let (new, old) = (self.folder.path().join("gateway.yaml.new"), self.path(CONFIG));
+        fs::write(&new, config.as_ref()).expect("the folder takes files");
+        fs::rename(new, old).expect("a file of ours can be renamed");
+    }
+
+    /// Rewrites the config, reloads it, and returns when it is in use.
+    pub async fn reload(&self, config: impl AsRef<str>) {
+        let before = self.metric("gateway_config_generation", &[]).await;
+        self.rewrite_config(config);
+        self.signal(Signal::Hup);
+        eventually(LIMIT, "the new config is in use", || async {
+            (self.metric("gateway_config_generation", &[]).await > before).then_some(())
+        })
+        .await;
+    }
+
+    /// A file beside the config.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The exit code, once it has ended by itself; `None` if a signal killed it.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub async fn wait_exit(&mut self) -> Option<i32> {
+        let child = &mut self.child;
+        let status = crate::within(LIMIT, "the gateway ends", async {
+            loop {
+                if let Some(status) = child.try_wait().expect("it is our child") {
+                    break status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        self.ended = Some(status);
+        status.code()
+    }
+
+    /// All it has written so far to stderr, its log.
+    pub fn log(&self) -> String {
+        self.written(STDERR)
+    }
+
+    /// All it has written so far to stdout, the access log by default.
+    pub fn stdout(&self) -> String {
+        self.written(STDOUT)
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kilobytes.expect("Linux says how much memory a process has") * 1024
+    }
+
+    fn written(&self, name: &str) -> String {
+        let bytes = fs::read(self.path(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let path = self.path(READY);
+        let child = &mut self.child;
+        let ended = eventually(LIMIT, "the gateway is ready", || {
+            let ended = child.try_wait().expect("it is our child");
+            let ready = Path::exists(&path);
+            async move { (ready || ended.is_some()).then_some(ended) }
+        })
+        .await;
+        self.ended = ended;
+        if let Some(status) = ended {
+            panic!("the gateway did not start: {status}");
+        }
+        self.public = Some(Client::to(self.address()));
+        self.admin = self.ready_at("/admin").map(Client::to);
+    }
+
+    fn ready_at(&self, pointer: &str) -> Option<SocketAddr> {
+        let ready: Value = serde_json::from_slice(&fs::read(self.path(READY)).ok()?).ok()?;
+        ready.pointer(pointer)?.as_str()?.parse().ok()
+    }
+
+    fn print_all(&self) {
+        let metrics = self.ready_at("/admin").and_then(scrape);
+        let ended = self.ended.map_or("still runs".to_owned(), |status| status.to_string());
+        let parts = [
+            ("config", self.written(CONFIG)),
+            ("stdout", tail(&self.stdout())),
+            ("stderr", tail(&self.log())),
+            ("metrics", metrics.unwrap_or_default()),
+        ];
+        let mut report = format!("== the gateway {ended}\n");
+        for (what, text) in parts {
+            report.push_str(&format!("== {what}\n{text}\n"));
+        }
+        // The captured output of a test is what `eprint!` writes.
+        #[allow(clippy::print_stderr)]
+        {
+            eprint!("{report}");
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.print_all();
+        }
+        // Fails only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A last look at the metrics from a thread that is panicking, where no runtime may be left.
+fn scrape(admin: SocketAddr) -> Option<String> {
+    let wait = Duration::from_secs(1);
+    let mut stream = TcpStream::connect_timeout(&admin, wait).ok()?;
+    stream.set_read_timeout(Some(wait)).ok()?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut page = Vec::new();
+    // What came before an error is worth printing.
+    let _ = stream.read_to_end(&mut page);
+    let page = String::from_utf8_lossy(&page);
+    let told = page
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+    Some(
+        told.filter(|line| !line.contains("_bucket{"))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
+}
+
+fn tail(text: &str) -> String {
+    let from = text.len().saturating_sub(SHOWN);
+    let from = (from..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text[from..].to_owned()
+}

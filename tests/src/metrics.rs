@@ -1,0 +1,49 @@
+//! Reads the page that Prometheus would scrape.
+
+/// One scrape.
+#[derive(Clone, Debug)]
+pub struct Page(String);
+
+impl Page {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The sum of a family's samples that have all these labels, or `None` if there is no such sample.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let samples = self.0.lines().filter(|line| !line.starts_with('#'));
+        let matching = samples.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (family, written) = series.split_once('{').unwrap_or((series, ""));
+            let has = |(label, value): &(&str, &str)| {
+                let pair = format!("{label}=\"{value}\"");
+                let mut pairs = written.trim_end_matches('}').split(',');
+                pairs.any(|candidate| candidate == pair)
+            };
+            (family == name && labels.iter().all(has)).then(|| value.parse::<f64>().ok())?
+        });
+        matching.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Page;
+
+    #[test]
+    fn samples_are_found_by_name_and_labels() {
+        let page = Page::new(
+            "# HELP a_total A\n# TYPE a_total counter\na_total{route=\"x\",code=\"2xx\"} 3\n\
+             a_total{route=\"y\",code=\"2xx\"} 4\na_total_more 9\nb 1.5\n"
+                .into(),
+        );
+        assert_eq!(page.sum("a_total", &[("route", "x")]), Some(3.0));
+        assert_eq!(page.sum("a_total", &[("code", "2xx")]), Some(7.0));
+        assert_eq!(page.sum("a_total", &[("route", "z")]), None);
+        assert_eq!(page.sum("b", &[]), Some(1.5));
+    }
+}

@@ -1,0 +1,86 @@
+//! A bare socket, for bytes that no decent client would send and for callers who hang up.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::within;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Sends the bytes on a connection of their own, hangs up after the first answer unless the gateway does, and returns
+/// all that came back.
+pub(crate) async fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut raw = Raw::connect(address).await;
+    raw.send(bytes).await;
+    let head = raw.head().await;
+    if !head.to_ascii_lowercase().contains("\r\nconnection: close\r\n") {
+        // Fails only if the gateway was faster.
+        let _ = raw.stream.shutdown().await;
+    }
+    head + &raw.rest().await
+}
+
+/// A connection on which everything is said byte by byte. Dropped, it hangs up.
+#[derive(Debug)]
+pub struct Raw {
+    stream: TcpStream,
+}
+
+impl Raw {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the gateway listens");
+        stream.set_nodelay(true).expect("a connected socket takes options");
+        Self { stream }
+    }
+
+    /// What the peer has closed meanwhile cannot be written to, which is no news to a test that reads the answer.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref()).await;
+    }
+
+    /// RST instead of FIN when dropped.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("a connected socket takes options");
+    }
+
+    /// A head, up to and with the empty line.
+    pub async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        let read = async {
+            while !head.ends_with(b"\r\n\r\n") {
+                match self.stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => break,
+                }
+            }
+        };
+        within(LIMIT, "a head from the gateway", read).await;
+        String::from_utf8_lossy(&head).into_owned()
+    }
+
+    /// So many bytes.
+    pub async fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let read = self.stream.read_exact(&mut bytes);
+        within(LIMIT, "bytes from the gateway", read)
+            .await
+            .expect("so many bytes come");
+        bytes
+    }
+
+    /// All that comes until the connection ends, however it ends.
+    pub async fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let read = async {
+            let mut piece = vec![0; 4096];
+            while let Ok(count @ 1..) = self.stream.read(&mut piece).await {
+                bytes.extend_from_slice(&piece[..count]);
+            }
+        };
+        within(LIMIT, "the gateway closes the connection", read).await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}

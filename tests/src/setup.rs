@@ -1,0 +1,89 @@
+//! What the gateway is given: a config, the files it refers to, variables; in a folder of its own.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::binary;
+use crate::gateway::{CONFIG, Gateway};
+
+/// A config and the files it refers to.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Setup {
+    files: Vec<(String, Vec<u8>)>,
+    variables: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub fn new(config: impl AsRef<str>) -> Self {
+        Self::default().file(CONFIG, config.as_ref())
+    }
+
+    /// A file beside the config.
+    pub fn file(mut self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        self.files.push((name.to_owned(), content.as_ref().to_vec()));
+        self
+    }
+
+    /// A variable of the environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Returns when the gateway serves.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    pub async fn start(self) -> Gateway {
+        let folder = self.write();
+        let command = self.command(&folder);
+        Gateway::spawn(folder, command).await
+    }
+
+    /// The binary beside the files, with nothing to read.
+    fn command(&self, folder: &TempDir) -> Command {
+        let mut command = Command::new(binary::path());
+        command
+            .current_dir(folder.path())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn write(&self) -> TempDir {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        for (name, content) in &self.files {
+            fs::write(folder.path().join(name), content).expect("the folder takes files");
+        }
+        folder
+    }
+}
+
+/// What a command of the gateway came to.
+#[derive(Debug)]
+pub struct Cli {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command beside the setup's files until it ends by itself.
+///
+/// # Panics
+/// It cannot be started.
+pub fn cli(arguments: &[&str], setup: &Setup) -> Cli {
+    let folder = setup.write();
+    let Output { status, stdout, stderr } = setup
+        .command(&folder)
+        .args(arguments)
+        .output()
+        .expect("the binary can be started");
+    Cli {
+        code: status.code(),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}

@@ -1,0 +1,159 @@
+//! What is written wrong is said all at once, before any socket is opened.
+
+use std::net::TcpListener;
+
+use tests::configs::Config;
+use tests::{Setup, cli};
+
+/// EX_CONFIG of sysexits.h.
+const INVALID: Option<i32> = Some(78);
+
+const MISTAKEN: &str = r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+listners: {}
+tiers: { gold: { rate: 5/s, brust: 1000 } }
+callers: { anonymous: {} }
+backends:
+  users: { endpoints: [{ url: "http://127.0.0.1:9" }], time_limit: 2s, attempt_limit: 3s }
+routes:
+  a: { match: { path: /a }, access: { any_of: [anonymous] }, backend: user }
+  b: { match: { path: /b }, access: { any_of: [anonymous] }, time_limit: 60s, backend: users }
+  c: { match: { path: /c }, access: { any_of: [anonymous] }, backend: users, respond: { status: 200 } }
+"#;
+
+fn good() -> Config {
+    Config::default()
+        .open_route("users", "users", "")
+        .backend("users", ([127, 0, 0, 1], 9).into(), "")
+}
+
+#[test]
+fn a_good_config_is_called_good() {
+    let told = cli(&["check", "-c", "gateway.yaml"], &Setup::new(good().to_string()));
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let told = cli(&["check"], &Setup::new(good().to_string()));
+    assert_eq!(told.code, Some(0), "gateway.yaml is the default: {told:?}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_place_and_a_hint() {
+    for command in ["check", "run"] {
+        let told = cli(&[command, "-c", "gateway.yaml"], &Setup::new(MISTAKEN));
+        assert_eq!(told.code, INVALID, "{told:?}");
+        for expected in [
+            "gateway.yaml:3:1",
+            "did you mean `listeners`?",
+            "gateway.yaml:4:29",
+            "did you mean `burst`?",
+            "listners: {}",
+            "error[conflict]",
+        ] {
+            assert!(
+                told.stderr.contains(expected),
+                "{command}: no {expected:?} in\n{}",
+                told.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_written_well_may_still_mean_nothing() {
+    let meaningless = [
+        (
+            "routes:",
+            "routes:\n  lost: { match: { path: /x }, backend: user }",
+            "did you mean `users`?",
+        ),
+        ("rewrite: \"/{path.rest}\"", "rewrite: \"/{path.rset}\"", "rset"),
+        ("time_limit: 1s", "time_limit: 60s", "time_limit"),
+        ("attempt_limit: 1s", "attempt_limit: 11s", "attempt_limit"),
+        ("any_of: [anonymous]", "any_of: [anonymous, jwt]", "jwt"),
+        ("tier: open", "tier: opne", "did you mean `open`?"),
+    ];
+    let right = Config::default()
+        .backend("users", ([127, 0, 0, 1], 9).into(), "attempt_limit: 1s")
+        .open_route("users", "users", "time_limit: 1s")
+        .to_string();
+    for (right_words, wrong_words, expected) in meaningless {
+        let wrong = right.replacen(right_words, wrong_words, 1);
+        assert_ne!(wrong, right);
+        let told = cli(&["check"], &Setup::new(wrong));
+        assert_eq!(told.code, INVALID, "{wrong_words}: {told:?}");
+        assert!(
+            told.stderr.contains(expected),
+            "{wrong_words}: no {expected:?} in\n{}",
+            told.stderr
+        );
+    }
+}
+
+#[test]
+fn keys_twice_and_keys_not_built_yet_are_mistakes() {
+    for wrong in [
+        "admin: { address: \"127.0.0.1:0\" }",
+        "workers: 2\nworkers: 3",
+        "stores: {}",
+        "tiers: { free: {}, free: {} }",
+    ] {
+        let told = cli(&["check"], &Setup::new(good().top(wrong).to_string()));
+        assert_eq!(told.code, INVALID, "{wrong}: {told:?}");
+        assert!(told.stderr.contains("gateway.yaml:"), "{wrong}: {told:?}");
+    }
+}
+
+#[test]
+fn a_mistake_is_found_before_a_socket_is_opened() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let busy = format!(
+        "listeners: {{ public: {{ address: \"{}\" }} }}",
+        taken.local_addr().expect("bound")
+    );
+    let mistaken = Config::with(busy)
+        .top("nonsense: 1")
+        .route("r", "{ match: { path: /r }, respond: { status: 200 } }");
+    let told = cli(&["run", "-c", "gateway.yaml"], &Setup::new(mistaken.to_string()));
+    assert_eq!(told.code, INVALID, "{told:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("bound").to_string();
+    for (free, busy) in [
+        ("public: { address: \"127.0.0.1:0\" }", "public"),
+        ("admin: { address: \"127.0.0.1:0\" }", "admin"),
+    ] {
+        let config = good().to_string().replace(free, &free.replace("127.0.0.1:0", &address));
+        assert!(config.contains(&address), "{busy}");
+        let told = cli(&["run", "-c", "gateway.yaml"], &Setup::new(config));
+        assert_eq!(told.code, Some(1), "{told:?}");
+        let log = told.stderr + &told.stdout;
+        assert!(
+            log.contains(busy) && log.contains(&address),
+            "who has which port? {log}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let told = cli(&["run", "-c", "nowhere.yaml"], &Setup::default());
+    assert_eq!(told.code, INVALID, "{told:?}");
+    assert!(told.stderr.contains("nowhere.yaml"), "{told:?}");
+    let keys = good()
+        .top("")
+        .to_string()
+        .replace("callers: {", "callers: { api_keys: { file: nowhere-keys.yaml },");
+    let told = cli(&["check"], &Setup::new(keys));
+    assert_eq!(told.code, INVALID, "{told:?}");
+    assert!(told.stderr.contains("nowhere-keys.yaml"), "{told:?}");
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    for arguments in [&["walk"][..], &["run", "--no-such-option"], &[]] {
+        let told = cli(arguments, &Setup::default());
+        assert_eq!(told.code, Some(2), "{arguments:?}: {told:?}");
+    }
+}

@@ -1,0 +1,39 @@
+//! What the gateway promises, one file per promise, each test against a gateway and a fleet of its own.
+
+mod aggregate;
+mod bodies;
+mod breaker;
+mod bulkhead;
+mod callers;
+mod config;
+mod deadlines;
+mod drain;
+mod malformed;
+mod operating;
+mod rates;
+mod reload;
+mod retries;
+mod routes;
+mod tiers;
+mod tokens;
+mod tour;
+
+use std::time::Duration;
+
+use fixtures::fleet::{Fleet, Handle, Spec};
+
+/// For what follows at once on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A fleet of one plain backend.
+async fn one_backend(name: &str) -> (Fleet, Handle) {
+    let fleet = Fleet::start([Spec::new(name)]).await.expect("a port is free");
+    let backend = fleet.backend(name);
+    (fleet, backend)
+}
+
+async fn backends<const N: usize>(names: [&str; N]) -> (Fleet, [Handle; N]) {
+    let fleet = Fleet::start(names.map(Spec::new)).await.expect("ports are free");
+    let backends = names.map(|name| fleet.backend(name));
+    (fleet, backends)
+}

@@ -1,0 +1,155 @@
+//! What a token is worth: nothing, unless everything about it holds.
+
+use std::time::Duration;
+
+use fixtures::api_keys::{KeyLine, key_file};
+use fixtures::fleet::Behaviour;
+use fixtures::tokens::{ALGORITHMS, Algorithm, kid, mint, seconds_from_now};
+use serde_json::Value;
+use tests::configs::Config;
+use tests::{Setup, eventually};
+
+use crate::callers::{TOP, all_keys, claims, claims_with, signed, start};
+use crate::{SOON, backends};
+
+fn claims_without(name: &str) -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().expect("claims are an object").remove(name);
+    claims
+}
+
+#[tokio::test]
+async fn tokens_of_every_algorithm_are_admitted() {
+    let (_fleet, _api, gateway) = start().await;
+    for algorithm in ALGORITHMS {
+        let token = mint(algorithm, &claims(), Some(&kid(algorithm)));
+        let answer = gateway.get("/tokens/echo").bearer(&token).send().await;
+        assert_eq!(answer.status, 200, "{algorithm:?}: {answer:#?}");
+        assert_eq!(answer.echoed("x-tenant-id").as_deref(), Some("acme"), "{algorithm:?}");
+        assert_eq!(answer.echoed("x-caller-id").as_deref(), Some("ada"), "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_gives_the_tier_if_there_is_such_a_tier() {
+    let (_fleet, _api, gateway) = start().await;
+    for (plan, tier) in [("premium", "premium"), ("platinum", "open")] {
+        let token = signed(&claims_with("plan", plan.into()));
+        let answer = gateway.get("/tokens/echo").bearer(&token).send().await.expect(200);
+        assert_eq!(answer.echoed("x-tenant-tier").as_deref(), Some(tier), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_wrong_in_one_way_is_refused() {
+    let (_fleet, api, gateway) = start().await;
+    let (good, other) = (signed(&claims()), signed(&claims_with("sub", "eve".into())));
+    let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let past = seconds_from_now(Duration::ZERO) - 60;
+    let narrow = claims_with("iss", "https://narrow.test".into());
+    let cases = [
+        (
+            "altered",
+            format!("{}.{}.{}", parts(&good)[0], parts(&other)[1], parts(&good)[2]),
+            "credentials_invalid",
+        ),
+        (
+            "unsigned",
+            format!("eyJhbGciOiJub25lIn0.{}.", parts(&good)[1]),
+            "credentials_invalid",
+        ),
+        (
+            "cut short",
+            format!("{}.{}", parts(&good)[0], parts(&good)[1]),
+            "credentials_invalid",
+        ),
+        ("no token", "not-a-token".to_owned(), "credentials_invalid"),
+        (
+            "expired",
+            signed(&claims_with("exp", past.into())),
+            "credentials_expired",
+        ),
+        (
+            "not yet",
+            signed(&claims_with("nbf", (past + 600).into())),
+            "credentials_invalid",
+        ),
+        ("for ever", signed(&claims_without("exp")), "credentials_invalid"),
+        (
+            "another issuer",
+            signed(&claims_with("iss", "https://evil.test".into())),
+            "credentials_invalid",
+        ),
+        ("no issuer", signed(&claims_without("iss")), "credentials_invalid"),
+        (
+            "another audience",
+            signed(&claims_with("aud", "other".into())),
+            "credentials_invalid",
+        ),
+        ("no audience", signed(&claims_without("aud")), "credentials_invalid"),
+        ("no tenant", signed(&claims_without("tenant")), "credentials_invalid"),
+        (
+            "a tenant that is no name",
+            signed(&claims_with("tenant", "a\nb".into())),
+            "credentials_invalid",
+        ),
+        (
+            "an algorithm the issuer does not use",
+            mint(Algorithm::RS256, &narrow, Some(&kid(Algorithm::RS256))),
+            "credentials_invalid",
+        ),
+        (
+            "the key of another algorithm",
+            mint(Algorithm::ES256, &claims(), Some(&kid(Algorithm::RS256))),
+            "credentials_invalid",
+        ),
+    ];
+    for (case, token, reason) in cases {
+        let refused = gateway.get("/open/echo").bearer(&token).send().await;
+        assert_eq!(
+            (refused.status, refused.reason()),
+            (401, Some(reason)),
+            "{case}: {refused:#?}"
+        );
+    }
+    gateway
+        .get("/tokens/echo")
+        .bearer(&signed(&narrow))
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(api.counts().requests, 1);
+}
+
+#[tokio::test]
+async fn keys_come_from_a_url_and_never_symmetric_ones() {
+    let (_fleet, [api, issuer]) = backends(["api", "issuer"]).await;
+    let body = all_keys().to_string();
+    let length = body.len();
+    let served = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    issuer.behave(Behaviour::raw(served)).await;
+    let url = format!("http://{}/jwks.json", issuer.address());
+    let top = TOP
+        .replacen("file: jwks.json", &format!("url: \"{url}\""), 1)
+        .replace("HS256, HS384, HS512, ", "");
+    let config = Config::with(top)
+        .backend("api", api.address(), "")
+        .mapped("tokens", "api", "");
+    let gateway = Setup::new(config.to_string())
+        .file("keys.yaml", key_file(&[KeyLine::new("acme-1", "acme", "key-acme")]))
+        .file("jwks.json", all_keys().to_string())
+        .start()
+        .await;
+    let with = |algorithm| {
+        gateway
+            .get("/tokens/echo")
+            .bearer(&mint(algorithm, &claims(), Some(&kid(algorithm))))
+            .send()
+    };
+    eventually(SOON, "the keys have come", || async {
+        (with(Algorithm::ES256).await.status == 200).then_some(())
+    })
+    .await;
+    with(Algorithm::PS512).await.expect(200);
+    with(Algorithm::HS256).await.refusal(401, "credentials_invalid");
+}

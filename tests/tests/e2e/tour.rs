@@ -1,0 +1,9 @@
+//! Every line that the demo's banner offers for pasting does what its label says.
+
+use tests::{Setup, cli};
+
+#[test]
+fn the_tour_sees_what_the_banner_promises() {
+    let toured = cli(&["demo", "--tour"], &Setup::new(""));
+    assert_eq!(toured.code, Some(0), "{}\n{}", toured.stdout, toured.stderr);
+}
