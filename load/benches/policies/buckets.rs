@@ -1,0 +1,190 @@
+//! Token buckets: ours as the gateway uses them, and `governor`'s, with the same quota.
+//!
+//! Ours are told the time and governor reads its own, so each is measured with a clock and without. The gateway's is
+//! std's; governor's choice, quanta, is quicker to read and stands beside it.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::clock;
+use gateway::intake::buckets::{Buckets, Owner, OwnerKey, Quotas, Table};
+use governor::clock::{Clock, FakeRelativeClock, MonotonicClock, QuantaClock, ReasonablyRealtime};
+use governor::{Quota as GovernorQuota, RateLimiter};
+use policies::{Bucket, Quota};
+
+use crate::moments::Moments;
+use crate::rounds::Subject;
+
+pub(crate) const KEYS: usize = 1_000_000;
+
+/// A token a nanosecond: no loop is fast enough to be refused.
+const PLENTY: u32 = 1_000_000_000;
+
+pub(crate) fn subjects() -> Vec<Subject> {
+    [clocks(), hot(), refused(), million()].into_iter().flatten().collect()
+}
+
+pub(crate) fn plenty() -> Quota {
+    Quota::new(PLENTY.into(), Duration::from_secs(1), PLENTY.into()).expect("a token a nanosecond is in range")
+}
+
+/// One token in an hour: after the first, drained.
+pub(crate) fn scarce() -> Quota {
+    Quota::new(1, Duration::from_secs(3600), 1).expect("an hour is in range")
+}
+
+pub(crate) fn governor_scarce() -> GovernorQuota {
+    let hour = GovernorQuota::with_period(Duration::from_secs(3600)).expect("an hour is above zero");
+    hour.allow_burst(NonZeroU32::MIN)
+}
+
+fn governor_plenty() -> GovernorQuota {
+    GovernorQuota::per_second(NonZeroU32::new(PLENTY).expect("above zero"))
+}
+
+/// The names of tenants, as keys of the table, in no order.
+pub(crate) fn owners() -> Vec<OwnerKey> {
+    let mut owners: Vec<OwnerKey> = (0..KEYS).map(|n| Owner::Tenant(&format!("tenant-{n}")).key()).collect();
+    fastrand::Rng::with_seed(1).shuffle(&mut owners);
+    owners
+}
+
+pub(crate) fn table(quota: Quota) -> Arc<Table> {
+    Buckets::new(KEYS + 1).table(
+        &"bench".into(),
+        &Quotas {
+            usual: quota,
+            named: HashMap::new(),
+        },
+    )
+}
+
+/// What every other line with a clock contains.
+fn clocks() -> Vec<Subject> {
+    vec![
+        Subject::new("reading the gateway's clock, nothing else", |decisions, _| {
+            for _ in 0..decisions {
+                black_box(clock::now());
+            }
+        }),
+        Subject::new("reading quanta's clock, nothing else", {
+            let quanta = QuantaClock::default();
+            move |decisions, _| {
+                for _ in 0..decisions {
+                    black_box(quanta.now());
+                }
+            }
+        }),
+    ]
+}
+
+/// The bucket of one busy tenant, held by its verified credential.
+fn hot() -> Vec<Subject> {
+    let (bucket, told, quota) = (Bucket::full(), Bucket::full(), plenty());
+    let moments = Moments::new();
+    let standing = RateLimiter::direct_with_clock(governor_plenty(), FakeRelativeClock::default());
+    vec![
+        Subject::new("bucket, hot key, admitted: ours, told the time", move |decisions, _| {
+            for now in moments.next(decisions) {
+                let _ = black_box(told.take(&quota, now, 1));
+            }
+        }),
+        Subject::new(
+            "bucket, hot key, admitted: governor, its clock standing still",
+            move |decisions, _| {
+                for _ in 0..decisions {
+                    let _ = black_box(standing.check());
+                }
+            },
+        ),
+        Subject::new("bucket, hot key, admitted: ours, std's clock", move |decisions, _| {
+            for _ in 0..decisions {
+                let _ = black_box(bucket.take(&quota, clock::now(), 1));
+            }
+        }),
+        governors(
+            "bucket, hot key, admitted: governor, std's clock",
+            governor_plenty(),
+            MonotonicClock,
+        ),
+        governors(
+            "bucket, hot key, admitted: governor, quanta's clock",
+            governor_plenty(),
+            QuantaClock::default(),
+        ),
+    ]
+}
+
+/// A tenant over its limit.
+fn refused() -> Vec<Subject> {
+    let (bucket, quota) = (Bucket::full(), scarce());
+    vec![
+        Subject::new("bucket, hot key, refused: ours, std's clock", move |decisions, _| {
+            for _ in 0..decisions {
+                let _ = black_box(bucket.take(&quota, clock::now(), 1));
+            }
+        }),
+        governors(
+            "bucket, hot key, refused: governor, std's clock",
+            governor_scarce(),
+            MonotonicClock,
+        ),
+    ]
+}
+
+fn governors<C>(name: &'static str, quota: GovernorQuota, clock: C) -> Subject
+where
+    C: ReasonablyRealtime + Send + Sync + 'static,
+    C::Instant: Send + Sync,
+{
+    let limiter = RateLimiter::direct_with_clock(quota, clock);
+    Subject::new(name, move |decisions, _| {
+        for _ in 0..decisions {
+            let _ = black_box(limiter.check());
+        }
+    })
+}
+
+/// A million tenants in no order, found in the table each time: what a credential costs that is not known yet.
+fn million() -> Vec<Subject> {
+    let owners: Arc<[OwnerKey]> = owners().into();
+    let (table, quota) = (table(plenty()), plenty());
+    for owner in owners.iter() {
+        table.bucket(*owner, false);
+    }
+    let keys: Arc<[u128]> = {
+        let mut keys: Vec<u128> = (0..KEYS as u128).collect();
+        fastrand::Rng::with_seed(1).shuffle(&mut keys);
+        keys.into()
+    };
+    let governor = RateLimiter::dashmap_with_clock(governor_plenty(), MonotonicClock);
+    for key in keys.iter() {
+        let _ = governor.check_key(key);
+    }
+    vec![
+        Subject::new(
+            "bucket, a million keys, looked up: ours, std's clock",
+            move |decisions, thread| {
+                for owner in from_its_own_place(&owners, thread).take(decisions as usize) {
+                    let _ = black_box(table.bucket(*owner, false).take(&quota, clock::now(), 1));
+                }
+            },
+        ),
+        Subject::new(
+            "bucket, a million keys, looked up: governor, std's clock",
+            move |decisions, thread| {
+                for key in from_its_own_place(&keys, thread).take(decisions as usize) {
+                    let _ = black_box(governor.check_key(key));
+                }
+            },
+        ),
+    ]
+}
+
+/// Two threads go through the same keys half of them apart.
+fn from_its_own_place<T>(keys: &[T], thread: usize) -> impl Iterator<Item = &T> {
+    keys.iter().cycle().skip(thread % 2 * (KEYS / 2))
+}

@@ -1,0 +1,67 @@
+//! What it costs to remember a million tenants who have nothing left, and who therefore must not be forgotten.
+//!
+//! Weighed in a process of its own each, because an allocator that has given memory back to nobody would make the
+//! second holder look light. Linux only: resident pages from `/proc/self/statm`.
+
+use std::env;
+use std::fs;
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::process::Command;
+
+use governor::RateLimiter;
+use policies::Moment;
+
+use crate::buckets::{KEYS, governor_scarce, owners, scarce, table};
+
+const OURS: &str = "ours: the gateway's table of buckets";
+const GOVERNOR: &str = "governor: its dashmap, u128 keys";
+
+pub(crate) const HOLDERS: [&str; 2] = [OURS, GOVERNOR];
+
+/// Bytes for each tenant, as another process weighs them.
+pub(crate) fn bytes_each(holder: &str) -> io::Result<f64> {
+    let weighed = Command::new(env::current_exe()?).args(["--memory", holder]).output()?;
+    String::from_utf8_lossy(&weighed.stdout)
+        .trim()
+        .parse()
+        .map_err(io::Error::other)
+}
+
+/// Prints the bytes for each tenant.
+pub(crate) fn weigh(holder: &str) -> io::Result<()> {
+    let bytes = if holder == GOVERNOR { governors()? } else { ours()? };
+    writeln!(io::stdout(), "{}", bytes as f64 / KEYS as f64)
+}
+
+fn ours() -> io::Result<u64> {
+    let (owners, quota) = (owners(), scarce());
+    let before = resident()?;
+    let table = table(quota);
+    for owner in &owners {
+        let _ = table.bucket(*owner, false).take(&quota, Moment::ZERO, 1);
+    }
+    let after = resident()?;
+    black_box(table);
+    Ok(after - before)
+}
+
+fn governors() -> io::Result<u64> {
+    let before = resident()?;
+    let limiter = RateLimiter::dashmap(governor_scarce());
+    for key in 0..KEYS as u128 {
+        let _ = limiter.check_key(&key);
+    }
+    let after = resident()?;
+    black_box(limiter);
+    Ok(after - before)
+}
+
+/// Bytes of this process in memory.
+fn resident() -> io::Result<u64> {
+    // The page size of every machine this runs on; getconf would tell of others.
+    const PAGE: u64 = 4096;
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    Ok(pages.ok_or_else(|| io::Error::other("statm has no second number"))? * PAGE)
+}

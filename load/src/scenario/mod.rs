@@ -1,0 +1,104 @@
+//! Promises that only show under load: each run starts a real gateway before a pretend fleet, and compares.
+//!
+//! A scenario is an async function that returns its findings; a promise is kept or it is not, and the measured figure
+//! stands beside it either way. Nothing is retried and no run is discarded.
+
+pub mod gateway;
+
+mod aggregate;
+mod bill;
+mod hanging;
+mod isolation;
+mod outage;
+mod reload;
+mod tiers;
+
+use std::fmt;
+use std::path::Path;
+use std::pin::Pin;
+
+use crate::Result;
+
+/// One promise, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub asked: String,
+    pub measured: String,
+    pub kept: bool,
+}
+
+impl Finding {
+    pub fn new(asked: impl Into<String>, measured: impl Into<String>, kept: bool) -> Self {
+        Self {
+            asked: asked.into(),
+            measured: measured.into(),
+            kept,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    /// A row of a Markdown table, without the scenario's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.kept { "PASS" } else { "FAIL" };
+        write!(f, "{} | {} | {verdict}", self.asked, self.measured)
+    }
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Finding>>> + 'a>>;
+
+/// A scenario by its name.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    run: for<'a> fn(&'a Path) -> Running<'a>,
+}
+
+impl Scenario {
+    /// Runs it with this gateway binary.
+    ///
+    /// # Errors
+    /// It could not be run at all; a broken promise is a [`Finding`].
+    pub async fn run(&self, binary: &Path) -> Result<Vec<Finding>> {
+        (self.run)(binary).await
+    }
+}
+
+pub const SCENARIOS: [Scenario; 7] = [
+    Scenario {
+        name: "tiers",
+        about: "each tier admits its burst and its rate, and no neighbour pays",
+        run: |b| Box::pin(tiers::run(b)),
+    },
+    Scenario {
+        name: "hanging",
+        about: "a backend that hangs costs its budget and nothing else",
+        run: |b| Box::pin(hanging::run(b)),
+    },
+    Scenario {
+        name: "isolation",
+        about: "500 callers on a hanging backend, seen from another",
+        run: |b| Box::pin(isolation::run(b)),
+    },
+    Scenario {
+        name: "outage",
+        about: "what reaches a backend that is down",
+        run: |b| Box::pin(outage::run(b)),
+    },
+    Scenario {
+        name: "aggregate",
+        about: "three slow parts at once, merged the same every time",
+        run: |b| Box::pin(aggregate::run(b)),
+    },
+    Scenario {
+        name: "reload",
+        about: "a config swapped ten times a second under load, then the end",
+        run: |b| Box::pin(reload::run(b)),
+    },
+    Scenario {
+        name: "bill",
+        about: "what two tenants are charged, to the request",
+        run: |b| Box::pin(bill::run(b)),
+    },
+];
