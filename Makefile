@@ -1,0 +1,49 @@
+# `make` prints this menu. `make run` and `make test` need git, a C compiler and cargo, nothing else.
+
+CARGO ?= cargo
+# The first build of a newcomer: optimised, without link-time optimisation, with the embedded fleet.
+DEMO = $(CARGO) run --quiet --profile demo -p gateway --no-default-features --features demo --
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check e2e tour prove bench load compare fmt clean
+
+help: ## print this menu
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start the demo: a gateway before an embedded fleet, with curl lines to paste
+	@$(DEMO) demo
+
+test: ## run all tests: policies, gateway, pretend fleet, end to end, the tour
+	$(CARGO) test --workspace
+
+check: ## verify formatting, lints and docs; writes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+e2e: ## run the end-to-end tests; CASE=breaker narrows to one promise
+	$(CARGO) test -p tests --test e2e -- $(CASE)
+
+tour: ## walk through what the demo's banner says, and check what comes back
+	@$(DEMO) demo --tour
+
+prove: ## run the long proofs: properties with many more cases, end-to-end tests with more load
+	PROPTEST_CASES=20000 $(CARGO) test --release -p policies
+	$(CARGO) test -p tests --features long
+
+bench: ## measure the policies: nanoseconds per decision, bytes per tenant
+	$(CARGO) bench -p load --bench policies
+
+load: ## show on the real binary what the README promises under load
+	$(CARGO) build --release -p gateway
+	$(CARGO) run --release -p load --bin load -- scenario all
+
+compare: ## measure beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=folder of the harness)
+	$(CARGO) build --release -p gateway
+	load/compare
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+clean: ## remove what was built
+	$(CARGO) clean
