@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 # The first build of a newcomer: optimised, without link-time optimisation, with the embedded fleet.
-DEMO = $(CARGO) run --quiet --profile demo -p gateway --no-default-features --features demo --
+DEMO = $(CARGO) run --profile demo -p gateway --no-default-features --features demo --
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check e2e tour prove bench load compare fmt clean
