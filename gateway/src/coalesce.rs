@@ -68,3 +68,66 @@ impl<T: Write + Unpin> Write for Coalesced<T> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// What was written, and how.
+    #[derive(Default)]
+    struct Recorder {
+        plain: usize,
+        gathered: usize,
+        bytes: Vec<u8>,
+    }
+
+    impl Write for Recorder {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.plain += 1;
+            self.bytes.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.gathered += 1;
+            bufs.iter().for_each(|buf| self.bytes.extend_from_slice(buf));
+            Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn small_pieces_are_written_as_one_and_nothing_is_lost() {
+        let check = |sizes: &[usize], plain, gathered| {
+            let pieces: Vec<Vec<u8>> = (1..).zip(sizes).map(|(byte, size)| vec![byte; *size]).collect();
+            let bufs: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut recorder = Recorder::default();
+            let written = write_as_one(Pin::new(&mut recorder), &mut Context::from_waker(Waker::noop()), &bufs);
+            assert!(
+                matches!(written, Poll::Ready(Ok(count)) if count == sizes.iter().sum::<usize>()),
+                "{sizes:?}"
+            );
+            assert_eq!((recorder.plain, recorder.gathered), (plain, gathered), "{sizes:?}");
+            assert_eq!(recorder.bytes, pieces.concat(), "{sizes:?}");
+        };
+        check(&[500], 1, 0);
+        check(&[100_000], 1, 0);
+        check(&[300, 1024], 1, 0);
+        check(&[1024, SMALL - 1024], 1, 0);
+        check(&[1024, SMALL - 1023], 0, 1);
+        check(&[300, 0, 100_000], 0, 1);
+    }
+}
