@@ -150,11 +150,11 @@ impl<'p> Exchange<'p> {
         // May they?
         route.access.permits(&known.caller, &known.tier.name)?;
 
-        // How many?
+        // How many? Not before what it asks of us is understood: a malformed request is not charged.
+        let wishes = headers::clean_request(&mut head.headers, head.version, client.trusted_peer, &plan.via)?;
         self.receipt = limits::take(self.charges(route, &known, &client), self.started)?;
 
         // How long?
-        let wishes = headers::clean_request(&mut head.headers, head.version, client.trusted_peer, &plan.via)?;
         let limit = wishes
             .deadline
             .map_or(route.time_limit, |wish| wish.min(route.time_limit));

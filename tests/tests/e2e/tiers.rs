@@ -208,6 +208,7 @@ async fn who_is_turned_away_before_the_limit_is_told_nothing_of_it() {
         (403, ask("/scoped").send().await),
         (404, ask("/nowhere").send().await),
         (405, gateway.post("/narrow").key("trickle-1").send().await),
+        (400, ask("/fixed").header("x-request-timeout-ms", "soon").send().await),
     ];
     for (status, answer) in turned_away {
         let answer = answer.expect(status);
