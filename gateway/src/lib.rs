@@ -1,9 +1,9 @@
 //! The parts of the gateway, floor by floor; imports only go down.
 //!
-//! 5 edge: `cli`, `server`, `admin` · 4 order: [`pipeline`] · 3 assembly: [`plan`] ·
+//! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`] · 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`observe`], [`template`], [`clock`] ·
-//! 0: the `policies` crate.
+//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`observe`], [`template`], [`coalesce`],
+//! [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
 pub mod aggregate;
