@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::Instant;
 
 use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::admin;
@@ -206,15 +205,14 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, signals: &mut Signals) -> usi
         () = &mut at_once => {}
     }
     lifecycle.advance(Phase::Draining);
-    let until = Instant::now() + plan.edge.drain;
-    let drained = async {
+    let drained = tokio::time::timeout(plan.edge.drain, async {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
-        while Instant::now() < until && lifecycle.connections() > 0 {
+        while lifecycle.connections() > 0 {
             tick.tick().await;
         }
-    };
+    });
     tokio::select! {
-        () = drained => {}
+        _ = drained => {}
         () = at_once => tracing::warn!("second signal: stopping at once"),
     }
     let cut = lifecycle.requests();
