@@ -7,6 +7,7 @@
 //! Invariant: in any stretch of time `t`, at most `burst + rate x t` tokens are taken and not given
 //! back. Rounding goes against the taker, and a clock that runs backwards makes a bucket look emptier.
 
+use crate::decision::{Balance, Wait};
 use crate::moment::Moment;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::fmt;
@@ -82,24 +83,6 @@ impl Quota {
     }
 }
 
-/// What is left after a taking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Balance {
-    pub tokens: u64,
-}
-
-/// A refusal. Nothing was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// After exactly this long the same taking succeeds, if no one else takes; not a nanosecond
-    /// sooner. `None`: never, it costs more than the burst.
-    pub retry_in: Option<Duration>,
-}
-
-impl Wait {
-    const FOR_EVER: Wait = Wait { retry_in: None };
-}
-
 /// The state of one bucket. Its [`Quota`] is handed in, so a million buckets share a few.
 #[derive(Default)]
 pub struct Bucket {
@@ -120,9 +103,7 @@ impl Bucket {
             let charged = full_at.max(now).checked_add(price).ok_or(Wait::FOR_EVER)?;
             let missing = charged - now;
             if missing > quota.capacity {
-                return Err(Wait {
-                    retry_in: Some(ticks_to_duration(missing - quota.capacity)),
-                });
+                return Err(Wait::of(ticks_to_duration(missing - quota.capacity)));
             }
             match self.full_at.compare_exchange_weak(full_at, charged, Relaxed, Relaxed) {
                 Ok(_) => {
@@ -130,6 +111,35 @@ impl Bucket {
                         tokens: quota.whole_tokens(missing),
                     });
                 }
+                Err(seen) => full_at = seen,
+            }
+        }
+    }
+
+    /// Takes `cost` tokens now, for a taker that starts when they have been earned: how long until then,
+    /// zero if at once. Refused, with nothing taken, if that were longer than `max_wait`; what is
+    /// reported then is the wait after which it could start at once.
+    ///
+    /// The law holds for the moments at which takers start: whoever takes later starts no sooner, and in
+    /// any stretch of time `t` at most `burst + rate x t` tokens are started with. To be given back by
+    /// [`refund`](Bucket::refund), as what was taken is.
+    pub fn reserve(&self, quota: &Quota, now: Moment, cost: u64, max_wait: Duration) -> Result<Duration, Wait> {
+        let price = quota.price(cost).ok_or(Wait::FOR_EVER)?;
+        let now = ticks(now);
+        let mut full_at = self.full_at.load(Relaxed);
+        loop {
+            let charged = full_at.max(now).checked_add(price).ok_or(Wait::FOR_EVER)?;
+            let early = (charged - now).saturating_sub(quota.capacity);
+            let wait = ticks_to_duration(early);
+            if wait > max_wait {
+                return Err(Wait::of(wait));
+            }
+            // A start is a whole nanosecond, so the part of one by which it is late is charged too: it
+            // must not count for the next.
+            let late = early.next_multiple_of(TICKS_PER_NANO) - early;
+            let charged = charged.checked_add(late).ok_or(Wait::FOR_EVER)?;
+            match self.full_at.compare_exchange_weak(full_at, charged, Relaxed, Relaxed) {
+                Ok(_) => return Ok(wait),
                 Err(seen) => full_at = seen,
             }
         }

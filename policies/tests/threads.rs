@@ -2,7 +2,10 @@
 
 use policies::breaker::{ForcedState, Outcome, State};
 use policies::bulkhead::{Entrant, Entry, Signal, Slot};
-use policies::{Breaker, BreakerSettings, Bucket, Bulkhead, Moment, Quota, Ratio};
+use policies::{
+    Breaker, BreakerSettings, Bucket, Bulkhead, CalendarQuota, Every, InFlight, Moment, Quota, Ratio, SlidingWindow,
+    Usage, WallTime, WindowQuota,
+};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -59,6 +62,70 @@ fn takings_and_refunds_of_a_bucket_balance() {
         kept
     });
     assert_eq!(bucket.balance(&quota, at(0)), 100 - kept);
+}
+
+#[test]
+fn what_is_reserved_by_many_is_earned_first() {
+    let quota = Quota::new(1_000, Duration::from_secs(1), 100).unwrap();
+    let bucket = Bucket::full();
+    let longest = Duration::from_millis(900);
+    let reserved = on_all_threads(|_| {
+        let reserve = |_: &u32| bucket.reserve(&quota, at(0), 1, longest).is_ok();
+        (0..1_000).filter(reserve).count() as u64
+    });
+    assert_eq!(reserved, 100 + 900);
+    assert_eq!(bucket.wait_for(&quota, at(0), 1), Some(Duration::from_millis(901)));
+}
+
+#[test]
+fn windows_and_calendars_are_taken_exactly() {
+    let (window, window_quota) = (
+        SlidingWindow::new(),
+        WindowQuota::new(5_000, Duration::from_secs(1)).unwrap(),
+    );
+    let (usage, usage_quota) = (Usage::new(), CalendarQuota::new(5_000, Every::Day).unwrap());
+    let today = WallTime::since_epoch(Duration::from_secs(1_706_659_200));
+    let (of_window, of_usage) = (AtomicU32::new(0), AtomicU32::new(0));
+    on_all_threads(|thread| {
+        for round in 0..2_000 {
+            // Each third is given back.
+            let kept = u32::from((round + thread) % 3 > 0);
+            let now = at(round / 4);
+            if window.take(&window_quota, now, 1).is_ok() {
+                of_window.fetch_add(kept, SeqCst);
+                if kept == 0 {
+                    window.refund(&window_quota, now, now, 1);
+                }
+            }
+            if usage.take(&usage_quota, today, 1).is_ok() {
+                of_usage.fetch_add(kept, SeqCst);
+                if kept == 0 {
+                    usage.refund(&usage_quota, today, today, 1);
+                }
+            }
+        }
+        0
+    });
+    assert!(of_window.into_inner() <= 5_000);
+    assert_eq!(usage.used(&usage_quota, today), u64::from(of_usage.into_inner()));
+    assert_eq!(usage.used(&usage_quota, today), 5_000);
+}
+
+#[test]
+fn no_more_are_in_flight_than_the_cap() {
+    let in_flight = InFlight::new();
+    let most = AtomicU32::new(0);
+    on_all_threads(|_| {
+        for _ in 0..5_000 {
+            if let Ok(count) = in_flight.enter(3) {
+                most.fetch_max(count, SeqCst);
+                assert!(in_flight.count() <= 3);
+                in_flight.leave();
+            }
+        }
+        0
+    });
+    assert_eq!((in_flight.count(), most.into_inner() <= 3), (0, true));
 }
 
 /// Opens at the first failure, for a millisecond.

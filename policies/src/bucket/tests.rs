@@ -142,6 +142,26 @@ fn a_charge_may_go_one_burst_into_debt() {
 }
 
 #[test]
+fn a_reservation_starts_when_it_is_earned() {
+    let (bucket, quota) = (Bucket::full(), quota(10, 3));
+    let reserve = |now, cost, max_wait| {
+        bucket
+            .reserve(&quota, at(now), cost, ms(max_wait))
+            .map(|wait| wait.as_millis())
+            .map_err(|wait| wait.retry_in.map(|wait| wait.as_millis()))
+    };
+    assert_eq!(reserve(0, 3, 0), Ok(0));
+    assert_eq!(reserve(0, 1, 99), Err(Some(100)));
+    assert_eq!(reserve(0, 1, 100), Ok(100));
+    assert_eq!(reserve(50, 2, 1_000), Ok(250));
+    assert_eq!(bucket.wait_for(&quota, at(50), 1), Some(ms(350)));
+    bucket.refund(&quota, at(60), 2);
+    assert_eq!(reserve(60, 1, 1_000), Ok(140));
+    assert_eq!(reserve(60, 4, 1_000), Err(None));
+    assert_eq!(reserve(0, 1, 299), Err(Some(300)));
+}
+
+#[test]
 fn a_rescaled_bucket_is_as_full_as_before() {
     let check = |old: Quota, taken, new: Quota, expected| {
         let bucket = Bucket::full();
@@ -234,6 +254,53 @@ proptest! {
                 total += cost;
                 prop_assert!(total * quota.interval <= quota.capacity + (end - start));
             }
+        }
+    }
+
+    /// The law, for the moments of the starts; and what is reserved starts when it could have been taken.
+    #[test]
+    fn never_more_than_burst_and_rate_are_started_with(
+        quota in quotas(), schedule in schedules(), patience in 0..100u64,
+    ) {
+        let bucket = Bucket::full();
+        let mut now = Moment::ZERO;
+        let mut started: Vec<(u64, u64)> = vec![];
+        for (pause, cost) in schedule {
+            now = now + quota.time_to_earn(1) * pause as u32 / 20;
+            let max_wait = quota.time_to_earn(1) * patience as u32 / 20;
+            let (before, due) = (bucket.full_at.load(Relaxed), bucket.wait_for(&quota, now, cost));
+            match bucket.reserve(&quota, now, cost, max_wait) {
+                Ok(wait) => {
+                    prop_assert_eq!(Some(wait), due);
+                    prop_assert!(wait <= max_wait);
+                    started.push((ticks(now + wait), cost));
+                }
+                Err(refused) => {
+                    prop_assert_eq!(refused.retry_in, due);
+                    prop_assert!(due.is_none_or(|due| due > max_wait));
+                    prop_assert_eq!(bucket.full_at.load(Relaxed), before);
+                }
+            }
+        }
+        for (first, &(start, _)) in started.iter().enumerate() {
+            let mut total = 0;
+            for &(end, cost) in &started[first..] {
+                prop_assert!(start <= end);
+                total += cost;
+                prop_assert!(total * quota.interval <= quota.capacity + (end - start));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reservation_that_may_not_wait_is_a_taking(quota in quotas(), schedule in schedules()) {
+        let (taken, reserved) = (Bucket::full(), Bucket::full());
+        let mut now = Moment::ZERO;
+        for (pause, cost) in schedule {
+            now = now + quota.time_to_earn(1) * pause as u32 / 20;
+            let started = reserved.reserve(&quota, now, cost, Duration::ZERO);
+            prop_assert_eq!(started.map(|_| ()), taken.take(&quota, now, cost).map(|_| ()));
+            prop_assert_eq!(reserved.full_at.load(Relaxed), taken.full_at.load(Relaxed));
         }
     }
 

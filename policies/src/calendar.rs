@@ -1,0 +1,271 @@
+//! Counts what was used in the current minute, hour, day, week or month of UTC, in eight bytes.
+//!
+//! For what is sold by the calendar ("100 000 calls a month") rather than to keep a rate: at the turn of
+//! the period everything is there again at once. The word is the minute in which the period it counts
+//! began, whatever the kind of period, and what has been used since; so it means the same to a state
+//! file, after a restart and under other quotas.
+//!
+//! Invariant: in a period at most `limit` tokens are taken and not given back, but for what was charged
+//! after the fact. A clock that is set back begins no new period: the one that was begun goes on to its
+//! end. Knows nothing of files.
+
+use crate::decision::{Balance, Wait};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+use std::fmt;
+use std::time::Duration;
+
+mod period;
+
+pub use period::{Every, WallTime};
+
+/// How many tokens there are in each period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CalendarQuota {
+    limit: u64,
+    every: Every,
+}
+
+/// The limit is not in `1..=CalendarQuota::MOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CalendarQuotaError;
+
+impl CalendarQuota {
+    /// What the word has room for, 137 billion.
+    pub const MOST: u64 = Word::MOST_USED;
+
+    pub fn new(limit: u64, every: Every) -> Result<CalendarQuota, CalendarQuotaError> {
+        if (1..=CalendarQuota::MOST).contains(&limit) {
+            Ok(CalendarQuota { limit, every })
+        } else {
+            Err(CalendarQuotaError)
+        }
+    }
+
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub const fn every(&self) -> Every {
+        self.every
+    }
+}
+
+/// What one owner has used. Its [`CalendarQuota`] is handed in.
+#[derive(Default)]
+pub struct Usage {
+    word: AtomicU64,
+}
+
+/// What a state file keeps of a [`Usage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// When the period began in which it was used.
+    pub since: WallTime,
+    pub used: u64,
+}
+
+impl Usage {
+    pub fn new() -> Usage {
+        Usage::default()
+    }
+
+    /// Takes `cost` tokens, or none.
+    pub fn take(&self, quota: &CalendarQuota, now: WallTime, cost: u64) -> Result<Balance, Wait> {
+        if cost > quota.limit {
+            return Err(Wait::FOR_EVER);
+        }
+        let mut word = self.load();
+        loop {
+            let current = word.at(quota.every, now);
+            let used = current.used() + cost;
+            if used > quota.limit {
+                return Err(Wait::of(current.time_left(quota.every, now)));
+            }
+            match self.replace(word, current.with_used(used)) {
+                Ok(()) => {
+                    return Ok(Balance {
+                        tokens: quota.limit - used,
+                    });
+                }
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Takes what has been spent already, even what is not there. Everything else is refused until the
+    /// period ends, and forgiven then.
+    pub fn charge(&self, quota: &CalendarQuota, now: WallTime, cost: u64) -> Balance {
+        self.change(quota, now, |current| {
+            current.with_used(current.used().saturating_add(cost))
+        })
+    }
+
+    /// Gives back up to `cost` tokens of those taken at `taken_at`, if its period is still the current one.
+    pub fn refund(&self, quota: &CalendarQuota, now: WallTime, taken_at: WallTime, cost: u64) -> Balance {
+        let every = quota.every;
+        self.change(quota, now, |current| {
+            if every.first_minute(current.since()) == every.first_minute(Word::minute_of(taken_at)) {
+                current.with_used(current.used().saturating_sub(cost))
+            } else {
+                current
+            }
+        })
+    }
+
+    /// Tokens used in the current period: more than the limit, if some were charged after the fact.
+    pub fn used(&self, quota: &CalendarQuota, now: WallTime) -> u64 {
+        self.load().at(quota.every, now).used()
+    }
+
+    /// Tokens that could be taken now.
+    pub fn balance(&self, quota: &CalendarQuota, now: WallTime) -> u64 {
+        quota.limit.saturating_sub(self.used(quota, now))
+    }
+
+    /// How long until `cost` tokens can be taken: zero if now, `None` if never.
+    pub fn wait_for(&self, quota: &CalendarQuota, now: WallTime, cost: u64) -> Option<Duration> {
+        if cost > quota.limit {
+            return None;
+        }
+        let current = self.load().at(quota.every, now);
+        let enough = current.used() + cost <= quota.limit;
+        Some(if enough {
+            Duration::ZERO
+        } else {
+            current.time_left(quota.every, now)
+        })
+    }
+
+    /// Whether forgetting this usage would change nothing.
+    pub fn is_idle(&self, quota: &CalendarQuota, now: WallTime) -> bool {
+        self.used(quota, now) == 0
+    }
+
+    /// What to keep over a restart.
+    pub fn saved(&self) -> Saved {
+        let word = self.load();
+        Saved {
+            since: WallTime::of_minute(word.since()),
+            used: word.used(),
+        }
+    }
+
+    /// Adds what was used before a restart, if its period is still going on. To be called once; takings
+    /// may go on beside it.
+    pub fn restore(&self, quota: &CalendarQuota, now: WallTime, saved: Saved) {
+        let saved = Word::new(Word::minute_of(saved.since), saved.used).at(quota.every, now);
+        self.change(quota, now, |current| {
+            Word::new(
+                current.since().max(saved.since()),
+                current.used().saturating_add(saved.used()),
+            )
+        });
+    }
+
+    /// Carries what was used in the current period of `old` into the current period of `new`. To be called
+    /// once for a change, by one thread; takings under `old` may go on beside it, but one that sees a
+    /// period of `old` begin may lose what was taken under `new` until then.
+    pub fn carry_over(&self, old: &CalendarQuota, new: &CalendarQuota, now: WallTime) {
+        self.change(old, now, |current| {
+            let minute = current.since().max(Word::minute_of(now));
+            Word::new(new.every.first_minute(minute), current.used())
+        });
+    }
+
+    /// Replaces the word, as it stands in the current period, by `next` of it; what is left then.
+    fn change(&self, quota: &CalendarQuota, now: WallTime, next: impl Fn(Word) -> Word) -> Balance {
+        let mut word = self.load();
+        loop {
+            let changed = next(word.at(quota.every, now));
+            match self.replace(word, changed) {
+                Ok(()) => {
+                    return Balance {
+                        tokens: quota.limit.saturating_sub(changed.used()),
+                    };
+                }
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    fn load(&self) -> Word {
+        Word(self.word.load(Relaxed))
+    }
+
+    fn replace(&self, word: Word, by: Word) -> Result<(), Word> {
+        self.word
+            .compare_exchange_weak(word.0, by.0, Relaxed, Relaxed)
+            .map(|_| ())
+            .map_err(Word)
+    }
+}
+
+impl fmt::Debug for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Saved { since, used } = self.saved();
+        f.debug_struct("Usage")
+            .field("since", &since)
+            .field("used", &used)
+            .finish()
+    }
+}
+
+/// minute in which the period began (27 bits, to the year 2225) | used since (37 bits)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    const USED_BITS: u32 = 37;
+    const MOST_USED: u64 = (1 << Word::USED_BITS) - 1;
+    const LAST_MINUTE: u64 = (1 << (64 - Word::USED_BITS)) - 1;
+
+    fn new(since: u64, used: u64) -> Word {
+        Word(since.min(Word::LAST_MINUTE) << Word::USED_BITS | used.min(Word::MOST_USED))
+    }
+
+    const fn since(self) -> u64 {
+        self.0 >> Word::USED_BITS
+    }
+
+    const fn used(self) -> u64 {
+        self.0 & Word::MOST_USED
+    }
+
+    fn with_used(self, used: u64) -> Word {
+        Word::new(self.since(), used)
+    }
+
+    /// The minute of a time. The last that fits lasts for ever, so that nothing begins anew after it.
+    fn minute_of(time: WallTime) -> u64 {
+        time.minute().min(Word::LAST_MINUTE)
+    }
+
+    /// As it stands now: this one while its period, or one that only begins later, goes on; else a new one.
+    fn at(self, every: Every, now: WallTime) -> Word {
+        let start = every.first_minute(Word::minute_of(now));
+        if self.since() >= start {
+            self
+        } else {
+            Word::new(start, 0)
+        }
+    }
+
+    /// How long the period goes on that is counted now.
+    fn time_left(self, every: Every, now: WallTime) -> Duration {
+        every
+            .end(WallTime::of_minute(self.since()))
+            .elapsed()
+            .saturating_sub(now.elapsed())
+    }
+}
+
+impl fmt::Display for CalendarQuotaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the limit must be from 1 to {}", CalendarQuota::MOST)
+    }
+}
+
+impl std::error::Error for CalendarQuotaError {}
+
+#[cfg(test)]
+mod tests;
