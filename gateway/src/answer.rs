@@ -10,12 +10,19 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::call::reply::{Broken, ReplyBody};
+use crate::intake::limits::Presence;
 use crate::observe::Watch;
 
-/// The body of an answer, with the record of its request.
+/// The body of an answer, with what goes on until its last byte.
 pub struct AnswerBody {
     content: Content,
-    watch: Option<Box<Watch>>,
+    open: Option<Open>,
+}
+
+/// A request that is under way: its record, and where it counts as being in flight.
+struct Open {
+    watch: Box<Watch>,
+    _presence: Presence,
 }
 
 /// Where an answer's body comes from.
@@ -26,10 +33,14 @@ pub enum Content {
 }
 
 impl AnswerBody {
-    pub fn new(content: Content, watch: Box<Watch>) -> Self {
+    pub fn new(content: Content, watch: Box<Watch>, presence: Presence) -> Self {
+        let open = Open {
+            watch,
+            _presence: presence,
+        };
         let mut body = Self {
             content,
-            watch: Some(watch),
+            open: Some(open),
         };
         // Nobody asks an empty body for its end.
         body.end_if_over();
@@ -38,9 +49,9 @@ impl AnswerBody {
 
     fn end_if_over(&mut self) {
         if self.content.is_over()
-            && let Some(watch) = self.watch.take()
+            && let Some(open) = self.open.take()
         {
-            watch.end();
+            open.watch.end();
         }
     }
 }
@@ -69,19 +80,19 @@ impl Body for AnswerBody {
         };
         match &polled {
             Some(Ok(frame)) => {
-                if let (Some(watch), Some(data)) = (&mut this.watch, frame.data_ref()) {
-                    watch.bytes_out += data.len() as u64;
+                if let (Some(open), Some(data)) = (&mut this.open, frame.data_ref()) {
+                    open.watch.bytes_out += data.len() as u64;
                 }
                 this.end_if_over();
             }
             Some(Err(broken)) => {
-                if let Some(mut watch) = this.watch.take() {
-                    watch.note_fault(broken.to_string());
+                if let Some(mut open) = this.open.take() {
+                    open.watch.note_fault(broken.to_string());
                 }
             }
             None => {
-                if let Some(watch) = this.watch.take() {
-                    watch.end();
+                if let Some(open) = this.open.take() {
+                    open.watch.end();
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! The only file that reads a clock: every other part is told the time.
 //!
 //! [`now`] is monotonic and counts from the start of the process; it follows tokio's paused clock in tests.
-//! [`unix_seconds`] is the wall clock, for tokens and certificates alone.
+//! [`unix_seconds`] is the wall clock, for tokens, certificates and the calendar alone.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use policies::Moment;
+use policies::{Moment, WallTime};
 use tokio::time::Instant;
 
 /// The instant that [`Moment::ZERO`] stands for: an hour before the first reading, so that a policy may look back.
@@ -16,6 +16,22 @@ fn epoch() -> Instant {
         let now = Instant::now();
         now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
     })
+}
+
+/// The two clocks at one instant: rates go by the one, the calendar by the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub moment: Moment,
+    pub wall: WallTime,
+}
+
+impl Now {
+    pub fn read() -> Self {
+        Self {
+            moment: now(),
+            wall: WallTime::since_epoch(unix_time()),
+        }
+    }
 }
 
 /// The monotonic time.
@@ -40,4 +56,9 @@ pub fn unix_seconds() -> u64 {
 /// Time since 1970-01-01T00:00:00Z.
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Ready when `moment` has come.
+pub async fn wait_until(moment: Moment) {
+    tokio::time::sleep_until(instant(moment)).await;
 }

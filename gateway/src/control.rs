@@ -1,15 +1,16 @@
-//! What has to be done beside requests: names resolved, key sets renewed, full buckets and idle connections let go.
+//! What has to be done beside requests: names resolved, key sets renewed, counts kept, what is idle let go.
 //!
 //! Runs on the control thread alone; workers read finished values and never wait for it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::intake::jwks_fetch::{self, Freshness};
+use crate::intake::limits::state_file::StateFile;
 use crate::plan::{LivePlan, RemoteKeys, State};
 
 /// Between two rounds of upkeep.
@@ -45,12 +46,12 @@ impl Control {
         let mut round = tokio::time::interval(ROUND);
         for count in 0u32.. {
             round.tick().await;
-            let now = clock::now();
-            self.state.buckets.forget_full(now);
+            let now = clock::Now::read();
+            self.state.accounts.forget_idle(now);
             let plan = self.live.load();
             for backend in &plan.backends {
                 for endpoint in backend.endpoints.all() {
-                    endpoint.sweep(&backend.settings.pool, now);
+                    endpoint.sweep(&backend.settings.pool, now.moment);
                 }
             }
             fetchers.follow(&self.state);
@@ -60,6 +61,30 @@ impl Control {
             }
         }
     }
+}
+
+/// Writes what quotas have counted, once a second at most and no more than a twentieth of the time; for ever.
+///
+/// What is counted after the last write is lost if the process is killed; [`keep_counts_once`] is for a good end.
+pub async fn keep_counts(file: Arc<Mutex<StateFile>>, state: Arc<State>) {
+    loop {
+        let began = clock::now();
+        keep_counts_once(&file, &state).await;
+        let took = clock::now().since(began);
+        tokio::time::sleep(ROUND.max(took * 20)).await;
+    }
+}
+
+/// Writes what quotas have counted; a failure is logged, and mended by the next write.
+pub async fn keep_counts_once(file: &Arc<Mutex<StateFile>>, state: &Arc<State>) {
+    let (file, state) = (Arc::clone(file), Arc::clone(state));
+    let write = move || {
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write(&state.accounts) {
+            tracing::error!(%error, "the state file cannot be written: a restart would forget what quotas count from now on");
+        }
+    };
+    let _ = tokio::task::spawn_blocking(write).await;
 }
 
 /// One task for each key set that comes from a URL, for as long as a plan names it.

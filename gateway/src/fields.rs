@@ -20,12 +20,12 @@ pub static X_ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
 
 /// One item of `RateLimit-Policy`: what a limit grants.
 #[derive(Debug, Clone, Copy)]
-pub struct Quota<'a> {
+pub struct Grant<'a> {
     pub limit: &'a str,
-    /// Requests (or cost) that may be made in one window.
+    /// Requests (or cost) that may be made in one window, or requests at once where there is none.
     pub quota: u64,
     /// In seconds; written as at least 1.
-    pub window: u64,
+    pub window: Option<u64>,
 }
 
 /// One item of `RateLimit`: what of a limit is left.
@@ -37,11 +37,16 @@ pub struct Balance<'a> {
     pub reset: u64,
 }
 
-/// `"free";q=20;w=2, "daily";q=1000;w=86400`
-pub fn ratelimit_policy<'a>(quotas: impl IntoIterator<Item = Quota<'a>>) -> HeaderValue {
+/// `"free";q=20;w=2, "daily";q=1000;w=86400, "uploads";q=5;qu="concurrent-requests"`
+pub fn ratelimit_policy<'a>(grants: impl IntoIterator<Item = Grant<'a>>) -> HeaderValue {
     let mut out = Text::new();
-    for Quota { limit, quota, window } in quotas {
-        put_item(&mut out, limit, (b";q=", quota), (b";w=", window.max(1)));
+    for Grant { limit, quota, window } in grants {
+        put_name(&mut out, limit);
+        put_parameter(&mut out, b";q=", quota);
+        match window {
+            Some(window) => put_parameter(&mut out, b";w=", window.max(1)),
+            None => out.extend_from_slice(b";qu=\"concurrent-requests\""),
+        }
     }
     into_value(&out)
 }
@@ -55,7 +60,9 @@ pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderV
         reset,
     } in balances
     {
-        put_item(&mut out, limit, (b";r=", remaining), (b";t=", reset));
+        put_name(&mut out, limit);
+        put_parameter(&mut out, b";r=", remaining);
+        put_parameter(&mut out, b";t=", reset);
     }
     into_value(&out)
 }
@@ -89,17 +96,18 @@ pub(crate) fn put_number(out: &mut impl Extend<u8>, mut number: u64) {
     out.extend(digits[start..].iter().copied());
 }
 
-fn put_item(out: &mut Text, name: &str, first: (&[u8], u64), second: (&[u8], u64)) {
-    // RFC 9651 section 3.3.1: an Integer has at most 15 digits.
-    const MAX: u64 = 999_999_999_999_999;
+fn put_name(out: &mut Text, name: &str) {
     if !out.is_empty() {
         out.extend_from_slice(b", ");
     }
     put_string(out, name);
-    for (key, number) in [first, second] {
-        out.extend_from_slice(key);
-        put_number(out, number.min(MAX));
-    }
+}
+
+fn put_parameter(out: &mut Text, key: &[u8], number: u64) {
+    // RFC 9651 section 3.3.1: an Integer has at most 15 digits.
+    const MAX: u64 = 999_999_999_999_999;
+    out.extend_from_slice(key);
+    put_number(out, number.min(MAX));
 }
 
 /// A String of RFC 9651 section 3.3.3. It holds printable ASCII only, so any other byte is percent-encoded: still one
@@ -138,10 +146,10 @@ mod tests {
                     if policies.iter().any(|policy| policy.get("pk_b64").is_some()) {
                         continue;
                     }
-                    ratelimit_policy(policies.iter().map(|policy| Quota {
+                    ratelimit_policy(policies.iter().map(|policy| Grant {
                         limit: policy["name"].as_str().unwrap(),
                         quota: number(policy, "q"),
-                        window: number(policy, "w"),
+                        window: Some(number(policy, "w")),
                     }))
                 }
                 "ratelimit" => ratelimit(input["limits"].as_array().unwrap().iter().map(|limit| Balance {
@@ -183,10 +191,10 @@ mod tests {
 
     #[test]
     fn numbers_stay_within_the_grammar() {
-        let written = ratelimit_policy([Quota {
+        let written = ratelimit_policy([Grant {
             limit: "a",
             quota: u64::MAX,
-            window: 0,
+            window: Some(0),
         }]);
         assert_eq!(written.to_str().unwrap(), r#""a";q=999999999999999;w=1"#);
         assert_eq!(ratelimit([]), "");

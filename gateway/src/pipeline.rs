@@ -9,33 +9,34 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use policies::bulkhead::Entrant;
-use policies::{Deadline, Moment};
-use smallvec::SmallVec;
+use policies::{Deadline, Moment, WallTime};
 
 use crate::aggregate::{self, Aggregate, Failure};
 use crate::answer::{AnswerBody, Content};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, Facts, Order, OrderBody, Reply};
+use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
-use crate::intake::buckets::Owner;
 use crate::intake::caller::Kind;
 use crate::intake::headers::{self, Scheme};
-use crate::intake::limits::{self, Held, Receipt};
+use crate::intake::limits::owner::Owner;
+use crate::intake::limits::{self, Charges, Receipt};
 use crate::intake::tiers::Known;
 use crate::observe::{CallerKind, RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::template::{Captures, Missing, Sources, Template};
-use crate::{clock, problem, routing};
+use crate::{problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +47,12 @@ pub struct Peer {
 
 /// Answers a request; every request ends in a response.
 pub async fn serve(plan: &Plan, peer: Peer, mut request: Request<Incoming>) -> Response<AnswerBody> {
-    let started = clock::now();
+    let (started, unix_started) = (clock::now(), clock::unix_time());
     let request_id = headers::request_id(request.headers_mut());
     let is_head = request.method() == Method::HEAD;
     let mut watch = Box::new(plan.observer.watch(RequestRecord::begin(
         started,
-        clock::unix_time(),
+        unix_started,
         request_id.to_str().unwrap_or_default(),
         request.method().clone(),
         request.uri().path(),
@@ -60,8 +61,9 @@ pub async fn serve(plan: &Plan, peer: Peer, mut request: Request<Incoming>) -> R
         plan,
         peer,
         started,
+        unix_started,
         watch: &mut watch,
-        receipt: Receipt::default(),
+        receipt: None,
     };
     // A bug that one request meets must not take its neighbours along, nor leave its caller without a word.
     let result = {
@@ -75,11 +77,12 @@ pub async fn serve(plan: &Plan, peer: Peer, mut request: Request<Incoming>) -> R
         Ok(response) => response,
         Err(rejection) => exchange.refuse(&rejection, &request_id),
     };
+    let presence = exchange.receipt.map(|receipt| receipt.presence).unwrap_or_default();
     watch.status = response.status().as_u16();
     response.headers_mut().insert(headers::X_REQUEST_ID.clone(), request_id);
     response.map(|content| match content {
-        Content::Whole(_) if is_head => AnswerBody::new(Content::Empty, watch),
-        content => AnswerBody::new(content, watch),
+        Content::Whole(_) if is_head => AnswerBody::new(Content::Empty, watch, presence),
+        content => AnswerBody::new(content, watch, presence),
     })
 }
 
@@ -88,8 +91,10 @@ struct Exchange<'a> {
     plan: &'a Plan,
     peer: Peer,
     started: Moment,
+    unix_started: Duration,
     watch: &'a mut Watch,
-    receipt: Receipt,
+    /// Once the request has been charged.
+    receipt: Option<Receipt>,
 }
 
 /// What the stages have found out, for the target.
@@ -108,15 +113,19 @@ impl<'p> Exchange<'p> {
         let (mut head, body) = request.into_parts();
         let uri = std::mem::take(&mut head.uri);
         let cleared = self.clear(&uri, head)?;
+        self.wait_its_turn().await;
         let mut response = match &cleared.route.target {
             Target::Backend { backend, rewrite } => {
+                let cost_header = cleared.route.cost_header.as_ref();
                 let order = self.order(cleared, backend, rewrite.as_ref(), body)?;
-                self.call(backend, &order).await
+                self.call(backend, &order, cost_header).await
             }
             Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
         }?;
-        self.receipt.tell(response.headers_mut(), clock::now());
+        if let Some(receipt) = &self.receipt {
+            receipt.tell(response.headers_mut(), self.now());
+        }
         Ok(response)
     }
 
@@ -152,12 +161,17 @@ impl<'p> Exchange<'p> {
 
         // How many? Not before what it asks of us is understood: a malformed request is not charged.
         let wishes = headers::clean_request(&mut head.headers, head.version, client.trusted_peer, &plan.via)?;
-        self.receipt = limits::take(self.charges(route, &known, &client), self.started)?;
-
-        // How long?
         let limit = wishes
             .deadline
             .map_or(route.time_limit, |wish| wish.min(route.time_limit));
+        let charges = self.charges(route, &known, &client);
+        self.receipt = Some(limits::take(
+            charges,
+            self.at(self.started),
+            limit.saturating_sub(plan.time.minimum),
+        )?);
+
+        // How long?
         let deadline = Deadline::at(self.started + limit);
         self.watch.budget = Some(limit);
 
@@ -196,23 +210,43 @@ impl<'p> Exchange<'p> {
                 self.watch.note_fault(refusal.check);
                 // Counted after the answer is known, so that a valid credential is never locked out.
                 if let (true, Some(failures)) = (refusal.suspect, &self.plan.failures) {
-                    let held = failures.hold_of(Owner::Address(address), false);
-                    let _ = limits::take(SmallVec::from_iter([held]), clock::now())?;
+                    let held = failures.hold(Owner::Address(address), false).charge(1);
+                    let _ = limits::take(Charges::from_iter([held]), self.at(self.started), Duration::ZERO)?;
                 }
                 Err(refusal.rejection)
             }
         }
     }
 
-    fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> SmallVec<[Held; 2]> {
+    fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> Charges {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let mut charges = SmallVec::new();
-        charges.push(Held {
-            hold: Arc::clone(&known.hold),
-            cost: route.cost,
-        });
-        charges.extend(route.limits.iter().map(|limit| limit.hold(known, address, &route.name)));
-        charges
+        let of_tier = known.holds.iter().map(|hold| hold.charge(route.cost));
+        let of_route = route.limits.iter();
+        of_tier
+            .chain(of_route.map(|limit| limit.charge(known, address, &route.name, route.cost)))
+            .collect()
+    }
+
+    /// A request that was charged in advance goes on when its tokens are there.
+    async fn wait_its_turn(&mut self) {
+        if let Some(delay) = self.receipt.as_ref().map(|receipt| receipt.delay)
+            && !delay.is_zero()
+        {
+            self.watch.delayed = delay;
+            clock::wait_until(self.started + delay).await;
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.at(clock::now())
+    }
+
+    /// Both clocks, of which one was read at the start.
+    fn at(&self, moment: Moment) -> Now {
+        Now {
+            moment,
+            wall: WallTime::since_epoch(self.unix_started + moment.since(self.started)),
+        }
     }
 
     /// Says what only the gateway may say.
@@ -288,15 +322,34 @@ impl<'p> Exchange<'p> {
         })
     }
 
-    async fn call(&mut self, backend: &Arc<Backend>, order: &Order) -> Result<Response<Content>, Rejection> {
+    async fn call(
+        &mut self,
+        backend: &Arc<Backend>,
+        order: &Order,
+        cost_header: Option<&HeaderName>,
+    ) -> Result<Response<Content>, Rejection> {
         self.watch.backend = Some(Arc::clone(&backend.name));
         let mut facts = Facts::default();
         let called = call::call(backend, self.peer.worker, order, &mut facts).await;
         self.note(facts);
         let Reply { mut head, body } = called?;
         headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
+        if let Some(stated) = cost_header.and_then(|name| head.headers.remove(name)) {
+            self.settle(&stated);
+        }
         head.version = Version::HTTP_11;
         Ok(Response::from_parts(head, Content::Reply(body)))
+    }
+
+    /// Corrects the charge to what the backend says the request has cost.
+    fn settle(&mut self, stated: &HeaderValue) {
+        let now = self.now();
+        match (stated.to_str().map(str::parse), &mut self.receipt) {
+            (Ok(Ok(cost)), Some(receipt)) => receipt.settle(now, cost),
+            _ => self
+                .watch
+                .note_fault("the backend's cost is not a number: the route's own holds"),
+        }
     }
 
     async fn aggregate(&mut self, cleared: Cleared<'_>, aggregate: &Aggregate) -> Result<Response<Content>, Rejection> {
@@ -335,19 +388,26 @@ impl<'p> Exchange<'p> {
         }
         if facts.attempts == 0 {
             // Nothing was sent, so nothing is owed.
-            self.receipt.refund(clock::now());
+            let now = self.now();
+            if let Some(receipt) = &self.receipt {
+                receipt.refund(now);
+            }
         }
     }
 
     /// The answer to a request that was not served.
     fn refuse(&mut self, rejection: &Rejection, request_id: &HeaderValue) -> Response<Content> {
         self.watch.refused(rejection.reason());
-        if let Rejection::RateLimited(violation) = rejection {
-            self.watch.limit = violation.limits.first().cloned();
-        }
         let mut response = problem::answer(rejection, request_id.to_str().unwrap_or_default());
-        if !matches!(rejection, Rejection::RateLimited(_)) {
-            self.receipt.tell(response.headers_mut(), clock::now());
+        match (rejection, &self.receipt) {
+            (
+                Rejection::RateLimited(violation)
+                | Rejection::QuotaExhausted(violation)
+                | Rejection::TooManyInFlight(violation),
+                _,
+            ) => self.watch.limit = violation.limits.first().cloned(),
+            (_, Some(receipt)) => receipt.tell(response.headers_mut(), self.now()),
+            (_, None) => {}
         }
         response.map(Content::Whole)
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Location;
+use crate::intake::limits::IN_FLIGHT;
 use crate::observe::rejections::Recent;
 use crate::plan::Plan;
 use crate::rejection::Reason;
@@ -81,18 +82,31 @@ fn setting(recent: &Recent, plan: &Plan) -> Option<String> {
     }
 }
 
-/// A route's own limit, the one on failed authentications, or a tier's, in a tenant's own terms if it has any.
+/// A route's own limit, the one on failed authentications, or what the tier allows, unless the tenant has terms of its
+/// own.
 fn limit(recent: &Recent, plan: &Plan) -> Option<String> {
-    let limit = recent.limit.as_ref()?;
-    if let Some(route) = &recent.route {
-        let own = format!("routes.{route}.limits.{limit}");
-        if plan.outline.is_written(&own) {
-            return Some(own);
-        }
+    let limit = &**recent.limit.as_ref()?;
+    let is_written = |setting: &String| plan.outline.is_written(setting);
+    let of_route = recent
+        .route
+        .as_ref()
+        .map(|route| format!("routes.{route}.limits.{limit}"));
+    if let Some(own) = of_route.filter(is_written) {
+        return Some(own);
     }
-    let Some(tier) = plan.tiers.by_name.get(limit) else {
-        return Some(format!("callers.{limit}"));
+    let tenant = recent.tenant.as_ref().map(|tenant| format!("tenants.{tenant}"));
+    if plan.tiers.by_name.contains_key(limit) {
+        let own = tenant.filter(|tenant| is_written(&format!("{tenant}.rate")));
+        return Some(own.unwrap_or_else(|| format!("tiers.{limit}")));
+    }
+    let below = |owner: String| match limit {
+        IN_FLIGHT => format!("{owner}.{limit}"),
+        _ => format!("{owner}.quotas.{limit}"),
     };
-    let own = recent.tenant.as_ref().filter(|tenant| tier.has_terms_for(tenant));
-    Some(own.map_or_else(|| format!("tiers.{limit}"), |tenant| format!("tenants.{tenant}")))
+    let tier = recent.tier.as_ref().map(|tier| format!("tiers.{tier}"));
+    let own = tenant
+        .map(below)
+        .filter(is_written)
+        .or(tier.map(below).filter(is_written));
+    Some(own.unwrap_or_else(|| format!("callers.{limit}")))
 }

@@ -30,8 +30,8 @@ fn sample(admin: &Admin, page: &mut Page) {
     for backend in &gateway.live.load().backends {
         sample_backend(backend, page);
     }
-    for (limit, buckets, overflowed) in gateway.state.buckets.census() {
-        page.put(Family::Buckets, &[&limit], buckets);
+    for (limit, accounts, overflowed) in gateway.state.accounts.census() {
+        page.put(Family::LimitOwners, &[&limit], accounts);
         page.put(Family::LimitOverflow, &[&limit], overflowed);
     }
     let lifecycle = &gateway.lifecycle;

@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use policies::{Moment, Quota};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Admin;
 use super::page_size::PageSize;
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::Location;
-use crate::intake::buckets::{Owner, Table};
+use crate::fields;
 use crate::intake::caller::ANONYMOUS;
-use crate::intake::limits::Per;
+use crate::intake::limits::account::{Kind, Terms};
+use crate::intake::limits::owner::{Owner, OwnerKey};
+use crate::intake::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
 
@@ -36,7 +37,7 @@ struct Entry<'a> {
     /// Keys that hold now.
     api_keys: usize,
     requests: Requests,
-    /// Its bucket in each tier, then in each limit of a route that is counted per tenant.
+    /// What its tiers allow, then each limit of a route that is counted per tenant.
     limits: Vec<LimitView<'a>>,
 }
 
@@ -53,14 +54,19 @@ struct Requests {
 #[derive(Serialize)]
 struct LimitView<'a> {
     name: &'a str,
-    /// `null` for the limit of a tier.
+    /// `null` for what a tier allows.
     route: Option<&'a str>,
     /// Where it stands in the config; `null` for a built-in tier.
     at: Option<&'a Location>,
-    per_second: f64,
-    burst: u64,
-    /// Whole tokens left.
+    kind: &'static str,
+    /// The burst, the number of a window or period, or requests at once.
+    most: u64,
+    /// What is earned; `null` for a quota and for requests in flight.
+    per_second: Option<f64>,
+    /// Whole tokens left, or requests that could be let in.
     balance: u64,
+    /// Until a quota begins anew; `null` for anything else.
+    resets_in_seconds: Option<u64>,
 }
 
 /// What is known of a tenant before its buckets are looked at.
@@ -84,7 +90,7 @@ pub(super) fn list(admin: &Admin, PageSize(most): PageSize) -> Value {
     let mut names: Vec<_> = known.iter().collect();
     let requests = |known: &Known| known.metrics.as_ref().map_or(0, |metrics| metrics.requests());
     names.sort_by_key(|(_, known)| std::cmp::Reverse(requests(known)));
-    let now = clock::now();
+    let now = clock::Now::read();
     let entries: Vec<_> = names
         .iter()
         .take(most)
@@ -124,7 +130,7 @@ fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<str>, Known
     all
 }
 
-fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Moment) -> Entry<'a> {
+fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Now) -> Entry<'a> {
     let place = |setting: String| {
         plan.outline
             .is_written(&setting)
@@ -150,38 +156,78 @@ fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Moment) -> En
     }
 }
 
-fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Moment) -> Vec<LimitView<'a>> {
+fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<LimitView<'a>> {
     let owner = Owner::Tenant(tenant).key();
-    let view = |name, route, setting: &str, table: &Table, quota: Quota| LimitView {
-        name,
-        route,
-        at: plan.outline.place(setting),
-        per_second: 1.0 / quota.time_to_earn(1).as_secs_f64(),
-        burst: quota.burst(),
-        balance: table.balance(owner, now),
-    };
-    let tiers = known
+    let own = format!("tenants.{tenant}");
+    let of_tiers = known
         .tiers
         .iter()
         .filter_map(|name| plan.tiers.by_name.get(name))
-        .map(|tier| {
-            let setting = if tier.has_terms_for(tenant) {
-                format!("tenants.{tenant}")
-            } else {
-                format!("tiers.{}", tier.name)
-            };
-            view(&tier.name, None, &setting, &tier.limit.table, tier.quotas.of(owner))
-        });
+        .flat_map(|tier| tier.allowances.iter().map(move |allowance| (tier, allowance)));
+    let of_tiers = of_tiers.filter_map(|(tier, allowance)| {
+        let terms = allowance.of(owner)?;
+        let of_tier = format!("tiers.{}", tier.name);
+        let whose = if allowance.named.contains_key(&owner) {
+            &own
+        } else {
+            &of_tier
+        };
+        let setting = match terms.kind() {
+            Kind::Bucket | Kind::Window => whose.clone(),
+            Kind::InFlight => format!("{whose}.{}", allowance.limit.name),
+            Kind::Calendar => format!("{whose}.quotas.{}", allowance.limit.name),
+        };
+        Some((&*allowance.limit, None, setting, terms))
+    });
     let of_routes = plan
         .listed
         .iter()
-        .flat_map(|route| route.limits.iter().map(move |limit| (&*route.name, limit)));
-    let per_tenant = of_routes
+        .flat_map(|route| route.limits.iter().map(move |limit| (&*route.name, limit)))
         .filter(|(_, limit)| limit.limit.per == Per::Tenant)
         .map(|(route, limit)| {
-            let name = &*limit.limit.name;
-            let setting = format!("routes.{route}.limits.{name}");
-            view(name, Some(route), &setting, &limit.limit.table, limit.quota)
+            let setting = format!("routes.{route}.limits.{}", limit.limit.name);
+            (&*limit.limit, Some(route), setting, limit.terms)
         });
-    tiers.chain(per_tenant).take(MOST_LIMITS).collect()
+    // A tenant of two tiers has one count for what they share.
+    let mut seen: Vec<(&str, Option<&str>)> = Vec::new();
+    of_tiers
+        .chain(of_routes)
+        .filter(|(limit, route, ..)| {
+            let is_new = !seen.contains(&(&*limit.name, *route));
+            seen.push((&limit.name, *route));
+            is_new
+        })
+        .take(MOST_LIMITS)
+        .map(|(limit, route, setting, terms)| view(plan, limit, route, &setting, terms, owner, now))
+        .collect()
+}
+
+fn view<'a>(
+    plan: &'a Plan,
+    limit: &'a Limit,
+    route: Option<&'a str>,
+    setting: &str,
+    terms: Terms,
+    owner: OwnerKey,
+    now: Now,
+) -> LimitView<'a> {
+    let (per_second, resets_in) = match terms {
+        Terms::Bucket(quota) => (Some(1.0 / quota.time_to_earn(1).as_secs_f64()), None),
+        Terms::Window(quota) => (Some(quota.limit() as f64 / quota.window().as_secs_f64()), None),
+        Terms::Calendar(quota) => {
+            let left = quota.every().end(now.wall).elapsed().saturating_sub(now.wall.elapsed());
+            (None, Some(fields::whole_seconds(left)))
+        }
+        Terms::InFlight(_) => (None, None),
+    };
+    LimitView {
+        name: &limit.name,
+        route,
+        at: plan.outline.place(setting),
+        kind: terms.kind().as_str(),
+        most: terms.most(),
+        per_second,
+        balance: limit.table.balance(owner, terms, now),
+        resets_in_seconds: resets_in,
+    }
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{Gateway, bind};
 use crate::clock;
 use crate::intake::jwks_fetch;
-use crate::intake::limits::{self, Held};
+use crate::intake::limits;
 use crate::observe::{Observer, RequestRecord, Target};
 use crate::plan::reload::{self, Reloader};
 use crate::plan::{LivePlan, State};
@@ -149,15 +149,9 @@ impl Bench {
             .doorman
             .identify(&headers, &route.access, [127, 0, 0, 1].into(), clock::unix_seconds());
         let known = known.unwrap();
-        let _ = limits::take(
-            std::iter::once(Held {
-                hold: Arc::clone(&known.hold),
-                cost: 1,
-            })
-            .collect(),
-            clock::now(),
-        )
-        .unwrap();
+        let now = clock::Now::read();
+        let charges = known.holds.iter().map(|hold| hold.charge(1)).collect();
+        let _ = limits::take(charges, now, Duration::ZERO).unwrap();
         let record = RequestRecord::begin(clock::now(), clock::unix_time(), id, Method::GET, "/users/1");
         let mut watch = observer.watch(record);
         watch.route = Some(Arc::clone(&route.metrics));
@@ -256,7 +250,7 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
         json!(["api_key", "jwt"]),
         "left out, it is what is configured"
     );
-    assert_eq!(users["limits"][0]["rate"], "5/s");
+    assert_eq!(users["limits"][0]["terms"], "5/s, burst 10");
     assert_eq!(
         (&users["time_limit_ms"], &page["time_limit_ms"]),
         (&json!(5000), &json!(28_000))
@@ -349,7 +343,7 @@ async fn tenants_show_what_they_have_left() {
     assert_eq!(globex["at"]["line"], line_of("globex:"));
     let (free, search) = (&acme["limits"][0], &acme["limits"][1]);
     assert_eq!(
-        (&free["name"], &free["burst"], &free["per_second"], &free["at"]),
+        (&free["name"], &free["most"], &free["per_second"], &free["at"]),
         (&json!("free"), &json!(20), &json!(10.0), &Value::Null)
     );
     assert!(free["balance"].as_u64().unwrap() < 20, "two were taken: {free}");
@@ -358,7 +352,7 @@ async fn tenants_show_what_they_have_left() {
         (&json!("users"), &json!(10), &line_of("search:"))
     );
     let own = &globex["limits"][0];
-    assert_eq!((&own["burst"], &own["at"]["line"]), (&json!(500), &line_of("globex:")));
+    assert_eq!((&own["most"], &own["at"]["line"]), (&json!(500), &line_of("globex:")));
 }
 
 #[tokio::test]
@@ -427,7 +421,7 @@ async fn gauges_are_true_after_a_reload() {
         "gateway_breaker_state{backend=\"users\"} 0\n",
         "gateway_retry_budget_balance{backend=\"users\"} 20\n",
         "gateway_backend_connections{backend=\"users\",state=\"idle\"} 0\n",
-        "gateway_buckets{limit=\"free\"} 0\n",
+        "gateway_limit_owners{limit=\"free\"} 0\n",
         "gateway_limit_overflow_total{limit=\"free\"} 0\n",
         "gateway_requests_in_flight 0\n",
         "gateway_connections 0\n",

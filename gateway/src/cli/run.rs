@@ -4,14 +4,16 @@
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::admin;
-use crate::control::Control;
+use crate::clock;
+use crate::control::{self, Control};
+use crate::intake::limits::state_file::StateFile;
 use crate::observe::log::Format;
 use crate::observe::{self, Observer};
 use crate::plan::reload::{self, Reloader};
@@ -50,6 +52,7 @@ pub(crate) struct Gateway {
     live: Arc<LivePlan>,
     bound: Vec<Bound>,
     admin: Option<admin::Bound>,
+    counts: Option<StateFile>,
 }
 
 /// Reads the config and binds; nothing is bound for a config with a mistake.
@@ -83,12 +86,23 @@ pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
         .point_at(&reload::access_log(&loaded))
         .map_err(|error| failed("the access log", &error))?;
     reload::take_effect(&plan, &state);
+    let now = clock::Now::read();
+    let counts = plan
+        .edge
+        .state_file
+        .as_ref()
+        .map(|path| {
+            let opened = StateFile::open(path, &state.accounts, &plan.terms, now);
+            opened.map_err(|error| failed(&format!("the state file {}", path.display()), &error))
+        })
+        .transpose()?;
     Ok(Gateway {
         path: path.to_owned(),
         state,
         live: Arc::new(LivePlan::new(Arc::new(plan))),
         bound,
         admin,
+        counts,
     })
 }
 
@@ -144,6 +158,10 @@ impl Gateway {
         // A name that does not resolve must not hold up the start; its backend is unreached until it does.
         let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
         let upkeep = tokio::spawn(control.upkeep());
+        let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
+        let keeper = counts
+            .as_ref()
+            .map(|file| tokio::spawn(control::keep_counts(Arc::clone(file), Arc::clone(&self.state))));
         let workers = match Workers::start(self.live.load().edge.workers, self.bound, &self.live, &lifecycle) {
             Ok(workers) => workers,
             Err(error) => return failed("workers", &error),
@@ -178,6 +196,10 @@ impl Gateway {
             return FAILED;
         }
         upkeep.abort();
+        if let (Some(keeper), Some(counts)) = (keeper, counts) {
+            keeper.abort();
+            control::keep_counts_once(&counts, &self.state).await;
+        }
         if let Some(admin) = admin {
             admin.abort();
         }

@@ -3,7 +3,6 @@
 pub mod access;
 pub mod address;
 pub mod api_keys;
-pub mod buckets;
 pub mod caller;
 pub mod check;
 pub mod credentials;

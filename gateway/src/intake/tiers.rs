@@ -1,6 +1,6 @@
-//! From a verified caller to what it may have: its tier, and its hold on the tier's bucket.
+//! From a verified caller to what it may have: its tier, and its hold on what the tier allows.
 //!
-//! A bucket belongs to a tenant and a limit, never to a tier: two tenants of one tier share nothing. The tier is
+//! An account belongs to a tenant and a limit, never to a tier: two tenants of one tier share nothing. The tier is
 //! decided by the operator's table first, then by the credential, then by a signed claim; no header sets it.
 
 use std::collections::HashMap;
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::HeaderValue;
 
-use super::buckets::{Owner, Quotas};
 use super::caller::{Caller, Kind};
-use super::limits::{Hold, Limit, Per};
+use super::limits::account::Terms;
+use super::limits::owner::{Owner, OwnerKey};
+use super::limits::{Hold, Limit, Mode, Per};
 use crate::observe::{Registry, TenantMetrics};
 
 /// A tier as meant.
@@ -22,35 +23,66 @@ pub struct Tier {
     pub number: u32,
     /// Its share of a backend that has a queue.
     pub weight: u32,
-    /// One bucket for each tenant.
-    pub limit: Arc<Limit>,
-    /// The same limit for callers that are known by address alone.
-    pub by_address: Arc<Limit>,
-    pub quotas: Quotas,
+    /// What each tenant in it may take: the tier's rate first.
+    pub allowances: Vec<Allowance>,
     as_header: HeaderValue,
 }
 
+/// One limit of a tier.
+pub struct Allowance {
+    pub limit: Arc<Limit>,
+    /// The same limit for callers that are known by address alone.
+    by_address: Arc<Limit>,
+    /// `None` limits only the tenants by name.
+    pub usual: Option<Terms>,
+    /// Tenants with terms of their own.
+    pub named: HashMap<OwnerKey, (Terms, Mode)>,
+}
+
 impl Tier {
-    /// Both limits count in the same table.
-    pub fn new(limit: Limit, number: u32, weight: u32, quotas: Quotas) -> Self {
+    pub fn new(name: Arc<str>, number: u32, weight: u32, allowances: Vec<Allowance>) -> Self {
+        Self {
+            number,
+            weight,
+            as_header: header(&name),
+            name,
+            allowances,
+        }
+    }
+}
+
+impl Allowance {
+    pub fn new(limit: Limit, usual: Option<Terms>, named: HashMap<OwnerKey, (Terms, Mode)>) -> Self {
         let by_address = Limit {
             per: Per::ClientAddress,
             ..limit.clone()
         };
         Self {
-            name: Arc::clone(&limit.name),
-            number,
-            weight,
-            as_header: header(&limit.name),
             limit: Arc::new(limit),
             by_address: Arc::new(by_address),
-            quotas,
+            usual,
+            named,
         }
     }
 
-    /// Whether the operator gave this tenant a rate or burst of its own.
-    pub fn has_terms_for(&self, tenant: &str) -> bool {
-        self.quotas.has_own(Owner::Tenant(tenant).key())
+    /// What the owner may take, if it is limited.
+    pub fn of(&self, owner: OwnerKey) -> Option<Terms> {
+        self.named.get(&owner).map(|(terms, _)| *terms).or(self.usual)
+    }
+
+    fn hold(&self, owner: Owner<'_>, configured: bool) -> Option<Arc<Hold>> {
+        let key = owner.key();
+        let terms = self.of(key)?;
+        let limit = match (owner, self.named.get(&key)) {
+            (Owner::Address(_), _) => Arc::clone(&self.by_address),
+            (_, Some((_, mode))) if *mode != self.limit.mode => Arc::new(Limit {
+                mode: *mode,
+                ..Limit::clone(&self.limit)
+            }),
+            _ => Arc::clone(&self.limit),
+        };
+        let account = limit.table.account(owner, terms, configured);
+        Some(Arc::new(Hold::new(limit, account)))
     }
 }
 
@@ -67,8 +99,8 @@ pub struct Tiers {
 pub struct Known {
     pub caller: Caller,
     pub tier: Arc<Tier>,
-    /// On the tier's bucket.
-    pub hold: Arc<Hold>,
+    /// On everything that the tier allows.
+    pub holds: Box<[Arc<Hold>]>,
     /// Whom a queue takes it for; all anonymous callers are one.
     pub share: u64,
     pub metrics: Arc<TenantMetrics>,
@@ -93,7 +125,7 @@ impl Tiers {
         }
     }
 
-    /// Decides a caller's tier and takes hold of its bucket.
+    /// Decides a caller's tier and takes hold of its accounts.
     pub fn enroll(&self, caller: Caller) -> Known {
         let written = self.tenants.get(&caller.tenant);
         let tier = match (written, &caller.tier) {
@@ -107,20 +139,23 @@ impl Tiers {
             ),
             (_, None) => Arc::clone(&self.default),
         };
-        let (owner, limit) = match (&caller.kind, caller.id.parse::<IpAddr>()) {
-            (Kind::Anonymous, Ok(address)) => (Owner::Address(address).key(), &tier.by_address),
-            _ => (Owner::Tenant(&caller.tenant).key(), &tier.limit),
+        let owner = match (&caller.kind, caller.id.parse::<IpAddr>()) {
+            (Kind::Anonymous, Ok(address)) => Owner::Address(address),
+            _ => Owner::Tenant(&caller.tenant),
         };
         let configured = caller.configured || written.is_some();
-        let bucket = limit.table.bucket(owner, configured);
-        let hold = Arc::new(Hold::new(Arc::clone(limit), tier.quotas.of(owner), bucket));
+        let holds = tier
+            .allowances
+            .iter()
+            .filter_map(|allowance| allowance.hold(owner, configured))
+            .collect();
         Known {
             share: Owner::Tenant(&caller.tenant).key().short(),
             metrics: self.registry.tenants.find_or_add(&caller.tenant, &tier.name),
             tenant_header: header(&caller.tenant),
             tier_header: tier.as_header.clone(),
             caller_header: header(&caller.id),
-            hold,
+            holds,
             tier,
             caller,
         }

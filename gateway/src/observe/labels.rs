@@ -96,8 +96,8 @@ labels! {
 
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
-    /// What a limit said. `shadow` would have refused, but only counts.
-    Decision { Admitted = "admitted", Refused = "refused", Shadow = "shadow" }
+    /// What a limit said. `delayed` was admitted after a wait, `shadow` would have refused, but only counts.
+    Decision { Admitted = "admitted", Delayed = "delayed", Refused = "refused", Shadow = "shadow" }
 
     /// What a caller proved to be, or tried to.
     #[derive(Default)]
@@ -181,7 +181,7 @@ mod tests {
         tally.add(Decision::Refused);
         tally.add(Decision::Shadow);
         let counts: Vec<_> = tally.iter().map(|(label, count)| (label.as_str(), count)).collect();
-        assert_eq!(counts, [("admitted", 0), ("refused", 2), ("shadow", 1)]);
+        assert_eq!(counts, [("admitted", 0), ("delayed", 0), ("refused", 2), ("shadow", 1)]);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'a str>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +75,7 @@ impl<'a> Line<'a> {
             status: record.status,
             reason: record.reason.map(|reason| reason.as_str()),
             limit: record.limit.as_deref(),
+            delay_ms: (!record.delayed.is_zero()).then(|| millis(record.delayed)),
             backend: record.backend.as_deref(),
             attempts: record.attempts,
             budget_ms: record.budget.map(millis),

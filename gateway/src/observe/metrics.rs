@@ -256,7 +256,7 @@ mod tests {
                 page.put(Family::BreakerState, &["users"], 2);
                 page.put(Family::RetryBudgetBalance, &["users"], 20);
                 page.put(Family::BackendConnections, &["users", "idle"], 2);
-                page.put(Family::Buckets, &["free"], 7);
+                page.put(Family::LimitOwners, &["free"], 7);
                 page.put(Family::LimitOverflow, &["free"], 0);
                 page.put(Family::RequestsInFlight, &[], 1);
                 page.put(Family::Connections, &[], 1);

@@ -43,6 +43,8 @@ pub struct RequestRecord {
     pub reason: Option<Reason>,
     /// The tightest of the limits that refused it.
     pub limit: Option<Arc<str>>,
+    /// Spent waiting for a limit.
+    pub delayed: Duration,
     /// The one backend that was called; `None` for an aggregate.
     pub backend: Option<Arc<str>>,
     /// Of all calls together.

@@ -34,6 +34,7 @@ pub struct Recent {
     pub path: Text,
     pub route: Option<Arc<str>>,
     pub tenant: Option<Arc<str>>,
+    pub tier: Option<Arc<str>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
     /// The one backend that was called.
@@ -102,6 +103,7 @@ impl Rejections {
             path: record.path.clone(),
             route: record.route.as_ref().map(|route| Arc::clone(&route.name)),
             tenant: record.tenant.as_ref().map(|tenant| Arc::clone(&tenant.name)),
+            tier: record.tier.clone(),
             limit: record.limit.clone(),
             backend: record.backend.clone(),
             request_id: record.request_id.clone(),
@@ -154,10 +156,10 @@ mod tests {
             serde_json::to_value(rejections.newest(10)).unwrap(),
             json!([
                 { "time": "1970-01-01T00:00:02.000Z", "reason": "backend_broken", "status": 502, "method": "GET",
-                  "path": "/", "route": null, "tenant": "acme", "limit": null, "backend": "users",
+                  "path": "/", "route": null, "tenant": "acme", "tier": null, "limit": null, "backend": "users",
                   "request_id": "two", "detail": "reset by peer" },
                 { "time": "1970-01-01T00:00:01.000Z", "reason": "no_route", "status": 404, "method": "GET",
-                  "path": "/", "route": null, "tenant": null, "limit": null, "backend": null,
+                  "path": "/", "route": null, "tenant": null, "tier": null, "limit": null, "backend": null,
                   "request_id": "one", "detail": null },
             ])
         );

@@ -9,13 +9,13 @@ pub mod outline;
 pub mod reload;
 mod state;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use policies::Quota;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use self::live::LivePlan;
 use self::outline::Outline;
@@ -24,10 +24,12 @@ use crate::aggregate;
 use crate::call::backend::Backend;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
-use crate::intake::buckets::{Owner, Quotas};
 use crate::intake::caller::Kind;
 use crate::intake::doorman::Doorman;
 use crate::intake::headers::Via;
+use crate::intake::limits::account::Terms;
+use crate::intake::limits::accounts::TermsByOwner;
+use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Held, Hold, Limit, Per};
 use crate::intake::tiers::{Known, Tiers};
 use crate::observe::{Observer, RouteMetrics};
@@ -51,7 +53,7 @@ pub struct Plan {
     pub observer: Arc<Observer>,
     pub via: Via,
     /// What every limit grants, for the moment the plan takes effect.
-    pub quotas: Vec<(Arc<str>, Quotas)>,
+    pub terms: Vec<(Arc<str>, TermsByOwner)>,
     /// What was written, for the admin API.
     pub outline: Outline,
 }
@@ -60,6 +62,8 @@ pub struct Plan {
 pub struct Edge {
     pub listeners: Vec<(String, SocketAddr)>,
     pub workers: usize,
+    /// Keeps what calendar quotas have counted.
+    pub state_file: Option<PathBuf>,
     pub trusted: TrustedProxies,
     /// IPv6 callers are told apart by this many bits.
     pub ipv6_prefix: u8,
@@ -91,6 +95,8 @@ pub struct Route {
     pub limits: Vec<RouteLimit>,
     /// Tokens a request takes from each of its limits that does not say otherwise.
     pub cost: u64,
+    /// Where the backend's answer says what the request cost after all.
+    pub cost_header: Option<HeaderName>,
     /// The smallest limit written for it.
     pub time_limit: Duration,
     pub stream: bool,
@@ -117,21 +123,21 @@ pub enum Target {
 /// A limit that is not a tier's.
 pub struct RouteLimit {
     pub limit: Arc<Limit>,
-    pub quota: Quota,
+    pub terms: Terms,
     policy: HeaderValue,
 }
 
 impl RouteLimit {
-    pub fn new(limit: Arc<Limit>, quota: Quota) -> Self {
+    pub fn new(limit: Arc<Limit>, terms: Terms) -> Self {
         Self {
-            policy: limits::granted_by(&limit.name, &quota),
+            policy: limits::granted(&limit.name, &terms),
             limit,
-            quota,
+            terms,
         }
     }
 
-    /// The caller's hold on this limit.
-    pub fn hold(&self, known: &Known, address: std::net::IpAddr, route: &str) -> Held {
+    /// The charge to the caller's account, for a request that costs `cost` where the limit does not say otherwise.
+    pub fn charge(&self, known: &Known, address: IpAddr, route: &str, cost: u64) -> Held {
         let caller = &known.caller;
         let owner = match self.limit.per {
             // Anonymous callers have no tenant of their own; each address is one.
@@ -143,19 +149,14 @@ impl RouteLimit {
             Per::Global => Owner::Everyone,
         };
         let shared = matches!(self.limit.per, Per::Route | Per::Global);
-        self.hold_of(owner, shared || caller.configured)
+        self.hold(owner, shared || caller.configured).charge(cost)
     }
 
-    pub fn hold_of(&self, owner: Owner<'_>, configured: bool) -> Held {
-        let hold = Hold {
+    pub fn hold(&self, owner: Owner<'_>, configured: bool) -> Arc<Hold> {
+        Arc::new(Hold {
             limit: Arc::clone(&self.limit),
-            quota: self.quota,
-            bucket: self.limit.table.bucket(owner.key(), configured),
+            account: self.limit.table.account(owner, self.terms, configured),
             policy: self.policy.clone(),
-        };
-        Held {
-            hold: Arc::new(hold),
-            cost: self.limit.cost,
-        }
+        })
     }
 }

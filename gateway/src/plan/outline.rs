@@ -57,9 +57,8 @@ pub struct AccessOutline {
 #[derive(Debug, Serialize)]
 pub struct LimitOutline {
     pub name: Arc<str>,
-    /// As it would be written: `5/s`.
-    pub rate: String,
-    pub burst: u64,
+    /// `5/s, burst 10`, `1000 every day` or `5 in flight`.
+    pub terms: String,
     pub per: &'static str,
     pub mode: &'static str,
     pub cost: u64,

@@ -1,6 +1,6 @@
 //! Puts a plan in force, at the start and on every reload; a bad one changes nothing.
 //!
-//! In order: read, compile, and only then scale the buckets, reconfigure the guards, swap the plan. Requests under way
+//! In order: read, compile, and only then change the terms of limits, reconfigure the guards, swap the plan. Requests under way
 //! keep the plan they began with, and are counted in the same buckets and guards as the new ones.
 
 use std::path::{Path, PathBuf};
@@ -49,12 +49,10 @@ pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Lo
 
 /// Makes a plan's numbers hold for the state it shares with its predecessors.
 pub fn take_effect(plan: &Plan, state: &State) {
-    let now = clock::now();
-    state
-        .buckets
-        .requota(plan.quotas.iter().map(|(name, quotas)| (name, quotas)), now);
+    let now = clock::Now::read();
+    state.accounts.take_effect(&plan.terms, now);
     for backend in &plan.backends {
-        backend.guards.reconfigure(&backend.guard_settings, now);
+        backend.guards.reconfigure(&backend.guard_settings, now.moment);
     }
     state.forget_all_but(plan);
     state.observer.registry.config_loaded(plan.generation);
@@ -121,8 +119,11 @@ impl Reloader {
         let generation = running.generation + 1;
         let (Compiled { plan, warnings }, loaded) =
             read(&self.path, &self.state, generation).map_err(|invalid| invalid.to_string())?;
-        if plan.edge.listeners != running.edge.listeners || plan.edge.workers != running.edge.workers {
-            return Err("`listeners` and `workers` cannot change while the gateway runs: restart it".to_owned());
+        let (old, new) = (&running.edge, &plan.edge);
+        if (&old.listeners, old.workers, &old.state_file) != (&new.listeners, new.workers, &new.state_file) {
+            return Err(
+                "`listeners`, `workers` and `state_file` cannot change while the gateway runs: restart it".to_owned(),
+            );
         }
         self.state
             .observer

@@ -1,4 +1,4 @@
-//! What outlives a plan, kept by name: buckets, guards, endpoints with their pools, signing keys, metrics.
+//! What outlives a plan, kept by name: accounts, guards, endpoints with their pools, signing keys, metrics.
 //!
 //! A new plan takes over what still has its name; what no plan names any more is let go with the last request that
 //! holds it. Numbers are not changed while a plan is being compiled, since it may yet turn out to be a mistake.
@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::Plan;
 use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
-use crate::intake::buckets::Buckets;
 use crate::intake::headers::Via;
 use crate::intake::jwks_fetch::JwksUrl;
 use crate::intake::jws::Algorithm;
+use crate::intake::limits::accounts::Accounts;
 use crate::intake::live_keys::LiveKeys;
 use crate::observe::Observer;
 
-/// The most buckets that callers whom nobody wrote down can make.
-const BUCKETS: usize = 1_000_000;
+/// The most accounts that callers whom nobody wrote down can make.
+const ACCOUNTS: usize = 1_000_000;
 
 pub struct State {
-    pub buckets: Buckets,
+    pub accounts: Accounts,
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
@@ -46,7 +46,7 @@ pub struct RemoteKeys {
 impl State {
     pub fn new(observer: Arc<Observer>) -> Self {
         Self {
-            buckets: Buckets::new(BUCKETS),
+            accounts: Accounts::new(ACCOUNTS),
             observer,
             via: Via::unique(),
             kept: Mutex::default(),

@@ -3,14 +3,16 @@
 //! Ours are told the time and governor reads its own, so each is measured with a clock and without. The gateway's is
 //! std's; governor's choice, quanta, is quicker to read and stands beside it.
 
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::clock;
-use gateway::intake::buckets::{Buckets, Owner, OwnerKey, Quotas, Table};
+use gateway::clock::Now;
+use gateway::intake::limits::account::Terms;
+use gateway::intake::limits::accounts::{Accounts, Table, TermsByOwner};
+use gateway::intake::limits::owner::Owner;
 use governor::clock::{Clock, FakeRelativeClock, MonotonicClock, QuantaClock, ReasonablyRealtime};
 use governor::{Quota as GovernorQuota, RateLimiter};
 use policies::{Bucket, Quota};
@@ -45,21 +47,15 @@ fn governor_plenty() -> GovernorQuota {
     GovernorQuota::per_second(NonZeroU32::new(PLENTY).expect("above zero"))
 }
 
-/// The names of tenants, as keys of the table, in no order.
-pub(crate) fn owners() -> Vec<OwnerKey> {
-    let mut owners: Vec<OwnerKey> = (0..KEYS).map(|n| Owner::Tenant(&format!("tenant-{n}")).key()).collect();
-    fastrand::Rng::with_seed(1).shuffle(&mut owners);
-    owners
+/// The names of tenants, in no order.
+pub(crate) fn tenants() -> Vec<String> {
+    let mut tenants: Vec<String> = (0..KEYS).map(|n| format!("tenant-{n}")).collect();
+    fastrand::Rng::with_seed(1).shuffle(&mut tenants);
+    tenants
 }
 
-pub(crate) fn table(quota: Quota) -> Arc<Table> {
-    Buckets::new(KEYS + 1).table(
-        &"bench".into(),
-        &Quotas {
-            usual: quota,
-            named: HashMap::new(),
-        },
-    )
+pub(crate) fn table(quota: Quota) -> Arc<dyn Table> {
+    Accounts::new(KEYS + 1).table(&"bench".into(), &TermsByOwner::for_all(Terms::Bucket(quota)))
 }
 
 /// What every other line with a clock contains.
@@ -150,34 +146,31 @@ where
 
 /// A million tenants in no order, found in the table each time: what a credential costs that is not known yet.
 fn million() -> Vec<Subject> {
-    let owners: Arc<[OwnerKey]> = owners().into();
-    let (table, quota) = (table(plenty()), plenty());
-    for owner in owners.iter() {
-        table.bucket(*owner, false);
+    let tenants: Arc<[String]> = tenants().into();
+    let (table, terms) = (table(plenty()), Terms::Bucket(plenty()));
+    for tenant in tenants.iter() {
+        table.account(Owner::Tenant(tenant), terms, false);
     }
-    let keys: Arc<[u128]> = {
-        let mut keys: Vec<u128> = (0..KEYS as u128).collect();
-        fastrand::Rng::with_seed(1).shuffle(&mut keys);
-        keys.into()
-    };
+    let names = Arc::clone(&tenants);
     let governor = RateLimiter::dashmap_with_clock(governor_plenty(), MonotonicClock);
-    for key in keys.iter() {
-        let _ = governor.check_key(key);
+    for name in names.iter() {
+        let _ = governor.check_key(name);
     }
     vec![
         Subject::new(
-            "bucket, a million keys, looked up: ours, std's clock",
+            "bucket, a million keys, looked up: ours, std's clocks",
             move |decisions, thread| {
-                for owner in from_its_own_place(&owners, thread).take(decisions as usize) {
-                    let _ = black_box(table.bucket(*owner, false).take(&quota, clock::now(), 1));
+                for tenant in from_its_own_place(&tenants, thread).take(decisions as usize) {
+                    let account = table.account(Owner::Tenant(tenant), terms, false);
+                    let _ = black_box(account.take(Now::read(), 1, Duration::ZERO));
                 }
             },
         ),
         Subject::new(
             "bucket, a million keys, looked up: governor, std's clock",
             move |decisions, thread| {
-                for key in from_its_own_place(&keys, thread).take(decisions as usize) {
-                    let _ = black_box(governor.check_key(key));
+                for name in from_its_own_place(&names, thread).take(decisions as usize) {
+                    let _ = black_box(governor.check_key(name));
                 }
             },
         ),

@@ -8,11 +8,14 @@ use std::fs;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::process::Command;
+use std::time::Duration;
 
+use gateway::clock::Now;
+use gateway::intake::limits::account::Terms;
+use gateway::intake::limits::owner::Owner;
 use governor::RateLimiter;
-use policies::Moment;
 
-use crate::buckets::{KEYS, governor_scarce, owners, scarce, table};
+use crate::buckets::{KEYS, governor_scarce, scarce, table, tenants};
 
 const OURS: &str = "ours: the gateway's table of buckets";
 const GOVERNOR: &str = "governor: its dashmap, u128 keys";
@@ -35,11 +38,12 @@ pub(crate) fn weigh(holder: &str) -> io::Result<()> {
 }
 
 fn ours() -> io::Result<u64> {
-    let (owners, quota) = (owners(), scarce());
+    let (tenants, quota) = (tenants(), scarce());
     let before = resident()?;
     let table = table(quota);
-    for owner in &owners {
-        let _ = table.bucket(*owner, false).take(&quota, Moment::ZERO, 1);
+    for tenant in &tenants {
+        let account = table.account(Owner::Tenant(tenant), Terms::Bucket(quota), false);
+        let _ = account.take(Now::read(), 1, Duration::ZERO);
     }
     let after = resident()?;
     black_box(table);

@@ -8,6 +8,7 @@ mod callers;
 mod config;
 mod deadlines;
 mod drain;
+mod limits;
 mod malformed;
 mod operating;
 mod rates;

@@ -224,12 +224,13 @@ function showTenants({ tenants }) {
     row.classList.toggle("quiet", !now);
     const buckets = row.querySelector(".buckets");
     const limits = tenant.limits.map((limit) => ({ ...limit, name: limit.route ? `${limit.route}/${limit.name}` : limit.name }));
-    keyed(buckets, "bucket", limits, (bucket, { name, at, balance, burst, per_second }) => {
+    keyed(buckets, "bucket", limits, (bucket, { name, at, kind, balance, most, per_second, resets_in_seconds }) => {
       const label = bucket.querySelector(".name");
       set(label, name);
       label.title = at ? `${name}, ${place(at)}` : `${name}, built in`;
-      const mood = balance < 1 ? "bad" : balance < burst / 4 ? "watch" : "";
-      gauge(bucket, balance, burst, `${whole(balance)} of ${whole(burst)}, +${short(per_second)}/s`, mood);
+      const mood = balance < 1 ? "bad" : balance < most / 4 ? "watch" : "";
+      const comes = { token_bucket: `, +${short(per_second)}/s`, sliding_window: `, ${short(per_second)}/s`, quota: `, anew in ${span(resets_in_seconds)}`, in_flight: " free" };
+      gauge(bucket, balance, most, `${whole(balance)} of ${whole(most)}${comes[kind]}`, mood);
     });
   });
   more("tenants-more", busy.length, tenants.total, "tenants", "/api/v1/tenants?limit=1000");

@@ -53,15 +53,10 @@ pub(super) fn banner(demo: &Running, config: &Config, steps: &[Step], notes: &[S
     }));
     table(&mut out, &rows, &paint);
 
-    let mut rows = vec![["TIER", "KEY (x-api-key)", "RATE", "BURST"].map(str::to_owned)];
+    let mut rows = vec![["TIER", "KEY (x-api-key)", "LIMIT"].map(str::to_owned)];
     rows.extend(DEMO_KEYS.iter().filter_map(|key| {
         let tier = config.tiers.get(key.tier)?;
-        Some([
-            key.tier.to_owned(),
-            key.presented.to_owned(),
-            tier.rate.to_string(),
-            tier.burst.to_string(),
-        ])
+        Some([key.tier.to_owned(), key.presented.to_owned(), tier.rate.to_string()])
     }));
     table(&mut out, &rows, &paint);
 
@@ -113,7 +108,7 @@ fn limits(route: &Route) -> String {
             Per::Tenant => "",
             other => &format!(" per {}", other.as_str()),
         };
-        format!("{name} {}, burst {}{per}", limit.rate, limit.burst)
+        format!("{name} {}{per}", limit.measure)
     });
     std::iter::once(of_the_tier).chain(own).collect::<Vec<_>>().join(" + ")
 }

@@ -6,6 +6,7 @@
 mod aggregate;
 mod backend;
 mod callers;
+mod limit;
 mod listener;
 mod route;
 mod tier;
@@ -13,10 +14,13 @@ mod tier;
 pub use aggregate::{Aggregate, Fallback, Part, Partial};
 pub use backend::{Backend, Breaker, Bulkhead, Connections, Endpoint, EndpointUrl, Retry, RetryOn, Slow};
 pub use callers::{Algorithm, Anonymous, AnonymousBy, ApiKeys, Callers, Failures, Jwt, JwtKeys, Pointer, Secret};
+pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
-pub use route::{Access, Body, Credential, Limit, Match, Mode, Per, Respond, Route, Target};
+pub use route::{Access, Body, Credential, Match, Respond, Route, Target};
 pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};
+
+use std::path::PathBuf;
 
 use super::named::NamedMap;
 use super::reader::{Read, Value};
@@ -41,6 +45,8 @@ pub struct Config {
     /// The tier of whoever has no other; default `free`.
     pub default_tier: At<String>,
     pub tenants: NamedMap<Tenant>,
+    /// Keeps the counts of calendar quotas over a restart; left out, they begin anew with each start.
+    pub state_file: Option<At<PathBuf>>,
     pub backends: NamedMap<Backend>,
     /// At least one.
     pub routes: NamedMap<Route>,
@@ -59,6 +65,7 @@ impl Read for Config {
             let callers = f.section("callers");
             let tiers = tier::tiers(f);
             let tenants = tier::tenants(f);
+            let state_file = f.path("state_file");
             let backends = f.optional("backends").unwrap_or_default();
             let routes = f.required_map("routes");
             Some(Self {
@@ -73,6 +80,7 @@ impl Read for Config {
                 callers: callers?,
                 tiers,
                 tenants,
+                state_file,
                 backends,
                 routes: routes?,
             })

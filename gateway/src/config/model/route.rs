@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::Aggregate;
+use super::{Aggregate, Limit};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, any_name, keyed};
-use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
+use crate::config::scalar::{Scalar, Wrong, unknown_word};
 use crate::config::span::At;
-use crate::config::units::{ByteSize, Rate};
+use crate::config::units::ByteSize;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -20,8 +20,10 @@ pub struct Route {
     pub access: Access,
     /// Beside the caller's own tier; all must admit a request.
     pub limits: NamedMap<Limit>,
-    /// Tokens a request takes from each of its buckets; default 1.
+    /// Tokens a request takes from each of its limits that does not say otherwise; default 1.
     pub cost: At<NonZeroU64>,
+    /// A field of the backend's answer that says what the request cost after all, in tokens.
+    pub cost_header: Option<At<HeaderName>>,
     /// For the whole request; default what `time_limits` leaves.
     pub time_limit: Option<At<Duration>>,
     /// Exempts the answer from the time limit; `idle_stream` holds instead; default false.
@@ -71,33 +73,6 @@ pub enum Credential {
     Anonymous,
 }
 
-/// A token bucket of the route's own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limit {
-    pub rate: At<Rate>,
-    pub burst: At<NonZeroU64>,
-    /// Default `tenant`.
-    pub per: At<Per>,
-    /// Default `enforce`.
-    pub mode: At<Mode>,
-    /// Tokens a request takes from this bucket; default the route's `cost`.
-    pub cost: Option<At<NonZeroU64>>,
-}
-
-words! {
-    /// Who shares a bucket.
-    pub enum Per {
-        Tenant = "tenant",
-        Caller = "caller",
-        ClientAddress = "client_address",
-        Route = "route",
-        Global = "global",
-    }
-
-    /// Whether a limit refuses or only counts what it would have refused.
-    pub enum Mode { Enforce = "enforce", Shadow = "shadow" }
-}
-
 /// The one thing that happens to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
@@ -145,6 +120,7 @@ impl Read for Route {
             let access = f.section("access");
             let limits = f.optional("limits").unwrap_or_default();
             let cost = f.or("cost", NonZeroU64::MIN);
+            let cost_header = f.optional("cost_header");
             let time_limit = f.optional("time_limit");
             above_zero(f, "time_limit", time_limit.as_ref());
             let stream = f.or("stream", false);
@@ -156,6 +132,7 @@ impl Read for Route {
                 access: access?,
                 limits,
                 cost,
+                cost_header,
                 time_limit,
                 stream,
                 body_limit,
@@ -288,24 +265,6 @@ impl Scalar for Credential {
             Self::JwtFrom(name) => format!("jwt:{name}"),
             Self::Anonymous => "anonymous".to_owned(),
         }
-    }
-}
-
-impl Read for Limit {
-    fn read(value: &Value<'_>) -> Option<Self> {
-        value.fields(|f| {
-            f.not_built(&["kind", "wait", "window", "quota", "every", "in_flight", "key"]);
-            let (rate, burst) = (f.required("rate"), f.required("burst"));
-            let (per, mode) = (f.or("per", Per::Tenant), f.or("mode", Mode::Enforce));
-            let cost = f.optional("cost");
-            Some(Self {
-                rate: rate?,
-                burst: burst?,
-                per,
-                mode,
-                cost,
-            })
-        })?
     }
 }
 

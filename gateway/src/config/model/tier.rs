@@ -1,7 +1,8 @@
 //! What callers get: the tiers that plans are sold by, and tenants with terms of their own.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::fields::Fields;
 use crate::config::named::NamedMap;
@@ -9,18 +10,20 @@ use crate::config::reader::{Read, Value, keyed, named_with};
 use crate::config::span::At;
 use crate::config::units::Rate;
 
-use super::Mode;
+use super::limit::rate_limit;
+use super::{Kind, Mode, Quota, RateLimit};
 
-/// A tier's terms; every tenant in it has a bucket of its own.
+/// A tier's terms; every tenant in it is counted apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
-    pub rate: At<Rate>,
-    /// Tokens a full bucket holds.
-    pub burst: At<NonZeroU64>,
+    pub rate: RateLimit,
     /// Share of a contended bulkhead, 1 to 1000; default 1.
     pub weight: At<u32>,
-    /// Default `enforce`.
+    /// Of the rate; default `enforce`.
     pub mode: At<Mode>,
+    /// Requests of one tenant at once; left out, any number.
+    pub in_flight: Option<At<NonZeroU32>>,
+    pub quotas: NamedMap<Quota>,
 }
 
 /// A tenant's own terms; what is left out comes from its tier.
@@ -29,6 +32,9 @@ pub struct Tenant {
     pub tier: Option<At<String>>,
     pub rate: Option<At<Rate>>,
     pub burst: Option<At<NonZeroU64>>,
+    pub in_flight: Option<At<NonZeroU32>>,
+    /// Take the place of the tier's of the same name.
+    pub quotas: NamedMap<Quota>,
 }
 
 /// Name, tokens a second, burst and weight of the built-in tiers: the article's tiered rate limiting.
@@ -43,10 +49,16 @@ impl Tier {
     fn built_in(name: &str) -> Option<Self> {
         let (_, rate, burst, weight) = BUILT_IN.into_iter().find(|(built_in, ..)| *built_in == name)?;
         Some(Self {
-            rate: At::unwritten(Rate::per_second(NonZeroU64::new(rate)?)),
-            burst: At::unwritten(NonZeroU64::new(burst)?),
+            rate: RateLimit {
+                kind: At::unwritten(Kind::TokenBucket),
+                rate: At::unwritten(Rate::per_second(NonZeroU64::new(rate)?)),
+                burst: Some(At::unwritten(NonZeroU64::new(burst)?)),
+                wait: At::unwritten(Duration::ZERO),
+            },
             weight: At::unwritten(weight),
             mode: At::unwritten(Mode::Enforce),
+            in_flight: None,
+            quotas: NamedMap::default(),
         })
     }
 }
@@ -68,21 +80,16 @@ pub(super) fn tiers(f: &mut Fields<'_>) -> NamedMap<Tier> {
 
 fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
     value.fields(|f| {
-        f.not_built(&["in_flight", "quotas", "kind", "wait"]);
-        let (rate, burst) = match base {
-            Some(ref base) => (
-                f.optional("rate").or(Some(base.rate)),
-                f.optional("burst").or(Some(base.burst)),
-            ),
-            None => (f.required("rate"), f.required("burst")),
-        };
+        let rate = rate_limit(f, base.as_ref().map(|base| &base.rate));
         let weight = f.within("weight", base.map_or(1, |base| *base.weight), 1..=1000);
         let mode = f.or("mode", Mode::Enforce);
+        let (in_flight, quotas) = (f.optional("in_flight"), f.optional("quotas").unwrap_or_default());
         Some(Tier {
             rate: rate?,
-            burst: burst?,
             weight,
             mode,
+            in_flight,
+            quotas,
         })
     })?
 }
@@ -107,11 +114,13 @@ pub(in crate::config) fn check_tenant(name: &str) -> Result<String, &'static str
 impl Read for Tenant {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["in_flight", "quotas", "limits", "weight"]);
+            f.not_built(&["limits", "weight"]);
             Self {
                 tier: f.optional("tier"),
                 rate: f.optional("rate"),
                 burst: f.optional("burst"),
+                in_flight: f.optional("in_flight"),
+                quotas: f.optional("quotas").unwrap_or_default(),
             }
         })
     }

@@ -1,65 +1,45 @@
-//! Tiers, tenants and written limits -> tables of buckets and what each owner may take.
+//! Tiers, tenants and written limits -> tables of accounts, and what each owner may take.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
-use policies::Quota;
+use policies::{CalendarQuota, Every, Quota, WindowQuota};
 
 use super::Desk;
-use crate::config::{self, At, Code, Mistake, Rate};
-use crate::intake::buckets::{Owner, Quotas};
-use crate::intake::limits::{Limit, Mode, Per};
-use crate::intake::tiers::{Tier, Tiers};
+use crate::config::{self, At, Code, Measure, Mistake, NamedMap, Rate, RateLimit, Tier as WrittenTier};
+use crate::intake::limits::account::Terms;
+use crate::intake::limits::accounts::TermsByOwner;
+use crate::intake::limits::owner::{Owner, OwnerKey};
+use crate::intake::limits::{IN_FLIGHT, Limit, Mode, Per};
+use crate::intake::tiers::{Allowance, Tier, Tiers};
 use crate::plan::RouteLimit;
 
-/// All tables of buckets that a plan uses.
+/// All tables of accounts that a plan uses.
 pub(super) struct Tables {
     pub(super) tiers: Arc<Tiers>,
     pub(super) failures: Option<RouteLimit>,
     /// What takes effect with the plan.
-    pub(super) quotas: Vec<(Arc<str>, Quotas)>,
+    pub(super) terms: Vec<(Arc<str>, TermsByOwner)>,
 }
 
 impl Tables {
     pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Self> {
         let config = desk.config;
-        let mut all_quotas = Vec::new();
+        let mut tables = Vec::new();
+        check_periods(desk);
+        warn_of_forgetting(desk);
         let mut by_name = HashMap::new();
         for (number, (name, tier)) in (0..).zip(config.tiers.iter()) {
-            let path = format!("tiers.{name}");
-            let Some(usual) = quota(desk, &path, &tier.rate, &tier.burst) else {
-                continue;
-            };
-            let mut quotas = Quotas {
-                usual,
-                named: HashMap::new(),
-            };
-            for (tenant, terms) in config.tenants.iter() {
-                if terms.rate.is_none() && terms.burst.is_none() {
-                    continue;
-                }
-                let (rate, burst) = (
-                    terms.rate.as_ref().unwrap_or(&tier.rate),
-                    terms.burst.as_ref().unwrap_or(&tier.burst),
-                );
-                if let Some(own) = quota(desk, &format!("tenants.{tenant}"), rate, burst) {
-                    quotas.name(Owner::Tenant(tenant).key(), own);
-                }
+            let rate = rate(desk, &mut tables, name, tier);
+            let mut allowances: Vec<_> = rate.into_iter().collect();
+            allowances.extend(in_flight(desk, &mut tables, tier));
+            for quota in quota_names(config) {
+                allowances.extend(self::quota(desk, &mut tables, (name, tier), &quota));
             }
-            let limit = Limit {
-                name: Arc::clone(&name.value),
-                per: Per::Tenant,
-                mode: mode(*tier.mode),
-                cost: 1,
-                table: desk.state.buckets.table(name, &quotas),
-                metrics: desk.state.observer.registry.limit(name),
-            };
-            all_quotas.push((Arc::clone(name), quotas.clone()));
-            by_name.insert(
-                Arc::clone(name),
-                Arc::new(Tier::new(limit, number, *tier.weight, quotas)),
-            );
+            let tier = Tier::new(Arc::clone(name), number, *tier.weight, allowances);
+            by_name.insert(Arc::clone(name), Arc::new(tier));
         }
         let mut tenants = HashMap::new();
         for (tenant, terms) in config.tenants.iter() {
@@ -74,25 +54,28 @@ impl Tables {
         }
         desk.resolve("tier", &config.default_tier, &config.tiers);
         let failures = config.callers.failures.as_ref().and_then(|failures| {
-            let (name, key): (Arc<str>, Arc<str>) = ("failures".into(), "callers.failures".into());
-            written(
-                desk,
-                name,
-                key,
-                &failures.rate,
-                &failures.burst,
-                Per::ClientAddress,
-                Mode::Enforce,
-                1,
-                &mut all_quotas,
-            )
+            let key = "callers.failures";
+            let quota = bucket(desk, key, &failures.rate, &failures.burst)?;
+            let limit = Written {
+                name: "failures".into(),
+                key: key.into(),
+                per: Per::ClientAddress,
+                mode: Mode::Enforce,
+                cost: Some(1),
+                wait: Duration::ZERO,
+            };
+            let terms = TermsByOwner::for_all(Terms::Bucket(quota));
+            Some(RouteLimit::new(
+                Arc::new(limit.open(desk, &mut tables, &terms)),
+                terms.usual,
+            ))
         });
         let default = by_name.get(config.default_tier.as_str()).cloned()?;
         let registry = Arc::clone(&desk.state.observer.registry);
         Some(Self {
             tiers: Arc::new(Tiers::new(by_name, default, tenants, registry)),
             failures,
-            quotas: all_quotas,
+            terms: tables,
         })
     }
 
@@ -101,68 +84,266 @@ impl Tables {
         &self,
         desk: &mut Desk<'_>,
         route: &str,
-        written_limits: &config::Route,
-    ) -> (Vec<RouteLimit>, Vec<(Arc<str>, Quotas)>) {
-        let mut quotas = Vec::new();
-        let limits = written_limits
-            .limits
-            .iter()
-            .filter_map(|(name, limit)| {
-                let key = format!("{route}/{name}").into();
-                let cost = limit.cost.unwrap_or(written_limits.cost);
-                let path = format!("routes.{route}.limits.{name}");
-                check_cost(desk, &path, &cost, &limit.burst);
-                written(
-                    desk,
-                    Arc::clone(name),
-                    key,
-                    &limit.rate,
-                    &limit.burst,
-                    per(*limit.per),
-                    mode(*limit.mode),
-                    cost.get(),
-                    &mut quotas,
-                )
-            })
-            .collect();
-        (limits, quotas)
+        written: &config::Route,
+    ) -> (Vec<RouteLimit>, Vec<(Arc<str>, TermsByOwner)>) {
+        let mut tables = Vec::new();
+        let mut limits = Vec::new();
+        for (name, limit) in written.limits.iter() {
+            let path = format!("routes.{route}.limits.{name}");
+            let cost = limit.cost.as_ref().unwrap_or(&written.cost);
+            let (terms, wait) = match &limit.measure {
+                Measure::Rate(rate) => {
+                    check_cost(desk, &path, cost, most_at_once(rate));
+                    (
+                        rate_terms(desk, &path, rate, &rate.rate, rate.burst.as_ref()),
+                        *rate.wait,
+                    )
+                }
+                Measure::Quota(quota) => {
+                    check_cost(desk, &path, cost, quota.limit);
+                    (calendar_terms(desk, &path, quota), Duration::ZERO)
+                }
+                Measure::InFlight(cap) => (Some(Terms::InFlight(cap.get())), Duration::ZERO),
+            };
+            let Some(terms) = terms else { continue };
+            let limit = Written {
+                name: Arc::clone(name),
+                key: format!("{route}/{name}").into(),
+                per: per(*limit.per),
+                mode: mode(*limit.mode),
+                cost: limit.cost.as_ref().map(|cost| cost.get()),
+                wait,
+            };
+            let limit = limit.open(desk, &mut tables, &TermsByOwner::for_all(terms));
+            limits.push(RouteLimit::new(Arc::new(limit), terms));
+        }
+        (limits, tables)
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one limit as written, field by field")]
-fn written(
-    desk: &mut Desk<'_>,
+/// A limit with its terms proven.
+struct Written {
     name: Arc<str>,
+    /// What its state and metrics go by.
     key: Arc<str>,
-    rate: &At<Rate>,
-    burst: &At<NonZeroU64>,
     per: Per,
     mode: Mode,
-    cost: u64,
-    all_quotas: &mut Vec<(Arc<str>, Quotas)>,
-) -> Option<RouteLimit> {
-    let quota = quota(desk, &key, rate, burst)?;
-    let quotas = Quotas {
-        usual: quota,
-        named: HashMap::new(),
-    };
-    let table = desk.state.buckets.table(&key, &quotas);
-    let metrics = desk.state.observer.registry.limit(&key);
-    all_quotas.push((key, quotas));
-    Some(RouteLimit::new(
-        Arc::new(Limit {
-            name,
-            per,
-            mode,
-            cost,
-            table,
-            metrics,
-        }),
-        quota,
-    ))
+    cost: Option<u64>,
+    wait: Duration,
 }
 
-fn quota(desk: &mut Desk<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64>) -> Option<Quota> {
+impl Written {
+    /// Finds the limit's table, and notes what is to hold in it once the plan takes effect.
+    fn open(self, desk: &Desk<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, terms: &TermsByOwner) -> Limit {
+        let limit = Limit {
+            table: desk.state.accounts.table(&self.key, terms),
+            metrics: desk.state.observer.registry.limit(&self.key),
+            name: self.name,
+            per: self.per,
+            mode: self.mode,
+            cost: self.cost,
+            wait: self.wait,
+        };
+        match tables.iter_mut().find(|(key, _)| *key == self.key) {
+            Some((_, noted)) => noted
+                .named
+                .extend(terms.named.iter().map(|(owner, terms)| (*owner, *terms))),
+            None => tables.push((self.key, terms.clone())),
+        }
+        limit
+    }
+
+    /// The same limit for the tenants of one tier.
+    fn allow(
+        self,
+        desk: &Desk<'_>,
+        tables: &mut Vec<(Arc<str>, TermsByOwner)>,
+        usual: Option<Terms>,
+        named: HashMap<OwnerKey, (Terms, Mode)>,
+    ) -> Option<Allowance> {
+        let any = usual.or_else(|| named.values().next().map(|(terms, _)| *terms))?;
+        let terms = TermsByOwner {
+            usual: any,
+            named: named.iter().map(|(owner, (terms, _))| (*owner, *terms)).collect(),
+        };
+        Some(Allowance::new(self.open(desk, tables, &terms), usual, named))
+    }
+}
+
+/// The rate of a tier, and of its tenants with terms of their own.
+fn rate(
+    desk: &mut Desk<'_>,
+    tables: &mut Vec<(Arc<str>, TermsByOwner)>,
+    name: &Arc<str>,
+    tier: &WrittenTier,
+) -> Option<Allowance> {
+    let path = format!("tiers.{name}");
+    let usual = rate_terms(desk, &path, &tier.rate, &tier.rate.rate, tier.rate.burst.as_ref())?;
+    let mode = mode(*tier.mode);
+    let mut named = HashMap::new();
+    for (tenant, terms) in desk.config.tenants.iter() {
+        if terms.rate.is_none() && terms.burst.is_none() {
+            continue;
+        }
+        let rate = terms.rate.as_ref().unwrap_or(&tier.rate.rate);
+        let burst = terms.burst.as_ref().or(tier.rate.burst.as_ref());
+        if let Some(own) = rate_terms(desk, &format!("tenants.{tenant}"), &tier.rate, rate, burst) {
+            named.insert(Owner::Tenant(tenant).key(), (own, mode));
+        }
+    }
+    let limit = Written {
+        name: Arc::clone(name),
+        key: Arc::clone(name),
+        per: Per::Tenant,
+        mode,
+        cost: None,
+        wait: *tier.rate.wait,
+    };
+    limit.allow(desk, tables, Some(usual), named)
+}
+
+/// How many requests a tenant may have in flight, whatever the tier of its key.
+fn in_flight(desk: &Desk<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, tier: &WrittenTier) -> Option<Allowance> {
+    let terms = |cap: &At<std::num::NonZeroU32>| Terms::InFlight(cap.get());
+    let own = |(tenant, written): (&At<Arc<str>>, &config::Tenant)| {
+        let cap = written.in_flight.as_ref()?;
+        Some((Owner::Tenant(tenant).key(), (terms(cap), Mode::Enforce)))
+    };
+    let named = desk.config.tenants.iter().filter_map(own).collect();
+    let limit = Written {
+        name: IN_FLIGHT.into(),
+        key: format!("tenants.{IN_FLIGHT}").into(),
+        per: Per::Tenant,
+        mode: Mode::Enforce,
+        cost: None,
+        wait: Duration::ZERO,
+    };
+    limit.allow(desk, tables, tier.in_flight.as_ref().map(terms), named)
+}
+
+/// What a tenant may use in each period: one count for a tenant, whatever the tier of its key.
+fn quota(
+    desk: &mut Desk<'_>,
+    tables: &mut Vec<(Arc<str>, TermsByOwner)>,
+    (tier_name, tier): (&Arc<str>, &WrittenTier),
+    name: &Arc<str>,
+) -> Option<Allowance> {
+    let of_tier = tier.quotas.get(name);
+    let path = format!("tiers.{tier_name}.quotas.{name}");
+    let usual = of_tier.and_then(|quota| calendar_terms(desk, &path, quota));
+    let mut named = HashMap::new();
+    for (tenant, written) in desk.config.tenants.iter() {
+        if let Some(own) = written.quotas.get(name)
+            && let Some(terms) = calendar_terms(desk, &format!("tenants.{tenant}.quotas.{name}"), own)
+        {
+            named.insert(Owner::Tenant(tenant).key(), (terms, mode(*own.mode)));
+        }
+    }
+    let limit = Written {
+        name: Arc::clone(name),
+        key: format!("tenants.quotas.{name}").into(),
+        per: Per::Tenant,
+        mode: of_tier.map_or(Mode::Enforce, |quota| mode(*quota.mode)),
+        cost: None,
+        wait: Duration::ZERO,
+    };
+    limit.allow(desk, tables, usual, named)
+}
+
+fn all_quotas(config: &config::Config) -> impl Iterator<Item = (String, &NamedMap<config::Quota>)> {
+    let of_tiers = config
+        .tiers
+        .iter()
+        .map(|(name, tier)| (format!("tiers.{name}"), &tier.quotas));
+    let of_tenants = config
+        .tenants
+        .iter()
+        .map(|(name, tenant)| (format!("tenants.{name}"), &tenant.quotas));
+    of_tiers.chain(of_tenants)
+}
+
+fn quota_names(config: &config::Config) -> Vec<Arc<str>> {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for (name, _) in all_quotas(config).flat_map(|(_, quotas)| quotas.iter()) {
+        if !names.contains(name) {
+            names.push(Arc::clone(name));
+        }
+    }
+    names
+}
+
+/// A tenant has one count for each quota, so its period must be the same wherever it is written.
+fn check_periods(desk: &mut Desk<'_>) {
+    let mut first: BTreeMap<&str, &At<config::Every>> = BTreeMap::new();
+    for (owner, quotas) in all_quotas(desk.config) {
+        for (name, quota) in quotas.iter() {
+            let seen = *first.entry(name).or_insert(&quota.every);
+            if **seen != *quota.every {
+                desk.mistake(
+                    Mistake::new(
+                        Code::Conflict,
+                        quota.every.span(),
+                        format!("`{owner}.quotas.{name}` is counted by another period than elsewhere"),
+                    )
+                    .related(seen.span(), "here it is another")
+                    .hint("give one of them another name: a tenant has one count for each"),
+                );
+            }
+        }
+    }
+}
+
+/// A quota that is sold by the month and forgotten by a restart is sold twice.
+fn warn_of_forgetting(desk: &mut Desk<'_>) {
+    let config = desk.config;
+    let of_tenants = all_quotas(config).flat_map(|(_, quotas)| quotas.iter().map(|(_, quota)| quota));
+    let of_routes = config.routes.iter().flat_map(|(_, route)| route.limits.iter());
+    let of_routes = of_routes.filter_map(|(_, limit)| match &limit.measure {
+        Measure::Quota(quota) => Some(quota),
+        _ => None,
+    });
+    let is_long = |quota: &&config::Quota| *quota.every != config::Every::Minute;
+    if let (Some(quota), None) = (of_tenants.chain(of_routes).find(is_long), &config.state_file) {
+        desk.warnings.push(
+            Mistake::new(
+                Code::Doubtful,
+                quota.every.span(),
+                "without a `state_file` a quota begins anew with every start of the gateway",
+            )
+            .hint("write `state_file: gateway.state` at the top"),
+        );
+    }
+}
+
+/// The most that one request can take from a rate.
+pub(super) fn most_at_once(rate: &RateLimit) -> At<NonZeroU64> {
+    rate.burst.unwrap_or_else(|| rate.rate.map(|rate| rate.count))
+}
+
+fn rate_terms(
+    desk: &mut Desk<'_>,
+    path: &str,
+    limit: &RateLimit,
+    rate: &At<Rate>,
+    burst: Option<&At<NonZeroU64>>,
+) -> Option<Terms> {
+    match (*limit.kind, burst) {
+        (config::Kind::TokenBucket, Some(burst)) => bucket(desk, path, rate, burst).map(Terms::Bucket),
+        _ => WindowQuota::new(rate.count.get(), rate.per)
+            .map_err(|error| {
+                let message = format!("`{path}` cannot be counted: {error}");
+                desk.mistake(Mistake::new(
+                    Code::OutOfRange,
+                    rate.span().or(limit.kind.span()),
+                    message,
+                ));
+            })
+            .map(Terms::Window)
+            .ok(),
+    }
+}
+
+fn bucket(desk: &mut Desk<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64>) -> Option<Quota> {
     Quota::new(rate.count.get(), rate.per, burst.get())
         .map_err(|error| {
             desk.mistake(
@@ -177,17 +358,34 @@ fn quota(desk: &mut Desk<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64
         .ok()
 }
 
-/// A request that costs more than a full bucket holds would never be admitted.
-pub(super) fn check_cost(desk: &mut Desk<'_>, path: &str, cost: &At<NonZeroU64>, burst: &At<NonZeroU64>) {
-    if cost.value > burst.value {
+fn calendar_terms(desk: &mut Desk<'_>, path: &str, quota: &config::Quota) -> Option<Terms> {
+    let every = match *quota.every {
+        config::Every::Minute => Every::Minute,
+        config::Every::Hour => Every::Hour,
+        config::Every::Day => Every::Day,
+        config::Every::Week => Every::Week,
+        config::Every::Month => Every::Month,
+    };
+    CalendarQuota::new(quota.limit.get(), every)
+        .map_err(|error| {
+            let message = format!("`{path}` cannot be counted: {error}");
+            desk.mistake(Mistake::new(Code::OutOfRange, quota.limit.span(), message));
+        })
+        .map(Terms::Calendar)
+        .ok()
+}
+
+/// A request that costs more than there can ever be would never be admitted.
+pub(super) fn check_cost(desk: &mut Desk<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
+    if cost.value > most.value {
         desk.mistake(
             Mistake::new(
                 Code::OverParent,
-                cost.span().or(burst.span()),
+                cost.span().or(most.span()),
                 format!("a request costs {cost}, more than `{path}` ever holds"),
             )
-            .related(burst.span(), format!("the burst is {burst}"))
-            .hint("lower the cost or raise the burst"),
+            .related(most.span(), format!("this is {most}"))
+            .hint("lower the cost or raise the limit"),
         );
     }
 }

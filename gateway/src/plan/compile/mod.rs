@@ -80,6 +80,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
                 .map(|(name, at)| (name.to_string(), *at.address))
                 .collect(),
             workers,
+            state_file: config.state_file.as_ref().map(|file| file.value.clone()),
             trusted: TrustedProxies::new(config.client_address.trusted_proxies.iter().map(|net| **net)),
             ipv6_prefix: *config.client_address.ipv6_prefix,
             uri_limit: usize::try_from(config.request_limits.uri.0).unwrap_or(usize::MAX),
@@ -100,7 +101,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         backends: backends.into_all(),
         observer: Arc::clone(&state.observer),
         via: state.via.clone(),
-        quotas: tables.quotas,
+        terms: tables.terms,
         outline,
     };
     Ok(Compiled { plan, warnings })

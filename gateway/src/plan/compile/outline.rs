@@ -32,11 +32,25 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
             first([failures.rate.span(), failures.burst.span()]),
         );
     }
-    for (name, _) in config.tiers.iter() {
-        desk.note(format!("tiers.{name}"), name.span());
+    for (name, tier) in config.tiers.iter() {
+        let path = format!("tiers.{name}");
+        desk.note(path.clone(), name.span());
+        note_allowances(desk, &path, tier.in_flight.as_ref().and_then(At::span), &tier.quotas);
     }
-    for (name, _) in config.tenants.iter() {
-        desk.note(format!("tenants.{name}"), name.span());
+    for (name, tenant) in config.tenants.iter() {
+        let path = format!("tenants.{name}");
+        desk.note(path.clone(), name.span());
+        let rate = [
+            tenant.rate.as_ref().and_then(At::span),
+            tenant.burst.as_ref().and_then(At::span),
+        ];
+        desk.note(format!("{path}.rate"), first(rate));
+        note_allowances(
+            desk,
+            &path,
+            tenant.in_flight.as_ref().and_then(At::span),
+            &tenant.quotas,
+        );
     }
     for (name, _) in config.callers.jwt.iter() {
         desk.note(format!("callers.jwt.{name}"), name.span());
@@ -46,6 +60,13 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     }
     for (name, route) in config.routes.iter() {
         note_route(desk, &format!("routes.{name}"), name.span(), route);
+    }
+}
+
+fn note_allowances(desk: &mut Desk<'_>, path: &str, in_flight: Option<Span>, quotas: &NamedMap<config::Quota>) {
+    desk.note(format!("{path}.in_flight"), in_flight);
+    for (name, _) in quotas.iter() {
+        desk.note(format!("{path}.quotas.{name}"), name.span());
     }
 }
 
@@ -184,8 +205,7 @@ fn word(credential: &Credential) -> String {
 fn limit(name: &Arc<str>, written: &config::Limit, route: &config::Route) -> LimitOutline {
     LimitOutline {
         name: Arc::clone(name),
-        rate: written.rate.to_string(),
-        burst: written.burst.get(),
+        terms: written.measure.to_string(),
         per: written.per.as_str(),
         mode: written.mode.as_str(),
         cost: written.cost.as_ref().unwrap_or(&route.cost).get(),

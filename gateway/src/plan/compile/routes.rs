@@ -58,10 +58,11 @@ fn route(
     let time_limit = time_limit(desk, name, written);
     check_costs(desk, name, written);
     let route_limits = tables.map(|tables| {
-        let (limits, quotas) = tables.of_route(desk, name, written);
-        tables.quotas.extend(quotas);
+        let (limits, terms) = tables.of_route(desk, name, written);
+        tables.terms.extend(terms);
         limits
     });
+    check_cost_header(desk, name, written);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
@@ -93,6 +94,7 @@ fn route(
         access: access?,
         limits: route_limits?,
         cost: written.cost.get(),
+        cost_header: written.cost_header.as_ref().map(|name| name.value.clone()),
         time_limit,
         stream: *written.stream,
         body_limit,
@@ -231,13 +233,30 @@ fn check_costs(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
                 .as_ref()
                 .is_none_or(|tiers| tiers.contains(&*tier_name.value));
         if admitted {
-            limits::check_cost(
-                desk,
-                &format!("tiers.{tier_name} (routes.{name})"),
-                &written.cost,
-                &tier.burst,
-            );
+            let place = format!("tiers.{tier_name} (routes.{name})");
+            limits::check_cost(desk, &place, &written.cost, limits::most_at_once(&tier.rate));
+            for (quota_name, quota) in tier.quotas.iter() {
+                let place = format!("tiers.{tier_name}.quotas.{quota_name} (routes.{name})");
+                limits::check_cost(desk, &place, &written.cost, quota.limit);
+            }
         }
+    }
+}
+
+/// Only one answer says what one request cost.
+fn check_cost_header(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+    if let (Some(cost_header), config::Target::Aggregate(_) | config::Target::Respond(_)) =
+        (&written.cost_header, &written.target)
+    {
+        desk.mistake(
+            Mistake::new(
+                Code::Conflict,
+                cost_header.span(),
+                format!("`routes.{name}.cost_header` goes with `backend` alone"),
+            )
+            .label("there is no one backend whose answer could say it")
+            .hint("write the `cost` instead"),
+        );
     }
 }
 

@@ -1,0 +1,226 @@
+//! How many? A request is charged to all its limits or to none of them.
+//!
+//! Accounts are taken tightest first and given back when a later one refuses, so a rejection consumes nothing; a
+//! concurrent request may see them taken for that instant, never the other way round.
+
+pub mod account;
+pub mod accounts;
+pub mod owner;
+mod presence;
+pub mod state_file;
+mod told;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
+
+use self::account::Account;
+use self::accounts::Table;
+pub use self::presence::Presence;
+pub use self::told::granted;
+use crate::clock::Now;
+use crate::observe::{Decision, LimitMetrics};
+use crate::rejection::{Rejection, Violation};
+
+/// What a tenant's requests in flight are counted under, whatever its tier.
+pub const IN_FLIGHT: &str = "in_flight";
+
+/// Whose account a request is charged to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    Tenant,
+    Caller,
+    ClientAddress,
+    Route,
+    Global,
+}
+
+/// Whether a limit refuses or only counts what it would have refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Shadow,
+}
+
+/// A limit as meant: what callers see of it, and where it is counted.
+#[derive(Clone)]
+pub struct Limit {
+    /// As callers see it in `RateLimit` and `violated-policies`.
+    pub name: Arc<str>,
+    pub per: Per,
+    pub mode: Mode,
+    /// Tokens a request takes; `None` takes what the route costs.
+    pub cost: Option<u64>,
+    /// A request that could be admitted within this waits rather than being refused.
+    pub wait: Duration,
+    pub table: Arc<dyn Table>,
+    pub metrics: Arc<LimitMetrics>,
+}
+
+/// An owner's hold on one limit: made once for a credential that is remembered.
+pub struct Hold {
+    pub limit: Arc<Limit>,
+    pub account: Account,
+    /// What the limit grants, as the caller is told.
+    pub policy: HeaderValue,
+}
+
+impl Hold {
+    pub fn new(limit: Arc<Limit>, account: Account) -> Self {
+        let policy = granted(&limit.name, &account.terms());
+        Self { limit, account, policy }
+    }
+
+    /// A charge to this account, for a request that costs `cost` where the limit does not say otherwise.
+    pub fn charge(self: &Arc<Self>, cost: u64) -> Held {
+        Held {
+            cost: self.limit.cost.unwrap_or(cost),
+            hold: Arc::clone(self),
+        }
+    }
+}
+
+/// A hold, and how many tokens one request takes through it.
+#[derive(Clone)]
+pub struct Held {
+    pub hold: Arc<Hold>,
+    pub cost: u64,
+}
+
+impl Deref for Held {
+    type Target = Hold;
+    fn deref(&self) -> &Hold {
+        &self.hold
+    }
+}
+
+/// All that one request is charged to; seldom more.
+pub type Charges = SmallVec<[Held; 4]>;
+
+/// A request's charge, which can be given back while nothing has been sent, and corrected when its cost is known.
+#[must_use]
+pub struct Receipt {
+    taken: Charges,
+    taken_at: Now,
+    /// To be kept until the request is over.
+    pub presence: Presence,
+    /// How long the request has to wait before it goes on: it has been charged in advance.
+    pub delay: Duration,
+}
+
+/// Takes from all of `charges`, or from none; in advance where a limit says so, but never so that the request would
+/// wait for longer than `most`.
+///
+/// # Errors
+/// A 429 naming the limits that refused and the wait after which an otherwise idle caller is admitted.
+pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, Rejection> {
+    if charges.len() > 1 {
+        charges.sort_by_key(|held| held.account.balance(now));
+    }
+    let mut receipt = Receipt::none(now);
+    for index in 0..charges.len() {
+        let held = &mut charges[index];
+        let decision = match held.account.take(now, held.cost, held.limit.wait.min(most)) {
+            Ok(delay) => {
+                receipt.presence.enter(&held.account);
+                receipt.delay = receipt.delay.max(delay);
+                if delay.is_zero() {
+                    Decision::Admitted
+                } else {
+                    Decision::Delayed
+                }
+            }
+            Err(_) if held.limit.mode == Mode::Shadow => {
+                receipt.presence.enter_anyway(&held.account);
+                // Having taken nothing it has nothing to give back.
+                held.cost = 0;
+                Decision::Shadow
+            }
+            Err(_) => {
+                held.limit.metrics.decisions.add(Decision::Refused);
+                for taken in &charges[..index] {
+                    taken.account.refund(now, now, taken.cost);
+                }
+                return Err(refusal(&charges, index, now));
+            }
+        };
+        held.limit.metrics.decisions.add(decision);
+    }
+    receipt.taken = charges;
+    Ok(receipt)
+}
+
+/// Names every limit that would refuse now, with the longest of their waits. The one at `index` has refused.
+fn refusal(charges: &[Held], index: usize, now: Now) -> Rejection {
+    let mut refused: SmallVec<[(&Held, Duration); 4]> = charges
+        .iter()
+        .filter(|held| held.limit.mode == Mode::Enforce)
+        .map(|held| (held, held.account.wait_for(now, held.cost)))
+        .filter(|(_, wait)| !wait.is_zero())
+        .collect();
+    if refused.is_empty() {
+        // Tokens came in since.
+        refused.push((&charges[index], Duration::ZERO));
+    }
+    let (longest, wait) = refused
+        .iter()
+        .copied()
+        .max_by_key(|(_, wait)| *wait)
+        .expect("one at least has refused");
+    let violation = Box::new(Violation {
+        limits: refused.iter().map(|(held, _)| Arc::clone(&held.limit.name)).collect(),
+        wait,
+        policy: told::policy(refused.iter().map(|(held, _)| *held)),
+        state: told::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),
+    });
+    match longest.account {
+        Account::Bucket(..) | Account::Window(..) => Rejection::RateLimited(violation),
+        Account::Calendar(..) => Rejection::QuotaExhausted(violation),
+        Account::InFlight(..) => Rejection::TooManyInFlight(violation),
+    }
+}
+
+impl Receipt {
+    /// For a request that has not been charged.
+    pub fn none(now: Now) -> Self {
+        Self {
+            taken: Charges::new(),
+            taken_at: now,
+            presence: Presence::default(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// For a request of which nothing was sent. A limit per client address is not given back: it guards against
+    /// floods, whatever becomes of them.
+    pub fn refund(&self, now: Now) {
+        for held in self.taken.iter().filter(|held| held.limit.per != Per::ClientAddress) {
+            held.account.refund(now, self.taken_at, held.cost);
+        }
+    }
+
+    /// The request has cost `cost` after all: corrects what the route's cost decided, but not below nothing.
+    pub fn settle(&mut self, now: Now, cost: u64) {
+        // A shadow limit that would have refused has taken nothing, and goes on as if the request had not been.
+        let by_route = |held: &&mut Held| held.limit.cost.is_none() && held.cost > 0;
+        for held in self.taken.iter_mut().filter(by_route) {
+            if cost > held.cost {
+                held.account.charge(now, cost - held.cost);
+            } else {
+                held.account.refund(now, self.taken_at, held.cost - cost);
+            }
+            held.cost = cost;
+        }
+    }
+
+    /// Tells the caller what its limits are and what is left of them.
+    pub fn tell(&self, headers: &mut HeaderMap, now: Now) {
+        told::tell(&self.taken, headers, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! What callers are told of their limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+//!
+//! A cap on requests in flight is named where it refuses; in an answer it would be out of date before it is read.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use policies::Every;
+
+use super::account::{Account, Terms};
+use super::{Held, Mode};
+use crate::clock::Now;
+use crate::fields::{self, Grant};
+
+pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// What one limit grants.
+pub fn granted(limit: &str, terms: &Terms) -> HeaderValue {
+    fields::ratelimit_policy([grant(limit, terms)])
+}
+
+fn grant<'a>(limit: &'a str, terms: &Terms) -> Grant<'a> {
+    let window = match terms {
+        // The time in which a burst is earned anew.
+        Terms::Bucket(quota) => Some(quota.time_to_earn(quota.burst())),
+        Terms::Window(quota) => Some(quota.window()),
+        Terms::Calendar(quota) => Some(length(quota.every())),
+        Terms::InFlight(_) => None,
+    };
+    Grant {
+        limit,
+        quota: terms.most(),
+        window: window.map(fields::whole_seconds),
+    }
+}
+
+/// Of a month, the longest there is.
+const fn length(every: Every) -> Duration {
+    const DAY: u64 = 24 * 3600;
+    Duration::from_secs(match every {
+        Every::Minute => 60,
+        Every::Hour => 3600,
+        Every::Day => DAY,
+        Every::Week => 7 * DAY,
+        Every::Month => 31 * DAY,
+    })
+}
+
+pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Held>) -> HeaderValue {
+    fields::ratelimit_policy(limits.map(|held| grant(&held.limit.name, &held.account.terms())))
+}
+
+/// Limits that refuse, with the wait of each.
+pub(super) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Held, Duration)>) -> HeaderValue {
+    fields::ratelimit(limits.map(|(held, wait)| fields::Balance {
+        limit: &held.limit.name,
+        remaining: 0,
+        reset: fields::whole_seconds(wait),
+    }))
+}
+
+pub(super) fn tell(charged: &[Held], headers: &mut HeaderMap, now: Now) {
+    let is_told = |held: &&Held| held.limit.mode == Mode::Enforce && !matches!(held.account, Account::InFlight(..));
+    let told = || charged.iter().filter(is_told);
+    let (Some(first), more) = (told().next(), told().nth(1).is_some()) else {
+        return;
+    };
+    headers.insert(
+        RATELIMIT_POLICY,
+        if more { policy(told()) } else { first.policy.clone() },
+    );
+    headers.insert(
+        RATELIMIT,
+        fields::ratelimit(told().map(|held| {
+            let remaining = held.account.balance(now);
+            fields::Balance {
+                limit: &held.limit.name,
+                remaining,
+                reset: fields::whole_seconds(held.account.reset_in(now, remaining)),
+            }
+        })),
+    );
+}
