@@ -3,7 +3,8 @@
 //!
 //! Entering and leaving while no one waits is one compare-and-swap; the queue and its lock are touched
 //! only when all slots are taken. A slot that comes back while someone waits is handed over rather than
-//! freed, so no newcomer overtakes the queue.
+//! freed, so no newcomer overtakes the queue. Where no tenant may hold more than a share of the slots, every
+//! entering and leaving takes the lock; who waits for a slot of its own tenant is passed by the others.
 //!
 //! Invariant: slots out never exceed the limit (but for those handed out before it was lowered), and
 //! each comes back exactly once: on release, on drop, on unwinding. Every entrant has one outcome of four.
@@ -12,14 +13,17 @@
 
 use crate::moment::Moment;
 use crate::queue::{FairQueue, Party, Place};
+use crate::ratio::Ratio;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+mod shares;
 mod slot;
 mod ticket;
 
+use shares::{Counted, Shares, tenant_cap};
 pub use slot::Slot;
 pub use ticket::{Ticket, Unserved};
 
@@ -28,6 +32,8 @@ pub struct Bulkhead<S: Signal> {
     occupancy: AtomicU64,
     limit: AtomicU32,
     queue_limit: AtomicU32,
+    /// Slots that one tenant may hold, 0 for all. Changed under the lock of `queue` alone.
+    tenant_cap: AtomicU32,
     queue: Mutex<Queue<S>>,
     admitted: AtomicU64,
     full: AtomicU64,
@@ -78,8 +84,10 @@ impl<S: Signal> Bulkhead<S> {
             occupancy: AtomicU64::new(0),
             limit: AtomicU32::new(limit.get()),
             queue_limit: AtomicU32::new(queue),
+            tenant_cap: AtomicU32::new(0),
             queue: Mutex::new(Queue {
                 waiters: FairQueue::new(),
+                shares: Shares::default(),
                 now: Moment::ZERO,
             }),
             admitted: AtomicU64::new(0),
@@ -89,15 +97,24 @@ impl<S: Signal> Bulkhead<S> {
         }
     }
 
+    /// With no more than this share of the slots for one tenant, rounded down, but at least one.
+    pub fn with_tenant_share(mut self, share: Ratio) -> Bulkhead<S> {
+        let limit = NonZeroU32::new(self.limit()).expect("it was made of one");
+        self.tenant_cap = AtomicU32::new(tenant_cap(limit, share).map_or(0, NonZeroU32::get));
+        self
+    }
+
     /// A slot, or a place in the queue. `signal` is asked for only if there is waiting to do; it is
     /// called under a lock, and must not come back to this bulkhead.
     pub fn enter(self: &Arc<Self>, now: Moment, entrant: Entrant, signal: impl FnOnce() -> S) -> Entry<S> {
-        if self.take_free_slot().is_ok() {
-            return Entry::Admitted(self.slot());
-        }
-        if self.queue_limit.load(Ordering::Relaxed) == 0 {
-            count(&self.full);
-            return Entry::Full;
+        if self.tenant_cap().is_none() {
+            if self.take_free_slot(false).is_ok() {
+                return Entry::Admitted(self.slot(None));
+            }
+            if self.queue_limit.load(Ordering::Relaxed) == 0 {
+                count(&self.full);
+                return Entry::Full;
+            }
         }
         self.enter_queue(now, entrant, signal)
     }
@@ -115,6 +132,11 @@ impl<S: Signal> Bulkhead<S> {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// The slots that one tenant may hold at once; `None` if all.
+    pub fn tenant_cap(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.tenant_cap.load(Ordering::Relaxed))
+    }
+
     pub fn outcomes(&self) -> Outcomes {
         Outcomes {
             admitted: self.admitted.load(Ordering::Relaxed),
@@ -125,32 +147,39 @@ impl<S: Signal> Bulkhead<S> {
     }
 
     /// Other limits from now on. New slots go to those who wait; with a lower limit slots run out as
-    /// they come back, and no one who waits is sent away.
-    pub fn reconfigure(&self, limit: NonZeroU32, places: u32, now: Moment) {
+    /// they come back, and no one who waits is sent away. A tenant's slots from before there was a share
+    /// do not count for it.
+    pub fn reconfigure(&self, limit: NonZeroU32, places: u32, tenant_share: Ratio, now: Moment) {
         let (mut served, mut late) = (vec![], vec![]);
         {
             let mut queue = lock(&self.queue);
             queue.now = now;
             self.limit.store(limit.get(), Ordering::Relaxed);
             self.queue_limit.store(places, Ordering::Relaxed);
+            let cap = tenant_cap(limit, tenant_share).map_or(0, NonZeroU32::get);
+            self.tenant_cap.store(cap, Ordering::Relaxed);
             while self.occupancy().waiting() > 0 && self.occupancy().in_use() < limit.get() {
                 // Taken as if it had just come back, then handed on.
                 self.occupancy.fetch_add(Occupancy::ONE_IN_USE, Ordering::AcqRel);
-                served.extend(self.hand_over(&mut queue, &mut late));
+                let Some(signal) = self.hand_over(&mut queue, &mut late) else {
+                    break;
+                };
+                served.push(signal);
             }
         }
         served.into_iter().chain(late).for_each(Signal::signal);
     }
 
-    fn slot(self: &Arc<Self>) -> Slot<S> {
+    fn slot(self: &Arc<Self>, counted: Option<Counted>) -> Slot<S> {
         count(&self.admitted);
-        Slot::new(Arc::clone(self))
+        Slot::new(Arc::clone(self), counted)
     }
 
-    /// Takes a slot if there is one that no one waits for; else the occupancy in which there was none.
-    fn take_free_slot(&self) -> Result<(), Occupancy> {
+    /// Takes a slot if there is one that no one waits for, or else may go `past_waiters`; else the
+    /// occupancy in which there was none.
+    fn take_free_slot(&self, past_waiters: bool) -> Result<(), Occupancy> {
         let mut occupancy = self.occupancy();
-        while occupancy.waiting() == 0 && occupancy.in_use() < self.limit() {
+        while (past_waiters || occupancy.waiting() == 0) && occupancy.in_use() < self.limit() {
             match self.replace(occupancy, occupancy.with_one_more_in_use()) {
                 Ok(()) => return Ok(()),
                 Err(seen) => occupancy = seen,
@@ -167,6 +196,13 @@ impl<S: Signal> Bulkhead<S> {
         };
         let mut queue = lock(&self.queue);
         queue.now = now;
+        let cap = self.tenant_cap();
+        let has_room = queue.shares.has_room(entrant.tenant, cap);
+        // With a cap, and while a slot is free, those who wait are all at theirs.
+        if has_room && self.take_free_slot(cap.is_some()).is_ok() {
+            let counted = cap.map(|_| queue.shares.count_in(entrant.tenant));
+            return Entry::Admitted(self.slot(counted));
+        }
         let full = self.occupancy().waiting() >= self.queue_limit.load(Ordering::Relaxed);
         let in_the_way = full.then(|| queue.waiters.furthest_over_share(party)).flatten();
         if full && in_the_way.is_none() {
@@ -175,14 +211,16 @@ impl<S: Signal> Bulkhead<S> {
         }
         let turn = Arc::new(AtomicU8::new(WAITING));
         let waiter = Waiter {
+            tenant: entrant.tenant,
             deadline: entrant.deadline,
             turn: Arc::clone(&turn),
             signal: signal(),
         };
         // Whoever is displaced makes room in the queue, and the occupancy stays as it is.
         let displaced = in_the_way.and_then(|place| queue.waiters.remove(place));
-        if displaced.is_none() && self.take_slot_or_place() {
-            return Entry::Admitted(self.slot());
+        if displaced.is_none() && self.take_slot_or_place(has_room, cap.is_some()) {
+            let counted = cap.map(|_| queue.shares.count_in(entrant.tenant));
+            return Entry::Admitted(self.slot(counted));
         }
         let place = queue.waiters.push(party, waiter);
         let displaced = displaced.map(|waiter| waiter.turn_to(DISPLACED));
@@ -195,20 +233,26 @@ impl<S: Signal> Bulkhead<S> {
     }
 
     /// Under the lock: whether a slot has come back meanwhile, and is taken; otherwise a place is.
-    fn take_slot_or_place(&self) -> bool {
+    fn take_slot_or_place(&self, may_take: bool, past_waiters: bool) -> bool {
         loop {
-            match self.take_free_slot() {
-                Ok(()) => return true,
-                Err(occupancy) if self.replace(occupancy, occupancy.with_one_waiting()).is_ok() => return false,
-                Err(_) => {}
+            let occupancy = if may_take {
+                match self.take_free_slot(past_waiters) {
+                    Ok(()) => return true,
+                    Err(occupancy) => occupancy,
+                }
+            } else {
+                self.occupancy()
+            };
+            if self.replace(occupancy, occupancy.with_one_waiting()).is_ok() {
+                return false;
             }
         }
     }
 
     /// A slot comes back. Without `now`, the last that was heard of decides who is too late to be served.
-    fn give_back(&self, now: Option<Moment>) {
+    fn give_back(&self, counted: Option<Counted>, now: Option<Moment>) {
         let mut occupancy = self.occupancy();
-        while occupancy.waiting() == 0 {
+        while counted.is_none() && occupancy.waiting() == 0 {
             match self.replace(occupancy, occupancy.with_one_less_in_use()) {
                 Ok(()) => return,
                 Err(seen) => occupancy = seen,
@@ -218,6 +262,9 @@ impl<S: Signal> Bulkhead<S> {
         let served = {
             let mut queue = lock(&self.queue);
             queue.now = now.unwrap_or(queue.now);
+            if let Some(counted) = counted {
+                queue.shares.count_out(counted);
+            }
             if self.occupancy().in_use() > self.limit() {
                 self.occupancy.fetch_sub(Occupancy::ONE_IN_USE, Ordering::AcqRel);
                 None
@@ -228,20 +275,29 @@ impl<S: Signal> Bulkhead<S> {
         served.into_iter().chain(late).for_each(Signal::signal);
     }
 
-    /// Under the lock: gives a slot that is in use to the next in the queue, or frees it.
+    /// Under the lock: gives a slot that is in use to the next in the queue who may have one, or frees it.
     fn hand_over(&self, queue: &mut Queue<S>, late: &mut Vec<S>) -> Option<S> {
-        let (waiting, now) = (queue.waiters.len(), queue.now);
-        let served = queue.waiters.pop(
+        let Queue { waiters, shares, now } = queue;
+        let (waiting, now, cap) = (waiters.len(), *now, self.tenant_cap());
+        let served = waiters.pop(
+            |tenant| shares.has_room(tenant, cap),
             |waiter| waiter.deadline < now,
             |waiter| {
                 count(&self.timed_out);
                 late.push(waiter.turn_to(LATE));
             },
         );
-        let gone = (waiting - queue.waiters.len()) as u64 * Occupancy::ONE_WAITING;
+        let gone = (waiting - waiters.len()) as u64 * Occupancy::ONE_WAITING;
         let freed = if served.is_none() { Occupancy::ONE_IN_USE } else { 0 };
         self.occupancy.fetch_sub(gone + freed, Ordering::AcqRel);
-        served.map(|waiter| waiter.turn_to(SERVED))
+        served.map(|waiter| {
+            if cap.is_some() {
+                shares.count_in(waiter.tenant);
+                waiter.turn_to(SERVED_OF_SHARE)
+            } else {
+                waiter.turn_to(SERVED)
+            }
+        })
     }
 
     /// Ends the waiting at `place`, if it has not ended; how it stood.
@@ -286,11 +342,13 @@ impl<S: Signal> fmt::Debug for Bulkhead<S> {
 
 struct Queue<S> {
     waiters: FairQueue<Waiter<S>>,
+    shares: Shares,
     /// The time as it was last told to this bulkhead.
     now: Moment,
 }
 
 struct Waiter<S> {
+    tenant: u64,
     deadline: Moment,
     /// Shared with the ticket, changed once, under the lock.
     turn: Arc<AtomicU8>,
@@ -299,8 +357,10 @@ struct Waiter<S> {
 
 const WAITING: u8 = 0;
 const SERVED: u8 = 1;
-const DISPLACED: u8 = 2;
-const LATE: u8 = 3;
+/// With a slot that counts for its tenant's share.
+const SERVED_OF_SHARE: u8 = 2;
+const DISPLACED: u8 = 3;
+const LATE: u8 = 4;
 
 impl<S> Waiter<S> {
     /// The signal is to be given after the lock is released.

@@ -2,7 +2,8 @@
 //!
 //! Tiers are served in proportion to their weights (stride scheduling: the tier that has used the
 //! least for its weight is next), the tenants of a tier in turn, each tenant's waiters first come first
-//! served. A tier or tenant with no one waiting takes no turn, and saves none up for later.
+//! served. A tier or tenant with no one waiting takes no turn, and saves none up for later; a tenant that
+//! may not be served now is passed by and keeps its turn.
 //!
 //! Invariant: a tenant's own numbers only lengthen its own wait. Knows nothing of slots or of time.
 
@@ -14,7 +15,7 @@ pub(crate) struct FairQueue<T> {
     /// Kept once seen, with or without waiters: a tier that forgot its pass by leaving for a moment
     /// would get more than its share. There are as many as the plan has.
     tiers: BTreeMap<u32, Tier<T>>,
-    /// The pass of the tier served last.
+    /// The pass of the tier served last. No tier's is lower.
     virtual_time: u64,
     next_number: u64,
     len: usize,
@@ -33,7 +34,7 @@ pub(crate) struct Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     tier: u32,
-    tenant: u64,
+    pub(crate) tenant: u64,
     number: u64,
 }
 
@@ -78,9 +79,6 @@ impl<T> FairQueue<T> {
             .tiers
             .entry(party.tier)
             .or_insert_with(|| Tier::new(self.virtual_time));
-        if tier.tenants.is_empty() {
-            tier.pass = tier.pass.max(self.virtual_time);
-        }
         tier.weight = party.weight.max(1);
         let number = self.next_number;
         tier.push(party.tenant, number, waiter);
@@ -93,13 +91,21 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The next to be served. Those who are `gone` are handed to `drop_gone` on the way and use up
-    /// neither their tenant's turn nor their tier's.
-    pub(crate) fn pop(&mut self, gone: impl Fn(&T) -> bool, mut drop_gone: impl FnMut(T)) -> Option<T> {
+    /// The next to be served of a tenant who `may` be. Those who are `gone` are handed to `drop_gone` on
+    /// the way and use up neither their tenant's turn nor their tier's.
+    pub(crate) fn pop(
+        &mut self,
+        may: impl Fn(u64) -> bool,
+        gone: impl Fn(&T) -> bool,
+        mut drop_gone: impl FnMut(T),
+    ) -> Option<T> {
         loop {
-            let waiting = self.tiers.values_mut().filter(|tier| !tier.tenants.is_empty());
-            let tier = waiting.min_by_key(|tier| tier.pass)?;
-            let (turn, tenant) = tier.turns.pop_first().expect("who waits has a turn");
+            let turns = self.tiers.values_mut().filter_map(|tier| {
+                let turn = tier.next_turn_of(&may)?;
+                Some((tier, turn))
+            });
+            let (tier, turn) = turns.min_by_key(|(tier, _)| tier.pass)?;
+            let tenant = tier.turns.remove(&turn).expect("it is that of a tenant who waits");
             let line = tier.tenants.get_mut(&tenant).expect("who has a turn waits");
             let mut served = None;
             while let Some((_, waiter)) = line.waiters.pop_front() {
@@ -118,12 +124,20 @@ impl<T> FairQueue<T> {
                 tier.turns.insert(tier.next_turn, tenant);
                 tier.next_turn += 1;
             }
-            debug_assert!(tier.turns.first_key_value().is_none_or(|(next, _)| *next > turn));
             if served.is_some() {
-                self.virtual_time = tier.pass;
+                let pass = tier.pass;
                 tier.pass += STRIDE / u64::from(tier.weight);
+                self.pass_by(pass);
                 return served;
             }
+        }
+    }
+
+    /// A tier was served at this pass: one whose tenants all had to let it go before them saves nothing up.
+    fn pass_by(&mut self, pass: u64) {
+        self.virtual_time = pass;
+        for tier in self.tiers.values_mut() {
+            tier.pass = tier.pass.max(pass);
         }
     }
 
@@ -184,6 +198,12 @@ impl<T> Tier<T> {
             tenants: BTreeMap::new(),
             turns: BTreeMap::new(),
         }
+    }
+
+    /// The first turn of a tenant who may be served.
+    fn next_turn_of(&self, may: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut turns = self.turns.iter();
+        turns.find(|(_, tenant)| may(**tenant)).map(|(turn, _)| *turn)
     }
 
     fn push(&mut self, tenant: u64, number: u64, waiter: T) {
@@ -257,7 +277,7 @@ mod tests {
     }
 
     fn served(queue: &mut FairQueue<char>) -> String {
-        std::iter::from_fn(|| queue.pop(|_| false, |_| ())).collect()
+        std::iter::from_fn(|| queue.pop(|_| true, |_| false, |_| ())).collect()
     }
 
     #[test]
@@ -276,7 +296,7 @@ mod tests {
     fn who_leaves_saves_nothing_up() {
         let mut queue = queue("aaaaaaaa");
         for _ in 0..6 {
-            queue.pop(|_| false, |_| ());
+            queue.pop(|_| true, |_| false, |_| ());
         }
         for name in "AAAAAA".chars() {
             queue.push(party(name), name);
@@ -289,7 +309,7 @@ mod tests {
         let mut queue = queue("aAAAAAAAAAAAAAAA");
         let mut order = String::new();
         for _ in 0..15 {
-            let name = queue.pop(|_| false, |_| ()).unwrap();
+            let name = queue.pop(|_| true, |_| false, |_| ()).unwrap();
             order.push(name);
             queue.push(party(name), name);
         }
@@ -312,7 +332,7 @@ mod tests {
         let mut dropped = String::new();
         let mut next = || {
             queue
-                .pop(|waiter| waiter.1, |waiter| dropped.push(waiter.0))
+                .pop(|_| true, |waiter| waiter.1, |waiter| dropped.push(waiter.0))
                 .map(|waiter| waiter.0)
         };
         assert_eq!(
@@ -321,6 +341,42 @@ mod tests {
         );
         assert_eq!(dropped, "aab");
         assert_eq!(queue.len(), 0);
+    }
+
+    /// Serves all but `held`, then all.
+    #[test]
+    fn who_may_not_be_served_is_passed_by_and_keeps_its_turn() {
+        let check = |waiting, held: &str, others, then| {
+            let mut queue = queue(waiting);
+            let held: Vec<_> = held.chars().map(u64::from).collect();
+            let passed = std::iter::from_fn(|| queue.pop(|tenant| !held.contains(&tenant), |_| false, |_| ()));
+            assert_eq!(passed.collect::<String>(), others, "{waiting} without {held:?}");
+            assert_eq!(served(&mut queue), then, "after {waiting} without {held:?}");
+        };
+        check("aabb", "a", "bb", "aa");
+        check("aabbcc", "b", "acac", "bb");
+        check("aabbcc", "abc", "", "abcabc");
+        check("aAAAA", "a", "AAAA", "a");
+        check("aaaAAAA", "A", "aaa", "AAAA");
+    }
+
+    #[test]
+    fn a_tenant_that_was_passed_by_is_next() {
+        let mut queue = queue("abcabc");
+        let mut order = String::new();
+        for turn in 0..6 {
+            order.extend(queue.pop(|tenant| turn >= 3 || tenant != u64::from('a'), |_| false, |_| ()));
+        }
+        assert_eq!(order, "bcbaca");
+    }
+
+    #[test]
+    fn a_tier_that_was_passed_by_saves_nothing_up() {
+        let mut queue = queue("aaaaaaaaAAAAAAAA");
+        for _ in 0..6 {
+            queue.pop(|tenant| tenant == u64::from('a'), |_| false, |_| ());
+        }
+        assert_eq!(served(&mut queue), "AAAAaAAAAa");
     }
 
     #[test]
@@ -371,7 +427,7 @@ mod tests {
         }
         let mut shares = vec![0.0; parties.len()];
         for _ in 0..servings {
-            let index = queue.pop(|_| false, |_| ()).unwrap();
+            let index = queue.pop(|_| true, |_| false, |_| ()).unwrap();
             shares[index] += 1.0;
             queue.push(parties[index], index);
         }
@@ -408,7 +464,7 @@ mod tests {
                 match step {
                     0 | 1 => naive.push((queue.push(party, count), tenant, count)),
                     2 => {
-                        let served = queue.pop(|_| false, |_| ());
+                        let served = queue.pop(|_| true, |_| false, |_| ());
                         let index = naive.iter().position(|waiter| Some(waiter.2) == served);
                         prop_assert_eq!(index.is_none(), naive.is_empty());
                         if let Some(index) = index {

@@ -234,14 +234,34 @@ impl Signal for Wake {
 
 #[test]
 fn a_bulkhead_keeps_its_limit_and_gets_every_slot_back() {
+    keeps_its_limits(Ratio::ONE, 3);
+}
+
+#[test]
+fn a_bulkhead_keeps_each_tenant_to_its_share() {
+    keeps_its_limits(Ratio::new(0.5).unwrap(), 1);
+    keeps_its_limits(Ratio::new(0.7).unwrap(), 2);
+}
+
+/// Of three slots, at most `cap` for one tenant.
+fn keeps_its_limits(share: Ratio, cap: u32) {
     const LIMIT: u32 = 3;
-    let bulkhead = Arc::new(Bulkhead::new(NonZeroU32::new(LIMIT).unwrap(), 6));
+    const TENANTS: u64 = 4;
+    let bulkhead = Bulkhead::new(NonZeroU32::new(LIMIT).unwrap(), 6).with_tenant_share(share);
+    let bulkhead = Arc::new(bulkhead);
     let inside = AtomicU32::new(0);
-    let work = |slot: Slot<Wake>, round: u64| {
+    let inside_of: [AtomicU32; TENANTS as usize] = Default::default();
+    let work = |tenant: u64, slot: Slot<Wake>, round: u64| {
+        let of_tenant = &inside_of[tenant as usize];
         assert!(inside.fetch_add(1, SeqCst) < LIMIT, "more inside than slots");
+        assert!(
+            of_tenant.fetch_add(1, SeqCst) < cap,
+            "more of one tenant than its share"
+        );
         if round.is_multiple_of(3) {
             thread::yield_now();
         }
+        of_tenant.fetch_sub(1, SeqCst);
         inside.fetch_sub(1, SeqCst);
         if round.is_multiple_of(2) {
             slot.release(at(round))
@@ -250,12 +270,12 @@ fn a_bulkhead_keeps_its_limit_and_gets_every_slot_back() {
         }
     };
     let served = on_all_threads(|thread| {
-        let mut served = 0;
+        let (mut served, tenant) = (0, thread % TENANTS);
         for round in 0..5_000u64 {
             let patience = if round.is_multiple_of(7) { 0 } else { 1_000_000 };
             let entrant = Entrant {
-                tenant: thread,
-                tier: thread as u32 % 2,
+                tenant,
+                tier: tenant as u32 % 2,
                 weight: 1,
                 deadline: at(round + patience),
             };
@@ -264,7 +284,7 @@ fn a_bulkhead_keeps_its_limit_and_gets_every_slot_back() {
                 Entry::Full => {}
                 Entry::Admitted(slot) => {
                     served += 1;
-                    work(slot, round);
+                    work(tenant, slot, round);
                 }
                 Entry::Queued(ticket) if round.is_multiple_of(5) => drop(ticket),
                 Entry::Queued(ticket) => {
@@ -273,7 +293,7 @@ fn a_bulkhead_keeps_its_limit_and_gets_every_slot_back() {
                         .expect("who waits is signalled");
                     if let Ok(slot) = ticket.claim(at(round)) {
                         served += 1;
-                        work(slot, round);
+                        work(tenant, slot, round);
                     }
                 }
             }

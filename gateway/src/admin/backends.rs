@@ -1,6 +1,7 @@
 //! `GET /api/v1/backends`: where each backend is, how its guards stand, and what became of the calls to it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ struct BulkheadView<'a> {
     at: Option<&'a Location>,
     in_use: u32,
     limit: u32,
+    /// Slots that one tenant may hold; `null` if all.
+    tenant_cap: Option<NonZeroU32>,
     waiting: u32,
     /// Calls that may wait.
     queue: u32,
@@ -140,6 +143,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
             at: place(".bulkhead"),
             in_use: bulkhead.in_use(),
             limit: bulkhead.limit(),
+            tenant_cap: bulkhead.tenant_cap(),
             waiting: bulkhead.waiting(),
             queue: guard_settings.queue,
             wait_ms: millis(settings.queue_wait),

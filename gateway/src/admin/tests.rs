@@ -37,7 +37,7 @@ tenants:
 backends:
   users:
     endpoints: [{ url: "http://127.0.0.1:9" }]
-    bulkhead: { limit: 2, queue: 1, wait: 5s }
+    bulkhead: { limit: 2, queue: 1, wait: 5s, tenant_share: 0.5 }
     breaker: { min_calls: 4 }
   orders:
     endpoints: [{ url: "http://127.0.0.1:10" }]
@@ -294,11 +294,12 @@ async fn backends_show_their_guards() {
         (
             &bulkhead["in_use"],
             &bulkhead["limit"],
+            &bulkhead["tenant_cap"],
             &bulkhead["waiting"],
             &bulkhead["queue"],
             &bulkhead["wait_ms"]
         ),
-        (&json!(1), &json!(2), &json!(0), &json!(1), &json!(5000))
+        (&json!(1), &json!(2), &json!(1), &json!(0), &json!(1), &json!(5000))
     );
     assert_eq!(
         bulkhead["outcomes"],

@@ -10,7 +10,7 @@ use http::StatusCode;
 use policies::breaker::{Generation, Open, Outcome, Permit, State, Transition};
 use policies::bulkhead::Entrant;
 use policies::retry::RetryBudgetSettings;
-use policies::{Breaker, BreakerSettings, Bulkhead, Deadline, Moment, Retry, RetryBudget};
+use policies::{Breaker, BreakerSettings, Bulkhead, Deadline, Moment, Ratio, Retry, RetryBudget};
 
 use super::classify::{Repeatable, RetryOn};
 use super::endpoints::Endpoints;
@@ -56,6 +56,8 @@ pub struct GuardSettings {
     pub slots: NonZeroU32,
     /// Calls that may wait.
     pub queue: u32,
+    /// The most of the slots for one tenant.
+    pub tenant_share: Ratio,
     pub retry_budget: RetryBudgetSettings,
 }
 
@@ -70,7 +72,7 @@ impl Guards {
     pub fn new(settings: &GuardSettings) -> Self {
         Self {
             breaker: Arc::new(Breaker::new(settings.breaker.unwrap_or_default())),
-            bulkhead: Arc::new(Bulkhead::new(settings.slots, settings.queue)),
+            bulkhead: Arc::new(Bulkhead::new(settings.slots, settings.queue).with_tenant_share(settings.tenant_share)),
             retry_budget: RetryBudget::new(settings.retry_budget),
         }
     }
@@ -80,7 +82,8 @@ impl Guards {
         if let Some(breaker) = settings.breaker {
             self.breaker.reconfigure(breaker, now);
         }
-        self.bulkhead.reconfigure(settings.slots, settings.queue, now);
+        self.bulkhead
+            .reconfigure(settings.slots, settings.queue, settings.tenant_share, now);
         self.retry_budget.reconfigure(settings.retry_budget);
     }
 }

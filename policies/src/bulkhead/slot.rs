@@ -1,6 +1,6 @@
 //! The right to one call, as a value: who holds it has it, and dropping it gives it back.
 
-use super::{Bulkhead, Signal};
+use super::{Bulkhead, Counted, Signal};
 use crate::moment::Moment;
 use std::sync::Arc;
 
@@ -9,12 +9,14 @@ use std::sync::Arc;
 pub struct Slot<S: Signal> {
     /// Until it is given back.
     bulkhead: Option<Arc<Bulkhead<S>>>,
+    counted: Option<Counted>,
 }
 
 impl<S: Signal> Slot<S> {
-    pub(super) fn new(bulkhead: Arc<Bulkhead<S>>) -> Slot<S> {
+    pub(super) fn new(bulkhead: Arc<Bulkhead<S>>, counted: Option<Counted>) -> Slot<S> {
         Slot {
             bulkhead: Some(bulkhead),
+            counted,
         }
     }
 
@@ -26,7 +28,7 @@ impl<S: Signal> Slot<S> {
 
     fn give_back(&mut self, now: Option<Moment>) {
         if let Some(bulkhead) = self.bulkhead.take() {
-            bulkhead.give_back(now);
+            bulkhead.give_back(self.counted, now);
         }
     }
 }

@@ -23,7 +23,8 @@ struct Script {
     tickets: Vec<(char, Ticket<Bell>)>,
 }
 
-/// The letter is the tenant; each row may use it again and means its oldest slot or newest ticket.
+/// The letter is the tenant; each row may use it again. It gives back its oldest slot, claims its oldest
+/// ticket, and fails or leaves with its newest.
 enum Do {
     /// Enters with a deadline (ms).
     Admitted(char),
@@ -37,15 +38,15 @@ enum Do {
     Claims(char),
     Unclaimed(char, Unserved),
     DropTicket(char, &'static str),
-    Reconfigure(u32, u32, &'static str),
+    Reconfigure(u32, u32, f64, &'static str),
 }
 use Do::*;
 
 impl Script {
-    fn new(limit: u32, queue: u32) -> Script {
-        let bulkhead = Arc::new(Bulkhead::new(NonZeroU32::new(limit).unwrap(), queue));
+    fn new(limit: u32, queue: u32, share: f64) -> Script {
+        let bulkhead = Bulkhead::new(NonZeroU32::new(limit).unwrap(), queue);
         Script {
-            bulkhead,
+            bulkhead: Arc::new(bulkhead.with_tenant_share(Ratio::new(share).unwrap())),
             rung: Arc::default(),
             slots: vec![],
             tickets: vec![],
@@ -107,7 +108,9 @@ impl Script {
                 signalled = rings;
             }
             Claims(name) => {
-                let slot = self.ticket(name).claim(at(now)).unwrap_or_else(|why| panic!("{why:?}"));
+                let index = self.tickets.iter().position(|ticket| ticket.0 == name).unwrap();
+                let ticket = self.tickets.remove(index).1;
+                let slot = ticket.claim(at(now)).unwrap_or_else(|why| panic!("{why:?}"));
                 self.slots.push((name, slot));
             }
             Unclaimed(name, why) => assert_eq!(self.ticket(name).claim(at(now)).err(), Some(why)),
@@ -115,9 +118,9 @@ impl Script {
                 drop(self.ticket(name));
                 signalled = rings;
             }
-            Reconfigure(limit, queue, rings) => {
-                self.bulkhead
-                    .reconfigure(NonZeroU32::new(limit).unwrap(), queue, at(now));
+            Reconfigure(limit, queue, share, rings) => {
+                let (limit, share) = (NonZeroU32::new(limit).unwrap(), Ratio::new(share).unwrap());
+                self.bulkhead.reconfigure(limit, queue, share, at(now));
                 signalled = rings;
             }
         }
@@ -127,7 +130,11 @@ impl Script {
 
 /// `[admitted, full, timed out, left]` when all is over, which the rows bring about.
 fn check(limit: u32, queue: u32, rows: &[(u64, Do)], outcomes: [u64; 4]) {
-    let mut script = Script::new(limit, queue);
+    check_share(limit, queue, 1.0, rows, outcomes);
+}
+
+fn check_share(limit: u32, queue: u32, share: f64, rows: &[(u64, Do)], outcomes: [u64; 4]) {
+    let mut script = Script::new(limit, queue, share);
     for (now, what) in rows {
         script.step(*now, what);
     }
@@ -209,7 +216,7 @@ fn those_who_are_late_are_dropped_before_they_are_served() {
 
 #[test]
 fn a_slot_that_comes_too_late_goes_to_the_next() {
-    let mut script = Script::new(1, 9);
+    let mut script = Script::new(1, 9, 1.0);
     script.step(0, &Admitted('a'));
     script.step(0, &Queued('b', 10));
     script.step(0, &Queued('c', 20));
@@ -282,15 +289,151 @@ fn a_reload_lends_and_takes_slots() {
             (0, Queued('b', 5)),
             (0, Queued('c', 99)),
             (0, Queued('d', 99)),
-            (9, Reconfigure(2, 9, "cb")),
+            (9, Reconfigure(2, 9, 1.0, "cb")),
             (9, Claims('c')),
-            (9, Reconfigure(1, 0, "")),
+            (9, Reconfigure(1, 0, 1.0, "")),
             (9, Full('e')),
             (9, Release('a', "")),
             (9, Release('c', "d")),
             (9, Claims('d')),
         ],
         [3, 1, 1, 0],
+    );
+}
+
+#[test]
+fn no_tenant_holds_more_than_its_share() {
+    check_share(
+        4,
+        9,
+        0.5,
+        &[
+            (0, Admitted('a')),
+            (0, Admitted('a')),
+            (0, Queued('a', 99)),
+            (0, Queued('a', 99)),
+            // There is room for the others.
+            (1, Admitted('b')),
+            (1, Release('b', "")),
+            (1, Admitted('b')),
+            (1, Admitted('c')),
+            (1, Queued('c', 99)),
+            // To whoever may have it, whose turn it would not have been.
+            (2, Release('b', "c")),
+            (2, Claims('c')),
+            (2, Queued('d', 99)),
+            (3, Release('a', "a")),
+            (3, Claims('a')),
+            (4, Release('c', "d")),
+            (4, Claims('d')),
+            (5, Release('a', "a")),
+            (5, Claims('a')),
+        ],
+        [9, 0, 0, 0],
+    );
+}
+
+#[test]
+fn without_a_queue_a_tenant_at_its_share_is_refused() {
+    check_share(
+        3,
+        0,
+        0.7,
+        &[
+            (0, Admitted('a')),
+            (0, Admitted('a')),
+            (0, Full('a')),
+            (0, Admitted('b')),
+            (0, Full('c')),
+            (0, DropSlot('a', "")),
+            (0, Admitted('a')),
+        ],
+        [4, 2, 0, 0],
+    );
+}
+
+#[test]
+fn a_slot_of_a_share_comes_back_from_whoever_does_not_use_it() {
+    let served = || {
+        let mut script = Script::new(3, 9, 0.4);
+        script.step(0, &Admitted('a'));
+        script.step(0, &Queued('a', 10));
+        script.step(0, &Queued('a', 99));
+        script.step(9, &Release('a', "a"));
+        let (_, ticket) = script.tickets.remove(0);
+        (script, ticket)
+    };
+    let comes_back = |mut script: Script| {
+        assert_eq!(script.rung(), "a");
+        script.step(11, &Claims('a'));
+        script.step(11, &Queued('a', 99));
+        script.step(12, &Admitted('b'));
+        assert_eq!(script.bulkhead.in_use(), 2);
+    };
+    let (script, ticket) = served();
+    drop(ticket);
+    comes_back(script);
+    let (script, ticket) = served();
+    assert_eq!(ticket.claim(at(11)).err(), Some(Unserved::TimedOut));
+    comes_back(script);
+}
+
+#[test]
+fn a_reload_sets_and_lifts_the_share() {
+    check_share(
+        4,
+        9,
+        0.5,
+        &[
+            (0, Admitted('a')),
+            (0, Admitted('a')),
+            (0, Queued('a', 99)),
+            (0, Queued('a', 99)),
+            (0, Queued('a', 99)),
+            (0, Admitted('b')),
+            (1, Reconfigure(4, 9, 0.75, "a")),
+            (1, Claims('a')),
+            (2, Reconfigure(8, 9, 0.5, "a")),
+            (2, Claims('a')),
+            // Back under the lower cap before it is served again.
+            (3, Reconfigure(4, 9, 0.5, "")),
+            (3, Release('a', "")),
+            (3, Release('a', "")),
+            (3, Release('a', "a")),
+            (3, Claims('a')),
+            (4, Reconfigure(4, 9, 1.0, "")),
+            (4, Admitted('c')),
+            // Of those before, one counts for no share.
+            (5, Reconfigure(4, 9, 0.5, "")),
+            (5, Queued('a', 99)),
+            (5, Queued('c', 99)),
+            (5, Release('b', "c")),
+            (5, Claims('c')),
+            (5, Release('a', "a")),
+            (5, Claims('a')),
+        ],
+        [9, 0, 0, 0],
+    );
+    check(
+        3,
+        9,
+        &[
+            (0, Admitted('a')),
+            (0, Admitted('a')),
+            (0, Admitted('a')),
+            (0, Queued('a', 99)),
+            (0, Queued('b', 99)),
+            (1, Reconfigure(3, 9, 0.4, "")),
+            (1, Release('a', "a")),
+            (1, Claims('a')),
+            (1, Release('a', "b")),
+            (1, Claims('b')),
+            (2, Queued('b', 99)),
+            (2, Release('a', "")),
+            (3, Reconfigure(3, 9, 1.0, "b")),
+            (3, Claims('b')),
+        ],
+        [6, 0, 0, 0],
     );
 }
 
@@ -350,12 +493,12 @@ proptest! {
     /// one is served late, and each entrant has one outcome.
     #[test]
     fn every_entrant_has_one_outcome(
-        limit in 1..4u32, queue in 0..6u32,
+        limit in 1..6u32, queue in 0..6u32, share in prop::sample::select(vec![0.3, 0.5, 0.8, 1.0]),
         steps in prop::collection::vec(
             (0..6u8, 0..10u64, 0..4u8, 0..40u64, any::<prop::sample::Index>()), 1..200,
         ),
     ) {
-        let mut script = Script::new(limit, queue);
+        let mut script = Script::new(limit, queue, share);
         let (mut now, mut entered, mut ended) = (0, 0, Outcomes::default());
         for (step, pause, tenant, patience, which) in steps {
             now += pause;
@@ -395,7 +538,11 @@ proptest! {
             let bulkhead = &script.bulkhead;
             prop_assert!(bulkhead.in_use() <= limit);
             prop_assert!(bulkhead.waiting() <= queue);
-            prop_assert!(bulkhead.waiting() == 0 || bulkhead.in_use() == limit);
+            let cap = bulkhead.tenant_cap().map_or(limit, NonZeroU32::get);
+            let held = |tenant: char| script.slots.iter().filter(|slot| slot.0 == tenant).count() as u32;
+            prop_assert!(('a'..='d').all(|tenant| held(tenant) <= cap));
+            prop_assert!(bulkhead.waiting() == 0 || bulkhead.in_use() >= cap);
+            prop_assert!(cap < limit || bulkhead.waiting() == 0 || bulkhead.in_use() == limit);
             prop_assert!(bulkhead.in_use() as usize >= script.slots.len());
         }
         let bulkhead = Arc::clone(&script.bulkhead);

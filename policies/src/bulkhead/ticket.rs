@@ -2,7 +2,7 @@
 //!
 //! Invariant: a slot that was handed to a ticket is claimed or goes to the next in the queue.
 
-use super::{Bulkhead, DISPLACED, LATE, SERVED, Signal, Slot, count};
+use super::{Bulkhead, Counted, DISPLACED, LATE, SERVED, SERVED_OF_SHARE, Signal, Slot, count};
 use crate::moment::Moment;
 use crate::queue::Place;
 use crate::sync::AtomicU8;
@@ -47,20 +47,26 @@ impl<S: Signal> Ticket<S> {
     pub fn claim(mut self, now: Moment) -> Result<Slot<S>, Unserved> {
         let bulkhead = self.bulkhead.take().expect("a ticket is claimed once");
         match bulkhead.leave_queue(self.place, &self.turn) {
-            SERVED if now <= self.deadline => {
+            stands @ (SERVED | SERVED_OF_SHARE) if now <= self.deadline => {
                 count(&bulkhead.admitted);
-                Ok(Slot::new(bulkhead))
+                Ok(Slot::new(bulkhead, self.counted(stands)))
             }
             DISPLACED => Err(Unserved::Displaced),
             LATE => Err(Unserved::TimedOut),
             stands => {
                 count(&bulkhead.timed_out);
-                if stands == SERVED {
-                    bulkhead.give_back(Some(now));
+                if stands == SERVED || stands == SERVED_OF_SHARE {
+                    bulkhead.give_back(self.counted(stands), Some(now));
                 }
                 Err(Unserved::TimedOut)
             }
         }
+    }
+
+    fn counted(&self, stands: u8) -> Option<Counted> {
+        (stands == SERVED_OF_SHARE).then_some(Counted {
+            tenant: self.place.tenant,
+        })
     }
 }
 
@@ -71,8 +77,8 @@ impl<S: Signal> Drop for Ticket<S> {
         if stands != DISPLACED && stands != LATE {
             count(&bulkhead.left);
         }
-        if stands == SERVED {
-            bulkhead.give_back(None);
+        if stands == SERVED || stands == SERVED_OF_SHARE {
+            bulkhead.give_back(self.counted(stands), None);
         }
     }
 }

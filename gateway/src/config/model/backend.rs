@@ -56,6 +56,9 @@ pub struct Bulkhead {
     pub queue: At<u32>,
     /// How long one may wait; default 1s; means nothing if `queue` is 0.
     pub wait: At<Duration>,
+    /// The most of the slots that one tenant may hold at once, rounded down, but at least one; above 0, default
+    /// 1: all of them. Less keeps room for the others even while they do not ask.
+    pub tenant_share: At<Ratio>,
 }
 
 /// When calls to a failing backend stop. Defaults: the article's `ReadyToTrip` and settings.
@@ -186,10 +189,13 @@ impl Read for Bulkhead {
         value.fields(|f| {
             let limit = f.within("limit", 100, 1..=100_000);
             let queue = f.within("queue", *limit, 0..=100_000);
+            let tenant_share = f.or("tenant_share", ratio(1.0));
+            above_zero(f, "tenant_share", &tenant_share);
             Self {
                 limit,
                 queue,
                 wait: f.within("wait", Duration::from_secs(1), Duration::ZERO..=HOUR),
+                tenant_share,
             }
         })
     }
@@ -237,7 +243,7 @@ impl Read for Slow {
     }
 }
 
-/// A ratio of 0 would be met by a backend that never fails.
+/// A ratio of 0 would be met by a backend that never fails, and a share of 0 by no one.
 fn above_zero(f: &Fields<'_>, name: &str, ratio: &At<Ratio>) {
     if ratio.get() <= 0.0 {
         f.push(Mistake::new(

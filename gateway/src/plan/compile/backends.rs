@@ -154,6 +154,7 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
         breaker,
         slots: at_least_one(*written.bulkhead.limit),
         queue: *written.bulkhead.queue,
+        tenant_share: ratio(&written.bulkhead.tenant_share),
         retry_budget: RetryBudgetSettings {
             share: ratio(&written.retry.share),
             floor: written.retry.floor.count.get() as f64 / written.retry.floor.per.as_secs_f64(),

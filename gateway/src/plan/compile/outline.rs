@@ -79,7 +79,12 @@ fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &con
     desk.note(format!("{path}.time_limit"), backend.time_limit.span());
     desk.note(format!("{path}.attempt_limit"), backend.attempt_limit.span());
     let bulkhead = &backend.bulkhead;
-    let in_bulkhead = [bulkhead.limit.span(), bulkhead.queue.span(), bulkhead.wait.span()];
+    let in_bulkhead = [
+        bulkhead.limit.span(),
+        bulkhead.queue.span(),
+        bulkhead.wait.span(),
+        bulkhead.tenant_share.span(),
+    ];
     desk.note(format!("{path}.bulkhead"), first(in_bulkhead));
     desk.note(format!("{path}.bulkhead.wait"), bulkhead.wait.span());
     if let Some(breaker) = &backend.breaker {
