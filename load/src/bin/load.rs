@@ -82,7 +82,7 @@ struct Run {
 
 #[derive(Args)]
 struct Scenarios {
-    /// `all`, or one of tiers, hanging, isolation, outage, aggregate, reload, bill
+    /// `all`, or one of tiers, hanging, isolation, fairness, outage, aggregate, reload, bill
     name: String,
     /// The gateway binary
     #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]

@@ -7,6 +7,7 @@ pub mod gateway;
 
 mod aggregate;
 mod bill;
+mod fairness;
 mod hanging;
 mod isolation;
 mod outage;
@@ -65,7 +66,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 7] = [
+pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -80,6 +81,11 @@ pub const SCENARIOS: [Scenario; 7] = [
         name: "isolation",
         about: "500 callers on a hanging backend, seen from another",
         run: |b| Box::pin(isolation::run(b)),
+    },
+    Scenario {
+        name: "fairness",
+        about: "a quiet tenant beside one that asks a hundred times as often",
+        run: |b| Box::pin(fairness::run(b)),
     },
     Scenario {
         name: "outage",
