@@ -183,12 +183,10 @@ impl Taken {
             too_many = too_many.saturating_sub(run.tokens);
             last = Some(run.at);
         }
-        let still_counts = last.filter(|at| !quota.counts_for(*at, now.max(self.latest)).is_zero());
-        Some(still_counts.map_or(Duration::ZERO, |at| quota.counts_for(at, now)))
+        Some(last.map_or(Duration::ZERO, |at| quota.counts_for(at, now)))
     }
 
     fn balance(&self, quota: &WindowQuota, now: Moment) -> Balance {
-        let now = now.max(self.latest);
         let passed = |run: &&Run| quota.counts_for(run.at, now).is_zero();
         let forgotten: u64 = self.runs.iter().take_while(passed).map(|run| run.tokens).sum();
         Balance {

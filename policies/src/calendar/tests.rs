@@ -185,7 +185,8 @@ fn what_was_used_is_carried_into_the_period_of_another_quota() {
     check(Every::Minute, Every::Day, 100, (0, 4));
     check(Every::Minute, Every::Day, 130, (0, 0));
     check(Every::Minute, Every::Minute, 100, (60, 4));
-    // The clock was set back.
+    // The clock was set back: what was begun goes on.
+    check(Every::Minute, Every::Minute, 0, (60, 4));
     check(Every::Minute, Every::Hour, 0, (0, 4));
     check(Every::Hour, Every::Minute, 3_600, (3_600, 0));
 }
