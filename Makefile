@@ -5,7 +5,7 @@ CARGO ?= cargo
 DEMO = $(CARGO) run --profile demo -p gateway --no-default-features --features demo --
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e tour prove bench load compare fmt clean
+.PHONY: help run test check e2e tour prove replay bench load compare fmt clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ tour: ## walk through what the demo's banner says, and check what comes back
 prove: ## run the long proofs: properties with many more cases, end-to-end tests with more load
 	PROPTEST_CASES=20000 $(CARGO) test --release -p policies
 	$(CARGO) test -p tests --features long
+
+replay: ## answer published test vectors, a question a line in and an answer a line out
+	@$(CARGO) run -q -p gateway --example replay
 
 bench: ## measure the policies: nanoseconds per decision, bytes per tenant
 	$(CARGO) bench -p load --bench policies

@@ -17,12 +17,10 @@ mod part;
 mod path;
 #[cfg(test)]
 mod properties;
-mod proxy_status;
+pub mod proxy_status;
 mod recipe;
 mod serve;
 mod shape;
-#[cfg(test)]
-mod vectors;
 
 pub use answer::{Answer, Failure};
 pub use document::{Document, Members};

@@ -1,27 +1,55 @@
 //! `Proxy-Status` (RFC 9209): one list member for each part that failed, for whoever has to find out why.
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use super::fault::{Cause, PartFault};
 use crate::rejection::Reason;
 
-/// For example `gateway;error=http_response_timeout;details="orders: backend_timeout"`.
+/// One list member: what this gateway says of a request that it sent, or could not send, on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Member<'a> {
+    /// A registered error type (RFC 9209 section 2.3).
+    pub error: Option<&'a str>,
+    pub received_status: Option<StatusCode>,
+    /// Any text; what is not printable ASCII becomes `?`.
+    pub details: Option<&'a str>,
+}
+
+/// Our name in the list; not that of the machine, which is nobody's business.
+pub const NAME: &str = "gateway";
+
+impl Member<'_> {
+    /// For example `gateway;error=http_response_timeout;details="orders: backend_timeout"`.
+    ///
+    /// # Panics
+    /// If `error` is no token.
+    pub fn to_value(&self) -> HeaderValue {
+        let mut text = String::from(NAME);
+        if let Some(error) = self.error {
+            text.push_str(";error=");
+            text.push_str(error);
+        }
+        if let Some(status) = self.received_status {
+            text.push_str(";received-status=");
+            text.push_str(status.as_str());
+        }
+        if let Some(details) = self.details {
+            text.push_str(";details=\"");
+            push_string(&mut text, details);
+            text.push('"');
+        }
+        HeaderValue::try_from(text).expect("only printable ASCII was written")
+    }
+}
+
+/// What is said of a part that failed.
 pub(super) fn entry(part: &str, fault: &PartFault) -> HeaderValue {
-    let mut text = String::from("gateway");
-    if let Some(error) = error_type(&fault.cause) {
-        text.push_str(";error=");
-        text.push_str(error);
+    Member {
+        error: error_type(&fault.cause),
+        received_status: fault.backend_status(),
+        details: Some(&format!("{part}: {}", fault.reason())),
     }
-    if let Some(status) = fault.backend_status() {
-        text.push_str(";received-status=");
-        text.push_str(status.as_str());
-    }
-    text.push_str(";details=\"");
-    push_string(&mut text, part);
-    text.push_str(": ");
-    text.push_str(fault.reason());
-    text.push('"');
-    HeaderValue::try_from(text).expect("only printable ASCII was written")
+    .to_value()
 }
 
 /// The inside of a structured-field string (RFC 9651 section 3.3.3), which holds printable ASCII alone.
@@ -57,8 +85,6 @@ fn error_type(cause: &Cause) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
 
     #[test]

@@ -46,14 +46,14 @@ pub struct Repeatable {
 }
 
 impl Repeatable {
-    pub(crate) fn admits(&self, method: &Method, headers: &HeaderMap) -> bool {
+    pub fn admits(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.methods.contains(method) || self.with_idempotency_key && headers.contains_key("idempotency-key")
     }
 }
 
 impl RetryOn {
     /// `repeatable` tells whether the request may be sent twice; what was never sent always may.
-    pub(crate) fn admits_fault(&self, fault: Fault, repeatable: bool) -> bool {
+    pub fn admits_fault(&self, fault: Fault, repeatable: bool) -> bool {
         match fault {
             Fault::Unreached => self.unreached,
             Fault::TimedOut { sent: false } => self.timed_out,
@@ -63,7 +63,7 @@ impl RetryOn {
         }
     }
 
-    pub(crate) fn admits_status(&self, status: StatusCode, repeatable: bool) -> bool {
+    pub fn admits_status(&self, status: StatusCode, repeatable: bool) -> bool {
         repeatable && self.statuses.contains(&status.as_u16())
     }
 }
@@ -112,9 +112,9 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wait_of(headers.get(header::RETRY_AFTER)?.to_str().ok()?, clock::unix_time())
 }
 
-/// `now` is the time since 1970.
+/// The wait that a field value asks for; `now` is the time since 1970. White space around it is not part of a value
+/// (RFC 9110 section 5.5), so a value that has any is not valid.
 pub fn wait_of(value: &str, now: Duration) -> Option<Duration> {
-    let value = value.trim_matches([' ', '\t']);
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
@@ -169,7 +169,10 @@ mod tests {
             assert_eq!(wait_of(value, now), seconds.map(Duration::from_secs), "{value:?}");
         };
         check("120", Some(120));
-        check(" 5 ", Some(5));
+        check("5", Some(5));
+        check(" 5", None);
+        check("Sunday, 06-Nov-94 08:49:47 GMT", Some(10));
+        check("Sun Nov  6 08:49:47 1994", Some(10));
         check("Sun, 06 Nov 1994 08:49:47 GMT", Some(10));
         check("Sun, 06 Nov 1994 08:49:07 GMT", Some(0));
         check("-1", None);

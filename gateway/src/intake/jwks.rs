@@ -7,7 +7,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ impl KeySet {
             match found {
                 Ok((key, material, fits)) => {
                     let kid = key.kid.as_deref();
-                    let pinned = pinned(algorithms, &fits, key.alg.as_deref());
+                    let pinned = pinned(algorithms, &fits, key.own_algorithm());
                     if pinned.is_empty() {
                         passed_over.push(format!("key {at}: its algorithm is not among the configured ones"));
                     }
@@ -102,7 +102,7 @@ impl KeySet {
     /// If it is shorter than an algorithm's hash (RFC 7518 section 3.2).
     pub fn from_secret(secret: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetMistake> {
         let mut keys = Vec::new();
-        let pinned = pinned(algorithms, AlgorithmFamily::Hmac.algorithms(), None);
+        let pinned = pinned(algorithms, &Algorithm::HMAC, None);
         add(&mut keys, None, &DecodingKey::from_secret(secret), &pinned)?;
         Self::of(
             keys,
@@ -111,21 +111,22 @@ impl KeySet {
         )
     }
 
-    /// One public key in PEM: RSA, P-256, P-384 or Ed25519.
+    /// One public key in PEM: RSA, P-256, P-384, P-521 or Ed25519.
     ///
     /// # Errors
     /// If it is none of these, or none of `algorithms` fits it.
     pub fn from_pem(pem: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetMistake> {
         let (material, fits) = if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-            (key, AlgorithmFamily::Rsa.algorithms())
+            (key, &Algorithm::RSA[..])
         } else if let Ok(key) = DecodingKey::from_ed_pem(pem) {
-            (key, AlgorithmFamily::Ed.algorithms())
+            (key, &[Algorithm::EdDSA][..])
         } else {
             let key = DecodingKey::from_ec_pem(pem).map_err(|_| KeySetMistake::NotPem)?;
             // The uncompressed point of each curve (SEC 1 section 2.3.3).
             match key.try_get_as_bytes().map(<[u8]>::len) {
                 Ok(65) => (key, &[Algorithm::ES256][..]),
                 Ok(97) => (key, &[Algorithm::ES384][..]),
+                Ok(133) => (key, &[Algorithm::ES512][..]),
                 _ => return Err(KeySetMistake::NotPem),
             }
         };
@@ -283,7 +284,7 @@ impl fmt::Display for KeySetMistake {
                 "the secret has {length} bytes and {algorithm:?} needs {least} at least: \
                  make a longer one, for example with `openssl rand -base64 48`"
             ),
-            Self::NotPem => f.write_str("this is not a public key in PEM of type RSA, P-256, P-384 or Ed25519"),
+            Self::NotPem => f.write_str("this is not a public key in PEM of type RSA, P-256, P-384, P-521 or Ed25519"),
         }
     }
 }

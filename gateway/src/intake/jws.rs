@@ -3,15 +3,32 @@
 //! The token never chooses how it is verified: its `alg` must be the one that the key is pinned to. `jwk`,
 //! `jku`, `x5c` and `x5u` in the header are not looked at. Knows nothing of claims.
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde_json::Value;
 
-pub use jsonwebtoken::Algorithm;
-
 use super::check::Check;
 use super::unique_json;
+
+/// What a signature is made with: RFC 7518 section 3.1, and RFC 8037 for Ed25519.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    ES512,
+    EdDSA,
+}
 
 /// Longer tokens are refused unread, in bytes.
 pub const MAX_LENGTH: usize = 8 * 1024;
@@ -30,9 +47,60 @@ pub struct Jws<'a> {
 ///
 /// `Ed25519` is what RFC 9864 calls `EdDSA` with that curve, the only one there is here.
 pub fn algorithm(name: &str) -> Option<Algorithm> {
-    match name {
-        "Ed25519" => Some(Algorithm::EdDSA),
-        _ => name.parse().ok(),
+    if name == "Ed25519" {
+        return Some(Algorithm::EdDSA);
+    }
+    Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+}
+
+impl Algorithm {
+    pub const HMAC: [Self; 3] = [Self::HS256, Self::HS384, Self::HS512];
+    pub const RSA: [Self; 6] = [
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+    ];
+    pub const ALL: [Self; 13] = [
+        Self::HS256,
+        Self::HS384,
+        Self::HS512,
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+        Self::ES512,
+        Self::EdDSA,
+    ];
+
+    /// As it is written in `alg`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+
+    /// The JWT library's word for it; it has none for ES512.
+    pub(super) fn in_library(self) -> Option<jsonwebtoken::Algorithm> {
+        self.as_str().parse().ok()
     }
 }
 
@@ -88,8 +156,22 @@ impl<'a> Jws<'a> {
 
     /// Whether the signature is `key`'s under `pinned`, and the token does not claim another algorithm.
     pub fn is_signed_with(&self, key: &DecodingKey, pinned: Algorithm) -> bool {
+        let message = self.signed.as_bytes();
         self.algorithm == pinned
-            && jsonwebtoken::crypto::verify(self.signature, self.signed.as_bytes(), key, pinned).unwrap_or(false)
+            && match pinned.in_library() {
+                Some(pinned) => jsonwebtoken::crypto::verify(self.signature, message, key, pinned).unwrap_or(false),
+                None => self.is_signed_with_p521(key),
+            }
+    }
+
+    /// ES512. The signature is R and S of 66 bytes each (RFC 7518 section 3.4); another length is refused.
+    fn is_signed_with_p521(&self, key: &DecodingKey) -> bool {
+        let (Ok(point), Ok(signature)) = (key.try_get_as_bytes(), decode(self.signature)) else {
+            return false;
+        };
+        UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point)
+            .verify(self.signed.as_bytes(), &signature)
+            .is_ok()
     }
 }
 
@@ -135,7 +217,8 @@ mod tests {
         check(r#"{"alg":"none"}"#, Err(Check::Algorithm));
         check(r#"{"alg":"NONE"}"#, Err(Check::Algorithm));
         check(r#"{"alg":"rs256"}"#, Err(Check::Algorithm));
-        check(r#"{"alg":"ES512"}"#, Err(Check::Algorithm));
+        check(r#"{"alg":"ES512"}"#, Ok(Algorithm::ES512));
+        check(r#"{"alg":"ES521"}"#, Err(Check::Algorithm));
         check(r#"{"alg":"ES256K"}"#, Err(Check::Algorithm));
         check(r#"{"alg":["RS256"]}"#, Err(Check::Algorithm));
         check("{}", Err(Check::Algorithm));
@@ -144,6 +227,14 @@ mod tests {
         check(r#"{"alg":"RS256","kid":null}"#, Err(Check::TokenMalformed));
         check("[]", Err(Check::TokenMalformed));
         check("", Err(Check::TokenMalformed));
+    }
+
+    #[test]
+    fn es512_alone_is_not_the_librarys() {
+        for known in Algorithm::ALL {
+            assert_eq!(known.in_library().is_none(), known == Algorithm::ES512, "{known:?}");
+            assert_eq!(algorithm(known.as_str()), Some(known));
+        }
     }
 
     #[test]

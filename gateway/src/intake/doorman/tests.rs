@@ -92,9 +92,9 @@ fn scene() -> Scene {
 /// A token of `main` (ES256) or `second` (RS256).
 fn token_of(issuer: &str, changes: Value) -> String {
     let algorithm = if issuer == "main" {
-        Algorithm::ES256
+        tokens::Algorithm::ES256
     } else {
-        Algorithm::RS256
+        tokens::Algorithm::RS256
     };
     let mut claims = json!({
         "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100,
@@ -346,7 +346,7 @@ fn issuers_that_cannot_be_told_apart_are_a_mistake() {
 fn an_unknown_kid_asks_for_renewal_and_nobody_waits() {
     let scene = scene();
     let claims = json!({ "iss": "https://main.example" });
-    let token = tokens::mint(Algorithm::ES256, &claims, Some("new"));
+    let token = tokens::mint(tokens::Algorithm::ES256, &claims, Some("new"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert_eq!(
         scene.ask(&headers(None, Some(&token)), &["jwt"], NOW),

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
-use fixtures::{keys, tokens};
+use fixtures::keys;
+use fixtures::tokens::{self, Algorithm};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::super::check::Check;
-use super::super::jws::Jws;
+use super::super::jws::{self, Jws};
 use super::super::live_keys::KeysStatus;
 use super::*;
 
@@ -90,7 +91,7 @@ fn keep(address: SocketAddr, freshness: Freshness) -> Kept {
         keep_fresh(
             &theirs,
             &url,
-            &tokens::ALGORITHMS,
+            &jws::Algorithm::ALL,
             &client().unwrap(),
             freshness,
             stopped,

@@ -109,7 +109,7 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
     let algorithms: Vec<Algorithm> = written
         .algorithms
         .iter()
-        .filter_map(|algorithm| jws::algorithm(algorithm.as_str()))
+        .map(|algorithm| jws::algorithm(algorithm.as_str()).expect("every word of the config is an algorithm"))
         .collect();
     let keys = match &written.keys {
         JwtKeys::Url(url) => remote_keys(desk, name, url, &algorithms),

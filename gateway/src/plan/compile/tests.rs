@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
+use crate::intake::jws::Algorithm;
 use crate::observe::{Observer, Target};
 use crate::plan::State;
 use crate::plan::reload;
@@ -59,5 +62,42 @@ fn every_mistake_is_told_at_once() {
         }
         let expected = std::fs::read_to_string(&expected).unwrap_or_default();
         assert_eq!(said.trim_end(), expected.trim_end(), "{name}");
+    }
+}
+
+/// A P-521 key is not among the throw-away ones; this is the one of RFC 7520 section 3.1.
+#[test]
+fn every_algorithm_can_be_configured() {
+    let mut keys = Vec::new();
+    for set in [fixtures::keys::JWKS, fixtures::keys::OCT_JWKS] {
+        let set: Value = serde_json::from_str(set).unwrap();
+        keys.extend(set["keys"].as_array().unwrap().clone());
+    }
+    keys.push(json!({
+        "kty": "EC",
+        "crv": "P-521",
+        "x": "AHKZLLOsCOzz5cY97ewNUajB957y-C-U88c3v13nmGZx6sYl_oJXu9A5RkTKqjqvjyekWF-7ytDyRXYgCF5cj0Kt",
+        "y": "AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVySsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1",
+    }));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("jwks.json"), json!({ "keys": keys }).to_string()).unwrap();
+    for algorithm in Algorithm::ALL {
+        let config = format!(
+            "listeners: {{ public: {{ address: 127.0.0.1:0 }} }}
+tiers: {{ open: {{ rate: 1/s, burst: 1 }} }}
+default_tier: open
+callers:
+  jwt:
+    main: {{ issuer: a, audience: b, tenant: /t, keys: {{ file: jwks.json }}, algorithms: {} }}
+routes:
+  hello: {{ match: {{ path: / }}, respond: {{ status: 200 }} }}
+",
+            algorithm.as_str()
+        );
+        let path = folder.path().join("gateway.yaml");
+        std::fs::write(&path, config).unwrap();
+        if let Err(mistakes) = read(&path) {
+            panic!("{algorithm:?}:\n{mistakes}");
+        }
     }
 }
