@@ -24,7 +24,7 @@ use crate::aggregate::{self, Aggregate, Failure};
 use crate::answer::{AnswerBody, Content};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
-use crate::call::{self, Facts, Order, OrderBody, Reply};
+use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
@@ -318,7 +318,11 @@ impl<'p> Exchange<'p> {
             meant: route.time_limit,
             entrant: entrant(&known),
             is_retry,
-            stream: route.stream,
+            streaming: if route.stream {
+                Streaming::Always
+            } else {
+                Streaming::AsItSays
+            },
         })
     }
 

@@ -256,6 +256,30 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
         (&json!(5000), &json!(28_000))
     );
     assert_eq!(
+        (&users["worst_case_ms"], &page["worst_case_ms"]),
+        (&json!(5000), &json!(10_000))
+    );
+    assert_eq!(
+        users["time_budget"],
+        json!({
+            "limit": { "setting": "routes.users.time_limit", "limit_ms": 5000 },
+            "turn": null,
+            "uses": { "call": {
+                "backend": "users",
+                "limit": { "setting": "backends.users.time_limit", "limit_ms": 10_000 },
+                "queue_ms": 5000,
+                "attempt": { "setting": "backends.users.attempt_limit", "limit_ms": 10_000 },
+                "backoffs_ms": [110],
+                "heeds_retry_after": true,
+            } },
+            "worst": { "worst_case_ms": 5000, "decided_by": "routes.users.time_limit", "uncut_ms": 25_110 },
+        })
+    );
+    assert_eq!(
+        page["time_budget"]["uses"]["parts"][0]["setting"],
+        "backends.orders.time_limit"
+    );
+    assert_eq!(
         users["target"],
         json!({ "backend": { "name": "users", "rewrite": null } })
     );

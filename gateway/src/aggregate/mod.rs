@@ -8,6 +8,7 @@
 //! one thing alone: of several required parts that fail, the first to do so ends the rest and is the one reported.
 
 mod answer;
+mod critical_path;
 mod document;
 mod draft;
 mod fan_out;
@@ -23,6 +24,7 @@ mod serve;
 mod shape;
 
 pub use answer::{Answer, Failure};
+pub use critical_path::CriticalPath;
 pub use document::{Document, Members};
 pub use draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft};
 pub use fan_out::{Lookup, Outcome, PartResult, fan_out};

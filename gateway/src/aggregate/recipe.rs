@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::draft::{Conflict, PartDraft, Partial, RecipeDraft};
 use super::part::{Part, Place};
@@ -161,32 +160,6 @@ impl Recipe {
 
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.parts.iter().position(|part| *part.name == *name)
-    }
-
-    /// The longest time that parts can take one after the other, `limit` being what each may take.
-    pub fn critical_path(&self, limit: impl Fn(usize) -> Duration) -> Duration {
-        fn end(
-            parts: &[Part],
-            index: usize,
-            limit: &dyn Fn(usize) -> Duration,
-            known: &mut [Option<Duration>],
-        ) -> Duration {
-            if let Some(end) = known[index] {
-                return end;
-            }
-            let start = parts[index]
-                .needs
-                .iter()
-                .map(|need| end(parts, *need, limit, known))
-                .max()
-                .unwrap_or_default();
-            *known[index].insert(start.saturating_add(limit(index)))
-        }
-        let mut known = vec![None; self.parts.len()];
-        (0..self.parts.len())
-            .map(|index| end(&self.parts, index, &limit, &mut known))
-            .max()
-            .unwrap_or_default()
     }
 }
 
@@ -398,18 +371,5 @@ mod tests {
         ];
         assert_eq!(messages, expected);
         assert_eq!(compile(Vec::new()).unwrap_err(), [Mistake::NoParts]);
-    }
-
-    #[test]
-    fn the_critical_path_is_the_longest_chain() {
-        let recipe = compile(vec![
-            part("c", &["a", "b"]),
-            part("a", &[]),
-            part("b", &["a"]),
-            part("d", &[]),
-        ])
-        .unwrap();
-        let limits = [5, 10, 20, 34].map(Duration::from_millis);
-        assert_eq!(recipe.critical_path(|index| limits[index]), Duration::from_millis(35));
     }
 }

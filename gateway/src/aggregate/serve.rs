@@ -19,7 +19,7 @@ use super::merge::merge;
 use super::recipe::Recipe;
 use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
-use crate::call::{self, Facts, Order, OrderBody};
+use crate::call::{self, Facts, Order, OrderBody, Streaming};
 use crate::clock;
 use crate::rejection::Rejection;
 use crate::template::{Captures, Placeholder, Sources, Template};
@@ -143,7 +143,7 @@ impl PartCall {
             meant: self.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
             entrant: request.entrant,
             is_retry: request.is_retry,
-            stream: false,
+            streaming: Streaming::Never,
         };
         let reply = match call::call(&self.backend, request.worker, &order, facts).await {
             Ok(reply) => reply,

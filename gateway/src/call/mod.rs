@@ -12,6 +12,8 @@ pub mod replay;
 pub mod reply;
 
 mod attempt;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod stamp;
 mod tally;
 mod timer;
@@ -54,8 +56,18 @@ pub struct Order {
     pub entrant: Entrant,
     /// Whether the request came to us as somebody's retry, which is not to be multiplied.
     pub is_retry: bool,
-    /// Whether the answer is a stream, whatever it says of itself.
-    pub stream: bool,
+    pub streaming: Streaming,
+}
+
+/// Whether the answer may go on past its deadline, for as long as it does not pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streaming {
+    /// Somebody needs the whole of it.
+    Never,
+    /// If it is a stream of events.
+    AsItSays,
+    /// Whatever it says of itself.
+    Always,
 }
 
 #[derive(Default)]
@@ -315,7 +327,12 @@ impl<'a> Call<'a> {
 
     fn reply(&self, answer: Answer, generation: Option<Generation>, slot: Slot) -> Reply {
         let (head, incoming) = answer.response.into_parts();
-        let patience = if self.order.stream || is_event_stream(&head.headers) {
+        let streams = match self.order.streaming {
+            Streaming::Never => false,
+            Streaming::AsItSays => is_event_stream(&head.headers),
+            Streaming::Always => true,
+        };
+        let patience = if streams {
             Patience::Idle(self.backend.settings.idle_stream)
         } else {
             Patience::Until(self.deadline.moment())

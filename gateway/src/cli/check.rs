@@ -1,15 +1,25 @@
 //! `gateway check`: is this config good, and what does it mean?
 
+mod key_tiers;
+mod time_tree;
+
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::Path;
 
 use super::{ConfigFile, INVALID_CONFIG, OK};
+use crate::clock;
+use crate::config::Loaded;
 use crate::observe::{Observer, Target};
-use crate::plan::{State, reload};
+use crate::plan::{Plan, State, reload};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigFile,
+    /// Say only whether it is good, not what it comes to.
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 pub(super) fn check(options: &Options) -> u8 {
@@ -25,17 +35,127 @@ pub(super) fn check(options: &Options) -> u8 {
                 .render_warnings(&compiled.warnings, stderr().is_terminal());
             // A closed output is the reader's wish to hear no more.
             let _ = stderr().write_all(warnings.as_bytes());
-            let (routes, backends) = (loaded.config.routes.len(), compiled.plan.backends.len());
-            let _ = writeln!(
-                stdout(),
-                "{}: good: {routes} routes, {backends} backends",
-                path.display()
-            );
+            let page = page(path, &compiled.plan, &loaded, options.quiet);
+            let _ = stdout().write_all(page.as_bytes());
             OK
         }
         Err(invalid) => {
             let _ = stderr().write_all(invalid.render(stderr().is_terminal()).as_bytes());
             INVALID_CONFIG
         }
+    }
+}
+
+/// What a good config comes to.
+fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
+    let (routes, backends) = (loaded.config.routes.len(), plan.backends.len());
+    let mut page = format!("{}: good: {routes} routes, {backends} backends\n", path.display());
+    if quiet {
+        return page;
+    }
+    if routes > 0 {
+        page.push_str("\nHow long a caller may have to wait for an answer, at worst\n");
+    }
+    for route in &plan.outline.routes {
+        page.push('\n');
+        time_tree::draw(&mut page, route, &plan.outline);
+    }
+    let keys = plan.doorman.api_keys().map_or(&[][..], |keys| keys.all());
+    let several = key_tiers::in_several(keys, &loaded.config, clock::unix_seconds());
+    if !several.is_empty() {
+        page.push_str("\nTenants with keys in several tiers hold a bucket in each\n\n");
+    }
+    for line in several {
+        let _ = writeln!(page, "  {line}");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::plan::compile::compile;
+
+    const CONFIG: &str = r#"listeners: { public: { address: "127.0.0.1:0" } }
+callers: { anonymous: { by: client_address } }
+backends:
+  once:
+    endpoints: [{ url: "http://127.0.0.1:1" }]
+    time_limit: 3s
+    bulkhead: { limit: 1, queue: 0 }
+    retry: off
+  within:
+    endpoints: [{ url: "http://127.0.0.1:2" }]
+    attempt_limit: 1s
+    bulkhead: { limit: 1, wait: 250ms }
+    retry: { on: [timed_out], backoff: 10ms..10ms, jitter: 0.0 }
+  patient:
+    endpoints: [{ url: "http://127.0.0.1:3" }]
+    attempt_limit: 1s
+    bulkhead: { limit: 1, queue: 0 }
+routes:
+  once: { match: { host: [a.example, b.example], path: /once, methods: [GET, POST] }, access: { any_of: [anonymous] }, backend: once }
+  within: { match: { path: /within }, access: { any_of: [anonymous] }, backend: within }
+  patient: { match: { path: /patient }, access: { any_of: [anonymous] }, stream: true, backend: patient }
+  here: { match: { path: /here }, access: { any_of: [anonymous] }, limits: { all: { rate: 1/s, burst: 1, wait: 20ms } }, respond: { status: 204 } }
+  cut:
+    match: { path: /cut }
+    access: { any_of: [anonymous] }
+    time_limit: 4s
+    aggregate: { parts: { a: { backend: once, path: /a }, b: { backend: within, path: /b, needs: [a], time_limit: 2s } } }
+"#;
+
+    const PAGE: &str = "gateway.yaml: good: 5 routes, 3 backends
+
+How long a caller may have to wait for an answer, at worst
+
+routes.once  GET,POST a.example/once and others
+  route                     28s  time_limits.request less reserve (default)
+    call once                3s  backends.once.time_limit, gateway.yaml:6
+      attempt 1              3s  backends.once.attempt_limit (default)
+  worst case                 3s  nothing is cut
+
+routes.within  /within
+  route                     28s  time_limits.request less reserve (default)
+    call within             10s  backends.within.time_limit (default)
+      queue               250ms  backends.within.bulkhead.wait, gateway.yaml:12
+      attempt 1              1s  backends.within.attempt_limit, gateway.yaml:11
+      backoff              10ms
+      attempt 2              1s
+  worst case              2.26s  nothing is cut
+
+routes.patient  /patient
+  route                     28s  time_limits.request less reserve (default)
+    call patient            10s  backends.patient.time_limit (default)
+      attempt 1              1s  backends.patient.attempt_limit, gateway.yaml:16
+      backoff             110ms  or what Retry-After asks for, if it fits
+      attempt 2              1s
+  worst case                10s  if Retry-After asks for it, up to backends.patient.time_limit; 2.11s otherwise
+  stream                         goes on after its head, time_limits.idle_stream between two pieces
+
+routes.here  /here
+  route                     28s  time_limits.request less reserve (default)
+    rate limit             20ms  routes.here.limits.all.wait, gateway.yaml:22
+  worst case               20ms  answered by the gateway itself
+
+routes.cut  /cut
+  route                      4s  routes.cut.time_limit, gateway.yaml:26
+    part a                   3s  backends.once.time_limit, gateway.yaml:6
+      call once              3s  1 attempt of 3s
+    part b                   2s  its time_limit, gateway.yaml:27
+      after a                3s  at the latest
+      call within           10s  queue 250ms, 2 attempts of 1s, backoff 10ms
+  worst case                 4s  cut by routes.cut.time_limit; uncut it could take 5s: a, then b
+";
+
+    #[test]
+    fn every_route_is_told_with_what_decides_it() {
+        let mut loaded = config::parse("gateway.yaml", CONFIG, Path::new("."), &|_| None).unwrap();
+        let state = State::new(Observer::start(&Target::Off).unwrap());
+        let Ok(compiled) = compile(&mut loaded, &state, 1) else {
+            panic!("the config is good")
+        };
+        assert_eq!(page(Path::new("gateway.yaml"), &compiled.plan, &loaded, false), PAGE);
     }
 }

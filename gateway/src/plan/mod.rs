@@ -8,6 +8,7 @@ mod live;
 pub mod outline;
 pub mod reload;
 mod state;
+pub mod time_budget;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::time_budget::TimeBudget;
 use crate::config::Location;
 
 /// The config behind a plan.
@@ -29,6 +30,9 @@ pub struct RouteOutline {
     /// Tokens a request takes from each limit that does not say otherwise.
     pub cost: u64,
     pub time_limit_ms: u64,
+    /// The longest wait for the head of an answer.
+    pub worst_case_ms: u64,
+    pub time_budget: TimeBudget,
     pub stream: bool,
     pub body_limit_bytes: u64,
     pub target: TargetOutline,

@@ -1,6 +1,7 @@
 //! What is written wrong is said all at once, before any socket is opened.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use tests::configs::Config;
 use tests::{Setup, cli};
@@ -33,6 +34,52 @@ fn a_good_config_is_called_good() {
     assert_eq!(told.code, Some(0), "{told:?}");
     let told = cli(&["check"], &Setup::new(good().to_string()));
     assert_eq!(told.code, Some(0), "gateway.yaml is the default: {told:?}");
+}
+
+/// `UPDATE_EXPECTED=1` takes over what is told now.
+#[test]
+fn a_good_config_is_told_what_it_comes_to() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/configs");
+    for name in ["article-timeouts", "aggregate"] {
+        let path = configs.join(format!("{name}.yaml"));
+        let told = cli(
+            &["check", "-c", path.to_str().expect("a plain path")],
+            &Setup::default(),
+        );
+        assert_eq!(told.code, Some(0), "{told:?}");
+        let said = told.stdout.replace(&format!("{}/", configs.display()), "");
+        let expected = path.with_extension("txt");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(&expected, &said).expect("the fixtures can be written");
+        }
+        assert_eq!(said, std::fs::read_to_string(&expected).unwrap_or_default(), "{name}");
+        let longest = said.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(100), "{name} does not fit a terminal");
+    }
+}
+
+#[test]
+fn check_can_be_quiet() {
+    for quiet in ["-q", "--quiet"] {
+        let told = cli(&["check", quiet], &Setup::new(good().to_string()));
+        assert_eq!(told.stdout, "gateway.yaml: good: 1 routes, 1 backends\n");
+    }
+}
+
+#[test]
+fn the_sum_of_what_a_tenant_may_do_in_several_tiers_is_told() {
+    let keys = r#"keys:
+  - { id: old, tenant: acme, tier: free, digest: "sha256:385ec044fbb260818dd8f202383d4fabfa9eab8f7e269ba3d60bc92dfd8ddd2e" }
+  - { id: new, tenant: acme, tier: basic, digest: "sha256:485ec044fbb260818dd8f202383d4fabfa9eab8f7e269ba3d60bc92dfd8ddd2e" }
+"#;
+    let config = good()
+        .to_string()
+        .replace("callers: {", "callers: { api_keys: { file: keys.yaml },");
+    let told = cli(&["check"], &Setup::new(config).file("keys.yaml", keys));
+    assert!(
+        told.stdout.contains("\n  acme: basic 50/s + free 10/s = 60/s\n"),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -171,24 +171,34 @@ fn check_critical_path(
         .map(|(_, part)| part.time_limit.as_ref().map_or(Duration::ZERO, |limit| **limit))
         .collect();
     let path = recipe.critical_path(|part| limits[part]);
-    let over = limits.iter().all(|limit| *limit <= route_limit) && path > route_limit;
-    if over {
-        let at = written
-            .parts
-            .iter()
-            .find_map(|(_, part)| part.needs.first())
-            .and_then(At::span);
-        desk.mistake(
-            Mistake::new(
-                Code::OverParent,
-                at,
-                format!(
-                    "the parts of `routes.{route}` that wait for each other may take {}, the route {}",
-                    config::duration_text(path),
-                    config::duration_text(route_limit)
-                ),
-            )
-            .hint("lower the limits along the chain of `needs`, or raise the route's"),
-        );
+    if limits.iter().any(|limit| *limit > route_limit) || path.time <= route_limit {
+        return;
     }
+    let chain: Vec<_> = path
+        .parts
+        .iter()
+        .filter_map(|part| written.parts.iter().nth(*part))
+        .collect();
+    let names: Vec<_> = chain.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let at = chain.last().and_then(|(name, part)| {
+        let need = part.needs.first().and_then(At::span);
+        need.or(name.span())
+    });
+    let mut mistake = Mistake::new(
+        Code::OverParent,
+        at,
+        format!(
+            "{} of `routes.{route}` may take {}, the route {}",
+            names.join(" and then "),
+            config::duration_text(path.time),
+            config::duration_text(route_limit)
+        ),
+    )
+    .hint("lower the limits along the chain of `needs`, or raise the route's");
+    for (_, part) in &chain {
+        if let Some(limit) = &part.time_limit {
+            mistake = mistake.related(limit.span(), "on the chain");
+        }
+    }
+    desk.mistake(mistake);
 }

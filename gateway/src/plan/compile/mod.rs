@@ -7,6 +7,7 @@
 mod aggregates;
 mod backends;
 mod callers;
+mod doubts;
 mod limits;
 mod outline;
 mod routes;
@@ -60,16 +61,12 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let doorman = callers::compile(&mut desk, &tables);
     let routes = routes::compile(&mut desk, &mut tables, &backends);
     let time = time_limits(&mut desk);
-    let outline = outline::compile(&mut desk);
-    let Desk {
-        mistakes,
-        warnings,
-        workers,
-        ..
-    } = desk;
-    let (Some(tables), Some(doorman), Some(routes), true) = (tables, doorman, routes, mistakes.is_empty()) else {
-        return Err(mistakes);
+    doubts::check(&mut desk);
+    let (Some(tables), Some(doorman), Some(routes), true) = (tables, doorman, routes, desk.mistakes.is_empty()) else {
+        return Err(desk.mistakes);
     };
+    let outline = outline::compile(&mut desk, &routes.listed);
+    let Desk { warnings, workers, .. } = desk;
     let limits = &config.time_limits;
     let plan = Plan {
         generation,

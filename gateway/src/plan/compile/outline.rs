@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use super::Desk;
 use crate::config::{self, At, Config, Credential, NamedMap, Span};
+use crate::plan::Route;
 use crate::plan::outline::{
     AccessOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
 };
+use crate::plan::time_budget::{Limit, TimeBudget};
 
-pub(super) fn compile(desk: &mut Desk<'_>) -> Outline {
+/// `routes` are those of the config, in the same order.
+pub(super) fn compile(desk: &mut Desk<'_>, routes: &[Arc<Route>]) -> Outline {
     let config = desk.config;
     note_places(desk, config);
     let routes = config
         .routes
         .iter()
-        .map(|(name, written)| route(config, name, written))
+        .zip(routes)
+        .map(|((name, written), meant)| route(config, name, written, meant))
         .collect();
     Outline::new(routes, std::mem::take(&mut desk.places))
 }
@@ -35,6 +39,7 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     for (name, tier) in config.tiers.iter() {
         let path = format!("tiers.{name}");
         desk.note(path.clone(), name.span());
+        desk.note(format!("{path}.wait"), tier.rate.wait.span());
         note_allowances(desk, &path, tier.in_flight.as_ref().and_then(At::span), &tier.quotas);
     }
     for (name, tenant) in config.tenants.iter() {
@@ -132,8 +137,21 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
         format!("{path}.body_limit"),
         route.body_limit.as_ref().and_then(At::span),
     );
-    for (name, _) in route.limits.iter() {
+    for (name, limit) in route.limits.iter() {
         desk.note(format!("{path}.limits.{name}"), name.span());
+        if let config::Measure::Rate(rate) = &limit.measure {
+            desk.note(format!("{path}.limits.{name}.wait"), rate.wait.span());
+        }
+    }
+    if let config::Target::Aggregate(aggregate) = &route.target {
+        for (name, part) in aggregate.parts.iter() {
+            let part_path = format!("{path}.aggregate.parts.{name}");
+            desk.note(
+                format!("{part_path}.time_limit"),
+                part.time_limit.as_ref().and_then(At::span),
+            );
+            desk.note(part_path, name.span());
+        }
     }
 }
 
@@ -142,12 +160,12 @@ fn first(spans: impl IntoIterator<Item = Option<Span>>) -> Option<Span> {
     spans.into_iter().flatten().min()
 }
 
-fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route) -> RouteOutline {
-    let limits = &config.time_limits;
-    let time_limit = written
-        .time_limit
-        .as_ref()
-        .map_or(limits.request.saturating_sub(*limits.reserve), |own| **own);
+fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &Route) -> RouteOutline {
+    let limited_by = match &written.time_limit {
+        Some(_) => format!("routes.{name}.time_limit"),
+        None => "time_limits.request".to_owned(),
+    };
+    let time_budget = TimeBudget::of(meant, limited_by, turn(config, name, written));
     RouteOutline {
         name: Arc::clone(name),
         matches: matches(&written.matches),
@@ -158,11 +176,32 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route) -> Route
             .map(|(name, limit)| self::limit(name, limit, written))
             .collect(),
         cost: written.cost.get(),
-        time_limit_ms: millis(time_limit),
+        time_limit_ms: millis(meant.time_limit),
+        worst_case_ms: millis(time_budget.worst.time),
+        time_budget,
         stream: *written.stream,
         body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
         target: target(&written.target),
     }
+}
+
+/// The longest that a request may have to wait for its tokens, if it may.
+fn turn(config: &Config, name: &str, written: &config::Route) -> Option<Limit> {
+    let admits = |tier: &str| {
+        let tiers = &written.access.tiers;
+        tiers.is_empty() || tiers.iter().any(|admitted| **admitted == *tier)
+    };
+    let of_tiers = config.tiers.iter().filter(|(tier, _)| admits(tier));
+    let of_tiers = of_tiers.map(|(tier, terms)| (format!("tiers.{tier}.wait"), *terms.rate.wait));
+    let own = written.limits.iter().filter_map(|(limit, terms)| match &terms.measure {
+        config::Measure::Rate(rate) => Some((format!("routes.{name}.limits.{limit}.wait"), *rate.wait)),
+        config::Measure::Quota(_) | config::Measure::InFlight(_) => None,
+    });
+    of_tiers
+        .chain(own)
+        .map(|(setting, time)| Limit { setting, time })
+        .filter(|limit| !limit.time.is_zero())
+        .max_by_key(|limit| limit.time)
 }
 
 fn matches(written: &config::Match) -> MatchOutline {

@@ -1,0 +1,96 @@
+//! What is not wrong about time limits, but cannot have been meant. Only written numbers are doubted, never defaults.
+
+use std::time::Duration;
+
+use super::Desk;
+use crate::config::{self, Code, Mistake, Span};
+
+pub(super) fn check(desk: &mut Desk<'_>) {
+    let config = desk.config;
+    for (name, backend) in config.backends.iter() {
+        let doubts = [
+            retries_without_time(name, backend),
+            wait_without_end(config, name, backend),
+        ];
+        doubts.into_iter().flatten().for_each(|doubt| desk.warnings.push(doubt));
+    }
+}
+
+/// An attempt that may use up the call leaves nothing for another after a timeout. Whoever asks for another in that
+/// very case has to leave some; the default `on` asks for nothing.
+fn retries_without_time(name: &str, backend: &config::Backend) -> Option<Mistake> {
+    let (retry, attempt) = (&backend.retry, &backend.attempt_limit);
+    let timed_out = retry.on.iter().find(|on| ***on == config::RetryOn::TimedOut)?;
+    let written = timed_out.span()?;
+    // A written attempt limit that leaves too little is told of with its backend.
+    if *retry.attempts < 2 || attempt.is_written() {
+        return None;
+    }
+    Some(
+        Mistake::new(
+            Code::Doubtful,
+            Some(written),
+            format!("an attempt of `backends.{name}` that has timed out is never made again"),
+        )
+        .related(backend.time_limit.span(), "the first attempt may take all of this")
+        .hint("write an `attempt_limit`, so that time is left for the others"),
+    )
+}
+
+/// Whoever waits for a slot until all time is gone cannot be served any more.
+fn wait_without_end(config: &config::Config, name: &str, backend: &config::Backend) -> Option<Mistake> {
+    let wait = &backend.bulkhead.wait;
+    if !wait.is_written() || *backend.bulkhead.queue == 0 {
+        return None;
+    }
+    let own = (
+        *backend.time_limit,
+        format!("backends.{name}.time_limit"),
+        backend.time_limit.span(),
+    );
+    let (limit, setting, at) =
+        limits_above(config, name).fold(own, |least, other| if other.0 < least.0 { other } else { least });
+    (wait.value >= limit).then(|| {
+        Mistake::new(
+            Code::Doubtful,
+            wait.span(),
+            format!("who waits this long for a slot of `backends.{name}` has no time left to use it"),
+        )
+        .related(at, format!("`{setting}`"))
+        .hint(format!("a wait below {} leaves some", config::duration_text(limit)))
+    })
+}
+
+/// The limits of all routes and parts that call the backend: time, setting, and where it stands.
+fn limits_above<'c>(
+    config: &'c config::Config,
+    backend: &'c str,
+) -> impl Iterator<Item = (Duration, String, Option<Span>)> + 'c {
+    let request = &config.time_limits.request;
+    config.routes.iter().flat_map(move |(name, route)| {
+        let whole = match &route.time_limit {
+            Some(own) => (own.value, format!("routes.{name}.time_limit"), own.span()),
+            None => (
+                request.saturating_sub(*config.time_limits.reserve),
+                "time_limits.request".to_owned(),
+                request.span(),
+            ),
+        };
+        match &route.target {
+            config::Target::Backend { name, .. } if **name == *backend => vec![whole],
+            config::Target::Aggregate(aggregate) => {
+                let calls = aggregate.parts.iter().filter(|(_, part)| *part.backend == *backend);
+                calls
+                    .map(|(part, written)| match &written.time_limit {
+                        Some(own) if own.value < whole.0 => {
+                            let setting = format!("routes.{name}.aggregate.parts.{part}.time_limit");
+                            (own.value, setting, own.span())
+                        }
+                        _ => whole.clone(),
+                    })
+                    .collect()
+            }
+            config::Target::Backend { .. } | config::Target::Respond(_) => Vec::new(),
+        }
+    })
+}

@@ -1,0 +1,335 @@
+//! Static worst case >= any latency: random plans are compiled, and their calls and aggregates made on paused time by
+//! the code that serves requests, against backends that answer, ask for patience, break, hang and drip as they please.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
+use http_body_util::BodyExt;
+use policies::bulkhead::Entrant;
+use policies::{Deadline, Moment};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use tokio::time::sleep;
+
+use super::*;
+use crate::aggregate;
+use crate::call::scripted::{Scripted, Tail, Turn};
+use crate::call::{self, Facts, Order, OrderBody, Streaming};
+use crate::clock;
+use crate::config;
+use crate::observe::{self, Observer};
+use crate::plan::compile::compile;
+use crate::plan::{Plan, State};
+use crate::template::Captures;
+
+/// Three backends, and a route to one or several of them.
+#[derive(Clone)]
+struct Case {
+    config: String,
+    /// When each caller comes, and how much time it wants, in milliseconds.
+    callers: Vec<(u64, Option<u64>)>,
+    /// Connections that each backend takes before it cannot be reached.
+    connections: usize,
+    /// Of what backends do and of jitter.
+    seed: u64,
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            config,
+            callers,
+            connections,
+            seed,
+        } = self;
+        write!(
+            f,
+            "seed {seed}, {connections} connections, callers {callers:?}\n{config}"
+        )
+    }
+}
+
+/// Short enough to be cut, or long enough for a wait of whole seconds.
+fn limit() -> impl Strategy<Value = u64> {
+    prop_oneof![20..600u64, 600..5_000u64]
+}
+
+fn backend() -> impl Strategy<Value = String> {
+    let bulkhead = (1..=3u32, 0..=3u32, 0..600u64);
+    let retry = (1..=4u32, 1..150u64, 1..=4u64, 0..=100u32, any::<bool>());
+    (limit(), 1..=60u64, bulkhead, retry, any::<bool>()).prop_map(
+        |(limit, share, (slots, queue, wait), (attempts, first, growth, jitter, statuses), breaker)| {
+            let attempt = (limit * share / 100).max(1);
+            let (jitter, cap) = (f64::from(jitter) / 100.0, first * growth);
+            let on = if statuses { ", 500, 503" } else { "" };
+            let breaker = if breaker {
+                "{ min_calls: 3, open_for: 40ms }"
+            } else {
+                "off"
+            };
+            format!(
+                "{{ endpoints: [{{ url: \"http://nowhere.invalid\" }}], time_limit: {limit}ms, \
+                 attempt_limit: {attempt}ms, bulkhead: {{ limit: {slots}, queue: {queue}, wait: {wait}ms }}, \
+                 breaker: {breaker}, connections: {{ limit: 100, idle: 1h, age: 1h }}, retry: {{ attempts: {attempts}, \
+                 backoff: {first}ms..{cap}ms, jitter: {jitter}, on: [unreached, broken, timed_out{on}] }} }}"
+            )
+        },
+    )
+}
+
+/// Parts need some of those before them. Their own limits fit into the route even one after the other.
+fn target(route_limit: u64) -> impl Strategy<Value = String> {
+    let part = (0..3usize, prop::option::of(1..=100u64), any::<u8>(), any::<bool>());
+    let parts = prop::collection::vec(part, 1..=4).prop_map(move |parts| {
+        let most = route_limit / parts.len() as u64;
+        let lines = parts
+            .iter()
+            .enumerate()
+            .map(|(index, (backend, share, needs, required))| {
+                let needs: Vec<_> = (0..index)
+                    .filter(|need| needs & (1 << need) != 0)
+                    .map(|need| format!("p{need}"))
+                    .collect();
+                let limit = share.map_or(String::new(), |share| {
+                    format!(", time_limit: {}ms", (most * share / 100).max(1))
+                });
+                format!(
+                    "p{index}: {{ backend: b{backend}, path: /p, required: {required}, needs: [{}]{limit} }}",
+                    needs.join(", ")
+                )
+            });
+        let lines: Vec<_> = lines.collect();
+        format!("aggregate: {{ partial: allow, parts: {{ {} }} }}", lines.join(", "))
+    });
+    prop_oneof![Just("backend: b0".to_owned()), parts]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let route = limit().prop_flat_map(|limit| (Just(limit), target(limit)));
+    let callers = prop::collection::vec((0..300u64, prop::option::weighted(0.2, 1..1_500u64)), 1..=5);
+    (
+        [backend(), backend(), backend()],
+        route,
+        (1..10u64, 0..50u64),
+        callers,
+        0..12usize,
+        any::<u64>(),
+    )
+        .prop_map(
+            |([b0, b1, b2], (limit, target), (minimum, turn), callers, connections, seed)| Case {
+                config: format!(
+                    "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+                 time_limits: {{ request: 6s, reserve: 1s, minimum: {minimum}ms, idle_stream: 1s }}\n\
+                 callers: {{ anonymous: {{ by: client_address }} }}\n\
+                 backends:\n  b0: {b0}\n  b1: {b1}\n  b2: {b2}\n\
+                 routes:\n  r: {{ match: {{ path: /r }}, access: {{ any_of: [anonymous] }}, time_limit: {limit}ms, \
+                 limits: {{ l: {{ rate: 1/s, burst: 1, wait: {turn}ms }} }}, {target} }}\n"
+                ),
+                callers,
+                connections,
+                seed,
+            },
+        )
+}
+
+/// What backends do: mostly answer, sometimes late; often enough anything else.
+fn turn(random: &mut fastrand::Rng) -> Turn {
+    // Rather soon than late, so that short attempts see answers too.
+    let after = Duration::from_millis(random.u64(0..20).pow(2));
+    let tail = match random.u8(0..6) {
+        0 => Tail::Late(Duration::from_millis(random.u64(1..2_000))),
+        1 => Tail::Events(Duration::from_millis(random.u64(1..900))),
+        _ => Tail::AtOnce,
+    };
+    match random.u8(0..10) {
+        0..=3 => Turn::Answer {
+            after,
+            status: 200,
+            retry_after: None,
+            tail,
+        },
+        4..=6 => Turn::Answer {
+            after,
+            status: [500, 503][random.usize(0..2)],
+            retry_after: random.bool().then(|| random.u64(0..3)),
+            tail: Tail::AtOnce,
+        },
+        7 => Turn::Break { after },
+        _ => Turn::Hang,
+    }
+}
+
+pub(super) fn plan(config: &str) -> Plan {
+    static OBSERVER: OnceLock<Arc<Observer>> = OnceLock::new();
+    let observer = OBSERVER.get_or_init(|| Observer::start(&observe::Target::Off).unwrap());
+    let mut loaded = config::parse("gateway.yaml", config, Path::new("."), &|_| None).unwrap();
+    match compile(&mut loaded, &State::new(Arc::clone(observer)), 1) {
+        Ok(compiled) => compiled.plan,
+        Err(mistakes) => panic!("{}", loaded.sources.render(&mistakes, false)),
+    }
+}
+
+/// One caller, from its arrival to the last byte.
+pub(super) struct Visit {
+    number: usize,
+    deadline: Deadline,
+    /// By which a call to the route's own backend is due.
+    call_due: Deadline,
+    pub(super) head_after: Duration,
+    ended: Moment,
+    /// A stream that the caller left after its head.
+    left: bool,
+}
+
+const NUMBER: &str = "x-number";
+
+pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Option<u64>)) -> Visit {
+    let route = &plan.listed[0];
+    sleep(Duration::from_millis(comes)).await;
+    let started = clock::now();
+    let wish = wish.map_or(Duration::MAX, Duration::from_millis);
+    let deadline = Deadline::at(started + route.time_limit.min(wish));
+    let mut headers = HeaderMap::new();
+    headers.insert(NUMBER, HeaderValue::from(number));
+    let entrant = Entrant {
+        tenant: number as u64,
+        tier: 0,
+        weight: 1,
+        deadline: Moment::MAX,
+    };
+    // The policy grants no longer wait than this, and the pipeline waits it out.
+    let longest = budget(plan).turn.as_ref().map_or(Duration::ZERO, |turn| turn.time);
+    let longest = longest.min(deadline.remaining(started).saturating_sub(plan.time.minimum));
+    sleep(Duration::from_millis(fastrand::u64(0..=longest.as_millis() as u64))).await;
+    let (mut left, mut call_due) = (false, deadline);
+    let head_after = match &route.target {
+        Target::Backend { backend, .. } => {
+            call_due = deadline.child(clock::now(), backend.settings.time_limit);
+            let order = Order {
+                method: Method::GET,
+                target: PathAndQuery::from_static("/"),
+                headers,
+                body: OrderBody::Empty,
+                deadline,
+                meant: route.time_limit,
+                entrant,
+                is_retry: false,
+                streaming: Streaming::AsItSays,
+            };
+            let called = call::call(backend, 0, &order, &mut Facts::default()).await;
+            let head_after = clock::now().since(started);
+            if let Ok(reply) = called {
+                left = reply.head.headers["content-type"] == "text/event-stream";
+                if !left {
+                    // Whole or cut off, it comes to an end.
+                    let _ = reply.body.collect().await;
+                }
+            }
+            head_after
+        }
+        Target::Aggregate(aggregate) => {
+            let request = aggregate::Request {
+                captures: &Captures::new("", &[], Default::default()),
+                query: None,
+                headers: &headers,
+                claims: None,
+                deadline,
+                meant: route.time_limit,
+                entrant,
+                is_retry: false,
+                worker: 0,
+            };
+            let _ = aggregate.serve(&request).await;
+            clock::now().since(started)
+        }
+        Target::Respond { .. } => unreachable!("no such route is drawn"),
+    };
+    Visit {
+        number,
+        deadline,
+        call_due,
+        head_after,
+        ended: clock::now(),
+        left,
+    }
+}
+
+fn budget(plan: &Plan) -> &TimeBudget {
+    &plan.outline.routes[0].time_budget
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Tokio's timers may each be a millisecond late.
+fn slack(budget: &TimeBudget) -> Duration {
+    match &budget.uses {
+        Uses::Call(call) if budget.worst.decided_by == call.attempt.setting => {
+            MS * (2 * call.backoffs.len() as u32 + 3)
+        }
+        Uses::Call(_) => 2 * MS,
+        Uses::Parts(parts) => MS * (parts.len() as u32 + 1),
+        Uses::Nothing => Duration::ZERO,
+    }
+}
+
+async fn play(case: &Case) -> TestCaseResult {
+    fastrand::seed(case.seed);
+    let plan = plan(&case.config);
+    let mut scripted = Vec::new();
+    for (backend, number) in plan.backends.iter().zip(0..) {
+        let mut random = fastrand::Rng::with_seed(case.seed ^ number);
+        scripted.push(Scripted::behind(backend, case.connections, move || turn(&mut random)).await);
+    }
+    let visits = case.callers.iter().enumerate();
+    let visits = join_all(visits.map(|(number, caller)| visit(&plan, number, *caller))).await;
+
+    let budget = budget(&plan);
+    for visit in &visits {
+        let worst = budget.worst.time + slack(budget);
+        prop_assert!(
+            visit.head_after <= worst,
+            "{:?} > {worst:?}: {budget:?}",
+            visit.head_after
+        );
+        let due = visit.call_due.moment() + MS;
+        prop_assert!(visit.left || visit.ended <= due, "{:?} > {due:?}", visit.ended);
+    }
+    for arrival in scripted.iter().flat_map(|scripted| scripted.arrivals().clone()) {
+        let number = |name| arrival.headers[name].to_str().unwrap().parse::<u64>().unwrap();
+        let visit = &visits[number(NUMBER) as usize];
+        prop_assert_eq!(visit.number as u64, number(NUMBER));
+        let left = visit.call_due.remaining(arrival.at);
+        prop_assert!(left >= plan.time.minimum, "an attempt that cannot finish: {left:?}");
+        let told = Duration::from_millis(number("x-request-timeout-ms"));
+        prop_assert!(told <= left && visit.deadline >= visit.call_due, "{told:?} of {left:?}");
+    }
+    // What was cancelled is gone at the backend too, once it has had a look at its connections.
+    sleep(MS).await;
+    for (backend, scripted) in plan.backends.iter().zip(&scripted) {
+        let bulkhead = &backend.guards.bulkhead;
+        prop_assert_eq!((scripted.active(), bulkhead.in_use(), bulkhead.waiting()), (0, 0, 0));
+    }
+    Ok(())
+}
+
+pub(super) fn on_paused_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn nobody_waits_longer_than_the_worst_case(case in case()) {
+        on_paused_time(play(&case))?;
+    }
+}
