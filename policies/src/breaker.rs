@@ -1,7 +1,8 @@
 //! Stops calling a backend that keeps failing: it can recover, and callers learn at once.
 //!
 //! Closed, calls flow and a rolling window counts their results. Open, none flow for a while. Then
-//! half-open: as many probes at once as it takes successes to close; one failure reopens.
+//! half-open: as many probes at once as it takes successes to close; one failure reopens, for longer
+//! each time where the settings say so.
 //!
 //! Invariant: a result counts only in the generation it began in; every change of state starts a new
 //! one. A place for a probe is given back exactly once, judged or not. While open, nothing flows.
@@ -10,17 +11,21 @@
 //! result one compare-and-swap; the lock is taken only to open and to force.
 
 use crate::moment::Moment;
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod chance;
+mod latencies;
 mod settings;
 mod state;
+mod verdict;
 mod window;
 
-pub use settings::{BreakerSettings, SlowCalls};
+pub use settings::{AdaptiveRule, BreakerSettings, SlowCalls};
 pub use state::{Cause, ForcedState, Generation, State, Transition};
 
+use latencies::Latencies;
 use settings::SettingsInForce;
 use state::Word;
 use window::{Tag, Tally, Window};
@@ -32,6 +37,10 @@ pub struct Breaker {
     window: Window,
     /// Failures since the last success.
     streak: Tally,
+    latencies: Latencies,
+    seed: u64,
+    /// Failed probes in a row that have reopened it. Written under `opening` alone, before `word` says open.
+    reopenings: AtomicU32,
     /// While open: until when, in nanoseconds. Written under `opening` alone, before `word` says open.
     open_until: AtomicU64,
     opening: Mutex<()>,
@@ -77,6 +86,8 @@ pub struct Counts {
     pub failures: u64,
     pub slow: u64,
     pub consecutive_failures: u64,
+    /// How often in a row a failed probe has opened it again.
+    pub reopenings: u32,
     pub probes_under_way: u32,
     pub probe_successes: u32,
 }
@@ -84,11 +95,19 @@ pub struct Counts {
 impl Breaker {
     /// Closed, with nothing counted.
     pub fn new(settings: BreakerSettings) -> Breaker {
+        Breaker::seeded(settings, 0)
+    }
+
+    /// The same, with a `seed` for the jitter that differs from those of its replicas.
+    pub fn seeded(settings: BreakerSettings, seed: u64) -> Breaker {
         Breaker {
             word: AtomicU64::new(Word::new(State::Closed, Generation::FIRST).bits()),
             settings: SettingsInForce::new(settings),
             window: Window::default(),
             streak: Tally::default(),
+            latencies: Latencies::default(),
+            seed,
+            reopenings: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
             opening: Mutex::new(()),
         }
@@ -169,6 +188,9 @@ impl Breaker {
             },
         );
         self.count_streak(generation, failed);
+        if let Some(window) = self.settings.latency_window() {
+            self.latencies.add(generation, window, took);
+        }
         match word.state() {
             State::HalfOpen if failed || slow => self.open(generation, now, Cause::ProbeFailed),
             State::HalfOpen => self.probe_succeeded(generation, now),
@@ -223,9 +245,19 @@ impl Breaker {
             failures: sums.failures,
             slow: sums.slow,
             consecutive_failures: self.streak.count(Tag::of_generation(word.generation())),
+            reopenings: match word.state() {
+                State::Open | State::HalfOpen => self.reopenings.load(Ordering::Relaxed),
+                State::Closed | State::ForcedOpen | State::ForcedClosed => 0,
+            },
             probes_under_way: word.probes(),
             probe_successes: word.successes(),
         }
+    }
+
+    /// What the adaptive rule goes by; nothing while it is off, or has not seen enough calls in this state.
+    pub fn mean_latency(&self) -> Option<Duration> {
+        self.latencies
+            .mean(self.word().generation(), self.settings.latency_window()?)
     }
 
     /// Opens or closes it whatever the results, until [`unforce`](Breaker::unforce).
@@ -255,43 +287,26 @@ impl Breaker {
         }
     }
 
-    /// The rest of the open time. It is never longer than `open_for`: where it seems to be, the clock
+    /// The rest of the open time. It is never longer than all of it: where it seems to be, the clock
     /// has run backwards or the setting has shrunk, and the end is moved.
     fn open_for_another(&self, word: Word, now: Moment) -> Duration {
-        let left = |until| Moment::from_nanos(until).since(now);
-        let open_for = self.settings.open_for();
-        let rest = left(self.open_until.load(Ordering::Acquire));
-        if rest <= open_for {
+        let whole = || self.open_time(word.generation(), self.reopenings.load(Ordering::Acquire));
+        let rest = Moment::from_nanos(self.open_until.load(Ordering::Acquire)).since(now);
+        if rest.is_zero() || rest <= whole() {
             return rest;
         }
         let _opening = lock(&self.opening);
+        let whole = whole();
         if self.word().generation() == word.generation() {
-            self.open_until.store((now + open_for).nanos(), Ordering::Release);
+            self.open_until.store((now + whole).nanos(), Ordering::Release);
         }
-        open_for
+        whole
     }
 
-    /// Why it should open, if it should.
-    fn verdict(&self, generation: Generation, now: Moment) -> Option<Cause> {
-        let settings = &self.settings;
-        let streak = self.streak.count(Tag::of_generation(generation));
-        if settings.consecutive().is_some_and(|most| streak >= most) {
-            return Some(Cause::ConsecutiveFailures);
-        }
-        let sums = self.window.sums(generation, settings.slice_nanos(), now);
-        if sums.calls < settings.min_calls() {
-            return None;
-        }
-        if settings
-            .failure_ratio()
-            .is_some_and(|ratio| ratio.reached_by(sums.failures, sums.calls))
-        {
-            return Some(Cause::FailureRatio);
-        }
-        let too_slow = settings
-            .slow_ratio()
-            .is_some_and(|ratio| ratio.reached_by(sums.slow, sums.calls));
-        too_slow.then_some(Cause::SlowRatio)
+    /// How long a generation in which it is open lasts, by the settings as they are now.
+    fn open_time(&self, generation: Generation, reopenings: u32) -> Duration {
+        self.settings
+            .open_time(reopenings, || chance::of(self.seed, generation))
     }
 
     fn open(&self, generation: Generation, now: Moment, cause: Cause) -> Option<Transition> {
@@ -303,11 +318,17 @@ impl Breaker {
     /// Changes to the state that `next` names, and starts a new generation.
     fn change(&self, now: Moment, cause: Cause, next: impl Fn(Word) -> Option<State>) -> Option<Transition> {
         let _opening = lock(&self.opening);
+        let reopenings = self.reopenings.load(Ordering::Relaxed);
         let mut word = self.word();
         loop {
             let changed = Word::new(next(word)?, word.generation().next());
             if changed.state() == State::Open {
-                let until = now + self.settings.open_for();
+                let reopenings = match word.state() {
+                    State::HalfOpen => reopenings.saturating_add(1),
+                    _ => 0,
+                };
+                let until = now + self.open_time(changed.generation(), reopenings);
+                self.reopenings.store(reopenings, Ordering::Release);
                 self.open_until.store(until.nanos(), Ordering::Release);
             }
             match self.replace(word, changed) {

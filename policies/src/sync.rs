@@ -2,8 +2,8 @@
 //! interleavings can put its own in their stead.
 
 pub(crate) use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// Locks, poisoned or not: what the locks here guard is consistent before anything in them can panic.

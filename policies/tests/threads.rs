@@ -2,9 +2,10 @@
 
 use policies::breaker::{ForcedState, Outcome, State};
 use policies::bulkhead::{Entrant, Entry, Signal, Slot};
+use policies::ejection::{Change, Standing};
 use policies::{
-    Breaker, BreakerSettings, Bucket, Bulkhead, CalendarQuota, Every, InFlight, Moment, Quota, Ratio, SlidingWindow,
-    Usage, WallTime, WindowQuota,
+    Breaker, BreakerSettings, Bucket, Bulkhead, CalendarQuota, EjectionSettings, Ejector, Every, InFlight, Moment,
+    Quota, Ratio, SlidingWindow, Usage, WallTime, WindowQuota,
 };
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -305,4 +306,24 @@ fn keeps_its_limits(share: Ratio, cap: u32) {
     assert_eq!(outcomes.admitted, served);
     let all = outcomes.admitted + outcomes.full + outcomes.timed_out + outcomes.left;
     assert_eq!(all, THREADS * 5_000, "{outcomes:?}");
+}
+
+#[test]
+fn no_more_than_half_of_the_endpoints_are_ejected_and_each_is_told_once() {
+    for _ in 0..200 {
+        let ejector = Ejector::new(Some(EjectionSettings::default()));
+        let standings: [Standing; 5] = Default::default();
+        let told = on_all_threads(|thread| {
+            let mut told = 0;
+            for round in 0..50 {
+                let of = &standings[((round + thread) % 5) as usize];
+                let change = ejector.record(of, &standings, at(1), true, at(1));
+                told += u64::from(matches!(change, Some(Change::Ejected { .. })));
+                let out = standings.iter().filter(|standing| standing.is_ejected(at(1))).count();
+                assert!(out <= 2, "{out} of 5");
+            }
+            told
+        });
+        assert_eq!(told, 2);
+    }
 }

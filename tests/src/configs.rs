@@ -45,13 +45,18 @@ impl Config {
     }
 
     /// A backend of one endpoint; `more` is the rest of its flow mapping.
-    pub fn backend(mut self, name: &str, address: SocketAddr, more: &str) -> Self {
+    pub fn backend(self, name: &str, address: SocketAddr, more: &str) -> Self {
+        self.backend_of(name, [address], more)
+    }
+
+    /// A backend of several endpoints; `more` is the rest of its flow mapping.
+    pub fn backend_of<const N: usize>(mut self, name: &str, addresses: [SocketAddr; N], more: &str) -> Self {
         let comma = if more.is_empty() { "" } else { ", " };
-        writeln!(
-            self.backends,
-            "  {name}: {{ endpoints: [{{ url: \"http://{address}\" }}]{comma}{more} }}"
-        )
-        .expect("a string takes any text");
+        let endpoints = addresses
+            .map(|address| format!("{{ url: \"http://{address}\" }}"))
+            .join(", ");
+        writeln!(self.backends, "  {name}: {{ endpoints: [{endpoints}]{comma}{more} }}")
+            .expect("a string takes any text");
         self
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
-use super::breaker::{BreakerView, share};
+use super::breaker::{BreakerView, EjectionView, share};
 use super::page_size::PageSize;
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
@@ -33,6 +33,8 @@ struct Entry<'a> {
     /// `null` where the config turns it off.
     breaker: Option<BreakerView>,
     breaker_at: Option<&'a Location>,
+    /// When an endpoint is left out; `null` where the config turns it off.
+    ejection: Option<EjectionView>,
     retry: RetryView,
     /// Calls by outcome, all attempts together.
     calls: Map<String, Value>,
@@ -47,6 +49,8 @@ struct EndpointView<'a> {
     url: &'a str,
     /// Empty while the name has not been resolved.
     addresses: Vec<SocketAddr>,
+    /// Left out because it kept failing, and so long to its return; `null` while it is asked.
+    returns_in_ms: Option<u64>,
     connections: Connections,
 }
 
@@ -85,6 +89,8 @@ struct RetryView {
     /// The first included; 1 is no retry.
     attempts: u32,
     budget: Budget,
+    /// Calls that were not tried again although their end would have allowed it, by what forbade it.
+    stopped: Map<String, Value>,
 }
 
 /// Retries that could be paid for now, out of at most `cap`, and what is earned.
@@ -156,6 +162,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         },
         breaker: BreakerView::of(backend),
         breaker_at: place(".breaker"),
+        ejection: guard_settings.ejection.as_ref().map(EjectionView::of),
         retry: RetryView {
             attempts: settings.retry.attempts,
             budget: Budget {
@@ -164,6 +171,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
                 share: share(guard_settings.retry_budget.share),
                 floor_per_second: guard_settings.retry_budget.floor,
             },
+            stopped: counts(&metrics.retry_stops),
         },
         calls: counts(&metrics.calls),
         attempts: counts(&metrics.attempts),
@@ -176,6 +184,7 @@ fn endpoint_view(endpoint: &Endpoint) -> EndpointView<'_> {
     EndpointView {
         url: &endpoint.url,
         addresses: endpoint.addresses(),
+        returns_in_ms: endpoint.standing.left(clock::now()).map(millis),
         connections: Connections {
             active: endpoint.active_connections(),
             idle: endpoint.idle_connections(),

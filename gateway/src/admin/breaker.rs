@@ -1,7 +1,7 @@
-//! A breaker as the admin API shows it.
+//! A breaker as the admin API shows it, and the ejection of a backend's endpoints.
 
-use policies::BreakerSettings;
-use policies::breaker::{Counts, State};
+use policies::breaker::{AdaptiveRule, Counts, State};
+use policies::{BreakerSettings, EjectionSettings};
 use serde::Serialize;
 
 use super::backends::millis;
@@ -15,6 +15,8 @@ pub(super) struct BreakerView {
     /// To the next probe; `null` unless it is open.
     retry_in_ms: Option<u64>,
     counts: CountsView,
+    /// What `adaptive` goes by; `null` without it, and until it has seen enough calls in this state.
+    mean_latency_ms: Option<u64>,
     settings: SettingsView,
 }
 
@@ -25,6 +27,8 @@ struct CountsView {
     failures: u64,
     slow: u64,
     consecutive_failures: u64,
+    /// How often in a row a failed probe has opened it again.
+    reopenings: u32,
     probes_under_way: u32,
     probe_successes: u32,
 }
@@ -36,8 +40,28 @@ struct SettingsView {
     failure_ratio: Option<f64>,
     slow: Option<SlowView>,
     consecutive: Option<u32>,
+    adaptive: Option<AdaptiveView>,
     open_for_ms: u64,
+    growth: f64,
+    open_for_max_ms: u64,
+    jitter: f64,
     probes: u32,
+}
+
+/// The ratios hold, in this order, until the window is full, then while the mean is over the threshold, then always.
+#[derive(Serialize)]
+struct AdaptiveView {
+    latency_window: u32,
+    threshold_ms: u64,
+    failure_ratios: [f64; 3],
+}
+
+#[derive(Serialize)]
+pub(super) struct EjectionView {
+    consecutive: u32,
+    eject_for_ms: u64,
+    growth: f64,
+    eject_for_max_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -56,6 +80,7 @@ impl BreakerView {
             failures,
             slow,
             consecutive_failures,
+            reopenings,
             probes_under_way,
             probe_successes,
         } = breaker.counts(now);
@@ -67,9 +92,11 @@ impl BreakerView {
                 failures,
                 slow,
                 consecutive_failures,
+                reopenings,
                 probes_under_way,
                 probe_successes,
             },
+            mean_latency_ms: breaker.mean_latency().map(millis),
             settings: SettingsView::of(&settings),
         })
     }
@@ -86,8 +113,32 @@ impl SettingsView {
                 ratio: share(slow.ratio),
             }),
             consecutive: settings.consecutive.map(Into::into),
+            adaptive: settings.adaptive.map(|rule| AdaptiveView {
+                latency_window: rule.latency_window.get(),
+                threshold_ms: millis(rule.threshold),
+                failure_ratios: [
+                    AdaptiveRule::WHILE_FILLING,
+                    AdaptiveRule::WHEN_SLOW,
+                    AdaptiveRule::ALWAYS,
+                ]
+                .map(share),
+            }),
             open_for_ms: millis(settings.open_for),
+            growth: settings.growth,
+            open_for_max_ms: millis(settings.open_for_max),
+            jitter: share(settings.jitter),
             probes: settings.probes.get(),
+        }
+    }
+}
+
+impl EjectionView {
+    pub(super) fn of(settings: &EjectionSettings) -> Self {
+        Self {
+            consecutive: settings.consecutive.get(),
+            eject_for_ms: millis(settings.eject_for),
+            growth: settings.growth,
+            eject_for_max_ms: millis(settings.eject_for_max),
         }
     }
 }

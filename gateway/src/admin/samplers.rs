@@ -63,6 +63,14 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
     );
     page.put(Family::RetryBudgetBalance, &[name], guards.retry_budget.balance(now));
     let endpoints = backend.endpoints.all();
+    page.put(
+        Family::EndpointsEjected,
+        &[name],
+        endpoints
+            .iter()
+            .filter(|endpoint| endpoint.standing.is_ejected(now))
+            .count(),
+    );
     let active: usize = endpoints.iter().map(|endpoint| endpoint.active_connections()).sum();
     let idle: usize = endpoints.iter().map(|endpoint| endpoint.idle_connections()).sum();
     for (state, count) in [(ConnectionState::Active, active), (ConnectionState::Idle, idle)] {

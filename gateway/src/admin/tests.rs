@@ -336,10 +336,16 @@ async fn backends_show_their_guards() {
         (&json!(4), &Value::Null)
     );
     assert_eq!(users["breaker_at"]["line"], line_of("min_calls"));
+    assert_eq!(users["breaker"]["settings"]["open_for_max_ms"], 300_000);
+    assert_eq!(
+        users["ejection"],
+        json!({ "consecutive": 5, "eject_for_ms": 30_000, "growth": 2.0, "eject_for_max_ms": 300_000 })
+    );
     assert_eq!(users["retry"]["budget"]["balance"], 20);
+    assert_eq!(users["retry"]["stopped"]["exhausted"], 0);
     assert_eq!(
         users["endpoints"],
-        json!([{ "url": "http://127.0.0.1:9", "addresses": ["127.0.0.1:9"], "connections": { "active": 0, "idle": 0 } }])
+        json!([{ "url": "http://127.0.0.1:9", "addresses": ["127.0.0.1:9"], "returns_in_ms": null, "connections": { "active": 0, "idle": 0 } }])
     );
     assert_eq!(users["calls"]["answered"], 0);
 }
@@ -444,6 +450,9 @@ async fn gauges_are_true_after_a_reload() {
         "gateway_bulkhead_waiting{backend=\"users\"} 0\n",
         "gateway_bulkhead_outcomes_total{backend=\"users\",outcome=\"timeout\"} 0\n",
         "gateway_breaker_state{backend=\"users\"} 0\n",
+        "gateway_endpoints_ejected{backend=\"users\"} 0\n",
+        "gateway_endpoint_ejections_total{backend=\"users\"} 0\n",
+        "gateway_retries_stopped_total{backend=\"users\",reason=\"budget_empty\"} 0\n",
         "gateway_retry_budget_balance{backend=\"users\"} 20\n",
         "gateway_backend_connections{backend=\"users\",state=\"idle\"} 0\n",
         "gateway_limit_owners{limit=\"free\"} 0\n",

@@ -9,11 +9,14 @@ use std::time::Duration;
 use http::StatusCode;
 use policies::breaker::{Generation, Open, Outcome, Permit, State, Transition};
 use policies::bulkhead::Entrant;
+use policies::ejection::Change;
 use policies::retry::RetryBudgetSettings;
-use policies::{Breaker, BreakerSettings, Bulkhead, Deadline, Moment, Ratio, Retry, RetryBudget};
+use policies::{
+    Breaker, BreakerSettings, Bulkhead, Deadline, EjectionSettings, Ejector, Moment, Ratio, Retry, RetryBudget,
+};
 
 use super::classify::{Repeatable, RetryOn};
-use super::endpoints::Endpoints;
+use super::endpoints::{Endpoint, Endpoints};
 use super::guards::{self, Bell, Slot};
 use super::pool::PoolSettings;
 use super::timer::Timer;
@@ -38,7 +41,7 @@ pub struct Settings {
     pub repeatable: Repeatable,
     /// Bytes of a request body that are kept for another attempt.
     pub keep: usize,
-    /// Statuses that count as failures of the backend.
+    /// Statuses that count as failures of the backend and of its endpoint.
     pub failures: Vec<StatusCode>,
     pub pool: PoolSettings,
     /// Whether the backend sees the Host that the caller asked for.
@@ -52,6 +55,8 @@ pub struct Settings {
 pub struct GuardSettings {
     /// Off, the breaker neither counts nor refuses.
     pub breaker: Option<BreakerSettings>,
+    /// Off, no endpoint is left out.
+    pub ejection: Option<EjectionSettings>,
     /// Calls at once.
     pub slots: NonZeroU32,
     /// Calls that may wait.
@@ -64,6 +69,7 @@ pub struct GuardSettings {
 /// What stands before a backend, for all routes and all plans.
 pub struct Guards {
     pub breaker: Arc<Breaker>,
+    pub ejector: Ejector,
     pub bulkhead: Arc<Bulkhead<Bell>>,
     pub retry_budget: RetryBudget,
 }
@@ -71,20 +77,21 @@ pub struct Guards {
 impl Guards {
     pub fn new(settings: &GuardSettings) -> Self {
         Self {
-            breaker: Arc::new(Breaker::new(settings.breaker.unwrap_or_default())),
+            breaker: Arc::new(Breaker::seeded(settings.breaker.unwrap_or_default(), fastrand::u64(..))),
+            ejector: Ejector::new(settings.ejection),
             bulkhead: Arc::new(Bulkhead::new(settings.slots, settings.queue).with_tenant_share(settings.tenant_share)),
             retry_budget: RetryBudget::new(settings.retry_budget),
         }
     }
 
-    /// For the moment a plan takes effect: other numbers, the same state.
-    pub fn reconfigure(&self, settings: &GuardSettings, now: Moment) {
+    fn reconfigure(&self, settings: &GuardSettings, endpoints: &Endpoints, now: Moment) {
         if let Some(breaker) = settings.breaker {
             self.breaker.reconfigure(breaker, now);
         }
         self.bulkhead
             .reconfigure(settings.slots, settings.queue, settings.tenant_share, now);
         self.retry_budget.reconfigure(settings.retry_budget);
+        self.ejector.reconfigure(settings.ejection, endpoints.standings(), now);
     }
 }
 
@@ -101,6 +108,11 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// For the moment its plan takes effect: other numbers for the guards, the same state.
+    pub fn take_effect(&self, now: Moment) {
+        self.guards.reconfigure(&self.guard_settings, &self.endpoints, now);
+    }
+
     /// Waits for a slot.
     pub(crate) async fn enter(
         &self,
@@ -140,6 +152,29 @@ impl Backend {
 
     pub(crate) fn judge(&self, permit: Permit, outcome: Outcome, now: Moment) {
         self.tell(self.guards.breaker.record(permit, outcome, now));
+    }
+
+    /// The same for the endpoint that was asked. One that is ejected or has returned is logged once, here.
+    pub(crate) fn judge_endpoint(&self, endpoint: &Endpoint, outcome: Outcome, began: Moment, now: Moment) {
+        let failed = match outcome {
+            Outcome::Success { .. } => false,
+            Outcome::Failure { .. } => true,
+            Outcome::Ignored => return,
+        };
+        if self.endpoints.all().len() < 2 {
+            return;
+        }
+        let all = self.endpoints.standings();
+        let changed = self.guards.ejector.record(&endpoint.standing, all, began, failed, now);
+        let (name, endpoint) = (&self.name, &endpoint.url);
+        match changed {
+            Some(Change::Ejected { eject_for, in_a_row }) => {
+                self.metrics.ejected();
+                tracing::warn!(backend = %name, %endpoint, ?eject_for, in_a_row, "endpoint ejected");
+            }
+            Some(Change::Returned) => tracing::warn!(backend = %name, %endpoint, "endpoint is back"),
+            None => {}
+        }
     }
 
     /// An answer that was taken for a success has broken off within its body.

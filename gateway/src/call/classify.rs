@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::replay::Upload;
 use crate::clock;
+use crate::fields::GRPC_RETRY_PUSHBACK_MS;
 use crate::rejection::Rejection;
 
 /// How an attempt failed to bring an answer.
@@ -107,13 +108,42 @@ impl Fault {
     }
 }
 
-/// The wait that an answer asks for, in seconds or as a date (RFC 9110 section 10.2.3); anything else says nothing.
+/// What an answer says about being asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushback {
+    After(Duration),
+    Never,
+}
+
+/// gRPC's word if there is one, since it was meant for exactly this; else `Retry-After`.
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
+    let mut grpc = headers.get_all(&GRPC_RETRY_PUSHBACK_MS).into_iter();
+    if let Some(value) = grpc.next() {
+        return Some(match grpc_wait(value.as_bytes()) {
+            Some(wait) if grpc.next().is_none() => Pushback::After(wait),
+            _ => Pushback::Never,
+        });
+    }
+    retry_after(headers).map(Pushback::After)
+}
+
+/// The wait that an answer asks for.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wait_of(headers.get(header::RETRY_AFTER)?.to_str().ok()?, clock::unix_time())
 }
 
-/// The wait that a field value asks for; `now` is the time since 1970. White space around it is not part of a value
-/// (RFC 9110 section 5.5), so a value that has any is not valid.
+/// Digits of a signed 32-bit number; anything else, a negative one included, asks not to be tried again (gRFC A6).
+fn grpc_wait(value: &[u8]) -> Option<Duration> {
+    let digits = std::str::from_utf8(value).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let millis = digits.parse::<i32>().ok().filter(|_| is_number)?;
+    Some(Duration::from_millis(millis.unsigned_abs().into()))
+}
+
+/// The wait that a `Retry-After` asks for, in seconds or as a date in any of the three formats of HTTP (RFC 9110
+/// sections 10.2.3 and 5.6.7); anything else says nothing. `now` is our own time since 1970: a wait that is reckoned
+/// from the answer's `Date` would trust a clock that may be wrong, or a cache. White space around the value is not
+/// part of it (section 5.5), so one that has any is not valid.
 pub fn wait_of(value: &str, now: Duration) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
@@ -171,13 +201,46 @@ mod tests {
         check("120", Some(120));
         check("5", Some(5));
         check(" 5", None);
+        check("Sun, 06 Nov 1994 08:49:47 GMT", Some(10));
         check("Sunday, 06-Nov-94 08:49:47 GMT", Some(10));
         check("Sun Nov  6 08:49:47 1994", Some(10));
-        check("Sun, 06 Nov 1994 08:49:47 GMT", Some(10));
         check("Sun, 06 Nov 1994 08:49:07 GMT", Some(0));
+        check("0", Some(0));
+        check("99999999999999999999999", Some(u64::MAX));
         check("-1", None);
         check("1.5", None);
         check("", None);
         check("soon", None);
+        check("+5", None);
+        check("Sun, 06 Nov 1994 08:49:47 CET", None);
+        check("Sun, 31 Feb 1994 08:49:47 GMT", None);
+    }
+
+    #[test]
+    fn a_backend_may_ask_for_time_or_for_good() {
+        fn check(fields: &[(&'static str, &'static str)], expected: Option<Pushback>) {
+            let fields = fields.iter().map(|(name, value)| {
+                let name = http::HeaderName::from_static(name);
+                (name, http::HeaderValue::from_static(value))
+            });
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(name, value);
+            }
+            assert_eq!(pushback(&headers), expected, "{headers:?}");
+        }
+        const GRPC: &str = "grpc-retry-pushback-ms";
+        let after = |millis| Some(Pushback::After(Duration::from_millis(millis)));
+        check(&[], None);
+        check(&[("retry-after", "2")], after(2_000));
+        check(&[("retry-after", "soon")], None);
+        check(&[(GRPC, "250")], after(250));
+        check(&[(GRPC, "0")], after(0));
+        check(&[(GRPC, "2147483647")], after(2_147_483_647));
+        check(&[(GRPC, "250"), ("retry-after", "2")], after(250));
+        for never in ["-1", "", "+5", "soon", "1.5", "2147483648"] {
+            check(&[(GRPC, never)], Some(Pushback::Never));
+        }
+        check(&[(GRPC, "250"), (GRPC, "250")], Some(Pushback::Never));
     }
 }

@@ -1,4 +1,4 @@
-//! The addresses of one backend, taken in turn.
+//! The addresses of one backend, taken in turn, those left out that keep failing.
 //!
 //! Names are resolved on the control thread; a worker only reads the latest answer.
 
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use policies::Moment;
+use policies::ejection::Standing;
 
 use super::pool::{Pool, PoolSettings};
 
@@ -22,6 +23,8 @@ pub struct Endpoint {
     port: u16,
     resolved: ArcSwapOption<Vec<SocketAddr>>,
     turn: AtomicUsize,
+    /// Whether it is left out for now.
+    pub standing: Standing,
     pub(crate) pools: Box<[Arc<Pool>]>,
 }
 
@@ -36,6 +39,7 @@ impl Endpoint {
             port,
             resolved: ArcSwapOption::from(fixed),
             turn: AtomicUsize::new(0),
+            standing: Standing::default(),
             pools: (0..workers).map(|_| Arc::new(Pool::new())).collect(),
         }
     }
@@ -103,6 +107,8 @@ pub struct Endpoints {
     /// Indexes into `all`, spread so that a heavy endpoint's turns do not follow each other.
     turns: Box<[u16]>,
     next: AtomicUsize,
+    /// Calls that found nobody in by turns.
+    out_of_turn: AtomicUsize,
 }
 
 impl Endpoints {
@@ -113,6 +119,7 @@ impl Endpoints {
             all: weighted.into_iter().map(|(endpoint, _)| endpoint).collect(),
             turns,
             next: AtomicUsize::new(0),
+            out_of_turn: AtomicUsize::new(0),
         }
     }
 
@@ -120,20 +127,32 @@ impl Endpoints {
         &self.all
     }
 
-    /// The next endpoint in turn, another than `avoid` if there is one.
-    pub(crate) fn choose(&self, avoid: Option<&Arc<Endpoint>>) -> Option<&Arc<Endpoint>> {
+    pub fn standings(&self) -> impl Iterator<Item = &Standing> {
+        self.all.iter().map(|endpoint| &endpoint.standing)
+    }
+
+    /// The next endpoint in turn that is not ejected, another than `avoid` if there is one.
+    pub(crate) fn choose(&self, avoid: Option<&Arc<Endpoint>>, now: Moment) -> Option<&Arc<Endpoint>> {
         if let [only] = self.all.as_slice() {
             return Some(only);
         }
-        let start = self.next.fetch_add(1, Relaxed);
-        let turn = |step: usize| {
-            let index = *self.turns.get(start.wrapping_add(step) % self.turns.len().max(1))?;
-            self.all.get(usize::from(index))
-        };
-        (0..self.turns.len())
-            .filter_map(turn)
-            .find(|endpoint| avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, endpoint)))
-            .or_else(|| turn(0))
+        let is_in = |endpoint: &&Arc<Endpoint>| !endpoint.standing.is_ejected(now);
+        let fits =
+            |endpoint: &&Arc<Endpoint>| is_in(endpoint) && avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, endpoint));
+        // A turn that is missed is used up: otherwise whoever comes next would get all of them.
+        let in_turn = (0..self.all.len())
+            .map(|_| self.next.fetch_add(1, Relaxed) % self.turns.len())
+            .map(|turn| &self.all[usize::from(self.turns[turn])])
+            .find(fits);
+        in_turn.or_else(|| {
+            // A heavy endpoint is left out, and it is its turn for long: the others in equal shares.
+            let number = self.out_of_turn.fetch_add(1, Relaxed);
+            let one_of = |wanted: &dyn Fn(&&Arc<Endpoint>) -> bool| {
+                let count = self.all.iter().filter(wanted).count();
+                self.all.iter().filter(wanted).nth(number % count.max(1))
+            };
+            one_of(&fits).or_else(|| one_of(&is_in)).or_else(|| one_of(&|_| true))
+        })
     }
 }
 
@@ -157,6 +176,8 @@ fn spread(weights: &[u32]) -> Box<[u16]> {
 
 #[cfg(test)]
 mod tests {
+    use policies::{EjectionSettings, Ejector};
+
     use super::*;
 
     #[test]
@@ -188,8 +209,43 @@ mod tests {
         let endpoints = Endpoints::new(vec![(endpoint(1), 3), (endpoint(2), 1)]);
         let first = Arc::clone(&endpoints.all()[0]);
         for _ in 0..8 {
-            let chosen = endpoints.choose(Some(&first)).expect("two endpoints");
+            let chosen = endpoints.choose(Some(&first), Moment::ZERO).expect("two endpoints");
             assert_eq!(chosen.url.as_ref(), "http://127.0.0.1:2");
         }
+    }
+
+    /// Ejects the first endpoint of a backend with these weights, and counts how often each is chosen.
+    fn chosen_without_the_first<const N: usize>(weights: [u32; N], avoid: Option<usize>) -> [usize; N] {
+        let weighted = (1..).zip(weights).map(|(n, weight)| (endpoint(n), weight)).collect();
+        let endpoints = Endpoints::new(weighted);
+        let ejector = Ejector::new(Some(EjectionSettings::default()));
+        for _ in 0..5 {
+            let first = &endpoints.all()[0].standing;
+            ejector.record(first, endpoints.standings(), Moment::ZERO, true, Moment::ZERO);
+        }
+        let mut chosen = [0; N];
+        for _ in 0..600 {
+            let avoid = avoid.map(|index| &endpoints.all()[index]);
+            let endpoint = endpoints.choose(avoid, Moment::ZERO).expect("one is always in");
+            chosen[usize::from(endpoint.port) - 1] += 1;
+        }
+        chosen
+    }
+
+    #[test]
+    fn the_turns_of_an_ejected_endpoint_are_shared_by_the_others() {
+        assert_eq!(chosen_without_the_first([1, 1], None), [0, 600]);
+        assert_eq!(chosen_without_the_first([1, 1, 1, 1], None), [0, 200, 200, 200]);
+        assert_eq!(chosen_without_the_first([1, 2, 1], None), [0, 400, 200]);
+        let heavy = chosen_without_the_first([100, 1, 1], None);
+        assert!(heavy[0] == 0 && heavy[1].abs_diff(heavy[2]) < 20, "{heavy:?}");
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_not_tried_again_either() {
+        assert_eq!(chosen_without_the_first([1, 1, 1], Some(1)), [0, 0, 600]);
+        // There is no other one.
+        assert_eq!(chosen_without_the_first([1, 1], Some(1)), [0, 600]);
+        assert!(Endpoints::new(vec![]).choose(None, Moment::ZERO).is_none());
     }
 }

@@ -26,11 +26,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, header, response};
 use policies::breaker::{Generation, Outcome, Permit, State};
 use policies::bulkhead::Entrant;
+use policies::retry::Stop;
 use policies::{Deadline, Moment};
 
 use self::attempt::{Answer, Failure, Way};
 use self::backend::{Backend, Settings};
-use self::classify::Fault;
+use self::classify::{Fault, Pushback};
 use self::endpoints::Endpoint;
 use self::guards::Slot;
 use self::replay::{Outbound, Replay, Upload};
@@ -39,7 +40,7 @@ use self::stamp::stamp_attempt;
 use self::tally::Tally;
 use self::timer::Timer;
 use crate::clock;
-use crate::observe;
+use crate::observe::{self, RetryStop};
 use crate::rejection::Rejection;
 
 /// What a backend is to be asked, by whom, and until when.
@@ -152,8 +153,9 @@ struct Ended {
     generation: Option<Generation>,
     /// Whether it may be made again, as far as its own end says.
     again: bool,
-    /// The wait that the backend asked for.
-    retry_after: Option<Duration>,
+    is_probe: bool,
+    /// What the backend said about it.
+    pushback: Option<Pushback>,
 }
 
 impl<'a> Call<'a> {
@@ -200,7 +202,7 @@ impl<'a> Call<'a> {
             return Err(self.out_of_time());
         }
         let backend = self.backend;
-        let endpoint = backend.endpoints.choose(failed_at);
+        let endpoint = backend.endpoints.choose(failed_at, now);
         let endpoint = endpoint.ok_or(Rejection::NoEndpoint {
             retry_after: Duration::from_secs(1),
         })?;
@@ -243,8 +245,8 @@ impl<'a> Call<'a> {
                 self.backend.metrics.attempts.add(counted);
                 let failed = counted == observe::Outcome::FailedStatus;
                 let again = settings.retry_on.admits_status(status, repeatable);
-                let retry_after = if again {
-                    classify::retry_after(answer.response.headers())
+                let pushback = if again {
+                    classify::pushback(answer.response.headers())
                 } else {
                     None
                 };
@@ -259,7 +261,8 @@ impl<'a> Call<'a> {
                         result: Ok(answer),
                         generation,
                         again,
-                        retry_after,
+                        is_probe,
+                        pushback,
                     },
                 )
             }
@@ -282,7 +285,8 @@ impl<'a> Call<'a> {
                         result: Err(rejection),
                         generation,
                         again,
-                        retry_after: None,
+                        is_probe,
+                        pushback: None,
                     },
                 )
             }
@@ -290,31 +294,66 @@ impl<'a> Call<'a> {
         if let Some(permit) = permit {
             self.backend.judge(permit, outcome, now);
         }
-        Ended {
-            again: ended.again && !is_probe,
-            ..ended
-        }
+        self.backend.judge_endpoint(endpoint, outcome, began, now);
+        ended
     }
 
     /// The wait before another attempt, or nothing if there is to be none.
-    fn wait_before_another(&self, ended: &Ended) -> Option<Duration> {
-        if !ended.again || self.order.is_retry || !self.order.body.can_be_sent_again() {
+    fn wait_before_another(&mut self, ended: &Ended) -> Option<Duration> {
+        if !ended.again || self.backend.settings.retry.attempts == 1 {
             return None;
         }
+        match self.another(ended) {
+            Ok(wait) => Some(wait),
+            Err(stop) => {
+                self.backend.metrics.retry_stops.add(stop);
+                if stop != RetryStop::Exhausted {
+                    let said = self.facts.detail.get_or_insert_with(|| self.backend.name.to_string());
+                    said.push_str(": not tried again: ");
+                    said.push_str(stop.as_str());
+                }
+                None
+            }
+        }
+    }
+
+    /// The wait before another attempt, or what forbids it. Nothing is paid unless all else allows it.
+    fn another(&self, ended: &Ended) -> Result<Duration, RetryStop> {
+        if self.order.is_retry {
+            return Err(RetryStop::IsRetry);
+        }
+        if !self.order.body.can_be_sent_again() {
+            return Err(RetryStop::BodyNotKept);
+        }
+        let retry_after = match ended.pushback {
+            Some(Pushback::Never) => return Err(RetryStop::PushedBack),
+            Some(Pushback::After(wait)) => Some(wait),
+            None => None,
+        };
         let (settings, guards) = (&self.backend.settings, &self.backend.guards);
         let now = clock::now();
-        if self.backend.breaker_on && guards.breaker.state(now) != State::Closed {
-            return None;
-        }
-        let again = settings.retry.again(
+        let wait = settings.retry.again(
             self.facts.attempts,
             self.deadline,
             now,
             settings.minimum,
-            ended.retry_after,
+            retry_after,
             fastrand::f64(),
         );
-        again.ok().filter(|_| guards.retry_budget.withdraw(now))
+        let wait = wait.map_err(|stop| match stop {
+            Stop::Exhausted => RetryStop::Exhausted,
+            Stop::OutOfTime => RetryStop::OutOfTime,
+            Stop::RetryAfterTooLong => RetryStop::RetryAfterTooLong,
+        })?;
+        // Closed by the word of this very probe, it would let a retry pass.
+        if ended.is_probe || self.backend.breaker_on && guards.breaker.state(now) != State::Closed {
+            return Err(RetryStop::BreakerNotClosed);
+        }
+        if guards.retry_budget.withdraw(now) {
+            Ok(wait)
+        } else {
+            Err(RetryStop::BudgetEmpty)
+        }
     }
 
     fn out_of_time(&self) -> Rejection {

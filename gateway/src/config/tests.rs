@@ -271,8 +271,44 @@ fn off_and_presets() {
         cap: Duration::from_secs(30),
     };
     assert_eq!(
-        (*retry.attempts, *retry.backoff, *retry.factor, retry.jitter.get()),
-        (5, article, 2.0, 0.2)
+        (*retry.attempts, *retry.backoff, *retry.factor, *retry.jitter),
+        (5, article, 2.0, Jitter::Share(Ratio::new(0.2).expect("a share")))
+    );
+}
+
+#[test]
+fn adaptive_brings_its_own_defaults_and_growth_a_cap() {
+    let config = good(&format!(
+        "{HEAD}{ROUTE}backends:\n  a: {{ endpoints: {{ url: \"http://h:1\" }}, breaker: {{ adaptive: {{ threshold: 2s }} }}, ejection: off }}\n  b: {{ endpoints: {{ url: \"http://h:1\" }}, breaker: {{ open_for: 3s, growth: 2 }}, retry: {{ preset: default, jitter: full }} }}\n"
+    ));
+    let seconds = Duration::from_secs;
+    let backend = |name| config.backends.get(name).expect("it is written");
+    let (a, b) = (backend("a"), backend("b"));
+    let breaker = a.breaker.as_ref().expect("it is on");
+    assert_eq!(
+        (
+            *breaker.window,
+            *breaker.open_for,
+            *breaker.probes,
+            breaker.min_calls.get()
+        ),
+        (seconds(10), seconds(30), 5, 10)
+    );
+    let adaptive = breaker.adaptive.as_ref().expect("it is written");
+    assert_eq!((*adaptive.latency_window, *adaptive.threshold), (100, seconds(2)));
+    let breaker = b.breaker.as_ref().expect("it is on");
+    assert_eq!(
+        (*breaker.growth, *breaker.open_for_max, *breaker.window),
+        (2.0, seconds(30), seconds(60))
+    );
+    let ejection = b.ejection.as_ref().expect("it is on");
+    assert_eq!(
+        (ejection.consecutive.get(), *ejection.eject_for, *ejection.eject_for_max),
+        (5, seconds(30), seconds(300))
+    );
+    assert_eq!(
+        (&a.ejection, *b.retry.jitter, *b.retry.attempts),
+        (&None, Jitter::Full, 2)
     );
 }
 

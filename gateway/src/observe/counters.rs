@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::families::Family;
 use super::histogram::Histogram;
-use super::labels::{BreakerState, CallerKind, CallerOutcome, Class, Decision, Label, Outcome, Tally};
+use super::labels::{BreakerState, CallerKind, CallerOutcome, Class, Decision, Label, Outcome, RetryStop, Tally};
 use super::page::Page;
 use super::record::RequestRecord;
 use crate::rejection::Reason;
@@ -73,7 +73,10 @@ pub struct BackendMetrics {
     pub calls: Tally<Outcome>,
     /// From the start of a call, queue included, to the head of its answer.
     pub duration: Histogram,
+    /// Calls that were not tried again although their end would have allowed it.
+    pub retry_stops: Tally<RetryStop>,
     retries: AtomicU64,
+    ejections: AtomicU64,
 }
 
 impl BackendMetrics {
@@ -85,7 +88,9 @@ impl BackendMetrics {
             transitions: Tally::default(),
             calls: Tally::default(),
             duration: Histogram::default(),
+            retry_stops: Tally::default(),
             retries: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
         }
     }
 
@@ -101,12 +106,19 @@ impl BackendMetrics {
         self.retries.fetch_add(1, Relaxed);
     }
 
+    /// One of its endpoints was left out.
+    pub fn ejected(&self) {
+        self.ejections.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn put(&self, page: &mut Page) {
         page.put_tally(Family::BackendCalls, &self.name, &self.calls);
         page.put_tally(Family::BackendAttempts, &self.name, &self.attempts);
         page.put_tally(Family::BreakerTransitions, &self.name, &self.transitions);
         page.put_histogram(Family::BackendDuration, &[&self.name], &self.duration);
         page.put(Family::Retries, &[&self.name], self.retries.load(Relaxed));
+        page.put_tally(Family::RetriesStopped, &self.name, &self.retry_stops);
+        page.put(Family::EndpointEjections, &[&self.name], self.ejections.load(Relaxed));
         for (reason, count) in self.rejections.iter() {
             if count > 0 || concerns_a_backend(reason) {
                 page.put(Family::BackendRejections, &[&self.name, reason.as_str()], count);

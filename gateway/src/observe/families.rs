@@ -16,6 +16,7 @@ pub enum Family {
     BackendAttempts,
     BackendRejections,
     Retries,
+    RetriesStopped,
     RetryBudgetBalance,
     BulkheadInUse,
     BulkheadWaiting,
@@ -23,6 +24,8 @@ pub enum Family {
     BulkheadOutcomes,
     BreakerState,
     BreakerTransitions,
+    EndpointsEjected,
+    EndpointEjections,
     LimitDecisions,
     LimitOverflow,
     LimitOwners,
@@ -77,7 +80,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -88,6 +91,7 @@ impl Family {
         Self::BackendAttempts,
         Self::BackendRejections,
         Self::Retries,
+        Self::RetriesStopped,
         Self::RetryBudgetBalance,
         Self::BulkheadInUse,
         Self::BulkheadWaiting,
@@ -95,6 +99,8 @@ impl Family {
         Self::BulkheadOutcomes,
         Self::BreakerState,
         Self::BreakerTransitions,
+        Self::EndpointsEjected,
+        Self::EndpointEjections,
         Self::LimitDecisions,
         Self::LimitOverflow,
         Self::LimitOwners,
@@ -180,6 +186,12 @@ impl Family {
                 &["backend"],
                 "Attempts after the first one of a call",
             ),
+            Self::RetriesStopped => (
+                "gateway_retries_stopped_total",
+                Counter,
+                &["backend", "reason"],
+                "Calls that were not tried again although their end would have allowed it, by what forbade it",
+            ),
             Self::RetryBudgetBalance => (
                 "gateway_retry_budget_balance",
                 Gauge,
@@ -211,6 +223,18 @@ impl Family {
                 Counter,
                 &["backend", "to"],
                 "State changes, by new state",
+            ),
+            Self::EndpointsEjected => (
+                "gateway_endpoints_ejected",
+                Gauge,
+                &["backend"],
+                "Endpoints that are left out for now because they kept failing",
+            ),
+            Self::EndpointEjections => (
+                "gateway_endpoint_ejections_total",
+                Counter,
+                &["backend"],
+                "Times that an endpoint was left out because it kept failing",
             ),
             Self::LimitDecisions => (
                 "gateway_limit_decisions_total",

@@ -96,6 +96,26 @@ labels! {
 
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
+    /// Why an attempt that could have been made again was not.
+    RetryStop {
+        /// All attempts were made.
+        Exhausted = "exhausted",
+        /// After the wait, too little time would be left.
+        OutOfTime = "out_of_time",
+        /// The backend asked for a longer wait than there is time for.
+        RetryAfterTooLong = "retry_after_too_long",
+        /// The backend asked not to be tried again.
+        PushedBack = "pushed_back",
+        /// The retries of this backend have used up what its first attempts earned.
+        BudgetEmpty = "budget_empty",
+        /// It is open, or the attempt was a probe.
+        BreakerNotClosed = "breaker_not_closed",
+        /// Too much of the request's body has gone by to send it again.
+        BodyNotKept = "body_not_kept",
+        /// The request came to us as somebody's retry.
+        IsRetry = "is_retry",
+    }
+
     /// What a limit said. `delayed` was admitted after a wait, `shadow` would have refused, but only counts.
     Decision { Admitted = "admitted", Delayed = "delayed", Refused = "refused", Shadow = "shadow" }
 
@@ -167,6 +187,7 @@ mod tests {
         check::<Outcome>();
         check::<Admission>();
         check::<BreakerState>();
+        check::<RetryStop>();
         check::<Decision>();
         check::<CallerKind>();
         check::<CallerOutcome>();

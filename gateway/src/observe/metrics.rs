@@ -254,6 +254,7 @@ mod tests {
                 page.put(Family::BulkheadLimit, &["users"], 20);
                 page.put(Family::BulkheadOutcomes, &["users", "left"], 1);
                 page.put(Family::BreakerState, &["users"], 2);
+                page.put(Family::EndpointsEjected, &["users"], 1);
                 page.put(Family::RetryBudgetBalance, &["users"], 20);
                 page.put(Family::BackendConnections, &["users", "idle"], 2);
                 page.put(Family::LimitOwners, &["free"], 7);

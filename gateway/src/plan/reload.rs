@@ -52,7 +52,7 @@ pub fn take_effect(plan: &Plan, state: &State) {
     let now = clock::Now::read();
     state.accounts.take_effect(&plan.terms, now);
     for backend in &plan.backends {
-        backend.guards.reconfigure(&backend.guard_settings, now.moment);
+        backend.take_effect(now.moment);
     }
     state.forget_all_but(plan);
     state.observer.registry.config_loaded(plan.generation);

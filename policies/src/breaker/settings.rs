@@ -1,15 +1,17 @@
 //! What a breaker goes by, in a form that a reload can change while calls are being judged.
 
+use crate::backoff::{Backoff, Jitter};
 use crate::moment::nanos;
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::latencies;
 use super::state::MOST_PROBES;
 use super::window::SLICES;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerSettings {
     /// How far back results count; forgotten in sixteenths, so it is the last 15 to 16 of them.
     pub window: Duration,
@@ -20,7 +22,15 @@ pub struct BreakerSettings {
     pub slow: Option<SlowCalls>,
     /// Opens after this many failures in a row, however few the calls.
     pub consecutive: Option<NonZeroU32>,
+    pub adaptive: Option<AdaptiveRule>,
     pub open_for: Duration,
+    /// By how much each open time exceeds the one before, for as long as probes fail; from 1, which is
+    /// not at all. Closing forgets it.
+    pub growth: f64,
+    /// The most that `open_for` can grow to, before jitter.
+    pub open_for_max: Duration,
+    /// Each open time is off by up to this share, either way, so that replicas do not probe in step.
+    pub jitter: Ratio,
     /// So many successes in half-open close it, and at most so many calls are under way then.
     pub probes: NonZeroU32,
 }
@@ -32,6 +42,26 @@ pub struct SlowCalls {
     pub ratio: Ratio,
 }
 
+/// Opens by the mean latency and the failure ratio together: fewer failures are borne of a backend that
+/// is slow as well.
+///
+/// The article's `AdaptiveCircuitBreaker`, except that `min_calls` holds in each branch: there, a single
+/// failed call is a ratio of 1 once the window is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdaptiveRule {
+    /// The mean is of so many calls, at most 1,000. Until as many have been seen since the last change
+    /// of state, [`WHILE_FILLING`](AdaptiveRule::WHILE_FILLING) alone decides.
+    pub latency_window: NonZeroU32,
+    /// With a longer mean than this, [`WHEN_SLOW`](AdaptiveRule::WHEN_SLOW) is enough.
+    pub threshold: Duration,
+}
+
+impl AdaptiveRule {
+    pub const WHILE_FILLING: Ratio = const { Ratio::from_millionths(500_000).unwrap() };
+    pub const WHEN_SLOW: Ratio = const { Ratio::from_millionths(300_000).unwrap() };
+    pub const ALWAYS: Ratio = const { Ratio::from_millionths(600_000).unwrap() };
+}
+
 impl Default for BreakerSettings {
     /// The article's: 60 % of at least 10 calls in a minute, 30 s open, 3 probes.
     fn default() -> BreakerSettings {
@@ -41,7 +71,11 @@ impl Default for BreakerSettings {
             failure_ratio: Ratio::from_millionths(600_000),
             slow: None,
             consecutive: None,
+            adaptive: None,
             open_for: Duration::from_secs(30),
+            growth: 1.0,
+            open_for_max: Duration::from_secs(300),
+            jitter: Ratio::ZERO,
             probes: const { NonZeroU32::new(3).unwrap() },
         }
     }
@@ -57,7 +91,13 @@ pub(super) struct SettingsInForce {
     slow_over: AtomicU64,
     slow_ratio: AtomicU32,
     consecutive: AtomicU32,
+    latency_window: AtomicU32,
+    latency_threshold: AtomicU64,
     open_for: AtomicU64,
+    /// The bits of a float.
+    growth: AtomicU64,
+    open_for_max: AtomicU64,
+    jitter: AtomicU32,
     probes: AtomicU32,
 }
 
@@ -83,7 +123,14 @@ impl SettingsInForce {
             .store(ratio(settings.slow.map(|slow| slow.ratio)), Relaxed);
         self.consecutive
             .store(settings.consecutive.map_or(0, NonZeroU32::get), Relaxed);
+        let window = |rule: AdaptiveRule| rule.latency_window.get().min(latencies::MOST);
+        self.latency_window.store(settings.adaptive.map_or(0, window), Relaxed);
+        self.latency_threshold
+            .store(settings.adaptive.map_or(0, |rule| nanos(rule.threshold)), Relaxed);
         self.open_for.store(nanos(settings.open_for), Relaxed);
+        self.growth.store(settings.growth.max(1.0).to_bits(), Relaxed);
+        self.open_for_max.store(nanos(settings.open_for_max), Relaxed);
+        self.jitter.store(settings.jitter.millionths(), Relaxed);
         self.probes.store(settings.probes.get().min(MOST_PROBES), Relaxed);
     }
 
@@ -114,8 +161,33 @@ impl SettingsInForce {
         }
     }
 
+    /// Of how many calls the mean is taken, if it matters.
+    pub(super) fn latency_window(&self) -> Option<u32> {
+        Some(self.latency_window.load(Relaxed)).filter(|window| *window > 0)
+    }
+
+    pub(super) fn latency_threshold(&self) -> Duration {
+        Duration::from_nanos(self.latency_threshold.load(Relaxed))
+    }
+
     pub(super) fn open_for(&self) -> Duration {
         Duration::from_nanos(self.open_for.load(Relaxed))
+    }
+
+    /// The open time after so many failed probes in a row. `random` in `0.0..1.0`.
+    pub(super) fn open_time(&self, reopenings: u32, random: impl FnOnce() -> f64) -> Duration {
+        let (initial, growth) = (self.open_for(), f64::from_bits(self.growth.load(Relaxed)));
+        let jitter = self.jitter.load(Relaxed);
+        if growth == 1.0 && jitter == 0 {
+            return initial;
+        }
+        let growing = Backoff {
+            initial,
+            max: initial.max(Duration::from_nanos(self.open_for_max.load(Relaxed))),
+            factor: growth,
+            jitter: Jitter::Proportional(f64::from(jitter) / f64::from(Ratio::ONE.millionths())),
+        };
+        growing.delay(reopenings.saturating_add(1), random())
     }
 
     pub(super) fn probes(&self) -> u32 {

@@ -35,6 +35,12 @@ pub enum Cause {
     FailureRatio,
     SlowRatio,
     ConsecutiveFailures,
+    /// The adaptive rule, while fewer calls have been seen than it takes the mean of.
+    AdaptiveFilling,
+    /// The adaptive rule: calls fail, and take too long on average.
+    AdaptiveLatency,
+    /// The adaptive rule: so many calls fail that it does not matter how long they take.
+    AdaptiveRatio,
     OpenTimeOver,
     ProbesSucceeded,
     ProbeFailed,

@@ -19,9 +19,9 @@ fn settings() -> BreakerSettings {
         min_calls: 4,
         failure_ratio: Ratio::new(0.5),
         slow: None,
-        consecutive: None,
         open_for: ms(5_000),
         probes: NonZeroU32::new(2).unwrap(),
+        ..BreakerSettings::default()
     }
 }
 
@@ -293,6 +293,183 @@ fn failures_in_a_row_open_it_however_few() {
     check("SFFF", State::Open);
 }
 
+/// A breaker that is open, and whose probes have failed so many times.
+fn reopened(settings: BreakerSettings, times: u32) -> (Arc<Breaker>, u64) {
+    let breaker = Arc::new(Breaker::seeded(settings, 42));
+    let mut now = 0;
+    for _ in 0..times + settings.min_calls {
+        now += breaker
+            .retry_in(at(now))
+            .map_or(0, |wait| wait.as_nanos().div_ceil(1_000_000) as u64);
+        let permit = breaker.admit(at(now)).unwrap();
+        breaker.record(permit, Outcome::Failure { took: ms(1) }, at(now));
+    }
+    assert_eq!(
+        (breaker.state(at(now)), breaker.counts(at(now)).reopenings),
+        (State::Open, times)
+    );
+    (breaker, now)
+}
+
+#[test]
+fn each_failed_probe_keeps_it_open_for_longer() {
+    let growing = BreakerSettings {
+        growth: 2.0,
+        open_for_max: ms(30_000),
+        ..settings()
+    };
+    for (times, open_for) in [(0, 5_000), (1, 10_000), (2, 20_000), (3, 30_000), (40, 30_000)] {
+        let (breaker, now) = reopened(growing, times);
+        let refusal = |left| Some(Open { retry_in: ms(left) });
+        assert_eq!(breaker.admit(at(now)).err(), refusal(open_for), "{times}");
+        assert_eq!(breaker.admit(at(now + open_for - 1)).err(), refusal(1), "{times}");
+        assert!(breaker.admit(at(now + open_for)).is_ok(), "{times}");
+    }
+    // Closing forgets it, and so does a hand.
+    let (breaker, now) = reopened(growing, 2);
+    for _ in 0..2 {
+        let probe = breaker.admit(at(now + 20_000)).unwrap();
+        breaker.record(probe, Outcome::Success { took: ms(1) }, at(now + 20_000));
+    }
+    assert_eq!(breaker.counts(at(now + 20_000)), Counts::default());
+    let fail = |now| {
+        let permit = breaker.admit(at(now)).unwrap();
+        breaker.record(permit, Outcome::Failure { took: ms(1) }, at(now));
+    };
+    (0..4).for_each(|_| fail(now + 20_000));
+    assert_eq!(breaker.retry_in(at(now + 20_000)), Some(ms(5_000)));
+    fail(now + 25_000);
+    assert_eq!(breaker.retry_in(at(now + 25_000)), Some(ms(10_000)));
+    breaker.force(ForcedState::Closed, at(now + 26_000));
+    breaker.unforce(at(now + 26_000));
+    (0..4).for_each(|_| fail(now + 26_000));
+    assert_eq!(breaker.retry_in(at(now + 26_000)), Some(ms(5_000)));
+}
+
+#[test]
+fn neither_a_clock_that_runs_back_nor_a_reload_makes_a_grown_time_longer() {
+    let growing = BreakerSettings {
+        growth: 2.0,
+        open_for_max: ms(30_000),
+        ..settings()
+    };
+    let (breaker, now) = reopened(growing, 2);
+    assert_eq!(breaker.retry_in(at(now - 10_000)), Some(ms(20_000)));
+    assert_eq!(breaker.retry_in(at(now)), Some(ms(10_000)));
+    let longer = BreakerSettings {
+        open_for: ms(9_000),
+        ..growing
+    };
+    breaker.reconfigure(longer, at(now));
+    assert_eq!(breaker.retry_in(at(now)), Some(ms(10_000)));
+    let shorter = BreakerSettings {
+        open_for_max: ms(7_000),
+        ..growing
+    };
+    breaker.reconfigure(shorter, at(now));
+    assert_eq!(breaker.retry_in(at(now)), Some(ms(7_000)));
+}
+
+#[test]
+fn replicas_do_not_probe_in_step() {
+    let jittered = BreakerSettings {
+        jitter: Ratio::new(0.1).unwrap(),
+        min_calls: 1,
+        ..settings()
+    };
+    let time = |seed| {
+        let breaker = Arc::new(Breaker::seeded(jittered, seed));
+        let permit = breaker.admit(at(0)).unwrap();
+        breaker.record(permit, Outcome::Failure { took: ms(1) }, at(0));
+        breaker.retry_in(at(0)).unwrap()
+    };
+    let mut times: Vec<_> = (0..100).map(time).collect();
+    times.sort();
+    assert!(times[0] >= ms(4_500) && times[0] < ms(4_600), "{times:?}");
+    assert!(times[99] <= ms(5_500) && times[99] > ms(5_400), "{times:?}");
+    times.dedup();
+    assert_eq!(times.len(), 100);
+}
+
+/// A row of calls: how many, whether they fail, and how many ms each takes.
+type Calls = (u32, bool, u64);
+
+#[test]
+fn the_adaptive_rule_goes_by_latency_and_ratio() {
+    let adaptive = BreakerSettings {
+        min_calls: 10,
+        failure_ratio: None,
+        adaptive: Some(AdaptiveRule {
+            latency_window: NonZeroU32::new(20).unwrap(),
+            threshold: ms(100),
+        }),
+        ..settings()
+    };
+    let check = |rows: &[Calls], expected: Option<Cause>| {
+        let breaker = Arc::new(Breaker::new(adaptive));
+        let mut last = None;
+        for (count, failed, took) in rows {
+            for _ in 0..*count {
+                assert_eq!(last, None, "it opens too early: {rows:?}");
+                let took = ms(*took);
+                let outcome = if *failed {
+                    Outcome::Failure { took }
+                } else {
+                    Outcome::Success { took }
+                };
+                let permit = breaker.admit(at(0)).unwrap();
+                last = breaker.record(permit, outcome, at(0)).map(|change| change.cause);
+            }
+        }
+        assert_eq!(last, expected, "{rows:?}");
+    };
+    let (failed, ok) = (true, false);
+    // Fewer than ten calls never open it, whatever they are.
+    check(&[(9, failed, 9_000)], None);
+    check(&[(9, failed, 9_000), (1, ok, 1)], Some(Cause::AdaptiveFilling));
+    // Until twenty were seen, half of them decide.
+    check(&[(6, ok, 9_000), (5, failed, 9_000)], None);
+    check(&[(6, ok, 9_000), (6, failed, 9_000)], Some(Cause::AdaptiveFilling));
+    // Then 30 % if they are slow, which 100 ms on average is not yet.
+    check(&[(14, ok, 101), (6, failed, 101)], Some(Cause::AdaptiveLatency));
+    check(&[(14, ok, 100), (6, failed, 100)], None);
+    check(&[(15, ok, 101), (5, failed, 101)], None);
+    check(&[(14, ok, 1), (6, failed, 332)], Some(Cause::AdaptiveLatency));
+    // And 60 % otherwise. The mean is of the last twenty only, the ratio of all in the window.
+    check(&[(20, ok, 1), (29, failed, 1)], None);
+    check(&[(20, ok, 1), (30, failed, 1)], Some(Cause::AdaptiveRatio));
+    check(&[(5, ok, 9_000), (20, ok, 1), (25, failed, 1)], None);
+    check(&[(30, ok, 1), (12, failed, 1), (8, ok, 1)], None);
+}
+
+#[test]
+fn the_mean_is_of_the_present_state() {
+    let adaptive = BreakerSettings {
+        probes: NonZeroU32::MIN,
+        adaptive: Some(AdaptiveRule {
+            latency_window: NonZeroU32::new(4).unwrap(),
+            threshold: ms(100),
+        }),
+        ..settings()
+    };
+    let breaker = Arc::new(Breaker::new(adaptive));
+    let call = |now, outcome| {
+        let permit = breaker.admit(at(now)).unwrap();
+        breaker.record(permit, outcome, at(now));
+    };
+    assert_eq!(breaker.mean_latency(), None);
+    (0..3).for_each(|_| call(0, Outcome::Success { took: ms(80) }));
+    call(0, Outcome::Success { took: ms(120) });
+    assert_eq!(breaker.mean_latency(), Some(ms(90)));
+    (0..4).for_each(|_| call(0, Outcome::Failure { took: ms(80) }));
+    assert_eq!((breaker.state(at(0)), breaker.mean_latency()), (State::Open, None));
+    call(5_000, Outcome::Success { took: ms(1) });
+    assert_eq!(
+        (breaker.state(at(5_000)), breaker.mean_latency()),
+        (State::Closed, None)
+    );
+}
+
 #[test]
 fn time_running_backwards_cannot_shut_it_for_longer() {
     check(
@@ -426,8 +603,9 @@ struct Naive {
     state: State,
     generation: u64,
     open_until: u64,
-    /// (slice, failed, slow)
-    results: Vec<(u64, bool, bool)>,
+    reopenings: u32,
+    /// (slice, failed, slow, took)
+    results: Vec<(u64, bool, bool, u64)>,
     probes: u32,
     successes: u32,
 }
@@ -461,7 +639,7 @@ impl Naive {
         self.probes -= u32::from(probe);
         let Some((failed, took)) = failed_took else { return };
         let slow = self.settings.slow.is_some_and(|slow| ms(took) > slow.over);
-        self.results.push((now / 1_000, failed, slow));
+        self.results.push((now / 1_000, failed, slow, took));
         if probe && (failed || slow) {
             self.open(now);
         } else if probe {
@@ -475,8 +653,16 @@ impl Naive {
     }
 
     fn open(&mut self, now: u64) {
+        self.reopenings = if self.state == State::HalfOpen {
+            self.reopenings + 1
+        } else {
+            0
+        };
         self.become_(State::Open);
-        self.open_until = now + self.settings.open_for.as_millis() as u64;
+        let open_for = self.settings.open_for.as_millis() as u64;
+        let most = open_for.max(self.settings.open_for_max.as_millis() as u64);
+        let grown = open_for as f64 * self.settings.growth.powi(self.reopenings as i32);
+        self.open_until = now + (grown as u64).min(most);
     }
 
     fn should_open(&self, now: u64) -> bool {
@@ -495,6 +681,21 @@ impl Naive {
                     .settings
                     .failure_ratio
                     .is_some_and(|ratio| reaches(failures, ratio))
+                    || self.settings.adaptive.is_some_and(|rule| {
+                        let last = self.results.iter().rev().take(rule.latency_window.get() as usize);
+                        let (seen, sum) = last.fold((0, 0), |(seen, sum), result| (seen + 1, sum + result.3));
+                        let is_slow = sum > seen * rule.threshold.as_millis() as u64;
+                        if seen < u64::from(rule.latency_window.get()) {
+                            reaches(failures, AdaptiveRule::WHILE_FILLING)
+                        } else {
+                            let enough = if is_slow {
+                                AdaptiveRule::WHEN_SLOW
+                            } else {
+                                AdaptiveRule::ALWAYS
+                            };
+                            reaches(failures, enough)
+                        }
+                    })
                     || self.settings.slow.is_some_and(|settings| reaches(slow, settings.ratio)))
     }
 }
@@ -502,25 +703,30 @@ impl Naive {
 fn any_settings() -> impl Strategy<Value = BreakerSettings> {
     let ratio = || (0..=100u32).prop_map(|percent| Ratio::from_millionths(percent * 10_000).unwrap());
     let slow = prop::option::of(ratio().prop_map(|ratio| SlowCalls { over: ms(50), ratio }));
-    (
-        0..12u32,
-        prop::option::of(ratio()),
-        slow,
-        0..12u32,
-        0..20_000u64,
-        1..5u32,
-    )
-        .prop_map(
-            |(min_calls, failure_ratio, slow, consecutive, open_for, probes)| BreakerSettings {
+    let adaptive = (1..30u32, 0..100u64).prop_map(|(latency_window, threshold)| AdaptiveRule {
+        latency_window: NonZeroU32::new(latency_window).unwrap(),
+        threshold: ms(threshold),
+    });
+    let opening = (prop::option::of(ratio()), slow, 0..12u32, prop::option::of(adaptive));
+    // Whole factors, so that the plain rules reckon exactly.
+    let staying_open = (0..20_000u64, 1..4u32, 0..60_000u64);
+    (0..12u32, opening, staying_open, 1..5u32).prop_map(
+        |(min_calls, (failure_ratio, slow, consecutive, adaptive), (open_for, growth, open_for_max), probes)| {
+            BreakerSettings {
                 window: ms(16_000),
                 min_calls,
                 failure_ratio,
                 slow,
                 consecutive: NonZeroU32::new(consecutive),
+                adaptive,
                 open_for: ms(open_for),
+                growth: f64::from(growth),
+                open_for_max: ms(open_for_max),
+                jitter: Ratio::ZERO,
                 probes: NonZeroU32::new(probes).unwrap(),
-            },
-        )
+            }
+        },
+    )
 }
 
 proptest! {
@@ -531,7 +737,8 @@ proptest! {
     ) {
         let breaker = Arc::new(Breaker::new(settings));
         let mut naive = Naive {
-            settings, state: State::Closed, generation: 0, open_until: 0, results: vec![], probes: 0, successes: 0,
+            settings, state: State::Closed, generation: 0, open_until: 0, reopenings: 0, results: vec![],
+            probes: 0, successes: 0,
         };
         let (mut now, mut under_way) = (0, vec![]);
         for (pause, choice, which, took) in schedule {
@@ -567,10 +774,11 @@ proptest! {
 
     #[test]
     fn a_healthy_backend_always_recovers(
-        settings in any_settings(),
+        settings in any_settings(), jitter in 0..=100u32, seed in any::<u64>(),
         schedule in prop::collection::vec((0..30_000u64, any::<bool>()), 0..100),
     ) {
-        let breaker = Arc::new(Breaker::new(settings));
+        let settings = BreakerSettings { jitter: Ratio::from_millionths(jitter * 10_000).unwrap(), ..settings };
+        let breaker = Arc::new(Breaker::seeded(settings, seed));
         // Random times, forwards and backwards, with every call failing or vanishing.
         for (instant, vanishes) in schedule {
             if let Ok(permit) = breaker.admit(at(instant)) {
@@ -578,12 +786,78 @@ proptest! {
                 breaker.record(permit, outcome, at(instant));
             }
         }
-        // Later than any open time and any window.
-        let now = at(60_000);
+        // Later than any open time, grown and jittered, and than any window.
+        let now = at(30_000 + 2 * 60_000);
         for _ in 0..settings.probes.get() {
             let permit = breaker.admit(now).unwrap();
             breaker.record(permit, Outcome::Success { took: ms(1) }, now);
         }
         prop_assert_eq!(breaker.state(now), State::Closed);
+    }
+
+    /// Over any schedule: who is admitted while it is not closed is a probe, no more of them are under
+    /// way than it takes successes, and a refusal tells the exact time to the next probe.
+    #[test]
+    fn open_means_no_call_but_probes(
+        settings in any_settings(), jitter in 0..=100u32, seed in any::<u64>(),
+        schedule in prop::collection::vec((0..3_000u64, 0..10u8, any::<prop::sample::Index>()), 1..300),
+    ) {
+        let settings = BreakerSettings { jitter: Ratio::from_millionths(jitter * 10_000).unwrap(), ..settings };
+        let breaker = Arc::new(Breaker::seeded(settings, seed));
+        let (mut now, mut under_way) = (Moment::ZERO, vec![]);
+        for (pause, choice, which) in schedule {
+            now = now + ms(pause);
+            let before = breaker.state(now);
+            if choice < 6 || under_way.is_empty() {
+                match breaker.admit(now) {
+                    Ok(permit) => {
+                        prop_assert_ne!(before, State::Open);
+                        prop_assert_eq!(permit.is_probe(), before == State::HalfOpen);
+                        under_way.push(permit);
+                    }
+                    Err(Open { retry_in }) if before == State::Open => {
+                        let nanosecond = Duration::from_nanos(1);
+                        prop_assert_eq!(breaker.state(now + (retry_in - nanosecond)), State::Open);
+                        prop_assert_eq!(breaker.state(now + retry_in), State::HalfOpen);
+                        prop_assert!(retry_in <= settings.open_for.max(settings.open_for_max) * 2);
+                    }
+                    Err(open) => {
+                        prop_assert_eq!(before, State::HalfOpen);
+                        prop_assert_eq!(open.retry_in, Duration::ZERO);
+                    }
+                }
+            } else {
+                let permit = under_way.swap_remove(which.index(under_way.len()));
+                let took = ms(1);
+                let outcome = if choice < 9 { Outcome::Failure { took } } else { Outcome::Success { took } };
+                breaker.record(permit, outcome, now);
+            }
+            let counts = breaker.counts(now);
+            prop_assert!(counts.probes_under_way + counts.probe_successes <= settings.probes.get());
+        }
+    }
+
+    /// Deadlines that callers made short and calls that they broke off are ignored, and so is whatever
+    /// of it is mixed with successes.
+    #[test]
+    fn what_callers_do_cannot_open_it(
+        settings in any_settings(),
+        schedule in prop::collection::vec((0..3_000u64, 0..3u8), 1..300),
+    ) {
+        let settings = BreakerSettings { slow: None, ..settings };
+        let breaker = Arc::new(Breaker::new(settings));
+        let mut now = Moment::ZERO;
+        for (pause, choice) in schedule {
+            now = now + ms(pause);
+            let permit = breaker.admit(now);
+            prop_assert!(permit.is_ok(), "{:?}", breaker.counts(now));
+            let changed = match (permit.unwrap(), choice) {
+                (permit, 0) => breaker.record(permit, Outcome::Ignored, now),
+                (permit, 1) => { drop(permit); None }
+                (permit, _) => breaker.record(permit, Outcome::Success { took: ms(pause) }, now),
+            };
+            prop_assert_eq!(changed, None);
+            prop_assert_eq!(breaker.state(now), State::Closed);
+        }
     }
 }

@@ -233,22 +233,28 @@ mod tests {
         ) {
             let (share, floor) = (f64::from(share) / 100.0, f64::from(floor) / 10.0);
             let budget = budget(share, floor);
-            let (mut now, mut naive, mut first, mut retries) = (0, 20.0f64, 0.0, 0.0);
+            let (mut now, mut naive) = (0, 20.0f64);
+            // Retries less what has been earned since the start, and the lowest that this has been.
+            let (mut overdrawn, mut lowest) = (0.0f64, 0.0f64);
             for (pause, is_first) in events {
                 now += pause;
                 naive = (naive + floor * pause as f64 / 1e3).min(20.0);
+                overdrawn -= floor * pause as f64 / 1e3;
+                lowest = lowest.min(overdrawn);
                 if is_first {
                     budget.first_attempt(at(now));
                     naive = (naive + share).min(20.0);
-                    first += 1.0;
+                    overdrawn -= share;
+                    lowest = lowest.min(overdrawn);
                 } else {
                     let doubtful = (naive - 1.0).abs() < 1e-2;
                     let paid = budget.withdraw(at(now));
                     prop_assert!(doubtful || paid == (naive >= 1.0), "{naive}");
                     naive -= f64::from(u8::from(paid));
-                    retries += f64::from(u8::from(paid));
+                    overdrawn += f64::from(u8::from(paid));
                 }
-                prop_assert!(retries <= 20.0 + share * first + floor * now as f64 / 1e3 + 1e-9);
+                // The law, for every stretch of time that ends now.
+                prop_assert!(overdrawn - lowest <= 20.0 + 1e-3, "{overdrawn} {lowest}");
             }
         }
     }

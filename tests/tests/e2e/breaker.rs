@@ -1,6 +1,6 @@
 //! A backend that fails is left alone, its callers learn at once, and it is taken back when it is well.
 
-use fixtures::fleet::{Behaviour, Fault, Fleet, Handle};
+use fixtures::fleet::{Behaviour, Fault, Fleet, Handle, Latency};
 use tests::configs::Config;
 use tests::crowd::at_once;
 use tests::{Gateway, eventually};
@@ -137,6 +137,59 @@ async fn a_bad_probe_opens_it_again() {
     eventually(SOON, "probes fail", again).await;
     let probes = api.counts().requests - 5;
     assert!((2..=4).contains(&probes), "one probe each time: {probes}");
+}
+
+#[tokio::test]
+async fn each_bad_probe_keeps_it_open_for_longer() {
+    let growing = "retry: off, \
+        breaker: { min_calls: 5, open_for: 100ms, growth: 10, open_for_max: 1h, jitter: 0.1, probes: 2 }";
+    let (_fleet, api, gateway) = start(growing).await;
+    api.behave(Behaviour::status(503)).await;
+    // Open for 100 ms, for 1 s, and then for 10 s, each 10 % more or less.
+    let thrice = || async {
+        gateway.get("/api/echo").send().await.expect(503);
+        (opened(&gateway).await == 3.0).then_some(())
+    };
+    eventually(SOON, "two probes fail", thrice).await;
+    let breaker = &gateway.admin_json("/api/v1/backends").await["backends"][0]["breaker"];
+    assert_eq!(
+        (&breaker["state"], &breaker["counts"]["reopenings"]),
+        (&"open".into(), &2.into())
+    );
+    let left = breaker["retry_in_ms"].as_u64().expect("it is open");
+    assert!((1_100..=11_000).contains(&left), "{breaker}");
+    let refused = gateway.get("/api/echo").send().await;
+    refused.refusal(503, "breaker_open");
+    assert!((2..=11).contains(&refused.retry_after()), "{refused:#?}");
+}
+
+#[tokio::test]
+async fn an_adaptive_one_bears_fewer_failures_of_a_slow_backend() {
+    // 30 % are enough if the last ten calls took more than 50 ms on average; else it takes 60 %.
+    let adaptive = "retry: off, breaker: { min_calls: 5, adaptive: { latency_window: 10, threshold: 50ms } }";
+    for (latency, failures_borne) in [(100, 4), (0, 14)] {
+        let (_fleet, api, gateway) = start(adaptive).await;
+        let late = |behaviour: Behaviour| behaviour.with_latency(Latency::fixed(latency));
+        api.behave(late(Behaviour::default())).await;
+        at_once(10, |_| gateway.get("/api/echo")).await.all(200);
+        let breaker = gateway.admin_json("/api/v1/backends").await["backends"][0]["breaker"].clone();
+        assert!(breaker["mean_latency_ms"].as_u64() >= Some(latency), "{breaker}");
+        if latency == 0 && breaker["mean_latency_ms"].as_u64() > Some(50) {
+            // The machine itself is that slow.
+            continue;
+        }
+        api.behave(late(Behaviour::status(500))).await;
+        for _ in 0..failures_borne {
+            gateway.get("/api/echo").send().await.expect(500);
+        }
+        assert_eq!(
+            state(&gateway, "api").await,
+            CLOSED,
+            "{failures_borne} failures at {latency} ms"
+        );
+        gateway.get("/api/echo").send().await.expect(500);
+        assert_eq!(state(&gateway, "api").await, OPEN);
+    }
 }
 
 #[tokio::test]

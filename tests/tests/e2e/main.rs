@@ -8,6 +8,7 @@ mod callers;
 mod config;
 mod deadlines;
 mod drain;
+mod ejection;
 mod limits;
 mod malformed;
 mod operating;

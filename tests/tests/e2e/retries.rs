@@ -153,6 +153,7 @@ async fn a_body_too_long_to_keep_is_sent_once() {
         ask.send().await;
         assert_eq!(api.take_requests().len(), reached, "{length} bytes");
     }
+    assert_eq!(stopped(&gateway, "body_not_kept").await, 1.0);
 }
 
 #[tokio::test]
@@ -176,6 +177,120 @@ async fn a_backend_that_says_when_is_believed_if_there_is_time() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
+/// A 503 with this field.
+fn unwell(field: &str) -> Behaviour {
+    Behaviour::raw(format!(
+        "HTTP/1.1 503 Unwell\r\n{field}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    ))
+}
+
+async fn stopped(gateway: &Gateway, reason: &str) -> f64 {
+    gateway
+        .metric(
+            "gateway_retries_stopped_total",
+            &[("backend", "api"), ("reason", reason)],
+        )
+        .await
+}
+
+#[tokio::test]
+async fn a_date_to_come_back_at_is_understood_in_every_format() {
+    let (_fleet, api, gateway) = start("attempts: 2").await;
+    for past in [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+    ] {
+        api.next([unwell(&format!("retry-after: {past}"))]);
+        gateway.get("/api/echo").send().await.expect(200);
+    }
+    for (number, far) in ["Fri, 31 Dec 9999 23:59:59 GMT", "Fri Dec 31 23:59:59 9999"]
+        .into_iter()
+        .enumerate()
+    {
+        api.take_requests();
+        api.next([unwell(&format!("retry-after: {far}"))]);
+        gateway.get("/api/echo").send().await.expect(503);
+        assert_eq!(api.take_requests().len(), 1, "{far}");
+        assert_eq!(stopped(&gateway, "retry_after_too_long").await, 1.0 + number as f64);
+    }
+    // What says nothing is not obeyed.
+    for nonsense in ["soon", "-1", "Fri, 31 Dec 9999 23:59:59 CET"] {
+        api.next([unwell(&format!("retry-after: {nonsense}"))]);
+        gateway.get("/api/echo").send().await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_backend_may_push_back() {
+    let (_fleet, api, gateway) = start("attempts: 2").await;
+    for (pushback, status) in [("5", 200), ("0", 200), ("-1", 503), ("later", 503), ("3600000", 503)] {
+        api.next([unwell(&format!("grpc-retry-pushback-ms: {pushback}"))]);
+        gateway.get("/api/echo").send().await.expect(status);
+    }
+    assert_eq!(stopped(&gateway, "pushed_back").await, 2.0);
+    assert_eq!(stopped(&gateway, "retry_after_too_long").await, 1.0);
+}
+
+#[tokio::test]
+async fn waits_can_be_spread_in_every_way() {
+    for retry in [
+        "jitter: full",
+        "jitter: equal",
+        "jitter: 1",
+        "preset: default",
+        "preset: article",
+    ] {
+        let (_fleet, api, gateway) = start(&format!("attempts: 2, {retry}")).await;
+        api.next([Behaviour::status(503)]);
+        gateway.get("/api/echo").send().await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn why_nothing_was_tried_again_is_counted_and_logged() {
+    let cases = [
+        ("retry: { attempts: 2, backoff: 1ms }, breaker: off", "exhausted", 1),
+        (
+            "retry: { backoff: 10s }, time_limit: 5s, breaker: off",
+            "out_of_time",
+            1,
+        ),
+        (
+            "retry: { attempts: 9, backoff: 1ms, share: 0, floor: 1/h }, breaker: off",
+            "budget_empty",
+            4,
+        ),
+        (
+            "retry: { backoff: 1ms }, breaker: { consecutive: 1, open_for: 1h }",
+            "breaker_not_closed",
+            1,
+        ),
+    ];
+    for (guards, reason, requests) in cases {
+        let (_fleet, api) = one_backend("api").await;
+        let gateway = Gateway::start(Config::default().open("api", api.address(), guards).to_string()).await;
+        api.behave(Behaviour::status(503)).await;
+        for _ in 0..requests {
+            gateway.get("/api/echo").send().await.expect(503);
+        }
+        assert!(stopped(&gateway, reason).await >= 1.0, "{guards}");
+        let told = &gateway.admin_json("/api/v1/backends").await["backends"][0]["retry"]["stopped"];
+        assert!(told[reason].as_u64() >= Some(1), "{told}");
+    }
+    // None is counted where nothing is ever tried again.
+    let (_fleet, api) = one_backend("api").await;
+    let gateway = Gateway::start(Config::default().open("api", api.address(), "retry: off").to_string()).await;
+    api.behave(Behaviour::status(503)).await;
+    gateway.get("/api/echo").send().await.expect(503);
+    assert_eq!(
+        gateway
+            .metric("gateway_retries_stopped_total", &[("backend", "api")])
+            .await,
+        0.0
+    );
+}
+
 #[tokio::test]
 async fn a_request_that_is_a_retry_already_is_not_multiplied() {
     let (_fleet, api) = one_backend("api").await;
@@ -195,6 +310,7 @@ async fn a_request_that_is_a_retry_already_is_not_multiplied() {
         .await
         .expect(503);
     assert_eq!(api.take_requests().len(), 1);
+    assert_eq!(stopped(&gateway, "is_retry").await, 1.0);
     gateway
         .get("/api/echo")
         .header("x-attempt", "1")

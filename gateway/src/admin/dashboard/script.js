@@ -166,8 +166,9 @@ function showBackends({ backends }) {
     field(card, "p50", millis(quantile((snapshot) => found(snapshot)?.duration, 0.5)));
     field(card, "p99", millis(quantile((snapshot) => found(snapshot)?.duration, 0.99)));
     showGuards(card, backend);
-    const endpoints = backend.endpoints.map(({ url, addresses, connections }) => [
+    const endpoints = backend.endpoints.map(({ url, addresses, connections, returns_in_ms }) => [
       url.replace("http://", ""),
+      returns_in_ms !== null ? `ejected, back in ${millis(returns_in_ms)}` :
       addresses.length ? `${connections.active} active · ${connections.idle} idle` : "not resolved",
     ]);
     pairs(card.querySelector(".endpoints"), endpoints);
@@ -175,8 +176,12 @@ function showBackends({ backends }) {
   more("backends-more", backends.backends.length, backends.total, "backends", "/api/v1/backends?limit=1000");
 }
 
-function judge({ breaker, bulkhead }, state) {
+function judge({ breaker, bulkhead, endpoints }, state) {
   const crowded = bulkhead.waiting > 0 || bulkhead.in_use >= bulkhead.limit;
+  const ejected = endpoints.filter(({ returns_in_ms }) => returns_in_ms !== null).length;
+  if (ejected && !crowded && (state === "closed" || state === "off")) {
+    return ["watch", `${whole(ejected)} of ${whole(endpoints.length)} endpoints ejected`];
+  }
   switch (state) {
     case "closed": return crowded ? ["watch", "breaker closed, bulkhead full"] : ["good", "breaker closed, traffic flows"];
     case "half_open": return ["watch", `breaker half-open, ${breaker.counts.probe_successes} of ${breaker.settings.probes} probes succeeded`];
@@ -196,7 +201,7 @@ function showGuards(card, { bulkhead, breaker, retry }) {
   failures.hidden = !breaker;
   if (breaker) {
     const { calls, failures: failed } = breaker.counts;
-    const opens = breaker.settings.failure_ratio;
+    const opens = opensAt(breaker);
     const mood = calls && opens !== null && failed / calls > opens / 2 ? "watch" : "";
     gauge(failures, failed, calls || 1, calls ? `${whole(failed)} of ${whole(calls)}` : "no calls", breaker.state === "open" ? "bad" : mood);
     const mark = failures.querySelector("u");
@@ -206,6 +211,14 @@ function showGuards(card, { bulkhead, breaker, retry }) {
   }
   const { balance, cap } = retry.budget;
   gauge(gauges("budget"), balance, cap, retry.attempts > 1 ? `${whole(balance)} of ${whole(cap)}` : "no retries", balance < cap / 4 ? "watch" : "");
+}
+
+/** The failure ratio that opens it; of an adaptive one, that which holds now. */
+function opensAt({ mean_latency_ms, settings: { failure_ratio, adaptive } }) {
+  if (!adaptive) return failure_ratio;
+  const [whileFilling, whenSlow, always] = adaptive.failure_ratios;
+  if (mean_latency_ms === null) return whileFilling;
+  return mean_latency_ms > adaptive.threshold_ms ? whenSlow : always;
 }
 
 function showTenants({ tenants }) {

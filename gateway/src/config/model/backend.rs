@@ -1,16 +1,16 @@
 //! What is behind the gateway: where a service is, and everything that guards a call to it.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use http::{Method, Uri};
+use http::Uri;
 
-use crate::config::fields::Fields;
-use crate::config::mistake::{Code, Mistake};
+use super::breaker::{Breaker, Ejection, above_zero, ratio};
+use super::retry::Retry;
+use crate::config::mistake::Code;
 use crate::config::reader::{Read, Value};
-use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::scalar::{Scalar, Wrong};
 use crate::config::span::At;
-use crate::config::units::{Backoff, ByteSize, Rate, Ratio};
+use crate::config::units::Ratio;
 
 /// A service with one or more endpoints. All guards are shared by all routes that use it.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Backend {
     pub bulkhead: Bulkhead,
     /// The article's breaker unless written otherwise; `None` is `off`.
     pub breaker: Option<Breaker>,
+    /// Of single endpoints; on unless it is `off`.
+    pub ejection: Option<Ejection>,
     pub retry: Retry,
     /// Send the caller's `Host` rather than the endpoint's; default false.
     pub preserve_host: At<bool>,
@@ -61,72 +63,6 @@ pub struct Bulkhead {
     pub tenant_share: At<Ratio>,
 }
 
-/// When calls to a failing backend stop. Defaults: the article's `ReadyToTrip` and settings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Breaker {
-    /// What counts is what happened within this; 1s to 1h, default 60s.
-    pub window: At<Duration>,
-    /// Fewer calls than this in the window never open it; default 10.
-    pub min_calls: At<NonZeroU32>,
-    /// Above 0; default 0.6.
-    pub failure_ratio: At<Ratio>,
-    /// Time until the first probe; 1ms to 1h, default 30s.
-    pub open_for: At<Duration>,
-    /// Probes at once, and successes that close it, 1 to 1000; default 3.
-    pub probes: At<u32>,
-    /// Opens on slowness too; left out, it does not.
-    pub slow: Option<Slow>,
-    /// Failures in a row that open it whatever the ratio; left out, none do.
-    pub consecutive: Option<At<NonZeroU32>>,
-    /// Default 500, 502, 503, 504.
-    pub failure_statuses: Vec<At<u16>>,
-}
-
-/// Opens when this share of the calls took longer than `over`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slow {
-    pub over: At<Duration>,
-    pub ratio: At<Ratio>,
-}
-
-/// When and how a failed attempt is made again.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Retry {
-    /// All in all, the first included, 1 to 10; 1 is no retry; default 2.
-    pub attempts: At<u32>,
-    /// Default `100ms..1s`: a waiting call holds its slot.
-    pub backoff: At<Backoff>,
-    /// By which each wait exceeds the one before, 1 to 10; default 2.
-    pub factor: At<f64>,
-    /// Each wait is off by up to this share, either way; default 0.1.
-    pub jitter: At<Ratio>,
-    /// Retries that each first attempt pays for; default 0.2.
-    pub share: At<Ratio>,
-    /// Retries that are free; default 3/s.
-    pub floor: At<Rate>,
-    /// Default unreached, broken, timed_out, 502, 503, 504.
-    pub on: Vec<At<RetryOn>>,
-    /// Default GET, HEAD, OPTIONS.
-    pub methods: Vec<At<Method>>,
-    /// Whether any other method is retried too if the request has an `Idempotency-Key`; default false.
-    pub with_idempotency_key: At<bool>,
-    /// A body beyond this cannot be sent again; at most 16MiB, default 64KiB.
-    pub body_limit: At<ByteSize>,
-}
-
-/// What an attempt must have come to, to be made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryOn {
-    /// No connection: nothing was sent.
-    Unreached,
-    /// The connection broke before an answer began.
-    Broken,
-    /// The attempt's limit passed.
-    TimedOut,
-    /// A 5xx, or one of 408, 425 and 429, which ask for it.
-    Status(u16),
-}
-
 /// The connections a worker keeps to each endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connections {
@@ -138,26 +74,19 @@ pub struct Connections {
     pub age: At<Duration>,
 }
 
-words! {
-    /// A set of values that goes by a name.
-    enum Preset {
-        /// The article's retry: 5 attempts, 100 ms, doubling up to 30 s, 10 % either way.
-        Article = "article",
-    }
-}
-
-const MS: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 impl Read for Backend {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["health", "tls", "protocol", "ejection", "balance", "adaptive"]);
+            f.not_built(&["health", "tls", "protocol", "balance"]);
             let endpoints = f.required_list("endpoints");
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
             let attempt_limit = f.within("attempt_limit", *time_limit, MS..=24 * HOUR);
             let bulkhead = f.section("bulkhead");
             let breaker = f.section_or_off("breaker");
+            let ejection = f.section_or_off("ejection");
             let retry = f.section("retry");
             let preserve_host = f.or("preserve_host", false);
             let connections = f.section("connections");
@@ -167,6 +96,7 @@ impl Read for Backend {
                 attempt_limit,
                 bulkhead: bulkhead?,
                 breaker,
+                ejection,
                 retry: retry?,
                 preserve_host,
                 connections: connections?,
@@ -198,146 +128,6 @@ impl Read for Bulkhead {
                 tenant_share,
             }
         })
-    }
-}
-
-impl Read for Breaker {
-    fn read(value: &Value<'_>) -> Option<Self> {
-        value.fields(|f| {
-            f.not_built(&["adaptive", "growth", "jitter", "latency_window"]);
-            let breaker = Self {
-                window: f.within("window", Duration::from_secs(60), Duration::from_secs(1)..=HOUR),
-                min_calls: f.or("min_calls", NonZeroU32::new(10).expect("not 0")),
-                failure_ratio: f.or("failure_ratio", ratio(0.6)),
-                open_for: f.within("open_for", Duration::from_secs(30), MS..=HOUR),
-                probes: f.within("probes", 3, 1..=1000),
-                slow: f.optional("slow"),
-                consecutive: f.optional("consecutive"),
-                failure_statuses: f.list_or("failure_statuses", &[500, 502, 503, 504]),
-            };
-            above_zero(f, "failure_ratio", &breaker.failure_ratio);
-            for status in breaker
-                .failure_statuses
-                .iter()
-                .filter(|status| !(400..=599).contains(&***status))
-            {
-                let message = format!("`{}.failure_statuses` takes statuses from 400 to 599", f.path);
-                f.push(Mistake::new(Code::OutOfRange, status.span(), message));
-            }
-            breaker
-        })
-    }
-}
-
-impl Read for Slow {
-    fn read(value: &Value<'_>) -> Option<Self> {
-        value.fields(|f| {
-            let (over, ratio) = (f.required("over"), f.required("ratio"));
-            let slow = Self {
-                over: over?,
-                ratio: ratio?,
-            };
-            above_zero(f, "ratio", &slow.ratio);
-            Some(slow)
-        })?
-    }
-}
-
-/// A ratio of 0 would be met by a backend that never fails, and a share of 0 by no one.
-fn above_zero(f: &Fields<'_>, name: &str, ratio: &At<Ratio>) {
-    if ratio.get() <= 0.0 {
-        f.push(Mistake::new(
-            Code::OutOfRange,
-            ratio.span(),
-            format!("`{}.{name}` must be above 0", f.path),
-        ));
-    }
-}
-
-impl Read for Retry {
-    fn read(value: &Value<'_>) -> Option<Self> {
-        if value.is_word("off") {
-            let retry = value.default::<Self>()?;
-            return Some(Self {
-                attempts: At::written(1, value.node.span),
-                ..retry
-            });
-        }
-        value.fields(|f| {
-            let preset: Option<At<Preset>> = f.optional("preset");
-            let (attempts, cap) = match preset.as_deref() {
-                Some(Preset::Article) => (5, Duration::from_secs(30)),
-                None => (2, Duration::from_secs(1)),
-            };
-            let retry = Self {
-                attempts: f.within("attempts", attempts, 1..=10),
-                backoff: f.or("backoff", Backoff { first: 100 * MS, cap }),
-                factor: f.within("factor", 2.0, 1.0..=10.0),
-                jitter: f.or("jitter", ratio(0.1)),
-                share: f.or("share", ratio(0.2)),
-                floor: f.or("floor", Rate::per_second(std::num::NonZeroU64::new(3).expect("not 0"))),
-                on: f.list_or("on", &RetryOn::DEFAULT),
-                methods: f.list_or("methods", &[Method::GET, Method::HEAD, Method::OPTIONS]),
-                with_idempotency_key: f.or("with_idempotency_key", false),
-                body_limit: f.within("body_limit", ByteSize(64 << 10), ByteSize(0)..=ByteSize(16 << 20)),
-            };
-            for method in retry
-                .methods
-                .iter()
-                .filter(|method| ***method == Method::POST || ***method == Method::PATCH)
-            {
-                let message = format!("`{}.methods` cannot have {}", f.path, **method);
-                f.push(
-                    Mistake::new(Code::BadValue, method.span(), message)
-                        .label("doing it twice is not doing it once")
-                        .hint("`with_idempotency_key: true` admits requests that carry the key"),
-                );
-            }
-            retry
-        })
-    }
-}
-
-impl RetryOn {
-    const DEFAULT: [Self; 6] = [
-        Self::Unreached,
-        Self::Broken,
-        Self::TimedOut,
-        Self::Status(502),
-        Self::Status(503),
-        Self::Status(504),
-    ];
-}
-
-impl Scalar for RetryOn {
-    const EXPECTED: &'static str = "`unreached`, `broken`, `timed_out`, a 5xx status, 408, 425 or 429";
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        match text {
-            "unreached" => Ok(Self::Unreached),
-            "broken" => Ok(Self::Broken),
-            "timed_out" => Ok(Self::TimedOut),
-            _ => match text.parse::<u16>() {
-                Ok(status @ (500..=599 | 408 | 425 | 429)) => Ok(Self::Status(status)),
-                Ok(_) => Err(Wrong::new(
-                    Code::OutOfRange,
-                    "is not a status that a second attempt may change",
-                )),
-                Err(_) => Err(crate::config::scalar::unknown_word(
-                    text,
-                    &["unreached", "broken", "timed_out"],
-                )),
-            },
-        }
-    }
-
-    fn show(&self) -> String {
-        match self {
-            Self::Unreached => "unreached".to_owned(),
-            Self::Broken => "broken".to_owned(),
-            Self::TimedOut => "timed_out".to_owned(),
-            Self::Status(status) => status.to_string(),
-        }
     }
 }
 
@@ -387,8 +177,4 @@ impl Scalar for EndpointUrl {
     fn show(&self) -> String {
         format!("http://{}", self.authority)
     }
-}
-
-fn ratio(share: f64) -> Ratio {
-    Ratio::new(share).expect("the defaults lie between 0 and 1")
 }

@@ -5,17 +5,21 @@
 
 mod aggregate;
 mod backend;
+mod breaker;
 mod callers;
 mod limit;
 mod listener;
+mod retry;
 mod route;
 mod tier;
 
 pub use aggregate::{Aggregate, Fallback, Part, Partial};
-pub use backend::{Backend, Breaker, Bulkhead, Connections, Endpoint, EndpointUrl, Retry, RetryOn, Slow};
+pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
+pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{Algorithm, Anonymous, AnonymousBy, ApiKeys, Callers, Failures, Jwt, JwtKeys, Pointer, Secret};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
+pub use retry::{Jitter, Retry, RetryOn};
 pub use route::{Access, Body, Credential, Match, Respond, Route, Target};
 pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
-use policies::breaker::SlowCalls;
+use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
-use policies::{Backoff, BreakerSettings, Jitter, Ratio, Retry};
+use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
 
 use super::Desk;
 use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
@@ -90,7 +90,10 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         _ => None,
     });
     let on = |wanted| retry.on.iter().any(|on| **on == wanted);
-    let failures = written.breaker.iter().flat_map(|breaker| &breaker.failure_statuses);
+    let failures = match &written.breaker {
+        Some(breaker) => breaker.failure_statuses.iter().map(|status| **status).collect(),
+        None => config::Breaker::FAILURE_STATUSES.to_vec(),
+    };
     Settings {
         time_limit: *written.time_limit,
         attempt_limit: *written.attempt_limit,
@@ -103,7 +106,11 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
                 initial: retry.backoff.first,
                 max: retry.backoff.cap,
                 factor: *retry.factor,
-                jitter: Jitter::Proportional(retry.jitter.get()),
+                jitter: match *retry.jitter {
+                    config::Jitter::Share(share) => Jitter::Proportional(share.get()),
+                    config::Jitter::Full => Jitter::Full,
+                    config::Jitter::Equal => Jitter::Equal,
+                },
             },
         },
         retry_on: RetryOn {
@@ -118,7 +125,8 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         },
         keep: usize::try_from(retry.body_limit.0).unwrap_or(usize::MAX),
         failures: failures
-            .filter_map(|status| StatusCode::from_u16(**status).ok())
+            .into_iter()
+            .filter_map(|status| StatusCode::from_u16(status).ok())
             .collect(),
         pool: PoolSettings {
             // By default as many as can be in use, so that a full backend's connections are all kept.
@@ -141,17 +149,31 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
     let breaker = written.breaker.as_ref().map(|breaker| BreakerSettings {
         window: *breaker.window,
         min_calls: breaker.min_calls.get(),
-        failure_ratio: Some(ratio(&breaker.failure_ratio)),
+        failure_ratio: breaker.adaptive.is_none().then(|| ratio(&breaker.failure_ratio)),
         slow: breaker.slow.as_ref().map(|slow| SlowCalls {
             over: *slow.over,
             ratio: ratio(&slow.ratio),
         }),
         consecutive: breaker.consecutive.as_ref().map(|most| most.value),
+        adaptive: breaker.adaptive.as_ref().map(|adaptive| AdaptiveRule {
+            latency_window: at_least_one(*adaptive.latency_window),
+            threshold: *adaptive.threshold,
+        }),
         open_for: *breaker.open_for,
+        growth: *breaker.growth,
+        open_for_max: *breaker.open_for_max,
+        jitter: ratio(&breaker.jitter),
         probes: at_least_one(*breaker.probes),
+    });
+    let ejection = written.ejection.as_ref().map(|ejection| EjectionSettings {
+        consecutive: *ejection.consecutive,
+        eject_for: *ejection.eject_for,
+        growth: *ejection.growth,
+        eject_for_max: *ejection.eject_for_max,
     });
     GuardSettings {
         breaker,
+        ejection,
         slots: at_least_one(*written.bulkhead.limit),
         queue: *written.bulkhead.queue,
         tenant_share: ratio(&written.bulkhead.tenant_share),

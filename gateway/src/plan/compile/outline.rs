@@ -97,21 +97,39 @@ fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &con
             .slow
             .iter()
             .flat_map(|slow| [slow.over.span(), slow.ratio.span()]);
+        let adaptive = breaker
+            .adaptive
+            .iter()
+            .flat_map(|adaptive| [adaptive.latency_window.span(), adaptive.threshold.span()]);
         let others = [
             breaker.window.span(),
             breaker.min_calls.span(),
             breaker.failure_ratio.span(),
             breaker.open_for.span(),
+            breaker.growth.span(),
+            breaker.open_for_max.span(),
+            breaker.jitter.span(),
             breaker.probes.span(),
             breaker.consecutive.as_ref().and_then(At::span),
         ];
         let statuses = breaker.failure_statuses.iter().map(At::span);
-        desk.note(format!("{path}.breaker"), first(slow.chain(others).chain(statuses)));
+        let written = slow.chain(adaptive).chain(others).chain(statuses);
+        desk.note(format!("{path}.breaker"), first(written));
+    }
+    if let Some(ejection) = &backend.ejection {
+        let in_ejection = [
+            ejection.consecutive.span(),
+            ejection.eject_for.span(),
+            ejection.growth.span(),
+            ejection.eject_for_max.span(),
+        ];
+        desk.note(format!("{path}.ejection"), first(in_ejection));
     }
     let retry = &backend.retry;
     let in_retry = [
         retry.attempts.span(),
         retry.backoff.span(),
+        retry.jitter.span(),
         retry.share.span(),
         retry.floor.span(),
     ];

@@ -1,0 +1,200 @@
+//! When a backend, or one endpoint of it, is left alone for a while.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::backend::{HOUR, MS};
+use crate::config::fields::Fields;
+use crate::config::mistake::{Code, Mistake};
+use crate::config::reader::{Read, Value};
+use crate::config::span::At;
+use crate::config::units::{Ratio, duration_text};
+
+/// When calls to a failing backend stop. Defaults: the article's `ReadyToTrip` and settings, or with `adaptive` those
+/// of its `AdaptiveCircuitBreaker`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breaker {
+    /// What counts is what happened within this; 1s to 1h, default 60s, 10s if `adaptive`.
+    pub window: At<Duration>,
+    /// Fewer calls than this in the window never open it; default 10.
+    pub min_calls: At<NonZeroU32>,
+    /// Above 0; default 0.6. `adaptive` has ratios of its own.
+    pub failure_ratio: At<Ratio>,
+    /// Time until the first probe; 1ms to 1h, default 30s.
+    pub open_for: At<Duration>,
+    /// By which each open time exceeds the one before while probes fail, 1 to 10; default 1, which is not at all.
+    pub growth: At<f64>,
+    /// The most that `open_for` grows to, up to 24h; default ten times as much.
+    pub open_for_max: At<Duration>,
+    /// Each open time is off by up to this share, either way, so that replicas do not probe in step; default 0.
+    pub jitter: At<Ratio>,
+    /// Probes at once, and successes that close it, 1 to 1000; default 3, 5 if `adaptive`.
+    pub probes: At<u32>,
+    /// Opens on slowness too; left out, it does not.
+    pub slow: Option<Slow>,
+    /// Failures in a row that open it whatever the ratio; left out, none do.
+    pub consecutive: Option<At<NonZeroU32>>,
+    /// Opens by mean latency and ratio together; left out, `failure_ratio` alone decides.
+    pub adaptive: Option<Adaptive>,
+    /// Default 500, 502, 503, 504.
+    pub failure_statuses: Vec<At<u16>>,
+}
+
+/// Opens when this share of the calls took longer than `over`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slow {
+    pub over: At<Duration>,
+    pub ratio: At<Ratio>,
+}
+
+/// The article's rule: half of the calls while fewer than `latency_window` were seen, then 0.3 of them if they take
+/// longer than `threshold` on average, and 0.6 in any case. `min_calls` holds for each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adaptive {
+    /// Calls that the mean is of, 1 to 1000; default 100.
+    pub latency_window: At<u32>,
+    pub threshold: At<Duration>,
+}
+
+/// When a single endpoint is left out for a while. Never more than half of a backend's are, rounded down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ejection {
+    /// Failures in a row; default 5.
+    pub consecutive: At<NonZeroU32>,
+    /// How long it is left out the first time, 1ms to 1h; default 30s.
+    pub eject_for: At<Duration>,
+    /// By which each time exceeds the one before, 1 to 10; default 2.
+    pub growth: At<f64>,
+    /// The most that `eject_for` grows to, up to 24h; default ten times as much. An endpoint that stays in for this
+    /// long begins with `eject_for` again.
+    pub eject_for_max: At<Duration>,
+}
+
+impl Breaker {
+    /// What counts as a failure of a backend unless something else is written.
+    pub const FAILURE_STATUSES: [u16; 4] = [500, 502, 503, 504];
+}
+
+impl Read for Breaker {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let adaptive: Option<Adaptive> = f.optional("adaptive");
+            let (window, probes) = if adaptive.is_some() { (10, 5) } else { (60, 3) };
+            let open_for = f.within("open_for", Duration::from_secs(30), MS..=HOUR);
+            let grows = f.value("growth").is_some();
+            let open_for_max = longest(f, "open_for_max", "open_for", &open_for);
+            if let Some(span) = open_for_max.span().filter(|_| !grows) {
+                f.push(
+                    Mistake::new(Code::Conflict, span, format!("`{}.open_for_max` does nothing", f.path))
+                        .label("without `growth` no open time is longer than `open_for`")
+                        .hint("add `growth: 2`, or leave it out"),
+                );
+            }
+            let breaker = Self {
+                window: f.within("window", Duration::from_secs(window), Duration::from_secs(1)..=HOUR),
+                min_calls: f.or("min_calls", NonZeroU32::new(10).expect("not 0")),
+                failure_ratio: f.or("failure_ratio", ratio(0.6)),
+                open_for,
+                growth: f.within("growth", 1.0, 1.0..=10.0),
+                open_for_max,
+                jitter: f.or("jitter", ratio(0.0)),
+                probes: f.within("probes", probes, 1..=1000),
+                slow: f.optional("slow"),
+                consecutive: f.optional("consecutive"),
+                adaptive,
+                failure_statuses: f.list_or("failure_statuses", &Self::FAILURE_STATUSES),
+            };
+            above_zero(f, "failure_ratio", &breaker.failure_ratio);
+            if let Some(span) = breaker.failure_ratio.span().filter(|_| breaker.adaptive.is_some()) {
+                f.push(
+                    Mistake::new(Code::Conflict, span, format!("`{}.failure_ratio` does nothing", f.path))
+                        .label("`adaptive` has ratios of its own: 0.5, 0.3 and 0.6")
+                        .hint("leave out one of the two"),
+                );
+            }
+            for status in breaker
+                .failure_statuses
+                .iter()
+                .filter(|status| !(400..=599).contains(&***status))
+            {
+                let message = format!("`{}.failure_statuses` takes statuses from 400 to 599", f.path);
+                f.push(Mistake::new(Code::OutOfRange, status.span(), message));
+            }
+            breaker
+        })
+    }
+}
+
+impl Read for Slow {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let (over, ratio) = (f.required("over"), f.required("ratio"));
+            let slow = Self {
+                over: over?,
+                ratio: ratio?,
+            };
+            above_zero(f, "ratio", &slow.ratio);
+            Some(slow)
+        })?
+    }
+}
+
+impl Read for Adaptive {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let latency_window = f.within("latency_window", 100, 1..=1000);
+            let threshold = f.required("threshold");
+            Some(Self {
+                latency_window,
+                threshold: threshold?,
+            })
+        })?
+    }
+}
+
+impl Read for Ejection {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let consecutive = f.or("consecutive", NonZeroU32::new(5).expect("not 0"));
+            let eject_for = f.within("eject_for", Duration::from_secs(30), MS..=HOUR);
+            Self {
+                consecutive,
+                growth: f.within("growth", 2.0, 1.0..=10.0),
+                eject_for_max: longest(f, "eject_for_max", "eject_for", &eject_for),
+                eject_for,
+            }
+        })
+    }
+}
+
+/// What a time grows to: ten times as much, unless it is written; never less than it begins with.
+fn longest(f: &mut Fields<'_>, name: &'static str, of: &'static str, first: &At<Duration>) -> At<Duration> {
+    let longest = f.within(name, first.saturating_mul(10), MS..=24 * HOUR);
+    if let Some(span) = longest.span().filter(|_| *longest < **first) {
+        f.push(
+            Mistake::new(
+                Code::OutOfRange,
+                span,
+                format!("`{}.{name}` is less than `{of}`", f.path),
+            )
+            .label("is what it grows to")
+            .hint(format!("`{of}` is {}", duration_text(**first))),
+        );
+    }
+    longest
+}
+
+/// A ratio of 0 would be met by a backend that never fails, and a share of 0 by no one.
+pub(super) fn above_zero(f: &Fields<'_>, name: &str, ratio: &At<Ratio>) {
+    if ratio.get() <= 0.0 {
+        f.push(Mistake::new(
+            Code::OutOfRange,
+            ratio.span(),
+            format!("`{}.{name}` must be above 0", f.path),
+        ));
+    }
+}
+
+pub(super) fn ratio(share: f64) -> Ratio {
+    Ratio::new(share).expect("the defaults lie between 0 and 1")
+}

@@ -1,0 +1,184 @@
+//! When a failed attempt is made again, how long it waits, and what all retries together may be.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::backend::MS;
+use super::breaker::ratio;
+use crate::config::mistake::{Code, Mistake};
+use crate::config::reader::{Read, Value};
+use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::span::At;
+use crate::config::units::{Backoff, ByteSize, Rate, Ratio};
+
+/// When and how a failed attempt is made again.
+///
+/// `preset: article` has 5 attempts and waits of up to 30s by default, `preset: default` what stands here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// All in all, the first included, 1 to 10; 1 is no retry; default 2.
+    pub attempts: At<u32>,
+    /// Default `100ms..1s`: a waiting call holds its slot.
+    pub backoff: At<Backoff>,
+    /// By which each wait exceeds the one before, 1 to 10; default 2.
+    pub factor: At<f64>,
+    /// Default 0.1.
+    pub jitter: At<Jitter>,
+    /// Retries that each first attempt pays for; default 0.2.
+    pub share: At<Ratio>,
+    /// Retries that are free; default 3/s.
+    pub floor: At<Rate>,
+    /// Default unreached, broken, timed_out, 502, 503, 504.
+    pub on: Vec<At<RetryOn>>,
+    /// Default GET, HEAD, OPTIONS.
+    pub methods: Vec<At<Method>>,
+    /// Whether any other method is retried too if the request has an `Idempotency-Key`; default false.
+    pub with_idempotency_key: At<bool>,
+    /// A body beyond this cannot be sent again; at most 16MiB, default 64KiB.
+    pub body_limit: At<ByteSize>,
+}
+
+/// How a wait is spread, so that callers who failed together do not come back together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Jitter {
+    /// Off by up to this share, either way.
+    Share(Ratio),
+    /// Anything from nothing to the whole wait.
+    Full,
+    /// Half of it, and anything from nothing to the other half.
+    Equal,
+}
+
+/// What an attempt must have come to, to be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOn {
+    /// No connection: nothing was sent.
+    Unreached,
+    /// The connection broke before an answer began.
+    Broken,
+    /// The attempt's limit passed.
+    TimedOut,
+    /// A 5xx, or one of 408, 425 and 429, which ask for it.
+    Status(u16),
+}
+
+words! {
+    /// A set of values that goes by a name.
+    enum Preset {
+        /// Ours: 2 attempts, 100 ms, doubling up to 1 s, 10 % either way.
+        Default = "default",
+        /// The article's retry: 5 attempts, 100 ms, doubling up to 30 s, 10 % either way.
+        Article = "article",
+    }
+}
+
+impl Read for Retry {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        if value.is_word("off") {
+            let retry = value.default::<Self>()?;
+            return Some(Self {
+                attempts: At::written(1, value.node.span),
+                ..retry
+            });
+        }
+        value.fields(|f| {
+            let preset: Option<At<Preset>> = f.optional("preset");
+            let (attempts, cap) = match preset.as_deref() {
+                Some(Preset::Article) => (5, Duration::from_secs(30)),
+                Some(Preset::Default) | None => (2, Duration::from_secs(1)),
+            };
+            let retry = Self {
+                attempts: f.within("attempts", attempts, 1..=10),
+                backoff: f.or("backoff", Backoff { first: 100 * MS, cap }),
+                factor: f.within("factor", 2.0, 1.0..=10.0),
+                jitter: f.or("jitter", Jitter::Share(ratio(0.1))),
+                share: f.or("share", ratio(0.2)),
+                floor: f.or("floor", Rate::per_second(std::num::NonZeroU64::new(3).expect("not 0"))),
+                on: f.list_or("on", &RetryOn::DEFAULT),
+                methods: f.list_or("methods", &[Method::GET, Method::HEAD, Method::OPTIONS]),
+                with_idempotency_key: f.or("with_idempotency_key", false),
+                body_limit: f.within("body_limit", ByteSize(64 << 10), ByteSize(0)..=ByteSize(16 << 20)),
+            };
+            for method in retry
+                .methods
+                .iter()
+                .filter(|method| ***method == Method::POST || ***method == Method::PATCH)
+            {
+                let message = format!("`{}.methods` cannot have {}", f.path, **method);
+                f.push(
+                    Mistake::new(Code::BadValue, method.span(), message)
+                        .label("doing it twice is not doing it once")
+                        .hint("`with_idempotency_key: true` admits requests that carry the key"),
+                );
+            }
+            retry
+        })
+    }
+}
+
+impl Scalar for Jitter {
+    const EXPECTED: &'static str = "`full`, `equal` or a ratio from 0 to 1, such as `0.1`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "full" => Ok(Self::Full),
+            "equal" => Ok(Self::Equal),
+            word if word.starts_with(char::is_alphabetic) => {
+                Err(crate::config::scalar::unknown_word(word, &["full", "equal"]))
+            }
+            share => Ratio::parse(share).map(Self::Share),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Share(share) => share.show(),
+            Self::Full => "full".to_owned(),
+            Self::Equal => "equal".to_owned(),
+        }
+    }
+}
+
+impl RetryOn {
+    const DEFAULT: [Self; 6] = [
+        Self::Unreached,
+        Self::Broken,
+        Self::TimedOut,
+        Self::Status(502),
+        Self::Status(503),
+        Self::Status(504),
+    ];
+}
+
+impl Scalar for RetryOn {
+    const EXPECTED: &'static str = "`unreached`, `broken`, `timed_out`, a 5xx status, 408, 425 or 429";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "unreached" => Ok(Self::Unreached),
+            "broken" => Ok(Self::Broken),
+            "timed_out" => Ok(Self::TimedOut),
+            _ => match text.parse::<u16>() {
+                Ok(status @ (500..=599 | 408 | 425 | 429)) => Ok(Self::Status(status)),
+                Ok(_) => Err(Wrong::new(
+                    Code::OutOfRange,
+                    "is not a status that a second attempt may change",
+                )),
+                Err(_) => Err(crate::config::scalar::unknown_word(
+                    text,
+                    &["unreached", "broken", "timed_out"],
+                )),
+            },
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Unreached => "unreached".to_owned(),
+            Self::Broken => "broken".to_owned(),
+            Self::TimedOut => "timed_out".to_owned(),
+            Self::Status(status) => status.to_string(),
+        }
+    }
+}

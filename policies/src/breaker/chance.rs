@@ -1,0 +1,38 @@
+//! Chance that is handed in once, as a seed, and asked for again whenever the same question comes up.
+//!
+//! Only an opening needs it, and an opening is rare, so no result has to bring a random number along.
+//! That it depends on nothing but the seed and the generation lets the open time be worked out anew
+//! instead of being kept.
+
+use super::state::Generation;
+
+/// Evenly in `0.0..1.0`: the 53 highest bits of `SplitMix64`'s output (Steele, Lea and Flood 2014).
+pub(super) fn of(seed: u64, generation: Generation) -> f64 {
+    let mut bits = seed.wrapping_add(generation.number().wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn falls_evenly_for_every_seed_and_over_the_generations_of_one() {
+        let check = |draws: Vec<f64>| {
+            let mut tenths = [0; 10];
+            for draw in draws {
+                tenths[(draw * 10.0) as usize] += 1;
+            }
+            assert!(tenths.iter().all(|count| (850..=1_150).contains(count)), "{tenths:?}");
+        };
+        check((0..10_000).map(|seed| of(seed, Generation::FIRST)).collect());
+        let mut generation = Generation::FIRST;
+        let mut next = || {
+            generation = generation.next();
+            of(7, generation)
+        };
+        check((0..10_000).map(|_| next()).collect());
+    }
+}
