@@ -4,6 +4,11 @@ CARGO ?= cargo
 # The first build of a newcomer: optimised, without link-time optimisation, with the embedded fleet.
 DEMO = $(CARGO) run --profile demo -p gateway --no-default-features --features demo --
 
+# Where the tests write down how many cases they checked, and what adds them up.
+CASES = $(CURDIR)/target/cases
+COUNTED = mkdir -p target && rm -f $(CASES)
+SUM = sort $(CASES) | awk -f tests/cases/sum.awk
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check e2e tour prove replay bench load compare fmt clean
 
@@ -14,7 +19,9 @@ run: ## start the demo: a gateway before an embedded fleet, with curl lines to p
 	@$(DEMO) demo
 
 test: ## run all tests: policies, gateway, pretend fleet, end to end, the tour
-	$(CARGO) test --workspace
+	@$(COUNTED)
+	CASES=$(CASES) $(CARGO) test --workspace
+	@$(SUM)
 
 check: ## verify formatting, lints and docs; writes nothing
 	$(CARGO) fmt --all --check
@@ -27,9 +34,12 @@ e2e: ## run the end-to-end tests; CASE=breaker narrows to one promise
 tour: ## walk through what the demo's banner says, and check what comes back
 	@$(DEMO) demo --tour
 
-prove: ## run the long proofs: properties with many more cases, end-to-end tests with more load
-	PROPTEST_CASES=20000 $(CARGO) test --release -p policies
-	$(CARGO) test -p tests --features long
+prove: ## run the long proofs: all interleavings, properties with many more cases, more load end to end
+	@$(COUNTED)
+	CASES=$(CASES) RUSTFLAGS="--cfg loom" $(CARGO) test --release -p policies --test interleavings --target-dir target/loom
+	CASES=$(CASES) PROPTEST_CASES=20000 $(CARGO) test --release -p policies
+	CASES=$(CASES) $(CARGO) test -p tests --features long
+	@$(SUM)
 
 replay: ## answer published test vectors, a question a line in and an answer a line out
 	@$(CARGO) run -q -p gateway --example replay

@@ -116,6 +116,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn stays_within_its_bounds(
             initial in 1..10_000u64, max in 1..100_000u64, factor in 1.0..4.0f64,

@@ -89,10 +89,13 @@ mod tests {
         assert_eq!(deadline.remaining(at(90)), ms(10));
         assert_eq!(deadline.remaining(at(50)), ms(50));
         assert_eq!(deadline.remaining(at(150)), Duration::ZERO);
+        assert!(!deadline.has_passed(at(99)));
         assert!(deadline.has_passed(at(100)));
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn nothing_outlives_an_ancestor(limits in prop::collection::vec((0..1_000u64, 0..1_000u64), 1..9)) {
             let root = Deadline::at(at(500));
@@ -104,6 +107,17 @@ mod tests {
                 prop_assert_eq!(deadline, Deadline::at(at(naive)));
                 prop_assert!(deadline <= root);
             }
+        }
+
+        /// What is allowed and then takes its minimum is over by the deadline; a nanosecond more is not.
+        #[test]
+        fn what_is_allowed_ends_in_time(due in 0..5_000u64, now in 0..5_000u64, wait in 0..5_000u64, minimum in 1..5_000u64) {
+            let deadline = Deadline::at(at(due));
+            let end = at(now) + ms(wait) + ms(minimum);
+            prop_assert_eq!(deadline.allows(at(now), ms(wait), ms(minimum)), end <= deadline.moment());
+            let exactly = Deadline::at(end);
+            prop_assert!(exactly.allows(at(now), ms(wait), ms(minimum)));
+            prop_assert!(!exactly.allows(at(now), ms(wait), ms(minimum) + Duration::from_nanos(1)));
         }
     }
 }

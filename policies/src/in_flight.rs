@@ -76,6 +76,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         /// Against a plain number, with a cap that changes under way.
         #[test]
         fn counts_who_is_inside(steps in prop::collection::vec((0..4u8, 0..5u32), 1..300)) {

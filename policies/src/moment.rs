@@ -69,11 +69,18 @@ mod tests {
     }
 
     #[test]
+    fn reads_as_the_time_since_the_epoch() {
+        assert_eq!(format!("{:?}", Moment::from_nanos(1_500_000_000)), "@1.5s");
+    }
+
+    #[test]
     fn nothing_passes_while_time_runs_backwards() {
         assert_eq!(Moment::from_nanos(5).since(Moment::from_nanos(9)), Duration::ZERO);
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn since_undoes_add(start in 0..u64::MAX / 2, length in 0..u64::MAX / 2) {
             let (start, length) = (Moment::from_nanos(start), Duration::from_nanos(length));

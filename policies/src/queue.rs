@@ -435,6 +435,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn tiers_get_their_weights_and_tenants_the_same(
             tiers in prop::collection::vec((1..12u32, 1..6u64), 1..5),
@@ -450,6 +452,43 @@ mod tests {
                 let due = f64::from(servings) * f64::from(weight) / f64::from(all_weights) / tenants as f64;
                 prop_assert!((share - due).abs() <= 2.0, "{party:?} got {share}, due {due}");
             }
+        }
+
+        /// Against the rule on a plain list. The weights divide 840, so that shares compare exactly.
+        #[test]
+        fn who_makes_room_is_furthest_over_its_share(
+            steps in prop::collection::vec((0..4u8, 0..6u64, any::<prop::sample::Index>()), 1..60),
+            newcomer in 0..6u64,
+        ) {
+            let party = |tenant: u64| Party { tier: tenant as u32 % 3, weight: [1, 3, 8][tenant as usize % 3], tenant };
+            let mut queue = FairQueue::new();
+            let mut waiting: Vec<(Party, Place)> = vec![];
+            for (step, tenant, which) in steps {
+                if step > 0 {
+                    waiting.push((party(tenant), queue.push(party(tenant), ())));
+                } else if !waiting.is_empty() {
+                    let (_, place) = waiting.remove(which.index(waiting.len()));
+                    prop_assert_eq!(queue.remove(place), Some(()));
+                }
+            }
+            let newcomer = party(newcomer);
+            let present: BTreeMap<(u32, u64), Party> = waiting
+                .iter()
+                .map(|(party, _)| *party)
+                .chain([newcomer])
+                .map(|party| ((party.tier, party.tenant), party))
+                .collect();
+            let over = |party: Party| {
+                let places = waiting.iter().filter(|waiter| waiter.0 == party).count() + usize::from(party == newcomer);
+                let sharers = present.keys().filter(|(tier, _)| *tier == party.tier).count();
+                (places > 1, (places * sharers) as u32 * 840 / party.weight)
+            };
+            let most = present.values().map(|party| over(*party)).max().unwrap();
+            let furthest = present.values().find(|party| over(**party) == most).filter(|_| over(newcomer) < most);
+            let newest = furthest.map(|furthest| {
+                waiting.iter().rev().find(|waiter| waiter.0 == *furthest).expect("it waits").1
+            });
+            prop_assert_eq!(queue.furthest_over_share(newcomer), newest);
         }
 
         /// Against plain lists: whoever waits is served once, each tenant in its own order.

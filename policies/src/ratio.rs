@@ -75,6 +75,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn agrees_with_the_fraction(millionths in 0..=WHOLE, part in 1..1_000u64, whole in 1..1_000u64) {
             let naive = part as f64 / whole as f64 - f64::from(millionths) / f64::from(WHOLE);

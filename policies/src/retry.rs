@@ -133,6 +133,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn no_attempt_starts_that_cannot_finish(
             attempts in 1..10u32, due in 0..5_000u64, minimum in 0..200u64, took in 0..400u64,

@@ -155,7 +155,7 @@ fn conflicts() -> impl Strategy<Value = Conflict> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: 2_000, ..cases::counted() })]
 
     /// Of several required parts that fail, the first to do so ends the rest; but that there is no answer, and an
     /// answer's every byte, never depend on time.

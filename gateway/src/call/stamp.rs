@@ -34,6 +34,8 @@ fn grpc_timeout(milliseconds: u64) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -54,5 +56,29 @@ mod tests {
         stamp_attempt(&mut plain, Duration::MAX, 1);
         assert_eq!(plain[&X_REQUEST_TIMEOUT_MS], u64::MAX.to_string());
         assert!(!plain.contains_key(&GRPC_TIMEOUT));
+    }
+
+    proptest! {
+        #![proptest_config(cases::counted())]
+
+        /// In either form a backend is told of no more time than it has, and of all but the rounding.
+        #[test]
+        fn no_more_is_emitted_than_is_left(remaining in prop_oneof![0..1u64 << 40, 0..100_000_000_000_000_000u64]) {
+            let remaining = Duration::from_nanos(remaining);
+            let mut headers = HeaderMap::new();
+            headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("1S"));
+            stamp_attempt(&mut headers, remaining, 1);
+
+            let plain = headers[&X_REQUEST_TIMEOUT_MS].to_str().unwrap();
+            let plain = Duration::from_millis(plain.parse().unwrap());
+            prop_assert!(plain <= remaining && remaining - plain < Duration::from_millis(1));
+
+            let grpc = headers[&GRPC_TIMEOUT].to_str().unwrap();
+            let (amount, unit) = grpc.split_at(grpc.len() - 1);
+            let unit = if unit == "m" { Duration::from_millis(1) } else { Duration::from_secs(1) };
+            prop_assert!(amount.len() <= 8);
+            let grpc = unit * amount.parse().unwrap();
+            prop_assert!(grpc <= remaining && remaining - grpc < unit.max(remaining / 1_000));
+        }
     }
 }

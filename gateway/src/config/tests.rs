@@ -372,7 +372,7 @@ fn a_file_that_is_not_there_is_a_mistake() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..cases::counted() })]
 
     #[test]
     fn no_text_makes_it_panic(text in any::<String>()) {

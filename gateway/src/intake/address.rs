@@ -239,6 +239,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn what_a_stranger_writes_changes_nothing(lie in "[ -~]{0,60}", client in any::<u32>()) {
             let honest = IpAddr::from(client.to_be_bytes());

@@ -279,6 +279,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn parsing_never_panics_and_is_idempotent(raw in path()) {
             if let Ok(path) = NormalPath::parse(&raw) {

@@ -186,6 +186,8 @@ fn every_placeholder_is_listed() {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn a_rendered_path_has_the_shape_of_its_template(value in any::<String>()) {
         if let Ok(path) = render("/a/{claim.v}/b?c={claim.v}", Place::Path, json!(value)) {

@@ -35,4 +35,14 @@ mod tests {
         };
         check((0..10_000).map(|_| next()).collect());
     }
+
+    /// The first outputs of SplitMix64 for seed 0, as its author's `splitmix64.c` gives them.
+    #[test]
+    fn is_splitmix64() {
+        let mut generation = Generation::FIRST;
+        for output in [0xe220_a839_7b1d_cdaf_u64, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f] {
+            assert_eq!(of(0, generation), (output >> 11) as f64 / (1u64 << 53) as f64);
+            generation = generation.next();
+        }
+    }
 }

@@ -102,6 +102,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn is_the_mean_of_the_end_of_a_list(
             window in 1..=20u32, tooks in prop::collection::vec((0..10_000_000u64, 0..30u8), 0..100),

@@ -730,6 +730,8 @@ fn any_settings() -> impl Strategy<Value = BreakerSettings> {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn does_as_the_plain_rules_say(
         settings in any_settings(),

@@ -267,6 +267,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn counts_as_a_list_does(
             results in prop::collection::vec((0..3_000u64, any::<(bool, bool)>(), 0..40u8), 1..200),

@@ -92,6 +92,22 @@ fn a_quota_has_bounds() {
     check(1, Duration::from_secs(5 * 365 * 86_400), 2, Some(QuotaError::TooSlow));
     check(1, Duration::MAX, 1, Some(QuotaError::TooSlow));
     check(1, SECOND, u64::MAX, Some(QuotaError::TooSlow));
+    assert_eq!(quota(10, 20).burst(), 20);
+}
+
+#[test]
+fn a_mistaken_quota_is_told_its_bound() {
+    let check = |error: QuotaError, bound| assert!(error.to_string().contains(bound), "{error}");
+    check(QuotaError::Zero, "more than zero");
+    check(QuotaError::TooFast, "one a nanosecond");
+    check(QuotaError::TooSlow, "five years");
+}
+
+#[test]
+fn shows_when_it_will_be_full() {
+    let bucket = Bucket::full();
+    bucket.take(&quota(10, 3), at(1_000), 2).unwrap();
+    assert_eq!(format!("{bucket:?}"), "Bucket { full_at: @1.2s }");
 }
 
 #[test]
@@ -219,6 +235,8 @@ fn schedules() -> impl Strategy<Value = Vec<(u64, u64)>> {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn takes_as_the_textbook_does(quota in quotas(), schedule in schedules()) {
         let bucket = Bucket::full();
@@ -324,6 +342,22 @@ proptest! {
         let before = bucket.balance(&quota, now);
         if bucket.take(&quota, now, cost).is_ok() {
             prop_assert_eq!(bucket.refund(&quota, now, cost).tokens, before);
+        }
+    }
+
+    /// A full bucket equals an absent one: whoever keeps them may drop it at any moment and make it anew.
+    #[test]
+    fn forgetting_a_full_bucket_changes_nothing(
+        quota in quotas(), schedule in schedules(), sweeps in prop::collection::vec(any::<bool>(), 200),
+    ) {
+        let (kept, mut swept) = (Bucket::full(), Bucket::full());
+        let mut now = Moment::ZERO;
+        for ((pause, cost), sweep) in schedule.into_iter().zip(sweeps) {
+            now = now + quota.time_to_earn(1) * pause as u32 / 20;
+            if sweep && swept.is_full(now) {
+                swept = Bucket::full();
+            }
+            prop_assert_eq!(swept.take(&quota, now, cost), kept.take(&quota, now, cost));
         }
     }
 

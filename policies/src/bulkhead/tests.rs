@@ -489,6 +489,8 @@ fn slots_and_tickets_can_be_sent() {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     /// A random crowd on a virtual clock: the limits hold, slots are never idle while someone waits, no
     /// one is served late, and each entrant has one outcome.
     #[test]

@@ -185,6 +185,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn periods_follow_each_other(seconds in 0..20_000_000_000u64, nanos in 0..1_000_000_000u32) {
             let time = WallTime::since_epoch(Duration::new(seconds, nanos));

@@ -104,6 +104,17 @@ fn quotas_are_bounded() {
     check((1 << 37) - 1, true);
     check(1 << 37, false);
     check(u64::MAX, false);
+    assert!(CalendarQuotaError.to_string().contains("1 to 137438953471"));
+}
+
+#[test]
+fn shows_what_was_used_since_when() {
+    let (usage, quota) = (Usage::new(), quota(7, Every::Hour));
+    usage.take(&quota, at(3_700), 5).unwrap();
+    let shown = format!("{usage:?}");
+    assert!(shown.contains(&format!("since: {:?}", at(3_600))), "{shown}");
+    assert!(shown.contains("used: 5"), "{shown}");
+    assert_eq!((quota.limit(), quota.every()), (7, Every::Hour));
 }
 
 #[test]
@@ -225,6 +236,8 @@ fn steps() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     /// Against a list of what was taken when, each with the start of its period.
     #[test]
     fn counts_what_the_naive_list_does(every in any_every(), limit in 1..12u64, steps in steps()) {

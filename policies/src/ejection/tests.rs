@@ -196,6 +196,8 @@ impl Naive {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn does_as_the_plain_rules_say(
         count in 1..7usize,

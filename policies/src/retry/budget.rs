@@ -171,6 +171,13 @@ mod tests {
     }
 
     #[test]
+    fn shows_its_balance_in_retries() {
+        let budget = spent(0.5, 0.0, 0);
+        (0..3).for_each(|_| budget.first_attempt(at(0)));
+        assert_eq!(format!("{budget:?}"), "RetryBudget { balance: 1.5 }");
+    }
+
+    #[test]
     fn earns_by_first_attempts_and_by_time() {
         let check = |share, floor, first_attempts: usize, later: u64, expected| {
             let budget = spent(share, floor, 1_000);
@@ -225,6 +232,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         /// Against a balance in floating point, which may differ by its rounding alone.
         #[test]
         fn keeps_the_books(

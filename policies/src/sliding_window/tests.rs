@@ -85,11 +85,38 @@ fn quotas_are_bounded() {
         assert_eq!(WindowQuota::new(limit, window).err(), expected, "{limit} in {window:?}");
     };
     check(1, NANO, None);
-    check(100_000, WindowQuota::LONGEST, None);
+    check(100_000, Duration::from_secs(31 * 86_400), None);
     check(0, NANO, Some(WindowQuotaError::Limit));
     check(100_001, NANO, Some(WindowQuotaError::Limit));
     check(1, Duration::ZERO, Some(WindowQuotaError::Window));
     check(1, WindowQuota::LONGEST + NANO, Some(WindowQuotaError::Window));
+}
+
+#[test]
+fn a_mistaken_quota_is_told_its_bound() {
+    assert!(WindowQuotaError::Limit.to_string().contains("1 to 100000"));
+    assert!(WindowQuotaError::Window.to_string().contains("31 days"));
+}
+
+#[test]
+fn shows_how_much_it_remembers() {
+    let (window, quota) = (SlidingWindow::new(), quota(9, 10));
+    for now in [3, 3, 5] {
+        window.take(&quota, at(now), 2).unwrap();
+    }
+    assert_eq!(format!("{window:?}"), "SlidingWindow { tokens: 6, moments: 2 }");
+}
+
+#[test]
+fn what_is_charged_before_a_reserved_start_counts_from_its_own_moment() {
+    let (window, quota) = (SlidingWindow::new(), quota(4, 10));
+    window.take(&quota, at(0), 4).unwrap();
+    assert_eq!(
+        window.reserve(&quota, at(5), 2, Duration::from_nanos(9)),
+        Ok(Duration::from_nanos(5))
+    );
+    window.charge(&quota, at(6), 1);
+    assert_eq!([10, 15, 16].map(|now| window.balance(&quota, at(now))), [1, 1, 2]);
 }
 
 #[test]
@@ -183,6 +210,8 @@ fn schedules() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn counts_what_the_naive_list_does(quota in quotas(), schedule in schedules()) {
         let (window, mut naive) = (SlidingWindow::new(), Naive::default());

@@ -163,7 +163,7 @@ fn who_is_late_is_dropped_before_it_is_served() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, ..cases::counted() })]
 
     /// Whoever saturates a backend together gets the same of it, however much more than its part each sends.
     #[test]

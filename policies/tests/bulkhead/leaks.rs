@@ -69,7 +69,7 @@ fn pick<T>(from: &mut Vec<T>, which: prop::sample::Index) -> Option<T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..cases::counted() })]
 
     #[test]
     fn all_slots_come_back_and_each_entrant_is_counted_once(

@@ -198,6 +198,8 @@ fn wishes_are_read_before_their_fields_go() {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn nothing_doomed_is_left(
         fields in prop::collection::vec((

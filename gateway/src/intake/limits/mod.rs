@@ -223,4 +223,6 @@ impl Receipt {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -267,6 +267,8 @@ fn model(pattern: &str, path: &str) -> Option<Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(cases::counted())]
+
     #[test]
     fn the_tree_agrees_with_comparing_every_pattern(
         patterns in prop::collection::btree_set("/(a|b|\\{p\\})(/(a|b|\\{q\\}))?(/[ab])?(/\\{\\*r\\})?", 1..12),
