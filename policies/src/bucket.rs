@@ -4,8 +4,9 @@
 //! ITU-T I.371, seen from the other end). Nothing has to be refilled: tokens are the time from that
 //! moment back to now, so an idle bucket costs nothing and a full one equals one that does not exist.
 //!
-//! Invariant: in any stretch of time `t`, at most `burst + rate x t` tokens are taken and not given
-//! back. Rounding goes against the taker, and a clock that runs backwards makes a bucket look emptier.
+//! Invariant: in any stretch of time `t`, takers start with at most `burst + rate x t` tokens more than
+//! are given back in it. Rounding goes against the taker, and a clock that runs backwards makes a bucket
+//! look emptier.
 
 use crate::decision::{Balance, Wait};
 use crate::moment::Moment;
@@ -121,8 +122,7 @@ impl Bucket {
     /// reported then is the wait after which it could start at once.
     ///
     /// The law holds for the moments at which takers start: whoever takes later starts no sooner, and in
-    /// any stretch of time `t` at most `burst + rate x t` tokens are started with. To be given back by
-    /// [`refund`](Bucket::refund), as what was taken is.
+    /// any stretch of time `t` at most `burst + rate x t` tokens are started with.
     pub fn reserve(&self, quota: &Quota, now: Moment, cost: u64, max_wait: Duration) -> Result<Duration, Wait> {
         let price = quota.price(cost).ok_or(Wait::FOR_EVER)?;
         let now = ticks(now);
@@ -160,12 +160,24 @@ impl Bucket {
         }
     }
 
-    /// Gives `cost` tokens back, up to the burst. To be called with the quota now in force, which
-    /// after a rescale is not the one the tokens were taken under.
-    pub fn refund(&self, quota: &Quota, now: Moment, cost: u64) -> Balance {
-        let now = ticks(now);
+    /// Gives back `cost` tokens of a taker that was to start at `start`, up to the burst: the moment of
+    /// its taking, or later by the wait of its reservation. To be called with the quota now in force,
+    /// which after a rescale is not the one the tokens were taken under.
+    ///
+    /// While someone else waits for tokens that are reserved, nothing is given back but the last
+    /// reservation: who waits cannot be told to start sooner, and who comes next would start beside it.
+    /// After a charge into debt it is the same.
+    pub fn refund(&self, quota: &Quota, now: Moment, start: Moment, cost: u64) -> Balance {
+        let (now, last) = (ticks(now), ticks(start).saturating_add(quota.capacity));
         let price = cost.saturating_mul(quota.interval);
-        let refunded = self.change(|full_at| full_at.saturating_sub(price).max(full_at.min(now)));
+        let refunded = self.change(|full_at| {
+            let someone_waits = full_at > now.saturating_add(quota.capacity);
+            if someone_waits && full_at != last {
+                full_at
+            } else {
+                full_at.saturating_sub(price).max(full_at.min(now))
+            }
+        });
         Balance {
             tokens: quota.whole_tokens(refunded.saturating_sub(now)),
         }

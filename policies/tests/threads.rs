@@ -56,7 +56,7 @@ fn takings_and_refunds_of_a_bucket_balance() {
                 if (round + thread).is_multiple_of(200) {
                     kept += 1;
                 } else {
-                    bucket.refund(&quota, at(0), 1);
+                    bucket.refund(&quota, at(0), at(0), 1);
                 }
             }
         }

@@ -122,10 +122,10 @@ fn the_time_to_earn_is_rounded_up() {
 #[test]
 fn a_refund_stops_at_the_burst() {
     let (bucket, quota) = (Bucket::full(), quota(10, 3));
-    assert_eq!(bucket.refund(&quota, at(500), 2), Balance { tokens: 3 });
+    assert_eq!(bucket.refund(&quota, at(500), at(0), 2), Balance { tokens: 3 });
     assert_eq!(bucket.take(&quota, at(500), 3), Ok(Balance { tokens: 0 }));
-    assert_eq!(bucket.refund(&quota, at(500), 1), Balance { tokens: 1 });
-    assert_eq!(bucket.refund(&quota, at(500), u64::MAX), Balance { tokens: 3 });
+    assert_eq!(bucket.refund(&quota, at(500), at(0), 1), Balance { tokens: 1 });
+    assert_eq!(bucket.refund(&quota, at(500), at(0), u64::MAX), Balance { tokens: 3 });
     assert!(bucket.is_full(at(500)));
     assert!(
         !Bucket {
@@ -139,7 +139,7 @@ fn a_refund_stops_at_the_burst() {
 fn a_refund_to_a_full_bucket_does_not_outlast_a_clock_that_runs_backwards() {
     let (bucket, quota) = (Bucket::full(), quota(10, 3));
     bucket.take(&quota, at(1_000), 1).unwrap();
-    bucket.refund(&quota, at(2_000), 3);
+    bucket.refund(&quota, at(2_000), at(0), 3);
     assert_eq!(bucket.balance(&quota, at(1_000)), 2);
 }
 
@@ -171,7 +171,10 @@ fn a_reservation_starts_when_it_is_earned() {
     assert_eq!(reserve(0, 1, 100), Ok(100));
     assert_eq!(reserve(50, 2, 1_000), Ok(250));
     assert_eq!(bucket.wait_for(&quota, at(50), 1), Some(ms(350)));
-    bucket.refund(&quota, at(60), 2);
+    // Not while the other waits; but who waits can leave.
+    bucket.refund(&quota, at(60), at(100), 1);
+    assert_eq!(bucket.wait_for(&quota, at(60), 1), Some(ms(340)));
+    bucket.refund(&quota, at(60), at(300), 2);
     assert_eq!(reserve(60, 1, 1_000), Ok(140));
     assert_eq!(reserve(60, 4, 1_000), Err(None));
     assert_eq!(reserve(0, 1, 299), Err(Some(300)));
@@ -310,6 +313,48 @@ proptest! {
         }
     }
 
+    /// The law with what is given back, at any time, by takers that start at once and by those that wait.
+    #[test]
+    fn a_refund_lets_nobody_start_too_soon(
+        quota in quotas(), patience in 0..100u64,
+        schedule in prop::collection::vec((0..60u64, 0..4u64, prop::option::of(any::<prop::sample::Index>())), 1..120),
+    ) {
+        let bucket = Bucket::full();
+        let max_wait = quota.time_to_earn(1) * patience as u32 / 20;
+        let mut now = Moment::ZERO;
+        // When, how many, and whether they were given back before they started.
+        let mut taken: Vec<(Moment, u64)> = vec![];
+        let mut given_back = taken.clone();
+        for (pause, cost, refunded) in schedule {
+            now = now + quota.time_to_earn(1) * pause as u32 / 20;
+            match refunded {
+                Some(index) if !taken.is_empty() => {
+                    let (start, cost) = taken[index.index(taken.len())];
+                    bucket.refund(&quota, now, start, cost);
+                    if start > now {
+                        taken.swap_remove(index.index(taken.len()));
+                    } else {
+                        given_back.push((now, cost));
+                    }
+                }
+                _ => {
+                    if let Ok(wait) = bucket.reserve(&quota, now, cost, max_wait) {
+                        taken.push((now + wait, cost));
+                    }
+                }
+            }
+        }
+        for &(from, _) in &taken {
+            for &(to, _) in taken.iter().filter(|(to, _)| *to >= from) {
+                let within = |all: &[(Moment, u64)]| -> u64 {
+                    all.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, cost)| cost).sum()
+                };
+                let net = within(&taken).saturating_sub(within(&given_back));
+                prop_assert!(net * quota.interval <= quota.capacity + ticks(to) - ticks(from));
+            }
+        }
+    }
+
     #[test]
     fn a_reservation_that_may_not_wait_is_a_taking(quota in quotas(), schedule in schedules()) {
         let (taken, reserved) = (Bucket::full(), Bucket::full());
@@ -341,7 +386,7 @@ proptest! {
         let _ = bucket.take(&quota, now, drained);
         let before = bucket.balance(&quota, now);
         if bucket.take(&quota, now, cost).is_ok() {
-            prop_assert_eq!(bucket.refund(&quota, now, cost).tokens, before);
+            prop_assert_eq!(bucket.refund(&quota, now, now, cost).tokens, before);
         }
     }
 

@@ -60,7 +60,7 @@ fn a_refund_beside_takings_gives_one_token_to_one_of_them() {
         "bucket: a refund beside two takings",
         || holding(0),
         &[
-            |bucket| Some(bucket.refund(&quota(4), at(0), 1).tokens),
+            |bucket| Some(bucket.refund(&quota(4), at(0), at(0), 1).tokens),
             |bucket| take(bucket, 0, 1),
             |bucket| take(bucket, 0, 1),
         ],
@@ -74,8 +74,8 @@ fn a_refund_beside_a_refund_stops_at_the_burst() {
         "bucket: two refunds beside a taking",
         || holding(3),
         &[
-            |bucket| Some(bucket.refund(&quota(4), at(0), 1).tokens),
-            |bucket| Some(bucket.refund(&quota(4), at(0), 1).tokens),
+            |bucket| Some(bucket.refund(&quota(4), at(0), at(0), 1).tokens),
+            |bucket| Some(bucket.refund(&quota(4), at(0), at(0), 1).tokens),
             |bucket| take(bucket, 0, 2),
         ],
         look,
@@ -94,7 +94,7 @@ fn a_rescale_beside_takings_loses_neither() {
             },
             |bucket| bucket.take(&quota(4), at(0), 1).ok().map(|_| 0),
             |bucket| {
-                bucket.refund(&quota(8), at(0), 1);
+                bucket.refund(&quota(8), at(0), at(0), 1);
                 None
             },
         ],
@@ -128,7 +128,7 @@ fn reservations_beside_a_taking_queue_up() {
         "bucket: two reservations beside a refund",
         || holding(0),
         &[reserve, reserve, |bucket| {
-            Some(bucket.refund(&quota(4), at(0), 1).tokens)
+            Some(bucket.refund(&quota(4), at(0), at(0), 1).tokens)
         }],
         |bucket| bucket.wait_for(&quota(4), at(0), 1).map(|wait| wait.as_secs()),
     );

@@ -163,14 +163,16 @@ impl Account {
         }
     }
 
-    /// Gives back what was taken at `taken_at`. Who is in flight leaves instead, once.
-    pub fn refund(&self, now: Now, taken_at: Now, cost: u64) {
+    /// Gives back what was taken at `taken_at` for a request that had to wait for `delay`. Who is in flight leaves
+    /// instead, once.
+    pub fn refund(&self, now: Now, taken_at: Now, delay: Duration, cost: u64) {
+        let start = taken_at.moment + delay;
         match self {
             Self::Bucket(bucket, quota) => {
-                bucket.refund(quota, now.moment, cost);
+                bucket.refund(quota, now.moment, start, cost);
             }
             Self::Window(window, quota) => {
-                window.refund(quota, now.moment, taken_at.moment, cost);
+                window.refund(quota, now.moment, start, cost);
             }
             Self::Calendar(meter, quota) => {
                 meter.usage.refund(quota, now.wall, taken_at.wall, cost);

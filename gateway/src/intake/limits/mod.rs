@@ -78,16 +78,20 @@ impl Hold {
     pub fn charge(self: &Arc<Self>, cost: u64) -> Held {
         Held {
             cost: self.limit.cost.unwrap_or(cost),
+            delay: Duration::ZERO,
             hold: Arc::clone(self),
         }
     }
 }
 
-/// A hold, and how many tokens one request takes through it.
+/// A hold, and what one request takes through it.
 #[derive(Clone)]
 pub struct Held {
     pub hold: Arc<Hold>,
+    /// In tokens.
     pub cost: u64,
+    /// For how long it had to be taken in advance.
+    delay: Duration,
 }
 
 impl Deref for Held {
@@ -123,9 +127,15 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
     let mut receipt = Receipt::none(now);
     for index in 0..charges.len() {
         let held = &mut charges[index];
-        let decision = match held.account.take(now, held.cost, held.limit.wait.min(most)) {
+        let wait = match held.limit.mode {
+            Mode::Enforce => held.limit.wait.min(most),
+            // Only what refuses may delay.
+            Mode::Shadow => Duration::ZERO,
+        };
+        let decision = match held.account.take(now, held.cost, wait) {
             Ok(delay) => {
                 receipt.presence.enter(&held.account);
+                held.delay = delay;
                 receipt.delay = receipt.delay.max(delay);
                 if delay.is_zero() {
                     Decision::Admitted
@@ -142,7 +152,7 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
             Err(_) => {
                 held.limit.metrics.decisions.add(Decision::Refused);
                 for taken in &charges[..index] {
-                    taken.account.refund(now, now, taken.cost);
+                    taken.account.refund(now, now, taken.delay, taken.cost);
                 }
                 return Err(refusal(&charges, index, now));
             }
@@ -198,7 +208,7 @@ impl Receipt {
     /// floods, whatever becomes of them.
     pub fn refund(&self, now: Now) {
         for held in self.taken.iter().filter(|held| held.limit.per != Per::ClientAddress) {
-            held.account.refund(now, self.taken_at, held.cost);
+            held.account.refund(now, self.taken_at, held.delay, held.cost);
         }
     }
 
@@ -210,7 +220,7 @@ impl Receipt {
             if cost > held.cost {
                 held.account.charge(now, cost - held.cost);
             } else {
-                held.account.refund(now, self.taken_at, held.cost - cost);
+                held.account.refund(now, self.taken_at, held.delay, held.cost - cost);
             }
             held.cost = cost;
         }

@@ -208,6 +208,14 @@ fn a_shadow_limit_never_refuses_is_not_told_and_gives_back_only_what_it_took() {
 }
 
 #[test]
+fn a_shadow_limit_delays_nobody() {
+    let hold = limit("shadow", bucket(1), Per::Tenant, Mode::Shadow, Duration::from_secs(9));
+    for _ in 0..3 {
+        assert_eq!(take_all(&[&hold], at(0)).unwrap().delay, Duration::ZERO);
+    }
+}
+
+#[test]
 fn the_answer_tells_the_tightest_first() {
     let holds = [
         enforced("monthly", per_minute(9)),

@@ -83,7 +83,7 @@ impl Limit {
             }
             "cancel" => match self.last.take() {
                 Some((id, cost, at)) if id == text(step, "id")? && at > now => {
-                    self.bucket.refund(&self.quota, now, cost);
+                    self.bucket.refund(&self.quota, now, at, cost);
                     Ok(Value::Null)
                 }
                 _ => Err("a reservation that is cancelled late, or from between others"),
