@@ -38,6 +38,7 @@ prove: ## run the long proofs: all interleavings, properties with many more case
 	@$(COUNTED)
 	CASES=$(CASES) RUSTFLAGS="--cfg loom" $(CARGO) test --release -p policies --test interleavings --target-dir target/loom
 	CASES=$(CASES) PROPTEST_CASES=20000 $(CARGO) test --release -p policies
+	CASES=$(CASES) PROPTEST_CASES=5000 $(CARGO) test -p gateway --lib properties
 	CASES=$(CASES) $(CARGO) test -p tests --features long
 	@$(SUM)
 

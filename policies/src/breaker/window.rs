@@ -255,15 +255,38 @@ mod tests {
 
     #[test]
     fn resizing_keeps_the_sums() {
-        let window = Window::default();
-        for slice in 0..12 {
-            window.add(generation(4), WIDTH, at(slice * WIDTH), FAILED);
+        // At half the width the new window has slices with the numbers of old ones.
+        for width in [WIDTH / 7, WIDTH / 2, WIDTH * 3] {
+            let window = Window::default();
+            for slice in 0..12 {
+                window.add(generation(4), WIDTH, at(slice * WIDTH), FAILED);
+            }
+            let now = at(11 * WIDTH);
+            let before = window.sums(generation(4), WIDTH, now);
+            window.resize(generation(4), WIDTH, width, now);
+            assert_eq!(before.calls, 12);
+            assert_eq!(window.sums(generation(4), width, now), before, "{width}");
         }
-        let now = at(11 * WIDTH);
-        let before = window.sums(generation(4), WIDTH, now);
-        window.resize(generation(4), WIDTH, WIDTH / 7, now);
-        assert_eq!(before.calls, 12);
-        assert_eq!(window.sums(generation(4), WIDTH / 7, now), before);
+    }
+
+    #[test]
+    fn a_fault_is_recent_for_as_long_as_it_may_count() {
+        let window = Window::default();
+        window.add(Generation::FIRST, WIDTH, at(50_000), FAILED);
+        window.add(
+            Generation::FIRST,
+            WIDTH,
+            at(60_000),
+            Result {
+                failed: false,
+                ..FAILED
+            },
+        );
+        let check = |now, expected| assert_eq!(window.has_recent_fault(WIDTH, at(now)), expected, "{now}");
+        check(50_000, true);
+        check(66_000, true);
+        check(66_001, false);
+        check(40_000, true);
     }
 
     proptest! {

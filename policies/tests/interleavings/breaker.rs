@@ -167,6 +167,23 @@ fn a_probe_of_an_earlier_half_open_changes_nothing_in_a_later_one() {
 }
 
 #[test]
+fn a_probe_of_an_earlier_half_open_gives_back_no_place_of_a_later_one() {
+    explore("breaker: a stale probe dropped beside the next half-open", || {
+        let subject = half_open(2);
+        let stale = subject.permit();
+        assert!(subject.record(FAILURE, 1_000).is_some());
+        let subject = Arc::new(subject);
+        let dropped = loom::thread::spawn(move || drop(stale));
+        let admit = |s: &Subject| s.breaker.admit(at(2_000)).ok();
+        let probes: Vec<_> = race(&subject, &[admit, admit]).into_iter().flatten().collect();
+        dropped.join().unwrap();
+        assert_eq!(probes.len(), 2);
+        assert_eq!(subject.breaker.counts(at(2_000)).probes_under_way, 2);
+        assert!(subject.breaker.admit(at(2_000)).is_err());
+    });
+}
+
+#[test]
 fn the_last_place_for_a_probe_is_given_once() {
     explore("breaker: three callers at the end of the open time", || {
         let subject = Arc::new(open());

@@ -211,6 +211,25 @@ fn check_limits(desk: &mut Desk<'_>, name: &str, written: &config::Backend) {
             .hint("the last attempts get what is left, or are not made"),
         );
     }
+    if let ([only], Some(ejection)) = (written.endpoints.as_slice(), &written.ejection) {
+        let keys = [
+            ejection.consecutive.span(),
+            ejection.eject_for.span(),
+            ejection.growth.span(),
+            ejection.eject_for_max.span(),
+        ];
+        if let Some(first) = keys.into_iter().flatten().min() {
+            desk.warnings.push(
+                Mistake::new(
+                    Code::Doubtful,
+                    first,
+                    format!("`backends.{name}.ejection` does nothing"),
+                )
+                .related(only.url.span(), "the only endpoint is never left out")
+                .hint("a backend that fails as a whole is the breaker's business"),
+            );
+        }
+    }
     let mut seen = std::collections::HashSet::new();
     for at in &written.endpoints {
         if !seen.insert(&at.url.authority) {
