@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::clock;
-use crate::intake::jwks_fetch::{self, Freshness};
+use crate::intake::jwks_fetch::{self, Source};
 use crate::intake::limits::state_file::StateFile;
-use crate::plan::{LivePlan, RemoteKeys, State};
+use crate::plan::{LivePlan, Plan, State};
 
 /// Between two rounds of upkeep.
 const ROUND: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ impl Control {
                     endpoint.sweep(&backend.settings.pool, now.moment);
                 }
             }
-            fetchers.follow(&self.state);
+            fetchers.follow(&plan);
             if count % RESOLVE_EVERY == RESOLVE_EVERY - 1 {
                 let resolver = Arc::clone(&resolver);
                 tokio::spawn(async move { resolver.resolve().await });
@@ -87,26 +87,29 @@ pub async fn keep_counts_once(file: &Arc<Mutex<StateFile>>, state: &Arc<State>) 
     let _ = tokio::task::spawn_blocking(write).await;
 }
 
-/// One task for each key set that comes from a URL, for as long as a plan names it.
+/// One task for each key set that comes from a URL, for as long as the plan in force names it.
 #[derive(Default)]
 struct Fetchers {
-    running: HashMap<usize, JoinHandle<()>>,
+    /// By where the keys are kept; with how they are fetched.
+    running: HashMap<usize, (Source, JoinHandle<()>)>,
     client: Option<reqwest::Client>,
 }
 
 impl Fetchers {
-    fn follow(&mut self, state: &State) {
-        let wanted = state.remote_keys();
-        let id = |keys: &RemoteKeys| Arc::as_ptr(&keys.live) as usize;
-        self.running.retain(|running, task| {
-            let keep = wanted.iter().any(|keys| id(keys) == *running);
+    fn follow(&mut self, plan: &Plan) {
+        let wanted = plan.doorman.issuers().iter();
+        let wanted: HashMap<usize, _> = wanted
+            .filter_map(|issuer| Some((Arc::as_ptr(issuer.keys()) as usize, (issuer.keys(), issuer.source()?))))
+            .collect();
+        self.running.retain(|id, (source, task)| {
+            let keep = wanted.get(id).is_some_and(|(_, wanted)| *wanted == source);
             if !keep {
                 task.abort();
             }
             keep
         });
-        for keys in wanted {
-            if self.running.contains_key(&id(&keys)) {
+        for (id, (live, source)) in wanted {
+            if self.running.contains_key(&id) {
                 continue;
             }
             let client = match &self.client {
@@ -119,13 +122,9 @@ impl Fetchers {
                     }
                 },
             };
-            let key = id(&keys);
-            let task = tokio::spawn(async move {
-                let RemoteKeys { live, url, algorithms } = &keys;
-                let never = std::future::pending();
-                jwks_fetch::keep_fresh(live, url, algorithms, &client, Freshness::default(), never).await;
-            });
-            self.running.insert(key, task);
+            let (live, theirs) = (Arc::clone(live), source.clone());
+            let task = tokio::spawn(async move { jwks_fetch::keep_fresh(&live, &theirs, &client).await });
+            self.running.insert(id, (source.clone(), task));
         }
     }
 }

@@ -27,8 +27,8 @@ pub struct Load {
     pub target: Target,
     pub method: Method,
     pub headers: HeaderMap,
-    /// A header that takes one of these values after the other.
-    pub rotating: Option<(HeaderName, Vec<HeaderValue>)>,
+    /// Headers that each take one of their values after the other.
+    pub rotating: Vec<(HeaderName, Vec<HeaderValue>)>,
     pub body: Bytes,
     /// Requests a second, above 0.
     pub rate: f64,
@@ -49,7 +49,7 @@ impl Load {
             target,
             method: Method::GET,
             headers: HeaderMap::new(),
-            rotating: None,
+            rotating: Vec::new(),
             body: Bytes::new(),
             rate,
             pace: Pace::Constant,
@@ -79,10 +79,10 @@ impl Load {
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
         headers.entry(header::HOST).or_insert_with(|| self.target.host.clone());
-        if let Some((name, values)) = &self.rotating
-            && let Some(value) = values.get(number as usize % values.len().max(1))
-        {
-            headers.insert(name.clone(), value.clone());
+        for (name, values) in &self.rotating {
+            if let Some(value) = values.get(number as usize % values.len().max(1)) {
+                headers.insert(name.clone(), value.clone());
+            }
         }
         request
     }
@@ -233,7 +233,7 @@ mod tests {
         let (_fleet, backend) = one().await;
         let values = ["a", "b", "c"].map(HeaderValue::from_static).to_vec();
         let load = Load {
-            rotating: Some((HeaderName::from_static("x-api-key"), values)),
+            rotating: vec![(HeaderName::from_static("x-api-key"), values)],
             count: Some(6),
             ..Load::new(target(&backend), 1000.0, Duration::from_secs(1))
         };

@@ -22,6 +22,7 @@ pub mod ratio;
 pub mod retry;
 pub mod sliding_window;
 mod sync;
+pub mod time_share;
 
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{Breaker, BreakerSettings};
@@ -36,3 +37,4 @@ pub use moment::Moment;
 pub use ratio::Ratio;
 pub use retry::{Retry, RetryBudget};
 pub use sliding_window::{SlidingWindow, WindowQuota};
+pub use time_share::{Share, TimeShare};

@@ -458,7 +458,7 @@ mod tests {
         #[test]
         fn who_makes_room_is_furthest_over_its_share(
             steps in prop::collection::vec((0..4u8, 0..6u64, any::<prop::sample::Index>()), 1..60),
-            newcomer in 0..6u64,
+            newcomer in 0..12u64,
         ) {
             let party = |tenant: u64| Party { tier: tenant as u32 % 3, weight: [1, 3, 8][tenant as usize % 3], tenant };
             let mut queue = FairQueue::new();

@@ -72,11 +72,11 @@ fn setting(recent: &Recent, plan: &Plan) -> Option<String> {
                 backend(".time_limit")
             }
         }
+        Reason::Overloaded => Some("callers.verifications".to_owned()),
         Reason::MalformedRequest
         | Reason::NoRoute
         | Reason::MethodNotAllowed
         | Reason::Internal
-        | Reason::Overloaded
         | Reason::Draining
         | Reason::CallerGone => None,
     }

@@ -7,6 +7,7 @@ use policies::breaker::State;
 use super::Admin;
 use crate::call::backend::Backend;
 use crate::clock;
+use crate::intake::jwt::Issuer;
 use crate::observe::families::Family;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};
 
@@ -27,18 +28,44 @@ pub(super) fn register(admin: &Arc<Admin>) {
 
 fn sample(admin: &Admin, page: &mut Page) {
     let gateway = &admin.gateway;
-    for backend in &gateway.live.load().backends {
+    let plan = gateway.live.load();
+    for backend in &plan.backends {
         sample_backend(backend, page);
     }
     for (limit, accounts, overflowed) in gateway.state.accounts.census() {
         page.put(Family::LimitOwners, &[&limit], accounts);
         page.put(Family::LimitOverflow, &[&limit], overflowed);
     }
+    for issuer in plan.doorman.issuers() {
+        sample_keys(issuer, page);
+    }
+    let work = &gateway.state.verification_work;
+    for (outcome, count) in work.outcomes() {
+        page.put(Family::Verifications, &[outcome.as_str()], count);
+    }
+    page.put(Family::VerificationSeconds, &[], work.spent().as_secs_f64());
+    page.put(Family::UnknownTiers, &[], plan.tiers.unknown());
     let lifecycle = &gateway.lifecycle;
     page.put(Family::RequestsInFlight, &[], lifecycle.requests());
     page.put(Family::Connections, &[], lifecycle.connections());
     page.put(Family::ConnectionsAccepted, &[], lifecycle.opened());
     page.put(Family::MalformedConnections, &[], lifecycle.malformed_connections());
+}
+
+fn sample_keys(issuer: &Issuer, page: &mut Page) {
+    let (name, live) = (&**issuer.name(), issuer.keys());
+    let status = live.status();
+    page.put(Family::JwksKeys, &[name], status.keys);
+    if issuer.source().is_none() {
+        return;
+    }
+    page.put(Family::JwksStale, &[name], u8::from(status.is_stale()));
+    if let Some(age) = status.age(clock::now()) {
+        page.put(Family::JwksAge, &[name], age.as_secs_f64());
+    }
+    for (outcome, count) in live.fetches() {
+        page.put(Family::JwksFetches, &[name, outcome.as_str()], count);
+    }
 }
 
 fn sample_backend(backend: &Backend, page: &mut Page) {

@@ -77,10 +77,24 @@ struct Keys {
     name: Arc<str>,
     issuer: String,
     /// In use now; with none, every token of the issuer is refused.
-    keys: usize,
+    keys: Vec<Key>,
+    /// The last attempt to fetch them failed: they are in use until `usable_until`.
+    stale: bool,
+    /// Where they are fetched from, if they are; else the rest is empty.
+    url: Option<String>,
     last_ok: Option<Timestamp>,
+    age_seconds: Option<u64>,
+    /// Unless a fetch succeeds before, they are withdrawn then.
+    usable_until: Option<Timestamp>,
+    next_fetch: Option<Timestamp>,
     last_error: Option<KeysError>,
     attempts: u64,
+}
+
+#[derive(Serialize)]
+struct Key {
+    kid: Option<String>,
+    algorithm: &'static str,
 }
 
 #[derive(Serialize)]
@@ -137,12 +151,24 @@ impl Status {
 }
 
 fn keys(issuer: &Issuer) -> Keys {
-    let status = issuer.keys().status();
+    let (live, source) = (issuer.keys(), issuer.source());
+    let status = live.status();
+    let listed = live.current();
+    let listed = listed.listed().map(|(kid, algorithm)| Key {
+        kid: kid.map(str::to_owned),
+        algorithm: algorithm.as_str(),
+    });
+    let until = |at: u64| source.map(|source| at_second(at + source.freshness.max_age.as_secs()));
     Keys {
         name: Arc::clone(issuer.name()),
         issuer: issuer.issuer().to_owned(),
-        keys: status.keys,
+        keys: listed.collect(),
+        stale: status.is_stale(),
+        url: source.map(|source| source.url.as_str().to_owned()),
         last_ok: status.last_ok.map(at_second),
+        age_seconds: status.age(clock::now()).map(|age| age.as_secs()),
+        usable_until: status.last_ok.filter(|_| status.keys > 0).and_then(until),
+        next_fetch: status.next_fetch.map(at_second),
         last_error: status.last_error.map(|(at, error)| KeysError {
             at: at_second(at),
             error,

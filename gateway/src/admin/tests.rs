@@ -224,7 +224,7 @@ async fn status_says_what_runs() {
     assert_eq!(status["config"]["last_reload"]["successful"], true);
     assert!(status["config"]["path"].as_str().unwrap().ends_with("gateway.yaml"));
     assert_eq!(status["issuers"][0]["name"], "internal");
-    assert_eq!(status["issuers"][0]["keys"], 1);
+    assert_eq!(status["issuers"][0]["keys"][0]["algorithm"], "HS256");
 }
 
 #[tokio::test]

@@ -150,6 +150,7 @@ impl Access {
             Category::Expired => Rejection::CredentialsExpired {
                 challenge: self.expired.clone(),
             },
+            Category::PutOff { retry_after } => Rejection::Overloaded { retry_after },
         };
         Refusal {
             rejection,

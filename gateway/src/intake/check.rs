@@ -2,6 +2,8 @@
 //!
 //! The log names the check; the caller learns only the category, since the detail would help a forger.
 
+use std::time::Duration;
+
 /// The one check that a credential failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
@@ -34,17 +36,30 @@ pub enum Check {
     /// `exp` is missing or no number.
     Expiry,
     TokenExpired,
+    /// Issued longer ago than the issuer's `max_age` allows.
+    TokenTooOld,
     NotBefore,
     IssuedAt,
     Audience,
+    /// The claim that names the caller is missing or no name.
     Subject,
     Tenant,
+    /// One of the issuer's `required_claims`.
+    ClaimMissing,
     /// Two credentials were presented, and they name different tenants.
     TenantsDiffer,
     /// No credential was presented.
     Absent,
     /// A credential holds, but the route takes another kind.
     WrongKind,
+    /// Not looked at: too many tokens from this client address have failed. Nothing is known of this one.
+    AddressOverBudget {
+        retry_after: Duration,
+    },
+    /// Not looked at: the time that there is for tokens seen for the first time is used up.
+    OverBudget {
+        retry_after: Duration,
+    },
 }
 
 /// What the caller is told.
@@ -53,6 +68,10 @@ pub enum Category {
     Missing,
     Invalid,
     Expired,
+    /// It may hold; there is no time to find out.
+    PutOff {
+        retry_after: Duration,
+    },
 }
 
 impl Check {
@@ -78,21 +97,28 @@ impl Check {
             Self::Signature => "signature",
             Self::Expiry => "exp",
             Self::TokenExpired => "expired",
+            Self::TokenTooOld => "max_age",
             Self::NotBefore => "nbf",
             Self::IssuedAt => "iat",
             Self::Audience => "aud",
-            Self::Subject => "sub",
+            Self::Subject => "caller",
             Self::Tenant => "tenant",
+            Self::ClaimMissing => "required_claims",
             Self::TenantsDiffer => "tenants_differ",
             Self::Absent => "absent",
             Self::WrongKind => "wrong_kind",
+            Self::AddressOverBudget { .. } => "verifications_of_address",
+            Self::OverBudget { .. } => "verifications",
         }
     }
 
     pub const fn category(self) -> Category {
         match self {
             Self::Absent | Self::WrongKind => Category::Missing,
-            Self::KeyExpired | Self::TokenExpired => Category::Expired,
+            Self::KeyExpired | Self::TokenExpired | Self::TokenTooOld => Category::Expired,
+            Self::AddressOverBudget { retry_after } | Self::OverBudget { retry_after } => {
+                Category::PutOff { retry_after }
+            }
             _ => Category::Invalid,
         }
     }
@@ -108,7 +134,83 @@ impl Check {
     pub(super) const fn is_lasting(self) -> bool {
         matches!(
             self,
-            Self::Signature | Self::Expiry | Self::TokenExpired | Self::Audience | Self::Subject | Self::Tenant
+            Self::Signature
+                | Self::Expiry
+                | Self::TokenExpired
+                | Self::TokenTooOld
+                | Self::Audience
+                | Self::Subject
+                | Self::Tenant
+                | Self::ClaimMissing
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(3);
+
+    /// Every check, with what the caller learns, whether it is counted against the client's address, and whether the
+    /// verdict is remembered.
+    const ALL: [(Check, Category, bool, bool); 31] = {
+        use Category::{Expired, Invalid, Missing};
+        [
+            (Check::HeaderRepeated, Invalid, true, false),
+            (Check::HeaderMalformed, Invalid, true, false),
+            (Check::KeyUnknown, Invalid, true, false),
+            (Check::KeyDisabled, Invalid, true, false),
+            (Check::KeyNotYetValid, Invalid, true, false),
+            (Check::KeyExpired, Expired, false, false),
+            (Check::TokenTooLarge, Invalid, true, false),
+            (Check::TokenMalformed, Invalid, true, false),
+            (Check::TokenType, Invalid, true, false),
+            (Check::CriticalExtension, Invalid, true, false),
+            (Check::Algorithm, Invalid, true, false),
+            (Check::ClaimsMalformed, Invalid, true, false),
+            (Check::Issuer, Invalid, true, false),
+            (Check::KeysUnavailable, Invalid, false, false),
+            (Check::KeyIdUnknown, Invalid, true, false),
+            (Check::KeyIdMissing, Invalid, true, false),
+            (Check::Signature, Invalid, true, true),
+            (Check::Expiry, Invalid, true, true),
+            (Check::TokenExpired, Expired, false, true),
+            (Check::TokenTooOld, Expired, false, true),
+            (Check::NotBefore, Invalid, true, false),
+            (Check::IssuedAt, Invalid, true, false),
+            (Check::Audience, Invalid, true, true),
+            (Check::Subject, Invalid, true, true),
+            (Check::Tenant, Invalid, true, true),
+            (Check::ClaimMissing, Invalid, true, true),
+            (Check::TenantsDiffer, Invalid, true, false),
+            (Check::Absent, Missing, false, false),
+            (Check::WrongKind, Missing, false, false),
+            (
+                Check::AddressOverBudget { retry_after: WAIT },
+                Category::PutOff { retry_after: WAIT },
+                false,
+                false,
+            ),
+            (
+                Check::OverBudget { retry_after: WAIT },
+                Category::PutOff { retry_after: WAIT },
+                false,
+                false,
+            ),
+        ]
+    };
+
+    #[test]
+    fn each_check_has_its_word_and_its_consequences() {
+        let mut words = HashSet::new();
+        for (check, category, suspect, lasting) in ALL {
+            assert_eq!(check.category(), category, "{check:?}");
+            assert_eq!(check.is_suspect(), suspect, "{check:?}");
+            assert_eq!(check.is_lasting(), lasting, "{check:?}");
+            assert!(words.insert(check.as_str()), "{check:?} shares its word");
+        }
     }
 }

@@ -18,8 +18,11 @@ use super::api_keys::ApiKeys;
 use super::caller::{ANONYMOUS, Caller, Kind};
 use super::check::Check;
 use super::credentials::Presented;
+use super::jwks::KeySet;
+use super::jws::Jws;
 use super::jwt::Issuer;
 use super::known_tokens::{KnownTokens, Verdict};
+use super::verifications::Verifications;
 use super::{jws, jwt};
 use crate::rejection::Rejection;
 
@@ -30,6 +33,8 @@ pub struct Doorman<K> {
     tokens: KnownTokens<K>,
     anonymous: Option<AnonymousTier>,
     strangers: Cache<IpAddr, Arc<K>>,
+    /// `None` checks every signature, whatever that costs.
+    verifications: Option<Verifications>,
     enroll: Box<dyn Fn(Caller) -> K + Send + Sync>,
 }
 
@@ -98,8 +103,19 @@ impl<K> Doorman<K> {
             tokens: KnownTokens::new(capacity),
             anonymous,
             strangers: Cache::new(capacity),
+            verifications: None,
             enroll: Box::new(enroll),
         })
+    }
+
+    /// The same, with a budget for signatures that nobody has looked at yet.
+    #[must_use]
+    pub fn within(self, verifications: Option<Verifications>) -> Self {
+        Self { verifications, ..self }
+    }
+
+    pub fn verifications(&self) -> Option<&Verifications> {
+        self.verifications.as_ref()
     }
 
     /// The header that API keys come in, which must not be passed on.
@@ -141,7 +157,7 @@ impl<K> Doorman<K> {
             .transpose()?;
         let by_token = presented
             .token
-            .map(|token| self.holder_of_token(token, unix_now))
+            .map(|token| self.holder_of_token(token, client, unix_now))
             .transpose()?;
 
         if let (Some(key), Some((token, _))) = (&by_key, &by_token)
@@ -171,29 +187,37 @@ impl<K> Doorman<K> {
         })
     }
 
-    fn holder_of_token(&self, token: &str, unix_now: u64) -> Result<(Holder<K>, &Issuer), Check> {
+    fn holder_of_token(&self, token: &str, client: IpAddr, unix_now: u64) -> Result<(Holder<K>, &Issuer), Check> {
         if token.len() > jws::MAX_LENGTH {
             return Err(Check::TokenTooLarge);
         }
         let fingerprint = |issuer: usize| self.issuers[issuer].keys().current().fingerprint();
         let (kept, tenant, issuer) = match self.tokens.find(token, fingerprint, unix_now) {
             Some(verdict) => verdict?,
-            None => self.verify(token, unix_now)?,
+            None => self.verify(token, client, unix_now)?,
         };
         Ok((Holder { kept, tenant }, &self.issuers[issuer]))
     }
 
     /// The slow path: one signature check, as a rule, and the verdict is remembered.
-    fn verify(&self, token: &str, unix_now: u64) -> Verdict<K> {
-        let jws = jws::Jws::parse(token)?;
+    fn verify(&self, token: &str, client: IpAddr, unix_now: u64) -> Verdict<K> {
+        let jws = Jws::parse(token)?;
         let claims = jwt::claims_of(&jws)?;
         let (at, issuer) = jwt::claimed(&self.issuers, &claims)?;
+        if !issuer.takes_type(jws.typ) {
+            return Err(Check::TokenType);
+        }
         let keys = issuer.keys().current();
-        let verdict = keys.verify(&jws).and_then(|()| issuer.caller(claims, unix_now));
+        let verdict = self
+            .check_signature(&keys, &jws, token, client)
+            .and_then(|()| issuer.caller(claims, unix_now));
         match verdict {
             Ok(caller) => {
                 let (tenant, expires) = (caller.tenant.clone(), caller.expires.unwrap_or(unix_now));
                 let kept = Arc::new((self.enroll)(caller));
+                if let Some(budget) = &self.verifications {
+                    budget.remember(token);
+                }
                 self.tokens
                     .admit(token, (kept.clone(), tenant.clone(), at), keys.fingerprint(), expires);
                 Ok((kept, tenant, at))
@@ -208,6 +232,18 @@ impl<K> Doorman<K> {
                 Err(check)
             }
         }
+    }
+
+    /// HMAC costs less than keeping count of it.
+    fn check_signature(&self, keys: &KeySet, jws: &Jws<'_>, token: &str, client: IpAddr) -> Result<(), Check> {
+        let candidates = keys.candidates(jws)?;
+        let budget = self.verifications.as_ref().filter(|_| !jws.algorithm.is_hmac());
+        let leave = budget.map(|budget| budget.begin(token, client)).transpose()?;
+        let verdict = candidates.verify(jws);
+        if let Some(leave) = leave {
+            leave.end(verdict.is_ok());
+        }
+        verdict
     }
 
     fn stranger(&self, client: IpAddr, tier: &AnonymousTier) -> Arc<K> {

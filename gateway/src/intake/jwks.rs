@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::check::Check;
 use super::jwk::WrittenKey;
@@ -26,7 +27,12 @@ const MAX_CANDIDATES: usize = 4;
 pub struct KeySet {
     keys: Box<[Key]>,
     fingerprint: u64,
+    /// As it was fetched.
+    document: Option<Box<[u8]>>,
 }
+
+/// Keys that a token may be signed with, all of its algorithm.
+pub(super) struct Candidates<'a>(SmallVec<[&'a Key; MAX_CANDIDATES]>);
 
 /// Where a JWKS comes from, which decides what it may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +99,15 @@ impl KeySet {
                 Err(why) => passed_over.push(format!("key {at}: {why}")),
             }
         }
-        Self::of(keys, algorithms, passed_over)
+        Ok(Self {
+            document: (origin == Origin::Url).then(|| json.into()),
+            ..Self::of(keys, algorithms, passed_over)?
+        })
+    }
+
+    /// The same keys for other algorithms; `None` if none fits, or they did not come from a URL.
+    pub(super) fn pinned_to(&self, algorithms: &[Algorithm]) -> Option<Self> {
+        Self::from_jwks(self.document.as_ref()?, algorithms, Origin::Url).ok()
     }
 
     /// One HMAC secret, used as it stands.
@@ -144,6 +158,11 @@ impl KeySet {
         self.keys.len()
     }
 
+    /// Each key's name, if it has one, and the algorithm it is pinned to.
+    pub fn listed(&self) -> impl Iterator<Item = (Option<&str>, Algorithm)> {
+        self.keys.iter().map(|key| (key.kid.as_deref(), key.algorithm))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -158,6 +177,14 @@ impl KeySet {
     /// # Errors
     /// The check that fails.
     pub fn verify(&self, jws: &Jws<'_>) -> Result<(), Check> {
+        self.candidates(jws)?.verify(jws)
+    }
+
+    /// The keys that the token's `kid` and `alg` admit: one at least, and few.
+    ///
+    /// # Errors
+    /// The check that fails without a look at the signature.
+    pub(super) fn candidates(&self, jws: &Jws<'_>) -> Result<Candidates<'_>, Check> {
         if self.keys.is_empty() {
             return Err(Check::KeysUnavailable);
         }
@@ -168,18 +195,11 @@ impl KeySet {
         if !self.keys.iter().any(|key| is_meant(&key)) {
             return Err(Check::KeyIdUnknown);
         }
-        let candidates = || {
-            self.keys
-                .iter()
-                .filter(is_meant)
-                .filter(|key| key.algorithm == jws.algorithm)
-        };
-        match candidates().count() {
+        let fitting = self.keys.iter().filter(is_meant);
+        let found: SmallVec<[&Key; MAX_CANDIDATES]> = fitting.filter(|key| key.algorithm == jws.algorithm).collect();
+        match found.len() {
             0 => Err(Check::Algorithm),
-            1..=MAX_CANDIDATES => {
-                let good = candidates().any(|key| jws.is_signed_with(&key.material, key.algorithm));
-                if good { Ok(()) } else { Err(Check::Signature) }
-            }
+            1..=MAX_CANDIDATES => Ok(Candidates(found)),
             _ => Err(Check::KeyIdMissing),
         }
     }
@@ -199,7 +219,20 @@ impl KeySet {
         Ok(Self {
             keys: keys.into(),
             fingerprint: u64::from_le_bytes(head),
+            document: None,
         })
+    }
+}
+
+impl Candidates<'_> {
+    /// Costs a signature check for each of them.
+    pub(super) fn verify(&self, jws: &Jws<'_>) -> Result<(), Check> {
+        let good = |key: &&Key| jws.is_signed_with(&key.material, key.algorithm);
+        if self.0.iter().any(good) {
+            Ok(())
+        } else {
+            Err(Check::Signature)
+        }
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Runs on the control runtime, one task per issuer; workers ask for a renewal and never wait for one. A failure
 //! changes nothing until the keys in use reach their greatest age; then they are withdrawn, and
-//! every token of the issuer is refused. Caching headers of the answer are not followed: they are made for
-//! browsers, and an hour of `max-age` would keep a withdrawn key alive.
+//! every token of the issuer is refused. A `max-age` of the answer (RFC 9111 section 5.2.2.1) brings the next fetch
+//! forward and never puts it off: a day of it, made for browsers, would keep a withdrawn key alive.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::{AGE, CACHE_CONTROL};
 use policies::Moment;
 use reqwest::Url;
 
@@ -16,21 +18,31 @@ use super::jwks::{KeySet, KeySetMistake, Origin};
 use super::jws::Algorithm;
 use super::live_keys::LiveKeys;
 use crate::clock;
+use crate::observe::FetchOutcome;
 
 /// A longer answer is not read to its end, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
 
+/// Where an issuer's keys come from, and how they are kept fresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub url: JwksUrl,
+    /// Those that its keys may be used with.
+    pub algorithms: Vec<Algorithm>,
+    pub freshness: Freshness,
+}
+
 /// How long keys are used, and how often they are asked for. None of the times is zero.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
-    /// From one successful fetch to the next.
+    /// From one successful fetch to the next, at most.
     pub refresh: Duration,
     /// After a failure; doubled with each further one.
     pub retry: Duration,
     pub longest_retry: Duration,
     /// Keys that were not confirmed for so long are withdrawn.
     pub max_age: Duration,
-    /// The least time between two fetches that unknown key ids bring about.
+    /// The least time between two fetches that unknown key ids, or a short `max-age`, bring about.
     pub cool_down: Duration,
     /// For one fetch, from the connection to the last byte.
     pub timeout: Duration,
@@ -103,56 +115,48 @@ pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// Renews `live` until `shutdown` is ready.
-pub async fn keep_fresh(
-    live: &LiveKeys,
-    url: &JwksUrl,
-    algorithms: &[Algorithm],
-    client: &reqwest::Client,
-    freshness: Freshness,
-    shutdown: impl Future<Output = ()>,
-) {
-    let renew_for_ever = async {
-        let mut schedule = Schedule::new(freshness, clock::now());
-        loop {
-            match fetch(url, algorithms, client, freshness.timeout).await {
-                Ok(keys) => {
-                    schedule.succeeded(clock::now());
-                    live.replace(keys, clock::unix_seconds());
-                }
-                Err(error) => {
-                    schedule.failed(clock::now());
-                    tracing::warn!(url = url.as_str(), %error, "fetching keys failed; those in use stay");
-                    live.note_failure(error.to_string(), clock::unix_seconds());
-                }
+/// Renews `live` for ever.
+pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Client) {
+    let url = source.url.as_str();
+    let mut schedule = Schedule::new(source.freshness, clock::now(), live.status().confirmed);
+    loop {
+        let fetched = withdrawing_at(schedule.too_old(), live, url, fetch(source, client)).await;
+        match fetched {
+            Ok(Fetched { keys, fresh_for }) => {
+                schedule.succeeded(clock::now(), fresh_for);
+                live.replace(keys, clock::now(), clock::unix_seconds());
             }
-            wait_for_next(live, &schedule, url).await;
+            Err(error) => {
+                schedule.failed(clock::now());
+                tracing::warn!(url, %error, "fetching keys failed; those in use stay");
+                live.note_failure(error.outcome(), error.to_string(), clock::unix_seconds());
+            }
         }
-    };
-    tokio::select! {
-        () = renew_for_ever => {}
-        () = shutdown => {}
+        let wait = schedule.due().since(clock::now());
+        live.note_next_fetch((clock::unix_time() + wait).as_secs());
+        withdrawing_at(schedule.too_old(), live, url, wait_for_next(live, &schedule)).await;
     }
 }
 
-/// Returns when the next fetch is due, withdrawing the keys if they grow too old meanwhile.
-async fn wait_for_next(live: &LiveKeys, schedule: &Schedule, url: &JwksUrl) {
-    let mut due = schedule.due();
-    let mut asked = false;
-    while clock::now() < due {
-        let too_old = schedule.too_old();
-        let is_current = !live.current().is_empty();
-        tokio::select! {
-            () = tokio::time::sleep_until(clock::instant(due)) => {}
-            () = tokio::time::sleep_until(clock::instant(too_old)), if is_current => {
-                tracing::error!(url = url.as_str(), "keys have reached their greatest age and are withdrawn");
-                live.withdraw();
-            }
-            () = live.renewal_asked(), if !asked => {
-                asked = true;
-                due = due.min(schedule.due_if_asked());
-            }
-        }
+/// Does `work`, and withdraws the keys if they grow too old meanwhile.
+async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let in_use = !live.current().is_empty();
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = clock::wait_until(too_old), if in_use => {}
+    }
+    tracing::error!(url, "keys have reached their greatest age and are withdrawn");
+    live.withdraw();
+    work.await
+}
+
+/// Returns when the next fetch is due, perhaps because somebody asks for it.
+async fn wait_for_next(live: &LiveKeys, schedule: &Schedule) {
+    tokio::select! {
+        () = clock::wait_until(schedule.due()) => {}
+        () = live.renewal_asked() => clock::wait_until(schedule.due_if_asked().min(schedule.due())).await,
     }
 }
 
@@ -162,21 +166,26 @@ struct Schedule {
     freshness: Freshness,
     last_attempt: Moment,
     last_success: Moment,
+    /// What the last good answer says about itself.
+    fresh_for: Option<Duration>,
     failures: u32,
 }
 
 impl Schedule {
-    fn new(freshness: Freshness, now: Moment) -> Self {
+    /// `confirmed` is when the keys in use, if there are any, were last fetched.
+    fn new(freshness: Freshness, now: Moment, confirmed: Option<Moment>) -> Self {
         Self {
             freshness,
             last_attempt: now,
-            last_success: now,
+            last_success: confirmed.unwrap_or(now),
+            fresh_for: None,
             failures: 0,
         }
     }
 
-    fn succeeded(&mut self, now: Moment) {
+    fn succeeded(&mut self, now: Moment, fresh_for: Option<Duration>) {
         (self.last_attempt, self.last_success, self.failures) = (now, now, 0);
+        self.fresh_for = fresh_for;
     }
 
     fn failed(&mut self, now: Moment) {
@@ -186,7 +195,10 @@ impl Schedule {
 
     fn due(&self) -> Moment {
         let pause = match self.failures {
-            0 => self.freshness.refresh,
+            0 => {
+                let Freshness { refresh, cool_down, .. } = self.freshness;
+                self.fresh_for.map_or(refresh, |told| told.max(cool_down).min(refresh))
+            }
             n => self
                 .freshness
                 .retry
@@ -213,21 +225,22 @@ enum FetchError {
     Keys(KeySetMistake),
 }
 
-async fn fetch(
-    url: &JwksUrl,
-    algorithms: &[Algorithm],
-    client: &reqwest::Client,
-    timeout: Duration,
-) -> Result<KeySet, FetchError> {
+struct Fetched {
+    keys: KeySet,
+    fresh_for: Option<Duration>,
+}
+
+async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, FetchError> {
     let mut response = client
-        .get(url.0.clone())
-        .timeout(timeout)
+        .get(source.url.0.clone())
+        .timeout(source.freshness.timeout)
         .send()
         .await
         .map_err(FetchError::Http)?;
     if response.status() != http::StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
+    let fresh_for = fresh_for(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(FetchError::Http)? {
         if body.len() + chunk.len() > MAX_BODY {
@@ -235,7 +248,40 @@ async fn fetch(
         }
         body.extend_from_slice(&chunk);
     }
-    KeySet::from_jwks(&body, algorithms, Origin::Url).map_err(FetchError::Keys)
+    let keys = KeySet::from_jwks(&body, &source.algorithms, Origin::Url).map_err(FetchError::Keys)?;
+    Ok(Fetched { keys, fresh_for })
+}
+
+/// What is left of an answer's `max-age`; nothing, if it is not to be kept at all.
+fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    let directives = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let told = directives.filter_map(|directive| {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => Some(0_u64),
+            "max-age" => value.trim_matches('"').parse().ok(),
+            _ => None,
+        }
+    });
+    let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok());
+    told.min()
+        .map(|told| Duration::from_secs(told.saturating_sub(age.unwrap_or(0))))
+}
+
+impl FetchError {
+    fn outcome(&self) -> FetchOutcome {
+        match self {
+            Self::Http(error) if error.is_timeout() => FetchOutcome::TimedOut,
+            Self::Http(_) => FetchOutcome::Unreached,
+            Self::Status(_) => FetchOutcome::Status,
+            Self::TooLarge => FetchOutcome::TooLarge,
+            Self::Keys(_) => FetchOutcome::Invalid,
+        }
+    }
 }
 
 impl fmt::Display for FetchError {

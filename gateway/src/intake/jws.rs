@@ -13,7 +13,7 @@ use super::check::Check;
 use super::unique_json;
 
 /// What a signature is made with: RFC 7518 section 3.1, and RFC 8037 for Ed25519.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     HS256,
     HS384,
@@ -30,6 +30,16 @@ pub enum Algorithm {
     EdDSA,
 }
 
+/// What a token says that it is. Anything else (logout tokens, security events, proofs of possession) is signed with
+/// the same keys and is no leave to come in (RFC 8725 section 3.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    /// `JWT` (RFC 7519 section 5.1).
+    Jwt,
+    /// `at+jwt` (RFC 9068 section 2.1).
+    AccessToken,
+}
+
 /// Longer tokens are refused unread, in bytes.
 pub const MAX_LENGTH: usize = 8 * 1024;
 
@@ -38,6 +48,7 @@ pub const MAX_LENGTH: usize = 8 * 1024;
 pub struct Jws<'a> {
     pub algorithm: Algorithm,
     pub kid: Option<String>,
+    pub typ: Option<TokenType>,
     signed: &'a str,
     payload: &'a str,
     signature: &'a str,
@@ -98,6 +109,10 @@ impl Algorithm {
         }
     }
 
+    pub(super) fn is_hmac(self) -> bool {
+        Self::HMAC.contains(&self)
+    }
+
     /// The JWT library's word for it; it has none for ES512.
     pub(super) fn in_library(self) -> Option<jsonwebtoken::Algorithm> {
         self.as_str().parse().ok()
@@ -122,11 +137,10 @@ impl<'a> Jws<'a> {
         if header.contains_key("crit") {
             return Err(Check::CriticalExtension);
         }
-        match header.get("typ") {
-            None => {}
-            Some(Value::String(typ)) if is_access_token(typ) => {}
-            Some(_) => return Err(Check::TokenType),
-        }
+        let typ = match header.get("typ") {
+            None => None,
+            Some(typ) => Some(typ.as_str().and_then(token_type).ok_or(Check::TokenType)?),
+        };
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.clone()),
@@ -140,6 +154,7 @@ impl<'a> Jws<'a> {
         Ok(Self {
             algorithm,
             kid,
+            typ,
             signed,
             payload,
             signature,
@@ -175,13 +190,20 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// RFC 9068 section 2.1 and RFC 7519 section 5.1; media types are case-insensitive, `application/` may be left out.
-fn is_access_token(typ: &str) -> bool {
+/// Media types are case-insensitive, and `application/` may be left out.
+fn token_type(typ: &str) -> Option<TokenType> {
     let bare = match typ.split_at_checked("application/".len()) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
         _ => typ,
     };
-    bare.eq_ignore_ascii_case("JWT") || bare.eq_ignore_ascii_case("at+jwt")
+    let is = |name: &str| bare.eq_ignore_ascii_case(name);
+    if is("JWT") {
+        Some(TokenType::Jwt)
+    } else if is("at+jwt") {
+        Some(TokenType::AccessToken)
+    } else {
+        None
+    }
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Check> {

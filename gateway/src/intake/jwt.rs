@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 
 use super::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use super::check::Check;
-use super::jws::Jws;
+use super::jwks_fetch::Source;
+use super::jws::{Jws, TokenType};
 use super::live_keys::LiveKeys;
 
-/// What the config says about an issuer. `tenant`, `tier` and `scopes` are JSON pointers (RFC 6901).
+/// What the config says about an issuer. Where claims are named, it is by JSON pointers (RFC 6901).
 #[derive(Debug, Clone)]
 pub struct IssuerSettings {
     /// Its name in the config.
@@ -24,12 +25,20 @@ pub struct IssuerSettings {
     /// `aud` must hold one of these. With none, a token that has an `aud` is for somebody else
     /// (RFC 7519 section 4.1.3).
     pub audience: Vec<String>,
+    /// `typ` must be there and be one of these; with none, those of access tokens are taken, and its absence.
+    pub types: Vec<TokenType>,
+    /// Claims that must be there beside `exp` and those that are used, and not null.
+    pub required_claims: Vec<String>,
+    /// Names the caller.
+    pub caller: String,
     pub tenant: String,
     pub tier: Option<String>,
     /// Of a string with spaces between the scopes (RFC 8693 section 4.2), or of an array of strings.
     pub scopes: Option<String>,
     /// How far the issuer's clock may be from ours.
     pub leeway: Duration,
+    /// How long after `iat` a token is taken, which must then be there.
+    pub max_age: Option<Duration>,
 }
 
 /// An issuer with its keys.
@@ -38,6 +47,7 @@ pub struct Issuer {
     settings: IssuerSettings,
     leeway: f64,
     keys: Arc<LiveKeys>,
+    source: Option<Source>,
 }
 
 /// Why an issuer's settings cannot be used.
@@ -59,9 +69,19 @@ impl Issuer {
         if settings.issuer.is_empty() {
             return Err(IssuerMistake::NoIssuer { name });
         }
-        for pointer in [Some(&settings.tenant), settings.tier.as_ref(), settings.scopes.as_ref()]
+        let IssuerSettings {
+            caller,
+            tenant,
+            tier,
+            scopes,
+            required_claims,
+            ..
+        } = &settings;
+        for pointer in [caller, tenant]
             .into_iter()
-            .flatten()
+            .chain(tier)
+            .chain(scopes)
+            .chain(required_claims)
         {
             if !is_pointer(pointer) {
                 return Err(IssuerMistake::Pointer {
@@ -77,7 +97,19 @@ impl Issuer {
             leeway: settings.leeway.as_secs_f64(),
             settings,
             keys,
+            source: None,
         })
+    }
+
+    /// The same, whose keys have to be fetched.
+    #[must_use]
+    pub fn fetched_from(self, source: Option<Source>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// Where its keys have to be fetched from, if they have to.
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
     }
 
     pub fn name(&self) -> &Arc<str> {
@@ -89,7 +121,7 @@ impl Issuer {
         &self.settings.issuer
     }
 
-    pub fn keys(&self) -> &LiveKeys {
+    pub fn keys(&self) -> &Arc<LiveKeys> {
         &self.keys
     }
 
@@ -102,15 +134,17 @@ impl Issuer {
         if !self.is_audience(claims.get("aud")) {
             return Err(Check::Audience);
         }
-        let id = claims
-            .get("sub")
-            .and_then(Value::as_str)
+
+        let claims = Value::Object(claims);
+        let is_there = |pointer: &String| claims.pointer(pointer).is_some_and(|claim| !claim.is_null());
+        if !self.settings.required_claims.iter().all(is_there) {
+            return Err(Check::ClaimMissing);
+        }
+        let text = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str);
+        let id = text(&self.settings.caller)
             .filter(|id| is_caller_id(id))
             .ok_or(Check::Subject)?
             .into();
-
-        let claims = Value::Object(claims);
-        let text = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str);
         let tenant = text(&self.settings.tenant)
             .filter(|tenant| is_tenant_name(tenant))
             .ok_or(Check::Tenant)?
@@ -152,8 +186,23 @@ impl Issuer {
                 Some(_) => return Err(check),
             }
         }
-        // The cast saturates, and `expires` is later than now, so it is positive.
-        Ok(expires.ceil() as u64)
+        let too_old = match self.settings.max_age {
+            None => f64::INFINITY,
+            Some(max_age) => {
+                let issued = claims.get("iat").and_then(numeric_date).ok_or(Check::IssuedAt)?;
+                issued + max_age.as_secs_f64() + self.leeway
+            }
+        };
+        if now >= too_old {
+            return Err(Check::TokenTooOld);
+        }
+        // The cast saturates, and both are later than now, so it is positive.
+        Ok(expires.min(too_old).ceil() as u64)
+    }
+
+    /// Whether a token may say this of itself, as far as the issuer's settings go.
+    pub(super) fn takes_type(&self, typ: Option<TokenType>) -> bool {
+        self.settings.types.is_empty() || typ.is_some_and(|typ| self.settings.types.contains(&typ))
     }
 
     fn is_audience(&self, aud: Option<&Value>) -> bool {
@@ -237,10 +286,14 @@ mod tests {
             name: "main".into(),
             issuer: "https://id.example".into(),
             audience: vec!["edge".into(), "api".into()],
+            types: Vec::new(),
+            required_claims: vec!["/org".into()],
+            caller: "/sub".into(),
             tenant: "/org/id".into(),
             tier: Some("/plan".into()),
             scopes: Some("/scope".into()),
             leeway: Duration::from_secs(30),
+            max_age: None,
         };
         change(&mut settings);
         Issuer::new(settings, LiveKeys::awaited())
@@ -308,12 +361,70 @@ mod tests {
         check(json!({ "sub": 7 }), Err(Check::Subject));
         check(json!({ "sub": "a\r\nx-tenant-id: root" }), Err(Check::Subject));
 
-        check(json!({ "org": null }), Err(Check::Tenant));
+        check(json!({ "org": null }), Err(Check::ClaimMissing));
+        check(json!({ "org": {} }), Err(Check::Tenant));
         check(json!({ "org": { "id": 7 } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "anonymous" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "a b" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "x".repeat(129) } }), Err(Check::Tenant));
+    }
+
+    #[test]
+    fn a_token_may_be_too_old_before_it_expires() {
+        let issuer = issuer(|settings| settings.max_age = Some(Duration::from_secs(60))).unwrap();
+        let check = |iat: Value, expected: Result<u64, Check>| {
+            let answer = issuer.caller(claims(json!({ "iat": iat })), NOW);
+            assert_eq!(answer.map(|caller| caller.expires.unwrap()), expected, "{iat}");
+        };
+        check(json!(NOW), Ok(NOW + 90));
+        check(json!(NOW - 89), Ok(NOW + 1));
+        check(json!(NOW - 90), Err(Check::TokenTooOld));
+        check(json!(NOW + 31), Err(Check::IssuedAt));
+        check(json!(null), Err(Check::IssuedAt));
+        check(json!("yesterday"), Err(Check::IssuedAt));
+        let long = super::tests::issuer(|settings| settings.max_age = Some(Duration::from_secs(3600))).unwrap();
+        let caller = long.caller(claims(json!({ "iat": NOW })), NOW).unwrap();
+        assert_eq!(caller.expires, Some(NOW + 130), "whatever ends first");
+    }
+
+    #[test]
+    fn what_else_is_required_and_who_calls_are_the_issuers_own_claims() {
+        let issuer = issuer(|settings| {
+            settings.required_claims = vec!["/jti".into(), "/org/seats".into()];
+            settings.caller = "/org/user".into();
+        })
+        .unwrap();
+        let check = |changes: Value, expected: Result<&str, Check>| {
+            let answer = issuer.caller(claims(changes.clone()), NOW);
+            let id = answer.as_ref().map(|caller| &*caller.id).map_err(|check| *check);
+            assert_eq!(id, expected, "{changes}");
+        };
+        let org = json!({ "id": "acme", "seats": 0, "user": "bob" });
+        check(json!({ "jti": "1", "org": org }), Ok("bob"));
+        check(json!({ "jti": "1", "org": org, "sub": null }), Ok("bob"));
+        check(json!({ "org": org }), Err(Check::ClaimMissing));
+        check(
+            json!({ "jti": "1", "org": { "id": "acme", "seats": null } }),
+            Err(Check::ClaimMissing),
+        );
+        check(
+            json!({ "jti": "1", "org": { "id": "acme", "seats": 1 } }),
+            Err(Check::Subject),
+        );
+    }
+
+    #[test]
+    fn types_can_be_narrowed() {
+        let check = |types: &[TokenType], typ, expected| {
+            let issuer = issuer(|settings| settings.types = types.to_vec()).unwrap();
+            assert_eq!(issuer.takes_type(typ), expected, "{types:?} {typ:?}");
+        };
+        check(&[], None, true);
+        check(&[], Some(TokenType::Jwt), true);
+        check(&[TokenType::AccessToken], Some(TokenType::AccessToken), true);
+        check(&[TokenType::AccessToken], Some(TokenType::Jwt), false);
+        check(&[TokenType::AccessToken], None, false);
     }
 
     #[test]

@@ -18,3 +18,4 @@ pub mod limits;
 pub mod live_keys;
 pub mod tiers;
 mod unique_json;
+pub mod verifications;

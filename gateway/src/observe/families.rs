@@ -30,6 +30,13 @@ pub enum Family {
     LimitOverflow,
     LimitOwners,
     Callers,
+    Verifications,
+    VerificationSeconds,
+    UnknownTiers,
+    JwksFetches,
+    JwksKeys,
+    JwksAge,
+    JwksStale,
     RequestsInFlight,
     Connections,
     ConnectionsAccepted,
@@ -80,7 +87,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 47] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -105,6 +112,13 @@ impl Family {
         Self::LimitOverflow,
         Self::LimitOwners,
         Self::Callers,
+        Self::Verifications,
+        Self::VerificationSeconds,
+        Self::UnknownTiers,
+        Self::JwksFetches,
+        Self::JwksKeys,
+        Self::JwksAge,
+        Self::JwksStale,
         Self::RequestsInFlight,
         Self::Connections,
         Self::ConnectionsAccepted,
@@ -259,6 +273,48 @@ impl Family {
                 Counter,
                 &["kind", "outcome"],
                 "Requests by kind of credential and what came of checking it",
+            ),
+            Self::Verifications => (
+                "gateway_verifications_total",
+                Counter,
+                &["outcome"],
+                "Signatures of tokens seen for the first time: verified, failed, or put off by a budget",
+            ),
+            Self::VerificationSeconds => (
+                "gateway_verification_seconds_total",
+                Counter,
+                &[],
+                "Time that workers have spent on signatures",
+            ),
+            Self::UnknownTiers => (
+                "gateway_unknown_tiers_total",
+                Counter,
+                &[],
+                "Credentials that named a tier that there is not, since the config was loaded; they got the default",
+            ),
+            Self::JwksFetches => (
+                "gateway_jwks_fetches_total",
+                Counter,
+                &["issuer", "outcome"],
+                "Attempts to fetch an issuer's keys",
+            ),
+            Self::JwksKeys => (
+                "gateway_jwks_keys",
+                Gauge,
+                &["issuer"],
+                "Keys in use; with none, every token of the issuer is refused",
+            ),
+            Self::JwksAge => (
+                "gateway_jwks_age_seconds",
+                Gauge,
+                &["issuer"],
+                "Time since a fetch last confirmed the keys in use",
+            ),
+            Self::JwksStale => (
+                "gateway_jwks_stale",
+                Gauge,
+                &["issuer"],
+                "1 if keys are in use although the last attempt to fetch them failed",
             ),
             Self::RequestsInFlight => (
                 "gateway_requests_in_flight",

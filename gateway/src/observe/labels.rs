@@ -141,6 +141,30 @@ labels! {
         NotAllowed = "not_allowed",
     }
 
+    /// What came of a signature that nobody had looked at yet.
+    Verification {
+        Verified = "verified",
+        Failed = "failed",
+        /// Put off: too many from the same client address have failed.
+        AddressOverBudget = "address_over_budget",
+        /// Put off: the workers' share for it is used up.
+        OverBudget = "over_budget",
+    }
+
+    /// What came of fetching an issuer's keys.
+    FetchOutcome {
+        /// Keys that are in use now.
+        Fetched = "fetched",
+        /// No connection, or one that broke.
+        Unreached = "unreached",
+        TimedOut = "timed_out",
+        /// An answer that is not 200; redirects are not followed.
+        Status = "status",
+        TooLarge = "too_large",
+        /// Not a key set, too many keys, or none that is of use.
+        Invalid = "invalid",
+    }
+
     /// What a pooled connection to a backend is doing.
     ConnectionState { Active = "active", Idle = "idle" }
 }
@@ -191,6 +215,8 @@ mod tests {
         check::<Decision>();
         check::<CallerKind>();
         check::<CallerOutcome>();
+        check::<Verification>();
+        check::<FetchOutcome>();
         check::<ConnectionState>();
         check::<Reason>();
     }

@@ -259,6 +259,13 @@ mod tests {
                 page.put(Family::BackendConnections, &["users", "idle"], 2);
                 page.put(Family::LimitOwners, &["free"], 7);
                 page.put(Family::LimitOverflow, &["free"], 0);
+                page.put(Family::Verifications, &["failed"], 3);
+                page.put(Family::VerificationSeconds, &[], 0.0002);
+                page.put(Family::UnknownTiers, &[], 0);
+                page.put(Family::JwksFetches, &["main", "timed_out"], 1);
+                page.put(Family::JwksKeys, &["main"], 2);
+                page.put(Family::JwksAge, &["main"], 12.5);
+                page.put(Family::JwksStale, &["main"], 1);
                 page.put(Family::RequestsInFlight, &[], 1);
                 page.put(Family::Connections, &[], 1);
                 page.put(Family::ConnectionsAccepted, &[], 3);

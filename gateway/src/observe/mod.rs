@@ -31,7 +31,10 @@ use crate::rejection::Reason;
 pub use access_log::{AccessLog, Target};
 pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
 pub use families::{Family, families};
-pub use labels::{Admission, BreakerState, CallerKind, ConnectionState, Decision, Outcome, RetryStop};
+pub use labels::{
+    Admission, BreakerState, CallerKind, ConnectionState, Decision, FetchOutcome, Outcome, RetryStop, Tally,
+    Verification,
+};
 pub use metrics::Registry;
 pub use page::Page;
 pub use record::RequestRecord;

@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use self::live::LivePlan;
 use self::outline::Outline;
-pub use self::state::{RemoteKeys, State};
+pub use self::state::State;
 use crate::aggregate;
 use crate::call::backend::Backend;
 use crate::intake::access::Access;

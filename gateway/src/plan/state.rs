@@ -10,20 +10,24 @@ use super::Plan;
 use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
 use crate::intake::headers::Via;
-use crate::intake::jwks_fetch::JwksUrl;
 use crate::intake::jws::Algorithm;
 use crate::intake::limits::accounts::Accounts;
 use crate::intake::live_keys::LiveKeys;
+use crate::intake::verifications::VerificationWork;
 use crate::observe::Observer;
 
 /// The most accounts that callers whom nobody wrote down can make.
 const ACCOUNTS: usize = 1_000_000;
+
+/// Tokens of which it is remembered through reloads that they were good once.
+const TOKENS: usize = 10_000;
 
 pub struct State {
     pub accounts: Accounts,
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
+    pub verification_work: Arc<VerificationWork>,
     kept: Mutex<Kept>,
 }
 
@@ -31,16 +35,15 @@ pub struct State {
 pub(super) struct Kept {
     pub(super) guards: HashMap<Arc<str>, Arc<Guards>>,
     pub(super) endpoints: HashMap<(Arc<str>, Arc<str>), Arc<Endpoint>>,
-    /// By issuer and address of the key set.
-    pub(super) keys: HashMap<(Arc<str>, Arc<str>), RemoteKeys>,
+    pub(super) keys: HashMap<KeysName, Arc<LiveKeys>>,
 }
 
-/// Keys of an issuer that come from a URL.
-#[derive(Clone)]
-pub struct RemoteKeys {
-    pub live: Arc<LiveKeys>,
-    pub url: JwksUrl,
-    pub algorithms: Vec<Algorithm>,
+/// Which keys that are fetched: those of an issuer by its name, from an address, pinned to algorithms.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct KeysName {
+    pub(super) issuer: Arc<str>,
+    pub(super) url: Arc<str>,
+    pub(super) algorithms: Vec<Algorithm>,
 }
 
 impl State {
@@ -49,6 +52,7 @@ impl State {
             accounts: Accounts::new(ACCOUNTS),
             observer,
             via: Via::unique(),
+            verification_work: Arc::new(VerificationWork::new(TOKENS)),
             kept: Mutex::default(),
         }
     }
@@ -66,12 +70,7 @@ impl State {
         });
         let issuers = plan.doorman.issuers();
         kept.keys
-            .retain(|_, keys| issuers.iter().any(|issuer| std::ptr::eq(issuer.keys(), &*keys.live)));
-    }
-
-    /// Key sets that have to be fetched.
-    pub fn remote_keys(&self) -> Vec<RemoteKeys> {
-        self.kept().keys.values().cloned().collect()
+            .retain(|_, keys| issuers.iter().any(|issuer| Arc::ptr_eq(issuer.keys(), keys)));
     }
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {

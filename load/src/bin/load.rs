@@ -82,7 +82,7 @@ struct Run {
 
 #[derive(Args)]
 struct Scenarios {
-    /// `all`, or one of tiers, hanging, isolation, fairness, outage, aggregate, reload, bill
+    /// `all`, or one of tiers, hanging, isolation, fairness, credentials, outage, aggregate, reload, bill
     name: String,
     /// The gateway binary
     #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]
@@ -143,16 +143,14 @@ impl Run {
         let mut headers = HeaderMap::new();
         headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)));
         let rotating = match self.keys {
-            None => None,
+            None => Vec::new(),
             Some(file) => {
                 let lines = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
                 let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
-                Some((
-                    self.key_header,
-                    lines
-                        .map(HeaderValue::from_str)
-                        .collect::<std::result::Result<_, _>>()?,
-                ))
+                let keys = lines
+                    .map(HeaderValue::from_str)
+                    .collect::<std::result::Result<_, _>>()?;
+                vec![(self.key_header, keys)]
             }
         };
         Ok(Load {

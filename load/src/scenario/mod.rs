@@ -7,6 +7,7 @@ pub mod gateway;
 
 mod aggregate;
 mod bill;
+mod credentials;
 mod fairness;
 mod hanging;
 mod isolation;
@@ -66,7 +67,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -86,6 +87,11 @@ pub const SCENARIOS: [Scenario; 8] = [
         name: "fairness",
         about: "a quiet tenant beside one that asks a hundred times as often",
         run: |b| Box::pin(fairness::run(b)),
+    },
+    Scenario {
+        name: "credentials",
+        about: "a hundred thousand credentials that nobody issued, beside callers who have one",
+        run: |b| Box::pin(credentials::run(b)),
     },
     Scenario {
         name: "outage",

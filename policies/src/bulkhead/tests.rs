@@ -171,6 +171,20 @@ fn admits_up_to_the_limit() {
 }
 
 #[test]
+fn says_how_many_are_in_and_how_many_wait() {
+    let mut script = Script::new(1, 9, 1.0);
+    let counts = |script: &Script| (script.bulkhead.in_use(), script.bulkhead.waiting());
+    script.step(0, &Admitted('a'));
+    script.step(0, &Queued('b', 99));
+    script.step(0, &Queued('c', 99));
+    assert_eq!(counts(&script), (1, 2));
+    script.step(1, &Release('a', "b"));
+    assert_eq!(counts(&script), (1, 1));
+    let shown = format!("{:?}", script.bulkhead);
+    assert!(shown.starts_with("Bulkhead { in_use: 1, limit: 1, waiting: 1, "), "{shown}");
+}
+
+#[test]
 fn hands_a_slot_to_the_next_who_waits() {
     check(
         1,

@@ -14,6 +14,7 @@ mod calendar;
 mod ejection;
 mod in_flight;
 mod retry_budget;
+mod time_share;
 
 use loom::thread;
 use policies::Moment;

@@ -9,6 +9,8 @@ mod config;
 mod deadlines;
 mod drain;
 mod ejection;
+mod forgeries;
+mod issuers;
 mod limits;
 mod malformed;
 mod operating;

@@ -13,7 +13,7 @@ use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::span::At;
-use crate::config::units::Rate;
+use crate::config::units::{Rate, Ratio};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Callers {
@@ -24,6 +24,8 @@ pub struct Callers {
     pub anonymous: Option<Anonymous>,
     /// Failed authentications per client address; default 5/s, burst 50; `None` is `off`.
     pub failures: Option<Failures>,
+    /// Signatures that nobody has looked at yet; `None` is `off`.
+    pub verifications: Option<Verifications>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -44,27 +46,48 @@ pub struct Jwt {
     /// The only algorithms taken; at least one, and all fit `keys`.
     pub algorithms: Vec<At<Algorithm>>,
     pub keys: JwtKeys,
+    /// `typ` must be there and be one of these; left out, both are taken, and none.
+    pub typ: Vec<At<TokenType>>,
+    /// Claims that a token must have beside `exp` and those that are used here.
+    pub required_claims: Vec<At<Pointer>>,
+    /// The claim that names the caller; default `/sub`.
+    pub caller: At<Pointer>,
     /// The claim that names the tenant; a token without it is refused.
     pub tenant: At<Pointer>,
     /// The claim that names a tier, whose value must be one of `tiers`.
     pub tier: Option<At<Pointer>>,
     /// The claim that holds scopes, as a list or separated by spaces; default `/scope` (RFC 8693 section 4.2).
     pub scopes: At<Pointer>,
-    /// By how much the clocks may differ, at most 10m; default 30s.
+    /// By how much the clocks may differ, at most 1m; default 30s.
     pub leeway: At<Duration>,
+    /// How long after `iat` a token is taken, whatever its `exp`; left out, `iat` is not asked for.
+    pub max_age: Option<At<Duration>>,
 }
 
 /// Where the keys that verify a token come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JwtKeys {
-    /// A JWKS at an http or https URL.
-    Url(At<String>),
+    Url(KeysUrl),
     /// A JWKS in a file, which may hold symmetric keys.
     File(At<PathBuf>),
     /// One symmetric key of at least 32 bytes.
     Secret(At<Secret>),
     /// The same in a file; a line break at its end is not part of it.
     SecretFile(At<PathBuf>),
+}
+
+/// A JWKS at an https URL, or an http URL of this machine, and how it is kept fresh.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeysUrl {
+    pub url: At<String>,
+    /// Between two fetches, 1s to 24h; default 5m. A shorter `max-age` of the answer is kept to.
+    pub refresh: At<Duration>,
+    /// For how long keys are used that no fetch has confirmed, at least `refresh`, at most 30 days; default 24h.
+    pub max_age: At<Duration>,
+    /// Between two fetches that unknown key ids bring about, 1s to 1h; default 30s.
+    pub cool_down: At<Duration>,
+    /// For one fetch, 100ms to 1m; default 5s.
+    pub time_limit: At<Duration>,
 }
 
 /// Text that must not show up in a log.
@@ -90,9 +113,23 @@ pub struct Failures {
     pub burst: At<NonZeroU64>,
 }
 
+/// Bounds what unknown tokens can cost. Tokens that are known, and API keys, are not concerned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verifications {
+    /// Signature checks that may fail per client address; default 20/s.
+    pub rate: At<Rate>,
+    /// Default 200.
+    pub burst: At<NonZeroU64>,
+    /// How much of the workers' time all checks together may take; default 0.25, never 0.
+    pub share: At<Ratio>,
+}
+
 words! {
     /// What makes two anonymous callers one.
     pub enum AnonymousBy { ClientAddress = "client_address" }
+
+    /// What a token says that it is (RFC 7519 section 5.1, RFC 9068 section 2.1).
+    pub enum TokenType { Jwt = "JWT", AccessToken = "at+jwt" }
 
     /// Signature algorithms (RFC 7518 section 3.1, RFC 8037).
     pub enum Algorithm {
@@ -191,6 +228,7 @@ impl Read for Callers {
                 jwt: f.optional("jwt").unwrap_or_default(),
                 anonymous: f.optional("anonymous"),
                 failures: f.section_or_off("failures"),
+                verifications: f.section_or_off("verifications"),
             }
         })
     }
@@ -211,18 +249,21 @@ impl Read for ApiKeys {
 impl Read for Jwt {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["header", "required_claims"]);
+            f.not_built(&["header"]);
             let (issuer, audience) = (f.optional("issuer"), f.list("audience"));
             let algorithms = f.required_list("algorithms");
             let keys: Option<JwtKeys> = f.required("keys");
+            let (typ, required_claims) = (f.list_or("typ", &[]), f.list("required_claims"));
+            let caller = f.or("caller", Pointer("/sub".to_owned()));
             let tenant = f.required("tenant");
             let tier = f.optional("tier");
             let scopes = f.or("scopes", Pointer("/scope".to_owned()));
             let leeway = f.within(
                 "leeway",
                 Duration::from_secs(30),
-                Duration::ZERO..=Duration::from_secs(600),
+                Duration::ZERO..=Duration::from_secs(60),
             );
+            let max_age = f.optional("max_age");
             if audience.is_empty() {
                 let message = format!("`{}` has no `audience`", f.path);
                 let hint =
@@ -236,10 +277,14 @@ impl Read for Jwt {
                 audience,
                 algorithms,
                 keys,
+                typ,
+                required_claims,
+                caller,
                 tenant: tenant?,
                 tier,
                 scopes,
                 leeway,
+                max_age,
             })
         })?
     }
@@ -271,9 +316,8 @@ fn check_algorithms(f: &Fields<'_>, algorithms: &[At<Algorithm>], keys: &JwtKeys
 impl Read for JwtKeys {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["refresh"]);
             let written = f.exactly_one(&["url", "file", "secret", "secret_file"]);
-            let url: Option<At<String>> = f.optional("url");
+            let fresh = KeysUrl::freshness(f, written);
             let file = f.path("file");
             let secret: Option<At<Secret>> = f.optional("secret");
             let secret_file = f.path("secret_file");
@@ -287,19 +331,57 @@ impl Read for JwtKeys {
             }
             match written? {
                 "url" => {
-                    let url = url?;
+                    let keys = fresh?;
+                    let url = &keys.url;
                     if !url.starts_with("https://") && !url.starts_with("http://") || url.parse::<http::Uri>().is_err()
                     {
                         let message = format!("`{}.url` must be an http or https URL", f.path);
                         f.push(Mistake::new(Code::BadValue, url.span(), message));
                     }
-                    Some(Self::Url(url))
+                    Some(Self::Url(keys))
                 }
                 "file" => file.map(Self::File),
                 "secret" => secret.map(Self::Secret),
                 _ => secret_file.map(Self::SecretFile),
             }
         })?
+    }
+}
+
+impl KeysUrl {
+    /// What is said about fetching, which makes no sense of keys that are not fetched.
+    fn freshness(f: &mut Fields<'_>, written: Option<&str>) -> Option<Self> {
+        const SECOND: Duration = Duration::from_secs(1);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let url = f.optional("url");
+        let refresh = f.within("refresh", 300 * SECOND, SECOND..=24 * HOUR);
+        let max_age = f.within("max_age", 24 * HOUR, SECOND..=30 * 24 * HOUR);
+        let cool_down = f.within("cool_down", 30 * SECOND, SECOND..=HOUR);
+        let time_limit = f.within("time_limit", 5 * SECOND, SECOND / 10..=60 * SECOND);
+        if written.is_some_and(|written| written != "url") {
+            let times = [("refresh", &refresh), ("max_age", &max_age), ("cool_down", &cool_down)];
+            for (name, time) in times.into_iter().chain([("time_limit", &time_limit)]) {
+                if let Some(at) = time.span() {
+                    let message = format!("`{}.{name}` is about fetching, and these keys are not fetched", f.path);
+                    f.push(Mistake::new(Code::Conflict, at, message).hint("a file is read at each reload"));
+                }
+            }
+        }
+        if *max_age < *refresh {
+            let message = format!("`{}.max_age` is shorter than `refresh`", f.path);
+            f.push(
+                Mistake::new(Code::Conflict, max_age.span().or(refresh.span()), message)
+                    .label("keys would be withdrawn before they are asked for again")
+                    .hint("a day carries callers through an outage of the identity provider"),
+            );
+        }
+        Some(Self {
+            url: url?,
+            refresh,
+            max_age,
+            cool_down,
+            time_limit,
+        })
     }
 }
 
@@ -318,6 +400,21 @@ impl Read for Failures {
         value.fields(|f| Self {
             rate: f.or("rate", Rate::per_second(rate)),
             burst: f.or("burst", burst),
+        })
+    }
+}
+
+impl Read for Verifications {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        let (rate, burst) = (
+            NonZeroU64::new(20).expect("not 0"),
+            NonZeroU64::new(200).expect("not 0"),
+        );
+        let ratio = |share| Ratio::new(share).expect("between 0 and 1");
+        value.fields(|f| Self {
+            rate: f.or("rate", Rate::per_second(rate)),
+            burst: f.or("burst", burst),
+            share: f.within("share", ratio(0.25), ratio(0.01)..=ratio(1.0)),
         })
     }
 }

@@ -16,7 +16,10 @@ mod tier;
 pub use aggregate::{Aggregate, Fallback, Part, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
-pub use callers::{Algorithm, Anonymous, AnonymousBy, ApiKeys, Callers, Failures, Jwt, JwtKeys, Pointer, Secret};
+pub use callers::{
+    Algorithm, Anonymous, AnonymousBy, ApiKeys, Callers, Failures, Jwt, JwtKeys, KeysUrl, Pointer, Secret, TokenType,
+    Verifications,
+};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
 pub use retry::{Jitter, Retry, RetryOn};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fixtures::{keys, tokens};
 use http::HeaderValue;
+use policies::{Moment, Quota, Ratio, Share};
 use serde_json::{Value, json};
 
 use super::super::access::{Admitted, AdmittedIssuers, Demands};
@@ -11,8 +12,13 @@ use super::super::api_keys::{ApiKey, digest_of};
 use super::super::jwks::{KeySet, Origin};
 use super::super::jws::Algorithm;
 use super::super::jwt::IssuerSettings;
+use super::super::limits::account::Terms;
+use super::super::limits::accounts::{Accounts, TermsByOwner};
+use super::super::limits::{Limit, Mode, Per};
 use super::super::live_keys::LiveKeys;
+use super::super::verifications::{FailedChecks, VerificationWork};
 use super::*;
+use crate::observe::{Registry, Verification};
 
 const NOW: u64 = 1_000_000;
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
@@ -34,10 +40,14 @@ fn issuer(name: &str, keys: Arc<LiveKeys>) -> Issuer {
         name: name.into(),
         issuer: format!("https://{name}.example"),
         audience: vec!["edge".into()],
+        types: Vec::new(),
+        required_claims: Vec::new(),
+        caller: "/sub".into(),
         tenant: "/tenant".into(),
         tier: None,
         scopes: None,
         leeway: Duration::from_secs(30),
+        max_age: None,
     };
     Issuer::new(settings, keys).unwrap()
 }
@@ -279,11 +289,11 @@ fn a_removed_key_stops_verifying_at_once_and_a_new_one_starts() {
     assert!(scene.ask(&token, &["jwt"], NOW).is_ok());
     assert_eq!(scene.ask(&forged, &["jwt"], NOW), Err("signature"));
 
-    scene.keys.replace(key_set(Algorithm::EdDSA), NOW);
+    scene.keys.replace(key_set(Algorithm::EdDSA), Moment::ZERO, NOW);
     assert_eq!(scene.ask(&token, &["jwt"], NOW), Err("kid_unknown"));
     assert_eq!(scene.ask(&forged, &["jwt"], NOW), Err("kid_unknown"));
 
-    scene.keys.replace(key_set(Algorithm::ES256), NOW);
+    scene.keys.replace(key_set(Algorithm::ES256), Moment::ZERO, NOW);
     assert!(scene.ask(&token, &["jwt"], NOW).is_ok());
     scene.keys.withdraw();
     assert_eq!(scene.ask(&token, &["jwt"], NOW), Err("keys_unavailable"));
@@ -353,4 +363,166 @@ fn an_unknown_kid_asks_for_renewal_and_nobody_waits() {
         Err("kid_unknown")
     );
     runtime.block_on(scene.keys.renewal_asked());
+}
+
+const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
+
+/// A scene in which `failures` checks may fail per address, for as long as a test runs.
+fn thrifty(failures: u64) -> (Scene, Arc<VerificationWork>, Share) {
+    thrifty_after(Arc::new(VerificationWork::new(100)), failures)
+}
+
+/// The same, after a reload.
+fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<VerificationWork>, Share) {
+    let terms = Terms::Bucket(Quota::new(1, Duration::from_secs(3600), failures).unwrap());
+    let limit = Limit {
+        name: "verifications".into(),
+        per: Per::ClientAddress,
+        mode: Mode::Enforce,
+        cost: Some(1),
+        wait: Duration::ZERO,
+        table: Accounts::new(100).table(&"callers.verifications".into(), &TermsByOwner::for_all(terms)),
+        metrics: Registry::default().limit("callers.verifications"),
+    };
+    let share = Share::new(Ratio::new(0.25).unwrap(), 2).unwrap();
+    let budget = Verifications {
+        per_address: FailedChecks {
+            limit: Arc::new(limit),
+            terms,
+        },
+        share: Some(share),
+        work: Arc::clone(&work),
+    };
+    let scene = scene();
+    let doorman = scene.doorman.within(Some(budget));
+    (Scene { doorman, ..scene }, work, share)
+}
+
+impl Scene {
+    /// Like [`Self::ask`], from another address, with the reason that the caller is told.
+    fn ask_from(&self, client: IpAddr, token: &str) -> Result<(), (&'static str, &'static str)> {
+        let answer = self
+            .doorman
+            .identify(&headers(None, Some(token)), &access(&["jwt"]), client, NOW);
+        let told = |refusal: Refusal| (refusal.rejection.reason().as_str(), refusal.check);
+        answer.map(drop).map_err(told)
+    }
+}
+
+/// As many different forged tokens as one likes; the same number twice gives two of them.
+fn forgery(n: usize) -> String {
+    let forged = forged();
+    let (signed, signature) = forged.rsplit_once('.').unwrap();
+    let (head, _) = signed.split_once('.').unwrap();
+    let genuine = token_of("main", json!({ "sub": format!("eve-{n}") }));
+    let payload = genuine.split('.').nth(1).unwrap();
+    format!("{head}.{payload}.{signature}")
+}
+
+#[test]
+fn an_address_that_forges_is_put_off_and_nobody_else_is() {
+    let (scene, work, _) = thrifty(5);
+    let known = token_of("main", json!({ "sub": "known" }));
+    assert_eq!(scene.ask_from(CLIENT, &known), Ok(()));
+    let forgeries: Vec<String> = (0..6).map(forgery).collect();
+    for forged in &forgeries[..5] {
+        assert_eq!(
+            scene.ask_from(CLIENT, forged),
+            Err(("credentials_invalid", "signature"))
+        );
+    }
+    // Nothing is known of a token that was not looked at, good or bad, so it is not remembered either.
+    let fresh = token_of("main", json!({}));
+    for token in [&forgeries[5], &fresh] {
+        assert_eq!(
+            scene.ask_from(CLIENT, token),
+            Err(("overloaded", "verifications_of_address"))
+        );
+    }
+    assert_eq!(scene.doorman.tokens.len(), (1, 5));
+    // What was seen before costs nothing, good or bad.
+    assert_eq!(scene.ask_from(CLIENT, &known), Ok(()));
+    assert_eq!(
+        scene.ask_from(CLIENT, &forgeries[0]),
+        Err(("credentials_invalid", "signature"))
+    );
+    // Keys are looked up, whoever asks.
+    assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
+    // Another address brings the token in, and then it is known.
+    assert_eq!(scene.ask_from(NEIGHBOUR, &fresh), Ok(()));
+    assert_eq!(scene.ask_from(CLIENT, &fresh), Ok(()));
+
+    let counts: Vec<_> = work.outcomes().collect();
+    assert_eq!(
+        counts,
+        [
+            (Verification::Verified, 2),
+            (Verification::Failed, 5),
+            (Verification::AddressOverBudget, 2),
+            (Verification::OverBudget, 0)
+        ]
+    );
+    assert!(!work.spent().is_zero());
+}
+
+#[test]
+fn genuine_tokens_cost_their_address_nothing() {
+    let (scene, ..) = thrifty(1);
+    for n in 0..20 {
+        let token = token_of("main", json!({ "sub": format!("user-{n}") }));
+        assert_eq!(scene.ask_from(CLIENT, &token), Ok(()));
+    }
+}
+
+#[test]
+fn when_the_share_is_used_up_strangers_wait_and_the_known_do_not() {
+    let (scene, work, share) = thrifty(100);
+    let known = token_of("main", json!({ "sub": "known" }));
+    assert_eq!(scene.ask_from(CLIENT, &known), Ok(()));
+    assert_eq!(
+        scene.ask_from(NEIGHBOUR, &forgery(0)),
+        Err(("credentials_invalid", "signature"))
+    );
+
+    // Half of the backlog is kept for addresses without failures.
+    work.add_for_test(share, Duration::from_millis(375));
+    assert_eq!(
+        scene.ask_from(NEIGHBOUR, &forgery(1)),
+        Err(("overloaded", "verifications"))
+    );
+    assert_eq!(
+        scene.ask_from(CLIENT, &token_of("main", json!({ "sub": "new" }))),
+        Ok(())
+    );
+
+    work.add_for_test(share, Duration::from_secs(1000));
+    let fresh = token_of("main", json!({ "sub": "newer" }));
+    let refusal = scene
+        .doorman
+        .identify(&headers(None, Some(&fresh)), &access(&["jwt"]), CLIENT, NOW)
+        .unwrap_err();
+    assert!(
+        matches!(refusal.rejection, Rejection::Overloaded { retry_after } if retry_after > Duration::from_secs(1000)),
+        "{refusal:?}"
+    );
+    assert!(!refusal.suspect, "it is not the caller's fault");
+    assert_eq!(scene.ask_from(CLIENT, &known), Ok(()));
+}
+
+#[test]
+fn a_reload_makes_nobody_wait_whose_token_was_good() {
+    let (before, work, share) = thrifty(100);
+    let (known, fresh) = (token_of("main", json!({ "sub": "known" })), token_of("main", json!({})));
+    assert_eq!(before.ask_from(CLIENT, &known), Ok(()));
+    work.add_for_test(share, Duration::from_secs(1000));
+
+    let (after, ..) = thrifty_after(work, 100);
+    assert_eq!(after.ask_from(CLIENT, &known), Ok(()));
+    assert_eq!(after.ask_from(CLIENT, &fresh), Err(("overloaded", "verifications")));
+    // Good once is not good for ever: the signature is checked against the keys of now.
+    after.keys.replace(key_set(Algorithm::EdDSA), Moment::ZERO, NOW);
+    assert_eq!(
+        after.ask_from(CLIENT, &known),
+        Err(("credentials_invalid", "kid_unknown"))
+    );
 }

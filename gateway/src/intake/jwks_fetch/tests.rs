@@ -8,7 +8,6 @@ use axum::http::{Response, StatusCode};
 use fixtures::keys;
 use fixtures::tokens::{self, Algorithm};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::super::check::Check;
 use super::super::jws::{self, Jws};
@@ -77,28 +76,18 @@ const SLOW: Freshness = Freshness {
 
 struct Kept {
     live: Arc<LiveKeys>,
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
 }
 
 fn keep(address: SocketAddr, freshness: Freshness) -> Kept {
     let live = LiveKeys::awaited();
-    let (stop, stopped) = oneshot::channel();
     let theirs = live.clone();
-    let task = tokio::spawn(async move {
-        let url = JwksUrl::parse(&format!("http://{address}/jwks.json")).unwrap();
-        let stopped = async { stopped.await.unwrap_or(()) };
-        keep_fresh(
-            &theirs,
-            &url,
-            &jws::Algorithm::ALL,
-            &client().unwrap(),
-            freshness,
-            stopped,
-        )
-        .await;
-    });
-    Kept { live, stop, task }
+    let source = Source {
+        url: JwksUrl::parse(&format!("http://{address}/jwks.json")).unwrap(),
+        algorithms: jws::Algorithm::ALL.to_vec(),
+        freshness,
+    };
+    tokio::spawn(async move { keep_fresh(&theirs, &source, &client().unwrap()).await });
+    Kept { live }
 }
 
 impl Kept {
@@ -126,8 +115,6 @@ async fn keys_arrive_rotate_and_the_old_ones_stop() {
     kept.until("the rotation", |status| status.attempts >= 3).await;
     assert_eq!(kept.verifies(Algorithm::EdDSA), Ok(()));
     assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeyIdUnknown));
-    kept.stop.send(()).unwrap();
-    kept.task.await.unwrap();
 }
 
 #[tokio::test]
@@ -237,7 +224,7 @@ async fn keys_that_nobody_confirms_are_withdrawn_at_their_greatest_age() {
 #[test]
 fn the_schedule_grows_its_pauses_and_forgets_them_after_a_success() {
     let at = |seconds: u64| Moment::from_nanos(seconds * 1_000_000_000);
-    let mut schedule = Schedule::new(Freshness::default(), at(1000));
+    let mut schedule = Schedule::new(Freshness::default(), at(1000), None);
     let mut now = 1000;
     for pause in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
         schedule.failed(at(now));
@@ -245,12 +232,18 @@ fn the_schedule_grows_its_pauses_and_forgets_them_after_a_success() {
         now += pause;
     }
     assert_eq!(schedule.too_old(), at(1000 + 24 * 3600));
-    schedule.succeeded(at(now));
+    schedule.succeeded(at(now), None);
     assert_eq!(schedule.due(), at(now + 300));
     assert_eq!(schedule.due_if_asked(), at(now + 30));
     schedule.failed(at(now + 300));
     assert_eq!(schedule.due(), at(now + 301));
     assert_eq!(schedule.too_old(), at(now + 24 * 3600));
+    // What the answer says about itself brings the next fetch forward, within bounds.
+    for (told, pause) in [(0, 30), (29, 30), (120, 120), (300, 300), (86_400, 300)] {
+        schedule.succeeded(at(now), Some(Duration::from_secs(told)));
+        assert_eq!(schedule.due(), at(now + pause), "{told}");
+    }
+    schedule.failed(at(now + 300));
     // A clock that runs backwards brings the next fetch forward, and nothing worse.
     schedule.failed(at(5));
     assert_eq!(schedule.due(), at(7));
@@ -274,4 +267,29 @@ fn keys_come_over_https_or_from_this_machine() {
     check("https://user:secret@id.example/", false);
     check("file:///etc/passwd", false);
     check("jwks.json", false);
+}
+
+#[test]
+fn an_answer_says_for_how_long_it_is_fresh() {
+    let check = |fields: &[(&'static str, &'static str)], expected: Option<u64>| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, http::HeaderValue::from_static(value));
+        }
+        assert_eq!(fresh_for(&headers), expected.map(Duration::from_secs), "{fields:?}");
+    };
+    check(&[], None);
+    check(&[("cache-control", "public")], None);
+    check(&[("cache-control", "public, max-age=600")], Some(600));
+    check(&[("cache-control", "MAX-AGE=\"600\"")], Some(600));
+    check(&[("cache-control", "max-age=600"), ("age", "100")], Some(500));
+    check(&[("cache-control", "max-age=600"), ("age", "1000")], Some(0));
+    check(&[("cache-control", "max-age=600, no-cache")], Some(0));
+    check(&[("cache-control", "no-store")], Some(0));
+    check(
+        &[("cache-control", "max-age=60"), ("cache-control", "max-age=30")],
+        Some(30),
+    );
+    check(&[("cache-control", "max-age=soon")], None);
+    check(&[("cache-control", "s-maxage=5")], None);
 }

@@ -3,18 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use policies::{Ratio, Share};
+
 use super::Desk;
 use super::limits::Tables;
-use crate::config::{self, At, Code, JwtKeys, Mistake, keys};
+use crate::config::{self, At, Code, JwtKeys, KeysUrl, Mistake, keys};
 use crate::intake::api_keys::{ApiKey, ApiKeys};
 use crate::intake::doorman::{AnonymousTier, Doorman};
 use crate::intake::jwks::{KeySet, Origin};
-use crate::intake::jwks_fetch::JwksUrl;
+use crate::intake::jwks_fetch::{Freshness, JwksUrl, Source};
 use crate::intake::jws::{self, Algorithm};
 use crate::intake::jwt::{Issuer, IssuerSettings};
 use crate::intake::live_keys::LiveKeys;
 use crate::intake::tiers::Known;
-use crate::plan::state::RemoteKeys;
+use crate::intake::verifications::Verifications;
+use crate::plan::state::KeysName;
 
 /// Verified tokens, refused tokens and addresses that are remembered, each.
 const REMEMBERED: usize = 10_000;
@@ -42,7 +45,7 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
     match Doorman::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
         tiers.enroll(caller)
     }) {
-        Ok(doorman) => Some(doorman),
+        Ok(doorman) => Some(doorman.within(verifications(desk, tables))),
         Err(same) => {
             let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.as_ref()?.span());
             desk.mistake(
@@ -60,6 +63,17 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
             None
         }
     }
+}
+
+/// `None` if they are off.
+fn verifications(desk: &Desk<'_>, tables: &Option<Tables>) -> Option<Verifications> {
+    let written = desk.config.callers.verifications.as_ref()?;
+    Some(Verifications {
+        per_address: tables.as_ref()?.failed_checks.clone()?,
+        share: Ratio::new(written.share.get())
+            .and_then(|ratio| Share::new(ratio, u32::try_from(desk.workers).unwrap_or(u32::MAX))),
+        work: Arc::clone(&desk.state.verification_work),
+    })
 }
 
 fn api_keys(desk: &mut Desk<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
@@ -111,8 +125,12 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
         .iter()
         .map(|algorithm| jws::algorithm(algorithm.as_str()).expect("every word of the config is an algorithm"))
         .collect();
+    let source = match &written.keys {
+        JwtKeys::Url(keys) => Some(source(desk, keys, &algorithms)?),
+        _ => None,
+    };
     let keys = match &written.keys {
-        JwtKeys::Url(url) => remote_keys(desk, name, url, &algorithms),
+        JwtKeys::Url(keys) => Some(remote_keys(desk, name, &keys.url, &algorithms)),
         JwtKeys::File(path) => read(desk, path).and_then(|text| {
             let is_pem = text.starts_with(b"-----BEGIN");
             let made = if is_pem {
@@ -147,16 +165,22 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
         );
         return None;
     };
+    let text = |pointer: &At<config::Pointer>| pointer.as_str().to_owned();
     let settings = IssuerSettings {
         name: Arc::clone(name),
         issuer: issuer.value.clone(),
         audience: written.audience.iter().map(|audience| audience.value.clone()).collect(),
-        tenant: written.tenant.as_str().to_owned(),
-        tier: written.tier.as_ref().map(|tier| tier.as_str().to_owned()),
-        scopes: Some(written.scopes.as_str().to_owned()),
+        types: written.typ.iter().map(|typ| token_type(typ.value)).collect(),
+        required_claims: written.required_claims.iter().map(text).collect(),
+        caller: text(&written.caller),
+        tenant: text(&written.tenant),
+        tier: written.tier.as_ref().map(text),
+        scopes: Some(text(&written.scopes)),
         leeway: *written.leeway,
+        max_age: written.max_age.as_ref().map(|max_age| max_age.value),
     };
     Issuer::new(settings, keys)
+        .map(|issuer| issuer.fetched_from(source))
         .map_err(|mistake| {
             desk.mistake(Mistake::new(
                 Code::BadValue,
@@ -165,6 +189,13 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
             ))
         })
         .ok()
+}
+
+const fn token_type(written: config::TokenType) -> jws::TokenType {
+    match written {
+        config::TokenType::Jwt => jws::TokenType::Jwt,
+        config::TokenType::AccessToken => jws::TokenType::AccessToken,
+    }
 }
 
 fn local_keys(
@@ -183,37 +214,45 @@ fn local_keys(
         .ok()
 }
 
-/// Keys that the control thread keeps fresh; they are the same across plans while issuer and address are.
-fn remote_keys(
-    desk: &mut Desk<'_>,
-    name: &Arc<str>,
-    url: &At<String>,
-    algorithms: &[Algorithm],
-) -> Option<Arc<LiveKeys>> {
-    let parsed = match JwksUrl::parse(url) {
-        Ok(parsed) => parsed,
-        Err(mistake) => {
-            desk.mistake(Mistake::new(Code::BadValue, url.span(), mistake.to_string()));
-            return None;
-        }
+fn source(desk: &mut Desk<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> Option<Source> {
+    let url = JwksUrl::parse(&written.url)
+        .map_err(|mistake| desk.mistake(Mistake::new(Code::BadValue, written.url.span(), mistake.to_string())))
+        .ok()?;
+    let usual = Freshness::default();
+    let freshness = Freshness {
+        refresh: *written.refresh,
+        longest_retry: usual.longest_retry.min(*written.refresh),
+        max_age: *written.max_age,
+        cool_down: *written.cool_down,
+        timeout: *written.time_limit,
+        ..usual
+    };
+    Some(Source {
+        url,
+        algorithms: algorithms.to_vec(),
+        freshness,
+    })
+}
+
+/// Keys that the control thread keeps fresh; they are the same across plans while issuer, address and algorithms are.
+/// Where only the algorithms are others, what was fetched last serves until the next fetch.
+fn remote_keys(desk: &Desk<'_>, name: &Arc<str>, url: &At<String>, algorithms: &[Algorithm]) -> Arc<LiveKeys> {
+    let wanted = KeysName {
+        issuer: Arc::clone(name),
+        url: url.as_str().into(),
+        algorithms: algorithms.to_vec(),
     };
     let mut kept = desk.state.kept();
-    let remote = kept
+    let same_source = |kept: &KeysName| (&kept.issuer, &kept.url) == (&wanted.issuer, &wanted.url);
+    let last = kept
         .keys
-        .entry((Arc::clone(name), url.as_str().into()))
-        .or_insert_with(|| RemoteKeys {
-            live: LiveKeys::awaited(),
-            url: parsed,
-            algorithms: algorithms.to_vec(),
-        });
-    if remote.algorithms != algorithms {
-        *remote = RemoteKeys {
-            live: LiveKeys::awaited(),
-            url: remote.url.clone(),
-            algorithms: algorithms.to_vec(),
-        };
-    }
-    Some(Arc::clone(&remote.live))
+        .iter()
+        .filter(|(name, _)| same_source(name))
+        .max_by_key(|(_, keys)| keys.status().confirmed);
+    let made = || last.map_or_else(LiveKeys::awaited, |(_, keys)| keys.pinned_to(algorithms));
+    let keys = kept.keys.get(&wanted).cloned().unwrap_or_else(made);
+    kept.keys.insert(wanted, Arc::clone(&keys));
+    keys
 }
 
 fn read(desk: &mut Desk<'_>, path: &At<std::path::PathBuf>) -> Option<Vec<u8>> {

@@ -14,12 +14,15 @@ use crate::intake::limits::accounts::TermsByOwner;
 use crate::intake::limits::owner::{Owner, OwnerKey};
 use crate::intake::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::intake::tiers::{Allowance, Tier, Tiers};
+use crate::intake::verifications::FailedChecks;
 use crate::plan::RouteLimit;
 
 /// All tables of accounts that a plan uses.
 pub(super) struct Tables {
     pub(super) tiers: Arc<Tiers>,
     pub(super) failures: Option<RouteLimit>,
+    /// Taken by the doorman.
+    pub(super) failed_checks: Option<FailedChecks>,
     /// What takes effect with the plan.
     pub(super) terms: Vec<(Arc<str>, TermsByOwner)>,
 }
@@ -53,28 +56,37 @@ impl Tables {
             );
         }
         desk.resolve("tier", &config.default_tier, &config.tiers);
-        let failures = config.callers.failures.as_ref().and_then(|failures| {
-            let key = "callers.failures";
-            let quota = bucket(desk, key, &failures.rate, &failures.burst)?;
+        let mut of_callers = |name: &str, rate, burst| {
+            let key = format!("callers.{name}");
+            let terms = Terms::Bucket(bucket(desk, &key, rate, burst)?);
             let limit = Written {
-                name: "failures".into(),
+                name: name.into(),
                 key: key.into(),
                 per: Per::ClientAddress,
                 mode: Mode::Enforce,
                 cost: Some(1),
                 wait: Duration::ZERO,
             };
-            let terms = TermsByOwner::for_all(Terms::Bucket(quota));
-            Some(RouteLimit::new(
-                Arc::new(limit.open(desk, &mut tables, &terms)),
-                terms.usual,
-            ))
-        });
+            let limit = limit.open(desk, &mut tables, &TermsByOwner::for_all(terms));
+            Some((Arc::new(limit), terms))
+        };
+        let callers = &config.callers;
+        let failures = callers
+            .failures
+            .as_ref()
+            .and_then(|failures| of_callers("failures", &failures.rate, &failures.burst))
+            .map(|(limit, terms)| RouteLimit::new(limit, terms));
+        let failed_checks = callers
+            .verifications
+            .as_ref()
+            .and_then(|checks| of_callers("verifications", &checks.rate, &checks.burst))
+            .map(|(limit, terms)| FailedChecks { limit, terms });
         let default = by_name.get(config.default_tier.as_str()).cloned()?;
         let registry = Arc::clone(&desk.state.observer.registry);
         Some(Self {
             tiers: Arc::new(Tiers::new(by_name, default, tenants, registry)),
             failures,
+            failed_checks,
             terms: tables,
         })
     }

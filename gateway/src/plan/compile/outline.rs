@@ -36,6 +36,10 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
             first([failures.rate.span(), failures.burst.span()]),
         );
     }
+    if let Some(checks) = &config.callers.verifications {
+        let written = [checks.share.span(), checks.rate.span(), checks.burst.span()];
+        desk.note("callers.verifications".into(), first(written));
+    }
     for (name, tier) in config.tiers.iter() {
         let path = format!("tiers.{name}");
         desk.note(path.clone(), name.span());

@@ -326,7 +326,7 @@ pub(super) fn on_paused_time<T>(work: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: 2_000, ..cases::counted() })]
 
     #[test]
     fn nobody_waits_longer_than_the_worst_case(case in case()) {

@@ -48,10 +48,14 @@ impl Door {
                 Ok(all) => all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
                 Err(_) => vec![text(verifier, "audience")?.to_owned()],
             },
+            types: Vec::new(),
+            required_claims: Vec::new(),
+            caller: "/sub".into(),
             tenant: "/tenant".into(),
             tier: Some("/tier".into()),
             scopes: None,
             leeway: Duration::from_secs(whole(verifier, "leeway_s_max")?),
+            max_age: None,
         };
         let issuer = Issuer::new(settings, LiveKeys::with(keys)).map_err(|_| "an issuer that is a mistake with us")?;
         let admitted = Admitted {
