@@ -28,9 +28,12 @@ use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
+use crate::intake::certificate::Certificate;
+use crate::intake::doorman::{Client, Refusal};
 use crate::intake::headers::{self, Scheme};
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
+use crate::intake::passwords::PasswordCheck;
 use crate::intake::tiers::Known;
 use crate::observe::{CallerKind, RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
@@ -39,14 +42,20 @@ use crate::template::{Captures, Missing, Sources, Template};
 use crate::{problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Peer {
     pub address: SocketAddr,
     pub worker: usize,
+    pub scheme: Scheme,
+    /// That the caller has shown, verified.
+    pub certificate: Option<Certificate>,
 }
 
+/// When to come back who was refused for nothing of their own.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Answers a request; every request ends in a response.
-pub async fn serve(plan: &Plan, peer: Peer, mut request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<Incoming>) -> Response<AnswerBody> {
     let (started, unix_started) = (clock::now(), clock::unix_time());
     let request_id = headers::request_id(request.headers_mut());
     let is_head = request.method() == Method::HEAD;
@@ -89,7 +98,7 @@ pub async fn serve(plan: &Plan, peer: Peer, mut request: Request<Incoming>) -> R
 /// A request on its way through the stages.
 struct Exchange<'a> {
     plan: &'a Plan,
-    peer: Peer,
+    peer: &'a Peer,
     started: Moment,
     unix_started: Duration,
     watch: &'a mut Watch,
@@ -108,11 +117,42 @@ struct Cleared<'a> {
     is_retry: bool,
 }
 
+/// Why a request is not cleared.
+enum Stop {
+    Refused(Rejection),
+    Unproven(Box<Unproven>),
+}
+
+/// A request whose credential takes a while to check.
+struct Unproven {
+    check: Box<PasswordCheck>,
+    client: ClientAddress,
+    head: request::Parts,
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
+    }
+}
+
 impl<'p> Exchange<'p> {
     async fn run(&mut self, request: Request<Incoming>) -> Result<Response<Content>, Rejection> {
         let (mut head, body) = request.into_parts();
         let uri = std::mem::take(&mut head.uri);
-        let cleared = self.clear(&uri, head)?;
+        let cleared = match self.clear(&uri, head) {
+            Ok(cleared) => cleared,
+            Err(Stop::Refused(rejection)) => return Err(rejection),
+            Err(Stop::Unproven(unproven)) => {
+                let head = self.prove(*unproven).await?;
+                match self.clear(&uri, head) {
+                    Ok(cleared) => cleared,
+                    Err(Stop::Refused(rejection)) => return Err(rejection),
+                    // Forgotten already, which takes thousands of others in between.
+                    Err(Stop::Unproven(_)) => return Err(Rejection::Overloaded { retry_after: SOON }),
+                }
+            }
+        };
         self.wait_its_turn().await;
         let mut response = match &cleared.route.target {
             Target::Backend { backend, rewrite } => {
@@ -130,7 +170,7 @@ impl<'p> Exchange<'p> {
     }
 
     /// Everything that is decided before anyone is asked.
-    fn clear<'u>(&mut self, uri: &'u Uri, mut head: request::Parts) -> Result<Cleared<'u>, Rejection>
+    fn clear<'u>(&mut self, uri: &'u Uri, mut head: request::Parts) -> Result<Cleared<'u>, Stop>
     where
         'p: 'u,
     {
@@ -140,7 +180,7 @@ impl<'p> Exchange<'p> {
         let client = plan.edge.trusted.client_address(self.peer.address, &head.headers);
         self.watch.client = Some(client.ip);
         if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
-            return Err(Rejection::UriTooLong);
+            return Err(Rejection::UriTooLong.into());
         }
         headers::check(head.version, &head.headers, plan.edge.header_limit)?;
 
@@ -149,12 +189,16 @@ impl<'p> Exchange<'p> {
         let (host, path) = (target.host.to_owned(), target.path);
         let found = plan
             .routes
-            .find(&host, &path, &head.method, &head.headers, target.query)?;
+            .find(&host, &path, &head.method, &head.headers, target.query)
+            .map_err(Rejection::from)?;
         let route: &Route = found.target;
         self.watch.route = Some(Arc::clone(&route.metrics));
 
         // Who asks?
-        let known = self.identify(route, &client, &head.headers)?;
+        let known = match self.identify(route, &client, &head.headers)? {
+            Ok(known) => known,
+            Err(check) => return Err(Stop::Unproven(Box::new(Unproven { check, client, head }))),
+        };
 
         // May they?
         route.access.permits(&known.caller, &known.tier.name)?;
@@ -187,25 +231,33 @@ impl<'p> Exchange<'p> {
         })
     }
 
+    /// Who asks; or what has to be done before that can be told.
     fn identify(
         &mut self,
         route: &Route,
         client: &ClientAddress,
         headers: &HeaderMap,
-    ) -> Result<Arc<Known>, Rejection> {
+    ) -> Result<Result<Arc<Known>, Box<PasswordCheck>>, Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
+        let from = Client {
+            address,
+            certificate: self.peer.certificate.as_ref(),
+        };
         match self
             .plan
             .doorman
-            .identify(headers, &route.access, address, clock::unix_seconds())
+            .identify(headers, &route.access, from, clock::unix_seconds())
         {
             Ok(known) => {
                 self.watch.tenant = Some(Arc::clone(&known.metrics));
                 self.watch.tier = Some(Arc::clone(&known.tier.name));
                 self.watch.caller = Some(Arc::clone(&known.caller.id));
                 self.watch.caller_kind = caller_kind(&known.caller.kind);
-                Ok(known)
+                Ok(Ok(known))
             }
+            Err(Refusal {
+                awaits: Some(check), ..
+            }) => Ok(Err(check)),
             Err(refusal) => {
                 self.watch.note_fault(refusal.check);
                 // Counted after the answer is known, so that a valid credential is never locked out.
@@ -216,6 +268,17 @@ impl<'p> Exchange<'p> {
                 Err(refusal.rejection)
             }
         }
+    }
+
+    /// Waits until a credential that nobody has seen before has been compared; gives the head back to be asked again.
+    async fn prove(&self, unproven: Unproven) -> Result<request::Parts, Rejection> {
+        let Unproven { check, client, head } = unproven;
+        let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
+        let until = clock::instant(self.started + self.plan.time.request);
+        tokio::time::timeout_at(until, check.done(address))
+            .await
+            .unwrap_or(Err(Rejection::OutOfTime))?;
+        Ok(head)
     }
 
     fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> Charges {
@@ -261,7 +324,7 @@ impl<'p> Exchange<'p> {
             fields.remove(header::AUTHORIZATION);
         }
         headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
-        headers::stamp_forwarded(fields, client, Scheme::Http, host);
+        headers::stamp_forwarded(fields, client, self.peer.scheme, host);
         headers::continue_trace(fields, false);
     }
 
@@ -472,6 +535,8 @@ const fn caller_kind(kind: &Kind) -> CallerKind {
     match kind {
         Kind::ApiKey => CallerKind::ApiKey,
         Kind::Jwt(_) => CallerKind::Jwt,
+        Kind::Mtls => CallerKind::Mtls,
+        Kind::Basic => CallerKind::Basic,
         Kind::Anonymous => CallerKind::Anonymous,
     }
 }

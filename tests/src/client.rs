@@ -19,11 +19,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::answer::Answer;
+use crate::tls::Tls;
 
 /// Longer than anything a test waits for on purpose.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -36,6 +38,7 @@ type Content = UnsyncBoxBody<Bytes, Infallible>;
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
+    tls: Option<Tls>,
     /// Newest last.
     idle: Arc<Mutex<Vec<SendRequest<Content>>>>,
 }
@@ -59,7 +62,15 @@ impl Client {
     pub fn to(address: SocketAddr) -> Self {
         Self {
             address,
+            tls: None,
             idle: Arc::default(),
+        }
+    }
+
+    pub fn over_tls(address: SocketAddr, tls: Tls) -> Self {
+        Self {
+            tls: Some(tls),
+            ..Self::to(address)
         }
     }
 
@@ -94,8 +105,18 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Content>, Failure> {
+        if let Some(tls) = &self.tls {
+            return Self::begin(tls.connect(self.address).await.map_err(Failure::Refused)?).await;
+        }
         let stream = TcpStream::connect(self.address).await.map_err(Failure::Refused)?;
         stream.set_nodelay(true).map_err(Failure::Refused)?;
+        Self::begin(stream).await
+    }
+
+    async fn begin<S>(stream: S) -> Result<SendRequest<Content>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(1 << 20)
             .handshake(TokioIo::new(stream))

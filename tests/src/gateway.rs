@@ -99,6 +99,12 @@ impl Gateway {
         self.ready_at("/listeners/public").expect("it was ready")
     }
 
+    /// Where a listener of this name listens.
+    pub fn address_of(&self, listener: &str) -> SocketAddr {
+        self.ready_at(&format!("/listeners/{listener}"))
+            .expect("the config has the listener")
+    }
+
     /// Where the admin API listens.
     pub fn admin_address(&self) -> SocketAddr {
         self.ready_at("/admin").expect("the config has an admin address")

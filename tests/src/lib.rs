@@ -14,6 +14,7 @@ mod setup;
 
 pub mod configs;
 pub mod crowd;
+pub mod tls;
 
 pub use answer::Answer;
 pub use client::{Ask, Client, Failure, Streaming, Upload};

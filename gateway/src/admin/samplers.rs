@@ -32,6 +32,13 @@ fn sample(admin: &Admin, page: &mut Page) {
     for backend in &plan.backends {
         sample_backend(backend, page);
     }
+    for listener in &gateway.live.load().edge.listeners {
+        let shown = listener.tls.iter().flat_map(|tls| tls.shown.iter());
+        for (number, certificate) in (1_u32..).zip(shown) {
+            let labels = [&*listener.name, &number.to_string()];
+            page.put(Family::CertificateExpiry, &labels, certificate.expires);
+        }
+    }
     for (limit, accounts, overflowed) in gateway.state.accounts.census() {
         page.put(Family::LimitOwners, &[&limit], accounts);
         page.put(Family::LimitOverflow, &[&limit], overflowed);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::clock;
+use crate::intake::certificate;
 use crate::intake::jwt::Issuer;
 use crate::observe::timestamp::Timestamp;
 use crate::plan::reload::LastReload;
@@ -37,6 +38,16 @@ pub(super) struct Status {
 struct Listener {
     name: String,
     address: SocketAddr,
+    /// What it shows to callers who speak TLS; empty for plain HTTP.
+    certificates: Vec<Certificate>,
+}
+
+/// A certificate of ours.
+#[derive(Serialize)]
+struct Certificate {
+    dns_names: Box<[Arc<str>]>,
+    subject: Option<Arc<str>>,
+    expires: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -107,15 +118,37 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<Status> {
     Json(Status::of(&admin))
 }
 
+impl Certificate {
+    fn of(shown: &certificate::Certificate) -> Self {
+        Self {
+            dns_names: shown.dns_names.clone(),
+            subject: shown.subject.clone(),
+            expires: at_second(shown.expires),
+        }
+    }
+}
+
 impl Status {
     pub(super) fn of(admin: &Admin) -> Self {
         let gateway = &admin.gateway;
         let (plan, lifecycle, observer) = (gateway.live.load(), &gateway.lifecycle, &gateway.state.observer);
         let started = observer.registry.started_at();
         let LastReload { successful, at, error } = gateway.reloader.last();
+        let certificates = |name: &str| {
+            let listener = plan.edge.listeners.iter().find(|listener| listener.name == name);
+            let shown = listener
+                .and_then(|listener| listener.tls.as_ref())
+                .map(|tls| &tls.shown);
+            shown
+                .into_iter()
+                .flat_map(|shown| shown.iter())
+                .map(Certificate::of)
+                .collect()
+        };
         let listener = |(name, address): &(String, SocketAddr)| Listener {
             name: name.clone(),
             address: *address,
+            certificates: certificates(name),
         };
         Self {
             version: env!("CARGO_PKG_VERSION"),

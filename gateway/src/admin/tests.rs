@@ -145,9 +145,12 @@ impl Bench {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .into_iter()
             .collect();
-        let known = plan
-            .doorman
-            .identify(&headers, &route.access, [127, 0, 0, 1].into(), clock::unix_seconds());
+        let known = plan.doorman.identify(
+            &headers,
+            &route.access,
+            std::net::IpAddr::from([127, 0, 0, 1]),
+            clock::unix_seconds(),
+        );
         let known = known.unwrap();
         let now = clock::Now::read();
         let charges = known.holds.iter().map(|hold| hold.charge(1)).collect();
@@ -214,7 +217,7 @@ async fn status_says_what_runs() {
     assert_eq!((&status["phase"], &status["ready"]), (&json!("serving"), &json!(true)));
     assert_eq!(
         status["listeners"],
-        json!([{ "name": "public", "address": "127.0.0.1:8080" }])
+        json!([{ "name": "public", "address": "127.0.0.1:8080", "certificates": [] }])
     );
     assert_eq!(
         status["admin"],

@@ -108,10 +108,9 @@ pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
 
 fn bind(plan: &Plan) -> Result<Vec<Bound>, u8> {
     plan.edge
-        .listeners
-        .iter()
+        .addresses()
         .map(|(name, address)| {
-            sockets::bind(name, *address, plan.edge.workers)
+            sockets::bind(name, address, plan.edge.workers)
                 .map_err(|error| failed(&format!("listener {name} on {address}"), &error))
         })
         .collect()

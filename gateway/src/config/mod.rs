@@ -22,6 +22,7 @@ mod span;
 mod tests;
 mod tree;
 mod units;
+pub mod users;
 mod variables;
 
 use std::cell::RefCell;

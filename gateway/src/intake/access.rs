@@ -17,8 +17,13 @@ use crate::rejection::{Challenge, Rejection};
 pub struct Admitted {
     pub api_key: bool,
     pub jwt: AdmittedIssuers,
+    /// A certificate, shown when the connection was made.
+    pub mtls: bool,
+    pub basic: bool,
     /// Callers without credentials.
     pub anonymous: bool,
+    /// All of them at once, rather than one of them.
+    pub together: bool,
 }
 
 /// The issuers whose tokens a route admits.
@@ -31,11 +36,21 @@ pub enum AdmittedIssuers {
     These(Box<[Arc<str>]>),
 }
 
+/// The kinds of credential that a request has and the route admits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    pub(super) jwt: bool,
+    pub(super) api_key: bool,
+    pub(super) basic: bool,
+    pub(super) mtls: bool,
+}
+
 /// Compiled form of a route's `access`.
 #[derive(Debug, Clone)]
 pub struct Access {
     admitted: Admitted,
     demands: Demands,
+    api_key_header: HeaderName,
     missing: Arc<Challenge>,
     invalid: Arc<Challenge>,
     expired: Arc<Challenge>,
@@ -55,43 +70,30 @@ pub struct Demands {
 impl Access {
     /// `api_key_header` is where keys are looked for, and is told to callers who lack one.
     pub fn new(admitted: Admitted, demands: Demands, api_key_header: &HeaderName) -> Self {
-        let bearer = !matches!(admitted.jwt, AdmittedIssuers::None);
-        let key = format!("ApiKey realm=\"gateway\", header=\"{api_key_header}\"");
-        let schemes = |error: &str| {
-            let token = format!("Bearer realm=\"gateway\"{error}");
-            let text = match (bearer, admitted.api_key) {
-                (true, true) => format!("{token}, {key}"),
-                (true, false) => token,
-                (false, _) => key.clone(),
-            };
-            HeaderValue::from_str(&text).expect("realm, error and a header's name are visible ASCII")
+        let asked = Held {
+            jwt: !matches!(admitted.jwt, AdmittedIssuers::None),
+            api_key: admitted.api_key,
+            basic: admitted.basic,
+            mtls: admitted.mtls,
         };
-        let challenge = |error: &str, hint: String| {
+        let challenge = |error: &str, hint: &str| {
             Arc::new(Challenge {
-                www_authenticate: schemes(error),
-                hint,
+                www_authenticate: asked.schemes(api_key_header, error),
+                hint: hint.to_owned(),
             })
-        };
-        let how = match (bearer, admitted.api_key) {
-            (true, true) => {
-                format!("Send an API key as `{api_key_header}`, or a token as `Authorization: Bearer ...`.")
-            }
-            (true, false) => "Send a token as `Authorization: Bearer ...`.".into(),
-            (false, true) => format!("Send an API key as `{api_key_header}`."),
-            (false, false) => "This route takes no credentials that can be presented here.".into(),
         };
         // RFC 6750 section 3.1: `error` only where a token was presented.
         Self {
-            missing: challenge("", how),
+            missing: challenge("", &asked.how(api_key_header, admitted.together)),
             invalid: challenge(
                 ", error=\"invalid_token\"",
-                "The credential is not valid here: check that it is complete, current and issued for this gateway."
-                    .into(),
+                "The credential is not valid here: check that it is complete, current and issued for this gateway.",
             ),
             expired: challenge(
                 ", error=\"invalid_token\", error_description=\"expired\"",
-                "The credential has expired: obtain a new one and try again.".into(),
+                "The credential has expired: obtain a new one and try again.",
             ),
+            api_key_header: api_key_header.clone(),
             admitted,
             demands,
         }
@@ -126,6 +128,8 @@ impl Access {
         match kind {
             Kind::ApiKey => self.admitted.api_key,
             Kind::Jwt(issuer) => self.admits_issuer(issuer),
+            Kind::Mtls => self.admitted.mtls,
+            Kind::Basic => self.admitted.basic,
             Kind::Anonymous => self.admitted.anonymous,
         }
     }
@@ -135,6 +139,43 @@ impl Access {
             AdmittedIssuers::None => false,
             AdmittedIssuers::Any => true,
             AdmittedIssuers::These(names) => names.contains(name),
+        }
+    }
+
+    /// Whether every kind is wanted at once.
+    pub(super) const fn is_together(&self) -> bool {
+        self.admitted.together
+    }
+
+    /// The kinds that are wanted and are not among those `held`, if any.
+    pub(super) const fn lacks(&self, held: Held) -> Option<Held> {
+        let jwt = !matches!(self.admitted.jwt, AdmittedIssuers::None) && !held.jwt;
+        let api_key = self.admitted.api_key && !held.api_key;
+        let (basic, mtls) = (self.admitted.basic && !held.basic, self.admitted.mtls && !held.mtls);
+        if !(jwt || api_key || basic || mtls) {
+            return None;
+        }
+        Some(Held {
+            jwt,
+            api_key,
+            basic,
+            mtls,
+        })
+    }
+
+    /// The answer to a request that has some of the credentials that are wanted together; says which it `lacks`.
+    pub(super) fn refuse_incomplete(&self, lacks: Held) -> Refusal {
+        let challenge = Challenge {
+            www_authenticate: lacks.schemes(&self.api_key_header, ""),
+            hint: lacks.how(&self.api_key_header, true),
+        };
+        Refusal {
+            rejection: Rejection::CredentialsMissing {
+                challenge: Arc::new(challenge),
+            },
+            check: Check::Incomplete.as_str(),
+            suspect: false,
+            awaits: None,
         }
     }
 
@@ -156,7 +197,38 @@ impl Access {
             rejection,
             check: check.as_str(),
             suspect: check.is_suspect(),
+            awaits: None,
         }
+    }
+}
+
+impl Held {
+    /// `WWW-Authenticate` for these kinds. Keys and certificates have no registered scheme; a 401 names one nevertheless.
+    fn schemes(self, api_key_header: &HeaderName, error: &str) -> HeaderValue {
+        let token = self.jwt.then(|| format!("Bearer realm=\"gateway\"{error}"));
+        let password = self
+            .basic
+            .then(|| "Basic realm=\"gateway\", charset=\"UTF-8\"".to_owned());
+        let certificate = self.mtls.then(|| "ClientCertificate realm=\"gateway\"".to_owned());
+        let none = !(self.jwt || self.basic || self.mtls);
+        let key = (self.api_key || none).then(|| format!("ApiKey realm=\"gateway\", header=\"{api_key_header}\""));
+        let all: Vec<String> = [token, key, password, certificate].into_iter().flatten().collect();
+        HeaderValue::from_str(&all.join(", ")).expect("realm, error and a header's name are visible ASCII")
+    }
+
+    /// In words: what to send, and where.
+    fn how(self, api_key_header: &HeaderName, together: bool) -> String {
+        let key = self.api_key.then(|| format!("an API key as `{api_key_header}`"));
+        let token = self.jwt.then(|| "a token as `Authorization: Bearer ...`".to_owned());
+        let password = self
+            .basic
+            .then(|| "a name and a password as `Authorization: Basic ...`".to_owned());
+        let certificate = self.mtls.then(|| "a client certificate when connecting".to_owned());
+        let all: Vec<String> = [key, token, password, certificate].into_iter().flatten().collect();
+        if all.is_empty() {
+            return "This route takes no credentials that can be presented here.".to_owned();
+        }
+        format!("Send {}.", all.join(if together { ", and " } else { ", or " }))
     }
 }
 
@@ -210,7 +282,7 @@ mod tests {
             let admitted = Admitted {
                 api_key,
                 jwt,
-                anonymous: false,
+                ..Admitted::default()
             };
             let refusal = Access::new(admitted, Demands::default(), &header).refuse(asked);
             let (Rejection::CredentialsMissing { challenge }

@@ -14,7 +14,7 @@ pub const ANONYMOUS: &str = "anonymous";
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub tenant: Arc<str>,
-    /// The key's id, the token's `sub`, or the client address.
+    /// The key's id, the token's `sub`, the certificate's name, the user's name, or the client address.
     pub id: Arc<str>,
     /// The tier that the credential names. The caller's final tier is decided where the tiers are known.
     pub tier: Option<Arc<str>>,
@@ -34,6 +34,8 @@ pub enum Kind {
     ApiKey,
     /// Holds the issuer's name in the config.
     Jwt(Arc<str>),
+    Mtls,
+    Basic,
     Anonymous,
 }
 
@@ -43,6 +45,8 @@ impl Kind {
         match self {
             Self::ApiKey => "api_key",
             Self::Jwt(_) => "jwt",
+            Self::Mtls => "mtls",
+            Self::Basic => "basic",
             Self::Anonymous => "anonymous",
         }
     }

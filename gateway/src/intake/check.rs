@@ -46,12 +46,26 @@ pub enum Check {
     Tenant,
     /// One of the issuer's `required_claims`.
     ClaimMissing,
+    /// None of the certificate's names stands for a caller.
+    CertificateUnknown,
+    /// The certificate's name does not fit into a header field.
+    CertificateName,
+    CertificateExpired,
+    UserUnknown,
+    UserDisabled,
+    Password,
+    /// The password has still to be compared.
+    PasswordUnchecked {
+        retry_after: Duration,
+    },
     /// Two credentials were presented, and they name different tenants.
     TenantsDiffer,
     /// No credential was presented.
     Absent,
     /// A credential holds, but the route takes another kind.
     WrongKind,
+    /// The route takes several credentials together, and not all of them were presented.
+    Incomplete,
     /// Not looked at: too many tokens from this client address have failed. Nothing is known of this one.
     AddressOverBudget {
         retry_after: Duration,
@@ -104,9 +118,17 @@ impl Check {
             Self::Subject => "caller",
             Self::Tenant => "tenant",
             Self::ClaimMissing => "required_claims",
+            Self::CertificateUnknown => "certificate_unknown",
+            Self::CertificateName => "certificate_name",
+            Self::CertificateExpired => "certificate_expired",
+            Self::UserUnknown => "user_unknown",
+            Self::UserDisabled => "user_disabled",
+            Self::Password => "password",
+            Self::PasswordUnchecked { .. } => "password_unchecked",
             Self::TenantsDiffer => "tenants_differ",
             Self::Absent => "absent",
             Self::WrongKind => "wrong_kind",
+            Self::Incomplete => "incomplete",
             Self::AddressOverBudget { .. } => "verifications_of_address",
             Self::OverBudget { .. } => "verifications",
         }
@@ -114,19 +136,23 @@ impl Check {
 
     pub const fn category(self) -> Category {
         match self {
-            Self::Absent | Self::WrongKind => Category::Missing,
-            Self::KeyExpired | Self::TokenExpired | Self::TokenTooOld => Category::Expired,
-            Self::AddressOverBudget { retry_after } | Self::OverBudget { retry_after } => {
-                Category::PutOff { retry_after }
-            }
+            Self::Absent | Self::WrongKind | Self::Incomplete => Category::Missing,
+            Self::KeyExpired | Self::TokenExpired | Self::TokenTooOld | Self::CertificateExpired => Category::Expired,
+            Self::AddressOverBudget { retry_after }
+            | Self::OverBudget { retry_after }
+            | Self::PasswordUnchecked { retry_after } => Category::PutOff { retry_after },
             _ => Category::Invalid,
         }
     }
 
-    /// Whether this is a failed authentication of the client's making. A credential that was genuine once
-    /// is not, nor is an issuer whose keys we do not have.
+    /// Whether this is a failed authentication of the client's making. A credential that was genuine once is not, nor
+    /// is an issuer whose keys we do not have, nor a certificate that a known authority has signed.
     pub const fn is_suspect(self) -> bool {
-        matches!(self.category(), Category::Invalid) && !matches!(self, Self::KeysUnavailable)
+        matches!(self.category(), Category::Invalid)
+            && !matches!(
+                self,
+                Self::KeysUnavailable | Self::CertificateUnknown | Self::CertificateName
+            )
     }
 
     /// Whether the same token fails again for as long as the issuer's keys stay the same, *and* finding that
@@ -156,7 +182,7 @@ mod tests {
 
     /// Every check, with what the caller learns, whether it is counted against the client's address, and whether the
     /// verdict is remembered.
-    const ALL: [(Check, Category, bool, bool); 31] = {
+    const ALL: [(Check, Category, bool, bool); 39] = {
         use Category::{Expired, Invalid, Missing};
         [
             (Check::HeaderRepeated, Invalid, true, false),
@@ -185,9 +211,22 @@ mod tests {
             (Check::Subject, Invalid, true, true),
             (Check::Tenant, Invalid, true, true),
             (Check::ClaimMissing, Invalid, true, true),
+            (Check::CertificateUnknown, Invalid, false, false),
+            (Check::CertificateName, Invalid, false, false),
+            (Check::CertificateExpired, Expired, false, false),
+            (Check::UserUnknown, Invalid, true, false),
+            (Check::UserDisabled, Invalid, true, false),
+            (Check::Password, Invalid, true, false),
+            (
+                Check::PasswordUnchecked { retry_after: WAIT },
+                Category::PutOff { retry_after: WAIT },
+                false,
+                false,
+            ),
             (Check::TenantsDiffer, Invalid, true, false),
             (Check::Absent, Missing, false, false),
             (Check::WrongKind, Missing, false, false),
+            (Check::Incomplete, Missing, false, false),
             (
                 Check::AddressOverBudget { retry_after: WAIT },
                 Category::PutOff { retry_after: WAIT },

@@ -1,7 +1,7 @@
 //! What the headers of a request present as credentials, unverified.
 //!
 //! A field that comes twice is refused rather than one of the two chosen: whoever reads the request next may
-//! choose the other. `Authorization` with another scheme than `Bearer` is not ours and stays unread.
+//! choose the other. `Authorization` with a scheme of a kind that is not configured is not ours and stays unread.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,11 +13,18 @@ use super::check::Check;
 pub(super) struct Presented<'a> {
     pub api_key: Option<&'a [u8]>,
     pub token: Option<&'a str>,
+    /// Name and password, in base64.
+    pub password: Option<&'a str>,
 }
 
 impl<'a> Presented<'a> {
     /// Looks where credentials of the configured kinds are carried.
-    pub(super) fn read(headers: &'a HeaderMap, api_key: Option<&HeaderName>, tokens: bool) -> Result<Self, Check> {
+    pub(super) fn read(
+        headers: &'a HeaderMap,
+        api_key: Option<&HeaderName>,
+        tokens: bool,
+        passwords: bool,
+    ) -> Result<Self, Check> {
         let mut presented = Self::default();
         if let Some(name) = api_key
             && let Some(value) = only(headers, name)?
@@ -27,10 +34,21 @@ impl<'a> Presented<'a> {
             }
             presented.api_key = Some(value.as_bytes());
         }
-        if tokens && let Some(value) = only(headers, &AUTHORIZATION)? {
-            presented.token = bearer(value)?;
+        if (tokens || passwords)
+            && let Some(value) = only(headers, &AUTHORIZATION)?
+        {
+            if tokens {
+                presented.token = after(b"bearer", value)?;
+            }
+            if passwords {
+                presented.password = after(b"basic", value)?;
+            }
         }
         Ok(presented)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.api_key.is_none() && self.token.is_none() && self.password.is_none()
     }
 }
 
@@ -42,11 +60,12 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Head
     }
 }
 
-/// RFC 6750 section 2.1 and RFC 9110 section 11.4: the scheme is case-insensitive, spaces follow, then one token.
-fn bearer(value: &HeaderValue) -> Result<Option<&str>, Check> {
+/// RFC 6750 section 2.1, RFC 7617 section 2 and RFC 9110 section 11.4: the scheme (here in lower case) is
+/// case-insensitive, spaces follow, then one token.
+fn after<'a>(wanted: &[u8], value: &'a HeaderValue) -> Result<Option<&'a str>, Check> {
     let bytes = value.as_bytes();
     let (scheme, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len()));
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    if !scheme.eq_ignore_ascii_case(wanted) {
         return Ok(None);
     }
     let token = std::str::from_utf8(rest)
@@ -71,13 +90,14 @@ mod tests {
             for (name, value) in fields {
                 headers.append(*name, HeaderValue::from_bytes(value).unwrap());
             }
-            assert_eq!(Presented::read(&headers, Some(&KEY), true), expected, "{headers:?}");
+            let read = Presented::read(&headers, Some(&KEY), true, true);
+            assert_eq!(read, expected, "{headers:?}");
         };
         let nothing = || Ok(Presented::default());
         let token = |token| {
             Ok(Presented {
-                api_key: None,
                 token: Some(token),
+                ..Presented::default()
             })
         };
         check(&[], nothing());
@@ -85,14 +105,14 @@ mod tests {
             &[("x-api-key", b"k")],
             Ok(Presented {
                 api_key: Some(b"k"),
-                token: None,
+                ..Presented::default()
             }),
         );
         check(
             &[("x-api-key", b"\xff")],
             Ok(Presented {
                 api_key: Some(b"\xff"),
-                token: None,
+                ..Presented::default()
             }),
         );
         check(&[("x-api-key", b"")], Err(Check::HeaderMalformed));
@@ -109,7 +129,16 @@ mod tests {
         );
         check(&[("authorization", b"Bearer \xff")], Err(Check::HeaderMalformed));
         check(&[("authorization", b"a.b.c")], nothing());
-        check(&[("authorization", b"Basic YTpi")], nothing());
+        check(
+            &[("authorization", b"basic YTpi")],
+            Ok(Presented {
+                password: Some("YTpi"),
+                ..Presented::default()
+            }),
+        );
+        check(&[("authorization", b"Basic")], Err(Check::HeaderMalformed));
+        check(&[("authorization", b"Basic YTpi YTpi")], Err(Check::HeaderMalformed));
+        check(&[("authorization", b"Digest YTpi")], nothing());
         check(
             &[("authorization", b"Bearer a"), ("authorization", b"Bearer a")],
             Err(Check::HeaderRepeated),
@@ -130,6 +159,7 @@ mod tests {
             Ok(Presented {
                 api_key: Some(b"k"),
                 token: Some("a"),
+                password: None,
             }),
         );
     }
@@ -140,6 +170,9 @@ mod tests {
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer"));
-        assert_eq!(Presented::read(&headers, None, false), Ok(Presented::default()));
+        assert_eq!(Presented::read(&headers, None, false, false), Ok(Presented::default()));
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
+        assert_eq!(Presented::read(&headers, None, true, false), Ok(Presented::default()));
     }
 }

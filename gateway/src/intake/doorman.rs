@@ -9,39 +9,79 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use quick_cache::sync::Cache;
 
-use super::access::Access;
+use super::access::{Access, Held};
 use super::api_keys::ApiKeys;
 use super::caller::{ANONYMOUS, Caller, Kind};
+use super::certificate::Certificate;
+use super::certificate_holders::CertificateHolders;
 use super::check::Check;
 use super::credentials::Presented;
 use super::jwks::KeySet;
 use super::jws::Jws;
 use super::jwt::Issuer;
 use super::known_tokens::{KnownTokens, Verdict};
+use super::passwords::{PasswordCheck, Passwords, Unadmitted};
 use super::verifications::Verifications;
 use super::{jws, jwt};
 use crate::rejection::Rejection;
+
+/// When to come back whose password was not compared.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Verifies credentials and remembers, for each, a `K`: the caller with whatever its requests will need.
 pub struct Doorman<K> {
     api_keys: Option<Desk<K>>,
     issuers: Box<[Issuer]>,
     tokens: KnownTokens<K>,
+    certificates: Option<CertificateDesk<K>>,
+    passwords: Option<PasswordDesk<K>>,
     anonymous: Option<AnonymousTier>,
     strangers: Cache<IpAddr, Arc<K>>,
     /// `None` checks every signature, whatever that costs.
     verifications: Option<Verifications>,
     enroll: Box<dyn Fn(Caller) -> K + Send + Sync>,
+    capacity: usize,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// As strangers are told apart by it (IPv6 cut to its prefix).
+    pub address: IpAddr,
+    /// That the connection was made with.
+    pub certificate: Option<&'a Certificate>,
+}
+
+impl From<IpAddr> for Client<'_> {
+    fn from(address: IpAddr) -> Self {
+        Self {
+            address,
+            certificate: None,
+        }
+    }
 }
 
 /// The keys, with a place for what each one's requests need. Bounded by the key file, so nothing is evicted and
 /// no flood of other credentials can push a key's entry out.
 struct Desk<K> {
     keys: ApiKeys,
+    enrolled: Box<[OnceLock<Arc<K>>]>,
+}
+
+/// Callers by certificate. A certificate's entry is found by its digest, so that its names are looked up once.
+struct CertificateDesk<K> {
+    holders: CertificateHolders,
+    known: Cache<[u8; 32], Result<Holder<K>, Check>>,
+}
+
+/// The users, each with a place as in [`Desk`].
+struct PasswordDesk<K> {
+    passwords: Passwords,
     enrolled: Box<[OnceLock<Arc<K>>]>,
 }
 
@@ -57,6 +97,22 @@ pub struct Refusal {
     pub check: &'static str,
     /// Whether this is a failed authentication, to be counted against the client's address.
     pub suspect: bool,
+    /// What has to be done first, which takes a while; then it may be asked again.
+    pub awaits: Option<Box<PasswordCheck>>,
+}
+
+/// Why nobody was found.
+enum Miss {
+    Failed(Check),
+    /// Of the credentials that are wanted together.
+    Incomplete(Held),
+    Unchecked(PasswordCheck),
+}
+
+impl From<Check> for Miss {
+    fn from(check: Check) -> Self {
+        Self::Failed(check)
+    }
 }
 
 /// Two issuers whose tokens cannot be told apart, by their names in the config.
@@ -101,11 +157,34 @@ impl<K> Doorman<K> {
             api_keys,
             issuers: issuers.into(),
             tokens: KnownTokens::new(capacity),
+            certificates: None,
+            passwords: None,
             anonymous,
             strangers: Cache::new(capacity),
             verifications: None,
             enroll: Box::new(enroll),
+            capacity,
         })
+    }
+
+    /// Callers with certificates are known as well.
+    #[must_use]
+    pub fn with_certificates(mut self, holders: Option<CertificateHolders>) -> Self {
+        self.certificates = holders.map(|holders| CertificateDesk {
+            holders,
+            known: Cache::new(self.capacity),
+        });
+        self
+    }
+
+    /// Callers with passwords are known as well.
+    #[must_use]
+    pub fn with_passwords(mut self, passwords: Option<Passwords>) -> Self {
+        self.passwords = passwords.map(|passwords| PasswordDesk {
+            enrolled: (0..passwords.len()).map(|_| OnceLock::new()).collect(),
+            passwords,
+        });
+        self
     }
 
     /// The same, with a budget for signatures that nobody has looked at yet.
@@ -131,50 +210,121 @@ impl<K> Doorman<K> {
         &self.issuers
     }
 
-    /// Who the request is made for. Where a key and a token are presented, both must hold and name one
-    /// tenant; the caller is then the token's subject if the route admits tokens, else the key's holder.
+    /// Who the request is made for. Where several credentials are presented, all must hold and name one tenant; of the
+    /// kinds that the route admits, the caller is then the token's subject, else the key's holder, else the user, else
+    /// the certificate's: from what was issued for one person to what was issued for a machine.
     ///
-    /// `client` is the client's address as strangers are told apart by it (IPv6 cut to its prefix).
+    /// A certificate comes with the connection, whatever is asked for on it. So it counts only where the route admits
+    /// certificates, and one that stands for nobody is left aside there if something else was presented.
     ///
     /// # Errors
-    /// A 401, with the check that failed.
-    pub fn identify(
+    /// A 401, with the check that failed; or what has to be awaited before it can be told.
+    pub fn identify<'a>(
         &self,
         headers: &HeaderMap,
         access: &Access,
-        client: IpAddr,
+        client: impl Into<Client<'a>>,
         unix_now: u64,
     ) -> Result<Arc<K>, Refusal> {
-        self.find(headers, access, client, unix_now)
-            .map_err(|check| access.refuse(check))
+        self.find(headers, access, client.into(), unix_now)
+            .map_err(|miss| match miss {
+                Miss::Failed(check) => access.refuse(check),
+                Miss::Incomplete(lacks) => access.refuse_incomplete(lacks),
+                Miss::Unchecked(check) => Refusal {
+                    awaits: Some(Box::new(check)),
+                    ..access.refuse(Check::PasswordUnchecked { retry_after: SOON })
+                },
+            })
     }
 
-    fn find(&self, headers: &HeaderMap, access: &Access, client: IpAddr, unix_now: u64) -> Result<Arc<K>, Check> {
-        let presented = Presented::read(headers, self.api_key_header(), !self.issuers.is_empty())?;
+    fn find(&self, headers: &HeaderMap, access: &Access, client: Client<'_>, unix_now: u64) -> Result<Arc<K>, Miss> {
+        let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
+        let presented = Presented::read(headers, self.api_key_header(), tokens, passwords)?;
         let by_key = presented
             .api_key
             .map(|key| self.holder_of_key(key, unix_now))
             .transpose()?;
         let by_token = presented
             .token
-            .map(|token| self.holder_of_token(token, client, unix_now))
+            .map(|token| self.holder_of_token(token, client.address, unix_now))
+            .transpose()?;
+        let by_certificate = match client.certificate {
+            Some(certificate) if access.admits(&Kind::Mtls) => {
+                match self.holder_of_certificate(certificate, unix_now) {
+                    Ok(holder) => Some(holder),
+                    Err(check) if presented.is_empty() || access.is_together() => return Err(check.into()),
+                    Err(_) => None,
+                }
+            }
+            _ => None,
+        };
+        // Last, since it may take a comparison that a failure of the others spares.
+        let by_password = presented
+            .password
+            .map(|password| self.holder_of_password(password))
             .transpose()?;
 
-        if let (Some(key), Some((token, _))) = (&by_key, &by_token)
-            && key.tenant != token.tenant
+        let held = Held {
+            jwt: matches!(&by_token, Some((_, issuer)) if access.admits_issuer(issuer.name())),
+            api_key: by_key.is_some() && access.admits(&Kind::ApiKey),
+            basic: by_password.is_some() && access.admits(&Kind::Basic),
+            mtls: by_certificate.is_some(),
+        };
+        let by_token = by_token.map(|(holder, _)| holder);
+        let is_stranger = !have_one_tenant([&by_token, &by_key, &by_password, &by_certificate])?;
+        if access.is_together()
+            && let Some(lacks) = access.lacks(held)
         {
-            return Err(Check::TenantsDiffer);
+            return Err(if is_stranger {
+                Check::Absent.into()
+            } else {
+                Miss::Incomplete(lacks)
+            });
         }
-        let is_stranger = by_key.is_none() && by_token.is_none();
-        match (by_token, by_key) {
-            (Some((token, issuer)), _) if access.admits_issuer(issuer.name()) => Ok(token.kept),
-            (_, Some(key)) if access.admits(&Kind::ApiKey) => Ok(key.kept),
-            _ => match &self.anonymous {
-                Some(tier) if access.admits(&Kind::Anonymous) => Ok(self.stranger(client, tier)),
-                _ if is_stranger => Err(Check::Absent),
-                _ => Err(Check::WrongKind),
-            },
+        let acting = [
+            by_token.filter(|_| held.jwt),
+            by_key.filter(|_| held.api_key),
+            by_password.filter(|_| held.basic),
+            by_certificate,
+        ];
+        if let Some(holder) = acting.into_iter().flatten().next() {
+            return Ok(holder.kept);
         }
+        match &self.anonymous {
+            Some(tier) if access.admits(&Kind::Anonymous) => Ok(self.stranger(client.address, tier)),
+            _ if is_stranger => Err(Check::Absent.into()),
+            _ => Err(Check::WrongKind.into()),
+        }
+    }
+
+    fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<Holder<K>, Check> {
+        let desk = self.certificates.as_ref().ok_or(Check::CertificateUnknown)?;
+        // The connection may have outlived it.
+        if unix_now >= certificate.expires {
+            return Err(Check::CertificateExpired);
+        }
+        if let Some(verdict) = desk.known.get(&certificate.digest) {
+            return verdict;
+        }
+        let verdict = desk.holders.find(certificate).map(|caller| Holder {
+            tenant: caller.tenant.clone(),
+            kept: Arc::new((self.enroll)(caller)),
+        });
+        desk.known.insert(certificate.digest, verdict.clone());
+        verdict
+    }
+
+    fn holder_of_password(&self, presented: &str) -> Result<Holder<K>, Miss> {
+        let desk = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
+        let row = desk.passwords.find(presented).map_err(|unadmitted| match unadmitted {
+            Unadmitted::Failed(check) => Miss::Failed(check),
+            Unadmitted::Unchecked(check) => Miss::Unchecked(check),
+        })?;
+        let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.passwords.caller(row))));
+        Ok(Holder {
+            kept: kept.clone(),
+            tenant: desk.passwords.tenant(row).clone(),
+        })
     }
 
     fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<Holder<K>, Check> {
@@ -262,6 +412,25 @@ impl<K> Doorman<K> {
         }));
         self.strangers.insert(client, kept.clone());
         kept
+    }
+}
+
+/// Whether there is a holder at all; of several, all have the same tenant.
+fn have_one_tenant<K>(all: [&Option<Holder<K>>; 4]) -> Result<bool, Check> {
+    let mut tenants = all.into_iter().flatten().map(|holder| &holder.tenant);
+    let first = tenants.next();
+    if tenants.any(|tenant| Some(tenant) != first) {
+        return Err(Check::TenantsDiffer);
+    }
+    Ok(first.is_some())
+}
+
+impl<K> Clone for Holder<K> {
+    fn clone(&self) -> Self {
+        Self {
+            kept: self.kept.clone(),
+            tenant: self.tenant.clone(),
+        }
     }
 }
 

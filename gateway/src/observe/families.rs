@@ -41,6 +41,8 @@ pub enum Family {
     Connections,
     ConnectionsAccepted,
     MalformedConnections,
+    TlsHandshakes,
+    CertificateExpiry,
     BackendConnections,
     ConfigLastReloadSuccessful,
     ConfigLastReloadSuccessTimestamp,
@@ -87,7 +89,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -123,6 +125,8 @@ impl Family {
         Self::Connections,
         Self::ConnectionsAccepted,
         Self::MalformedConnections,
+        Self::TlsHandshakes,
+        Self::CertificateExpiry,
         Self::BackendConnections,
         Self::ConfigLastReloadSuccessful,
         Self::ConfigLastReloadSuccessTimestamp,
@@ -334,6 +338,18 @@ impl Family {
                 Counter,
                 &[],
                 "Connections ended because what came was not HTTP",
+            ),
+            Self::TlsHandshakes => (
+                "gateway_tls_handshakes_total",
+                Counter,
+                &["outcome"],
+                "TLS handshakes of callers, by how they ended",
+            ),
+            Self::CertificateExpiry => (
+                "gateway_tls_certificate_expiry_timestamp_seconds",
+                Gauge,
+                &["listener", "number"],
+                "Unix time at which a certificate of a listener expires, by its place in the list",
             ),
             Self::BackendConnections => (
                 "gateway_backend_connections",

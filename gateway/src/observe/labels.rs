@@ -141,6 +141,23 @@ labels! {
         NotAllowed = "not_allowed",
     }
 
+    /// How the TLS handshake of a caller ended.
+    Handshake {
+        /// With everything verified.
+        Full = "full",
+        /// With the session of an earlier one.
+        Resumed = "resumed",
+        /// The caller showed no certificate, or one that no authority of the listener has signed.
+        CertificateRefused = "certificate_refused",
+        /// The caller did not like our certificate.
+        RefusedByCaller = "refused_by_caller",
+        /// What came was not TLS, or there was nothing that both sides speak.
+        Failed = "failed",
+        /// The caller hung up.
+        Abandoned = "abandoned",
+        TimedOut = "timed_out",
+    }
+
     /// What came of a signature that nobody had looked at yet.
     Verification {
         Verified = "verified",
@@ -215,6 +232,7 @@ mod tests {
         check::<Decision>();
         check::<CallerKind>();
         check::<CallerOutcome>();
+        check::<Handshake>();
         check::<Verification>();
         check::<FetchOutcome>();
         check::<ConnectionState>();

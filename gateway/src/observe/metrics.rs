@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
 use super::families::Family;
+use super::labels::{Handshake, Tally};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
@@ -30,6 +31,7 @@ pub struct Registry {
     backends: Named<BackendMetrics>,
     limits: Named<LimitMetrics>,
     pub(super) callers: CallerMetrics,
+    pub handshakes: Tally<Handshake>,
     /// Not on the page: their names come with requests.
     pub tenants: Tenants,
     config_in_use_is_newest: AtomicBool,
@@ -47,6 +49,7 @@ impl Default for Registry {
             backends: Named::default(),
             limits: Named::default(),
             callers: CallerMetrics::default(),
+            handshakes: Tally::default(),
             tenants: Tenants::default(),
             config_in_use_is_newest: AtomicBool::new(false),
             config_loaded_at: AtomicU64::new(0),
@@ -108,6 +111,9 @@ impl Registry {
         self.backends.each(|backend| backend.put(&mut page));
         self.limits.each(|limit| limit.put(&mut page));
         self.callers.put(&mut page);
+        for (outcome, count) in self.handshakes.iter() {
+            page.put(Family::TlsHandshakes, &[outcome.as_str()], count);
+        }
         let newest = u8::from(self.config_in_use_is_newest.load(Relaxed));
         page.put(Family::ConfigLastReloadSuccessful, &[], newest);
         page.put(
@@ -270,6 +276,7 @@ mod tests {
                 page.put(Family::Connections, &[], 1);
                 page.put(Family::ConnectionsAccepted, &[], 3);
                 page.put(Family::MalformedConnections, &[], 0);
+                page.put(Family::CertificateExpiry, &["secure", "1"], 1);
                 page.put(Family::AccessLogDropped, &[], 0);
             }),
         );

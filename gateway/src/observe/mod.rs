@@ -32,7 +32,7 @@ pub use access_log::{AccessLog, Target};
 pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
 pub use families::{Family, families};
 pub use labels::{
-    Admission, BreakerState, CallerKind, ConnectionState, Decision, FetchOutcome, Outcome, RetryStop, Tally,
+    Admission, BreakerState, CallerKind, ConnectionState, Decision, FetchOutcome, Handshake, Outcome, RetryStop, Tally,
     Verification,
 };
 pub use metrics::Registry;

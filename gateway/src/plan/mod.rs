@@ -33,6 +33,7 @@ use crate::intake::limits::accounts::TermsByOwner;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Held, Hold, Limit, Per};
 use crate::intake::tiers::{Known, Tiers};
+use crate::intake::tls::Tls;
 use crate::observe::{Observer, RouteMetrics};
 use crate::routing::Table;
 use crate::template::Template;
@@ -61,7 +62,8 @@ pub struct Plan {
 
 /// What holds for every connection and head.
 pub struct Edge {
-    pub listeners: Vec<(String, SocketAddr)>,
+    /// In the same order as the sockets that are bound.
+    pub listeners: Vec<Listener>,
     pub workers: usize,
     /// Keeps what calendar quotas have counted.
     pub state_file: Option<PathBuf>,
@@ -80,6 +82,23 @@ pub struct Edge {
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
+}
+
+/// Where callers connect. The address is taken once; how it is spoken there is looked up for each connection.
+pub struct Listener {
+    pub name: String,
+    pub address: SocketAddr,
+    /// Plain HTTP without.
+    pub tls: Option<Tls>,
+}
+
+impl Edge {
+    /// What is bound at the start and stays.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.listeners
+            .iter()
+            .map(|listener| (listener.name.as_str(), listener.address))
+    }
 }
 
 pub struct TimeLimits {

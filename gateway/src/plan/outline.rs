@@ -53,6 +53,8 @@ pub struct MatchOutline {
 #[derive(Debug, Serialize)]
 pub struct AccessOutline {
     pub any_of: Vec<String>,
+    /// In place of `any_of`.
+    pub all_of: Vec<String>,
     pub scopes: Vec<String>,
     pub tiers: Vec<String>,
     pub tenants: Vec<String>,

@@ -120,9 +120,12 @@ impl Reloader {
         let (Compiled { plan, warnings }, loaded) =
             read(&self.path, &self.state, generation).map_err(|invalid| invalid.to_string())?;
         let (old, new) = (&running.edge, &plan.edge);
-        if (&old.listeners, old.workers, &old.state_file) != (&new.listeners, new.workers, &new.state_file) {
+        let stays = old.addresses().eq(new.addresses());
+        if !stays || (old.workers, &old.state_file) != (new.workers, &new.state_file) {
             return Err(
-                "`listeners`, `workers` and `state_file` cannot change while the gateway runs: restart it".to_owned(),
+                "the names and addresses of `listeners`, `workers` and `state_file` cannot change while the gateway \
+                 runs: restart it"
+                    .to_owned(),
             );
         }
         self.state

@@ -13,6 +13,7 @@ use crate::intake::headers::Via;
 use crate::intake::jws::Algorithm;
 use crate::intake::limits::accounts::Accounts;
 use crate::intake::live_keys::LiveKeys;
+use crate::intake::password_checks::PasswordChecks;
 use crate::intake::verifications::VerificationWork;
 use crate::observe::Observer;
 
@@ -27,6 +28,7 @@ pub struct State {
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
+    pub password_checks: Arc<PasswordChecks>,
     pub verification_work: Arc<VerificationWork>,
     kept: Mutex<Kept>,
 }
@@ -46,12 +48,18 @@ pub(super) struct KeysName {
     pub(super) algorithms: Vec<Algorithm>,
 }
 
+/// A quarter of the machine, and at most four cores.
+fn cores_for_passwords() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).clamp(1, 4))
+}
+
 impl State {
     pub fn new(observer: Arc<Observer>) -> Self {
         Self {
             accounts: Accounts::new(ACCOUNTS),
             observer,
             via: Via::unique(),
+            password_checks: Arc::new(PasswordChecks::new(cores_for_passwords())),
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
             kept: Mutex::default(),
         }

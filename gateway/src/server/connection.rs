@@ -9,8 +9,10 @@ use std::task::{Context, Poll};
 use http::HeaderValue;
 use http::header::CONNECTION;
 use http_body::{Body, Frame, SizeHint};
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::guarded_io::GuardedIo;
@@ -18,6 +20,8 @@ use super::lifecycle::Phase;
 use super::watch::Activity;
 use super::worker::Worker;
 use crate::answer::AnswerBody;
+use crate::coalesce::Coalesced;
+use crate::intake::headers::Scheme;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 
@@ -38,6 +42,14 @@ impl Enrolled {
     pub(crate) const fn id(&self) -> u64 {
         self.id
     }
+
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    pub(crate) const fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
 }
 
 impl Drop for Enrolled {
@@ -47,13 +59,21 @@ impl Drop for Enrolled {
     }
 }
 
-/// Serves requests on `stream` until either side closes it.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, enrolled: Enrolled) {
-    let (worker, activity) = (&enrolled.worker, &enrolled.activity);
+/// Serves requests in plain HTTP until either side closes the connection.
+pub(crate) async fn serve_plain(stream: TcpStream, address: SocketAddr, enrolled: Enrolled) {
     let peer = Peer {
         address,
-        worker: worker.index,
+        worker: enrolled.worker.index,
+        scheme: Scheme::Http,
+        certificate: None,
     };
+    let io = GuardedIo::new(stream, Arc::clone(&enrolled.activity));
+    serve(Coalesced(TokioIo::new(io)), peer, enrolled).await;
+}
+
+/// Serves requests on a stream that is ready for them until either side closes it.
+pub(crate) async fn serve<S: Read + Write + Unpin>(stream: S, peer: Peer, enrolled: Enrolled) {
+    let (worker, activity, peer) = (&enrolled.worker, &enrolled.activity, &peer);
     let service = service_fn(|request| {
         let in_flight = InFlight::new(Arc::clone(worker), Arc::clone(activity));
         async move {
@@ -70,8 +90,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, enrolled: Enro
             }))
         }
     });
-    let io = GuardedIo::new(stream, Arc::clone(activity));
-    let ended = http(&worker.live.load().edge).serve_connection(io, service).await;
+    let ended = http(&worker.live.load().edge).serve_connection(stream, service).await;
     if ended.is_err_and(|error| error.is_parse()) {
         worker.lifecycle.malformed();
     }

@@ -1,28 +1,34 @@
 //! A caller's socket that notes its reads and writes for the watch, and otherwise passes them through.
+//!
+//! It lies beneath TLS where there is any, so that what is watched is what the network does.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::watch::Activity;
-use crate::coalesce::write_as_one;
 
 pub(crate) struct GuardedIo {
-    stream: TokioIo<TcpStream>,
+    stream: TcpStream,
     activity: Arc<Activity>,
 }
 
 impl GuardedIo {
     pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self {
-            stream: TokioIo::new(stream),
-            activity,
-        }
+        Self { stream, activity }
+    }
+
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Writes what goes out at once, for whoever cannot wait.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
     }
 
     fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -34,8 +40,8 @@ impl GuardedIo {
     }
 }
 
-impl Read for GuardedIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for GuardedIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
             self.activity.has_read();
@@ -44,7 +50,7 @@ impl Read for GuardedIo {
     }
 }
 
-impl Write for GuardedIo {
+impl AsyncWrite for GuardedIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.written(polled)
@@ -55,7 +61,7 @@ impl Write for GuardedIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = write_as_one(Pin::new(&mut self.stream), cx, bufs);
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.written(polled)
     }
 

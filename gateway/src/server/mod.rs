@@ -8,6 +8,7 @@ pub mod lifecycle;
 pub mod sockets;
 
 mod guarded_io;
+mod tls;
 mod watch;
 mod worker;
 

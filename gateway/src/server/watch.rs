@@ -30,6 +30,8 @@ const FRESH: u8 = 0;
 const AWAITING_HEAD: u8 = 1;
 const SERVING: u8 = 2;
 const IDLE: u8 = 3;
+/// Idle for too long, and about to be ended.
+const DISMISSED: u8 = 4;
 
 /// What one connection is doing, and since which tick.
 #[derive(Debug)]
@@ -54,6 +56,16 @@ impl Activity {
         }
     }
 
+    /// A handshake is over, and the connection is as if it had just been accepted.
+    pub(crate) fn begins_anew(&self) {
+        self.note(FRESH);
+    }
+
+    /// Whether it is being ended for idling, when nothing was owed to it.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.doing.load(Relaxed) == DISMISSED
+    }
+
     /// A whole head has come.
     pub(crate) fn serves(&self) {
         self.note(SERVING);
@@ -75,6 +87,12 @@ impl Activity {
     pub(crate) fn has_written(&self) {
         if self.stalled.load(Relaxed) != 0 {
             self.stalled.store(0, Relaxed);
+        }
+    }
+
+    fn dismiss(&self) {
+        if matches!(self.doing.load(Relaxed), FRESH | IDLE) {
+            self.doing.store(DISMISSED, Relaxed);
         }
     }
 
@@ -157,6 +175,7 @@ impl Watch {
             let patience = patience();
             for (activity, task) in self.lock().connections.values() {
                 if let Some(task) = task.as_ref().filter(|_| activity.is_overdue(&patience)) {
+                    activity.dismiss();
                     task.abort();
                 }
             }

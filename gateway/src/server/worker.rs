@@ -1,7 +1,7 @@
 //! One worker: a runtime on one thread, with its own sockets, connections and pools.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{self, Enrolled};
 use super::lifecycle::{Lifecycle, Phase};
+use super::tls;
 use super::watch::{Patience, Watch};
 use crate::plan::LivePlan;
 
@@ -69,9 +70,9 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
             })
             .await;
     });
-    for socket in sockets {
+    for (listener, socket) in sockets.into_iter().enumerate() {
         match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => drop(tokio::spawn(accept(Arc::clone(&worker), listener))),
+            Ok(socket) => drop(tokio::spawn(accept(Arc::clone(&worker), listener, socket))),
             Err(error) => tracing::error!(%error, "a socket cannot be used"),
         }
     }
@@ -92,31 +93,36 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
 }
 
 /// Accepts until the drain begins, and then what is waiting: closing a socket resets the connections in its queue.
-async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener) {
+async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpListener) {
     loop {
         tokio::select! {
             biased;
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => admit(&worker, stream, address),
+            accepted = socket.accept() => match accepted {
+                Ok((stream, address)) => admit(&worker, listener, stream, address),
                 Err(error) => pause(&error).await,
             },
             () = worker.lifecycle.reached(Phase::Draining) => break,
         }
     }
-    let Ok(socket) = listener.into_std() else { return };
+    let Ok(socket) = socket.into_std() else { return };
     while let Ok((stream, address)) = socket.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            admit(&worker, stream, address);
+            admit(&worker, listener, stream, address);
         }
     }
 }
 
-fn admit(worker: &Arc<Worker>, stream: TcpStream, address: std::net::SocketAddr) {
+/// `listener` is its place in the plan, whose certificates are those that are in force now.
+fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: SocketAddr) {
     // A socket that cannot be set up is gone already; serving it ends at its first read.
     let _ = stream.set_nodelay(true);
     let enrolled = Enrolled::new(Arc::clone(worker));
     let id = enrolled.id();
-    let task = tokio::spawn(connection::serve(stream, address, enrolled));
+    let plan = worker.live.load();
+    let task = match &plan.edge.listeners[listener].tls {
+        None => tokio::spawn(connection::serve_plain(stream, address, enrolled)),
+        Some(tls) => tokio::spawn(tls::serve(stream, address, Arc::clone(&tls.config), enrolled)),
+    };
     worker.watch.attend(id, task.abort_handle());
 }
 

@@ -181,7 +181,10 @@ fn says_how_many_are_in_and_how_many_wait() {
     script.step(1, &Release('a', "b"));
     assert_eq!(counts(&script), (1, 1));
     let shown = format!("{:?}", script.bulkhead);
-    assert!(shown.starts_with("Bulkhead { in_use: 1, limit: 1, waiting: 1, "), "{shown}");
+    assert!(
+        shown.starts_with("Bulkhead { in_use: 1, limit: 1, waiting: 1, "),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -86,6 +86,8 @@ fn who(access: &Access) -> String {
         .map(|credential| match &credential.value {
             Credential::ApiKey => "key",
             Credential::Jwt | Credential::JwtFrom(_) => "token",
+            Credential::Mtls => "certificate",
+            Credential::Basic => "password",
             Credential::Anonymous => "anyone",
         })
         .collect();

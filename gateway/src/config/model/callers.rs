@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::mtls::Mtls;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
@@ -20,6 +21,8 @@ pub struct Callers {
     pub api_keys: Option<ApiKeys>,
     /// Issuers of tokens, by the name that `access.any_of: [jwt:NAME]` uses.
     pub jwt: NamedMap<Jwt>,
+    pub mtls: Option<Mtls>,
+    pub basic: Option<Basic>,
     /// Who one is without credentials, on routes that admit it.
     pub anonymous: Option<Anonymous>,
     /// Failed authentications per client address; default 5/s, burst 50; `None` is `off`.
@@ -104,6 +107,13 @@ pub struct Anonymous {
     pub by: At<AnonymousBy>,
     /// Default: the default tier.
     pub tier: Option<At<String>>,
+}
+
+/// Names and passwords, for callers who have nothing better.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Basic {
+    /// See [`crate::config::users`].
+    pub file: At<PathBuf>,
 }
 
 /// A token bucket for each client address; every failed authentication takes one.
@@ -219,17 +229,26 @@ impl Scalar for Secret {
     }
 }
 
-impl Read for Callers {
+impl Read for Basic {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["basic", "mtls"]);
-            Self {
-                api_keys: f.optional("api_keys"),
-                jwt: f.optional("jwt").unwrap_or_default(),
-                anonymous: f.optional("anonymous"),
-                failures: f.section_or_off("failures"),
-                verifications: f.section_or_off("verifications"),
-            }
+            Some(Self {
+                file: f.required_path("file")?,
+            })
+        })?
+    }
+}
+
+impl Read for Callers {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            api_keys: f.optional("api_keys"),
+            jwt: f.optional("jwt").unwrap_or_default(),
+            mtls: f.optional("mtls"),
+            basic: f.optional("basic"),
+            anonymous: f.optional("anonymous"),
+            failures: f.section_or_off("failures"),
+            verifications: f.section_or_off("verifications"),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::tls::Tls;
 use crate::config::mistake::Code;
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
@@ -24,6 +25,8 @@ pub enum Workers {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     pub address: At<SocketAddr>,
+    /// Left out, the listener speaks plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 /// How the address of a caller is found.
@@ -120,10 +123,9 @@ impl Scalar for Workers {
 impl Read for Listener {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["tls", "proxy_protocol"]);
-            Some(Self {
-                address: f.required("address")?,
-            })
+            f.not_built(&["proxy_protocol"]);
+            let (address, tls) = (f.required("address"), f.optional("tls"));
+            Some(Self { address: address?, tls })
         })?
     }
 }

@@ -9,23 +9,27 @@ mod breaker;
 mod callers;
 mod limit;
 mod listener;
+mod mtls;
 mod retry;
 mod route;
 mod tier;
+mod tls;
 
 pub use aggregate::{Aggregate, Fallback, Part, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
-    Algorithm, Anonymous, AnonymousBy, ApiKeys, Callers, Failures, Jwt, JwtKeys, KeysUrl, Pointer, Secret, TokenType,
-    Verifications,
+    Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeysUrl, Pointer, Secret,
+    TokenType, Verifications,
 };
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
+pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use retry::{Jitter, Retry, RetryOn};
 pub use route::{Access, Body, Credential, Match, Respond, Route, Target};
 pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};
+pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 
 use std::path::PathBuf;
 

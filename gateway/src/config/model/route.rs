@@ -54,6 +54,8 @@ pub struct Match {
 pub struct Access {
     /// Left out: any credential that is configured, and not `anonymous`.
     pub any_of: Option<Vec<At<Credential>>>,
+    /// All of these are required at once; in place of `any_of`.
+    pub all_of: Option<Vec<At<Credential>>>,
     /// All of them are required.
     pub scopes: Vec<At<String>>,
     /// One of them is required; empty admits all.
@@ -70,6 +72,9 @@ pub enum Credential {
     Jwt,
     /// From the issuer that `callers.jwt` has under this name.
     JwtFrom(String),
+    /// A certificate, shown when the connection was made.
+    Mtls,
+    Basic,
     Anonymous,
 }
 
@@ -233,27 +238,34 @@ pub(super) fn headers(f: &mut Fields<'_>, name: &'static str) -> NamedMap<At<Str
 
 impl Read for Access {
     fn read(value: &Value<'_>) -> Option<Self> {
-        value.fields(|f| Self {
-            any_of: f.nonempty("any_of"),
-            scopes: f.list("scopes"),
-            tiers: f.list("tiers"),
-            tenants: f.list("tenants"),
+        value.fields(|f| {
+            if f.value("any_of").is_some() && f.value("all_of").is_some() {
+                f.exactly_one(&["any_of", "all_of"]);
+            }
+            Self {
+                any_of: f.nonempty("any_of"),
+                all_of: f.nonempty("all_of"),
+                scopes: f.list("scopes"),
+                tiers: f.list("tiers"),
+                tenants: f.list("tenants"),
+            }
         })
     }
 }
 
 impl Scalar for Credential {
-    const EXPECTED: &'static str = "`api_key`, `jwt`, `jwt:NAME` or `anonymous`";
+    const EXPECTED: &'static str = "`api_key`, `jwt`, `jwt:NAME`, `mtls`, `basic` or `anonymous`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         match text {
             "api_key" => Ok(Self::ApiKey),
             "jwt" => Ok(Self::Jwt),
+            "mtls" => Ok(Self::Mtls),
+            "basic" => Ok(Self::Basic),
             "anonymous" => Ok(Self::Anonymous),
-            "mtls" | "basic" => Err(Wrong::new(Code::NotBuilt, "is not built yet")),
             _ => match text.strip_prefix("jwt:") {
                 Some(name) if !name.is_empty() => Ok(Self::JwtFrom(name.to_owned())),
-                _ => Err(unknown_word(text, &["api_key", "jwt", "anonymous"])),
+                _ => Err(unknown_word(text, &["api_key", "jwt", "mtls", "basic", "anonymous"])),
             },
         }
     }
@@ -263,6 +275,8 @@ impl Scalar for Credential {
             Self::ApiKey => "api_key".to_owned(),
             Self::Jwt => "jwt".to_owned(),
             Self::JwtFrom(name) => format!("jwt:{name}"),
+            Self::Mtls => "mtls".to_owned(),
+            Self::Basic => "basic".to_owned(),
             Self::Anonymous => "anonymous".to_owned(),
         }
     }

@@ -138,7 +138,10 @@ fn access(kinds: &[&str]) -> Access {
     let admitted = Admitted {
         api_key: kinds.contains(&"api_key"),
         jwt,
+        mtls: kinds.contains(&"mtls"),
+        basic: kinds.contains(&"basic"),
         anonymous: kinds.contains(&"anonymous"),
+        together: kinds.contains(&"together"),
     };
     Access::new(admitted, Demands::default(), &KEY_HEADER)
 }
@@ -525,4 +528,162 @@ fn a_reload_makes_nobody_wait_whose_token_was_good() {
         after.ask_from(CLIENT, &known),
         Err(("credentials_invalid", "kid_unknown"))
     );
+}
+
+mod of_connections_and_passwords {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::super::super::certificate::tests::made;
+    use super::super::super::certificate_holders::{Holder as Named, HolderName};
+    use super::super::super::password_checks::PasswordChecks;
+    use super::super::super::passwords::User;
+    use super::*;
+
+    fn holders() -> CertificateHolders {
+        let holder = |name: &str, tenant: &str| Named {
+            name: HolderName::Uri(name.into()),
+            tenant: tenant.into(),
+            id: None,
+            tier: None,
+            scopes: Box::default(),
+        };
+        CertificateHolders::new(vec![
+            holder("spiffe://acme/a", "acme"),
+            holder("spiffe://other/a", "other"),
+        ])
+        .unwrap()
+    }
+
+    fn passwords() -> Passwords {
+        let user = User {
+            id: "ada".into(),
+            tenant: "acme".into(),
+            hash: bcrypt::hash("lovelace", 4).unwrap().into(),
+            tier: None,
+            scopes: Box::default(),
+            disabled: false,
+        };
+        Passwords::new(vec![user], 10, Arc::new(PasswordChecks::new(1)))
+    }
+
+    fn scene_of_all() -> Scene {
+        let scene = scene();
+        Scene {
+            doorman: scene
+                .doorman
+                .with_certificates(Some(holders()))
+                .with_passwords(Some(passwords())),
+            ..scene
+        }
+    }
+
+    fn certificate(name: &str) -> Certificate {
+        let mut read = Certificate::read(&made(&[name], None)).unwrap();
+        read.expires = NOW + 50;
+        read
+    }
+
+    impl Scene {
+        fn meet(
+            &self,
+            headers: &HeaderMap,
+            certificate: Option<&Certificate>,
+            kinds: &[&str],
+            now: u64,
+        ) -> Result<String, Refusal> {
+            let client = Client {
+                address: CLIENT,
+                certificate,
+            };
+            let answer = self.doorman.identify(headers, &access(kinds), client, now);
+            answer.map(|kept| kept.to_string())
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_where_the_route_admits_certificates() {
+        let scene = scene_of_all();
+        let (acme, other, nobody) = (
+            certificate("spiffe://acme/a"),
+            certificate("spiffe://other/a"),
+            certificate("spiffe://nobody/a"),
+        );
+        let key = headers(Some("good"), None);
+        let none = HeaderMap::new();
+        let check = |headers: &HeaderMap, shown: &Certificate, kinds: &[&str], expected: Result<&str, &str>| {
+            for _ in 0..2 {
+                let answer = scene.meet(headers, Some(shown), kinds, NOW);
+                let answer = answer.as_deref().map_err(|refusal| refusal.check);
+                assert_eq!(answer, expected, "{headers:?} {kinds:?}");
+            }
+        };
+        const STRANGER: &str = "anonymous anonymous/192.0.2.7";
+        check(&none, &acme, &["mtls"], Ok("mtls acme/spiffe://acme/a"));
+        check(&none, &acme, &["mtls", "anonymous"], Ok("mtls acme/spiffe://acme/a"));
+        check(&none, &acme, &["anonymous"], Ok(STRANGER));
+        check(&none, &acme, &["api_key"], Err("absent"));
+        check(&none, &nobody, &["mtls", "anonymous"], Err("certificate_unknown"));
+        check(&none, &nobody, &["anonymous"], Ok(STRANGER));
+        check(&key, &nobody, &["mtls", "api_key"], Ok("api_key acme/k1"));
+        check(&key, &acme, &["mtls", "api_key"], Ok("api_key acme/k1"));
+        check(&key, &acme, &["mtls"], Ok("mtls acme/spiffe://acme/a"));
+        check(&key, &other, &["mtls", "api_key"], Err("tenants_differ"));
+        check(&key, &other, &["api_key"], Ok("api_key acme/k1"));
+        let token = headers(None, Some(&token_of("main", json!({}))));
+        check(&token, &acme, &["mtls", "jwt"], Ok("jwt acme/ada"));
+
+        const PAIR: &[&str] = &["mtls", "api_key", "together"];
+        check(&key, &acme, PAIR, Ok("api_key acme/k1"));
+        check(&none, &acme, PAIR, Err("incomplete"));
+        check(&key, &nobody, PAIR, Err("certificate_unknown"));
+        check(&key, &other, PAIR, Err("tenants_differ"));
+        check(&headers(Some("wrong"), None), &acme, PAIR, Err("key_unknown"));
+        check(&token, &acme, PAIR, Err("incomplete"));
+        let bare = |headers: &HeaderMap| scene.meet(headers, None, PAIR, NOW).unwrap_err().check;
+        assert_eq!((bare(&key), bare(&none)), ("incomplete", "absent"));
+        check(&token, &acme, &["mtls", "jwt:second", "together"], Err("incomplete"));
+    }
+
+    #[test]
+    fn a_certificate_expires_on_an_open_connection() {
+        let scene = scene_of_all();
+        let acme = certificate("spiffe://acme/a");
+        assert!(scene.meet(&HeaderMap::new(), Some(&acme), &["mtls"], NOW + 49).is_ok());
+        let refusal = scene
+            .meet(&HeaderMap::new(), Some(&acme), &["mtls"], NOW + 50)
+            .unwrap_err();
+        assert_eq!(
+            (refusal.check, refusal.rejection.reason().as_str(), refusal.suspect),
+            ("certificate_expired", "credentials_expired", false)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_password_is_awaited_once() {
+        let scene = scene_of_all();
+        let ask = |credential: &str| {
+            let mut headers = HeaderMap::new();
+            let value = format!("Basic {}", STANDARD.encode(credential));
+            headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
+            scene.meet(&headers, None, &["basic"], NOW)
+        };
+        for (credential, expected) in [
+            ("ada:lovelace", Ok("basic acme/ada")),
+            ("ada:byron", Err("password")),
+            ("eve:lovelace", Err("user_unknown")),
+        ] {
+            let first = ask(credential).unwrap_err();
+            assert_eq!(
+                first.rejection.reason().as_str(),
+                "overloaded",
+                "unheeded, it fails closed"
+            );
+            first.awaits.expect("it has to be compared").done(CLIENT).await.unwrap();
+            let second = ask(credential);
+            assert_eq!(second.as_deref().map_err(|refusal| refusal.check), expected);
+            assert!(second.err().is_none_or(|refusal| refusal.suspect));
+        }
+        assert_eq!(scene.enrolled(), 1);
+    }
 }

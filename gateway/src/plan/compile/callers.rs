@@ -1,25 +1,28 @@
-//! Key file, issuers and anonymous callers -> the doorman.
+//! Key file, issuers, certificates, users and anonymous callers -> the doorman.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use policies::{Ratio, Share};
 
-use super::Desk;
 use super::limits::Tables;
-use crate::config::{self, At, Code, JwtKeys, KeysUrl, Mistake, keys};
+use super::{Desk, listeners, read_file};
+use crate::config::{self, At, CertificateName, Code, JwtKeys, KeysUrl, Mistake, keys, users};
 use crate::intake::api_keys::{ApiKey, ApiKeys};
+use crate::intake::caller::{is_caller_id, is_tenant_name};
+use crate::intake::certificate;
+use crate::intake::certificate_holders::{CertificateHolders, Holder, HolderName};
 use crate::intake::doorman::{AnonymousTier, Doorman};
 use crate::intake::jwks::{KeySet, Origin};
 use crate::intake::jwks_fetch::{Freshness, JwksUrl, Source};
 use crate::intake::jws::{self, Algorithm};
 use crate::intake::jwt::{Issuer, IssuerSettings};
 use crate::intake::live_keys::LiveKeys;
+use crate::intake::passwords::{Passwords, User};
 use crate::intake::tiers::Known;
 use crate::intake::verifications::Verifications;
 use crate::plan::state::KeysName;
 
-/// Verified tokens, refused tokens and addresses that are remembered, each.
+/// Verified tokens and refused ones, right passwords and wrong ones, certificates, and addresses that are remembered, each.
 const REMEMBERED: usize = 10_000;
 
 pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Doorman<Known>> {
@@ -36,16 +39,31 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
         desk.resolve("tier", tier, &config.tiers);
         AnonymousTier(tier.as_str().into())
     });
+    let certificates = config.callers.mtls.as_ref().map(|written| certificates(desk, written));
+    let passwords = config.callers.basic.as_ref().map(|written| passwords(desk, written));
     let tiers = Arc::clone(&tables.as_ref()?.tiers);
     let api_keys = match api_keys {
         Some(read) => Some(read?),
         None => None,
     };
     let issuers = issuers.into_iter().collect::<Option<Vec<_>>>()?;
+    let certificates = match certificates {
+        Some(holders) => Some(holders?),
+        None => None,
+    };
+    let passwords = match passwords {
+        Some(users) => Some(users?),
+        None => None,
+    };
     match Doorman::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
         tiers.enroll(caller)
     }) {
-        Ok(doorman) => Some(doorman.within(verifications(desk, tables))),
+        Ok(doorman) => Some(
+            doorman
+                .with_certificates(certificates)
+                .with_passwords(passwords)
+                .within(verifications(desk, tables)),
+        ),
         Err(same) => {
             let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.as_ref()?.span());
             desk.mistake(
@@ -119,6 +137,147 @@ fn api_keys(desk: &mut Desk<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
         .ok()
 }
 
+fn certificates(desk: &mut Desk<'_>, written: &config::Mtls) -> Option<CertificateHolders> {
+    if !listeners::ask_for_certificates(desk.config) {
+        let at = written.identities.first().and_then(|first| first.name.span());
+        desk.mistake(
+            Mistake::new(
+                Code::Conflict,
+                at,
+                "`callers.mtls` knows certificates that no listener asks for",
+            )
+            .hint("write `client_ca_file` and `client: optional` or `required` into the `tls` of a listener"),
+        );
+    }
+    let (mut all, mut rows) = (Vec::new(), Vec::new());
+    for identity in &written.identities {
+        check_tenant(desk, &identity.tenant);
+        if let Some(tier) = &identity.tier {
+            desk.resolve("tier", tier, &desk.config.tiers);
+        }
+        let name = holder_name(desk, &identity.name);
+        let id = identity.id.as_ref().map(|id| Arc::from(id.as_str()));
+        if let Some(name) = &name {
+            check_id(desk, identity, name, id.as_ref());
+        }
+        let Some(name) = name else { continue };
+        rows.push(identity);
+        all.push(Holder {
+            name,
+            tenant: identity.tenant.as_str().into(),
+            id,
+            tier: identity.tier.as_ref().map(|tier| tier.as_str().into()),
+            scopes: identity.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+        });
+    }
+    CertificateHolders::new(all)
+        .map_err(|(first, second)| {
+            let at = |row: usize| rows[row].name.span();
+            desk.mistake(
+                Mistake::new(
+                    Code::DuplicateKey,
+                    at(second),
+                    "two of `callers.mtls.identities` have one name",
+                )
+                .related(at(first), "the other one"),
+            );
+        })
+        .ok()
+}
+
+/// The name of callers without credentials is not to be had with one.
+fn check_tenant(desk: &mut Desk<'_>, tenant: &At<String>) {
+    if !is_tenant_name(tenant) {
+        desk.mistake(
+            Mistake::new(
+                Code::BadValue,
+                tenant.span(),
+                format!("a tenant cannot be called `{tenant}`"),
+            )
+            .hint("use 1 to 128 visible ASCII characters, and not `anonymous`"),
+        );
+    }
+}
+
+fn holder_name(desk: &mut Desk<'_>, written: &CertificateName) -> Option<HolderName> {
+    match written {
+        CertificateName::Uri(name) => Some(match name.as_str().strip_suffix('*') {
+            Some(start) => HolderName::UrisBelow(start.to_owned()),
+            None => HolderName::Uri(name.as_str().to_owned()),
+        }),
+        CertificateName::Dns(name) => Some(match name.as_str().strip_prefix('*') {
+            Some(end) => HolderName::DnsBelow(end.to_owned()),
+            None => HolderName::Dns(name.as_str().to_owned()),
+        }),
+        CertificateName::Subject(written) => {
+            let subject = certificate::subject(written);
+            if subject.is_none() {
+                desk.mistake(
+                    Mistake::new(
+                        Code::BadValue,
+                        written.span(),
+                        format!("`{written}` is not the subject of a certificate"),
+                    )
+                    .hint("`openssl x509 -noout -subject -nameopt RFC2253 -in FILE` prints it: `CN=billing,O=Acme`"),
+                );
+            }
+            subject.map(HolderName::Subject)
+        }
+    }
+}
+
+/// What the caller is called must fit into a header field; of a wildcard's names that shows only later.
+fn check_id(desk: &mut Desk<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
+    let (text, at): (&str, _) = match (id, name) {
+        (Some(id), _) => (id, identity.id.as_ref().and_then(At::span)),
+        (None, HolderName::Uri(name) | HolderName::Dns(name) | HolderName::Subject(name)) => {
+            (name, identity.name.span())
+        }
+        (None, HolderName::UrisBelow(_) | HolderName::DnsBelow(_)) => return,
+    };
+    if !is_caller_id(text) {
+        desk.mistake(
+            Mistake::new(Code::BadValue, at, format!("a caller cannot be called `{text}`"))
+                .hint("write an `id` of 1 to 255 visible ASCII characters without spaces"),
+        );
+    }
+}
+
+fn passwords(desk: &mut Desk<'_>, written: &config::Basic) -> Option<Passwords> {
+    let file = match users::load(&written.file, desk.sources) {
+        Ok((file, warnings)) => {
+            warnings.iter().for_each(|warning| desk.warnings.push(warning.clone()));
+            file
+        }
+        Err(mistakes) => {
+            for mistake in mistakes.iter() {
+                // A file that cannot be read has no place in itself, but it is named in the config.
+                desk.mistake(Mistake {
+                    at: mistake.at.or(written.file.span()),
+                    ..mistake.clone()
+                });
+            }
+            return None;
+        }
+    };
+    let mut all = Vec::with_capacity(file.users.len());
+    for user in &file.users {
+        check_tenant(desk, &user.tenant);
+        if let Some(tier) = &user.tier {
+            desk.resolve("tier", tier, &desk.config.tiers);
+        }
+        all.push(User {
+            id: user.id.as_str().into(),
+            tenant: user.tenant.as_str().into(),
+            hash: user.password_hash.as_str().into(),
+            tier: user.tier.as_ref().map(|tier| tier.as_str().into()),
+            scopes: user.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            disabled: *user.disabled,
+        });
+    }
+    Some(Passwords::new(all, REMEMBERED, Arc::clone(&desk.state.password_checks)))
+}
+
 fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
     let algorithms: Vec<Algorithm> = written
         .algorithms
@@ -131,7 +290,7 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
     };
     let keys = match &written.keys {
         JwtKeys::Url(keys) => Some(remote_keys(desk, name, &keys.url, &algorithms)),
-        JwtKeys::File(path) => read(desk, path).and_then(|text| {
+        JwtKeys::File(path) => read_file(desk, path).and_then(|text| {
             let is_pem = text.starts_with(b"-----BEGIN");
             let made = if is_pem {
                 KeySet::from_pem(&text, &algorithms)
@@ -145,7 +304,7 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
             secret.span(),
             KeySet::from_secret(secret.expose().as_bytes(), &algorithms),
         ),
-        JwtKeys::SecretFile(path) => read(desk, path).and_then(|text| {
+        JwtKeys::SecretFile(path) => read_file(desk, path).and_then(|text| {
             // Editors end a file with a line end, which is not part of the secret.
             local_keys(
                 desk,
@@ -253,20 +412,4 @@ fn remote_keys(desk: &Desk<'_>, name: &Arc<str>, url: &At<String>, algorithms: &
     let keys = kept.keys.get(&wanted).cloned().unwrap_or_else(made);
     kept.keys.insert(wanted, Arc::clone(&keys));
     keys
-}
-
-fn read(desk: &mut Desk<'_>, path: &At<std::path::PathBuf>) -> Option<Vec<u8>> {
-    let path_text: &Path = path;
-    std::fs::read(path_text)
-        .map_err(|error| {
-            desk.mistake(
-                Mistake::new(
-                    Code::Unreadable,
-                    path.span(),
-                    format!("cannot read {}: {error}", path.display()),
-                )
-                .hint("files are found relative to the folder of the config file"),
-            );
-        })
-        .ok()
 }

@@ -9,12 +9,14 @@ mod backends;
 mod callers;
 mod doubts;
 mod limits;
+mod listeners;
 mod outline;
 mod routes;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::backends::Backends;
@@ -58,11 +60,13 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     };
     let mut tables = Tables::compile(&mut desk);
     let backends = Backends::compile(&mut desk);
+    let listeners = listeners::compile(&mut desk);
     let doorman = callers::compile(&mut desk, &tables);
     let routes = routes::compile(&mut desk, &mut tables, &backends);
     let time = time_limits(&mut desk);
     doubts::check(&mut desk);
-    let (Some(tables), Some(doorman), Some(routes), true) = (tables, doorman, routes, desk.mistakes.is_empty()) else {
+    let made = (listeners, tables, doorman, routes);
+    let ((Some(listeners), Some(tables), Some(doorman), Some(routes)), true) = (made, desk.mistakes.is_empty()) else {
         return Err(desk.mistakes);
     };
     let outline = outline::compile(&mut desk, &routes.listed);
@@ -71,11 +75,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let plan = Plan {
         generation,
         edge: Edge {
-            listeners: config
-                .listeners
-                .iter()
-                .map(|(name, at)| (name.to_string(), *at.address))
-                .collect(),
+            listeners,
             workers,
             state_file: config.state_file.as_ref().map(|file| file.value.clone()),
             trusted: TrustedProxies::new(config.client_address.trusted_proxies.iter().map(|net| **net)),
@@ -102,6 +102,22 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         outline,
     };
     Ok(Compiled { plan, warnings })
+}
+
+/// The content of a file that the config names.
+pub(super) fn read_file(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Vec<u8>> {
+    std::fs::read(&path.value)
+        .map_err(|error| {
+            desk.mistake(
+                Mistake::new(
+                    Code::Unreadable,
+                    path.span(),
+                    format!("cannot read {}: {error}", path.display()),
+                )
+                .hint("files are found relative to the folder of the config file"),
+            );
+        })
+        .ok()
 }
 
 fn workers(config: &Config) -> usize {

@@ -144,11 +144,12 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
     desk.note(path.to_owned(), at);
     let config::Access {
         any_of,
+        all_of,
         scopes,
         tiers,
         tenants,
     } = &route.access;
-    let admitted = any_of.iter().flatten().map(At::span);
+    let admitted = any_of.iter().chain(all_of).flatten().map(At::span);
     let demanded = [scopes, tiers, tenants].into_iter().flatten().map(At::span);
     desk.note(format!("{path}.access"), first(admitted.chain(demanded)));
     desk.note(
@@ -242,17 +243,27 @@ fn matches(written: &config::Match) -> MatchOutline {
 }
 
 fn access(config: &Config, written: &config::Access) -> AccessOutline {
-    let any_of = match &written.any_of {
-        Some(any_of) => any_of.iter().map(|credential| word(credential)).collect(),
-        None => {
-            let api_key = config.callers.api_keys.is_some().then(|| word(&Credential::ApiKey));
-            let jwt = (!config.callers.jwt.is_empty()).then(|| word(&Credential::Jwt));
-            api_key.into_iter().chain(jwt).collect()
+    let words = |all: &[At<Credential>]| all.iter().map(|credential| word(credential)).collect();
+    let callers = &config.callers;
+    let any_of = match (&written.any_of, &written.all_of) {
+        (Some(any_of), _) => words(any_of),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => {
+            let configured = [
+                (callers.api_keys.is_some(), Credential::ApiKey),
+                (!callers.jwt.is_empty(), Credential::Jwt),
+                (callers.mtls.is_some(), Credential::Mtls),
+                (callers.basic.is_some(), Credential::Basic),
+            ];
+            let configured = configured.iter().filter(|(is, _)| *is);
+            configured.map(|(_, credential)| word(credential)).collect()
         }
     };
+    let all_of = written.all_of.as_deref().map(words).unwrap_or_default();
     let [scopes, tiers, tenants] = [&written.scopes, &written.tiers, &written.tenants].map(|names| texts(names));
     AccessOutline {
         any_of,
+        all_of,
         scopes,
         tiers,
         tenants,
@@ -264,6 +275,8 @@ fn word(credential: &Credential) -> String {
         Credential::ApiKey => "api_key".to_owned(),
         Credential::Jwt => "jwt".to_owned(),
         Credential::JwtFrom(issuer) => format!("jwt:{issuer}"),
+        Credential::Mtls => "mtls".to_owned(),
+        Credential::Basic => "basic".to_owned(),
         Credential::Anonymous => "anonymous".to_owned(),
     }
 }

@@ -262,9 +262,11 @@ fn check_cost_header(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
 
 fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<Access> {
     let callers = &desk.config.callers;
-    let mut admitted = Admitted::default();
-    let mut issuers: Vec<Arc<str>> = Vec::new();
-    match &written.any_of {
+    let mut admitted = Admitted {
+        together: written.all_of.is_some(),
+        ..Admitted::default()
+    };
+    match written.all_of.as_ref().or(written.any_of.as_ref()) {
         None => {
             admitted.api_key = callers.api_keys.is_some();
             admitted.jwt = if callers.jwt.is_empty() {
@@ -272,7 +274,9 @@ fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<A
             } else {
                 AdmittedIssuers::Any
             };
-            if !admitted.api_key && callers.jwt.is_empty() {
+            admitted.mtls = callers.mtls.is_some();
+            admitted.basic = callers.basic.is_some();
+            if !(admitted.api_key || admitted.mtls || admitted.basic) && callers.jwt.is_empty() {
                 let at = desk.config.routes.entry(name).and_then(|(name, _)| name.span());
                 desk.mistake(
                     Mistake::new(
@@ -284,44 +288,10 @@ fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<A
                 );
             }
         }
-        Some(any_of) => {
-            for credential in any_of {
-                let configured = match &credential.value {
-                    Credential::ApiKey => {
-                        admitted.api_key = true;
-                        callers.api_keys.is_some()
-                    }
-                    Credential::Jwt => {
-                        admitted.jwt = AdmittedIssuers::Any;
-                        !callers.jwt.is_empty()
-                    }
-                    Credential::JwtFrom(issuer) => {
-                        let at = credential.clone().map(|_| issuer.clone());
-                        if let Some((name, _)) = desk.resolve("issuer", &at, &callers.jwt) {
-                            issuers.push(Arc::clone(name));
-                        }
-                        true
-                    }
-                    Credential::Anonymous => {
-                        admitted.anonymous = true;
-                        callers.anonymous.is_some()
-                    }
-                };
-                if !configured {
-                    desk.mistake(
-                        Mistake::new(
-                            Code::UnknownName,
-                            credential.span(),
-                            format!("`routes.{name}` admits credentials that `callers` does not configure"),
-                        )
-                        .hint("add the section to `callers`, or take the word out of `any_of`"),
-                    );
-                }
-            }
-        }
+        Some(credentials) => admit(desk, name, credentials, &mut admitted),
     }
-    if !issuers.is_empty() && matches!(admitted.jwt, AdmittedIssuers::None) {
-        admitted.jwt = AdmittedIssuers::These(issuers.into());
+    if let Some(credentials) = &written.all_of {
+        check_together(desk, name, credentials);
     }
     for tier in &written.tiers {
         desk.resolve("tier", tier, &desk.config.tiers);
@@ -337,6 +307,88 @@ fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<A
         .as_ref()
         .map_or(HeaderName::from_static("x-api-key"), |keys| keys.header.value.clone());
     Some(Access::new(admitted, demands, &header))
+}
+
+/// Enters the kinds of `credentials`, which all must be configured.
+fn admit(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
+    let callers = &desk.config.callers;
+    let mut issuers: Vec<Arc<str>> = Vec::new();
+    for credential in credentials {
+        let configured = match &credential.value {
+            Credential::ApiKey => {
+                admitted.api_key = true;
+                callers.api_keys.is_some()
+            }
+            Credential::Jwt => {
+                admitted.jwt = AdmittedIssuers::Any;
+                !callers.jwt.is_empty()
+            }
+            Credential::JwtFrom(issuer) => {
+                let at = credential.clone().map(|_| issuer.clone());
+                if let Some((name, _)) = desk.resolve("issuer", &at, &callers.jwt) {
+                    issuers.push(Arc::clone(name));
+                }
+                true
+            }
+            Credential::Mtls => {
+                admitted.mtls = true;
+                callers.mtls.is_some()
+            }
+            Credential::Basic => {
+                admitted.basic = true;
+                callers.basic.is_some()
+            }
+            Credential::Anonymous => {
+                admitted.anonymous = true;
+                callers.anonymous.is_some()
+            }
+        };
+        if !configured {
+            desk.mistake(
+                Mistake::new(
+                    Code::UnknownName,
+                    credential.span(),
+                    format!("`routes.{name}` admits credentials that `callers` does not configure"),
+                )
+                .hint("add the section to `callers`, or take the word out"),
+            );
+        }
+    }
+    if !issuers.is_empty() && matches!(admitted.jwt, AdmittedIssuers::None) {
+        admitted.jwt = AdmittedIssuers::These(issuers.into());
+    }
+}
+
+/// A request has one `Authorization`, and whoever presents something is not anonymous.
+fn check_together(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>]) {
+    let mut in_authorization: Option<&At<Credential>> = None;
+    for credential in credentials {
+        match &credential.value {
+            Credential::Anonymous => desk.mistake(
+                Mistake::new(
+                    Code::Conflict,
+                    credential.span(),
+                    format!("`routes.{name}.access.all_of` cannot have `anonymous`"),
+                )
+                .label("whoever has a credential is not anonymous"),
+            ),
+            Credential::Jwt | Credential::JwtFrom(_) | Credential::Basic => {
+                if let Some(first) = in_authorization {
+                    desk.mistake(
+                        Mistake::new(
+                            Code::Conflict,
+                            credential.span(),
+                            format!("no request could have all that `routes.{name}.access.all_of` wants"),
+                        )
+                        .label("comes in `Authorization`")
+                        .related(first.span(), "and so does this"),
+                    );
+                }
+                in_authorization = Some(credential);
+            }
+            Credential::ApiKey | Credential::Mtls => {}
+        }
+    }
 }
 
 fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) -> Option<Target> {

@@ -1,0 +1,88 @@
+//! How a listener speaks TLS: what it shows callers, and what it asks of them.
+
+use std::path::PathBuf;
+
+use crate::config::mistake::{Code, Mistake};
+use crate::config::reader::{Read, Value};
+use crate::config::scalar::words;
+use crate::config::span::At;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    /// At least one. Which is shown is the caller's choice by server name; the first if it names none of them.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whose certificates are taken from callers.
+    pub client_ca_file: Option<At<PathBuf>>,
+    /// Default `required` with a `client_ca_file`, else `off`.
+    pub client: At<ClientCertificates>,
+    /// Default 1.2.
+    pub minimum_version: At<TlsVersion>,
+}
+
+/// PEM files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateFiles {
+    /// The certificate, and after it those that lead to the root.
+    pub cert_file: At<PathBuf>,
+    /// PKCS#8, PKCS#1 or SEC1; not encrypted.
+    pub key_file: At<PathBuf>,
+}
+
+words! {
+    /// Whether callers are asked for a certificate of their own.
+    pub enum ClientCertificates { Off = "off", Optional = "optional", Required = "required" }
+
+    pub enum TlsVersion { V1_2 = "1.2", V1_3 = "1.3" }
+}
+
+impl Read for Tls {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let certificates = f.required_list("certificates");
+            let client_ca_file = f.path("client_ca_file");
+            let usual = match client_ca_file {
+                Some(_) => ClientCertificates::Required,
+                None => ClientCertificates::Off,
+            };
+            let client = f.or("client", usual);
+            match (&client_ca_file, client.value) {
+                (None, ClientCertificates::Optional | ClientCertificates::Required) => f.push(
+                    Mistake::new(
+                        Code::MissingKey,
+                        client.span(),
+                        format!("`{}.client` needs the key `client_ca_file`", f.path),
+                    )
+                    .hint("write the file of the authority that signs callers' certificates"),
+                ),
+                (Some(file), ClientCertificates::Off) => f.push(
+                    Mistake::new(
+                        Code::Conflict,
+                        file.span(),
+                        format!("`{}.client_ca_file` is of no use", f.path),
+                    )
+                    .related(client.span(), "callers are not asked for a certificate")
+                    .hint("write `client: optional` or `client: required`, or take the file out"),
+                ),
+                _ => {}
+            }
+            Some(Self {
+                client_ca_file,
+                client,
+                minimum_version: f.or("minimum_version", TlsVersion::V1_2),
+                certificates: certificates?,
+            })
+        })?
+    }
+}
+
+impl Read for CertificateFiles {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let (cert_file, key_file) = (f.required_path("cert_file"), f.required_path("key_file"));
+            Some(Self {
+                cert_file: cert_file?,
+                key_file: key_file?,
+            })
+        })?
+    }
+}

@@ -1,0 +1,160 @@
+//! The file of users with passwords: slow hashes only, so that whoever reads it has much to compute before calling.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+use super::fields::Fields;
+use super::mistake::{Code, Mistake, Mistakes};
+use super::reader::{Read, Value};
+use super::scalar::{Scalar, Wrong};
+use super::sources::Sources;
+use super::span::At;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserFile {
+    pub users: Vec<User>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// The name that is sent with the password, and what logs call the caller; without a colon.
+    pub id: At<String>,
+    pub tenant: At<String>,
+    pub password_hash: At<PasswordHash>,
+    /// Unless the tenants table has one.
+    pub tier: Option<At<String>>,
+    pub scopes: Vec<At<String>>,
+    /// Default false.
+    pub disabled: At<bool>,
+}
+
+/// bcrypt, as `htpasswd -nB` prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Comparing takes 2 to the power of this steps.
+    fn cost(&self) -> u32 {
+        self.0[4..6].parse().expect("two digits were checked")
+    }
+}
+
+/// Reads a user file into `sources`, so that later mistakes can point into it. Also tells what works but is weak.
+pub fn load(path: &Path, sources: &mut Sources) -> Result<(UserFile, Mistakes), Mistakes> {
+    let source = sources.read(path)?;
+    let base_dir = path.parent().unwrap_or(Path::new("."));
+    super::read(source, sources, base_dir, &super::environment)
+}
+
+impl Read for UserFile {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let users: Vec<User> = f.required("users")?;
+            let mut ids = HashMap::new();
+            for user in &users {
+                if let Some(first) = ids.insert(&user.id.value, &user.id) {
+                    let message = format!("two users are called `{}`", user.id);
+                    f.push(
+                        Mistake::new(Code::DuplicateKey, user.id.span(), message)
+                            .related(first.span(), "the other one"),
+                    );
+                }
+            }
+            Some(Self { users })
+        })?
+    }
+}
+
+impl Read for User {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let (id, tenant, hash): (Option<At<String>>, Option<At<String>>, Option<At<PasswordHash>>) =
+                (f.required("id"), f.required("tenant"), f.required("password_hash"));
+            if let Some(id) = &id {
+                check_id(f, id);
+            }
+            if let Some(hash) = &hash {
+                check_cost(f, hash);
+            }
+            Some(Self {
+                tier: f.optional("tier"),
+                scopes: f.list("scopes"),
+                disabled: f.or("disabled", false),
+                id: id?,
+                tenant: tenant?,
+                password_hash: hash?,
+            })
+        })?
+    }
+}
+
+/// It is passed on as a header field, and ends at the first colon (RFC 7617 section 2).
+fn check_id(f: &Fields<'_>, id: &At<String>) {
+    let fits = (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+    if !fits {
+        let message = format!("`{}.id` cannot be called that", f.path);
+        f.push(
+            Mistake::new(Code::BadValue, id.span(), message).label("1 to 255 visible ASCII characters, and no colon"),
+        );
+    }
+}
+
+fn check_cost(f: &Fields<'_>, hash: &At<PasswordHash>) {
+    let (least, most) = (10, 14);
+    let place = f.path;
+    if hash.cost() > most {
+        let message = format!("`{place}.password_hash` has a cost above {most}");
+        let mut mistake = Mistake::new(Code::OutOfRange, hash.span(), message).hint(format!(
+            "a comparison would take seconds: make it anew with `htpasswd -nB -C {least}`"
+        ));
+        mistake.secret = true;
+        f.push(mistake);
+    } else if hash.cost() < least {
+        let message = format!("`{place}.password_hash` has a cost below {least}");
+        let mut warning = Mistake::new(Code::Doubtful, hash.span(), message).hint(format!(
+            "it is quickly guessed by whoever reads the file: make it anew with `htpasswd -nB -C {least}`"
+        ));
+        warning.secret = true;
+        f.warn(warning);
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(..)")
+    }
+}
+
+impl Scalar for PasswordHash {
+    const EXPECTED: &'static str = "a bcrypt hash, as `htpasswd -nB` prints after the name";
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let wrong = |label| Wrong::new(Code::BadValue, label);
+        let is_known = ["$2y$", "$2b$", "$2a$"].iter().any(|version| text.starts_with(version));
+        if !is_known {
+            return Err(wrong("does not begin with `$2y$`, `$2b$` or `$2a$`")
+                .hint("a password itself does not belong here, only its hash"));
+        }
+        let bytes = text.as_bytes();
+        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/');
+        let fits = bytes.len() == 60
+            && bytes[4..6].iter().all(u8::is_ascii_digit)
+            && bytes[6] == b'$'
+            && bytes[7..].iter().all(is_digit);
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(wrong("is not whole: a hash has 60 characters"))
+        }
+    }
+
+    fn show(&self) -> String {
+        "(a hash)".to_owned()
+    }
+}

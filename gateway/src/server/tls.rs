@@ -1,0 +1,153 @@
+//! A caller's connection that begins with a TLS handshake.
+//!
+//! The watch bounds the handshake as it bounds a head: whoever dawdles or sends something else is ended by the same
+//! sweep. Each handshake is counted once, by how it ended. The certificate of a caller is read here, once for all
+//! requests of the connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use rustls::{AlertDescription, HandshakeKind, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::connection::{self, Enrolled};
+use super::guarded_io::GuardedIo;
+use crate::intake::certificate::Certificate;
+use crate::intake::headers::Scheme;
+use crate::observe::{Handshake, Observer};
+use crate::pipeline::Peer;
+
+/// Shakes hands, and serves requests until either side closes.
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, config: Arc<ServerConfig>, enrolled: Enrolled) {
+    let io = GuardedIo::new(stream, Arc::clone(enrolled.activity()));
+    let counted = Counted {
+        observer: Arc::clone(&enrolled.worker().live.load().observer),
+        outcome: Handshake::TimedOut,
+    };
+    let Some(stream) = shake(io, config, counted).await else {
+        return;
+    };
+    let session = stream.0.get_ref().1;
+    let certificate = session
+        .peer_certificates()
+        .and_then(|chain| Certificate::read(chain.first()?));
+    let peer = Peer {
+        address,
+        worker: enrolled.worker().index,
+        scheme: Scheme::Https,
+        certificate,
+    };
+    // From here on it is a connection that has yet to send its first byte.
+    enrolled.activity().begins_anew();
+    connection::serve(TokioIo::new(stream), peer, enrolled).await;
+}
+
+async fn shake(io: GuardedIo, config: Arc<ServerConfig>, mut counted: Counted) -> Option<Courteous> {
+    match TlsAcceptor::from(config).accept(io).await {
+        Ok(stream) => {
+            counted.outcome = match stream.get_ref().1.handshake_kind() {
+                Some(HandshakeKind::Resumed) => Handshake::Resumed,
+                _ => Handshake::Full,
+            };
+            Some(Courteous(stream))
+        }
+        Err(error) => {
+            counted.outcome = outcome(&error);
+            tracing::debug!(%error, outcome = counted.outcome.as_str(), "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+fn outcome(error: &io::Error) -> Handshake {
+    use rustls::Error;
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match of_tls {
+        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => Handshake::CertificateRefused,
+        Some(Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::UnsupportedCertificate,
+        )) => Handshake::RefusedByCaller,
+        Some(_) => Handshake::Failed,
+        None => Handshake::Abandoned,
+    }
+}
+
+/// Counts a handshake when it is over, even if it is ended from outside: then it has taken too long.
+struct Counted {
+    observer: Arc<Observer>,
+    outcome: Handshake,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.observer.registry.handshakes.add(self.outcome);
+    }
+}
+
+/// A stream that takes its leave even where the watch ends it between two requests: without a word (`close_notify`) the
+/// other side could not tell the end from a break. In the middle of an answer it says nothing, since that *is* a break.
+struct Courteous(TlsStream<GuardedIo>);
+
+impl Drop for Courteous {
+    fn drop(&mut self) {
+        /// Writes what goes out at once.
+        struct AtOnce<'a>(&'a GuardedIo);
+        impl io::Write for AtOnce<'_> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.try_write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (io, session) = self.0.get_mut();
+        if io.activity().is_dismissed() {
+            session.send_close_notify();
+            // If there is no room the other side does not read, and would not read this either.
+            let _ = session.write_tls(&mut AtOnce(io));
+        }
+    }
+}
+
+impl AsyncRead for Courteous {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Courteous {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,181 @@
+//! Certificates made for one test, and how a caller speaks TLS with them.
+//!
+//! Nothing is kept: every test has authorities of its own, whose names mean nothing elsewhere.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rcgen::string::Ia5String;
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Signs certificates.
+pub struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key.
+#[derive(Clone)]
+pub struct Issued {
+    pub cert_pem: String,
+    pub key_pem: String,
+    pub cert_der: Vec<u8>,
+    key_der: Vec<u8>,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name = subject(&[(DnType::CommonName, name)]);
+        let key = KeyPair::generate().expect("there are random numbers");
+        let certificate = params.self_signed(&key).expect("the name fits");
+        Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// A certificate with these alternative names; those with a colon are URIs, the others DNS names.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        self.signed(names, |_| {})
+    }
+
+    /// A certificate without alternative names, of `O` and `CN`.
+    pub fn issue_to(&self, organization: &str, common_name: &str) -> Issued {
+        let attributes = [
+            (DnType::OrganizationName, organization),
+            (DnType::CommonName, common_name),
+        ];
+        self.signed(&[], |params| params.distinguished_name = subject(&attributes))
+    }
+
+    /// A certificate that held in the year 2000 alone.
+    pub fn issue_expired(&self, names: &[&str]) -> Issued {
+        self.signed(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        })
+    }
+
+    fn signed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        let alternative = |name: &&str| {
+            let text = Ia5String::try_from(*name).expect("the test writes ASCII");
+            if name.contains(':') {
+                SanType::URI(text)
+            } else {
+                SanType::DnsName(text)
+            }
+        };
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = names.iter().map(alternative).collect();
+        change(&mut params);
+        let key = KeyPair::generate().expect("there are random numbers");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the names fit");
+        Issued {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            cert_der: certificate.der().to_vec(),
+            key_der: key.serialize_der(),
+        }
+    }
+}
+
+fn subject(attributes: &[(DnType, &str)]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for (kind, value) in attributes {
+        name.push(kind.clone(), *value);
+    }
+    name
+}
+
+/// How a caller speaks TLS: whom it trusts, what it shows, whom it asks for.
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// Trusts `authority`, asks for `name`, and shows nothing.
+    pub fn new(authority: &Authority, name: &str) -> Self {
+        Self::with(authority, name, None, true)
+    }
+
+    /// Shows a certificate when asked for one.
+    pub fn showing(authority: &Authority, name: &str, own: &Issued) -> Self {
+        Self::with(authority, name, Some(own), true)
+    }
+
+    /// Knows no version above 1.2.
+    pub fn old(authority: &Authority, name: &str) -> Self {
+        Self::with(authority, name, None, false)
+    }
+
+    /// Offers these protocols (RFC 7301).
+    #[must_use]
+    pub fn offering(mut self, protocols: &[&str]) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        self
+    }
+
+    fn with(authority: &Authority, name: &str, own: Option<&Issued>, new: bool) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(authority.certificate.der().clone())
+            .expect("an authority's certificate");
+        let versions: &[_] = if new { &[&TLS13, &TLS12] } else { &[&TLS12] };
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .expect("versions that the provider has")
+            .with_root_certificates(roots);
+        let config = match own {
+            None => config.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.key_der.clone()));
+                let chain = vec![CertificateDer::from(own.cert_der.clone())];
+                config
+                    .with_client_auth_cert(chain, key)
+                    .expect("a certificate with its key")
+            }
+        };
+        Self {
+            config: Arc::new(config),
+            name: ServerName::try_from(name.to_owned()).expect("the test writes a valid name"),
+        }
+    }
+
+    /// A connection of its own, hands shaken. That the other side refuses *our* certificate shows only when it is read
+    /// from.
+    pub async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        TlsConnector::from(Arc::clone(&self.config))
+            .connect(self.name.clone(), stream)
+            .await
+    }
+
+    /// The certificate that the other side shows, in DER.
+    ///
+    /// # Panics
+    /// It shows none that is trusted for the name.
+    pub async fn shown(&self, address: SocketAddr) -> Vec<u8> {
+        let stream = self.connect(address).await.expect("hands are shaken");
+        let chain = stream.get_ref().1.peer_certificates().expect("it has shown one");
+        chain[0].to_vec()
+    }
+}
