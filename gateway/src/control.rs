@@ -7,14 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::intake::jwks_fetch::{self, Source};
 use crate::intake::limits::state_file::StateFile;
+use crate::plan::reload::Reloader;
 use crate::plan::{LivePlan, Plan, State};
 
 /// Between two rounds of upkeep.
 const ROUND: Duration = Duration::from_secs(1);
+/// Between two looks at the files that the config names. A change is read once it has stayed the same for so long, so a
+/// revoked credential is refused within half a second.
+const LOOK: Duration = Duration::from_millis(200);
 /// Names are asked for again after so many rounds.
 const RESOLVE_EVERY: u32 = 30;
 
@@ -48,6 +53,7 @@ impl Control {
             round.tick().await;
             let now = clock::Now::read();
             self.state.accounts.forget_idle(now);
+            self.state.revocations.forget_ended(clock::unix_seconds());
             let plan = self.live.load();
             for backend in &plan.backends {
                 for endpoint in backend.endpoints.all() {
@@ -60,6 +66,18 @@ impl Control {
                 tokio::spawn(async move { resolver.resolve().await });
             }
         }
+    }
+}
+
+/// Looks after the files that the config names, for ever.
+pub async fn follow_files(reloader: Arc<Reloader>) {
+    let mut round = tokio::time::interval(LOOK);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let reloader = Arc::clone(&reloader);
+        // A file may lie on a slow disk, and compiling takes a while.
+        let _ = tokio::task::spawn_blocking(move || reloader.follow()).await;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`] · 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`observe`], [`template`], [`coalesce`],
+//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`observe`], [`template`], [`coalesce`],
 //! [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
@@ -15,6 +15,7 @@ pub mod coalesce;
 pub mod config;
 pub mod control;
 pub mod fields;
+pub mod files;
 pub mod intake;
 pub mod observe;
 pub mod pipeline;

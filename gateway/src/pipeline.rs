@@ -139,7 +139,10 @@ impl From<Rejection> for Stop {
 impl<'p> Exchange<'p> {
     async fn run(&mut self, request: Request<Incoming>) -> Result<Response<Content>, Rejection> {
         let (mut head, body) = request.into_parts();
-        let uri = std::mem::take(&mut head.uri);
+        let mut uri = std::mem::take(&mut head.uri);
+        if let Some(places) = &self.plan.key_places {
+            uri = places.gather(uri, &mut head.headers);
+        }
         let cleared = match self.clear(&uri, head) {
             Ok(cleared) => cleared,
             Err(Stop::Refused(rejection)) => return Err(rejection),

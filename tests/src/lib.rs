@@ -22,4 +22,4 @@ pub use eventually::{eventually, within};
 pub use gateway::{Gateway, Signal};
 pub use metrics::Page;
 pub use raw::Raw;
-pub use setup::{Cli, Setup, cli};
+pub use setup::{Cli, Setup, cli, cli_reading};

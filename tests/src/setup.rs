@@ -1,6 +1,7 @@
 //! What the gateway is given: a config, the files it refers to, variables; in a folder of its own.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -70,20 +71,45 @@ pub struct Cli {
     pub stderr: String,
 }
 
+/// The same for a command that reads this from standard input.
+///
+/// # Panics
+/// It cannot be started.
+pub fn cli_reading(input: &str, arguments: &[&str], setup: &Setup) -> Cli {
+    let folder = setup.write();
+    let mut child = setup
+        .command(&folder)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    // One that ends without reading has something to say about it.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    Cli::of(child.wait_with_output().expect("it is our child"))
+}
+
 /// Runs a command beside the setup's files until it ends by itself.
 ///
 /// # Panics
 /// It cannot be started.
 pub fn cli(arguments: &[&str], setup: &Setup) -> Cli {
     let folder = setup.write();
-    let Output { status, stdout, stderr } = setup
+    let output = setup
         .command(&folder)
         .args(arguments)
         .output()
         .expect("the binary can be started");
-    Cli {
-        code: status.code(),
-        stdout: String::from_utf8_lossy(&stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    Cli::of(output)
+}
+
+impl Cli {
+    fn of(Output { status, stdout, stderr }: Output) -> Self {
+        Self {
+            code: status.code(),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
     }
 }

@@ -14,9 +14,11 @@ mod decided;
 mod events;
 mod health;
 mod host;
+mod keys;
 mod page_size;
 mod problem;
 mod rejections;
+mod revocations;
 mod routes;
 mod samplers;
 mod status;
@@ -116,8 +118,15 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes", get(routes::show))
         .route("/api/v1/backends", get(backends::show))
         .route("/api/v1/tenants", get(tenants::show))
+        .route("/api/v1/keys", get(keys::show))
         .route("/api/v1/rejections", get(rejections::show))
         .route("/api/v1/events", get(events::stream))
+        .route(
+            "/api/v1/revocations",
+            get(revocations::show)
+                .post(revocations::add)
+                .delete(revocations::remove),
+        )
         .route("/api/v1/reload", post(changes::reload))
         .route("/api/v1/drain", post(changes::drain))
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))

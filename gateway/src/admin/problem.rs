@@ -110,7 +110,7 @@ pub(super) async fn not_found() -> Problem {
         StatusCode::NOT_FOUND,
         "not_found",
         "Nothing is served here",
-        "There are /livez, /readyz, /metrics, / and /api/v1/status, routes, backends, tenants, rejections, events.",
+        "There are /livez, /readyz, /metrics, / and /api/v1/status, routes, backends, tenants, keys, rejections, revocations, events.",
     )
 }
 
@@ -119,6 +119,6 @@ pub(super) async fn method_not_allowed() -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "Not for this method",
-        "The allow field lists the methods that are served: GET looks, POST changes.",
+        "The allow field lists the methods that are served: GET looks, POST and DELETE change.",
     )
 }

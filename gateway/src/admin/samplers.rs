@@ -8,6 +8,7 @@ use super::Admin;
 use crate::call::backend::Backend;
 use crate::clock;
 use crate::intake::jwt::Issuer;
+use crate::intake::revocations::RevokedKind;
 use crate::observe::families::Family;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};
 
@@ -42,6 +43,11 @@ fn sample(admin: &Admin, page: &mut Page) {
     for (limit, accounts, overflowed) in gateway.state.accounts.census() {
         page.put(Family::LimitOwners, &[&limit], accounts);
         page.put(Family::LimitOverflow, &[&limit], overflowed);
+    }
+    let revoked = gateway.state.revocations.in_force().list();
+    for kind in RevokedKind::ALL {
+        let count = revoked.keys().filter(|revoked| revoked.kind() == kind).count();
+        page.put(Family::Revocations, &[kind.as_str()], count);
     }
     for issuer in plan.doorman.issuers() {
         sample_keys(issuer, page);

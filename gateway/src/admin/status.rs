@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::Admin;
+use super::{Admin, revocations};
 use crate::clock;
 use crate::intake::certificate;
 use crate::intake::jwt::Issuer;
@@ -30,6 +31,7 @@ pub(super) struct Status {
     requests_in_flight: usize,
     config: Config,
     issuers: Vec<Keys>,
+    revocations: Map<String, Value>,
     /// Lines that are missing in the access log because it could not keep up.
     access_log_dropped: u64,
 }
@@ -133,7 +135,9 @@ impl Status {
         let gateway = &admin.gateway;
         let (plan, lifecycle, observer) = (gateway.live.load(), &gateway.lifecycle, &gateway.state.observer);
         let started = observer.registry.started_at();
-        let LastReload { successful, at, error } = gateway.reloader.last();
+        let LastReload {
+            successful, at, error, ..
+        } = gateway.reloader.last();
         let certificates = |name: &str| {
             let listener = plan.edge.listeners.iter().find(|listener| listener.name == name);
             let shown = listener
@@ -178,6 +182,7 @@ impl Status {
                 },
             },
             issuers: plan.doorman.issuers().iter().map(keys).collect(),
+            revocations: revocations::summary(admin),
             access_log_dropped: observer.access_log.dropped(),
         }
     }

@@ -3,7 +3,9 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod key;
 mod run;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,12 @@ enum Command {
     Run(run::Options),
     /// Read a config and report every mistake in it, without opening a socket.
     Check(check::Options),
+    /// Make API keys and their digests.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Sign tokens for tests, and say what is wrong with one.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Serve a pretend fleet, with everything to paste that there is to see.
     #[cfg(feature = "demo")]
     Demo(demo::Options),
@@ -54,6 +62,8 @@ pub fn main() -> ExitCode {
     ExitCode::from(match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
+        Command::Key(command) => key::key(&command),
+        Command::Token(command) => token::token(&command),
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::demo(&options),
     })

@@ -157,6 +157,7 @@ impl Gateway {
         // A name that does not resolve must not hold up the start; its backend is unreached until it does.
         let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
         let upkeep = tokio::spawn(control.upkeep());
+        let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
         let keeper = counts
             .as_ref()
@@ -195,6 +196,7 @@ impl Gateway {
             return FAILED;
         }
         upkeep.abort();
+        follower.abort();
         if let (Some(keeper), Some(counts)) = (keeper, counts) {
             keeper.abort();
             control::keep_counts_once(&counts, &self.state).await;

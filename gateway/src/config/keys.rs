@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::mistake::{Code, Mistake, Mistakes};
 use super::model::check_tenant;
@@ -43,6 +44,21 @@ pub struct Digest(pub [u8; 32]);
 /// Seconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// As the key file writes it, a day or an instant in UTC, or else a time from now such as `90d`.
+    ///
+    /// # Errors
+    /// What may be written, for whoever typed something else.
+    pub fn read_from(text: &str, unix_now: u64) -> Result<Self, &'static str> {
+        match Duration::parse(text) {
+            Ok(from_now) => Ok(Self(unix_now + from_now.as_secs())),
+            Err(_) => Self::parse(text).map_err(
+                |_| "use a day (`2027-01-31`), an instant in UTC (`2027-01-31T12:00:00Z`), or a time from now (`90d`)",
+            ),
+        }
+    }
+}
 
 /// Reads a key file into `sources`, so that later mistakes can point into it.
 pub fn load(path: &Path, sources: &mut Sources) -> Result<KeyFile, Mistakes> {

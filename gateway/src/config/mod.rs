@@ -15,6 +15,7 @@ mod mistake;
 mod model;
 mod named;
 mod reader;
+pub mod revocations;
 mod scalar;
 mod sources;
 mod span;
@@ -31,6 +32,7 @@ use std::path::Path;
 pub use mistake::{Code, Mistake, Mistakes};
 pub use model::*;
 pub use named::NamedMap;
+pub use scalar::written;
 pub use sources::{Invalid, Location, Sources};
 pub use span::{At, Span};
 pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
@@ -56,6 +58,12 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Invalid>> {
             mistakes: mistake.into(),
         })),
     }
+}
+
+/// The same from what the file at `path` once said.
+pub fn load_again(path: &Path, text: &str) -> Result<Loaded, Box<Invalid>> {
+    let base_dir = path.parent().unwrap_or(Path::new("."));
+    parse(&path.display().to_string(), text, base_dir, &environment)
 }
 
 /// The same from a text that mistakes will call `name`.

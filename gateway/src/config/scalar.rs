@@ -51,6 +51,21 @@ impl Wrong {
     }
 }
 
+/// Text as a file of ours says it, so that it is read back as it was: as it is where nothing could read it
+/// differently, else in quotes. A JSON string is a YAML string.
+pub fn written(text: &str) -> String {
+    let plain = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&&*text.to_ascii_lowercase());
+    if plain {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text.replace("${", "$${")).to_string()
+    }
+}
+
 impl Scalar for String {
     const EXPECTED: &'static str = "text";
 

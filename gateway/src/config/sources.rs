@@ -82,6 +82,11 @@ impl Sources {
         self.add(&path.display().to_string(), &text)
     }
 
+    /// The text that was read first: the config's own.
+    pub fn first(&self) -> &str {
+        self.files.first().map_or("", |file| &*file.text)
+    }
+
     pub(super) fn text(&self, source: u16) -> &str {
         &self.files[usize::from(source)].text
     }

@@ -15,7 +15,8 @@ use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 
 pub(super) const MAX_DEPTH: usize = 32;
-pub(super) const MAX_NODES: usize = 100_000;
+/// Enough for the longest list of keys or revocations.
+pub(super) const MAX_NODES: usize = 1_000_000;
 
 #[derive(Debug)]
 pub(super) struct Node {

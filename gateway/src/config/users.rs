@@ -73,8 +73,9 @@ impl Read for UserFile {
 impl Read for User {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            let (id, tenant, hash): (Option<At<String>>, Option<At<String>>, Option<At<PasswordHash>>) =
-                (f.required("id"), f.required("tenant"), f.required("password_hash"));
+            let id: Option<At<String>> = f.required("id");
+            let tenant = f.required("tenant");
+            let hash: Option<At<PasswordHash>> = f.required("password_hash");
             if let Some(id) = &id {
                 check_id(f, id);
             }

@@ -13,6 +13,7 @@ use http::HeaderName;
 
 use super::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use super::check::Check;
+use super::key_format::{self, Shape};
 
 /// All keys that the gateway knows, and the header they come in.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct ApiKey {
     pub digest: [u8; 32],
     pub tier: Option<Arc<str>>,
     pub scopes: Box<[Arc<str>]>,
+    /// For people.
+    pub label: Option<Arc<str>>,
     /// The first second in which the key holds.
     pub not_before: Option<u64>,
     /// The first second in which it does not hold any more.
@@ -52,7 +55,7 @@ impl ApiKey {
     ///
     /// # Errors
     /// The first thing that speaks against it.
-    fn check(&self, unix_now: u64) -> Result<(), Check> {
+    pub fn check(&self, unix_now: u64) -> Result<(), Check> {
         if self.disabled {
             return Err(Check::KeyDisabled);
         }
@@ -129,7 +132,10 @@ impl ApiKeys {
 
     /// The row of the key that was presented, if it holds now.
     pub(super) fn find(&self, presented: &[u8], unix_now: u64) -> Result<usize, Check> {
-        let row = *self.by_digest.get(&digest_of(presented)).ok_or(Check::KeyUnknown)?;
+        let row = *self
+            .by_digest
+            .get(&digest_of(presented))
+            .ok_or_else(|| unknown(presented))?;
         self.keys[row].check(unix_now)?;
         Ok(row)
     }
@@ -158,6 +164,14 @@ impl ApiKeys {
     }
 }
 
+/// Why a key is not there. Whoever reads the log learns that somebody mistyped one, not that somebody guesses.
+fn unknown(presented: &[u8]) -> Check {
+    match key_format::shape(presented) {
+        Shape::Damaged => Check::KeyMalformed,
+        Shape::Foreign | Shape::Whole => Check::KeyUnknown,
+    }
+}
+
 /// SHA-256 of a key as it is presented.
 pub fn digest_of(presented: &[u8]) -> [u8; 32] {
     digest(&SHA256, presented)
@@ -166,18 +180,11 @@ pub fn digest_of(presented: &[u8]) -> [u8; 32] {
         .expect("SHA-256 has 32 bytes")
 }
 
-/// Reads `sha256:` and 64 hex digits, as the key file writes a digest.
-pub fn parse_digest(text: &str) -> Option<[u8; 32]> {
-    let hex = text.strip_prefix("sha256:")?.as_bytes();
-    if hex.len() != 64 {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(hex.chunks_exact(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(digest)
+/// A digest as the key file writes it.
+pub fn digest_text(digest: &[u8; 32]) -> String {
+    digest
+        .iter()
+        .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 impl fmt::Display for ApiKeyMistake {
@@ -218,6 +225,7 @@ mod tests {
             digest: digest_of(secret.as_bytes()),
             tier: None,
             scopes: Box::default(),
+            label: None,
             not_before: None,
             expires: None,
             disabled: false,
@@ -241,6 +249,7 @@ mod tests {
                 disabled: true,
                 ..key("off", "three")
             },
+            key("prefixed", "gw_known"),
         ])
         .unwrap();
         let check = |presented: &str, now, expected| {
@@ -261,6 +270,8 @@ mod tests {
         check("One", 0, Err(Check::KeyUnknown));
         check("", 0, Err(Check::KeyUnknown));
         check(&"x".repeat(100_000), 0, Err(Check::KeyUnknown));
+        check("gw_plain_one", 0, Err(Check::KeyMalformed));
+        check("gw_known", 0, Ok("prefixed".into()));
     }
 
     #[test]
@@ -297,20 +308,8 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_read_as_the_key_file_writes_it() {
+    fn a_digest_is_written_as_the_key_file_takes_it() {
         let hex = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        assert_eq!(parse_digest(&format!("sha256:{hex}")), Some(digest_of(b"test")));
-        assert_eq!(
-            parse_digest(&format!("sha256:{}", hex.to_uppercase())),
-            Some(digest_of(b"test"))
-        );
-        for wrong in [
-            hex.to_owned(),
-            format!("sha256:{}", &hex[1..]),
-            format!("sha256:+{}", &hex[1..]),
-            String::new(),
-        ] {
-            assert_eq!(parse_digest(&wrong), None, "{wrong}");
-        }
+        assert_eq!(digest_text(&digest_of(b"test")), format!("sha256:{hex}"));
     }
 }

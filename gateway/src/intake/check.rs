@@ -11,6 +11,8 @@ pub enum Check {
     HeaderRepeated,
     /// The header holds no readable credential.
     HeaderMalformed,
+    /// Begins like a key of ours, and its checksum does not fit: mistyped or cut off.
+    KeyMalformed,
     KeyUnknown,
     KeyDisabled,
     KeyNotYetValid,
@@ -44,6 +46,11 @@ pub enum Check {
     /// The claim that names the caller is missing or no name.
     Subject,
     Tenant,
+    /// What holds otherwise has been taken back; each names the kind of entry.
+    RevokedKey,
+    RevokedToken,
+    RevokedSubject,
+    RevokedTenant,
     /// One of the issuer's `required_claims`.
     ClaimMissing,
     /// None of the certificate's names stands for a caller.
@@ -94,6 +101,7 @@ impl Check {
         match self {
             Self::HeaderRepeated => "header_repeated",
             Self::HeaderMalformed => "header_malformed",
+            Self::KeyMalformed => "key_malformed",
             Self::KeyUnknown => "key_unknown",
             Self::KeyDisabled => "key_disabled",
             Self::KeyNotYetValid => "key_not_before",
@@ -117,6 +125,10 @@ impl Check {
             Self::Audience => "aud",
             Self::Subject => "caller",
             Self::Tenant => "tenant",
+            Self::RevokedKey => "revoked_key",
+            Self::RevokedToken => "revoked_jti",
+            Self::RevokedSubject => "revoked_subject",
+            Self::RevokedTenant => "revoked_tenant",
             Self::ClaimMissing => "required_claims",
             Self::CertificateUnknown => "certificate_unknown",
             Self::CertificateName => "certificate_name",
@@ -149,10 +161,18 @@ impl Check {
     /// is an issuer whose keys we do not have, nor a certificate that a known authority has signed.
     pub const fn is_suspect(self) -> bool {
         matches!(self.category(), Category::Invalid)
+            && !self.is_revoked()
             && !matches!(
                 self,
                 Self::KeysUnavailable | Self::CertificateUnknown | Self::CertificateName
             )
+    }
+
+    const fn is_revoked(self) -> bool {
+        matches!(
+            self,
+            Self::RevokedKey | Self::RevokedToken | Self::RevokedSubject | Self::RevokedTenant
+        )
     }
 
     /// Whether the same token fails again for as long as the issuer's keys stay the same, *and* finding that

@@ -46,6 +46,8 @@ pub struct Doorman<K> {
     verifications: Option<Verifications>,
     enroll: Box<dyn Fn(Caller) -> K + Send + Sync>,
     capacity: usize,
+    /// Asked of every credential that holds, each time.
+    standing: Standing<K>,
 }
 
 /// Where a request comes from.
@@ -65,6 +67,9 @@ impl From<IpAddr> for Client<'_> {
         }
     }
 }
+
+/// Whether what is remembered of a credential still stands.
+type Standing<K> = Box<dyn Fn(&K) -> Result<(), Check> + Send + Sync>;
 
 /// The keys, with a place for what each one's requests need. Bounded by the key file, so nothing is evicted and
 /// no flood of other credentials can push a key's entry out.
@@ -164,6 +169,7 @@ impl<K> Doorman<K> {
             verifications: None,
             enroll: Box::new(enroll),
             capacity,
+            standing: Box::new(|_| Ok(())),
         })
     }
 
@@ -185,6 +191,15 @@ impl<K> Doorman<K> {
             passwords,
         });
         self
+    }
+
+    /// The same, but what holds must also pass `standing`, which is asked for every request.
+    #[must_use]
+    pub fn heeding(self, standing: impl Fn(&K) -> Result<(), Check> + Send + Sync + 'static) -> Self {
+        Self {
+            standing: Box::new(standing),
+            ..self
+        }
     }
 
     /// The same, with a budget for signatures that nobody has looked at yet.
@@ -271,6 +286,12 @@ impl<K> Doorman<K> {
             mtls: by_certificate.is_some(),
         };
         let by_token = by_token.map(|(holder, _)| holder);
+        for holder in [&by_token, &by_key, &by_password, &by_certificate]
+            .into_iter()
+            .flatten()
+        {
+            (self.standing)(&holder.kept)?;
+        }
         let is_stranger = !have_one_tenant([&by_token, &by_key, &by_password, &by_certificate])?;
         if access.is_together()
             && let Some(lacks) = access.lacks(held)

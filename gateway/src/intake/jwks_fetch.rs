@@ -138,6 +138,16 @@ pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Clie
     }
 }
 
+/// Fetches the keys just now, for whoever does not keep them fresh.
+///
+/// # Errors
+/// Why there are none.
+pub async fn fetch_once(live: &LiveKeys, source: &Source, client: &reqwest::Client) -> Result<(), String> {
+    let fetched = fetch(source, client).await.map_err(|error| error.to_string())?;
+    live.replace(fetched.keys, clock::now(), clock::unix_seconds());
+    Ok(())
+}
+
 /// Does `work`, and withdraws the keys if they grow too old meanwhile.
 async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::check::Check;
 use super::unique_json;
@@ -30,6 +30,8 @@ pub enum Algorithm {
     EdDSA,
 }
 
+/// A JSON object with distinct members.
+type Object = Map<String, Value>;
 /// What a token says that it is. Anything else (logout tokens, security events, proofs of possession) is signed with
 /// the same keys and is no leave to come in (RFC 8725 section 3.11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,14 @@ impl Algorithm {
     pub(super) fn in_library(self) -> Option<jsonwebtoken::Algorithm> {
         self.as_str().parse().ok()
     }
+}
+
+/// The header and the claims of whatever can be read as such, for people to look at: nothing of it is checked.
+pub fn readable(token: &str) -> (Option<Object>, Option<Object>) {
+    let token = token.get(..MAX_LENGTH).unwrap_or(token);
+    let mut parts = token.split('.');
+    let mut object = || unique_json::object(&decode(parts.next()?).ok()?);
+    (object(), object())
 }
 
 impl<'a> Jws<'a> {

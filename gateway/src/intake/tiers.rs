@@ -14,6 +14,7 @@ use super::caller::{Caller, Kind};
 use super::limits::account::Terms;
 use super::limits::owner::{Owner, OwnerKey};
 use super::limits::{Hold, Limit, Mode, Per};
+use super::revocations::Seen;
 use crate::observe::{Registry, TenantMetrics};
 
 /// A tier as meant.
@@ -107,6 +108,7 @@ pub struct Known {
     pub tenant_header: HeaderValue,
     pub tier_header: HeaderValue,
     pub caller_header: HeaderValue,
+    pub seen: Seen,
 }
 
 impl Tiers {
@@ -155,6 +157,7 @@ impl Tiers {
             tenant_header: header(&caller.tenant),
             tier_header: tier.as_header.clone(),
             caller_header: header(&caller.id),
+            seen: Seen::nothing(),
             holds,
             tier,
             caller,

@@ -44,6 +44,7 @@ pub enum Family {
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
+    Revocations,
     ConfigLastReloadSuccessful,
     ConfigLastReloadSuccessTimestamp,
     ConfigGeneration,
@@ -89,7 +90,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -128,6 +129,7 @@ impl Family {
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
+        Self::Revocations,
         Self::ConfigLastReloadSuccessful,
         Self::ConfigLastReloadSuccessTimestamp,
         Self::ConfigGeneration,
@@ -356,6 +358,12 @@ impl Family {
                 Gauge,
                 &["backend", "state"],
                 "Open connections to a backend",
+            ),
+            Self::Revocations => (
+                "gateway_revocations",
+                Gauge,
+                &["kind"],
+                "Credentials that are taken back, by what names them",
             ),
             Self::ConfigLastReloadSuccessful => (
                 "gateway_config_last_reload_successful",

@@ -9,6 +9,15 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timestamp(pub Duration);
 
+impl Timestamp {
+    /// Without the fraction, as the key file takes it: `2027-01-31T00:00:00Z`.
+    pub fn whole_seconds(self) -> String {
+        let mut text = Self(Duration::from_secs(self.0.as_secs())).to_string();
+        text.truncate(text.len() - ".000Z".len());
+        text + "Z"
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
@@ -61,6 +70,10 @@ mod tests {
         check(1_709_210_096_007, "2024-02-29T12:34:56.007Z");
         check(1_740_787_200_000, "2025-03-01T00:00:00.000Z");
         check(4_107_542_400_000, "2100-03-01T00:00:00.000Z");
+        assert_eq!(
+            Timestamp(Duration::from_millis(999)).whole_seconds(),
+            "1970-01-01T00:00:00Z"
+        );
     }
 
     #[test]

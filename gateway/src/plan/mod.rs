@@ -6,6 +6,7 @@
 pub mod compile;
 mod live;
 pub mod outline;
+pub mod register;
 pub mod reload;
 mod state;
 pub mod time_budget;
@@ -23,11 +24,13 @@ use self::outline::Outline;
 pub use self::state::State;
 use crate::aggregate;
 use crate::call::backend::Backend;
+use crate::files::Stamp;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
 use crate::intake::caller::Kind;
 use crate::intake::doorman::Doorman;
 use crate::intake::headers::Via;
+use crate::intake::key_places::KeyPlaces;
 use crate::intake::limits::account::Terms;
 use crate::intake::limits::accounts::TermsByOwner;
 use crate::intake::limits::owner::Owner;
@@ -54,10 +57,23 @@ pub struct Plan {
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
     pub via: Via,
+    /// Where API keys may come, if not in their header alone.
+    pub key_places: Option<KeyPlaces>,
+    /// Keeps what is revoked.
+    pub revocations: Option<PathBuf>,
+    pub written: Written,
     /// What every limit grants, for the moment the plan takes effect.
     pub terms: Vec<(Arc<str>, TermsByOwner)>,
     /// What was written, for the admin API.
     pub outline: Outline,
+}
+
+/// What the plan was made of, to be made again when a file changes.
+pub struct Written {
+    /// The config.
+    pub text: Arc<str>,
+    /// The files that it names, and the version of each that was read; empty if nobody is to look after them.
+    pub files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 /// What holds for every connection and head.

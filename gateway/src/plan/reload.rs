@@ -10,6 +10,7 @@ use super::compile::{Compiled, compile};
 use super::{LivePlan, Plan, State};
 use crate::clock;
 use crate::config::{self, AccessLog, Invalid, Loaded};
+use crate::files::Stamp;
 use crate::observe;
 
 /// Reads the config again whenever it is told to.
@@ -18,8 +19,28 @@ pub struct Reloader {
     live: Arc<LivePlan>,
     state: Arc<State>,
     last: Mutex<LastReload>,
+    watched: Mutex<Watched>,
     /// One at a time: a signal and the admin API may ask at once.
     turn: Mutex<()>,
+}
+
+/// What was seen of the files that the config names, since they were last read with success.
+#[derive(Default)]
+struct Watched {
+    /// A newer version, which is read when it has stayed the same from one look to the next.
+    settling: Vec<Option<Stamp>>,
+    /// One that could not be used; it is not tried again.
+    refused: Vec<Option<Stamp>>,
+}
+
+/// What brings a reload about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Somebody wants the config to be read anew.
+    Asked,
+    /// A file that the config names has changed. The config itself is taken as it was last read: what somebody may be
+    /// writing in it is not asked for yet.
+    FileChanged,
 }
 
 /// How the latest attempt to put a config in force ended.
@@ -30,6 +51,8 @@ pub struct LastReload {
     pub at: u64,
     /// What was wrong, as it stands in the log.
     pub error: Option<String>,
+    /// It was the config, not only a file that it names.
+    whole: bool,
 }
 
 /// Reads and compiles the config at `path`.
@@ -37,7 +60,10 @@ pub struct LastReload {
 /// # Errors
 /// Every mistake in it, ready to be shown.
 pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
-    let mut loaded = config::load(path)?;
+    compiled(config::load(path)?, state, generation)
+}
+
+fn compiled(mut loaded: Loaded, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
     match compile(&mut loaded, state, generation) {
         Ok(compiled) => Ok((compiled, loaded)),
         Err(mistakes) => Err(Box::new(Invalid {
@@ -55,6 +81,7 @@ pub fn take_effect(plan: &Plan, state: &State) {
         backend.take_effect(now.moment);
     }
     state.forget_all_but(plan);
+    state.revocations.keep_in(plan.revocations.as_deref());
     state.observer.registry.config_loaded(plan.generation);
 }
 
@@ -73,12 +100,14 @@ impl Reloader {
             successful: true,
             at: clock::unix_seconds(),
             error: None,
+            whole: true,
         };
         Self {
             path,
             live,
             state,
             last: Mutex::new(last),
+            watched: Mutex::default(),
             turn: Mutex::new(()),
         }
     }
@@ -88,16 +117,58 @@ impl Reloader {
     /// # Errors
     /// What is wrong with it; everything runs on as before.
     pub fn reload(&self) -> Result<u64, String> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = self.try_reload();
-        let last = LastReload {
-            successful: result.is_ok(),
-            at: clock::unix_seconds(),
-            error: result.as_ref().err().cloned(),
+        self.put_in_force(Cause::Asked)
+    }
+
+    /// Looks whether a file that the config names has changed, and then reads all of them; to be called every now and
+    /// then. A bad file changes nothing and is not tried again before it changes.
+    pub fn follow(&self) {
+        self.state.revocations.follow();
+        let plan = self.live.load();
+        let (read, found): (Vec<_>, Vec<_>) = plan
+            .written
+            .files
+            .iter()
+            .map(|(path, read)| (*read, Stamp::of(path)))
+            .unzip();
+        let settled = {
+            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if found == read || found == watched.refused {
+                false
+            } else if found == watched.settling {
+                watched.refused = found;
+                true
+            } else {
+                watched.settling = found;
+                false
+            }
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        if settled {
+            let _ = self.put_in_force(Cause::FileChanged);
+        }
+    }
+
+    fn put_in_force(&self, cause: Cause) -> Result<u64, String> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.try_reload(cause);
+        let whole = cause == Cause::Asked;
+        {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if result.is_ok() && !whole && last.whole && !last.successful {
+                // Good files do not make a bad config good.
+                self.state.observer.registry.config_refused();
+            } else {
+                *last = LastReload {
+                    successful: result.is_ok(),
+                    at: clock::unix_seconds(),
+                    error: result.as_ref().err().cloned(),
+                    whole,
+                };
+            }
+        }
         match &result {
-            Ok(generation) => tracing::info!(generation, "config reloaded"),
+            Ok(generation) if whole => tracing::info!(generation, "config reloaded"),
+            Ok(generation) => tracing::info!(generation, "a file that the config names has changed: reloaded"),
             Err(error) => {
                 self.state.observer.registry.config_refused();
                 tracing::error!("config not reloaded, everything runs on as before:\n{error}");
@@ -114,11 +185,16 @@ impl Reloader {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn try_reload(&self) -> Result<u64, String> {
+    fn try_reload(&self, cause: Cause) -> Result<u64, String> {
         let running = self.live.load();
         let generation = running.generation + 1;
-        let (Compiled { plan, warnings }, loaded) =
-            read(&self.path, &self.state, generation).map_err(|invalid| invalid.to_string())?;
+        let loaded = match cause {
+            Cause::Asked => config::load(&self.path),
+            Cause::FileChanged => config::load_again(&self.path, &running.written.text),
+        };
+        let (Compiled { plan, warnings }, loaded) = loaded
+            .and_then(|loaded| compiled(loaded, &self.state, generation))
+            .map_err(|invalid| invalid.to_string())?;
         let (old, new) = (&running.edge, &plan.edge);
         let stays = old.addresses().eq(new.addresses());
         if !stays || (old.workers, &old.state_file) != (new.workers, &new.state_file) {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Plan;
+use super::register::Register;
 use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
 use crate::intake::headers::Via;
@@ -29,6 +30,8 @@ pub struct State {
     /// How this process calls itself to other hops.
     pub via: Via,
     pub password_checks: Arc<PasswordChecks>,
+    /// Credentials that were taken back.
+    pub revocations: Register,
     pub verification_work: Arc<VerificationWork>,
     kept: Mutex<Kept>,
 }
@@ -61,6 +64,7 @@ impl State {
             via: Via::unique(),
             password_checks: Arc::new(PasswordChecks::new(cores_for_passwords())),
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
+            revocations: Register::default(),
             kept: Mutex::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! What the gateway promises, one file per promise, each test against a gateway and a fleet of its own.
 
 mod aggregate;
+mod api_keys;
 mod bodies;
 mod breaker;
 mod bulkhead;
@@ -19,9 +20,11 @@ mod passwords;
 mod rates;
 mod reload;
 mod retries;
+mod revocations;
 mod routes;
 mod tiers;
 mod tls;
+mod token_commands;
 mod tokens;
 mod tour;
 

@@ -69,6 +69,7 @@ routes: { r: { match: { path: /r }, respond: { status: 204 } } }
             digest: [0; 32],
             tier: tier.map(Into::into),
             scopes: Box::new([]),
+            label: None,
             not_before: None,
             expires: None,
             disabled: false,

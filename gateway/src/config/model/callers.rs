@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 
 use super::mtls::Mtls;
 use crate::config::fields::Fields;
@@ -27,6 +28,7 @@ pub struct Callers {
     pub anonymous: Option<Anonymous>,
     /// Failed authentications per client address; default 5/s, burst 50; `None` is `off`.
     pub failures: Option<Failures>,
+    pub revocations: Option<Revocations>,
     /// Signatures that nobody has looked at yet; `None` is `off`.
     pub verifications: Option<Verifications>,
 }
@@ -36,6 +38,17 @@ pub struct ApiKeys {
     /// Default `x-api-key`.
     pub header: At<HeaderName>,
     /// See [`crate::config::keys`].
+    pub file: At<PathBuf>,
+    /// Where a key may come; default: in the header alone.
+    pub places: Vec<At<KeyPlace>>,
+    /// The parameter of the query; default `api_key`.
+    pub query: At<String>,
+}
+
+/// What is kept of credentials that were taken back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revocations {
+    /// See [`crate::config::revocations`].
     pub file: At<PathBuf>,
 }
 
@@ -135,6 +148,16 @@ pub struct Verifications {
 }
 
 words! {
+    /// Where an API key may come.
+    pub enum KeyPlace {
+        /// In the header of its own.
+        Header = "header",
+        /// As `Authorization: ApiKey ...`, or as `Bearer ...` if it does not have the two dots of a token.
+        Authorization = "authorization",
+        /// In the query, which it is taken out of.
+        Query = "query",
+    }
+
     /// What makes two anonymous callers one.
     pub enum AnonymousBy { ClientAddress = "client_address" }
 
@@ -155,6 +178,18 @@ impl Algorithm {
     /// HMAC: whoever can verify can also sign.
     pub const fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+}
+
+impl ApiKeys {
+    /// The header that callers without a key are told to send one in.
+    pub fn told_header(&self) -> HeaderName {
+        let is_read = self.places.iter().any(|place| place.value == KeyPlace::Header);
+        if is_read {
+            self.header.value.clone()
+        } else {
+            AUTHORIZATION
+        }
     }
 }
 
@@ -248,6 +283,7 @@ impl Read for Callers {
             basic: f.optional("basic"),
             anonymous: f.optional("anonymous"),
             failures: f.section_or_off("failures"),
+            revocations: f.optional("revocations"),
             verifications: f.section_or_off("verifications"),
         })
     }
@@ -257,8 +293,50 @@ impl Read for ApiKeys {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let header = f.or("header", HeaderName::from_static("x-api-key"));
+            let places = f.list_or("in", &[KeyPlace::Header]);
+            let query = f.or("query", "api_key".to_owned());
+            check_places(f, &places, &header, &query);
             Some(Self {
                 header,
+                file: f.required_path("file")?,
+                places,
+                query,
+            })
+        })?
+    }
+}
+
+/// A name for a place that is not looked at would not be what anyone meant.
+fn check_places(f: &Fields<'_>, places: &[At<KeyPlace>], header: &At<HeaderName>, query: &At<String>) {
+    for (key, at, place) in [
+        ("header", header.span(), KeyPlace::Header),
+        ("query", query.span(), KeyPlace::Query),
+    ] {
+        if at.is_some() && !places.iter().any(|listed| listed.value == place) {
+            let message = format!("`{}.{key}` names where no key is looked for", f.path);
+            let hint = format!("add `{}` to `in`, or remove it", place.as_str());
+            f.push(Mistake::new(Code::Conflict, at, message).hint(hint));
+        }
+    }
+    if let [only] = places
+        && only.value == KeyPlace::Query
+    {
+        let message = format!("`{}.in` would take keys from the query alone", f.path);
+        let hint = "addresses end up in histories and in the logs of others: add `header` for those who can send one";
+        f.push(Mistake::new(Code::Conflict, only.span(), message).hint(hint));
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if query.is_empty() || !query.bytes().all(is_plain) {
+        let message = format!("`{}.query` must be the name of a parameter", f.path);
+        let label = "use letters, digits, `-`, `_` and `.`";
+        f.push(Mistake::new(Code::BadValue, query.span(), message).label(label));
+    }
+}
+
+impl Read for Revocations {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            Some(Self {
                 file: f.required_path("file")?,
             })
         })?

@@ -19,8 +19,8 @@ pub use aggregate::{Aggregate, Fallback, Part, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
-    Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeysUrl, Pointer, Secret,
-    TokenType, Verifications,
+    Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
+    Revocations, Secret, TokenType, Verifications,
 };
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
@@ -56,6 +56,9 @@ pub struct Config {
     /// The tier of whoever has no other; default `free`.
     pub default_tier: At<String>,
     pub tenants: NamedMap<Tenant>,
+    /// Whether files that the config names (keys, secrets, certificates) are read again when they change; default true.
+    /// The config itself is read again when it is told to.
+    pub watch: At<bool>,
     /// Keeps the counts of calendar quotas over a restart; left out, they begin anew with each start.
     pub state_file: Option<At<PathBuf>>,
     pub backends: NamedMap<Backend>,
@@ -81,6 +84,7 @@ impl Read for Config {
             let routes = f.required_map("routes");
             Some(Self {
                 workers: f.or("workers", Workers::Auto),
+                watch: f.or("watch", true),
                 default_tier: f.or("default_tier", "free".to_owned()),
                 listeners: listeners?,
                 client_address: client_address?,

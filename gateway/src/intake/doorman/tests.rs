@@ -59,6 +59,7 @@ fn api_keys() -> ApiKeys {
         digest: digest_of(secret.as_bytes()),
         tier: None,
         scopes: Box::default(),
+        label: None,
         not_before: None,
         expires: None,
         disabled: false,

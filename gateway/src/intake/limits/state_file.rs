@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::account::Account;
 use super::accounts::{Accounts, TermsByOwner};
 use super::owner::Owner;
 use crate::clock::Now;
+use crate::files;
 
 /// A file that this process alone counts in.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl StateFile {
     /// If another process counts in the file, it cannot be read, or it is not one of ours: a count that is lost without
     /// a word is a quota sold twice.
     pub fn open(path: &Path, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwner)], now: Now) -> io::Result<Self> {
-        let lock = File::create(beside(path, "lock"))?;
+        let lock = File::create(files::beside(path, "lock"))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::Error::other("another process counts in it"),
             TryLockError::Error(error) => error,
@@ -95,15 +96,7 @@ impl StateFile {
         if text == self.written {
             return Ok(());
         }
-        let fresh = beside(&self.path, "new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            // Without it the new name may not outlive a power cut.
-            File::open(folder)?.sync_all()?;
-        }
+        files::replace(&self.path, &text)?;
         self.written = text;
         Ok(())
     }
@@ -154,11 +147,4 @@ fn restore(counts: Counts, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwne
             }
         }
     }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(ending);
-    name.into()
 }

@@ -6,7 +6,7 @@ use policies::{Ratio, Share};
 
 use super::limits::Tables;
 use super::{Desk, listeners, read_file};
-use crate::config::{self, At, CertificateName, Code, JwtKeys, KeysUrl, Mistake, keys, users};
+use crate::config::{self, At, CertificateName, Code, JwtKeys, KeyPlace, KeysUrl, Mistake, keys, users};
 use crate::intake::api_keys::{ApiKey, ApiKeys};
 use crate::intake::caller::{is_caller_id, is_tenant_name};
 use crate::intake::certificate;
@@ -16,10 +16,13 @@ use crate::intake::jwks::{KeySet, Origin};
 use crate::intake::jwks_fetch::{Freshness, JwksUrl, Source};
 use crate::intake::jws::{self, Algorithm};
 use crate::intake::jwt::{Issuer, IssuerSettings};
+use crate::intake::key_places::KeyPlaces;
 use crate::intake::live_keys::LiveKeys;
 use crate::intake::passwords::{Passwords, User};
+use crate::intake::revocations::Revoked;
 use crate::intake::tiers::Known;
 use crate::intake::verifications::Verifications;
+use crate::plan::register;
 use crate::plan::state::KeysName;
 
 /// Verified tokens and refused ones, right passwords and wrong ones, certificates, and addresses that are remembered, each.
@@ -55,6 +58,10 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
         Some(users) => Some(users?),
         None => None,
     };
+    if let Some(kept) = &config.callers.revocations {
+        check_revocations(desk, kept);
+    }
+    let revoked = desk.state.revocations.in_force();
     match Doorman::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
         tiers.enroll(caller)
     }) {
@@ -62,7 +69,8 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
             doorman
                 .with_certificates(certificates)
                 .with_passwords(passwords)
-                .within(verifications(desk, tables)),
+                .within(verifications(desk, tables))
+                .heeding(move |known| revoked.check(&known.caller, &known.seen)),
         ),
         Err(same) => {
             let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.as_ref()?.span());
@@ -95,6 +103,7 @@ fn verifications(desk: &Desk<'_>, tables: &Option<Tables>) -> Option<Verificatio
 }
 
 fn api_keys(desk: &mut Desk<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
+    desk.look_after(&written.file);
     let file = match keys::load(&written.file, desk.sources) {
         Ok(file) => file,
         Err(mistakes) => {
@@ -123,6 +132,7 @@ fn api_keys(desk: &mut Desk<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
             digest: key.digest.0,
             tier: key.tier.as_ref().map(|tier| tier.as_str().into()),
             scopes: key.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            label: key.label.as_ref().map(|label| label.as_str().into()),
             not_before: key.not_before.as_ref().map(|at| at.0),
             expires: key.expires.as_ref().map(|at| at.0),
             disabled: *key.disabled,
@@ -244,6 +254,7 @@ fn check_id(desk: &mut Desk<'_>, identity: &config::Identity, name: &HolderName,
 }
 
 fn passwords(desk: &mut Desk<'_>, written: &config::Basic) -> Option<Passwords> {
+    desk.look_after(&written.file);
     let file = match users::load(&written.file, desk.sources) {
         Ok((file, warnings)) => {
             warnings.iter().for_each(|warning| desk.warnings.push(warning.clone()));
@@ -276,6 +287,48 @@ fn passwords(desk: &mut Desk<'_>, written: &config::Basic) -> Option<Passwords> 
         });
     }
     Some(Passwords::new(all, REMEMBERED, Arc::clone(&desk.state.password_checks)))
+}
+
+/// Where keys may come, if not in their header alone.
+pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
+    let written = config.callers.api_keys.as_ref()?;
+    let listed = |place| written.places.iter().any(|listed| listed.value == place);
+    let places = KeyPlaces {
+        header: written.header.value.clone(),
+        in_header: listed(KeyPlace::Header),
+        in_authorization: listed(KeyPlace::Authorization),
+        in_query: listed(KeyPlace::Query).then(|| written.query.value.clone()),
+    };
+    let header_alone = places.in_header && !places.in_authorization && places.in_query.is_none();
+    (!header_alone).then_some(places)
+}
+
+/// The list itself is read when the plan takes effect; here, so that its mistakes are told with all the others.
+fn check_revocations(desk: &mut Desk<'_>, kept: &config::Revocations) {
+    match register::load(&kept.file, desk.sources) {
+        Ok(list) => {
+            for issuer in list.keys().filter_map(Revoked::issuer) {
+                if !desk.config.callers.jwt.contains(issuer) {
+                    let message = format!(
+                        "{} names the issuer `{issuer}`, which there is not",
+                        kept.file.display()
+                    );
+                    let hint =
+                        "what it is to take back is not: write the issuer's name in `callers.jwt`, or leave it out";
+                    desk.warnings
+                        .push(Mistake::new(Code::Doubtful, kept.file.span(), message).hint(hint));
+                }
+            }
+        }
+        Err(mistakes) => {
+            for mistake in mistakes.iter() {
+                desk.mistake(Mistake {
+                    at: mistake.at.or(kept.file.span()),
+                    ..mistake.clone()
+                });
+            }
+        }
+    }
 }
 
 fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {

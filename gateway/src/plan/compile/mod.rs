@@ -16,13 +16,14 @@ mod routes;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::backends::Backends;
 use self::limits::Tables;
-use super::{Edge, Plan, State, TimeLimits};
+use super::{Edge, Plan, State, TimeLimits, Written};
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
+use crate::files::Stamp;
 use crate::intake::address::TrustedProxies;
 
 /// A plan that could take effect.
@@ -41,6 +42,8 @@ pub(super) struct Desk<'a> {
     /// Where settings stand, by their path.
     pub(super) places: HashMap<String, Location>,
     pub(super) workers: usize,
+    /// Files that were read, and which version of each.
+    pub(super) files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 /// Resolves names, proves ranges, takes over what the state has kept.
@@ -57,6 +60,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         warnings: std::mem::take(&mut loaded.warnings),
         places: HashMap::new(),
         workers: workers(config),
+        files: Vec::new(),
     };
     let mut tables = Tables::compile(&mut desk);
     let backends = Backends::compile(&mut desk);
@@ -70,7 +74,13 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         return Err(desk.mistakes);
     };
     let outline = outline::compile(&mut desk, &routes.listed);
-    let Desk { warnings, workers, .. } = desk;
+    let Desk {
+        sources,
+        warnings,
+        workers,
+        files,
+        ..
+    } = desk;
     let limits = &config.time_limits;
     let plan = Plan {
         generation,
@@ -98,6 +108,12 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         backends: backends.into_all(),
         observer: Arc::clone(&state.observer),
         via: state.via.clone(),
+        key_places: callers::key_places(config),
+        revocations: config.callers.revocations.as_ref().map(|kept| kept.file.value.clone()),
+        written: Written {
+            text: sources.first().into(),
+            files: if *config.watch { files } else { Vec::new() },
+        },
         terms: tables.terms,
         outline,
     };
@@ -106,6 +122,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
 
 /// The content of a file that the config names.
 pub(super) fn read_file(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Vec<u8>> {
+    desk.look_after(path);
     std::fs::read(&path.value)
         .map_err(|error| {
             desk.mistake(
@@ -167,6 +184,11 @@ impl<'a> Desk<'a> {
         if let Some(at) = at {
             self.places.insert(setting, self.sources.locate(at));
         }
+    }
+
+    /// Says that the file is about to be read: when it has changed since, the config is compiled again.
+    pub(super) fn look_after(&mut self, file: &Path) {
+        self.files.push((file.to_owned(), Stamp::of(file)));
     }
 
     pub(super) fn mistake(&mut self, mistake: Mistake) {

@@ -305,7 +305,7 @@ fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<A
     let header = callers
         .api_keys
         .as_ref()
-        .map_or(HeaderName::from_static("x-api-key"), |keys| keys.header.value.clone());
+        .map_or(HeaderName::from_static("x-api-key"), config::ApiKeys::told_header);
     Some(Access::new(admitted, demands, &header))
 }
 

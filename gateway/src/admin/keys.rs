@@ -1,0 +1,68 @@
+//! `GET /api/v1/keys`: the API keys of the key file, and whether each holds now.
+//!
+//! In the order of the file, at most as many as asked for; `?tenant=` shows those of one tenant. Neither keys nor
+//! digests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::page_size::PageSize;
+use crate::clock;
+use crate::intake::api_keys::ApiKey;
+use crate::intake::revocations::{List, Revoked};
+use crate::observe::timestamp::Timestamp;
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: &'a str,
+    tenant: &'a str,
+    /// Of the key file; the tenants table may say otherwise.
+    tier: Option<&'a str>,
+    scopes: &'a [Arc<str>],
+    label: Option<&'a str>,
+    not_before: Option<Timestamp>,
+    expires: Option<Timestamp>,
+    holds: bool,
+    /// The check that a request with it fails, as the log calls it.
+    fails: Option<&'static str>,
+}
+
+pub(super) async fn show(State(admin): State<Arc<Admin>>, PageSize(most): PageSize, uri: Uri) -> Json<Value> {
+    let query = uri.query().unwrap_or_default();
+    let tenant = query.split('&').find_map(|pair| pair.strip_prefix("tenant="));
+    let plan = admin.gateway.live.load();
+    let revoked = admin.gateway.state.revocations.in_force().list();
+    let keys = plan.doorman.api_keys().map(|keys| keys.all()).unwrap_or_default();
+    let of_tenant = || {
+        keys.iter()
+            .filter(|key| tenant.is_none_or(|tenant| *key.tenant == *tenant))
+    };
+    let entries: Vec<_> = of_tenant().take(most).map(|key| entry(key, &revoked)).collect();
+    Json(json!({ "keys": entries, "total": of_tenant().count() }))
+}
+
+fn entry<'a>(key: &'a ApiKey, revoked: &List) -> Entry<'a> {
+    let at = |unix: u64| Timestamp(Duration::from_secs(unix));
+    let fails = key.check(clock::unix_seconds()).err().map(|check| check.as_str());
+    let names = [Revoked::Key(key.id.clone()), Revoked::Tenant(key.tenant.clone())];
+    let is_revoked = names.iter().find(|name| revoked.contains_key(name));
+    let fails = fails.or(is_revoked.map(|name| name.kind().check().as_str()));
+    Entry {
+        id: &key.id,
+        tenant: &key.tenant,
+        tier: key.tier.as_deref(),
+        scopes: &key.scopes,
+        label: key.label.as_deref(),
+        not_before: key.not_before.map(at),
+        expires: key.expires.map(at),
+        holds: fails.is_none(),
+        fails,
+    }
+}

@@ -1,0 +1,204 @@
+//! `/api/v1/revocations`: credentials that are taken back, from the next request on.
+//!
+//! GET lists them, POST adds one or `{"revocations": [...]}`, DELETE takes out the one that the query names, as in
+//! `?key=acme-1` or `?subject=ada&issuer=main`. An entry is written as in the file of revocations. What is added holds
+//! even if the file cannot be written, and the answer then says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::page_size::PageSize;
+use super::problem::Problem;
+use super::token::Authorised;
+use crate::clock;
+use crate::config::keys::Timestamp as Written;
+use crate::intake::revocations::{List, Revoked, RevokedKind, Terms};
+use crate::observe::timestamp::Timestamp;
+use crate::plan::register::{Register, RegisterError, RegisterStatus};
+
+/// An entry as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    key: Option<String>,
+    jti: Option<String>,
+    subject: Option<String>,
+    tenant: Option<String>,
+    issuer: Option<String>,
+    /// An instant, a day, or a time from now.
+    until: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entries {
+    revocations: Vec<Entry>,
+}
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 1024;
+
+pub(super) async fn show(State(admin): State<Arc<Admin>>, PageSize(most): PageSize) -> Json<Value> {
+    let list = admin.gateway.state.revocations.in_force().list();
+    let entries: Vec<_> = list
+        .iter()
+        .take(most)
+        .map(|(revoked, terms)| view(revoked, terms))
+        .collect();
+    let mut shown = summary(&admin);
+    shown.insert("revocations".to_owned(), entries.into());
+    Json(shown.into())
+}
+
+/// How many there are, and whether a restart would keep them.
+pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
+    let register = &admin.gateway.state.revocations;
+    let RegisterStatus { file, error, unwritten } = register.status();
+    let error = error.map(|failure| {
+        let at = Timestamp(Duration::from_secs(failure.at));
+        json!({ "at": at, "error": failure.error })
+    });
+    let total = register.in_force().list().len();
+    let shown = json!({ "total": total, "file": file, "not_in_file": unwritten, "last_error": error });
+    match shown {
+        Value::Object(shown) => shown,
+        _ => unreachable!("written as an object"),
+    }
+}
+
+pub(super) async fn add(
+    _: Authorised,
+    State(admin): State<Arc<Admin>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let body = body.map_err(|error| Problem::bad_value(error.to_string()))?;
+    let list = read(&body)?;
+    for (revoked, terms) in &list {
+        tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), reason = ?terms.reason, "revoked");
+    }
+    change(admin, move |register| register.revoke(list)).await
+}
+
+pub(super) async fn remove(
+    _: Authorised,
+    State(admin): State<Arc<Admin>>,
+    named: Result<Query<Entry>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(named) = named.map_err(|error| Problem::bad_value(error.to_string()))?;
+    let (revoked, _) = named.meant()?;
+    tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), "restored");
+    change(admin, move |register| register.restore(&revoked)).await
+}
+
+/// Makes a change where writing a file holds up nobody.
+async fn change(
+    admin: Arc<Admin>,
+    make: impl FnOnce(&Register) -> Result<(), RegisterError> + Send + 'static,
+) -> Result<Json<Value>, Problem> {
+    let state = Arc::clone(&admin.gateway.state);
+    let made = tokio::task::spawn_blocking(move || make(&state.revocations)).await;
+    match made.unwrap_or_else(|_| Err(RegisterError::NotWritten("writing it has panicked".to_owned()))) {
+        Ok(()) => Ok(Json(summary(&admin).into())),
+        Err(error) => Err(problem(&error)),
+    }
+}
+
+fn problem(error: &RegisterError) -> Problem {
+    match error {
+        RegisterError::TooMany => Problem::new(
+            StatusCode::CONFLICT,
+            "too_many_revocations",
+            "The list is full, and nothing was added",
+            "Revoke the tenant or the subject rather than each token, and give entries an `until`.",
+        ),
+        RegisterError::Absent => Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_such_revocation",
+            "No such revocation",
+            "/api/v1/revocations lists them; name it with its issuer if it has one.",
+        ),
+        RegisterError::NotWritten(why) => Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "revocation_not_written",
+            "The file of revocations was not written",
+            "",
+        )
+        .detail(format!(
+            "What was added is in force, but a restart would forget it; nothing was taken out. {why}"
+        )),
+    }
+}
+
+fn read(body: &[u8]) -> Result<List, Problem> {
+    let wrong = |error: serde_json::Error| {
+        Problem::bad_value(format!(
+            "The body is {{\"key\": \"acme-1\"}}, or jti, subject or tenant, with until and reason if you like; \
+             several go into {{\"revocations\": [...]}}: {error}."
+        ))
+    };
+    let body: Value = serde_json::from_slice(body).map_err(wrong)?;
+    let entries = if body.get("revocations").is_some() {
+        Entries::deserialize(body).map_err(wrong)?.revocations
+    } else {
+        vec![Entry::deserialize(body).map_err(wrong)?]
+    };
+    entries.iter().map(Entry::meant).collect()
+}
+
+impl Entry {
+    fn meant(&self) -> Result<(Revoked, Terms), Problem> {
+        let named = [
+            (RevokedKind::Key, &self.key),
+            (RevokedKind::Token, &self.jti),
+            (RevokedKind::Subject, &self.subject),
+            (RevokedKind::Tenant, &self.tenant),
+        ];
+        let mut named = named
+            .into_iter()
+            .filter_map(|(kind, name)| Some((kind, name.as_ref()?)));
+        let (Some((kind, name)), None) = (named.next(), named.next()) else {
+            return Err(Problem::bad_value(
+                "Exactly one of key, jti, subject and tenant says what is taken back.".to_owned(),
+            ));
+        };
+        let wrong = |why: &dyn std::fmt::Display| Problem::bad_value(format!("{}: {why}.", kind.as_str()));
+        let revoked = Revoked::new(kind, name, self.issuer.as_deref()).map_err(|why| wrong(&why))?;
+        let until = self
+            .until
+            .as_ref()
+            .map(|until| Written::read_from(until, clock::unix_seconds()));
+        let until = until
+            .transpose()
+            .map_err(|why| Problem::bad_value(format!("until: {why}.")))?;
+        if self.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
+            return Err(Problem::bad_value(format!("reason: at most {MAX_REASON} bytes.")));
+        }
+        let terms = Terms {
+            until: until.map(|until| until.0),
+            reason: self.reason.as_deref().map(Arc::from),
+        };
+        Ok((revoked, terms))
+    }
+}
+
+fn view(revoked: &Revoked, terms: &Terms) -> Value {
+    let mut shown = Map::new();
+    shown.insert(revoked.kind().as_str().to_owned(), (&**revoked.name()).into());
+    if let Some(issuer) = revoked.issuer() {
+        shown.insert("issuer".to_owned(), (&**issuer).into());
+    }
+    let until = terms.until.map(|until| Timestamp(Duration::from_secs(until)));
+    shown.insert("until".to_owned(), json!(until));
+    shown.insert("reason".to_owned(), json!(terms.reason));
+    shown.into()
+}

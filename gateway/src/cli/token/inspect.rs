@@ -1,0 +1,236 @@
+//! `gateway token inspect`: what a gateway with this config makes of a token, check by check.
+//!
+//! Read from standard input or a file, never from an argument. The signature is never shown: with it, what is printed
+//! would be a credential.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Read, Write, stderr, stdin, stdout};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::super::{ConfigFile, FAILED, INVALID_CONFIG, OK};
+use crate::clock;
+use crate::intake::caller::Caller;
+use crate::intake::check::Category;
+use crate::intake::inspect::{Inspection, Stage, inspect as judge, issuer_of};
+use crate::intake::jwks_fetch::{self, Source};
+use crate::intake::jwt::Issuer;
+use crate::intake::revocations::Seen;
+use crate::observe::timestamp::Timestamp;
+use crate::observe::{Observer, Target};
+use crate::plan::{State, reload};
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Where the token is; default: standard input.
+    #[arg(value_name = "TOKEN_FILE")]
+    token: Option<PathBuf>,
+    /// Do not fetch keys that the config names by URL.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// What is read of a token, in bytes: more than any that is taken.
+const MAX_INPUT: u64 = 64 * 1024;
+
+pub(super) fn inspect(options: &Options) -> u8 {
+    let Ok(observer) = Observer::start(&Target::Off) else {
+        return FAILED;
+    };
+    let state = State::new(observer);
+    let plan = match reload::read(&options.file.config, &state, 1) {
+        Ok((compiled, _)) => compiled.plan,
+        Err(invalid) => {
+            let _ = stderr().write_all(invalid.render(stderr().is_terminal()).as_bytes());
+            return INVALID_CONFIG;
+        }
+    };
+    state.revocations.keep_in(plan.revocations.as_deref());
+    let token = match read(options) {
+        Ok(token) => token,
+        Err(why) => {
+            let _ = writeln!(stderr(), "gateway: {why}");
+            return FAILED;
+        }
+    };
+    let issuers = plan.doorman.issuers();
+    let keys = issuer_of(issuers, &token).map(|issuer| obtain(issuer, options.offline));
+    let told = judge(issuers, &token, clock::unix_seconds());
+    let revoked = told
+        .caller
+        .as_ref()
+        .map(|caller| state.revocations.in_force().check(caller, &Seen::nothing()));
+    let failed = told.first_failure().or(revoked.and_then(Result::err));
+
+    let mut page = page(&told, keys.as_deref(), clock::unix_seconds());
+    if let Some(revoked) = revoked {
+        row(
+            &mut page,
+            "revoked",
+            &revoked.map_or_else(|check| format!("FAILED {}", check.as_str()), |()| "ok".to_owned()),
+        );
+    }
+    page.push('\n');
+    match failed {
+        None => page.push_str("valid\n"),
+        Some(check) => {
+            let reason = match check.category() {
+                Category::Expired => "credentials_expired",
+                _ => "credentials_invalid",
+            };
+            let _ = writeln!(
+                page,
+                "not valid: {} failed first; a caller is told {reason}",
+                check.as_str()
+            );
+        }
+    }
+    let _ = stdout().write_all(page.as_bytes());
+    if failed.is_none() { OK } else { FAILED }
+}
+
+/// The token without white space around it, and without the scheme that people copy with it.
+fn read(options: &Options) -> Result<String, String> {
+    let mut text = String::new();
+    let read = match &options.token {
+        Some(path) => std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_INPUT).read_to_string(&mut text))
+            .map_err(|error| format!("cannot read {}: {error}", path.display())),
+        None => stdin()
+            .take(MAX_INPUT)
+            .read_to_string(&mut text)
+            .map_err(|error| format!("cannot read the token: {error}")),
+    };
+    read?;
+    let token = text.trim();
+    let bare = token
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or(token, |(_, bare)| bare.trim_start());
+    Ok(bare.to_owned())
+}
+
+/// Makes sure that the issuer has its keys; says where they come from.
+fn obtain(issuer: &Issuer, offline: bool) -> String {
+    let Some(source) = issuer.source() else {
+        return format!("{} local", issuer.keys().current().len());
+    };
+    let url = source.url.as_str();
+    if offline {
+        return format!("none: {url} is not asked (--offline)");
+    }
+    match fetch(issuer, source) {
+        Ok(()) => format!("{} from {url}", issuer.keys().current().len()),
+        Err(error) => format!("none from {url}: {error}"),
+    }
+}
+
+fn fetch(issuer: &Issuer, source: &Source) -> Result<(), String> {
+    let client = jwks_fetch::client().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(jwks_fetch::fetch_once(issuer.keys(), source, &client))
+}
+
+fn page(told: &Inspection<'_>, keys: Option<&str>, unix_now: u64) -> String {
+    let mut page = String::new();
+    row(
+        &mut page,
+        "header",
+        &told.header.as_ref().map_or("not readable".to_owned(), object),
+    );
+    row(
+        &mut page,
+        "claims",
+        &told.claims.as_ref().map_or("not readable".to_owned(), object),
+    );
+    for name in ["exp", "nbf", "iat"] {
+        let at = told.claims.as_ref().and_then(|claims| claims.get(name)?.as_f64());
+        if let Some(at) = at.filter(|at| (0.0..1e11).contains(at)) {
+            row(&mut page, name, &instant(at as u64, unix_now));
+        }
+    }
+    match told.issuer {
+        Some(issuer) => row(
+            &mut page,
+            "issuer",
+            &format!("callers.jwt.{}, {}", issuer.name(), issuer.issuer()),
+        ),
+        None => row(&mut page, "issuer", "none of the config"),
+    }
+    if let Some(keys) = keys {
+        row(&mut page, "keys", keys);
+    }
+    if let Some(caller) = &told.caller {
+        row(&mut page, "caller", &speaks_for(caller));
+    }
+    page.push('\n');
+    for stage in &told.stages {
+        stage_rows(&mut page, stage);
+    }
+    page
+}
+
+fn row(page: &mut String, name: &str, text: &str) {
+    let _ = writeln!(page, "{name:<10} {}", text.replace('\n', "\n           "));
+}
+
+/// Control characters come out escaped, so that a token cannot write to a terminal.
+fn object(object: &Map<String, Value>) -> String {
+    serde_json::to_string_pretty(object).unwrap_or_default()
+}
+
+fn instant(at: u64, unix_now: u64) -> String {
+    let written = Timestamp(Duration::from_secs(at)).whole_seconds();
+    let distance = |seconds: u64| match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    if at >= unix_now {
+        format!("{written}, in {}", distance(at - unix_now))
+    } else {
+        format!("{written}, {} ago", distance(unix_now - at))
+    }
+}
+
+fn speaks_for(caller: &Caller) -> String {
+    let scopes: Vec<&str> = caller.scopes.iter().map(Arc::as_ref).collect();
+    format!(
+        "{} of tenant {}, tier {}, scopes [{}]",
+        caller.id,
+        caller.tenant,
+        caller.tier.as_deref().unwrap_or("as the config says"),
+        scopes.join(", ")
+    )
+}
+
+/// What was checked before a failure has passed; what comes after it has not been looked at.
+fn stage_rows(page: &mut String, stage: &Stage) {
+    let words = |checks: &[crate::intake::check::Check]| -> String {
+        let words: Vec<_> = checks.iter().map(|check| check.as_str()).collect();
+        words.join(", ")
+    };
+    let text = match stage.result {
+        None => "not checked".to_owned(),
+        Some(Ok(())) => format!("ok     ({})", words(stage.checks)),
+        Some(Err(failed)) => {
+            let at = stage.checks.iter().position(|check| *check == failed).unwrap_or(0);
+            let mut text = format!("FAILED {}", failed.as_str());
+            if at > 0 {
+                let _ = write!(text, " (ok: {})", words(&stage.checks[..at]));
+            }
+            if let Some(rest) = stage.checks.get(at + 1..).filter(|rest| !rest.is_empty()) {
+                let _ = write!(text, " (not checked: {})", words(rest));
+            }
+            text
+        }
+    };
+    row(page, stage.name, &text);
+}

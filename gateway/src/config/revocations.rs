@@ -1,0 +1,84 @@
+//! The file of revocations: credentials that are taken back before they expire.
+//!
+//! Read by people and by the gateway, which writes it anew when the list is changed through the admin API.
+
+use std::path::Path;
+
+use super::keys::Timestamp;
+use super::mistake::{Code, Mistake, Mistakes};
+use super::reader::{Read, Value};
+use super::sources::Sources;
+use super::span::At;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RevocationFile {
+    pub revocations: Vec<Revocation>,
+}
+
+/// One entry; what it may be called is for the list to say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revocation {
+    /// Which of the four is written.
+    pub what: What,
+    pub name: At<String>,
+    /// The name in the config of the only issuer that is meant.
+    pub issuer: Option<At<String>>,
+    /// Seconds since 1970; from then on the entry does not hold any more.
+    pub until: Option<At<Timestamp>>,
+    pub reason: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Key,
+    Jti,
+    Subject,
+    Tenant,
+}
+
+/// Reads the file into `sources`, so that later mistakes can point into it.
+pub fn load(path: &Path, sources: &mut Sources) -> Result<RevocationFile, Mistakes> {
+    let source = sources.read(path).map_err(|mistake| {
+        mistake.hint("a list that is not there would let through what it is to stop: begin with `revocations: []`")
+    })?;
+    super::read(source, sources, Path::new("."), &super::environment).map(|(file, _)| file)
+}
+
+impl Read for RevocationFile {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            Some(Self {
+                revocations: f.required("revocations")?,
+            })
+        })?
+    }
+}
+
+impl Read for Revocation {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let written = f.exactly_one(&["key", "jti", "subject", "tenant"]);
+            let names = [
+                (What::Key, f.optional("key")),
+                (What::Jti, f.optional("jti")),
+                (What::Subject, f.optional("subject")),
+                (What::Tenant, f.optional("tenant")),
+            ];
+            let issuer: Option<At<String>> = f.optional("issuer");
+            let (until, reason) = (f.optional("until"), f.optional("reason"));
+            written?;
+            let (what, name) = names.into_iter().find_map(|(what, name)| Some((what, name?)))?;
+            if let (What::Key | What::Tenant, Some(issuer)) = (what, &issuer) {
+                let message = format!("`{}` cannot have an `issuer`", f.path);
+                f.push(Mistake::new(Code::Conflict, issuer.span(), message).hint("it goes with `jti` or `subject`"));
+            }
+            Some(Self {
+                what,
+                name,
+                issuer,
+                until,
+                reason,
+            })
+        })?
+    }
+}

@@ -1,0 +1,183 @@
+//! What an API key of our own looks like: `gw_<id>_<secret><checksum>`.
+//!
+//! After GitHub's tokens: a prefix that secret scanners can look for, an id that people can name, no character that a
+//! double click stops at but the hyphens of an id, and a checksum that tells a mistyped key from one that was never
+//! issued. Scanners match `gw_[0-9A-Za-z-]{1,64}_[0-9A-Za-z]{36}` and verify the checksum.
+//!
+//! Decides nothing: whatever is presented is looked up by its digest, so keys from elsewhere may look as they like.
+
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rand;
+
+/// How every key begins.
+pub const PREFIX: &str = "gw_";
+/// The longest id that fits into a key, in characters.
+pub const MAX_ID: usize = 64;
+/// Characters of the secret: 178 bits.
+const SECRET: usize = 30;
+/// Characters of the checksum: 62^6 is more than 2^32.
+const CHECKSUM: usize = 6;
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// What a text says about itself, before anyone has looked it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Does not claim to be one of ours.
+    Foreign,
+    /// Begins like one of ours and is none: mistyped, cut off, or made up.
+    Damaged,
+    Whole,
+}
+
+/// A new key with this id, secret from the system's randomness.
+///
+/// # Errors
+/// If the system has none to give.
+///
+/// # Panics
+/// If the id does not fit, see [`is_id`].
+pub fn issue(id: &str) -> Result<String, Unspecified> {
+    assert!(is_id(id), "an id that was checked");
+    let mut key = format!("{PREFIX}{id}_{}", random_text(SECRET)?);
+    let sum = crc32(key.as_bytes());
+    key.push_str(&base62(sum));
+    Ok(key)
+}
+
+/// So many random characters of `0-9A-Za-z`.
+///
+/// # Errors
+/// If the system has no randomness to give.
+pub fn random_text(length: usize) -> Result<String, Unspecified> {
+    // The remainder of a byte is even only below the largest multiple of 62.
+    const FAIR: u8 = 62 * 4;
+    let mut text = String::with_capacity(length);
+    let mut bytes = [0; 64];
+    while text.len() < length {
+        rand::fill(&mut bytes)?;
+        let digits = bytes.iter().filter(|byte| **byte < FAIR);
+        text.extend(
+            digits
+                .map(|byte| char::from(DIGITS[usize::from(byte % 62)]))
+                .take(length - text.len()),
+        );
+    }
+    Ok(text)
+}
+
+/// Whether a key can carry this id: 1 to [`MAX_ID`] letters, digits and hyphens.
+pub fn is_id(id: &str) -> bool {
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// What a presented text looks like. Costs nothing for what is not one of ours.
+pub fn shape(presented: &[u8]) -> Shape {
+    let Some(rest) = presented.strip_prefix(PREFIX.as_bytes()) else {
+        return Shape::Foreign;
+    };
+    let whole = || {
+        if rest.len() > MAX_ID + 1 + SECRET + CHECKSUM {
+            return None;
+        }
+        let (id, secret) = std::str::from_utf8(rest).ok()?.split_once('_')?;
+        let (signed, sum) = presented.split_at(presented.len().checked_sub(CHECKSUM)?);
+        let fits = is_id(id)
+            && secret.len() == SECRET + CHECKSUM
+            && secret.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && base62(crc32(signed)).as_bytes() == sum;
+        fits.then_some(())
+    };
+    whole().map_or(Shape::Damaged, |()| Shape::Whole)
+}
+
+/// Most significant digit first, padded with zeros.
+fn base62(mut number: u32) -> String {
+    let mut text = [b'0'; CHECKSUM];
+    for digit in text.iter_mut().rev() {
+        *digit = DIGITS[(number % 62) as usize];
+        number /= 62;
+    }
+    text.map(char::from).iter().collect()
+}
+
+/// CRC-32 as in IEEE 802.3, zip and PNG (RFC 1952 section 8).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xEDB8_8320 & (sum & 1).wrapping_neg())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "gw_acme-1_0123456789ABCDEFGHIJabcdefghij";
+
+    #[test]
+    fn the_checksum_is_the_one_everybody_knows() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(base62(0), "000000");
+        assert_eq!(base62(61), "00000z");
+        assert_eq!(base62(u32::MAX), "4gfFC3");
+    }
+
+    #[test]
+    fn a_key_is_told_by_its_looks() {
+        let whole = format!("{KEY}{}", base62(crc32(KEY.as_bytes())));
+        let check = |text: &str, expected| assert_eq!(shape(text.as_bytes()), expected, "{text}");
+        check(&whole, Shape::Whole);
+        check("", Shape::Foreign);
+        check("key-acme", Shape::Foreign);
+        check("GW_acme", Shape::Foreign);
+        check(&format!(" {whole}"), Shape::Foreign);
+        check("gw_", Shape::Damaged);
+        check(KEY, Shape::Damaged);
+        check(&whole[..whole.len() - 1], Shape::Damaged);
+        check(&format!("{whole}0"), Shape::Damaged);
+        check(&whole.replace("acme-1", "acme-2"), Shape::Damaged);
+        check(&whole.replace("acme-1", "acme_1"), Shape::Damaged);
+        check(&whole.replace("acme-1", ""), Shape::Damaged);
+        check(&whole.to_uppercase().replace("GW_", "gw_"), Shape::Damaged);
+        check(&whole.replace('0', "\u{e9}"), Shape::Damaged);
+        check(&format!("gw_{}", "x".repeat(100_000)), Shape::Damaged);
+    }
+
+    #[test]
+    fn every_single_mistyped_character_is_found() {
+        let whole = format!("{KEY}{}", base62(crc32(KEY.as_bytes())));
+        for at in PREFIX.len()..whole.len() {
+            let mut mistyped = whole.clone().into_bytes();
+            mistyped[at] = if mistyped[at] == b'x' { b'y' } else { b'x' };
+            assert_eq!(shape(&mistyped), Shape::Damaged, "at {at}");
+        }
+        for at in PREFIX.len()..whole.len() - 1 {
+            let mut swapped = whole.clone().into_bytes();
+            swapped.swap(at, at + 1);
+            let same = swapped == whole.as_bytes();
+            assert_eq!(shape(&swapped) == Shape::Whole, same, "at {at}");
+        }
+    }
+
+    #[test]
+    fn issued_keys_are_whole_and_differ() {
+        let one = issue("acme-1").unwrap();
+        assert_eq!(shape(one.as_bytes()), Shape::Whole, "{one}");
+        assert!(one.starts_with("gw_acme-1_"), "{one}");
+        assert_eq!(one.len(), "gw_acme-1_".len() + 36);
+        assert_ne!(one, issue("acme-1").unwrap());
+        assert!(!is_id("") && !is_id("a_b") && !is_id("a.b") && !is_id(&"x".repeat(65)));
+    }
+
+    #[test]
+    fn random_text_uses_every_digit_about_equally() {
+        let text = random_text(62 * 1000).unwrap();
+        for digit in DIGITS {
+            let count = text.bytes().filter(|byte| byte == digit).count();
+            // Ten standard deviations around the mean of 1000.
+            assert!((690..=1310).contains(&count), "{}: {count}", char::from(*digit));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! API keys that come elsewhere than in their header are moved there, before anyone looks.
+//!
+//! So one place alone is read, by one set of rules: two keys, wherever they came, are a header that came twice, which is
+//! refused. And nothing has to remember to keep a key out of what is logged or passed on: it is in neither the query nor
+//! `Authorization` any more, and the header is removed as always.
+
+use http::header::AUTHORIZATION;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
+
+/// Where keys may come, beside or instead of their header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPlaces {
+    pub header: HeaderName,
+    /// Otherwise what a client sends there is not looked at.
+    pub in_header: bool,
+    /// As `ApiKey ...`, or as `Bearer ...` without the two dots of a token.
+    pub in_authorization: bool,
+    /// The name of a parameter of the query.
+    pub in_query: Option<String>,
+}
+
+impl KeyPlaces {
+    /// Moves every key of the request into the header; returns the target without them.
+    pub fn gather(&self, uri: Uri, headers: &mut HeaderMap) -> Uri {
+        if !self.in_header {
+            headers.remove(&self.header);
+        }
+        if self.in_authorization {
+            self.gather_from_authorization(headers);
+        }
+        match &self.in_query {
+            Some(name)
+                if uri
+                    .query()
+                    .is_some_and(|query| pairs(query).any(|pair| key_in(pair, name).is_some())) =>
+            {
+                self.gather_from_query(uri, name, headers)
+            }
+            _ => uri,
+        }
+    }
+
+    fn gather_from_authorization(&self, headers: &mut HeaderMap) {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (first, second) = (values.next(), values.next());
+        let Some(key) = first.and_then(|value| key_of(value.as_bytes())) else {
+            return;
+        };
+        let key = value(key);
+        if second.is_some() {
+            // Which of them another reader would take is not for us to say.
+            headers.append(&self.header, key.clone());
+        }
+        headers.append(&self.header, key);
+        headers.remove(AUTHORIZATION);
+    }
+
+    fn gather_from_query(&self, uri: Uri, name: &str, headers: &mut HeaderMap) -> Uri {
+        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+        let mut target = String::with_capacity(path.len() + query.len());
+        target.push_str(path);
+        let mut mark = '?';
+        for pair in pairs(query) {
+            if let Some(key) = key_in(pair, name) {
+                let decoded: Vec<u8> = percent_decode_str(key).collect();
+                headers.append(&self.header, value(&decoded));
+            } else {
+                target.push(mark);
+                target.push_str(pair);
+                mark = '&';
+            }
+        }
+        let mut parts = uri.into_parts();
+        // What was a target is one still; if not, nothing is better than a key that is passed on.
+        parts.path_and_query = Some(PathAndQuery::try_from(target).unwrap_or(PathAndQuery::from_static("/")));
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&')
+}
+
+/// The value of the parameter, if the pair is of this name, which could be written in other ways too.
+fn key_in<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
+    let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
+    percent_decode_str(written).eq(name.bytes()).then_some(value)
+}
+
+/// The key in a value of `Authorization`. A scheme's case does not matter (RFC 9110 section 11.1).
+fn key_of(value: &[u8]) -> Option<&[u8]> {
+    let space = value.iter().position(|byte| *byte == b' ')?;
+    let (scheme, rest) = (&value[..space], value[space..].trim_ascii());
+    let is_token = || rest.iter().filter(|byte| **byte == b'.').count() == 2;
+    let is_key = scheme.eq_ignore_ascii_case(b"apikey") || scheme.eq_ignore_ascii_case(b"bearer") && !is_token();
+    is_key.then_some(rest)
+}
+
+/// What cannot stand in a header becomes an empty value, which is refused as malformed.
+fn value(key: &[u8]) -> HeaderValue {
+    let mut value = HeaderValue::from_bytes(key).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+    fn places(in_header: bool, in_authorization: bool, in_query: Option<&str>) -> KeyPlaces {
+        KeyPlaces {
+            header: KEY,
+            in_header,
+            in_authorization,
+            in_query: in_query.map(str::to_owned),
+        }
+    }
+
+    #[track_caller]
+    fn check(
+        places: &KeyPlaces,
+        sent: (&str, &[(&str, &str)]),
+        keys: &[&str],
+        target: &str,
+        authorization: Option<&str>,
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent.1 {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        let left = places.gather(sent.0.parse().unwrap(), &mut headers);
+        let found: Vec<_> = headers
+            .get_all(&KEY)
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
+        assert_eq!(found, keys, "{sent:?}");
+        assert_eq!(left.to_string(), target, "{sent:?}");
+        let kept = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap());
+        assert_eq!(kept, authorization, "{sent:?}");
+    }
+
+    #[test]
+    fn a_key_is_taken_out_of_the_query() {
+        let places = places(true, false, Some("api_key"));
+        let check = |target: &str, keys: &[&str], left: &str| check(&places, (target, &[]), keys, left, None);
+        check("/a", &[], "/a");
+        check("/a?b=c", &[], "/a?b=c");
+        check("/a?", &[], "/a?");
+        check("/a?api_key=k", &["k"], "/a");
+        check("/a?b=c&api_key=k&d=%20e&&f", &["k"], "/a?b=c&d=%20e&&f");
+        check("/a?api_key=k%2Dk+", &["k-k+"], "/a");
+        check("/a?api%5Fkey=k", &["k"], "/a");
+        check("/a?api_key=k&api_key=k2", &["k", "k2"], "/a");
+        check("/a?api_key", &[""], "/a");
+        check("/a?api_key=", &[""], "/a");
+        check("/a?api_key=%0D%0Ax-tenant:%20root", &[""], "/a");
+        check(
+            "/a?API_KEY=k&xapi_key=k&api_keys=k",
+            &[],
+            "/a?API_KEY=k&xapi_key=k&api_keys=k",
+        );
+        check("http://h.example/a%2Fb?api_key=k", &["k"], "http://h.example/a%2Fb");
+    }
+
+    #[test]
+    fn a_key_is_taken_out_of_authorization() {
+        let places = places(true, true, None);
+        let check = |sent: &str, keys: &[&str], kept: Option<&str>| {
+            check(
+                &places,
+                ("/a?api_key=k", &[("authorization", sent)]),
+                keys,
+                "/a?api_key=k",
+                kept,
+            );
+        };
+        check("ApiKey k", &["k"], None);
+        check("apikey  k", &["k"], None);
+        check("Bearer gw_a_b", &["gw_a_b"], None);
+        check("bearer k.k", &["k.k"], None);
+        check("Bearer a.b.c", &[], Some("Bearer a.b.c"));
+        check("Basic YTpi", &[], Some("Basic YTpi"));
+        check("ApiKey", &[], Some("ApiKey"));
+        check("k", &[], Some("k"));
+        check("ApiKey a.b.c", &["a.b.c"], None);
+    }
+
+    #[test]
+    fn what_comes_twice_stays_twice() {
+        let everywhere = places(true, true, Some("api_key"));
+        let sent: &[(&str, &str)] = &[("x-api-key", "one"), ("authorization", "ApiKey two")];
+        check(
+            &everywhere,
+            ("/a?api_key=three", sent),
+            &["one", "two", "three"],
+            "/a",
+            None,
+        );
+        let sent: &[(&str, &str)] = &[("authorization", "ApiKey one"), ("authorization", "Bearer a.b.c")];
+        check(&everywhere, ("/a", sent), &["one", "one"], "/a", None);
+    }
+
+    #[test]
+    fn a_place_that_is_not_configured_is_not_looked_at() {
+        let sent: &[(&str, &str)] = &[("x-api-key", "one"), ("authorization", "ApiKey two")];
+        check(
+            &places(false, true, None),
+            ("/a?api_key=k", sent),
+            &["two"],
+            "/a?api_key=k",
+            None,
+        );
+        check(
+            &places(true, false, None),
+            ("/a", sent),
+            &["one"],
+            "/a",
+            Some("ApiKey two"),
+        );
+    }
+}

@@ -1,0 +1,449 @@
+//! The register of revocations: the list in force, and the file that keeps it over a restart.
+//!
+//! The file has the last word. It is read when a plan takes effect and whenever it changes; what the admin API adds is
+//! in force at once and is then written to it. Failing closed: a file that cannot be read or has mistakes changes
+//! nothing, and an entry that cannot be written holds all the same, and is kept for the next version of the file.
+//!
+//! Runs on the control thread and its helpers alone; workers see the list.
+
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::revocations::{Revocation, What};
+use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
+use crate::files::{self, Stamp};
+use crate::intake::revocations::{List, MOST, NotRevocable, Revocations, Revoked, RevokedKind, Terms};
+use crate::observe::timestamp::Timestamp;
+
+#[derive(Default)]
+pub struct Register {
+    in_force: Arc<Revocations>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    path: Option<PathBuf>,
+    /// The version of the file that was read or written last.
+    version: Option<Stamp>,
+    /// A newer version, which is read when it has stayed the same from one look to the next.
+    settling: Option<Option<Stamp>>,
+    /// Why that version is not in force.
+    error: Option<Failure>,
+    /// In force, and not in the file.
+    unwritten: List,
+}
+
+/// Why the file is not what is in force, and since when (seconds since 1970).
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub at: u64,
+    pub error: String,
+}
+
+/// For the admin API.
+#[derive(Debug, Clone)]
+pub struct RegisterStatus {
+    pub file: Option<PathBuf>,
+    pub error: Option<Failure>,
+    /// Entries that a restart would forget.
+    pub unwritten: usize,
+}
+
+/// Why a change was not made, or not made for good.
+#[derive(Debug)]
+pub enum RegisterError {
+    /// The list is as long as it may be; nothing has changed.
+    TooMany,
+    /// There is no such entry.
+    Absent,
+    /// New entries are in force, and will be written when the file can be; nothing is taken out.
+    NotWritten(String),
+}
+
+impl Register {
+    /// The list that callers are held against.
+    pub fn in_force(&self) -> Arc<Revocations> {
+        Arc::clone(&self.in_force)
+    }
+
+    /// From now on the list is kept in this file, if in any, and is what the file says.
+    pub fn keep_in(&self, path: Option<&Path>) {
+        let mut kept = self.kept();
+        kept.path = path.map(Path::to_owned);
+        kept.version = None;
+        kept.error = None;
+        if kept.path.is_some() {
+            self.read(&mut kept);
+        }
+    }
+
+    /// Looks whether the file has changed.
+    pub(super) fn follow(&self) {
+        let mut kept = self.kept();
+        let Some(path) = &kept.path else { return };
+        let found = Stamp::of(path);
+        if found == kept.version {
+            kept.settling = None;
+        } else if kept.settling == Some(found) {
+            self.read(&mut kept);
+        } else {
+            kept.settling = Some(found);
+        }
+    }
+
+    /// Takes back what the entries name, from the next request on.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn revoke(&self, entries: List) -> Result<(), RegisterError> {
+        let mut kept = self.kept();
+        self.catch_up(&mut kept);
+        let mut list = List::clone(&self.in_force.list());
+        list.extend(entries.clone());
+        if list.len() > MOST {
+            return Err(RegisterError::TooMany);
+        }
+        self.in_force.replace(list);
+        kept.unwritten.extend(entries);
+        self.write(&mut kept, &self.in_force.list())
+    }
+
+    /// Lets through again what an entry named.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn restore(&self, revoked: &Revoked) -> Result<(), RegisterError> {
+        let mut kept = self.kept();
+        self.catch_up(&mut kept);
+        let mut list = List::clone(&self.in_force.list());
+        list.remove(revoked).ok_or(RegisterError::Absent)?;
+        self.write(&mut kept, &list)?;
+        kept.unwritten.remove(revoked);
+        self.in_force.replace(list);
+        Ok(())
+    }
+
+    /// Takes entries out whose time has passed; the file loses them when it is written next.
+    pub fn forget_ended(&self, unix_now: u64) {
+        let mut kept = self.kept();
+        let list = self.in_force.list();
+        if list.values().any(|terms| !holds(terms, unix_now)) {
+            let mut list = List::clone(&list);
+            list.retain(|_, terms| holds(terms, unix_now));
+            kept.unwritten.retain(|_, terms| holds(terms, unix_now));
+            self.in_force.replace(list);
+        }
+    }
+
+    pub fn status(&self) -> RegisterStatus {
+        let kept = self.kept();
+        RegisterStatus {
+            file: kept.path.clone(),
+            error: kept.error.clone(),
+            unwritten: kept.unwritten.len(),
+        }
+    }
+
+    /// Whoever changes the list begins with what the file says now.
+    fn catch_up(&self, kept: &mut Kept) {
+        if kept.path.as_deref().is_some_and(|path| Stamp::of(path) != kept.version) {
+            self.read(kept);
+        }
+    }
+
+    fn read(&self, kept: &mut Kept) {
+        let Some(path) = kept.path.clone() else { return };
+        kept.version = Stamp::of(&path);
+        kept.settling = None;
+        let mut sources = Sources::default();
+        match load(&path, &mut sources) {
+            Ok(mut list) => {
+                list.extend(kept.unwritten.clone());
+                list.retain(|_, terms| holds(terms, clock::unix_seconds()));
+                tracing::info!(entries = list.len(), "revocations read");
+                self.in_force.replace(list);
+                kept.error = None;
+            }
+            Err(mistakes) => {
+                let error = sources.render(&mistakes, false);
+                tracing::error!("revocations not read, those in force stay:\n{error}");
+                kept.error = Some(Failure {
+                    at: clock::unix_seconds(),
+                    error,
+                });
+            }
+        }
+    }
+
+    fn write(&self, kept: &mut Kept, list: &List) -> Result<(), RegisterError> {
+        let Some(path) = kept.path.clone() else { return Ok(()) };
+        if let Some(Failure { error, .. }) = &kept.error {
+            // Written over, it would lose what somebody was about to say.
+            return Err(RegisterError::NotWritten(error.clone()));
+        }
+        files::replace(&path, text(list).as_bytes()).map_err(|error| {
+            tracing::error!(%error, "revocations cannot be written: a restart would forget the newest");
+            RegisterError::NotWritten(format!("cannot write {}: {error}", path.display()))
+        })?;
+        kept.unwritten.clear();
+        kept.version = Stamp::of(&path);
+        Ok(())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn holds(terms: &Terms, unix_now: u64) -> bool {
+    terms.until.is_none_or(|until| unix_now < until)
+}
+
+/// What the file says, or every mistake in it.
+pub(super) fn load(path: &Path, sources: &mut Sources) -> Result<List, Mistakes> {
+    let file = revocations::load(path, sources)?;
+    let (mut list, mut mistakes) = (List::new(), Mistakes::default());
+    for entry in &file.revocations {
+        match revoked(entry) {
+            Ok(revoked) => {
+                let terms = Terms {
+                    until: entry.until.as_ref().map(|until| until.0),
+                    reason: entry.reason.as_ref().map(|reason| reason.as_str().into()),
+                };
+                list.insert(revoked, terms);
+            }
+            Err(why) => {
+                mistakes.push(Mistake::new(Code::BadValue, entry.name.span(), "this cannot be revoked").label(why.0));
+            }
+        }
+    }
+    if list.len() > MOST {
+        let at = file.revocations.get(MOST).and_then(|entry| entry.name.span());
+        let message = format!("more than {MOST} revocations");
+        let hint = "a revoked tenant or subject stands for all of its tokens; give entries an `until`";
+        mistakes.push(Mistake::new(Code::OutOfRange, at, message).hint(hint));
+    }
+    if mistakes.is_empty() { Ok(list) } else { Err(mistakes) }
+}
+
+fn revoked(entry: &Revocation) -> Result<Revoked, NotRevocable> {
+    let kind = match entry.what {
+        What::Key => RevokedKind::Key,
+        What::Jti => RevokedKind::Token,
+        What::Subject => RevokedKind::Subject,
+        What::Tenant => RevokedKind::Tenant,
+    };
+    Revoked::new(kind, &entry.name, entry.issuer.as_ref().map(|issuer| issuer.as_str()))
+}
+
+/// The file that says this list.
+fn text(list: &List) -> String {
+    let mut text = String::from(
+        "# Written by the gateway when the list is changed through its admin API: comments are lost then.\nrevocations:",
+    );
+    text.push_str(if list.is_empty() { " []\n" } else { "\n" });
+    for (revoked, terms) in list {
+        let _ = write!(text, "  - {{ {}: {}", revoked.kind().as_str(), written(revoked.name()));
+        if let Some(issuer) = revoked.issuer() {
+            let _ = write!(text, ", issuer: {}", written(issuer));
+        }
+        if let Some(until) = terms.until {
+            let until = Timestamp(Duration::from_secs(until)).whole_seconds();
+            let _ = write!(text, ", until: {until}");
+        }
+        if let Some(reason) = &terms.reason {
+            let _ = write!(text, ", reason: {}", written(reason));
+        }
+        text.push_str(" }\n");
+    }
+    text
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(f, "there are {MOST} revocations already"),
+            Self::Absent => f.write_str("there is no such revocation"),
+            Self::NotWritten(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for RegisterError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str) -> Revoked {
+        Revoked::new(RevokedKind::Key, id, None).unwrap()
+    }
+
+    fn list(ids: &[&str]) -> List {
+        ids.iter().map(|id| (key(id), Terms::default())).collect()
+    }
+
+    struct Bench {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        register: Register,
+    }
+
+    fn bench(content: &str) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("revoked.yaml");
+        std::fs::write(&path, content).unwrap();
+        let register = Register::default();
+        register.keep_in(Some(&path));
+        Bench {
+            _folder: folder,
+            path,
+            register,
+        }
+    }
+
+    impl Bench {
+        #[track_caller]
+        fn check(&self, ids: &[&str]) {
+            let list = self.register.in_force.list();
+            let found: Vec<_> = list.keys().map(|revoked| &**revoked.name()).collect();
+            assert_eq!(found, ids);
+        }
+
+        fn edit(&self, content: &str) {
+            files::replace(&self.path, content.as_bytes()).unwrap();
+        }
+
+        fn after_restart(&self) -> Register {
+            let register = Register::default();
+            register.keep_in(Some(&self.path));
+            register
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let path = tempfile::tempdir().unwrap().keep().join("revoked.yaml");
+        let strange = ["k1", "true", "007", "\"", "${HOME}", "$${HOME}", "a:b", "#", "null"];
+        let mut all = list(&strange);
+        for issuer in [None, Some("main")] {
+            for kind in [RevokedKind::Token, RevokedKind::Subject] {
+                let revoked = Revoked::new(kind, "{x:y,z}", issuer).unwrap();
+                let terms = Terms {
+                    until: Some(4_000_000_000),
+                    reason: Some("a \"leak\"\n# of ${HOME}".into()),
+                };
+                all.insert(revoked, terms);
+            }
+        }
+        all.insert(
+            Revoked::new(RevokedKind::Tenant, "acme", None).unwrap(),
+            Terms::default(),
+        );
+        for list in [List::new(), all] {
+            std::fs::write(&path, text(&list)).unwrap();
+            let mut sources = Sources::default();
+            let read = load(&path, &mut sources).unwrap_or_else(|m| panic!("{}", sources.render(&m, false)));
+            assert_eq!(read, list);
+        }
+    }
+
+    #[test]
+    fn changes_hold_at_once_and_over_a_restart() {
+        let bench = bench("revocations: [{ key: a }]");
+        bench.register.revoke(list(&["b"])).unwrap();
+        bench.check(&["a", "b"]);
+        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
+        bench.register.restore(&key("a")).unwrap();
+        bench.check(&["b"]);
+        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
+        assert!(matches!(bench.register.restore(&key("a")), Err(RegisterError::Absent)));
+        assert_eq!(bench.register.status().unwritten, 0);
+    }
+
+    #[test]
+    fn an_edited_file_is_read_once_it_stays_as_it_is() {
+        let bench = bench("revocations: []");
+        bench.edit("revocations: [{ key: a }]");
+        bench.register.follow();
+        bench.check(&[]);
+        bench.register.follow();
+        bench.check(&["a"]);
+        bench.edit("revocations: []");
+        bench.register.follow();
+        bench.register.follow();
+        bench.check(&[]);
+    }
+
+    #[test]
+    fn whoever_changes_the_list_loses_nothing_that_was_just_edited() {
+        let bench = bench("revocations: []");
+        bench.edit("revocations: [{ key: a }]");
+        bench.register.revoke(list(&["b"])).unwrap();
+        bench.check(&["a", "b"]);
+    }
+
+    #[test]
+    fn a_bad_file_changes_nothing_and_what_is_added_meanwhile_is_not_lost() {
+        let bench = bench("revocations: [{ key: a }]");
+        for bad in [
+            "revocations: [{ key: a",
+            "revocations: [{ keys: a }]",
+            "revocations: [{ key: a b }]",
+            "",
+        ] {
+            bench.edit(bad);
+            bench.register.follow();
+            bench.register.follow();
+            bench.check(&["a"]);
+            assert!(bench.register.status().error.is_some(), "{bad}");
+        }
+        std::fs::remove_file(&bench.path).unwrap();
+        bench.register.follow();
+        bench.register.follow();
+        bench.check(&["a"]);
+        let added = bench.register.revoke(list(&["b"]));
+        assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
+        bench.check(&["a", "b"]);
+        let taken = bench.register.restore(&key("a"));
+        assert!(matches!(taken, Err(RegisterError::NotWritten(_))), "{taken:?}");
+        bench.check(&["a", "b"]);
+        bench.edit("revocations: [{ key: c }]");
+        bench.register.follow();
+        bench.register.follow();
+        bench.check(&["b", "c"]);
+        assert_eq!(bench.register.status().unwritten, 1);
+        bench.register.revoke(list(&["d"])).unwrap();
+        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
+    }
+
+    #[test]
+    fn an_entry_ends_when_it_says() {
+        let bench = bench("revocations: [{ key: a, until: 2000-01-01 }, { key: b, until: 2199-01-01 }, { key: c }]");
+        bench.check(&["b", "c"]);
+        bench.register.forget_ended(7_226_582_399);
+        bench.check(&["b", "c"]);
+        bench.register.forget_ended(7_226_582_400);
+        bench.check(&["c"]);
+    }
+
+    #[test]
+    fn without_a_file_the_list_lives_in_memory_and_is_bounded() {
+        let register = Register::default();
+        let ids: Vec<_> = (0..MOST).map(|number| number.to_string()).collect();
+        register
+            .revoke(ids.iter().map(|id| (key(id), Terms::default())).collect())
+            .unwrap();
+        assert!(matches!(
+            register.revoke(list(&["one-more"])),
+            Err(RegisterError::TooMany)
+        ));
+        assert_eq!(register.in_force.list().len(), MOST);
+        register.restore(&key("7")).unwrap();
+        register.revoke(list(&["one-more"])).unwrap();
+    }
+}

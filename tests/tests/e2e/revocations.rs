@@ -1,0 +1,202 @@
+//! What is taken back is refused from the next request on: by every worker, on open connections, and after a restart.
+
+use fixtures::api_keys::{KeyLine, key_file};
+use fixtures::fleet::Fleet;
+use fixtures::keys;
+use http::Method;
+use serde_json::{Value, json};
+use tests::configs::Config;
+use tests::{Answer, Gateway, Setup, eventually};
+
+use crate::callers::{claims_with, signed};
+use crate::{SOON, one_backend};
+
+const TOKEN: &str = "correct-horse-battery-staple";
+const TOP: &str = r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+workers: 4
+admin: { address: "127.0.0.1:0", token_file: admin.token }
+tiers: { open: { rate: 1000000/s, burst: 1000000 } }
+default_tier: open
+callers:
+  api_keys: { file: keys.yaml }
+  jwt:
+    main: { issuer: "https://id.test", audience: [edge], keys: { file: jwks.json }, algorithms: [ES256], tenant: /tenant }
+  revocations: { file: revoked.yaml }
+"#;
+
+async fn start(revoked: &str) -> (Fleet, Gateway) {
+    let (fleet, api) = one_backend("api").await;
+    let config = Config::with(TOP)
+        .backend("api", api.address(), "")
+        .mapped("any", "api", "");
+    let lines = [KeyLine::new("k1", "acme", "key-1"), KeyLine::new("k2", "acme", "key-2")];
+    let gateway = Setup::new(config.to_string())
+        .file("keys.yaml", key_file(&lines))
+        .file("jwks.json", keys::JWKS)
+        .file("admin.token", TOKEN)
+        .file("revoked.yaml", revoked)
+        .start()
+        .await;
+    (fleet, gateway)
+}
+
+async fn change(gateway: &Gateway, method: Method, more: &str, body: &Value) -> Answer {
+    let ask = tests::Client::to(gateway.admin_address()).ask(method, &format!("/api/v1/revocations{more}"));
+    ask.bearer(TOKEN).body(body.to_string()).send().await
+}
+
+async fn post(gateway: &Gateway, body: Value) -> Value {
+    change(gateway, Method::POST, "", &body).await.expect(200).json()
+}
+
+fn token(jti: &str) -> String {
+    signed(&claims_with("jti", jti.into()))
+}
+
+#[tokio::test]
+async fn every_kind_of_entry_stops_what_it_names_at_once_on_open_connections() {
+    let (_fleet, gateway) = start("revocations: []").await;
+    let ada = token("t1");
+    // Connections enough that every worker has some.
+    let clients: Vec<_> = (0..16).map(|_| gateway.another_client()).collect();
+    let all = async |token: &str, status: u16| {
+        for client in &clients {
+            client.get("/any/echo").bearer(token).send().await.expect(status);
+        }
+    };
+    let with_key = async |key: &str, status: u16| {
+        for client in &clients {
+            client.get("/any/echo").key(key).send().await.expect(status);
+        }
+    };
+    all(&ada, 200).await;
+    with_key("key-1", 200).await;
+    for (entry, query) in [
+        (json!({ "jti": "t1", "issuer": "main" }), "?jti=t1&issuer=main"),
+        (json!({ "subject": "ada" }), "?subject=ada"),
+        (json!({ "tenant": "acme" }), "?tenant=acme"),
+    ] {
+        post(&gateway, entry).await;
+        all(&ada, 401).await;
+        change(&gateway, Method::DELETE, query, &Value::Null).await.expect(200);
+        all(&ada, 200).await;
+    }
+    post(&gateway, json!({ "key": "k1", "reason": "leaked" })).await;
+    with_key("key-1", 401).await;
+    with_key("key-2", 200).await;
+    all(&ada, 200).await;
+    let keys = gateway.admin_json("/api/v1/keys?tenant=acme").await;
+    assert_eq!(
+        (&keys["total"], &keys["keys"][0]["id"]),
+        (&json!(2), &json!("k1")),
+        "{keys:#}"
+    );
+    assert_eq!(keys["keys"][0]["fails"], "revoked_key", "{keys:#}");
+    assert_eq!(keys["keys"][1]["holds"], true, "{keys:#}");
+    let both = gateway.get("/any/echo").bearer(&ada).key("key-1").send().await;
+    both.refusal(401, "credentials_invalid");
+    eventually(SOON, "the log says which", || async {
+        let log = gateway.stdout();
+        ["revoked_key", "revoked_jti", "revoked_subject", "revoked_tenant"]
+            .iter()
+            .all(|word| log.contains(word))
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_file_is_followed_and_kept() {
+    let (_fleet, gateway) = start("revocations: [{ key: k1, reason: lost }]").await;
+    let status_of = async |key: &str| gateway.get("/any/echo").key(key).send().await.status;
+    assert_eq!((status_of("key-1").await, status_of("key-2").await), (401, 200));
+    std::fs::write(gateway.path("revoked.yaml"), "revocations: [{ key: k2 }]").expect("a file of ours");
+    eventually(SOON, "k2 is revoked", || async {
+        (status_of("key-2").await == 401).then_some(())
+    })
+    .await;
+    assert_eq!(status_of("key-1").await, 200);
+    assert_eq!(gateway.metric("gateway_revocations", &[("kind", "key")]).await, 1.0);
+    assert_eq!(
+        gateway.metric("gateway_config_generation", &[]).await,
+        1.0,
+        "no plan is made for it"
+    );
+
+    post(
+        &gateway,
+        json!({ "revocations": [{ "key": "k1" }, { "tenant": "hooli", "until": "1h" }] }),
+    )
+    .await;
+    let written = std::fs::read_to_string(gateway.path("revoked.yaml")).expect("a file of ours");
+    for word in ["key: k1", "key: k2", "tenant: hooli, until: 20"] {
+        assert!(written.contains(word), "{written}");
+    }
+    gateway
+        .reload(std::fs::read_to_string(gateway.path("gateway.yaml")).expect("ours"))
+        .await;
+    assert_eq!((status_of("key-1").await, status_of("key-2").await), (401, 401));
+    let listed = gateway.admin_json("/api/v1/revocations").await;
+    assert_eq!(listed["total"], 3, "{listed:#}");
+    assert_eq!(gateway.admin_json("/api/v1/status").await["revocations"]["total"], 3);
+}
+
+#[tokio::test]
+async fn a_bad_file_lets_nobody_back_in() {
+    let (_fleet, gateway) = start("revocations: [{ key: k1 }]").await;
+    std::fs::write(gateway.path("revoked.yaml"), "revocations: [{ keys: k1 }]").expect("a file of ours");
+    eventually(SOON, "the status says so", || async {
+        let status = gateway.admin_json("/api/v1/status").await;
+        status["revocations"]["last_error"]["error"]
+            .as_str()?
+            .contains("revoked.yaml:1:")
+            .then_some(())
+    })
+    .await;
+    gateway
+        .get("/any/echo")
+        .key("key-1")
+        .send()
+        .await
+        .refusal(401, "credentials_invalid");
+    let added = change(&gateway, Method::POST, "", &json!({ "key": "k2" })).await;
+    assert_eq!(added.json()["reason"], "revocation_not_written", "{added:?}");
+    gateway
+        .get("/any/echo")
+        .key("key-2")
+        .send()
+        .await
+        .refusal(401, "credentials_invalid");
+}
+
+#[tokio::test]
+async fn nobody_revokes_without_the_token_or_what_cannot_be() {
+    let (_fleet, gateway) = start("revocations: []").await;
+    let admin = tests::Client::to(gateway.admin_address());
+    for method in [Method::POST, Method::DELETE] {
+        let ask = admin.ask(method, "/api/v1/revocations?key=k1").body("{\"key\":\"k1\"}");
+        ask.send().await.expect(401);
+    }
+    for body in [
+        json!({}),
+        json!([]),
+        json!({ "key": "k1", "tenant": "acme" }),
+        json!({ "key": "k1", "issuer": "main" }),
+        json!({ "tenant": "anonymous" }),
+        json!({ "key": "k1", "until": "tomorrow" }),
+        json!({ "keys": "k1" }),
+        json!({ "revocations": [{ "key": "k1" }, {}] }),
+    ] {
+        let refused = change(&gateway, Method::POST, "", &body).await;
+        assert_eq!(
+            (refused.status, refused.json()["reason"].as_str()),
+            (400, Some("bad_value")),
+            "{body}"
+        );
+    }
+    change(&gateway, Method::DELETE, "?key=k1", &Value::Null)
+        .await
+        .expect(404);
+    gateway.get("/any/echo").key("key-1").send().await.expect(200);
+}
