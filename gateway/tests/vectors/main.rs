@@ -118,7 +118,7 @@ fn replay(suite: &str, file: &str, different: Different<'_>, unsupported: Unsupp
     let mut wrong = Vec::new();
     let mut differing = BTreeSet::new();
     let mut lacking: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for case in cases(file) {
+    for case in read(file) {
         // For linters alone; `problem` has ours.
         if case["kind"] == "lint" {
             continue;
@@ -145,6 +145,7 @@ fn replay(suite: &str, file: &str, different: Different<'_>, unsupported: Unsupp
         lacking.values().map(BTreeSet::len).sum::<usize>()
     );
     assert!(wrong.is_empty(), "{wrong:#?}");
+    cases::report("vectors", suite, as_published);
     let listed: BTreeSet<String> = different.iter().map(|(id, _)| (*id).to_owned()).collect();
     assert_eq!(differing, listed, "the list of differences is stale");
     let owned = |(why, ids): &(&str, &[&str])| ((*why).to_owned(), ids.iter().map(|id| (*id).to_owned()).collect());
@@ -152,7 +153,7 @@ fn replay(suite: &str, file: &str, different: Different<'_>, unsupported: Unsupp
     assert_eq!(lacking, listed, "the list of what we do not have is stale");
 }
 
-fn cases(file: &str) -> Vec<Value> {
+fn read(file: &str) -> Vec<Value> {
     let document: Value = serde_json::from_str(file).expect("the vectors are JSON");
     let cases = document["cases"].as_array().expect("a list of cases").clone();
     assert_eq!(Some(cases.len() as u64), document["count"].as_u64());

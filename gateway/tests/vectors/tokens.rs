@@ -19,7 +19,7 @@ fn no_attack_gets_in_and_no_valid_token_is_refused() {
     let leeway = keys["verifier"]["leeway_s_max"].as_u64().expect("a leeway");
     let door = Door::new(&keys["jwks"], &keys["hmac"], &keys["verifier"]).expect("one issuer");
     let mut wrong = Vec::new();
-    for case in crate::cases(CASES) {
+    for case in crate::read(CASES) {
         let mut check = |headers: &HeaderMap, now, expected: &Value| {
             let answer = door.ask(headers, now);
             let told = if answer.is_ok() { "accept" } else { "reject" };
