@@ -10,7 +10,7 @@ COUNTED = mkdir -p target && rm -f $(CASES)
 SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e tour prove replay bench load compare fmt clean
+.PHONY: help run test check e2e tour prove replay bench load soak compare fmt clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench: ## measure the policies: nanoseconds per decision, bytes per tenant
 load: ## show on the real binary what the README promises under load
 	$(CARGO) build --release -p gateway
 	$(CARGO) run --release -p load --bin load -- scenario all
+
+soak: ## run ten minutes of aggregates at 256 at once, and watch the memory
+	$(CARGO) build --release -p gateway
+	$(CARGO) run --release -p load --bin load -- scenario soak
 
 compare: ## measure beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=folder of the harness)
 	$(CARGO) build --release -p gateway
