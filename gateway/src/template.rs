@@ -79,7 +79,7 @@ pub struct Missing {
 
 const ABSENT: &str = "there is no such value";
 const NOT_TEXT: &str = "the value is null, a list, an object, or not UTF-8";
-const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, a dot segment, or has a control character";
+const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, has a dot segment, or a control character";
 const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
 
 impl Template {
@@ -171,7 +171,14 @@ fn splice(
 }
 
 fn is_unfit_segment(decoded: &str) -> bool {
-    decoded.is_empty() || decoded.chars().any(char::is_control) || percent::is_dot_segment(decoded.as_bytes())
+    decoded.is_empty() || decoded.chars().any(char::is_control) || has_dot_segment(decoded)
+}
+
+/// Whether a server could walk up by it: one that decodes once more than it should sees a slash where we wrote `%2F`,
+/// and some take a backslash for one.
+fn has_dot_segment(decoded: &str) -> bool {
+    let segments = decoded.split(['/', '\\']);
+    segments.map(str::as_bytes).any(percent::is_dot_segment)
 }
 
 /// Escapes for the inside of a JSON string (RFC 8259 section 7).

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fixtures::api_keys::{KeyLine, key_file};
-use fixtures::fleet::{Behaviour, Fault, Fleet, Keep, Spec};
+use fixtures::fleet::{Fleet, Keep, Spec};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Finding;
@@ -26,9 +26,9 @@ routes:
     access: { any_of: [api_key] }
     aggregate:
       parts:
-        a: { backend: a, path: "/a", keep: [data] }
-        b: { backend: b, path: "/b" }
-        c: { backend: c, path: "/c", group: . }
+        a: { backend: a, path: "/echo?fill=@fill@", keep: [method, query] }
+        b: { backend: b, path: "/echo?fill=@fill@" }
+        c: { backend: c, path: "/echo?fill=@fill@", group: . }
 "#;
 
 const FOR: Duration = Duration::from_secs(600);
@@ -40,12 +40,13 @@ const FLAT_KIB_A_MINUTE: f64 = 64.0;
 
 pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     let names = ["a", "b", "c"];
-    let kilobyte = Behaviour::always(Fault::HugeBody { bytes: 1024 });
-    let specs = names.map(|name| Spec::new(name).keep(Keep::NOTHING).behaviour(kilobyte.clone()));
-    let fleet = Fleet::start(specs).await?;
-    let config = names.iter().fold(CONFIG.to_owned(), |config, name| {
-        config.replace(&format!("@{name}@"), &fleet.address(name).to_string())
-    });
+    let fleet = Fleet::start(names.map(|name| Spec::new(name).keep(Keep::NOTHING))).await?;
+    // What is echoed comes to about a kilobyte.
+    let config = names
+        .iter()
+        .fold(CONFIG.replace("@fill@", &"x".repeat(600)), |config, name| {
+            config.replace(&format!("@{name}@"), &fleet.address(name).to_string())
+        });
     let keys = key_file(&[KeyLine::new("caller", "caller", "caller").tier("unbounded")]);
     let gateway = Gateway::start(binary, &config, &keys).await?;
     let request = gateway.get("/three", "caller")?;
