@@ -82,6 +82,9 @@ fn render(template: &Template, value: &str) -> Option<String> {
         headers: &headers,
         claims: Some(&claims),
         parts: &|_| Some(&answer),
+        body: Some(&answer),
+        item: Some(&answer),
+        defaults: &[],
     };
     let mut out = String::new();
     template.render(&sources, &mut out).ok().map(|()| out)

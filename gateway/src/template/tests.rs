@@ -20,6 +20,9 @@ fn render(template: &str, place: Place, value: Value) -> Result<String, Missing>
         headers: &headers,
         claims: claims.as_object(),
         parts: &|name| (name == "user").then_some(&part),
+        body: None,
+        item: None,
+        defaults: &[],
     };
     let mut out = String::from(">");
     let template = Template::parse(template, place).expect("the template is well formed");
