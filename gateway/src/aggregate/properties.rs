@@ -274,7 +274,7 @@ fn a_thousand_orders_of_arrival_give_one_answer() {
         let answer = runtime.block_on(run(&recipe, &acts, &delays)).unwrap();
         let expected = concat!(
             r#"{"id":2.50,"name":"Ada","total":9,"billing":[7],"offers":[],"_errors":["#,
-            r#"{"part":"offers","reason":"backend_timeout","status":504},"#,
+            r#"{"part":"offers","reason":"backend_timeout","status":504,"served":"value"},"#,
             r#"{"part":"notes","reason":"backend_timeout","status":504}]}"#,
         );
         assert_eq!(answer.body, expected, "arrival {delays:?}");
