@@ -11,6 +11,7 @@ use super::fault::PartFault;
 use super::proxy_status;
 
 const COMPLETE: HeaderName = HeaderName::from_static("x-gateway-complete");
+const SKIPPED: HeaderName = HeaderName::from_static("x-gateway-skipped");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// An answer with status 200.
@@ -20,6 +21,8 @@ pub struct Answer {
     pub body: Bytes,
     /// The parts that failed, in declared order, with or without a fallback in their place.
     pub faults: Vec<(Arc<str>, PartFault)>,
+    /// The parts that were left out by the recipe's own word, in declared order; no failures.
+    pub skipped: Vec<Arc<str>>,
 }
 
 /// There is no answer, because of one part.
@@ -46,6 +49,13 @@ impl Answer {
         );
         if !self.is_complete() {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if !self.skipped.is_empty() {
+            let names = HeaderValue::try_from(self.skipped.join(", "));
+            headers.insert(
+                SKIPPED,
+                names.expect("names of parts are made of what a header may hold"),
+            );
         }
         for (part, fault) in &self.faults {
             headers.append(PROXY_STATUS, proxy_status::entry(part, fault));

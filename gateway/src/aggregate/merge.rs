@@ -32,6 +32,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
 
     let mut body = Body::new(recipe.conflict);
     let mut faults: Vec<(Arc<str>, PartFault)> = Vec::new();
+    let mut skipped = Vec::new();
     let mut has_data = false;
     for (part, outcome) in recipe.parts().iter().zip(outcomes) {
         let members = match outcome {
@@ -40,7 +41,11 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
                 faults.push((part.name.clone(), fault));
                 members
             }
-            Outcome::Absent | Outcome::Skipped | Outcome::Cancelled => continue,
+            Outcome::Skipped => {
+                skipped.push(part.name.clone());
+                continue;
+            }
+            Outcome::Absent | Outcome::Cancelled => continue,
             Outcome::Failed(fault) => {
                 faults.push((part.name.clone(), fault));
                 match &part.fallback {
@@ -67,6 +72,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     Ok(Answer {
         body: body.write(),
         faults,
+        skipped,
     })
 }
 

@@ -146,6 +146,8 @@ impl PartCall {
         let retry_after = call::classify::retry_after(&reply.head.headers);
         let status = reply.head.status;
         let result = match read(reply.body, self.body_limit).await {
+            // There is nothing to read: the status is all that was asked for.
+            Ok(_) if self.method == Method::HEAD && status.is_success() => PartResult::Absent,
             Ok(body) => PartResult::of(status, body, retry_after),
             Err(cause) => PartResult::Failed(PartFault::new(cause)),
         };
