@@ -61,7 +61,11 @@ pub fn part_failed(
         "type": format!("{OWN_TYPE}{word}"),
         "title": "A part of the answer failed",
         "status": status.as_u16(),
-        "detail": format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on."),
+        "detail": if status == StatusCode::BAD_REQUEST {
+            format!("The part \"{part}\" takes values from the request, and one is missing or cannot be used. Mend the request.")
+        } else {
+            format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on.")
+        },
         "reason": word,
         "part": part,
         "request_id": request_id,

@@ -12,6 +12,7 @@ use super::proxy_status;
 use crate::observe::FallbackKind;
 
 const COMPLETE: HeaderName = HeaderName::from_static("x-gateway-complete");
+const SKIPPED: HeaderName = HeaderName::from_static("x-gateway-skipped");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What there is to be told, together with what is missing.
@@ -25,6 +26,8 @@ pub struct Answer {
     pub body: Bytes,
     /// The parts that failed, in declared order, with or without a fallback in their place.
     pub faults: Vec<(Arc<str>, PartFault)>,
+    /// The parts that were left out by the recipe's own word, in declared order; no failures.
+    pub skipped: Vec<Arc<str>>,
 }
 
 /// There is no answer, because of one part.
@@ -61,6 +64,13 @@ impl Answer {
         );
         if !self.is_complete() {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if !self.skipped.is_empty() {
+            let names = HeaderValue::try_from(self.skipped.join(", "));
+            headers.insert(
+                SKIPPED,
+                names.expect("names of parts are made of what a header may hold"),
+            );
         }
         for (part, fault) in &self.faults {
             headers.append(PROXY_STATUS, proxy_status::entry(part, fault));

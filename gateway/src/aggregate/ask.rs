@@ -174,6 +174,8 @@ impl<'a> Asking<'a> {
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
         let result = match read(reply.body, self.part.body_limit).await {
+            // There is nothing to read: the status is all that was asked for.
+            Ok(_) if self.part.method == Method::HEAD && head.status.is_success() => PartResult::Absent,
             Ok(body) => PartResult::of(head.status, body, retry_after),
             Err(cause) => PartResult::Failed(PartFault::new(cause)),
         };

@@ -71,17 +71,17 @@ pub enum Cause {
         of: usize,
         first: Box<PartFault>,
     },
-    /// It would have to be called for something that is not an array.
-    NotAnArray,
+    /// It would have to be called for something that is not an array, found there.
+    NotAnArray(Missing),
     /// It would have to be called for more elements than it may be.
-    TooManyElements,
+    TooManyElements(Missing),
     /// A part that this one needs failed, with the fault that began it.
     NeedFailed(Arc<str>, Box<PartFault>),
     /// Another part has put the same name at the root, and the recipe takes that for an error.
     Conflict,
 }
 
-/// Where a value was looked for.
+/// Where a value was looked for, and so whose fault it is that it does not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// In what the caller sent: path, query, header, claim.
@@ -145,8 +145,8 @@ impl PartFault {
             Cause::NotMergeable => "not_mergeable",
             Cause::ValueMissing(_) => "value_missing",
             Cause::Elements { .. } => "elements_failed",
-            Cause::NotAnArray => "not_an_array",
-            Cause::TooManyElements => "too_many_elements",
+            Cause::NotAnArray(_) => "not_an_array",
+            Cause::TooManyElements(_) => "too_many_elements",
             Cause::NeedFailed(..) => "need_failed",
             Cause::Conflict => "conflict",
         }
@@ -157,7 +157,9 @@ impl PartFault {
         match &self.cause {
             Cause::Call(reason) => *reason,
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.rejection(),
-            Cause::ValueMissing(Missing::InRequest) => Reason::MalformedRequest,
+            Cause::ValueMissing(Missing::InRequest)
+            | Cause::NotAnArray(Missing::InRequest)
+            | Cause::TooManyElements(Missing::InRequest) => Reason::MalformedRequest,
             _ => Reason::BackendInvalid,
         }
     }
@@ -168,12 +170,14 @@ impl PartFault {
             Cause::Call(reason) => reason.status(),
             Cause::Status(status) => passed_or_bad_gateway(*status),
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.status(),
-            Cause::ValueMissing(Missing::InRequest) => StatusCode::BAD_REQUEST,
+            Cause::ValueMissing(Missing::InRequest)
+            | Cause::NotAnArray(Missing::InRequest)
+            | Cause::TooManyElements(Missing::InRequest) => StatusCode::BAD_REQUEST,
             Cause::ValueMissing(Missing::InAnswer)
+            | Cause::NotAnArray(Missing::InAnswer)
+            | Cause::TooManyElements(Missing::InAnswer)
             | Cause::InvalidJson
             | Cause::TooLarge
-            | Cause::NotAnArray
-            | Cause::TooManyElements
             | Cause::NotMergeable
             | Cause::Conflict => StatusCode::BAD_GATEWAY,
         }
@@ -226,6 +230,10 @@ mod tests {
         check(Cause::TooLarge, 502);
         check(Cause::ValueMissing(Missing::InRequest), 400);
         check(Cause::ValueMissing(Missing::InAnswer), 502);
+        for (whence, status) in [(Missing::InRequest, 400), (Missing::InAnswer, 502)] {
+            check(Cause::NotAnArray(whence), status);
+            check(Cause::TooManyElements(whence), status);
+        }
     }
 
     #[test]

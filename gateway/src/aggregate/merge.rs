@@ -33,6 +33,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
 
     let mut body = Body::new(recipe.conflict);
     let mut faults: Vec<(Arc<str>, PartFault)> = Vec::new();
+    let mut skipped = Vec::new();
     let mut has_data = false;
     for (part, outcome) in recipe.parts().iter().zip(outcomes) {
         let members = match outcome {
@@ -41,7 +42,11 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
                 faults.push((part.name.clone(), *fault));
                 members
             }
-            Outcome::Absent | Outcome::Skipped | Outcome::Cancelled => continue,
+            Outcome::Skipped => {
+                skipped.push(part.name.clone());
+                continue;
+            }
+            Outcome::Absent | Outcome::Cancelled => continue,
             Outcome::Failed(fault) => match &part.fallback {
                 Some(members) => {
                     faults.push((part.name.clone(), fault.served_by(Served::Value)));
@@ -79,6 +84,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
         headers: HeaderMap::new(),
         body: body.write(),
         faults,
+        skipped,
     })
 }
 

@@ -197,6 +197,11 @@ proptest! {
         let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors, wrap: wraps.then(|| "data".into()) }).unwrap();
         let (outcomes, culprits) = judge(&recipe, &acts);
         let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Incomplete(..))).count();
+        let skipped: Vec<_> = recipe.parts().iter().zip(&outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Skipped))
+            .map(|(part, _)| &**part.name())
+            .collect();
+        let skipped = skipped.join(", ");
         let expected = merge(&recipe, outcomes);
         let runtime = paused();
         for delays in schedules {
@@ -210,6 +215,8 @@ proptest! {
                     let mut headers = HeaderMap::new();
                     answer.write_headers(&mut headers);
                     prop_assert_eq!(headers.get_all("proxy-status").iter().count(), failed);
+                    let said = headers.get("x-gateway-skipped").map(|names| names.to_str().unwrap());
+                    prop_assert_eq!(said.unwrap_or_default(), &skipped);
                     prop_assert_eq!(&headers["x-gateway-complete"], if failed == 0 { "true" } else { "false" });
                     let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
                     let names: Vec<_> = document.as_object().unwrap().keys().collect();

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use super::fault::{Cause, PartFault};
+use super::fault::{Cause, Missing, PartFault};
 use crate::rejection::Reason;
 
 /// One list member: what this gateway says of a request that it sent, or could not send, on.
@@ -83,8 +83,10 @@ fn error_type(cause: &Cause) -> Option<&'static str> {
         Cause::InvalidJson => "http_protocol_error",
         Cause::TooLarge => "http_response_body_size",
         Cause::Elements { first, .. } => return error_type(&first.cause),
-        Cause::NotAnArray => "http_protocol_error",
-        Cause::TooManyElements => "http_response_body_size",
+        Cause::NotAnArray(Missing::InAnswer) => "http_protocol_error",
+        Cause::TooManyElements(Missing::InAnswer) => "http_response_body_size",
+        // Nothing was asked of a backend, and what came to us is no answer (RFC 9209 section 2.3.29).
+        Cause::NotAnArray(Missing::InRequest) | Cause::TooManyElements(Missing::InRequest) => "http_request_error",
         Cause::ValueMissing(_) | Cause::NeedFailed(..) => "proxy_internal_response",
         Cause::NotMergeable | Cause::Conflict => "proxy_configuration_error",
     })

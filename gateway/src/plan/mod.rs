@@ -3,6 +3,7 @@
 //! A plan never changes; a reload makes a new one. State that must outlive it (buckets, breakers, bulkheads, pools,
 //! keys) is kept beside it, by name, in [`State`].
 
+pub mod calls;
 pub mod compile;
 mod live;
 pub mod outline;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::calls::FanOut;
 use super::time_budget::TimeBudget;
 use crate::config::Location;
 
@@ -33,6 +34,8 @@ pub struct RouteOutline {
     /// The longest wait for the head of an answer.
     pub worst_case_ms: u64,
     pub time_budget: TimeBudget,
+    /// Of an aggregate.
+    pub fan_out: Option<FanOut>,
     pub stream: bool,
     pub body_limit_bytes: u64,
     pub target: TargetOutline,
@@ -94,6 +97,19 @@ pub struct PartOutline {
     pub required: bool,
     pub time_limit_ms: Option<u64>,
     pub needs: Vec<String>,
+    pub method: String,
+    /// Whether a condition decides that it is called at all.
+    pub conditional: bool,
+    pub for_each: Option<ForEachOutline>,
+}
+
+/// One call for each element of an array.
+#[derive(Debug, Serialize)]
+pub struct ForEachOutline {
+    pub over: String,
+    pub limit: u32,
+    pub at_once: u32,
+    pub on_failure: &'static str,
 }
 
 impl Outline {

@@ -7,7 +7,7 @@
 //! Knows no clock and starts nothing. What a caller wishes only shortens; an endless stream goes on past its head.
 
 #[cfg(test)]
-mod properties;
+pub(super) mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Route, Target};
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, ForEach};
 use crate::call::backend::Backend;
 
 /// The time that a route has, and what may use it.
@@ -73,7 +73,8 @@ pub struct PartBudget {
     pub name: Arc<str>,
     /// The names of what it waits for.
     pub needs: Vec<Arc<str>>,
-    /// What bounds it from its own start: its own limit or its backend's, up to the last byte of its answer.
+    /// What bounds it from its own start, up to the last byte of its answer: its own limit, or its backend's for each
+    /// of its waves.
     #[serde(flatten)]
     pub limit: Limit,
     /// When it starts at the latest, from the start of the request.
@@ -81,6 +82,8 @@ pub struct PartBudget {
     pub starts: Duration,
     /// Whether it is on the chain that takes longest.
     pub critical: bool,
+    /// How often its calls follow each other: with `for_each`, elements over those at once; otherwise 1.
+    pub waves: u32,
     pub call: CallBudget,
 }
 
@@ -216,6 +219,11 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
         .zip(&aggregate.calls)
         .map(|(part, written)| {
             let call = CallBudget::of(&written.backend);
+            let waves = written.for_each.as_ref().map_or(1, ForEach::waves);
+            let all = Limit {
+                time: call.limit.time.saturating_mul(waves),
+                ..call.limit.clone()
+            };
             let own = written.time_limit.map(|time| Limit {
                 setting: format!("routes.{route}.aggregate.parts.{}.time_limit", part.name()),
                 time,
@@ -227,12 +235,10 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
                     .iter()
                     .map(|need| Arc::clone(parts[*need].name()))
                     .collect(),
-                limit: own
-                    .as_ref()
-                    .map_or(&call.limit, |own| shorter(own, &call.limit))
-                    .clone(),
+                limit: own.as_ref().map_or(&all, |own| shorter(own, &all)).clone(),
                 starts: Duration::ZERO,
                 critical: false,
+                waves,
                 call,
             }
         })

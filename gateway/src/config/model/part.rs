@@ -155,14 +155,21 @@ impl Read for Part {
 
 /// A part gets something or changes something; a body goes with the latter.
 fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<serde_json::Value>>) {
-    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
     if !known.contains(method) {
         let message = format!("a part cannot be called with `{}`", **method);
-        let hint = "there are GET, POST, PUT, PATCH and DELETE";
+        let hint = "there are GET, HEAD, POST, PUT, PATCH and DELETE";
         f.push(Mistake::new(Code::BadValue, method.span(), message).hint(hint));
     }
-    if let (Some(body), true) = (body, **method == Method::GET) {
-        let message = format!("`{}.body` does not go with GET", f.path);
+    if let Some(body) = body.filter(|_| matches!(**method, Method::GET | Method::HEAD)) {
+        let message = format!("`{}.body` does not go with {}", f.path, **method);
         f.push(
             Mistake::new(Code::Conflict, body.span(), message)
                 .hint("write `method: POST`, or what the backend expects, or drop the body"),
@@ -198,10 +205,15 @@ impl Read for ForEach {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let over = f.required("in");
+            let on_failure = match f.value("on_failure") {
+                // A word here, though YAML takes it for nothing.
+                Some(value) if value.is_word("null") => At::written(OnFailure::Null, value.node.span),
+                _ => f.or("on_failure", OnFailure::Fail),
+            };
             Some(Self {
                 limit: f.within("limit", 20, 1..=1000),
                 at_once: f.within("at_once", 4, 1..=100),
-                on_failure: f.or("on_failure", OnFailure::Fail),
+                on_failure,
                 over: over?,
             })
         })?

@@ -16,8 +16,8 @@ use crate::aggregate::{
     Aggregate, Conflict, ForEach, Heads, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
     PartFallback, Partial, Recipe, RecipeDraft, ShapeDraft, Subject, Test, When,
 };
-use crate::config::{self, At, Code, Fallback, Mistake};
-use crate::template::{Place, Placeholder};
+use crate::config::{self, At, Code, Fallback, Mistake, Span};
+use crate::template::{Place, Placeholder, Template};
 
 pub(super) fn compile(
     desk: &mut Desk<'_>,
@@ -46,6 +46,18 @@ pub(super) fn compile(
                     "the route has {}: lower the part's limit or raise the route's",
                     config::duration_text(route_limit)
                 )),
+            );
+        }
+        if let Some(for_each) = &part.for_each
+            && *written.partial == config::Partial::Deny
+            && *for_each.on_failure != config::OnFailure::Fail
+        {
+            let word = for_each.on_failure.as_str();
+            let message = format!("part `{name}` of `routes.{route}` cannot go on without an element (`{word}`)");
+            desk.mistake(
+                Mistake::new(Code::Conflict, for_each.on_failure.span(), message)
+                    .label("is never used")
+                    .hint("`partial: deny`, the default, turns any failure into an error; write `partial: allow`"),
             );
         }
         calls.push(call);
@@ -141,6 +153,9 @@ fn part_call(
         })
         .collect();
     let body = part.body.as_ref().map(|body| {
+        if !texts_are_sound(desk, &body.value, body.span()) {
+            return None;
+        }
         let mut text = String::new();
         write_body(&body.value, &mut text);
         template(desk, &body.as_ref().map(|_| text), Place::Json, &scope)
@@ -214,7 +229,53 @@ fn write_body(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::String(text) if Placeholder::alone(text).is_some() => out.push_str(text),
+        Value::String(text) => {
+            out.push('"');
+            write_text(text, out);
+            out.push('"');
+        }
         scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+/// The inside of a JSON string: literals are escaped, and names within braces stay what they are.
+fn write_text(text: &str, out: &mut String) {
+    let escaped = |literal: &str| {
+        let quoted = Value::from(literal).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    let mut rest = text;
+    while let Some(start) = rest.find('{') {
+        let end = match &rest[start + 1..] {
+            doubled if doubled.starts_with('{') => start + 2,
+            name => name.find('}').map_or(rest.len(), |end| start + end + 2),
+        };
+        out.push_str(&escaped(&rest[..start]));
+        out.push_str(&rest[start..end]);
+        rest = &rest[end..];
+    }
+    out.push_str(&escaped(rest));
+}
+
+/// Whether every text in a body is a template by itself; in the whole, braces of one would pair with those of another.
+fn texts_are_sound(desk: &mut Desk<'_>, value: &Value, at: Option<Span>) -> bool {
+    match value {
+        // All of them, so that all mistakes are told.
+        Value::Object(members) => {
+            members
+                .values()
+                .filter(|value| !texts_are_sound(desk, value, at))
+                .count()
+                == 0
+        }
+        Value::Array(items) => items.iter().filter(|value| !texts_are_sound(desk, value, at)).count() == 0,
+        Value::String(text) => Template::parse(text, Place::Json)
+            .map_err(|error| {
+                let message = format!("`{text}` in the body: {error}");
+                desk.mistake(Mistake::new(Code::BadValue, at, message));
+            })
+            .is_ok(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }
 
@@ -399,4 +460,77 @@ fn check_critical_path(
         }
     }
     desk.mistake(mistake);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::template::{Captures, Sources};
+
+    /// What is sent where `body` is written and `item` is the element.
+    fn sent(body: &Value, item: &Value) -> Result<Value, String> {
+        let mut text = String::new();
+        write_body(body, &mut text);
+        let template = Template::parse(&text, Place::Json).map_err(|error| error.to_string())?;
+        let sources = Sources {
+            captures: &Captures::new("", &[], smallvec::SmallVec::new()),
+            query: None,
+            headers: &HeaderMap::new(),
+            claims: None,
+            parts: &|_| None,
+            body: None,
+            item: Some(item),
+            defaults: &[],
+        };
+        let mut out = String::new();
+        template
+            .render(&sources, &mut out)
+            .map_err(|missing| missing.placeholder)?;
+        serde_json::from_str(&out).map_err(|error| format!("{out}: {error}"))
+    }
+
+    #[test]
+    fn a_body_is_what_is_written_with_its_values() {
+        let check = |body: Value, item: Value, expected: Value| {
+            assert_eq!(sent(&body, &item), Ok(expected), "{body} with {item}");
+        };
+        let literal = json!({ "a{b": [1, "x\"\\\n", null, true, {}, []], "": "" });
+        check(literal.clone(), json!(1), literal);
+        let number: Value = serde_json::from_str("12345678901234567890.10").expect("a number");
+        check(json!({ "n": "{item}" }), number.clone(), json!({ "n": number }));
+        for whole in [
+            json!(null),
+            json!([1, "{item}"]),
+            json!({ "x": {} }),
+            json!("7"),
+            json!(false),
+        ] {
+            check(json!(["{item}"]), whole.clone(), json!([whole]));
+        }
+        check(json!("{{item}} is {item}"), json!(7), json!("{item} is 7"));
+        check(json!("{item}{item}"), json!("a"), json!("aa"));
+        check(
+            json!("\"{item.say \"hi\"}\""),
+            json!({ "say \"hi\"": "\"" }),
+            json!("\"\"\""),
+        );
+        assert_eq!(sent(&json!({ "x": "{item.y}" }), &json!({})), Err("item.y".to_owned()));
+        assert_eq!(sent(&json!("a {item}"), &json!([])), Err("item".to_owned()));
+    }
+
+    proptest! {
+        #![proptest_config(cases::counted())]
+
+        #[test]
+        fn no_value_and_no_literal_leaves_its_place(value in any::<String>(), literal in any::<String>(), name in any::<String>()) {
+            let doubled = literal.replace('{', "{{").replace('}', "}}");
+            let body = json!({ &name: "{item}", "list": [format!("{doubled}{{item}}{doubled}"), &doubled] });
+            let expected = json!({ &name: &value, "list": [format!("{literal}{value}{literal}"), &literal] });
+            prop_assert_eq!(sent(&body, &json!(value)), Ok(expected));
+        }
+    }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Desk;
 use crate::config::{self, At, Config, Credential, NamedMap, Span};
 use crate::plan::Route;
+use crate::plan::calls::FanOut;
 use crate::plan::outline::{
-    AccessOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
+    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -202,6 +203,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         time_limit_ms: millis(meant.time_limit),
         worst_case_ms: millis(time_budget.worst.time),
         time_budget,
+        fan_out: FanOut::of(meant, tiers(config, written)),
         stream: *written.stream,
         body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
         target: target(&written.target),
@@ -210,12 +212,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
 
 /// The longest that a request may have to wait for its tokens, if it may.
 fn turn(config: &Config, name: &str, written: &config::Route) -> Option<Limit> {
-    let admits = |tier: &str| {
-        let tiers = &written.access.tiers;
-        tiers.is_empty() || tiers.iter().any(|admitted| **admitted == *tier)
-    };
-    let of_tiers = config.tiers.iter().filter(|(tier, _)| admits(tier));
-    let of_tiers = of_tiers.map(|(tier, terms)| (format!("tiers.{tier}.wait"), *terms.rate.wait));
+    let of_tiers = admitted(config, written).map(|(tier, terms)| (format!("tiers.{tier}.wait"), *terms.rate.wait));
     let own = written.limits.iter().filter_map(|(limit, terms)| match &terms.measure {
         config::Measure::Rate(rate) => Some((format!("routes.{name}.limits.{limit}.wait"), *rate.wait)),
         config::Measure::Quota(_) | config::Measure::InFlight(_) => None,
@@ -225,6 +222,23 @@ fn turn(config: &Config, name: &str, written: &config::Route) -> Option<Limit> {
         .map(|(setting, time)| Limit { setting, time })
         .filter(|limit| !limit.time.is_zero())
         .max_by_key(|limit| limit.time)
+}
+
+fn admitted<'c>(
+    config: &'c Config,
+    written: &'c config::Route,
+) -> impl Iterator<Item = (&'c At<Arc<str>>, &'c config::Tier)> {
+    let tiers = &written.access.tiers;
+    let admits = |tier: &str| tiers.is_empty() || tiers.iter().any(|admitted| **admitted == *tier);
+    config.tiers.iter().filter(move |(tier, _)| admits(tier))
+}
+
+/// The tiers that the route admits, with the tokens that each gets in a second.
+fn tiers<'c>(config: &'c Config, written: &'c config::Route) -> impl Iterator<Item = (Arc<str>, f64)> {
+    admitted(config, written).map(|(tier, terms)| {
+        let rate = &terms.rate.rate;
+        (Arc::clone(tier), rate.count.get() as f64 / rate.per.as_secs_f64())
+    })
 }
 
 fn matches(written: &config::Match) -> MatchOutline {
@@ -319,6 +333,14 @@ fn part(name: &Arc<str>, written: &config::Part) -> PartOutline {
         required: *written.required,
         time_limit_ms: written.time_limit.as_ref().map(|limit| millis(**limit)),
         needs: texts(&written.needs),
+        method: written.method.to_string(),
+        conditional: written.when.is_some(),
+        for_each: written.for_each.as_ref().map(|for_each| ForEachOutline {
+            over: for_each.over.value.clone(),
+            limit: *for_each.limit,
+            at_once: *for_each.at_once,
+            on_failure: for_each.on_failure.as_str(),
+        }),
     }
 }
 

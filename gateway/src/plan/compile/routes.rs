@@ -208,7 +208,6 @@ impl<'a> Scope<'a> {
 }
 
 /// A template whose placeholders all exist.
-/// A template whose placeholders all exist.
 pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, scope: &Scope<'_>) -> Option<Template> {
     let template = match Template::parse(text, place) {
         Ok(template) => template,
