@@ -144,6 +144,7 @@ impl PartCall {
             entrant: request.entrant,
             is_retry: request.is_retry,
             streaming: Streaming::Never,
+            switches: false,
         };
         let reply = match call::call(&self.backend, request.worker, &order, facts).await {
             Ok(reply) => reply,

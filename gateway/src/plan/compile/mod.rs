@@ -11,6 +11,7 @@ mod doubts;
 mod limits;
 mod listeners;
 mod outline;
+mod route_edge;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -102,6 +103,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         time,
         routes: routes.table,
         listed: routes.listed,
+        path_policies: route_edge::path_policies(config),
         doorman,
         tiers: tables.tiers,
         failures: tables.failures,

@@ -63,6 +63,7 @@ fn route(
         limits
     });
     check_cost_header(desk, name, written);
+    let edge = super::route_edge::compile(desk, name, written);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
@@ -99,6 +100,7 @@ fn route(
         stream: *written.stream,
         body_limit,
         forward_credential: *written.forward_credential,
+        edge,
         target: target?,
         metrics: desk.state.observer.registry.route(name),
     };
