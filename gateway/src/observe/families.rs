@@ -41,6 +41,7 @@ pub enum Family {
     Connections,
     ConnectionsAccepted,
     MalformedConnections,
+    Tunnels,
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
@@ -90,7 +91,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -126,6 +127,7 @@ impl Family {
         Self::Connections,
         Self::ConnectionsAccepted,
         Self::MalformedConnections,
+        Self::Tunnels,
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
@@ -335,6 +337,7 @@ impl Family {
                 &[],
                 "Connections accepted from callers",
             ),
+            Self::Tunnels => ("gateway_tunnels", Gauge, &[], "Connections that have become WebSockets"),
             Self::MalformedConnections => (
                 "gateway_malformed_connections_total",
                 Counter,

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::guarded_io::GuardedIo;
-use super::lifecycle::Phase;
+use super::lifecycle::{Lifecycle, Phase};
 use super::watch::Activity;
 use super::worker::Worker;
 use crate::answer::{AnswerBody, Switched};
@@ -105,8 +105,25 @@ pub(crate) async fn serve<S: Read + Write + Unpin + Send + 'static>(stream: S, p
     }
     let waits: Option<(Switched, InFlight)> = switched.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((tunnel, in_flight)) = waits {
+        let _counted = CountedTunnel::new(&in_flight.worker.lifecycle);
         // Rare, and large: on the heap it does not weigh on connections that stay what they are.
         Box::pin(tunnel.carry(leaving(&in_flight.worker))).await;
+    }
+}
+
+/// A tunnel in the books, whatever ends it.
+struct CountedTunnel<'a>(&'a Lifecycle);
+
+impl<'a> CountedTunnel<'a> {
+    fn new(lifecycle: &'a Lifecycle) -> Self {
+        lifecycle.tunnel_opened();
+        Self(lifecycle)
+    }
+}
+
+impl Drop for CountedTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnel_closed();
     }
 }
 

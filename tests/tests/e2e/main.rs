@@ -8,9 +8,11 @@ mod bulkhead;
 mod callers;
 mod certificates;
 mod config;
+mod cors;
 mod deadlines;
 mod drain;
 mod ejection;
+mod event_streams;
 mod forgeries;
 mod issuers;
 mod limits;
@@ -21,12 +23,14 @@ mod rates;
 mod reload;
 mod retries;
 mod revocations;
+mod route_edge;
 mod routes;
 mod tiers;
 mod tls;
 mod token_commands;
 mod tokens;
 mod tour;
+mod websockets;
 
 use std::time::Duration;
 
