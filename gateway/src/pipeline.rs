@@ -34,6 +34,7 @@ use crate::intake::cors;
 use crate::intake::doorman::{Client, Refusal};
 use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme};
+use crate::intake::json_body;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
 use crate::intake::passwords::PasswordCheck;
@@ -188,7 +189,7 @@ impl<'p> Exchange<'p> {
                 let (order, switching) = self.order(cleared, backend, rewrite.as_ref(), body)?;
                 self.call(backend, &order, cost_header, switching).await
             }
-            Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate)).await,
+            Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
         }?;
         if let Some(receipt) = &self.receipt {
@@ -478,6 +479,9 @@ impl<'p> Exchange<'p> {
                     headers: &head.headers,
                     claims: known.caller.claims.as_deref(),
                     parts: &|_| None,
+                    body: None,
+                    item: None,
+                    defaults: &[],
                 };
                 Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
                     self.watch
@@ -570,13 +574,25 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    async fn aggregate(&mut self, cleared: Cleared<'_>, aggregate: &Aggregate) -> Result<Response<Content>, Rejection> {
+    async fn aggregate(
+        &mut self,
+        cleared: Cleared<'_>,
+        aggregate: &Aggregate,
+        body: Incoming,
+    ) -> Result<Response<Content>, Rejection> {
         let known = &cleared.known;
+        let body = if aggregate.reads_body {
+            let until = clock::instant(cleared.deadline.moment());
+            json_body::read(body, cleared.route.body_limit, until).await?
+        } else {
+            None
+        };
         let request = aggregate::Request {
             captures: &cleared.captures,
             query: cleared.uri.query(),
             headers: &cleared.head.headers,
             claims: known.caller.claims.as_deref(),
+            body: body.as_ref(),
             deadline: cleared.deadline,
             meant: cleared.route.time_limit,
             entrant: entrant(known),

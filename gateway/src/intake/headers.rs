@@ -71,18 +71,22 @@ pub fn clean_request(
     if version >= Version::HTTP_11 && !headers.get_all(EXPECT).iter().all(expected) {
         return Err(malformed("the only expectation that can be met is 100-continue"));
     }
-    let wishes_other = |name: &HeaderName| names::kind(name.as_str()) == Kind::MethodOverride;
-    if method_override == MethodOverride::Reject && headers.keys().any(wishes_other) {
+    let wishes = Wishes::read(headers, trusted_peer)?;
+    let mut overrides_method = false;
+    remove(headers, |kind| match kind {
+        Kind::EndToEnd => false,
+        Kind::HopByHop | Kind::Identity | Kind::Gateway => true,
+        Kind::MethodOverride => {
+            overrides_method = true;
+            true
+        }
+        Kind::FromProxies => !trusted_peer,
+    });
+    if overrides_method && method_override == MethodOverride::Reject {
         return Err(malformed(
             "no field may ask for another method than that of the request",
         ));
     }
-    let wishes = Wishes::read(headers, trusted_peer)?;
-    remove(headers, |kind| match kind {
-        Kind::EndToEnd => false,
-        Kind::HopByHop | Kind::Identity | Kind::Gateway | Kind::MethodOverride => true,
-        Kind::FromProxies => !trusted_peer,
-    });
     headers.append(VIA, via.value(version));
     Ok(wishes)
 }
@@ -102,7 +106,7 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
 }
 
 /// Removes the fields of the doomed kinds, and the unprotected ones that `Connection` names.
-fn remove(headers: &mut HeaderMap, doomed: impl Fn(Kind) -> bool) {
+fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
     let mut gone: SmallVec<[HeaderName; 8]> = headers
         .keys()
         .filter(|name| doomed(names::kind(name.as_str())))

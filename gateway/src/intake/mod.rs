@@ -15,6 +15,7 @@ pub mod finish;
 pub mod header_rules;
 pub mod headers;
 pub mod inspect;
+pub mod json_body;
 mod jwk;
 pub mod jwks;
 pub mod jwks_fetch;

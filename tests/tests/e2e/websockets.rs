@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tests::configs::Config;
-use tests::{Gateway, Signal, within};
+use tests::tls::{Authority, Tls};
+use tests::{Gateway, Setup, Signal, within};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -247,6 +248,42 @@ async fn pages_of_other_origins_open_none() {
     let app = open_with(&gateway, "/ws/room", &[("origin", "https://app.example.com")]).await;
     echoes(&mut app.expect("it opens"), Message::text("hello")).await;
     echoes(&mut open(&gateway).await, Message::text("no browser")).await;
+}
+
+#[tokio::test]
+async fn over_tls_as_well() {
+    let mut echo = Echo::start().await;
+    let authority = Authority::new("test");
+    let edge = authority.issue(&["edge.test"]);
+    let top = "
+listeners:
+  public: { address: \"127.0.0.1:0\" }
+  secure: { address: \"127.0.0.1:0\", tls: { certificates: [{ cert_file: edge.pem, key_file: edge.key }] } }
+admin: { address: \"127.0.0.1:0\" }
+callers: { anonymous: { by: client_address } }
+";
+    let config = Config::with(top)
+        .backend("api", echo.address, "")
+        .open_route("ws", "api", "upgrade: websocket");
+    let gateway = Setup::new(config.to_string())
+        .file("edge.pem", &edge.cert_pem)
+        .file("edge.key", &edge.key_pem)
+        .start()
+        .await;
+    let stream = Tls::new(&authority, "edge.test")
+        .connect(gateway.address_of("secure"))
+        .await
+        .expect("a handshake");
+    let request = "wss://edge.test/ws/room".into_client_request().expect("a target");
+    let (mut socket, _) = within(SOON, "a handshake", client_async(request, stream))
+        .await
+        .expect("it opens");
+    let message = Message::text("hello");
+    socket.send(message.clone()).await.expect("it takes messages");
+    let back = within(SOON, "an echo", socket.next()).await;
+    assert_eq!(back.expect("no end").expect("no break"), message);
+    socket.close(None).await.expect("it closes");
+    assert_eq!(echo.closed().await, None);
 }
 
 async fn is_told_to_go(socket: &mut WebSocketStream<TcpStream>) {

@@ -12,13 +12,14 @@ mod header_rules;
 mod limit;
 mod listener;
 mod mtls;
+mod part;
 mod path_policy;
 mod retry;
 mod route;
 mod tier;
 mod tls;
 
-pub use aggregate::{Aggregate, Fallback, Part, Partial};
+pub use aggregate::{Aggregate, Fallback, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
@@ -30,6 +31,7 @@ pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
+pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
 pub use path_policy::{DotSegments, PathAction, PathPolicy};
 pub use retry::{Jitter, Retry, RetryOn};
 pub use route::{Access, Addresses, Body, Credential, Match, MethodOverride, Respond, Route, Target, Upgrade};

@@ -213,6 +213,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         time_budget,
         stream: *written.stream,
         body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
+        edge: super::route_edge::outline(config, written),
         target: target(&written.target),
     }
 }

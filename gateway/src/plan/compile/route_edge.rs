@@ -15,6 +15,7 @@ use crate::intake::header_rules::{HeaderRules, may_be_changed};
 use crate::intake::headers::MethodOverride;
 use crate::intake::security_headers::SecurityHeaders;
 use crate::plan::RouteEdge;
+use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
 use crate::routing::path_policy::{Action, DotSegments};
 
@@ -27,6 +28,9 @@ pub(super) fn compile(desk: &mut Desk<'_>, name: &str, written: &config::Route) 
     let request_rules = rules.compile(desk, "request", &written.headers.request);
     let response_rules = rules.compile(desk, "response", &written.headers.response);
     check_target(desk, name, written);
+    if cors.is_some() {
+        doubt_preflights(desk, name, written);
+    }
     check_addresses(desk, name, &written.access.addresses);
     let security = security_of(desk.config, written);
     let has_finish = cors.is_some() || security.is_some() || !response_rules.is_empty();
@@ -47,6 +51,67 @@ pub(super) fn compile(desk: &mut Desk<'_>, name: &str, written: &config::Route) 
         },
         upgrades: *written.upgrade == Upgrade::Websocket,
     }
+}
+
+/// The same for the admin API.
+pub(super) fn outline(config: &config::Config, written: &config::Route) -> EdgeOutline {
+    let shown = |networks: &Vec<At<ipnet::IpNet>>| networks.iter().map(ToString::to_string).collect();
+    let action = |action| match action {
+        Action::Reject => config::PathAction::Reject.as_str(),
+        Action::Decode => config::PathAction::Decode.as_str(),
+        Action::Keep => config::PathAction::Keep.as_str(),
+    };
+    let policy = path_policy(config, written);
+    let addresses = &written.access.addresses;
+    EdgeOutline {
+        allow: addresses.allow.as_ref().map(shown),
+        deny: shown(&addresses.deny),
+        origins: cors_of(config, written)
+            .map(|cors| cors.origins.iter().map(|origin| origin_text(&origin.value)).collect()),
+        security_headers: written
+            .security_headers
+            .as_ref()
+            .unwrap_or(&config.security_headers)
+            .as_str(),
+        request_fields: fields_of(&written.headers.request),
+        response_fields: fields_of(&written.headers.response),
+        method_override: written.method_override.as_str(),
+        path_policy: PathPolicyOutline {
+            dot_segments: match policy.dot_segments {
+                DotSegments::Reject => config::DotSegments::Reject.as_str(),
+                DotSegments::Decode => config::DotSegments::Decode.as_str(),
+            },
+            double_slash: action(policy.double_slash),
+            encoded_slash: action(policy.encoded_slash),
+            backslash: action(policy.backslash),
+        },
+        upgrade: written.upgrade.as_str(),
+    }
+}
+
+fn origin_text(origin: &config::Origin) -> String {
+    match origin {
+        config::Origin::Any => "*".to_owned(),
+        config::Origin::Exactly(origin) => origin.clone(),
+    }
+}
+
+/// Names alone: a value may be a secret.
+fn fields_of(rules: &config::HeaderRules) -> Vec<String> {
+    let removed = rules.remove.iter().map(ToString::to_string);
+    let renamed = rules
+        .rename
+        .iter()
+        .flat_map(|(old, new)| [old.to_string(), new.to_string()]);
+    let written = rules
+        .set
+        .iter()
+        .chain(rules.add.iter())
+        .map(|(name, _)| name.to_string());
+    let mut names: Vec<_> = removed.chain(renamed).chain(written).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Every policy that some route has, the one of the top first; empty if all paths that are odd are refused.
@@ -152,6 +217,30 @@ fn check_target(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
                 .hint("add GET to the methods"),
         );
     }
+}
+
+/// A preflight says which fields will be sent and not with which values, so it finds no route that is chosen by one.
+fn doubt_preflights(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+    let Some((field, _)) = written.matches.headers.iter().next() else {
+        return;
+    };
+    let own = match &written.cors {
+        Some(OwnCors::On(cors)) => cors.origins.first().and_then(At::span),
+        _ => None,
+    };
+    let top = || desk.config.cors.as_ref()?.origins.first()?.span();
+    desk.warnings.push(
+        Mistake::new(
+            Code::Doubtful,
+            field.span(),
+            format!("no preflight finds `routes.{name}`: it is chosen by a field that a preflight does not carry"),
+        )
+        .related(
+            own.or_else(top),
+            "pages of this origin may use it, but for what needs a preflight",
+        )
+        .hint("choose the route by its path, host or query, or write `cors: off`"),
+    );
 }
 
 fn cors_of<'c>(config: &'c config::Config, written: &'c config::Route) -> Option<&'c config::Cors> {
