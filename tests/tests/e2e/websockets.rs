@@ -57,14 +57,13 @@ impl Echo {
         };
         let mut code = None;
         while let Some(Ok(message)) = socket.next().await {
-            match message {
-                Message::Text(_) | Message::Binary(_) => {
-                    if socket.send(message).await.is_err() {
-                        break;
-                    }
+            if let Message::Close(frame) = message {
+                code = frame.map(|frame| frame.code.into());
+            } else if message.is_text() || message.is_binary() {
+                let echoed = socket.send(message).await;
+                if echoed.is_err() {
+                    break;
                 }
-                Message::Close(frame) => code = frame.map(|frame| frame.code.into()),
-                _ => {}
             }
         }
         let _ = tell.send(Seen::Closed(code));
@@ -275,7 +274,7 @@ callers: { anonymous: { by: client_address } }
         .await
         .expect("a handshake");
     let request = "wss://edge.test/ws/room".into_client_request().expect("a target");
-    let (mut socket, _) = within(SOON, "a handshake", client_async(request, stream))
+    let (mut socket, _) = within(SOON, "a handshake", Box::pin(client_async(request, stream)))
         .await
         .expect("it opens");
     let message = Message::text("hello");
@@ -288,13 +287,12 @@ callers: { anonymous: { by: client_address } }
 
 async fn is_told_to_go(socket: &mut WebSocketStream<TcpStream>) {
     let frame = loop {
-        match next(socket)
+        if let Message::Close(frame) = next(socket)
             .await
             .expect("no end before a close frame")
             .expect("no break")
         {
-            Message::Close(frame) => break frame,
-            _ => {}
+            break frame;
         }
     };
     assert_eq!(frame.map(|frame| frame.code), Some(CloseCode::Away));
