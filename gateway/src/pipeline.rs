@@ -43,7 +43,7 @@ use crate::intake::websocket::{self, Handshake};
 use crate::observe::{CallerKind, RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
-use crate::routing::{Keeps, path_policy};
+use crate::routing::{PathPolicy, path_policy};
 use crate::template::{Captures, Missing, Sources, Template};
 use crate::tunnel::Tunnel;
 use crate::{problem, routing};
@@ -166,14 +166,14 @@ impl<'p> Exchange<'p> {
         if let Some(places) = &self.plan.key_places {
             uri = places.gather(uri, &mut head.headers);
         }
-        let keeps = self.settle_path(&mut uri, &head);
-        let cleared = match self.clear(&uri, keeps, head) {
+        let settled = self.settle_path(&mut uri, &head);
+        let cleared = match self.clear(&uri, settled, head) {
             Ok(cleared) => cleared,
             Err(Stop::Refused(rejection)) => return Err(rejection),
             Err(Stop::Answered(response)) => return Ok(*response),
             Err(Stop::Unproven(unproven)) => {
                 let head = self.prove(*unproven).await?;
-                match self.clear(&uri, keeps, head) {
+                match self.clear(&uri, settled, head) {
                     Ok(cleared) => cleared,
                     Err(Stop::Refused(rejection)) => return Err(rejection),
                     Err(Stop::Answered(response)) => return Ok(*response),
@@ -198,26 +198,27 @@ impl<'p> Exchange<'p> {
         Ok(response)
     }
 
-    /// An odd path as the policy of its own route has it, and what may stay in it.
-    fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Keeps {
+    /// An odd path as the policy of its own route has it, and that policy.
+    fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Option<PathPolicy> {
         let policies = &self.plan.path_policies;
         if policies.is_empty() || !path_policy::is_odd(uri.path()) {
-            return Keeps::default();
+            return None;
         }
         let method = cors::preflight(&head.method, &head.headers);
         let asked = (method.as_ref().unwrap_or(&head.method), head.version);
         let policy_of = |route: &Arc<Route>| route.edge.path_policy;
-        match path_policy::settle(&self.plan.routes, policies, policy_of, asked, uri, &head.headers) {
-            Some((settled, keeps)) => {
-                *uri = settled;
-                keeps
-            }
-            None => Keeps::default(),
-        }
+        let (made, policy) = path_policy::settle(&self.plan.routes, policies, policy_of, asked, uri, &head.headers)?;
+        *uri = made;
+        Some(policy)
     }
 
     /// Everything that is decided before anyone is asked.
-    fn clear<'u>(&mut self, uri: &'u Uri, keeps: Keeps, mut head: request::Parts) -> Result<Cleared<'u>, Stop>
+    fn clear<'u>(
+        &mut self,
+        uri: &'u Uri,
+        settled: Option<PathPolicy>,
+        mut head: request::Parts,
+    ) -> Result<Cleared<'u>, Stop>
     where
         'p: 'u,
     {
@@ -232,6 +233,7 @@ impl<'p> Exchange<'p> {
         headers::check(head.version, &head.headers, plan.edge.header_limit)?;
 
         // Which route?
+        let keeps = settled.unwrap_or_default().keeps();
         let target = routing::Target::read(&head.method, head.version, uri, &head.headers, keeps)?;
         if let Some(asked) = cors::preflight(&head.method, &head.headers)
             && let Some(answered) = self.preflight(&target, &asked, &head.headers, &client)
@@ -246,6 +248,13 @@ impl<'p> Exchange<'p> {
         let route: &Route = found.target;
         self.watch.route = Some(Arc::clone(&route.metrics));
         let edge = &route.edge;
+        if settled.is_some_and(|policy| policy != edge.path_policy) {
+            // What it is and what it would be leave for lead to two routes; each has its own reading of the path.
+            return Err(Rejection::MalformedRequest {
+                why: "the path is read differently by the route that it leads to",
+            }
+            .into());
+        }
         if let Some(finish) = &edge.finish {
             self.finishing = Some(Finishing::begin(finish, &head.headers, false));
         }

@@ -45,7 +45,7 @@ pub enum Action {
     Keep,
 }
 
-/// The request target as the policy of its own route has it, and what may stay in it; `None` if no route takes it.
+/// The request target as the policy of its own route has it, and that policy; `None` if no route takes it.
 /// For an odd path alone: any other is the same under every policy.
 pub fn settle<T>(
     table: &Table<T>,
@@ -54,17 +54,16 @@ pub fn settle<T>(
     (method, version): (&Method, Version),
     uri: &Uri,
     headers: &HeaderMap,
-) -> Option<(Uri, Keeps)> {
+) -> Option<(Uri, PathPolicy)> {
     policies.iter().find_map(|policy| {
         let uri = policy.applied_to(uri)?;
-        let keeps = policy.keeps();
-        let target = Target::read(method, version, &uri, headers, keeps).ok()?;
+        let target = Target::read(method, version, &uri, headers, policy.keeps()).ok()?;
         let found = table
             .find(target.host, &target.path, method, headers, target.query)
             .ok()?;
         let holds = policy_of(found.target) == *policy;
         drop(found);
-        holds.then_some((uri, keeps))
+        holds.then_some((uri, *policy))
     })
 }
 

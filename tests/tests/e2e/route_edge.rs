@@ -100,6 +100,10 @@ async fn an_odd_path_means_what_its_route_says_and_is_sent_as_it_was_matched() {
                 &route("/echo/kept/{id}", "encoded_slash: keep, backslash: keep"),
             ),
             (
+                "asking",
+                &format!("match: {{ path: \"/echo/kept/{{id}}\", methods: [OPTIONS] }}, {OPEN}"),
+            ),
+            (
                 "tidy",
                 &route(
                     "/echo/tidy/{*rest}",
@@ -136,6 +140,13 @@ async fn an_odd_path_means_what_its_route_says_and_is_sent_as_it_was_matched() {
     ] {
         gateway.get(target).send().await.refusal(400, "malformed_request");
     }
+    // A preflight is about one route and is itself for another, which has its own reading of the path.
+    let preflight = gateway
+        .client()
+        .ask(http::Method::OPTIONS, "/echo/kept/a%2Fb")
+        .header("origin", "https://app.example.com")
+        .header("access-control-request-method", "GET");
+    preflight.send().await.refusal(400, "malformed_request");
     assert_eq!(api.counts().requests, served);
 }
 
