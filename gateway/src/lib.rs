@@ -1,6 +1,7 @@
 //! The parts of the gateway, floor by floor; imports only go down.
 //!
-//! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`] · 3 assembly: [`plan`] ·
+//! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`], [`tunnel`] ·
+//! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
 //! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`observe`], [`template`], [`coalesce`], [`stale`],
 //! [`clock`] · 0: the `policies` crate.
@@ -26,3 +27,4 @@ pub mod routing;
 pub mod server;
 pub mod stale;
 pub mod template;
+pub mod tunnel;

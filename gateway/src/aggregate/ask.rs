@@ -76,6 +76,7 @@ impl<'a> Asking<'a> {
             entrant: request.entrant,
             is_retry: request.is_retry,
             streaming: Streaming::Never,
+            switches: false,
         };
         if part.fallbacks.is_empty() {
             let (called, head) = self.exchange(&part.backend, &order).await;

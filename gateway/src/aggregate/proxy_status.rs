@@ -71,15 +71,7 @@ fn push_string(out: &mut String, text: &str) {
 fn error_type(cause: &Cause) -> Option<&'static str> {
     Some(match cause {
         Cause::Status(_) => return None,
-        Cause::Call(reason) => match reason {
-            Reason::BackendUnreached | Reason::BreakerOpen | Reason::NoEndpoint => "destination_unavailable",
-            Reason::BackendBroken => "connection_terminated",
-            Reason::BackendInvalid => "http_protocol_error",
-            Reason::BackendTimeout | Reason::OutOfTime => "http_response_timeout",
-            Reason::BulkheadFull | Reason::BulkheadTimeout => "connection_limit_reached",
-            Reason::Internal => "proxy_internal_error",
-            _ => "proxy_internal_response",
-        },
+        Cause::Call(reason) => error_of(*reason),
         Cause::InvalidJson => "http_protocol_error",
         Cause::TooLarge => "http_response_body_size",
         Cause::Elements { first, .. } => return error_type(&first.cause),
@@ -90,6 +82,19 @@ fn error_type(cause: &Cause) -> Option<&'static str> {
         Cause::ValueMissing(_) | Cause::NeedFailed(..) => "proxy_internal_response",
         Cause::NotMergeable | Cause::Conflict => "proxy_configuration_error",
     })
+}
+
+/// The registered error type of a call that gave no answer.
+pub const fn error_of(reason: Reason) -> &'static str {
+    match reason {
+        Reason::BackendUnreached | Reason::BreakerOpen | Reason::NoEndpoint => "destination_unavailable",
+        Reason::BackendBroken => "connection_terminated",
+        Reason::BackendInvalid => "http_protocol_error",
+        Reason::BackendTimeout | Reason::OutOfTime => "http_response_timeout",
+        Reason::BulkheadFull | Reason::BulkheadTimeout => "connection_limit_reached",
+        Reason::Internal => "proxy_internal_error",
+        _ => "proxy_internal_response",
+    }
 }
 
 #[cfg(test)]

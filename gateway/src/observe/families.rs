@@ -42,6 +42,7 @@ pub enum Family {
     Connections,
     ConnectionsAccepted,
     MalformedConnections,
+    Tunnels,
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
@@ -91,7 +92,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -128,6 +129,7 @@ impl Family {
         Self::Connections,
         Self::ConnectionsAccepted,
         Self::MalformedConnections,
+        Self::Tunnels,
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
@@ -343,6 +345,7 @@ impl Family {
                 &[],
                 "Connections accepted from callers",
             ),
+            Self::Tunnels => ("gateway_tunnels", Gauge, &[], "Connections that have become WebSockets"),
             Self::MalformedConnections => (
                 "gateway_malformed_connections_total",
                 Counter,

@@ -38,7 +38,33 @@ pub struct RouteOutline {
     pub fan_out: Option<FanOut>,
     pub stream: bool,
     pub body_limit_bytes: u64,
+    pub edge: EdgeOutline,
     pub target: TargetOutline,
+}
+
+/// From where the route may be used, and what happens to fields, paths and connections on the way.
+#[derive(Debug, Serialize)]
+pub struct EdgeOutline {
+    /// Networks; `null` is all that are not denied.
+    pub allow: Option<Vec<String>>,
+    pub deny: Vec<String>,
+    /// Whose pages may use it; `null` without CORS.
+    pub origins: Option<Vec<String>>,
+    pub security_headers: &'static str,
+    /// Names of fields that are changed on the way to the backend, and to the caller.
+    pub request_fields: Vec<String>,
+    pub response_fields: Vec<String>,
+    pub method_override: &'static str,
+    pub path_policy: PathPolicyOutline,
+    pub upgrade: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PathPolicyOutline {
+    pub dot_segments: &'static str,
+    pub double_slash: &'static str,
+    pub encoded_slash: &'static str,
+    pub backslash: &'static str,
 }
 
 /// Empty lists ask for nothing.

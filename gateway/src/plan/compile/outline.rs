@@ -31,6 +31,9 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     desk.note("request_limits.headers".into(), sizes.headers.span());
     desk.note("request_limits.uri".into(), sizes.uri.span());
     desk.note("request_limits.body".into(), sizes.body.span());
+    if let Some(cors) = &config.cors {
+        desk.note("cors".into(), first(cors.origins.iter().map(At::span)));
+    }
     if let Some(failures) = &config.callers.failures {
         desk.note(
             "callers.failures".into(),
@@ -149,10 +152,16 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
         scopes,
         tiers,
         tenants,
+        addresses,
     } = &route.access;
     let admitted = any_of.iter().chain(all_of).flatten().map(At::span);
     let demanded = [scopes, tiers, tenants].into_iter().flatten().map(At::span);
     desk.note(format!("{path}.access"), first(admitted.chain(demanded)));
+    let listed = addresses.allow.iter().flatten().chain(&addresses.deny).map(At::span);
+    desk.note(format!("{path}.access.addresses"), first(listed));
+    if let Some(config::OwnCors::On(cors)) = &route.cors {
+        desk.note(format!("{path}.cors"), first(cors.origins.iter().map(At::span)));
+    }
     desk.note(
         format!("{path}.time_limit"),
         route.time_limit.as_ref().and_then(At::span),
@@ -206,6 +215,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         fan_out: FanOut::of(meant, tiers(config, written)),
         stream: *written.stream,
         body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
+        edge: super::route_edge::outline(config, written),
         target: target(&written.target),
     }
 }

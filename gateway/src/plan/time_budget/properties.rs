@@ -229,6 +229,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 entrant,
                 is_retry: false,
                 streaming: Streaming::AsItSays,
+                switches: false,
             };
             let called = call::call(backend, 0, &order, &mut Facts::default()).await;
             let head_after = clock::now().since(started);
