@@ -458,7 +458,9 @@ impl<'p> Exchange<'p> {
             Ok(answer) => answer,
             Err(failure) => return Ok(self.fail(&failure)),
         };
+        self.watch.fallbacks.extend(answer.fallbacks());
         let mut response = Response::new(Content::Whole(answer.body.clone()));
+        *response.status_mut() = answer.status;
         answer.write_headers(response.headers_mut());
         Ok(response)
     }

@@ -13,6 +13,8 @@ pub struct RecipeDraft {
     pub conflict: Conflict,
     /// Whether the body lists what failed, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
     pub list_errors: bool,
+    /// The name that everything but that list goes under.
+    pub wrap: Option<String>,
 }
 
 /// A part as written.

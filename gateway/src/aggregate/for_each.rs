@@ -72,22 +72,33 @@ where
         .buffered(terms.at_once);
     let mut array = BytesMut::from(&b"["[..]);
     let mut first = None;
-    let (mut failed, mut has_data) = (0, false);
+    let (mut failed, mut has_data, mut is_fatal) = (0, false, false);
     while let Some(answer) = answers.next().await {
         let item = match answer {
             None if terms.on_failure == OnFailure::Null => NULL,
             None => continue,
-            Some(Ok(item)) => {
+            Some(Ok((item, fault))) => {
                 has_data = true;
+                failed += usize::from(fault.is_some());
+                first = first.or(fault);
                 item
             }
             Some(Err(fault)) => {
                 failed += 1;
-                first.get_or_insert(fault);
                 match terms.on_failure {
-                    OnFailure::Fail => break,
-                    OnFailure::Omit => continue,
-                    OnFailure::Null => NULL,
+                    OnFailure::Fail => {
+                        first = Some(fault);
+                        is_fatal = true;
+                        break;
+                    }
+                    OnFailure::Omit => {
+                        first.get_or_insert(fault);
+                        continue;
+                    }
+                    OnFailure::Null => {
+                        first.get_or_insert(fault);
+                        NULL
+                    }
                 }
             }
         };
@@ -105,13 +116,14 @@ where
         Some(fault) => {
             let fault = PartFault {
                 retry_after: fault.retry_after,
+                served: fault.served.clone(),
                 cause: Cause::Elements {
                     failed,
                     of: count,
                     first: Box::new(fault),
                 },
             };
-            if has_data && terms.on_failure != OnFailure::Fail {
+            if has_data && !is_fatal {
                 PartResult::Some(array.freeze(), fault)
             } else {
                 PartResult::Failed(fault)
@@ -122,15 +134,17 @@ where
 
 const NULL: Bytes = Bytes::from_static(b"null");
 
-/// One element's answer, as it will stand in the array.
-fn read(result: PartResult) -> Result<Bytes, PartFault> {
-    match result {
-        PartResult::Body(body) | PartResult::Some(body, _) => match Document::raw(&body) {
-            Ok(Document::Raw(item)) => Ok(item),
-            _ => Err(PartFault::new(Cause::InvalidJson)),
-        },
-        PartResult::Absent => Ok(NULL),
-        PartResult::Failed(fault) => Err(fault),
+/// One element's answer, as it will stand in the array, and what it stands in for.
+fn read(result: PartResult) -> Result<(Bytes, Option<PartFault>), PartFault> {
+    let (body, fault) = match result {
+        PartResult::Body(body) => (body, None),
+        PartResult::Some(body, fault) => (body, Some(fault)),
+        PartResult::Absent => return Ok((NULL, None)),
+        PartResult::Failed(fault) => return Err(fault),
+    };
+    match Document::raw(&body) {
+        Ok(Document::Raw(item)) => Ok((item, fault)),
+        _ => Err(PartFault::new(Cause::InvalidJson)),
     }
 }
 

@@ -44,10 +44,14 @@ impl Member<'_> {
 
 /// What is said of a part that failed.
 pub(super) fn entry(part: &str, fault: &PartFault) -> HeaderValue {
+    let mut details = format!("{part}: {}", fault.reason());
+    if let Some(served) = &fault.served {
+        details.push_str(&format!("; served {served}"));
+    }
     Member {
         error: error_type(&fault.cause),
         received_status: fault.backend_status(),
-        details: Some(&format!("{part}: {}", fault.reason())),
+        details: Some(&details),
     }
     .to_value()
 }

@@ -60,7 +60,10 @@ impl Test {
 
 fn equal(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::String(text), Value::Number(_) | Value::Bool(_)) => *text == wanted.to_string(),
+        (Value::String(text), Value::Number(_) | Value::Bool(_)) => {
+            let spelt = wanted.to_string();
+            *text == spelt
+        }
         (Value::Number(found), Value::Number(wanted)) => same(&found.to_string(), &wanted.to_string()),
         _ => found == wanted,
     }

@@ -11,6 +11,7 @@ pub enum Family {
     Rejections,
     AbortedResponses,
     PartialResponses,
+    Fallbacks,
     BackendCalls,
     BackendDuration,
     BackendAttempts,
@@ -90,12 +91,13 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
         Self::AbortedResponses,
         Self::PartialResponses,
+        Self::Fallbacks,
         Self::BackendCalls,
         Self::BackendDuration,
         Self::BackendAttempts,
@@ -175,6 +177,12 @@ impl Family {
                 Counter,
                 &["route"],
                 "Aggregates answered with x-gateway-complete: false",
+            ),
+            Self::Fallbacks => (
+                "gateway_fallbacks_total",
+                Counter,
+                &["route", "kind"],
+                "Answers that a value, the last good answer or another backend stood in for, by route",
             ),
             Self::BackendCalls => (
                 "gateway_backend_calls_total",

@@ -7,6 +7,7 @@ mod aggregate;
 mod backend;
 mod breaker;
 mod callers;
+mod fallback;
 mod limit;
 mod listener;
 mod mtls;
@@ -16,13 +17,14 @@ mod route;
 mod tier;
 mod tls;
 
-pub use aggregate::{Aggregate, Fallback, Partial};
+pub use aggregate::{Aggregate, Conflict, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
     Revocations, Secret, TokenType, Verifications,
 };
+pub use fallback::Fallback;
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};

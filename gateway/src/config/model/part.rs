@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::aggregate::Fallback;
+use super::fallback::Fallback;
 use super::route::{above_zero, check_path, headers};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -49,8 +49,10 @@ pub struct Part {
     pub rename: NamedMap<At<String>>,
     /// Where it goes in the document; `.` merges at the root; default the part's name.
     pub group: Option<At<String>>,
-    /// What stands in for an optional part that failed.
-    pub fallback: Option<Fallback>,
+    /// The name of the field that an array goes into; at the root its own name without it.
+    pub collection: Option<At<String>>,
+    /// What stands in if it fails, tried in this order.
+    pub fallback: Vec<Fallback>,
 }
 
 /// A condition on an earlier value, or on the status that an earlier part's backend answered with.
@@ -110,7 +112,6 @@ words! {
 impl Read for Part {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["collection", "conflict"]);
             let (backend, path) = (f.required("backend"), f.required("path"));
             check_path(f, "path", path.as_ref());
             let time_limit = f.optional("time_limit");
@@ -143,7 +144,8 @@ impl Read for Part {
                 drop: f.list("drop"),
                 rename,
                 group: f.optional("group"),
-                fallback: f.optional("fallback"),
+                collection: f.optional("collection"),
+                fallback: f.list("fallback"),
                 backend: backend?,
                 path: path?,
             })

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -9,12 +10,13 @@ use serde_json::Value;
 
 use super::Desk;
 use super::backends::Backends;
+use super::fallbacks::check_fallbacks;
 use super::routes::{Scope, template};
 use crate::aggregate::{
-    Aggregate, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft, Partial, Recipe,
-    RecipeDraft, ShapeDraft, Subject, Test, When,
+    Aggregate, Conflict, ForEach, Heads, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
+    PartFallback, Partial, Recipe, RecipeDraft, ShapeDraft, Subject, Test, When,
 };
-use crate::config::{self, At, Code, Mistake, Span};
+use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::template::{Place, Placeholder, Template};
 
 pub(super) fn compile(
@@ -65,11 +67,19 @@ pub(super) fn compile(
         config::Partial::Deny => Partial::Deny,
         config::Partial::Allow => Partial::Allow,
     };
+    let heads = heads(desk, written);
     let recipe = RecipeDraft {
         parts: drafts,
         partial,
+        conflict: match *written.conflict {
+            config::Conflict::Last => Conflict::Last,
+            config::Conflict::First => Conflict::First,
+            config::Conflict::Deep => Conflict::Deep,
+            config::Conflict::Concat => Conflict::Concat,
+            config::Conflict::Error => Conflict::Error,
+        },
         list_errors: *written.errors,
-        ..RecipeDraft::default()
+        wrap: written.wrap.as_ref().map(|name| name.value.clone()),
     };
     let recipe = match Recipe::compile(recipe) {
         Ok(recipe) => recipe,
@@ -81,7 +91,35 @@ pub(super) fn compile(
         }
     };
     check_critical_path(desk, route, written, &recipe, route_limit);
-    Some(Aggregate::new(recipe, calls))
+    let stale = Arc::clone(&desk.state.stale);
+    Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale))
+}
+
+/// Whose heads are heard, by index.
+fn heads(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
+    let mut index_of = |part: &At<String>| {
+        let index = written.parts.names().position(|name| name == **part);
+        if index.is_none() {
+            desk.mistake(written.parts.unknown("part", part));
+        }
+        index
+    };
+    let status = written.status.as_ref().map(&mut index_of);
+    let passed: Vec<_> = written
+        .headers
+        .iter()
+        .map(|(name, parts)| {
+            let parts: Vec<_> = parts.iter().map(&mut index_of).collect();
+            Some((
+                HeaderName::from_str(name).ok()?,
+                parts.into_iter().collect::<Option<_>>()?,
+            ))
+        })
+        .collect();
+    Some(Heads {
+        passed: passed.into_iter().collect::<Option<_>>()?,
+        status: transposed(status)?,
+    })
 }
 
 fn part_call(
@@ -134,11 +172,26 @@ fn part_call(
         when: transposed(when)?,
         for_each: transposed(over)?,
         defaults: Box::default(),
+        fallbacks: fallbacks(desk, &part.fallback, backends)?,
         time_limit: part.time_limit.as_ref().map(|limit| limit.value),
         body_limit: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
     };
     call.defaults = defaults(desk, part, &call)?;
     Some(call)
+}
+
+/// What is asked before a value, which the recipe puts in.
+fn fallbacks(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
+    check_fallbacks(desk, written);
+    let compiled: Vec<_> = written
+        .iter()
+        .filter_map(|fallback| match fallback {
+            Fallback::Value(_) => None,
+            Fallback::Stale(within) => Some(Some(PartFallback::Stale(**within))),
+            Fallback::Backend(name) => Some(backends.get(name).cloned().map(PartFallback::Backend)),
+        })
+        .collect();
+    compiled.into_iter().collect()
 }
 
 /// Nothing, something sound, or a mistake.
@@ -208,12 +261,14 @@ fn write_text(text: &str, out: &mut String) {
 fn texts_are_sound(desk: &mut Desk<'_>, value: &Value, at: Option<Span>) -> bool {
     match value {
         // All of them, so that all mistakes are told.
-        Value::Object(members) => members
-            .values()
-            .fold(true, |sound, value| texts_are_sound(desk, value, at) && sound),
-        Value::Array(items) => items
-            .iter()
-            .fold(true, |sound, value| texts_are_sound(desk, value, at) && sound),
+        Value::Object(members) => {
+            members
+                .values()
+                .filter(|value| !texts_are_sound(desk, value, at))
+                .count()
+                == 0
+        }
+        Value::Array(items) => items.iter().filter(|value| !texts_are_sound(desk, value, at)).count() == 0,
         Value::String(text) => Template::parse(text, Place::Json)
             .map_err(|error| {
                 let message = format!("`{text}` in the body: {error}");
@@ -336,8 +391,11 @@ fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
                 .collect(),
         },
         group: part.group.as_ref().map(|group| group.value.clone()),
-        fallback: part.fallback.as_ref().map(|fallback| fallback.value.value.clone()),
-        ..PartDraft::default()
+        collection: part.collection.as_ref().map(|name| name.value.clone()),
+        fallback: part.fallback.iter().find_map(|fallback| match fallback {
+            Fallback::Value(value) => Some(value.value.clone()),
+            Fallback::Stale(_) | Fallback::Backend(_) => None,
+        }),
     }
 }
 
@@ -350,6 +408,7 @@ fn report(desk: &mut Desk<'_>, route: &str, written: &config::Aggregate, mistake
         RecipeMistake::BadPath { part, .. } => (Code::BadValue, Some(part)),
         RecipeMistake::UselessFallback { part, .. } => (Code::Conflict, Some(part)),
         RecipeMistake::UnplacedFallback { part } => (Code::BadValue, Some(part)),
+        RecipeMistake::ReservedWrap => (Code::Conflict, None),
         RecipeMistake::ReservedName { part } => (Code::Conflict, Some(part)),
     };
     let at = part

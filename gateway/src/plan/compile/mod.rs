@@ -8,6 +8,7 @@ mod aggregates;
 mod backends;
 mod callers;
 mod doubts;
+mod fallbacks;
 mod limits;
 mod listeners;
 mod outline;
