@@ -109,9 +109,16 @@ impl Tree<'_> {
         let call = &part.call;
         let label = format!("    call {}", call.backend);
         rows.push(Row::new(label, call.limit.time, steps_text(call)));
+        for other in &part.stand_ins {
+            let label = format!("    or else {}", other.backend);
+            rows.push(Row::new(label, other.limit.time, steps_text(other)));
+        }
         if part.waves > 1 {
-            let all = call.limit.time.saturating_mul(part.waves);
-            rows.push(Row::new("    for each", all, format!("{} waves of calls", part.waves)));
+            rows.push(Row::new(
+                "    for each",
+                part.uncut(),
+                format!("{} waves of calls", part.waves),
+            ));
         }
     }
 
