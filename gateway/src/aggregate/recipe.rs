@@ -125,6 +125,7 @@ impl Recipe {
                 name: draft.name.as_str().into(),
                 required: draft.required || partial == Partial::Deny,
                 on_missing: draft.on_missing,
+                each: draft.each,
                 needs: needs[index].clone(),
                 awaits: awaits[index].clone(),
                 awaited_by,

@@ -55,6 +55,17 @@ pub struct PartCall {
     pub fallbacks: Vec<PartFallback>,
 }
 
+impl PartCall {
+    /// The backends that may be asked one after the other for one answer, its own first.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let others = self.fallbacks.iter().filter_map(|fallback| match fallback {
+            PartFallback::Backend(backend) => Some(backend),
+            PartFallback::Stale(_) => None,
+        });
+        std::iter::once(&self.backend).chain(others)
+    }
+}
+
 /// What else may answer for a part.
 pub enum PartFallback {
     /// The last good answer, if it is no older.

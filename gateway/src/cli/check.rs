@@ -147,11 +147,9 @@ routes.cut  /cut
       after a                3s  at the latest
       call within           10s  queue 250ms, 2 attempts of 1s, backoff 10ms
   worst case                 4s  cut by routes.cut.time_limit; uncut it could take 5s: a, then b
-  calls a request             2  at most: once 1, within 1; 3 with all retries
-    free caller            20/s  once 10, within 10
-    basic caller          100/s  once 50, within 50
-    premium caller        400/s  once 200, within 200
-    enterprise caller    2000/s  once 1000, within 1000
+  calls a request             2  3 with all retries; by backend, and of a caller at full rate
+    to once                   1  free 10/s, basic 50/s, premium 200/s, enterprise 1000/s
+    to within                 1  free 10/s, basic 50/s, premium 200/s, enterprise 1000/s
 ";
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Route, Target};
 /// The most calls of one request, and of callers in each tier.
 #[derive(Debug, Serialize)]
 pub struct FanOut {
-    /// Over all backends. Attempts beyond a call's first come on top.
+    /// Over all backends, those included that stand in for another. Attempts beyond a call's first come on top.
     pub calls: u64,
     /// The same with every attempt made that a backend's settings allow.
     pub attempts: u64,
@@ -50,15 +50,16 @@ impl FanOut {
         let (mut calls, mut attempts) = (0, 0);
         for part in &aggregate.calls {
             let of_part = part.for_each.as_ref().map_or(1, |for_each| for_each.limit as u64);
-            calls += of_part;
-            attempts += of_part * u64::from(part.backend.settings.retry.attempts);
-            let name = &part.backend.name;
-            match backends.iter_mut().find(|known| known.backend == *name) {
-                Some(known) => known.calls += of_part,
-                None => backends.push(BackendCalls {
-                    backend: Arc::clone(name),
-                    calls: of_part,
-                }),
+            for backend in part.backends() {
+                calls += of_part;
+                attempts += of_part * u64::from(backend.settings.retry.attempts);
+                match backends.iter_mut().find(|known| known.backend == backend.name) {
+                    Some(known) => known.calls += of_part,
+                    None => backends.push(BackendCalls {
+                        backend: Arc::clone(&backend.name),
+                        calls: of_part,
+                    }),
+                }
             }
         }
         let of_tier = |(tier, tokens): (Arc<str>, f64)| {
@@ -93,6 +94,7 @@ callers: { anonymous: { by: client_address } }
 tiers: { slow: { rate: 90/min, burst: 5 } }
 backends:
   users: { endpoints: [{ url: "http://nowhere.invalid" }], retry: off }
+  spare: { endpoints: [{ url: "http://nowhere.invalid:2" }], retry: off }
   stock: { endpoints: [{ url: "http://nowhere.invalid:1" }], retry: { attempts: 3 } }
 routes:
   all:
@@ -100,8 +102,9 @@ routes:
     access: { any_of: [anonymous], tiers: [free, slow] }
     cost: 3
     aggregate:
+      partial: allow
       parts:
-        user: { backend: users, path: /user }
+        user: { backend: users, path: /user, fallback: { backend: spare } }
         each: { backend: stock, path: "/stock/{item}", for_each: { in: "{part.user.skus}", limit: 7, at_once: 2 } }
         again: { backend: users, path: /again }
   one: { match: { path: /one }, access: { any_of: [anonymous] }, backend: users }
@@ -114,12 +117,16 @@ routes:
         assert_eq!(
             fan_out,
             json!({
-                "calls": 9,
-                "attempts": 23,
-                "backends": [{ "backend": "users", "calls": 2 }, { "backend": "stock", "calls": 7 }],
+                "calls": 10,
+                "attempts": 24,
+                "backends": [
+                    { "backend": "users", "calls": 2 },
+                    { "backend": "spare", "calls": 1 },
+                    { "backend": "stock", "calls": 7 },
+                ],
                 "tiers": [
-                    { "tier": "free", "requests_per_second": 10.0 / 3.0, "calls_per_second": 30.0 },
-                    { "tier": "slow", "requests_per_second": 0.5, "calls_per_second": 4.5 },
+                    { "tier": "free", "requests_per_second": 10.0 / 3.0, "calls_per_second": 10.0 / 3.0 * 10.0 },
+                    { "tier": "slow", "requests_per_second": 0.5, "calls_per_second": 5.0 },
                 ],
             })
         );

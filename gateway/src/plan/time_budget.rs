@@ -73,8 +73,8 @@ pub struct PartBudget {
     pub name: Arc<str>,
     /// The names of what it waits for.
     pub needs: Vec<Arc<str>>,
-    /// What bounds it from its own start, up to the last byte of its answer: its own limit, or its backend's for each
-    /// of its waves.
+    /// What bounds it from its own start, up to the last byte of its answer: its own limit, or for each of its waves
+    /// its backend's, and those of the backends that stand in.
     #[serde(flatten)]
     pub limit: Limit,
     /// When it starts at the latest, from the start of the request.
@@ -85,6 +85,8 @@ pub struct PartBudget {
     /// How often its calls follow each other: with `for_each`, elements over those at once; otherwise 1.
     pub waves: u32,
     pub call: CallBudget,
+    /// Calls to the backends that stand in, one after the other, each when all before it have failed.
+    pub stand_ins: Vec<CallBudget>,
 }
 
 /// The longest wait for the head of an answer.
@@ -206,6 +208,19 @@ impl CallBudget {
     }
 }
 
+impl PartBudget {
+    /// What all calls for one answer take at most.
+    fn wave(call: &CallBudget, stand_ins: &[CallBudget]) -> Duration {
+        let others = stand_ins.iter().map(|other| other.limit.time);
+        others.fold(call.limit.time, Duration::saturating_add)
+    }
+
+    /// What the part would take if it had no limit of its own.
+    pub fn uncut(&self) -> Duration {
+        Self::wave(&self.call, &self.stand_ins).saturating_mul(self.waves)
+    }
+}
+
 /// The outer one if they are the same, as calls go by it too.
 fn shorter<'l>(outer: &'l Limit, inner: &'l Limit) -> &'l Limit {
     if inner.time < outer.time { inner } else { outer }
@@ -219,9 +234,14 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
         .zip(&aggregate.calls)
         .map(|(part, written)| {
             let call = CallBudget::of(&written.backend);
+            let stand_ins: Vec<_> = written
+                .backends()
+                .skip(1)
+                .map(|backend| CallBudget::of(backend))
+                .collect();
             let waves = written.for_each.as_ref().map_or(1, ForEach::waves);
             let all = Limit {
-                time: call.limit.time.saturating_mul(waves),
+                time: PartBudget::wave(&call, &stand_ins).saturating_mul(waves),
                 ..call.limit.clone()
             };
             let own = written.time_limit.map(|time| Limit {
@@ -231,7 +251,7 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
             PartBudget {
                 name: Arc::clone(part.name()),
                 needs: part
-                    .needs()
+                    .awaits()
                     .iter()
                     .map(|need| Arc::clone(parts[*need].name()))
                     .collect(),
@@ -240,6 +260,7 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
                 critical: false,
                 waves,
                 call,
+                stand_ins,
             }
         })
         .collect();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::plan::calls::FanOut;
+use crate::plan::calls::{BackendCalls, FanOut, TierCalls};
 use crate::plan::outline::{Outline, RouteOutline};
 use crate::plan::time_budget::{CallBudget, Limit, PartBudget, TimeBudget, Uses};
 
@@ -109,9 +109,16 @@ impl Tree<'_> {
         let call = &part.call;
         let label = format!("    call {}", call.backend);
         rows.push(Row::new(label, call.limit.time, steps_text(call)));
+        for other in &part.stand_ins {
+            let label = format!("    or else {}", other.backend);
+            rows.push(Row::new(label, other.limit.time, steps_text(other)));
+        }
         if part.waves > 1 {
-            let all = call.limit.time.saturating_mul(part.waves);
-            rows.push(Row::new("    for each", all, format!("{} waves of calls", part.waves)));
+            rows.push(Row::new(
+                "    for each",
+                part.uncut(),
+                format!("{} waves of calls", part.waves),
+            ));
         }
     }
 
@@ -151,31 +158,26 @@ impl Tree<'_> {
     }
 }
 
-/// The most calls of a request, and for each tier those that one caller can cause.
+/// The most calls of a request, and by backend those that one caller can cause in each tier.
 fn calls(fan_out: &FanOut, rows: &mut Vec<Row>) {
-    let shares = |factor: f64| {
-        let share = |calls: u64| number_text(calls as f64 * factor);
-        let shares: Vec<_> = fan_out
-            .backends
-            .iter()
-            .map(|backend| format!("{} {}", backend.backend, share(backend.calls)))
-            .collect();
-        shares.join(", ")
-    };
-    let with_retries = match fan_out.attempts {
+    let retries = match fan_out.attempts {
         attempts if attempts == fan_out.calls => String::new(),
-        attempts => format!("; {attempts} with all retries"),
+        attempts => format!("{attempts} with all retries; "),
     };
     rows.push(Row {
         label: "calls a request".to_owned(),
         time: fan_out.calls.to_string(),
-        note: format!("at most: {}{with_retries}", shares(1.0)),
+        note: format!("{retries}by backend, and of a caller at full rate"),
     });
-    for tier in &fan_out.tiers {
+    for BackendCalls { backend, calls } in &fan_out.backends {
+        let of_tier = |tier: &TierCalls| {
+            let rate = number_text(tier.requests_per_second * *calls as f64);
+            format!("{} {rate}/s", tier.tier)
+        };
         rows.push(Row {
-            label: format!("  {} caller", tier.tier),
-            time: format!("{}/s", number_text(tier.calls_per_second)),
-            note: shares(tier.requests_per_second),
+            label: format!("  to {backend}"),
+            time: calls.to_string(),
+            note: fan_out.tiers.iter().map(of_tier).collect::<Vec<_>>().join(", "),
         });
     }
 }

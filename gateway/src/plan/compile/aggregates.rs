@@ -379,6 +379,7 @@ fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
             config::OnMissing::Skip => OnMissing::Skip,
             config::OnMissing::Fail | config::OnMissing::Default(_) => OnMissing::Fail,
         },
+        each: part.for_each.is_some(),
         shape: ShapeDraft {
             target: part.target.as_ref().map(|path| path.value.clone()),
             keep: texts(&part.keep),

@@ -97,6 +97,7 @@ fn target(route_limit: u64) -> impl Strategy<Value = String> {
             .iter()
             .enumerate()
             .map(|(index, (backend, share, needs, required, each))| {
+                let has_spare = !required && needs & 0x80 != 0;
                 let needs: Vec<_> = (0..index)
                     .filter(|need| needs & (1 << need) != 0)
                     .map(|need| format!("p{need}"))
@@ -104,11 +105,16 @@ fn target(route_limit: u64) -> impl Strategy<Value = String> {
                 let limit = share.map_or(String::new(), |share| {
                     format!(", time_limit: {}ms", (most * share / 100).max(1))
                 });
+                let spare = if has_spare {
+                    ", fallback: { backend: b2 }"
+                } else {
+                    ""
+                };
                 let each = each.map_or(String::new(), |at_once| {
                     format!(", for_each: {{ in: '{{body}}', limit: 5, at_once: {at_once}, on_failure: omit }}")
                 });
                 format!(
-                    "p{index}: {{ backend: b{backend}, path: /p, required: {required}, needs: [{}]{limit}{each} }}",
+                    "p{index}: {{ backend: b{backend}, path: /p, required: {required}, needs: [{}]{limit}{each}{spare} }}",
                     needs.join(", ")
                 )
             });
@@ -284,7 +290,10 @@ fn slack(budget: &TimeBudget) -> Duration {
             MS * (2 * call.backoffs.len() as u32 + 3)
         }
         Uses::Call(_) => 2 * MS,
-        Uses::Parts(parts) => MS * (parts.iter().map(|part| part.waves).sum::<u32>() + 1),
+        Uses::Parts(parts) => {
+            let calls = parts.iter().map(|part| part.waves * (1 + part.stand_ins.len() as u32));
+            MS * (calls.sum::<u32>() + 1)
+        }
         Uses::Nothing => Duration::ZERO,
     }
 }

@@ -130,6 +130,17 @@ fn the_worst_case_of_an_aggregate_is_its_longest_chain() {
         2000,
         &["b"],
     );
+    let spare = "a: { backend: one, path: /a, fallback: { backend: two } }";
+    let allow = "cost: 1, aggregate: { partial: allow";
+    let plan = plan(&config(
+        &format!(
+            "{}, {}",
+            backend("one", "time_limit: 1s"),
+            backend("two", "time_limit: 2s")
+        ),
+        &format!("{allow}, parts: {{ {spare} }} }}"),
+    ));
+    assert_eq!(plan.outline.routes[0].time_budget.worst.time, ms(3000));
     let limited = "a: { backend: two, path: /a, time_limit: 1900ms }, b: { backend: one, path: /b, time_limit: 1500ms, needs: [a] }";
     let own = "routes.r.aggregate.parts.a.time_limit";
     check(limited, "cost: 1", 2900, own, 2900, &["a", "b"]);
