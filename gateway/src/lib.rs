@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod fields;
 pub mod files;
+pub mod framing;
 pub mod intake;
 pub mod observe;
 pub mod pipeline;

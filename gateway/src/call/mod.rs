@@ -14,6 +14,7 @@ pub mod reply;
 mod attempt;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod screened;
 mod stamp;
 mod tally;
 mod timer;
