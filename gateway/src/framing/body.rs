@@ -182,6 +182,18 @@ impl Chunked {
     }
 }
 
+#[cfg(test)]
+impl Body {
+    /// Whether the next byte is content.
+    pub(super) fn is_in_content(&self) -> bool {
+        match self {
+            Self::Length(left) => *left > 0,
+            Self::Chunked(chunked) => chunked.state == State::Data,
+            Self::UntilClose => true,
+        }
+    }
+}
+
 fn count(counted: &mut u32, most: u32, why: &'static str) -> Result<()> {
     *counted += 1;
     if *counted > most {

@@ -168,7 +168,8 @@ impl Screen {
                 let mut piece = ReadBuf::uninit(&mut piece);
                 ready!(Pin::new(&mut *socket).poll_read(cx, &mut piece))?;
                 if piece.filled().is_empty() {
-                    return Poll::Ready(Ok(Read::Passed));
+                    self.verdict = Some(Read::NoHead(Refusal::Malformed("the sender closed within a head")));
+                    continue;
                 }
                 let mut held = std::mem::take(&mut self.held);
                 held.extend_from_slice(piece.filled());

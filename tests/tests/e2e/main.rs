@@ -12,6 +12,7 @@ mod deadlines;
 mod drain;
 mod ejection;
 mod forgeries;
+mod framing;
 mod issuers;
 mod limits;
 mod malformed;
