@@ -9,8 +9,16 @@ CASES = $(CURDIR)/target/cases
 COUNTED = mkdir -p target && rm -f $(CASES)
 SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
+# Seconds that each fuzz target runs; and what a compiler has to add for libFuzzer to see where an input leads.
+SECONDS ?= 60
+FUZZED = client_address config headers merge path splice
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares \
+	-Cdebug-assertions=yes -Coverflow-checks=yes
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e tour prove replay bench load compare fmt clean
+.PHONY: help run test check e2e tour prove fuzz replay bench load soak compare fmt clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +50,17 @@ prove: ## run the long proofs: all interleavings, properties with many more case
 	CASES=$(CASES) $(CARGO) test -p tests --features long
 	@$(SUM)
 
+fuzz: ## give hostile input to every reader, SECONDS=60 each (needs a C++ compiler)
+	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --release -p fuzz --features engine --target $(HOST) --target-dir target/fuzz
+	@for target in $(FUZZED); do \
+		mkdir -p target/fuzz/corpus/$$target && echo "fuzz: $$target" && \
+		target/fuzz/$(HOST)/release/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
+			-artifact_prefix=target/fuzz/$$target- -print_final_stats=1 target/fuzz/corpus/$$target \
+			fuzz/cases/$$target $$(test $$target = config && echo fixtures/configs fixtures/invalid) \
+			2> target/fuzz/$$target.log || { tail -40 target/fuzz/$$target.log; exit 1; }; \
+		grep -E 'number_of_executed_units|new_units_added|peak_rss' target/fuzz/$$target.log; \
+	done
+
 replay: ## answer published test vectors, a question a line in and an answer a line out
 	@$(CARGO) run -q -p gateway --example replay
 
@@ -51,6 +70,10 @@ bench: ## measure the policies: nanoseconds per decision, bytes per tenant
 load: ## show on the real binary what the README promises under load
 	$(CARGO) build --release -p gateway
 	$(CARGO) run --release -p load --bin load -- scenario all
+
+soak: ## run ten minutes of aggregates at 256 at once, and watch the memory
+	$(CARGO) build --release -p gateway
+	$(CARGO) run --release -p load --bin load -- scenario soak
 
 compare: ## measure beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=folder of the harness)
 	$(CARGO) build --release -p gateway

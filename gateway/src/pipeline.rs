@@ -31,6 +31,7 @@ use crate::intake::caller::Kind;
 use crate::intake::certificate::Certificate;
 use crate::intake::doorman::{Client, Refusal};
 use crate::intake::headers::{self, Scheme};
+use crate::intake::json_body;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
 use crate::intake::passwords::PasswordCheck;
@@ -163,7 +164,7 @@ impl<'p> Exchange<'p> {
                 let order = self.order(cleared, backend, rewrite.as_ref(), body)?;
                 self.call(backend, &order, cost_header).await
             }
-            Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate)).await,
+            Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
         }?;
         if let Some(receipt) = &self.receipt {
@@ -357,6 +358,9 @@ impl<'p> Exchange<'p> {
                     headers: &head.headers,
                     claims: known.caller.claims.as_deref(),
                     parts: &|_| None,
+                    body: None,
+                    item: None,
+                    defaults: &[],
                 };
                 Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
                     self.watch
@@ -422,13 +426,25 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    async fn aggregate(&mut self, cleared: Cleared<'_>, aggregate: &Aggregate) -> Result<Response<Content>, Rejection> {
+    async fn aggregate(
+        &mut self,
+        cleared: Cleared<'_>,
+        aggregate: &Aggregate,
+        body: Incoming,
+    ) -> Result<Response<Content>, Rejection> {
         let known = &cleared.known;
+        let body = if aggregate.reads_body {
+            let until = clock::instant(cleared.deadline.moment());
+            json_body::read(body, cleared.route.body_limit, until).await?
+        } else {
+            None
+        };
         let request = aggregate::Request {
             captures: &cleared.captures,
             query: cleared.uri.query(),
             headers: &cleared.head.headers,
             claims: known.caller.claims.as_deref(),
+            body: body.as_ref(),
             deadline: cleared.deadline,
             meant: cleared.route.time_limit,
             entrant: entrant(known),

@@ -30,7 +30,7 @@ pub enum Place {
     Query,
     /// A header value.
     Header,
-    /// A JSON text. Within quotes a value is escaped; elsewhere it becomes a whole JSON string, number or boolean.
+    /// A JSON text. Within quotes a value is escaped; elsewhere it becomes a whole JSON value of its own kind.
     Json,
 }
 
@@ -53,7 +53,7 @@ enum Spelling {
     Parameter,
     HeaderText,
     JsonText,
-    JsonScalar,
+    JsonValue,
 }
 
 /// What a template may draw on.
@@ -67,6 +67,12 @@ pub struct Sources<'a> {
     pub claims: Option<&'a Map<String, Value>>,
     /// The answer of another part of the same aggregate.
     pub parts: &'a dyn Fn(&str) -> Option<&'a Value>,
+    /// The request's own body.
+    pub body: Option<&'a Value>,
+    /// The element that a part is called for.
+    pub item: Option<&'a Value>,
+    /// What stands in for a value that is absent, or null where a null has no spelling.
+    pub defaults: &'a [(Placeholder, Value)],
 }
 
 /// A placeholder that could not be filled; says why, for the log.
@@ -79,7 +85,7 @@ pub struct Missing {
 
 const ABSENT: &str = "there is no such value";
 const NOT_TEXT: &str = "the value is null, a list, an object, or not UTF-8";
-const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, a dot segment, or has a control character";
+const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, has a dot segment, or a control character";
 const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
 
 impl Template {
@@ -141,8 +147,9 @@ fn splice(
     sources: &Sources<'_>,
     out: &mut String,
 ) -> Result<(), &'static str> {
-    if let (Placeholder::Path(name), Spelling::Segment) = (placeholder, spelling) {
-        let raw = sources.captures.get(name).ok_or(ABSENT)?;
+    if let (Placeholder::Path(name), Spelling::Segment) = (placeholder, spelling)
+        && let Some(raw) = sources.captures.get(name)
+    {
         let decoded = percent::decode(raw).ok_or(NOT_TEXT)?;
         let path = decoded.strip_suffix('/').unwrap_or(&decoded);
         return if path.split('/').any(is_unfit_segment) {
@@ -152,16 +159,24 @@ fn splice(
             Ok(())
         };
     }
-    let value = placeholder.find(sources)?;
-    let text = value.text();
+    let nullable = spelling == Spelling::JsonValue;
+    let value = match placeholder.find(sources) {
+        Err(ABSENT) => sources.default_for(placeholder)?,
+        Ok(Found::Json(Value::Null)) if !nullable => sources.default_for(placeholder)?,
+        found => found?,
+    };
+    if let (Found::Json(value), true) = (&value, nullable) {
+        write!(out, "{value}").expect("writing to a String cannot fail");
+        return Ok(());
+    }
+    let text = value.text()?;
     match spelling {
         Spelling::Segment if is_unfit_segment(&text) => return Err(NOT_A_SEGMENT),
         Spelling::Segment | Spelling::Parameter => percent::encode(&text, out),
         Spelling::HeaderText if text.chars().any(|char| char.is_control() && char != '\t') => return Err(NOT_A_LINE),
         Spelling::HeaderText => out.push_str(&text),
         Spelling::JsonText => push_json_text(&text, out),
-        Spelling::JsonScalar if value.is_bare() => out.push_str(&text),
-        Spelling::JsonScalar => {
+        Spelling::JsonValue => {
             out.push('"');
             push_json_text(&text, out);
             out.push('"');
@@ -171,7 +186,14 @@ fn splice(
 }
 
 fn is_unfit_segment(decoded: &str) -> bool {
-    decoded.is_empty() || decoded.chars().any(char::is_control) || percent::is_dot_segment(decoded.as_bytes())
+    decoded.is_empty() || decoded.chars().any(char::is_control) || has_dot_segment(decoded)
+}
+
+/// Whether a server could walk up by it: one that decodes once more than it should sees a slash where we wrote `%2F`,
+/// and some take a backslash for one.
+fn has_dot_segment(decoded: &str) -> bool {
+    let segments = decoded.split(['/', '\\']);
+    segments.map(str::as_bytes).any(percent::is_dot_segment)
 }
 
 /// Escapes for the inside of a JSON string (RFC 8259 section 7).
@@ -187,32 +209,28 @@ fn push_json_text(text: &str, out: &mut String) {
     }
 }
 
-/// A scalar found in a source, already decoded.
+/// A value found in a source, already decoded.
 enum Found<'a> {
     Text(Cow<'a, str>),
-    Scalar(&'a Value),
+    Json(&'a Value),
 }
 
-impl<'a> Found<'a> {
-    fn of(value: &'a Value) -> Result<Self, &'static str> {
-        match value {
-            Value::String(text) => Ok(Self::Text(Cow::Borrowed(text))),
-            Value::Number(_) | Value::Bool(_) => Ok(Self::Scalar(value)),
-            Value::Null | Value::Array(_) | Value::Object(_) => Err(NOT_TEXT),
-        }
-    }
-
-    fn text(&self) -> Cow<'_, str> {
+impl Found<'_> {
+    /// As it is written where there is no JSON. Numbers keep their digits, as they are held as text.
+    fn text(&self) -> Result<Cow<'_, str>, &'static str> {
         match self {
-            Self::Text(text) => Cow::Borrowed(text),
-            // Numbers keep their digits, as they are held as text.
-            Self::Scalar(value) => Cow::Owned(value.to_string()),
+            Self::Text(text) => Ok(Cow::Borrowed(text)),
+            Self::Json(Value::String(text)) => Ok(Cow::Borrowed(text)),
+            Self::Json(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Cow::Owned(value.to_string())),
+            Self::Json(Value::Null | Value::Array(_) | Value::Object(_)) => Err(NOT_TEXT),
         }
     }
+}
 
-    /// Whether the text is JSON without quotes around it.
-    const fn is_bare(&self) -> bool {
-        matches!(self, Self::Scalar(_))
+impl<'a> Sources<'a> {
+    fn default_for(&self, placeholder: &Placeholder) -> Result<Found<'a>, &'static str> {
+        let found = self.defaults.iter().find(|(name, _)| name == placeholder);
+        found.map(|(_, value)| Found::Json(value)).ok_or(ABSENT)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How long parts that wait for each other take at most: the longest chain of needs.
+//! How long parts that wait for each other take at most: the longest chain of parts that await each other.
 //!
 //! Knows no deadline: whoever has one cuts what comes out here.
 
@@ -22,11 +22,11 @@ impl Recipe {
         let parts = self.parts();
         let mut starts = vec![None; parts.len()];
         let end = |starts: &[Option<Duration>], part: usize| Some(starts[part]?.saturating_add(limit(part)));
-        // Needs are free of circles, so that every round settles at least one part.
+        // What parts await is free of circles, so that every round settles at least one part.
         while starts.contains(&None) {
             for part in 0..parts.len() {
                 starts[part] = parts[part]
-                    .needs()
+                    .awaits()
                     .iter()
                     .try_fold(Duration::ZERO, |latest, need| Some(latest.max(end(&starts, *need)?)));
             }
@@ -41,7 +41,7 @@ impl Recipe {
             })
         };
         let mut chain: Vec<_> = std::iter::successors(last(&mut (0..parts.len())), |part| {
-            last(&mut parts[*part].needs().iter().copied())
+            last(&mut parts[*part].awaits().iter().copied())
         })
         .collect();
         chain.reverse();

@@ -25,6 +25,8 @@ pub struct PartDraft {
     pub needs: Vec<String>,
     /// Parts whose answers its request splices; they are needed, too.
     pub splices: Vec<String>,
+    /// Parts that must have ended, well or not, before this one starts.
+    pub after: Vec<String>,
     pub on_missing: OnMissing,
     pub shape: ShapeDraft,
     /// The name it has in the answer: its own unless written; `.` merges its fields at the root.

@@ -26,6 +26,8 @@ use super::recipe::Recipe;
 pub enum PartResult {
     /// The whole body of a 2xx answer, unchecked.
     Body(Bytes),
+    /// What is there of a part that is called for several elements, and the fault of those that are missing.
+    Some(Bytes, PartFault),
     /// Success with nothing to show: 204 and its like.
     Absent,
     Failed(PartFault),
@@ -47,20 +49,71 @@ impl PartResult {
     }
 }
 
+/// A call's result, and the status that its backend answered with, if it answered.
+#[derive(Debug, Clone)]
+pub struct Called {
+    pub status: Option<StatusCode>,
+    pub result: PartResult,
+}
+
+impl From<PartResult> for Called {
+    fn from(result: PartResult) -> Self {
+        let status = match &result {
+            PartResult::Failed(fault) => fault.backend_status(),
+            _ => None,
+        };
+        Self { status, result }
+    }
+}
+
+/// Why a part is not called although nothing that it needs is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotCalled {
+    Missing(Missing),
+    /// Its condition is not met.
+    Unwanted,
+}
+
+impl From<Missing> for NotCalled {
+    fn from(missing: Missing) -> Self {
+        Self::Missing(missing)
+    }
+}
+
 /// How a part ended.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Data(Members),
+    /// Some of its elements are there, and the others failed.
+    Incomplete(Members, PartFault),
     Absent,
-    /// Left out because a value was missing and the recipe says to skip it then, or because such a part is needed.
+    /// Left out by the recipe's word: its condition is not met, a value was missing that it may skip, or it needs such
+    /// a part.
     Skipped,
     Failed(PartFault),
     /// Cancelled or never started, since a required part had failed.
     Cancelled,
 }
 
-/// Finds the answer of a part by name, for splicing; none if it has none.
-pub type Lookup<'v> = dyn Fn(&str) -> Option<&'v Value> + 'v;
+/// What is known of the parts that have ended.
+#[derive(Clone, Copy)]
+pub struct Earlier<'v> {
+    recipe: &'v Recipe,
+    values: &'v [Option<Value>],
+    statuses: &'v [Option<StatusCode>],
+}
+
+impl<'v> Earlier<'v> {
+    /// The answer of a part that others take values from; none if it has none.
+    pub fn answer(&self, part: &str) -> Option<&'v Value> {
+        self.values[self.recipe.index_of(part)?].as_ref()
+    }
+
+    /// What its backend answered with, if it did.
+    pub fn status(&self, part: &str) -> Option<StatusCode> {
+        self.statuses[self.recipe.index_of(part)?]
+    }
+}
 
 /// Runs every part of `recipe` and says how each ended, in declared order.
 ///
@@ -69,11 +122,11 @@ pub type Lookup<'v> = dyn Fn(&str) -> Option<&'v Value> + 'v;
 /// is dropped.
 pub async fn fan_out<R, F>(
     recipe: &Recipe,
-    render: impl Fn(usize, &Lookup<'_>) -> Result<R, Missing>,
+    render: impl Fn(usize, Earlier<'_>) -> Result<R, NotCalled>,
     call: impl Fn(usize, R) -> F,
 ) -> Vec<Outcome>
 where
-    F: Future<Output = PartResult>,
+    F: Future<Output: Into<Called>>,
 {
     let mut progress = Progress::new(recipe);
     let mut running = FuturesUnordered::new();
@@ -91,9 +144,9 @@ where
         let Some((index, result)) = running.next().await else {
             break;
         };
-        progress.take(index, result);
+        progress.take(index, result.into());
         while let Some(Some((index, result))) = running.next().now_or_never() {
-            progress.take(index, result);
+            progress.take(index, result.into());
         }
     }
     progress
@@ -108,7 +161,8 @@ struct Progress<'r> {
     outcomes: Vec<Option<Outcome>>,
     /// Answers that other parts splice from.
     values: Vec<Option<Value>>,
-    /// How many of a part's needs have not ended yet.
+    statuses: Vec<Option<StatusCode>>,
+    /// How many of the parts that a part awaits have not ended yet.
     waiting_for: Vec<usize>,
     ready: VecDeque<usize>,
     /// A required part has failed.
@@ -122,33 +176,50 @@ impl<'r> Progress<'r> {
             recipe,
             outcomes: vec![None; parts.len()],
             values: vec![None; parts.len()],
-            waiting_for: parts.iter().map(|part| part.needs.len()).collect(),
+            statuses: vec![None; parts.len()],
+            waiting_for: parts.iter().map(|part| part.awaits.len()).collect(),
             ready: (0..parts.len())
-                .filter(|index| parts[*index].needs.is_empty())
+                .filter(|index| parts[*index].awaits.is_empty())
                 .collect(),
             is_doomed: false,
         }
     }
 
-    fn render<R>(&self, index: usize, render: impl Fn(usize, &Lookup<'_>) -> Result<R, Missing>) -> Result<R, Outcome> {
-        let lookup = |name: &str| self.values[self.recipe.index_of(name)?].as_ref();
-        render(index, &lookup).map_err(|missing| match self.recipe.parts()[index].on_missing {
-            OnMissing::Skip => Outcome::Skipped,
-            OnMissing::Fail => Outcome::Failed(PartFault::new(Cause::ValueMissing(missing))),
+    fn render<R>(
+        &self,
+        index: usize,
+        render: impl Fn(usize, Earlier<'_>) -> Result<R, NotCalled>,
+    ) -> Result<R, Outcome> {
+        let earlier = Earlier {
+            recipe: self.recipe,
+            values: &self.values,
+            statuses: &self.statuses,
+        };
+        render(index, earlier).map_err(|why| match (why, self.recipe.parts()[index].on_missing) {
+            (NotCalled::Unwanted, _) | (NotCalled::Missing(_), OnMissing::Skip) => Outcome::Skipped,
+            (NotCalled::Missing(missing), OnMissing::Fail) => {
+                Outcome::Failed(PartFault::new(Cause::ValueMissing(missing)))
+            }
         })
     }
 
-    fn take(&mut self, index: usize, result: PartResult) {
-        let outcome = match result {
-            PartResult::Body(body) => match self.recipe.parts()[index].read(&body) {
-                Ok((members, value)) => {
-                    self.values[index] = value;
-                    Outcome::Data(members)
+    fn take(&mut self, index: usize, Called { status, result }: Called) {
+        self.statuses[index] = status;
+        let (body, fault) = match result {
+            PartResult::Body(body) => (body, None),
+            PartResult::Some(body, fault) => (body, Some(fault)),
+            PartResult::Absent => return self.settle(index, Outcome::Absent),
+            PartResult::Failed(fault) => return self.settle(index, Outcome::Failed(fault)),
+        };
+        let outcome = match (self.recipe.parts()[index].read(&body), fault) {
+            (Ok((members, value)), fault) => {
+                self.values[index] = value;
+                match fault {
+                    None => Outcome::Data(members),
+                    Some(fault) => Outcome::Incomplete(members, fault),
                 }
-                Err(cause) => Outcome::Failed(PartFault::new(cause)),
-            },
-            PartResult::Absent => Outcome::Absent,
-            PartResult::Failed(fault) => Outcome::Failed(fault),
+            }
+            (Err(cause), _) => Outcome::Failed(PartFault::new(cause)),
         };
         self.settle(index, outcome);
     }
@@ -162,9 +233,9 @@ impl<'r> Progress<'r> {
             self.is_doomed = true;
             return;
         }
-        for dependent in &part.needed_by {
+        for dependent in &part.awaited_by {
             self.waiting_for[*dependent] -= 1;
-            // Judged when the last need has ended, not the first: so it does not matter which that was.
+            // Judged when the last of what it awaits has ended, not the first: so it does not matter which that was.
             if self.waiting_for[*dependent] == 0 {
                 match self.hindrance(*dependent) {
                     Some(outcome) => self.settle(*dependent, outcome),
@@ -263,6 +334,7 @@ mod tests {
     fn letters(outcomes: &[Outcome]) -> String {
         let letter = |outcome: &Outcome| match outcome {
             Outcome::Data(_) => 'd',
+            Outcome::Incomplete(..) => 'i',
             Outcome::Absent => 'a',
             Outcome::Skipped => 's',
             Outcome::Failed(_) => 'f',
@@ -388,10 +460,11 @@ mod tests {
             ..part("credit", &[])
         };
         let recipe = recipe(vec![credit, part("user", &[])]);
-        let render = |index, lookup: &Lookup<'_>| match index {
-            0 => lookup("user")
+        let render = |index, earlier: Earlier<'_>| match index {
+            0 => earlier
+                .answer("user")
                 .map(|user| format!("/credit/{}", user["id"]))
-                .ok_or(Missing::InAnswer),
+                .ok_or(Missing::InAnswer.into()),
             _ => Ok("/user".to_owned()),
         };
         let requests = RefCell::new(Vec::new());
@@ -410,7 +483,13 @@ mod tests {
             let mut drafts = drafts;
             drafts[0].on_missing = on_missing;
             let recipe = recipe(drafts);
-            let render = |index, _: &Lookup<'_>| if index == 0 { Err(Missing::InRequest) } else { Ok(()) };
+            let render = |index, _: Earlier<'_>| {
+                if index == 0 {
+                    Err(Missing::InRequest.into())
+                } else {
+                    Ok(())
+                }
+            };
             let outcomes = fan_out(&recipe, render, |_, ()| std::future::ready(body())).await;
             assert_eq!(letters(&outcomes), expected, "{on_missing:?}");
         };
@@ -422,12 +501,41 @@ mod tests {
         check(OnMissing::Fail, needed(), "fcc").await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_part_may_wait_for_another_that_fails_and_see_its_status() {
+        let create = PartDraft {
+            after: vec!["find".into()],
+            ..part("create", &[])
+        };
+        let recipe = recipe(vec![create, part("find", &[]), part("log", &["create"])]);
+        let check = async |status: u16, expected: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let render = |index, earlier: Earlier<'_>| match (index, earlier.status("find")) {
+                (0, Some(StatusCode::NOT_FOUND)) | (1 | 2, _) => Ok(index),
+                _ => Err(NotCalled::Unwanted),
+            };
+            let call = |_, index| {
+                let called = Called {
+                    status: Some(status),
+                    result: PartResult::of(status, Bytes::from_static(b"{}"), None),
+                };
+                std::future::ready(if index == 1 { called } else { body().into() })
+            };
+            let outcomes = fan_out(&recipe, render, call).await;
+            assert_eq!(letters(&outcomes), expected, "{status}");
+        };
+        check(404, "dfd").await;
+        check(200, "sds").await;
+        check(500, "sfs").await;
+    }
+
     #[test]
     fn a_backends_status_says_what_a_part_has() {
         let check = |status: u16, body: &'static [u8], expected: &str| {
             let result = PartResult::of(StatusCode::from_u16(status).unwrap(), Bytes::from_static(body), None);
             let found = match result {
                 PartResult::Body(_) => "body",
+                PartResult::Some(..) => unreachable!("one answer has no elements"),
                 PartResult::Absent => "absent",
                 PartResult::Failed(_) => "failed",
             };

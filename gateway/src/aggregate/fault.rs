@@ -31,6 +31,16 @@ pub enum Cause {
     NotMergeable,
     /// A value to be spliced into the part's request does not exist.
     ValueMissing(Missing),
+    /// Some of the elements that it was called for failed, the first with this fault.
+    Elements {
+        failed: usize,
+        of: usize,
+        first: Box<PartFault>,
+    },
+    /// It would have to be called for something that is not an array.
+    NotAnArray,
+    /// It would have to be called for more elements than it may be.
+    TooManyElements,
     /// A part that this one needs failed, with the fault that began it.
     NeedFailed(Arc<str>, Box<PartFault>),
     /// Another part has put the same name at the root, and the recipe takes that for an error.
@@ -80,6 +90,9 @@ impl PartFault {
             Cause::TooLarge => "too_large",
             Cause::NotMergeable => "not_mergeable",
             Cause::ValueMissing(_) => "value_missing",
+            Cause::Elements { .. } => "elements_failed",
+            Cause::NotAnArray => "not_an_array",
+            Cause::TooManyElements => "too_many_elements",
             Cause::NeedFailed(..) => "need_failed",
             Cause::Conflict => "conflict",
         }
@@ -89,7 +102,7 @@ impl PartFault {
     pub fn rejection(&self) -> Reason {
         match &self.cause {
             Cause::Call(reason) => *reason,
-            Cause::NeedFailed(_, fault) => fault.rejection(),
+            Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.rejection(),
             Cause::ValueMissing(Missing::InRequest) => Reason::MalformedRequest,
             _ => Reason::BackendInvalid,
         }
@@ -100,20 +113,23 @@ impl PartFault {
         match &self.cause {
             Cause::Call(reason) => reason.status(),
             Cause::Status(status) => passed_or_bad_gateway(*status),
-            Cause::NeedFailed(_, fault) => fault.status(),
+            Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.status(),
             Cause::ValueMissing(Missing::InRequest) => StatusCode::BAD_REQUEST,
             Cause::ValueMissing(Missing::InAnswer)
             | Cause::InvalidJson
             | Cause::TooLarge
+            | Cause::NotAnArray
+            | Cause::TooManyElements
             | Cause::NotMergeable
             | Cause::Conflict => StatusCode::BAD_GATEWAY,
         }
     }
 
     /// What the backend answered, where it did.
-    pub const fn backend_status(&self) -> Option<StatusCode> {
-        match self.cause {
-            Cause::Status(status) => Some(status),
+    pub fn backend_status(&self) -> Option<StatusCode> {
+        match &self.cause {
+            Cause::Status(status) => Some(*status),
+            Cause::Elements { first, .. } => first.backend_status(),
             _ => None,
         }
     }

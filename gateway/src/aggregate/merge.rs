@@ -36,6 +36,10 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     for (part, outcome) in recipe.parts().iter().zip(outcomes) {
         let members = match outcome {
             Outcome::Data(members) => members,
+            Outcome::Incomplete(members, fault) => {
+                faults.push((part.name.clone(), fault));
+                members
+            }
             Outcome::Absent | Outcome::Skipped | Outcome::Cancelled => continue,
             Outcome::Failed(fault) => {
                 faults.push((part.name.clone(), fault));

@@ -20,8 +20,10 @@ pub struct Part {
     pub(super) on_missing: OnMissing,
     /// Ascending, each once.
     pub(super) needs: Vec<usize>,
-    /// The parts that need this one.
-    pub(super) needed_by: Vec<usize>,
+    /// `needs`, and the parts that must have ended however they did; ascending, each once.
+    pub(super) awaits: Vec<usize>,
+    /// The parts that await this one.
+    pub(super) awaited_by: Vec<usize>,
     /// Another part's request takes values from this one's answer.
     pub(super) spliced: bool,
     /// Its answer has to become a tree, to be shaped or merged into.
@@ -47,6 +49,11 @@ impl Part {
     /// Indexes of the parts that must have succeeded before this one starts.
     pub fn needs(&self) -> &[usize] {
         &self.needs
+    }
+
+    /// Indexes of the parts that must have ended, and of those it needs among them.
+    pub fn awaits(&self) -> &[usize] {
+        &self.awaits
     }
 
     /// Whether there is no answer without it, be it by its own word or by `partial: deny`.

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use super::draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft};
-use super::fan_out::{Outcome, PartResult, fan_out};
+use super::fan_out::{NotCalled, Outcome, PartResult, fan_out};
 use super::fault::{Cause, Missing, PartFault};
 use super::merge::merge;
 use super::recipe::Recipe;
@@ -23,6 +23,8 @@ enum Act {
     Call(PartResult),
     /// Its request cannot be made.
     Lack,
+    /// Its condition is not met.
+    Unwanted,
 }
 
 fn paused() -> Runtime {
@@ -34,9 +36,10 @@ fn paused() -> Runtime {
 }
 
 async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Failure> {
-    let render = |index: usize, _: &super::Lookup<'_>| match &acts[index] {
+    let render = |index: usize, _: super::Earlier<'_>| match &acts[index] {
         Act::Call(result) => Ok(result.clone()),
-        Act::Lack => Err(Missing::InRequest),
+        Act::Lack => Err(Missing::InRequest.into()),
+        Act::Unwanted => Err(NotCalled::Unwanted),
     };
     let call = |index: usize, result| async move {
         sleep(Duration::from_millis(delays[index])).await;
@@ -53,7 +56,7 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
     let mut fatal = vec![false; parts.len()];
     let mut culprits = BTreeSet::new();
     while let Some(index) = (0..parts.len())
-        .find(|index| ended[*index].is_none() && parts[*index].needs().iter().all(|need| ended[*need].is_some()))
+        .find(|index| ended[*index].is_none() && parts[*index].awaits().iter().all(|other| ended[*other].is_some()))
     {
         let part = &parts[index];
         let failed_need = part.needs().iter().find_map(|need| match &ended[*need] {
@@ -64,13 +67,18 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
             .needs()
             .iter()
             .any(|need| matches!(ended[*need], Some(Outcome::Skipped)));
-        let follows = part.needs().iter().any(|need| fatal[*need]);
+        let follows = part.awaits().iter().any(|other| fatal[*other]);
         let outcome = match (failed_need, &acts[index]) {
             _ if follows => Outcome::Cancelled,
             (Some(fault), _) => Outcome::Failed(fault),
             (None, _) if skips => Outcome::Skipped,
             (None, Act::Lack) if part.on_missing == OnMissing::Skip => Outcome::Skipped,
             (None, Act::Lack) => Outcome::Failed(PartFault::new(Cause::ValueMissing(Missing::InRequest))),
+            (None, Act::Unwanted) => Outcome::Skipped,
+            (None, Act::Call(PartResult::Some(body, fault))) => match part.read(body) {
+                Ok((members, _)) => Outcome::Incomplete(members, fault.clone()),
+                Err(cause) => Outcome::Failed(PartFault::new(cause)),
+            },
             (None, Act::Call(PartResult::Absent)) => Outcome::Absent,
             (None, Act::Call(PartResult::Failed(fault))) => Outcome::Failed(fault.clone()),
             (None, Act::Call(PartResult::Body(body))) => match part.read(body) {
@@ -112,6 +120,15 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => Just(failed(Cause::Call(Reason::BreakerOpen))),
         1 => Just(failed(Cause::TooLarge)),
         1 => Just(Act::Lack),
+        1 => Just(Act::Unwanted),
+        1 => Just(Act::Call(PartResult::Some(
+            Bytes::from_static(b"[1,null]"),
+            PartFault::new(Cause::Elements {
+                failed: 1,
+                of: 2,
+                first: Box::new(PartFault::new(Cause::Call(Reason::BackendTimeout))),
+            }),
+        ))),
     ]
 }
 
@@ -120,20 +137,24 @@ prop_compose! {
     fn parts()(count in 1_usize..7)(
         ranks in Just((0..count).collect::<Vec<_>>()).prop_shuffle(),
         rows in prop::collection::vec(
-            (prop::bits::u8::masked(0b0111_1111), prop::bool::weighted(0.2), any::<bool>(), 0..4_u8, prop::bool::weighted(0.3)),
+            (prop::bits::u8::masked(0b0111_1111), any::<u8>(), prop::bool::weighted(0.2), any::<bool>(), 0..4_u8, prop::bool::weighted(0.3)),
             count,
         ),
         acts in prop::collection::vec(acts(), count),
         dense in any::<bool>(),
     ) -> (Vec<PartDraft>, Vec<Act>) {
         let draft = |index: usize| {
-            let (needs, required, skips, group, falls_back) = rows[index];
+            let (needs, after, required, skips, group, falls_back) = rows[index];
             let needs = if dense { needs } else { needs & needs >> 1 & needs >> 2 };
             let need = |other: &usize| ranks[*other] < ranks[index] && needs >> ranks[*other] & 1 == 1;
             PartDraft {
                 name: format!("p{index}"),
                 required,
                 needs: (0..ranks.len()).filter(need).map(|other| format!("p{other}")).collect(),
+                after: (0..ranks.len())
+                    .filter(|other| ranks[*other] < ranks[index] && after & after >> 1 >> ranks[*other] & 1 == 1)
+                    .map(|other| format!("p{other}"))
+                    .collect(),
                 on_missing: if skips { OnMissing::Skip } else { OnMissing::Fail },
                 group: [None, Some("shared"), Some("."), Some(".")][usize::from(group)].map(str::to_owned),
                 fallback: (falls_back && !required).then(|| serde_json::json!({ "id": "fallback" })),
@@ -174,7 +195,7 @@ proptest! {
         }
         let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors }).unwrap();
         let (outcomes, culprits) = judge(&recipe, &acts);
-        let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
+        let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Incomplete(..))).count();
         let expected = merge(&recipe, outcomes);
         let runtime = paused();
         for delays in schedules {

@@ -78,6 +78,9 @@ fn error_type(cause: &Cause) -> Option<&'static str> {
         },
         Cause::InvalidJson => "http_protocol_error",
         Cause::TooLarge => "http_response_body_size",
+        Cause::Elements { first, .. } => return error_type(&first.cause),
+        Cause::NotAnArray => "http_protocol_error",
+        Cause::TooManyElements => "http_response_body_size",
         Cause::ValueMissing(_) | Cause::NeedFailed(..) => "proxy_internal_response",
         Cause::NotMergeable | Cause::Conflict => "proxy_configuration_error",
     })

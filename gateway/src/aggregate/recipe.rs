@@ -80,8 +80,8 @@ impl Recipe {
                 });
             }
         }
-        let needs = resolve_needs(&drafts, &indexes, &mut mistakes);
-        if let Some(cycle) = find_cycle(&needs) {
+        let (needs, awaits) = resolve_needs(&drafts, &indexes, &mut mistakes);
+        if let Some(cycle) = find_cycle(&awaits) {
             let parts = cycle.into_iter().map(|index| drafts[index].name.clone()).collect();
             mistakes.push(Mistake::Cycle { parts });
         }
@@ -90,8 +90,8 @@ impl Recipe {
         let is_spliced = |name: &String| drafts.iter().any(|draft| draft.splices.contains(name));
         let mut parts = Vec::with_capacity(drafts.len());
         for (index, draft) in drafts.iter().enumerate() {
-            let needed_by = (0..drafts.len())
-                .filter(|other| needs[*other].contains(&index))
+            let awaited_by = (0..drafts.len())
+                .filter(|other| awaits[*other].contains(&index))
                 .collect();
             let shape = Shape::compile(&draft.shape).unwrap_or_else(|found| {
                 mistakes.extend(
@@ -119,7 +119,8 @@ impl Recipe {
                 required: draft.required || partial == Partial::Deny,
                 on_missing: draft.on_missing,
                 needs: needs[index].clone(),
-                needed_by,
+                awaits: awaits[index].clone(),
+                awaited_by,
                 spliced: is_spliced(&draft.name),
                 tree: merges_trees || !shape.is_identity(),
                 shape,
@@ -163,28 +164,36 @@ impl Recipe {
     }
 }
 
+/// By part, what it needs, and what it awaits.
 fn resolve_needs(
     drafts: &[PartDraft],
     indexes: &HashMap<String, usize>,
     mistakes: &mut Vec<Mistake>,
-) -> Vec<Vec<usize>> {
-    let mut resolved = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let mut needs = Vec::new();
-        for need in draft.needs.iter().chain(&draft.splices) {
+) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+    let mut resolve = |draft: &PartDraft, names: &mut dyn Iterator<Item = &String>| {
+        let mut resolved = Vec::new();
+        for need in names {
             match indexes.get(need) {
-                Some(index) => needs.push(*index),
+                Some(index) => resolved.push(*index),
                 None => mistakes.push(Mistake::UnknownNeed {
                     part: draft.name.clone(),
                     need: need.clone(),
                 }),
             }
         }
-        needs.sort_unstable();
-        needs.dedup();
-        resolved.push(needs);
-    }
-    resolved
+        resolved.sort_unstable();
+        resolved.dedup();
+        resolved
+    };
+    let both = |draft: &PartDraft| {
+        let needs = resolve(draft, &mut draft.needs.iter().chain(&draft.splices));
+        let mut awaits = resolve(draft, &mut draft.after.iter());
+        awaits.extend(&needs);
+        awaits.sort_unstable();
+        awaits.dedup();
+        (needs, awaits)
+    };
+    drafts.iter().map(both).unzip()
 }
 
 /// One cycle, if there is any: parts of which each needs the next.
@@ -289,7 +298,7 @@ mod tests {
         };
         let recipe = compile(vec![part("a", &[]), part("b", &[]), c]).unwrap();
         assert_eq!(recipe.parts()[2].needs(), [0, 1]);
-        assert_eq!(recipe.parts()[0].needed_by, [2]);
+        assert_eq!(recipe.parts()[0].awaited_by, [2]);
         assert_eq!(recipe.index_of("b"), Some(1));
         assert_eq!(recipe.index_of("z"), None);
     }

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, Method};
 use http_body::Body;
 use http_body_util::BodyExt;
 use policies::Deadline;
@@ -13,21 +12,26 @@ use policies::bulkhead::Entrant;
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, Failure};
-use super::fan_out::{Lookup, PartResult, fan_out};
-use super::fault::{Cause, Missing, PartFault};
+use super::fan_out::{Called, PartResult, fan_out};
+use super::fault::{Cause, PartFault};
+use super::for_each::{ForEach, for_each};
 use super::merge::merge;
 use super::recipe::Recipe;
+use super::render::{PartRequest, Rendered};
+use super::when::When;
 use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
-use crate::call::{self, Facts, Order, OrderBody, Streaming};
+use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
 use crate::rejection::Rejection;
-use crate::template::{Captures, Placeholder, Sources, Template};
+use crate::template::{Captures, Placeholder, Template};
 
 /// An aggregate as meant: a recipe, and the call that each of its parts makes, by index.
 pub struct Aggregate {
     pub recipe: Recipe,
     pub calls: Vec<PartCall>,
+    /// Whether a part takes values from the request's own body.
+    pub reads_body: bool,
 }
 
 /// How a part asks its backend.
@@ -37,6 +41,13 @@ pub struct PartCall {
     pub target: Template,
     pub query: Vec<(String, Template)>,
     pub headers: Vec<(HeaderName, Template)>,
+    /// A JSON text.
+    pub body: Option<Template>,
+    /// Called at all only if this holds.
+    pub when: Option<When>,
+    pub for_each: Option<ForEach>,
+    /// What stands in for values that are absent.
+    pub defaults: Box<[(Placeholder, Value)]>,
     /// Its slice of the route's time, if it has one of its own.
     pub time_limit: Option<Duration>,
     /// Bytes of an answer that are read; a longer one is a failed part.
@@ -50,6 +61,8 @@ pub struct Request<'a> {
     /// Clean and stamped.
     pub headers: &'a HeaderMap,
     pub claims: Option<&'a Map<String, Value>>,
+    /// If a part takes values from it.
+    pub body: Option<&'a Value>,
     pub deadline: Deadline,
     /// The route's own limit.
     pub meant: Duration,
@@ -58,37 +71,26 @@ pub struct Request<'a> {
     pub worker: usize,
 }
 
-/// A part's request, spliced.
-struct Rendered {
-    target: PathAndQuery,
-    headers: HeaderMap,
-}
-
-impl PartCall {
-    /// Everything in which values are spliced.
-    pub fn templates(&self) -> impl Iterator<Item = &Template> {
-        let in_query = self.query.iter().map(|(_, template)| template);
-        let in_headers = self.headers.iter().map(|(_, template)| template);
-        [&self.target].into_iter().chain(in_query).chain(in_headers)
-    }
-}
-
 impl Aggregate {
+    pub fn new(recipe: Recipe, calls: Vec<PartCall>) -> Self {
+        let reads_body = calls
+            .iter()
+            .flat_map(PartCall::uses)
+            .any(|placeholder| matches!(placeholder, Placeholder::Body(_)));
+        Self {
+            recipe,
+            calls,
+            reads_body,
+        }
+    }
+
     /// Asks all parts and puts their answers together. Facts add up over the parts.
     pub async fn serve(&self, request: &Request<'_>) -> (Result<Answer, Failure>, Facts) {
         let facts = Mutex::new(Facts::default());
         let outcomes = fan_out(
             &self.recipe,
-            |index, parts| self.calls[index].render(request, parts),
-            |index, rendered| {
-                let (part, facts) = (&self.calls[index], &facts);
-                async move {
-                    let mut own = Facts::default();
-                    let result = part.call(request, rendered, &mut own).await;
-                    facts.lock().unwrap_or_else(PoisonError::into_inner).add(own);
-                    result
-                }
-            },
+            |index, earlier| self.calls[index].render(&self.recipe.parts()[index], request, earlier),
+            |index, rendered| self.calls[index].call(request, rendered, &facts),
         )
         .await;
         (
@@ -99,46 +101,38 @@ impl Aggregate {
 }
 
 impl PartCall {
-    fn render(&self, request: &Request<'_>, parts: &Lookup<'_>) -> Result<Rendered, Missing> {
-        let sources = Sources {
-            captures: request.captures,
-            query: request.query,
-            headers: request.headers,
-            claims: request.claims,
-            parts: &|name| parts(name),
-        };
-        let fill = |template: &Template, out: &mut String| {
-            template.render(&sources, out).map_err(|_| missing(template, parts))
-        };
-        let mut target = String::with_capacity(64);
-        fill(&self.target, &mut target)?;
-        for (name, template) in &self.query {
-            target.push(if target.contains('?') { '&' } else { '?' });
-            crate::template::percent::encode(name, &mut target);
-            target.push('=');
-            fill(template, &mut target)?;
-        }
-        let mut headers = onward(request.headers);
-        for (name, template) in &self.headers {
-            let mut value = String::new();
-            fill(template, &mut value)?;
-            let value = HeaderValue::try_from(value).map_err(|_| missing(template, parts))?;
-            headers.insert(name.clone(), value);
-        }
-        let target = PathAndQuery::try_from(target).map_err(|_| missing(&self.target, parts))?;
-        Ok(Rendered { target, headers })
-    }
-
-    async fn call(&self, request: &Request<'_>, rendered: Rendered, facts: &mut Facts) -> PartResult {
+    async fn call(&self, request: &Request<'_>, rendered: Rendered, facts: &Mutex<Facts>) -> Called {
         let deadline = match self.time_limit {
             Some(limit) => request.deadline.child(clock::now(), limit),
             None => request.deadline,
         };
+        let ask = async |part_request: PartRequest| {
+            let mut own = Facts::default();
+            let called = self.ask(request, part_request, deadline, &mut own).await;
+            facts.lock().unwrap_or_else(PoisonError::into_inner).add(own);
+            called
+        };
+        match (rendered, &self.for_each) {
+            (Rendered::Once(part_request), _) => ask(part_request).await,
+            (Rendered::Each(elements), Some(terms)) => for_each(terms, elements, self.body_limit, ask).await.into(),
+            (Rendered::Impossible(cause), _) => PartResult::Failed(PartFault::new(cause)).into(),
+            (Rendered::Each(_), None) => unreachable!("elements come from `for_each`"),
+        }
+    }
+
+    /// Makes one call, however many attempts it takes.
+    async fn ask(
+        &self,
+        request: &Request<'_>,
+        PartRequest { target, headers, body }: PartRequest,
+        deadline: Deadline,
+        facts: &mut Facts,
+    ) -> Called {
         let order = Order {
             method: self.method.clone(),
-            target: rendered.target,
-            headers: rendered.headers,
-            body: OrderBody::Empty,
+            target,
+            headers,
+            body,
             deadline,
             meant: self.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
             entrant: request.entrant,
@@ -147,51 +141,18 @@ impl PartCall {
         };
         let reply = match call::call(&self.backend, request.worker, &order, facts).await {
             Ok(reply) => reply,
-            Err(rejection) => return PartResult::Failed(fault_of(&rejection)),
+            Err(rejection) => return PartResult::Failed(fault_of(&rejection)).into(),
         };
         let retry_after = call::classify::retry_after(&reply.head.headers);
-        match read(reply.body, self.body_limit).await {
-            Ok(body) => PartResult::of(reply.head.status, body, retry_after),
+        let status = reply.head.status;
+        let result = match read(reply.body, self.body_limit).await {
+            Ok(body) => PartResult::of(status, body, retry_after),
             Err(cause) => PartResult::Failed(PartFault::new(cause)),
+        };
+        Called {
+            status: Some(status),
+            result,
         }
-    }
-}
-
-/// The caller's fields that still make sense for a part: it has no body, and its answer must be whole, fresh JSON
-/// that we can read.
-fn onward(headers: &HeaderMap) -> HeaderMap {
-    const NOT_OURS: [HeaderName; 12] = [
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::TRANSFER_ENCODING,
-        header::TRAILER,
-        header::ACCEPT_ENCODING,
-        header::RANGE,
-        header::IF_RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
-    let mut headers = headers.clone();
-    for name in &NOT_OURS {
-        headers.remove(name);
-    }
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    headers
-}
-
-/// Whose fault it is that a value is missing: the caller's, unless it was to come from an answer.
-fn missing(template: &Template, parts: &Lookup<'_>) -> Missing {
-    let from_answer = template.uses().any(|placeholder| match placeholder {
-        Placeholder::Part { part, .. } => parts(part).is_some(),
-        _ => false,
-    });
-    if from_answer {
-        Missing::InAnswer
-    } else {
-        Missing::InRequest
     }
 }
 

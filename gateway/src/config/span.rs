@@ -42,6 +42,13 @@ impl<T> At<T> {
         self.span.is_some()
     }
 
+    pub const fn as_ref(&self) -> At<&T> {
+        At {
+            value: &self.value,
+            span: self.span,
+        }
+    }
+
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
         At {
             value: f(self.value),

@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod doorman;
 pub mod headers;
 pub mod inspect;
+pub mod json_body;
 mod jwk;
 pub mod jwks;
 pub mod jwks_fetch;

@@ -1,4 +1,4 @@
-//! Reads JSON objects in which no member comes twice.
+//! Reads JSON in which no member of an object comes twice.
 //!
 //! RFC 7515 section 4 and RFC 7519 section 4 let a verifier refuse duplicates or take the last one. Whoever
 //! reads the token next may take the first, so refusing is the only answer on which all agree.
@@ -11,6 +11,14 @@ use serde_json::{Map, Value};
 
 /// The object that is written in `json`, or `None` if it is anything else or holds a name twice, at any depth.
 pub(super) fn object(json: &[u8]) -> Option<Map<String, Value>> {
+    match value(json)? {
+        Value::Object(members) => Some(members),
+        _ => None,
+    }
+}
+
+/// The same for any value.
+pub(super) fn value(json: &[u8]) -> Option<Value> {
     serde_json::from_slice::<Distinct>(json).ok()?;
     serde_json::from_slice(json).ok()
 }

@@ -40,7 +40,7 @@ impl fmt::Display for TemplateError {
             Why::Unknown(text) => write!(
                 f,
                 "`{{{text}}}` is no placeholder; there are `{{path.NAME}}`, `{{query.NAME}}`, `{{header.NAME}}`, \
-                 `{{claim.NAME}}` and `{{part.NAME.FIELD}}`"
+                 `{{claim.NAME}}`, and in a part of an aggregate `{{part.NAME.FIELD}}`, `{{body.FIELD}}` and `{{item.FIELD}}`"
             ),
             Why::NotAbsolute => write!(f, "a path begins with `/`"),
             Why::Unencoded => write!(f, "this character has to be percent-encoded here"),
@@ -146,7 +146,7 @@ impl Reader {
             Place::Query => Spelling::Parameter,
             Place::Header => Spelling::HeaderText,
             Place::Json if self.quoted => Spelling::JsonText,
-            Place::Json => Spelling::JsonScalar,
+            Place::Json => Spelling::JsonValue,
         };
         self.pieces.push(Piece::Value(placeholder, spelling));
     }

@@ -1,5 +1,6 @@
 //! What a placeholder names, and how it is looked up.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderName;
@@ -20,16 +21,43 @@ pub enum Placeholder {
     Claim(Box<[Box<str>]>),
     /// A value in another part's answer; no steps stand for the whole answer.
     Part { part: Box<str>, steps: Box<[Box<str>]> },
+    /// A value in the request's own JSON; no steps stand for all of it.
+    Body(Box<[Box<str>]>),
+    /// A value in the element that a part is called for; no steps stand for the element.
+    Item(Box<[Box<str>]>),
 }
 
 impl Placeholder {
+    /// Reads a text that is one placeholder, braces and all; `None` if it is anything else.
+    pub fn alone(text: &str) -> Option<Self> {
+        Self::parse(text.strip_prefix('{')?.strip_suffix('}')?)
+    }
+
+    /// The value, whatever it is; what comes as text is a JSON string. `None` if there is none.
+    pub fn value<'a>(&self, sources: &Sources<'a>) -> Option<Cow<'a, Value>>
+    where
+        Self: 'a,
+    {
+        Some(match self.find(sources).ok()? {
+            Found::Text(text) => Cow::Owned(Value::String(text.into_owned())),
+            Found::Json(value) => Cow::Borrowed(value),
+        })
+    }
+
     /// Reads what stands between the braces; `None` if it names nothing known.
     pub(super) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "body" => return Some(Self::Body(Box::default())),
+            "item" => return Some(Self::Item(Box::default())),
+            _ => {}
+        }
         let (source, name) = text.split_once('.')?;
         if name.is_empty() {
             return None;
         }
         match source {
+            "body" => steps(name).map(Self::Body),
+            "item" => steps(name).map(Self::Item),
             "path" => Some(Self::Path(name.into())),
             "query" => Some(Self::Query(name.into())),
             "header" => HeaderName::from_bytes(name.as_bytes()).ok().map(Self::Header),
@@ -70,12 +98,18 @@ impl Placeholder {
             Self::Claim(steps) => {
                 let (first, rest) = steps.split_first().ok_or(ABSENT)?;
                 let claim = sources.claims.and_then(|claims| claims.get(&**first)).ok_or(ABSENT)?;
-                Found::of(descend(claim, rest).ok_or(ABSENT)?)
+                descend(claim, rest).map(Found::Json).ok_or(ABSENT)
             }
             Self::Part { part, steps } => {
                 let answer = (sources.parts)(part).ok_or(ABSENT)?;
-                Found::of(descend(answer, steps).ok_or(ABSENT)?)
+                descend(answer, steps).map(Found::Json).ok_or(ABSENT)
             }
+            Self::Body(steps) => descend(sources.body.ok_or(ABSENT)?, steps)
+                .map(Found::Json)
+                .ok_or(ABSENT),
+            Self::Item(steps) => descend(sources.item.ok_or(ABSENT)?, steps)
+                .map(Found::Json)
+                .ok_or(ABSENT),
         }
     }
 }
@@ -105,6 +139,10 @@ impl fmt::Display for Placeholder {
             Self::Query(name) => write!(f, "query.{name}"),
             Self::Header(name) => write!(f, "header.{name}"),
             Self::Claim(steps) => write!(f, "claim.{}", steps.join(".")),
+            Self::Body(steps) if steps.is_empty() => f.write_str("body"),
+            Self::Body(steps) => write!(f, "body.{}", steps.join(".")),
+            Self::Item(steps) if steps.is_empty() => f.write_str("item"),
+            Self::Item(steps) => write!(f, "item.{}", steps.join(".")),
             Self::Part { part, steps } if steps.is_empty() => write!(f, "part.{part}"),
             Self::Part { part, steps } => write!(f, "part.{part}.{}", steps.join(".")),
         }

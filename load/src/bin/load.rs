@@ -82,7 +82,8 @@ struct Run {
 
 #[derive(Args)]
 struct Scenarios {
-    /// `all`, or one of tiers, hanging, isolation, fairness, credentials, outage, aggregate, reload, bill
+    /// `all` but the long ones, or one of tiers, hanging, isolation, fairness, credentials, outage, aggregate,
+    /// sick_parts, cost, reload, bill, soak
     name: String,
     /// The gateway binary
     #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]
@@ -174,7 +175,7 @@ impl Run {
 async fn scenarios(options: &Scenarios) -> Result<bool> {
     let wanted: Vec<Scenario> = SCENARIOS
         .into_iter()
-        .filter(|scenario| options.name == "all" || options.name == scenario.name)
+        .filter(|scenario| (options.name == "all" && !scenario.long) || options.name == scenario.name)
         .collect();
     if wanted.is_empty() {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();

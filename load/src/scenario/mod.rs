@@ -7,12 +7,16 @@ pub mod gateway;
 
 mod aggregate;
 mod bill;
+mod cost;
 mod credentials;
 mod fairness;
 mod hanging;
 mod isolation;
 mod outage;
 mod reload;
+mod sick_parts;
+mod soak;
+mod steady;
 mod tiers;
 
 use std::fmt;
@@ -54,6 +58,8 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Finding>>> + 'a>>;
 pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
+    /// Takes so long that `all` leaves it out.
+    pub long: bool,
     run: for<'a> fn(&'a Path) -> Running<'a>,
 }
 
@@ -67,50 +73,77 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
+        long: false,
         run: |b| Box::pin(tiers::run(b)),
     },
     Scenario {
         name: "hanging",
         about: "a backend that hangs costs its budget and nothing else",
+        long: false,
         run: |b| Box::pin(hanging::run(b)),
     },
     Scenario {
         name: "isolation",
         about: "500 callers on a hanging backend, seen from another",
+        long: false,
         run: |b| Box::pin(isolation::run(b)),
     },
     Scenario {
         name: "fairness",
         about: "a quiet tenant beside one that asks a hundred times as often",
+        long: false,
         run: |b| Box::pin(fairness::run(b)),
     },
     Scenario {
         name: "credentials",
         about: "a hundred thousand credentials that nobody issued, beside callers who have one",
+        long: false,
         run: |b| Box::pin(credentials::run(b)),
     },
     Scenario {
         name: "outage",
         about: "what reaches a backend that is down",
+        long: false,
         run: |b| Box::pin(outage::run(b)),
     },
     Scenario {
         name: "aggregate",
         about: "three slow parts at once, merged the same every time",
+        long: false,
         run: |b| Box::pin(aggregate::run(b)),
+    },
+    Scenario {
+        name: "sick_parts",
+        about: "an aggregate of five parts, one hanging and one resetting",
+        long: false,
+        run: |b| Box::pin(sick_parts::run(b)),
+    },
+    Scenario {
+        name: "cost",
+        about: "an aggregate's processor time beside that of a single call",
+        long: false,
+        run: |b| Box::pin(cost::run(b)),
     },
     Scenario {
         name: "reload",
         about: "a config swapped ten times a second under load, then the end",
+        long: false,
         run: |b| Box::pin(reload::run(b)),
     },
     Scenario {
         name: "bill",
         about: "what two tenants are charged, to the request",
+        long: false,
         run: |b| Box::pin(bill::run(b)),
+    },
+    Scenario {
+        name: "soak",
+        about: "ten minutes of aggregates, and what stays in memory",
+        long: true,
+        run: |b| Box::pin(soak::run(b)),
     },
 ];

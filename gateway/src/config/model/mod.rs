@@ -10,12 +10,13 @@ mod callers;
 mod limit;
 mod listener;
 mod mtls;
+mod part;
 mod retry;
 mod route;
 mod tier;
 mod tls;
 
-pub use aggregate::{Aggregate, Fallback, Part, Partial};
+pub use aggregate::{Aggregate, Fallback, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
@@ -25,6 +26,7 @@ pub use callers::{
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
+pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
 pub use retry::{Jitter, Retry, RetryOn};
 pub use route::{Access, Body, Credential, Match, Respond, Route, Target};
 pub(super) use tier::check_tenant;

@@ -5,12 +5,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde_json::Value;
 
 use super::Desk;
 use super::backends::Backends;
-use super::routes::template;
+use super::routes::{Scope, template};
 use crate::aggregate::{
-    Aggregate, Mistake as RecipeMistake, PartCall, PartDraft, Partial, Recipe, RecipeDraft, ShapeDraft,
+    Aggregate, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft, Partial, Recipe,
+    RecipeDraft, ShapeDraft, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Mistake};
 use crate::template::{Place, Placeholder};
@@ -67,7 +69,7 @@ pub(super) fn compile(
         }
     };
     check_critical_path(desk, route, written, &recipe, route_limit);
-    Some(Aggregate { recipe, calls })
+    Some(Aggregate::new(recipe, calls))
 }
 
 fn part_call(
@@ -78,16 +80,17 @@ fn part_call(
     backends: &Backends,
 ) -> Option<PartCall> {
     desk.resolve("backend", &part.backend, &desk.config.backends);
-    let target = template(desk, &part.path, Place::Path, parameters, parts);
+    let scope = Scope {
+        parameters,
+        parts,
+        body: true,
+        item: part.for_each.is_some(),
+    };
+    let target = template(desk, &part.path, Place::Path, &scope);
     let query: Vec<_> = part
         .query
         .iter()
-        .map(|(name, value)| {
-            Some((
-                name.to_string(),
-                template(desk, value, Place::Query, parameters, parts)?,
-            ))
-        })
+        .map(|(name, value)| Some((name.to_string(), template(desk, value, Place::Query, &scope)?)))
         .collect();
     let headers: Vec<_> = part
         .headers
@@ -95,35 +98,173 @@ fn part_call(
         .map(|(name, value)| {
             Some((
                 HeaderName::from_str(name).ok()?,
-                template(desk, value, Place::Header, parameters, parts)?,
+                template(desk, value, Place::Header, &scope)?,
             ))
         })
         .collect();
-    Some(PartCall {
+    let body = part.body.as_ref().map(|body| {
+        let mut text = String::new();
+        write_body(&body.value, &mut text);
+        template(desk, &body.as_ref().map(|_| text), Place::Json, &scope)
+    });
+    let when = part.when.as_ref().map(|written| when(desk, written, &scope));
+    let over = part.for_each.as_ref().map(|written| for_each(desk, written, &scope));
+    let mut call = PartCall {
         backend: backends.get(&part.backend).cloned()?,
         method: part.method.value.clone(),
         target: target?,
         query: query.into_iter().collect::<Option<_>>()?,
         headers: headers.into_iter().collect::<Option<_>>()?,
+        body: transposed(body)?,
+        when: transposed(when)?,
+        for_each: transposed(over)?,
+        defaults: Box::default(),
         time_limit: part.time_limit.as_ref().map(|limit| limit.value),
         body_limit: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
+    };
+    call.defaults = defaults(desk, part, &call)?;
+    Some(call)
+}
+
+/// Nothing, something sound, or a mistake.
+fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
+    match compiled {
+        None => Some(None),
+        Some(sound) => Some(Some(sound?)),
+    }
+}
+
+/// A JSON template as text: a string that is one placeholder loses its quotes, so that the value keeps its kind.
+fn write_body(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            out.push_str("{{");
+            for (index, (name, value)) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                let name = Value::from(name.as_str()).to_string();
+                out.push_str(&name.replace('{', "{{").replace('}', "}}"));
+                out.push(':');
+                write_body(value, out);
+            }
+            out.push_str("}}");
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_body(item, out);
+            }
+            out.push(']');
+        }
+        Value::String(text) if Placeholder::alone(text).is_some() => out.push_str(text),
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+/// One placeholder that can be filled, written with its braces.
+fn placeholder(desk: &mut Desk<'_>, text: &At<String>, scope: &Scope<'_>) -> Option<Placeholder> {
+    let Some(found) = Placeholder::alone(text) else {
+        let message = format!("`{}` is not one placeholder", **text);
+        let hint = "write for example `\"{part.NAME.FIELD}\"`, with its braces and quotes";
+        desk.mistake(Mistake::new(Code::BadValue, text.span(), message).hint(hint));
+        return None;
+    };
+    scope.admits(desk, &found, text.span()).then_some(found)
+}
+
+fn when(desk: &mut Desk<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
+    let subject = match &written.subject {
+        // The condition is asked once, not for every element.
+        config::Subject::Value(text) => {
+            let scope = Scope { item: false, ..*scope };
+            placeholder(desk, text, &scope).map(Subject::Value)
+        }
+        config::Subject::Status(part) => {
+            let named = Placeholder::Part {
+                part: part.as_str().into(),
+                steps: Box::default(),
+            };
+            scope
+                .admits(desk, &named, part.span())
+                .then(|| Subject::Status(part.value.clone()))
+        }
+    };
+    let test = match &written.test {
+        config::Test::Exists(wanted) => Test::Exists(**wanted),
+        config::Test::Is(wanted) => Test::Is(wanted.value.clone()),
+        config::Test::IsNot(wanted) => Test::IsNot(wanted.value.clone()),
+        config::Test::In(wanted) => match &wanted.value {
+            Value::Array(any) => Test::In(any.clone()),
+            one => Test::In(vec![one.clone()]),
+        },
+    };
+    Some(When {
+        subject: subject?,
+        test,
     })
+}
+
+fn for_each(desk: &mut Desk<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
+    let scope = Scope { item: false, ..*scope };
+    Some(ForEach {
+        over: placeholder(desk, &written.over, &scope)?,
+        limit: *written.limit as usize,
+        at_once: *written.at_once as usize,
+        on_failure: match *written.on_failure {
+            config::OnFailure::Fail => OnFailure::Fail,
+            config::OnFailure::Omit => OnFailure::Omit,
+            config::OnFailure::Null => OnFailure::Null,
+        },
+    })
+}
+
+/// Defaults for placeholders that the part really has.
+fn defaults(desk: &mut Desk<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Value)]>> {
+    let config::OnMissing::Default(written) = &part.missing else {
+        return Some(Box::default());
+    };
+    let found = written.iter().map(|(name, value)| {
+        let named = Placeholder::alone(&format!("{{{name}}}")).filter(|named| call.uses().any(|used| used == named));
+        if named.is_none() {
+            let mut used: Vec<_> = call.uses().map(ToString::to_string).collect();
+            used.sort_unstable();
+            used.dedup();
+            let hint = match used.is_empty() {
+                true => "it has none".to_owned(),
+                false => format!("it has: {}", used.join(", ")),
+            };
+            let message = format!("the part has no placeholder `{name}`");
+            desk.mistake(Mistake::new(Code::UnknownName, name.span(), message).hint(hint));
+        }
+        Some((named?, value.value.clone()))
+    });
+    found.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
     let texts = |all: &[At<String>]| all.iter().map(|text| text.value.clone()).collect();
-    let splices = call
-        .templates()
-        .flat_map(|template| template.uses())
-        .filter_map(|placeholder| match placeholder {
-            Placeholder::Part { part, .. } => Some(part.to_string()),
-            _ => None,
-        });
+    let splices = call.uses().filter_map(|placeholder| match placeholder {
+        Placeholder::Part { part, .. } => Some(part.to_string()),
+        _ => None,
+    });
+    let after = call.when.iter().filter_map(|when| match &when.subject {
+        Subject::Status(part) => Some(part.clone()),
+        Subject::Value(_) => None,
+    });
     PartDraft {
         name: name.to_owned(),
         required: *part.required,
         needs: texts(&part.needs),
         splices: splices.collect(),
+        after: after.collect(),
+        on_missing: match part.missing {
+            config::OnMissing::Skip => OnMissing::Skip,
+            config::OnMissing::Fail | config::OnMissing::Default(_) => OnMissing::Fail,
+        },
         shape: ShapeDraft {
             target: part.target.as_ref().map(|path| path.value.clone()),
             keep: texts(&part.keep),

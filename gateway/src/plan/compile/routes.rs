@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::Desk;
 use super::backends::Backends;
 use super::limits::{self, Tables};
-use crate::config::{self, At, Code, Credential, Mistake, NamedMap};
+use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
 use crate::plan::{Route, Target};
 use crate::routing::{Condition, Is, Pattern, Spec, Table};
@@ -67,7 +67,7 @@ fn route(
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
                 .as_ref()
-                .map(|text| template(desk, text, Place::Path, &parameters, &[]));
+                .map(|text| template(desk, text, Place::Path, &Scope::of_route(&parameters)));
             desk.resolve("backend", wanted, &desk.config.backends);
             let backend = backends.get(wanted).cloned();
             match (backend, rewrite) {
@@ -150,14 +150,66 @@ fn parameters(paths: &[At<String>]) -> HashSet<String> {
     all.fold(first, |common, names| common.intersection(&names).cloned().collect())
 }
 
+/// What a template may draw on at its place.
+pub(super) struct Scope<'a> {
+    /// The path parameters of the route.
+    pub parameters: &'a HashSet<String>,
+    /// The parts of the aggregate; none outside of one.
+    pub parts: &'a [&'a str],
+    /// Whether the body of the request is at hand.
+    pub body: bool,
+    /// Whether there is an element of an array.
+    pub item: bool,
+}
+
+impl<'a> Scope<'a> {
+    fn of_route(parameters: &'a HashSet<String>) -> Self {
+        Self {
+            parameters,
+            parts: &[],
+            body: false,
+            item: false,
+        }
+    }
+
+    /// Whether `placeholder`, written at `text`, can ever be filled; if not, that is reported.
+    pub(super) fn admits(&self, desk: &mut Desk<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
+        let (kind, name, known): (_, &str, _) = match placeholder {
+            Placeholder::Path(name) => ("path parameter", name, self.parameters.contains(&**name)),
+            Placeholder::Part { part, .. } => ("part", part, self.parts.contains(&&**part)),
+            Placeholder::Body(_) if !self.body => {
+                let why = "`{body}` can only be used in the parts of an aggregate";
+                desk.mistake(Mistake::new(Code::BadValue, at, why));
+                return false;
+            }
+            Placeholder::Item(_) if !self.item => {
+                let why = "`{item}` is an element of `for_each`, which this part does not have";
+                desk.mistake(Mistake::new(Code::BadValue, at, why).hint("`for_each: { in: \"{part.NAME.FIELD}\" }`"));
+                return false;
+            }
+            _ => return true,
+        };
+        if known {
+            return true;
+        }
+        let mut names: Vec<_> = match placeholder {
+            Placeholder::Path(_) => self.parameters.iter().map(String::as_str).collect(),
+            _ => self.parts.to_vec(),
+        };
+        names.sort_unstable();
+        let hint = if names.is_empty() {
+            "there are none".to_owned()
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
+        desk.mistake(Mistake::new(Code::UnknownName, at, format!("there is no {kind} `{name}`")).hint(hint));
+        false
+    }
+}
+
 /// A template whose placeholders all exist.
-pub(super) fn template(
-    desk: &mut Desk<'_>,
-    text: &At<String>,
-    place: Place,
-    parameters: &HashSet<String>,
-    parts: &[&str],
-) -> Option<Template> {
+/// A template whose placeholders all exist.
+pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, scope: &Scope<'_>) -> Option<Template> {
     let template = match Template::parse(text, place) {
         Ok(template) => template,
         Err(error) => {
@@ -167,27 +219,7 @@ pub(super) fn template(
     };
     let mut sound = true;
     for placeholder in template.uses() {
-        let (kind, name, known) = match placeholder {
-            Placeholder::Path(name) => ("path parameter", name, parameters.contains(&**name)),
-            Placeholder::Part { part, .. } => ("part", part, parts.contains(&&**part)),
-            _ => continue,
-        };
-        if !known {
-            sound = false;
-            let mut names: Vec<_> = match placeholder {
-                Placeholder::Path(_) => parameters.iter().map(String::as_str).collect(),
-                _ => parts.to_vec(),
-            };
-            names.sort_unstable();
-            let hint = if names.is_empty() {
-                "there are none".to_owned()
-            } else {
-                format!("there are: {}", names.join(", "))
-            };
-            desk.mistake(
-                Mistake::new(Code::UnknownName, text.span(), format!("there is no {kind} `{name}`")).hint(hint),
-            );
-        }
+        sound &= scope.admits(desk, placeholder, text.span());
     }
     sound.then_some(template)
 }

@@ -237,6 +237,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 query: None,
                 headers: &headers,
                 claims: None,
+                body: None,
                 deadline,
                 meant: route.time_limit,
                 entrant,

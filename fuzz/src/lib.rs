@@ -1,0 +1,45 @@
+//! What must hold for any input, however hostile: each module takes bytes, makes an input of them, and panics if the
+//! product breaks a promise.
+//!
+//! `make fuzz` gives each to libFuzzer for a bounded time; `tests/cases.rs` replays `cases/TARGET/*`, which is where a
+//! found input belongs once it is understood.
+
+pub mod client_address;
+pub mod config;
+pub mod headers;
+pub mod merge;
+pub mod path;
+pub mod splice;
+
+/// A target by its name, which is also that of its folder under `cases`.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 6] = [
+    ("client_address", client_address::check),
+    ("config", config::check),
+    ("headers", headers::check),
+    ("merge", merge::check),
+    ("path", path::check),
+    ("splice", splice::check),
+];
+
+/// The first byte decides how the rest is taken.
+fn split_flags(data: &[u8]) -> Option<(u8, &[u8])> {
+    data.split_first().map(|(flags, rest)| (*flags, rest))
+}
+
+/// `name: value` lines; those that no HTTP library would take are left out.
+fn header_lines(text: &[u8]) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    for line in text.split(|byte| *byte == b'\n').take(64) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let name = http::HeaderName::from_bytes(&line[..colon]);
+        let value = http::HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}

@@ -1,0 +1,75 @@
+//! Whatever backends answer, the merged document is an object, or there is a failure that says so with its status.
+
+use bytes::Bytes;
+use gateway::aggregate::{Conflict, PartDraft, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, fan_out, merge};
+use http::StatusCode;
+
+/// A flag byte for the whole, then parts separated by 0xFF: a flag byte, a line of paths, and the body.
+pub fn check(data: &[u8]) {
+    let Some((flags, rest)) = crate::split_flags(data) else {
+        return;
+    };
+    let (drafts, bodies): (Vec<_>, Vec<_>) = rest
+        .split(|byte| *byte == 0xFF)
+        .take(6)
+        .enumerate()
+        .filter_map(|(index, part)| read_part(index, part))
+        .unzip();
+    let draft = RecipeDraft {
+        parts: drafts,
+        partial: if flags & 1 == 1 { Partial::Deny } else { Partial::Allow },
+        conflict: [
+            Conflict::Last,
+            Conflict::First,
+            Conflict::Deep,
+            Conflict::Concat,
+            Conflict::Error,
+        ][usize::from(flags >> 2) % 5],
+        list_errors: flags & 2 == 2,
+        ..RecipeDraft::default()
+    };
+    let Ok(recipe) = Recipe::compile(draft) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let outcomes = runtime.block_on(fan_out(
+        &recipe,
+        |index, _| Ok(bodies[index].clone()),
+        |_, body| async move { PartResult::of(StatusCode::OK, body, None) },
+    ));
+    match merge(&recipe, outcomes) {
+        Ok(answer) => {
+            let document: serde_json::Value = serde_json::from_slice(&answer.body).expect("an answer is JSON");
+            assert!(document.is_object(), "{document}");
+        }
+        Err(failure) => assert!(failure.status().is_client_error() || failure.status().is_server_error()),
+    }
+}
+
+fn read_part(index: usize, part: &[u8]) -> Option<(PartDraft, Bytes)> {
+    let (flags, rest) = crate::split_flags(part)?;
+    let (paths, body) = rest.split_at(rest.iter().position(|byte| *byte == b'\n')?);
+    let paths: Vec<String> = std::str::from_utf8(paths)
+        .ok()?
+        .split(',')
+        .filter(|path| !path.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let mut shape = ShapeDraft::default();
+    match flags >> 5 {
+        0 => {}
+        1 => shape.target = paths.first().cloned(),
+        2 => shape.drop = paths,
+        3 => shape.rename = paths.into_iter().map(|path| (path, "renamed".to_owned())).collect(),
+        _ => shape.keep = paths,
+    }
+    let draft = PartDraft {
+        name: format!("p{index}"),
+        required: flags & 1 == 1,
+        group: [None, Some("."), Some("shared"), None][usize::from(flags >> 1) % 4].map(str::to_owned),
+        collection: (flags & 8 == 8).then(|| "items".to_owned()),
+        shape,
+        ..PartDraft::default()
+    };
+    Some((draft, Bytes::copy_from_slice(&body[1..])))
+}

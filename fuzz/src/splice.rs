@@ -1,0 +1,97 @@
+//! What fills a hole of a template stays in its hole: no value adds a segment, a parameter, a header line or structure.
+
+use gateway::routing::path::NormalPath;
+use gateway::template::{Captures, Place, Sources, Template, percent};
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+/// A flag byte, a line that is the template, and a value.
+pub fn check(data: &[u8]) {
+    let Some((flags, rest)) = crate::split_flags(data) else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    let Some((template, value)) = text.split_once('\n') else {
+        return;
+    };
+    let place = [Place::Path, Place::Query, Place::Header][usize::from(flags) % 3];
+    let Ok(template) = Template::parse(template, place) else {
+        return;
+    };
+    let (Some(harmless), Some(spliced)) = (render(&template, "x"), render(&template, value)) else {
+        return;
+    };
+    match place {
+        Place::Path => {
+            let (path, query) = spliced.split_once('?').unwrap_or((&spliced, ""));
+            let (expected_path, expected_query) = harmless.split_once('?').unwrap_or((&harmless, ""));
+            assert_eq!(spliced.contains('?'), harmless.contains('?'), "{spliced}");
+            if NormalPath::parse(expected_path).is_ok() {
+                // A slash or a backslash within a value stays encoded, and so one segment; what would be left of the path
+                // if a server took it for a separator must not lead upwards.
+                let undone = path.replace("%2F", "/").replace("%5C", "/");
+                let steps = undone.split('/').map(|step| percent::decode(step).unwrap_or_default());
+                assert!(
+                    steps.into_iter().all(|step| !percent::is_dot_segment(step.as_bytes())),
+                    "{path} leads upwards"
+                );
+            }
+            assert_same(path, expected_path, '/');
+            assert_same_query(query, expected_query);
+        }
+        Place::Query => assert_same_query(&spliced, &harmless),
+        _ => {
+            HeaderValue::from_str(&spliced)
+                .or_else(|_| HeaderValue::from_bytes(spliced.as_bytes()))
+                .expect("a value made a header impossible");
+        }
+    }
+}
+
+fn assert_same_query(query: &str, expected: &str) {
+    for separator in ['&', ';', '#', '=', ' '] {
+        assert_same(query, expected, separator);
+    }
+}
+
+fn assert_same(text: &str, expected: &str, separator: char) {
+    assert_eq!(
+        text.matches(separator).count(),
+        expected.matches(separator).count(),
+        "{separator:?} in {text:?}, as against {expected:?}"
+    );
+}
+
+/// Each placeholder finds the same value, wherever it looks.
+fn render(template: &Template, value: &str) -> Option<String> {
+    let names = ["a", "b", "id"];
+    let query = names.map(|name| format!("{name}={}", encoded(value))).join("&");
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        headers.insert("a", value);
+    }
+    let claims = names
+        .map(|name| (name.to_owned(), Value::from(value)))
+        .into_iter()
+        .collect();
+    let answer = json!({ "a": value, "b": [value, { "id": value }], "id": value });
+    let captures = Captures::none();
+    let sources = Sources {
+        captures: &captures,
+        query: Some(&query),
+        headers: &headers,
+        claims: Some(&claims),
+        parts: &|_| Some(&answer),
+        body: Some(&answer),
+        item: Some(&answer),
+        defaults: &[],
+    };
+    let mut out = String::new();
+    template.render(&sources, &mut out).ok().map(|()| out)
+}
+
+fn encoded(value: &str) -> String {
+    let mut out = String::new();
+    percent::encode(value, &mut out);
+    out
+}

@@ -1,0 +1,235 @@
+//! Makes a part's requests: fills its templates from the caller's request and from earlier answers.
+//!
+//! Invariant: whatever is spliced stays where it was written (see [`crate::template`]). A request that would not be
+//! safe to send twice carries a key of its own part and element, never the caller's as it is: two parts that share a
+//! backend would take each other for repetitions.
+
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde_json::Value;
+
+use super::draft::OnMissing;
+use super::fan_out::{Earlier, NotCalled};
+use super::fault::{Cause, Missing, PartFault};
+use super::part::Part;
+use super::serve::{PartCall, Request};
+use super::when::Subject;
+use crate::call::OrderBody;
+use crate::template::{Placeholder, Sources, Template};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What a part is to ask.
+pub(super) enum Rendered {
+    Once(PartRequest),
+    /// In the order of the array.
+    Each(Vec<Element>),
+    /// There is no array that it could be called for.
+    Impossible(Cause),
+}
+
+/// One element of the array that a part is called for.
+pub(super) enum Element {
+    Call(PartRequest),
+    /// The recipe may skip it for want of a value.
+    Omitted,
+    Failed(PartFault),
+}
+
+/// One request of a part, spliced.
+pub(super) struct PartRequest {
+    pub target: PathAndQuery,
+    pub headers: HeaderMap,
+    pub body: OrderBody,
+}
+
+impl PartCall {
+    /// Every placeholder: of what it sends, of its condition, and of what it is called for.
+    pub fn uses(&self) -> impl Iterator<Item = &Placeholder> {
+        let in_query = self.query.iter().map(|(_, template)| template);
+        let in_headers = self.headers.iter().map(|(_, template)| template);
+        let sent = [&self.target]
+            .into_iter()
+            .chain(in_query)
+            .chain(in_headers)
+            .chain(&self.body);
+        let condition = self.when.iter().filter_map(|when| match &when.subject {
+            Subject::Value(placeholder) => Some(placeholder),
+            Subject::Status(_) => None,
+        });
+        let over = self.for_each.iter().map(|for_each| &for_each.over);
+        sent.flat_map(Template::uses).chain(condition).chain(over)
+    }
+
+    pub(super) fn render(
+        &self,
+        part: &Part,
+        request: &Request<'_>,
+        earlier: Earlier<'_>,
+    ) -> Result<Rendered, NotCalled> {
+        let answer = |name: &str| earlier.answer(name);
+        let sources = Sources {
+            captures: request.captures,
+            query: request.query,
+            headers: request.headers,
+            claims: request.claims,
+            parts: &answer,
+            body: request.body,
+            item: None,
+            defaults: &self.defaults,
+        };
+        if let Some(when) = &self.when
+            && !when.holds(&sources, |part| earlier.status(part))
+        {
+            return Err(NotCalled::Unwanted);
+        }
+        let Some(for_each) = &self.for_each else {
+            let request = self.render_once(part, request, &sources, None)?;
+            return Ok(Rendered::Once(request));
+        };
+        let array = for_each.over.value(&sources).filter(|value| !value.is_null());
+        // What comes as text is not borrowed, and is no array.
+        let items = match array.ok_or_else(|| missing([&for_each.over], &sources))? {
+            Cow::Borrowed(Value::Array(items)) => items,
+            _ => return Ok(Rendered::Impossible(Cause::NotAnArray)),
+        };
+        if items.len() > for_each.limit {
+            return Ok(Rendered::Impossible(Cause::TooManyElements));
+        }
+        let element = |(index, item)| {
+            let sources = Sources {
+                item: Some(item),
+                ..sources
+            };
+            match self.render_once(part, request, &sources, Some(index)) {
+                Ok(request) => Element::Call(request),
+                Err(_) if part.on_missing == OnMissing::Skip => Element::Omitted,
+                Err(missing) => Element::Failed(PartFault::new(Cause::ValueMissing(missing))),
+            }
+        };
+        Ok(Rendered::Each(items.iter().enumerate().map(element).collect()))
+    }
+
+    fn render_once(
+        &self,
+        part: &Part,
+        request: &Request<'_>,
+        sources: &Sources<'_>,
+        element: Option<usize>,
+    ) -> Result<PartRequest, Missing> {
+        let fill = |template: &Template, out: &mut String| {
+            template
+                .render(sources, out)
+                .map_err(|_| missing(template.uses(), sources))
+        };
+        let mut target = String::with_capacity(64);
+        fill(&self.target, &mut target)?;
+        for (name, template) in &self.query {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            crate::template::percent::encode(name, &mut target);
+            target.push('=');
+            fill(template, &mut target)?;
+        }
+        let mut headers = onward(request.headers);
+        if let Some(key) = headers.remove(&IDEMPOTENCY_KEY)
+            && !is_safe(&self.method)
+        {
+            headers.insert(IDEMPOTENCY_KEY, own_key(&key, part.name(), element));
+        }
+        for (name, template) in &self.headers {
+            let mut value = String::new();
+            fill(template, &mut value)?;
+            let value = HeaderValue::try_from(value).map_err(|_| missing(template.uses(), sources))?;
+            headers.insert(name.clone(), value);
+        }
+        let body = match &self.body {
+            None => OrderBody::Empty,
+            Some(template) => {
+                let mut text = String::with_capacity(128);
+                fill(template, &mut text)?;
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                OrderBody::Whole(text.into())
+            }
+        };
+        let target = PathAndQuery::try_from(target).map_err(|_| missing(self.target.uses(), sources))?;
+        Ok(PartRequest { target, headers, body })
+    }
+}
+
+/// Safe methods ask for nothing that could happen twice (RFC 9110 section 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// The caller's key made this part's own, and this element's. A structured-field string stays one
+/// (draft-ietf-httpapi-idempotency-key-header).
+fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue {
+    let (start, end) = match key.as_bytes() {
+        [start @ .., b'"'] => (start, b"\"".as_slice()),
+        all => (all, b"".as_slice()),
+    };
+    let mut own = [start, b"-", part.as_bytes()].concat();
+    if let Some(element) = element {
+        own.extend_from_slice(format!("-{element}").as_bytes());
+    }
+    own.extend_from_slice(end);
+    HeaderValue::from_bytes(&own).expect("names of parts are made of what a header may hold")
+}
+
+/// The caller's fields that still make sense for a part: it has a body of its own or none, and its answer must be
+/// whole, fresh JSON that we can read.
+fn onward(headers: &HeaderMap) -> HeaderMap {
+    const NOT_OURS: [HeaderName; 12] = [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+        header::ACCEPT_ENCODING,
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ];
+    let mut headers = headers.clone();
+    for name in &NOT_OURS {
+        headers.remove(name);
+    }
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers
+}
+
+/// Whose fault it is that a value is missing: the caller's, unless it was to come from an answer.
+fn missing<'p>(placeholders: impl IntoIterator<Item = &'p Placeholder>, sources: &Sources<'_>) -> Missing {
+    let from_answer = placeholders.into_iter().any(|placeholder| match placeholder {
+        Placeholder::Part { part, .. } => (sources.parts)(part).is_some(),
+        Placeholder::Item(_) => true,
+        _ => false,
+    });
+    if from_answer {
+        Missing::InAnswer
+    } else {
+        Missing::InRequest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_and_element_has_a_key_of_its_own() {
+        let check = |key: &'static str, element, expected: &str| {
+            assert_eq!(own_key(&HeaderValue::from_static(key), "pay", element), expected);
+        };
+        check("8e03", None, "8e03-pay");
+        check("8e03", Some(2), "8e03-pay-2");
+        check("\"8e03\"", None, "\"8e03-pay\"");
+        check("\"8e03\"", Some(0), "\"8e03-pay-0\"");
+        check("", None, "-pay");
+    }
+}

@@ -1,0 +1,227 @@
+//! One part of an aggregate: its call, what decides whether and how often it is made, and what of the answer is kept.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::aggregate::Fallback;
+use super::route::{above_zero, check_path, headers};
+use crate::config::fields::Fields;
+use crate::config::mistake::{Code, Mistake};
+use crate::config::named::NamedMap;
+use crate::config::reader::{Read, Value, any_name, keyed};
+use crate::config::scalar::words;
+use crate::config::span::At;
+use crate::config::units::ByteSize;
+
+/// One call and its place in the document. Paths into documents are dotted, and go through arrays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub backend: At<String>,
+    /// Path and query, with placeholders; begins with `/`.
+    pub path: At<String>,
+    /// Default GET, and POST with a body.
+    pub method: At<Method>,
+    /// Added to the query, values with placeholders.
+    pub query: NamedMap<At<String>>,
+    /// Sent with the call, values with placeholders; names in lower case.
+    pub headers: NamedMap<At<String>>,
+    /// Sent as JSON; texts in it may hold placeholders, and one that is nothing else takes the value as it is.
+    pub body: Option<At<serde_json::Value>>,
+    /// Parts that must have succeeded first; those whose results its placeholders use are needed anyway.
+    pub needs: Vec<At<String>>,
+    /// Called at all only if this holds.
+    pub when: Option<When>,
+    pub for_each: Option<ForEach>,
+    /// Default `fail`.
+    pub missing: OnMissing,
+    /// Whether nothing is an answer without it; default false.
+    pub required: At<bool>,
+    pub time_limit: Option<At<Duration>>,
+    /// A longer answer is a failed part; 1B to 64MiB, default 1MiB.
+    pub body_limit: At<ByteSize>,
+    /// Takes this sub-document instead of the whole.
+    pub target: Option<At<String>>,
+    /// Only these remain; empty keeps all.
+    pub keep: Vec<At<String>>,
+    pub drop: Vec<At<String>>,
+    /// Old name to new name, at the top of what is left.
+    pub rename: NamedMap<At<String>>,
+    /// Where it goes in the document; `.` merges at the root; default the part's name.
+    pub group: Option<At<String>>,
+    /// What stands in for an optional part that failed.
+    pub fallback: Option<Fallback>,
+}
+
+/// A condition on an earlier value, or on the status that an earlier part's backend answered with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct When {
+    pub subject: Subject,
+    pub test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    /// One placeholder, with its braces.
+    Value(At<String>),
+    /// The name of a part; this one waits until it has ended, well or not.
+    Status(At<String>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    Exists(At<bool>),
+    Is(At<serde_json::Value>),
+    IsNot(At<serde_json::Value>),
+    In(At<serde_json::Value>),
+}
+
+/// One call for each element of an array.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForEach {
+    /// One placeholder, with its braces, that leads to an array.
+    pub over: At<String>,
+    /// Elements; more are a failed part; 1 to 1000, default 20.
+    pub limit: At<u32>,
+    /// Calls at the same time, 1 to 100; default 4.
+    pub at_once: At<u32>,
+    /// Default `fail`.
+    pub on_failure: At<OnFailure>,
+}
+
+words! {
+    /// What one failed element does to its part.
+    pub enum OnFailure { Fail = "fail", Omit = "omit", Null = "null" }
+}
+
+/// What becomes of a part for whose request a value is missing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OnMissing {
+    Fail,
+    Skip,
+    /// By placeholder, without its braces; the part fails if another value is missing.
+    Default(NamedMap<At<serde_json::Value>>),
+}
+
+words! {
+    enum MissingWord { Fail = "fail", Skip = "skip" }
+}
+
+impl Read for Part {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            f.not_built(&["collection", "conflict"]);
+            let (backend, path) = (f.required("backend"), f.required("path"));
+            check_path(f, "path", path.as_ref());
+            let time_limit = f.optional("time_limit");
+            above_zero(f, "time_limit", time_limit.as_ref());
+            let mut query = NamedMap::default();
+            if let Some(value) = f.value("query") {
+                keyed(&value, &mut query, any_name, |_, value| value.scalar());
+            }
+            let mut rename = NamedMap::default();
+            if let Some(value) = f.value("rename") {
+                keyed(&value, &mut rename, any_name, |_, value| value.scalar());
+            }
+            let body: Option<At<serde_json::Value>> = f.optional("body");
+            let method = f.or("method", if body.is_some() { Method::POST } else { Method::GET });
+            check_method(f, &method, body.as_ref());
+            Some(Self {
+                method,
+                body,
+                when: f.optional("when"),
+                for_each: f.optional("for_each"),
+                missing: f.optional("missing").unwrap_or(OnMissing::Fail),
+                query,
+                headers: headers(f, "headers"),
+                needs: f.list("needs"),
+                required: f.or("required", false),
+                time_limit,
+                body_limit: f.within("body_limit", ByteSize(1 << 20), ByteSize(1)..=ByteSize(64 << 20)),
+                target: f.optional("target"),
+                keep: f.list("keep"),
+                drop: f.list("drop"),
+                rename,
+                group: f.optional("group"),
+                fallback: f.optional("fallback"),
+                backend: backend?,
+                path: path?,
+            })
+        })?
+    }
+}
+
+/// A part gets something or changes something; a body goes with the latter.
+fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<serde_json::Value>>) {
+    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if !known.contains(method) {
+        let message = format!("a part cannot be called with `{}`", **method);
+        let hint = "there are GET, POST, PUT, PATCH and DELETE";
+        f.push(Mistake::new(Code::BadValue, method.span(), message).hint(hint));
+    }
+    if let (Some(body), true) = (body, **method == Method::GET) {
+        let message = format!("`{}.body` does not go with GET", f.path);
+        f.push(
+            Mistake::new(Code::Conflict, body.span(), message)
+                .hint("write `method: POST`, or what the backend expects, or drop the body"),
+        );
+    }
+}
+
+impl Read for When {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let subject = f.exactly_one(&["value", "status"]);
+            let test = f.exactly_one(&["exists", "is", "is_not", "in"]);
+            let (value, status) = (f.optional("value"), f.optional("status"));
+            let (exists, is) = (f.optional("exists"), f.optional("is"));
+            let (is_not, within): (_, Option<At<serde_json::Value>>) = (f.optional("is_not"), f.optional("in"));
+            Some(Self {
+                subject: match subject? {
+                    "value" => Subject::Value(value?),
+                    _ => Subject::Status(status?),
+                },
+                test: match test? {
+                    "exists" => Test::Exists(exists?),
+                    "is" => Test::Is(is?),
+                    "is_not" => Test::IsNot(is_not?),
+                    _ => Test::In(within?),
+                },
+            })
+        })?
+    }
+}
+
+impl Read for ForEach {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let over = f.required("in");
+            Some(Self {
+                limit: f.within("limit", 20, 1..=1000),
+                at_once: f.within("at_once", 4, 1..=100),
+                on_failure: f.or("on_failure", OnFailure::Fail),
+                over: over?,
+            })
+        })?
+    }
+}
+
+impl Read for OnMissing {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        if value.is_map() {
+            return value.fields(|f| {
+                let Some(value) = f.value("default") else {
+                    f.required::<At<serde_json::Value>>("default")?;
+                    return None;
+                };
+                let mut defaults = NamedMap::default();
+                keyed(&value, &mut defaults, any_name, |_, value| Read::read(value))?;
+                Some(Self::Default(defaults))
+            })?;
+        }
+        Some(match *value.scalar::<MissingWord>()? {
+            MissingWord::Fail => Self::Fail,
+            MissingWord::Skip => Self::Skip,
+        })
+    }
+}

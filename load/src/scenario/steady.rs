@@ -1,0 +1,50 @@
+//! A fixed number of callers who each ask again as soon as they are answered: what saturates, where a schedule would
+//! not.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::task::JoinSet;
+use tokio::time::Duration;
+
+use crate::Result;
+use crate::client::{Client, ending};
+use crate::report::Report;
+
+use super::gateway::Gateway;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `callers` of this request until `end` says so, which is asked before each request with the number of those that
+/// the caller has sent.
+pub(super) async fn steady(
+    gateway: &Gateway,
+    request: &Request<Full<Bytes>>,
+    callers: usize,
+    end: impl Fn(usize) -> bool + Clone + Send + 'static,
+) -> Result<Report> {
+    let mut running = JoinSet::new();
+    for _ in 0..callers {
+        let (address, request, end) = (gateway.address, request.clone(), end.clone());
+        running.spawn(async move {
+            let mut client = Client::new(address);
+            let mut report = Report::default();
+            for sent in 0.. {
+                if end(sent) {
+                    break;
+                }
+                let asked = Instant::now();
+                let ended = client.ask(request.clone(), PATIENCE).await;
+                report.note(ending(&ended), asked.elapsed());
+            }
+            report
+        });
+    }
+    let mut report = Report::default();
+    while let Some(part) = running.join_next().await {
+        report.merge(&part?);
+    }
+    Ok(report)
+}
