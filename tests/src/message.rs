@@ -12,6 +12,7 @@ pub struct Head {
 pub struct Message {
     pub head: Option<Head>,
     pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
     /// Where it ends, if it has come to that.
     pub end: Option<usize>,
     /// What a strict reader objects to.
@@ -78,7 +79,10 @@ pub fn answer(bytes: &[u8], to_head: bool, closed: bool) -> Message {
     let Some((head, start, mut defects)) = head(bytes) else {
         return Message::default();
     };
-    if !head.first.starts_with("HTTP/1.1 ") || !(100..600).contains(&head.status()) {
+    // hyper answers HTTP/1.0 in kind.
+    if !(head.first.starts_with("HTTP/1.1 ") || head.first.starts_with("HTTP/1.0 "))
+        || !(100..600).contains(&head.status())
+    {
         defects.push(format!("status line {:?}", head.first));
     }
     let framing = framing(&head, &mut defects);
@@ -132,63 +136,67 @@ fn framing(head: &Head, defects: &mut Vec<String>) -> Option<Framing> {
     Some(Framing::Length(length.parse().unwrap_or_default()))
 }
 
-fn read(head: Head, start: usize, framing: Framing, closed: bool, bytes: &[u8], mut defects: Vec<String>) -> Message {
+fn read(head: Head, start: usize, framing: Framing, closed: bool, bytes: &[u8], defects: Vec<String>) -> Message {
     let rest = &bytes[start..];
-    let (body, end) = match framing {
-        Framing::Nothing => (Vec::new(), Some(0)),
-        Framing::Length(length) => (
-            rest[..length.min(rest.len())].to_vec(),
-            (rest.len() >= length).then_some(length),
-        ),
-        Framing::UntilClose => (rest.to_vec(), closed.then_some(rest.len())),
-        Framing::Chunked => chunks(rest, &mut defects),
-    };
-    Message {
+    let mut message = Message {
         head: Some(head),
-        body,
-        end: end.map(|end| start + end),
         defects,
+        ..Message::default()
+    };
+    let end = match framing {
+        Framing::Nothing => Some(0),
+        Framing::Length(length) => {
+            message.body = rest[..length.min(rest.len())].to_vec();
+            (rest.len() >= length).then_some(length)
+        }
+        Framing::UntilClose => {
+            message.body = rest.to_vec();
+            closed.then_some(rest.len())
+        }
+        Framing::Chunked => message.chunks(rest),
+    };
+    message.end = end.map(|end| start + end);
+    message
+}
+
+impl Message {
+    /// Reads chunks and trailers; says where they end.
+    fn chunks(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            let line = latin(line(bytes, &mut at)?);
+            let Some(size) = usize::from_str_radix(&line, 16).ok().filter(|_| !line.starts_with('+')) else {
+                self.defects.push(format!("chunk size {line:?}"));
+                return None;
+            };
+            if size == 0 {
+                break;
+            }
+            let rest = &bytes[at..];
+            self.body.extend_from_slice(&rest[..size.min(rest.len())]);
+            if rest.get(size..size + 2)? != b"\r\n" {
+                self.defects.push("a chunk without an end".to_owned());
+                return None;
+            }
+            at += size + 2;
+        }
+        loop {
+            let line = latin(line(bytes, &mut at)?);
+            if line.is_empty() {
+                return Some(at);
+            }
+            let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+            self.trailers.push((name.to_owned(), value.trim().to_owned()));
+        }
     }
 }
 
-/// The content of the chunks, and where they end.
-fn chunks(bytes: &[u8], defects: &mut Vec<String>) -> (Vec<u8>, Option<usize>) {
-    let mut body = Vec::new();
-    let mut at = 0;
-    while let Some(line) = find(&bytes[at..], b"\r\n") {
-        let size = latin(&bytes[at..at + line]);
-        let Ok(size) = usize::from_str_radix(size.trim_start_matches('+'), 16) else {
-            defects.push(format!("chunk size {size:?}"));
-            return (body, None);
-        };
-        at += line + 2;
-        if size == 0 {
-            loop {
-                let Some(line) = find(&bytes[at..], b"\r\n") else {
-                    return (body, None);
-                };
-                at += line + 2;
-                if line == 0 {
-                    return (body, Some(at));
-                }
-            }
-        }
-        let Some(chunk) = bytes.get(at..at + size) else {
-            body.extend_from_slice(&bytes[at..]);
-            return (body, None);
-        };
-        body.extend_from_slice(chunk);
-        at += size;
-        match bytes.get(at..at + 2) {
-            None => return (body, None),
-            Some(b"\r\n") => at += 2,
-            Some(_) => {
-                defects.push("a chunk without an end".to_owned());
-                return (body, None);
-            }
-        }
-    }
-    (body, None)
+/// The line at `at`, which moves past it.
+fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let rest = &bytes[*at..];
+    let end = find(rest, b"\r\n")?;
+    *at += end + 2;
+    Some(&rest[..end])
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -19,6 +19,7 @@ use crate::message::{self, Head};
 pub struct Arrived {
     pub head: Head,
     pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
     /// It came to its end.
     pub complete: bool,
     pub defects: Vec<String>,
@@ -110,6 +111,7 @@ async fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> 
             let arrived = &mut shared.arrived[index];
             arrived.head = read.head.clone().unwrap_or_else(|| Head::broken(&bytes));
             arrived.body.clone_from(&read.body);
+            arrived.trailers.clone_from(&read.trailers);
             arrived.complete = read.end.is_some();
             arrived.defects.clone_from(&read.defects);
         }

@@ -12,9 +12,9 @@ pub mod replay;
 pub mod reply;
 
 mod attempt;
+mod screened;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod screened;
 mod stamp;
 mod tally;
 mod timer;

@@ -155,7 +155,7 @@ impl Head {
         self.is_11 = match version {
             b"HTTP/1.1" => true,
             b"HTTP/1.0" => false,
-            _ => return malformed("the version is neither HTTP/1.1 nor HTTP/1.0"),
+            _ => return malformed("the version is neither HTTP/1.0 nor HTTP/1.1"),
         };
         Ok(())
     }

@@ -170,6 +170,10 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         // hyper flushes when it has handed over all that it has.
         self.unflushed = false;
+        if !self.screen.held().is_empty() {
+            // A head that began to come during the answer has no more time than any other.
+            self.activity.has_read();
+        }
         if self.waits && !self.activity.is_serving() {
             self.waits = false;
             cx.waker().wake_by_ref();

@@ -249,6 +249,8 @@ mod tests {
         activity.has_read();
         assert!(!wait(1));
         assert!(wait(1), "half a head");
+        activity.dismiss();
+        assert!(activity.is_late() && !activity.is_dismissed(), "it may be told so");
     }
 
     #[test]

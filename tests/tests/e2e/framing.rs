@@ -30,7 +30,6 @@ struct Exchange {
     answers: Vec<Message>,
     /// Interim answers, with a status below 200.
     interim: usize,
-    closed: bool,
     /// Bytes that are no whole answer.
     rest: Vec<u8>,
 }
@@ -39,7 +38,6 @@ fn read(bytes: &[u8], methods: &[String], closed: bool) -> Exchange {
     let mut exchange = Exchange {
         answers: Vec::new(),
         interim: 0,
-        closed,
         rest: bytes.to_vec(),
     };
     loop {
@@ -447,4 +445,33 @@ async fn a_backend_that_says_too_much_is_not_asked_again_on_that_connection() {
         let answer = gateway.get(&format!("/api/{n}")).send().await.expect(200);
         assert!(answer.text().contains(&format!("/{n}\"")), "{}", answer.text());
     }
+}
+
+/// RFC 9112 section 7.1.2 and RFC 9110 section 6.5.1: what is announced passes, what frames or routes never does.
+#[tokio::test]
+async fn trailers_pass_both_ways_without_what_frames_or_routes() {
+    let (recorder, gateway) = start().await;
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, host\r\n\r\n";
+    recorder.script(
+        "trailers",
+        Script {
+            bytes: format!("{head}2\r\nok\r\n0\r\nx-sum: 9\r\nHost: evil\r\n\r\n").into_bytes(),
+            closes: false,
+        },
+    );
+    let answer = gateway
+        .raw(
+            "POST /api/trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE, close\r\nTrailer: x-sum, host\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 5\r\nHost: evil\r\nContent-Length: 9\r\n\r\n",
+        )
+        .await;
+    let got = message::answer(answer.as_bytes(), false, true);
+    let sum = |value: &str| vec![("x-sum".to_owned(), value.to_owned())];
+    assert_eq!((got.trailers, got.end), (sum("9"), Some(answer.len())), "{answer}");
+    let arrived = recorder.arrived();
+    assert_eq!(
+        (&arrived[0].trailers, arrived[0].complete),
+        (&sum("5"), true),
+        "{arrived:?}"
+    );
 }
