@@ -72,8 +72,8 @@ impl<S: LastWords> Screened<S> {
         }
     }
 
-    fn tell(&self, unread: Unread) -> Leaving {
-        Leaving::Telling(unread::answer(&self.worker, self.address, self.screen.held(), unread))
+    fn answer(&self, unread: Unread) -> Bytes {
+        unread::answer(&self.worker, self.address, self.screen.held(), unread)
     }
 }
 
@@ -125,9 +125,8 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
 impl<S: LastWords> Drop for Screened<S> {
     fn drop(&mut self) {
         if self.activity.is_late() && self.leaving.is_none() && !self.screen.held().is_empty() {
-            if let Leaving::Telling(answer) = self.tell(Unread::TooSlow) {
-                self.socket.say(&answer);
-            }
+            let answer = self.answer(Unread::TooSlow);
+            self.socket.say(&answer);
         }
     }
 }
@@ -141,7 +140,9 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncRead for Screened<S> {
         match ready!(this.screen.poll_read(&mut this.socket, cx, buf))? {
             Read::Passed => Poll::Ready(Ok(())),
             Read::NoBody(refusal) => Poll::Ready(Err(refusal.into())),
-            Read::NoHead(refusal) => this.poll_leave(cx, |this| this.tell(Unread::Refused(refusal))),
+            Read::NoHead(refusal) => {
+                this.poll_leave(cx, |this| Leaving::Telling(this.answer(Unread::Refused(refusal))))
+            }
             Read::Over => this.poll_leave(cx, |_| Leaving::Closing),
         }
     }
