@@ -2,8 +2,8 @@
 //!
 //! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`] · 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`framing`], [`observe`], [`template`], [`coalesce`],
-//! [`clock`] · 0: the `policies` crate.
+//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`framing`], [`observe`], [`template`],
+//! [`coalesce`], [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
 pub mod aggregate;
