@@ -14,6 +14,7 @@ mod deadlines;
 mod drain;
 mod ejection;
 mod event_streams;
+mod fallbacks;
 mod for_each;
 mod forgeries;
 mod framing;

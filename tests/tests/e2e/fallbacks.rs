@@ -1,0 +1,275 @@
+//! When a backend gives no good answer: the last good one, another backend, a value, in the order written; and nobody
+//! is told that it is the truth.
+
+use fixtures::api_keys::{KeyLine, key_file};
+use fixtures::fleet::{Behaviour, Fault, Fleet, Keep, Spec};
+use serde_json::json;
+use tests::configs::Config;
+use tests::{Gateway, Setup};
+
+async fn fleet() -> Fleet {
+    Fleet::start(["first", "second", "third"].map(|name| Spec::new(name).keep(Keep::default())))
+        .await
+        .expect("ports are free")
+}
+
+/// `/x/...` goes to `first`; what its route says of fallbacks is `written`.
+fn route(fleet: &Fleet, written: &str) -> Config {
+    let config = Config::default().backend("first", fleet.address("first"), "retry: off");
+    config.backend("second", fleet.address("second"), "retry: off").route(
+        "x",
+        &format!(
+            "{{ match: {{ path: \"/{{*rest}}\", methods: [GET, HEAD, POST] }}, access: {{ any_of: [anonymous] }}, \
+             backend: first, time_limit: 2s, fallback: {written} }}"
+        ),
+    )
+}
+
+fn answers(head: &str, body: &str) -> Behaviour {
+    let length = body.len();
+    Behaviour::raw(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n{head}\r\n{body}"
+    ))
+}
+
+#[tokio::test]
+async fn the_last_good_answer_then_a_value() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(route(&fleet, "[{ stale: 1h }, { value: { items: [] } }]").to_string()).await;
+    let first = fleet.backend("first");
+    first
+        .behave(answers(
+            "content-type: text/plain\r\netag: \"7\"\r\nset-cookie: s=1\r\n",
+            "good",
+        ))
+        .await;
+    let good = gateway.get("/x/1").send().await.expect(200);
+    assert_eq!(
+        (good.header("x-gateway-fallback"), good.text().as_str()),
+        (None, "good")
+    );
+
+    first.behave(Behaviour::refusing()).await;
+    let stale = gateway.get("/x/1").send().await.expect(200);
+    assert_eq!(
+        (stale.header("x-gateway-fallback"), stale.text().as_str()),
+        (Some("stale"), "good")
+    );
+    assert_eq!(
+        (stale.header("content-type"), stale.header("etag")),
+        (Some("text/plain"), Some("\"7\""))
+    );
+    assert_eq!(
+        (stale.header("set-cookie"), stale.header("cache-control")),
+        (None, Some("no-store"))
+    );
+    assert!(stale.header("age").is_some());
+    assert_eq!(
+        stale.header("proxy-status"),
+        Some("gateway;error=destination_unavailable;details=\"backend_unreached; served stale\"")
+    );
+
+    let value = gateway.get("/x/2").send().await.expect(200);
+    assert_eq!(
+        (value.header("x-gateway-fallback"), value.json()),
+        (Some("value"), json!({ "items": [] }))
+    );
+    assert_eq!(value.header("content-type"), Some("application/json"));
+    let counted = async |kind| {
+        gateway
+            .metric("gateway_fallbacks_total", &[("route", "x"), ("kind", kind)])
+            .await
+    };
+    assert_eq!((counted("stale").await, counted("value").await), (1.0, 1.0));
+
+    first.behave(Behaviour::default()).await;
+    let well = gateway.get("/x/1").send().await;
+    assert_eq!(well.header("x-gateway-fallback"), None);
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_answer() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(route(&fleet, "[{ stale: 1h }, { value: 1 }]").to_string()).await;
+    let first = fleet.backend("first");
+    gateway.get("/echo").send().await.expect(200);
+    for status in [404, 410, 403] {
+        first.behave(Behaviour::status(status)).await;
+        let answer = gateway.get("/echo").send().await.expect(status);
+        assert_eq!(answer.header("x-gateway-fallback"), None);
+    }
+    for outage in [
+        Behaviour::status(500),
+        Behaviour::status(503),
+        Behaviour::always(Fault::Reset),
+        Behaviour::always(Fault::Garbage),
+    ] {
+        first.behave(outage.clone()).await;
+        let answer = gateway.get("/echo").send().await.expect(200);
+        assert_eq!(answer.header("x-gateway-fallback"), Some("stale"), "{outage:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_shown_what_was_said_to_another() {
+    let fleet = fleet().await;
+    let keys = key_file(&[
+        KeyLine::new("ann", "ann", "ann-key"),
+        KeyLine::new("bob", "bob", "bob-key"),
+    ]);
+    let config = route(&fleet, "{ stale: 1h }").to_string();
+    let config = config
+        .replace("callers: {", "callers: { api_keys: { file: keys.yaml },")
+        .replace("any_of: [anonymous]", "any_of: [api_key]");
+    let gateway = Setup::new(config).file("keys.yaml", keys).start().await;
+    let first = fleet.backend("first");
+    let ask = async |who: &str, cookie: &str| gateway.get("/echo").key(who).header("cookie", cookie).send().await;
+    first.behave(answers("", "for ann alone")).await;
+    ask("ann-key", "s=1").await.expect(200);
+    first.behave(Behaviour::refusing()).await;
+    assert_eq!(ask("ann-key", "s=1").await.expect(200).text(), "for ann alone");
+    ask("bob-key", "s=1").await.refusal(502, "backend_unreached");
+    ask("ann-key", "s=2").await.refusal(502, "backend_unreached");
+}
+
+#[tokio::test]
+async fn what_nobody_may_keep_or_came_in_pieces_is_not_kept() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(route(&fleet, "{ stale: 1h }").to_string()).await;
+    let first = fleet.backend("first");
+    let fails = async |target: &str| {
+        first.behave(Behaviour::refusing()).await;
+        gateway.get(target).send().await.refusal(502, "backend_unreached");
+        first.behave(Behaviour::default()).await;
+    };
+    first
+        .behave(answers("cache-control: private, no-store\r\n", "secret"))
+        .await;
+    gateway.get("/secret").send().await.expect(200);
+    fails("/secret").await;
+    gateway.get("/bytes/1048577").send().await.expect(200);
+    fails("/bytes/1048577").await;
+    first.behave(Behaviour::always(Fault::CutOff { chunked: true })).await;
+    assert!(gateway.get("/echo").try_send().await.is_err(), "it breaks off");
+    fails("/echo").await;
+    gateway.get("/stream/3").send().await.expect(200);
+    first.behave(Behaviour::refusing()).await;
+    let stale = gateway.get("/stream/3").send().await.expect(200);
+    assert_eq!(
+        stale.text(),
+        "chunk 1\nchunk 2\nchunk 3\n",
+        "chunks that came whole are"
+    );
+}
+
+#[tokio::test]
+async fn another_backend_answers_in_its_place() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(route(&fleet, "[{ backend: second }, { value: 1 }]").to_string()).await;
+    let (first, second) = (fleet.backend("first"), fleet.backend("second"));
+    first.behave(Behaviour::status(503)).await;
+    let answer = gateway.get("/echo").send().await.expect(200);
+    assert_eq!(
+        (answer.header("x-gateway-fallback"), answer.header("x-backend")),
+        (Some("backend"), Some("second"))
+    );
+    assert_eq!(
+        answer.header("proxy-status"),
+        Some("gateway;received-status=503;details=\"backend_status; served backend\"")
+    );
+
+    // What may have been done is not done again elsewhere.
+    first.behave(Behaviour::always(Fault::Reset)).await;
+    let answer = gateway.post("/echo").body("1").send().await.expect(200);
+    assert_eq!(answer.header("x-gateway-fallback"), Some("value"));
+    assert_eq!(second.counts().requests, 1);
+    first.behave(Behaviour::refusing()).await;
+    let answer = gateway.post("/echo").body("1").send().await.expect(200);
+    assert_eq!(
+        answer.header("x-gateway-fallback"),
+        Some("backend"),
+        "nothing was sent to the first"
+    );
+}
+
+/// `/all` of three parts; `first` is what the part of the first backend says beside its call.
+fn aggregate(fleet: &Fleet, whole: &str, first: &str) -> Config {
+    ["first", "second", "third"]
+        .into_iter()
+        .fold(Config::default(), |config, name| config.backend(name, fleet.address(name), "retry: off"))
+        .route(
+            "all",
+            &format!(
+                "{{ match: {{ path: /all }}, access: {{ any_of: [anonymous] }}, time_limit: 2s, aggregate: {{ {whole}, \
+                 partial: allow, errors: true, parts: {{ \
+                 one: {{ backend: first, path: /status/200{first} }}, two: {{ backend: second, path: /status/201 }} }} }} }}"
+            ),
+        )
+}
+
+#[tokio::test]
+async fn a_parts_fallbacks_go_in_order() {
+    let fleet = fleet().await;
+    let written = ", required: true, fallback: [{ stale: 1h }, { backend: third }]";
+    let gateway = Gateway::start(aggregate(&fleet, "conflict: last", written).to_string()).await;
+    let first = fleet.backend("first");
+    let ask = async || gateway.get("/all").send().await;
+
+    first.behave(Behaviour::status(503)).await;
+    let other = ask().await.expect(200);
+    assert_eq!(other.json()["one"]["backend"], "third");
+    assert_eq!(
+        other.header("x-gateway-complete"),
+        Some("true"),
+        "another backend's word is as good"
+    );
+    assert_eq!(other.json()["_errors"][0]["served"], "backend");
+
+    first.behave(Behaviour::default()).await;
+    ask().await.expect(200);
+    first.behave(Behaviour::always(Fault::InvalidJson)).await;
+    let stale = ask().await.expect(200);
+    assert_eq!(stale.json()["one"]["backend"], "first");
+    assert_eq!(
+        stale.json()["_errors"][0],
+        json!({ "part": "one", "reason": "invalid_json", "status": 502, "served": "stale" })
+    );
+    assert_eq!(
+        (stale.header("x-gateway-complete"), stale.header("cache-control")),
+        (Some("false"), Some("no-store"))
+    );
+    assert_eq!(
+        gateway
+            .metric("gateway_fallbacks_total", &[("route", "all"), ("kind", "stale")])
+            .await,
+        1.0
+    );
+
+    first.behave(Behaviour::status(404)).await;
+    ask().await.refusal(404, "backend_status");
+}
+
+#[tokio::test]
+async fn fields_and_status_of_parts_become_those_of_the_whole() {
+    let fleet = fleet().await;
+    let whole = "status: two, wrap: data, headers: { etag: one, set-cookie: [two, one] }";
+    let gateway = Gateway::start(aggregate(&fleet, whole, "").to_string()).await;
+    let fields = "etag: \"7\"\r\nset-cookie: a=1\r\ncache-control: max-age=60\r\nx-other: no\r\n";
+    fleet.backend("first").behave(answers(fields, "{\"n\":1.0}")).await;
+    let second =
+        "HTTP/1.1 201 Created\r\ncontent-length: 2\r\nset-cookie: b=2\r\ncache-control: private, max-age=9\r\n\r\n[]";
+    fleet.backend("second").behave(Behaviour::raw(second)).await;
+    let answer = gateway.get("/all").send().await.expect(201);
+    assert_eq!(answer.text(), "{\"data\":{\"one\":{\"n\":1.0},\"two\":[]}}");
+    assert_eq!((answer.header("etag"), answer.header("x-other")), (Some("\"7\""), None));
+    assert_eq!(answer.header("cache-control"), Some("private, max-age=9"));
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["b=2", "a=1"], "in the order written");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+
+    fleet.backend("second").behave(Behaviour::status(500)).await;
+    let answer = gateway.get("/all").send().await.expect(200);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.json()["data"], json!({ "one": { "n": 1.0 } }));
+    assert_eq!(answer.json()["_errors"][0]["part"], "two");
+}
