@@ -62,12 +62,12 @@ pub(super) fn compile(
         }
         calls.push(call);
     }
+    let heads = heads(desk, written);
     let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
     let partial = match *written.partial {
         config::Partial::Deny => Partial::Deny,
         config::Partial::Allow => Partial::Allow,
     };
-    let heads = heads(desk, written);
     let recipe = RecipeDraft {
         parts: drafts,
         partial,
