@@ -21,6 +21,7 @@ use super::endpoints::Endpoint;
 use super::pool::{Connection, Lease, PoolSettings};
 use super::replay::{Outbound, Upload};
 use super::timer::{Elapsed, Timer};
+use super::transport::Transport;
 use crate::clock;
 use crate::coalesce::Coalesced;
 
@@ -122,11 +123,13 @@ impl Way<'_> {
                 }
                 Ok(Ok(response)) => return Ok(Answer { response, lease }),
                 Ok(Err(mut refused)) => {
-                    let unsent = refused.take_message().is_some();
+                    let mut unsent = refused.take_message().is_some();
                     if unsent && used {
                         continue;
                     }
                     let error = refused.into_error();
+                    let tls = self.endpoint.tls.as_ref().filter(|_| !used);
+                    unsent |= tls.is_some_and(|tls| tls.was_refused(&error));
                     let fault = if unsent { Fault::Unreached } else { fault_of(&error) };
                     return Err(Failure::new(fault, describe(&error)));
                 }
@@ -145,6 +148,10 @@ impl Way<'_> {
         let dialling = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            let stream = match &self.endpoint.tls {
+                None => Transport::Plain(stream),
+                Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
+            };
             http1::Builder::new()
                 .handshake(Coalesced(TokioIo::new(stream)))
                 .await

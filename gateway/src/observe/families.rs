@@ -44,6 +44,8 @@ pub enum Family {
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
+    BackendHandshakes,
+    BackendCertificateExpiry,
     Revocations,
     ConfigLastReloadSuccessful,
     ConfigLastReloadSuccessTimestamp,
@@ -90,7 +92,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 52] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -129,6 +131,8 @@ impl Family {
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
+        Self::BackendHandshakes,
+        Self::BackendCertificateExpiry,
         Self::Revocations,
         Self::ConfigLastReloadSuccessful,
         Self::ConfigLastReloadSuccessTimestamp,
@@ -358,6 +362,18 @@ impl Family {
                 Gauge,
                 &["backend", "state"],
                 "Open connections to a backend",
+            ),
+            Self::BackendHandshakes => (
+                "gateway_backend_tls_handshakes_total",
+                Counter,
+                &["backend", "outcome"],
+                "TLS handshakes with a backend, by how they ended",
+            ),
+            Self::BackendCertificateExpiry => (
+                "gateway_backend_tls_certificate_expiry_timestamp_seconds",
+                Gauge,
+                &["backend"],
+                "Unix time at which the certificate expires that is shown to a backend",
             ),
             Self::Revocations => (
                 "gateway_revocations",

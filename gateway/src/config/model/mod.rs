@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod backend;
+mod backend_tls;
 mod breaker;
 mod callers;
 mod limit;
@@ -18,6 +19,7 @@ mod tls;
 
 pub use aggregate::{Aggregate, Fallback, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
+pub use backend_tls::BackendTls;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
