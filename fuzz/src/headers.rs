@@ -1,11 +1,11 @@
 //! After cleaning, a request says nothing about its caller that we did not establish, and no message holds a field that
 //! belonged to one connection.
 
-use gateway::intake::headers::{Via, check as check_framing, clean_request, clean_response};
+use gateway::intake::headers::{MethodOverride, Via, check as check_framing, clean_request, clean_response};
 use http::{HeaderMap, Version, header};
 
 /// Never passed on, whoever sends them.
-const NEVER: [&str; 14] = [
+const NEVER: [&str; 15] = [
     "connection",
     "expect",
     "keep-alive",
@@ -16,6 +16,7 @@ const NEVER: [&str; 14] = [
     "upgrade",
     "x-caller-id",
     "x-gateway-complete",
+    "x-http-method-override",
     "x-tenant-id",
     "x_tenant_id",
     "x-tenant-tier",
@@ -29,6 +30,11 @@ pub fn check(data: &[u8]) {
     };
     let trusted_peer = flags & 1 == 1;
     let version = [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][usize::from(flags >> 1) % 3];
+    let overrides = if flags & 0x80 == 0 {
+        MethodOverride::Strip
+    } else {
+        MethodOverride::Reject
+    };
     let original = crate::header_lines(lines);
 
     if check_framing(version, &original, 100).is_ok() {
@@ -38,7 +44,7 @@ pub fn check(data: &[u8]) {
     }
 
     let mut request = original.clone();
-    if clean_request(&mut request, version, trusted_peer, &Via::unique()).is_ok() {
+    if clean_request(&mut request, version, trusted_peer, overrides, &Via::unique()).is_ok() {
         assert_clean(&original, &request, &NEVER);
         if !trusted_peer {
             assert!(
@@ -48,7 +54,8 @@ pub fn check(data: &[u8]) {
         }
         let once = without_via(request.clone());
         // By another gateway, to which we are no trusted peer or one.
-        clean_request(&mut request, version, trusted_peer, &Via::unique()).expect("a clean request is welcome");
+        clean_request(&mut request, version, trusted_peer, overrides, &Via::unique())
+            .expect("a clean request is welcome");
         assert_eq!(without_via(request), once, "cleaning twice is cleaning once");
     }
 

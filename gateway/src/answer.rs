@@ -3,15 +3,23 @@
 //! Invariant: a request is observed exactly once, however its answer ends; one that breaks off is never taken for
 //! whole, neither by the caller (hyper aborts the connection) nor by the log.
 
+mod events;
+mod keeping;
+
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use self::events::Events;
+use self::keeping::Keeping;
+pub use self::keeping::Place;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::intake::limits::Presence;
-use crate::observe::Watch;
+use crate::observe::{RequestRecord, Watch};
+use crate::tunnel::{Carried, End, Tunnel};
 
 /// The body of an answer, with what goes on until its last byte.
 pub struct AnswerBody {
@@ -30,6 +38,39 @@ pub enum Content {
     Empty,
     Whole(Bytes),
     Reply(ReplyBody),
+    /// The same, kept as it passes.
+    Kept(Box<Keeping>),
+    /// A stream of events, which ends when we are about to go.
+    Events(Box<Events>),
+    /// No body: after the head, the connection is no longer HTTP.
+    Switched(Box<Tunnel>),
+}
+
+/// A connection that is to become a tunnel once the head of the answer has been sent. Its request goes on until the
+/// tunnel's end.
+pub struct Switched {
+    tunnel: Box<Tunnel>,
+    open: Open,
+}
+
+impl Switched {
+    /// Carries bytes until the end, and closes the record of the request; `leaving` is ready when we are about to go.
+    pub async fn carry(self, leaving: impl Future<Output = ()>) {
+        let Self { tunnel, mut open } = self;
+        let record: &mut RequestRecord = &mut open.watch;
+        let carried = Carried {
+            from_caller: &mut record.bytes_in,
+            to_caller: &mut record.bytes_out,
+        };
+        match tunnel.carry(carried, leaving).await {
+            End::Closed | End::Leaving => open.watch.end(),
+            End::Idle => {
+                open.watch.note_fault("nothing was said for too long");
+                open.watch.end();
+            }
+            End::Broken(error) => open.watch.note_fault(format!("the tunnel broke: {error}")),
+        }
+    }
 }
 
 impl AnswerBody {
@@ -47,8 +88,30 @@ impl AnswerBody {
         body
     }
 
+    /// Ends a stream that would go on for as long as it pleases once `leaving` is ready.
+    pub fn end_when(&mut self, leaving: impl FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>>) {
+        if !matches!(&self.content, Content::Reply(body) if body.is_event_stream()) {
+            return;
+        }
+        if let Content::Reply(body) = std::mem::replace(&mut self.content, Content::Empty) {
+            self.content = Content::Events(Box::new(Events::new(body, leaving())));
+        }
+    }
+
+    /// The tunnel that the connection is to become, if it is.
+    pub fn take_switched(&mut self) -> Option<Switched> {
+        if !matches!(self.content, Content::Switched(_)) {
+            return None;
+        }
+        match (std::mem::replace(&mut self.content, Content::Empty), self.open.take()) {
+            (Content::Switched(tunnel), Some(open)) => Some(Switched { tunnel, open }),
+            _ => None,
+        }
+    }
+
     fn end_if_over(&mut self) {
         if self.content.is_over()
+            && !matches!(self.content, Content::Switched(_))
             && let Some(open) = self.open.take()
         {
             open.watch.end();
@@ -57,11 +120,18 @@ impl AnswerBody {
 }
 
 impl Content {
+    /// An answer that is kept while it is passed on.
+    pub fn kept(reply: ReplyBody, place: Place) -> Self {
+        Self::Kept(Box::new(Keeping::new(reply, place)))
+    }
+
     fn is_over(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Switched(_) => true,
+            Self::Events(events) => events.is_over(),
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Reply(body) => body.is_end_stream(),
+            Self::Kept(keeping) => keeping.is_over(),
         }
     }
 }
@@ -73,10 +143,12 @@ impl Body for AnswerBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
         let polled = match &mut this.content {
-            Content::Empty => None,
+            Content::Empty | Content::Switched(_) => None,
+            Content::Events(events) => std::task::ready!(events.poll_frame(cx)),
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Content::Reply(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Content::Kept(keeping) => std::task::ready!(keeping.poll_frame(cx)),
         };
         match &polled {
             Some(Ok(frame)) => {
@@ -105,9 +177,11 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
+            Content::Empty | Content::Switched(_) => SizeHint::with_exact(0),
+            Content::Events(events) => events.size_hint(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Reply(body) => body.size_hint(),
+            Content::Kept(keeping) => keeping.size_hint(),
         }
     }
 }

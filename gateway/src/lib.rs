@@ -1,8 +1,9 @@
 //! The parts of the gateway, floor by floor; imports only go down.
 //!
-//! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`] · 3 assembly: [`plan`] ·
+//! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`], [`tunnel`] ·
+//! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`observe`], [`template`], [`coalesce`],
+//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`observe`], [`template`], [`coalesce`], [`stale`],
 //! [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
@@ -24,4 +25,6 @@ pub mod problem;
 pub mod rejection;
 pub mod routing;
 pub mod server;
+pub mod stale;
 pub mod template;
+pub mod tunnel;

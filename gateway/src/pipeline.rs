@@ -5,6 +5,8 @@
 //!
 //! Each stage takes a value and returns a value or a [`Rejection`]; `?` is the way out. Nothing is decided here.
 
+mod fallback;
+
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -17,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
 
@@ -29,17 +32,22 @@ use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
 use crate::intake::certificate::Certificate;
+use crate::intake::cors;
 use crate::intake::doorman::{Client, Refusal};
+use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme};
 use crate::intake::json_body;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
 use crate::intake::passwords::PasswordCheck;
 use crate::intake::tiers::Known;
+use crate::intake::websocket::{self, Handshake};
 use crate::observe::{CallerKind, RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
+use crate::routing::{PathPolicy, path_policy};
 use crate::template::{Captures, Missing, Sources, Template};
+use crate::tunnel::Tunnel;
 use crate::{problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
@@ -73,6 +81,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<Incoming>) -> 
         started,
         unix_started,
         watch: &mut watch,
+        finishing: None,
         receipt: None,
     };
     // A bug that one request meets must not take its neighbours along, nor leave its caller without a word.
@@ -87,6 +96,9 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<Incoming>) -> 
         Ok(response) => response,
         Err(rejection) => exchange.refuse(&rejection, &request_id),
     };
+    if let Some(finishing) = &exchange.finishing {
+        finishing.apply(peer.scheme, response.headers_mut());
+    }
     let presence = exchange.receipt.map(|receipt| receipt.presence).unwrap_or_default();
     watch.status = response.status().as_u16();
     response.headers_mut().insert(headers::X_REQUEST_ID.clone(), request_id);
@@ -103,6 +115,8 @@ struct Exchange<'a> {
     started: Moment,
     unix_started: Duration,
     watch: &'a mut Watch,
+    /// Once the route is known, if it has something to say on its answers.
+    finishing: Option<Finishing>,
     /// Once the request has been charged.
     receipt: Option<Receipt>,
 }
@@ -116,11 +130,21 @@ struct Cleared<'a> {
     uri: &'a Uri,
     head: request::Parts,
     is_retry: bool,
+    /// To turn the connection into a WebSocket.
+    handshake: Option<Handshake>,
+}
+
+/// A caller whose connection is to become a WebSocket, if the backend agrees.
+struct Switching {
+    handshake: Handshake,
+    caller: OnUpgrade,
 }
 
 /// Why a request is not cleared.
 enum Stop {
     Refused(Rejection),
+    /// It is answered without anyone being asked.
+    Answered(Box<Response<Content>>),
     Unproven(Box<Unproven>),
 }
 
@@ -144,14 +168,17 @@ impl<'p> Exchange<'p> {
         if let Some(places) = &self.plan.key_places {
             uri = places.gather(uri, &mut head.headers);
         }
-        let cleared = match self.clear(&uri, head) {
+        let settled = self.settle_path(&mut uri, &head);
+        let cleared = match self.clear(&uri, settled, head) {
             Ok(cleared) => cleared,
             Err(Stop::Refused(rejection)) => return Err(rejection),
+            Err(Stop::Answered(response)) => return Ok(*response),
             Err(Stop::Unproven(unproven)) => {
                 let head = self.prove(*unproven).await?;
-                match self.clear(&uri, head) {
+                match self.clear(&uri, settled, head) {
                     Ok(cleared) => cleared,
                     Err(Stop::Refused(rejection)) => return Err(rejection),
+                    Err(Stop::Answered(response)) => return Ok(*response),
                     // Forgotten already, which takes thousands of others in between.
                     Err(Stop::Unproven(_)) => return Err(Rejection::Overloaded { retry_after: SOON }),
                 }
@@ -160,9 +187,16 @@ impl<'p> Exchange<'p> {
         self.wait_its_turn().await;
         let mut response = match &cleared.route.target {
             Target::Backend { backend, rewrite } => {
-                let cost_header = cleared.route.cost_header.as_ref();
-                let order = self.order(cleared, backend, rewrite.as_ref(), body)?;
-                self.call(backend, &order, cost_header).await
+                let route = cleared.route;
+                let (order, switching) = self.order(cleared, backend, rewrite.as_ref(), body)?;
+                if route.fallbacks.is_empty() {
+                    let (cost_header, mut facts) = (route.cost_header.as_ref(), Facts::default());
+                    let called = self.call(backend, &order, cost_header, switching, &mut facts).await;
+                    self.note(facts);
+                    called
+                } else {
+                    Box::pin(self.call_or_fall_back(route, backend, &order, switching)).await
+                }
             }
             Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
@@ -173,8 +207,27 @@ impl<'p> Exchange<'p> {
         Ok(response)
     }
 
+    /// An odd path as the policy of its own route has it, and that policy.
+    fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Option<PathPolicy> {
+        let policies = &self.plan.path_policies;
+        if policies.is_empty() || !path_policy::is_odd(uri.path()) {
+            return None;
+        }
+        let method = cors::preflight(&head.method, &head.headers);
+        let asked = (method.as_ref().unwrap_or(&head.method), head.version);
+        let policy_of = |route: &Arc<Route>| route.edge.path_policy;
+        let (made, policy) = path_policy::settle(&self.plan.routes, policies, policy_of, asked, uri, &head.headers)?;
+        *uri = made;
+        Some(policy)
+    }
+
     /// Everything that is decided before anyone is asked.
-    fn clear<'u>(&mut self, uri: &'u Uri, mut head: request::Parts) -> Result<Cleared<'u>, Stop>
+    fn clear<'u>(
+        &mut self,
+        uri: &'u Uri,
+        settled: Option<PathPolicy>,
+        mut head: request::Parts,
+    ) -> Result<Cleared<'u>, Stop>
     where
         'p: 'u,
     {
@@ -189,7 +242,13 @@ impl<'p> Exchange<'p> {
         headers::check(head.version, &head.headers, plan.edge.header_limit)?;
 
         // Which route?
-        let target = routing::Target::read(&head.method, head.version, uri, &head.headers)?;
+        let keeps = settled.unwrap_or_default().keeps();
+        let target = routing::Target::read(&head.method, head.version, uri, &head.headers, keeps)?;
+        if let Some(asked) = cors::preflight(&head.method, &head.headers)
+            && let Some(answered) = self.preflight(&target, &asked, &head.headers, &client)
+        {
+            return Err(answered);
+        }
         let (host, path) = (target.host.to_owned(), target.path);
         let found = plan
             .routes
@@ -197,6 +256,21 @@ impl<'p> Exchange<'p> {
             .map_err(Rejection::from)?;
         let route: &Route = found.target;
         self.watch.route = Some(Arc::clone(&route.metrics));
+        let edge = &route.edge;
+        if settled.is_some_and(|policy| policy != edge.path_policy) {
+            // What it is and what it would be leave for lead to two routes; each has its own reading of the path.
+            return Err(Rejection::MalformedRequest {
+                why: "the path is read differently by the route that it leads to",
+            }
+            .into());
+        }
+        if let Some(finish) = &edge.finish {
+            self.finishing = Some(Finishing::begin(finish, &head.headers, false));
+        }
+        if let Some(addresses) = &edge.addresses {
+            addresses.permits(client.ip)?;
+        }
+        let handshake = if edge.upgrades { self.handshake(&head)? } else { None };
 
         // Who asks?
         let known = match self.identify(route, &client, &head.headers)? {
@@ -208,7 +282,13 @@ impl<'p> Exchange<'p> {
         route.access.permits(&known.caller, &known.tier.name)?;
 
         // How many? Not before what it asks of us is understood: a malformed request is not charged.
-        let wishes = headers::clean_request(&mut head.headers, head.version, client.trusted_peer, &plan.via)?;
+        let wishes = headers::clean_request(
+            &mut head.headers,
+            head.version,
+            client.trusted_peer,
+            edge.method_override,
+            &plan.via,
+        )?;
         let limit = wishes
             .deadline
             .map_or(route.time_limit, |wish| wish.min(route.time_limit));
@@ -232,7 +312,54 @@ impl<'p> Exchange<'p> {
             uri,
             head,
             is_retry: wishes.is_retry,
+            handshake,
         })
+    }
+
+    /// The answer to a preflight for a route that has something to say on it. `asked` is the method it asks leave for.
+    fn preflight(
+        &mut self,
+        target: &routing::Target<'_, '_>,
+        asked: &Method,
+        headers: &HeaderMap,
+        client: &ClientAddress,
+    ) -> Option<Stop> {
+        let routes = &self.plan.routes;
+        let found = routes
+            .find(target.host, &target.path, asked, headers, target.query)
+            .ok()?;
+        let route = found.target;
+        let finish = route.edge.finish.as_ref()?;
+        let cors = finish.cors.as_ref()?;
+        self.watch.route = Some(Arc::clone(&route.metrics));
+        let finishing = Finishing::begin(finish, headers, true);
+        let granted = match &route.edge.addresses {
+            Some(addresses) => addresses.permits(client.ip),
+            None => Ok(()),
+        }
+        .and_then(|()| cors.grant(&finishing.verdict));
+        self.finishing = Some(finishing);
+        Some(match granted {
+            Ok(fields) => {
+                let mut response = Response::new(Content::Empty);
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                *response.headers_mut() = fields;
+                Stop::Answered(Box::new(response))
+            }
+            Err(rejection) => rejection.into(),
+        })
+    }
+
+    /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
+    /// one, so where origins are written down, they are demanded here.
+    fn handshake(&self, head: &request::Parts) -> Result<Option<Handshake>, Rejection> {
+        let handshake = Handshake::read(&head.method, head.version, &head.headers)?;
+        if let (Some(_), Some(finishing)) = (&handshake, &self.finishing)
+            && let Some(cors) = &finishing.finish.cors
+        {
+            cors.demand(&finishing.verdict, &head.headers)?;
+        }
+        Ok(handshake)
     }
 
     /// Who asks; or what has to be done before that can be told.
@@ -327,6 +454,9 @@ impl<'p> Exchange<'p> {
         if !(route.forward_credential && matches!(known.caller.kind, Kind::Jwt(_))) {
             fields.remove(header::AUTHORIZATION);
         }
+        if let Some(rules) = &route.edge.request_rules {
+            rules.apply(fields);
+        }
         headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
         headers::stamp_forwarded(fields, client, self.peer.scheme, host);
         headers::continue_trace(fields, false);
@@ -339,16 +469,25 @@ impl<'p> Exchange<'p> {
         backend: &Backend,
         rewrite: Option<&Template>,
         body: Incoming,
-    ) -> Result<Order, Rejection> {
+    ) -> Result<(Order, Option<Switching>), Rejection> {
         let Cleared {
             route,
             captures,
             known,
             deadline,
             uri,
-            head,
+            mut head,
             is_retry,
+            handshake,
         } = cleared;
+        // Without a connection that can be switched, the wish has gone with the other fields of the connection.
+        let switching = handshake.and_then(|handshake| {
+            let caller = head.extensions.remove::<OnUpgrade>()?;
+            Some(Switching { handshake, caller })
+        });
+        if switching.is_some() {
+            websocket::stamp_upgrade(&mut head.headers);
+        }
         let target = match rewrite {
             None => uri.path_and_query().cloned(),
             Some(rewrite) => {
@@ -379,7 +518,7 @@ impl<'p> Exchange<'p> {
         } else {
             OrderBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
         };
-        Ok(Order {
+        let order = Order {
             method: head.method,
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
             headers: head.headers,
@@ -393,7 +532,9 @@ impl<'p> Exchange<'p> {
             } else {
                 Streaming::AsItSays
             },
-        })
+            switches: switching.is_some(),
+        };
+        Ok((order, switching))
     }
 
     async fn call(
@@ -401,18 +542,44 @@ impl<'p> Exchange<'p> {
         backend: &Arc<Backend>,
         order: &Order,
         cost_header: Option<&HeaderName>,
+        switching: Option<Switching>,
+        facts: &mut Facts,
     ) -> Result<Response<Content>, Rejection> {
         self.watch.backend = Some(Arc::clone(&backend.name));
-        let mut facts = Facts::default();
-        let called = call::call(backend, self.peer.worker, order, &mut facts).await;
-        self.note(facts);
+        let mut own = Facts::default();
+        let called = call::call(backend, self.peer.worker, order, &mut own).await;
+        facts.add(own);
         let Reply { mut head, body } = called?;
+        let switched = match switching {
+            Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                if !switching.handshake.is_confirmed_by(&head.headers) {
+                    self.watch
+                        .note_fault("the backend switched to something else than was asked for");
+                    return Err(Rejection::BackendInvalid);
+                }
+                let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
+                Some((switching.caller, backend))
+            }
+            _ => None,
+        };
         headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
         if let Some(stated) = cost_header.and_then(|name| head.headers.remove(name)) {
             self.settle(&stated);
         }
         head.version = Version::HTTP_11;
-        Ok(Response::from_parts(head, Content::Reply(body)))
+        let content = match switched {
+            None => Content::Reply(body),
+            Some((caller, to)) => {
+                websocket::stamp_upgrade(&mut head.headers);
+                Content::Switched(Box::new(Tunnel {
+                    caller,
+                    backend: to,
+                    held: body,
+                    idle: backend.settings.idle_stream,
+                }))
+            }
+        };
+        Ok(Response::from_parts(head, content))
     }
 
     /// Corrects the charge to what the backend says the request has cost.
@@ -458,7 +625,9 @@ impl<'p> Exchange<'p> {
             Ok(answer) => answer,
             Err(failure) => return Ok(self.fail(&failure)),
         };
+        self.watch.fallbacks.extend(answer.fallbacks());
         let mut response = Response::new(Content::Whole(answer.body.clone()));
+        *response.status_mut() = answer.status;
         answer.write_headers(response.headers_mut());
         Ok(response)
     }

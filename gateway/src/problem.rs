@@ -61,7 +61,11 @@ pub fn part_failed(
         "type": format!("{OWN_TYPE}{word}"),
         "title": "A part of the answer failed",
         "status": status.as_u16(),
-        "detail": format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on."),
+        "detail": if status == StatusCode::BAD_REQUEST {
+            format!("The part \"{part}\" takes values from the request, and one is missing or cannot be used. Mend the request.")
+        } else {
+            format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on.")
+        },
         "reason": word,
         "part": part,
         "request_id": request_id,
@@ -198,6 +202,12 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
         )
         .with(Fields::Challenge(&challenge.www_authenticate)),
         Rejection::NotAllowed { why } => Advice::text("The credential is valid, but not for this route: ", why),
+        Rejection::AddressNotAllowed => Advice::say(
+            "This route is not open to the address that the request comes from; no credential changes that.",
+        ),
+        Rejection::OriginNotAllowed => Advice::say(
+            "This route is not open to pages of that origin; those who run it can add it to the origins of its cors.",
+        ),
         Rejection::NoRoute => {
             Advice::say("Nothing is served here; check host, path and the fields that select a route.")
         }
@@ -446,6 +456,8 @@ mod tests {
             },
             Rejection::CredentialsExpired { challenge },
             Rejection::NotAllowed { why },
+            Rejection::AddressNotAllowed,
+            Rejection::OriginNotAllowed,
             Rejection::NoRoute,
             Rejection::MethodNotAllowed {
                 allow: HeaderValue::from_static("GET, HEAD"),

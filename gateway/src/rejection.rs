@@ -31,6 +31,10 @@ pub enum Rejection {
     NotAllowed {
         why: &'static str,
     },
+    /// The route is not for where the request comes from.
+    AddressNotAllowed,
+    /// The route is not for pages of that origin.
+    OriginNotAllowed,
     NoRoute,
     MethodNotAllowed {
         allow: HeaderValue,
@@ -108,6 +112,8 @@ pub enum Reason {
     CredentialsInvalid,
     CredentialsExpired,
     NotAllowed,
+    AddressNotAllowed,
+    OriginNotAllowed,
     NoRoute,
     MethodNotAllowed,
     RequestTimeout,
@@ -133,12 +139,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::MalformedRequest,
         Self::CredentialsMissing,
         Self::CredentialsInvalid,
         Self::CredentialsExpired,
         Self::NotAllowed,
+        Self::AddressNotAllowed,
+        Self::OriginNotAllowed,
         Self::NoRoute,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -183,6 +191,8 @@ impl Reason {
             Self::CredentialsInvalid => ("credentials_invalid", 401, "Credentials invalid"),
             Self::CredentialsExpired => ("credentials_expired", 401, "Credentials expired"),
             Self::NotAllowed => ("not_allowed", 403, "Not allowed"),
+            Self::AddressNotAllowed => ("address_not_allowed", 403, "Address not allowed"),
+            Self::OriginNotAllowed => ("origin_not_allowed", 403, "Origin not allowed"),
             Self::NoRoute => ("no_route", 404, "No such route"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, "Method not allowed"),
             Self::RequestTimeout => ("request_timeout", 408, "Request came too slowly"),
@@ -218,6 +228,8 @@ impl Rejection {
             Self::CredentialsInvalid { .. } => Reason::CredentialsInvalid,
             Self::CredentialsExpired { .. } => Reason::CredentialsExpired,
             Self::NotAllowed { .. } => Reason::NotAllowed,
+            Self::AddressNotAllowed => Reason::AddressNotAllowed,
+            Self::OriginNotAllowed => Reason::OriginNotAllowed,
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed { .. } => Reason::MethodNotAllowed,
             Self::RequestTimeout => Reason::RequestTimeout,

@@ -38,6 +38,11 @@ fn setting(recent: &Recent, plan: &Plan) -> Option<String> {
         Reason::CredentialsMissing | Reason::CredentialsInvalid | Reason::CredentialsExpired | Reason::NotAllowed => {
             route(".access")
         }
+        Reason::AddressNotAllowed => route(".access.addresses"),
+        Reason::OriginNotAllowed => {
+            let own = route(".cors");
+            if written(&own) { own } else { Some("cors".to_owned()) }
+        }
         Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight => limit(recent, plan),
         Reason::BodyTooLarge => {
             let own = route(".body_limit");

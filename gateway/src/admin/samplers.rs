@@ -63,6 +63,7 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::Connections, &[], lifecycle.connections());
     page.put(Family::ConnectionsAccepted, &[], lifecycle.opened());
     page.put(Family::MalformedConnections, &[], lifecycle.malformed_connections());
+    page.put(Family::Tunnels, &[], lifecycle.tunnels());
 }
 
 fn sample_keys(issuer: &Issuer, page: &mut Page) {

@@ -288,6 +288,17 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
     );
     assert_eq!(page["target"]["aggregate"]["parts"][0]["backend"], "orders");
     assert_eq!(
+        page["edge"],
+        json!({
+            "allow": null, "deny": [], "origins": null, "security_headers": "off",
+            "request_fields": [], "response_fields": [], "method_override": "reject",
+            "path_policy": {
+                "dot_segments": "reject", "double_slash": "reject", "encoded_slash": "reject", "backslash": "reject",
+            },
+            "upgrade": "off",
+        })
+    );
+    assert_eq!(
         (&users["requests"]["5xx"], &users["requests"]["2xx"]),
         (&json!(1), &json!(0))
     );

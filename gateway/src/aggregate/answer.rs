@@ -7,19 +7,27 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::fault::PartFault;
+use super::fault::{PartFault, Served};
 use super::proxy_status;
+use crate::observe::FallbackKind;
 
 const COMPLETE: HeaderName = HeaderName::from_static("x-gateway-complete");
+const SKIPPED: HeaderName = HeaderName::from_static("x-gateway-skipped");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// An answer with status 200.
+/// What there is to be told, together with what is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// 200, unless a part's is to be the answer's.
+    pub status: StatusCode,
+    /// Of parts' own, those that are to be passed on; what belongs to the body is written over them.
+    pub headers: HeaderMap,
     /// A JSON object.
     pub body: Bytes,
     /// The parts that failed, in declared order, with or without a fallback in their place.
     pub faults: Vec<(Arc<str>, PartFault)>,
+    /// The parts that were left out by the recipe's own word, in declared order; no failures.
+    pub skipped: Vec<Arc<str>>,
 }
 
 /// There is no answer, because of one part.
@@ -31,13 +39,23 @@ pub struct Failure {
 }
 
 impl Answer {
-    /// Whether every part is there by its own word. A fallback stands in for one that is not.
+    /// Whether every part is there by a backend's own and present word. A value or an old answer is neither.
     pub fn is_complete(&self) -> bool {
-        self.faults.is_empty()
+        self.faults
+            .iter()
+            .all(|(_, fault)| matches!(fault.served, Some(Served::Backend(_))))
+    }
+
+    /// What stood in for parts.
+    pub fn fallbacks(&self) -> impl Iterator<Item = FallbackKind> {
+        self.faults
+            .iter()
+            .filter_map(|(_, fault)| fault.served.as_ref().map(Served::kind))
     }
 
     /// Sets everything that belongs to this answer and its body. Nobody may store what was put together without a part.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
+        headers.clone_from(&self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, self.body.len().into());
         headers.insert(
@@ -46,6 +64,13 @@ impl Answer {
         );
         if !self.is_complete() {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if !self.skipped.is_empty() {
+            let names = HeaderValue::try_from(self.skipped.join(", "));
+            headers.insert(
+                SKIPPED,
+                names.expect("names of parts are made of what a header may hold"),
+            );
         }
         for (part, fault) in &self.faults {
             headers.append(PROXY_STATUS, proxy_status::entry(part, fault));

@@ -13,6 +13,8 @@ pub struct RecipeDraft {
     pub conflict: Conflict,
     /// Whether the body lists what failed, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
     pub list_errors: bool,
+    /// The name that everything but that list goes under.
+    pub wrap: Option<String>,
 }
 
 /// A part as written.
@@ -28,6 +30,8 @@ pub struct PartDraft {
     /// Parts that must have ended, well or not, before this one starts.
     pub after: Vec<String>,
     pub on_missing: OnMissing,
+    /// Its answer is an array of those to several calls, each of which is shaped by itself.
+    pub each: bool,
     pub shape: ShapeDraft,
     /// The name it has in the answer: its own unless written; `.` merges its fields at the root.
     pub group: Option<String>,

@@ -26,7 +26,8 @@ use super::recipe::Recipe;
 pub enum PartResult {
     /// The whole body of a 2xx answer, unchecked.
     Body(Bytes),
-    /// What is there of a part that is called for several elements, and the fault of those that are missing.
+    /// Not what was asked for, but something: what stands in for a part that failed, or the elements that are there of
+    /// several; and the fault.
     Some(Bytes, PartFault),
     /// Success with nothing to show: 204 and its like.
     Absent,
@@ -42,8 +43,8 @@ impl PartResult {
             _ if status.is_success() && body.is_empty() => Self::Absent,
             _ if status.is_success() => Self::Body(body),
             _ => Self::Failed(PartFault {
-                cause: Cause::Status(status),
                 retry_after,
+                ..PartFault::new(Cause::Status(status))
             }),
         }
     }
@@ -84,8 +85,8 @@ impl From<Missing> for NotCalled {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Data(Members),
-    /// Some of its elements are there, and the others failed.
-    Incomplete(Members, PartFault),
+    /// It failed, in whole or for some of its elements, and something is there all the same.
+    Incomplete(Members, Box<PartFault>),
     Absent,
     /// Left out by the recipe's word: its condition is not met, a value was missing that it may skip, or it needs such
     /// a part.
@@ -216,7 +217,7 @@ impl<'r> Progress<'r> {
                 self.values[index] = value;
                 match fault {
                     None => Outcome::Data(members),
-                    Some(fault) => Outcome::Incomplete(members, fault),
+                    Some(fault) => Outcome::Incomplete(members, Box::new(fault)),
                 }
             }
             (Err(cause), _) => Outcome::Failed(PartFault::new(cause)),

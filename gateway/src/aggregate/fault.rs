@@ -3,11 +3,13 @@
 //! A backend's refusal keeps its status where the caller can act on it, and is a bad gateway otherwise: a required
 //! part's 404 is the caller's 404, never a flat 500.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::observe::FallbackKind;
 use crate::rejection::Reason;
 
 /// One part's failure.
@@ -16,6 +18,38 @@ pub struct PartFault {
     pub cause: Cause,
     /// When trying again makes sense, if somebody said so: the breaker, the bulkhead or the backend.
     pub retry_after: Option<Duration>,
+    /// What stands in for it.
+    pub served: Option<Served>,
+}
+
+/// What stands in for a part that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    Value,
+    /// The last good answer, of this age.
+    Stale(Duration),
+    /// Another backend, by name: its answer is as good as the part's own.
+    Backend(Arc<str>),
+}
+
+impl Served {
+    pub const fn kind(&self) -> FallbackKind {
+        match self {
+            Self::Value => FallbackKind::Value,
+            Self::Stale(_) => FallbackKind::Stale,
+            Self::Backend(_) => FallbackKind::Backend,
+        }
+    }
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value => f.write_str("value"),
+            Self::Stale(age) => write!(f, "stale by {} s", age.as_secs()),
+            Self::Backend(name) => write!(f, "backend {name}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,17 +71,17 @@ pub enum Cause {
         of: usize,
         first: Box<PartFault>,
     },
-    /// It would have to be called for something that is not an array.
-    NotAnArray,
+    /// It would have to be called for something that is not an array, found there.
+    NotAnArray(Missing),
     /// It would have to be called for more elements than it may be.
-    TooManyElements,
+    TooManyElements(Missing),
     /// A part that this one needs failed, with the fault that began it.
     NeedFailed(Arc<str>, Box<PartFault>),
     /// Another part has put the same name at the root, and the recipe takes that for an error.
     Conflict,
 }
 
-/// Where a value was looked for.
+/// Where a value was looked for, and so whose fault it is that it does not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// In what the caller sent: path, query, header, claim.
@@ -61,6 +95,25 @@ impl PartFault {
         Self {
             cause,
             retry_after: None,
+            served: None,
+        }
+    }
+
+    pub fn served_by(self, served: Served) -> Self {
+        Self {
+            served: Some(served),
+            ..self
+        }
+    }
+
+    /// Whether it says nothing about what was asked for, only that it could not be had: another answer may stand in. A
+    /// refusal (4xx) is an answer; to show what is gone, or not for this caller, would be a lie.
+    pub fn is_outage(&self) -> bool {
+        match &self.cause {
+            Cause::Call(Reason::CallerGone) => false,
+            Cause::Call(_) | Cause::InvalidJson | Cause::TooLarge => true,
+            Cause::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            _ => false,
         }
     }
 
@@ -70,6 +123,7 @@ impl PartFault {
         Self {
             cause: Cause::NeedFailed(name.clone(), Box::new(origin.clone())),
             retry_after: origin.retry_after,
+            served: None,
         }
     }
 
@@ -91,8 +145,8 @@ impl PartFault {
             Cause::NotMergeable => "not_mergeable",
             Cause::ValueMissing(_) => "value_missing",
             Cause::Elements { .. } => "elements_failed",
-            Cause::NotAnArray => "not_an_array",
-            Cause::TooManyElements => "too_many_elements",
+            Cause::NotAnArray(_) => "not_an_array",
+            Cause::TooManyElements(_) => "too_many_elements",
             Cause::NeedFailed(..) => "need_failed",
             Cause::Conflict => "conflict",
         }
@@ -103,7 +157,9 @@ impl PartFault {
         match &self.cause {
             Cause::Call(reason) => *reason,
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.rejection(),
-            Cause::ValueMissing(Missing::InRequest) => Reason::MalformedRequest,
+            Cause::ValueMissing(Missing::InRequest)
+            | Cause::NotAnArray(Missing::InRequest)
+            | Cause::TooManyElements(Missing::InRequest) => Reason::MalformedRequest,
             _ => Reason::BackendInvalid,
         }
     }
@@ -114,12 +170,14 @@ impl PartFault {
             Cause::Call(reason) => reason.status(),
             Cause::Status(status) => passed_or_bad_gateway(*status),
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.status(),
-            Cause::ValueMissing(Missing::InRequest) => StatusCode::BAD_REQUEST,
+            Cause::ValueMissing(Missing::InRequest)
+            | Cause::NotAnArray(Missing::InRequest)
+            | Cause::TooManyElements(Missing::InRequest) => StatusCode::BAD_REQUEST,
             Cause::ValueMissing(Missing::InAnswer)
+            | Cause::NotAnArray(Missing::InAnswer)
+            | Cause::TooManyElements(Missing::InAnswer)
             | Cause::InvalidJson
             | Cause::TooLarge
-            | Cause::NotAnArray
-            | Cause::TooManyElements
             | Cause::NotMergeable
             | Cause::Conflict => StatusCode::BAD_GATEWAY,
         }
@@ -172,6 +230,10 @@ mod tests {
         check(Cause::TooLarge, 502);
         check(Cause::ValueMissing(Missing::InRequest), 400);
         check(Cause::ValueMissing(Missing::InAnswer), 502);
+        for (whence, status) in [(Missing::InRequest, 400), (Missing::InAnswer, 502)] {
+            check(Cause::NotAnArray(whence), status);
+            check(Cause::TooManyElements(whence), status);
+        }
     }
 
     #[test]
@@ -180,6 +242,7 @@ mod tests {
         let fault = PartFault {
             cause: Cause::Call(Reason::BreakerOpen),
             retry_after: Some(Duration::from_secs(3)),
+            served: None,
         };
         let second = fault.passed_on(&first);
         let third = second.passed_on(&"account".into());

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Failure};
 use super::document::{Document, write_name};
 use super::draft::Conflict;
 use super::fan_out::Outcome;
-use super::fault::{Cause, PartFault};
+use super::fault::{Cause, PartFault, Served};
 use super::recipe::Recipe;
 
 /// The answer made of `outcomes`, one for each part in declared order.
@@ -32,22 +33,30 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
 
     let mut body = Body::new(recipe.conflict);
     let mut faults: Vec<(Arc<str>, PartFault)> = Vec::new();
+    let mut skipped = Vec::new();
     let mut has_data = false;
     for (part, outcome) in recipe.parts().iter().zip(outcomes) {
         let members = match outcome {
             Outcome::Data(members) => members,
             Outcome::Incomplete(members, fault) => {
-                faults.push((part.name.clone(), fault));
+                faults.push((part.name.clone(), *fault));
                 members
             }
-            Outcome::Absent | Outcome::Skipped | Outcome::Cancelled => continue,
-            Outcome::Failed(fault) => {
-                faults.push((part.name.clone(), fault));
-                match &part.fallback {
-                    Some(members) => members.clone(),
-                    None => continue,
-                }
+            Outcome::Skipped => {
+                skipped.push(part.name.clone());
+                continue;
             }
+            Outcome::Absent | Outcome::Cancelled => continue,
+            Outcome::Failed(fault) => match &part.fallback {
+                Some(members) => {
+                    faults.push((part.name.clone(), fault.served_by(Served::Value)));
+                    members.clone()
+                }
+                None => {
+                    faults.push((part.name.clone(), fault));
+                    continue;
+                }
+            },
         };
         has_data = true;
         for (name, document) in members {
@@ -61,18 +70,30 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     {
         return Err(Failure::of(part, fault));
     }
-    if recipe.list_errors && !faults.is_empty() {
-        body.put(Recipe::ERRORS.into(), Document::Tree(list(&faults)));
+    let errors = (recipe.list_errors && !faults.is_empty()).then(|| Document::Tree(list(&faults)));
+    if let Some(name) = &recipe.wrap {
+        let whole = Document::Raw(body.write());
+        body = Body::new(recipe.conflict);
+        body.put(name.clone(), whole);
+    }
+    if let Some(errors) = errors {
+        body.put(Recipe::ERRORS.into(), errors);
     }
     Ok(Answer {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
         body: body.write(),
         faults,
+        skipped,
     })
 }
 
 fn list(faults: &[(Arc<str>, PartFault)]) -> Value {
     let entry = |(part, fault): &(Arc<str>, PartFault)| {
         let mut entry = json!({ "part": &**part, "reason": fault.reason(), "status": fault.status().as_u16() });
+        if let Some(served) = &fault.served {
+            entry["served"] = served.kind().as_str().into();
+        }
         if let Some(status) = fault.backend_status() {
             entry["backend_status"] = status.as_u16().into();
         }
@@ -195,6 +216,7 @@ mod tests {
             conflict,
             partial: Partial::Allow,
             list_errors: false,
+            ..RecipeDraft::default()
         })
         .unwrap()
     }
@@ -252,6 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn everything_but_the_errors_can_go_under_a_name() {
+        let mut recipe = recipe(vec![root(), PartDraft::default()], Conflict::Last);
+        recipe.wrap = Some("data".into());
+        recipe.list_errors = true;
+        let found = answer(&recipe, &[Ok(r#"{"k":1.0}"#), Err(Cause::TooLarge)]).unwrap();
+        let expected = r#"{"data":{"k":1.0},"_errors":[{"part":"b","reason":"too_large","status":502}]}"#;
+        assert_eq!(text(&found), expected);
+    }
+
+    #[test]
     fn a_forbidden_conflict_is_the_later_parts_fault() {
         let recipe = recipe(vec![root(), root()], Conflict::Error);
         let failure = answer(&recipe, &[Ok(r#"{"k":1}"#), Ok(r#"{"k":1}"#)]).unwrap_err();
@@ -294,13 +326,13 @@ mod tests {
         assert_eq!(headers["cache-control"], "no-store");
         let entries: Vec<_> = headers.get_all("proxy-status").iter().collect();
         let expected = [
-            r#"gateway;error=destination_unavailable;details="b: breaker_open""#,
+            r#"gateway;error=destination_unavailable;details="b: breaker_open; served value""#,
             r#"gateway;received-status=404;details="c: backend_status""#,
         ];
         assert_eq!(entries, expected);
 
         recipe.list_errors = true;
-        let expected = r#"{"a":1,"b":{"items":[]},"_errors":[{"part":"b","reason":"breaker_open","status":503},{"part":"c","reason":"backend_status","status":404,"backend_status":404}]}"#;
+        let expected = r#"{"a":1,"b":{"items":[]},"_errors":[{"part":"b","reason":"breaker_open","status":503,"served":"value"},{"part":"c","reason":"backend_status","status":404,"backend_status":404}]}"#;
         assert_eq!(text(&answer_to(&recipe)), expected);
 
         let complete = answer(&recipe, &[Ok("1"), Ok("{}"), Ok("")]).unwrap();

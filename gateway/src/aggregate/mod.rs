@@ -8,6 +8,8 @@
 //! one thing alone: of several required parts that fail, the first to do so ends the rest and is the one reported.
 
 mod answer;
+mod ask;
+mod cache_control;
 mod critical_path;
 mod document;
 mod draft;
@@ -37,6 +39,6 @@ pub use merge::merge;
 pub use part::Part;
 pub use path::PathMistake;
 pub use recipe::{Mistake, Recipe};
-pub use serve::{Aggregate, PartCall, Request};
+pub use serve::{Aggregate, Heads, PartCall, PartFallback, Request};
 pub use shape::{Shape, ShapeDraft, ShapeMistake};
 pub use when::{Subject, Test, When};

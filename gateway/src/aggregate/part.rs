@@ -18,6 +18,8 @@ pub struct Part {
     pub(super) name: Arc<str>,
     pub(super) required: bool,
     pub(super) on_missing: OnMissing,
+    /// Its answer is an array of those to several calls.
+    pub(super) each: bool,
     /// Ascending, each once.
     pub(super) needs: Vec<usize>,
     /// `needs`, and the parts that must have ended however they did; ascending, each once.
@@ -73,7 +75,16 @@ impl Part {
         }
         let value = parse()?;
         let spliced = self.spliced.then(|| value.clone());
-        Ok((self.place_tree(self.shape.apply(value))?, spliced))
+        Ok((self.place_tree(self.shaped(value))?, spliced))
+    }
+
+    /// A null in the place of an element stays one, so that the others keep theirs.
+    fn shaped(&self, value: Value) -> Value {
+        let shape = |item: Value| if item.is_null() { item } else { self.shape.apply(item) };
+        match value {
+            Value::Array(items) if self.each => items.into_iter().map(shape).collect(),
+            value => self.shape.apply(value),
+        }
     }
 
     fn place_raw(&self, body: &Bytes) -> Result<Members, Cause> {
@@ -108,7 +119,7 @@ impl Part {
 
     /// The fallback as an answer would be: shaped, placed, and as bytes unless it may be merged into.
     pub(super) fn prepare_fallback(&self, value: Value, merges_trees: bool) -> Result<Members, Cause> {
-        let members = self.place_tree(self.shape.apply(value))?;
+        let members = self.place_tree(self.shaped(value))?;
         let freeze = |(name, document): (_, Document)| (name, document.frozen());
         Ok(if merges_trees {
             members
@@ -204,6 +215,24 @@ mod tests {
                 check_both(&draft, body, Err(Cause::InvalidJson));
             }
         }
+    }
+
+    #[test]
+    fn elements_are_shaped_one_by_one() {
+        let shape = ShapeDraft {
+            target: Some("data".into()),
+            keep: vec!["sku".into()],
+            rename: vec![("sku".into(), "id".into())],
+            ..ShapeDraft::default()
+        };
+        let stock = PartDraft {
+            each: true,
+            shape,
+            ..PartDraft::default()
+        };
+        let body = r#"[{"data":{"sku":1.0,"x":2}},null,{"data":{}}]"#;
+        check(&part(stock.clone()), body, Ok(r#"p=[{"id":1.0},null,{}]"#));
+        check(&part(stock), "[]", Ok("p=[]"));
     }
 
     #[test]

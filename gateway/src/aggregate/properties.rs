@@ -76,7 +76,7 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
             (None, Act::Lack) => Outcome::Failed(PartFault::new(Cause::ValueMissing(Missing::InRequest))),
             (None, Act::Unwanted) => Outcome::Skipped,
             (None, Act::Call(PartResult::Some(body, fault))) => match part.read(body) {
-                Ok((members, _)) => Outcome::Incomplete(members, fault.clone()),
+                Ok((members, _)) => Outcome::Incomplete(members, Box::new(fault.clone())),
                 Err(cause) => Outcome::Failed(PartFault::new(cause)),
             },
             (None, Act::Call(PartResult::Absent)) => Outcome::Absent,
@@ -186,6 +186,7 @@ proptest! {
         denies in prop::bool::weighted(0.2),
         conflict in conflicts(),
         list_errors in any::<bool>(),
+        wraps in prop::bool::weighted(0.2),
         schedules in prop::collection::vec(prop::collection::vec(0..5_u64, 7), 4),
     ) {
         let partial = if denies { Partial::Deny } else { Partial::Allow };
@@ -193,9 +194,14 @@ proptest! {
         if denies {
             drafts.iter_mut().for_each(|draft| draft.fallback = None);
         }
-        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors }).unwrap();
+        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors, wrap: wraps.then(|| "data".into()) }).unwrap();
         let (outcomes, culprits) = judge(&recipe, &acts);
         let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Incomplete(..))).count();
+        let skipped: Vec<_> = recipe.parts().iter().zip(&outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Skipped))
+            .map(|(part, _)| &**part.name())
+            .collect();
+        let skipped = skipped.join(", ");
         let expected = merge(&recipe, outcomes);
         let runtime = paused();
         for delays in schedules {
@@ -209,8 +215,12 @@ proptest! {
                     let mut headers = HeaderMap::new();
                     answer.write_headers(&mut headers);
                     prop_assert_eq!(headers.get_all("proxy-status").iter().count(), failed);
+                    let said = headers.get("x-gateway-skipped").map(|names| names.to_str().unwrap());
+                    prop_assert_eq!(said.unwrap_or_default(), &skipped);
                     prop_assert_eq!(&headers["x-gateway-complete"], if failed == 0 { "true" } else { "false" });
-                    prop_assert!(serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap().is_object());
+                    let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+                    let names: Vec<_> = document.as_object().unwrap().keys().collect();
+                    prop_assert!(!wraps || names.iter().all(|name| matches!(name.as_str(), "data" | "_errors")));
                 }
                 Err(failure) => {
                     prop_assert!(failure.status().is_client_error() || failure.status().is_server_error());
@@ -271,7 +281,7 @@ fn a_thousand_orders_of_arrival_give_one_answer() {
         let answer = runtime.block_on(run(&recipe, &acts, &delays)).unwrap();
         let expected = concat!(
             r#"{"id":2.50,"name":"Ada","total":9,"billing":[7],"offers":[],"_errors":["#,
-            r#"{"part":"offers","reason":"backend_timeout","status":504},"#,
+            r#"{"part":"offers","reason":"backend_timeout","status":504,"served":"value"},"#,
             r#"{"part":"notes","reason":"backend_timeout","status":504}]}"#,
         );
         assert_eq!(answer.body, expected, "arrival {delays:?}");

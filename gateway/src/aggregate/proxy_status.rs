@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use super::fault::{Cause, PartFault};
+use super::fault::{Cause, Missing, PartFault};
 use crate::rejection::Reason;
 
 /// One list member: what this gateway says of a request that it sent, or could not send, on.
@@ -44,10 +44,14 @@ impl Member<'_> {
 
 /// What is said of a part that failed.
 pub(super) fn entry(part: &str, fault: &PartFault) -> HeaderValue {
+    let mut details = format!("{part}: {}", fault.reason());
+    if let Some(served) = &fault.served {
+        details.push_str(&format!("; served {served}"));
+    }
     Member {
         error: error_type(&fault.cause),
         received_status: fault.backend_status(),
-        details: Some(&format!("{part}: {}", fault.reason())),
+        details: Some(&details),
     }
     .to_value()
 }
@@ -67,23 +71,30 @@ fn push_string(out: &mut String, text: &str) {
 fn error_type(cause: &Cause) -> Option<&'static str> {
     Some(match cause {
         Cause::Status(_) => return None,
-        Cause::Call(reason) => match reason {
-            Reason::BackendUnreached | Reason::BreakerOpen | Reason::NoEndpoint => "destination_unavailable",
-            Reason::BackendBroken => "connection_terminated",
-            Reason::BackendInvalid => "http_protocol_error",
-            Reason::BackendTimeout | Reason::OutOfTime => "http_response_timeout",
-            Reason::BulkheadFull | Reason::BulkheadTimeout => "connection_limit_reached",
-            Reason::Internal => "proxy_internal_error",
-            _ => "proxy_internal_response",
-        },
+        Cause::Call(reason) => error_of(*reason),
         Cause::InvalidJson => "http_protocol_error",
         Cause::TooLarge => "http_response_body_size",
         Cause::Elements { first, .. } => return error_type(&first.cause),
-        Cause::NotAnArray => "http_protocol_error",
-        Cause::TooManyElements => "http_response_body_size",
+        Cause::NotAnArray(Missing::InAnswer) => "http_protocol_error",
+        Cause::TooManyElements(Missing::InAnswer) => "http_response_body_size",
+        // Nothing was asked of a backend, and what came to us is no answer (RFC 9209 section 2.3.29).
+        Cause::NotAnArray(Missing::InRequest) | Cause::TooManyElements(Missing::InRequest) => "http_request_error",
         Cause::ValueMissing(_) | Cause::NeedFailed(..) => "proxy_internal_response",
         Cause::NotMergeable | Cause::Conflict => "proxy_configuration_error",
     })
+}
+
+/// The registered error type of a call that gave no answer.
+pub const fn error_of(reason: Reason) -> &'static str {
+    match reason {
+        Reason::BackendUnreached | Reason::BreakerOpen | Reason::NoEndpoint => "destination_unavailable",
+        Reason::BackendBroken => "connection_terminated",
+        Reason::BackendInvalid => "http_protocol_error",
+        Reason::BackendTimeout | Reason::OutOfTime => "http_response_timeout",
+        Reason::BulkheadFull | Reason::BulkheadTimeout => "connection_limit_reached",
+        Reason::Internal => "proxy_internal_error",
+        _ => "proxy_internal_response",
+    }
 }
 
 #[cfg(test)]

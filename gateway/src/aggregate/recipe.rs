@@ -18,6 +18,7 @@ pub struct Recipe {
     parts: Vec<Part>,
     pub(super) conflict: Conflict,
     pub(super) list_errors: bool,
+    pub(super) wrap: Option<Arc<str>>,
 }
 
 /// What is wrong with a recipe.
@@ -49,6 +50,8 @@ pub enum Mistake {
     UnplacedFallback {
         part: String,
     },
+    /// Everything would stand where the list of errors goes.
+    ReservedWrap,
     /// The part's place in the answer is that of the list of errors.
     ReservedName {
         part: String,
@@ -66,8 +69,12 @@ impl Recipe {
             partial,
             conflict,
             list_errors,
+            wrap,
         } = draft;
         let mut mistakes = Vec::new();
+        if list_errors && wrap.as_deref() == Some(Self::ERRORS) {
+            mistakes.push(Mistake::ReservedWrap);
+        }
         if drafts.is_empty() {
             mistakes.push(Mistake::NoParts);
         }
@@ -109,7 +116,7 @@ impl Recipe {
                 Some(".") => Place::Root,
                 group => Place::Group(group.unwrap_or(&draft.name).into()),
             };
-            if list_errors && matches!(&place, Place::Group(name) if **name == *Self::ERRORS) {
+            if list_errors && wrap.is_none() && matches!(&place, Place::Group(name) if **name == *Self::ERRORS) {
                 mistakes.push(Mistake::ReservedName {
                     part: draft.name.clone(),
                 });
@@ -118,6 +125,7 @@ impl Recipe {
                 name: draft.name.as_str().into(),
                 required: draft.required || partial == Partial::Deny,
                 on_missing: draft.on_missing,
+                each: draft.each,
                 needs: needs[index].clone(),
                 awaits: awaits[index].clone(),
                 awaited_by,
@@ -149,6 +157,7 @@ impl Recipe {
                 parts,
                 conflict,
                 list_errors,
+                wrap: wrap.map(Arc::from),
             })
         } else {
             Err(mistakes)
@@ -255,6 +264,11 @@ impl fmt::Display for Mistake {
                     "the fallback of part `{part}` is neither object nor array, so it cannot be merged at the root"
                 )
             }
+            Self::ReservedWrap => write!(
+                f,
+                "everything would stand where the list of errors goes (`{}`)",
+                Recipe::ERRORS
+            ),
             Self::ReservedName { part } => {
                 write!(
                     f,

@@ -89,14 +89,15 @@ impl PartCall {
             let request = self.render_once(part, request, &sources, None)?;
             return Ok(Rendered::Once(request));
         };
+        let whence = self.whence(&for_each.over);
         let array = for_each.over.value(&sources).filter(|value| !value.is_null());
         // What comes as text is not borrowed, and is no array.
-        let items = match array.ok_or_else(|| missing([&for_each.over], &sources))? {
+        let items = match array.ok_or(whence)? {
             Cow::Borrowed(Value::Array(items)) => items,
-            _ => return Ok(Rendered::Impossible(Cause::NotAnArray)),
+            _ => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
         };
         if items.len() > for_each.limit {
-            return Ok(Rendered::Impossible(Cause::TooManyElements));
+            return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
         }
         let element = |(index, item)| {
             let sources = Sources {
@@ -120,9 +121,19 @@ impl PartCall {
         element: Option<usize>,
     ) -> Result<PartRequest, Missing> {
         let fill = |template: &Template, out: &mut String| {
-            template
-                .render(sources, out)
-                .map_err(|_| missing(template.uses(), sources))
+            template.render(sources, out).map_err(|missing| {
+                let mut uses = template.uses();
+                uses.find(|used| used.to_string() == missing.placeholder)
+                    .map_or(Missing::InRequest, |used| self.whence(used))
+            })
+        };
+        let unfit = |template: &Template| {
+            let from_answer = template.uses().any(|used| self.whence(used) == Missing::InAnswer);
+            if from_answer {
+                Missing::InAnswer
+            } else {
+                Missing::InRequest
+            }
         };
         let mut target = String::with_capacity(64);
         fill(&self.target, &mut target)?;
@@ -141,7 +152,7 @@ impl PartCall {
         for (name, template) in &self.headers {
             let mut value = String::new();
             fill(template, &mut value)?;
-            let value = HeaderValue::try_from(value).map_err(|_| missing(template.uses(), sources))?;
+            let value = HeaderValue::try_from(value).map_err(|_| unfit(template))?;
             headers.insert(name.clone(), value);
         }
         let body = match &self.body {
@@ -153,8 +164,20 @@ impl PartCall {
                 OrderBody::Whole(text.into())
             }
         };
-        let target = PathAndQuery::try_from(target).map_err(|_| missing(self.target.uses(), sources))?;
+        let target = PathAndQuery::try_from(target).map_err(|_| unfit(&self.target))?;
         Ok(PartRequest { target, headers, body })
+    }
+
+    /// Where a placeholder's value comes from: an element comes from where its array does.
+    fn whence(&self, placeholder: &Placeholder) -> Missing {
+        let origin = match (placeholder, &self.for_each) {
+            (Placeholder::Item(_), Some(for_each)) => &for_each.over,
+            _ => placeholder,
+        };
+        match origin {
+            Placeholder::Part { .. } => Missing::InAnswer,
+            _ => Missing::InRequest,
+        }
     }
 }
 
@@ -163,16 +186,18 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// The caller's key made this part's own, and this element's. A structured-field string stays one
+/// The caller's key made this part's own, and this element's, as `KEY:part[2]`. A structured-field string stays one
 /// (draft-ietf-httpapi-idempotency-key-header).
+///
+/// No part's name has a colon or a bracket, so that no two parts or elements get one key, whatever the caller's is.
 fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue {
     let (start, end) = match key.as_bytes() {
         [start @ .., b'"'] => (start, b"\"".as_slice()),
         all => (all, b"".as_slice()),
     };
-    let mut own = [start, b"-", part.as_bytes()].concat();
+    let mut own = [start, b":", part.as_bytes()].concat();
     if let Some(element) = element {
-        own.extend_from_slice(format!("-{element}").as_bytes());
+        own.extend_from_slice(format!("[{element}]").as_bytes());
     }
     own.extend_from_slice(end);
     HeaderValue::from_bytes(&own).expect("names of parts are made of what a header may hold")
@@ -203,20 +228,6 @@ fn onward(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Whose fault it is that a value is missing: the caller's, unless it was to come from an answer.
-fn missing<'p>(placeholders: impl IntoIterator<Item = &'p Placeholder>, sources: &Sources<'_>) -> Missing {
-    let from_answer = placeholders.into_iter().any(|placeholder| match placeholder {
-        Placeholder::Part { part, .. } => (sources.parts)(part).is_some(),
-        Placeholder::Item(_) => true,
-        _ => false,
-    });
-    if from_answer {
-        Missing::InAnswer
-    } else {
-        Missing::InRequest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,10 +237,11 @@ mod tests {
         let check = |key: &'static str, element, expected: &str| {
             assert_eq!(own_key(&HeaderValue::from_static(key), "pay", element), expected);
         };
-        check("8e03", None, "8e03-pay");
-        check("8e03", Some(2), "8e03-pay-2");
-        check("\"8e03\"", None, "\"8e03-pay\"");
-        check("\"8e03\"", Some(0), "\"8e03-pay-0\"");
-        check("", None, "-pay");
+        check("8e03", None, "8e03:pay");
+        check("8e03", Some(2), "8e03:pay[2]");
+        check("\"8e03\"", None, "\"8e03:pay\"");
+        check("\"8e03\"", Some(0), "\"8e03:pay[0]\"");
+        check("8e03:pay", Some(0), "8e03:pay:pay[0]");
+        check("", None, ":pay");
     }
 }

@@ -1,35 +1,34 @@
-//! Calls the parts of an aggregate: each is a full guarded call with its own slice of the deadline.
+//! An aggregate ready to serve: its recipe, the calls of its parts, and what their heads add to the answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method};
-use http_body::Body;
-use http_body_util::BodyExt;
+use http::{HeaderMap, HeaderName, Method, StatusCode, header, response};
 use policies::Deadline;
 use policies::bulkhead::Entrant;
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, Failure};
-use super::fan_out::{Called, PartResult, fan_out};
-use super::fault::{Cause, PartFault};
-use super::for_each::{ForEach, for_each};
+use super::ask::Asking;
+use super::cache_control::Strictest;
+use super::fan_out::fan_out;
+use super::for_each::ForEach;
 use super::merge::merge;
 use super::recipe::Recipe;
-use super::render::{PartRequest, Rendered};
 use super::when::When;
+use crate::call::Facts;
 use crate::call::backend::Backend;
-use crate::call::reply::ReplyBody;
-use crate::call::{self, Facts, Order, Streaming};
-use crate::clock;
-use crate::rejection::Rejection;
+use crate::stale::Store;
 use crate::template::{Captures, Placeholder, Template};
 
 /// An aggregate as meant: a recipe, and the call that each of its parts makes, by index.
 pub struct Aggregate {
+    /// The route's name, under which good answers are kept.
+    pub route: Arc<str>,
     pub recipe: Recipe,
     pub calls: Vec<PartCall>,
+    pub heads: Heads,
+    pub stale: Arc<Store>,
     /// Whether a part takes values from the request's own body.
     pub reads_body: bool,
 }
@@ -52,6 +51,35 @@ pub struct PartCall {
     pub time_limit: Option<Duration>,
     /// Bytes of an answer that are read; a longer one is a failed part.
     pub body_limit: usize,
+    /// Asked in order when the backend gives no good answer. A value is the recipe's to put in.
+    pub fallbacks: Vec<PartFallback>,
+}
+
+impl PartCall {
+    /// The backends that may be asked one after the other for one answer, its own first.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let others = self.fallbacks.iter().filter_map(|fallback| match fallback {
+            PartFallback::Backend(backend) => Some(backend),
+            PartFallback::Stale(_) => None,
+        });
+        std::iter::once(&self.backend).chain(others)
+    }
+}
+
+/// What else may answer for a part.
+pub enum PartFallback {
+    /// The last good answer, if it is no older.
+    Stale(Duration),
+    Backend(Arc<Backend>),
+}
+
+/// What of the parts' own heads goes into the answer's.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// Fields, and the parts whose lines they are, in this order.
+    pub passed: Vec<(HeaderName, Vec<usize>)>,
+    /// The part whose status is the answer's.
+    pub status: Option<usize>,
 }
 
 /// The request that is to be answered from several parts.
@@ -72,127 +100,71 @@ pub struct Request<'a> {
 }
 
 impl Aggregate {
-    pub fn new(recipe: Recipe, calls: Vec<PartCall>) -> Self {
+    pub fn new(route: Arc<str>, recipe: Recipe, calls: Vec<PartCall>, heads: Heads, stale: Arc<Store>) -> Self {
         let reads_body = calls
             .iter()
             .flat_map(PartCall::uses)
             .any(|placeholder| matches!(placeholder, Placeholder::Body(_)));
         Self {
+            route,
             recipe,
             calls,
+            heads,
+            stale,
             reads_body,
         }
     }
 
     /// Asks all parts and puts their answers together. Facts add up over the parts.
     pub async fn serve(&self, request: &Request<'_>) -> (Result<Answer, Failure>, Facts) {
-        let facts = Mutex::new(Facts::default());
+        let notes = Mutex::new(Notes::default());
         let outcomes = fan_out(
             &self.recipe,
             |index, earlier| self.calls[index].render(&self.recipe.parts()[index], request, earlier),
-            |index, rendered| self.calls[index].call(request, rendered, &facts),
+            |index, rendered| Asking::new(self, request, index, &notes).call(rendered),
         )
         .await;
-        (
-            merge(&self.recipe, outcomes),
-            facts.into_inner().unwrap_or_else(PoisonError::into_inner),
-        )
+        let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut answered = merge(&self.recipe, outcomes);
+        if let Ok(answer) = &mut answered {
+            self.head(answer, &notes);
+        }
+        (answered, notes.facts)
+    }
+
+    /// Puts into the answer what its parts' heads say.
+    fn head(&self, answer: &mut Answer, notes: &Notes) {
+        let head = |index: usize| notes.heads.iter().find(|(of, _)| *of == index).map(|(_, head)| head);
+        if let Some(head) = self.heads.status.and_then(head) {
+            // The answer has a body, whatever the part had.
+            answer.status = match head.status {
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => StatusCode::OK,
+                status => status,
+            };
+        }
+        for (name, parts) in &self.heads.passed {
+            for head in parts.iter().copied().filter_map(head) {
+                for line in head.headers.get_all(name) {
+                    answer.headers.append(name.clone(), line.clone());
+                }
+            }
+        }
+        if let Some(value) = notes.caching.value() {
+            answer.headers.insert(header::CACHE_CONTROL, value);
+        }
+    }
+
+    /// Whether a part's head is needed after its body.
+    pub(super) fn keeps_head_of(&self, index: usize) -> bool {
+        self.heads.status == Some(index) || self.heads.passed.iter().any(|(_, parts)| parts.contains(&index))
     }
 }
 
-impl PartCall {
-    async fn call(&self, request: &Request<'_>, rendered: Rendered, facts: &Mutex<Facts>) -> Called {
-        let deadline = match self.time_limit {
-            Some(limit) => request.deadline.child(clock::now(), limit),
-            None => request.deadline,
-        };
-        let ask = async |part_request: PartRequest| {
-            let mut own = Facts::default();
-            let called = self.ask(request, part_request, deadline, &mut own).await;
-            facts.lock().unwrap_or_else(PoisonError::into_inner).add(own);
-            called
-        };
-        match (rendered, &self.for_each) {
-            (Rendered::Once(part_request), _) => ask(part_request).await,
-            (Rendered::Each(elements), Some(terms)) => for_each(terms, elements, self.body_limit, ask).await.into(),
-            (Rendered::Impossible(cause), _) => PartResult::Failed(PartFault::new(cause)).into(),
-            (Rendered::Each(_), None) => unreachable!("elements come from `for_each`"),
-        }
-    }
-
-    /// Makes one call, however many attempts it takes.
-    async fn ask(
-        &self,
-        request: &Request<'_>,
-        PartRequest { target, headers, body }: PartRequest,
-        deadline: Deadline,
-        facts: &mut Facts,
-    ) -> Called {
-        let order = Order {
-            method: self.method.clone(),
-            target,
-            headers,
-            body,
-            deadline,
-            meant: self.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
-            entrant: request.entrant,
-            is_retry: request.is_retry,
-            streaming: Streaming::Never,
-        };
-        let reply = match call::call(&self.backend, request.worker, &order, facts).await {
-            Ok(reply) => reply,
-            Err(rejection) => return PartResult::Failed(fault_of(&rejection)).into(),
-        };
-        let retry_after = call::classify::retry_after(&reply.head.headers);
-        let status = reply.head.status;
-        let result = match read(reply.body, self.body_limit).await {
-            Ok(body) => PartResult::of(status, body, retry_after),
-            Err(cause) => PartResult::Failed(PartFault::new(cause)),
-        };
-        Called {
-            status: Some(status),
-            result,
-        }
-    }
-}
-
-fn fault_of(rejection: &Rejection) -> PartFault {
-    let retry_after = match rejection {
-        Rejection::BulkheadFull { retry_after }
-        | Rejection::BulkheadTimeout { retry_after }
-        | Rejection::BreakerOpen { retry_after }
-        | Rejection::NoEndpoint { retry_after }
-        | Rejection::Overloaded { retry_after } => Some(*retry_after),
-        _ => None,
-    };
-    PartFault {
-        retry_after,
-        ..PartFault::new(Cause::Call(rejection.reason()))
-    }
-}
-
-/// The whole body, or why there is none.
-async fn read(mut body: ReplyBody, limit: usize) -> Result<Bytes, Cause> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(Cause::TooLarge);
-    }
-    let mut whole = Bytes::new();
-    let mut gathered = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let data = match frame {
-            Ok(frame) => frame.into_data().unwrap_or_default(),
-            Err(broken) => return Err(Cause::Call(broken.reason())),
-        };
-        if whole.len() + gathered.len() + data.len() > limit {
-            return Err(Cause::TooLarge);
-        }
-        // Most answers come in one piece, which is not copied.
-        if whole.is_empty() && gathered.is_empty() {
-            whole = data;
-        } else {
-            gathered.extend_from_slice(&std::mem::take(&mut whole));
-            gathered.extend_from_slice(&data);
-        }
-    }
-    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+/// What is gathered over the calls of all parts.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub facts: Facts,
+    pub caching: Strictest,
+    /// Of the parts that are to be heard, the heads of good answers.
+    pub heads: Vec<(usize, response::Parts)>,
 }

@@ -60,10 +60,20 @@ impl Test {
 
 fn equal(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::String(text), Value::Number(_) | Value::Bool(_)) => *text == wanted.to_string(),
-        (Value::Number(found), Value::Number(wanted)) => found == wanted || found.as_f64() == wanted.as_f64(),
+        (Value::String(text), Value::Number(_) | Value::Bool(_)) => {
+            let spelt = wanted.to_string();
+            *text == spelt
+        }
+        (Value::Number(found), Value::Number(wanted)) => same(&found.to_string(), &wanted.to_string()),
         _ => found == wanted,
     }
+}
+
+/// Whether two numbers are the same as written or as values; whole numbers are never rounded, as identifiers are some.
+fn same(found: &str, wanted: &str) -> bool {
+    let is_whole = |text: &str| !text.contains(['.', 'e', 'E']);
+    let value = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite());
+    found == wanted || !(is_whole(found) && is_whole(wanted)) && value(found).is_some() && value(found) == value(wanted)
 }
 
 #[cfg(test)]
@@ -86,6 +96,14 @@ mod tests {
         check(Test::Is(Value::Null), None, false);
         check(Test::Is(json!(5)), Some(json!("5")), true);
         check(Test::Is(json!(5)), Some(json!(5.0)), true);
+        let long = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+        check(
+            Test::Is(long("9007199254740993")),
+            Some(long("9007199254740992")),
+            false,
+        );
+        check(Test::Is(long("1e999")), Some(long("2e999")), false);
+        check(Test::Is(long("1e3")), Some(json!(1000)), true);
         check(Test::Is(json!(true)), Some(json!("true")), true);
         check(Test::Is(json!("5")), Some(json!(5)), false);
         check(Test::IsNot(json!(5)), Some(json!(5)), false);

@@ -32,6 +32,8 @@ pub(crate) struct Way<'a> {
     pub(crate) pool: &'a PoolSettings,
     /// The most that connecting may take.
     pub(crate) connect: Duration,
+    /// Whether it is asked to switch to another protocol.
+    pub(crate) switches: bool,
 }
 
 /// An answer's head, with its body still to come over the leased connection.
@@ -118,7 +120,7 @@ impl Way<'_> {
                 .await
             {
                 Err(Elapsed) => return Err(Failure::new(Fault::TimedOut { sent: true }, "no answer in time")),
-                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.switches => {
                     return Err(Failure::new(Fault::Invalid, "switched protocols unasked"));
                 }
                 Ok(Ok(response)) => return Ok(Answer { response, lease }),
@@ -161,7 +163,7 @@ impl Way<'_> {
             Ok(Ok((sender, connection))) => {
                 let driver = tokio::spawn(async move {
                     // Whatever ends the connection, its exchange has been told.
-                    let _ = connection.await;
+                    let _ = connection.with_upgrades().await;
                 });
                 Ok(Connection::new(sender, driver.abort_handle(), now))
             }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Uri, header, response};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header, response};
 use policies::breaker::{Generation, Outcome, Permit, State};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
@@ -60,6 +60,8 @@ pub struct Order {
     /// Whether the request came to us as somebody's retry, which is not to be multiplied.
     pub is_retry: bool,
     pub streaming: Streaming,
+    /// Whether the backend is asked to switch to another protocol.
+    pub switches: bool,
 }
 
 /// Whether the answer may go on past its deadline, for as long as it does not pause.
@@ -229,6 +231,7 @@ impl<'a> Call<'a> {
             worker: self.worker,
             pool: &settings.pool,
             connect: settings.connect,
+            switches: self.order.switches,
         };
         let result = way
             .attempt(request, began, until, timer, &mut self.facts.connecting)
@@ -368,18 +371,18 @@ impl<'a> Call<'a> {
 
     fn reply(&self, answer: Answer, generation: Option<Generation>, slot: Slot) -> Reply {
         let (head, incoming) = answer.response.into_parts();
-        let streams = match self.order.streaming {
-            Streaming::Never => false,
-            Streaming::AsItSays => is_event_stream(&head.headers),
-            Streaming::Always => true,
-        };
-        let patience = if streams {
+        let are_events = self.order.streaming != Streaming::Never && is_event_stream(&head.headers);
+        let streams = are_events || self.order.streaming == Streaming::Always;
+        let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            Patience::Switched
+        } else if streams {
             Patience::Idle(self.backend.settings.idle_stream)
         } else {
             Patience::Until(self.deadline.moment())
         };
         let backend = Arc::clone(self.backend);
         let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience);
+        let body = if are_events { body.of_events() } else { body };
         Reply { head, body }
     }
 }

@@ -27,6 +27,8 @@ pub enum Patience {
     Until(Moment),
     /// A stream: this long between two pieces.
     Idle(Duration),
+    /// A connection that is no longer HTTP has no body: what is held, is held until this is dropped.
+    Switched,
 }
 
 /// Why a body ended before its end.
@@ -42,6 +44,7 @@ pub struct ReplyBody {
     held: Option<Held>,
     patience: Patience,
     until: Moment,
+    is_event_stream: bool,
 }
 
 struct Held {
@@ -70,18 +73,30 @@ impl ReplyBody {
             }),
             patience,
             until: Moment::ZERO,
+            is_event_stream: false,
         };
         body.wait_anew();
-        if body.incoming.is_end_stream() {
+        if body.incoming.is_end_stream() && !matches!(patience, Patience::Switched) {
             body.finish();
         }
         body
+    }
+
+    /// Server-sent events, which may be ended anywhere between two of them.
+    pub(crate) const fn of_events(mut self) -> Self {
+        self.is_event_stream = true;
+        self
+    }
+
+    pub(crate) const fn is_event_stream(&self) -> bool {
+        self.is_event_stream
     }
 
     fn wait_anew(&mut self) {
         self.until = match self.patience {
             Patience::Until(moment) => moment,
             Patience::Idle(limit) => clock::now() + limit,
+            Patience::Switched => Moment::MAX,
         };
     }
 

@@ -147,6 +147,9 @@ routes.cut  /cut
       after a                3s  at the latest
       call within           10s  queue 250ms, 2 attempts of 1s, backoff 10ms
   worst case                 4s  cut by routes.cut.time_limit; uncut it could take 5s: a, then b
+  calls a request             2  3 with all retries; by backend, and of a caller at full rate
+    to once                   1  free 10/s, basic 50/s, premium 200/s, enterprise 1000/s
+    to within                 1  free 10/s, basic 50/s, premium 200/s, enterprise 1000/s
 ";
 
     #[test]

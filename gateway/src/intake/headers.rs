@@ -22,6 +22,7 @@ use self::names::Kind;
 use crate::rejection::Rejection;
 
 pub use framing::check;
+pub(super) use names::says_something;
 pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
     X_TENANT_ID, X_TENANT_TIER,
@@ -31,19 +32,28 @@ pub use trace::{TraceId, continue_trace, request_id};
 pub use via::Via;
 pub use wishes::{Wishes, wanted_deadline};
 
+/// What becomes of a field that asks for another method than that of the request (`X-HTTP-Method-Override` and kin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MethodOverride {
+    Reject,
+    Strip,
+}
+
 /// Removes every field that is not for a backend, and adds our `Via`; says what the removed ones asked for.
 ///
 /// Gone afterwards: hop-by-hop fields and those that `Connection` names (but for protected ones, which it cannot
 /// name away), `Expect` (the server answers it), fields that say who the caller is, fields of the gateway itself, and
 /// unless `trusted_peer` what proxies say. `Trailer` stays: trailers are passed on, and HTTP/1.1 needs it for that.
+/// Fields that ask for another method than the one that was authorised go as well, where that is not refused.
 ///
 /// # Errors
 /// [`Rejection::MalformedRequest`] for a request that has been here before, an expectation other than
-/// `100-continue`, or a malformed deadline.
+/// `100-continue`, a malformed deadline, or a wish for another method.
 pub fn clean_request(
     headers: &mut HeaderMap,
     version: Version,
     trusted_peer: bool,
+    method_override: MethodOverride,
     via: &Via,
 ) -> Result<Wishes, Rejection> {
     if !headers.keys().any(names::says_something) {
@@ -62,11 +72,21 @@ pub fn clean_request(
         return Err(malformed("the only expectation that can be met is 100-continue"));
     }
     let wishes = Wishes::read(headers, trusted_peer)?;
+    let mut overrides_method = false;
     remove(headers, |kind| match kind {
         Kind::EndToEnd => false,
         Kind::HopByHop | Kind::Identity | Kind::Gateway => true,
+        Kind::MethodOverride => {
+            overrides_method = true;
+            true
+        }
         Kind::FromProxies => !trusted_peer,
     });
+    if overrides_method && method_override == MethodOverride::Reject {
+        return Err(malformed(
+            "no field may ask for another method than that of the request",
+        ));
+    }
     headers.append(VIA, via.value(version));
     Ok(wishes)
 }
@@ -86,7 +106,7 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
 }
 
 /// Removes the fields of the doomed kinds, and the unprotected ones that `Connection` names.
-fn remove(headers: &mut HeaderMap, doomed: impl Fn(Kind) -> bool) {
+fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
     let mut gone: SmallVec<[HeaderName; 8]> = headers
         .keys()
         .filter(|name| doomed(names::kind(name.as_str())))
@@ -112,7 +132,7 @@ fn remove(headers: &mut HeaderMap, doomed: impl Fn(Kind) -> bool) {
 }
 
 /// Whether a list field holds a token, ignoring case and parameters.
-fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> bool {
+pub(super) fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> bool {
     let is_token = |item: &str| {
         item.split(';')
             .next()

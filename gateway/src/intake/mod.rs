@@ -2,13 +2,17 @@
 
 pub mod access;
 pub mod address;
+pub mod address_list;
 pub mod api_keys;
 pub mod caller;
 pub mod certificate;
 pub mod certificate_holders;
 pub mod check;
+pub mod cors;
 pub mod credentials;
 pub mod doorman;
+pub mod finish;
+pub mod header_rules;
 pub mod headers;
 pub mod inspect;
 pub mod json_body;
@@ -25,7 +29,9 @@ pub mod live_keys;
 pub mod password_checks;
 pub mod passwords;
 pub mod revocations;
+pub mod security_headers;
 pub mod tiers;
 pub mod tls;
 mod unique_json;
 pub mod verifications;
+pub mod websocket;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::families::Family;
 use super::histogram::Histogram;
 use super::labels::{
-    BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, Decision, Label, Outcome, RetryStop, Tally,
+    BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, Decision, FallbackKind, Label, Outcome,
+    RetryStop, Tally,
 };
 use super::page::Page;
 use super::record::RequestRecord;
@@ -27,6 +28,7 @@ pub struct RouteMetrics {
     pub duration: Histogram,
     aborted: AtomicU64,
     partial: AtomicU64,
+    fallbacks: Tally<FallbackKind>,
 }
 
 impl RouteMetrics {
@@ -38,6 +40,7 @@ impl RouteMetrics {
             duration: Histogram::default(),
             aborted: AtomicU64::new(0),
             partial: AtomicU64::new(0),
+            fallbacks: Tally::default(),
         }
     }
 
@@ -50,6 +53,9 @@ impl RouteMetrics {
         if record.aborted {
             self.aborted.fetch_add(1, Relaxed);
         }
+        for kind in &record.fallbacks {
+            self.fallbacks.add(*kind);
+        }
         if record.complete == Some(false) {
             self.partial.fetch_add(1, Relaxed);
         }
@@ -61,6 +67,7 @@ impl RouteMetrics {
         page.put_histogram(Family::RequestDuration, &[&self.name], &self.duration);
         page.put(Family::AbortedResponses, &[&self.name], self.aborted.load(Relaxed));
         page.put(Family::PartialResponses, &[&self.name], self.partial.load(Relaxed));
+        page.put_tally(Family::Fallbacks, &self.name, &self.fallbacks);
     }
 }
 

@@ -11,6 +11,7 @@ pub enum Family {
     Rejections,
     AbortedResponses,
     PartialResponses,
+    Fallbacks,
     BackendCalls,
     BackendDuration,
     BackendAttempts,
@@ -41,6 +42,7 @@ pub enum Family {
     Connections,
     ConnectionsAccepted,
     MalformedConnections,
+    Tunnels,
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
@@ -92,12 +94,13 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
         Self::AbortedResponses,
         Self::PartialResponses,
+        Self::Fallbacks,
         Self::BackendCalls,
         Self::BackendDuration,
         Self::BackendAttempts,
@@ -128,6 +131,7 @@ impl Family {
         Self::Connections,
         Self::ConnectionsAccepted,
         Self::MalformedConnections,
+        Self::Tunnels,
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
@@ -179,6 +183,12 @@ impl Family {
                 Counter,
                 &["route"],
                 "Aggregates answered with x-gateway-complete: false",
+            ),
+            Self::Fallbacks => (
+                "gateway_fallbacks_total",
+                Counter,
+                &["route", "kind"],
+                "Answers that a value, the last good answer or another backend stood in for, by route",
             ),
             Self::BackendCalls => (
                 "gateway_backend_calls_total",
@@ -339,6 +349,7 @@ impl Family {
                 &[],
                 "Connections accepted from callers",
             ),
+            Self::Tunnels => ("gateway_tunnels", Gauge, &[], "Connections that have become WebSockets"),
             Self::MalformedConnections => (
                 "gateway_malformed_connections_total",
                 Counter,

@@ -75,6 +75,9 @@ labels! {
     /// The class of an answer's status. A status outside of 100 to 599 cannot be sent.
     Class { Informational = "1xx", Successful = "2xx", Redirection = "3xx", ClientError = "4xx", ServerError = "5xx" }
 
+    /// What stood in for an answer that a backend did not give.
+    FallbackKind { Value = "value", Stale = "stale", Backend = "backend" }
+
     /// How a call to a backend, or one attempt of it, ended.
     Outcome {
         /// With a status that does not count as a failure.
@@ -246,6 +249,7 @@ mod tests {
     #[test]
     fn every_value_has_its_own_word_and_place() {
         check::<Class>();
+        check::<FallbackKind>();
         check::<Outcome>();
         check::<Admission>();
         check::<BreakerState>();

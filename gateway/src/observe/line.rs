@@ -53,6 +53,8 @@ pub(super) struct Line<'a> {
     bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback: Option<&'static str>,
     #[serde(skip_serializing_if = "Not::not")]
     aborted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +88,7 @@ impl<'a> Line<'a> {
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             complete: record.complete,
+            fallback: record.fallbacks.first().map(|kind| kind.as_str()),
             aborted: record.aborted,
             fault: record.fault(),
         }

@@ -278,6 +278,7 @@ mod tests {
                 page.put(Family::Connections, &[], 1);
                 page.put(Family::ConnectionsAccepted, &[], 3);
                 page.put(Family::MalformedConnections, &[], 0);
+                page.put(Family::Tunnels, &[], 0);
                 page.put(Family::CertificateExpiry, &["secure", "1"], 1);
                 page.put(Family::Revocations, &["key"], 0);
                 page.put(Family::AccessLogDropped, &[], 0);

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::counters::RouteMetrics;
-use super::labels::CallerKind;
+use super::labels::{CallerKind, FallbackKind};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
 use crate::rejection::Reason;
@@ -65,6 +65,8 @@ pub struct RequestRecord {
     pub bytes_out: u64,
     /// Whether an aggregate has all of its parts; `None` for anything else.
     pub complete: Option<bool>,
+    /// What stood in for answers that backends did not give, each as often as it did.
+    pub fallbacks: SmallVec<[FallbackKind; 4]>,
     /// The answer broke off after its head had been sent.
     pub aborted: bool,
     fault: Option<Cow<'static, str>>,

@@ -3,6 +3,7 @@
 //! A plan never changes; a reload makes a new one. State that must outlive it (buckets, breakers, bulkheads, pools,
 //! keys) is kept beside it, by name, in [`State`].
 
+pub mod calls;
 pub mod compile;
 mod live;
 pub mod outline;
@@ -27,9 +28,12 @@ use crate::call::backend::Backend;
 use crate::files::Stamp;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
+use crate::intake::address_list::AddressList;
 use crate::intake::caller::Kind;
 use crate::intake::doorman::Doorman;
-use crate::intake::headers::Via;
+use crate::intake::finish::Finish;
+use crate::intake::header_rules::HeaderRules;
+use crate::intake::headers::{MethodOverride, Via};
 use crate::intake::key_places::KeyPlaces;
 use crate::intake::limits::account::Terms;
 use crate::intake::limits::accounts::TermsByOwner;
@@ -37,8 +41,9 @@ use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Held, Hold, Limit, Per};
 use crate::intake::tiers::{Known, Tiers};
 use crate::intake::tls::Tls;
-use crate::observe::{Observer, RouteMetrics};
-use crate::routing::Table;
+use crate::observe::{FallbackKind, Observer, RouteMetrics};
+use crate::routing::{PathPolicy, Table};
+use crate::stale::Store;
 use crate::template::Template;
 
 /// Everything a request meets, in force at once.
@@ -50,12 +55,16 @@ pub struct Plan {
     pub routes: Table<Arc<Route>>,
     /// The same routes in declared order.
     pub listed: Vec<Arc<Route>>,
+    /// Of all routes, in the order they are tried; none if what is odd is refused everywhere.
+    pub path_policies: Vec<PathPolicy>,
     pub doorman: Doorman<Known>,
     pub tiers: Arc<Tiers>,
     /// Failed authentications per client address.
     pub failures: Option<RouteLimit>,
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
+    /// Good answers, for when backends fail.
+    pub stale: Arc<Store>,
     pub via: Via,
     /// Where API keys may come, if not in their header alone.
     pub key_places: Option<KeyPlaces>,
@@ -139,8 +148,41 @@ pub struct Route {
     /// Bytes.
     pub body_limit: u64,
     pub forward_credential: bool,
+    pub edge: RouteEdge,
+    /// What is answered when its backend gives no good answer, tried in order.
+    pub fallbacks: Vec<Fallback>,
     pub target: Target,
     pub metrics: Arc<RouteMetrics>,
+}
+
+/// What a route asks for beyond being found and used; most ask for nothing.
+pub struct RouteEdge {
+    pub addresses: Option<AddressList>,
+    pub request_rules: Option<HeaderRules>,
+    pub finish: Option<Arc<Finish>>,
+    pub path_policy: PathPolicy,
+    pub method_override: MethodOverride,
+    /// Whether a caller may turn its connection into a WebSocket.
+    pub upgrades: bool,
+}
+
+/// What stands in for the answer of a route's backend.
+pub enum Fallback {
+    /// A JSON text.
+    Value(Bytes),
+    /// The last good answer to the same request, if it is no older.
+    Stale(Duration),
+    Backend(Arc<Backend>),
+}
+
+impl Fallback {
+    pub const fn kind(&self) -> FallbackKind {
+        match self {
+            Self::Value(_) => FallbackKind::Value,
+            Self::Stale(_) => FallbackKind::Stale,
+            Self::Backend(_) => FallbackKind::Backend,
+        }
+    }
 }
 
 pub enum Target {

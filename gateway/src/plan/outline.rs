@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::calls::FanOut;
 use super::time_budget::TimeBudget;
 use crate::config::Location;
 
@@ -33,9 +34,37 @@ pub struct RouteOutline {
     /// The longest wait for the head of an answer.
     pub worst_case_ms: u64,
     pub time_budget: TimeBudget,
+    /// Of an aggregate.
+    pub fan_out: Option<FanOut>,
     pub stream: bool,
     pub body_limit_bytes: u64,
+    pub edge: EdgeOutline,
     pub target: TargetOutline,
+}
+
+/// From where the route may be used, and what happens to fields, paths and connections on the way.
+#[derive(Debug, Serialize)]
+pub struct EdgeOutline {
+    /// Networks; `null` is all that are not denied.
+    pub allow: Option<Vec<String>>,
+    pub deny: Vec<String>,
+    /// Whose pages may use it; `null` without CORS.
+    pub origins: Option<Vec<String>>,
+    pub security_headers: &'static str,
+    /// Names of fields that are changed on the way to the backend, and to the caller.
+    pub request_fields: Vec<String>,
+    pub response_fields: Vec<String>,
+    pub method_override: &'static str,
+    pub path_policy: PathPolicyOutline,
+    pub upgrade: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PathPolicyOutline {
+    pub dot_segments: &'static str,
+    pub double_slash: &'static str,
+    pub encoded_slash: &'static str,
+    pub backslash: &'static str,
 }
 
 /// Empty lists ask for nothing.
@@ -94,6 +123,19 @@ pub struct PartOutline {
     pub required: bool,
     pub time_limit_ms: Option<u64>,
     pub needs: Vec<String>,
+    pub method: String,
+    /// Whether a condition decides that it is called at all.
+    pub conditional: bool,
+    pub for_each: Option<ForEachOutline>,
+}
+
+/// One call for each element of an array.
+#[derive(Debug, Serialize)]
+pub struct ForEachOutline {
+    pub over: String,
+    pub limit: u32,
+    pub at_once: u32,
+    pub on_failure: &'static str,
 }
 
 impl Outline {

@@ -17,6 +17,7 @@ use crate::intake::live_keys::LiveKeys;
 use crate::intake::password_checks::PasswordChecks;
 use crate::intake::verifications::VerificationWork;
 use crate::observe::Observer;
+use crate::stale::Store;
 
 /// The most accounts that callers whom nobody wrote down can make.
 const ACCOUNTS: usize = 1_000_000;
@@ -24,8 +25,13 @@ const ACCOUNTS: usize = 1_000_000;
 /// Tokens of which it is remembered through reloads that they were good once.
 const TOKENS: usize = 10_000;
 
+/// Bytes of good answers that are kept for when backends fail.
+const STALE: u64 = 64 << 20;
+
 pub struct State {
     pub accounts: Accounts,
+    /// Good answers, for when backends fail.
+    pub stale: Arc<Store>,
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
@@ -79,6 +85,7 @@ impl State {
     pub fn new(observer: Arc<Observer>) -> Self {
         Self {
             accounts: Accounts::new(ACCOUNTS),
+            stale: Arc::new(Store::new(STALE)),
             observer,
             via: Via::unique(),
             password_checks: Arc::new(PasswordChecks::new(cores_for_passwords())),

@@ -7,7 +7,7 @@
 //! Knows no clock and starts nothing. What a caller wishes only shortens; an endless stream goes on past its head.
 
 #[cfg(test)]
-mod properties;
+pub(super) mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Route, Target};
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, ForEach};
 use crate::call::backend::Backend;
 
 /// The time that a route has, and what may use it.
@@ -73,7 +73,8 @@ pub struct PartBudget {
     pub name: Arc<str>,
     /// The names of what it waits for.
     pub needs: Vec<Arc<str>>,
-    /// What bounds it from its own start: its own limit or its backend's, up to the last byte of its answer.
+    /// What bounds it from its own start, up to the last byte of its answer: its own limit, or for each of its waves
+    /// its backend's, and those of the backends that stand in.
     #[serde(flatten)]
     pub limit: Limit,
     /// When it starts at the latest, from the start of the request.
@@ -81,7 +82,11 @@ pub struct PartBudget {
     pub starts: Duration,
     /// Whether it is on the chain that takes longest.
     pub critical: bool,
+    /// How often its calls follow each other: with `for_each`, elements over those at once; otherwise 1.
+    pub waves: u32,
     pub call: CallBudget,
+    /// Calls to the backends that stand in, one after the other, each when all before it have failed.
+    pub stand_ins: Vec<CallBudget>,
 }
 
 /// The longest wait for the head of an answer.
@@ -203,6 +208,19 @@ impl CallBudget {
     }
 }
 
+impl PartBudget {
+    /// What all calls for one answer take at most.
+    fn wave(call: &CallBudget, stand_ins: &[CallBudget]) -> Duration {
+        let others = stand_ins.iter().map(|other| other.limit.time);
+        others.fold(call.limit.time, Duration::saturating_add)
+    }
+
+    /// What the part would take if it had no limit of its own.
+    pub fn uncut(&self) -> Duration {
+        Self::wave(&self.call, &self.stand_ins).saturating_mul(self.waves)
+    }
+}
+
 /// The outer one if they are the same, as calls go by it too.
 fn shorter<'l>(outer: &'l Limit, inner: &'l Limit) -> &'l Limit {
     if inner.time < outer.time { inner } else { outer }
@@ -216,6 +234,16 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
         .zip(&aggregate.calls)
         .map(|(part, written)| {
             let call = CallBudget::of(&written.backend);
+            let stand_ins: Vec<_> = written
+                .backends()
+                .skip(1)
+                .map(|backend| CallBudget::of(backend))
+                .collect();
+            let waves = written.for_each.as_ref().map_or(1, ForEach::waves);
+            let all = Limit {
+                time: PartBudget::wave(&call, &stand_ins).saturating_mul(waves),
+                ..call.limit.clone()
+            };
             let own = written.time_limit.map(|time| Limit {
                 setting: format!("routes.{route}.aggregate.parts.{}.time_limit", part.name()),
                 time,
@@ -223,17 +251,16 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
             PartBudget {
                 name: Arc::clone(part.name()),
                 needs: part
-                    .needs()
+                    .awaits()
                     .iter()
                     .map(|need| Arc::clone(parts[*need].name()))
                     .collect(),
-                limit: own
-                    .as_ref()
-                    .map_or(&call.limit, |own| shorter(own, &call.limit))
-                    .clone(),
+                limit: own.as_ref().map_or(&all, |own| shorter(own, &all)).clone(),
                 starts: Duration::ZERO,
                 critical: false,
+                waves,
                 call,
+                stand_ins,
             }
         })
         .collect();

@@ -8,6 +8,7 @@ pub mod host;
 mod methods;
 pub mod mistake;
 pub mod path;
+pub mod path_policy;
 pub mod pattern;
 pub mod table;
 pub mod target;
@@ -15,7 +16,8 @@ mod tree;
 
 pub use condition::{Condition, Is};
 pub use mistake::Mistake;
-pub use path::NormalPath;
+pub use path::{Keeps, NormalPath};
+pub use path_policy::PathPolicy;
 pub use pattern::{Pattern, PatternError};
 pub use table::{Found, NotFound, Spec, Table};
 pub use target::Target;

@@ -12,6 +12,15 @@ use std::borrow::Cow;
 use crate::rejection::Rejection;
 use crate::template::percent::{decode_pair, is_dot_segment, is_segment_byte, push_escaped};
 
+/// What may stay in a path although another server could read it differently, for backends that are known to read it
+/// as it is matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keeps {
+    pub double_slash: bool,
+    pub encoded_slash: bool,
+    pub backslash: bool,
+}
+
 /// A path that has one reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormalPath<'a> {
@@ -28,13 +37,21 @@ impl<'a> NormalPath<'a> {
     /// (encoded or with path parameters as well), an encoded slash, a backslash, a control character, a malformed
     /// percent-encoding, a raw byte outside ASCII, or is not UTF-8 once decoded (overlong forms are not).
     pub fn parse(raw: &'a str) -> Result<Self, Rejection> {
+        Self::keeping(raw, Keeps::default())
+    }
+
+    /// The same, but for what `keeps` admits. Kept or not, nobody who decodes it finds a dot segment in it.
+    pub fn keeping(raw: &'a str, keeps: Keeps) -> Result<Self, Rejection> {
         let segments = raw
             .strip_prefix('/')
             .ok_or(malformed("the request target must be a path that begins with '/'"))?;
-        let mut spelt = Spelling::default();
+        let mut spelt = Spelling {
+            keeps,
+            ..Spelling::default()
+        };
         let mut rest = segments.split('/').peekable();
         while let Some(segment) = rest.next() {
-            if segment.is_empty() && rest.peek().is_some() {
+            if segment.is_empty() && rest.peek().is_some() && !keeps.double_slash {
                 return Err(malformed("the path has an empty segment ('//')"));
             }
             spelt.read(segment)?;
@@ -76,6 +93,7 @@ const fn malformed(why: &'static str) -> Rejection {
 /// What has been seen of a path, segment by segment.
 #[derive(Default)]
 struct Spelling {
+    keeps: Keeps,
     /// The canonical form is not the raw one.
     differs: bool,
     /// A decoded segment, if it had to be decoded; kept to save an allocation per segment.
@@ -98,8 +116,8 @@ impl Spelling {
                 .byte
                 .ok_or(malformed("the path has a malformed percent-encoding"))?;
             match byte {
-                b'/' => return Err(malformed("the path has an encoded slash ('%2F')")),
-                b'\\' => return Err(malformed("the path has a backslash")),
+                b'/' if !self.keeps.encoded_slash => return Err(malformed("the path has an encoded slash ('%2F')")),
+                b'\\' if !self.keeps.backslash => return Err(malformed("the path has a backslash")),
                 0..0x20 | 0x7f => return Err(malformed("the path has a control character")),
                 0x80.. if unit.width == 1 => {
                     return Err(malformed("the path has a character that must be percent-encoded"));
@@ -110,7 +128,9 @@ impl Spelling {
                 _ => self.decoded.push(byte),
             }
         }
-        if is_dot_segment(&self.decoded) {
+        // Whoever takes what is kept for a slash must find no dot segment either.
+        let mut parts = self.decoded.split(|byte| matches!(byte, b'/' | b'\\'));
+        if parts.any(is_dot_segment) {
             return Err(malformed(DOT_SEGMENT));
         }
         std::str::from_utf8(&self.decoded).map_err(|_| malformed("the path is not UTF-8 once decoded"))?;
@@ -245,6 +265,44 @@ mod tests {
         for raw in ["/%c0%ae%c0%ae", "/a%c0%afb", "/%e0%80%af", "/caf%e9", "/%ed%a0%80"] {
             assert!(why(raw).contains("UTF-8"), "{raw}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_part_of_its_segment() {
+        let all = Keeps {
+            double_slash: true,
+            encoded_slash: true,
+            backslash: true,
+        };
+        let check = |raw: &str, canonical: &str| {
+            let path = NormalPath::keeping(raw, all).expect(raw);
+            assert_eq!((path.raw(), path.canonical()), (raw, canonical));
+        };
+        check("/a%2fb/c", "/a%2Fb/c");
+        check("//a//b//", "//a//b//");
+        check("/a\\b%5cc", "/a%5Cb%5Cc");
+        for raw in [
+            "/a%2f..%2fb",
+            "/..%2fb",
+            "/a%2f.",
+            "/a\\..\\b",
+            "/a%5c%2e%2e",
+            "/a/%2e%2e;x%2fb",
+            "/a//../b",
+        ] {
+            assert!(
+                matches!(NormalPath::keeping(raw, all), Err(Rejection::MalformedRequest { why }) if why == DOT_SEGMENT),
+                "{raw}"
+            );
+        }
+        for raw in ["/a%00", "/a%", "/%c0%ae"] {
+            assert!(NormalPath::keeping(raw, all).is_err(), "{raw}");
+        }
+        let one = |keeps| NormalPath::keeping("/a%2Fb", keeps).is_ok();
+        assert!(!one(Keeps {
+            encoded_slash: false,
+            ..all
+        }));
     }
 
     #[test]

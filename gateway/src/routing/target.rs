@@ -7,7 +7,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::host;
-use super::path::NormalPath;
+use super::path::{Keeps, NormalPath};
 use crate::rejection::Rejection;
 
 /// A request's address, taken apart.
@@ -24,19 +24,25 @@ impl<'u: 'h, 'h> Target<'u, 'h> {
     /// Takes a request head apart (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
     ///
     /// The origin form is what clients send; an absolute form is read as its path if its authority agrees with `Host`.
-    /// Belongs before header hygiene, and needs neither more nor less than one `Host` on HTTP/1.1.
+    /// `keeps` is what the path may hold. Belongs before header hygiene, and needs neither more nor less than one `Host` on HTTP/1.1.
     ///
     /// # Errors
     /// [`Rejection::MalformedRequest`] for anything with two readings or none; [`Rejection::MethodNotAllowed`] for
     /// CONNECT and TRACE, which no route takes, and for `OPTIONS *`.
-    pub fn read(method: &Method, version: Version, uri: &'u Uri, headers: &'h HeaderMap) -> Result<Self, Rejection> {
+    pub fn read(
+        method: &Method,
+        version: Version,
+        uri: &'u Uri,
+        headers: &'h HeaderMap,
+        keeps: Keeps,
+    ) -> Result<Self, Rejection> {
         if matches!(*method, Method::CONNECT | Method::TRACE) || (*method == Method::OPTIONS && uri.path() == "*") {
             let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             return Err(Rejection::MethodNotAllowed { allow });
         }
         Ok(Self {
             host: read_host(version, uri, headers)?,
-            path: NormalPath::parse(uri.path())?,
+            path: NormalPath::keeping(uri.path(), keeps)?,
             query: uri.query(),
         })
     }
@@ -98,7 +104,7 @@ mod tests {
         headers: &'a HeaderMap,
     ) -> Result<(&'a str, &'a str, Option<&'a str>), String> {
         let method = Method::from_bytes(method.as_bytes()).expect("a token");
-        match Target::read(&method, version, uri, headers) {
+        match Target::read(&method, version, uri, headers, Keeps::default()) {
             Ok(target) => Ok((target.host, target.path.raw(), target.query)),
             Err(Rejection::MalformedRequest { why }) => Err(why.to_owned()),
             Err(other) => Err(other.reason().as_str().to_owned()),

@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
 use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::guarded_io::GuardedIo;
-use super::lifecycle::Phase;
+use super::lifecycle::{Lifecycle, Phase};
 use super::watch::Activity;
 use super::worker::Worker;
-use crate::answer::AnswerBody;
+use crate::answer::{AnswerBody, Switched};
 use crate::coalesce::Coalesced;
 use crate::intake::headers::Scheme;
 use crate::pipeline::{self, Peer};
@@ -72,17 +72,25 @@ pub(crate) async fn serve_plain(stream: TcpStream, address: SocketAddr, enrolled
 }
 
 /// Serves requests on a stream that is ready for them until either side closes it.
-pub(crate) async fn serve<S: Read + Write + Unpin>(stream: S, peer: Peer, enrolled: Enrolled) {
+pub(crate) async fn serve<S: Read + Write + Unpin + Send + 'static>(stream: S, peer: Peer, enrolled: Enrolled) {
     let (worker, activity, peer) = (&enrolled.worker, &enrolled.activity, &peer);
+    let switched = &Mutex::new(None);
     let service = service_fn(|request| {
         let in_flight = InFlight::new(Arc::clone(worker), Arc::clone(activity));
         async move {
             let plan = in_flight.worker.live.load();
             let mut answer = pipeline::serve(&plan, peer, request).await;
-            if in_flight.worker.lifecycle.phase() >= Phase::Draining {
+            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if in_flight.worker.lifecycle.phase() >= Phase::Draining && !switches {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer.body_mut().end_when(|| leaving(&in_flight.worker));
+            let mut in_flight = Some(in_flight);
+            if let Some(tunnel) = answer.body_mut().take_switched() {
+                let waits = in_flight.take().map(|in_flight| (tunnel, in_flight));
+                *switched.lock().unwrap_or_else(PoisonError::into_inner) = waits;
             }
             Ok::<_, Infallible>(answer.map(|body| CountedBody {
                 body,
@@ -90,10 +98,39 @@ pub(crate) async fn serve<S: Read + Write + Unpin>(stream: S, peer: Peer, enroll
             }))
         }
     });
-    let ended = http(&worker.live.load().edge).serve_connection(stream, service).await;
+    let connection = http(&worker.live.load().edge).serve_connection(stream, service);
+    let ended = connection.with_upgrades().await;
     if ended.is_err_and(|error| error.is_parse()) {
         worker.lifecycle.malformed();
     }
+    let waits: Option<(Switched, InFlight)> = switched.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((tunnel, in_flight)) = waits {
+        let _counted = CountedTunnel::new(&in_flight.worker.lifecycle);
+        // Rare, and large: on the heap it does not weigh on connections that stay what they are.
+        Box::pin(tunnel.carry(leaving(&in_flight.worker))).await;
+    }
+}
+
+/// A tunnel in the books, whatever ends it.
+struct CountedTunnel<'a>(&'a Lifecycle);
+
+impl<'a> CountedTunnel<'a> {
+    fn new(lifecycle: &'a Lifecycle) -> Self {
+        lifecycle.tunnel_opened();
+        Self(lifecycle)
+    }
+}
+
+impl Drop for CountedTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnel_closed();
+    }
+}
+
+/// Ready when what would go on for ever has to end.
+fn leaving(worker: &Arc<Worker>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let lifecycle = Arc::clone(&worker.lifecycle);
+    Box::pin(async move { lifecycle.reached(Phase::Draining).await })
 }
 
 /// A request from its head to the last byte of its answer.
@@ -120,7 +157,7 @@ impl Drop for InFlight {
 /// An answer's body that tells the connection when it has ended.
 struct CountedBody {
     body: AnswerBody,
-    _in_flight: InFlight,
+    _in_flight: Option<InFlight>,
 }
 
 impl Body for CountedBody {

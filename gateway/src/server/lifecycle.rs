@@ -34,6 +34,7 @@ pub struct Lifecycle {
     requests: AtomicUsize,
     opened: AtomicUsize,
     malformed: AtomicUsize,
+    tunnels: AtomicUsize,
 }
 
 impl Default for Lifecycle {
@@ -45,6 +46,7 @@ impl Default for Lifecycle {
             requests: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             malformed: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
         }
     }
 }
@@ -98,6 +100,19 @@ impl Lifecycle {
 
     pub(crate) fn malformed(&self) {
         self.malformed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn tunnel_opened(&self) {
+        self.tunnels.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn tunnel_closed(&self) {
+        self.tunnels.fetch_sub(1, Relaxed);
+    }
+
+    /// Connections that have become WebSockets.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Relaxed)
     }
 
     /// Open connections.

@@ -30,15 +30,16 @@ pub enum Placeholder {
 impl Placeholder {
     /// Reads a text that is one placeholder, braces and all; `None` if it is anything else.
     pub fn alone(text: &str) -> Option<Self> {
-        Self::parse(text.strip_prefix('{')?.strip_suffix('}')?)
+        let name = text.strip_prefix('{')?.strip_suffix('}')?;
+        (!name.contains(['{', '}'])).then(|| Self::parse(name))?
     }
 
-    /// The value, whatever it is; what comes as text is a JSON string. `None` if there is none.
+    /// The value, whatever it is, or its default; what comes as text is a JSON string. `None` if there is neither.
     pub fn value<'a>(&self, sources: &Sources<'a>) -> Option<Cow<'a, Value>>
     where
         Self: 'a,
     {
-        Some(match self.find(sources).ok()? {
+        Some(match self.find(sources).or_else(|_| sources.default_for(self)).ok()? {
             Found::Text(text) => Cow::Owned(Value::String(text.into_owned())),
             Found::Json(value) => Cow::Borrowed(value),
         })

@@ -107,7 +107,7 @@ fn a_value_never_leaves_its_hole() {
         r#"{{"v": {claim.v}}}"#,
         Place::Json,
         "\\\n\u{7f}",
-        Some(r#"{"v": "\\\u000a\u007f"}"#),
+        Some("{\"v\": \"\\\\\\n\u{7f}\"}"),
     );
 }
 

@@ -40,7 +40,7 @@ fn a_good_config_is_called_good() {
 #[test]
 fn a_good_config_is_told_what_it_comes_to() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/configs");
-    for name in ["article-timeouts", "aggregate"] {
+    for name in ["article-timeouts", "aggregate", "create-order"] {
         let path = configs.join(format!("{name}.yaml"));
         let told = cli(
             &["check", "-c", path.to_str().expect("a plain path")],

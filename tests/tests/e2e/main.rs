@@ -9,9 +9,13 @@ mod bulkhead;
 mod callers;
 mod certificates;
 mod config;
+mod cors;
+mod create_order;
 mod deadlines;
 mod drain;
 mod ejection;
+mod event_streams;
+mod for_each;
 mod forgeries;
 mod issuers;
 mod limits;
@@ -22,12 +26,14 @@ mod rates;
 mod reload;
 mod retries;
 mod revocations;
+mod route_edge;
 mod routes;
 mod tiers;
 mod tls;
 mod token_commands;
 mod tokens;
 mod tour;
+mod websockets;
 
 use std::time::Duration;
 

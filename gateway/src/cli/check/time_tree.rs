@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::plan::calls::{BackendCalls, FanOut, TierCalls};
 use crate::plan::outline::{Outline, RouteOutline};
 use crate::plan::time_budget::{CallBudget, Limit, PartBudget, TimeBudget, Uses};
 
@@ -56,6 +57,9 @@ impl Tree<'_> {
             Uses::Nothing => {}
         }
         rows.push(Row::new("worst case", budget.worst.time, verdict(budget)));
+        if let Some(fan_out) = &self.route.fan_out {
+            calls(fan_out, &mut rows);
+        }
         if self.route.stream {
             rows.push(Row {
                 label: "stream".to_owned(),
@@ -89,7 +93,7 @@ impl Tree<'_> {
     }
 
     fn part(&self, part: &PartBudget, rows: &mut Vec<Row>) {
-        let source = if part.limit == part.call.limit {
+        let source = if part.limit.setting == part.call.limit.setting {
             self.source(&part.limit)
         } else {
             match self.outline.place(&part.limit.setting) {
@@ -105,6 +109,17 @@ impl Tree<'_> {
         let call = &part.call;
         let label = format!("    call {}", call.backend);
         rows.push(Row::new(label, call.limit.time, steps_text(call)));
+        for other in &part.stand_ins {
+            let label = format!("    or else {}", other.backend);
+            rows.push(Row::new(label, other.limit.time, steps_text(other)));
+        }
+        if part.waves > 1 {
+            rows.push(Row::new(
+                "    for each",
+                part.uncut(),
+                format!("{} waves of calls", part.waves),
+            ));
+        }
     }
 
     /// Where a limit comes from.
@@ -141,6 +156,36 @@ impl Tree<'_> {
             .trim_start()
             .to_owned()
     }
+}
+
+/// The most calls of a request, and by backend those that one caller can cause in each tier.
+fn calls(fan_out: &FanOut, rows: &mut Vec<Row>) {
+    let retries = match fan_out.attempts {
+        attempts if attempts == fan_out.calls => String::new(),
+        attempts => format!("{attempts} with all retries; "),
+    };
+    rows.push(Row {
+        label: "calls a request".to_owned(),
+        time: fan_out.calls.to_string(),
+        note: format!("{retries}by backend, and of a caller at full rate"),
+    });
+    for BackendCalls { backend, calls } in &fan_out.backends {
+        let of_tier = |tier: &TierCalls| {
+            let rate = number_text(tier.requests_per_second * *calls as f64);
+            format!("{} {rate}/s", tier.tier)
+        };
+        rows.push(Row {
+            label: format!("  to {backend}"),
+            time: calls.to_string(),
+            note: fan_out.tiers.iter().map(of_tier).collect::<Vec<_>>().join(", "),
+        });
+    }
+}
+
+/// With as many digits as count: `40`, `0.5`, `3.333`.
+fn number_text(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// The steps of a part's call, which its limit cuts anyway.

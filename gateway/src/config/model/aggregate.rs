@@ -1,8 +1,10 @@
 //! One answer made of several: which parts there are, what each contributes, and what its absence means.
 
+use http::HeaderName;
+
 use super::part::Part;
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value};
+use crate::config::reader::{Read, Value, keyed};
 use crate::config::scalar::words;
 use crate::config::span::At;
 
@@ -12,6 +14,14 @@ pub struct Aggregate {
     pub partial: At<Partial>,
     /// Whether the document says in `_errors` which parts failed; default false.
     pub errors: At<bool>,
+    /// When two parts put the same name at the root; default `last`.
+    pub conflict: At<Conflict>,
+    /// A name that everything but `_errors` goes under.
+    pub wrap: Option<At<String>>,
+    /// The part whose status is the answer's; without it the answer is a 200.
+    pub status: Option<At<String>>,
+    /// Fields of parts' answers that are passed on, by name in lower case: from which parts, in this order.
+    pub headers: NamedMap<Vec<At<String>>>,
     /// In the order in which they are merged; at least one.
     pub parts: NamedMap<Part>,
 }
@@ -21,33 +31,65 @@ words! {
     pub enum Partial { Deny = "deny", Allow = "allow" }
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fallback {
-    pub value: At<serde_json::Value>,
+words! {
+    /// Which of two values counts that have the same name at the root.
+    pub enum Conflict {
+        /// That of the part declared later.
+        Last = "last",
+        First = "first",
+        /// Objects are merged field by field at any depth; of anything else the last counts.
+        Deep = "deep",
+        /// As `deep`, and arrays are appended.
+        Concat = "concat",
+        /// None: the aggregate fails.
+        Error = "error",
+    }
 }
 
 impl Read for Aggregate {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["conflict", "headers"]);
             let (partial, errors) = (f.or("partial", Partial::Deny), f.or("errors", false));
             let parts = f.required_map("parts");
+            let mut headers = NamedMap::default();
+            if let Some(value) = f.value("headers") {
+                keyed(&value, &mut headers, passable, |_, value| Read::read(value));
+            }
             Some(Self {
                 partial,
                 errors,
+                conflict: f.or("conflict", Conflict::Last),
+                wrap: f.optional("wrap"),
+                status: f.optional("status"),
+                headers,
                 parts: parts?,
             })
         })?
     }
 }
 
-impl Read for Fallback {
-    fn read(value: &Value<'_>) -> Option<Self> {
-        value.fields(|f| {
-            f.not_built(&["stale", "backend"]);
-            Some(Self {
-                value: f.required("value")?,
-            })
-        })?
+/// A field of a part's answer that can be the whole's, too.
+fn passable(name: &str) -> Result<String, &'static str> {
+    const OURS: [&str; 12] = [
+        "age",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "keep-alive",
+        "proxy-status",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "that is not the name of a header field")?;
+    if name == "cache-control" {
+        return Err("it is always the strictest of all parts' own");
     }
+    if OURS.contains(&name.as_str()) || name.as_str().starts_with("x-gateway-") {
+        return Err("the gateway writes it for the whole");
+    }
+    Ok(name.as_str().to_owned())
 }

@@ -8,16 +8,20 @@ mod backend;
 mod backend_tls;
 mod breaker;
 mod callers;
+mod cors;
+mod fallback;
+mod header_rules;
 mod limit;
 mod listener;
 mod mtls;
 mod part;
+mod path_policy;
 mod retry;
 mod route;
 mod tier;
 mod tls;
 
-pub use aggregate::{Aggregate, Fallback, Partial};
+pub use aggregate::{Aggregate, Conflict, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
 pub use backend_tls::BackendTls;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
@@ -25,12 +29,16 @@ pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
     Revocations, Secret, TokenType, Verifications,
 };
+pub use cors::{Cors, Origin, OwnCors};
+pub use fallback::Fallback;
+pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
+pub use path_policy::{DotSegments, PathAction, PathPolicy};
 pub use retry::{Jitter, Retry, RetryOn};
-pub use route::{Access, Body, Credential, Match, Respond, Route, Target};
+pub use route::{Access, Addresses, Body, Credential, Match, MethodOverride, Respond, Route, Target, Upgrade};
 pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
@@ -53,6 +61,11 @@ pub struct Config {
     pub admin: Option<Admin>,
     pub time_limits: TimeLimits,
     pub request_limits: RequestLimits,
+    /// For routes that have no section of their own.
+    pub cors: Option<Cors>,
+    /// For routes that do not say otherwise; default `off`.
+    pub security_headers: At<SecurityHeaders>,
+    pub path_policy: PathPolicy,
     pub access_log: AccessLog,
     pub callers: Callers,
     /// The four built-in tiers first, then the others in the order written.
@@ -73,12 +86,15 @@ pub struct Config {
 impl Read for Config {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["store", "tracing", "tls", "cors", "plugins"]);
+            f.not_built(&["store", "tracing", "tls", "plugins"]);
             let listeners = f.required_map("listeners");
             let client_address = f.section("client_address");
             let admin = f.section_or_off("admin");
             let time_limits = f.section("time_limits");
             let request_limits = f.section("request_limits");
+            let cors = f.optional("cors");
+            let security_headers = f.or("security_headers", SecurityHeaders::Off);
+            let path_policy = f.section("path_policy");
             let access_log = f.optional("access_log").unwrap_or(AccessLog::Stdout);
             let callers = f.section("callers");
             let tiers = tier::tiers(f);
@@ -95,6 +111,9 @@ impl Read for Config {
                 admin,
                 time_limits: time_limits?,
                 request_limits: request_limits?,
+                cors,
+                security_headers,
+                path_policy: path_policy?,
                 access_log,
                 callers: callers?,
                 tiers,

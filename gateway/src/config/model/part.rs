@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::aggregate::Fallback;
+use super::fallback::Fallback;
 use super::route::{above_zero, check_path, headers};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -49,8 +49,10 @@ pub struct Part {
     pub rename: NamedMap<At<String>>,
     /// Where it goes in the document; `.` merges at the root; default the part's name.
     pub group: Option<At<String>>,
-    /// What stands in for an optional part that failed.
-    pub fallback: Option<Fallback>,
+    /// The name of the field that an array goes into; at the root its own name without it.
+    pub collection: Option<At<String>>,
+    /// What stands in if it fails, tried in this order.
+    pub fallback: Vec<Fallback>,
 }
 
 /// A condition on an earlier value, or on the status that an earlier part's backend answered with.
@@ -110,7 +112,6 @@ words! {
 impl Read for Part {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["collection", "conflict"]);
             let (backend, path) = (f.required("backend"), f.required("path"));
             check_path(f, "path", path.as_ref());
             let time_limit = f.optional("time_limit");
@@ -143,7 +144,8 @@ impl Read for Part {
                 drop: f.list("drop"),
                 rename,
                 group: f.optional("group"),
-                fallback: f.optional("fallback"),
+                collection: f.optional("collection"),
+                fallback: f.list("fallback"),
                 backend: backend?,
                 path: path?,
             })
@@ -153,14 +155,21 @@ impl Read for Part {
 
 /// A part gets something or changes something; a body goes with the latter.
 fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<serde_json::Value>>) {
-    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
     if !known.contains(method) {
         let message = format!("a part cannot be called with `{}`", **method);
-        let hint = "there are GET, POST, PUT, PATCH and DELETE";
+        let hint = "there are GET, HEAD, POST, PUT, PATCH and DELETE";
         f.push(Mistake::new(Code::BadValue, method.span(), message).hint(hint));
     }
-    if let (Some(body), true) = (body, **method == Method::GET) {
-        let message = format!("`{}.body` does not go with GET", f.path);
+    if let Some(body) = body.filter(|_| matches!(**method, Method::GET | Method::HEAD)) {
+        let message = format!("`{}.body` does not go with {}", f.path, **method);
         f.push(
             Mistake::new(Code::Conflict, body.span(), message)
                 .hint("write `method: POST`, or what the backend expects, or drop the body"),
@@ -196,10 +205,15 @@ impl Read for ForEach {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let over = f.required("in");
+            let on_failure = match f.value("on_failure") {
+                // A word here, though YAML takes it for nothing.
+                Some(value) if value.is_word("null") => At::written(OnFailure::Null, value.node.span),
+                _ => f.or("on_failure", OnFailure::Fail),
+            };
             Some(Self {
                 limit: f.within("limit", 20, 1..=1000),
                 at_once: f.within("at_once", 4, 1..=100),
-                on_failure: f.or("on_failure", OnFailure::Fail),
+                on_failure,
                 over: over?,
             })
         })?

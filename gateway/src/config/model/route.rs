@@ -4,13 +4,14 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
 
-use super::{Aggregate, Limit};
+use super::{Aggregate, Fallback, Headers, Limit, OwnCors, PathPolicy, SecurityHeaders};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, any_name, keyed};
-use crate::config::scalar::{Scalar, Wrong, unknown_word};
+use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 
@@ -32,7 +33,26 @@ pub struct Route {
     pub body_limit: Option<At<ByteSize>>,
     /// Whether the backend sees the caller's token; default true.
     pub forward_credential: At<bool>,
+    /// In place of the section at the top.
+    pub cors: Option<OwnCors>,
+    pub headers: Headers,
+    /// Default: that of the top.
+    pub security_headers: Option<At<SecurityHeaders>>,
+    pub path_policy: PathPolicy,
+    /// Default `reject`.
+    pub method_override: At<MethodOverride>,
+    /// What a caller may turn its connection into; default `off`.
+    pub upgrade: At<Upgrade>,
+    /// What is answered when its backend gives no good answer, tried in this order.
+    pub fallback: Vec<Fallback>,
     pub target: Target,
+}
+
+words! {
+    /// What becomes of a field that asks a backend to take the request for one of another method.
+    pub enum MethodOverride { Reject = "reject", Strip = "strip" }
+
+    pub enum Upgrade { Off = "off", Websocket = "websocket" }
 }
 
 /// What a request must be like. Empty lists and maps ask for nothing.
@@ -62,6 +82,16 @@ pub struct Access {
     pub tiers: Vec<At<String>>,
     /// One of them is required; empty admits all.
     pub tenants: Vec<At<String>>,
+    pub addresses: Addresses,
+}
+
+/// From where the route may be used, by the client's address as far as `client_address` believes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Addresses {
+    /// Left out, all that are not denied.
+    pub allow: Option<Vec<At<IpNet>>>,
+    /// Beats `allow`.
+    pub deny: Vec<At<IpNet>>,
 }
 
 /// A kind of proof of who calls.
@@ -110,17 +140,7 @@ pub enum Body {
 impl Read for Route {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&[
-                "cors",
-                "fallback",
-                "cache",
-                "in_flight",
-                "quotas",
-                "retry",
-                "headers",
-                "compression",
-                "mirror",
-            ]);
+            f.not_built(&["cache", "in_flight", "quotas", "retry", "compression", "mirror"]);
             let matches = f.required("match");
             let access = f.section("access");
             let limits = f.optional("limits").unwrap_or_default();
@@ -131,7 +151,21 @@ impl Read for Route {
             let stream = f.or("stream", false);
             let body_limit = f.optional("body_limit");
             let forward_credential = f.or("forward_credential", true);
+            let cors = f.optional("cors");
+            let headers = f.section("headers");
+            let security_headers = f.optional("security_headers");
+            let path_policy = f.section("path_policy");
+            let method_override = f.or("method_override", MethodOverride::Reject);
+            let upgrade = f.or("upgrade", Upgrade::Off);
+            let fallback: Vec<Fallback> = f.list("fallback");
             let target = read_target(f);
+            if let (Some(Target::Aggregate(_) | Target::Respond(_)), Some(value)) = (&target, f.value("fallback")) {
+                let message = format!("`{}.fallback` goes with `backend` only", f.path);
+                f.push(
+                    Mistake::new(Code::Conflict, value.key, message)
+                        .hint("each part of an aggregate can have a `fallback` of its own"),
+                );
+            }
             Some(Self {
                 matches: matches?,
                 access: access?,
@@ -142,6 +176,13 @@ impl Read for Route {
                 stream,
                 body_limit,
                 forward_credential,
+                cors,
+                headers: headers?,
+                security_headers,
+                path_policy: path_policy?,
+                method_override,
+                upgrade,
+                fallback,
                 target: target?,
             })
         })?
@@ -220,11 +261,7 @@ impl Read for Match {
 pub(super) fn headers(f: &mut Fields<'_>, name: &'static str) -> NamedMap<At<String>> {
     let mut fields = NamedMap::default();
     if let Some(value) = f.value(name) {
-        let check = |name: &str| match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) => Ok(name.as_str().to_owned()),
-            Err(_) => Err("that is not the name of a header field"),
-        };
-        keyed(&value, &mut fields, check, |_, value| {
+        keyed(&value, &mut fields, field_name, |_, value| {
             let text: At<String> = value.scalar()?;
             if HeaderValue::from_str(&text).is_err() {
                 let message = format!("`{}` cannot be sent as a header field", value.path);
@@ -236,19 +273,38 @@ pub(super) fn headers(f: &mut Fields<'_>, name: &'static str) -> NamedMap<At<Str
     fields
 }
 
+/// The name of a header field, in lower case.
+pub(super) fn field_name(name: &str) -> Result<String, &'static str> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(name) => Ok(name.as_str().to_owned()),
+        Err(_) => Err("that is not the name of a header field"),
+    }
+}
+
 impl Read for Access {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
+            let addresses = f.section("addresses");
             if f.value("any_of").is_some() && f.value("all_of").is_some() {
                 f.exactly_one(&["any_of", "all_of"]);
             }
-            Self {
+            Some(Self {
                 any_of: f.nonempty("any_of"),
                 all_of: f.nonempty("all_of"),
                 scopes: f.list("scopes"),
                 tiers: f.list("tiers"),
                 tenants: f.list("tenants"),
-            }
+                addresses: addresses?,
+            })
+        })?
+    }
+}
+
+impl Read for Addresses {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            allow: f.nonempty("allow"),
+            deny: f.list("deny"),
         })
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Identity,
     /// Says what the gateway did; only we may say that to anyone.
     Gateway,
+    /// Asks a server to take the request for one of another method than was authorised.
+    MethodOverride,
     /// Says what a proxy saw, or what some servers believe in place of what was sent; a trusted proxy may say it.
     FromProxies,
 }
@@ -48,7 +50,7 @@ pub(super) fn kind(name: &str) -> Kind {
 }
 
 /// Whether a request's field of this name has to be looked at: removed, or read first.
-pub(super) fn says_something(name: &HeaderName) -> bool {
+pub(in crate::intake) fn says_something(name: &HeaderName) -> bool {
     let name = name.as_str();
     kind(name) != Kind::EndToEnd || matches!(name, "via" | "grpc-timeout")
 }
@@ -64,12 +66,15 @@ fn extension_kind(name: &str) -> Kind {
     ];
     // The last three make some servers take another path or host than the one that was matched.
     const FROM_PROXIES: [&str; 4] = ["x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url"];
+    const METHOD_OVERRIDE: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
     if IDENTITY.iter().any(|identity| is(name, identity)) || begins(name, "x-tenant-") {
         Kind::Identity
     } else if begins(name, "x-gateway-") {
         Kind::Gateway
     } else if FROM_PROXIES.iter().any(|theirs| is(name, theirs)) || begins(name, "x-forwarded") {
         Kind::FromProxies
+    } else if METHOD_OVERRIDE.iter().any(|theirs| is(name, theirs)) {
+        Kind::MethodOverride
     } else {
         Kind::EndToEnd
     }

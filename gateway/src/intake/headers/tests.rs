@@ -36,7 +36,14 @@ pub(super) fn why<T: std::fmt::Debug>(result: Result<T, Rejection>) -> &'static 
 /// The names left of a request in alphabetical order, without the `via` that is added.
 fn cleaned(given: &[(&str, &str)], trusted_peer: bool) -> Vec<String> {
     let mut headers = map(given);
-    clean_request(&mut headers, Version::HTTP_11, trusted_peer, &via()).expect("well formed");
+    clean_request(
+        &mut headers,
+        Version::HTTP_11,
+        trusted_peer,
+        MethodOverride::Strip,
+        &via(),
+    )
+    .expect("well formed");
     headers.remove(VIA);
     names(&headers)
 }
@@ -119,15 +126,25 @@ fn connection_cannot_name_away_what_matters() {
 #[test]
 fn via_is_added_and_a_loop_is_refused() {
     let mut headers = map(&[("via", "1.0 fred, 1.1 edge-2")]);
-    clean_request(&mut headers, Version::HTTP_2, false, &via()).expect("no loop");
+    clean_request(&mut headers, Version::HTTP_2, false, MethodOverride::Strip, &via()).expect("no loop");
     assert_eq!(lines(&headers, "via"), ["1.0 fred, 1.1 edge-2", "2.0 edge-1"]);
-    assert!(why(clean_request(&mut headers, Version::HTTP_11, true, &via())).contains("loop"));
+    assert!(
+        why(clean_request(
+            &mut headers,
+            Version::HTTP_11,
+            true,
+            MethodOverride::Strip,
+            &via()
+        ))
+        .contains("loop")
+    );
     for looped in ["1.1 edge-1", "1.1 a, HTTP/1.1\tEDGE-1 (us)"] {
         assert!(
             why(clean_request(
                 &mut map(&[("via", looped)]),
                 Version::HTTP_11,
                 true,
+                MethodOverride::Strip,
                 &via()
             ))
             .contains("loop")
@@ -139,7 +156,15 @@ fn via_is_added_and_a_loop_is_refused() {
 
 #[test]
 fn expectations_are_met_or_refused() {
-    let check = |version, value| clean_request(&mut map(&[("expect", value)]), version, false, &via());
+    let check = |version, value| {
+        clean_request(
+            &mut map(&[("expect", value)]),
+            version,
+            false,
+            MethodOverride::Strip,
+            &via(),
+        )
+    };
     assert!(check(Version::HTTP_11, "100-continue").is_ok());
     assert!(check(Version::HTTP_10, "the-unexpected").is_ok());
     assert!(why(check(Version::HTTP_11, "the-unexpected")).contains("expectation"));
@@ -177,7 +202,16 @@ fn wishes_are_read_before_their_fields_go() {
         ("te", "gzip;q=1, Trailers"),
         ("x-request-timeout-ms", "5"),
     ];
-    let wishes = |trusted| clean_request(&mut map(&given), Version::HTTP_11, trusted, &via()).expect("well formed");
+    let wishes = |trusted| {
+        clean_request(
+            &mut map(&given),
+            Version::HTTP_11,
+            trusted,
+            MethodOverride::Strip,
+            &via(),
+        )
+        .expect("well formed")
+    };
     let deadline = Some(Duration::from_millis(5));
     assert_eq!(
         wishes(true),
@@ -215,7 +249,7 @@ proptest! {
         let given: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let before = map(&given);
         let mut after = before.clone();
-        if clean_request(&mut after, Version::HTTP_10, trusted, &via()).is_ok() {
+        if clean_request(&mut after, Version::HTTP_10, trusted, MethodOverride::Strip, &via()).is_ok() {
             for name in after.keys() {
                 let name = name.as_str().replace('_', "-");
                 let hop = ["connection", "keep-alive", "te", "upgrade", "proxy-connection", "transfer-encoding"];
@@ -228,5 +262,27 @@ proptest! {
                 prop_assert_eq!(lines(&before, kept), lines(&after, kept));
             }
         }
+    }
+}
+
+#[test]
+fn another_method_is_never_asked_for() {
+    for name in [
+        "x-http-method-override",
+        "X-HTTP-Method",
+        "x-method-override",
+        "x_http_method_override",
+    ] {
+        let clean = |policy| {
+            let mut headers = map(&[(&name.to_lowercase(), "DELETE"), ("x-other", "1")]);
+            let result = clean_request(&mut headers, Version::HTTP_11, true, policy, &via());
+            (result, headers)
+        };
+        let (refused, _) = clean(MethodOverride::Reject);
+        assert!(why(refused).contains("another method"), "{name}");
+        let (stripped, headers) = clean(MethodOverride::Strip);
+        assert!(stripped.is_ok());
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert!(headers.contains_key("x-other") && headers.contains_key("via"));
     }
 }

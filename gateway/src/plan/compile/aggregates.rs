@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -9,13 +10,14 @@ use serde_json::Value;
 
 use super::Desk;
 use super::backends::Backends;
+use super::fallbacks::check_fallbacks;
 use super::routes::{Scope, template};
 use crate::aggregate::{
-    Aggregate, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft, Partial, Recipe,
-    RecipeDraft, ShapeDraft, Subject, Test, When,
+    Aggregate, Conflict, ForEach, Heads, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
+    PartFallback, Partial, Recipe, RecipeDraft, ShapeDraft, Subject, Test, When,
 };
-use crate::config::{self, At, Code, Mistake};
-use crate::template::{Place, Placeholder};
+use crate::config::{self, At, Code, Fallback, Mistake, Span};
+use crate::template::{Place, Placeholder, Template};
 
 pub(super) fn compile(
     desk: &mut Desk<'_>,
@@ -46,6 +48,18 @@ pub(super) fn compile(
                 )),
             );
         }
+        if let Some(for_each) = &part.for_each
+            && *written.partial == config::Partial::Deny
+            && *for_each.on_failure != config::OnFailure::Fail
+        {
+            let word = for_each.on_failure.as_str();
+            let message = format!("part `{name}` of `routes.{route}` cannot go on without an element (`{word}`)");
+            desk.mistake(
+                Mistake::new(Code::Conflict, for_each.on_failure.span(), message)
+                    .label("is never used")
+                    .hint("`partial: deny`, the default, turns any failure into an error; write `partial: allow`"),
+            );
+        }
         calls.push(call);
     }
     let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
@@ -53,11 +67,19 @@ pub(super) fn compile(
         config::Partial::Deny => Partial::Deny,
         config::Partial::Allow => Partial::Allow,
     };
+    let heads = heads(desk, written);
     let recipe = RecipeDraft {
         parts: drafts,
         partial,
+        conflict: match *written.conflict {
+            config::Conflict::Last => Conflict::Last,
+            config::Conflict::First => Conflict::First,
+            config::Conflict::Deep => Conflict::Deep,
+            config::Conflict::Concat => Conflict::Concat,
+            config::Conflict::Error => Conflict::Error,
+        },
         list_errors: *written.errors,
-        ..RecipeDraft::default()
+        wrap: written.wrap.as_ref().map(|name| name.value.clone()),
     };
     let recipe = match Recipe::compile(recipe) {
         Ok(recipe) => recipe,
@@ -69,7 +91,35 @@ pub(super) fn compile(
         }
     };
     check_critical_path(desk, route, written, &recipe, route_limit);
-    Some(Aggregate::new(recipe, calls))
+    let stale = Arc::clone(&desk.state.stale);
+    Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale))
+}
+
+/// Whose heads are heard, by index.
+fn heads(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
+    let mut index_of = |part: &At<String>| {
+        let index = written.parts.names().position(|name| name == **part);
+        if index.is_none() {
+            desk.mistake(written.parts.unknown("part", part));
+        }
+        index
+    };
+    let status = written.status.as_ref().map(&mut index_of);
+    let passed: Vec<_> = written
+        .headers
+        .iter()
+        .map(|(name, parts)| {
+            let parts: Vec<_> = parts.iter().map(&mut index_of).collect();
+            Some((
+                HeaderName::from_str(name).ok()?,
+                parts.into_iter().collect::<Option<_>>()?,
+            ))
+        })
+        .collect();
+    Some(Heads {
+        passed: passed.into_iter().collect::<Option<_>>()?,
+        status: transposed(status)?,
+    })
 }
 
 fn part_call(
@@ -103,6 +153,9 @@ fn part_call(
         })
         .collect();
     let body = part.body.as_ref().map(|body| {
+        if !texts_are_sound(desk, &body.value, body.span()) {
+            return None;
+        }
         let mut text = String::new();
         write_body(&body.value, &mut text);
         template(desk, &body.as_ref().map(|_| text), Place::Json, &scope)
@@ -119,11 +172,26 @@ fn part_call(
         when: transposed(when)?,
         for_each: transposed(over)?,
         defaults: Box::default(),
+        fallbacks: fallbacks(desk, &part.fallback, backends)?,
         time_limit: part.time_limit.as_ref().map(|limit| limit.value),
         body_limit: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
     };
     call.defaults = defaults(desk, part, &call)?;
     Some(call)
+}
+
+/// What is asked before a value, which the recipe puts in.
+fn fallbacks(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
+    check_fallbacks(desk, written);
+    let compiled: Vec<_> = written
+        .iter()
+        .filter_map(|fallback| match fallback {
+            Fallback::Value(_) => None,
+            Fallback::Stale(within) => Some(Some(PartFallback::Stale(**within))),
+            Fallback::Backend(name) => Some(backends.get(name).cloned().map(PartFallback::Backend)),
+        })
+        .collect();
+    compiled.into_iter().collect()
 }
 
 /// Nothing, something sound, or a mistake.
@@ -161,7 +229,53 @@ fn write_body(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::String(text) if Placeholder::alone(text).is_some() => out.push_str(text),
+        Value::String(text) => {
+            out.push('"');
+            write_text(text, out);
+            out.push('"');
+        }
         scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+/// The inside of a JSON string: literals are escaped, and names within braces stay what they are.
+fn write_text(text: &str, out: &mut String) {
+    let escaped = |literal: &str| {
+        let quoted = Value::from(literal).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    let mut rest = text;
+    while let Some(start) = rest.find('{') {
+        let end = match &rest[start + 1..] {
+            doubled if doubled.starts_with('{') => start + 2,
+            name => name.find('}').map_or(rest.len(), |end| start + end + 2),
+        };
+        out.push_str(&escaped(&rest[..start]));
+        out.push_str(&rest[start..end]);
+        rest = &rest[end..];
+    }
+    out.push_str(&escaped(rest));
+}
+
+/// Whether every text in a body is a template by itself; in the whole, braces of one would pair with those of another.
+fn texts_are_sound(desk: &mut Desk<'_>, value: &Value, at: Option<Span>) -> bool {
+    match value {
+        // All of them, so that all mistakes are told.
+        Value::Object(members) => {
+            members
+                .values()
+                .filter(|value| !texts_are_sound(desk, value, at))
+                .count()
+                == 0
+        }
+        Value::Array(items) => items.iter().filter(|value| !texts_are_sound(desk, value, at)).count() == 0,
+        Value::String(text) => Template::parse(text, Place::Json)
+            .map_err(|error| {
+                let message = format!("`{text}` in the body: {error}");
+                desk.mistake(Mistake::new(Code::BadValue, at, message));
+            })
+            .is_ok(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }
 
@@ -265,6 +379,7 @@ fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
             config::OnMissing::Skip => OnMissing::Skip,
             config::OnMissing::Fail | config::OnMissing::Default(_) => OnMissing::Fail,
         },
+        each: part.for_each.is_some(),
         shape: ShapeDraft {
             target: part.target.as_ref().map(|path| path.value.clone()),
             keep: texts(&part.keep),
@@ -276,8 +391,11 @@ fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
                 .collect(),
         },
         group: part.group.as_ref().map(|group| group.value.clone()),
-        fallback: part.fallback.as_ref().map(|fallback| fallback.value.value.clone()),
-        ..PartDraft::default()
+        collection: part.collection.as_ref().map(|name| name.value.clone()),
+        fallback: part.fallback.iter().find_map(|fallback| match fallback {
+            Fallback::Value(value) => Some(value.value.clone()),
+            Fallback::Stale(_) | Fallback::Backend(_) => None,
+        }),
     }
 }
 
@@ -290,6 +408,7 @@ fn report(desk: &mut Desk<'_>, route: &str, written: &config::Aggregate, mistake
         RecipeMistake::BadPath { part, .. } => (Code::BadValue, Some(part)),
         RecipeMistake::UselessFallback { part, .. } => (Code::Conflict, Some(part)),
         RecipeMistake::UnplacedFallback { part } => (Code::BadValue, Some(part)),
+        RecipeMistake::ReservedWrap => (Code::Conflict, None),
         RecipeMistake::ReservedName { part } => (Code::Conflict, Some(part)),
     };
     let at = part
@@ -342,4 +461,77 @@ fn check_critical_path(
         }
     }
     desk.mistake(mistake);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::template::{Captures, Sources};
+
+    /// What is sent where `body` is written and `item` is the element.
+    fn sent(body: &Value, item: &Value) -> Result<Value, String> {
+        let mut text = String::new();
+        write_body(body, &mut text);
+        let template = Template::parse(&text, Place::Json).map_err(|error| error.to_string())?;
+        let sources = Sources {
+            captures: &Captures::new("", &[], smallvec::SmallVec::new()),
+            query: None,
+            headers: &HeaderMap::new(),
+            claims: None,
+            parts: &|_| None,
+            body: None,
+            item: Some(item),
+            defaults: &[],
+        };
+        let mut out = String::new();
+        template
+            .render(&sources, &mut out)
+            .map_err(|missing| missing.placeholder)?;
+        serde_json::from_str(&out).map_err(|error| format!("{out}: {error}"))
+    }
+
+    #[test]
+    fn a_body_is_what_is_written_with_its_values() {
+        let check = |body: Value, item: Value, expected: Value| {
+            assert_eq!(sent(&body, &item), Ok(expected), "{body} with {item}");
+        };
+        let literal = json!({ "a{b": [1, "x\"\\\n", null, true, {}, []], "": "" });
+        check(literal.clone(), json!(1), literal);
+        let number: Value = serde_json::from_str("12345678901234567890.10").expect("a number");
+        check(json!({ "n": "{item}" }), number.clone(), json!({ "n": number }));
+        for whole in [
+            json!(null),
+            json!([1, "{item}"]),
+            json!({ "x": {} }),
+            json!("7"),
+            json!(false),
+        ] {
+            check(json!(["{item}"]), whole.clone(), json!([whole]));
+        }
+        check(json!("{{item}} is {item}"), json!(7), json!("{item} is 7"));
+        check(json!("{item}{item}"), json!("a"), json!("aa"));
+        check(
+            json!("\"{item.say \"hi\"}\""),
+            json!({ "say \"hi\"": "\"" }),
+            json!("\"\"\""),
+        );
+        assert_eq!(sent(&json!({ "x": "{item.y}" }), &json!({})), Err("item.y".to_owned()));
+        assert_eq!(sent(&json!("a {item}"), &json!([])), Err("item".to_owned()));
+    }
+
+    proptest! {
+        #![proptest_config(cases::counted())]
+
+        #[test]
+        fn no_value_and_no_literal_leaves_its_place(value in any::<String>(), literal in any::<String>(), name in any::<String>()) {
+            let doubled = literal.replace('{', "{{").replace('}', "}}");
+            let body = json!({ &name: "{item}", "list": [format!("{doubled}{{item}}{doubled}"), &doubled] });
+            let expected = json!({ &name: &value, "list": [format!("{literal}{value}{literal}"), &literal] });
+            prop_assert_eq!(sent(&body, &json!(value)), Ok(expected));
+        }
+    }
 }

@@ -9,9 +9,11 @@ mod backend_tls;
 mod backends;
 mod callers;
 mod doubts;
+mod fallbacks;
 mod limits;
 mod listeners;
 mod outline;
+mod route_edge;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -104,11 +106,13 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         time,
         routes: routes.table,
         listed: routes.listed,
+        path_policies: route_edge::path_policies(config),
         doorman,
         tiers: tables.tiers,
         failures: tables.failures,
         backends: backends.into_all(),
         observer: Arc::clone(&state.observer),
+        stale: Arc::clone(&state.stale),
         via: state.via.clone(),
         key_places: callers::key_places(config),
         revocations: config.callers.revocations.as_ref().map(|kept| kept.file.value.clone()),

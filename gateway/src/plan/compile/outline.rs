@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Desk;
 use crate::config::{self, At, Config, Credential, NamedMap, Span};
 use crate::plan::Route;
+use crate::plan::calls::FanOut;
 use crate::plan::outline::{
-    AccessOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
+    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -30,6 +31,9 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     desk.note("request_limits.headers".into(), sizes.headers.span());
     desk.note("request_limits.uri".into(), sizes.uri.span());
     desk.note("request_limits.body".into(), sizes.body.span());
+    if let Some(cors) = &config.cors {
+        desk.note("cors".into(), first(cors.origins.iter().map(At::span)));
+    }
     if let Some(failures) = &config.callers.failures {
         desk.note(
             "callers.failures".into(),
@@ -148,10 +152,16 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
         scopes,
         tiers,
         tenants,
+        addresses,
     } = &route.access;
     let admitted = any_of.iter().chain(all_of).flatten().map(At::span);
     let demanded = [scopes, tiers, tenants].into_iter().flatten().map(At::span);
     desk.note(format!("{path}.access"), first(admitted.chain(demanded)));
+    let listed = addresses.allow.iter().flatten().chain(&addresses.deny).map(At::span);
+    desk.note(format!("{path}.access.addresses"), first(listed));
+    if let Some(config::OwnCors::On(cors)) = &route.cors {
+        desk.note(format!("{path}.cors"), first(cors.origins.iter().map(At::span)));
+    }
     desk.note(
         format!("{path}.time_limit"),
         route.time_limit.as_ref().and_then(At::span),
@@ -202,20 +212,17 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         time_limit_ms: millis(meant.time_limit),
         worst_case_ms: millis(time_budget.worst.time),
         time_budget,
+        fan_out: FanOut::of(meant, tiers(config, written)),
         stream: *written.stream,
         body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
+        edge: super::route_edge::outline(config, written),
         target: target(&written.target),
     }
 }
 
 /// The longest that a request may have to wait for its tokens, if it may.
 fn turn(config: &Config, name: &str, written: &config::Route) -> Option<Limit> {
-    let admits = |tier: &str| {
-        let tiers = &written.access.tiers;
-        tiers.is_empty() || tiers.iter().any(|admitted| **admitted == *tier)
-    };
-    let of_tiers = config.tiers.iter().filter(|(tier, _)| admits(tier));
-    let of_tiers = of_tiers.map(|(tier, terms)| (format!("tiers.{tier}.wait"), *terms.rate.wait));
+    let of_tiers = admitted(config, written).map(|(tier, terms)| (format!("tiers.{tier}.wait"), *terms.rate.wait));
     let own = written.limits.iter().filter_map(|(limit, terms)| match &terms.measure {
         config::Measure::Rate(rate) => Some((format!("routes.{name}.limits.{limit}.wait"), *rate.wait)),
         config::Measure::Quota(_) | config::Measure::InFlight(_) => None,
@@ -225,6 +232,23 @@ fn turn(config: &Config, name: &str, written: &config::Route) -> Option<Limit> {
         .map(|(setting, time)| Limit { setting, time })
         .filter(|limit| !limit.time.is_zero())
         .max_by_key(|limit| limit.time)
+}
+
+fn admitted<'c>(
+    config: &'c Config,
+    written: &'c config::Route,
+) -> impl Iterator<Item = (&'c At<Arc<str>>, &'c config::Tier)> {
+    let tiers = &written.access.tiers;
+    let admits = |tier: &str| tiers.is_empty() || tiers.iter().any(|admitted| **admitted == *tier);
+    config.tiers.iter().filter(move |(tier, _)| admits(tier))
+}
+
+/// The tiers that the route admits, with the tokens that each gets in a second.
+fn tiers<'c>(config: &'c Config, written: &'c config::Route) -> impl Iterator<Item = (Arc<str>, f64)> {
+    admitted(config, written).map(|(tier, terms)| {
+        let rate = &terms.rate.rate;
+        (Arc::clone(tier), rate.count.get() as f64 / rate.per.as_secs_f64())
+    })
 }
 
 fn matches(written: &config::Match) -> MatchOutline {
@@ -319,6 +343,14 @@ fn part(name: &Arc<str>, written: &config::Part) -> PartOutline {
         required: *written.required,
         time_limit_ms: written.time_limit.as_ref().map(|limit| millis(**limit)),
         needs: texts(&written.needs),
+        method: written.method.to_string(),
+        conditional: written.when.is_some(),
+        for_each: written.for_each.as_ref().map(|for_each| ForEachOutline {
+            over: for_each.over.value.clone(),
+            limit: *for_each.limit,
+            at_once: *for_each.at_once,
+            on_failure: for_each.on_failure.as_str(),
+        }),
     }
 }
 

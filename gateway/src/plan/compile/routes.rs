@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::Desk;
 use super::backends::Backends;
+use super::fallbacks;
 use super::limits::{self, Tables};
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
@@ -63,6 +64,7 @@ fn route(
         limits
     });
     check_cost_header(desk, name, written);
+    let edge = super::route_edge::compile(desk, name, written);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
@@ -89,8 +91,10 @@ fn route(
         .as_ref()
         .unwrap_or(&desk.config.request_limits.body)
         .0;
+    let fallbacks = fallbacks::of_route(desk, &written.fallback, backends);
     let route = Route {
         name: Arc::clone(name),
+        fallbacks: fallbacks?,
         access: access?,
         limits: route_limits?,
         cost: written.cost.get(),
@@ -99,6 +103,7 @@ fn route(
         stream: *written.stream,
         body_limit,
         forward_credential: *written.forward_credential,
+        edge,
         target: target?,
         metrics: desk.state.observer.registry.route(name),
     };
@@ -207,7 +212,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A template whose placeholders all exist.
 /// A template whose placeholders all exist.
 pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, scope: &Scope<'_>) -> Option<Template> {
     let template = match Template::parse(text, place) {

@@ -83,13 +83,21 @@ fn backend() -> impl Strategy<Value = String> {
 
 /// Parts need some of those before them. Their own limits fit into the route even one after the other.
 fn target(route_limit: u64) -> impl Strategy<Value = String> {
-    let part = (0..3usize, prop::option::of(1..=100u64), any::<u8>(), any::<bool>());
+    let each = prop::option::weighted(0.3, 1..=5u32);
+    let part = (
+        0..3usize,
+        prop::option::of(1..=100u64),
+        any::<u8>(),
+        any::<bool>(),
+        each,
+    );
     let parts = prop::collection::vec(part, 1..=4).prop_map(move |parts| {
         let most = route_limit / parts.len() as u64;
         let lines = parts
             .iter()
             .enumerate()
-            .map(|(index, (backend, share, needs, required))| {
+            .map(|(index, (backend, share, needs, required, each))| {
+                let has_spare = !required && needs & 0x80 != 0;
                 let needs: Vec<_> = (0..index)
                     .filter(|need| needs & (1 << need) != 0)
                     .map(|need| format!("p{need}"))
@@ -97,8 +105,16 @@ fn target(route_limit: u64) -> impl Strategy<Value = String> {
                 let limit = share.map_or(String::new(), |share| {
                     format!(", time_limit: {}ms", (most * share / 100).max(1))
                 });
+                let spare = if has_spare {
+                    ", fallback: { backend: b2 }"
+                } else {
+                    ""
+                };
+                let each = each.map_or(String::new(), |at_once| {
+                    format!(", for_each: {{ in: '{{body}}', limit: 5, at_once: {at_once}, on_failure: omit }}")
+                });
                 format!(
-                    "p{index}: {{ backend: b{backend}, path: /p, required: {required}, needs: [{}]{limit} }}",
+                    "p{index}: {{ backend: b{backend}, path: /p, required: {required}, needs: [{}]{limit}{each}{spare} }}",
                     needs.join(", ")
                 )
             });
@@ -163,7 +179,7 @@ fn turn(random: &mut fastrand::Rng) -> Turn {
     }
 }
 
-pub(super) fn plan(config: &str) -> Plan {
+pub(in crate::plan) fn plan(config: &str) -> Plan {
     static OBSERVER: OnceLock<Arc<Observer>> = OnceLock::new();
     let observer = OBSERVER.get_or_init(|| Observer::start(&observe::Target::Off).unwrap());
     let mut loaded = config::parse("gateway.yaml", config, Path::new("."), &|_| None).unwrap();
@@ -219,6 +235,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 entrant,
                 is_retry: false,
                 streaming: Streaming::AsItSays,
+                switches: false,
             };
             let called = call::call(backend, 0, &order, &mut Facts::default()).await;
             let head_after = clock::now().since(started);
@@ -232,12 +249,13 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             head_after
         }
         Target::Aggregate(aggregate) => {
+            let elements = serde_json::json!([1, 2, 3, 4, 5]);
             let request = aggregate::Request {
                 captures: &Captures::new("", &[], Default::default()),
                 query: None,
                 headers: &headers,
                 claims: None,
-                body: None,
+                body: Some(&elements),
                 deadline,
                 meant: route.time_limit,
                 entrant,
@@ -272,7 +290,10 @@ fn slack(budget: &TimeBudget) -> Duration {
             MS * (2 * call.backoffs.len() as u32 + 3)
         }
         Uses::Call(_) => 2 * MS,
-        Uses::Parts(parts) => MS * (parts.len() as u32 + 1),
+        Uses::Parts(parts) => {
+            let calls = parts.iter().map(|part| part.waves * (1 + part.stand_ins.len() as u32));
+            MS * (calls.sum::<u32>() + 1)
+        }
         Uses::Nothing => Duration::ZERO,
     }
 }

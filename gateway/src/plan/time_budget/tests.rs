@@ -106,6 +106,41 @@ fn the_worst_case_of_an_aggregate_is_its_longest_chain() {
         3000,
         &["a", "b"],
     );
+    // Seven elements, three at once, are three waves; its own limit holds for all of them.
+    let each = |more: &str| {
+        format!(
+            "a: {{ backend: one, path: '/{{item}}', for_each: {{ in: '{{body}}', limit: 7, at_once: 3 }}{more} }}, {}",
+            "b: { backend: two, path: /b }"
+        )
+    };
+    check(&each(""), "cost: 1", 3000, "backends.one.time_limit", 3000, &["a"]);
+    check(
+        &each(", time_limit: 2500ms"),
+        "cost: 1",
+        2500,
+        "routes.r.aggregate.parts.a.time_limit",
+        2500,
+        &["a"],
+    );
+    check(
+        &each(", time_limit: 1s"),
+        "cost: 1",
+        2000,
+        "backends.two.time_limit",
+        2000,
+        &["b"],
+    );
+    let spare = "a: { backend: one, path: /a, fallback: { backend: two } }";
+    let allow = "cost: 1, aggregate: { partial: allow";
+    let plan = plan(&config(
+        &format!(
+            "{}, {}",
+            backend("one", "time_limit: 1s"),
+            backend("two", "time_limit: 2s")
+        ),
+        &format!("{allow}, parts: {{ {spare} }} }}"),
+    ));
+    assert_eq!(plan.outline.routes[0].time_budget.worst.time, ms(3000));
     let limited = "a: { backend: two, path: /a, time_limit: 1900ms }, b: { backend: one, path: /b, time_limit: 1500ms, needs: [a] }";
     let own = "routes.r.aggregate.parts.a.time_limit";
     check(limited, "cost: 1", 2900, own, 2900, &["a", "b"]);

@@ -1,0 +1,258 @@
+//! Makes the calls of one part: each is a full guarded call with its slice of the deadline, and if no good answer comes
+//! of it, whatever may answer for it is asked in order.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, response};
+use http_body::Body;
+use http_body_util::BodyExt;
+use policies::Deadline;
+
+use super::document::Document;
+use super::fan_out::{Called, PartResult};
+use super::fault::{Cause, PartFault, Served};
+use super::for_each::for_each;
+use super::render::{PartRequest, Rendered};
+use super::serve::{Aggregate, Notes, PartCall, PartFallback, Request};
+use crate::call::backend::Backend;
+use crate::call::reply::ReplyBody;
+use crate::call::{self, Facts, Order, Streaming};
+use crate::clock;
+use crate::rejection::{Reason, Rejection};
+use crate::stale::{self, Kept, Key};
+
+/// The calls of one part for one request.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    aggregate: &'a Aggregate,
+    part: &'a PartCall,
+    request: &'a Request<'a>,
+    index: usize,
+    notes: &'a Mutex<Notes>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(
+        aggregate: &'a Aggregate,
+        request: &'a Request<'a>,
+        index: usize,
+        notes: &'a Mutex<Notes>,
+    ) -> Self {
+        Self {
+            aggregate,
+            part: &aggregate.calls[index],
+            request,
+            index,
+            notes,
+        }
+    }
+
+    pub(super) async fn call(self, rendered: Rendered) -> Called {
+        let deadline = match self.part.time_limit {
+            Some(limit) => self.request.deadline.child(clock::now(), limit),
+            None => self.request.deadline,
+        };
+        match (rendered, &self.part.for_each) {
+            (Rendered::Once(request), _) => self.ask(request, deadline).await,
+            (Rendered::Each(elements), Some(terms)) => {
+                let ask = |request| self.ask(request, deadline);
+                for_each(terms, elements, self.part.body_limit, ask).await.into()
+            }
+            (Rendered::Impossible(cause), _) => PartResult::Failed(PartFault::new(cause)).into(),
+            (Rendered::Each(_), None) => unreachable!("elements come from `for_each`"),
+        }
+    }
+
+    async fn ask(self, PartRequest { target, headers, body }: PartRequest, deadline: Deadline) -> Called {
+        let (part, request) = (self.part, self.request);
+        let order = Order {
+            method: part.method.clone(),
+            target,
+            headers,
+            body,
+            deadline,
+            meant: part.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
+            entrant: request.entrant,
+            is_retry: request.is_retry,
+            streaming: Streaming::Never,
+            switches: false,
+        };
+        if part.fallbacks.is_empty() {
+            let (called, head) = self.exchange(&part.backend, &order).await;
+            self.hear(head);
+            return called;
+        }
+        self.ask_or_fall_back(&order).await
+    }
+
+    async fn ask_or_fall_back(self, order: &Order) -> Called {
+        let key = self.key(order);
+        let (called, head) = self.exchange(&self.part.backend, order).await;
+        let fault = match &called.result {
+            PartResult::Body(body) if Document::raw(body).is_ok() => {
+                if let (Some(key), Some(head)) = (key, &head)
+                    && stale::may_be_kept(&head.headers)
+                {
+                    let kept = Kept {
+                        status: StatusCode::OK,
+                        headers: HeaderMap::new(),
+                        body: body.clone(),
+                        at: clock::now(),
+                    };
+                    self.aggregate.stale.keep(key, kept);
+                }
+                self.hear(head);
+                return called;
+            }
+            PartResult::Body(_) => PartFault::new(Cause::InvalidJson),
+            PartResult::Failed(fault) if fault.is_outage() => fault.clone(),
+            _ => return called,
+        };
+        for fallback in &self.part.fallbacks {
+            if let Some(called) = self.fall_back(fallback, order, key.as_ref(), &fault).await {
+                return called;
+            }
+        }
+        Called {
+            status: called.status,
+            result: PartResult::Failed(fault),
+        }
+    }
+
+    /// Under which a good answer is kept, if one may be asked for later.
+    fn key(self, order: &Order) -> Option<Key> {
+        let is_stale = |fallback: &PartFallback| matches!(fallback, PartFallback::Stale(_));
+        (stale::is_repeatable(&order.method) && self.part.fallbacks.iter().any(is_stale)).then(|| {
+            let part = self.aggregate.recipe.parts()[self.index].name();
+            let place = [&*self.aggregate.route, part];
+            Key::of(&place, &order.method, order.target.as_str(), &order.headers)
+        })
+    }
+
+    async fn fall_back(
+        self,
+        fallback: &PartFallback,
+        order: &Order,
+        key: Option<&Key>,
+        fault: &PartFault,
+    ) -> Option<Called> {
+        match fallback {
+            PartFallback::Stale(within) => {
+                let now = clock::now();
+                let kept = self.aggregate.stale.recall(key?, now, *within)?;
+                let fault = fault.clone().served_by(Served::Stale(now.since(kept.at)));
+                Some(PartResult::Some(kept.body, fault).into())
+            }
+            PartFallback::Backend(backend) => {
+                if !may_be_sent_elsewhere(&order.method, fault) {
+                    return None;
+                }
+                let (other, head) = self.exchange(backend, order).await;
+                let PartResult::Body(body) = other.result else {
+                    return None;
+                };
+                Document::raw(&body).ok()?;
+                self.hear(head);
+                let fault = fault.clone().served_by(Served::Backend(Arc::clone(&backend.name)));
+                Some(Called {
+                    status: other.status,
+                    result: PartResult::Some(body, fault),
+                })
+            }
+        }
+    }
+
+    /// Makes one call, however many attempts it takes; with the head if the answer is a good one.
+    async fn exchange(self, backend: &Arc<Backend>, order: &Order) -> (Called, Option<response::Parts>) {
+        let mut facts = Facts::default();
+        let replied = call::call(backend, self.request.worker, order, &mut facts).await;
+        self.note(|notes| notes.facts.add(facts));
+        let reply = match replied {
+            Ok(reply) => reply,
+            Err(rejection) => return (PartResult::Failed(fault_of(&rejection)).into(), None),
+        };
+        let head = reply.head;
+        let retry_after = call::classify::retry_after(&head.headers);
+        let result = match read(reply.body, self.part.body_limit).await {
+            // There is nothing to read: the status is all that was asked for.
+            Ok(_) if self.part.method == Method::HEAD && head.status.is_success() => PartResult::Absent,
+            Ok(body) => PartResult::of(head.status, body, retry_after),
+            Err(cause) => PartResult::Failed(PartFault::new(cause)),
+        };
+        let status = Some(head.status);
+        let is_good = matches!(result, PartResult::Body(_) | PartResult::Absent);
+        (Called { status, result }, is_good.then_some(head))
+    }
+
+    /// What a good answer's head says for the whole.
+    fn hear(self, head: Option<response::Parts>) {
+        let Some(head) = head else { return };
+        self.note(|notes| {
+            notes.caching.add(&head.headers);
+            if self.aggregate.keeps_head_of(self.index) {
+                notes.heads.push((self.index, head));
+            }
+        });
+    }
+
+    fn note(self, note: impl FnOnce(&mut Notes)) {
+        note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Whether a request may go to another backend: if it could be sent twice anyway, or was not sent at all.
+fn may_be_sent_elsewhere(method: &Method, fault: &PartFault) -> bool {
+    let is_unsent = matches!(
+        fault.cause,
+        Cause::Call(
+            Reason::BreakerOpen
+                | Reason::BulkheadFull
+                | Reason::BulkheadTimeout
+                | Reason::NoEndpoint
+                | Reason::BackendUnreached
+        )
+    );
+    is_unsent || method.is_idempotent()
+}
+
+fn fault_of(rejection: &Rejection) -> PartFault {
+    let retry_after = match rejection {
+        Rejection::BulkheadFull { retry_after }
+        | Rejection::BulkheadTimeout { retry_after }
+        | Rejection::BreakerOpen { retry_after }
+        | Rejection::NoEndpoint { retry_after }
+        | Rejection::Overloaded { retry_after } => Some(*retry_after),
+        _ => None,
+    };
+    PartFault {
+        retry_after,
+        ..PartFault::new(Cause::Call(rejection.reason()))
+    }
+}
+
+/// The whole body, or why there is none.
+async fn read(mut body: ReplyBody, limit: usize) -> Result<Bytes, Cause> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Cause::TooLarge);
+    }
+    let mut whole = Bytes::new();
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(broken) => return Err(Cause::Call(broken.reason())),
+        };
+        if whole.len() + gathered.len() + data.len() > limit {
+            return Err(Cause::TooLarge);
+        }
+        // Most answers come in one piece, which is not copied.
+        if whole.is_empty() && gathered.is_empty() {
+            whole = data;
+        } else {
+            gathered.extend_from_slice(&std::mem::take(&mut whole));
+            gathered.extend_from_slice(&data);
+        }
+    }
+    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+}

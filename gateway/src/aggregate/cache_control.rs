@@ -1,0 +1,165 @@
+//! The one `Cache-Control` that all parts of an answer can live with (RFC 9111 section 5.2.2).
+//!
+//! Invariant: never laxer than any part's own. Who says nothing promises nothing: a part without a lifetime leaves the
+//! whole without one, but a part's prohibition holds for the whole.
+
+use http::header::{AGE, CACHE_CONTROL};
+use http::{HeaderMap, HeaderValue};
+
+/// What the parts seen so far have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Strictest {
+    parts: u32,
+    public: u32,
+    no_store: bool,
+    no_cache: bool,
+    private: bool,
+    must_revalidate: bool,
+    lifetimes: Shortest,
+    shared_lifetimes: Shortest,
+    says_shared: bool,
+}
+
+/// The shortest of those that were said, in seconds, and how many were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Shortest {
+    said: u32,
+    seconds: u64,
+}
+
+impl Shortest {
+    fn add(&mut self, seconds: u64) {
+        self.seconds = if self.said == 0 {
+            seconds
+        } else {
+            self.seconds.min(seconds)
+        };
+        self.said += 1;
+    }
+}
+
+impl Strictest {
+    /// Takes in what one part's answer says.
+    pub(super) fn add(&mut self, headers: &HeaderMap) {
+        self.parts += 1;
+        let (mut lifetime, mut shared, mut public) = (None, None, false);
+        for line in headers.get_all(CACHE_CONTROL) {
+            let Ok(line) = line.to_str() else { continue };
+            for directive in line.split(',').map(str::trim) {
+                let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+                // A lifetime that cannot be read is none at all (RFC 9111 section 4.2.1).
+                let seconds = || value.trim_matches('"').parse().unwrap_or(0);
+                match name.to_ascii_lowercase().as_str() {
+                    "no-store" => self.no_store = true,
+                    // With a list of fields both are about those; as prohibitions of the whole they are safe.
+                    "no-cache" => self.no_cache = true,
+                    "private" => self.private = true,
+                    "must-revalidate" | "proxy-revalidate" => self.must_revalidate = true,
+                    "public" => public = true,
+                    "max-age" => lifetime = Some(lifetime.unwrap_or(u64::MAX).min(seconds())),
+                    "s-maxage" => shared = Some(shared.unwrap_or(u64::MAX).min(seconds())),
+                    _ => {}
+                }
+            }
+        }
+        // What a cache behind us has used up of it already.
+        let age = headers
+            .get(AGE)
+            .and_then(|age| age.to_str().ok()?.parse().ok())
+            .unwrap_or(0);
+        self.public += u32::from(public);
+        self.says_shared |= shared.is_some();
+        if let Some(seconds) = lifetime {
+            self.lifetimes.add(seconds.saturating_sub(age));
+        }
+        if let Some(seconds) = shared.or(lifetime) {
+            self.shared_lifetimes.add(seconds.saturating_sub(age));
+        }
+    }
+
+    /// What may be said of the whole; nothing if the parts say nothing in common.
+    pub(super) fn value(&self) -> Option<HeaderValue> {
+        if self.no_store {
+            return Some(HeaderValue::from_static("no-store"));
+        }
+        let mut words: Vec<String> = Vec::new();
+        if self.private {
+            words.push("private".into());
+        } else if self.parts > 0 && self.public == self.parts {
+            words.push("public".into());
+        }
+        if self.no_cache {
+            words.push("no-cache".into());
+        }
+        if self.must_revalidate {
+            words.push("must-revalidate".into());
+        }
+        if self.parts > 0 && self.lifetimes.said == self.parts {
+            words.push(format!("max-age={}", self.lifetimes.seconds));
+        }
+        if self.says_shared && !self.private && self.shared_lifetimes.said == self.parts {
+            words.push(format!("s-maxage={}", self.shared_lifetimes.seconds));
+        }
+        (!words.is_empty()).then(|| HeaderValue::try_from(words.join(", ")).expect("words and numbers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strictest_counts() {
+        let check = |parts: &[(&'static str, &'static str)], expected: Option<&str>| {
+            let mut strictest = Strictest::default();
+            for (cache_control, age) in parts {
+                let mut headers = HeaderMap::new();
+                if !cache_control.is_empty() {
+                    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+                }
+                if !age.is_empty() {
+                    headers.insert(AGE, HeaderValue::from_static(age));
+                }
+                strictest.add(&headers);
+            }
+            let value = strictest.value();
+            assert_eq!(
+                value.as_ref().map(|value| value.to_str().unwrap()),
+                expected,
+                "{parts:?}"
+            );
+        };
+        check(&[], None);
+        check(&[("", "")], None);
+        check(&[("max-age=60", ""), ("max-age=10", "")], Some("max-age=10"));
+        check(&[("max-age=60", "55"), ("max-age=10", "")], Some("max-age=5"));
+        check(&[("max-age=60", "61")], Some("max-age=0"));
+        check(&[("max-age=60", ""), ("", "")], None);
+        check(&[("max-age=60", ""), ("no-store", "")], Some("no-store"));
+        check(
+            &[("public, max-age=60", ""), ("private, max-age=90", "")],
+            Some("private, max-age=60"),
+        );
+        check(
+            &[("public, max-age=60", ""), ("public, max-age=90", "")],
+            Some("public, max-age=60"),
+        );
+        check(&[("public, max-age=60", ""), ("max-age=90", "")], Some("max-age=60"));
+        check(&[("private", ""), ("", "")], Some("private"));
+        check(&[("No-Cache", ""), ("max-age=5", "")], Some("no-cache"));
+        check(
+            &[("max-age=60, must-revalidate", ""), ("max-age=70", "")],
+            Some("must-revalidate, max-age=60"),
+        );
+        check(
+            &[("max-age=60, s-maxage=9", ""), ("max-age=7", "")],
+            Some("max-age=7, s-maxage=7"),
+        );
+        check(
+            &[("max-age=60, s-maxage=9", ""), ("private, max-age=7", "")],
+            Some("private, max-age=7"),
+        );
+        check(&[("max-age=many", "")], Some("max-age=0"));
+        check(&[("max-age=9, max-age=5", "")], Some("max-age=5"));
+    }
+}

@@ -1,0 +1,33 @@
+//! What stands in for an answer that a backend does not give, of a route or of a part.
+
+use std::time::Duration;
+
+use super::route::above_zero;
+use crate::config::reader::{Read, Value};
+use crate::config::span::At;
+
+/// One of what is tried in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fallback {
+    /// A JSON value.
+    Value(At<serde_json::Value>),
+    /// The last good answer to the same request, if it is no older.
+    Stale(At<Duration>),
+    /// The same request to another backend.
+    Backend(At<String>),
+}
+
+impl Read for Fallback {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let kind = f.exactly_one(&["value", "stale", "backend"]);
+            let (value, within, backend) = (f.optional("value"), f.optional("stale"), f.optional("backend"));
+            above_zero(f, "stale", within.as_ref());
+            Some(match kind? {
+                "value" => Self::Value(value?),
+                "stale" => Self::Stale(within?),
+                _ => Self::Backend(backend?),
+            })
+        })?
+    }
+}

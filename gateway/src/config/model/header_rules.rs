@@ -1,0 +1,88 @@
+//! What a route changes in the header fields of its requests and answers.
+
+use http::HeaderName;
+
+use super::route;
+use crate::config::mistake::{Code, Mistake};
+use crate::config::named::NamedMap;
+use crate::config::reader::{Read, Value, keyed};
+use crate::config::scalar::words;
+use crate::config::span::At;
+
+/// Both ways.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Headers {
+    /// On the way to the backend.
+    pub request: HeaderRules,
+    /// On the way to the caller, whoever made the answer.
+    pub response: HeaderRules,
+}
+
+/// In the order they are applied.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HeaderRules {
+    pub remove: Vec<At<HeaderName>>,
+    /// From the old name to the new one, which loses what it had.
+    pub rename: NamedMap<At<HeaderName>>,
+    /// In place of what was there.
+    pub set: NamedMap<At<String>>,
+    /// Beside what was there.
+    pub add: NamedMap<At<String>>,
+}
+
+words! {
+    /// Fields that tell a browser to take no chances with an answer; one that the answer has already stays.
+    pub enum SecurityHeaders {
+        Off = "off",
+        /// For answers that no browser is to show.
+        Api = "api",
+        /// For answers that are pages.
+        Page = "page",
+    }
+}
+
+impl HeaderRules {
+    /// Where the first of them stands.
+    pub fn first(&self) -> Option<crate::config::span::Span> {
+        let removed = self.remove.first().and_then(At::span);
+        let renamed = self.rename.iter().next().and_then(|(name, _)| name.span());
+        let set = self.set.iter().next().and_then(|(name, _)| name.span());
+        removed.or(renamed).or(set).or_else(|| self.add.iter().next()?.0.span())
+    }
+}
+
+impl Read for Headers {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            Some(Self {
+                request: f.section("request")?,
+                response: f.section("response")?,
+            })
+        })?
+    }
+}
+
+impl Read for HeaderRules {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let remove: Vec<At<HeaderName>> = f.list("remove");
+            let mut rename: NamedMap<At<HeaderName>> = NamedMap::default();
+            if let Some(value) = f.value("rename") {
+                keyed(&value, &mut rename, route::field_name, |_, value| value.scalar());
+            }
+            let (set, add) = (route::headers(f, "set"), route::headers(f, "add"));
+            for (name, _) in set.iter() {
+                if let Some((other, _)) = add.entry(name) {
+                    let message = format!("`{}` both sets and adds `{name}`", f.path);
+                    f.push(Mistake::new(Code::Conflict, other.span(), message).related(name.span(), "set here"));
+                }
+            }
+            Self {
+                remove,
+                rename,
+                set,
+                add,
+            }
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! What becomes of a path that another server could read differently.
+
+use crate::config::reader::{Read, Value};
+use crate::config::scalar::words;
+use crate::config::span::At;
+
+/// What is not written is taken from the section at the top, and there is `reject`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PathPolicy {
+    /// `.` and `..`, however they are spelt. `decode` resolves them (RFC 3986 section 5.2.4), and refuses those that
+    /// lead above the root. They are never kept: a backend would resolve what no route was chosen by.
+    pub dot_segments: Option<At<DotSegments>>,
+    /// `//`; `decode` makes it one.
+    pub double_slash: Option<At<PathAction>>,
+    /// `%2F`; `decode` makes it a slash, kept it is part of its segment.
+    pub encoded_slash: Option<At<PathAction>>,
+    /// `\` and `%5C`; `decode` makes it a slash, as browsers do.
+    pub backslash: Option<At<PathAction>>,
+}
+
+words! {
+    pub enum DotSegments { Reject = "reject", Decode = "decode" }
+
+    pub enum PathAction { Reject = "reject", Decode = "decode", Keep = "keep" }
+}
+
+impl Read for PathPolicy {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            dot_segments: f.optional("dot_segments"),
+            double_slash: f.optional("double_slash"),
+            encoded_slash: f.optional("encoded_slash"),
+            backslash: f.optional("backslash"),
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The opening handshake of a WebSocket (RFC 6455 section 4), as far as a gateway answers for it.
+//!
+//! A backend that does not speak the protocol must not be taken for one that switched: between two who disagree on
+//! that, a caller could hide requests. So the handshake is held to its grammar before it goes on, and a backend has
+//! switched only if it has proven that it understood.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+
+use super::headers::lists;
+use crate::rejection::Rejection;
+
+/// A caller's well-formed wish to switch.
+#[derive(Debug)]
+pub struct Handshake {
+    /// What a server says that has read the key.
+    accept: String,
+}
+
+impl Handshake {
+    /// What the request asks for; `None` if it is not to switch to a WebSocket. Belongs before header hygiene.
+    ///
+    /// # Errors
+    /// [`Rejection::MalformedRequest`] for a wish that RFC 6455 section 4.2.1 does not admit, or that has a body.
+    pub fn read(method: &Method, version: Version, headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
+        if version != Version::HTTP_11
+            || !lists(headers, &UPGRADE, "websocket")
+            || !lists(headers, &CONNECTION, "upgrade")
+        {
+            return Ok(None);
+        }
+        if *method != Method::GET {
+            return Err(malformed("a WebSocket is opened with GET"));
+        }
+        let has_body = headers.contains_key(TRANSFER_ENCODING)
+            || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+        if has_body {
+            return Err(malformed("a WebSocket is opened without a body"));
+        }
+        if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(malformed("the version of WebSockets is 13"));
+        }
+        let key = only(headers, &SEC_WEBSOCKET_KEY)
+            .filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16))
+            .ok_or(malformed("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
+        Ok(Some(Self {
+            accept: accept(key.as_bytes()),
+        }))
+    }
+
+    /// Whether an answer to switch comes from someone who has read this handshake.
+    pub fn is_confirmed_by(&self, headers: &HeaderMap) -> bool {
+        only(headers, &UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            && lists(headers, &CONNECTION, "upgrade")
+            && only(headers, &SEC_WEBSOCKET_ACCEPT).is_some_and(|told| told == self.accept.as_str())
+    }
+}
+
+/// Puts the wish, or the word on it, into a message whose hop-by-hop fields are gone.
+pub fn stamp_upgrade(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// RFC 6455 section 4.2.2: proof of having read the key, no secret.
+fn accept(key: &[u8]) -> String {
+    let proof = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &proof))
+}
+
+fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    lines.next().filter(|_| lines.next().is_none())
+}
+
+const fn malformed(why: &'static str) -> Rejection {
+    Rejection::MalformedRequest { why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 6455 section 1.3.
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn map(text: &str) -> HeaderMap {
+        let line = |line: &str| {
+            let (name, value) = line.trim().split_once(": ").expect("a field");
+            (
+                name.parse::<header::HeaderName>().expect("a name"),
+                HeaderValue::from_str(value).expect("a value"),
+            )
+        };
+        text.split('|').map(line).collect()
+    }
+
+    fn wish(more: &str) -> HeaderMap {
+        map(&format!(
+            "connection: keep-alive, Upgrade|upgrade: WebSocket|sec-websocket-version: 13|{more}"
+        ))
+    }
+
+    #[test]
+    fn a_wish_is_understood_or_refused() {
+        let key = format!("sec-websocket-key: {KEY}");
+        let read = |headers: &HeaderMap| Handshake::read(&Method::GET, Version::HTTP_11, headers);
+        assert_eq!(read(&wish(&key)).unwrap().unwrap().accept, ACCEPT);
+        for other in [
+            map("upgrade: websocket"),
+            map("connection: upgrade"),
+            map("connection: upgrade|upgrade: h2c"),
+        ] {
+            assert!(read(&other).unwrap().is_none(), "{other:?}");
+        }
+        let h10 = Handshake::read(&Method::GET, Version::HTTP_10, &wish(&key));
+        assert!(h10.unwrap().is_none());
+        assert!(Handshake::read(&Method::POST, Version::HTTP_11, &wish(&key)).is_err());
+        for bad in [
+            "x: no-key",
+            "sec-websocket-key: short",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZXM=",
+            &format!("{key}|{key}"),
+            &format!("{key}|content-length: 5"),
+            &format!("{key}|transfer-encoding: chunked"),
+            &format!("{key}|sec-websocket-version: 8"),
+        ] {
+            assert!(read(&wish(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_proof_is_taken_for_a_switch() {
+        let handshake = Handshake {
+            accept: accept(KEY.as_bytes()),
+        };
+        let says = |text: &str| handshake.is_confirmed_by(&map(text));
+        assert!(says(&format!(
+            "connection: Upgrade|upgrade: WebSocket|sec-websocket-accept: {ACCEPT}"
+        )));
+        for lie in [
+            "connection: upgrade|upgrade: websocket".to_owned(),
+            "connection: upgrade|upgrade: websocket|sec-websocket-accept: AAAA".to_owned(),
+            format!("connection: upgrade|upgrade: h2c|sec-websocket-accept: {ACCEPT}"),
+            format!("connection: close|upgrade: websocket|sec-websocket-accept: {ACCEPT}"),
+        ] {
+            assert!(!says(&lie), "{lie}");
+        }
+    }
+}

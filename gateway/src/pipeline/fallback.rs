@@ -1,0 +1,199 @@
+//! What a route answers with when its backend gives no good answer: the article's graceful degradation.
+//!
+//! Only an outage is covered up: a refusal, or a 4xx, is an answer, and to show what is gone would be a lie. Whoever is
+//! served something else is told so in `x-gateway-fallback` and `Proxy-Status`, and nobody may store it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::{Exchange, Switching};
+use crate::aggregate::proxy_status;
+use crate::answer::{Content, Place};
+use crate::call::backend::Backend;
+use crate::call::{Facts, Order, OrderBody};
+use crate::clock;
+use crate::observe::FallbackKind;
+use crate::plan::{Fallback, Route};
+use crate::rejection::{Reason, Rejection};
+use crate::stale::{self, Kept, Key};
+
+const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+impl Exchange<'_> {
+    /// Calls the route's backend, and if there is no good answer, goes through the route's fallbacks in order.
+    pub(super) async fn call_or_fall_back(
+        &mut self,
+        route: &Route,
+        backend: &Arc<Backend>,
+        order: &Order,
+        switching: Option<Switching>,
+    ) -> Result<Response<Content>, Rejection> {
+        let cost_header = route.cost_header.as_ref();
+        let mut facts = Facts::default();
+        let key = self.key(route, order);
+        let answered = self.call(backend, order, cost_header, switching, &mut facts).await;
+        let answered = match answered {
+            Ok(response) if !response.status().is_server_error() => {
+                self.note(facts);
+                return Ok(self.keep(response, key));
+            }
+            Err(rejection) if !is_outage(rejection.reason()) => {
+                self.note(facts);
+                return Err(rejection);
+            }
+            outage => outage,
+        };
+        let outage = Outage::of(&answered);
+        for fallback in &route.fallbacks {
+            let served = match fallback {
+                Fallback::Value(body) => Some(value(body)),
+                Fallback::Stale(within) => key.as_ref().and_then(|key| self.recall(key, *within)),
+                Fallback::Backend(other) if order.method.is_idempotent() || outage.is_unsent => {
+                    let answer = self.call(other, order, cost_header, None, &mut facts).await;
+                    answer.ok().filter(|response| !response.status().is_server_error())
+                }
+                Fallback::Backend(_) => None,
+            };
+            if let Some(mut response) = served {
+                self.note(facts);
+                let kind = fallback.kind();
+                self.watch.fallbacks.push(kind);
+                self.watch
+                    .note_fault(format!("{}; served {}", outage.why, kind.as_str()));
+                outage.mark(&mut response, kind);
+                return Ok(response);
+            }
+        }
+        self.note(facts);
+        answered
+    }
+
+    /// Under which a good answer is kept, if one may be asked for later.
+    fn key(&self, route: &Route, order: &Order) -> Option<Key> {
+        let is_stale = |fallback: &Fallback| matches!(fallback, Fallback::Stale(_));
+        let has_body = !matches!(order.body, OrderBody::Empty);
+        (route.fallbacks.iter().any(is_stale) && stale::is_repeatable(&order.method) && !has_body)
+            .then(|| Key::of(&[&*route.name], &order.method, order.target.as_str(), &order.headers))
+    }
+
+    /// Keeps a good answer while it is passed on.
+    fn keep(&self, response: Response<Content>, key: Option<Key>) -> Response<Content> {
+        let Some(key) = key else { return response };
+        let (head, content) = response.into_parts();
+        let content = match content {
+            Content::Reply(reply)
+                if head.status == StatusCode::OK && !reply.is_event_stream() && stale::may_be_kept(&head.headers) =>
+            {
+                let mut headers = head.headers.clone();
+                // What is said to one visit is not said again.
+                headers.remove(SET_COOKIE);
+                let kept = Kept {
+                    status: head.status,
+                    headers,
+                    body: Bytes::new(),
+                    at: clock::now(),
+                };
+                let store = Arc::clone(&self.plan.stale);
+                Content::kept(reply, Place { store, key, kept })
+            }
+            other => other,
+        };
+        Response::from_parts(head, content)
+    }
+
+    fn recall(&self, key: &Key, within: Duration) -> Option<Response<Content>> {
+        let now = clock::now();
+        let kept = self.plan.stale.recall(key, now, within)?;
+        // It may have been old when it came.
+        let before = kept
+            .headers
+            .get(AGE)
+            .and_then(|age| age.to_str().ok()?.parse::<u64>().ok());
+        let age = now.since(kept.at).as_secs().saturating_add(before.unwrap_or(0));
+        let mut response = Response::new(Content::Whole(kept.body.clone()));
+        *response.status_mut() = kept.status;
+        *response.headers_mut() = kept.headers;
+        response.headers_mut().insert(AGE, age.into());
+        response.headers_mut().insert(CONTENT_LENGTH, kept.body.len().into());
+        Some(response)
+    }
+}
+
+/// Why something else is served.
+struct Outage {
+    why: &'static str,
+    error: Option<&'static str>,
+    status: Option<StatusCode>,
+    /// No backend has seen the request.
+    is_unsent: bool,
+}
+
+impl Outage {
+    fn of(answered: &Result<Response<Content>, Rejection>) -> Self {
+        match answered {
+            Ok(response) => Self {
+                why: "backend_status",
+                error: None,
+                status: Some(response.status()),
+                is_unsent: false,
+            },
+            Err(rejection) => {
+                let reason = rejection.reason();
+                Self {
+                    why: reason.as_str(),
+                    error: Some(proxy_status::error_of(reason)),
+                    status: None,
+                    is_unsent: is_unsent(reason),
+                }
+            }
+        }
+    }
+
+    fn mark(&self, response: &mut Response<Content>, kind: FallbackKind) {
+        let details = format!("{}; served {}", self.why, kind.as_str());
+        let member = proxy_status::Member {
+            error: self.error,
+            received_status: self.status,
+            details: Some(&details),
+        };
+        let headers = response.headers_mut();
+        headers.insert(FALLBACK, HeaderValue::from_static(kind.as_str()));
+        headers.append(PROXY_STATUS, member.to_value());
+        if kind != FallbackKind::Backend {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+    }
+}
+
+fn value(body: &Bytes) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(body.clone()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, body.len().into());
+    response
+}
+
+/// Whether it is about the backend, and not about the request or its caller.
+const fn is_outage(reason: Reason) -> bool {
+    is_unsent(reason)
+        || matches!(
+            reason,
+            Reason::BackendBroken | Reason::BackendInvalid | Reason::BackendTimeout | Reason::OutOfTime
+        )
+}
+
+const fn is_unsent(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BreakerOpen
+            | Reason::BulkheadFull
+            | Reason::BulkheadTimeout
+            | Reason::NoEndpoint
+            | Reason::BackendUnreached
+    )
+}

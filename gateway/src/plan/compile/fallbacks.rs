@@ -1,0 +1,46 @@
+//! What stands in for answers: backends that exist, and nothing after what always succeeds.
+
+use super::Desk;
+use super::backends::Backends;
+use crate::config::{Code, Fallback, Mistake};
+use crate::plan;
+
+/// A route's.
+pub(super) fn of_route(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<plan::Fallback>> {
+    check_fallbacks(desk, written);
+    let compiled = written.iter().map(|fallback| {
+        Some(match fallback {
+            Fallback::Value(value) => plan::Fallback::Value(value.value.to_string().into()),
+            Fallback::Stale(within) => plan::Fallback::Stale(**within),
+            Fallback::Backend(name) => plan::Fallback::Backend(backends.get(name).cloned()?),
+        })
+    });
+    compiled.collect()
+}
+
+/// Reports what can never be reached or resolved, of a route or of a part.
+pub(super) fn check_fallbacks(desk: &mut Desk<'_>, written: &[Fallback]) {
+    for fallback in written {
+        if let Fallback::Backend(name) = fallback {
+            desk.resolve("backend", name, &desk.config.backends);
+        }
+    }
+    let value = written
+        .iter()
+        .position(|fallback| matches!(fallback, Fallback::Value(_)));
+    if let Some(next) = value.and_then(|value| written.get(value + 1)) {
+        let at = match next {
+            Fallback::Value(value) => value.span(),
+            Fallback::Stale(within) => within.span(),
+            Fallback::Backend(name) => name.span(),
+        };
+        desk.mistake(
+            Mistake::new(
+                Code::Conflict,
+                at,
+                "this is never reached: a value before it always stands in",
+            )
+            .hint("put the value last"),
+        );
+    }
+}

@@ -1,0 +1,364 @@
+//! What a route asks of its edge, as written -> from where it may be used, what happens to its fields, its paths and
+//! its connections. Nothing is made of what is not written.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::Desk;
+use crate::config::{self, At, Code, Mistake, OwnCors, Upgrade};
+use crate::intake::address_list::AddressList;
+use crate::intake::cors::{Cors, Origins};
+use crate::intake::finish::Finish;
+use crate::intake::header_rules::{HeaderRules, may_be_changed};
+use crate::intake::headers::MethodOverride;
+use crate::intake::security_headers::SecurityHeaders;
+use crate::plan::RouteEdge;
+use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
+use crate::routing::PathPolicy;
+use crate::routing::path_policy::{Action, DotSegments};
+
+pub(super) fn compile(desk: &mut Desk<'_>, name: &str, written: &config::Route) -> RouteEdge {
+    let cors = cors_of(desk.config, written).map(|cors| compile_cors(desk.config, written, cors));
+    let rules = Rules {
+        path: format!("routes.{name}.headers"),
+        has_cors: cors.is_some(),
+    };
+    let request_rules = rules.compile(desk, "request", &written.headers.request);
+    let response_rules = rules.compile(desk, "response", &written.headers.response);
+    check_target(desk, name, written);
+    if cors.is_some() {
+        doubt_preflights(desk, name, written);
+    }
+    check_addresses(desk, name, &written.access.addresses);
+    let security = security_of(desk.config, written);
+    let has_finish = cors.is_some() || security.is_some() || !response_rules.is_empty();
+    RouteEdge {
+        addresses: address_list(&written.access.addresses),
+        request_rules: (!request_rules.is_empty()).then_some(request_rules),
+        finish: has_finish.then(|| {
+            Arc::new(Finish {
+                cors,
+                rules: response_rules,
+                security,
+            })
+        }),
+        path_policy: path_policy(desk.config, written),
+        method_override: match *written.method_override {
+            config::MethodOverride::Reject => MethodOverride::Reject,
+            config::MethodOverride::Strip => MethodOverride::Strip,
+        },
+        upgrades: *written.upgrade == Upgrade::Websocket,
+    }
+}
+
+/// The same for the admin API.
+pub(super) fn outline(config: &config::Config, written: &config::Route) -> EdgeOutline {
+    let shown = |networks: &Vec<At<ipnet::IpNet>>| networks.iter().map(ToString::to_string).collect();
+    let action = |action| match action {
+        Action::Reject => config::PathAction::Reject.as_str(),
+        Action::Decode => config::PathAction::Decode.as_str(),
+        Action::Keep => config::PathAction::Keep.as_str(),
+    };
+    let policy = path_policy(config, written);
+    let addresses = &written.access.addresses;
+    EdgeOutline {
+        allow: addresses.allow.as_ref().map(shown),
+        deny: shown(&addresses.deny),
+        origins: cors_of(config, written)
+            .map(|cors| cors.origins.iter().map(|origin| origin_text(&origin.value)).collect()),
+        security_headers: written
+            .security_headers
+            .as_ref()
+            .unwrap_or(&config.security_headers)
+            .as_str(),
+        request_fields: fields_of(&written.headers.request),
+        response_fields: fields_of(&written.headers.response),
+        method_override: written.method_override.as_str(),
+        path_policy: PathPolicyOutline {
+            dot_segments: match policy.dot_segments {
+                DotSegments::Reject => config::DotSegments::Reject.as_str(),
+                DotSegments::Decode => config::DotSegments::Decode.as_str(),
+            },
+            double_slash: action(policy.double_slash),
+            encoded_slash: action(policy.encoded_slash),
+            backslash: action(policy.backslash),
+        },
+        upgrade: written.upgrade.as_str(),
+    }
+}
+
+fn origin_text(origin: &config::Origin) -> String {
+    match origin {
+        config::Origin::Any => "*".to_owned(),
+        config::Origin::Exactly(origin) => origin.clone(),
+    }
+}
+
+/// Names alone: a value may be a secret.
+fn fields_of(rules: &config::HeaderRules) -> Vec<String> {
+    let removed = rules.remove.iter().map(ToString::to_string);
+    let renamed = rules
+        .rename
+        .iter()
+        .flat_map(|(old, new)| [old.to_string(), new.to_string()]);
+    let written = rules
+        .set
+        .iter()
+        .chain(rules.add.iter())
+        .map(|(name, _)| name.to_string());
+    let mut names: Vec<_> = removed.chain(renamed).chain(written).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Every policy that some route has, the one of the top first; empty if all paths that are odd are refused.
+pub(super) fn path_policies(config: &config::Config) -> Vec<PathPolicy> {
+    let mut policies = vec![policy_of(&config.path_policy, &config::PathPolicy::default())];
+    for (_, route) in config.routes.iter() {
+        let policy = path_policy(config, route);
+        if !policies.contains(&policy) {
+            policies.push(policy);
+        }
+    }
+    if policies == [PathPolicy::default()] {
+        policies.clear();
+    }
+    policies
+}
+
+fn path_policy(config: &config::Config, written: &config::Route) -> PathPolicy {
+    policy_of(&written.path_policy, &config.path_policy)
+}
+
+fn policy_of(own: &config::PathPolicy, top: &config::PathPolicy) -> PathPolicy {
+    let action = |own: &Option<At<config::PathAction>>, top: &Option<At<config::PathAction>>| match own
+        .as_ref()
+        .or(top.as_ref())
+        .map(|at| at.value)
+    {
+        None | Some(config::PathAction::Reject) => Action::Reject,
+        Some(config::PathAction::Decode) => Action::Decode,
+        Some(config::PathAction::Keep) => Action::Keep,
+    };
+    let dots = own.dot_segments.as_ref().or(top.dot_segments.as_ref());
+    PathPolicy {
+        dot_segments: match dots.map(|at| at.value) {
+            None | Some(config::DotSegments::Reject) => DotSegments::Reject,
+            Some(config::DotSegments::Decode) => DotSegments::Decode,
+        },
+        double_slash: action(&own.double_slash, &top.double_slash),
+        encoded_slash: action(&own.encoded_slash, &top.encoded_slash),
+        backslash: action(&own.backslash, &top.backslash),
+    }
+}
+
+fn security_of(config: &config::Config, written: &config::Route) -> Option<SecurityHeaders> {
+    match written
+        .security_headers
+        .as_ref()
+        .unwrap_or(&config.security_headers)
+        .value
+    {
+        config::SecurityHeaders::Off => None,
+        config::SecurityHeaders::Api => Some(SecurityHeaders::Api),
+        config::SecurityHeaders::Page => Some(SecurityHeaders::Page),
+    }
+}
+
+fn address_list(written: &config::Addresses) -> Option<AddressList> {
+    let networks = |list: &[At<ipnet::IpNet>]| list.iter().map(|net| net.value).collect::<Vec<_>>();
+    let allow = written.allow.as_deref().map(networks);
+    (allow.is_some() || !written.deny.is_empty()).then(|| AddressList::new(allow, networks(&written.deny)))
+}
+
+/// A network that is allowed and wholly denied lets nobody in.
+fn check_addresses(desk: &mut Desk<'_>, name: &str, written: &config::Addresses) {
+    for allowed in written.allow.iter().flatten() {
+        let ends: [IpAddr; 2] = [allowed.network(), allowed.broadcast()];
+        let denied = written.deny.iter().find(|net| ends.iter().all(|end| net.contains(end)));
+        if let Some(denied) = denied {
+            desk.mistake(
+                Mistake::new(
+                    Code::Conflict,
+                    allowed.span(),
+                    format!("nobody could use `routes.{name}` from `{}`", allowed.value),
+                )
+                .label("allowed here")
+                .related(denied.span(), "and denied here, which counts"),
+            );
+        }
+    }
+}
+
+/// Some of it means something for one kind of target alone.
+fn check_target(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+    let config::Target::Backend { .. } = &written.target else {
+        if let Some(at) = written.headers.request.first() {
+            let message = format!("`routes.{name}.headers.request` goes with `backend` alone");
+            let mistake = Mistake::new(Code::Conflict, Some(at), message);
+            desk.mistake(mistake.label("there is no one request that it could change"));
+        }
+        if *written.upgrade != Upgrade::Off {
+            let message = format!("`routes.{name}.upgrade` goes with `backend` alone");
+            let mistake = Mistake::new(Code::Conflict, written.upgrade.span(), message);
+            desk.mistake(mistake.label("there is nobody to switch to"));
+        }
+        return;
+    };
+    let methods = &written.matches.methods;
+    if *written.upgrade == Upgrade::Websocket && !methods.is_empty() && !methods.iter().any(|at| **at == Method::GET) {
+        let message = format!("no WebSocket could be opened on `routes.{name}`");
+        desk.mistake(
+            Mistake::new(Code::Conflict, written.upgrade.span(), message)
+                .related(methods.first().and_then(At::span), "they are opened with GET")
+                .hint("add GET to the methods"),
+        );
+    }
+}
+
+/// A preflight says which fields will be sent and not with which values, so it finds no route that is chosen by one.
+fn doubt_preflights(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+    let Some((field, _)) = written.matches.headers.iter().next() else {
+        return;
+    };
+    let own = match &written.cors {
+        Some(OwnCors::On(cors)) => cors.origins.first().and_then(At::span),
+        _ => None,
+    };
+    let top = || desk.config.cors.as_ref()?.origins.first()?.span();
+    desk.warnings.push(
+        Mistake::new(
+            Code::Doubtful,
+            field.span(),
+            format!("no preflight finds `routes.{name}`: it is chosen by a field that a preflight does not carry"),
+        )
+        .related(
+            own.or_else(top),
+            "pages of this origin may use it, but for what needs a preflight",
+        )
+        .hint("choose the route by its path, host or query, or write `cors: off`"),
+    );
+}
+
+fn cors_of<'c>(config: &'c config::Config, written: &'c config::Route) -> Option<&'c config::Cors> {
+    match &written.cors {
+        None => config.cors.as_ref(),
+        Some(OwnCors::Off) => None,
+        Some(OwnCors::On(cors)) => Some(cors),
+    }
+}
+
+fn compile_cors(config: &config::Config, route: &config::Route, written: &config::Cors) -> Cors {
+    let origins = written.origins.iter().map(|origin| match &origin.value {
+        config::Origin::Any => None,
+        config::Origin::Exactly(origin) => HeaderValue::from_str(origin).ok(),
+    });
+    let origins = origins.collect::<Option<Box<[_]>>>();
+    let methods = match (written.methods.as_slice(), route.matches.methods.as_slice()) {
+        ([], []) => "GET, HEAD, POST, PUT, PATCH, DELETE".to_owned(),
+        ([], methods) | (methods, _) => joined(methods.iter().map(|method| method.as_str())),
+    };
+    let request_headers = match &written.request_headers {
+        Some(names) => joined(names.iter().map(|name| name.as_str())),
+        None => {
+            let api_key = config.callers.api_keys.as_ref().map(config::ApiKeys::told_header);
+            let usual = ["authorization", "content-type"].into_iter();
+            joined(
+                usual.chain(
+                    api_key
+                        .as_ref()
+                        .map(HeaderName::as_str)
+                        .filter(|name| *name != "authorization"),
+                ),
+            )
+        }
+    };
+    let expose = match &written.expose {
+        Some(names) => joined(names.iter().map(|name| name.as_str())),
+        None => joined(SAID_BY_US.into_iter()),
+    };
+    Cors {
+        origins: origins.map_or(Origins::Any, Origins::These),
+        credentials: *written.credentials,
+        methods: value(&methods),
+        request_headers: value(&request_headers),
+        max_age: HeaderValue::from(written.max_age.as_secs()),
+        expose: (!expose.is_empty()).then(|| value(&expose)),
+    }
+}
+
+/// What the gateway says in answers, and a page may want to act on.
+const SAID_BY_US: [&str; 6] = [
+    "x-request-id",
+    "x-gateway-reason",
+    "x-gateway-complete",
+    "retry-after",
+    "ratelimit",
+    "ratelimit-policy",
+];
+
+fn joined<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("names of methods and fields are tokens")
+}
+
+/// The rules of one route, while they are compiled.
+struct Rules {
+    path: String,
+    has_cors: bool,
+}
+
+impl Rules {
+    fn compile(&self, desk: &mut Desk<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
+        let remove = written.remove.iter().map(|name| (name.value.clone(), name.span()));
+        let rename = written.rename.iter().flat_map(|(old, new)| {
+            let old_name = HeaderName::from_bytes(old.as_bytes()).ok();
+            let old = old_name.map(|name| (name, old.span()));
+            old.into_iter().chain([(new.value.clone(), new.span())])
+        });
+        let named = |(name, _): (&At<Arc<str>>, &At<String>)| {
+            let field = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((field, name.span()))
+        };
+        let (set, add) = (
+            written.set.iter().filter_map(named),
+            written.add.iter().filter_map(named),
+        );
+        for (field, at) in remove.chain(rename).chain(set).chain(add) {
+            let of_cors = self.has_cors && way == "response" && field.as_str().starts_with("access-control-");
+            if may_be_changed(&field) && !of_cors {
+                continue;
+            }
+            let message = format!("`{}.{way}` cannot change `{field}`", self.path);
+            let label = if of_cors {
+                "is what the `cors` of this route says"
+            } else {
+                "frames the message, belongs to one connection, or is the gateway's own word"
+            };
+            desk.mistake(Mistake::new(Code::Conflict, at, message).label(label));
+        }
+        let names = |map: HeaderMap| {
+            map.into_iter()
+                .filter_map(|(name, value)| Some((name?, value)))
+                .collect::<Box<[_]>>()
+        };
+        let set = super::routes::headers(desk, &format!("{}.{way}.set", self.path), &written.set);
+        let add = super::routes::headers(desk, &format!("{}.{way}.add", self.path), &written.add);
+        HeaderRules {
+            remove: written.remove.iter().map(|name| name.value.clone()).collect(),
+            rename: written
+                .rename
+                .iter()
+                .filter_map(|(old, new)| Some((HeaderName::from_bytes(old.as_bytes()).ok()?, new.value.clone())))
+                .collect(),
+            set: names(set),
+            add: names(add),
+        }
+    }
+}

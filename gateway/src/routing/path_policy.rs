@@ -1,0 +1,366 @@
+//! Makes something of paths that would otherwise be refused, for routes whose operator says what they mean.
+//!
+//! A path is odd if another server could read it differently. Refusing it is the default; a route may have it resolved
+//! instead, or kept where its backend is known to read it as it is matched. Which policy holds for a path depends on
+//! its route, and its route on the path: so the policies of a plan are tried in order, and the first under which the
+//! path leads to a route *of that very policy* holds.
+//!
+//! Invariant: routes are matched against the same bytes that are sent on. What a policy changes, it changes in the
+//! request target, before anything is decided by it; and what it makes is judged like any other path.
+
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, Version};
+
+use super::path::Keeps;
+use super::table::Table;
+use super::target::Target;
+use crate::template::percent::decode_pair;
+
+/// What becomes of each kind of oddity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathPolicy {
+    pub dot_segments: DotSegments,
+    pub double_slash: Action,
+    pub encoded_slash: Action,
+    /// As it is, or encoded.
+    pub backslash: Action,
+}
+
+/// They are never kept: a backend would resolve what no route was chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DotSegments {
+    #[default]
+    Reject,
+    Decode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Action {
+    #[default]
+    Reject,
+    /// It becomes one plain slash.
+    Decode,
+    Keep,
+}
+
+/// The request target as the policy of its own route has it, and that policy; `None` if no route takes it.
+/// For an odd path alone: any other is the same under every policy.
+pub fn settle<T>(
+    table: &Table<T>,
+    policies: &[PathPolicy],
+    policy_of: impl Fn(&T) -> PathPolicy,
+    (method, version): (&Method, Version),
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Option<(Uri, PathPolicy)> {
+    policies.iter().find_map(|policy| {
+        let uri = policy.applied_to(uri)?;
+        let target = Target::read(method, version, &uri, headers, policy.keeps()).ok()?;
+        let found = table
+            .find(target.host, &target.path, method, headers, target.query)
+            .ok()?;
+        let holds = policy_of(found.target) == *policy;
+        drop(found);
+        holds.then_some((uri, *policy))
+    })
+}
+
+/// Whether a policy could make anything else of the path.
+pub fn is_odd(path: &str) -> bool {
+    let mut last = 0;
+    path.bytes().any(|byte| {
+        let odd = matches!(byte, b'%' | b'\\') || last == b'/' && matches!(byte, b'/' | b'.');
+        last = byte;
+        odd
+    })
+}
+
+impl PathPolicy {
+    pub const fn keeps(self) -> Keeps {
+        Keeps {
+            double_slash: matches!(self.double_slash, Action::Keep),
+            encoded_slash: matches!(self.encoded_slash, Action::Keep),
+            backslash: matches!(self.backslash, Action::Keep),
+        }
+    }
+
+    /// The target with another path; `None` if that is no target.
+    fn applied_to(self, uri: &Uri) -> Option<Uri> {
+        let path = match self.apply(uri.path()) {
+            Cow::Borrowed(_) => return Some(uri.clone()),
+            Cow::Owned(path) => path,
+        };
+        let target = match uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+        Uri::from_parts(parts).ok()
+    }
+
+    /// The path with everything decoded that is to be. What is to be refused is still in it.
+    pub fn apply(self, raw: &str) -> Cow<'_, str> {
+        let mut path = self.with_plain_slashes(raw);
+        if self.double_slash == Action::Decode && path.contains("//") {
+            path = Cow::Owned(merged(&path));
+        }
+        if self.dot_segments == DotSegments::Decode
+            && let Some(resolved) = resolved(&path)
+        {
+            path = Cow::Owned(resolved);
+        }
+        path
+    }
+
+    fn with_plain_slashes(self, raw: &str) -> Cow<'_, str> {
+        let decodes = |byte| match byte {
+            b'/' => self.encoded_slash == Action::Decode,
+            b'\\' => self.backslash == Action::Decode,
+            _ => false,
+        };
+        let mut out = String::new();
+        let mut copied = 0;
+        for (at, byte) in raw.bytes().enumerate() {
+            let (byte, width) = match byte {
+                b'%' => match decode_pair(&raw.as_bytes()[at + 1..]) {
+                    Some(byte) => (byte, 3),
+                    None => continue,
+                },
+                b'\\' => (byte, 1),
+                _ => continue,
+            };
+            if decodes(byte) {
+                out.push_str(&raw[copied..at]);
+                out.push('/');
+                copied = at + width;
+            }
+        }
+        if copied == 0 {
+            return Cow::Borrowed(raw);
+        }
+        out.push_str(&raw[copied..]);
+        Cow::Owned(out)
+    }
+}
+
+fn merged(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !out.ends_with('/') {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// RFC 3986 section 5.2.4; `None` if there is nothing to resolve, or it leads above the root. Dots that are cut short
+/// by a path parameter (`..;x`) are nobody's standard, and stay to be refused.
+fn resolved(path: &str) -> Option<String> {
+    let mut changed = false;
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.strip_prefix('/')?.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let dots = dots(segment);
+        match dots {
+            Some(1) => {}
+            Some(2) => drop(kept.pop()?),
+            _ => {
+                kept.push(segment);
+                continue;
+            }
+        }
+        changed = true;
+        if segments.peek().is_none() {
+            kept.push("");
+        }
+    }
+    changed.then(|| format!("/{}", kept.join("/")))
+}
+
+/// How many dots a segment of nothing else has, however they are spelt.
+fn dots(segment: &str) -> Option<usize> {
+    let mut rest = segment;
+    let mut count = 0;
+    while !rest.is_empty() {
+        let dot = rest.strip_prefix('.').or_else(|| {
+            let escape = rest.get(..3)?;
+            escape.eq_ignore_ascii_case("%2e").then(|| &rest[3..])
+        });
+        rest = dot?;
+        count += 1;
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::routing::{NormalPath, Spec};
+
+    const DECODES: PathPolicy = PathPolicy {
+        dot_segments: DotSegments::Decode,
+        double_slash: Action::Decode,
+        encoded_slash: Action::Decode,
+        backslash: Action::Decode,
+    };
+
+    const KEEPS: PathPolicy = PathPolicy {
+        dot_segments: DotSegments::Reject,
+        double_slash: Action::Keep,
+        encoded_slash: Action::Keep,
+        backslash: Action::Keep,
+    };
+
+    #[test]
+    fn decoding_leaves_one_plain_path() {
+        let check = |raw: &str, expected: &str| {
+            assert_eq!(DECODES.apply(raw), expected, "{raw}");
+            assert!(NormalPath::parse(&DECODES.apply(raw)).is_ok(), "{raw}");
+        };
+        check("/", "/");
+        check("/a/b", "/a/b");
+        check("/a//b///c//", "/a/b/c/");
+        check("/a%2Fb%2fc", "/a/b/c");
+        check("/a\\b%5Cc", "/a/b/c");
+        check("/a/./b/../c", "/a/c");
+        check("/a/%2e%2E/b/.%2e/c", "/c");
+        check("/a/..", "/");
+        check("/a/b/.", "/a/b/");
+        check("/x/a%2f..%5C..//b", "/b");
+        check("/a%252e%2e/b", "/a%252e%2e/b");
+        check("/...", "/...");
+        check("/a%20b", "/a%20b");
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_still_refused() {
+        for raw in [
+            "/..",
+            "/../a",
+            "/a/../../b",
+            "/%2e%2e%2fa",
+            "/a/..;/b",
+            "/a/..;x=y",
+            "/a%00",
+            "/a%0d",
+            "/a%zz",
+            "/%c0%ae%c0%ae/a",
+            "",
+            "a/../b",
+        ] {
+            let path = DECODES.apply(raw);
+            assert!(NormalPath::parse(&path).is_err(), "{raw} became {path}");
+        }
+    }
+
+    #[test]
+    fn each_kind_is_decided_alone() {
+        let strict = PathPolicy::default();
+        for raw in ["/a//b", "/a%2Fb", "/a\\b", "/a/../b", "/%2e"] {
+            assert_eq!(strict.apply(raw), raw);
+            assert!(
+                NormalPath::keeping(&strict.apply(raw), strict.keeps()).is_err(),
+                "{raw}"
+            );
+        }
+        let merges = PathPolicy {
+            double_slash: Action::Decode,
+            ..strict
+        };
+        assert_eq!(merges.apply("/a//b%2Fc"), "/a/b%2Fc");
+        let resolves = PathPolicy {
+            dot_segments: DotSegments::Decode,
+            double_slash: Action::Keep,
+            ..strict
+        };
+        assert_eq!(resolves.apply("/a//../b"), "/a/b");
+    }
+
+    #[test]
+    fn the_policy_of_the_route_that_is_found_holds() {
+        let spec = |name: &str, path: &str, policy: PathPolicy| Spec {
+            name: name.into(),
+            hosts: Vec::new(),
+            paths: vec![path.to_owned()],
+            methods: Vec::new(),
+            conditions: Vec::new(),
+            target: policy,
+        };
+        let strict = PathPolicy::default();
+        let table = Table::build(vec![
+            spec("projects", "/projects/{id}", KEEPS),
+            spec("pages", "/pages/{*rest}", DECODES),
+            spec("admin", "/admin/{*rest}", strict),
+        ])
+        .expect("no mistakes");
+        let check = |raw: &str, expected: Option<&str>| {
+            let uri: Uri = raw.parse().expect("a target");
+            let mut headers = HeaderMap::new();
+            headers.insert("host", http::HeaderValue::from_static("a"));
+            let request = (&Method::GET, Version::HTTP_11);
+            let settled = settle(
+                &table,
+                &[strict, KEEPS, DECODES],
+                |policy| *policy,
+                request,
+                &uri,
+                &headers,
+            );
+            assert_eq!(settled.map(|(uri, _)| uri.to_string()).as_deref(), expected, "{raw}");
+        };
+        check("/projects/a%2Fb?x=%2F", Some("/projects/a%2Fb?x=%2F"));
+        check("/pages/a%2Fb//c/../d?x=//", Some("/pages/a/b/d?x=//"));
+        check("/admin/%61", Some("/admin/%61"));
+        check("/admin/a%2Fb", None);
+        check("/admin//b", None);
+        // Neither policy may lead to a route of another.
+        check("/pages/../admin/x", None);
+        check("/pages/..%2Fprojects/x", None);
+        check("/nowhere/%61", None);
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let piece = prop_oneof!["[a-z/.%;\\\\]", "%(2e|2E|2f|2F|5c|5C|41|25)", "\\.\\./|/\\./|//"];
+        prop::collection::vec(piece, 0..20).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    fn policy() -> impl Strategy<Value = PathPolicy> {
+        let action = || prop::sample::select(vec![Action::Reject, Action::Decode, Action::Keep]);
+        let dots = prop::sample::select(vec![DotSegments::Reject, DotSegments::Decode]);
+        (dots, action(), action(), action()).prop_map(|(dot_segments, double_slash, encoded_slash, backslash)| {
+            PathPolicy {
+                dot_segments,
+                double_slash,
+                encoded_slash,
+                backslash,
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(cases::counted())]
+
+        #[test]
+        fn what_a_policy_accepts_is_settled_and_hides_no_dot_segment(raw in path(), policy in policy()) {
+            let once = policy.apply(&raw).into_owned();
+            if let Ok(path) = NormalPath::keeping(&once, policy.keeps()) {
+                prop_assert_eq!(policy.apply(&once), once.as_str());
+                let decoded = percent_encoding::percent_decode_str(path.raw()).decode_utf8().expect("UTF-8");
+                prop_assert!(!decoded.split(['/', '\\']).any(|segment| [".", ".."].contains(&segment)), "{}", decoded);
+            }
+        }
+
+        #[test]
+        fn a_path_that_is_not_odd_is_the_same_under_every_policy(raw in path(), policy in policy()) {
+            if !is_odd(&raw) {
+                prop_assert_eq!(policy.apply(&raw), raw.as_str());
+                prop_assert_eq!(NormalPath::parse(&raw).is_ok(), NormalPath::keeping(&raw, policy.keeps()).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a route asks of its edge: from where, with which fields, by which path, and under which method.
+
+use fixtures::fleet::{Fleet, Handle};
+use serde_json::Value;
+use tests::configs::{Config, UNGUARDED};
+use tests::{Answer, Gateway};
+
+use crate::{SOON, one_backend};
+
+const OPEN: &str = "access: { any_of: [anonymous] }";
+
+async fn start(top: &str, routes: &[(&str, &str)]) -> (Fleet, Handle, Gateway) {
+    let (fleet, api) = one_backend("api").await;
+    let config = Config::default().top(top).backend("api", api.address(), UNGUARDED);
+    let config = routes.iter().fold(config, |config, (name, yaml)| {
+        config.route(name, &format!("{{ backend: api, {yaml} }}"))
+    });
+    (fleet, api, Gateway::start(config.to_string()).await)
+}
+
+#[tokio::test]
+async fn a_route_is_open_to_addresses() {
+    let addresses = "access: { any_of: [anonymous], addresses: { allow: [10.0.0.0/8], deny: [10.6.6.0/24] } }";
+    let (_fleet, api, gateway) = start(
+        "client_address: { trusted_proxies: [127.0.0.0/8] }",
+        &[("inside", &format!("match: {{ path: \"/{{*rest}}\" }}, {addresses}"))],
+    )
+    .await;
+    let ask = |from: &str| gateway.get("/echo").header("x-forwarded-for", from).send();
+    ask("10.1.2.3").await.expect(200);
+    // What a stranger has written stands further left, and is not believed.
+    for stranger in ["10.6.6.6", "192.0.2.1", "10.1.2.3, 192.0.2.1"] {
+        ask(stranger).await.refusal(403, "address_not_allowed");
+    }
+    gateway.get("/echo").send().await.refusal(403, "address_not_allowed");
+    assert_eq!(api.counts().requests, 1);
+    let labels = [("route", "inside"), ("reason", "address_not_allowed")];
+    assert_eq!(gateway.metric("gateway_rejections_total", &labels).await, 4.0);
+    let recent = gateway.admin_json("/api/v1/rejections").await;
+    let text = recent.to_string();
+    assert!(text.contains("routes.inside.access.addresses"), "{text}");
+    tests::eventually(SOON, "the access log says why", || async {
+        let lines = gateway.stdout();
+        (lines.matches("\"reason\":\"address_not_allowed\"").count() == 4).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fields_are_changed_both_ways_and_identity_is_out_of_reach() {
+    let rules = "headers: {
+        request: { remove: [x-debug], rename: { x-old: x-new }, set: { x-edge: eu-1 }, add: { x-hop: edge } },
+        response: { remove: [server], set: { x-served-by: edge } } }";
+    let (_fleet, _api, gateway) = start(
+        "",
+        &[("api", &format!("match: {{ path: \"/{{*rest}}\" }}, {OPEN}, {rules}"))],
+    )
+    .await;
+    let answer = gateway
+        .get("/echo")
+        .header("x-debug", "1")
+        .header("x-old", "kept")
+        .header("x-new", "forged")
+        .header("x-edge", "forged")
+        .header("x-hop", "client")
+        .header("x-tenant-id", "forged")
+        .send()
+        .await
+        .expect(200);
+    let told = |name| answer.echoed(name);
+    assert_eq!(told("x-debug"), None);
+    assert_eq!(told("x-old"), None);
+    assert_eq!(told("x-new").as_deref(), Some("kept"));
+    assert_eq!(told("x-edge").as_deref(), Some("eu-1"));
+    assert!(told("x-hop").is_some_and(|hops| hops.contains("edge")), "{answer:?}");
+    assert_ne!(told("x-tenant-id").as_deref(), Some("forged"));
+    assert_eq!(answer.header("x-served-by"), Some("edge"));
+    let refused = gateway.get("/echo").header("expect", "a miracle").send().await;
+    refused.refusal(400, "malformed_request");
+    assert_eq!(refused.header("x-served-by"), Some("edge"), "on our own answers too");
+}
+
+fn path_of(answer: &Answer) -> String {
+    match &answer.json()["path"] {
+        Value::String(path) => path.clone(),
+        other => panic!("no path: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn an_odd_path_means_what_its_route_says_and_is_sent_as_it_was_matched() {
+    let route =
+        |path: &str, policy: &str| format!("match: {{ path: \"{path}\" }}, {OPEN}, path_policy: {{ {policy} }}");
+    let (_fleet, api, gateway) = start(
+        "",
+        &[
+            ("strict", &route("/echo/strict/{*rest}", "")),
+            (
+                "kept",
+                &route("/echo/kept/{id}", "encoded_slash: keep, backslash: keep"),
+            ),
+            (
+                "asking",
+                &format!("match: {{ path: \"/echo/kept/{{id}}\", methods: [OPTIONS] }}, {OPEN}"),
+            ),
+            (
+                "tidy",
+                &route(
+                    "/echo/tidy/{*rest}",
+                    "dot_segments: decode, double_slash: decode, encoded_slash: decode, backslash: decode",
+                ),
+            ),
+        ],
+    )
+    .await;
+    for (target, arrives) in [
+        ("/echo/strict/a", "/echo/strict/a"),
+        ("/echo/strict/%61%2525", "/echo/strict/%61%2525"),
+        ("/echo/kept/group%2Fproject", "/echo/kept/group%2Fproject"),
+        ("/echo/kept/a%5Cb", "/echo/kept/a%5Cb"),
+        ("/echo/tidy/a//b/../c%2Fd/%2e/e", "/echo/tidy/a/c/d/e"),
+        ("/echo/tidy/a%5c..%5cb", "/echo/tidy/b"),
+    ] {
+        let answer = gateway.get(target).send().await.expect(200);
+        assert_eq!(path_of(&answer), arrives, "{target}");
+    }
+    let served = api.counts().requests;
+    for target in [
+        "/echo/strict/a//b",
+        "/echo/strict/a%2Fb",
+        "/echo/strict/../kept/a",
+        "/echo/tidy/../strict/a",
+        "/echo/tidy/..%2fkept/a",
+        "/echo/tidy/../../../a",
+        "/echo/tidy/a/..;/b",
+        "/echo/kept/..%2f..%2fadmin",
+        "/echo/kept/a//b",
+        "/echo/kept/a%00",
+        "/echo/tidy/a%00",
+    ] {
+        gateway.get(target).send().await.refusal(400, "malformed_request");
+    }
+    // A preflight is about one route and is itself for another, which has its own reading of the path.
+    let preflight = gateway
+        .client()
+        .ask(http::Method::OPTIONS, "/echo/kept/a%2Fb")
+        .header("origin", "https://app.example.com")
+        .header("access-control-request-method", "GET");
+    preflight.send().await.refusal(400, "malformed_request");
+    assert_eq!(api.counts().requests, served);
+}
+
+#[tokio::test]
+async fn nobody_asks_for_another_method_than_was_authorised() {
+    let (_fleet, api, gateway) = start(
+        "",
+        &[
+            (
+                "strict",
+                &format!("match: {{ path: /echo/strict, methods: [POST] }}, {OPEN}"),
+            ),
+            (
+                "lenient",
+                &format!("match: {{ path: /echo/lenient, methods: [POST] }}, {OPEN}, method_override: strip"),
+            ),
+        ],
+    )
+    .await;
+    let ask = |target, name| gateway.post(target).header(name, "DELETE").send();
+    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        let problem = ask("/echo/strict", name).await.refusal(400, "malformed_request");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .is_some_and(|text| text.contains("another method")),
+            "{problem}"
+        );
+        let answer = ask("/echo/lenient", name).await.expect(200);
+        assert_eq!(
+            (answer.echoed(name), &answer.json()["method"]),
+            (None, &Value::from("POST"))
+        );
+    }
+    assert_eq!(api.counts().requests, 3);
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_take_no_chances() {
+    let (_fleet, _api, gateway) = start(
+        "security_headers: api",
+        &[
+            ("api", &format!("match: {{ path: /echo }}, {OPEN}")),
+            (
+                "off",
+                &format!("match: {{ path: /echo/off }}, {OPEN}, security_headers: off"),
+            ),
+        ],
+    )
+    .await;
+    let answer = gateway.get("/echo").send().await.expect(200);
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+    assert_eq!(answer.header("strict-transport-security"), None, "not without TLS");
+    let off = gateway.get("/echo/off").send().await.expect(200);
+    assert_eq!(off.header("x-content-type-options"), None);
+}
