@@ -3,8 +3,8 @@
 //! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`], [`tunnel`] ·
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`observe`], [`template`], [`coalesce`], [`stale`],
-//! [`clock`] · 0: the `policies` crate.
+//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`framing`], [`observe`], [`template`],
+//! [`coalesce`], [`stale`], [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
 pub mod aggregate;
@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod fields;
 pub mod files;
+pub mod framing;
 pub mod intake;
 pub mod observe;
 pub mod pipeline;

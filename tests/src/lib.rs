@@ -10,10 +10,12 @@ mod eventually;
 mod gateway;
 mod metrics;
 mod raw;
+mod recorder;
 mod setup;
 
 pub mod configs;
 pub mod crowd;
+pub mod message;
 pub mod tls;
 
 pub use answer::Answer;
@@ -22,4 +24,5 @@ pub use eventually::{eventually, within};
 pub use gateway::{Gateway, Signal};
 pub use metrics::Page;
 pub use raw::Raw;
+pub use recorder::{Arrived, Recorder, Script};
 pub use setup::{Cli, Setup, cli, cli_reading};

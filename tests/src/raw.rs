@@ -46,6 +46,20 @@ impl Raw {
         self.stream.set_zero_linger().expect("a connected socket takes options");
     }
 
+    /// Nothing more will be sent.
+    pub async fn half_close(&mut self) {
+        // Fails only if the peer was faster.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// What comes next; `None` when the connection has ended, however it did.
+    pub async fn piece(&mut self) -> Option<Vec<u8>> {
+        let mut piece = vec![0; 4096];
+        let count = within(LIMIT, "bytes or the end from the gateway", self.stream.read(&mut piece)).await;
+        piece.truncate(count.unwrap_or_default());
+        (!piece.is_empty()).then_some(piece)
+    }
+
     /// A head, up to and with the empty line.
     pub async fn head(&mut self) -> String {
         let mut head = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -20,10 +20,12 @@ use super::classify::Fault;
 use super::endpoints::Endpoint;
 use super::pool::{Connection, Lease, PoolSettings};
 use super::replay::{Outbound, Upload};
+use super::screened::Screened;
 use super::timer::{Elapsed, Timer};
 use super::transport::Transport;
 use crate::clock;
 use crate::coalesce::Coalesced;
+use crate::framing::{Awaited, Refusal};
 
 /// How to reach an endpoint.
 pub(crate) struct Way<'a> {
@@ -99,7 +101,9 @@ impl Way<'_> {
             };
             let used = connection.used;
             let mut lease = Lease::new(connection, Arc::clone(pool), *self.pool);
-            let Connection { sender, timer, .. } = lease.connection();
+            let Connection {
+                sender, awaited, timer, ..
+            } = lease.connection();
             if !sender.is_ready() {
                 // The exchange before this one is over, but its connection may not have noticed yet.
                 match timer.run(deadline.moment(), pin!(sender.ready())).await {
@@ -115,6 +119,7 @@ impl Way<'_> {
                     "the body has gone by and cannot be sent again",
                 ));
             };
+            awaited.begin(request.method() == Method::HEAD);
             match timer
                 .run(deadline.moment(), pin!(sender.try_send_request(request)))
                 .await
@@ -154,18 +159,21 @@ impl Way<'_> {
                 None => Transport::Plain(stream),
                 Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
             };
-            http1::Builder::new()
+            let awaited = Arc::new(Awaited::default());
+            let stream = Screened::new(stream, Arc::clone(&awaited));
+            let (sender, connection) = http1::Builder::new()
                 .handshake(Coalesced(TokioIo::new(stream)))
                 .await
-                .map_err(std::io::Error::other)
+                .map_err(std::io::Error::other)?;
+            std::io::Result::Ok((sender, connection, awaited))
         };
         match timer.run(until.moment(), pin!(dialling)).await {
-            Ok(Ok((sender, connection))) => {
+            Ok(Ok((sender, connection, awaited))) => {
                 let driver = tokio::spawn(async move {
                     // Whatever ends the connection, its exchange has been told.
                     let _ = connection.with_upgrades().await;
                 });
-                Ok(Connection::new(sender, driver.abort_handle(), now))
+                Ok(Connection::new(sender, awaited, driver.abort_handle(), now))
             }
             Ok(Err(error)) => Err(Failure::new(Fault::Unreached, format_args!("{address}: {error}"))),
             Err(Elapsed) if until < deadline => Err(Failure::new(
@@ -181,7 +189,8 @@ impl Way<'_> {
 }
 
 fn fault_of(error: &hyper::Error) -> Fault {
-    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+    let refused = Refusal::behind(error).is_some();
+    if refused || error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
         Fault::Invalid
     } else if error.is_user() {
         Fault::Upload(Upload::Broken)

@@ -89,6 +89,7 @@ impl Fault {
             Self::Invalid => Rejection::BackendInvalid,
             Self::TimedOut { .. } if by_backend => Rejection::BackendTimeout,
             Self::TimedOut { .. } => Rejection::OutOfTime,
+            Self::Upload(Upload::Malformed(why)) => Rejection::MalformedRequest { why },
             Self::Upload(Upload::TooLarge) => Rejection::BodyTooLarge { limit: body_limit },
             Self::Upload(Upload::Underway) => Rejection::RequestTimeout,
             Self::Upload(Upload::Broken | Upload::Complete) => Rejection::CallerGone,

@@ -12,6 +12,7 @@ pub mod replay;
 pub mod reply;
 
 mod attempt;
+mod screened;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod stamp;

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::replay::Outbound;
 use super::timer::Timer;
+use crate::framing::Awaited;
 
 /// What bounds the pool of one backend; per worker and endpoint.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,8 @@ pub struct PoolSettings {
 /// An open connection to an endpoint, ready for one exchange at a time.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Outbound>,
+    /// To be told of every request before it is sent.
+    pub(crate) awaited: Arc<Awaited>,
     driver: AbortHandle,
     born: Moment,
     /// Whether an exchange has gone over it before.
@@ -39,9 +42,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Outbound>, driver: AbortHandle, now: Moment) -> Self {
+    pub(crate) fn new(sender: SendRequest<Outbound>, awaited: Arc<Awaited>, driver: AbortHandle, now: Moment) -> Self {
         Self {
             sender,
+            awaited,
             driver,
             born: now,
             used: false,

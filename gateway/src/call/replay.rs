@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::framing::Refusal;
+
 /// What a backend is sent as a body.
 #[derive(Default)]
 pub enum Outbound {
@@ -28,7 +30,9 @@ pub enum Upload {
     Complete,
     /// The caller sent more than the route admits.
     TooLarge,
-    /// The caller broke off or broke the framing.
+    /// The caller broke the framing.
+    Malformed(&'static str),
+    /// The caller broke off.
     Broken,
 }
 
@@ -134,8 +138,9 @@ impl Shared {
                 self.upload = Upload::Complete;
                 None
             }
-            Some(Err(_)) => {
-                self.upload = Upload::Broken;
+            Some(Err(error)) => {
+                self.upload =
+                    Refusal::behind(&error).map_or(Upload::Broken, |refusal| Upload::Malformed(refusal.why()));
                 Some(Err(UploadFault(self.upload)))
             }
             Some(Ok(frame)) => {
@@ -193,7 +198,7 @@ impl Body for Outbound {
                 }
                 match shared.upload {
                     Upload::Complete => return Poll::Ready(None),
-                    fault @ (Upload::TooLarge | Upload::Broken) => {
+                    fault @ (Upload::TooLarge | Upload::Malformed(_) | Upload::Broken) => {
                         return Poll::Ready(Some(Err(UploadFault(fault))));
                     }
                     Upload::Underway => {}

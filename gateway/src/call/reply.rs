@@ -18,6 +18,7 @@ use super::backend::Backend;
 use super::guards::Slot;
 use super::pool::Lease;
 use crate::clock;
+use crate::framing::Refusal;
 use crate::rejection::Reason;
 
 /// How long a body may take.
@@ -170,7 +171,10 @@ impl Broken {
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Backend(error) => write!(f, "backend broke off: {error}"),
+            Self::Backend(error) => match Refusal::behind(error) {
+                Some(refusal) => write!(f, "backend broke the framing: {refusal}"),
+                None => write!(f, "backend broke off: {error}"),
+            },
             Self::OutOfTime => f.write_str("out of time within the body"),
         }
     }

@@ -137,7 +137,7 @@ impl Scripted {
         let driver = tokio::spawn(async move {
             let _ = connection.await;
         });
-        Connection::new(sender, driver.abort_handle(), clock::now())
+        Connection::new(sender, Arc::default(), driver.abort_handle(), clock::now())
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<TurnBody>, Broke> {

@@ -9,14 +9,15 @@ use std::task::{Context, Poll};
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::guarded_io::GuardedIo;
 use super::lifecycle::{Lifecycle, Phase};
+use super::screened::{LastWords, Screened};
 use super::watch::Activity;
 use super::worker::Worker;
 use crate::answer::{AnswerBody, Switched};
@@ -43,7 +44,7 @@ impl Enrolled {
         self.id
     }
 
-    pub(crate) fn worker(&self) -> &Worker {
+    pub(crate) const fn worker(&self) -> &Arc<Worker> {
         &self.worker
     }
 
@@ -68,11 +69,15 @@ pub(crate) async fn serve_plain(stream: TcpStream, address: SocketAddr, enrolled
         certificate: None,
     };
     let io = GuardedIo::new(stream, Arc::clone(&enrolled.activity));
-    serve(Coalesced(TokioIo::new(io)), peer, enrolled).await;
+    serve(io, peer, enrolled).await;
 }
 
 /// Serves requests on a stream that is ready for them until either side closes it.
-pub(crate) async fn serve<S: Read + Write + Unpin + Send + 'static>(stream: S, peer: Peer, enrolled: Enrolled) {
+pub(crate) async fn serve<S>(stream: S, peer: Peer, enrolled: Enrolled)
+where
+    S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
+{
+    let stream = Coalesced(TokioIo::new(Screened::new(stream, peer.address, &enrolled)));
     let (worker, activity, peer) = (&enrolled.worker, &enrolled.activity, &peer);
     let switched = &Mutex::new(None);
     let service = service_fn(|request| {
@@ -80,8 +85,9 @@ pub(crate) async fn serve<S: Read + Write + Unpin + Send + 'static>(stream: S, p
         async move {
             let plan = in_flight.worker.live.load();
             let mut answer = pipeline::serve(&plan, peer, request).await;
-            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if in_flight.worker.lifecycle.phase() >= Phase::Draining && !switches {
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                in_flight.activity.switches();
+            } else if in_flight.worker.lifecycle.phase() >= Phase::Draining {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,7 +8,9 @@ pub mod lifecycle;
 pub mod sockets;
 
 mod guarded_io;
+mod screened;
 mod tls;
+mod unread;
 mod watch;
 mod worker;
 

@@ -4,13 +4,12 @@
 //! sweep. Each handshake is counted once, by how it ended. The certificate of a caller is read here, once for all
 //! requests of the connection.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, Enrolled};
 use super::guarded_io::GuardedIo;
+use super::screened::LastWords;
 use crate::intake::certificate::Certificate;
 use crate::intake::headers::Scheme;
 use crate::observe::{Handshake, Observer};
@@ -46,7 +46,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, config: Arc<Se
     };
     // From here on it is a connection that has yet to send its first byte.
     enrolled.activity().begins_anew();
-    connection::serve(TokioIo::new(stream), peer, enrolled).await;
+    connection::serve(stream, peer, enrolled).await;
 }
 
 async fn shake(io: GuardedIo, config: Arc<ServerConfig>, mut counted: Counted) -> Option<Courteous> {
@@ -99,11 +99,11 @@ impl Drop for Counted {
 /// other side could not tell the end from a break. In the middle of an answer it says nothing, since that *is* a break.
 struct Courteous(TlsStream<GuardedIo>);
 
-impl Drop for Courteous {
-    fn drop(&mut self) {
+impl Courteous {
+    fn take_leave(&mut self) {
         /// Writes what goes out at once.
         struct AtOnce<'a>(&'a GuardedIo);
-        impl io::Write for AtOnce<'_> {
+        impl Write for AtOnce<'_> {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0.try_write(bytes)
             }
@@ -112,10 +112,25 @@ impl Drop for Courteous {
             }
         }
         let (io, session) = self.0.get_mut();
-        if io.activity().is_dismissed() {
-            session.send_close_notify();
-            // If there is no room the other side does not read, and would not read this either.
-            let _ = session.write_tls(&mut AtOnce(io));
+        session.send_close_notify();
+        // If there is no room the other side does not read, and would not read this either.
+        while session.wants_write() && session.write_tls(&mut AtOnce(io)).is_ok_and(|count| count > 0) {}
+    }
+}
+
+impl LastWords for Courteous {
+    fn say(&mut self, bytes: &[u8]) {
+        let session = self.0.get_mut().1;
+        // The session's buffer takes so little.
+        let _ = session.writer().write_all(bytes);
+        self.take_leave();
+    }
+}
+
+impl Drop for Courteous {
+    fn drop(&mut self) {
+        if self.0.get_ref().0.activity().is_dismissed() {
+            self.take_leave();
         }
     }
 }

@@ -4,7 +4,7 @@
 //! and the sweep ends what has been at it for too long. The time is the sweep's own, so noting costs no clock.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const SERVING: u8 = 2;
 const IDLE: u8 = 3;
 /// Idle for too long, and about to be ended.
 const DISMISSED: u8 = 4;
+/// Too slow in sending a head, and about to be ended.
+const LATE: u8 = 5;
 
 /// What one connection is doing, and since which tick.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Activity {
     since: AtomicU32,
     /// Since when the caller takes nothing; 0 while it does.
     stalled: AtomicU32,
+    /// Another protocol is spoken.
+    switched: AtomicBool,
     ticks: Arc<AtomicU32>,
 }
 
@@ -64,6 +68,25 @@ impl Activity {
     /// Whether it is being ended for idling, when nothing was owed to it.
     pub(crate) fn is_dismissed(&self) -> bool {
         self.doing.load(Relaxed) == DISMISSED
+    }
+
+    /// Whether it is being ended for sending a head too slowly.
+    pub(crate) fn is_late(&self) -> bool {
+        self.doing.load(Relaxed) == LATE
+    }
+
+    /// Whether an answer is owed.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.doing.load(Relaxed) == SERVING
+    }
+
+    /// The answer switches to another protocol.
+    pub(crate) fn switches(&self) {
+        self.switched.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_switched(&self) -> bool {
+        self.switched.load(Relaxed)
     }
 
     /// A whole head has come.
@@ -91,8 +114,10 @@ impl Activity {
     }
 
     fn dismiss(&self) {
-        if matches!(self.doing.load(Relaxed), FRESH | IDLE) {
-            self.doing.store(DISMISSED, Relaxed);
+        match self.doing.load(Relaxed) {
+            FRESH | IDLE => self.doing.store(DISMISSED, Relaxed),
+            AWAITING_HEAD => self.doing.store(LATE, Relaxed),
+            _ => {}
         }
     }
 
@@ -142,6 +167,7 @@ impl Watch {
             doing: AtomicU8::new(FRESH),
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
+            switched: AtomicBool::new(false),
             ticks: Arc::clone(&self.ticks),
         });
         let mut watched = self.lock();
@@ -223,6 +249,8 @@ mod tests {
         activity.has_read();
         assert!(!wait(1));
         assert!(wait(1), "half a head");
+        activity.dismiss();
+        assert!(activity.is_late() && !activity.is_dismissed(), "it may be told so");
     }
 
     #[test]

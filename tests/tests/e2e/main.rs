@@ -17,6 +17,7 @@ mod ejection;
 mod event_streams;
 mod for_each;
 mod forgeries;
+mod framing;
 mod issuers;
 mod limits;
 mod malformed;

@@ -32,6 +32,9 @@ fn bytes(case: &str) -> Vec<u8> {
 /// Refused as soon as the head is there.
 const HEADS: &[&str] = &[
     // Two readings of where the body ends.
+    "POST ^ HTTP/1.1~Host: a~Content-Length: 44~Transfer-Encoding: chunked~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
+    "POST ^ HTTP/1.1~Host: a~Transfer-Encoding: chunked~Content-Length: 4~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
+    "GET ^ HTTP/1.1~Host: a~Content-Length: 44~Transfer-Encoding: chunked~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
     "POST ^ HTTP/1.1~Host: a~Transfer-Encoding: xchunked~Content-Length: 5~~hello",
     "POST ^ HTTP/1.1~Host: a~Content-Length: 10~Transfer-Encoding:~Transfer-Encoding:~~2~AA~0~",
     "POST ^ HTTP/1.1~Host: a~Content-Length: 47~Transfer-Encoding\t: chunked~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
@@ -109,11 +112,8 @@ async fn what_is_no_request_is_400_and_nothing_of_it_arrives() {
     let (_fleet, api, gateway) = start("").await;
     for case in HEADS {
         let answer = gateway.raw(bytes(case)).await;
-        let status = answer.get(..12).unwrap_or(&answer);
-        assert!(
-            ["HTTP/1.1 400", "HTTP/1.1 501", "HTTP/1.1 505"].contains(&status),
-            "{case:?}: {answer:?}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 400"), "{case:?}: {answer:?}");
+        assert!(answer.contains("malformed_request"), "{case:?}: {answer:?}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{case:?}: {answer}");
         assert_eq!(api.requests().len(), 0, "{case:?}: {answer}");
         gateway.get("/api/echo").send().await.expect(200);
@@ -130,10 +130,7 @@ async fn a_body_that_is_none_never_arrives_whole() {
     for case in CHUNKS {
         let head = "POST ^ HTTP/1.1~Host: a~Transfer-Encoding: chunked~~";
         let answer = gateway.raw(bytes(&format!("{head}{case}"))).await;
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
-            "{case:?}: {answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 400"), "{case:?}: {answer}");
         api.wait_for(|counts| counts.in_flight == 0, SOON)
             .await
             .expect("it is cancelled");
@@ -156,27 +153,6 @@ async fn a_refused_connection_is_not_used_again() {
     let rest = caller.rest().await;
     assert!(rest.contains("HTTP/1.1 400"), "{rest}");
     assert_eq!(api.counts().requests, 1);
-}
-
-/// RFC 9112 section 6.3: the transfer coding decides, and the connection cannot be trusted any further.
-#[tokio::test]
-async fn of_two_lengths_only_one_is_believed() {
-    let (_fleet, api, gateway) = start("").await;
-    for case in [
-        "POST ^ HTTP/1.1~Host: a~Content-Length: 44~Transfer-Encoding: chunked~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
-        "POST ^ HTTP/1.1~Host: a~Transfer-Encoding: chunked~Content-Length: 4~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
-        "GET ^ HTTP/1.1~Host: a~Content-Length: 44~Transfer-Encoding: chunked~~0~~GET SMUGGLED HTTP/1.1~Host: a~~",
-    ] {
-        let answer = gateway.raw(bytes(case)).await;
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{case:?}: {answer}");
-        for request in api.take_requests() {
-            assert_eq!(request.target, "/echo", "{case:?}");
-            assert!(
-                request.header("content-length").is_none_or(|length| length == "0"),
-                "{case:?}: {request:?}"
-            );
-        }
-    }
 }
 
 #[tokio::test]
@@ -252,6 +228,9 @@ async fn whoever_is_too_slow_with_a_head_is_sent_away() {
     });
     let (silent, slow, _) = ended.await;
     assert_eq!(silent, "");
-    assert!(slow.is_empty() || slow.starts_with("HTTP/1.1 408"), "{slow}");
+    assert!(
+        slow.starts_with("HTTP/1.1 408") && slow.contains("request_timeout"),
+        "{slow}"
+    );
     assert_eq!(api.counts().requests, 1);
 }

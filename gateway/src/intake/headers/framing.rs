@@ -1,8 +1,7 @@
 //! Refuses a request whose body could be framed in two ways: request smuggling begins there.
 //!
-//! hyper decides the framing; this looks at what it lets through. Two things it settles before we see the fields:
-//! equal `Content-Length` lines become one, and a `Content-Length` beside `Transfer-Encoding: chunked` is dropped,
-//! the chunks followed, and the connection closed afterwards (both allowed by RFC 9112 section 6.3).
+//! On HTTP/1 the bytes have been judged before hyper read them ([`crate::framing`]), which settles some of this out of
+//! sight of the fields. Here it is said of the fields themselves, in every version.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Version};

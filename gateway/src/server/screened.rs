@@ -1,0 +1,188 @@
+//! A caller's connection of which only well-formed requests can be read; whoever sends something else is told so.
+//!
+//! hyper sees good messages, and then an end. The refusal is written here, once the answers before it are out: hyper
+//! would write a bare status line, and would drop what it still owes. After it the caller may finish sending for a
+//! moment, since closing on unread bytes would reset the connection and take the refusal with it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::Enrolled;
+use super::unread::{self, Unread};
+use super::watch::Activity;
+use super::worker::Worker;
+use crate::framing::{Limits, Read, Screen};
+
+/// What is read and thrown away after a refusal, in bytes; the watch bounds the time.
+const LEFTOVERS: usize = 256 * 1024;
+
+pub(crate) struct Screened<S: LastWords> {
+    socket: S,
+    screen: Screen,
+    worker: Arc<Worker>,
+    activity: Arc<Activity>,
+    address: SocketAddr,
+    /// hyper could not write all that it has.
+    unflushed: bool,
+    /// A verdict waits for the answers before it.
+    waits: bool,
+    leaving: Option<Leaving>,
+}
+
+/// A stream that takes a few more bytes where nobody can wait any longer.
+pub(crate) trait LastWords {
+    fn say(&mut self, bytes: &[u8]);
+}
+
+/// How far the end of a refused connection has come.
+enum Leaving {
+    Telling(Bytes),
+    Closing,
+    /// So many bytes of what the caller still sends are read.
+    Draining(usize),
+    Gone,
+}
+
+impl<S: LastWords> Screened<S> {
+    pub(crate) fn new(socket: S, address: SocketAddr, enrolled: &Enrolled) -> Self {
+        let worker = Arc::clone(enrolled.worker());
+        let limits = {
+            let edge = &worker.live.load().edge;
+            Limits {
+                target: edge.uri_limit,
+                head: edge.head_limit,
+                fields: edge.header_limit,
+            }
+        };
+        Self {
+            socket,
+            screen: Screen::requests(limits),
+            worker,
+            activity: Arc::clone(enrolled.activity()),
+            address,
+            unflushed: false,
+            waits: false,
+            leaving: None,
+        }
+    }
+
+    fn answer(&self, unread: Unread) -> Bytes {
+        unread::answer(&self.worker, self.address, self.screen.held(), unread)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
+    /// Ready when nothing is owed to the caller any more.
+    fn poll_leave(&mut self, cx: &mut Context<'_>, leaving: impl FnOnce(&Self) -> Leaving) -> Poll<io::Result<()>> {
+        if self.leaving.is_none() {
+            if self.activity.is_serving() || self.unflushed {
+                self.waits = true;
+                return Poll::Pending;
+            }
+            self.leaving = Some(leaving(self));
+        }
+        let Some(leaving) = &mut self.leaving else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            *leaving = match leaving {
+                Leaving::Telling(bytes) if bytes.is_empty() => {
+                    ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+                    Leaving::Closing
+                }
+                Leaving::Telling(bytes) => match ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))? {
+                    0 => Leaving::Gone,
+                    count => {
+                        bytes.advance(count);
+                        continue;
+                    }
+                },
+                Leaving::Closing => {
+                    ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+                    Leaving::Draining(LEFTOVERS)
+                }
+                Leaving::Draining(left) => {
+                    let mut piece = [0; 4096];
+                    let mut piece = ReadBuf::new(&mut piece);
+                    ready!(Pin::new(&mut self.socket).poll_read(cx, &mut piece))?;
+                    match left.checked_sub(piece.filled().len()) {
+                        Some(left) if !piece.filled().is_empty() => Leaving::Draining(left),
+                        _ => Leaving::Gone,
+                    }
+                }
+                Leaving::Gone => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<S: LastWords> Drop for Screened<S> {
+    fn drop(&mut self) {
+        if self.activity.is_late() && self.leaving.is_none() && !self.screen.held().is_empty() {
+            let answer = self.answer(Unread::TooSlow);
+            self.socket.say(&answer);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncRead for Screened<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.activity.has_switched() {
+            this.screen.switch_off();
+        }
+        match ready!(this.screen.poll_read(&mut this.socket, cx, buf))? {
+            Read::Passed => Poll::Ready(Ok(())),
+            Read::NoBody(refusal) => Poll::Ready(Err(refusal.into())),
+            Read::NoHead(refusal) => {
+                this.poll_leave(cx, |this| Leaving::Telling(this.answer(Unread::Refused(refusal))))
+            }
+            Read::Over => this.poll_leave(cx, |_| Leaving::Closing),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        // hyper flushes when it has handed over all that it has.
+        self.unflushed = false;
+        if !self.screen.held().is_empty() {
+            // A head that began to come during the answer has no more time than any other.
+            self.activity.has_read();
+        }
+        if self.waits && !self.activity.is_serving() {
+            self.waits = false;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

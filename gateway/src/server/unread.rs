@@ -1,0 +1,88 @@
+//! The answer to a head that was never read as a request: a whole problem document, counted and logged as any refusal.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use super::worker::Worker;
+use crate::framing::Refusal;
+use crate::intake::headers;
+use crate::observe::RequestRecord;
+use crate::rejection::Rejection;
+use crate::{clock, problem};
+
+/// Why nothing of a request was served.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unread {
+    Refused(Refusal),
+    /// It has not come in the time that heads have.
+    TooSlow,
+}
+
+/// What to write before the connection closes. `head` is what has come of it.
+pub(super) fn answer(worker: &Worker, address: SocketAddr, head: &[u8], unread: Unread) -> Bytes {
+    let (rejection, why) = match unread {
+        Unread::Refused(refusal) => {
+            worker.lifecycle.malformed();
+            (rejection(refusal), refusal.why())
+        }
+        Unread::TooSlow => (Rejection::RequestTimeout, "the head did not come in time"),
+    };
+    let plan = worker.live.load();
+    let mut fields = HeaderMap::new();
+    let request_id = headers::request_id(&mut fields);
+    let request_id = request_id.to_str().unwrap_or_default();
+    let (method, path) = named(head);
+    let now = clock::unix_time();
+    let record = RequestRecord::begin(clock::now(), now, request_id, method, &path);
+    let mut watch = plan.observer.watch(record);
+    watch.client = Some(plan.edge.trusted.client_address(address, &HeaderMap::new()).ip);
+    watch.note_fault(why);
+    watch.refused(rejection.reason());
+
+    let (head, body) = problem::answer(&rejection, request_id).into_parts();
+    watch.bytes_out = body.len() as u64;
+    let mut text = format!("HTTP/1.1 {}\r\n", head.status);
+    for (name, value) in &head.headers {
+        let value = value.to_str().unwrap_or_default();
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + now);
+    let _ = write!(
+        text,
+        "x-request-id: {request_id}\r\nconnection: close\r\ndate: {date}\r\n\r\n"
+    );
+    watch.end();
+    [text.as_bytes(), &body].concat().into()
+}
+
+const fn rejection(refusal: Refusal) -> Rejection {
+    match refusal {
+        Refusal::Malformed(why) => Rejection::MalformedRequest { why },
+        Refusal::TargetTooLong => Rejection::UriTooLong,
+        Refusal::HeadTooLarge => Rejection::HeadersTooLarge,
+    }
+}
+
+/// Method and path for the log, as far as they can be told; `-` for what cannot.
+fn named(head: &[u8]) -> (Method, String) {
+    let line = head
+        .trim_ascii_start()
+        .split(|byte| byte.is_ascii_control())
+        .next()
+        .unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ');
+    let method = words
+        .next()
+        .and_then(|word| Method::from_bytes(word.get(..32).unwrap_or(word)).ok());
+    let path = words
+        .next()
+        .map(|target| target.split(|&byte| byte == b'?').next().unwrap_or_default());
+    let path = path.map(|path| String::from_utf8_lossy(path.get(..256).unwrap_or(path)).into_owned());
+    let unknown = || Method::from_bytes(b"-").expect("a hyphen is a token");
+    (method.unwrap_or_else(unknown), path.unwrap_or_else(|| "-".to_owned()))
+}
