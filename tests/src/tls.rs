@@ -1,4 +1,4 @@
-//! Certificates made for one test, and how a caller speaks TLS with them.
+//! Certificates made for one test, and how a caller or a backend speaks TLS with them.
 //!
 //! Nothing is kept: every test has authorities of its own, whose names mean nothing elsewhere.
 
@@ -10,11 +10,14 @@ use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Signs certificates.
 pub struct Authority {
@@ -177,5 +180,62 @@ impl Tls {
         let stream = self.connect(address).await.expect("hands are shaken");
         let chain = stream.get_ref().1.peer_certificates().expect("it has shown one");
         chain[0].to_vec()
+    }
+}
+
+/// Speaks TLS in front of a backend that does not. Dropped, it hangs up.
+pub struct Front {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Front {
+    /// Shows `own`, and wants callers' certificates of `callers` if there are such.
+    pub async fn start(own: &Issued, callers: Option<&Authority>, backend: SocketAddr) -> Self {
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .expect("versions that the provider has");
+        let config = match callers {
+            None => config.with_no_client_auth(),
+            Some(callers) => {
+                let mut roots = RootCertStore::empty();
+                roots
+                    .add(callers.certificate.der().clone())
+                    .expect("an authority's certificate");
+                let provider = Arc::new(default_provider());
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                config.with_client_cert_verifier(verifier.expect("there is an authority"))
+            }
+        };
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.key_der.clone()));
+        let chain = vec![CertificateDer::from(own.cert_der.clone())];
+        let mut config = config.with_single_cert(chain, key).expect("a certificate with its key");
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = socket.local_addr().expect("it is bound");
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = socket.accept().await {
+                let acceptor = acceptor.clone();
+                connections.spawn(async move {
+                    // Whoever breaks off has told its test so.
+                    let mut caller = acceptor.accept(stream).await?;
+                    let mut backend = TcpStream::connect(backend).await?;
+                    copy_bidirectional(&mut caller, &mut backend).await
+                });
+            }
+        });
+        Self { address, task }
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

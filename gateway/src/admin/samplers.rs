@@ -114,6 +114,12 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
     );
     let active: usize = endpoints.iter().map(|endpoint| endpoint.active_connections()).sum();
     let idle: usize = endpoints.iter().map(|endpoint| endpoint.idle_connections()).sum();
+    if endpoints.iter().any(|endpoint| endpoint.speaks_tls()) {
+        page.put_tally(Family::BackendHandshakes, name, &backend.metrics.handshakes);
+    }
+    if let Some(expires) = backend.certificate_expires {
+        page.put(Family::BackendCertificateExpiry, &[name], expires);
+    }
     for (state, count) in [(ConnectionState::Active, active), (ConnectionState::Idle, idle)] {
         page.put(Family::BackendConnections, &[name, state.as_str()], count);
     }

@@ -22,6 +22,7 @@ use super::pool::{Connection, Lease, PoolSettings};
 use super::replay::{Outbound, Upload};
 use super::screened::Screened;
 use super::timer::{Elapsed, Timer};
+use super::transport::Transport;
 use crate::clock;
 use crate::coalesce::Coalesced;
 use crate::framing::{Awaited, Refusal};
@@ -129,11 +130,13 @@ impl Way<'_> {
                 }
                 Ok(Ok(response)) => return Ok(Answer { response, lease }),
                 Ok(Err(mut refused)) => {
-                    let unsent = refused.take_message().is_some();
+                    let mut unsent = refused.take_message().is_some();
                     if unsent && used {
                         continue;
                     }
                     let error = refused.into_error();
+                    let tls = self.endpoint.tls.as_ref().filter(|_| !used);
+                    unsent |= tls.is_some_and(|tls| tls.was_refused(&error));
                     let fault = if unsent { Fault::Unreached } else { fault_of(&error) };
                     return Err(Failure::new(fault, describe(&error)));
                 }
@@ -152,6 +155,10 @@ impl Way<'_> {
         let dialling = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            let stream = match &self.endpoint.tls {
+                None => Transport::Plain(stream),
+                Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
+            };
             let awaited = Arc::new(Awaited::default());
             let stream = Screened::new(stream, Arc::clone(&awaited));
             let (sender, connection) = http1::Builder::new()

@@ -104,6 +104,8 @@ pub struct Backend {
     /// Off, the breaker neither counts nor refuses.
     pub breaker_on: bool,
     pub endpoints: Endpoints,
+    /// When the certificate that is shown to it expires, in seconds since 1970.
+    pub certificate_expires: Option<u64>,
     pub metrics: Arc<BackendMetrics>,
 }
 

@@ -12,6 +12,7 @@ use policies::Moment;
 use policies::ejection::Standing;
 
 use super::pool::{Pool, PoolSettings};
+use super::tls::Tls;
 
 /// One address of a backend, with each worker's pool of connections to it.
 pub struct Endpoint {
@@ -19,6 +20,8 @@ pub struct Endpoint {
     pub url: Arc<str>,
     /// `host[:port]` for the Host field.
     pub(crate) authority: HeaderValue,
+    /// Plain HTTP without.
+    pub(crate) tls: Option<Tls>,
     host: String,
     port: u16,
     resolved: ArcSwapOption<Vec<SocketAddr>>,
@@ -35,6 +38,7 @@ impl Endpoint {
         Self {
             url,
             authority,
+            tls: None,
             host,
             port,
             resolved: ArcSwapOption::from(fixed),
@@ -42,6 +46,17 @@ impl Endpoint {
             standing: Standing::default(),
             pools: (0..workers).map(|_| Arc::new(Pool::new())).collect(),
         }
+    }
+
+    /// In TLS rather than in plain HTTP.
+    #[must_use]
+    pub fn over(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    pub const fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Asks the resolver anew; a failure keeps the last good answer.

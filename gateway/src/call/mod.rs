@@ -18,6 +18,8 @@ pub(crate) mod scripted;
 mod stamp;
 mod tally;
 mod timer;
+pub mod tls;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::transport::Transport;
 use crate::framing::{Awaited, Read, Refusal, Screen};
 
 pub(crate) struct Screened {
-    socket: TcpStream,
+    socket: Transport,
     screen: Screen,
 }
 
 impl Screened {
-    pub(crate) const fn new(socket: TcpStream, awaited: Arc<Awaited>) -> Self {
+    pub(crate) const fn new(socket: Transport, awaited: Arc<Awaited>) -> Self {
         Self {
             socket,
             screen: Screen::answers(awaited),

@@ -135,6 +135,10 @@ impl Identity {
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
+
+    pub const fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
 }
 
 /// The authorities of a PEM file, by which callers' certificates are verified.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::families::Family;
 use super::histogram::Histogram;
 use super::labels::{
-    BreakerState, CallerKind, CallerOutcome, Class, Decision, FallbackKind, Label, Outcome, RetryStop, Tally,
+    BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, Decision, FallbackKind, Label, Outcome,
+    RetryStop, Tally,
 };
 use super::page::Page;
 use super::record::RequestRecord;
@@ -83,6 +84,7 @@ pub struct BackendMetrics {
     pub duration: Histogram,
     /// Calls that were not tried again although their end would have allowed it.
     pub retry_stops: Tally<RetryStop>,
+    pub handshakes: Tally<BackendHandshake>,
     retries: AtomicU64,
     ejections: AtomicU64,
 }
@@ -97,6 +99,7 @@ impl BackendMetrics {
             calls: Tally::default(),
             duration: Histogram::default(),
             retry_stops: Tally::default(),
+            handshakes: Tally::default(),
             retries: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
         }

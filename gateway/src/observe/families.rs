@@ -46,6 +46,8 @@ pub enum Family {
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
+    BackendHandshakes,
+    BackendCertificateExpiry,
     Revocations,
     ConfigLastReloadSuccessful,
     ConfigLastReloadSuccessTimestamp,
@@ -92,7 +94,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -133,6 +135,8 @@ impl Family {
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
+        Self::BackendHandshakes,
+        Self::BackendCertificateExpiry,
         Self::Revocations,
         Self::ConfigLastReloadSuccessful,
         Self::ConfigLastReloadSuccessTimestamp,
@@ -369,6 +373,18 @@ impl Family {
                 Gauge,
                 &["backend", "state"],
                 "Open connections to a backend",
+            ),
+            Self::BackendHandshakes => (
+                "gateway_backend_tls_handshakes_total",
+                Counter,
+                &["backend", "outcome"],
+                "TLS handshakes with a backend, by how they ended",
+            ),
+            Self::BackendCertificateExpiry => (
+                "gateway_backend_tls_certificate_expiry_timestamp_seconds",
+                Gauge,
+                &["backend"],
+                "Unix time at which the certificate expires that is shown to a backend",
             ),
             Self::Revocations => (
                 "gateway_revocations",

@@ -161,6 +161,27 @@ labels! {
         TimedOut = "timed_out",
     }
 
+    /// How a TLS handshake with a backend ended.
+    BackendHandshake {
+        /// With everything verified.
+        Full = "full",
+        /// With the session of an earlier one.
+        Resumed = "resumed",
+        /// No authority that we trust has signed its certificate.
+        Untrusted = "untrusted",
+        /// Its certificate stands for somebody else.
+        WrongName = "wrong_name",
+        /// Its certificate does not hold any more, or not yet.
+        Expired = "expired",
+        /// It wants a certificate of ours, or another one.
+        RefusedByBackend = "refused_by_backend",
+        /// What came was not TLS, or there was nothing that both sides speak.
+        Failed = "failed",
+        /// It hung up.
+        Abandoned = "abandoned",
+        TimedOut = "timed_out",
+    }
+
     /// What came of a signature that nobody had looked at yet.
     Verification {
         Verified = "verified",

@@ -263,6 +263,8 @@ mod tests {
                 page.put(Family::EndpointsEjected, &["users"], 1);
                 page.put(Family::RetryBudgetBalance, &["users"], 20);
                 page.put(Family::BackendConnections, &["users", "idle"], 2);
+                page.put(Family::BackendHandshakes, &["users", "untrusted"], 1);
+                page.put(Family::BackendCertificateExpiry, &["users"], 1);
                 page.put(Family::LimitOwners, &["free"], 7);
                 page.put(Family::LimitOverflow, &["free"], 0);
                 page.put(Family::Verifications, &["failed"], 3);

@@ -45,8 +45,27 @@ pub struct State {
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) guards: HashMap<Arc<str>, Arc<Guards>>,
-    pub(super) endpoints: HashMap<(Arc<str>, Arc<str>), Arc<Endpoint>>,
+    pub(super) endpoints: HashMap<EndpointName, Arc<Endpoint>>,
     pub(super) keys: HashMap<KeysName, Arc<LiveKeys>>,
+}
+
+/// Which endpoint, of a backend by its name. Changed terms make another one: its connections were made on the old ones.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct EndpointName {
+    pub(super) backend: Arc<str>,
+    pub(super) url: Arc<str>,
+    pub(super) tls: Option<TlsTerms>,
+}
+
+/// On what terms TLS is spoken with an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct TlsTerms {
+    /// SHA-256 of the authorities that are trusted.
+    pub(super) authorities: [u8; 32],
+    /// SHA-256 of the certificate that is shown.
+    pub(super) own: Option<[u8; 32]>,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) only_1_3: bool,
 }
 
 /// Which keys that are fetched: those of an issuer by its name, from an address, pinned to algorithms.

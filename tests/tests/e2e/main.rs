@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod api_keys;
+mod backend_tls;
 mod bodies;
 mod breaker;
 mod bulkhead;

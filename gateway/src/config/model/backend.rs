@@ -1,12 +1,14 @@
 //! What is behind the gateway: where a service is, and everything that guards a call to it.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::Uri;
 
+use super::backend_tls::BackendTls;
 use super::breaker::{Breaker, Ejection, above_zero, ratio};
 use super::retry::Retry;
-use crate::config::mistake::Code;
+use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong};
 use crate::config::span::At;
@@ -30,6 +32,7 @@ pub struct Backend {
     /// Send the caller's `Host` rather than the endpoint's; default false.
     pub preserve_host: At<bool>,
     pub connections: Connections,
+    pub tls: BackendTls,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -39,9 +42,11 @@ pub struct Endpoint {
     pub weight: At<u32>,
 }
 
-/// `http://host:port` and nothing else: paths are the routes' business.
+/// `http://host:port` or `https://host:port` and nothing else: paths are the routes' business.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointUrl {
+    /// Whether it is spoken to in TLS.
+    pub is_secure: bool,
     /// A name or an address; IPv6 without brackets.
     pub host: String,
     pub port: u16,
@@ -80,8 +85,8 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 impl Read for Backend {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["health", "tls", "protocol", "balance"]);
-            let endpoints = f.required_list("endpoints");
+            f.not_built(&["health", "protocol", "balance"]);
+            let endpoints: Option<Vec<Endpoint>> = f.required_list("endpoints");
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
             let attempt_limit = f.within("attempt_limit", *time_limit, MS..=24 * HOUR);
             let bulkhead = f.section("bulkhead");
@@ -90,6 +95,20 @@ impl Read for Backend {
             let retry = f.section("retry");
             let preserve_host = f.or("preserve_host", false);
             let connections = f.section("connections");
+            let tls_at = f.value("tls").map(|value| value.key);
+            let tls = f.section("tls");
+            let all_plain = |all: &&Vec<Endpoint>| !all.iter().any(|endpoint| endpoint.url.is_secure);
+            if let (Some(at), Some(all)) = (tls_at, endpoints.as_ref().filter(all_plain)) {
+                let message = format!("`{}.tls` is of no use", f.path);
+                f.push(
+                    Mistake::new(Code::Conflict, at, message)
+                        .related(
+                            all.first().and_then(|first| first.url.span()),
+                            "is spoken to in plain HTTP",
+                        )
+                        .hint("write `https://` in its URL, or take the section out"),
+                );
+            }
             Some(Self {
                 endpoints: endpoints?,
                 time_limit,
@@ -100,6 +119,7 @@ impl Read for Backend {
                 retry: retry?,
                 preserve_host,
                 connections: connections?,
+                tls: tls?,
             })
         })?
     }
@@ -144,17 +164,25 @@ impl Read for Connections {
     }
 }
 
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
 impl Scalar for EndpointUrl {
     const EXPECTED: &'static str = "a URL such as `http://10.0.0.5:8080`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let wrong = |label| Wrong::new(Code::BadValue, label);
         let uri: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(Wrong::new(Code::NotBuilt, "TLS toward backends is not built yet")),
-            _ => return Err(wrong("has no scheme").hint(format!("did you mean `http://{text}`?"))),
-        }
+        let is_secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) => return Err(wrong("is neither `http` nor `https`")),
+            None => return Err(wrong("has no scheme").hint(format!("did you mean `http://{text}`?"))),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
         if authority.as_str().contains('@') {
             return Err(wrong("has a user in it"));
@@ -168,13 +196,14 @@ impl Scalar for EndpointUrl {
             return Err(wrong("has no usable host and port"));
         }
         Ok(Self {
+            is_secure,
             host: host.to_owned(),
-            port: port.unwrap_or(80),
+            port: port.unwrap_or(if is_secure { 443 } else { 80 }),
             authority: authority.to_string(),
         })
     }
 
     fn show(&self) -> String {
-        format!("http://{}", self.authority)
+        self.to_string()
     }
 }

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod backend;
+mod backend_tls;
 mod breaker;
 mod callers;
 mod cors;
@@ -22,6 +23,7 @@ mod tls;
 
 pub use aggregate::{Aggregate, Conflict, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
+pub use backend_tls::BackendTls;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,

@@ -10,11 +10,14 @@ use policies::retry::RetryBudgetSettings;
 use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
 
 use super::Desk;
+use super::backend_tls::{self, BackendTls, System};
 use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
 use crate::call::endpoints::{Endpoint, Endpoints};
 use crate::call::pool::PoolSettings;
-use crate::config::{self, Code, Mistake};
+use crate::config::{self, At, Code, EndpointUrl, Mistake};
+use crate::observe::BackendMetrics;
+use crate::plan::state::EndpointName;
 
 /// All backends by name, in declared order.
 pub(super) struct Backends {
@@ -25,10 +28,11 @@ pub(super) struct Backends {
 impl Backends {
     pub(super) fn compile(desk: &mut Desk<'_>) -> Self {
         let config = desk.config;
+        let system = System::default();
         let order: Vec<_> = config
             .backends
             .iter()
-            .map(|(name, written)| Arc::new(backend(desk, name, written)))
+            .map(|(name, written)| Arc::new(backend(desk, &system, name, written)))
             .collect();
         let by_name = order
             .iter()
@@ -46,7 +50,7 @@ impl Backends {
     }
 }
 
-fn backend(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Backend) -> Backend {
+fn backend(desk: &mut Desk<'_>, system: &System, name: &Arc<str>, written: &config::Backend) -> Backend {
     check_limits(desk, name, written);
     let settings = settings(desk.config, written);
     let guard_settings = guard_settings(written);
@@ -57,30 +61,63 @@ fn backend(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Backend) -> B
             .entry(Arc::clone(name))
             .or_insert_with(|| Arc::new(Guards::new(&guard_settings))),
     );
-    let weighted = written
-        .endpoints
-        .iter()
-        .map(|at| (endpoint(desk, name, &at.url), *at.weight))
-        .collect();
+    let metrics = desk.state.observer.registry.backend(name);
+    let speaks_tls = written.endpoints.iter().any(|at| at.url.is_secure);
+    let tls = speaks_tls
+        .then(|| backend_tls::compile(desk, system, name, written))
+        .flatten();
+    let weighted = written.endpoints.iter().filter_map(|at| {
+        let endpoint = endpoint(desk, name, &at.url, tls.as_ref(), &metrics)?;
+        Some((endpoint, *at.weight))
+    });
+    let endpoints = Endpoints::new(weighted.collect());
     Backend {
         name: Arc::clone(name),
         settings,
         guards,
         guard_settings,
         breaker_on: written.breaker.is_some(),
-        endpoints: Endpoints::new(weighted),
-        metrics: desk.state.observer.registry.backend(name),
+        endpoints,
+        certificate_expires: tls.and_then(|tls| tls.expires),
+        metrics,
     }
 }
 
-fn endpoint(desk: &Desk<'_>, backend: &Arc<str>, url: &config::EndpointUrl) -> Arc<Endpoint> {
-    let text: Arc<str> = format!("http://{}", url.authority).into();
-    let key = (Arc::clone(backend), Arc::clone(&text));
+/// `None` is a mistake, in its URL or in the backend's `tls`.
+fn endpoint(
+    desk: &mut Desk<'_>,
+    backend: &Arc<str>,
+    url: &At<EndpointUrl>,
+    tls: Option<&BackendTls>,
+    metrics: &Arc<BackendMetrics>,
+) -> Option<Arc<Endpoint>> {
+    let tls = match tls.filter(|_| url.is_secure) {
+        Some(tls) => {
+            let Some(name) = tls.name_of(url) else {
+                let message = format!("no certificate can stand for the host of `{}`", url.value);
+                desk.mistake(Mistake::new(Code::BadValue, url.span(), message).hint("write `tls.server_name`"));
+                return None;
+            };
+            Some((tls, name))
+        }
+        None if url.is_secure => return None,
+        None => None,
+    };
+    let text: Arc<str> = url.to_string().into();
+    let name = EndpointName {
+        backend: Arc::clone(backend),
+        url: Arc::clone(&text),
+        tls: tls.as_ref().map(|(tls, _)| tls.terms().clone()),
+    };
     let make = || {
         let authority = HeaderValue::from_str(&url.authority).expect("an authority that was parsed fits into a field");
-        Arc::new(Endpoint::new(text, authority, url.host.clone(), url.port, desk.workers))
+        let endpoint = Endpoint::new(text, authority, url.host.clone(), url.port, desk.workers);
+        Arc::new(match tls {
+            Some((tls, name)) => endpoint.over(tls.endpoint(name, metrics)),
+            None => endpoint,
+        })
     };
-    Arc::clone(desk.state.kept().endpoints.entry(key).or_insert_with(make))
+    Some(Arc::clone(desk.state.kept().endpoints.entry(name).or_insert_with(make)))
 }
 
 fn settings(config: &config::Config, written: &config::Backend) -> Settings {

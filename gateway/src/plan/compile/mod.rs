@@ -5,6 +5,7 @@
 //! that turns out to be mistaken leaves no trace, and one that is good takes effect in [`super::reload`].
 
 mod aggregates;
+mod backend_tls;
 mod backends;
 mod callers;
 mod doubts;
@@ -16,6 +17,7 @@ mod route_edge;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tls_files;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,52 @@
+//! How backends are spoken to in TLS: whom to trust, what to show, by which name.
+//!
+//! There is no key that leaves a certificate unverified.
+
+use std::path::PathBuf;
+
+use super::tls::{CertificateFiles, TlsVersion};
+use crate::config::mistake::{Code, Mistake};
+use crate::config::reader::{Read, Value};
+use crate::config::span::At;
+
+/// For endpoints whose URL begins with `https`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendTls {
+    /// Authorities that are trusted; default those of the system.
+    pub ca_file: Option<At<PathBuf>>,
+    /// Shown to a backend that asks for one (`cert_file` with `key_file`).
+    pub certificate: Option<CertificateFiles>,
+    /// Whom the certificate must stand for, and the name that is asked for (SNI); default the host of the URL.
+    pub server_name: Option<At<String>>,
+    /// Default 1.2.
+    pub minimum_version: At<TlsVersion>,
+}
+
+impl Read for BackendTls {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| {
+            let (cert_file, key_file) = (f.path("cert_file"), f.path("key_file"));
+            let half = match (&cert_file, &key_file) {
+                (Some(file), None) => Some((file, "key_file")),
+                (None, Some(file)) => Some((file, "cert_file")),
+                _ => None,
+            };
+            if let Some((file, missing)) = half {
+                let message = format!("`{}` needs the key `{missing}`", f.path);
+                f.push(
+                    Mistake::new(Code::MissingKey, f.at, message)
+                        .related(file.span(), "belongs to it")
+                        .hint("a certificate is shown with its key, or not at all"),
+                );
+            }
+            Self {
+                ca_file: f.path("ca_file"),
+                certificate: cert_file
+                    .zip(key_file)
+                    .map(|(cert_file, key_file)| CertificateFiles { cert_file, key_file }),
+                server_name: f.optional("server_name"),
+                minimum_version: f.or("minimum_version", TlsVersion::V1_2),
+            }
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! How the endpoints of a backend are spoken to in TLS.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::{Desk, tls_files};
+use crate::call::tls::{self, Tls};
+use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
+use crate::observe::BackendMetrics;
+use crate::plan::state::TlsTerms;
+
+/// The authorities of the system, which are read when the first backend needs them.
+#[derive(Default)]
+pub(super) struct System(OnceCell<Arc<RootCertStore>>);
+
+impl System {
+    fn authorities(&self) -> &Arc<RootCertStore> {
+        self.0.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            // What cannot be used there is for whoever looks after the system; the others still can.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(roots)
+        })
+    }
+}
+
+/// What the TLS endpoints of one backend have in common.
+pub(super) struct BackendTls {
+    config: ClientConfig,
+    terms: TlsTerms,
+    name: Option<ServerName<'static>>,
+    /// When the certificate that is shown to the backend expires, in seconds since 1970.
+    pub(super) expires: Option<u64>,
+}
+
+/// `None` is a mistake.
+pub(super) fn compile(
+    desk: &mut Desk<'_>,
+    system: &System,
+    backend: &str,
+    written: &config::Backend,
+) -> Option<BackendTls> {
+    let tls = &written.tls;
+    let roots = match &tls.ca_file {
+        Some(file) => tls_files::authorities(desk, file),
+        None => system_authorities(desk, system, backend, written),
+    };
+    let own = tls.certificate.as_ref().map(|files| tls_files::identity(desk, files));
+    let name = tls.server_name.as_ref().map(|name| {
+        server_name(name)
+            .ok_or_else(|| {
+                let message = format!("`backends.{backend}.tls.server_name` is not a host's name or an address");
+                desk.mistake(Mistake::new(Code::BadValue, name.span(), message));
+            })
+            .ok()
+    });
+    // All of them are looked at before one of them ends it.
+    let (roots, own, name) = (roots?, transpose(own)?, transpose(name)?);
+    let only_1_3 = tls.minimum_version.value == TlsVersion::V1_3;
+    let terms = TlsTerms {
+        authorities: digest(&roots),
+        own: own.as_ref().map(|own| own.certificate().digest),
+        name: tls.server_name.as_ref().map(|name| name.as_str().into()),
+        only_1_3,
+    };
+    let key = own.as_ref().map(|own| Arc::clone(own.key()));
+    let config = tls::terms(roots, key, only_1_3)
+        .map_err(|error| {
+            let at = tls.minimum_version.span();
+            desk.mistake(Mistake::new(
+                Code::BadValue,
+                at,
+                format!("`backends.{backend}.tls`: {error}"),
+            ));
+        })
+        .ok()?;
+    Some(BackendTls {
+        config,
+        terms,
+        name,
+        expires: own.map(|own| own.certificate().expires),
+    })
+}
+
+impl BackendTls {
+    /// By what an endpoint is told from one that is spoken to otherwise: connections are not shared between them.
+    pub(super) const fn terms(&self) -> &TlsTerms {
+        &self.terms
+    }
+
+    /// For one endpoint, which must prove to be `name`.
+    pub(super) fn endpoint(&self, name: ServerName<'static>, metrics: &Arc<BackendMetrics>) -> Tls {
+        Tls::new(&self.config, name, Arc::clone(metrics))
+    }
+
+    /// Whom the endpoint's certificate must stand for; `None` if its host is nobody's name.
+    pub(super) fn name_of(&self, url: &EndpointUrl) -> Option<ServerName<'static>> {
+        self.name.clone().or_else(|| server_name(&url.host))
+    }
+}
+
+fn system_authorities(
+    desk: &mut Desk<'_>,
+    system: &System,
+    backend: &str,
+    written: &config::Backend,
+) -> Option<Arc<RootCertStore>> {
+    let found = system.authorities();
+    if !found.is_empty() {
+        return Some(Arc::clone(found));
+    }
+    let first = written.endpoints.iter().find(|endpoint| endpoint.url.is_secure);
+    let message = format!("this system has no certificate authorities by which `backends.{backend}` could be trusted");
+    desk.mistake(
+        Mistake::new(Code::Unreadable, first.and_then(|first| first.url.span()), message)
+            .hint("name the backend's own in `tls.ca_file`, or install the package `ca-certificates`"),
+    );
+    None
+}
+
+fn server_name(name: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).ok()
+}
+
+/// A part that is not written is fine; one that is mistaken is not.
+fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    match part {
+        None => Some(None),
+        Some(Some(part)) => Some(Some(part)),
+        Some(None) => None,
+    }
+}
+
+/// In whatever order they were read.
+fn digest(roots: &RootCertStore) -> [u8; 32] {
+    let mut anchors: Vec<_> = roots
+        .roots
+        .iter()
+        .map(|anchor| {
+            let mut whole = Context::new(&SHA256);
+            whole.update(&anchor.subject);
+            whole.update(&anchor.subject_public_key_info);
+            whole.finish()
+        })
+        .collect();
+    anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+    let mut all = Context::new(&SHA256);
+    anchors.iter().for_each(|anchor| all.update(anchor.as_ref()));
+    all.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}

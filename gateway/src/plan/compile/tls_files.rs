@@ -1,0 +1,72 @@
+//! Certificates, keys and authorities out of the files that the config names, or what is wrong with them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+
+use super::{Desk, read_file};
+use crate::clock;
+use crate::config::{At, CertificateFiles, Code, Mistake, Span};
+use crate::intake::tls::{self, Identity, TlsMistake};
+
+/// Certificates that end sooner are warned about: what renews them should have done so by now.
+const SOON: u64 = 14 * 24 * 3600;
+
+pub(super) fn authorities(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
+    let pem = read_file(desk, file)?;
+    tls::authorities(&pem)
+        .map_err(|mistake| push(desk, file.span(), file, &mistake))
+        .ok()
+}
+
+pub(super) fn identity(desk: &mut Desk<'_>, files: &CertificateFiles) -> Option<Identity> {
+    let (chain, key) = (read_file(desk, &files.cert_file), read_file(desk, &files.key_file));
+    let now = clock::unix_seconds();
+    let identity = Identity::read(&chain?, &key?, now)
+        .map_err(|mistake| {
+            let file = if mistake.is_about_the_key() {
+                &files.key_file
+            } else {
+                &files.cert_file
+            };
+            push(desk, file.span(), file, &mistake);
+        })
+        .ok()?;
+    let expires = identity.certificate().expires;
+    if expires.saturating_sub(now) < SOON {
+        let message = format!(
+            "{} holds a certificate that expires on {}",
+            files.cert_file.display(),
+            tls::day(expires)
+        );
+        desk.warnings.push(
+            Mistake::new(Code::Doubtful, files.cert_file.span(), message)
+                .hint("put the new one in its place and reload; no connection is dropped"),
+        );
+    }
+    Some(identity)
+}
+
+fn push(desk: &mut Desk<'_>, at: Option<Span>, file: &Path, mistake: &TlsMistake) {
+    let made = Mistake::new(Code::BadValue, at, format!("{} {mistake}", file.display()));
+    desk.mistake(match hint(mistake) {
+        Some(hint) => made.hint(hint),
+        None => made,
+    });
+}
+
+const fn hint(mistake: &TlsMistake) -> Option<&'static str> {
+    match mistake {
+        TlsMistake::NotPem(_) | TlsMistake::NoCertificate => {
+            Some("PEM is wanted: text that begins with `-----BEGIN CERTIFICATE-----`")
+        }
+        TlsMistake::NoKey => Some("PEM is wanted: `-----BEGIN PRIVATE KEY-----`, not encrypted"),
+        TlsMistake::KeyMismatch => {
+            Some("write the key that the certificate was requested with; the chain begins with it")
+        }
+        TlsMistake::Expired { .. } => Some("nobody would take it: put a new one in its place"),
+        TlsMistake::NotYetValid { .. } => Some("nobody would take it: is the clock of this machine right?"),
+        TlsMistake::Key(_) | TlsMistake::Certificate(_) => None,
+    }
+}
