@@ -36,6 +36,10 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
     let heads = |key: &str, path: &str, fields: &str| {
         format!("curl -sI -H 'x-api-key: {key}' '{public}{path}' | grep -iE '^(HTTP|{fields})' | sort | uniq -c")
     };
+    let checkout = format!(
+        "curl -i -H 'x-api-key: demo-premium' -H 'idempotency-key: 8e03' \
+         -d '{{\"user_id\":7,\"sku\":\"lamp\",\"amount\":12.50}}' {public}/checkout; echo"
+    );
     let step = |label, command, sees| Step { label, command, sees };
     vec![
         step(
@@ -108,6 +112,20 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
                 heads("demo-premium", "/dashboard/[1-3]", "x-gateway-complete")
             ),
             vec![Text("3 HTTP/1.1 200 OK"), Text("3 x-gateway-complete: true")],
+        ),
+        step(
+            "An order in one call: user and stock together, then one charge",
+            checkout.clone(),
+            vec![
+                Text("201 Created"),
+                Text("x-gateway-complete: true"),
+                Text("\"state\":\"captured\",\"idempotency_key\":\"8e03:payment\""),
+            ],
+        ),
+        step(
+            "Without the stock nobody is charged, and the answer is no 200",
+            format!("{program} demo break inventory; {checkout}; {program} demo heal inventory; sleep 3"),
+            vec![Text("HTTP/1.1 50"), Text("x-gateway-complete: false"), Text("stock: ")],
         ),
         step(
             "One answer in six fails here; retries hide it",
