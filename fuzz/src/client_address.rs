@@ -21,21 +21,19 @@ pub fn check(data: &[u8]) {
     }
     assert_eq!(found.ip, found.ip.to_canonical(), "an address has one spelling");
     // Nothing from the left of what a trusted proxy wrote can change the result.
-    let mut forged = headers;
-    if let Some(line) = forged.get("x-forwarded-for").cloned() {
+    let mut lines = headers.get_all("x-forwarded-for").iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && found.ip != found.peer
+        && !trusted.contains(found.ip)
+    {
         let lied = [b"203.0.113.99, ".as_slice(), line.as_bytes()].concat();
+        let mut forged = headers.clone();
         forged.insert(
             "x-forwarded-for",
             http::HeaderValue::from_bytes(&lied).expect("still a value"),
         );
-        let lines = forged.get_all("x-forwarded-for").iter().count();
-        if lines == 1 && !trusted.contains(found.ip) && found.ip != found.peer {
-            assert_eq!(
-                trusted.client_address(peer, &forged).ip,
-                found.ip,
-                "what stands to the left was believed"
-            );
-        }
+        let believed = trusted.client_address(peer, &forged).ip;
+        assert_eq!(believed, found.ip, "what stands to the left was believed");
     }
     for prefix in [0, 48, 64, 128, 255] {
         let network = key(found.ip, prefix);

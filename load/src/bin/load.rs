@@ -82,8 +82,8 @@ struct Run {
 
 #[derive(Args)]
 struct Scenarios {
-    /// `all` but the long ones, or one of tiers, hanging, isolation, fairness, credentials, outage, aggregate,
-    /// sick_parts, cost, reload, bill, soak
+    /// `all` but the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, outage,
+    /// aggregate, sick_parts, cost, reload, bill, soak
     name: String,
     /// The gateway binary
     #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]

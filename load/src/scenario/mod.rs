@@ -11,6 +11,7 @@ mod cost;
 mod credentials;
 mod fairness;
 mod hanging;
+mod hostile;
 mod isolation;
 mod outage;
 mod reload;
@@ -73,7 +74,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -103,6 +104,12 @@ pub const SCENARIOS: [Scenario; 12] = [
         about: "a hundred thousand credentials that nobody issued, beside callers who have one",
         long: false,
         run: |b| Box::pin(credentials::run(b)),
+    },
+    Scenario {
+        name: "hostile",
+        about: "slow heads, endless heads and reset streams, beside callers who mean well",
+        long: false,
+        run: |b| Box::pin(hostile::run(b)),
     },
     Scenario {
         name: "outage",
