@@ -167,6 +167,11 @@ impl Tls {
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        self.over(stream).await
+    }
+
+    /// The same on a connection that is there.
+    pub async fn over(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         TlsConnector::from(Arc::clone(&self.config))
             .connect(self.name.clone(), stream)
             .await

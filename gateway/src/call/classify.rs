@@ -91,7 +91,7 @@ impl Fault {
             Self::TimedOut { .. } => Rejection::OutOfTime,
             Self::Upload(Upload::Malformed(why)) => Rejection::MalformedRequest { why },
             Self::Upload(Upload::TooLarge) => Rejection::BodyTooLarge { limit: body_limit },
-            Self::Upload(Upload::Underway) => Rejection::RequestTimeout,
+            Self::Upload(Upload::Underway | Upload::TooSlow) => Rejection::RequestTimeout,
             Self::Upload(Upload::Broken | Upload::Complete) => Rejection::CallerGone,
         }
     }

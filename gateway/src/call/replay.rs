@@ -30,6 +30,8 @@ pub enum Upload {
     Complete,
     /// The caller sent more than the route admits.
     TooLarge,
+    /// The caller sent it more slowly than it may.
+    TooSlow,
     /// The caller broke the framing.
     Malformed(&'static str),
     /// The caller broke off.
@@ -139,8 +141,11 @@ impl Shared {
                 None
             }
             Some(Err(error)) => {
-                self.upload =
-                    Refusal::behind(&error).map_or(Upload::Broken, |refusal| Upload::Malformed(refusal.why()));
+                self.upload = match Refusal::behind(&error) {
+                    None => Upload::Broken,
+                    Some(Refusal::TooSlow) => Upload::TooSlow,
+                    Some(refusal) => Upload::Malformed(refusal.why()),
+                };
                 Some(Err(UploadFault(self.upload)))
             }
             Some(Ok(frame)) => {
@@ -198,7 +203,7 @@ impl Body for Outbound {
                 }
                 match shared.upload {
                     Upload::Complete => return Poll::Ready(None),
-                    fault @ (Upload::TooLarge | Upload::Malformed(_) | Upload::Broken) => {
+                    fault @ (Upload::TooLarge | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken) => {
                         return Poll::Ready(Some(Err(UploadFault(fault))));
                     }
                     Upload::Underway => {}

@@ -28,6 +28,7 @@ pub mod limits;
 pub mod live_keys;
 pub mod password_checks;
 pub mod passwords;
+pub mod proxy_protocol;
 pub mod revocations;
 pub mod security_headers;
 pub mod tiers;

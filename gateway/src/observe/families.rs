@@ -42,6 +42,8 @@ pub enum Family {
     Connections,
     ConnectionsAccepted,
     MalformedConnections,
+    RefusedConnections,
+    OverdueConnections,
     Tunnels,
     TlsHandshakes,
     CertificateExpiry,
@@ -94,7 +96,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 56] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -131,6 +133,8 @@ impl Family {
         Self::Connections,
         Self::ConnectionsAccepted,
         Self::MalformedConnections,
+        Self::RefusedConnections,
+        Self::OverdueConnections,
         Self::Tunnels,
         Self::TlsHandshakes,
         Self::CertificateExpiry,
@@ -355,6 +359,18 @@ impl Family {
                 Counter,
                 &[],
                 "Connections ended because what came was not HTTP",
+            ),
+            Self::RefusedConnections => (
+                "gateway_connections_refused_total",
+                Counter,
+                &["reason"],
+                "Connections closed before anything was read from them as a request",
+            ),
+            Self::OverdueConnections => (
+                "gateway_connections_overdue_total",
+                Counter,
+                &["awaited"],
+                "Connections ended because they had been waited for too long, by what for",
             ),
             Self::TlsHandshakes => (
                 "gateway_tls_handshakes_total",

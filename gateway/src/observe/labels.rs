@@ -144,6 +144,25 @@ labels! {
         NotAllowed = "not_allowed",
     }
 
+    /// Why a connection was closed before anything was read from it as a request.
+    ConnectionRefusal {
+        /// There are as many as there may be.
+        TooMany = "too_many",
+        /// Its client address has as many as it may have.
+        TooManyFromAddress = "too_many_from_address",
+        /// The listener is for trusted proxies alone.
+        ProxyUntrusted = "proxy_untrusted",
+        /// It did not begin with a header of the PROXY protocol.
+        ProxyMalformed = "proxy_malformed",
+        /// The other side hung up within that header.
+        ProxyAbandoned = "proxy_abandoned",
+        /// That header did not come in time.
+        ProxyTimedOut = "proxy_timed_out",
+    }
+
+    /// What a connection had been waited for too long.
+    Awaited { FirstByte = "first_byte", Head = "head", Body = "body", Reader = "reader", NextRequest = "next_request" }
+
     /// How the TLS handshake of a caller ended.
     Handshake {
         /// With everything verified.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
 use super::families::Family;
-use super::labels::{Handshake, Tally};
+use super::labels::{Awaited, ConnectionRefusal, Handshake, Tally};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
@@ -32,6 +32,8 @@ pub struct Registry {
     limits: Named<LimitMetrics>,
     pub(super) callers: CallerMetrics,
     pub handshakes: Tally<Handshake>,
+    pub refused_connections: Tally<ConnectionRefusal>,
+    pub overdue_connections: Tally<Awaited>,
     /// Not on the page: their names come with requests.
     pub tenants: Tenants,
     config_in_use_is_newest: AtomicBool,
@@ -50,6 +52,8 @@ impl Default for Registry {
             limits: Named::default(),
             callers: CallerMetrics::default(),
             handshakes: Tally::default(),
+            refused_connections: Tally::default(),
+            overdue_connections: Tally::default(),
             tenants: Tenants::default(),
             config_in_use_is_newest: AtomicBool::new(false),
             config_loaded_at: AtomicU64::new(0),
@@ -111,6 +115,12 @@ impl Registry {
         self.backends.each(|backend| backend.put(&mut page));
         self.limits.each(|limit| limit.put(&mut page));
         self.callers.put(&mut page);
+        for (reason, count) in self.refused_connections.iter() {
+            page.put(Family::RefusedConnections, &[reason.as_str()], count);
+        }
+        for (awaited, count) in self.overdue_connections.iter() {
+            page.put(Family::OverdueConnections, &[awaited.as_str()], count);
+        }
         for (outcome, count) in self.handshakes.iter() {
             page.put(Family::TlsHandshakes, &[outcome.as_str()], count);
         }

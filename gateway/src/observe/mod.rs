@@ -32,8 +32,8 @@ pub use access_log::{AccessLog, Target};
 pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
 pub use families::{Family, families};
 pub use labels::{
-    Admission, BackendHandshake, BreakerState, CallerKind, ConnectionState, Decision, FallbackKind, FetchOutcome,
-    Handshake, Outcome, RetryStop, Tally, Verification,
+    Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, Decision,
+    FallbackKind, FetchOutcome, Handshake, Outcome, RetryStop, Tally, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;

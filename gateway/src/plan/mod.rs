@@ -101,12 +101,26 @@ pub struct Edge {
     pub head_limit: usize,
     /// Field lines.
     pub header_limit: usize,
-    /// The longest wait for a head, between requests, and for a caller that does not read.
+    /// Connections at once; of one client address; requests of one connection.
+    pub most_connections: usize,
+    pub most_per_address: Option<u32>,
+    pub most_requests: Option<u32>,
+    pub rates: Option<Rates>,
+    /// The longest wait for a first byte, for a head, between requests, and for a caller that does not read.
+    pub first_byte: Duration,
     pub head: Duration,
     pub idle: Duration,
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
+}
+
+/// How slow a caller may be beyond `grace`, in bytes a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    pub grace: Duration,
+    pub body: u64,
+    pub answer: u64,
 }
 
 /// Where callers connect. The address is taken once; how it is spoken there is looked up for each connection.
@@ -115,6 +129,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Plain HTTP without.
     pub tls: Option<Tls>,
+    /// Whether each connection must say first for whom it was opened.
+    pub proxy_protocol: bool,
 }
 
 impl Edge {

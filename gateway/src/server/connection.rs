@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::crowd::Member;
 use super::guarded_io::GuardedIo;
 use super::lifecycle::{Lifecycle, Phase};
 use super::screened::{LastWords, Screened};
@@ -22,7 +23,9 @@ use super::watch::Activity;
 use super::worker::Worker;
 use crate::answer::{AnswerBody, Switched};
 use crate::coalesce::Coalesced;
+use crate::intake::address;
 use crate::intake::headers::Scheme;
+use crate::observe::ConnectionRefusal;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 
@@ -31,13 +34,34 @@ pub(crate) struct Enrolled {
     worker: Arc<Worker>,
     id: u64,
     activity: Arc<Activity>,
+    /// Where connections of one address are limited.
+    member: Option<Member>,
 }
 
 impl Enrolled {
     pub(crate) fn new(worker: Arc<Worker>) -> Self {
         worker.lifecycle.connection_opened();
         let (id, activity) = worker.watch.begin();
-        Self { worker, id, activity }
+        Self {
+            worker,
+            id,
+            activity,
+            member: None,
+        }
+    }
+
+    /// Now that its client is known; `None` if that has too many connections already, which is counted.
+    pub(crate) fn of(mut self, client: SocketAddr) -> Option<Self> {
+        let edge = &self.worker.live.load().edge;
+        if let Some(most) = edge.most_per_address {
+            let address = address::key(client.ip(), edge.ipv6_prefix);
+            self.member = self.worker.crowd.join(address, most);
+            if self.member.is_none() {
+                self.worker.refuse(ConnectionRefusal::TooManyFromAddress);
+                return None;
+            }
+        }
+        Some(self)
     }
 
     pub(crate) const fn id(&self) -> u64 {
@@ -87,7 +111,7 @@ where
             let mut answer = pipeline::serve(&plan, peer, request).await;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 in_flight.activity.switches();
-            } else if in_flight.worker.lifecycle.phase() >= Phase::Draining {
+            } else if in_flight.is_the_last(&plan.edge) {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -150,6 +174,12 @@ impl InFlight {
         activity.serves();
         worker.lifecycle.request_began();
         Self { worker, activity }
+    }
+
+    /// Whether no other may follow on its connection.
+    fn is_the_last(&self, edge: &Edge) -> bool {
+        self.worker.lifecycle.phase() >= Phase::Draining
+            || edge.most_requests.is_some_and(|most| self.activity.requests() >= most)
     }
 }
 

@@ -35,7 +35,7 @@ impl GuardedIo {
     fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &polled {
             Poll::Pending => self.activity.cannot_write(),
-            Poll::Ready(_) => self.activity.has_written(),
+            Poll::Ready(written) => self.activity.has_written(*written.as_ref().unwrap_or(&0)),
         }
         polled
     }
@@ -50,9 +50,10 @@ impl LastWords for GuardedIo {
 
 impl AsyncRead for GuardedIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
-            self.activity.has_read();
+            self.activity.has_read(buf.filled().len() - before);
         }
         polled
     }

@@ -7,7 +7,10 @@ pub mod connection;
 pub mod lifecycle;
 pub mod sockets;
 
+mod crowd;
 mod guarded_io;
+mod pace;
+mod proxied;
 mod screened;
 mod tls;
 mod unread;
@@ -20,6 +23,8 @@ use std::thread::JoinHandle;
 
 pub use self::lifecycle::{Lifecycle, Phase};
 use self::sockets::Bound;
+use self::watch::Watch;
+use self::worker::Worker;
 use crate::plan::LivePlan;
 
 /// Workers that run until their lifecycle ends.
@@ -44,10 +49,20 @@ impl Workers {
                 own.push(socket);
             }
         }
+        let crowd = Arc::default();
         let threads = sockets
             .into_iter()
             .enumerate()
-            .map(|(index, sockets)| worker::spawn(index, sockets, Arc::clone(live), Arc::clone(lifecycle)))
+            .map(|(index, sockets)| {
+                let worker = Worker {
+                    index,
+                    live: Arc::clone(live),
+                    lifecycle: Arc::clone(lifecycle),
+                    watch: Watch::default(),
+                    crowd: Arc::clone(&crowd),
+                };
+                worker::spawn(worker, sockets)
+            })
             .collect::<io::Result<_>>()?;
         Ok(Self { threads })
     }

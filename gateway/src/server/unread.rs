@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -20,6 +20,8 @@ pub(super) enum Unread {
     Refused(Refusal),
     /// It has not come in the time that heads have.
     TooSlow,
+    /// There are too many connections.
+    TooMany,
 }
 
 /// What to write before the connection closes. `head` is what has come of it.
@@ -28,6 +30,10 @@ pub(super) fn answer(worker: &Worker, address: SocketAddr, head: &[u8], unread: 
         Unread::Refused(refusal) => {
             worker.lifecycle.malformed();
             (rejection(refusal), refusal.why())
+        }
+        Unread::TooMany => {
+            let retry_after = Duration::from_secs(1);
+            (Rejection::Overloaded { retry_after }, "there are too many connections")
         }
         Unread::TooSlow => (Rejection::RequestTimeout, "the head did not come in time"),
     };
@@ -64,6 +70,7 @@ const fn rejection(refusal: Refusal) -> Rejection {
     match refusal {
         Refusal::Malformed(why) => Rejection::MalformedRequest { why },
         Refusal::TargetTooLong => Rejection::UriTooLong,
+        Refusal::TooSlow => Rejection::RequestTimeout,
         Refusal::HeadTooLarge => Rejection::HeadersTooLarge,
     }
 }

@@ -1,17 +1,22 @@
-//! Ends connections that keep us waiting: for their first bytes, for a whole head, for room to write an answer.
+//! Ends connections that keep us waiting: for their first bytes, for a whole head or body, for room to write an answer.
 //!
 //! One coarse sweep per worker instead of a timer per connection: a connection notes in atomics what it is doing,
 //! and the sweep ends what has been at it for too long. The time is the sweep's own, so noting costs no clock.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::pace::Pace;
+use crate::observe::Awaited;
+use crate::plan::Rates;
+
 /// How often connections are looked at. Nobody has less time than a limit says, and at most two ticks more.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// How long a connection may take over what it is doing.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +29,8 @@ pub(crate) struct Patience {
     pub(crate) write: Duration,
     /// From accepting to the first byte.
     pub(crate) first_byte: Duration,
+    /// Over a whole body or answer.
+    pub(crate) rates: Option<Rates>,
 }
 
 const FRESH: u8 = 0;
@@ -35,6 +42,14 @@ const DISMISSED: u8 = 4;
 /// Too slow in sending a head, and about to be ended.
 const LATE: u8 = 5;
 
+const NOT_AWAITED: u8 = 0;
+const AWAITED: u8 = 1;
+const TOO_SLOW: u8 = 2;
+
+/// A request's body has come more slowly than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooSlow;
+
 /// What one connection is doing, and since which tick.
 #[derive(Debug)]
 pub(crate) struct Activity {
@@ -44,6 +59,15 @@ pub(crate) struct Activity {
     stalled: AtomicU32,
     /// Another protocol is spoken.
     switched: AtomicBool,
+    /// Of the request under way: ticks at which we waited for its body, and bytes of it that came.
+    sends: Pace,
+    /// Ticks at which the caller took nothing of the answer, and bytes of it that it took.
+    takes: Pace,
+    /// More of a body is awaited; or it was, and came too slowly.
+    body: AtomicU8,
+    /// Wakes whoever reads the body.
+    reader: Mutex<Option<Waker>>,
+    requests: AtomicU32,
     ticks: Arc<AtomicU32>,
 }
 
@@ -53,8 +77,15 @@ impl Activity {
         self.since.store(self.ticks.load(Relaxed), Relaxed);
     }
 
-    /// Bytes have come from the caller.
-    pub(crate) fn has_read(&self) {
+    /// So many bytes have come from the caller.
+    pub(crate) fn has_read(&self, count: usize) {
+        if self.doing.load(Relaxed) == SERVING {
+            self.sends.progress(count);
+            if self.body.load(Relaxed) == AWAITED {
+                self.body.store(NOT_AWAITED, Relaxed);
+            }
+            return;
+        }
         if matches!(self.doing.load(Relaxed), FRESH | IDLE) {
             self.note(AWAITING_HEAD);
         }
@@ -89,9 +120,35 @@ impl Activity {
         self.switched.load(Relaxed)
     }
 
+    /// Nothing of the request's body is there to be read.
+    ///
+    /// # Errors
+    /// It is not waited for any longer.
+    pub(crate) fn awaits_body(&self, reader: &Waker) -> Result<(), TooSlow> {
+        if self.body.load(Relaxed) == TOO_SLOW {
+            return Err(TooSlow);
+        }
+        self.body.store(AWAITED, Relaxed);
+        let mut kept = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|kept| !kept.will_wake(reader)) {
+            *kept = Some(reader.clone());
+        }
+        Ok(())
+    }
+
     /// A whole head has come.
     pub(crate) fn serves(&self) {
         self.note(SERVING);
+        self.sends.begin();
+        self.takes.begin();
+        self.body.store(NOT_AWAITED, Relaxed);
+        self.requests
+            .store(self.requests.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    /// Requests that have come so far.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Relaxed)
     }
 
     /// The last byte of the answer has been handed to the connection.
@@ -106,8 +163,9 @@ impl Activity {
         }
     }
 
-    /// Bytes have gone to the caller.
-    pub(crate) fn has_written(&self) {
+    /// So many bytes have gone to the caller.
+    pub(crate) fn has_written(&self, count: usize) {
+        self.takes.progress(count);
         if self.stalled.load(Relaxed) != 0 {
             self.stalled.store(0, Relaxed);
         }
@@ -121,20 +179,41 @@ impl Activity {
         }
     }
 
-    fn is_overdue(&self, patience: &Patience) -> bool {
+    /// What has been waited for too long, if anything has. A body that comes too slowly is given up by whoever reads
+    /// it, and so can still be answered.
+    fn look(&self, patience: &Patience) -> Option<Awaited> {
+        let stalled = self.stalled.load(Relaxed) != 0;
+        let awaited = self.body.load(Relaxed) == AWAITED && self.doing.load(Relaxed) == SERVING;
+        if let Some(rates) = &patience.rates {
+            if stalled && self.takes.falls_behind(rates.grace, rates.answer) {
+                return Some(Awaited::Reader);
+            }
+            if awaited && self.sends.falls_behind(rates.grace, rates.body) {
+                self.body.store(TOO_SLOW, Relaxed);
+                if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    reader.wake();
+                }
+                return Some(Awaited::Body);
+            }
+        }
+        self.overdue(patience)
+    }
+
+    fn overdue(&self, patience: &Patience) -> Option<Awaited> {
         let now = self.ticks.load(Relaxed);
         // The tick it began in was under way already, so only the whole ones since then are certain.
         let longer = |since: u32, limit| TICK * now.wrapping_sub(since).saturating_sub(1) >= limit;
         let stalled = self.stalled.load(Relaxed);
         if stalled != 0 && longer(stalled, patience.write) {
-            return true;
+            return Some(Awaited::Reader);
         }
-        match self.doing.load(Relaxed) {
-            FRESH => longer(self.since.load(Relaxed), patience.first_byte),
-            AWAITING_HEAD => longer(self.since.load(Relaxed), patience.head),
-            IDLE => longer(self.since.load(Relaxed), patience.idle),
-            _ => false,
-        }
+        let (awaited, limit) = match self.doing.load(Relaxed) {
+            FRESH => (Awaited::FirstByte, patience.first_byte),
+            AWAITING_HEAD => (Awaited::Head, patience.head),
+            IDLE => (Awaited::NextRequest, patience.idle),
+            _ => return None,
+        };
+        longer(self.since.load(Relaxed), limit).then_some(awaited)
     }
 }
 
@@ -168,6 +247,11 @@ impl Watch {
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
             switched: AtomicBool::new(false),
+            sends: Pace::default(),
+            takes: Pace::default(),
+            body: AtomicU8::new(NOT_AWAITED),
+            reader: Mutex::default(),
+            requests: AtomicU32::new(0),
             ticks: Arc::clone(&self.ticks),
         });
         let mut watched = self.lock();
@@ -191,8 +275,8 @@ impl Watch {
         self.lock().connections.is_empty()
     }
 
-    /// Looks at all connections, for ever.
-    pub(crate) async fn sweep(&self, patience: impl Fn() -> Patience) {
+    /// Looks at all connections, for ever; `count` is told of each that is given up.
+    pub(crate) async fn sweep(&self, patience: impl Fn() -> Patience, count: impl Fn(Awaited)) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -200,9 +284,15 @@ impl Watch {
             self.ticks.fetch_add(1, Relaxed);
             let patience = patience();
             for (activity, task) in self.lock().connections.values() {
-                if let Some(task) = task.as_ref().filter(|_| activity.is_overdue(&patience)) {
-                    activity.dismiss();
-                    task.abort();
+                let Some(task) = task else { continue };
+                match activity.look(&patience) {
+                    None => continue,
+                    Some(Awaited::Body) => count(Awaited::Body),
+                    Some(awaited) => {
+                        count(awaited);
+                        activity.dismiss();
+                        task.abort();
+                    }
                 }
             }
         }
@@ -225,12 +315,13 @@ mod tests {
             head: second,
             idle: 4 * second,
             write: 2 * second,
+            rates: None,
         };
         let watch = Watch::default();
         let (_, activity) = watch.begin();
         let wait = |seconds: u32| {
             watch.ticks.fetch_add(seconds * 4, Relaxed);
-            activity.is_overdue(&patience)
+            activity.look(&patience).is_some()
         };
         assert!(!wait(1));
         assert!(wait(1), "no first byte");
@@ -238,15 +329,15 @@ mod tests {
         assert!(!wait(100), "a request may take its time");
         activity.cannot_write();
         assert!(!wait(2));
-        activity.has_written();
+        activity.has_written(1);
         assert!(!wait(2));
         activity.cannot_write();
         assert!(wait(3), "the caller takes nothing");
-        activity.has_written();
+        activity.has_written(1);
         activity.has_answered();
         assert!(!wait(4));
         assert!(wait(1), "idle for too long");
-        activity.has_read();
+        activity.has_read(1);
         assert!(!wait(1));
         assert!(wait(1), "half a head");
         activity.dismiss();
@@ -260,12 +351,94 @@ mod tests {
             head: TICK / 2,
             idle: TICK / 2,
             write: TICK / 2,
+            rates: None,
         };
         let watch = Watch::default();
         let (_, activity) = watch.begin();
         watch.ticks.fetch_add(1, Relaxed);
-        assert!(!activity.is_overdue(&patience), "it may have begun a moment ago");
+        assert!(activity.look(&patience).is_none(), "it may have begun a moment ago");
         watch.ticks.fetch_add(1, Relaxed);
-        assert!(activity.is_overdue(&patience));
+        assert!(activity.look(&patience).is_some());
+    }
+
+    /// A connection on which a request is served, as the sweep sees it.
+    struct Served {
+        watch: Watch,
+        activity: Arc<Activity>,
+        patience: Patience,
+    }
+
+    impl Served {
+        fn new() -> Self {
+            let (second, watch) = (Duration::from_secs(1), Watch::default());
+            let (_, activity) = watch.begin();
+            activity.has_read(500);
+            activity.serves();
+            let rates = Rates {
+                grace: 2 * second,
+                body: 100,
+                answer: 100,
+            };
+            let patience = Patience {
+                first_byte: second,
+                head: second,
+                idle: second,
+                write: 10 * second,
+                rates: Some(rates),
+            };
+            Self {
+                watch,
+                activity,
+                patience,
+            }
+        }
+
+        /// What is given up on within so many sweeps, `between` which something happens.
+        fn after(&self, sweeps: usize, between: impl Fn(&Activity)) -> Option<Awaited> {
+            (0..sweeps).find_map(|_| {
+                between(&self.activity);
+                self.watch.ticks.fetch_add(1, Relaxed);
+                self.activity.look(&self.patience)
+            })
+        }
+    }
+
+    #[test]
+    fn a_body_must_come_at_a_rate_for_as_long_as_it_is_waited_for() {
+        let comes = |bytes| {
+            move |activity: &Activity| {
+                activity.has_read(bytes);
+                assert_eq!(activity.awaits_body(Waker::noop()), Ok(()));
+            }
+        };
+        assert_eq!(Served::new().after(9, comes(1)), Some(Awaited::Body));
+        assert_eq!(Served::new().after(1000, comes(25)), None);
+        // What nobody reads is not waited for.
+        assert_eq!(Served::new().after(1000, |_| {}), None);
+
+        let slow = Served::new();
+        slow.after(9, comes(0));
+        let still = slow.activity.awaits_body(Waker::noop());
+        assert_eq!(still, Err(TooSlow), "its reader is told");
+        assert_eq!(slow.after(100, |_| {}), None, "and it is counted once");
+        slow.activity.serves();
+        assert_eq!(
+            slow.activity.awaits_body(Waker::noop()),
+            Ok(()),
+            "the next one begins anew"
+        );
+    }
+
+    #[test]
+    fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
+        let takes = |bytes| {
+            move |activity: &Activity| {
+                activity.has_written(bytes);
+                activity.cannot_write();
+            }
+        };
+        assert_eq!(Served::new().after(9, takes(1)), Some(Awaited::Reader));
+        assert_eq!(Served::new().after(1000, takes(25)), None);
+        assert_eq!(Served::new().after(1000, |activity| activity.has_written(1)), None);
     }
 }

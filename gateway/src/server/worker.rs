@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::connection::{self, Enrolled};
+use super::crowd::Crowd;
 use super::lifecycle::{Lifecycle, Phase};
-use super::tls;
+use super::unread::{self, Unread};
 use super::watch::{Patience, Watch};
+use super::{proxied, tls};
+use crate::observe::ConnectionRefusal;
 use crate::plan::LivePlan;
 
 /// After a drain begins, a kept-alive connection may still bring one request for this long: closing it at once would
@@ -24,27 +28,25 @@ pub(crate) struct Worker {
     pub(crate) live: Arc<LivePlan>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) watch: Watch,
+    pub(crate) crowd: Arc<Crowd>,
+}
+
+impl Worker {
+    /// Counts a connection that gets no further.
+    pub(crate) fn refuse(&self, reason: ConnectionRefusal) {
+        self.live.load().observer.registry.refused_connections.add(reason);
+    }
 }
 
 /// Starts a worker's thread.
 ///
 /// # Errors
 /// The thread could not be started.
-pub(crate) fn spawn(
-    index: usize,
-    sockets: Vec<TcpListener>,
-    live: Arc<LivePlan>,
-    lifecycle: Arc<Lifecycle>,
-) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let worker = Arc::new(Worker {
-        index,
-        live,
-        lifecycle,
-        watch: Watch::default(),
-    });
+    let worker = Arc::new(worker);
     std::thread::Builder::new()
-        .name(format!("worker-{index}"))
+        .name(format!("worker-{}", worker.index))
         .spawn(move || runtime.block_on(run(worker, sockets)))
 }
 
@@ -52,23 +54,26 @@ pub(crate) fn spawn(
 async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
     let sweeper = Arc::clone(&worker);
     tokio::spawn(async move {
-        sweeper
-            .watch
-            .sweep(|| {
-                let edge = &sweeper.live.load().edge;
-                let idle = if sweeper.lifecycle.phase() >= Phase::Draining {
-                    LINGER
-                } else {
-                    edge.idle
-                };
-                Patience {
-                    first_byte: edge.head.min(idle),
-                    head: edge.head,
-                    idle,
-                    write: edge.write,
-                }
-            })
-            .await;
+        let patience = || {
+            let edge = &sweeper.live.load().edge;
+            let idle = if sweeper.lifecycle.phase() >= Phase::Draining {
+                LINGER
+            } else {
+                edge.idle
+            };
+            Patience {
+                first_byte: edge.first_byte.min(idle),
+                head: edge.head,
+                idle,
+                write: edge.write,
+                rates: edge.rates,
+            }
+        };
+        let count = |awaited| {
+            let plan = sweeper.live.load();
+            plan.observer.registry.overdue_connections.add(awaited);
+        };
+        sweeper.watch.sweep(patience, count).await;
     });
     for (listener, socket) in sockets.into_iter().enumerate() {
         match tokio::net::TcpListener::from_std(socket) {
@@ -116,14 +121,42 @@ async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpLis
 fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: SocketAddr) {
     // A socket that cannot be set up is gone already; serving it ends at its first read.
     let _ = stream.set_nodelay(true);
+    let edge = &worker.live.load().edge;
+    let listener = &edge.listeners[listener];
+    if worker.lifecycle.connections() >= edge.most_connections {
+        worker.refuse(ConnectionRefusal::TooMany);
+        if listener.tls.is_none() && !listener.proxy_protocol {
+            // Whoever does not see it in time still sees the connection end.
+            let _ = stream.try_write(&unread::answer(worker, address, &[], Unread::TooMany));
+        }
+        return;
+    }
     let enrolled = Enrolled::new(Arc::clone(worker));
     let id = enrolled.id();
-    let plan = worker.live.load();
-    let task = match &plan.edge.listeners[listener].tls {
-        None => tokio::spawn(connection::serve_plain(stream, address, enrolled)),
-        Some(tls) => tokio::spawn(tls::serve(stream, address, Arc::clone(&tls.config), enrolled)),
+    let tls = listener.tls.as_ref().map(|tls| Arc::clone(&tls.config));
+    let task = if listener.proxy_protocol {
+        tokio::spawn(serve_proxied(stream, address, tls, enrolled))
+    } else {
+        let Some(enrolled) = enrolled.of(address) else { return };
+        match tls {
+            None => tokio::spawn(connection::serve_plain(stream, address, enrolled)),
+            Some(tls) => tokio::spawn(tls::serve(stream, address, tls, enrolled)),
+        }
     };
     worker.watch.attend(id, task.abort_handle());
+}
+
+/// Lets a load balancer say who is there, and serves them.
+async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, tls: Option<Arc<ServerConfig>>, enrolled: Enrolled) {
+    let Some(address) = proxied::origin(&mut stream, sender, &enrolled).await else {
+        return;
+    };
+    let Some(enrolled) = enrolled.of(address) else { return };
+    enrolled.activity().begins_anew();
+    match tls {
+        None => connection::serve_plain(stream, address, enrolled).await,
+        Some(tls) => tls::serve(stream, address, tls, enrolled).await,
+    }
 }
 
 /// Out of descriptors or memory: accepting again at once would spin.

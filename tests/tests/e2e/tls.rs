@@ -197,6 +197,48 @@ async fn a_reload_changes_the_certificate_and_drops_no_connection() {
 }
 
 #[tokio::test]
+async fn fifty_renewals_under_load_fail_no_handshake() {
+    const RENEWALS: usize = 50;
+    let authority = Authority::new("public");
+    let gateway = setup(&authority, hello("")).start().await;
+    let tls = Tls::new(&authority, "edge.test");
+    let (done, watched) = tokio::sync::watch::channel(false);
+    let mut callers = tokio::task::JoinSet::new();
+    // Some resume sessions of certificates that are gone by then, some have none.
+    for own in [true, false, false] {
+        let (address, watched, shared) = (gateway.address_of("secure"), watched.clone(), tls.clone());
+        let fresh = Tls::new(&authority, "edge.test");
+        callers.spawn(async move {
+            let mut answered = 0;
+            while !*watched.borrow() {
+                let tls = if own { fresh.clone() } else { shared.clone() };
+                Client::over_tls(address, tls).get("/hello").send().await.expect(200);
+                answered += 1;
+            }
+            answered
+        });
+    }
+    for _ in 0..RENEWALS {
+        let renewed = authority.issue(&["edge.test"]);
+        // In this order, so that whoever looks in between finds a mismatch and keeps what it has.
+        fs::write(gateway.path("edge.pem"), &renewed.cert_pem).expect("the folder takes files");
+        fs::write(gateway.path("edge.key"), &renewed.key_pem).expect("the folder takes files");
+        gateway.reload(hello("")).await;
+        assert_eq!(tls.shown(gateway.address_of("secure")).await, renewed.cert_der);
+    }
+    done.send(true).expect("callers wait for it");
+    let answered: Vec<usize> = callers.join_all().await;
+    assert!(answered.iter().all(|count| *count >= RENEWALS), "{answered:?}");
+    for outcome in ["failed", "abandoned", "refused_by_caller", "timed_out"] {
+        assert_eq!(
+            gateway.metric(HANDSHAKES, &[("outcome", outcome)]).await,
+            0.0,
+            "{outcome}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_operators_look_at_says_when_certificates_expire() {
     let authority = Authority::new("public");
     let gateway = setup(&authority, hello("")).start().await;

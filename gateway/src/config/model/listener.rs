@@ -27,6 +27,8 @@ pub struct Listener {
     pub address: At<SocketAddr>,
     /// Left out, the listener speaks plain HTTP.
     pub tls: Option<Tls>,
+    /// Default off.
+    pub proxy_protocol: At<ProxyProtocol>,
 }
 
 /// How the address of a caller is found.
@@ -57,6 +59,8 @@ pub struct TimeLimits {
     pub connect: At<Duration>,
     /// For a caller to take more of its answer; default 10s.
     pub write: At<Duration>,
+    /// For a new connection to bring its first byte; default as long as `head`.
+    pub first_byte: At<Duration>,
     /// For the head of a request to arrive, from its first byte; default 10s.
     pub head: At<Duration>,
     /// How long a caller's connection may lie idle between requests; default 75s.
@@ -92,6 +96,12 @@ pub enum AccessLog {
 }
 
 words! {
+    /// Whether connections begin by saying for whom they were opened, which the client address then is. `required`
+    /// admits trusted proxies alone.
+    pub enum ProxyProtocol { Off = "off", Required = "required" }
+}
+
+words! {
     enum LogWord { Off = "off", Stdout = "stdout" }
 }
 
@@ -123,9 +133,13 @@ impl Scalar for Workers {
 impl Read for Listener {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["proxy_protocol"]);
             let (address, tls) = (f.required("address"), f.optional("tls"));
-            Some(Self { address: address?, tls })
+            let proxy_protocol = f.or("proxy_protocol", ProxyProtocol::Off);
+            Some(Self {
+                address: address?,
+                tls,
+                proxy_protocol,
+            })
         })?
     }
 }
@@ -152,17 +166,21 @@ impl Read for TimeLimits {
     fn read(value: &Value<'_>) -> Option<Self> {
         const MS: Duration = Duration::from_millis(1);
         let seconds = Duration::from_secs;
-        value.fields(|f| Self {
-            request: f.within("request", seconds(30), MS..=DAY),
-            reserve: f.within("reserve", seconds(2), Duration::ZERO..=HOUR),
-            connect: f.within("connect", seconds(5), MS..=HOUR),
-            write: f.within("write", seconds(10), MS..=HOUR),
-            head: f.within("head", seconds(10), MS..=HOUR),
-            keep_alive: f.within("keep_alive", seconds(75), MS..=DAY),
-            idle_stream: f.within("idle_stream", seconds(60), MS..=DAY),
-            minimum: f.within("minimum", 5 * MS, Duration::ZERO..=seconds(10)),
-            drain_notice: f.within("drain_notice", Duration::ZERO, Duration::ZERO..=HOUR),
-            drain: f.within("drain", seconds(10), Duration::ZERO..=DAY),
+        value.fields(|f| {
+            let head = f.within("head", seconds(10), MS..=HOUR);
+            Self {
+                request: f.within("request", seconds(30), MS..=DAY),
+                reserve: f.within("reserve", seconds(2), Duration::ZERO..=HOUR),
+                connect: f.within("connect", seconds(5), MS..=HOUR),
+                write: f.within("write", seconds(10), MS..=HOUR),
+                first_byte: f.within("first_byte", *head, MS..=HOUR),
+                head,
+                keep_alive: f.within("keep_alive", seconds(75), MS..=DAY),
+                idle_stream: f.within("idle_stream", seconds(60), MS..=DAY),
+                minimum: f.within("minimum", 5 * MS, Duration::ZERO..=seconds(10)),
+                drain_notice: f.within("drain_notice", Duration::ZERO, Duration::ZERO..=HOUR),
+                drain: f.within("drain", seconds(10), Duration::ZERO..=DAY),
+            }
         })
     }
 }

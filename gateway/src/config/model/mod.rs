@@ -8,6 +8,7 @@ mod backend;
 mod backend_tls;
 mod breaker;
 mod callers;
+mod connection_limits;
 mod cors;
 mod fallback;
 mod header_rules;
@@ -29,11 +30,12 @@ pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
     Revocations, Secret, TokenType, Verifications,
 };
+pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
 pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
-pub use listener::{AccessLog, Admin, ClientAddress, Listener, RequestLimits, TimeLimits, Workers};
+pub use listener::{AccessLog, Admin, ClientAddress, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
 pub use path_policy::{DotSegments, PathAction, PathPolicy};
@@ -61,6 +63,9 @@ pub struct Config {
     pub admin: Option<Admin>,
     pub time_limits: TimeLimits,
     pub request_limits: RequestLimits,
+    pub connection_limits: ConnectionLimits,
+    /// `None` is `off`.
+    pub minimum_rates: Option<MinimumRates>,
     /// For routes that have no section of their own.
     pub cors: Option<Cors>,
     /// For routes that do not say otherwise; default `off`.
@@ -92,6 +97,8 @@ impl Read for Config {
             let admin = f.section_or_off("admin");
             let time_limits = f.section("time_limits");
             let request_limits = f.section("request_limits");
+            let connection_limits = f.section("connection_limits");
+            let minimum_rates = f.section_or_off("minimum_rates");
             let cors = f.optional("cors");
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
             let path_policy = f.section("path_policy");
@@ -111,6 +118,8 @@ impl Read for Config {
                 admin,
                 time_limits: time_limits?,
                 request_limits: request_limits?,
+                connection_limits: connection_limits?,
+                minimum_rates,
                 cors,
                 security_headers,
                 path_policy: path_policy?,

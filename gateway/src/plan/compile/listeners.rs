@@ -1,7 +1,7 @@
 //! Listeners as written -> where to listen, and how to speak TLS there.
 
 use super::{Desk, tls_files};
-use crate::config::{self, At, ClientCertificates, Code, Mistake, TlsVersion};
+use crate::config::{self, At, ClientCertificates, Code, Mistake, ProxyProtocol, TlsVersion};
 use crate::intake::tls::{Callers, Tls};
 use crate::plan::Listener;
 
@@ -15,10 +15,19 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
                 None => None,
                 Some(written) => Some(tls(desk, name, written)?),
             };
+            let proxy_protocol = written.proxy_protocol.value == ProxyProtocol::Required;
+            if proxy_protocol && config.client_address.trusted_proxies.is_empty() {
+                let message = format!("nobody could connect to `listeners.{name}`: no proxy is trusted");
+                desk.mistake(
+                    Mistake::new(Code::MissingKey, written.proxy_protocol.span(), message)
+                        .hint("write the networks of the load balancers in `client_address.trusted_proxies`"),
+                );
+            }
             Some(Listener {
                 name: name.to_string(),
                 address: *written.address,
                 tls,
+                proxy_protocol,
             })
         })
         .collect();

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use self::backends::Backends;
 use self::limits::Tables;
-use super::{Edge, Plan, State, TimeLimits, Written};
+use super::{Edge, Plan, Rates, State, TimeLimits, Written};
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
 use crate::files::Stamp;
 use crate::intake::address::TrustedProxies;
@@ -97,6 +97,15 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             uri_limit: usize::try_from(config.request_limits.uri.0).unwrap_or(usize::MAX),
             head_limit: usize::try_from(config.request_limits.head.0).unwrap_or(usize::MAX),
             header_limit: *config.request_limits.headers as usize,
+            most_connections: *config.connection_limits.total as usize,
+            most_per_address: config.connection_limits.per_address.as_ref().map(|most| most.value),
+            most_requests: config.connection_limits.requests.as_ref().map(|most| most.value),
+            rates: config.minimum_rates.as_ref().map(|rates| Rates {
+                grace: *rates.grace,
+                body: rates.body.0,
+                answer: rates.answer.0,
+            }),
+            first_byte: *limits.first_byte,
             head: *limits.head,
             idle: *limits.keep_alive,
             write: *limits.write,

@@ -1,0 +1,62 @@
+//! What one caller's connections may hold: how many there may be, how long each may go on, how slow it may be.
+
+use std::time::Duration;
+
+use crate::config::fields::Fields;
+use crate::config::reader::{Read, Value};
+use crate::config::span::At;
+use crate::config::units::ByteSize;
+
+/// Connections from callers; those beyond it are closed as soon as they are accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionLimits {
+    /// At once, over all listeners, 1 to 1000000; default 10000.
+    pub total: At<u32>,
+    /// Of these from one client address (IPv6: one network), 1 to 1000000; default off.
+    pub per_address: Option<At<u32>>,
+    /// Requests on one connection, 1 to 1000000000, after which it is closed; default off.
+    pub requests: Option<At<u32>>,
+}
+
+/// How slow a caller may be while we wait for it: beyond `grace`, every second of waiting must be paid for by so many
+/// bytes. Time in which we ourselves, or a backend, are the slow ones does not count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MinimumRates {
+    /// Waiting that is free, per request and direction, up to 1h; default 20s.
+    pub grace: At<Duration>,
+    /// Bytes a second of a request's body, 1B to 1MiB; default 256B.
+    pub body: At<ByteSize>,
+    /// Bytes a second that the caller takes of an answer, 1B to 1MiB; default 256B.
+    pub answer: At<ByteSize>,
+}
+
+impl Read for ConnectionLimits {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        value.fields(|f| Self {
+            total: f.within("total", 10_000, 1..=1_000_000),
+            per_address: number_or_off(f, "per_address", 1_000_000),
+            requests: number_or_off(f, "requests", 1_000_000_000),
+        })
+    }
+}
+
+impl Read for MinimumRates {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        let rates = ByteSize(1)..=ByteSize(1024 * 1024);
+        value.fields(|f| Self {
+            grace: f.within(
+                "grace",
+                Duration::from_secs(20),
+                Duration::ZERO..=Duration::from_secs(3600),
+            ),
+            body: f.within("body", ByteSize(256), rates.clone()),
+            answer: f.within("answer", ByteSize(256), rates),
+        })
+    }
+}
+
+/// `None` for `off`, or if it is not written.
+fn number_or_off(f: &mut Fields<'_>, name: &'static str, most: u32) -> Option<At<u32>> {
+    let written = f.value(name)?;
+    (!written.is_word("off")).then(|| f.within(name, 1, 1..=most))
+}

@@ -1,0 +1,76 @@
+//! Whether somebody who is waited for again and again makes up for it: a byte now and then resets no clock.
+//!
+//! Waiting is sampled once a tick, and paid for by bytes: beyond a grace, `rate` bytes buy a second of it. Kept by the
+//! one thread that serves the connection, so that noting is a plain store.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::watch::TICK;
+
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Ticks at which nothing was there.
+    waited: AtomicU32,
+    /// Stops at 4 GiB, which buys enough.
+    bytes: AtomicU32,
+}
+
+impl Pace {
+    pub(super) fn begin(&self) {
+        self.waited.store(0, Relaxed);
+        self.bytes.store(0, Relaxed);
+    }
+
+    pub(super) fn progress(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.bytes
+            .store(self.bytes.load(Relaxed).saturating_add(count), Relaxed);
+    }
+
+    /// For each tick at which it is waited for: whether that makes too many. `rate` in bytes a second, above 0.
+    pub(super) fn falls_behind(&self, grace: Duration, rate: u64) -> bool {
+        let waited = self.waited.load(Relaxed).saturating_add(1);
+        self.waited.store(waited, Relaxed);
+        let bought = Duration::from_millis(u64::from(self.bytes.load(Relaxed)) * 1000 / rate);
+        TICK * waited > grace + bought
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(2);
+
+    /// Ticks of waiting until it falls behind, where `bytes` come with each of them; at most 1000.
+    fn lasts(bytes: usize, rate: u64) -> u32 {
+        let pace = Pace::default();
+        (1..1000)
+            .find(|_| {
+                pace.progress(bytes);
+                pace.falls_behind(GRACE, rate)
+            })
+            .unwrap_or(1000)
+    }
+
+    #[test]
+    fn only_bytes_buy_time_beyond_the_grace() {
+        let check = |bytes, rate, ticks| assert_eq!(lasts(bytes, rate), ticks, "{bytes} at {rate}");
+        // A tick is a quarter of a second: at 100 bytes a second, 25 of them pay for one.
+        check(0, 100, 9);
+        check(1, 100, 9);
+        check(12, 100, 16);
+        check(24, 100, 201);
+        check(25, 100, 1000);
+        check(1_000_000_000, 1, 1000);
+    }
+
+    #[test]
+    fn the_next_one_begins_anew() {
+        let pace = Pace::default();
+        while !pace.falls_behind(GRACE, 100) {}
+        pace.begin();
+        assert!(!pace.falls_behind(GRACE, 100));
+    }
+}

@@ -1,0 +1,113 @@
+//! Connections are bounded in number, in requests, and in how long each may keep us waiting.
+
+use tests::configs::Config;
+use tests::{Gateway, Raw};
+
+use crate::one_backend;
+
+const REFUSED: &str = "gateway_connections_refused_total";
+const OVERDUE: &str = "gateway_connections_overdue_total";
+const HELLO: &str = "GET /hello HTTP/1.1\r\nhost: edge.test\r\n\r\n";
+
+async fn start(top: &str) -> Gateway {
+    let hello = "{ match: { path: /hello }, access: { any_of: [anonymous] }, respond: { body: hello } }";
+    let config = Config::default().top(top).route("hello", hello);
+    Gateway::start(config.to_string()).await
+}
+
+async fn answered(connection: &mut Raw) -> String {
+    connection.send(HELLO).await;
+    let head = connection.head().await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    connection.take(5).await;
+    head
+}
+
+#[tokio::test]
+async fn beyond_the_total_a_connection_is_refused_and_those_that_are_there_go_on() {
+    let gateway = start("connection_limits: { total: 2 }").await;
+    let (mut one, mut other) = (gateway.connect().await, gateway.connect().await);
+    answered(&mut one).await;
+    answered(&mut other).await;
+    let mut third = gateway.connect().await;
+    let told = third.rest().await;
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("overloaded"),
+        "{told}"
+    );
+    gateway.metric_becomes(REFUSED, &[("reason", "too_many")], 1.0).await;
+    answered(&mut one).await;
+    drop(other);
+    gateway.metric_becomes("gateway_connections", &[], 1.0).await;
+    answered(&mut gateway.connect().await).await;
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_connections_only_where_that_is_written() {
+    let gateway = start("connection_limits: { per_address: 2 }").await;
+    let (mut one, mut other) = (gateway.connect().await, gateway.connect().await);
+    answered(&mut one).await;
+    answered(&mut other).await;
+    assert_eq!(gateway.connect().await.rest().await, "");
+    gateway
+        .metric_becomes(REFUSED, &[("reason", "too_many_from_address")], 1.0)
+        .await;
+    drop(one);
+    gateway.metric_becomes("gateway_connections", &[], 1.0).await;
+    answered(&mut gateway.connect().await).await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_as_many_requests_as_it_may_bring() {
+    let gateway = start("connection_limits: { requests: 3 }").await;
+    let mut connection = gateway.connect().await;
+    for _ in 0..2 {
+        let head = answered(&mut connection).await.to_ascii_lowercase();
+        assert!(!head.contains("connection: close"), "{head}");
+    }
+    let last = answered(&mut connection).await.to_ascii_lowercase();
+    assert!(last.contains("connection: close"), "{last}");
+    assert_eq!(connection.rest().await, "");
+}
+
+#[tokio::test]
+async fn who_is_waited_for_is_told_apart() {
+    let gateway = start("time_limits: { first_byte: 1ms, head: 1ms, keep_alive: 1ms }").await;
+    let mut silent = gateway.connect().await;
+    silent.rest().await;
+    let mut half = gateway.connect().await;
+    half.send("GET /hello HTTP/1.1\r\n").await;
+    let told = half.rest().await;
+    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
+    let mut idle = gateway.connect().await;
+    answered(&mut idle).await;
+    assert_eq!(idle.rest().await, "");
+    for awaited in ["first_byte", "head", "next_request"] {
+        gateway.metric_becomes(OVERDUE, &[("awaited", awaited)], 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up_and_its_caller_told() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default()
+        .top("minimum_rates: { grace: 500ms, body: 1KiB }")
+        .open("api", api.address(), "retry: off");
+    let gateway = Gateway::start(config.to_string()).await;
+    let mut slow = gateway.connect().await;
+    slow.send("POST /api/echo HTTP/1.1\r\nhost: edge.test\r\ncontent-length: 1000000\r\n\r\nx")
+        .await;
+    let told = slow.rest().await;
+    assert!(
+        told.starts_with("HTTP/1.1 408") && told.contains("request_timeout"),
+        "{told}"
+    );
+    gateway.metric_becomes(OVERDUE, &[("awaited", "body")], 1.0).await;
+    // A body that is there is not waited for, however large.
+    gateway
+        .post("/api/echo")
+        .body(vec![b'x'; 2_000_000])
+        .send()
+        .await
+        .expect(200);
+}
