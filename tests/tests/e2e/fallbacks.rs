@@ -28,7 +28,7 @@ fn route(fleet: &Fleet, written: &str) -> Config {
 fn answers(head: &str, body: &str) -> Behaviour {
     let length = body.len();
     Behaviour::raw(format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n{head}\r\n{body}"
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n{head}\r\n{body}"
     ))
 }
 
@@ -256,8 +256,7 @@ async fn fields_and_status_of_parts_become_those_of_the_whole() {
     let gateway = Gateway::start(aggregate(&fleet, whole, "").to_string()).await;
     let fields = "etag: \"7\"\r\nset-cookie: a=1\r\ncache-control: max-age=60\r\nx-other: no\r\n";
     fleet.backend("first").behave(answers(fields, "{\"n\":1.0}")).await;
-    let second =
-        "HTTP/1.1 201 Created\r\ncontent-length: 2\r\nset-cookie: b=2\r\ncache-control: private, max-age=9\r\n\r\n[]";
+    let second = "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: 2\r\nset-cookie: b=2\r\ncache-control: private, max-age=9\r\n\r\n[]";
     fleet.backend("second").behave(Behaviour::raw(second)).await;
     let answer = gateway.get("/all").send().await.expect(201);
     assert_eq!(answer.text(), "{\"data\":{\"one\":{\"n\":1.0},\"two\":[]}}");

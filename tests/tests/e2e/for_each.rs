@@ -40,7 +40,7 @@ async fn start(guards: &str, each: &str, terms: &str) -> (Fleet, Gateway) {
 fn items(body: &str) -> Behaviour {
     let length = body.len();
     Behaviour::raw(format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     ))
 }
 

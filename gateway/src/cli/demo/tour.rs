@@ -115,17 +115,12 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
         ),
         step(
             "An order in one call: user and stock together, then one charge",
-            checkout.clone(),
+            checkout,
             vec![
                 Text("201 Created"),
                 Text("x-gateway-complete: true"),
                 Text("\"state\":\"captured\",\"idempotency_key\":\"8e03:payment\""),
             ],
-        ),
-        step(
-            "Without the stock nobody is charged, and the answer is no 200",
-            format!("{program} demo break inventory; {checkout}; {program} demo heal inventory; sleep 3"),
-            vec![Text("HTTP/1.1 50"), Text("x-gateway-complete: false"), Text("stock: ")],
         ),
         step(
             "One answer in six fails here; retries hide it",
