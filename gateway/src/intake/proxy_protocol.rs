@@ -235,6 +235,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
         #[test]
         fn nothing_makes_it_panic_or_read_on(prefix in 0..3_usize, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let bytes = [[&[], V1, V2][prefix], &bytes].concat();
