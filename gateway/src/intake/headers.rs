@@ -94,23 +94,14 @@ pub fn clean_request(
     Ok(wishes)
 }
 
-/// Removes from the trailers of a request what must not come in by its end either: a backend may take trailers for
-/// fields (RFC 9110 section 6.5.1).
-///
-/// # Errors
-/// One of them says how the message is framed or where it goes, after the fact.
-pub fn clean_trailers(trailers: &mut HeaderMap) -> Result<(), &'static str> {
-    let frames = |name: &HeaderName| {
-        *name == CONTENT_LENGTH || *name == HOST || *name == TRAILER || names::kind(name.as_str()) == Kind::HopByHop
-    };
-    if trailers.keys().any(frames) {
-        return Err("a trailer says how the message is framed or where it goes");
-    }
+/// Removes from the trailers of a request what must not come in by its end either: what frames or routes a message,
+/// which is too late then, and what only we may say, since a backend may take trailers for fields (RFC 9110
+/// section 6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| kind != Kind::EndToEnd);
-    for credential in [AUTHORIZATION, COOKIE] {
-        trailers.remove(credential);
+    for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, TRAILER] {
+        trailers.remove(name);
     }
-    Ok(())
 }
 
 /// Removes hop-by-hop fields and `x-gateway-*` from the trailers of an answer.

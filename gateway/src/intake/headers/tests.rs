@@ -289,26 +289,25 @@ fn another_method_is_never_asked_for() {
 
 #[test]
 fn trailers_say_nothing_that_fields_may_not() {
-    let check = |given: &[(&str, &str)], left: Option<&[&str]>| {
+    let check = |given: &[(&str, &str)], left: &[&str]| {
         let mut trailers = map(given);
-        let cleaned = clean_trailers(&mut trailers);
+        clean_trailers(&mut trailers);
         let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(cleaned.ok().map(|()| &*names), left, "{given:?}");
+        assert_eq!(names, left, "{given:?}");
     };
-    check(
-        &[("digest", "x"), ("grpc-status", "0")],
-        Some(&["digest", "grpc-status"]),
-    );
+    check(&[("digest", "x"), ("grpc-status", "0")], &["digest", "grpc-status"]);
     check(
         &[
             ("x-tenant-id", "a"),
             ("x-gateway-reason", "b"),
             ("x-forwarded-for", "c"),
-            ("x-t", "d"),
         ],
-        Some(&["x-t"]),
+        &[],
     );
-    check(&[("authorization", "Bearer x"), ("cookie", "a=b")], Some(&[]));
+    check(
+        &[("authorization", "Bearer x"), ("cookie", "a=b"), ("x-t", "d")],
+        &["x-t"],
+    );
     for framing in [
         "content-length",
         "transfer-encoding",
@@ -317,7 +316,7 @@ fn trailers_say_nothing_that_fields_may_not() {
         "te",
         "connection",
     ] {
-        check(&[(framing, "x")], None);
+        check(&[(framing, "x")], &[]);
     }
 }
 
