@@ -15,6 +15,8 @@ mod setup;
 
 pub mod configs;
 pub mod crowd;
+pub mod frames;
+pub mod http2;
 pub mod message;
 pub mod tls;
 
