@@ -11,7 +11,7 @@ use h2::ext::Protocol;
 use http::{HeaderValue, Method};
 use tests::configs::{Config, UNGUARDED};
 use tests::frames::{self, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
-use tests::http2::{Http2, Stream};
+use tests::http2_caller::{Http2, Stream};
 use tests::tls::{Authority, Tls};
 use tests::{Gateway, Setup, Signal, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

@@ -8,7 +8,7 @@ use tests::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PUSH_PROMISE, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, frame,
 };
-use tests::http2::Http2;
+use tests::http2_caller::Http2;
 use tests::{Arrived, Gateway, Recorder};
 
 const CASES: &str = include_str!("../../../fixtures/vectors/h2_requests.json");

@@ -5,7 +5,7 @@ use tests::configs::{Config, UNGUARDED};
 use tests::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
 };
-use tests::http2::Http2;
+use tests::http2_caller::Http2;
 use tests::{Gateway, Raw};
 
 use crate::one_backend;
