@@ -165,9 +165,12 @@ impl<'a> Asking<'a> {
 
     /// Makes one call, however many attempts it takes; with the head if the answer is a good one.
     async fn exchange(self, backend: &Arc<Backend>, order: &Order) -> (Called, Option<response::Parts>) {
-        let mut facts = Facts::default();
-        let replied = call::call(backend, self.request.worker, order, &mut facts).await;
-        self.note(|notes| notes.facts.add(facts));
+        let mut known = Known {
+            asking: self,
+            facts: Facts::default(),
+        };
+        let replied = call::call(backend, self.request.worker, order, &mut known.facts).await;
+        drop(known);
         let reply = match replied {
             Ok(reply) => reply,
             Err(rejection) => return (PartResult::Failed(fault_of(&rejection)).into(), None),
@@ -198,6 +201,19 @@ impl<'a> Asking<'a> {
 
     fn note(self, note: impl FnOnce(&mut Notes)) {
         note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What is known of a call. It is noted however the call ends: one that is cancelled was sent all the same.
+struct Known<'a> {
+    asking: Asking<'a>,
+    facts: Facts,
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        let facts = std::mem::take(&mut self.facts);
+        self.asking.note(|notes| notes.facts.add(facts));
     }
 }
 
