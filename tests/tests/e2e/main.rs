@@ -25,6 +25,7 @@ mod issuers;
 mod limits;
 mod malformed;
 mod operating;
+mod part_requests;
 mod passwords;
 mod proxy_protocol;
 mod rates;
