@@ -11,7 +11,7 @@ SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
 # Seconds that each fuzz target runs; and what a compiler has to add for libFuzzer to see where an input leads.
 SECONDS ?= 60
-FUZZED = client_address config headers merge path splice
+FUZZED = client_address config framing headers merge path proxy_protocol splice
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares \

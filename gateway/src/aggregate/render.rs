@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::draft::OnMissing;
 use super::fan_out::{Earlier, NotCalled};
@@ -20,6 +21,9 @@ use crate::call::OrderBody;
 use crate::template::{Placeholder, Sources, Template};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Bytes that the requests for all elements may have, since they are made before the first is sent.
+const ELEMENTS_LIMIT: usize = 16 << 20;
 
 /// What a part is to ask.
 pub(super) enum Rendered {
@@ -36,6 +40,20 @@ pub(super) enum Element {
     /// The recipe may skip it for want of a value.
     Omitted,
     Failed(PartFault),
+}
+
+impl Element {
+    fn size(&self) -> usize {
+        match self {
+            Self::Call(PartRequest {
+                target,
+                body: OrderBody::Whole(body),
+                ..
+            }) => target.as_str().len() + body.len(),
+            Self::Call(PartRequest { target, .. }) => target.as_str().len(),
+            Self::Omitted | Self::Failed(_) => 0,
+        }
+    }
 }
 
 /// One request of a part, spliced.
@@ -99,7 +117,7 @@ impl PartCall {
         if items.len() > for_each.limit {
             return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
         }
-        let element = |(index, item)| {
+        let element = |index, item| {
             let sources = Sources {
                 item: Some(item),
                 ..sources
@@ -110,7 +128,16 @@ impl PartCall {
                 Err(missing) => Element::Failed(PartFault::new(Cause::ValueMissing(missing))),
             }
         };
-        Ok(Rendered::Each(items.iter().enumerate().map(element).collect()))
+        let (mut elements, mut size) = (Vec::with_capacity(items.len()), 0);
+        for (index, item) in items.iter().enumerate() {
+            let element = element(index, item);
+            size += element.size();
+            if size > ELEMENTS_LIMIT {
+                return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
+            }
+            elements.push(element);
+        }
+        Ok(Rendered::Each(elements))
     }
 
     fn render_once(
@@ -160,7 +187,9 @@ impl PartCall {
             Some(template) => {
                 let mut text = String::with_capacity(128);
                 fill(template, &mut text)?;
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers
+                    .entry(header::CONTENT_TYPE)
+                    .or_insert(HeaderValue::from_static("application/json"));
                 OrderBody::Whole(text.into())
             }
         };
@@ -206,26 +235,26 @@ fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue
 /// The caller's fields that still make sense for a part: it has a body of its own or none, and its answer must be
 /// whole, fresh JSON that we can read.
 fn onward(headers: &HeaderMap) -> HeaderMap {
-    const NOT_OURS: [HeaderName; 12] = [
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::TRANSFER_ENCODING,
-        header::TRAILER,
-        header::ACCEPT_ENCODING,
-        header::RANGE,
-        header::IF_RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
     let mut headers = headers.clone();
-    for name in &NOT_OURS {
+    let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| is_callers_alone(name)).cloned().collect();
+    for name in gone {
         headers.remove(name);
     }
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    // Without it any coding would be welcome (RFC 9110 section 12.5.3).
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
+}
+
+/// Fields about the caller's own body, about how it is framed, and about how the caller would have the answer.
+fn is_callers_alone(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("content-")
+        || name.starts_with("if-")
+        || matches!(
+            name,
+            "digest" | "range" | "repr-digest" | "trailer" | "transfer-encoding"
+        )
 }
 
 #[cfg(test)]

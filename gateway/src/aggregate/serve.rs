@@ -15,6 +15,7 @@ use super::fan_out::fan_out;
 use super::for_each::ForEach;
 use super::merge::merge;
 use super::recipe::Recipe;
+use super::vary::Varies;
 use super::when::When;
 use crate::call::Facts;
 use crate::call::backend::Backend;
@@ -136,9 +137,9 @@ impl Aggregate {
     fn head(&self, answer: &mut Answer, notes: &Notes) {
         let head = |index: usize| notes.heads.iter().find(|(of, _)| *of == index).map(|(_, head)| head);
         if let Some(head) = self.heads.status.and_then(head) {
-            // The answer has a body, whatever the part had.
+            // The answer has a body, and all of it, whatever the part had.
             answer.status = match head.status {
-                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => StatusCode::OK,
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT => StatusCode::OK,
                 status => status,
             };
         }
@@ -151,6 +152,9 @@ impl Aggregate {
         }
         if let Some(value) = notes.caching.value() {
             answer.headers.insert(header::CACHE_CONTROL, value);
+        }
+        if let Some(value) = notes.varies.value() {
+            answer.headers.insert(header::VARY, value);
         }
     }
 
@@ -165,6 +169,7 @@ impl Aggregate {
 pub(super) struct Notes {
     pub facts: Facts,
     pub caching: Strictest,
+    pub varies: Varies,
     /// Of the parts that are to be heard, the heads of good answers.
     pub heads: Vec<(usize, response::Parts)>,
 }

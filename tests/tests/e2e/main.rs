@@ -1,6 +1,7 @@
 //! What the gateway promises, one file per promise, each test against a gateway and a fleet of its own.
 
 mod aggregate;
+mod aggregate_charges;
 mod api_keys;
 mod backend_tls;
 mod bodies;
@@ -27,6 +28,7 @@ mod issuers;
 mod limits;
 mod malformed;
 mod operating;
+mod part_requests;
 mod passwords;
 mod proxy_protocol;
 mod rates;
