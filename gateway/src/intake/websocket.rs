@@ -4,7 +4,6 @@
 //! that, a caller could hide requests. So the handshake is held to its grammar before it goes on, and a backend has
 //! switched only if it has proven that it understood.
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
@@ -14,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 use super::headers::lists;
 use crate::rejection::Rejection;
+use crate::websocket::accept;
 
 /// A caller's well-formed wish to switch.
 #[derive(Debug)]
@@ -65,12 +65,6 @@ impl Handshake {
 pub fn stamp_upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// RFC 6455 section 4.2.2: proof of having read the key, no secret.
-fn accept(key: &[u8]) -> String {
-    let proof = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
-    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &proof))
 }
 
 fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
