@@ -35,7 +35,7 @@ use crate::intake::certificate::Certificate;
 use crate::intake::cors;
 use crate::intake::doorman::{Client, Refusal};
 use crate::intake::finish::Finishing;
-use crate::intake::headers::{self, Scheme};
+use crate::intake::headers::{self, Scheme, Wishes};
 use crate::intake::json_body;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
@@ -129,7 +129,7 @@ struct Cleared<'a> {
     deadline: Deadline,
     uri: &'a Uri,
     head: request::Parts,
-    is_retry: bool,
+    wishes: Wishes,
     /// To turn the connection into a WebSocket.
     handshake: Option<Handshake>,
 }
@@ -311,7 +311,7 @@ impl<'p> Exchange<'p> {
             deadline,
             uri,
             head,
-            is_retry: wishes.is_retry,
+            wishes,
             handshake,
         })
     }
@@ -477,7 +477,7 @@ impl<'p> Exchange<'p> {
             deadline,
             uri,
             mut head,
-            is_retry,
+            wishes,
             handshake,
         } = cleared;
         // Without a connection that can be switched, the wish has gone with the other fields of the connection.
@@ -524,9 +524,11 @@ impl<'p> Exchange<'p> {
             headers: head.headers,
             body,
             deadline,
+            wished: wishes.deadline.map(|wish| Deadline::at(self.started + wish)),
+            trailers: wishes.trailers,
             meant: route.time_limit,
             entrant: entrant(&known),
-            is_retry,
+            is_retry: wishes.is_retry,
             streaming: if route.stream {
                 Streaming::Always
             } else {
@@ -615,7 +617,7 @@ impl<'p> Exchange<'p> {
             deadline: cleared.deadline,
             meant: cleared.route.time_limit,
             entrant: entrant(known),
-            is_retry: cleared.is_retry,
+            is_retry: cleared.wishes.is_retry,
             worker: self.peer.worker,
         };
         let (answered, facts) = aggregate.serve(&request).await;

@@ -48,6 +48,7 @@ pub enum Family {
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
+    BackendExchanges,
     BackendHandshakes,
     BackendCertificateExpiry,
     Revocations,
@@ -96,7 +97,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -139,6 +140,7 @@ impl Family {
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
+        Self::BackendExchanges,
         Self::BackendHandshakes,
         Self::BackendCertificateExpiry,
         Self::Revocations,
@@ -389,6 +391,12 @@ impl Family {
                 Gauge,
                 &["backend", "state"],
                 "Open connections to a backend",
+            ),
+            Self::BackendExchanges => (
+                "gateway_backend_exchanges",
+                Gauge,
+                &["backend"],
+                "Exchanges under way with a backend; on HTTP/2 a connection carries several",
             ),
             Self::BackendHandshakes => (
                 "gateway_backend_tls_handshakes_total",
