@@ -15,6 +15,7 @@ mod setup;
 
 pub mod configs;
 pub mod crowd;
+pub mod http2;
 pub mod message;
 pub mod tls;
 
