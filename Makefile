@@ -51,10 +51,10 @@ prove: ## run the long proofs: all interleavings, properties with many more case
 	@$(SUM)
 
 fuzz: ## give hostile input to every reader, SECONDS=60 each (needs a C++ compiler)
-	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --release -p fuzz --features engine --target $(HOST) --target-dir target/fuzz
+	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --profile fuzz -p fuzz --features engine --target $(HOST) --target-dir target/fuzz
 	@for target in $(FUZZED); do \
 		mkdir -p target/fuzz/corpus/$$target && echo "fuzz: $$target" && \
-		target/fuzz/$(HOST)/release/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
+		target/fuzz/$(HOST)/fuzz/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
 			-artifact_prefix=target/fuzz/$$target- -print_final_stats=1 target/fuzz/corpus/$$target \
 			fuzz/cases/$$target $$(test $$target = config && echo fixtures/configs fixtures/invalid) \
 			2> target/fuzz/$$target.log || { tail -40 target/fuzz/$$target.log; exit 1; }; \

@@ -35,7 +35,7 @@ use crate::intake::certificate::Certificate;
 use crate::intake::cors;
 use crate::intake::doorman::{Client, Refusal};
 use crate::intake::finish::Finishing;
-use crate::intake::headers::{self, Scheme};
+use crate::intake::headers::{self, Scheme, Wishes};
 use crate::intake::json_body;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
@@ -136,7 +136,7 @@ struct Cleared<'a> {
     deadline: Deadline,
     uri: &'a Uri,
     head: request::Parts,
-    is_retry: bool,
+    wishes: Wishes,
     /// To turn the connection into a WebSocket.
     handshake: Option<Handshake>,
 }
@@ -321,7 +321,7 @@ impl<'p> Exchange<'p> {
             deadline,
             uri,
             head,
-            is_retry: wishes.is_retry,
+            wishes,
             handshake,
         })
     }
@@ -496,7 +496,7 @@ impl<'p> Exchange<'p> {
             deadline,
             uri,
             mut head,
-            is_retry,
+            wishes,
             handshake,
         } = cleared;
         // Without a connection that can be switched, the wish has gone with the other fields of the connection.
@@ -543,9 +543,11 @@ impl<'p> Exchange<'p> {
             headers: head.headers,
             body,
             deadline,
+            wished: wishes.deadline.map(|wish| Deadline::at(self.started + wish)),
+            trailers: wishes.trailers,
             meant: route.time_limit,
             entrant: entrant(&known),
-            is_retry,
+            is_retry: wishes.is_retry,
             streaming: if route.stream {
                 Streaming::Always
             } else {
@@ -638,7 +640,7 @@ impl<'p> Exchange<'p> {
             deadline: cleared.deadline,
             meant: cleared.route.time_limit,
             entrant: entrant(known),
-            is_retry: cleared.is_retry,
+            is_retry: cleared.wishes.is_retry,
             worker: self.peer.worker,
         };
         let (answered, facts) = aggregate.serve(&request).await;

@@ -188,6 +188,31 @@ impl Tls {
     }
 }
 
+/// How a backend speaks TLS: it shows `own`, wants callers' certificates of `callers` if there are such, and speaks
+/// one protocol.
+pub(crate) fn acceptor(own: &Issued, callers: Option<&Authority>, protocol: &[u8]) -> TlsAcceptor {
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("versions that the provider has");
+    let config = match callers {
+        None => config.with_no_client_auth(),
+        Some(callers) => {
+            let mut roots = RootCertStore::empty();
+            roots
+                .add(callers.certificate.der().clone())
+                .expect("an authority's certificate");
+            let provider = Arc::new(default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            config.with_client_cert_verifier(verifier.expect("there is an authority"))
+        }
+    };
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.key_der.clone()));
+    let chain = vec![CertificateDer::from(own.cert_der.clone())];
+    let mut config = config.with_single_cert(chain, key).expect("a certificate with its key");
+    config.alpn_protocols = vec![protocol.to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// Speaks TLS in front of a backend that does not. Dropped, it hangs up.
 pub struct Front {
     address: SocketAddr,
@@ -197,26 +222,7 @@ pub struct Front {
 impl Front {
     /// Shows `own`, and wants callers' certificates of `callers` if there are such.
     pub async fn start(own: &Issued, callers: Option<&Authority>, backend: SocketAddr) -> Self {
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .expect("versions that the provider has");
-        let config = match callers {
-            None => config.with_no_client_auth(),
-            Some(callers) => {
-                let mut roots = RootCertStore::empty();
-                roots
-                    .add(callers.certificate.der().clone())
-                    .expect("an authority's certificate");
-                let provider = Arc::new(default_provider());
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                config.with_client_cert_verifier(verifier.expect("there is an authority"))
-            }
-        };
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.key_der.clone()));
-        let chain = vec![CertificateDer::from(own.cert_der.clone())];
-        let mut config = config.with_single_cert(chain, key).expect("a certificate with its key");
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(own, callers, b"http/1.1");
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = socket.local_addr().expect("it is bound");
         let task = tokio::spawn(async move {

@@ -25,6 +25,8 @@ use crate::plan::outline::Outline;
 struct Entry<'a> {
     name: &'a str,
     at: Option<&'a Location>,
+    /// `http1`, `h2` or `h2c`.
+    protocol: &'static str,
     /// The most one call may take, queue and all attempts together.
     time_limit_ms: u64,
     attempt_limit_ms: u64,
@@ -58,6 +60,8 @@ struct EndpointView<'a> {
 struct Connections {
     active: usize,
     idle: usize,
+    /// That are under way; on HTTP/2 a connection carries several.
+    exchanges: usize,
 }
 
 #[derive(Serialize)]
@@ -137,6 +141,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
     Entry {
         name,
         at: place(""),
+        protocol: backend.protocol(),
         time_limit_ms: millis(settings.time_limit),
         attempt_limit_ms: millis(settings.attempt_limit),
         endpoints: backend
@@ -181,13 +186,15 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
 }
 
 fn endpoint_view(endpoint: &Endpoint) -> EndpointView<'_> {
+    let connections = endpoint.connections();
     EndpointView {
         url: &endpoint.url,
         addresses: endpoint.addresses(),
         returns_in_ms: endpoint.standing.left(clock::now()).map(millis),
         connections: Connections {
-            active: endpoint.active_connections(),
-            idle: endpoint.idle_connections(),
+            active: connections.active,
+            idle: connections.idle,
+            exchanges: connections.exchanges,
         },
     }
 }

@@ -112,8 +112,13 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
             .filter(|endpoint| endpoint.standing.is_ejected(now))
             .count(),
     );
-    let active: usize = endpoints.iter().map(|endpoint| endpoint.active_connections()).sum();
-    let idle: usize = endpoints.iter().map(|endpoint| endpoint.idle_connections()).sum();
+    let (mut active, mut idle, mut exchanges) = (0, 0, 0);
+    for endpoint in endpoints {
+        let count = endpoint.connections();
+        active += count.active;
+        idle += count.idle;
+        exchanges += count.exchanges;
+    }
     if endpoints.iter().any(|endpoint| endpoint.speaks_tls()) {
         page.put_tally(Family::BackendHandshakes, name, &backend.metrics.handshakes);
     }
@@ -123,6 +128,7 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
     for (state, count) in [(ConnectionState::Active, active), (ConnectionState::Idle, idle)] {
         page.put(Family::BackendConnections, &[name, state.as_str()], count);
     }
+    page.put(Family::BackendExchanges, &[name], exchanges);
 }
 
 /// By what it means for traffic, forced or not.

@@ -269,6 +269,7 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
             "turn": null,
             "uses": { "call": {
                 "backend": "users",
+                "protocol": "http1",
                 "limit": { "setting": "backends.users.time_limit", "limit_ms": 10_000 },
                 "queue_ms": 5000,
                 "attempt": { "setting": "backends.users.attempt_limit", "limit_ms": 10_000 },
@@ -359,7 +360,7 @@ async fn backends_show_their_guards() {
     assert_eq!(users["retry"]["stopped"]["exhausted"], 0);
     assert_eq!(
         users["endpoints"],
-        json!([{ "url": "http://127.0.0.1:9", "addresses": ["127.0.0.1:9"], "returns_in_ms": null, "connections": { "active": 0, "idle": 0 } }])
+        json!([{ "url": "http://127.0.0.1:9", "addresses": ["127.0.0.1:9"], "returns_in_ms": null, "connections": { "active": 0, "idle": 0, "exchanges": 0 } }])
     );
     assert_eq!(users["calls"]["answered"], 0);
 }

@@ -72,6 +72,8 @@ impl<'a> Asking<'a> {
             headers,
             body,
             deadline,
+            wished: None,
+            trailers: false,
             meant: part.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
             entrant: request.entrant,
             is_retry: request.is_retry,

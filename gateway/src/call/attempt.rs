@@ -1,7 +1,7 @@
 //! One attempt at an answer: a connection, the request on it, the head of what comes back.
 //!
 //! It knows whether the request was sent, which decides what may be repeated. There are no hidden retries: only a
-//! pooled connection that turns out to be closed before it took anything is replaced by a fresh one.
+//! connection that turns out to be closed, or going away, before it took anything is replaced by another.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use policies::{Deadline, Moment};
-use tokio::net::TcpStream;
 
 use super::classify::Fault;
-use super::endpoints::Endpoint;
-use super::pool::{Connection, Lease, PoolSettings};
+use super::endpoints::{Endpoint, Pools};
+use super::http2::{Terms, Toward};
+use super::lease::Lease;
+use super::pool::{self, Connection, Pool, PoolSettings};
 use super::replay::{Outbound, Upload};
 use super::screened::Screened;
 use super::timer::{Elapsed, Timer};
-use super::transport::Transport;
 use crate::clock;
 use crate::coalesce::Coalesced;
 use crate::framing::{Awaited, Refusal};
@@ -36,6 +36,8 @@ pub(crate) struct Way<'a> {
     pub(crate) connect: Duration,
     /// Whether it is asked to switch to another protocol.
     pub(crate) switches: bool,
+    /// Whether the caller reads trailers.
+    pub(crate) trailers: bool,
 }
 
 /// An answer's head, with its body still to come over the leased connection.
@@ -45,7 +47,7 @@ pub(crate) struct Answer {
 }
 
 /// A failed attempt, with what the log should know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
     pub(crate) detail: String,
@@ -53,18 +55,18 @@ pub(crate) struct Failure {
 
 impl Answer {
     /// For an answer that nobody will read. Its connection is kept if the rest of the body has come already.
-    pub(crate) fn discard(self) {
+    pub(crate) fn discard(self, settings: &PoolSettings) {
         let mut body = self.response.into_body();
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut body).poll_frame(&mut cx) {}
         if body.is_end_stream() {
-            self.lease.give_back(clock::now());
+            self.lease.discard(settings, clock::now());
         }
     }
 }
 
 impl Failure {
-    fn new(fault: Fault, detail: impl ToString) -> Self {
+    pub(crate) fn new(fault: Fault, detail: impl ToString) -> Self {
         Self {
             fault,
             detail: detail.to_string(),
@@ -86,7 +88,44 @@ impl Way<'_> {
         timer: &mut Timer,
         connecting: &mut Duration,
     ) -> Result<Answer, Failure> {
-        let pool = &self.endpoint.pools[self.worker];
+        match &self.endpoint.pools {
+            Pools::Http1(pools) => {
+                let pool = &pools[self.worker];
+                self.exchange(pool, request, began, deadline, timer, connecting).await
+            }
+            Pools::Http2 { authority, pools } => {
+                let terms = Terms {
+                    endpoint: self.endpoint,
+                    pool: &pools[self.worker],
+                    settings: self.pool,
+                    connect: self.connect,
+                    toward: Toward {
+                        host: &self.endpoint.authority,
+                        authority,
+                        is_secure: self.endpoint.tls.is_some(),
+                        trailers: self.trailers,
+                        switches: self.switches,
+                    },
+                };
+                // On the heap, so that it does not weigh on calls that speak HTTP/1.1.
+                let exchange = Box::pin(terms.exchange(request, deadline, timer, connecting));
+                let (response, lease) = exchange.await?;
+                let lease = Lease::Shared(lease);
+                Ok(Answer { response, lease })
+            }
+        }
+    }
+
+    /// The same on HTTP/1.1, where an exchange has a connection for itself.
+    async fn exchange(
+        &self,
+        pool: &Arc<Pool>,
+        request: impl Fn() -> Option<Request<Outbound>>,
+        began: Moment,
+        deadline: Deadline,
+        timer: &mut Timer,
+        connecting: &mut Duration,
+    ) -> Result<Answer, Failure> {
         let mut pooled = pool.take(self.pool, began);
         loop {
             let connection = match pooled.take() {
@@ -100,7 +139,7 @@ impl Way<'_> {
                 }
             };
             let used = connection.used;
-            let mut lease = Lease::new(connection, Arc::clone(pool), *self.pool);
+            let mut lease = pool::Lease::new(connection, Arc::clone(pool));
             let Connection {
                 sender, awaited, timer, ..
             } = lease.connection();
@@ -128,7 +167,10 @@ impl Way<'_> {
                 Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.switches => {
                     return Err(Failure::new(Fault::Invalid, "switched protocols unasked"));
                 }
-                Ok(Ok(response)) => return Ok(Answer { response, lease }),
+                Ok(Ok(response)) => {
+                    let lease = Lease::Own(lease);
+                    return Ok(Answer { response, lease });
+                }
                 Ok(Err(mut refused)) => {
                     let mut unsent = refused.take_message().is_some();
                     if unsent && used {
@@ -153,12 +195,7 @@ impl Way<'_> {
         };
         let until = deadline.child(now, self.connect);
         let dialling = async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let stream = match &self.endpoint.tls {
-                None => Transport::Plain(stream),
-                Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
-            };
+            let stream = self.endpoint.reach(address).await?;
             let awaited = Arc::new(Awaited::default());
             let stream = Screened::new(stream, Arc::clone(&awaited));
             let (sender, connection) = http1::Builder::new()
@@ -200,7 +237,7 @@ fn fault_of(error: &hyper::Error) -> Fault {
 }
 
 /// An error with its causes, which hyper leaves out.
-fn describe(error: &hyper::Error) -> String {
+pub(crate) fn describe(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

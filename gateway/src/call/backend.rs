@@ -110,6 +110,11 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// What its endpoints speak, in the words of the config.
+    pub fn protocol(&self) -> &'static str {
+        self.endpoints.all().first().map_or("http1", |first| first.protocol())
+    }
+
     /// For the moment its plan takes effect: other numbers for the guards, the same state.
     pub fn take_effect(&self, now: Moment) {
         self.guards.reconfigure(&self.guard_settings, &self.endpoints, now);

@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use http::uri::Authority;
 use policies::Moment;
 use policies::ejection::Standing;
+use tokio::net::TcpStream;
 
+use super::http2::Shared;
 use super::pool::{Pool, PoolSettings};
 use super::tls::Tls;
+use super::transport::Transport;
 
 /// One address of a backend, with each worker's pool of connections to it.
 pub struct Endpoint {
@@ -28,7 +32,27 @@ pub struct Endpoint {
     turn: AtomicUsize,
     /// Whether it is left out for now.
     pub standing: Standing,
-    pub(crate) pools: Box<[Arc<Pool>]>,
+    pub(crate) pools: Pools,
+}
+
+/// Each worker's connections to an endpoint, by the protocol that is spoken on them.
+pub(crate) enum Pools {
+    Http1(Box<[Arc<Pool>]>),
+    Http2 {
+        /// `host[:port]` as part of a URI.
+        authority: Authority,
+        pools: Box<[Arc<Shared>]>,
+    },
+}
+
+/// How many connections there are to an endpoint, of all workers together.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ConnectionCount {
+    /// That carry an exchange.
+    pub active: usize,
+    pub idle: usize,
+    /// Exchanges; on HTTP/2 a connection carries several.
+    pub exchanges: usize,
 }
 
 impl Endpoint {
@@ -44,8 +68,20 @@ impl Endpoint {
             resolved: ArcSwapOption::from(fixed),
             turn: AtomicUsize::new(0),
             standing: Standing::default(),
-            pools: (0..workers).map(|_| Arc::new(Pool::new())).collect(),
+            pools: Pools::Http1((0..workers).map(|_| Arc::new(Pool::new())).collect()),
         }
+    }
+
+    /// In HTTP/2 rather than in HTTP/1.1.
+    #[must_use]
+    pub fn in_http2(mut self, authority: Authority) -> Self {
+        if let Pools::Http1(pools) = &self.pools {
+            self.pools = Pools::Http2 {
+                authority,
+                pools: pools.iter().map(|_| Arc::default()).collect(),
+            };
+        }
+        self
     }
 
     /// In TLS rather than in plain HTTP.
@@ -57,6 +93,25 @@ impl Endpoint {
 
     pub const fn speaks_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// In the words of the config.
+    pub const fn protocol(&self) -> &'static str {
+        match (&self.pools, &self.tls) {
+            (Pools::Http1(_), _) => "http1",
+            (Pools::Http2 { .. }, Some(_)) => "h2",
+            (Pools::Http2 { .. }, None) => "h2c",
+        }
+    }
+
+    /// A stream of bytes to the endpoint, in TLS if it is to be.
+    pub(crate) async fn reach(&self, address: SocketAddr) -> std::io::Result<Transport> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            None => Transport::Plain(stream),
+            Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
+        })
     }
 
     /// Asks the resolver anew; a failure keeps the last good answer.
@@ -91,8 +146,9 @@ impl Endpoint {
 
     /// Closes what has been idle for too long.
     pub fn sweep(&self, settings: &PoolSettings, now: Moment) {
-        for pool in &self.pools {
-            pool.sweep(settings, now);
+        match &self.pools {
+            Pools::Http1(pools) => pools.iter().for_each(|pool| pool.sweep(settings, now)),
+            Pools::Http2 { pools, .. } => pools.iter().for_each(|pool| pool.sweep(settings, now)),
         }
     }
 
@@ -105,14 +161,26 @@ impl Endpoint {
             .unwrap_or_default()
     }
 
-    /// Connections of all workers that carry an exchange.
-    pub fn active_connections(&self) -> usize {
-        self.pools.iter().map(|pool| pool.leased()).sum()
-    }
-
-    /// Idle connections of all workers.
-    pub fn idle_connections(&self) -> usize {
-        self.pools.iter().map(|pool| pool.idle()).sum()
+    pub fn connections(&self) -> ConnectionCount {
+        let mut count = ConnectionCount::default();
+        match &self.pools {
+            Pools::Http1(pools) => {
+                for pool in pools {
+                    count.active += pool.leased();
+                    count.idle += pool.idle();
+                }
+                count.exchanges = count.active;
+            }
+            Pools::Http2 { pools, .. } => {
+                for pool in pools {
+                    let (active, idle, exchanges) = pool.count();
+                    count.active += active;
+                    count.idle += idle;
+                    count.exchanges += exchanges;
+                }
+            }
+        }
+        count
     }
 }
 

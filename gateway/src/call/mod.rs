@@ -6,7 +6,10 @@
 pub mod backend;
 pub mod classify;
 pub mod endpoints;
+mod grpc;
 pub mod guards;
+mod http2;
+mod lease;
 pub mod pool;
 pub mod replay;
 pub mod reply;
@@ -26,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header, response};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header, response};
 use policies::breaker::{Generation, Outcome, Permit, State};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
@@ -55,6 +58,10 @@ pub struct Order {
     pub headers: HeaderMap,
     pub body: OrderBody,
     pub deadline: Deadline,
+    /// When the caller will have left, if it has said so.
+    pub wished: Option<Deadline>,
+    /// Whether the caller reads trailers.
+    pub trailers: bool,
     /// The smallest limit that an operator wrote above the backend's own: the route's, the part's.
     pub meant: Duration,
     pub entrant: Entrant,
@@ -189,7 +196,7 @@ impl<'a> Call<'a> {
             };
             self.backend.metrics.retried();
             if let Ok(answer) = ended.result {
-                answer.discard();
+                answer.discard(&settings.pool);
             }
             failed_at = Some(endpoint);
             timer.wait(clock::now() + wait).await;
@@ -233,6 +240,7 @@ impl<'a> Call<'a> {
             pool: &settings.pool,
             connect: settings.connect,
             switches: self.order.switches,
+            trailers: self.order.trailers,
         };
         let result = way
             .attempt(request, began, until, timer, &mut self.facts.connecting)
@@ -246,7 +254,8 @@ impl<'a> Call<'a> {
         let (outcome, ended) = match result {
             Ok(answer) => {
                 self.facts.first_byte = Some(now.since(self.started));
-                let status = answer.response.status();
+                let said = &answer.response;
+                let status = grpc::judged(said.version(), said.status(), said.headers());
                 let counted = tally::outcome_of_status(self.backend, status);
                 self.backend.metrics.attempts.add(counted);
                 let failed = counted == observe::Outcome::FailedStatus;
@@ -273,7 +282,12 @@ impl<'a> Call<'a> {
                 )
             }
             Err(Failure { fault, detail }) => {
-                let fault = self.order.body.fault().map_or(fault, Fault::Upload);
+                let fault = match self.order.body.fault() {
+                    // That there is more to come from the caller explains a wait, and nothing else.
+                    Some(Upload::Underway) if !matches!(fault, Fault::TimedOut { .. }) => fault,
+                    Some(upload) => Fault::Upload(upload),
+                    None => fault,
+                };
                 self.backend.metrics.attempts.add(tally::outcome_of_fault(fault));
                 self.facts.detail = Some(format!("{}: {}: {detail}", self.backend.name, fault.as_str()));
                 let meant = self.order.meant.min(settings.attempt_limit).min(settings.time_limit);
@@ -372,18 +386,23 @@ impl<'a> Call<'a> {
 
     fn reply(&self, answer: Answer, generation: Option<Generation>, slot: Slot) -> Reply {
         let (head, incoming) = answer.response.into_parts();
-        let are_events = self.order.streaming != Streaming::Never && is_event_stream(&head.headers);
-        let streams = are_events || self.order.streaming == Streaming::Always;
+        let may_stream = self.order.streaming != Streaming::Never;
+        let are_events = may_stream && is_event_stream(&head.headers);
+        let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && grpc::is_grpc(&head.headers);
+        let pause = self.backend.settings.idle_stream;
         let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Patience::Switched
-        } else if streams {
-            Patience::Idle(self.backend.settings.idle_stream)
+        } else if are_events || self.order.streaming == Streaming::Always {
+            Patience::Idle(pause, Moment::MAX)
+        } else if may_stream && is_grpc {
+            Patience::Idle(pause, self.order.wished.map_or(Moment::MAX, Deadline::moment))
         } else {
             Patience::Until(self.deadline.moment())
         };
         let backend = Arc::clone(self.backend);
         let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience);
         let body = if are_events { body.of_events() } else { body };
+        let body = if is_grpc { body.of_grpc() } else { body };
         Reply { head, body }
     }
 }

@@ -18,7 +18,7 @@ use super::timer::Timer;
 use crate::framing::Awaited;
 
 /// What bounds the pool of one backend; per worker and endpoint.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PoolSettings {
     /// Idle connections kept.
     pub idle_limit: usize,
@@ -26,6 +26,10 @@ pub struct PoolSettings {
     pub idle_for: Duration,
     /// A connection is not used for a new request past this age.
     pub max_age: Duration,
+    /// Exchanges at once on a connection that is shared.
+    pub streams: u32,
+    /// A shared connection that is used and silent for so long is asked whether its peer is there.
+    pub ping: Duration,
 }
 
 /// An open connection to an endpoint, ready for one exchange at a time.
@@ -126,16 +130,14 @@ impl Pool {
 pub(crate) struct Lease {
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    settings: PoolSettings,
 }
 
 impl Lease {
-    pub(crate) fn new(connection: Connection, pool: Arc<Pool>, settings: PoolSettings) -> Self {
+    pub(crate) fn new(connection: Connection, pool: Arc<Pool>) -> Self {
         pool.leased.fetch_add(1, Relaxed);
         Self {
             connection: Some(connection),
             pool,
-            settings,
         }
     }
 
@@ -146,9 +148,9 @@ impl Lease {
     }
 
     /// For the end of a whole exchange: the connection may serve another.
-    pub(crate) fn give_back(mut self, now: Moment) {
+    pub(crate) fn give_back(mut self, settings: &PoolSettings, now: Moment) {
         if let Some(connection) = self.connection.take() {
-            self.pool.put(connection, &self.settings, now);
+            self.pool.put(connection, settings, now);
         }
     }
 }

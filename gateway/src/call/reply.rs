@@ -9,14 +9,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use policies::Moment;
 use policies::breaker::Generation;
 
 use super::backend::Backend;
+use super::grpc;
 use super::guards::Slot;
-use super::pool::Lease;
+use super::lease::Lease;
 use crate::clock;
 use crate::framing::Refusal;
 use crate::rejection::Reason;
@@ -26,8 +28,8 @@ use crate::rejection::Reason;
 pub enum Patience {
     /// All of it, until then.
     Until(Moment),
-    /// A stream: this long between two pieces.
-    Idle(Duration),
+    /// A stream: this long between two pieces, and all of it until then.
+    Idle(Duration, Moment),
     /// A connection that is no longer HTTP has no body: what is held, is held until this is dropped.
     Switched,
 }
@@ -46,6 +48,7 @@ pub struct ReplyBody {
     patience: Patience,
     until: Moment,
     is_event_stream: bool,
+    is_grpc: bool,
 }
 
 struct Held {
@@ -75,6 +78,7 @@ impl ReplyBody {
             patience,
             until: Moment::ZERO,
             is_event_stream: false,
+            is_grpc: false,
         };
         body.wait_anew();
         if body.incoming.is_end_stream() && !matches!(patience, Patience::Switched) {
@@ -89,6 +93,12 @@ impl ReplyBody {
         self
     }
 
+    /// Of gRPC, where the end says how it went.
+    pub(crate) const fn of_grpc(mut self) -> Self {
+        self.is_grpc = true;
+        self
+    }
+
     pub(crate) const fn is_event_stream(&self) -> bool {
         self.is_event_stream
     }
@@ -96,16 +106,29 @@ impl ReplyBody {
     fn wait_anew(&mut self) {
         self.until = match self.patience {
             Patience::Until(moment) => moment,
-            Patience::Idle(limit) => clock::now() + limit,
+            Patience::Idle(limit, last) => (clock::now() + limit).min(last),
             Patience::Switched => Moment::MAX,
         };
     }
 
     fn finish(&mut self) {
-        if let Some(Held { lease, slot, .. }) = self.held.take() {
+        if let Some(held) = self.held.take() {
             let now = clock::now();
-            slot.release(now);
-            lease.give_back(now);
+            held.slot.release(now);
+            held.lease.give_back(&held.backend.settings.pool, now);
+        }
+    }
+
+    /// What was taken for a success ends by saying that the backend is out of service.
+    fn fail_late(&self) {
+        if let Some(held) = &self.held
+            && held
+                .backend
+                .settings
+                .failures
+                .contains(&StatusCode::SERVICE_UNAVAILABLE)
+        {
+            held.backend.broke_off(held.generation);
         }
     }
 
@@ -125,9 +148,12 @@ impl Body for ReplyBody {
         let this = self.get_mut();
         let broken = match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if this.is_grpc && frame.trailers_ref().is_some_and(grpc::is_unavailable) {
+                    this.fail_late();
+                }
                 if this.incoming.is_end_stream() {
                     this.finish();
-                } else if matches!(this.patience, Patience::Idle(_)) {
+                } else if matches!(this.patience, Patience::Idle(..)) {
                     this.wait_anew();
                 }
                 return Poll::Ready(Some(Ok(frame)));
@@ -141,7 +167,7 @@ impl Body for ReplyBody {
                 let Some(held) = &mut this.held else {
                     return Poll::Pending;
                 };
-                std::task::ready!(held.lease.connection().timer.poll_elapsed(this.until, cx));
+                std::task::ready!(held.lease.timer().poll_elapsed(this.until, cx));
                 Broken::OutOfTime
             }
         };

@@ -22,6 +22,7 @@ use policies::Moment;
 use tokio::time::sleep;
 
 use super::backend::Backend;
+use super::endpoints::Pools;
 use super::pool::Connection;
 use crate::clock;
 
@@ -106,7 +107,10 @@ impl Scripted {
         for endpoint in backend.endpoints.all() {
             for _ in 0..connections {
                 let connection = Arc::clone(&scripted).connect().await;
-                endpoint.pools[0].put(connection, &backend.settings.pool, clock::now());
+                let Pools::Http1(pools) = &endpoint.pools else {
+                    panic!("the script is in HTTP/1.1");
+                };
+                pools[0].put(connection, &backend.settings.pool, clock::now());
             }
         }
         scripted

@@ -4,7 +4,7 @@ use http::StatusCode;
 use policies::Moment;
 
 use super::backend::Backend;
-use super::{Reply, classify::Fault};
+use super::{Reply, classify::Fault, grpc};
 use crate::clock;
 use crate::observe::Outcome;
 use crate::rejection::{Reason, Rejection};
@@ -28,7 +28,7 @@ impl<'a> Tally<'a> {
     pub(crate) fn end(mut self, result: &Result<Reply, Rejection>) {
         self.settled = true;
         let outcome = match result {
-            Ok(reply) => outcome_of_status(self.backend, reply.head.status),
+            Ok(reply) => outcome_of_status(self.backend, grpc::judged_head(&reply.head)),
             Err(rejection) => {
                 let reason = rejection.reason();
                 self.backend.metrics.rejections.add(reason);

@@ -37,6 +37,7 @@ pub fn terms(
     roots: Arc<RootCertStore>,
     own: Option<Arc<CertifiedKey>>,
     only_1_3: bool,
+    in_http2: bool,
 ) -> Result<ClientConfig, rustls::Error> {
     let versions: &[_] = if only_1_3 {
         &[&version::TLS13]
@@ -50,7 +51,7 @@ pub fn terms(
         None => config.with_no_client_auth(),
         Some(own) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![if in_http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     Ok(config)
 }
 

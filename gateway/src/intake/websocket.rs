@@ -7,7 +7,6 @@
 //! that, a caller could hide requests. So the handshake is held to its grammar before it goes on, and a backend has
 //! switched only if it has proven that it understood.
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
@@ -19,6 +18,7 @@ use hyper::ext::Protocol;
 
 use super::headers::lists;
 use crate::rejection::Rejection;
+use crate::websocket::accept;
 
 /// A caller's well-formed wish to switch.
 #[derive(Debug)]
@@ -110,12 +110,6 @@ pub fn stamp_upgrade(headers: &mut HeaderMap) {
 fn fresh_key() -> HeaderValue {
     let nonce = fastrand::u128(..).to_ne_bytes();
     HeaderValue::try_from(STANDARD.encode(nonce)).expect("base64 is a header value")
-}
-
-/// RFC 6455 section 4.2.2: proof of having read the key, no secret.
-fn accept(key: &[u8]) -> String {
-    let proof = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
-    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &proof))
 }
 
 fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {

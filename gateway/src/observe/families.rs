@@ -49,6 +49,7 @@ pub enum Family {
     TlsHandshakes,
     CertificateExpiry,
     BackendConnections,
+    BackendExchanges,
     BackendHandshakes,
     BackendCertificateExpiry,
     Revocations,
@@ -141,6 +142,7 @@ impl Family {
         Self::TlsHandshakes,
         Self::CertificateExpiry,
         Self::BackendConnections,
+        Self::BackendExchanges,
         Self::BackendHandshakes,
         Self::BackendCertificateExpiry,
         Self::Revocations,
@@ -397,6 +399,12 @@ impl Family {
                 Gauge,
                 &["backend", "state"],
                 "Open connections to a backend",
+            ),
+            Self::BackendExchanges => (
+                "gateway_backend_exchanges",
+                Gauge,
+                &["backend"],
+                "Exchanges under way with a backend; on HTTP/2 a connection carries several",
             ),
             Self::BackendHandshakes => (
                 "gateway_backend_tls_handshakes_total",

@@ -278,6 +278,7 @@ mod tests {
                 page.put(Family::EndpointsEjected, &["users"], 1);
                 page.put(Family::RetryBudgetBalance, &["users"], 20);
                 page.put(Family::BackendConnections, &["users", "idle"], 2);
+                page.put(Family::BackendExchanges, &["users"], 1);
                 page.put(Family::BackendHandshakes, &["users", "untrusted"], 1);
                 page.put(Family::BackendCertificateExpiry, &["users"], 1);
                 page.put(Family::LimitOwners, &["free"], 7);

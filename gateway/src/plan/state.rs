@@ -55,6 +55,7 @@ pub(super) struct EndpointName {
     pub(super) backend: Arc<str>,
     pub(super) url: Arc<str>,
     pub(super) tls: Option<TlsTerms>,
+    pub(super) in_http2: bool,
 }
 
 /// On what terms TLS is spoken with an endpoint.

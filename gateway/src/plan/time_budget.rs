@@ -54,6 +54,8 @@ pub enum Uses {
 #[derive(Debug, Serialize)]
 pub struct CallBudget {
     pub backend: Arc<str>,
+    /// In the words of the config.
+    pub protocol: &'static str,
     pub limit: Limit,
     /// The wait for a slot; zero where nobody may wait.
     #[serde(rename = "queue_ms", serialize_with = "millis")]
@@ -169,6 +171,7 @@ impl CallBudget {
         let may_wait = backend.guard_settings.queue > 0;
         Self {
             backend: Arc::clone(&backend.name),
+            protocol: backend.protocol(),
             limit: Limit {
                 setting: path("time_limit"),
                 time: settings.time_limit,

@@ -22,6 +22,7 @@ mod for_each;
 mod forgeries;
 mod framing;
 mod http2;
+mod http2_backends;
 mod http2_corpus;
 mod http2_floods;
 mod issuers;

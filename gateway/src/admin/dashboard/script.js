@@ -169,7 +169,7 @@ function showBackends({ backends }) {
     const endpoints = backend.endpoints.map(({ url, addresses, connections, returns_in_ms }) => [
       url.replace("http://", ""),
       returns_in_ms !== null ? `ejected, back in ${millis(returns_in_ms)}` :
-      addresses.length ? `${connections.active} active · ${connections.idle} idle` : "not resolved",
+      addresses.length ? `${connections.active} active · ${connections.idle} idle${backend.protocol === "http1" ? "" : ` · ${connections.exchanges} exchanges on ${backend.protocol}`}` : "not resolved",
     ]);
     pairs(card.querySelector(".endpoints"), endpoints);
   });

@@ -72,7 +72,7 @@ impl Tree<'_> {
 
     fn steps(&self, call: &CallBudget, rows: &mut Vec<Row>) {
         rows.push(Row::new(
-            format!("  call {}", call.backend),
+            format!("  call {}", title(call)),
             call.limit.time,
             self.source(&call.limit),
         ));
@@ -107,10 +107,10 @@ impl Tree<'_> {
             rows.push(Row::new(label, part.starts, "at the latest"));
         }
         let call = &part.call;
-        let label = format!("    call {}", call.backend);
+        let label = format!("    call {}", title(call));
         rows.push(Row::new(label, call.limit.time, steps_text(call)));
         for other in &part.stand_ins {
-            let label = format!("    or else {}", other.backend);
+            let label = format!("    or else {}", title(other));
             rows.push(Row::new(label, other.limit.time, steps_text(other)));
         }
         if part.waves > 1 {
@@ -186,6 +186,14 @@ fn calls(fan_out: &FanOut, rows: &mut Vec<Row>) {
 fn number_text(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A backend, and what is spoken with it if that is not the usual.
+fn title(call: &CallBudget) -> String {
+    match call.protocol {
+        "http1" => call.backend.to_string(),
+        other => format!("{} ({other})", call.backend),
+    }
 }
 
 /// The steps of a part's call, which its limit cuts anyway.

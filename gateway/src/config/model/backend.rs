@@ -8,9 +8,10 @@ use http::Uri;
 use super::backend_tls::BackendTls;
 use super::breaker::{Breaker, Ejection, above_zero, ratio};
 use super::retry::Retry;
+use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
-use crate::config::scalar::{Scalar, Wrong};
+use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::span::At;
 use crate::config::units::Ratio;
 
@@ -19,6 +20,8 @@ use crate::config::units::Ratio;
 pub struct Backend {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
+    /// Default `http1`.
+    pub protocol: At<Protocol>,
     /// The most one call may take, queue and all attempts together; default 10s.
     pub time_limit: At<Duration>,
     /// The most one attempt may take, connecting included; default `time_limit`.
@@ -33,6 +36,11 @@ pub struct Backend {
     pub preserve_host: At<bool>,
     pub connections: Connections,
     pub tls: BackendTls,
+}
+
+words! {
+    /// What is spoken with the endpoints: HTTP/2 in TLS, agreed upon by ALPN, or in the plain, known beforehand.
+    pub enum Protocol { Http1 = "http1", H2 = "h2", H2c = "h2c" }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +85,10 @@ pub struct Connections {
     pub idle: At<Duration>,
     /// How long one may live, so that a moved endpoint is noticed; default 10m.
     pub age: At<Duration>,
+    /// Exchanges at once on one connection, 1 to 10000, if the backend allows as many; HTTP/2 alone, default 100.
+    pub streams: At<u32>,
+    /// One that is used and silent for so long is asked whether anyone is there; HTTP/2 alone, default 30s.
+    pub ping: At<Duration>,
 }
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -85,8 +97,9 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 impl Read for Backend {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["health", "protocol", "balance"]);
+            f.not_built(&["health", "balance"]);
             let endpoints: Option<Vec<Endpoint>> = f.required_list("endpoints");
+            let protocol = f.or("protocol", Protocol::Http1);
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
             let attempt_limit = f.within("attempt_limit", *time_limit, MS..=24 * HOUR);
             let bulkhead = f.section("bulkhead");
@@ -95,6 +108,12 @@ impl Read for Backend {
             let retry = f.section("retry");
             let preserve_host = f.or("preserve_host", false);
             let connections = f.section("connections");
+            check_protocol(
+                f,
+                &protocol,
+                endpoints.as_deref().unwrap_or_default(),
+                connections.as_ref(),
+            );
             let tls_at = f.value("tls").map(|value| value.key);
             let tls = f.section("tls");
             let all_plain = |all: &&Vec<Endpoint>| !all.iter().any(|endpoint| endpoint.url.is_secure);
@@ -111,6 +130,7 @@ impl Read for Backend {
             }
             Some(Self {
                 endpoints: endpoints?,
+                protocol,
                 time_limit,
                 attempt_limit,
                 bulkhead: bulkhead?,
@@ -122,6 +142,47 @@ impl Read for Backend {
                 tls: tls?,
             })
         })?
+    }
+}
+
+/// All endpoints are spoken to in the one protocol, which decides whether in TLS.
+fn check_protocol(f: &Fields<'_>, protocol: &At<Protocol>, endpoints: &[Endpoint], connections: Option<&Connections>) {
+    let wanted = match **protocol {
+        Protocol::H2 => Some(true),
+        Protocol::H2c => Some(false),
+        Protocol::Http1 => None,
+    };
+    let scheme = |is_secure| if is_secure { "https" } else { "http" };
+    let other = wanted.and_then(|wanted| {
+        let other = endpoints.iter().find(|endpoint| endpoint.url.is_secure != wanted)?;
+        Some((wanted, other))
+    });
+    if let Some((wanted, other)) = other {
+        let (word, instead) = (protocol.as_str(), if wanted { "h2c" } else { "h2" });
+        let message = format!("`{}` cannot be reached by `{word}`", other.url.value);
+        f.push(
+            Mistake::new(Code::Conflict, other.url.span(), message)
+                .related(
+                    protocol.span(),
+                    format!("needs URLs that begin with `{}://`", scheme(wanted)),
+                )
+                .hint(format!("for `{}://` write `protocol: {instead}`", scheme(!wanted))),
+        );
+    }
+    let of_http2 = connections.filter(|_| wanted.is_none()).map(|connections| {
+        let keys = [
+            ("streams", connections.streams.span()),
+            ("ping", connections.ping.span()),
+        ];
+        let written = |(_, at): &(_, Option<_>)| at.is_some();
+        keys.into_iter().filter(written)
+    });
+    for (key, at) in of_http2.into_iter().flatten() {
+        let message = format!("`{}.connections.{key}` is of no use", f.path);
+        f.push(
+            Mistake::new(Code::Conflict, at, message)
+                .hint("it is about HTTP/2: write `protocol: h2` or `h2c`, or take it out"),
+        );
     }
 }
 
@@ -159,6 +220,8 @@ impl Read for Connections {
                 limit,
                 idle: f.within("idle", Duration::from_secs(30), MS..=HOUR),
                 age: f.within("age", Duration::from_secs(600), Duration::from_secs(1)..=24 * HOUR),
+                streams: f.within("streams", 100, 1..=10_000),
+                ping: f.within("ping", Duration::from_secs(30), 100 * MS..=HOUR),
             }
         })
     }

@@ -23,7 +23,7 @@ mod tier;
 mod tls;
 
 pub use aggregate::{Aggregate, Conflict, Partial};
-pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl};
+pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
 pub use backend_tls::BackendTls;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use http::uri::Authority;
 use http::{HeaderValue, StatusCode};
 use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
@@ -66,8 +67,9 @@ fn backend(desk: &mut Desk<'_>, system: &System, name: &Arc<str>, written: &conf
     let tls = speaks_tls
         .then(|| backend_tls::compile(desk, system, name, written))
         .flatten();
+    let in_http2 = *written.protocol != config::Protocol::Http1;
     let weighted = written.endpoints.iter().filter_map(|at| {
-        let endpoint = endpoint(desk, name, &at.url, tls.as_ref(), &metrics)?;
+        let endpoint = endpoint(desk, name, &at.url, tls.as_ref(), in_http2, &metrics)?;
         Some((endpoint, *at.weight))
     });
     let endpoints = Endpoints::new(weighted.collect());
@@ -89,6 +91,7 @@ fn endpoint(
     backend: &Arc<str>,
     url: &At<EndpointUrl>,
     tls: Option<&BackendTls>,
+    in_http2: bool,
     metrics: &Arc<BackendMetrics>,
 ) -> Option<Arc<Endpoint>> {
     let tls = match tls.filter(|_| url.is_secure) {
@@ -108,13 +111,19 @@ fn endpoint(
         backend: Arc::clone(backend),
         url: Arc::clone(&text),
         tls: tls.as_ref().map(|(tls, _)| tls.terms().clone()),
+        in_http2,
     };
     let make = || {
         let authority = HeaderValue::from_str(&url.authority).expect("an authority that was parsed fits into a field");
         let endpoint = Endpoint::new(text, authority, url.host.clone(), url.port, desk.workers);
-        Arc::new(match tls {
+        let endpoint = match tls {
             Some((tls, name)) => endpoint.over(tls.endpoint(name, metrics)),
             None => endpoint,
+        };
+        Arc::new(if in_http2 {
+            endpoint.in_http2(Authority::try_from(url.authority.as_str()).expect("it was parsed as one"))
+        } else {
+            endpoint
         })
     };
     Some(Arc::clone(desk.state.kept().endpoints.entry(name).or_insert_with(make)))
@@ -174,6 +183,8 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
                 .map_or(*written.bulkhead.limit, |limit| limit.value) as usize,
             idle_for: *written.connections.idle,
             max_age: *written.connections.age,
+            streams: *written.connections.streams,
+            ping: *written.connections.ping,
         },
         preserve_host: *written.preserve_host,
         idle_stream: *limits.idle_stream,

@@ -231,6 +231,8 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 headers,
                 body: OrderBody::Empty,
                 deadline,
+                wished: None,
+                trailers: false,
                 meant: route.time_limit,
                 entrant,
                 is_retry: false,

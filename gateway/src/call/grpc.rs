@@ -1,0 +1,84 @@
+//! What gRPC says in fields: that it is gRPC, and how a call ended (PROTOCOL-HTTP2).
+
+use http::{HeaderMap, StatusCode, Version, header, response};
+
+use crate::fields::GRPC_STATUS;
+
+/// The status that asks for another try.
+const UNAVAILABLE: &[u8] = b"14";
+
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let prefix = kind.as_bytes().split_at_checked(16);
+        // `application/grpc-web` is another protocol.
+        prefix.is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';'))
+        })
+    })
+}
+
+/// Whether a head or trailers say UNAVAILABLE.
+pub(crate) fn is_unavailable(headers: &HeaderMap) -> bool {
+    headers.get(&GRPC_STATUS).is_some_and(|status| status == UNAVAILABLE)
+}
+
+/// The status by which an answer is judged. One that says UNAVAILABLE instead of answering is what HTTP calls 503.
+pub(crate) fn judged(version: Version, status: StatusCode, headers: &HeaderMap) -> StatusCode {
+    let says_so = version == Version::HTTP_2 && status == StatusCode::OK && is_unavailable(headers);
+    if says_so && is_grpc(headers) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        status
+    }
+}
+
+pub(crate) fn judged_head(head: &response::Parts) -> StatusCode {
+    judged(head.version, head.status, &head.headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(kind: &'static str, status: Option<&'static str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(status) = status {
+            headers.insert(&GRPC_STATUS, HeaderValue::from_static(status));
+        }
+        headers
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        for kind in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/gRPC",
+            "application/grpc;charset=utf-8",
+        ] {
+            assert!(is_grpc(&headers(kind, None)), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/grp", "application/json", ""] {
+            assert!(!is_grpc(&headers(kind, None)), "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn unavailable_in_the_head_is_a_503() {
+        let check = |version, kind, status, expected: u16| {
+            let headers = headers(kind, status);
+            assert_eq!(judged(version, StatusCode::OK, &headers), expected, "{headers:?}");
+        };
+        check(Version::HTTP_2, "application/grpc", Some("14"), 503);
+        check(Version::HTTP_2, "application/grpc", Some("13"), 200);
+        check(Version::HTTP_2, "application/grpc", None, 200);
+        check(Version::HTTP_2, "application/json", Some("14"), 200);
+        check(Version::HTTP_11, "application/grpc", Some("14"), 200);
+        let headers = headers("application/grpc", Some("14"));
+        assert_eq!(judged(Version::HTTP_2, StatusCode::NOT_FOUND, &headers), 404);
+    }
+}

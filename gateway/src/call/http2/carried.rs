@@ -1,0 +1,53 @@
+//! A request's body on a shared connection: it holds the place of its exchange while it is being sent.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::Reason;
+use http_body::{Body, Frame, SizeHint};
+
+use super::pool::Place;
+use crate::call::replay::Outbound;
+
+pub(super) struct Carried {
+    body: Outbound,
+    place: Arc<Place>,
+}
+
+impl Carried {
+    pub(super) const fn new(body: Outbound, place: Arc<Place>) -> Self {
+        Self { body, place }
+    }
+}
+
+impl Body for Carried {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    /// An error resets the stream with its reason; what the caller did is remembered where the body comes from.
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        if this.place.is_abandoned() {
+            // Another attempt may be reading from the same source by now.
+            return Poll::Ready(Some(Err(cancelled())));
+        }
+        Pin::new(&mut this.body)
+            .poll_frame(cx)
+            .map_err(|_upload_fault| cancelled())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn cancelled() -> Box<dyn Error + Send + Sync> {
+    h2::Error::from(Reason::CANCEL).into()
+}

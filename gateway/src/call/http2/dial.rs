@@ -1,0 +1,55 @@
+//! Opens a connection to an endpoint for all who wait for one.
+//!
+//! It is a task of its own: a caller who leaves takes nothing away from the others.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+
+use super::driver;
+use super::link::Link;
+use super::pool::Duty;
+use crate::call::attempt::Failure;
+use crate::call::classify::Fault;
+use crate::call::endpoints::Endpoint;
+use crate::call::transport::Transport;
+use crate::clock;
+use crate::coalesce::Coalesced;
+
+/// Does the duty, and those that come of it. `within` is the most that one may take, `ping` how long a connection may
+/// be silent while it is used.
+pub(super) fn begin(endpoint: Arc<Endpoint>, duty: Duty, within: Duration, ping: Duration) {
+    tokio::spawn(async move {
+        match dial(&endpoint, within, ping).await {
+            Ok(link) => {
+                for more in duty.done(link, clock::now()) {
+                    begin(Arc::clone(&endpoint), more, within, ping);
+                }
+            }
+            Err(failure) => duty.failed(&failure),
+        }
+    });
+}
+
+async fn dial(endpoint: &Endpoint, within: Duration, ping: Duration) -> Result<Link, Failure> {
+    let unreached = |why: String| Failure::new(Fault::Unreached, why);
+    let Some(address) = endpoint.address() else {
+        return Err(unreached(format!("{} is not resolved", endpoint.url)));
+    };
+    let opening = async {
+        let stream = endpoint.reach(address).await?;
+        if let Transport::Tls(tls) = &stream
+            && tls.get_ref().1.alpn_protocol() != Some(b"h2")
+        {
+            return Err(io::Error::other("TLS: the backend does not offer HTTP/2 (ALPN `h2`)"));
+        }
+        driver::open(Coalesced(TokioIo::new(stream)), ping).await
+    };
+    match tokio::time::timeout(within, opening).await {
+        Ok(Ok(link)) => Ok(link),
+        Ok(Err(error)) => Err(unreached(format!("{address}: {error}"))),
+        Err(_) => Err(unreached(format!("{address}: no connection within {within:?}"))),
+    }
+}

@@ -1,0 +1,188 @@
+//! Keeps one connection going, and publishes what its peer allows.
+//!
+//! hyper makes two tasks of a client's connection, of which the one that knows the peer's settings is not woken when
+//! they change. Here both run in one task: whatever comes is read, and then seen.
+//!
+//! A connection counts as open once the peer's SETTINGS have come. So no request is sent to somebody who speaks
+//! another protocol, and none is refused for a limit that was on its way.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::client::conn::http2::{Builder, Connection};
+use hyper::rt::{Executor, Read, Write};
+use hyper_util::rt::TokioTimer;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use super::carried::Carried;
+use super::link::{Link, Peer};
+use crate::call::attempt::describe;
+use crate::clock;
+
+/// What a peer may send in one exchange before it is read. Fixed, so that memory is bounded by what is written here;
+/// windows that adapt are measured with pings, for which some servers close a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all exchanges of a connection.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Of an answer's head, as on HTTP/1.1.
+const HEAD: u32 = 256 * 1024;
+
+/// For a peer to acknowledge a PING, if it is to be asked no sooner than that.
+const PONG: Duration = Duration::from_secs(10);
+
+/// For what is left to say on a connection that nobody needs any more.
+const LEAVE: Duration = Duration::from_secs(5);
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens a connection; dropped before it is open, it is closed.
+///
+/// # Errors
+/// The peer does not speak HTTP/2, or not for long.
+pub(super) async fn open<T>(stream: T, ping: Duration) -> io::Result<Link>
+where
+    T: Read + Write + Unpin + Send + 'static,
+{
+    let tasks = Tasks::default();
+    let (sender, client) = Builder::new(tasks.clone())
+        .timer(TokioTimer::new())
+        // None, until the peer has said how many.
+        .initial_max_send_streams(0)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD)
+        .keep_alive_interval(ping)
+        .keep_alive_timeout(ping.min(PONG))
+        .handshake(stream)
+        .await
+        .map_err(not_spoken)?;
+    let peer = Arc::new(Peer::default());
+    let (held, released) = oneshot::channel();
+    let (opened, opens) = oneshot::channel();
+    tokio::spawn(Driver {
+        client: Some(client),
+        connection: tasks.take(),
+        peer: Arc::clone(&peer),
+        opened: Some(opened),
+        released: Some(released),
+        leave: None,
+    });
+    match opens.await {
+        Ok(Ok(())) => Ok(Link::new(sender, peer, held, clock::now())),
+        Ok(Err(error)) => Err(not_spoken(error)),
+        Err(_) => Err(io::Error::other("closed before it spoke HTTP/2")),
+    }
+}
+
+fn not_spoken(error: hyper::Error) -> io::Error {
+    io::Error::other(format!("does not speak HTTP/2: {}", describe(&error)))
+}
+
+/// Runs what hyper starts, but for the first: that is the connection itself, which is the driver's.
+#[derive(Clone, Default)]
+pub(super) struct Tasks(Arc<Mutex<First>>);
+
+#[derive(Default)]
+enum First {
+    #[default]
+    Awaited,
+    Here(Task),
+    Taken,
+}
+
+impl Tasks {
+    fn take(&self) -> Task {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *first, First::Taken) {
+            First::Here(task) => task,
+            First::Awaited | First::Taken => Box::pin(std::future::ready(())),
+        }
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*first, First::Awaited) {
+            *first = First::Here(Box::pin(task));
+        } else {
+            tokio::spawn(task);
+        }
+    }
+}
+
+struct Driver<T: Read + Write + Unpin + Send + 'static> {
+    /// Takes requests, until the peer takes no more.
+    client: Option<Connection<T, Carried, Tasks>>,
+    connection: Task,
+    peer: Arc<Peer>,
+    opened: Option<oneshot::Sender<hyper::Result<()>>>,
+    released: Option<oneshot::Receiver<Infallible>>,
+    leave: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T: Read + Write + Unpin + Send + 'static> Driver<T> {
+    fn poll_client(&mut self, cx: &mut Context<'_>) {
+        let Some(client) = &mut self.client else { return };
+        let Poll::Ready(ended) = Pin::new(client).poll(cx) else {
+            return;
+        };
+        self.client = None;
+        if let (Err(error), Some(opened)) = (ended, self.opened.take()) {
+            // Nobody waits for it any more, or is told.
+            let _ = opened.send(Err(error));
+        }
+    }
+
+    fn publish(&mut self) {
+        let Some(client) = &self.client else { return };
+        let streams = client.current_max_send_streams();
+        self.peer.streams.store(streams, Relaxed);
+        self.peer
+            .extended_connect
+            .store(client.is_extended_connect_protocol_enabled(), Relaxed);
+        if streams > 0
+            && let Some(opened) = self.opened.take()
+        {
+            let _ = opened.send(Ok(()));
+        }
+    }
+
+    /// Whether nobody holds the connection, and what was left to say has had its time.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(released) = &mut self.released
+            && Pin::new(released).poll(cx).is_ready()
+        {
+            self.released = None;
+            self.leave = Some(Box::pin(tokio::time::sleep(LEAVE)));
+        }
+        self.leave
+            .as_mut()
+            .is_some_and(|leave| leave.as_mut().poll(cx).is_ready())
+    }
+}
+
+impl<T: Read + Write + Unpin + Send + 'static> Future for Driver<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.poll_client(cx);
+        let over = this.connection.as_mut().poll(cx).is_ready();
+        // What has been read may have been a GOAWAY.
+        this.poll_client(cx);
+        this.publish();
+        if over || this.has_left(cx) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}

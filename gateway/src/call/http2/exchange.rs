@@ -1,0 +1,186 @@
+//! One exchange on a shared connection: a place, the request, the head of the answer.
+//!
+//! What its peer did not begin (the connection was going away) is taken elsewhere within the same attempt; what it
+//! refused is the call's to repeat.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use policies::Deadline;
+
+use super::carried::Carried;
+use super::dial;
+use super::fault::{fault_of, is_left_out};
+use super::form::{self, Toward};
+use super::link::Link;
+use super::pool::{Place, Shared, Taken};
+use crate::call::attempt::{Failure, describe};
+use crate::call::classify::Fault;
+use crate::call::endpoints::Endpoint;
+use crate::call::pool::PoolSettings;
+use crate::call::replay::Outbound;
+use crate::call::timer::{Elapsed, Timer};
+use crate::clock;
+
+/// Connections that an attempt may find going away.
+const MOST_LEFT_OUT: u32 = 3;
+
+/// On what terms an attempt is made.
+pub(crate) struct Terms<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) pool: &'a Arc<Shared>,
+    pub(crate) settings: &'a PoolSettings,
+    /// The most that connecting may take.
+    pub(crate) connect: Duration,
+    pub(crate) toward: Toward<'a>,
+}
+
+/// An exchange under way. Dropped before its end, it resets its stream.
+pub(crate) struct Lease {
+    place: Arc<Place>,
+    is_whole: bool,
+    pub(crate) timer: Timer,
+}
+
+impl Lease {
+    fn new(place: Arc<Place>) -> Self {
+        Self {
+            place,
+            is_whole: false,
+            timer: Timer::default(),
+        }
+    }
+
+    /// For the end of a whole exchange: what is left of the request may still go out.
+    pub(crate) fn give_back(mut self) {
+        self.is_whole = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.place.abandon();
+        }
+    }
+}
+
+/// Why there is no head of an answer.
+enum Unanswered {
+    /// The request was not begun, and may be sent elsewhere.
+    LeftOut(Failure),
+    Failed(Failure),
+}
+
+impl Terms<'_> {
+    /// Sends the request and waits for the head of the answer until `deadline`; the time spent on connecting is added
+    /// to `connecting`.
+    ///
+    /// # Errors
+    /// [`Failure`], which knows whether anything was begun.
+    pub(crate) async fn exchange(
+        &self,
+        request: impl Fn() -> Option<Request<Outbound>>,
+        deadline: Deadline,
+        timer: &mut Timer,
+        connecting: &mut Duration,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let mut left_out = 0;
+        loop {
+            let place = Arc::new(self.place(deadline, timer, connecting).await?);
+            let Some(request) = request() else {
+                // Only what was not begun comes here a second time.
+                return Err(Failure::new(
+                    Fault::Unreached,
+                    "the body has gone by and cannot be sent again",
+                ));
+            };
+            let failure = match self.ask(place, request, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(Unanswered::Failed(failure)) => return Err(failure),
+                Err(Unanswered::LeftOut(failure)) => failure,
+            };
+            left_out += 1;
+            if left_out > MOST_LEFT_OUT {
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn place(&self, deadline: Deadline, timer: &mut Timer, connecting: &mut Duration) -> Result<Place, Failure> {
+        let began = clock::now();
+        let (served, duty) = match self.pool.take(self.settings, began) {
+            Taken::Now(place) => return Ok(place),
+            Taken::Later(served, duty) => (served, duty),
+        };
+        if let Some(duty) = duty {
+            dial::begin(Arc::clone(self.endpoint), duty, self.connect, self.settings.ping);
+        }
+        let served = timer.run(deadline.moment(), pin!(served)).await;
+        *connecting += clock::now().since(began);
+        match served {
+            Ok(Ok(served)) => served,
+            Ok(Err(_)) => Err(Failure::new(Fault::Unreached, "given up")),
+            Err(Elapsed) => Err(Failure::new(
+                Fault::TimedOut { sent: false },
+                format_args!("{}: no connection with room in time", self.endpoint.url),
+            )),
+        }
+    }
+
+    async fn ask(
+        &self,
+        place: Arc<Place>,
+        mut request: Request<Outbound>,
+        deadline: Deadline,
+    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
+        let failed = |fault, detail: &dyn ToString| Unanswered::Failed(Failure::new(fault, detail.to_string()));
+        let link: &Arc<Link> = &Arc::clone(place.link());
+        if self.toward.switches && !link.allows_switching() {
+            return Err(failed(
+                Fault::Invalid,
+                &"the backend takes no WebSockets on HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL)",
+            ));
+        }
+        let key = form::key(request.headers());
+        form::put(&mut request, &self.toward);
+        let mut lease = Lease::new(Arc::clone(&place));
+        let request = request.map(|body| Carried::new(body, place));
+        let mut sender = link.sender();
+        let answer = pin!(sender.try_send_request(request));
+        let mut response = match lease.timer.run(deadline.moment(), answer).await {
+            Err(Elapsed) => return Err(failed(Fault::TimedOut { sent: true }, &"no answer in time")),
+            Ok(Err(refused)) => return Err(unanswered(refused, link.is_used())),
+            Ok(Ok(response)) => response,
+        };
+        link.set_used();
+        if response.headers().len() > form::MOST_FIELDS {
+            return Err(failed(Fault::Invalid, &"the head has too many fields"));
+        }
+        if self.toward.switches && response.status().is_success() {
+            if response.status() != StatusCode::OK {
+                return Err(failed(
+                    Fault::Invalid,
+                    &"switched protocols with a status other than 200",
+                ));
+            }
+            form::switched(&mut response, key.as_ref());
+        }
+        Ok((response, lease))
+    }
+}
+
+fn unanswered(mut refused: TrySendError<Request<Carried>>, was_used: bool) -> Unanswered {
+    // It comes back if it never got as far as a stream.
+    let came_back = refused.take_message().is_some();
+    let error = refused.into_error();
+    if is_left_out(&error) || came_back && was_used {
+        return Unanswered::LeftOut(Failure::new(Fault::Unreached, describe(&error)));
+    }
+    let fault = if came_back { Fault::Unreached } else { fault_of(&error) };
+    Unanswered::Failed(Failure::new(fault, describe(&error)))
+}

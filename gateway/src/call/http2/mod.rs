@@ -1,0 +1,21 @@
+//! HTTP/2 toward an endpoint: connections that many exchanges share.
+//!
+//! Within the gateway a request has the form of HTTP/1.1; here it is put into that of HTTP/2, and the answer back. We
+//! count what a connection carries, since hyper queues whatever is more than its peer allows, without bound.
+//!
+//! Invariant: an exchange ends alone. One that is given up resets its stream, and its neighbours go on.
+
+mod carried;
+mod dial;
+mod driver;
+mod exchange;
+mod fault;
+mod form;
+mod link;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub(super) use self::exchange::{Lease, Terms};
+pub(super) use self::form::Toward;
+pub(super) use self::pool::Shared;

@@ -1,0 +1,116 @@
+//! A gRPC service without a schema: messages are bytes with their length before them (PROTOCOL-HTTP2).
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::SendStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::Ended;
+use super::answers::{Incoming, Result, send};
+
+/// The method says what kind of call it is.
+pub(super) async fn answer(method: &str, mut body: Incoming<'_>, respond: &mut SendResponse<Bytes>) -> Result<Ended> {
+    let mut messages = Messages::default();
+    match method {
+        "Unary" => {
+            let asked = messages.next(&mut body).await?.unwrap_or_default();
+            let mut out = begin(respond)?;
+            send(&mut out, framed(&asked), false).await?;
+            end(&mut out, 0)?;
+        }
+        "Repeat" => {
+            let asked = messages.next(&mut body).await?.unwrap_or_default();
+            let mut out = begin(respond)?;
+            for _ in 0..5 {
+                send(&mut out, framed(&asked), false).await?;
+            }
+            end(&mut out, 0)?;
+        }
+        "Count" => {
+            let mut count = 0;
+            while messages.next(&mut body).await?.is_some() {
+                count += 1;
+            }
+            let mut out = begin(respond)?;
+            send(&mut out, framed(count.to_string().as_bytes()), false).await?;
+            end(&mut out, 0)?;
+        }
+        "Talk" => {
+            let mut out = begin(respond)?;
+            while let Some(message) = messages.next(&mut body).await? {
+                send(&mut out, framed(&message), false).await?;
+            }
+            end(&mut out, 0)?;
+        }
+        "Endless" => {
+            let mut out = begin(respond)?;
+            let mut pace = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                pace.tick().await;
+                send(&mut out, framed(b"tick"), false).await?;
+            }
+        }
+        "Late" => {
+            let mut out = begin(respond)?;
+            send(&mut out, framed(b"so far"), false).await?;
+            end(&mut out, 14)?;
+        }
+        // `Status14` and the like: nothing but that, in the head.
+        status => {
+            let mut response = head();
+            let code = status.strip_prefix("Status").unwrap_or("12");
+            let code = HeaderValue::from_str(code).expect("digits");
+            response.headers_mut().insert("grpc-status", code);
+            respond.send_response(response, true)?;
+        }
+    }
+    Ok(Ended::Answered)
+}
+
+fn head() -> Response<()> {
+    let mut response = Response::new(());
+    let kind = HeaderValue::from_static("application/grpc+bytes");
+    response.headers_mut().insert("content-type", kind);
+    response
+}
+
+fn begin(respond: &mut SendResponse<Bytes>) -> Result<SendStream<Bytes>> {
+    respond.send_response(head(), false)
+}
+
+fn end(out: &mut SendStream<Bytes>, status: u16) -> Result<()> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from(status));
+    out.send_trailers(trailers)
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(5 + message.len());
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(message.len()).expect("a small message"));
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
+#[derive(Default)]
+struct Messages(BytesMut);
+
+impl Messages {
+    /// `None` when the caller has said all.
+    async fn next(&mut self, body: &mut Incoming<'_>) -> Result<Option<Bytes>> {
+        loop {
+            if let Some(length) = self.0.get(1..5) {
+                let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
+                if self.0.len() >= 5 + length {
+                    return Ok(Some(self.0.split_to(5 + length).freeze().slice(5..)));
+                }
+            }
+            match body.piece().await? {
+                Some(piece) => self.0.extend_from_slice(&piece),
+                None => return Ok(None),
+            }
+        }
+    }
+}
