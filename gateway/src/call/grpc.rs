@@ -1,21 +1,12 @@
-//! What gRPC says in fields: that it is gRPC, and how a call ended (PROTOCOL-HTTP2).
+//! How a call of gRPC ended, as far as a backend is judged by it.
 
-use http::{HeaderMap, StatusCode, Version, header, response};
+use http::{HeaderMap, StatusCode, Version, response};
 
 use crate::fields::GRPC_STATUS;
+use crate::grpc::is_grpc;
 
 /// The status that asks for another try.
 const UNAVAILABLE: &[u8] = b"14";
-
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        let prefix = kind.as_bytes().split_at_checked(16);
-        // `application/grpc-web` is another protocol.
-        prefix.is_some_and(|(name, rest)| {
-            name.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';'))
-        })
-    })
-}
 
 /// Whether a head or trailers say UNAVAILABLE.
 pub(crate) fn is_unavailable(headers: &HeaderMap) -> bool {
@@ -38,7 +29,7 @@ pub(crate) fn judged_head(head: &response::Parts) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, header};
 
     use super::*;
 
@@ -49,22 +40,6 @@ mod tests {
             headers.insert(&GRPC_STATUS, HeaderValue::from_static(status));
         }
         headers
-    }
-
-    #[test]
-    fn grpc_is_known_by_its_content_type() {
-        for kind in [
-            "application/grpc",
-            "application/grpc+proto",
-            "Application/gRPC",
-            "application/grpc;charset=utf-8",
-        ] {
-            assert!(is_grpc(&headers(kind, None)), "{kind}");
-        }
-        for kind in ["application/grpc-web", "application/grp", "application/json", ""] {
-            assert!(!is_grpc(&headers(kind, None)), "{kind}");
-        }
-        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]

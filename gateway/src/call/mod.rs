@@ -46,6 +46,7 @@ use self::stamp::stamp_attempt;
 use self::tally::Tally;
 use self::timer::Timer;
 use crate::clock;
+use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::Rejection;
 
@@ -388,7 +389,7 @@ impl<'a> Call<'a> {
         let (head, incoming) = answer.response.into_parts();
         let may_stream = self.order.streaming != Streaming::Never;
         let are_events = may_stream && is_event_stream(&head.headers);
-        let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && grpc::is_grpc(&head.headers);
+        let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && is_grpc(&head.headers);
         let pause = self.backend.settings.idle_stream;
         let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Patience::Switched

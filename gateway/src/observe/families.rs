@@ -98,7 +98,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,

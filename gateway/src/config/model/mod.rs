@@ -36,7 +36,7 @@ pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{
-    AccessLog, Admin, ClientAddress, Listener, Protocol, ProxyProtocol, RequestLimits, TimeLimits, Workers,
+    AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,
 };
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
