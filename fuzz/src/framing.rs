@@ -120,10 +120,14 @@ struct Message {
     complete: bool,
 }
 
-/// Heads and bodies as the screen tells them apart: given byte by byte, a head passes at its last one.
+/// Heads and bodies as the screen tells them apart: given byte by byte, a head passes at its last one. What follows a
+/// switch to another protocol is no message.
 fn messages(mut screen: Screen, bytes: &[u8]) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     for byte in bytes {
+        if messages.last().is_some_and(Message::switches) {
+            break;
+        }
         let mut memory = vec![0; 2 * LIMITS.head];
         let mut buf = ReadBuf::new(&mut memory);
         let was_within = screen.is_within_body();
@@ -151,6 +155,10 @@ fn messages(mut screen: Screen, bytes: &[u8]) -> Vec<Message> {
 }
 
 impl Message {
+    fn switches(&self) -> bool {
+        self.head.starts_with(b"HTTP/1.") && self.head[8..].starts_with(b" 101")
+    }
+
     /// How long the head is for the parser that hyper uses.
     fn parsed(&self, is_answer: bool) -> Option<usize> {
         let mut fields = [httparse::EMPTY_HEADER; 100];

@@ -81,11 +81,13 @@ impl PartCall {
         sent.flat_map(Template::uses).chain(condition).chain(over)
     }
 
+    /// `lacks` is told what cannot be filled, and why, for the log.
     pub(super) fn render(
         &self,
         part: &Part,
         request: &Request<'_>,
         earlier: Earlier<'_>,
+        lacks: &dyn Fn(&str, &str),
     ) -> Result<Rendered, NotCalled> {
         let answer = |name: &str| earlier.answer(name);
         let sources = Sources {
@@ -104,13 +106,17 @@ impl PartCall {
             return Err(NotCalled::Unwanted);
         }
         let Some(for_each) = &self.for_each else {
-            let request = self.render_once(part, request, &sources, None)?;
+            let request = self.render_once(part, request, &sources, None, lacks)?;
             return Ok(Rendered::Once(request));
         };
         let whence = self.whence(&for_each.over);
         let array = for_each.over.value(&sources).filter(|value| !value.is_null());
         // What comes as text is not borrowed, and is no array.
-        let items = match array.ok_or(whence)? {
+        let Some(array) = array else {
+            lacks(&for_each.over.to_string(), "there is no array");
+            return Err(whence.into());
+        };
+        let items = match array {
             Cow::Borrowed(Value::Array(items)) => items,
             _ => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
         };
@@ -122,7 +128,7 @@ impl PartCall {
                 item: Some(item),
                 ..sources
             };
-            match self.render_once(part, request, &sources, Some(index)) {
+            match self.render_once(part, request, &sources, Some(index), lacks) {
                 Ok(request) => Element::Call(request),
                 Err(_) if part.on_missing == OnMissing::Skip => Element::Omitted,
                 Err(missing) => Element::Failed(PartFault::new(Cause::ValueMissing(missing))),
@@ -146,15 +152,18 @@ impl PartCall {
         request: &Request<'_>,
         sources: &Sources<'_>,
         element: Option<usize>,
+        lacks: &dyn Fn(&str, &str),
     ) -> Result<PartRequest, Missing> {
         let fill = |template: &Template, out: &mut String| {
             template.render(sources, out).map_err(|missing| {
+                lacks(&missing.placeholder, missing.why);
                 let mut uses = template.uses();
                 uses.find(|used| used.to_string() == missing.placeholder)
                     .map_or(Missing::InRequest, |used| self.whence(used))
             })
         };
-        let unfit = |template: &Template| {
+        let unfit = |template: &Template, place: &str| {
+            lacks(place, "it is too long, or has what it cannot have");
             let from_answer = template.uses().any(|used| self.whence(used) == Missing::InAnswer);
             if from_answer {
                 Missing::InAnswer
@@ -179,7 +188,7 @@ impl PartCall {
         for (name, template) in &self.headers {
             let mut value = String::new();
             fill(template, &mut value)?;
-            let value = HeaderValue::try_from(value).map_err(|_| unfit(template))?;
+            let value = HeaderValue::try_from(value).map_err(|_| unfit(template, name.as_str()))?;
             headers.insert(name.clone(), value);
         }
         let body = match &self.body {
@@ -193,7 +202,7 @@ impl PartCall {
                 OrderBody::Whole(text.into())
             }
         };
-        let target = PathAndQuery::try_from(target).map_err(|_| unfit(&self.target))?;
+        let target = PathAndQuery::try_from(target).map_err(|_| unfit(&self.target, "path"))?;
         Ok(PartRequest { target, headers, body })
     }
 

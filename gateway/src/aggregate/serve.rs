@@ -11,9 +11,11 @@ use serde_json::{Map, Value};
 use super::answer::{Answer, Failure};
 use super::ask::Asking;
 use super::cache_control::Strictest;
+use super::draft::OnMissing;
 use super::fan_out::fan_out;
 use super::for_each::ForEach;
 use super::merge::merge;
+use super::part::Part;
 use super::recipe::Recipe;
 use super::vary::Varies;
 use super::when::When;
@@ -121,7 +123,11 @@ impl Aggregate {
         let notes = Mutex::new(Notes::default());
         let outcomes = fan_out(
             &self.recipe,
-            |index, earlier| self.calls[index].render(&self.recipe.parts()[index], request, earlier),
+            |index, earlier| {
+                let part = &self.recipe.parts()[index];
+                let lacks = |what: &str, why: &str| notes_lack(&notes, part, what, why);
+                self.calls[index].render(part, request, earlier, &lacks)
+            },
             |index, rendered| Asking::new(self, request, index, &notes).call(rendered),
         )
         .await;
@@ -161,6 +167,15 @@ impl Aggregate {
     /// Whether a part's head is needed after its body.
     pub(super) fn keeps_head_of(&self, index: usize) -> bool {
         self.heads.status == Some(index) || self.heads.passed.iter().any(|(_, parts)| parts.contains(&index))
+    }
+}
+
+/// Where the recipe may skip the part, it is no fault.
+fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &str) {
+    if part.on_missing == OnMissing::Fail {
+        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let detail = || format!("part {}: {what}: {why}", part.name());
+        notes.facts.detail.get_or_insert_with(detail);
     }
 }
 
