@@ -76,6 +76,11 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         request.method().clone(),
         request.uri().path(),
     )));
+    watch.protocol = match request.version() {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    };
     let mut exchange = Exchange {
         plan,
         peer,
