@@ -17,6 +17,8 @@ use self::events::Events;
 use self::keeping::Keeping;
 pub use self::keeping::Place;
 use crate::call::reply::{Broken, ReplyBody};
+use crate::grpc;
+use crate::intake::headers;
 use crate::intake::limits::Presence;
 use crate::observe::{RequestRecord, Watch};
 use crate::tunnel::{Carried, End, Tunnel};
@@ -25,6 +27,7 @@ use crate::tunnel::{Carried, End, Tunnel};
 pub struct AnswerBody {
     content: Content,
     open: Option<Open>,
+    is_grpc: bool,
 }
 
 /// A request that is under way: its record, and where it counts as being in flight.
@@ -82,10 +85,18 @@ impl AnswerBody {
         let mut body = Self {
             content,
             open: Some(open),
+            is_grpc: false,
         };
         // Nobody asks an empty body for its end.
         body.end_if_over();
         body
+    }
+
+    /// A caller of gRPC looks for a status at the end, also where the end comes too early.
+    #[must_use]
+    pub const fn of_grpc(mut self) -> Self {
+        self.is_grpc = true;
+        self
     }
 
     /// Ends a stream that would go on for as long as it pleases once `leaving` is ready.
@@ -136,6 +147,17 @@ impl Content {
     }
 }
 
+/// Trailers are held to what fields are held to.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::clean_answer_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Broken;
@@ -150,16 +172,27 @@ impl Body for AnswerBody {
             Content::Reply(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
             Content::Kept(keeping) => std::task::ready!(keeping.poll_frame(cx)),
         };
+        let polled = polled.map(|polled| polled.map(cleaned));
         match &polled {
             Some(Ok(frame)) => {
-                if let (Some(open), Some(data)) = (&mut this.open, frame.data_ref()) {
-                    open.watch.bytes_out += data.len() as u64;
+                if let Some(open) = &mut this.open {
+                    if let Some(data) = frame.data_ref() {
+                        open.watch.bytes_out += data.len() as u64;
+                    } else if let (true, Some(trailers)) = (this.is_grpc, frame.trailers_ref()) {
+                        open.watch.grpc_status = grpc::stated(trailers);
+                    }
                 }
                 this.end_if_over();
             }
             Some(Err(broken)) => {
+                let trailers = this.is_grpc.then(|| grpc::broken_off(broken.reason()));
                 if let Some(mut open) = this.open.take() {
                     open.watch.note_fault(broken.to_string());
+                    open.watch.grpc_status = trailers.as_ref().and_then(grpc::stated);
+                }
+                if let Some(trailers) = trailers {
+                    this.content = Content::Empty;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
             }
             None => {

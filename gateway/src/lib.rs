@@ -3,13 +3,15 @@
 //! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`], [`tunnel`] ·
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`fields`], [`files`], [`framing`], [`observe`], [`template`],
-//! [`coalesce`], [`stale`], [`websocket`], [`clock`] · 0: the `policies` crate.
+//! 1 words: [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`], [`framing`],
+//! [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`clock`] · 0: the `policies`
+//! crate.
 
 pub mod admin;
 pub mod aggregate;
 pub mod answer;
 pub mod call;
+pub mod caller_body;
 pub mod cli;
 pub mod clock;
 pub mod coalesce;
@@ -17,9 +19,12 @@ pub mod config;
 pub mod control;
 pub mod fields;
 pub mod files;
+pub mod flow;
 pub mod framing;
+pub mod grpc;
 pub mod intake;
 pub mod observe;
+pub mod pace;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;

@@ -18,7 +18,6 @@ use futures_util::FutureExt;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
@@ -28,6 +27,7 @@ use crate::answer::{AnswerBody, Content};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
+use crate::caller_body::CallerBody;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
@@ -48,7 +48,7 @@ use crate::rejection::Rejection;
 use crate::routing::{PathPolicy, path_policy};
 use crate::template::{Captures, Missing, Sources, Template};
 use crate::tunnel::Tunnel;
-use crate::{problem, routing};
+use crate::{grpc, problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
 #[derive(Debug)]
@@ -64,10 +64,11 @@ pub struct Peer {
 const SOON: Duration = Duration::from_secs(1);
 
 /// Answers a request; every request ends in a response.
-pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -> Response<AnswerBody> {
     let (started, unix_started) = (clock::now(), clock::unix_time());
     let request_id = headers::request_id(request.headers_mut());
     let is_head = request.method() == Method::HEAD;
+    let is_grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
     let mut watch = Box::new(plan.observer.watch(RequestRecord::begin(
         started,
         unix_started,
@@ -81,6 +82,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<Incoming>) -> 
         started,
         unix_started,
         watch: &mut watch,
+        is_grpc,
         finishing: None,
         receipt: None,
     };
@@ -101,9 +103,13 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<Incoming>) -> 
     }
     let presence = exchange.receipt.map(|receipt| receipt.presence).unwrap_or_default();
     watch.status = response.status().as_u16();
+    if is_grpc {
+        watch.grpc_status = grpc::stated(response.headers());
+    }
     response.headers_mut().insert(headers::X_REQUEST_ID.clone(), request_id);
     response.map(|content| match content {
         Content::Whole(_) if is_head => AnswerBody::new(Content::Empty, watch, presence),
+        content if is_grpc => AnswerBody::new(content, watch, presence).of_grpc(),
         content => AnswerBody::new(content, watch, presence),
     })
 }
@@ -115,6 +121,7 @@ struct Exchange<'a> {
     started: Moment,
     unix_started: Duration,
     watch: &'a mut Watch,
+    is_grpc: bool,
     /// Once the route is known, if it has something to say on its answers.
     finishing: Option<Finishing>,
     /// Once the request has been charged.
@@ -162,8 +169,9 @@ impl From<Rejection> for Stop {
 }
 
 impl<'p> Exchange<'p> {
-    async fn run(&mut self, request: Request<Incoming>) -> Result<Response<Content>, Rejection> {
+    async fn run(&mut self, request: Request<CallerBody>) -> Result<Response<Content>, Rejection> {
         let (mut head, body) = request.into_parts();
+        websocket::unfold(&mut head);
         let mut uri = std::mem::take(&mut head.uri);
         if let Some(places) = &self.plan.key_places {
             uri = places.gather(uri, &mut head.headers);
@@ -189,13 +197,14 @@ impl<'p> Exchange<'p> {
             Target::Backend { backend, rewrite } => {
                 let route = cleared.route;
                 let (order, switching) = self.order(cleared, backend, rewrite.as_ref(), body)?;
-                if route.fallbacks.is_empty() {
+                // Nothing can stand in for a tunnel.
+                if route.fallbacks.is_empty() || switching.is_some() {
                     let (cost_header, mut facts) = (route.cost_header.as_ref(), Facts::default());
                     let called = self.call(backend, &order, cost_header, switching, &mut facts).await;
                     self.note(facts);
                     called
                 } else {
-                    Box::pin(self.call_or_fall_back(route, backend, &order, switching)).await
+                    Box::pin(self.call_or_fall_back(route, backend, &order)).await
                 }
             }
             Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate, body)).await,
@@ -240,6 +249,7 @@ impl<'p> Exchange<'p> {
             return Err(Rejection::UriTooLong.into());
         }
         headers::check(head.version, &head.headers, plan.edge.header_limit)?;
+        headers::join_cookies(head.version, &mut head.headers);
 
         // Which route?
         let keeps = settled.unwrap_or_default().keeps();
@@ -270,7 +280,7 @@ impl<'p> Exchange<'p> {
         if let Some(addresses) = &edge.addresses {
             addresses.permits(client.ip)?;
         }
-        let handshake = if edge.upgrades { self.handshake(&head)? } else { None };
+        let handshake = self.handshake(&head, edge.upgrades)?;
 
         // Who asks?
         let known = match self.identify(route, &client, &head.headers)? {
@@ -352,8 +362,17 @@ impl<'p> Exchange<'p> {
 
     /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
     /// one, so where origins are written down, they are demanded here.
-    fn handshake(&self, head: &request::Parts) -> Result<Option<Handshake>, Rejection> {
-        let handshake = Handshake::read(&head.method, head.version, &head.headers)?;
+    fn handshake(&self, head: &request::Parts, upgrades: bool) -> Result<Option<Handshake>, Rejection> {
+        if !upgrades {
+            // Of a connection it is a wish that need not be granted; a stream that is not switched is of no use.
+            return match websocket::asks_on_stream(head) {
+                true => Err(Rejection::MethodNotAllowed {
+                    allow: HeaderValue::from_static("GET"),
+                }),
+                false => Ok(None),
+            };
+        }
+        let handshake = Handshake::read(head)?;
         if let (Some(_), Some(finishing)) = (&handshake, &self.finishing)
             && let Some(cors) = &finishing.finish.cors
         {
@@ -468,7 +487,7 @@ impl<'p> Exchange<'p> {
         cleared: Cleared<'_>,
         backend: &Backend,
         rewrite: Option<&Template>,
-        body: Incoming,
+        body: CallerBody,
     ) -> Result<(Order, Option<Switching>), Rejection> {
         let Cleared {
             route,
@@ -485,8 +504,8 @@ impl<'p> Exchange<'p> {
             let caller = head.extensions.remove::<OnUpgrade>()?;
             Some(Switching { handshake, caller })
         });
-        if switching.is_some() {
-            websocket::stamp_upgrade(&mut head.headers);
+        if let Some(switching) = &switching {
+            switching.handshake.stamp(&mut head.headers);
         }
         let target = match rewrite {
             None => uri.path_and_query().cloned(),
@@ -562,6 +581,10 @@ impl<'p> Exchange<'p> {
                 let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
                 Some((switching.caller, backend))
             }
+            Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
+                self.watch.note_fault("the backend answered, and did not switch");
+                return Err(Rejection::BackendInvalid);
+            }
             _ => None,
         };
         headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
@@ -599,7 +622,7 @@ impl<'p> Exchange<'p> {
         &mut self,
         cleared: Cleared<'_>,
         aggregate: &Aggregate,
-        body: Incoming,
+        body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
         let known = &cleared.known;
         let body = if aggregate.reads_body {
@@ -655,7 +678,11 @@ impl<'p> Exchange<'p> {
     /// The answer to a request that was not served.
     fn refuse(&mut self, rejection: &Rejection, request_id: &HeaderValue) -> Response<Content> {
         self.watch.refused(rejection.reason());
-        let mut response = problem::answer(rejection, request_id.to_str().unwrap_or_default());
+        let request_id = request_id.to_str().unwrap_or_default();
+        let mut response = match self.is_grpc {
+            true => grpc::refusal(rejection, request_id),
+            false => problem::answer(rejection, request_id),
+        };
         match (rejection, &self.receipt) {
             (
                 Rejection::RateLimited(violation)

@@ -49,6 +49,16 @@ pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     response
 }
 
+/// What the document tells its reader to do.
+pub fn detail(rejection: &Rejection) -> String {
+    let advice = advice(rejection);
+    match advice.variable {
+        Variable::Nothing => format!("{}{}", advice.before, advice.after),
+        Variable::Text(text) => format!("{}{text}{}", advice.before, advice.after),
+        Variable::Number(number) => format!("{}{number}{}", advice.before, advice.after),
+    }
+}
+
 /// The answer of an aggregate that cannot do without `part`; `word` is the stable word for what happened to it.
 pub fn part_failed(
     status: StatusCode,

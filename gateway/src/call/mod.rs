@@ -6,7 +6,6 @@
 pub mod backend;
 pub mod classify;
 pub mod endpoints;
-mod grpc;
 pub mod guards;
 mod http2;
 mod lease;
@@ -46,6 +45,7 @@ use self::stamp::stamp_attempt;
 use self::tally::Tally;
 use self::timer::Timer;
 use crate::clock;
+use crate::grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::Rejection;
 
@@ -255,7 +255,7 @@ impl<'a> Call<'a> {
             Ok(answer) => {
                 self.facts.first_byte = Some(now.since(self.started));
                 let said = &answer.response;
-                let status = grpc::judged(said.version(), said.status(), said.headers());
+                let status = classify::judged(said.version(), said.status(), said.headers());
                 let counted = tally::outcome_of_status(self.backend, status);
                 self.backend.metrics.attempts.add(counted);
                 let failed = counted == observe::Outcome::FailedStatus;
@@ -283,8 +283,8 @@ impl<'a> Call<'a> {
             }
             Err(Failure { fault, detail }) => {
                 let fault = match self.order.body.fault() {
-                    // That there is more to come from the caller explains a wait, and nothing else.
-                    Some(Upload::Underway) if !matches!(fault, Fault::TimedOut { .. }) => fault,
+                    // That there is more to come from the caller does not explain why nothing was begun.
+                    Some(Upload::Underway) if fault == Fault::Unreached => fault,
                     Some(upload) => Fault::Upload(upload),
                     None => fault,
                 };

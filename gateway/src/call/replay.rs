@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use crate::framing::Refusal;
+use crate::caller_body::{CallerBody, Cut};
 
 /// What a backend is sent as a body.
 #[derive(Default)]
@@ -51,7 +50,7 @@ pub struct Cursor {
 }
 
 struct Shared {
-    source: Incoming,
+    source: CallerBody,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     keep: usize,
@@ -77,7 +76,7 @@ impl std::error::Error for UploadFault {}
 
 impl Replay {
     /// `limit` bounds the whole body, `keep` what may be sent again; both in bytes.
-    pub fn new(source: Incoming, limit: u64, keep: usize) -> Self {
+    pub fn new(source: CallerBody, limit: u64, keep: usize) -> Self {
         let shared = Shared {
             source,
             kept: Vec::new(),
@@ -140,11 +139,11 @@ impl Shared {
                 self.upload = Upload::Complete;
                 None
             }
-            Some(Err(error)) => {
-                self.upload = match Refusal::behind(&error) {
-                    None => Upload::Broken,
-                    Some(Refusal::TooSlow) => Upload::TooSlow,
-                    Some(refusal) => Upload::Malformed(refusal.why()),
+            Some(Err(cut)) => {
+                self.upload = match cut {
+                    Cut::Broken => Upload::Broken,
+                    Cut::TooSlow => Upload::TooSlow,
+                    Cut::Malformed(why) => Upload::Malformed(why),
                 };
                 Some(Err(UploadFault(self.upload)))
             }

@@ -40,8 +40,6 @@ pub enum Refusal {
     Malformed(&'static str),
     TargetTooLong,
     HeadTooLarge,
-    /// Bytes that should have come by now have not.
-    TooSlow,
 }
 
 impl Refusal {
@@ -49,7 +47,6 @@ impl Refusal {
         match self {
             Self::Malformed(why) => why,
             Self::TargetTooLong => "the request target is longer than its limit",
-            Self::TooSlow => "the body comes more slowly than it may",
             Self::HeadTooLarge => "the head has more bytes or fields than their limits",
         }
     }

@@ -14,8 +14,11 @@ mod trace;
 mod via;
 mod wishes;
 
-use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, VIA};
-use http::{HeaderMap, HeaderName, Version};
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
 use self::names::Kind;
@@ -91,6 +94,21 @@ pub fn clean_request(
     Ok(wishes)
 }
 
+/// Removes from the trailers of a request what must not come in by its end either: what frames or routes a message,
+/// which is too late then, and what only we may say, since a backend may take trailers for fields (RFC 9110
+/// section 6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    remove(trailers, |kind| kind != Kind::EndToEnd);
+    for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, TRAILER] {
+        trailers.remove(name);
+    }
+}
+
+/// Removes hop-by-hop fields and `x-gateway-*` from the trailers of an answer.
+pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
+    remove(trailers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
+}
+
 /// Removes hop-by-hop fields and `x-gateway-*` from a backend's answer, and adds our `Via`.
 ///
 /// # Errors
@@ -103,6 +121,26 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
     remove(headers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
     headers.append(VIA, via.value(version));
     Ok(())
+}
+
+/// Makes one field of the cookies that HTTP/2 may send apart, as everyone else knows them (RFC 9113 section 8.2.3).
+pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
+    if version < Version::HTTP_2 {
+        return;
+    }
+    let mut lines = headers.get_all(COOKIE).iter();
+    if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
+        let mut joined = [first.as_bytes(), b"; ", second.as_bytes()].concat();
+        for line in lines {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(line.as_bytes());
+        }
+        let joined = HeaderValue::from_maybe_shared(Bytes::from(joined));
+        headers.insert(
+            COOKIE,
+            joined.expect("values and what stands between them make a value"),
+        );
+    }
 }
 
 /// Removes the fields of the doomed kinds, and the unprotected ones that `Connection` names.

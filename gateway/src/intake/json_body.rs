@@ -6,20 +6,21 @@ use std::error::Error;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::unique_json;
+use crate::caller_body::{CallerBody, Cut};
 use crate::rejection::Rejection;
 
 /// The value in `body`, which has at most `limit` bytes; `None` if there is no body.
 ///
 /// # Errors
-/// [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until`;
+/// [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until`, or
+/// comes too slowly;
 /// [`Rejection::CallerGone`] if it breaks off; [`Rejection::MalformedRequest`] if it is not JSON, or an object in it has
 /// a name twice, of which two readers may take different ones (RFC 8259 section 4).
-pub async fn read(body: Incoming, limit: u64, until: Instant) -> Result<Option<Value>, Rejection> {
+pub async fn read(body: CallerBody, limit: u64, until: Instant) -> Result<Option<Value>, Rejection> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let gathered = tokio::time::timeout_at(until, Limited::new(body, most).collect()).await;
     let whole: Bytes = match gathered {
@@ -36,12 +37,10 @@ pub async fn read(body: Incoming, limit: u64, until: Instant) -> Result<Option<V
     })
 }
 
-/// A body that breaks off is the end of its caller; anything else is wrong with the body itself.
 fn broken(error: &(dyn Error + 'static)) -> Rejection {
-    match error.downcast_ref::<hyper::Error>() {
-        Some(error) if error.is_parse() => Rejection::MalformedRequest {
-            why: "the framing of the body is broken",
-        },
-        _ => Rejection::CallerGone,
+    match error.downcast_ref() {
+        Some(Cut::Malformed(why)) => Rejection::MalformedRequest { why },
+        Some(Cut::TooSlow) => Rejection::RequestTimeout,
+        Some(Cut::Broken) | None => Rejection::CallerGone,
     }
 }

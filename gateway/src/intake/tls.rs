@@ -61,11 +61,16 @@ pub enum TlsMistake {
 }
 
 impl Tls {
-    /// `identities` has at least one.
+    /// `identities` has at least one. `offers` are the protocols that are spoken within, the first preferred (ALPN).
     ///
     /// # Errors
     /// The authorities for callers' certificates cannot be used.
-    pub fn new(identities: Vec<Identity>, callers: Callers, only_1_3: bool) -> Result<Self, TlsMistake> {
+    pub fn new(
+        identities: Vec<Identity>,
+        callers: Callers,
+        only_1_3: bool,
+        offers: &[&[u8]],
+    ) -> Result<Self, TlsMistake> {
         let provider = Arc::new(default_provider());
         let versions: &[_] = if only_1_3 {
             &[&version::TLS13]
@@ -87,7 +92,7 @@ impl Tls {
         };
         let shown = identities.iter().map(|identity| identity.certificate.clone()).collect();
         let mut config = config.with_cert_resolver(Arc::new(ByName::new(identities)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = offers.iter().map(|protocol| protocol.to_vec()).collect();
         config.ticketer = Ticketer::new().map_err(unusable)?;
         Ok(Self {
             config: Arc::new(config),

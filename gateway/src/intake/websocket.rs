@@ -1,4 +1,7 @@
-//! The opening handshake of a WebSocket (RFC 6455 section 4), as far as a gateway answers for it.
+//! The opening handshake of a WebSocket (RFC 6455 section 4, RFC 8441), as far as a gateway answers for it.
+//!
+//! Its form in HTTP/1.1 is the one that everything behind this file knows: what comes as an extended CONNECT on a stream
+//! of HTTP/2 is made a GET with a key of our own.
 //!
 //! A backend that does not speak the protocol must not be taken for one that switched: between two who disagree on
 //! that, a caller could hide requests. So the handshake is held to its grammar before it goes on, and a backend has
@@ -9,7 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
+use hyper::ext::Protocol;
 
 use super::headers::lists;
 use crate::rejection::Rejection;
@@ -18,8 +23,26 @@ use crate::websocket::accept;
 /// A caller's well-formed wish to switch.
 #[derive(Debug)]
 pub struct Handshake {
+    /// What the backend is sent, and must have read.
+    key: HeaderValue,
     /// What a server says that has read the key.
     accept: String,
+    /// Whether a stream is to switch, and not a connection. To such a wish any success is a switch.
+    pub of_stream: bool,
+}
+
+/// Makes a GET of an extended CONNECT that asks for a WebSocket; what it asks for is still in the extensions.
+pub fn unfold(head: &mut Parts) {
+    if head.method == Method::CONNECT && asks_on_stream(head) {
+        head.method = Method::GET;
+    }
+}
+
+/// Whether it is the wish of a stream.
+pub fn asks_on_stream(head: &Parts) -> bool {
+    head.extensions
+        .get::<Protocol>()
+        .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
 }
 
 impl Handshake {
@@ -27,14 +50,17 @@ impl Handshake {
     ///
     /// # Errors
     /// [`Rejection::MalformedRequest`] for a wish that RFC 6455 section 4.2.1 does not admit, or that has a body.
-    pub fn read(method: &Method, version: Version, headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
-        if version != Version::HTTP_11
-            || !lists(headers, &UPGRADE, "websocket")
-            || !lists(headers, &CONNECTION, "upgrade")
+    pub fn read(head: &Parts) -> Result<Option<Self>, Rejection> {
+        let headers = &head.headers;
+        let of_stream = asks_on_stream(head);
+        if !of_stream
+            && (head.version != Version::HTTP_11
+                || !lists(headers, &UPGRADE, "websocket")
+                || !lists(headers, &CONNECTION, "upgrade"))
         {
             return Ok(None);
         }
-        if *method != Method::GET {
+        if head.method != Method::GET {
             return Err(malformed("a WebSocket is opened with GET"));
         }
         let has_body = headers.contains_key(TRANSFER_ENCODING)
@@ -45,12 +71,25 @@ impl Handshake {
         if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return Err(malformed("the version of WebSockets is 13"));
         }
-        let key = only(headers, &SEC_WEBSOCKET_KEY)
-            .filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16))
-            .ok_or(malformed("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
+        let key = if of_stream {
+            fresh_key()
+        } else {
+            only(headers, &SEC_WEBSOCKET_KEY)
+                .filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16))
+                .ok_or(malformed("Sec-WebSocket-Key is 16 bytes in base64, once"))?
+                .clone()
+        };
         Ok(Some(Self {
             accept: accept(key.as_bytes()),
+            key,
+            of_stream,
         }))
+    }
+
+    /// Puts the wish into a request whose hop-by-hop fields are gone.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        stamp_upgrade(headers);
+        headers.insert(SEC_WEBSOCKET_KEY, self.key.clone());
     }
 
     /// Whether an answer to switch comes from someone who has read this handshake.
@@ -65,6 +104,12 @@ impl Handshake {
 pub fn stamp_upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// No secret: it keeps an answer to somebody else from being taken for one to this.
+fn fresh_key() -> HeaderValue {
+    let nonce = fastrand::u128(..).to_ne_bytes();
+    HeaderValue::try_from(STANDARD.encode(nonce)).expect("base64 is a header value")
 }
 
 fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
@@ -101,10 +146,41 @@ mod tests {
         ))
     }
 
+    fn head(method: Method, version: Version, headers: &HeaderMap) -> Parts {
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        (head.method, head.version, head.headers) = (method, version, headers.clone());
+        head
+    }
+
+    #[test]
+    fn the_wish_of_a_stream_becomes_one_that_every_backend_knows() {
+        let asked = map("sec-websocket-version: 13|sec-websocket-protocol: chat");
+        let mut head = head(Method::CONNECT, Version::HTTP_2, &asked);
+        unfold(&mut head);
+        assert_eq!(head.method, Method::CONNECT, "another tunnel is none of ours");
+        head.extensions.insert(Protocol::from_static("websocket"));
+        unfold(&mut head);
+        assert_eq!(head.method, Method::GET);
+        let handshake = Handshake::read(&head).unwrap().expect("a wish");
+        handshake.stamp(&mut head.headers);
+        assert_eq!(
+            STANDARD
+                .decode(&head.headers["sec-websocket-key"])
+                .map(|nonce| nonce.len()),
+            Ok(16)
+        );
+        let proof = accept(head.headers["sec-websocket-key"].as_bytes());
+        assert!(handshake.is_confirmed_by(&map(&format!(
+            "connection: upgrade|upgrade: websocket|sec-websocket-accept: {proof}"
+        ))));
+        head.headers.remove("sec-websocket-version");
+        assert!(Handshake::read(&head).is_err());
+    }
+
     #[test]
     fn a_wish_is_understood_or_refused() {
         let key = format!("sec-websocket-key: {KEY}");
-        let read = |headers: &HeaderMap| Handshake::read(&Method::GET, Version::HTTP_11, headers);
+        let read = |headers: &HeaderMap| Handshake::read(&head(Method::GET, Version::HTTP_11, headers));
         assert_eq!(read(&wish(&key)).unwrap().unwrap().accept, ACCEPT);
         for other in [
             map("upgrade: websocket"),
@@ -113,9 +189,9 @@ mod tests {
         ] {
             assert!(read(&other).unwrap().is_none(), "{other:?}");
         }
-        let h10 = Handshake::read(&Method::GET, Version::HTTP_10, &wish(&key));
+        let h10 = Handshake::read(&head(Method::GET, Version::HTTP_10, &wish(&key)));
         assert!(h10.unwrap().is_none());
-        assert!(Handshake::read(&Method::POST, Version::HTTP_11, &wish(&key)).is_err());
+        assert!(Handshake::read(&head(Method::POST, Version::HTTP_11, &wish(&key))).is_err());
         for bad in [
             "x: no-key",
             "sec-websocket-key: short",
@@ -132,7 +208,9 @@ mod tests {
     #[test]
     fn only_proof_is_taken_for_a_switch() {
         let handshake = Handshake {
+            key: HeaderValue::from_static(KEY),
             accept: accept(KEY.as_bytes()),
+            of_stream: false,
         };
         let says = |text: &str| handshake.is_confirmed_by(&map(text));
         assert!(says(&format!(

@@ -44,6 +44,7 @@ pub enum Family {
     MalformedConnections,
     RefusedConnections,
     OverdueConnections,
+    Floods,
     Tunnels,
     TlsHandshakes,
     CertificateExpiry,
@@ -97,7 +98,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -136,6 +137,7 @@ impl Family {
         Self::MalformedConnections,
         Self::RefusedConnections,
         Self::OverdueConnections,
+        Self::Floods,
         Self::Tunnels,
         Self::TlsHandshakes,
         Self::CertificateExpiry,
@@ -373,6 +375,12 @@ impl Family {
                 Counter,
                 &["awaited"],
                 "Connections ended because they had been waited for too long, by what for",
+            ),
+            Self::Floods => (
+                "gateway_connections_flooding_total",
+                Counter,
+                &["frame"],
+                "HTTP/2 connections ended for too many frames that ask for nothing, by which",
             ),
             Self::TlsHandshakes => (
                 "gateway_tls_handshakes_total",

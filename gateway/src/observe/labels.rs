@@ -160,6 +160,19 @@ labels! {
         ProxyTimedOut = "proxy_timed_out",
     }
 
+    /// What an HTTP/2 caller sent too much of, asking for nothing.
+    FrameKind {
+        EmptyData = "empty_data",
+        Priority = "priority",
+        /// Requests that were cancelled as soon as they were made.
+        RstStream = "rst_stream",
+        Settings = "settings",
+        Ping = "ping",
+        WindowUpdate = "window_update",
+        Continuation = "continuation",
+        Other = "other",
+    }
+
     /// What a connection had been waited for too long.
     Awaited { FirstByte = "first_byte", Head = "head", Body = "body", Reader = "reader", NextRequest = "next_request" }
 

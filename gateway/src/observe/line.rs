@@ -33,6 +33,8 @@ pub(super) struct Line<'a> {
     kind: Option<&'static str>,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a str>,
@@ -75,6 +77,7 @@ impl<'a> Line<'a> {
             caller: record.caller.as_deref(),
             kind: (record.caller_kind != CallerKind::Nobody).then(|| record.caller_kind.as_str()),
             status: record.status,
+            grpc_status: record.grpc_status,
             reason: record.reason.map(|reason| reason.as_str()),
             limit: record.limit.as_deref(),
             delay_ms: (!record.delayed.is_zero()).then(|| millis(record.delayed)),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
 use super::families::Family;
-use super::labels::{Awaited, ConnectionRefusal, Handshake, Tally};
+use super::labels::{Awaited, ConnectionRefusal, FrameKind, Handshake, Tally};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
@@ -34,6 +34,7 @@ pub struct Registry {
     pub handshakes: Tally<Handshake>,
     pub refused_connections: Tally<ConnectionRefusal>,
     pub overdue_connections: Tally<Awaited>,
+    pub floods: Tally<FrameKind>,
     /// Not on the page: their names come with requests.
     pub tenants: Tenants,
     config_in_use_is_newest: AtomicBool,
@@ -54,6 +55,7 @@ impl Default for Registry {
             handshakes: Tally::default(),
             refused_connections: Tally::default(),
             overdue_connections: Tally::default(),
+            floods: Tally::default(),
             tenants: Tenants::default(),
             config_in_use_is_newest: AtomicBool::new(false),
             config_loaded_at: AtomicU64::new(0),
@@ -120,6 +122,9 @@ impl Registry {
         }
         for (awaited, count) in self.overdue_connections.iter() {
             page.put(Family::OverdueConnections, &[awaited.as_str()], count);
+        }
+        for (frame, count) in self.floods.iter() {
+            page.put(Family::Floods, &[frame.as_str()], count);
         }
         for (outcome, count) in self.handshakes.iter() {
             page.put(Family::TlsHandshakes, &[outcome.as_str()], count);

@@ -33,7 +33,7 @@ pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
 pub use families::{Family, families};
 pub use labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, Decision,
-    FallbackKind, FetchOutcome, Handshake, Outcome, RetryStop, Tally, Verification,
+    FallbackKind, FetchOutcome, FrameKind, Handshake, Outcome, RetryStop, Tally, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;

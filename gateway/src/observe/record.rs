@@ -39,6 +39,8 @@ pub struct RequestRecord {
     pub caller_kind: CallerKind,
     /// What was answered; 0 until there is an answer.
     pub status: u16,
+    /// What a call of gRPC ended with, as far as it is known; its `status` is nearly always 200.
+    pub grpc_status: Option<u16>,
     /// Why the gateway said no; `None` for a backend's own answer, whatever its status.
     pub reason: Option<Reason>,
     /// The tightest of the limits that refused it.

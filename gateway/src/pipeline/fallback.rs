@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::{Exchange, Switching};
+use super::Exchange;
 use crate::aggregate::proxy_status;
 use crate::answer::{Content, Place};
 use crate::call::backend::Backend;
@@ -31,12 +31,11 @@ impl Exchange<'_> {
         route: &Route,
         backend: &Arc<Backend>,
         order: &Order,
-        switching: Option<Switching>,
     ) -> Result<Response<Content>, Rejection> {
         let cost_header = route.cost_header.as_ref();
         let mut facts = Facts::default();
         let key = self.key(route, order);
-        let answered = self.call(backend, order, cost_header, switching, &mut facts).await;
+        let answered = self.call(backend, order, cost_header, None, &mut facts).await;
         let answered = match answered {
             Ok(response) if !response.status().is_server_error() => {
                 self.note(facts);

@@ -26,6 +26,7 @@ pub use self::state::State;
 use crate::aggregate;
 use crate::call::backend::Backend;
 use crate::files::Stamp;
+use crate::flow::Rates;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
 use crate::intake::address_list::AddressList;
@@ -101,10 +102,11 @@ pub struct Edge {
     pub head_limit: usize,
     /// Field lines.
     pub header_limit: usize,
-    /// Connections at once; of one client address; requests of one connection.
+    /// Connections at once; of one client address; requests of one connection; of these at once, where they share it.
     pub most_connections: usize,
     pub most_per_address: Option<u32>,
     pub most_requests: Option<u32>,
+    pub most_streams: u32,
     pub rates: Option<Rates>,
     /// The longest wait for a first byte, for a head, between requests, and for a caller that does not read.
     pub first_byte: Duration,
@@ -115,22 +117,23 @@ pub struct Edge {
     pub drain: Duration,
 }
 
-/// How slow a caller may be beyond `grace`, in bytes a second.
-#[derive(Debug, Clone, Copy)]
-pub struct Rates {
-    pub grace: Duration,
-    pub body: u64,
-    pub answer: u64,
-}
-
 /// Where callers connect. The address is taken once; how it is spoken there is looked up for each connection.
 pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
     /// Plain HTTP without.
     pub tls: Option<Tls>,
+    pub protocols: Protocols,
     /// Whether each connection must say first for whom it was opened.
     pub proxy_protocol: bool,
+}
+
+/// What callers may speak. Under TLS it is what they are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocols {
+    Http1,
+    Http2,
+    Both,
 }
 
 impl Edge {

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::screened::LastWords;
@@ -16,11 +16,36 @@ use super::watch::Activity;
 pub(crate) struct GuardedIo {
     stream: TcpStream,
     activity: Arc<Activity>,
+    /// Taken out of the socket already, and read before what is still in it.
+    ahead: Vec<u8>,
 }
 
 impl GuardedIo {
     pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self {
+            stream,
+            activity,
+            ahead: Vec::new(),
+        }
+    }
+
+    /// Looks at what comes next in the socket, without taking it; waits until there is something. 0 is its end.
+    pub(crate) async fn peek(&self, piece: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.peek(piece).await?;
+        self.activity.has_read();
+        Ok(count)
+    }
+
+    /// Takes so many bytes out of the socket, where they are; they are read before what follows.
+    pub(crate) async fn take_ahead(&mut self, count: usize) -> io::Result<()> {
+        let held = self.ahead.len();
+        self.ahead.resize(held + count, 0);
+        self.stream.read_exact(&mut self.ahead[held..]).await?;
+        Ok(())
+    }
+
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -50,10 +75,15 @@ impl LastWords for GuardedIo {
 
 impl AsyncRead for GuardedIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..count]);
+            self.ahead.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
-            self.activity.has_read(buf.filled().len() - before);
+            self.activity.has_read();
         }
         polled
     }

@@ -3,16 +3,21 @@
 //! Nothing is shared between workers on the way of a request but atomics; a slow request on one never holds up
 //! another worker, and the control thread holds up none.
 
-pub mod connection;
 pub mod lifecycle;
 pub mod sockets;
 
+mod connection;
 mod crowd;
+mod enrolled;
 mod guarded_io;
-mod pace;
+mod http1;
+mod http2;
+mod in_flight;
+mod preface;
 mod proxied;
 mod screened;
 mod tls;
+mod tunnelled;
 mod unread;
 mod watch;
 mod worker;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::connection::Enrolled;
+use super::enrolled::Enrolled;
 use crate::intake::proxy_protocol::{self, Origin};
 use crate::observe::ConnectionRefusal;
 
@@ -53,7 +53,7 @@ async fn header(stream: &mut TcpStream, enrolled: &Enrolled) -> io::Result<Optio
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        enrolled.activity().has_read(0);
+        enrolled.activity().has_read();
         held.extend_from_slice(&piece[..count]);
         let Ok(read) = proxy_protocol::read(&held) else {
             return Ok(None);

@@ -13,11 +13,11 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Enrolled;
+use super::enrolled::Enrolled;
 use super::unread::{self, Unread};
 use super::watch::Activity;
 use super::worker::Worker;
-use crate::framing::{Limits, Read, Refusal, Screen};
+use crate::framing::{Limits, Read, Screen};
 
 /// What is read and thrown away after a refusal, in bytes; the watch bounds the time.
 const LEFTOVERS: usize = 256 * 1024;
@@ -137,11 +137,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncRead for Screened<S> {
         if this.activity.has_switched() {
             this.screen.switch_off();
         }
-        let polled = this.screen.poll_read(&mut this.socket, cx, buf);
-        if polled.is_pending() && this.screen.is_within_body() && this.activity.awaits_body(cx.waker()).is_err() {
-            return Poll::Ready(Err(Refusal::TooSlow.into()));
-        }
-        match ready!(polled)? {
+        match ready!(this.screen.poll_read(&mut this.socket, cx, buf))? {
             Read::Passed => Poll::Ready(Ok(())),
             Read::NoBody(refusal) => Poll::Ready(Err(refusal.into())),
             Read::NoHead(refusal) => {
@@ -177,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
         self.unflushed = false;
         if !self.screen.held().is_empty() {
             // A head that began to come during the answer has no more time than any other.
-            self.activity.has_read(0);
+            self.activity.has_read();
         }
         if self.waits && !self.activity.is_serving() {
             self.waits = false;

@@ -16,9 +16,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::connection::{self, Enrolled};
+use super::enrolled::Enrolled;
 use super::guarded_io::GuardedIo;
 use super::screened::LastWords;
+use super::{http1, http2};
 use crate::intake::certificate::Certificate;
 use crate::intake::headers::Scheme;
 use crate::observe::{Handshake, Observer};
@@ -44,9 +45,14 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, config: Arc<Se
         scheme: Scheme::Https,
         certificate,
     };
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
     // From here on it is a connection that has yet to send its first byte.
     enrolled.activity().begins_anew();
-    connection::serve(stream, peer, enrolled).await;
+    if is_http2 {
+        Box::pin(http2::serve(stream, peer, enrolled)).await;
+    } else {
+        http1::serve(stream, peer, enrolled).await;
+    }
 }
 
 async fn shake(io: GuardedIo, config: Arc<ServerConfig>, mut counted: Counted) -> Option<Courteous> {

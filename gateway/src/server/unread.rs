@@ -70,7 +70,6 @@ const fn rejection(refusal: Refusal) -> Rejection {
     match refusal {
         Refusal::Malformed(why) => Rejection::MalformedRequest { why },
         Refusal::TargetTooLong => Rejection::UriTooLong,
-        Refusal::TooSlow => Rejection::RequestTimeout,
         Refusal::HeadTooLarge => Rejection::HeadersTooLarge,
     }
 }

@@ -5,32 +5,31 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::pace::Pace;
+use crate::flow::{Flow, Leave, Overdue};
 use crate::observe::Awaited;
-use crate::plan::Rates;
+use crate::pace::{Pace, TICK};
 
-/// How often connections are looked at. Nobody has less time than a limit says, and at most two ticks more.
-pub(super) const TICK: Duration = Duration::from_millis(250);
+/// What a connection has to end by itself once it has been asked to.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a connection may take over what it is doing.
+/// How long a connection may take over what it is doing. Nobody has less time than a limit says, and at most two ticks
+/// more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
+    /// From accepting to the first byte.
+    pub(crate) first_byte: Duration,
     /// From the first byte of a head to its last.
     pub(crate) head: Duration,
     /// Between two requests.
     pub(crate) idle: Duration,
-    /// Without the caller taking a single byte of what we have for it.
-    pub(crate) write: Duration,
-    /// From accepting to the first byte.
-    pub(crate) first_byte: Duration,
-    /// Over a whole body or answer.
-    pub(crate) rates: Option<Rates>,
+    /// Over a body or an answer.
+    pub(crate) leave: Leave,
 }
 
 const FRESH: u8 = 0;
@@ -42,14 +41,6 @@ const DISMISSED: u8 = 4;
 /// Too slow in sending a head, and about to be ended.
 const LATE: u8 = 5;
 
-const NOT_AWAITED: u8 = 0;
-const AWAITED: u8 = 1;
-const TOO_SLOW: u8 = 2;
-
-/// A request's body has come more slowly than it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooSlow;
-
 /// What one connection is doing, and since which tick.
 #[derive(Debug)]
 pub(crate) struct Activity {
@@ -59,15 +50,15 @@ pub(crate) struct Activity {
     stalled: AtomicU32,
     /// Another protocol is spoken.
     switched: AtomicBool,
-    /// Of the request under way: ticks at which we waited for its body, and bytes of it that came.
-    sends: Pace,
-    /// Ticks at which the caller took nothing of the answer, and bytes of it that it took.
-    takes: Pace,
-    /// More of a body is awaited; or it was, and came too slowly.
-    body: AtomicU8,
-    /// Wakes whoever reads the body.
-    reader: Mutex<Option<Waker>>,
+    /// Requests whose answers have not left yet.
+    open: AtomicU32,
     requests: AtomicU32,
+    /// Ticks at which the caller took nothing of what we have for it, and bytes that it took.
+    takes: Pace,
+    /// Of the open requests, those that keep us waiting for something of their own.
+    flows: Mutex<Vec<Arc<Flow>>>,
+    /// Where requests share the connection: tells it that it is to end.
+    farewell: OnceLock<Arc<Notify>>,
     ticks: Arc<AtomicU32>,
 }
 
@@ -77,18 +68,38 @@ impl Activity {
         self.since.store(self.ticks.load(Relaxed), Relaxed);
     }
 
-    /// So many bytes have come from the caller.
-    pub(crate) fn has_read(&self, count: usize) {
-        if self.doing.load(Relaxed) == SERVING {
-            self.sends.progress(count);
-            if self.body.load(Relaxed) == AWAITED {
-                self.body.store(NOT_AWAITED, Relaxed);
-            }
-            return;
-        }
-        if matches!(self.doing.load(Relaxed), FRESH | IDLE) {
+    /// Bytes have come from the caller. Where requests share a connection that says nothing about heads; there
+    /// [`Self::begins_head`] and [`Self::ends_head`] do.
+    pub(crate) fn has_read(&self) {
+        if self.farewell.get().is_none() && matches!(self.doing.load(Relaxed), FRESH | IDLE) {
             self.note(AWAITING_HEAD);
         }
+    }
+
+    /// From now on requests share the connection; `farewell` is told when it is to end.
+    pub(crate) fn is_shared(&self, farewell: Arc<Notify>) {
+        // Said once.
+        let _ = self.farewell.set(farewell);
+        self.note(IDLE);
+    }
+
+    /// A head has come in part.
+    pub(crate) fn begins_head(&self) {
+        if self.doing.load(Relaxed) == IDLE {
+            self.note(AWAITING_HEAD);
+        }
+    }
+
+    /// It is there.
+    pub(crate) fn ends_head(&self) {
+        if self.doing.load(Relaxed) == AWAITING_HEAD {
+            self.note(IDLE);
+        }
+    }
+
+    /// Counts from 1, four in a second.
+    pub(crate) fn tick(&self) -> u32 {
+        self.ticks.load(Relaxed)
     }
 
     /// A handshake is over, and the connection is as if it had just been accepted.
@@ -120,28 +131,15 @@ impl Activity {
         self.switched.load(Relaxed)
     }
 
-    /// Nothing of the request's body is there to be read.
-    ///
-    /// # Errors
-    /// It is not waited for any longer.
-    pub(crate) fn awaits_body(&self, reader: &Waker) -> Result<(), TooSlow> {
-        if self.body.load(Relaxed) == TOO_SLOW {
-            return Err(TooSlow);
+    /// A whole head has come; `flow` is what its request will have us waiting for, if anything.
+    pub(crate) fn serves(&self, flow: Option<&Arc<Flow>>) {
+        if self.open.fetch_add(1, Relaxed) == 0 {
+            self.note(SERVING);
+            self.takes.begin();
         }
-        self.body.store(AWAITED, Relaxed);
-        let mut kept = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.as_ref().is_none_or(|kept| !kept.will_wake(reader)) {
-            *kept = Some(reader.clone());
+        if let Some(flow) = flow {
+            lock(&self.flows).push(Arc::clone(flow));
         }
-        Ok(())
-    }
-
-    /// A whole head has come.
-    pub(crate) fn serves(&self) {
-        self.note(SERVING);
-        self.sends.begin();
-        self.takes.begin();
-        self.body.store(NOT_AWAITED, Relaxed);
         self.requests
             .store(self.requests.load(Relaxed).saturating_add(1), Relaxed);
     }
@@ -151,9 +149,17 @@ impl Activity {
         self.requests.load(Relaxed)
     }
 
-    /// The last byte of the answer has been handed to the connection.
-    pub(crate) fn has_answered(&self) {
-        self.note(IDLE);
+    /// The last byte of the answer has been handed to the connection, or nobody wants it.
+    pub(crate) fn has_answered(&self, flow: Option<&Arc<Flow>>) {
+        if let Some(flow) = flow {
+            let mut flows = lock(&self.flows);
+            if let Some(place) = flows.iter().position(|other| Arc::ptr_eq(other, flow)) {
+                flows.swap_remove(place);
+            }
+        }
+        if self.open.fetch_sub(1, Relaxed) == 1 {
+            self.note(IDLE);
+        }
     }
 
     /// The caller takes nothing at present.
@@ -171,30 +177,34 @@ impl Activity {
         }
     }
 
-    fn dismiss(&self) {
-        match self.doing.load(Relaxed) {
-            FRESH | IDLE => self.doing.store(DISMISSED, Relaxed),
-            AWAITING_HEAD => self.doing.store(LATE, Relaxed),
+    /// Prepares the connection for its end; whether it has to be ended from outside.
+    fn dismiss(&self) -> bool {
+        match (self.doing.load(Relaxed), self.farewell.get()) {
+            (IDLE, Some(farewell)) => {
+                self.note(DISMISSED);
+                farewell.notify_one();
+                return false;
+            }
+            (FRESH | IDLE, _) => self.doing.store(DISMISSED, Relaxed),
+            (AWAITING_HEAD, _) => self.doing.store(LATE, Relaxed),
             _ => {}
         }
+        true
     }
 
-    /// What has been waited for too long, if anything has. A body that comes too slowly is given up by whoever reads
-    /// it, and so can still be answered.
-    fn look(&self, patience: &Patience) -> Option<Awaited> {
-        let stalled = self.stalled.load(Relaxed) != 0;
-        let awaited = self.body.load(Relaxed) == AWAITED && self.doing.load(Relaxed) == SERVING;
-        if let Some(rates) = &patience.rates {
-            if stalled && self.takes.falls_behind(rates.grace, rates.answer) {
-                return Some(Awaited::Reader);
+    /// What has been waited for too long, if anything has. `count` is told of each request that is given up.
+    fn look(&self, patience: &Patience, count: &impl Fn(Awaited)) -> Option<Awaited> {
+        for flow in &*lock(&self.flows) {
+            match flow.look(&patience.leave) {
+                Some(Overdue::Body) => count(Awaited::Body),
+                Some(Overdue::Answer) => count(Awaited::Reader),
+                None => {}
             }
-            if awaited && self.sends.falls_behind(rates.grace, rates.body) {
-                self.body.store(TOO_SLOW, Relaxed);
-                if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    reader.wake();
-                }
-                return Some(Awaited::Body);
-            }
+        }
+        if let (true, Some(rates)) = (self.stalled.load(Relaxed) != 0, &patience.leave.rates)
+            && self.takes.falls_behind(rates.grace, rates.answer)
+        {
+            return Some(Awaited::Reader);
         }
         self.overdue(patience)
     }
@@ -204,13 +214,14 @@ impl Activity {
         // The tick it began in was under way already, so only the whole ones since then are certain.
         let longer = |since: u32, limit| TICK * now.wrapping_sub(since).saturating_sub(1) >= limit;
         let stalled = self.stalled.load(Relaxed);
-        if stalled != 0 && longer(stalled, patience.write) {
+        if stalled != 0 && longer(stalled, patience.leave.write) {
             return Some(Awaited::Reader);
         }
         let (awaited, limit) = match self.doing.load(Relaxed) {
             FRESH => (Awaited::FirstByte, patience.first_byte),
             AWAITING_HEAD => (Awaited::Head, patience.head),
             IDLE => (Awaited::NextRequest, patience.idle),
+            DISMISSED => (Awaited::NextRequest, FAREWELL),
             _ => return None,
         };
         longer(self.since.load(Relaxed), limit).then_some(awaited)
@@ -247,11 +258,11 @@ impl Watch {
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
             switched: AtomicBool::new(false),
-            sends: Pace::default(),
-            takes: Pace::default(),
-            body: AtomicU8::new(NOT_AWAITED),
-            reader: Mutex::default(),
+            open: AtomicU32::new(0),
             requests: AtomicU32::new(0),
+            takes: Pace::default(),
+            flows: Mutex::default(),
+            farewell: OnceLock::new(),
             ticks: Arc::clone(&self.ticks),
         });
         let mut watched = self.lock();
@@ -285,47 +296,63 @@ impl Watch {
             let patience = patience();
             for (activity, task) in self.lock().connections.values() {
                 let Some(task) = task else { continue };
-                match activity.look(&patience) {
-                    None => continue,
-                    Some(Awaited::Body) => count(Awaited::Body),
-                    Some(awaited) => {
-                        count(awaited);
-                        activity.dismiss();
-                        task.abort();
-                    }
+                let Some(awaited) = activity.look(&patience, &count) else {
+                    continue;
+                };
+                if !activity.is_dismissed() {
+                    count(awaited);
+                }
+                if activity.dismiss() {
+                    task.abort();
                 }
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.watched)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is whole at every step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Rates;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn patience() -> Patience {
+        Patience {
+            first_byte: SECOND,
+            head: SECOND,
+            idle: 4 * SECOND,
+            leave: Leave {
+                write: 2 * SECOND,
+                rates: None,
+            },
+        }
+    }
+
+    fn look(activity: &Activity, patience: &Patience) -> Option<Awaited> {
+        activity.look(patience, &|_| {})
+    }
 
     #[test]
     fn only_what_keeps_us_waiting_is_overdue() {
-        let second = Duration::from_secs(1);
-        let patience = Patience {
-            first_byte: second,
-            head: second,
-            idle: 4 * second,
-            write: 2 * second,
-            rates: None,
-        };
         let watch = Watch::default();
         let (_, activity) = watch.begin();
         let wait = |seconds: u32| {
             watch.ticks.fetch_add(seconds * 4, Relaxed);
-            activity.look(&patience).is_some()
+            look(&activity, &patience()).is_some()
         };
         assert!(!wait(1));
         assert!(wait(1), "no first byte");
-        activity.serves();
+        activity.serves(None);
         assert!(!wait(100), "a request may take its time");
         activity.cannot_write();
         assert!(!wait(2));
@@ -334,13 +361,13 @@ mod tests {
         activity.cannot_write();
         assert!(wait(3), "the caller takes nothing");
         activity.has_written(1);
-        activity.has_answered();
+        activity.has_answered(None);
         assert!(!wait(4));
         assert!(wait(1), "idle for too long");
-        activity.has_read(1);
+        activity.has_read();
         assert!(!wait(1));
         assert!(wait(1), "half a head");
-        activity.dismiss();
+        assert!(activity.dismiss());
         assert!(activity.is_late() && !activity.is_dismissed(), "it may be told so");
     }
 
@@ -348,97 +375,91 @@ mod tests {
     fn nobody_is_hurried_by_a_tick_that_falls_behind_them() {
         let patience = Patience {
             first_byte: TICK / 2,
-            head: TICK / 2,
-            idle: TICK / 2,
-            write: TICK / 2,
-            rates: None,
+            ..patience()
         };
         let watch = Watch::default();
         let (_, activity) = watch.begin();
         watch.ticks.fetch_add(1, Relaxed);
-        assert!(activity.look(&patience).is_none(), "it may have begun a moment ago");
+        assert!(look(&activity, &patience).is_none(), "it may have begun a moment ago");
         watch.ticks.fetch_add(1, Relaxed);
-        assert!(activity.look(&patience).is_some());
-    }
-
-    /// A connection on which a request is served, as the sweep sees it.
-    struct Served {
-        watch: Watch,
-        activity: Arc<Activity>,
-        patience: Patience,
-    }
-
-    impl Served {
-        fn new() -> Self {
-            let (second, watch) = (Duration::from_secs(1), Watch::default());
-            let (_, activity) = watch.begin();
-            activity.has_read(500);
-            activity.serves();
-            let rates = Rates {
-                grace: 2 * second,
-                body: 100,
-                answer: 100,
-            };
-            let patience = Patience {
-                first_byte: second,
-                head: second,
-                idle: second,
-                write: 10 * second,
-                rates: Some(rates),
-            };
-            Self {
-                watch,
-                activity,
-                patience,
-            }
-        }
-
-        /// What is given up on within so many sweeps, `between` which something happens.
-        fn after(&self, sweeps: usize, between: impl Fn(&Activity)) -> Option<Awaited> {
-            (0..sweeps).find_map(|_| {
-                between(&self.activity);
-                self.watch.ticks.fetch_add(1, Relaxed);
-                self.activity.look(&self.patience)
-            })
-        }
-    }
-
-    #[test]
-    fn a_body_must_come_at_a_rate_for_as_long_as_it_is_waited_for() {
-        let comes = |bytes| {
-            move |activity: &Activity| {
-                activity.has_read(bytes);
-                assert_eq!(activity.awaits_body(Waker::noop()), Ok(()));
-            }
-        };
-        assert_eq!(Served::new().after(9, comes(1)), Some(Awaited::Body));
-        assert_eq!(Served::new().after(1000, comes(25)), None);
-        // What nobody reads is not waited for.
-        assert_eq!(Served::new().after(1000, |_| {}), None);
-
-        let slow = Served::new();
-        slow.after(9, comes(0));
-        let still = slow.activity.awaits_body(Waker::noop());
-        assert_eq!(still, Err(TooSlow), "its reader is told");
-        assert_eq!(slow.after(100, |_| {}), None, "and it is counted once");
-        slow.activity.serves();
-        assert_eq!(
-            slow.activity.awaits_body(Waker::noop()),
-            Ok(()),
-            "the next one begins anew"
-        );
+        assert!(look(&activity, &patience).is_some());
     }
 
     #[test]
     fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
+        let rates = Rates {
+            grace: 2 * SECOND,
+            body: 100,
+            answer: 100,
+        };
+        let patience = Patience {
+            leave: Leave {
+                write: 10 * SECOND,
+                rates: Some(rates),
+            },
+            ..patience()
+        };
+        let after = |sweeps: usize, between: &dyn Fn(&Activity)| {
+            let watch = Watch::default();
+            let (_, activity) = watch.begin();
+            activity.serves(None);
+            (0..sweeps).find_map(|_| {
+                between(&activity);
+                watch.ticks.fetch_add(1, Relaxed);
+                look(&activity, &patience)
+            })
+        };
         let takes = |bytes| {
             move |activity: &Activity| {
                 activity.has_written(bytes);
                 activity.cannot_write();
             }
         };
-        assert_eq!(Served::new().after(9, takes(1)), Some(Awaited::Reader));
-        assert_eq!(Served::new().after(1000, takes(25)), None);
-        assert_eq!(Served::new().after(1000, |activity| activity.has_written(1)), None);
+        assert_eq!(after(9, &takes(1)), Some(Awaited::Reader));
+        assert_eq!(after(1000, &takes(25)), None);
+        assert_eq!(after(1000, &|activity| activity.has_written(1)), None);
+    }
+
+    #[test]
+    fn a_shared_connection_is_busy_until_the_last_of_its_requests_is_answered() {
+        let watch = Watch::default();
+        let (_, activity) = watch.begin();
+        let farewell = Arc::new(Notify::new());
+        activity.is_shared(Arc::clone(&farewell));
+        let wait = |seconds: u32| {
+            watch.ticks.fetch_add(seconds * 4, Relaxed);
+            look(&activity, &patience()).is_some()
+        };
+        activity.has_read();
+        assert!(!wait(3), "what comes between requests begins no head");
+        activity.begins_head();
+        assert!(wait(3), "half a head");
+        activity.ends_head();
+        let (one, other) = (Arc::default(), Arc::default());
+        activity.serves(Some(&one));
+        activity.serves(Some(&other));
+        activity.has_answered(Some(&one));
+        assert!(!wait(100), "one is still under way");
+        activity.has_answered(Some(&other));
+        assert!(lock(&activity.flows).is_empty());
+        assert!(!wait(4));
+        assert!(wait(1), "idle for too long");
+        assert!(!activity.dismiss(), "it is asked to end by itself");
+        assert!(!wait(1));
+        assert!(wait(1), "it has not");
+        assert!(activity.dismiss());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_is_counted_and_takes_no_connection_along() {
+        let watch = Watch::default();
+        let (_, activity) = watch.begin();
+        let flow = Arc::new(Flow::default());
+        flow.is_carried_by(tokio::spawn(std::future::pending::<()>()).abort_handle());
+        activity.serves(Some(&flow));
+        flow.hands_over(1);
+        let counted = std::cell::Cell::new(0);
+        let given_up = (0..20).find_map(|_| activity.look(&patience(), &|_| counted.set(counted.get() + 1)));
+        assert_eq!((given_up, counted.get()), (None, 1));
     }
 }

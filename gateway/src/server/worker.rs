@@ -9,14 +9,16 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::connection::{self, Enrolled};
+use super::connection;
 use super::crowd::Crowd;
+use super::enrolled::Enrolled;
 use super::lifecycle::{Lifecycle, Phase};
 use super::unread::{self, Unread};
 use super::watch::{Patience, Watch};
 use super::{proxied, tls};
+use crate::flow::Leave;
 use crate::observe::ConnectionRefusal;
-use crate::plan::LivePlan;
+use crate::plan::{LivePlan, Protocols};
 
 /// After a drain begins, a kept-alive connection may still bring one request for this long: closing it at once would
 /// fail a request that is on its way. It is answered, and told to close.
@@ -36,6 +38,12 @@ impl Worker {
     pub(crate) fn refuse(&self, reason: ConnectionRefusal) {
         self.live.load().observer.registry.refused_connections.add(reason);
     }
+}
+
+/// How a connection is spoken on.
+enum Spoken {
+    Plain(Protocols),
+    Tls(Arc<ServerConfig>),
 }
 
 /// Starts a worker's thread.
@@ -65,8 +73,10 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
                 first_byte: edge.first_byte.min(idle),
                 head: edge.head,
                 idle,
-                write: edge.write,
-                rates: edge.rates,
+                leave: Leave {
+                    write: edge.write,
+                    rates: edge.rates,
+                },
             }
         };
         let count = |awaited| {
@@ -133,29 +143,32 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     }
     let enrolled = Enrolled::new(Arc::clone(worker));
     let id = enrolled.id();
-    let tls = listener.tls.as_ref().map(|tls| Arc::clone(&tls.config));
+    let spoken = match &listener.tls {
+        None => Spoken::Plain(listener.protocols),
+        Some(tls) => Spoken::Tls(Arc::clone(&tls.config)),
+    };
     let task = if listener.proxy_protocol {
-        tokio::spawn(serve_proxied(stream, address, tls, enrolled))
+        tokio::spawn(serve_proxied(stream, address, spoken, enrolled))
     } else {
         let Some(enrolled) = enrolled.of(address) else { return };
-        match tls {
-            None => tokio::spawn(connection::serve_plain(stream, address, enrolled)),
-            Some(tls) => tokio::spawn(tls::serve(stream, address, tls, enrolled)),
+        match spoken {
+            Spoken::Plain(protocols) => tokio::spawn(connection::serve_plain(stream, address, protocols, enrolled)),
+            Spoken::Tls(config) => tokio::spawn(tls::serve(stream, address, config, enrolled)),
         }
     };
     worker.watch.attend(id, task.abort_handle());
 }
 
 /// Lets a load balancer say who is there, and serves them.
-async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, tls: Option<Arc<ServerConfig>>, enrolled: Enrolled) {
+async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, enrolled: Enrolled) {
     let Some(address) = proxied::origin(&mut stream, sender, &enrolled).await else {
         return;
     };
     let Some(enrolled) = enrolled.of(address) else { return };
     enrolled.activity().begins_anew();
-    match tls {
-        None => connection::serve_plain(stream, address, enrolled).await,
-        Some(tls) => tls::serve(stream, address, tls, enrolled).await,
+    match spoken {
+        Spoken::Plain(protocols) => connection::serve_plain(stream, address, protocols, enrolled).await,
+        Spoken::Tls(config) => tls::serve(stream, address, config, enrolled).await,
     }
 }
 

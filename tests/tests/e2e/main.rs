@@ -20,6 +20,7 @@ mod fallbacks;
 mod for_each;
 mod forgeries;
 mod framing;
+mod grpc;
 mod http2_backends;
 mod issuers;
 mod limits;

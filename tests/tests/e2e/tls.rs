@@ -123,7 +123,12 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
 #[tokio::test]
 async fn versions_and_protocols_that_are_not_spoken_are_refused() {
     let authority = Authority::new("public");
-    let gateway = setup(&authority, hello("      minimum_version: \"1.3\"")).start().await;
+    let gateway = setup(
+        &authority,
+        hello("      minimum_version: \"1.3\"\n    protocols: [http1]"),
+    )
+    .start()
+    .await;
     let address = gateway.address_of("secure");
     assert!(Tls::old(&authority, "edge.test").connect(address).await.is_err());
     let only_h2 = Tls::new(&authority, "edge.test").offering(&["h2"]);

@@ -8,8 +8,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
 use hyper::ext::Protocol;
 
-use crate::call::grpc;
-use crate::websocket;
+use crate::{grpc, websocket};
 
 /// Of an answer's head, as on HTTP/1.1.
 pub(super) const MOST_FIELDS: usize = 100;

@@ -16,6 +16,8 @@ pub struct ConnectionLimits {
     pub per_address: Option<At<u32>>,
     /// Requests on one connection, 1 to 1000000000, after which it is closed; default off.
     pub requests: Option<At<u32>>,
+    /// Requests at once on one HTTP/2 connection, 1 to 10000; default 100.
+    pub streams: At<u32>,
 }
 
 /// How slow a caller may be while we wait for it: beyond `grace`, every second of waiting must be paid for by so many
@@ -36,6 +38,7 @@ impl Read for ConnectionLimits {
             total: f.within("total", 10_000, 1..=1_000_000),
             per_address: number_or_off(f, "per_address", 1_000_000),
             requests: number_or_off(f, "requests", 1_000_000_000),
+            streams: f.within("streams", 100, 1..=10_000),
         })
     }
 }

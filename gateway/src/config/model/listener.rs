@@ -27,6 +27,8 @@ pub struct Listener {
     pub address: At<SocketAddr>,
     /// Left out, the listener speaks plain HTTP.
     pub tls: Option<Tls>,
+    /// What callers may speak; default both.
+    pub protocols: Vec<At<Protocol>>,
     /// Default off.
     pub proxy_protocol: At<ProxyProtocol>,
 }
@@ -102,6 +104,11 @@ words! {
 }
 
 words! {
+    /// Version 2 is agreed on in the TLS handshake (ALPN), or in plain text known beforehand.
+    pub enum Protocol { Http1 = "http1", Http2 = "h2" }
+}
+
+words! {
     enum LogWord { Off = "off", Stdout = "stdout" }
 }
 
@@ -138,6 +145,7 @@ impl Read for Listener {
             Some(Self {
                 address: address?,
                 tls,
+                protocols: f.list_or("protocols", &[Protocol::Http1, Protocol::Http2]),
                 proxy_protocol,
             })
         })?

@@ -286,3 +286,49 @@ fn another_method_is_never_asked_for() {
         assert!(headers.contains_key("x-other") && headers.contains_key("via"));
     }
 }
+
+#[test]
+fn trailers_say_nothing_that_fields_may_not() {
+    let check = |given: &[(&str, &str)], left: &[&str]| {
+        let mut trailers = map(given);
+        clean_trailers(&mut trailers);
+        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, left, "{given:?}");
+    };
+    check(&[("digest", "x"), ("grpc-status", "0")], &["digest", "grpc-status"]);
+    check(
+        &[
+            ("x-tenant-id", "a"),
+            ("x-gateway-reason", "b"),
+            ("x-forwarded-for", "c"),
+        ],
+        &[],
+    );
+    check(
+        &[("authorization", "Bearer x"), ("cookie", "a=b"), ("x-t", "d")],
+        &["x-t"],
+    );
+    for framing in [
+        "content-length",
+        "transfer-encoding",
+        "host",
+        "trailer",
+        "te",
+        "connection",
+    ] {
+        check(&[(framing, "x")], &[]);
+    }
+}
+
+#[test]
+fn cookies_are_one_field() {
+    let joined = |version, given: &[(&str, &str)]| {
+        let mut headers = map(given);
+        join_cookies(version, &mut headers);
+        lines(&headers, "cookie")
+    };
+    let crumbs = [("cookie", "a=b"), ("cookie", "c=d"), ("x", "y"), ("cookie", "e=f")];
+    assert_eq!(joined(Version::HTTP_2, &crumbs), ["a=b; c=d; e=f"]);
+    assert_eq!(joined(Version::HTTP_2, &crumbs[..1]), ["a=b"]);
+    assert_eq!(joined(Version::HTTP_11, &crumbs).len(), 3);
+}

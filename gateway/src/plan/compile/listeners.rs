@@ -1,9 +1,9 @@
 //! Listeners as written -> where to listen, and how to speak TLS there.
 
 use super::{Desk, tls_files};
-use crate::config::{self, At, ClientCertificates, Code, Mistake, ProxyProtocol, TlsVersion};
+use crate::config::{self, At, ClientCertificates, Code, Mistake, Protocol, ProxyProtocol, TlsVersion};
 use crate::intake::tls::{Callers, Tls};
-use crate::plan::Listener;
+use crate::plan::{Listener, Protocols};
 
 pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
     let config = desk.config;
@@ -13,7 +13,7 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
         .map(|(name, written)| {
             let tls = match &written.tls {
                 None => None,
-                Some(written) => Some(tls(desk, name, written)?),
+                Some(of_tls) => Some(tls(desk, name, of_tls, protocols(written))?),
             };
             let proxy_protocol = written.proxy_protocol.value == ProxyProtocol::Required;
             if proxy_protocol && config.client_address.trusted_proxies.is_empty() {
@@ -27,11 +27,21 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
                 name: name.to_string(),
                 address: *written.address,
                 tls,
+                protocols: protocols(written),
                 proxy_protocol,
             })
         })
         .collect();
     all.into_iter().collect()
+}
+
+fn protocols(written: &config::Listener) -> Protocols {
+    let lists = |protocol| written.protocols.iter().any(|listed| listed.value == protocol);
+    match (lists(Protocol::Http1), lists(Protocol::Http2)) {
+        (true, true) => Protocols::Both,
+        (_, false) => Protocols::Http1,
+        (false, true) => Protocols::Http2,
+    }
 }
 
 /// Whether any listener asks callers for certificates.
@@ -43,7 +53,7 @@ pub(super) fn ask_for_certificates(config: &config::Config) -> bool {
         .any(|(_, listener)| listener.tls.as_ref().is_some_and(asks))
 }
 
-fn tls(desk: &mut Desk<'_>, name: &str, written: &config::Tls) -> Option<Tls> {
+fn tls(desk: &mut Desk<'_>, name: &str, written: &config::Tls, protocols: Protocols) -> Option<Tls> {
     let certificates = written.certificates.iter();
     let identities: Vec<_> = certificates.map(|files| tls_files::identity(desk, files)).collect();
     let file = written.client_ca_file.as_ref();
@@ -56,7 +66,12 @@ fn tls(desk: &mut Desk<'_>, name: &str, written: &config::Tls) -> Option<Tls> {
         (_, _) => Callers::NotAsked,
     };
     let only_1_3 = written.minimum_version.value == TlsVersion::V1_3;
-    Tls::new(identities, callers, only_1_3)
+    let offers: &[&[u8]] = match protocols {
+        Protocols::Http1 => &[b"http/1.1"],
+        Protocols::Http2 => &[b"h2"],
+        Protocols::Both => &[b"h2", b"http/1.1"],
+    };
+    Tls::new(identities, callers, only_1_3, offers)
         .map_err(|mistake| {
             let at = written.client_ca_file.as_ref().and_then(At::span);
             desk.mistake(Mistake::new(

@@ -25,9 +25,10 @@ use std::sync::Arc;
 
 use self::backends::Backends;
 use self::limits::Tables;
-use super::{Edge, Plan, Rates, State, TimeLimits, Written};
+use super::{Edge, Plan, State, TimeLimits, Written};
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
 use crate::files::Stamp;
+use crate::flow::Rates;
 use crate::intake::address::TrustedProxies;
 
 /// A plan that could take effect.
@@ -100,6 +101,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             most_connections: *config.connection_limits.total as usize,
             most_per_address: config.connection_limits.per_address.as_ref().map(|most| most.value),
             most_requests: config.connection_limits.requests.as_ref().map(|most| most.value),
+            most_streams: *config.connection_limits.streams,
             rates: config.minimum_rates.as_ref().map(|rates| Rates {
                 grace: *rates.grace,
                 body: rates.body.0,

@@ -6,10 +6,11 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::watch::TICK;
+/// How often whoever is waited for is looked at.
+pub const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub struct Pace {
     /// Ticks at which nothing was there.
     waited: AtomicU32,
     /// Stops at 4 GiB, which buys enough.
@@ -17,19 +18,19 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn begin(&self) {
+    pub fn begin(&self) {
         self.waited.store(0, Relaxed);
         self.bytes.store(0, Relaxed);
     }
 
-    pub(super) fn progress(&self, count: usize) {
+    pub fn progress(&self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.bytes
             .store(self.bytes.load(Relaxed).saturating_add(count), Relaxed);
     }
 
     /// For each tick at which it is waited for: whether that makes too many. `rate` in bytes a second, above 0.
-    pub(super) fn falls_behind(&self, grace: Duration, rate: u64) -> bool {
+    pub fn falls_behind(&self, grace: Duration, rate: u64) -> bool {
         let waited = self.waited.load(Relaxed).saturating_add(1);
         self.waited.store(waited, Relaxed);
         let bought = Duration::from_millis(u64::from(self.bytes.load(Relaxed)) * 1000 / rate);

@@ -1,0 +1,121 @@
+//! The body of a caller's request: what it brings, over whichever protocol, and why it stops.
+//!
+//! It notes on the request's [`Flow`] when it has to wait for more, which is how a caller that sends too slowly is
+//! found out.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::flow::{Flow, TooSlow};
+use crate::framing::Refusal;
+
+pub struct CallerBody {
+    incoming: Incoming,
+    /// Absent where there is nothing to wait for.
+    flow: Option<Arc<Flow>>,
+    clean_trailers: CleanTrailers,
+}
+
+/// Takes out of trailers what must not pass.
+pub type CleanTrailers = fn(&mut HeaderMap);
+
+/// Why a body ends before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It came more slowly than it may.
+    TooSlow,
+    /// Its framing is broken; says what to mend.
+    Malformed(&'static str),
+    /// The caller broke off.
+    Broken,
+}
+
+impl CallerBody {
+    pub const fn new(incoming: Incoming, flow: Option<Arc<Flow>>, clean_trailers: CleanTrailers) -> Self {
+        Self {
+            incoming,
+            flow,
+            clean_trailers,
+        }
+    }
+
+    /// Waiting is noted; nothing else is changed.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Some(flow) = &self.flow {
+            match &polled {
+                Poll::Pending if flow.awaits(cx.waker()) == Err(TooSlow) => {
+                    return Poll::Ready(Some(Err(Cut::TooSlow)));
+                }
+                Poll::Pending => {}
+                Poll::Ready(Some(Ok(frame))) => flow.has_come(frame.data_ref().map_or(0, Bytes::len)),
+                Poll::Ready(_) => flow.is_read(),
+            }
+        }
+        polled.map_err(|error| Cut::from(&error))
+    }
+}
+
+impl Drop for CallerBody {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.flow {
+            flow.is_read();
+        }
+    }
+}
+
+impl Body for CallerBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let polled = ready!(this.poll_incoming(cx));
+        let Some(Ok(frame)) = polled else {
+            return Poll::Ready(polled);
+        };
+        Poll::Ready(Some(match frame.into_trailers() {
+            Err(data) => Ok(data),
+            Ok(mut trailers) => {
+                (this.clean_trailers)(&mut trailers);
+                Ok(Frame::trailers(trailers))
+            }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl From<&hyper::Error> for Cut {
+    fn from(error: &hyper::Error) -> Self {
+        match Refusal::behind(error) {
+            Some(refusal) => Self::Malformed(refusal.why()),
+            None => Self::Broken,
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSlow => f.write_str("the body comes more slowly than it may"),
+            Self::Malformed(why) => f.write_str(why),
+            Self::Broken => f.write_str("the caller broke off"),
+        }
+    }
+}
+
+impl std::error::Error for Cut {}

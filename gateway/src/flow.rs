@@ -1,0 +1,223 @@
+//! What one request has its caller waited for: more of its body, and room for more of its answer.
+//!
+//! Those who carry the bytes note what they wait for; a sweep looks once a tick and gives up on whoever is too slow.
+//! A body that comes too slowly is told to its reader, so that the caller can still be answered. An answer that is
+//! not taken can only be cut, and that only where it is one stream of many: elsewhere the connection itself is watched.
+//!
+//! Invariant: only the caller's slowness counts. Whatever a backend or we ourselves take is not waited for here.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::pace::{Pace, TICK};
+
+const NOT_AWAITED: u8 = 0;
+const AWAITED: u8 = 1;
+const TOO_SLOW: u8 = 2;
+
+/// A request's body has come more slowly than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooSlow;
+
+/// What a caller may take its time for.
+#[derive(Debug, Clone, Copy)]
+pub struct Leave {
+    /// Without taking a single byte of its answer.
+    pub write: Duration,
+    /// Beyond `grace`, so many bytes pay for a second of waiting: of a body, and of an answer. `None` is no rate.
+    pub rates: Option<Rates>,
+}
+
+/// How slow a caller may be beyond `grace`, in bytes a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    pub grace: Duration,
+    pub body: u64,
+    pub answer: u64,
+}
+
+/// What has been waited for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    Body,
+    Answer,
+}
+
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// More of the body is awaited; or it was, and came too slowly.
+    body: AtomicU8,
+    sends: Pace,
+    /// Wakes whoever reads the body.
+    reader: Mutex<Option<Waker>>,
+    /// A piece of the answer has been handed over, and nobody has asked for the next one.
+    handed: AtomicBool,
+    /// Ticks at which that was so, without a break.
+    stalled: AtomicU32,
+    takes: Pace,
+    /// What carries the answer, where that can be ended by itself.
+    carrier: OnceLock<AbortHandle>,
+}
+
+impl Flow {
+    /// So many bytes of the body have come.
+    pub fn has_come(&self, count: usize) {
+        self.sends.progress(count);
+        if self.body.load(Relaxed) == AWAITED {
+            self.body.store(NOT_AWAITED, Relaxed);
+        }
+    }
+
+    /// Nothing of the body is there to be read.
+    ///
+    /// # Errors
+    /// It is not waited for any longer.
+    pub fn awaits(&self, reader: &Waker) -> Result<(), TooSlow> {
+        if self.body.load(Relaxed) == TOO_SLOW {
+            return Err(TooSlow);
+        }
+        self.body.store(AWAITED, Relaxed);
+        let mut kept = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|kept| !kept.will_wake(reader)) {
+            *kept = Some(reader.clone());
+        }
+        Ok(())
+    }
+
+    /// The body is read no more.
+    pub fn is_read(&self) {
+        self.body.store(NOT_AWAITED, Relaxed);
+    }
+
+    /// The answer is carried by a task of its own.
+    pub fn is_carried_by(&self, task: AbortHandle) {
+        // One request has one task.
+        let _ = self.carrier.set(task);
+    }
+
+    /// The caller has room for more of its answer.
+    pub fn has_room(&self) {
+        self.handed.store(false, Relaxed);
+        self.stalled.store(0, Relaxed);
+    }
+
+    /// So many bytes of the answer are on their way.
+    pub fn hands_over(&self, count: usize) {
+        self.takes.progress(count);
+        self.handed.store(true, Relaxed);
+    }
+
+    /// For each tick: what has been waited for too long, if anything has. Its body is told so; the answer is cut.
+    pub fn look(&self, leave: &Leave) -> Option<Overdue> {
+        if let (true, Some(carrier)) = (self.handed.load(Relaxed), self.carrier.get()) {
+            let ticks = self.stalled.load(Relaxed).saturating_add(1);
+            self.stalled.store(ticks, Relaxed);
+            // The tick it began in was under way already, so only the whole ones since then are certain.
+            let for_too_long = TICK * (ticks - 1) >= leave.write;
+            let rate = leave.rates.as_ref();
+            if for_too_long || rate.is_some_and(|rates| self.takes.falls_behind(rates.grace, rates.answer)) {
+                self.handed.store(false, Relaxed);
+                carrier.abort();
+                return Some(Overdue::Answer);
+            }
+        }
+        if let (AWAITED, Some(rates)) = (self.body.load(Relaxed), &leave.rates)
+            && self.sends.falls_behind(rates.grace, rates.body)
+        {
+            self.body.store(TOO_SLOW, Relaxed);
+            if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                reader.wake();
+            }
+            return Some(Overdue::Body);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leave() -> Leave {
+        let rates = Rates {
+            grace: Duration::from_secs(2),
+            body: 100,
+            answer: 100,
+        };
+        Leave {
+            write: Duration::from_secs(10),
+            rates: Some(rates),
+        }
+    }
+
+    /// What is given up on within so many ticks, `between` which something happens.
+    fn after(flow: &Flow, ticks: usize, leave: &Leave, between: impl Fn(&Flow)) -> Option<Overdue> {
+        (0..ticks).find_map(|_| {
+            between(flow);
+            flow.look(leave)
+        })
+    }
+
+    #[test]
+    fn a_body_must_come_at_a_rate_for_as_long_as_it_is_waited_for() {
+        let comes = |bytes| {
+            move |flow: &Flow| {
+                flow.has_come(bytes);
+                assert_eq!(flow.awaits(Waker::noop()), Ok(()));
+            }
+        };
+        let leave = &leave();
+        assert_eq!(after(&Flow::default(), 9, leave, comes(1)), Some(Overdue::Body));
+        assert_eq!(after(&Flow::default(), 1000, leave, comes(25)), None);
+        // What nobody reads is not waited for.
+        assert_eq!(after(&Flow::default(), 1000, leave, |_| {}), None);
+        let read = Flow::default();
+        assert_eq!(read.awaits(Waker::noop()), Ok(()));
+        read.is_read();
+        assert_eq!(after(&read, 1000, leave, |_| {}), None);
+
+        let slow = Flow::default();
+        after(&slow, 9, leave, comes(0));
+        assert_eq!(slow.awaits(Waker::noop()), Err(TooSlow), "its reader is told");
+        assert_eq!(after(&slow, 100, leave, |_| {}), None, "and it is counted once");
+    }
+
+    fn carried() -> (Flow, tokio::task::JoinHandle<()>) {
+        let (flow, task) = (Flow::default(), tokio::spawn(std::future::pending()));
+        flow.is_carried_by(task.abort_handle());
+        (flow, task)
+    }
+
+    #[tokio::test]
+    async fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
+        let takes = |bytes| {
+            move |flow: &Flow| {
+                flow.has_room();
+                flow.hands_over(bytes);
+            }
+        };
+        let leave = &leave();
+        assert_eq!(after(&carried().0, 9, leave, takes(1)), Some(Overdue::Answer));
+        assert_eq!(after(&carried().0, 1000, leave, takes(25)), None);
+        // A backend that has no more of it is not the caller's fault.
+        let quiet = |flow: &Flow| flow.has_room();
+        assert_eq!(after(&carried().0, 1000, leave, quiet), None);
+        // Nor is it ours to end what has no carrier of its own.
+        assert_eq!(after(&Flow::default(), 1000, leave, takes(1)), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_taken_at_all_loses_its_carrier() {
+        let leave = Leave { rates: None, ..leave() };
+        let (flow, task) = carried();
+        flow.hands_over(1 << 20);
+        assert_eq!(after(&flow, 40, &leave, |_| {}), None);
+        assert_eq!(flow.look(&leave), Some(Overdue::Answer));
+        assert_eq!(after(&flow, 100, &leave, |_| {}), None, "it is counted once");
+        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+    }
+}

@@ -1,0 +1,65 @@
+//! A connection's entry in the books of its worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::crowd::Member;
+use super::watch::Activity;
+use super::worker::Worker;
+use crate::intake::address;
+use crate::observe::ConnectionRefusal;
+
+/// From the acceptance of a connection to its end, whatever ends it.
+pub(crate) struct Enrolled {
+    worker: Arc<Worker>,
+    id: u64,
+    activity: Arc<Activity>,
+    /// Where connections of one address are limited.
+    member: Option<Member>,
+}
+
+impl Enrolled {
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
+        worker.lifecycle.connection_opened();
+        let (id, activity) = worker.watch.begin();
+        Self {
+            worker,
+            id,
+            activity,
+            member: None,
+        }
+    }
+
+    /// Now that its client is known; `None` if that has too many connections already, which is counted.
+    pub(crate) fn of(mut self, client: SocketAddr) -> Option<Self> {
+        let edge = &self.worker.live.load().edge;
+        if let Some(most) = edge.most_per_address {
+            let address = address::key(client.ip(), edge.ipv6_prefix);
+            self.member = self.worker.crowd.join(address, most);
+            if self.member.is_none() {
+                self.worker.refuse(ConnectionRefusal::TooManyFromAddress);
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) const fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) const fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+}
+
+impl Drop for Enrolled {
+    fn drop(&mut self) {
+        self.worker.watch.end(self.id);
+        self.worker.lifecycle.connection_closed();
+    }
+}

@@ -1,0 +1,264 @@
+//! Counts what an HTTP/2 caller sends that costs us something and asks for nothing, and says when it is too much.
+//!
+//! Pings, settings, resets, empty frames: each is legal, the library answers each, and a caller who sends nothing else
+//! can keep a core busy from one connection (CVE-2019-9512 to 9518, CVE-2023-44487, CVE-2024-27316). So they are paid
+//! for: out of an allowance that comes back with time, and with the bytes that the caller is sent, since whoever takes
+//! large answers has windows to update. A cancelled request costs more than a ping does.
+//!
+//! It reads frame headers alone and judges no grammar; that is the library's.
+
+use crate::observe::FrameKind;
+
+/// Of the caller's own first words.
+const PREFACE: u32 = 24;
+/// An allowance that is not used does not grow beyond this.
+const MOST: u32 = 2000;
+const PER_TICK: u32 = 100;
+const BYTES_PER_FRAME: usize = 256;
+/// What a request that is cancelled costs; many at once are a page that is left.
+const RESET: u32 = 10;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What the caller sends has used up its allowance; most of it was of this kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flood(pub(super) FrameKind);
+
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Of a frame's header, as far as it has come.
+    header: [u8; 9],
+    have: usize,
+    /// Bytes that follow before the next header.
+    skip: u32,
+    in_headers: bool,
+    allowance: u32,
+    tick: u32,
+    /// Sent to the caller and not yet turned into allowance.
+    sent: usize,
+}
+
+impl Frames {
+    pub(super) const fn begin(tick: u32) -> Self {
+        Self {
+            header: [0; 9],
+            have: 0,
+            skip: PREFACE,
+            in_headers: false,
+            allowance: MOST,
+            tick,
+            sent: 0,
+        }
+    }
+
+    /// Whether a head has come in part: a frame that belongs to one, or the header of a frame.
+    pub(super) const fn is_within_head(&self) -> bool {
+        self.in_headers || self.have > 0
+    }
+
+    pub(super) fn has_sent(&mut self, count: usize) {
+        self.sent = self.sent.saturating_add(count);
+    }
+
+    /// Looks at what has come by `tick`.
+    ///
+    /// # Errors
+    /// [`Flood`]: nothing more should be read.
+    pub(super) fn pass(&mut self, mut bytes: &[u8], tick: u32) -> Result<(), Flood> {
+        self.replenish(tick);
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = bytes.len().min(self.skip as usize);
+                bytes = &bytes[skipped..];
+                self.skip -= u32::try_from(skipped).unwrap_or(self.skip);
+                if self.skip == 0 && self.have > 0 {
+                    // The end of a frame whose header is still needed.
+                    self.ends();
+                }
+                continue;
+            }
+            let taken = bytes.len().min(self.header.len() - self.have);
+            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have == self.header.len() {
+                self.begins()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replenish(&mut self, tick: u32) {
+        let ticks = tick.wrapping_sub(self.tick);
+        self.tick = tick;
+        let bought = u32::try_from(self.sent / BYTES_PER_FRAME).unwrap_or(MOST);
+        self.sent %= BYTES_PER_FRAME;
+        let more = ticks.saturating_mul(PER_TICK).saturating_add(bought);
+        self.allowance = self.allowance.saturating_add(more).min(MOST);
+    }
+
+    /// A frame's header is there.
+    fn begins(&mut self) -> Result<(), Flood> {
+        let [a, b, c, kind, flags, ..] = self.header;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        let (price, kind) = match kind {
+            HEADERS => {
+                self.in_headers = true;
+                (0, FrameKind::Other)
+            }
+            DATA if length == 0 && flags & END_STREAM == 0 => (1, FrameKind::EmptyData),
+            DATA => (0, FrameKind::Other),
+            RST_STREAM => (RESET, FrameKind::RstStream),
+            PRIORITY => (1, FrameKind::Priority),
+            SETTINGS => (1, FrameKind::Settings),
+            PING => (1, FrameKind::Ping),
+            WINDOW_UPDATE => (1, FrameKind::WindowUpdate),
+            CONTINUATION => (1, FrameKind::Continuation),
+            _ => (1, FrameKind::Other),
+        };
+        self.allowance = self.allowance.checked_sub(price).ok_or(Flood(kind))?;
+        self.skip = length;
+        if length == 0 {
+            self.ends();
+        }
+        Ok(())
+    }
+
+    /// A whole frame is there.
+    fn ends(&mut self) {
+        let [_, _, _, kind, flags, ..] = self.header;
+        if matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0 {
+            self.in_headers = false;
+        }
+        self.have = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    fn begun() -> Frames {
+        let mut frames = Frames::begin(1);
+        assert_eq!(frames.pass(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 1), Ok(()));
+        frames
+    }
+
+    /// How many of a frame are taken at one tick, and what is said to the next.
+    fn taken(frame: &[u8]) -> (u32, Option<FrameKind>) {
+        let mut frames = begun();
+        for count in 0..100_000 {
+            if let Err(Flood(kind)) = frames.pass(frame, 1) {
+                return (count, Some(kind));
+            }
+        }
+        (100_000, None)
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_bounded() {
+        assert_eq!(taken(&frame(PING, 0, &[0; 8])), (2000, Some(FrameKind::Ping)));
+        assert_eq!(taken(&frame(SETTINGS, 0, &[])), (2000, Some(FrameKind::Settings)));
+        assert_eq!(taken(&frame(DATA, 0, &[])), (2000, Some(FrameKind::EmptyData)));
+        assert_eq!(
+            taken(&frame(CONTINUATION, 0, &[0])),
+            (2000, Some(FrameKind::Continuation))
+        );
+        assert_eq!(
+            taken(&frame(WINDOW_UPDATE, 0, &[0; 4])),
+            (2000, Some(FrameKind::WindowUpdate))
+        );
+        assert_eq!(taken(&frame(PRIORITY, 0, &[0; 5])), (2000, Some(FrameKind::Priority)));
+        assert_eq!(taken(&frame(0x2a, 0, &[])), (2000, Some(FrameKind::Other)));
+        let cancelled = [
+            frame(HEADERS, END_STREAM | END_HEADERS, &[0x82]),
+            frame(RST_STREAM, 0, &[0; 4]),
+        ];
+        assert_eq!(taken(&cancelled.concat()), (200, Some(FrameKind::RstStream)));
+    }
+
+    #[test]
+    fn what_asks_for_something_is_not() {
+        assert_eq!(
+            taken(&frame(HEADERS, END_STREAM | END_HEADERS, &[0x82])),
+            (100_000, None)
+        );
+        assert_eq!(taken(&frame(DATA, 0, &[1])), (100_000, None));
+        assert_eq!(taken(&frame(DATA, END_STREAM, &[])), (100_000, None));
+    }
+
+    #[test]
+    fn time_and_what_is_sent_pay() {
+        let (ping, mut frames) = (frame(PING, 0, &[0; 8]), begun());
+        let pings = |frames: &mut Frames, tick| (0..10_000).take_while(|_| frames.pass(&ping, tick).is_ok()).count();
+        assert_eq!(pings(&mut frames, 1), 2000);
+        frames = begun();
+        frames.allowance = 0;
+        frames.has_sent(256 * 10 + 255);
+        assert_eq!(frames.pass(&[], 2), Ok(()));
+        assert_eq!(frames.allowance, 110);
+        frames.has_sent(1);
+        assert_eq!(frames.pass(&[], 2), Ok(()));
+        assert_eq!(frames.allowance, 111, "nothing that was sent is forgotten");
+        assert_eq!(frames.pass(&[], 1000), Ok(()));
+        assert_eq!(frames.allowance, MOST);
+        // A clock of ticks that wraps is no reason to be cut.
+        assert_eq!(Frames::begin(u32::MAX).pass(&[], 0), Ok(()));
+    }
+
+    #[test]
+    fn a_head_is_known_to_be_incomplete() {
+        let mut frames = begun();
+        let (headers, rest) = (frame(HEADERS, 0, &[1, 2, 3]), frame(CONTINUATION, END_HEADERS, &[4]));
+        for byte in [headers, rest[..rest.len() - 1].to_vec()].concat() {
+            assert_eq!(frames.pass(&[byte], 1), Ok(()));
+            assert!(frames.is_within_head());
+        }
+        assert_eq!(frames.pass(&rest[rest.len() - 1..], 1), Ok(()));
+        assert!(!frames.is_within_head());
+    }
+
+    proptest! {
+        #![proptest_config(cases::counted())]
+
+        /// What the network does with frames changes nothing.
+        #[test]
+        fn the_verdict_does_not_depend_on_where_bytes_are_cut(
+            kinds in prop::collection::vec((0..12u8, any::<u8>(), 0..20usize), 0..50),
+            cuts in prop::collection::vec(1..30usize, 1..20),
+        ) {
+            let bytes: Vec<u8> = kinds.iter().flat_map(|(kind, flags, length)| frame(*kind, *flags, &vec![0; *length])).collect();
+            let (mut whole, mut cut) = (begun(), begun());
+            whole.allowance = 30;
+            cut.allowance = 30;
+            let verdict = whole.pass(&bytes, 1);
+            let mut rest = &bytes[..];
+            let mut by = cuts.iter().cycle();
+            let mut piecewise = Ok(());
+            while !rest.is_empty() && piecewise.is_ok() {
+                let (piece, left) = rest.split_at(rest.len().min(*by.next().expect("a cycle")));
+                piecewise = cut.pass(piece, 1);
+                rest = left;
+            }
+            prop_assert_eq!(verdict, piecewise);
+            prop_assert_eq!(whole.allowance, cut.allowance);
+            prop_assert_eq!(whole.in_headers, cut.in_headers);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A caller's connection that speaks HTTP/2: many requests at once, each on a stream of its own.
+//!
+//! Invariant: what one stream does ends no other. Too many frames that ask for nothing, a head that does not come to its
+//! end and a socket that takes nothing end the connection; all else ends the stream that it is about.
+//!
+//! Before it closes a connection the gateway says so (GOAWAY), so that a caller knows which requests were not taken.
+
+mod frames;
+mod gauged;
+mod streams;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use self::gauged::Gauged;
+use self::streams::Streams;
+use super::enrolled::Enrolled;
+use super::in_flight::{CountedBody, InFlight};
+use super::lifecycle::Phase;
+use super::tunnelled;
+use crate::answer::AnswerBody;
+use crate::caller_body::CallerBody;
+use crate::coalesce::Coalesced;
+use crate::flow::Flow;
+use crate::intake::headers;
+use crate::pipeline::{self, Peer};
+use crate::plan::Edge;
+
+/// What a caller may send of one body, and of all together, before we have read it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is held of one answer that the caller has no room for.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a caller may make us reset before it is sent away (CVE-2025-8671).
+const OWN_RESETS: usize = 100;
+
+/// Serves requests until either side closes the connection.
+pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: Enrolled)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (worker, activity) = (Arc::clone(enrolled.worker()), Arc::clone(enrolled.activity()));
+    let farewell = Arc::new(Notify::new());
+    activity.is_shared(Arc::clone(&farewell));
+    let stream = Coalesced(TokioIo::new(Gauged::new(stream, &enrolled)));
+    let (streams, peer) = (Streams::default(), Arc::new(peer));
+    let http = http(&worker.live.load().edge, streams.clone());
+    let leaving = Arc::clone(&farewell);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let flow: Arc<Flow> = Arc::default();
+        streams.expect(Arc::clone(&flow));
+        let in_flight = InFlight::new(enrolled.worker(), enrolled.activity(), Some(Arc::clone(&flow)));
+        let (peer, leaving) = (Arc::clone(&peer), Arc::clone(&leaving));
+        async move {
+            let plan = in_flight.worker.live.load();
+            if in_flight.is_the_last(&plan.edge) {
+                leaving.notify_one();
+            }
+            let request = request.map(|body| CallerBody::new(body, Some(flow), headers::clean_trailers));
+            let answer = pipeline::serve(&plan, &peer, request).await;
+            Ok::<_, Infallible>(finish(answer, in_flight))
+        }
+    });
+    let mut connection = pin!(http.serve_connection(stream, service));
+    let mut leaving = pin!(async {
+        tokio::select! {
+            () = worker.lifecycle.reached(Phase::Draining) => {}
+            () = farewell.notified() => {}
+        }
+    });
+    let mut told = false;
+    let ended = poll_fn(|cx| {
+        if !told && leaving.as_mut().poll(cx).is_ready() {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if ended.is_err_and(|error| is_callers_fault(&error)) {
+        worker.lifecycle.malformed();
+    }
+}
+
+fn finish(mut answer: http::Response<AnswerBody>, in_flight: InFlight) -> http::Response<CountedBody> {
+    answer.body_mut().end_when(|| in_flight.leaving());
+    if let Some(tunnel) = answer.body_mut().take_switched() {
+        // Here the stream alone is switched, and 200 says so (RFC 8441 section 5).
+        *answer.status_mut() = StatusCode::OK;
+        for field in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+            answer.headers_mut().remove(field);
+        }
+        tokio::spawn(tunnelled::carry(tunnel, in_flight));
+        return answer.map(|body| CountedBody::new(body, None));
+    }
+    answer.map(|body| CountedBody::new(body, Some(in_flight)))
+}
+
+/// Whether the connection ended because of what came, and not because somebody went away.
+fn is_callers_fault(error: &hyper::Error) -> bool {
+    let h2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.is_library() && error.reason().is_some())
+}
+
+/// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.
+fn http(edge: &Edge, streams: Streams) -> http2::Builder<Streams> {
+    let mut http = http2::Builder::new(streams);
+    http.max_concurrent_streams(edge.most_streams)
+        .max_header_list_size(u32::try_from(edge.head_limit).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_local_error_reset_streams(OWN_RESETS)
+        .enable_connect_protocol();
+    http
+}

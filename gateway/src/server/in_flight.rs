@@ -1,0 +1,94 @@
+//! A request from its head to the last byte of its answer, in the books of its connection and of the process.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::lifecycle::Phase;
+use super::watch::Activity;
+use super::worker::Worker;
+use crate::answer::AnswerBody;
+use crate::flow::Flow;
+use crate::plan::Edge;
+
+pub(super) struct InFlight {
+    pub(super) worker: Arc<Worker>,
+    pub(super) activity: Arc<Activity>,
+    flow: Option<Arc<Flow>>,
+}
+
+impl InFlight {
+    pub(super) fn new(worker: &Arc<Worker>, activity: &Arc<Activity>, flow: Option<Arc<Flow>>) -> Self {
+        activity.serves(flow.as_ref());
+        worker.lifecycle.request_began();
+        Self {
+            worker: Arc::clone(worker),
+            activity: Arc::clone(activity),
+            flow,
+        }
+    }
+
+    /// Whether no other may follow on its connection.
+    pub(super) fn is_the_last(&self, edge: &Edge) -> bool {
+        self.worker.lifecycle.phase() >= Phase::Draining
+            || edge.most_requests.is_some_and(|most| self.activity.requests() >= most)
+    }
+
+    /// Ready when what would go on for ever has to end.
+    pub(super) fn leaving(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let worker = Arc::clone(&self.worker);
+        Box::pin(async move { worker.lifecycle.reached(Phase::Draining).await })
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.worker.lifecycle.request_ended();
+        self.activity.has_answered(self.flow.as_ref());
+    }
+}
+
+/// An answer's body that tells the connection when it has ended.
+pub(super) struct CountedBody {
+    body: AnswerBody,
+    in_flight: Option<InFlight>,
+}
+
+impl CountedBody {
+    pub(super) const fn new(body: AnswerBody, in_flight: Option<InFlight>) -> Self {
+        Self { body, in_flight }
+    }
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = <AnswerBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(flow) = self.in_flight.as_ref().and_then(|request| request.flow.as_ref()) {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    flow.has_room();
+                    flow.hands_over(frame.data_ref().map_or(0, Bytes::len));
+                }
+                _ => flow.has_room(),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

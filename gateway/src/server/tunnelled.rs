@@ -1,0 +1,26 @@
+//! A request that has become a tunnel, in the books until the tunnel's end.
+
+use super::in_flight::InFlight;
+use super::lifecycle::Lifecycle;
+use crate::answer::Switched;
+
+pub(super) async fn carry(tunnel: Switched, in_flight: InFlight) {
+    let _counted = Counted::new(&in_flight.worker.lifecycle);
+    tunnel.carry(in_flight.leaving()).await;
+}
+
+/// Counted whatever ends it.
+struct Counted<'a>(&'a Lifecycle);
+
+impl<'a> Counted<'a> {
+    fn new(lifecycle: &'a Lifecycle) -> Self {
+        lifecycle.tunnel_opened();
+        Self(lifecycle)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.tunnel_closed();
+    }
+}
