@@ -11,7 +11,7 @@ SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
 # Seconds that each fuzz target runs; and what a compiler has to add for libFuzzer to see where an input leads.
 SECONDS ?= 60
-FUZZED = client_address config headers merge path splice
+FUZZED = client_address config framing headers merge path proxy_protocol splice
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares \
@@ -51,10 +51,10 @@ prove: ## run the long proofs: all interleavings, properties with many more case
 	@$(SUM)
 
 fuzz: ## give hostile input to every reader, SECONDS=60 each (needs a C++ compiler)
-	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --release -p fuzz --features engine --target $(HOST) --target-dir target/fuzz
+	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --profile fuzz -p fuzz --features engine --target $(HOST) --target-dir target/fuzz
 	@for target in $(FUZZED); do \
 		mkdir -p target/fuzz/corpus/$$target && echo "fuzz: $$target" && \
-		target/fuzz/$(HOST)/release/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
+		target/fuzz/$(HOST)/fuzz/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
 			-artifact_prefix=target/fuzz/$$target- -print_final_stats=1 target/fuzz/corpus/$$target \
 			fuzz/cases/$$target $$(test $$target = config && echo fixtures/configs fixtures/invalid) \
 			2> target/fuzz/$$target.log || { tail -40 target/fuzz/$$target.log; exit 1; }; \

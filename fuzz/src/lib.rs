@@ -6,20 +6,24 @@
 
 pub mod client_address;
 pub mod config;
+pub mod framing;
 pub mod headers;
 pub mod merge;
 pub mod path;
+pub mod proxy_protocol;
 pub mod splice;
 
 /// A target by its name, which is also that of its folder under `cases`.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("client_address", client_address::check),
     ("config", config::check),
+    ("framing", framing::check),
     ("headers", headers::check),
     ("merge", merge::check),
     ("path", path::check),
+    ("proxy_protocol", proxy_protocol::check),
     ("splice", splice::check),
 ];
 

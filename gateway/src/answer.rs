@@ -36,7 +36,8 @@ struct Open {
     _presence: Presence,
 }
 
-/// Where an answer's body comes from.
+/// Where an answer's body comes from. The large one is the usual one, which is why it is not on the heap.
+#[allow(clippy::large_enum_variant)]
 pub enum Content {
     Empty,
     Whole(Bytes),

@@ -17,6 +17,8 @@ pub static X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request
 pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Which attempt this is, counted from 1.
 pub static X_ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
+/// How a gRPC call ended.
+pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// In how many milliseconds a backend wants to be tried again (gRFC A6, *Pushback*).
 pub static GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 

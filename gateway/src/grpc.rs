@@ -11,11 +11,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::fields::GRPC_RETRY_PUSHBACK_MS;
+use crate::fields::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
 use crate::problem;
 use crate::rejection::{Reason, Rejection};
 
-pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The status codes of gRPC that a gateway has a use for.
@@ -69,10 +68,11 @@ impl Code {
 
 /// Whether a message is one of gRPC: `application/grpc`, with or without a suffix, but not gRPC-Web.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let rest = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
-    matches!(rest, Some([] | [b'+' | b';', ..]))
+    const NAME: &[u8] = b"application/grpc";
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let parted = kind.and_then(|kind| kind.split_at_checked(NAME.len()));
+    parted
+        .is_some_and(|(name, rest)| name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The whole answer to a refused call: headers that are trailers at once.
@@ -147,8 +147,9 @@ mod tests {
         };
         check("application/grpc", true);
         check("application/grpc+proto", true);
-        check("application/grpc;charset=utf-8", true);
+        check("Application/gRPC;charset=utf-8", true);
         check("application/grpc-web", false);
+        check("application/grp", false);
         check("application/json", false);
         assert!(!is_grpc(&HeaderMap::new()));
     }

@@ -644,7 +644,16 @@ impl<'p> Exchange<'p> {
             worker: self.peer.worker,
         };
         let (answered, facts) = aggregate.serve(&request).await;
-        self.note(facts);
+        let is_unsent = facts.attempts == 0;
+        self.record(facts);
+        // Who asked for nothing, or for what cannot be asked for, has been served all the same.
+        let failed = match &answered {
+            Ok(answer) => answer.faults.iter().any(|(_, fault)| !fault.is_callers()),
+            Err(failure) => !failure.fault.is_callers(),
+        };
+        if is_unsent && failed {
+            self.refund();
+        }
         self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
         let answer = match answered {
             Ok(answer) => answer,
@@ -658,6 +667,14 @@ impl<'p> Exchange<'p> {
     }
 
     fn note(&mut self, facts: Facts) {
+        let is_unsent = facts.attempts == 0;
+        self.record(facts);
+        if is_unsent {
+            self.refund();
+        }
+    }
+
+    fn record(&mut self, facts: Facts) {
         self.watch.attempts = facts.attempts;
         self.watch.queued = facts.queued;
         self.watch.connect = (!facts.connecting.is_zero()).then_some(facts.connecting);
@@ -666,12 +683,12 @@ impl<'p> Exchange<'p> {
         if let Some(detail) = facts.detail {
             self.watch.note_fault(detail);
         }
-        if facts.attempts == 0 {
-            // Nothing was sent, so nothing is owed.
-            let now = self.now();
-            if let Some(receipt) = &self.receipt {
-                receipt.refund(now);
-            }
+    }
+
+    /// Nothing was sent, so nothing is owed.
+    fn refund(&self) {
+        if let Some(receipt) = &self.receipt {
+            receipt.refund(self.now());
         }
     }
 

@@ -73,6 +73,8 @@ pub fn part_failed(
         "status": status.as_u16(),
         "detail": if status == StatusCode::BAD_REQUEST {
             format!("The part \"{part}\" takes values from the request, and one is missing or cannot be used. Mend the request.")
+        } else if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            format!("Without the part \"{part}\" there is no answer, and its backend refuses what it was asked. Sending the same again does not help.")
         } else {
             format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on.")
         },

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use policies::Moment;
 use quick_cache::Weighter;
@@ -81,13 +81,20 @@ pub fn is_repeatable(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Whether an answer with these fields lets anybody keep it (RFC 9111 section 5.2.2.5).
-pub fn may_be_kept(headers: &HeaderMap) -> bool {
-    let directives = |value: &http::HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-        text.split(',').any(|directive| directive.trim() == "no-store")
-    };
-    !headers.get_all(CACHE_CONTROL).iter().any(directives)
+/// Whether neither the request nor its answer forbids to keep it (RFC 9111 section 5.2), and the answer was chosen by
+/// nothing that [`Key`] leaves out.
+pub fn may_be_kept(asked: &HeaderMap, answered: &HeaderMap) -> bool {
+    let no_store = |headers| any_token(headers, &CACHE_CONTROL, |directive| directive == "no-store");
+    let varies = any_token(answered, &VARY, |name| name == "*" || is_noise(name));
+    !no_store(asked) && !no_store(answered) && !varies
+}
+
+/// `is` is asked of each token of a list, in lower case.
+fn any_token(headers: &HeaderMap, name: &HeaderName, is: impl Fn(&str) -> bool) -> bool {
+    headers.get_all(name).iter().any(|line| {
+        let text = String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase();
+        text.split(',').any(|token| is(token.trim()))
+    })
 }
 
 impl Key {
@@ -123,8 +130,7 @@ impl Key {
 }
 
 fn is_noise(name: &str) -> bool {
-    const NOISE: [&str; 22] = [
-        "accept-encoding",
+    const NOISE: [&str; 21] = [
         "cache-control",
         "connection",
         "content-length",
@@ -147,7 +153,9 @@ fn is_noise(name: &str) -> bool {
         "x-attempt",
         "dnt",
     ];
-    NOISE.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("sec-")
+    // Whose site was asked for is said there, where `Host` is ours.
+    let is_account = name.starts_with("x-forwarded-") && name != "x-forwarded-host";
+    NOISE.contains(&name) || is_account || name.starts_with("sec-")
 }
 
 #[cfg(test)]
@@ -193,6 +201,12 @@ mod tests {
             key(&[("authorization", "a")]),
             key(&[("authorization", "a"), ("accept", "x"), ("x-tenant-id", "acme")]),
             key(&[("authorization", "a"), ("accept", "x"), ("cookie", "s=1")]),
+            key(&[("authorization", "a"), ("accept", "x"), ("accept-encoding", "gzip")]),
+            key(&[
+                ("authorization", "a"),
+                ("accept", "x"),
+                ("x-forwarded-host", "b.example"),
+            ]),
             Key::of(
                 &["route", "part"],
                 &Method::GET,
@@ -231,8 +245,23 @@ mod tests {
     fn what_may_not_be_kept_is_not() {
         let store = Store::new(8 << 20);
         let start = Moment::ZERO;
-        assert!(may_be_kept(&headers(&[("cache-control", "private, max-age=0")])));
-        assert!(!may_be_kept(&headers(&[("cache-control", "private, No-Store")])));
+        type Lines<'a> = &'a [(&'static str, &'static str)];
+        fn check(asked: Lines<'_>, answered: Lines<'_>, expected: bool) {
+            let found = may_be_kept(&headers(asked), &headers(answered));
+            assert_eq!(found, expected, "{asked:?} {answered:?}");
+        }
+        check(&[], &[("cache-control", "private, max-age=0")], true);
+        check(&[], &[("cache-control", "private, No-Store")], false);
+        check(&[("cache-control", "no-cache")], &[], true);
+        check(&[("cache-control", "no-store")], &[], false);
+        check(
+            &[],
+            &[("vary", "Accept-Language, cookie"), ("vary", "accept-encoding")],
+            true,
+        );
+        for vary in ["*", "cookie, User-Agent", "x-forwarded-for", "sec-ch-ua"] {
+            check(&[], &[("vary", vary)], false);
+        }
         store.keep(key(&[]), kept(start, &[b' '; BODY_LIMIT + 1]));
         assert!(store.recall(&key(&[]), start, Duration::MAX).is_none());
     }

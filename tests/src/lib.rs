@@ -15,7 +15,9 @@ mod setup;
 
 pub mod configs;
 pub mod crowd;
+pub mod frames;
 pub mod http2;
+pub mod http2_caller;
 pub mod message;
 pub mod tls;
 

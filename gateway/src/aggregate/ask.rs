@@ -91,25 +91,20 @@ impl<'a> Asking<'a> {
     async fn ask_or_fall_back(self, order: &Order) -> Called {
         let key = self.key(order);
         let (called, head) = self.exchange(&self.part.backend, order).await;
-        let fault = match &called.result {
-            PartResult::Body(body) if Document::raw(body).is_ok() => {
-                if let (Some(key), Some(head)) = (key, &head)
-                    && stale::may_be_kept(&head.headers)
-                {
-                    let kept = Kept {
-                        status: StatusCode::OK,
-                        headers: HeaderMap::new(),
-                        body: body.clone(),
-                        at: clock::now(),
-                    };
-                    self.aggregate.stale.keep(key, kept);
-                }
-                self.hear(head);
-                return called;
+        let Some(fault) = outage(&called.result) else {
+            if let (Some(key), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
+                && stale::may_be_kept(&order.headers, &head.headers)
+            {
+                let kept = Kept {
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                    body: body.clone(),
+                    at: clock::now(),
+                };
+                self.aggregate.stale.keep(key, kept);
             }
-            PartResult::Body(_) => PartFault::new(Cause::InvalidJson),
-            PartResult::Failed(fault) if fault.is_outage() => fault.clone(),
-            _ => return called,
+            self.hear(head);
+            return called;
         };
         for fallback in &self.part.fallbacks {
             if let Some(called) = self.fall_back(fallback, order, key.as_ref(), &fault).await {
@@ -151,11 +146,14 @@ impl<'a> Asking<'a> {
                     return None;
                 }
                 let (other, head) = self.exchange(backend, order).await;
-                let PartResult::Body(body) = other.result else {
+                if outage(&other.result).is_some() {
                     return None;
-                };
-                Document::raw(&body).ok()?;
+                }
                 self.hear(head);
+                let PartResult::Body(body) = other.result else {
+                    // That there is nothing, or not for this caller, is its answer.
+                    return Some(other);
+                };
                 let fault = fault.clone().served_by(Served::Backend(Arc::clone(&backend.name)));
                 Some(Called {
                     status: other.status,
@@ -167,9 +165,12 @@ impl<'a> Asking<'a> {
 
     /// Makes one call, however many attempts it takes; with the head if the answer is a good one.
     async fn exchange(self, backend: &Arc<Backend>, order: &Order) -> (Called, Option<response::Parts>) {
-        let mut facts = Facts::default();
-        let replied = call::call(backend, self.request.worker, order, &mut facts).await;
-        self.note(|notes| notes.facts.add(facts));
+        let mut known = Known {
+            asking: self,
+            facts: Facts::default(),
+        };
+        let replied = call::call(backend, self.request.worker, order, &mut known.facts).await;
+        drop(known);
         let reply = match replied {
             Ok(reply) => reply,
             Err(rejection) => return (PartResult::Failed(fault_of(&rejection)).into(), None),
@@ -192,6 +193,7 @@ impl<'a> Asking<'a> {
         let Some(head) = head else { return };
         self.note(|notes| {
             notes.caching.add(&head.headers);
+            notes.varies.add(&head.headers);
             if self.aggregate.keeps_head_of(self.index) {
                 notes.heads.push((self.index, head));
             }
@@ -200,6 +202,28 @@ impl<'a> Asking<'a> {
 
     fn note(self, note: impl FnOnce(&mut Notes)) {
         note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What is known of a call. It is noted however the call ends: one that is cancelled was sent all the same.
+struct Known<'a> {
+    asking: Asking<'a>,
+    facts: Facts,
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        let facts = std::mem::take(&mut self.facts);
+        self.asking.note(|notes| notes.facts.add(facts));
+    }
+}
+
+/// The fault for which something else may stand in, if the result is one.
+fn outage(result: &PartResult) -> Option<PartFault> {
+    match result {
+        PartResult::Body(body) => Document::raw(body).is_err().then(|| PartFault::new(Cause::InvalidJson)),
+        PartResult::Failed(fault) => fault.is_outage().then(|| fault.clone()),
+        PartResult::Some(..) | PartResult::Absent => None,
     }
 }
 

@@ -15,6 +15,8 @@ pub struct RecipeDraft {
     pub list_errors: bool,
     /// The name that everything but that list goes under.
     pub wrap: Option<String>,
+    /// Bytes that the answers of all parts may have together.
+    pub body_limit: Option<usize>,
 }
 
 /// A part as written.

@@ -150,11 +150,7 @@ where
             progress.take(index, result.into());
         }
     }
-    progress
-        .outcomes
-        .into_iter()
-        .map(|outcome| outcome.unwrap_or(Outcome::Cancelled))
-        .collect()
+    progress.finish()
 }
 
 struct Progress<'r> {
@@ -163,6 +159,8 @@ struct Progress<'r> {
     /// Answers that other parts splice from.
     values: Vec<Option<Value>>,
     statuses: Vec<Option<StatusCode>>,
+    /// Bytes of the answers.
+    sizes: Vec<usize>,
     /// How many of the parts that a part awaits have not ended yet.
     waiting_for: Vec<usize>,
     ready: VecDeque<usize>,
@@ -178,6 +176,7 @@ impl<'r> Progress<'r> {
             outcomes: vec![None; parts.len()],
             values: vec![None; parts.len()],
             statuses: vec![None; parts.len()],
+            sizes: vec![0; parts.len()],
             waiting_for: parts.iter().map(|part| part.awaits.len()).collect(),
             ready: (0..parts.len())
                 .filter(|index| parts[*index].awaits.is_empty())
@@ -212,6 +211,7 @@ impl<'r> Progress<'r> {
             PartResult::Absent => return self.settle(index, Outcome::Absent),
             PartResult::Failed(fault) => return self.settle(index, Outcome::Failed(fault)),
         };
+        self.sizes[index] = body.len();
         let outcome = match (self.recipe.parts()[index].read(&body), fault) {
             (Ok((members, value)), fault) => {
                 self.values[index] = value;
@@ -223,6 +223,29 @@ impl<'r> Progress<'r> {
             (Err(cause), _) => Outcome::Failed(PartFault::new(cause)),
         };
         self.settle(index, outcome);
+    }
+
+    /// How every part ended. Whose answer is too much is known when all are there: it is counted in declared order.
+    fn finish(self) -> Vec<Outcome> {
+        // Where there will be no answer, the blame stays with who ended it.
+        let mut room = if self.is_doomed {
+            usize::MAX
+        } else {
+            self.recipe.body_limit
+        };
+        let outcomes = self.outcomes.into_iter().zip(self.sizes);
+        outcomes
+            .map(|(outcome, size)| match outcome.unwrap_or(Outcome::Cancelled) {
+                Outcome::Data(_) | Outcome::Incomplete(..) if size > room => {
+                    Outcome::Failed(PartFault::new(Cause::TooLarge))
+                }
+                taken @ (Outcome::Data(_) | Outcome::Incomplete(..)) => {
+                    room -= size;
+                    taken
+                }
+                other => other,
+            })
+            .collect()
     }
 
     fn settle(&mut self, index: usize, outcome: Outcome) {
@@ -452,6 +475,46 @@ mod tests {
         let (outcomes, _) = run(&recipe, &[(5, html), (9, body())]).await;
         assert!(matches!(&outcomes[0], Outcome::Failed(fault) if fault.cause == Cause::InvalidJson));
         assert_eq!(letters(&outcomes), "fc");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_all_parts_have_together_is_bounded_in_declared_order() {
+        let check = async |limit, script: &[(u64, PartResult)], expected: &str| {
+            let recipe = Recipe::compile(RecipeDraft {
+                parts: vec![
+                    part("a", &[]),
+                    part("b", &[]),
+                    required(part("c", &["b"])),
+                    part("d", &[]),
+                ],
+                partial: Partial::Allow,
+                body_limit: Some(limit),
+                ..RecipeDraft::default()
+            });
+            let (outcomes, _) = run(&recipe.unwrap(), script).await;
+            assert_eq!(letters(&outcomes), expected, "{limit}");
+        };
+        let long = || PartResult::Body(Bytes::from_static(br#"{"id":7000}"#));
+        for late in 0..4 {
+            let at = |index| if index == late { 9 } else { 1 };
+            let script = [
+                (at(0), body()),
+                (at(1), long()),
+                (at(2), body()),
+                (at(3), PartResult::Absent),
+            ];
+            check(27, &script, "ddda").await;
+            check(26, &script, "ddfa").await;
+            check(18, &script, "dfda").await;
+            check(7, &script, "fffa").await;
+        }
+        let some = || PartResult::Some(Bytes::from_static(br#"{"id":7}"#), PartFault::new(Cause::InvalidJson));
+        check(
+            15,
+            &[(1, some()), (1, some()), (1, PartResult::Absent), (1, down())],
+            "ifaf",
+        )
+        .await;
     }
 
     #[tokio::test(start_paused = true)]

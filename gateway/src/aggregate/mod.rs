@@ -26,6 +26,7 @@ mod recipe;
 mod render;
 mod serve;
 mod shape;
+mod vary;
 mod when;
 
 pub use answer::{Answer, Failure};

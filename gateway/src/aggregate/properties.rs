@@ -95,13 +95,24 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
         fatal[index] |= follows;
         ended[index] = Some(outcome);
     }
-    (
-        ended
-            .into_iter()
-            .map(|outcome| outcome.expect("a recipe has no cycles"))
-            .collect(),
-        culprits,
-    )
+    let mut ended: Vec<_> = ended
+        .into_iter()
+        .map(|outcome| outcome.expect("a recipe has no cycles"))
+        .collect();
+    let mut total = 0;
+    for (outcome, act) in ended.iter_mut().zip(acts).filter(|_| culprits.is_empty()) {
+        let (Outcome::Data(_) | Outcome::Incomplete(..), Act::Call(PartResult::Body(body) | PartResult::Some(body, _))) =
+            (&*outcome, act)
+        else {
+            continue;
+        };
+        if total + body.len() > recipe.body_limit {
+            *outcome = Outcome::Failed(PartFault::new(Cause::TooLarge));
+        } else {
+            total += body.len();
+        }
+    }
+    (ended, culprits)
 }
 
 fn acts() -> impl Strategy<Value = Act> {
@@ -187,6 +198,7 @@ proptest! {
         conflict in conflicts(),
         list_errors in any::<bool>(),
         wraps in prop::bool::weighted(0.2),
+        body_limit in prop::option::weighted(0.3, 1..80_usize),
         schedules in prop::collection::vec(prop::collection::vec(0..5_u64, 7), 4),
     ) {
         let partial = if denies { Partial::Deny } else { Partial::Allow };
@@ -194,7 +206,7 @@ proptest! {
         if denies {
             drafts.iter_mut().for_each(|draft| draft.fallback = None);
         }
-        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors, wrap: wraps.then(|| "data".into()) }).unwrap();
+        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors, wrap: wraps.then(|| "data".into()), body_limit }).unwrap();
         let (outcomes, culprits) = judge(&recipe, &acts);
         let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Incomplete(..))).count();
         let skipped: Vec<_> = recipe.parts().iter().zip(&outcomes)

@@ -19,6 +19,7 @@ pub struct Recipe {
     pub(super) conflict: Conflict,
     pub(super) list_errors: bool,
     pub(super) wrap: Option<Arc<str>>,
+    pub(super) body_limit: usize,
 }
 
 /// What is wrong with a recipe.
@@ -70,6 +71,7 @@ impl Recipe {
             conflict,
             list_errors,
             wrap,
+            body_limit,
         } = draft;
         let mut mistakes = Vec::new();
         if list_errors && wrap.as_deref() == Some(Self::ERRORS) {
@@ -158,6 +160,7 @@ impl Recipe {
                 conflict,
                 list_errors,
                 wrap: wrap.map(Arc::from),
+                body_limit: body_limit.unwrap_or(usize::MAX),
             })
         } else {
             Err(mistakes)

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::draft::OnMissing;
 use super::fan_out::{Earlier, NotCalled};
@@ -20,6 +21,9 @@ use crate::call::OrderBody;
 use crate::template::{Placeholder, Sources, Template};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Bytes that the requests for all elements may have, since they are made before the first is sent.
+const ELEMENTS_LIMIT: usize = 16 << 20;
 
 /// What a part is to ask.
 pub(super) enum Rendered {
@@ -36,6 +40,20 @@ pub(super) enum Element {
     /// The recipe may skip it for want of a value.
     Omitted,
     Failed(PartFault),
+}
+
+impl Element {
+    fn size(&self) -> usize {
+        match self {
+            Self::Call(PartRequest {
+                target,
+                body: OrderBody::Whole(body),
+                ..
+            }) => target.as_str().len() + body.len(),
+            Self::Call(PartRequest { target, .. }) => target.as_str().len(),
+            Self::Omitted | Self::Failed(_) => 0,
+        }
+    }
 }
 
 /// One request of a part, spliced.
@@ -63,11 +81,13 @@ impl PartCall {
         sent.flat_map(Template::uses).chain(condition).chain(over)
     }
 
+    /// `lacks` is told what cannot be filled, and why, for the log.
     pub(super) fn render(
         &self,
         part: &Part,
         request: &Request<'_>,
         earlier: Earlier<'_>,
+        lacks: &dyn Fn(&str, &str),
     ) -> Result<Rendered, NotCalled> {
         let answer = |name: &str| earlier.answer(name);
         let sources = Sources {
@@ -86,31 +106,44 @@ impl PartCall {
             return Err(NotCalled::Unwanted);
         }
         let Some(for_each) = &self.for_each else {
-            let request = self.render_once(part, request, &sources, None)?;
+            let request = self.render_once(part, request, &sources, None, lacks)?;
             return Ok(Rendered::Once(request));
         };
         let whence = self.whence(&for_each.over);
         let array = for_each.over.value(&sources).filter(|value| !value.is_null());
         // What comes as text is not borrowed, and is no array.
-        let items = match array.ok_or(whence)? {
+        let Some(array) = array else {
+            lacks(&for_each.over.to_string(), "there is no array");
+            return Err(whence.into());
+        };
+        let items = match array {
             Cow::Borrowed(Value::Array(items)) => items,
             _ => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
         };
         if items.len() > for_each.limit {
             return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
         }
-        let element = |(index, item)| {
+        let element = |index, item| {
             let sources = Sources {
                 item: Some(item),
                 ..sources
             };
-            match self.render_once(part, request, &sources, Some(index)) {
+            match self.render_once(part, request, &sources, Some(index), lacks) {
                 Ok(request) => Element::Call(request),
                 Err(_) if part.on_missing == OnMissing::Skip => Element::Omitted,
                 Err(missing) => Element::Failed(PartFault::new(Cause::ValueMissing(missing))),
             }
         };
-        Ok(Rendered::Each(items.iter().enumerate().map(element).collect()))
+        let (mut elements, mut size) = (Vec::with_capacity(items.len()), 0);
+        for (index, item) in items.iter().enumerate() {
+            let element = element(index, item);
+            size += element.size();
+            if size > ELEMENTS_LIMIT {
+                return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
+            }
+            elements.push(element);
+        }
+        Ok(Rendered::Each(elements))
     }
 
     fn render_once(
@@ -119,15 +152,18 @@ impl PartCall {
         request: &Request<'_>,
         sources: &Sources<'_>,
         element: Option<usize>,
+        lacks: &dyn Fn(&str, &str),
     ) -> Result<PartRequest, Missing> {
         let fill = |template: &Template, out: &mut String| {
             template.render(sources, out).map_err(|missing| {
+                lacks(&missing.placeholder, missing.why);
                 let mut uses = template.uses();
                 uses.find(|used| used.to_string() == missing.placeholder)
                     .map_or(Missing::InRequest, |used| self.whence(used))
             })
         };
-        let unfit = |template: &Template| {
+        let unfit = |template: &Template, place: &str| {
+            lacks(place, "it is too long, or has what it cannot have");
             let from_answer = template.uses().any(|used| self.whence(used) == Missing::InAnswer);
             if from_answer {
                 Missing::InAnswer
@@ -152,7 +188,7 @@ impl PartCall {
         for (name, template) in &self.headers {
             let mut value = String::new();
             fill(template, &mut value)?;
-            let value = HeaderValue::try_from(value).map_err(|_| unfit(template))?;
+            let value = HeaderValue::try_from(value).map_err(|_| unfit(template, name.as_str()))?;
             headers.insert(name.clone(), value);
         }
         let body = match &self.body {
@@ -160,11 +196,13 @@ impl PartCall {
             Some(template) => {
                 let mut text = String::with_capacity(128);
                 fill(template, &mut text)?;
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers
+                    .entry(header::CONTENT_TYPE)
+                    .or_insert(HeaderValue::from_static("application/json"));
                 OrderBody::Whole(text.into())
             }
         };
-        let target = PathAndQuery::try_from(target).map_err(|_| unfit(&self.target))?;
+        let target = PathAndQuery::try_from(target).map_err(|_| unfit(&self.target, "path"))?;
         Ok(PartRequest { target, headers, body })
     }
 
@@ -206,26 +244,26 @@ fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue
 /// The caller's fields that still make sense for a part: it has a body of its own or none, and its answer must be
 /// whole, fresh JSON that we can read.
 fn onward(headers: &HeaderMap) -> HeaderMap {
-    const NOT_OURS: [HeaderName; 12] = [
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::TRANSFER_ENCODING,
-        header::TRAILER,
-        header::ACCEPT_ENCODING,
-        header::RANGE,
-        header::IF_RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
     let mut headers = headers.clone();
-    for name in &NOT_OURS {
+    let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| is_callers_alone(name)).cloned().collect();
+    for name in gone {
         headers.remove(name);
     }
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    // Without it any coding would be welcome (RFC 9110 section 12.5.3).
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
+}
+
+/// Fields about the caller's own body, about how it is framed, and about how the caller would have the answer.
+fn is_callers_alone(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("content-")
+        || name.starts_with("if-")
+        || matches!(
+            name,
+            "digest" | "range" | "repr-digest" | "trailer" | "transfer-encoding"
+        )
 }
 
 #[cfg(test)]

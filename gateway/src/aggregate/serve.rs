@@ -11,10 +11,13 @@ use serde_json::{Map, Value};
 use super::answer::{Answer, Failure};
 use super::ask::Asking;
 use super::cache_control::Strictest;
+use super::draft::OnMissing;
 use super::fan_out::fan_out;
 use super::for_each::ForEach;
 use super::merge::merge;
+use super::part::Part;
 use super::recipe::Recipe;
+use super::vary::Varies;
 use super::when::When;
 use crate::call::Facts;
 use crate::call::backend::Backend;
@@ -120,7 +123,11 @@ impl Aggregate {
         let notes = Mutex::new(Notes::default());
         let outcomes = fan_out(
             &self.recipe,
-            |index, earlier| self.calls[index].render(&self.recipe.parts()[index], request, earlier),
+            |index, earlier| {
+                let part = &self.recipe.parts()[index];
+                let lacks = |what: &str, why: &str| notes_lack(&notes, part, what, why);
+                self.calls[index].render(part, request, earlier, &lacks)
+            },
             |index, rendered| Asking::new(self, request, index, &notes).call(rendered),
         )
         .await;
@@ -136,9 +143,9 @@ impl Aggregate {
     fn head(&self, answer: &mut Answer, notes: &Notes) {
         let head = |index: usize| notes.heads.iter().find(|(of, _)| *of == index).map(|(_, head)| head);
         if let Some(head) = self.heads.status.and_then(head) {
-            // The answer has a body, whatever the part had.
+            // The answer has a body, and all of it, whatever the part had.
             answer.status = match head.status {
-                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => StatusCode::OK,
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT => StatusCode::OK,
                 status => status,
             };
         }
@@ -152,6 +159,9 @@ impl Aggregate {
         if let Some(value) = notes.caching.value() {
             answer.headers.insert(header::CACHE_CONTROL, value);
         }
+        if let Some(value) = notes.varies.value() {
+            answer.headers.insert(header::VARY, value);
+        }
     }
 
     /// Whether a part's head is needed after its body.
@@ -160,11 +170,21 @@ impl Aggregate {
     }
 }
 
+/// Where the recipe may skip the part, it is no fault.
+fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &str) {
+    if part.on_missing == OnMissing::Fail {
+        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let detail = || format!("part {}: {what}: {why}", part.name());
+        notes.facts.detail.get_or_insert_with(detail);
+    }
+}
+
 /// What is gathered over the calls of all parts.
 #[derive(Default)]
 pub(super) struct Notes {
     pub facts: Facts,
     pub caching: Strictest,
+    pub varies: Varies,
     /// Of the parts that are to be heard, the heads of good answers.
     pub heads: Vec<(usize, response::Parts)>,
 }

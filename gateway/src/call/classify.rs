@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use super::replay::Upload;
 use crate::clock;
 use crate::fields::GRPC_RETRY_PUSHBACK_MS;
-use crate::grpc;
 use crate::rejection::Rejection;
 
 /// How an attempt failed to bring an answer.
@@ -110,17 +109,6 @@ impl Fault {
     }
 }
 
-/// The status by which an answer is judged. One of gRPC that says UNAVAILABLE in its head, instead of answering, is
-/// what HTTP calls 503.
-pub(crate) fn judged(version: Version, status: StatusCode, headers: &HeaderMap) -> StatusCode {
-    let may_say_so = version == Version::HTTP_2 && status == StatusCode::OK;
-    if may_say_so && grpc::stated(headers) == Some(grpc::Code::Unavailable as u16) && grpc::is_grpc(headers) {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        status
-    }
-}
-
 /// What an answer says about being asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushback {
@@ -203,24 +191,6 @@ mod tests {
         assert!(on.admits_status(StatusCode::SERVICE_UNAVAILABLE, true));
         assert!(!on.admits_status(StatusCode::SERVICE_UNAVAILABLE, false));
         assert!(!on.admits_status(StatusCode::INTERNAL_SERVER_ERROR, true));
-    }
-
-    #[test]
-    fn unavailable_in_the_head_is_a_503() {
-        let check = |version, kind, said: Option<&'static str>, expected: u16| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-            if let Some(said) = said {
-                headers.insert(&grpc::GRPC_STATUS, http::HeaderValue::from_static(said));
-            }
-            assert_eq!(judged(version, StatusCode::OK, &headers), expected, "{headers:?}");
-            assert_eq!(judged(version, StatusCode::NOT_FOUND, &headers), 404);
-        };
-        check(Version::HTTP_2, "application/grpc", Some("14"), 503);
-        check(Version::HTTP_2, "application/grpc", Some("13"), 200);
-        check(Version::HTTP_2, "application/grpc", None, 200);
-        check(Version::HTTP_2, "application/json", Some("14"), 200);
-        check(Version::HTTP_11, "application/grpc", Some("14"), 200);
     }
 
     #[test]

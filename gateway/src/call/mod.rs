@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod classify;
 pub mod endpoints;
+mod grpc;
 pub mod guards;
 mod http2;
 mod lease;
@@ -45,7 +46,7 @@ use self::stamp::stamp_attempt;
 use self::tally::Tally;
 use self::timer::Timer;
 use crate::clock;
-use crate::grpc;
+use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::Rejection;
 
@@ -255,7 +256,7 @@ impl<'a> Call<'a> {
             Ok(answer) => {
                 self.facts.first_byte = Some(now.since(self.started));
                 let said = &answer.response;
-                let status = classify::judged(said.version(), said.status(), said.headers());
+                let status = grpc::judged(said.version(), said.status(), said.headers());
                 let counted = tally::outcome_of_status(self.backend, status);
                 self.backend.metrics.attempts.add(counted);
                 let failed = counted == observe::Outcome::FailedStatus;
@@ -388,7 +389,7 @@ impl<'a> Call<'a> {
         let (head, incoming) = answer.response.into_parts();
         let may_stream = self.order.streaming != Streaming::Never;
         let are_events = may_stream && is_event_stream(&head.headers);
-        let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && grpc::is_grpc(&head.headers);
+        let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && is_grpc(&head.headers);
         let pause = self.backend.settings.idle_stream;
         let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Patience::Switched

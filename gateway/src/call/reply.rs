@@ -16,11 +16,11 @@ use policies::Moment;
 use policies::breaker::Generation;
 
 use super::backend::Backend;
+use super::grpc;
 use super::guards::Slot;
 use super::lease::Lease;
 use crate::clock;
 use crate::framing::Refusal;
-use crate::grpc;
 use crate::rejection::Reason;
 
 /// How long a body may take.
@@ -148,7 +148,7 @@ impl Body for ReplyBody {
         let this = self.get_mut();
         let broken = match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if this.is_grpc && frame.trailers_ref().and_then(grpc::stated) == Some(grpc::Code::Unavailable as u16) {
+                if this.is_grpc && frame.trailers_ref().is_some_and(grpc::is_unavailable) {
                     this.fail_late();
                 }
                 if this.incoming.is_end_stream() {

@@ -3,9 +3,8 @@
 use http::StatusCode;
 use policies::Moment;
 
-use super::Reply;
 use super::backend::Backend;
-use super::classify::{self, Fault};
+use super::{Reply, classify::Fault, grpc};
 use crate::clock;
 use crate::observe::Outcome;
 use crate::rejection::{Reason, Rejection};
@@ -29,10 +28,7 @@ impl<'a> Tally<'a> {
     pub(crate) fn end(mut self, result: &Result<Reply, Rejection>) {
         self.settled = true;
         let outcome = match result {
-            Ok(reply) => outcome_of_status(
-                self.backend,
-                classify::judged(reply.head.version, reply.head.status, &reply.head.headers),
-            ),
+            Ok(reply) => outcome_of_status(self.backend, grpc::judged_head(&reply.head)),
             Err(rejection) => {
                 let reason = rejection.reason();
                 self.backend.metrics.rejections.add(reason);

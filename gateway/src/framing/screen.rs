@@ -125,6 +125,11 @@ impl Screen {
         &self.held[self.ready..]
     }
 
+    /// Whether more of a message's body must come.
+    pub const fn is_within_body(&self) -> bool {
+        matches!(self.at, At::Body { .. })
+    }
+
     /// The connection has been switched to another protocol: everything passes.
     pub fn switch_off(&mut self) {
         self.at = At::Switched;

@@ -39,7 +39,7 @@ impl Exchange<'_> {
         let answered = match answered {
             Ok(response) if !response.status().is_server_error() => {
                 self.note(facts);
-                return Ok(self.keep(response, key));
+                return Ok(self.keep(response, key, order));
             }
             Err(rejection) if !is_outage(rejection.reason()) => {
                 self.note(facts);
@@ -81,12 +81,14 @@ impl Exchange<'_> {
     }
 
     /// Keeps a good answer while it is passed on.
-    fn keep(&self, response: Response<Content>, key: Option<Key>) -> Response<Content> {
+    fn keep(&self, response: Response<Content>, key: Option<Key>, order: &Order) -> Response<Content> {
         let Some(key) = key else { return response };
         let (head, content) = response.into_parts();
         let content = match content {
             Content::Reply(reply)
-                if head.status == StatusCode::OK && !reply.is_event_stream() && stale::may_be_kept(&head.headers) =>
+                if head.status == StatusCode::OK
+                    && !reply.is_event_stream()
+                    && stale::may_be_kept(&order.headers, &head.headers) =>
             {
                 let mut headers = head.headers.clone();
                 // What is said to one visit is not said again.

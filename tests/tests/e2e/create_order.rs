@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fixtures::fleet::{Behaviour, Fleet, Handle, Keep, Spec, demo};
 use serde_json::{Value, json};
-use tests::{Answer, Gateway};
+use tests::{Answer, Gateway, eventually};
 
 use crate::SOON;
 
@@ -211,4 +211,9 @@ async fn an_amount_that_is_missing_is_never_charged_as_null() {
     let answer = shop.order(r#"{ "user_id": "7", "product_id": "lamp" }"#).await;
     assert_eq!(answer.status, 400, "{answer:#?}");
     assert_eq!(shop.charges(), 0);
+    let lacking = "part payment: body.amount: there is no such value";
+    eventually(SOON, "the log names the value", || async {
+        shop.gateway.stdout().contains(lacking).then_some(())
+    })
+    .await;
 }

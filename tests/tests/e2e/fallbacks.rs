@@ -163,6 +163,29 @@ async fn what_nobody_may_keep_or_came_in_pieces_is_not_kept() {
 }
 
 #[tokio::test]
+async fn what_the_backend_chose_by_decides_for_whom_it_is_kept() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(route(&fleet, "{ stale: 1h }").to_string()).await;
+    let first = fleet.backend("first");
+    let ask = async |name: &'static str, value: &'static str| gateway.get("/echo").header(name, value).send().await;
+
+    first.behave(answers("content-encoding: gzip\r\n", "zipped")).await;
+    ask("accept-encoding", "gzip").await.expect(200);
+    first.behave(answers("vary: user-agent\r\n", "for phones")).await;
+    ask("user-agent", "phone").await.expect(200);
+    first.behave(answers("", "not to be stored")).await;
+    ask("cache-control", "no-store").await.expect(200);
+
+    first.behave(Behaviour::refusing()).await;
+    assert_eq!(ask("accept-encoding", "gzip").await.expect(200).text(), "zipped");
+    ask("accept-encoding", "identity")
+        .await
+        .refusal(502, "backend_unreached");
+    ask("user-agent", "desk").await.refusal(502, "backend_unreached");
+    ask("cache-control", "no-store").await.refusal(502, "backend_unreached");
+}
+
+#[tokio::test]
 async fn another_backend_answers_in_its_place() {
     let fleet = fleet().await;
     let gateway = Gateway::start(route(&fleet, "[{ backend: second }, { value: 1 }]").to_string()).await;
@@ -271,4 +294,94 @@ async fn fields_and_status_of_parts_become_those_of_the_whole() {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.json()["data"], json!({ "one": { "n": 1.0 } }));
     assert_eq!(answer.json()["_errors"][0]["part"], "two");
+}
+
+#[tokio::test]
+async fn another_backends_refusal_is_an_answer_and_only_a_value_stands_in_for_it() {
+    let fleet = fleet().await;
+    let (first, third) = (fleet.backend("first"), fleet.backend("third"));
+    for (written, expected) in [
+        ("[{ backend: third }, { stale: 1h }]", None),
+        ("[{ backend: third }, { stale: 1h }, { value: [] }]", Some(json!([]))),
+    ] {
+        first.behave(Behaviour::default()).await;
+        let written = format!(", fallback: {written}");
+        let gateway = Gateway::start(aggregate(&fleet, "conflict: last", &written).to_string()).await;
+        let ask = async || gateway.get("/all").send().await.expect(200);
+        assert_eq!(ask().await.header("x-gateway-complete"), Some("true"));
+        first.behave(Behaviour::status(503)).await;
+        for (answer, status) in [(Behaviour::status(404), 404), (Behaviour::status(410), 410)] {
+            third.behave(answer).await;
+            let answer = ask().await;
+            let document = answer.json();
+            assert_eq!(
+                document["_errors"][0]["backend_status"], status,
+                "what is gone is not shown"
+            );
+            assert_eq!(document.get("one"), expected.as_ref());
+            assert_eq!(answer.header("x-gateway-complete"), Some("false"));
+        }
+        third
+            .behave(Behaviour::raw("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"))
+            .await;
+        let answer = ask().await;
+        assert_eq!(
+            (answer.json().get("one"), answer.header("x-gateway-complete")),
+            (None, Some("true"))
+        );
+        third.behave(Behaviour::default()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_part_without_a_body_is_heard_whether_it_could_fall_back_or_not() {
+    let fleet = fleet().await;
+    let created = "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: 0\r\n\
+                   cache-control: no-store\r\nlocation: /7\r\n\r\n";
+    for (fallback, status, expected) in [
+        ("", "201 Created", 201),
+        (", fallback: { value: 1 }", "201 Created", 201),
+        (", fallback: { stale: 1h }", "201 Created", 201),
+        ("", "206 Partial Content", 200),
+    ] {
+        let whole = "status: one, headers: { location: one }";
+        let gateway = Gateway::start(aggregate(&fleet, whole, fallback).to_string()).await;
+        let answer = Behaviour::raw(created.replace("201 Created", status));
+        fleet.backend("first").behave(answer).await;
+        let answer = gateway.get("/all").send().await.expect(expected);
+        assert_eq!(answer.header("location"), Some("/7"), "{fallback} {status}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{fallback} {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_cache_is_told_of_all_that_parts_vary_with() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(aggregate(&fleet, "conflict: last", "").to_string()).await;
+    let first = "cache-control: max-age=60\r\nvary: accept-language, Accept-Encoding\r\n";
+    fleet.backend("first").behave(answers(first, "1")).await;
+    let second = "cache-control: max-age=60\r\nvary: Cookie\r\nvary: Accept-Language\r\n";
+    fleet.backend("second").behave(answers(second, "2")).await;
+    let answer = gateway.get("/all").send().await.expect(200);
+    assert_eq!(answer.header("cache-control"), Some("max-age=60"));
+    assert_eq!(answer.header("vary"), Some("accept-language, cookie"));
+}
+
+#[tokio::test]
+async fn parts_that_are_too_much_together_fail_in_declared_order() {
+    let fleet = fleet().await;
+    let gateway = Gateway::start(aggregate(&fleet, "body_limit: 1KiB", "").to_string()).await;
+    let long = format!("\"{}\"", "x".repeat(700));
+    for (first, second, failed) in [
+        ("1", long.as_str(), None),
+        (&long, &long, Some("two")),
+        ("1", "2", None),
+    ] {
+        fleet.backend("first").behave(answers("", first)).await;
+        fleet.backend("second").behave(answers("", second)).await;
+        let document = gateway.get("/all").send().await.expect(200).json();
+        assert_eq!(document["_errors"][0]["part"].as_str(), failed);
+        assert_eq!(document["_errors"][0]["reason"].as_str(), failed.map(|_| "too_large"));
+        assert_eq!(document.get("two").is_none(), failed.is_some());
+    }
 }

@@ -1,6 +1,7 @@
 //! What the gateway promises, one file per promise, each test against a gateway and a fleet of its own.
 
 mod aggregate;
+mod aggregate_charges;
 mod api_keys;
 mod backend_tls;
 mod bodies;
@@ -21,11 +22,15 @@ mod for_each;
 mod forgeries;
 mod framing;
 mod grpc;
+mod http2;
 mod http2_backends;
+mod http2_corpus;
+mod http2_floods;
 mod issuers;
 mod limits;
 mod malformed;
 mod operating;
+mod part_requests;
 mod passwords;
 mod proxy_protocol;
 mod rates;

@@ -7,6 +7,7 @@ use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
 use crate::config::scalar::words;
 use crate::config::span::At;
+use crate::config::units::ByteSize;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aggregate {
@@ -18,6 +19,8 @@ pub struct Aggregate {
     pub conflict: At<Conflict>,
     /// A name that everything but `_errors` goes under.
     pub wrap: Option<At<String>>,
+    /// What the answers of all parts may have together; a part that would go over it fails; 1B to 256MiB, default 16MiB.
+    pub body_limit: At<ByteSize>,
     /// The part whose status is the answer's; without it the answer is a 200.
     pub status: Option<At<String>>,
     /// Fields of parts' answers that are passed on, by name in lower case: from which parts, in this order.
@@ -60,6 +63,7 @@ impl Read for Aggregate {
                 errors,
                 conflict: f.or("conflict", Conflict::Last),
                 wrap: f.optional("wrap"),
+                body_limit: f.within("body_limit", ByteSize(16 << 20), ByteSize(1)..=ByteSize(256 << 20)),
                 status: f.optional("status"),
                 headers,
                 parts: parts?,
@@ -87,6 +91,9 @@ fn passable(name: &str) -> Result<String, &'static str> {
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "that is not the name of a header field")?;
     if name == "cache-control" {
         return Err("it is always the strictest of all parts' own");
+    }
+    if name == "vary" {
+        return Err("it always names what any part varies with");
     }
     if OURS.contains(&name.as_str()) || name.as_str().starts_with("x-gateway-") {
         return Err("the gateway writes it for the whole");

@@ -21,7 +21,7 @@ pub struct Backend {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     /// Default `http1`.
-    pub protocol: At<BackendProtocol>,
+    pub protocol: At<Protocol>,
     /// The most one call may take, queue and all attempts together; default 10s.
     pub time_limit: At<Duration>,
     /// The most one attempt may take, connecting included; default `time_limit`.
@@ -40,7 +40,7 @@ pub struct Backend {
 
 words! {
     /// What is spoken with the endpoints: HTTP/2 in TLS, agreed upon by ALPN, or in the plain, known beforehand.
-    pub enum BackendProtocol { Http1 = "http1", H2 = "h2", H2c = "h2c" }
+    pub enum Protocol { Http1 = "http1", H2 = "h2", H2c = "h2c" }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ impl Read for Backend {
         value.fields(|f| {
             f.not_built(&["health", "balance"]);
             let endpoints: Option<Vec<Endpoint>> = f.required_list("endpoints");
-            let protocol = f.or("protocol", BackendProtocol::Http1);
+            let protocol = f.or("protocol", Protocol::Http1);
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
             let attempt_limit = f.within("attempt_limit", *time_limit, MS..=24 * HOUR);
             let bulkhead = f.section("bulkhead");
@@ -146,16 +146,11 @@ impl Read for Backend {
 }
 
 /// All endpoints are spoken to in the one protocol, which decides whether in TLS.
-fn check_protocol(
-    f: &Fields<'_>,
-    protocol: &At<BackendProtocol>,
-    endpoints: &[Endpoint],
-    connections: Option<&Connections>,
-) {
+fn check_protocol(f: &Fields<'_>, protocol: &At<Protocol>, endpoints: &[Endpoint], connections: Option<&Connections>) {
     let wanted = match **protocol {
-        BackendProtocol::H2 => Some(true),
-        BackendProtocol::H2c => Some(false),
-        BackendProtocol::Http1 => None,
+        Protocol::H2 => Some(true),
+        Protocol::H2c => Some(false),
+        Protocol::Http1 => None,
     };
     let scheme = |is_secure| if is_secure { "https" } else { "http" };
     let other = wanted.and_then(|wanted| {

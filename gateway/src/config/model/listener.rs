@@ -28,7 +28,7 @@ pub struct Listener {
     /// Left out, the listener speaks plain HTTP.
     pub tls: Option<Tls>,
     /// What callers may speak; default both.
-    pub protocols: Vec<At<Protocol>>,
+    pub protocols: Vec<At<HttpVersion>>,
     /// Default off.
     pub proxy_protocol: At<ProxyProtocol>,
 }
@@ -105,7 +105,7 @@ words! {
 
 words! {
     /// Version 2 is agreed on in the TLS handshake (ALPN), or in plain text known beforehand.
-    pub enum Protocol { Http1 = "http1", Http2 = "h2" }
+    pub enum HttpVersion { Http1 = "http1", Http2 = "h2" }
 }
 
 words! {
@@ -145,7 +145,7 @@ impl Read for Listener {
             Some(Self {
                 address: address?,
                 tls,
-                protocols: f.list_or("protocols", &[Protocol::Http1, Protocol::Http2]),
+                protocols: f.list_or("protocols", &[HttpVersion::Http1, HttpVersion::Http2]),
                 proxy_protocol,
             })
         })?

@@ -23,7 +23,7 @@ mod tier;
 mod tls;
 
 pub use aggregate::{Aggregate, Conflict, Partial};
-pub use backend::{Backend, BackendProtocol, Bulkhead, Connections, Endpoint, EndpointUrl};
+pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
 pub use backend_tls::BackendTls;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
@@ -36,7 +36,7 @@ pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{
-    AccessLog, Admin, ClientAddress, Listener, Protocol, ProxyProtocol, RequestLimits, TimeLimits, Workers,
+    AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,
 };
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};

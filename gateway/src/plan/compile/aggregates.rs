@@ -11,12 +11,14 @@ use serde_json::Value;
 use super::Desk;
 use super::backends::Backends;
 use super::fallbacks::check_fallbacks;
+use super::part_heads;
 use super::routes::{Scope, template};
 use crate::aggregate::{
-    Aggregate, Conflict, ForEach, Heads, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
-    PartFallback, Partial, Recipe, RecipeDraft, ShapeDraft, Subject, Test, When,
+    Aggregate, Conflict, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft, PartFallback,
+    Partial, Recipe, RecipeDraft, ShapeDraft, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
+use crate::intake::header_rules::may_be_changed;
 use crate::template::{Place, Placeholder, Template};
 
 pub(super) fn compile(
@@ -48,6 +50,12 @@ pub(super) fn compile(
                 )),
             );
         }
+        if part.body_limit.is_written() && part.body_limit.0 > written.body_limit.0 {
+            let message = format!("part `{name}` of `routes.{route}` may answer with more than all its parts together");
+            let hint = "lower the part's `body_limit`, or raise that of the aggregate";
+            let mistake = Mistake::new(Code::OverParent, part.body_limit.span(), message).hint(hint);
+            desk.mistake(mistake.related(written.body_limit.span(), "all parts together"));
+        }
         if let Some(for_each) = &part.for_each
             && *written.partial == config::Partial::Deny
             && *for_each.on_failure != config::OnFailure::Fail
@@ -60,9 +68,10 @@ pub(super) fn compile(
                     .hint("`partial: deny`, the default, turns any failure into an error; write `partial: allow`"),
             );
         }
+        part_heads::check_status_test(desk, written, part);
         calls.push(call);
     }
-    let heads = heads(desk, written);
+    let heads = part_heads::compile(desk, written);
     let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
     let partial = match *written.partial {
         config::Partial::Deny => Partial::Deny,
@@ -80,6 +89,7 @@ pub(super) fn compile(
         },
         list_errors: *written.errors,
         wrap: written.wrap.as_ref().map(|name| name.value.clone()),
+        body_limit: Some(usize::try_from(written.body_limit.0).unwrap_or(usize::MAX)),
     };
     let recipe = match Recipe::compile(recipe) {
         Ok(recipe) => recipe,
@@ -93,33 +103,6 @@ pub(super) fn compile(
     check_critical_path(desk, route, written, &recipe, route_limit);
     let stale = Arc::clone(&desk.state.stale);
     Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale))
-}
-
-/// Whose heads are heard, by index.
-fn heads(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
-    let mut index_of = |part: &At<String>| {
-        let index = written.parts.names().position(|name| name == **part);
-        if index.is_none() {
-            desk.mistake(written.parts.unknown("part", part));
-        }
-        index
-    };
-    let status = written.status.as_ref().map(&mut index_of);
-    let passed: Vec<_> = written
-        .headers
-        .iter()
-        .map(|(name, parts)| {
-            let parts: Vec<_> = parts.iter().map(&mut index_of).collect();
-            Some((
-                HeaderName::from_str(name).ok()?,
-                parts.into_iter().collect::<Option<_>>()?,
-            ))
-        })
-        .collect();
-    Some(Heads {
-        passed: passed.into_iter().collect::<Option<_>>()?,
-        status: transposed(status)?,
-    })
 }
 
 fn part_call(
@@ -146,10 +129,9 @@ fn part_call(
         .headers
         .iter()
         .map(|(name, value)| {
-            Some((
-                HeaderName::from_str(name).ok()?,
-                template(desk, value, Place::Header, &scope)?,
-            ))
+            let field = HeaderName::from_str(name).ok()?;
+            check_field(desk, name, &field);
+            Some((field, template(desk, value, Place::Header, &scope)?))
         })
         .collect();
     let body = part.body.as_ref().map(|body| {
@@ -180,6 +162,19 @@ fn part_call(
     Some(call)
 }
 
+/// Whether a part may set this field of its request.
+fn check_field(desk: &mut Desk<'_>, name: &At<Arc<str>>, field: &HeaderName) {
+    let label = if !may_be_changed(field) {
+        "frames the message, belongs to one connection, or is the gateway's own word"
+    } else if matches!(field.as_str(), "accept-encoding" | "content-encoding") {
+        "what is encoded cannot be merged, and what is sent is plain JSON"
+    } else {
+        return;
+    };
+    let message = format!("a part cannot set `{field}`");
+    desk.mistake(Mistake::new(Code::Conflict, name.span(), message).label(label));
+}
+
 /// What is asked before a value, which the recipe puts in.
 fn fallbacks(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
     check_fallbacks(desk, written);
@@ -195,7 +190,7 @@ fn fallbacks(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> 
 }
 
 /// Nothing, something sound, or a mistake.
-fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
     match compiled {
         None => Some(None),
         Some(sound) => Some(Some(sound?)),

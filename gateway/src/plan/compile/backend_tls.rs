@@ -68,7 +68,7 @@ pub(super) fn compile(
         only_1_3,
     };
     let key = own.as_ref().map(|own| Arc::clone(own.key()));
-    let in_http2 = *written.protocol == config::BackendProtocol::H2;
+    let in_http2 = *written.protocol == config::Protocol::H2;
     let config = tls::terms(roots, key, only_1_3, in_http2)
         .map_err(|error| {
             let at = tls.minimum_version.span();

@@ -67,7 +67,7 @@ fn backend(desk: &mut Desk<'_>, system: &System, name: &Arc<str>, written: &conf
     let tls = speaks_tls
         .then(|| backend_tls::compile(desk, system, name, written))
         .flatten();
-    let in_http2 = *written.protocol != config::BackendProtocol::Http1;
+    let in_http2 = *written.protocol != config::Protocol::Http1;
     let weighted = written.endpoints.iter().filter_map(|at| {
         let endpoint = endpoint(desk, name, &at.url, tls.as_ref(), in_http2, &metrics)?;
         Some((endpoint, *at.weight))

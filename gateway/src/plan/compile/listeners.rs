@@ -1,7 +1,7 @@
 //! Listeners as written -> where to listen, and how to speak TLS there.
 
 use super::{Desk, tls_files};
-use crate::config::{self, At, ClientCertificates, Code, Mistake, Protocol, ProxyProtocol, TlsVersion};
+use crate::config::{self, At, ClientCertificates, Code, HttpVersion, Mistake, ProxyProtocol, TlsVersion};
 use crate::intake::tls::{Callers, Tls};
 use crate::plan::{Listener, Protocols};
 
@@ -36,8 +36,8 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
 }
 
 fn protocols(written: &config::Listener) -> Protocols {
-    let lists = |protocol| written.protocols.iter().any(|listed| listed.value == protocol);
-    match (lists(Protocol::Http1), lists(Protocol::Http2)) {
+    let lists = |version| written.protocols.iter().any(|listed| listed.value == version);
+    match (lists(HttpVersion::Http1), lists(HttpVersion::Http2)) {
         (true, true) => Protocols::Both,
         (_, false) => Protocols::Http1,
         (false, true) => Protocols::Http2,

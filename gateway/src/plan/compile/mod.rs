@@ -13,6 +13,7 @@ mod fallbacks;
 mod limits;
 mod listeners;
 mod outline;
+mod part_heads;
 mod route_edge;
 mod routes;
 #[cfg(test)]

@@ -37,9 +37,10 @@ use crate::intake::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 
-/// What a caller may send of one body, and of all together, before we have read it.
+/// What a caller may send of one body, and of all together, before we have read it. The library allows for small
+/// frames by the second, and would take a stream of tiny messages that a backend is slow to read for a flood.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// What is held of one answer that the caller has no room for.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a caller may make us reset before it is sent away (CVE-2025-8671).

@@ -1,0 +1,59 @@
+//! How a call of gRPC ended, as far as a backend is judged by it.
+
+use http::{HeaderMap, StatusCode, Version, response};
+
+use crate::fields::GRPC_STATUS;
+use crate::grpc::is_grpc;
+
+/// The status that asks for another try.
+const UNAVAILABLE: &[u8] = b"14";
+
+/// Whether a head or trailers say UNAVAILABLE.
+pub(crate) fn is_unavailable(headers: &HeaderMap) -> bool {
+    headers.get(&GRPC_STATUS).is_some_and(|status| status == UNAVAILABLE)
+}
+
+/// The status by which an answer is judged. One that says UNAVAILABLE instead of answering is what HTTP calls 503.
+pub(crate) fn judged(version: Version, status: StatusCode, headers: &HeaderMap) -> StatusCode {
+    let says_so = version == Version::HTTP_2 && status == StatusCode::OK && is_unavailable(headers);
+    if says_so && is_grpc(headers) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        status
+    }
+}
+
+pub(crate) fn judged_head(head: &response::Parts) -> StatusCode {
+    judged(head.version, head.status, &head.headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header};
+
+    use super::*;
+
+    fn headers(kind: &'static str, status: Option<&'static str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(status) = status {
+            headers.insert(&GRPC_STATUS, HeaderValue::from_static(status));
+        }
+        headers
+    }
+
+    #[test]
+    fn unavailable_in_the_head_is_a_503() {
+        let check = |version, kind, status, expected: u16| {
+            let headers = headers(kind, status);
+            assert_eq!(judged(version, StatusCode::OK, &headers), expected, "{headers:?}");
+        };
+        check(Version::HTTP_2, "application/grpc", Some("14"), 503);
+        check(Version::HTTP_2, "application/grpc", Some("13"), 200);
+        check(Version::HTTP_2, "application/grpc", None, 200);
+        check(Version::HTTP_2, "application/json", Some("14"), 200);
+        check(Version::HTTP_11, "application/grpc", Some("14"), 200);
+        let headers = headers("application/grpc", Some("14"));
+        assert_eq!(judged(Version::HTTP_2, StatusCode::NOT_FOUND, &headers), 404);
+    }
+}

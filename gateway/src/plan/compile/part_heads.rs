@@ -1,0 +1,95 @@
+//! Whose head says something for the whole: its status and fields for the answer, its status for parts that wait for it.
+//!
+//! What can never be so is a mistake: it would be met by silence, not by an error.
+
+use std::str::FromStr;
+
+use http::HeaderName;
+use serde_json::Value;
+
+use super::Desk;
+use super::aggregates::transposed;
+use crate::aggregate::Heads;
+use crate::config::{self, At, Code, Mistake};
+
+/// Whose heads are heard, by index.
+pub(super) fn compile(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
+    let mut index_of = |part: &At<String>| {
+        let index = written.parts.names().position(|name| name == **part);
+        if index.is_none() {
+            desk.mistake(written.parts.unknown("part", part));
+        }
+        check_one_answer(desk, written, part);
+        index
+    };
+    let status = written.status.as_ref().map(&mut index_of);
+    let passed: Vec<_> = written
+        .headers
+        .iter()
+        .map(|(name, parts)| {
+            let parts: Vec<_> = parts.iter().map(&mut index_of).collect();
+            Some((
+                HeaderName::from_str(name).ok()?,
+                parts.into_iter().collect::<Option<_>>()?,
+            ))
+        })
+        .collect();
+    Some(Heads {
+        passed: passed.into_iter().collect::<Option<_>>()?,
+        status: transposed(status)?,
+    })
+}
+
+/// A part that is called for each element has as many heads as elements, and none of them is its own.
+fn check_one_answer(desk: &mut Desk<'_>, written: &config::Aggregate, named: &At<String>) {
+    let over = written.parts.get(named).and_then(|part| part.for_each.as_ref());
+    if let Some(for_each) = over {
+        let message = format!(
+            "part `{}` is called for each element, so it has no status and no fields",
+            **named
+        );
+        desk.mistake(Mistake::new(Code::Conflict, named.span(), message).related(for_each.over.span(), "of these"));
+    }
+}
+
+/// The status of a part is a number, and where the part's failure is that of the whole, a good one.
+pub(super) fn check_status_test(desk: &mut Desk<'_>, written: &config::Aggregate, part: &config::Part) {
+    let Some(config::When {
+        subject: config::Subject::Status(named),
+        test,
+    }) = &part.when
+    else {
+        return;
+    };
+    check_one_answer(desk, written, named);
+    let (values, span) = match test {
+        config::Test::Exists(_) => return,
+        config::Test::Is(wanted) | config::Test::IsNot(wanted) => (std::slice::from_ref(&wanted.value), wanted.span()),
+        config::Test::In(wanted) => match &wanted.value {
+            Value::Array(values) => (values.as_slice(), wanted.span()),
+            one => (std::slice::from_ref(one), wanted.span()),
+        },
+    };
+    let statuses: Vec<_> = values
+        .iter()
+        .map(|value| value.as_u64().filter(|status| (100..600).contains(status)))
+        .collect();
+    if let Some(odd) = statuses.iter().position(Option::is_none) {
+        let message = format!("`{}` is never a status, which is a number from 100 to 599", values[odd]);
+        desk.mistake(Mistake::new(Code::BadValue, span, message));
+        return;
+    }
+    let is_good = |status: &Option<u64>| status.is_some_and(|status| (200..300).contains(&status));
+    let denies = *written.partial == config::Partial::Deny;
+    let is_required = written.parts.get(named).is_some_and(|part| *part.required);
+    let can_be_met = matches!(test, config::Test::IsNot(_)) || statuses.is_empty() || statuses.iter().any(is_good);
+    if (denies || is_required) && !can_be_met {
+        let message = format!("the failure of part `{}` ends the whole, so this is never so", **named);
+        let hint = if denies {
+            "`partial: deny`, the default, turns any failure into an error; write `partial: allow`"
+        } else {
+            "drop its `required: true`"
+        };
+        desk.mistake(Mistake::new(Code::Conflict, span, message).hint(hint));
+    }
+}

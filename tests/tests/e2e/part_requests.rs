@@ -1,0 +1,88 @@
+//! What a part asks, and how: nothing of how the caller would have the whole, and an answer that can be read.
+
+use fixtures::fleet::{Fleet, Keep, Spec};
+use tests::Gateway;
+use tests::configs::Config;
+
+async fn start(part: &str) -> (Fleet, Gateway) {
+    let fleet = Fleet::start([Spec::new("one").keep(Keep::default())])
+        .await
+        .expect("a port is free");
+    let config = Config::default()
+        .backend("one", fleet.address("one"), "retry: off")
+        .route(
+            "all",
+            &format!(
+                "{{ match: {{ path: /all }}, access: {{ any_of: [anonymous] }}, time_limit: 2s, \
+             aggregate: {{ parts: {{ one: {{ backend: one, path: /echo{part} }} }} }} }}"
+            ),
+        );
+    let gateway = Gateway::start(config.to_string()).await;
+    (fleet, gateway)
+}
+
+#[tokio::test]
+async fn how_the_caller_would_have_the_whole_is_not_for_parts() {
+    let (fleet, gateway) = start("").await;
+    let ask = gateway
+        .post("/all")
+        .body("{}")
+        .header("accept", "text/html")
+        .header("accept-encoding", "gzip, br")
+        .header("range", "bytes=0-1")
+        .header("if-range", "\"7\"")
+        .header("if-none-match", "\"7\"")
+        .header("if-modified-since", "Mon, 01 Jan 2024 00:00:00 GMT")
+        .header("content-type", "text/plain")
+        .header("content-language", "de")
+        .header("content-digest", "sha-256=:x:")
+        .header("digest", "md5=x")
+        .header("accept-language", "de");
+    ask.send().await.expect(200);
+    let asked = &fleet.backend("one").requests()[0];
+    let fields = [
+        ("accept", Some("application/json")),
+        ("accept-encoding", Some("identity")),
+        ("accept-language", Some("de")),
+        ("range", None),
+        ("if-range", None),
+        ("if-none-match", None),
+        ("if-modified-since", None),
+        ("content-type", None),
+        ("content-language", None),
+        ("content-digest", None),
+        ("digest", None),
+    ];
+    for (name, expected) in fields {
+        assert_eq!(asked.header(name), expected, "{name}");
+    }
+    assert_eq!((asked.method.as_str(), asked.body_length), ("GET", 0));
+}
+
+#[tokio::test]
+async fn a_body_is_json_of_the_type_that_is_written() {
+    for (written, expected) in [
+        (", body: { x: 1 }", "application/json"),
+        (
+            ", body: { x: 1 }, headers: { content-type: application/vnd.api+json }",
+            "application/vnd.api+json",
+        ),
+    ] {
+        let (fleet, gateway) = start(written).await;
+        gateway.get("/all").send().await.expect(200);
+        let asked = &fleet.backend("one").requests()[0];
+        assert_eq!(asked.header("content-type"), Some(expected));
+        assert_eq!(asked.body.as_slice(), b"{\"x\":1}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_for_all_elements_is_bounded() {
+    let (fleet, gateway) = start(r#", for_each: { in: "{body.items}" }, body: { whole: "{body}" }"#).await;
+    let order = |note: usize| format!("{{\"items\":[1,2,3,4,5,6,7,8,9,10],\"note\":\"{}\"}}", "x".repeat(note));
+    let answer = gateway.post("/all").body(order(1 << 10)).send().await.expect(200);
+    assert_eq!(answer.json()["one"].as_array().map(Vec::len), Some(10));
+    let answer = gateway.post("/all").body(order(2 << 20)).send().await;
+    answer.refusal(400, "too_many_elements");
+    assert_eq!(fleet.backend("one").counts().requests, 10);
+}
