@@ -16,6 +16,8 @@ use super::{Limits, Refusal};
 /// Read at a time while a head comes in pieces, in bytes.
 const PIECE: usize = 4096;
 
+const CLOSED_WITHIN_HEAD: Read = Read::NoHead(Refusal::Malformed("the sender closed within a head"));
+
 /// What stands between a socket and the reader of its messages.
 #[derive(Debug)]
 pub struct Screen {
@@ -130,6 +132,11 @@ impl Screen {
         matches!(self.at, At::Body { .. })
     }
 
+    /// Whether everything that has come is part of a whole message and has been handed over.
+    pub const fn is_between_messages(&self) -> bool {
+        matches!(self.at, At::Start) && self.held.is_empty() && self.verdict.is_none()
+    }
+
     /// The connection has been switched to another protocol: everything passes.
     pub fn switch_off(&mut self) {
         self.at = At::Switched;
@@ -168,24 +175,55 @@ impl Screen {
                 if good > 0 {
                     return Poll::Ready(Ok(Read::Passed));
                 }
-            } else {
-                let mut piece = [MaybeUninit::uninit(); PIECE];
-                let mut piece = ReadBuf::uninit(&mut piece);
-                ready!(Pin::new(&mut *socket).poll_read(cx, &mut piece))?;
-                if piece.filled().is_empty() {
-                    // A caller may still read why; of a backend it is known that it broke off.
-                    if let Side::Answers(_) = self.side {
-                        return Poll::Ready(Ok(Read::Passed));
-                    }
-                    self.verdict = Some(Read::NoHead(Refusal::Malformed("the sender closed within a head")));
-                    continue;
+            } else if !ready!(self.poll_piece(socket, cx))? {
+                // A caller may still read why; of a backend it is known that it broke off.
+                if let Side::Answers(_) = self.side {
+                    return Poll::Ready(Ok(Read::Passed));
                 }
-                let mut held = std::mem::take(&mut self.held);
-                held.extend_from_slice(piece.filled());
-                self.ready = self.judge(&held);
-                self.held = held;
+                self.verdict = Some(CLOSED_WITHIN_HEAD);
             }
         }
+    }
+
+    /// What [`Self::poll_read`] would say, once it can say anything; nothing is handed over. `None` if the other side
+    /// has closed between two messages.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_head<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Read>>> {
+        loop {
+            if self.ready > 0 {
+                return Poll::Ready(Ok(Some(Read::Passed)));
+            }
+            if let Some(verdict) = self.verdict {
+                return Poll::Ready(Ok(Some(verdict)));
+            }
+            if !ready!(self.poll_piece(socket, cx))? {
+                if self.held.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                self.verdict = Some(CLOSED_WITHIN_HEAD);
+            }
+        }
+    }
+
+    /// Reads what there is into `held`, and judges all of that; false if the other side has closed.
+    fn poll_piece<S: AsyncRead + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut piece = [MaybeUninit::uninit(); PIECE];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut *socket).poll_read(cx, &mut piece))?;
+        if piece.filled().is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(piece.filled());
+        self.ready = self.judge(&held);
+        self.held = held;
+        Poll::Ready(Ok(true))
     }
 
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {

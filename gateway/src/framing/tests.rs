@@ -53,6 +53,29 @@ fn screened(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Re
     }
 }
 
+/// The same, where each read waits until a head has come.
+fn screened_head_by_head(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Read) {
+    let mut pieces = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut passed = Vec::new();
+    let mut memory = vec![0; room];
+    while let Poll::Ready(looked) = screen.poll_head(&mut pieces, &mut cx) {
+        let verdict = looked.expect("it does not break").expect("it does not close");
+        let mut buf = ReadBuf::new(&mut memory);
+        let read = screen.poll_read(&mut pieces, &mut cx, &mut buf);
+        assert!(
+            matches!(read, Poll::Ready(Ok(read)) if read == verdict),
+            "{read:?}, not {verdict:?}"
+        );
+        if verdict != Read::Passed {
+            return (passed, verdict);
+        }
+        passed.extend_from_slice(buf.filled());
+    }
+    assert!(!screen.is_between_messages() || screen.held().is_empty());
+    (passed, Read::Passed)
+}
+
 fn answers(to_head: bool) -> Screen {
     let awaited = Arc::new(Awaited::default());
     awaited.begin(to_head);
@@ -339,6 +362,21 @@ fn a_switched_connection_passes_everything_that_was_held() {
 }
 
 #[test]
+fn who_closes_between_two_messages_has_said_all() {
+    let look = |bytes: &[u8]| {
+        let mut screen = Screen::requests(LIMITS);
+        let polled = screen.poll_head(&mut Cursor::new(bytes), &mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(read)) = polled else {
+            panic!("{polled:?}")
+        };
+        (read, screen.is_between_messages())
+    };
+    assert_eq!(look(b""), (None, true));
+    assert_eq!(look(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), (Some(Read::Passed), false));
+    assert!(matches!(look(b"GET / HT"), (Some(Read::NoHead(_)), false)));
+}
+
+#[test]
 fn a_refusal_is_found_behind_what_it_caused() {
     let refusal = Refusal::Malformed("so");
     let error = std::io::Error::other(std::io::Error::from(refusal));
@@ -439,6 +477,7 @@ proptest! {
         prop_assert_eq!(&screened(Screen::requests(LIMITS), cut(&bytes, &at), room), &whole);
         let single = bytes.chunks(1).collect();
         prop_assert_eq!(&screened(Screen::requests(LIMITS), single, room), &whole);
+        prop_assert_eq!(&screened_head_by_head(Screen::requests(LIMITS), cut(&bytes, &at), room), &whole);
     }
 
     #[test]

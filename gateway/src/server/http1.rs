@@ -1,7 +1,10 @@
 //! A caller's connection that speaks HTTP/1.1: one request after the other, or a tunnel after the last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, StatusCode};
@@ -14,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::enrolled::Enrolled;
 use super::in_flight::{CountedBody, InFlight};
+use super::loan::Lender;
 use super::screened::{LastWords, Screened};
 use super::tunnelled;
 use crate::answer::Switched;
@@ -24,12 +28,32 @@ use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 
 /// Serves requests until either side closes the connection.
+///
+/// While a caller brings none, all that is kept of its connection is the stream: hyper, its buffers and the room for a
+/// request take ten times as much.
 pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: Enrolled)
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
 {
-    let stream = Coalesced(TokioIo::new(Screened::new(stream, peer.address, &enrolled)));
-    let (worker, activity, peer) = (enrolled.worker(), enrolled.activity(), &peer);
+    let mut stream = Screened::new(stream, peer.address, &enrolled);
+    while let Ok(true) = poll_fn(|cx| stream.poll_request(cx)).await {
+        match Box::pin(converse(stream, &peer, &enrolled)).await {
+            Some(rests) => stream = rests,
+            None => return,
+        }
+    }
+    // It may be closed already.
+    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+}
+
+/// Serves requests for as long as they come; gives the stream back when none has come for a while.
+async fn converse<S>(stream: Screened<S>, peer: &Peer, enrolled: &Enrolled) -> Option<Screened<S>>
+where
+    S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
+{
+    let lender = Lender::new();
+    let stream = Coalesced(TokioIo::new(Pin::new(lender.lend(stream))));
+    let (worker, activity) = (enrolled.worker(), enrolled.activity());
     let switched = &Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         let flow = (!request.body().is_end_stream()).then(Arc::default);
@@ -54,8 +78,22 @@ where
             Ok::<_, Infallible>(answer.map(|body| CountedBody::new(body, in_flight)))
         }
     });
-    let connection = http(&worker.live.load().edge).serve_connection(stream, service);
-    let ended = connection.with_upgrades().await;
+    let mut connection = http(&worker.live.load().edge)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    let ended = poll_fn(|cx| {
+        activity.is_served_by(cx.waker());
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Pending if !activity.may_be_put_away() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        }
+    });
+    let Some(ended) = ended.await else {
+        drop(connection);
+        activity.rests(false);
+        return lender.take();
+    };
     if ended.is_err_and(|error| error.is_parse()) {
         worker.lifecycle.malformed();
     }
@@ -64,6 +102,7 @@ where
         // Rare, and large: on the heap it does not weigh on connections that stay what they are.
         Box::pin(tunnelled::carry(tunnel, in_flight)).await;
     }
+    None
 }
 
 /// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.

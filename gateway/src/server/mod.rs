@@ -13,6 +13,7 @@ mod guarded_io;
 mod http1;
 mod http2;
 mod in_flight;
+mod loan;
 mod preface;
 mod proxied;
 mod screened;

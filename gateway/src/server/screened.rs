@@ -28,6 +28,8 @@ pub(crate) struct Screened<S: LastWords> {
     worker: Arc<Worker>,
     activity: Arc<Activity>,
     address: SocketAddr,
+    /// There was nothing to read.
+    blocked: bool,
     /// hyper could not write all that it has.
     unflushed: bool,
     /// A verdict waits for the answers before it.
@@ -66,6 +68,7 @@ impl<S: LastWords> Screened<S> {
             worker,
             activity: Arc::clone(enrolled.activity()),
             address,
+            blocked: false,
             unflushed: false,
             waits: false,
             leaving: None,
@@ -78,6 +81,39 @@ impl<S: LastWords> Screened<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
+    /// Ready with true once a request can be read; with false once nothing is owed to a caller who brings none.
+    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match ready!(self.screen.poll_head(&mut self.socket, cx))? {
+            None => Poll::Ready(Ok(false)),
+            Some(Read::Passed) => Poll::Ready(Ok(true)),
+            Some(refused) => self.poll_heed(refused, cx).map_ok(|()| false),
+        }
+    }
+
+    /// Does what the screen's word asks for.
+    fn poll_heed(&mut self, read: Read, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match read {
+            Read::Passed => Poll::Ready(Ok(())),
+            Read::NoBody(refusal) => Poll::Ready(Err(refusal.into())),
+            Read::NoHead(refusal) => {
+                self.poll_leave(cx, |this| Leaving::Telling(this.answer(Unread::Refused(refusal))))
+            }
+            Read::Over => self.poll_leave(cx, |_| Leaving::Closing),
+        }
+    }
+
+    /// hyper has something to write.
+    fn begins_to_write(&mut self) {
+        self.unflushed = true;
+        self.note_rest();
+    }
+
+    /// With nothing to read and all written, hyper holds no byte between two messages.
+    fn note_rest(&self) {
+        self.activity
+            .rests(self.blocked && !self.unflushed && self.screen.is_between_messages());
+    }
+
     /// Ready when nothing is owed to the caller any more.
     fn poll_leave(&mut self, cx: &mut Context<'_>, leaving: impl FnOnce(&Self) -> Leaving) -> Poll<io::Result<()>> {
         if self.leaving.is_none() {
@@ -137,20 +173,17 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncRead for Screened<S> {
         if this.activity.has_switched() {
             this.screen.switch_off();
         }
-        match ready!(this.screen.poll_read(&mut this.socket, cx, buf))? {
-            Read::Passed => Poll::Ready(Ok(())),
-            Read::NoBody(refusal) => Poll::Ready(Err(refusal.into())),
-            Read::NoHead(refusal) => {
-                this.poll_leave(cx, |this| Leaving::Telling(this.answer(Unread::Refused(refusal))))
-            }
-            Read::Over => this.poll_leave(cx, |_| Leaving::Closing),
-        }
+        let polled = this.screen.poll_read(&mut this.socket, cx, buf);
+        this.blocked = polled.is_pending();
+        this.note_rest();
+        let read = ready!(polled)?;
+        this.poll_heed(read, cx)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.unflushed = true;
+        self.begins_to_write();
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
@@ -159,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.unflushed = true;
+        self.begins_to_write();
         Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 
@@ -171,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         // hyper flushes when it has handed over all that it has.
         self.unflushed = false;
+        self.note_rest();
         if !self.screen.held().is_empty() {
             // A head that began to come during the answer has no more time than any other.
             self.activity.has_read();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -57,6 +58,10 @@ pub(crate) struct Activity {
     takes: Pace,
     /// Of the open requests, those that keep us waiting for something of their own.
     flows: Mutex<Vec<Arc<Flow>>>,
+    /// Whoever serves the connection holds no byte of a request or of an answer.
+    at_rest: AtomicBool,
+    /// Wakes it.
+    server: OnceLock<Waker>,
     /// Where requests share the connection: tells it that it is to end.
     farewell: OnceLock<Arc<Notify>>,
     ticks: Arc<AtomicU32>,
@@ -95,6 +100,23 @@ impl Activity {
         if self.doing.load(Relaxed) == AWAITING_HEAD {
             self.note(IDLE);
         }
+    }
+
+    /// Whom to wake when what serves the connection may be put away.
+    pub(crate) fn is_served_by(&self, server: &Waker) {
+        self.server.get_or_init(|| server.clone());
+    }
+
+    /// Whether whoever serves the connection holds no byte of a request or of an answer.
+    pub(crate) fn rests(&self, at_rest: bool) {
+        self.at_rest.store(at_rest, Relaxed);
+    }
+
+    /// Whether nothing has happened for a while, so that what serves requests may be put away until one comes.
+    pub(crate) fn may_be_put_away(&self) -> bool {
+        self.at_rest.load(Relaxed)
+            && self.doing.load(Relaxed) == IDLE
+            && self.ticks.load(Relaxed).wrapping_sub(self.since.load(Relaxed)) > 1
     }
 
     /// Counts from 1, four in a second.
@@ -262,6 +284,8 @@ impl Watch {
             requests: AtomicU32::new(0),
             takes: Pace::default(),
             flows: Mutex::default(),
+            at_rest: AtomicBool::new(false),
+            server: OnceLock::new(),
             farewell: OnceLock::new(),
             ticks: Arc::clone(&self.ticks),
         });
@@ -297,6 +321,11 @@ impl Watch {
             for (activity, task) in self.lock().connections.values() {
                 let Some(task) = task else { continue };
                 let Some(awaited) = activity.look(&patience, &count) else {
+                    if activity.may_be_put_away()
+                        && let Some(server) = activity.server.get()
+                    {
+                        server.wake_by_ref();
+                    }
                     continue;
                 };
                 if !activity.is_dismissed() {
@@ -369,6 +398,29 @@ mod tests {
         assert!(wait(1), "half a head");
         assert!(activity.dismiss());
         assert!(activity.is_late() && !activity.is_dismissed(), "it may be told so");
+    }
+
+    #[test]
+    fn only_who_holds_nothing_and_has_idled_is_put_away() {
+        let watch = Watch::default();
+        let (_, activity) = watch.begin();
+        let after = |ticks: u32| {
+            watch.ticks.fetch_add(ticks, Relaxed);
+            activity.may_be_put_away()
+        };
+        activity.rests(true);
+        assert!(!after(9), "nothing has been made yet");
+        activity.serves(None);
+        assert!(!after(9), "it is served");
+        activity.has_answered(None);
+        assert!(!after(1), "it may go on at once");
+        assert!(after(1));
+        activity.rests(false);
+        assert!(!after(9), "something is still to be written");
+        activity.rests(true);
+        assert!(after(0));
+        activity.has_read();
+        assert!(!after(9), "a head is coming");
     }
 
     #[test]

@@ -111,3 +111,40 @@ async fn a_body_that_drips_is_given_up_and_its_caller_told() {
         .await
         .expect(200);
 }
+
+/// What serves requests is made when one comes and put away when none has come for a while. Memory that was given back
+/// is seen only by who asks for some: so connections are opened in batches, until one costs no more than it may.
+#[tokio::test]
+async fn whoever_idles_costs_little_and_is_served_as_before() {
+    const BATCH: usize = 200;
+    let gateway = start("time_limits: { keep_alive: 1h }").await;
+    let memory = || gateway.metric("process_resident_memory_bytes", &[]);
+    let mut idle = Vec::new();
+    let began = std::time::Instant::now();
+    loop {
+        let before = memory().await;
+        for _ in 0..BATCH {
+            let mut connection = gateway.connect().await;
+            answered(&mut connection).await;
+            idle.push(connection);
+        }
+        let each = (memory().await - before) / BATCH as f64;
+        if each < 6.0 * 1024.0 {
+            break;
+        }
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(10),
+            "{each} bytes each"
+        );
+    }
+    for connection in &mut idle {
+        answered(connection).await;
+        // In two pieces, and with another behind it.
+        connection.send(&HELLO[..9]).await;
+        connection.send(format!("{}{HELLO}", &HELLO[9..])).await;
+        for _ in 0..2 {
+            assert!(connection.head().await.starts_with("HTTP/1.1 200"));
+            connection.take(5).await;
+        }
+    }
+}

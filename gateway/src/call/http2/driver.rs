@@ -28,9 +28,10 @@ use crate::clock;
 
 /// What a peer may send in one exchange before it is read. Fixed, so that memory is bounded by what is written here;
 /// windows that adapt are measured with pings, for which some servers close a connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all exchanges of a connection.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all exchanges of a connection. Larger than it needs to be: the library allows for small frames by it, and
+/// ends the connection, neighbours and all, where one slow caller lets too many tiny messages pile up.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Of an answer's head, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;
