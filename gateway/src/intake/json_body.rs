@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::unique_json;
 use crate::rejection::Rejection;
 
-/// The value in `body`, which has at most `limit` bytes; `None` if there is no body.
+/// The value in `body`, which has at most `limit` bytes, and how many it has; `None` if there is no body.
 ///
 /// # Errors
 /// [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until`;
 /// [`Rejection::CallerGone`] if it breaks off; [`Rejection::MalformedRequest`] if it is not JSON, or an object in it has
 /// a name twice, of which two readers may take different ones (RFC 8259 section 4).
-pub async fn read(body: Incoming, limit: u64, until: Instant) -> Result<Option<Value>, Rejection> {
+pub async fn read(body: Incoming, limit: u64, until: Instant) -> Result<Option<(Value, usize)>, Rejection> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let gathered = tokio::time::timeout_at(until, Limited::new(body, most).collect()).await;
     let whole: Bytes = match gathered {
@@ -31,9 +31,10 @@ pub async fn read(body: Incoming, limit: u64, until: Instant) -> Result<Option<V
     if whole.is_empty() {
         return Ok(None);
     }
-    unique_json::value(&whole).map(Some).ok_or(Rejection::MalformedRequest {
+    let value = unique_json::value(&whole).ok_or(Rejection::MalformedRequest {
         why: "this route takes values from the body, which is not JSON, or has a name twice in one object",
-    })
+    })?;
+    Ok(Some((value, whole.len())))
 }
 
 /// A body that breaks off is the end of its caller; anything else is wrong with the body itself.
