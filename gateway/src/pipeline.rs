@@ -636,6 +636,7 @@ impl<'p> Exchange<'p> {
         } else {
             None
         };
+        let (body, received) = body.unzip();
         let request = aggregate::Request {
             captures: &cleared.captures,
             query: cleared.uri.query(),
@@ -651,6 +652,7 @@ impl<'p> Exchange<'p> {
         let (answered, facts) = aggregate.serve(&request).await;
         let is_unsent = facts.attempts == 0;
         self.record(facts);
+        self.watch.bytes_in = received.unwrap_or_default() as u64;
         // Who asked for nothing, or for what cannot be asked for, has been served all the same.
         let failed = match &answered {
             Ok(answer) => answer.faults.iter().any(|(_, fault)| !fault.is_callers()),
