@@ -265,6 +265,7 @@ impl<'p> Exchange<'p> {
             return Err(answered);
         }
         let (host, path) = (target.host.to_owned(), target.path);
+        headers::name_host(head.version, &host, &mut head.headers);
         let found = plan
             .routes
             .find(&host, &path, &head.method, &head.headers, target.query)
