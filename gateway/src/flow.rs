@@ -49,7 +49,9 @@ pub enum Overdue {
 
 #[derive(Debug, Default)]
 pub struct Flow {
-    /// More of the body is awaited; or it was, and came too slowly.
+    /// Somebody has begun to read the body.
+    asked: AtomicBool,
+    /// More of it is awaited; or it was, and came too slowly.
     body: AtomicU8,
     sends: Pace,
     /// Wakes whoever reads the body.
@@ -66,6 +68,7 @@ pub struct Flow {
 impl Flow {
     /// So many bytes of the body have come.
     pub fn has_come(&self, count: usize) {
+        self.asked.store(true, Relaxed);
         self.sends.progress(count);
         if self.body.load(Relaxed) == AWAITED {
             self.body.store(NOT_AWAITED, Relaxed);
@@ -80,12 +83,18 @@ impl Flow {
         if self.body.load(Relaxed) == TOO_SLOW {
             return Err(TooSlow);
         }
+        self.asked.store(true, Relaxed);
         self.body.store(AWAITED, Relaxed);
         let mut kept = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|kept| !kept.will_wake(reader)) {
             *kept = Some(reader.clone());
         }
         Ok(())
+    }
+
+    /// Whether anybody has begun to read the body.
+    pub fn is_asked_for(&self) -> bool {
+        self.asked.load(Relaxed)
     }
 
     /// The body is read no more.
@@ -176,7 +185,9 @@ mod tests {
         // What nobody reads is not waited for.
         assert_eq!(after(&Flow::default(), 1000, leave, |_| {}), None);
         let read = Flow::default();
+        assert!(!read.is_asked_for());
         assert_eq!(read.awaits(Waker::noop()), Ok(()));
+        assert!(read.is_asked_for());
         read.is_read();
         assert_eq!(after(&read, 1000, leave, |_| {}), None);
 

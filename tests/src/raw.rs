@@ -41,6 +41,11 @@ impl Raw {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
+    /// Whether the peer's side of the connection still takes bytes.
+    pub async fn takes(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     /// RST instead of FIN when dropped.
     pub fn reset(self) {
         self.stream.set_zero_linger().expect("a connected socket takes options");

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, StatusCode};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,9 +23,14 @@ use super::tunnelled;
 use crate::answer::Switched;
 use crate::caller_body::CallerBody;
 use crate::coalesce::Coalesced;
+use crate::flow::Flow;
 use crate::intake::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
+use crate::problem;
+use crate::rejection::Reason;
+
+const MALFORMED: &str = Reason::MalformedRequest.as_str();
 
 /// Serves requests until either side closes the connection.
 ///
@@ -56,7 +61,8 @@ where
     let (worker, activity) = (enrolled.worker(), enrolled.activity());
     let switched = &Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let flow = (!request.body().is_end_stream()).then(Arc::default);
+        let flow: Option<Arc<Flow>> = (!request.body().is_end_stream()).then(Arc::default);
+        let held_back = flow.clone().filter(|_| may_be_held_back(&request));
         let in_flight = InFlight::new(worker, activity, flow.clone());
         async move {
             let plan = in_flight.worker.live.load();
@@ -64,7 +70,10 @@ where
             let mut answer = pipeline::serve(&plan, peer, request).await;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 in_flight.activity.switches();
-            } else if in_flight.is_the_last(&plan.edge) {
+            } else if in_flight.is_the_last(&plan.edge)
+                || held_back.is_some_and(|flow| !flow.is_asked_for())
+                || has_no_reading(&answer)
+            {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -103,6 +112,20 @@ where
         Box::pin(tunnelled::carry(tunnel, in_flight)).await;
     }
     None
+}
+
+/// Whether the body has not come with the head: its caller waits to be asked for it, or there is too much of it. If
+/// nobody asks for it, the connection has to end with the answer, and the caller is told.
+fn may_be_held_back(request: &Request<Incoming>) -> bool {
+    /// What a caller may be trusted to have sent at once, in bytes.
+    const AT_ONCE: u64 = 4096;
+    request.headers().contains_key(EXPECT) || request.body().size_hint().exact().is_none_or(|size| size > AT_ONCE)
+}
+
+/// Whether the request was refused for having two readings or none: then so has whatever follows it.
+fn has_no_reading<B>(answer: &Response<B>) -> bool {
+    answer.status() == StatusCode::BAD_REQUEST
+        && answer.headers().get(&problem::X_GATEWAY_REASON) == Some(&HeaderValue::from_static(MALFORMED))
 }
 
 /// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.

@@ -42,7 +42,7 @@ pub(crate) trait LastWords {
     fn say(&mut self, bytes: &[u8]);
 }
 
-/// How far the end of a refused connection has come.
+/// How far the end of a connection has come on which something may still be sent.
 enum Leaving {
     Telling(Bytes),
     Closing,
@@ -123,6 +123,11 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
             }
             self.leaving = Some(leaving(self));
         }
+        self.poll_left(cx)
+    }
+
+    /// Goes on leaving.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(leaving) = &mut self.leaving else {
             return Poll::Ready(Ok(()));
         };
@@ -216,7 +221,16 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.leaving.is_none() {
+            if !this.screen.is_within_body() {
+                return Pin::new(&mut this.socket).poll_shutdown(cx);
+            }
+            // The rest of a body that nobody wants is on its way. It has as much time as a head.
+            this.activity.has_read();
+            this.leaving = Some(Leaving::Closing);
+        }
+        this.poll_left(cx)
     }
 }

@@ -22,7 +22,13 @@ pub(super) enum Unread {
     TooSlow,
     /// There are too many connections.
     TooMany,
+    /// There are too many from its address.
+    TooManyFromAddress,
 }
+
+const OVERLOADED: Rejection = Rejection::Overloaded {
+    retry_after: Duration::from_secs(1),
+};
 
 /// What to write before the connection closes. `head` is what has come of it.
 pub(super) fn answer(worker: &Worker, address: SocketAddr, head: &[u8], unread: Unread) -> Bytes {
@@ -31,10 +37,8 @@ pub(super) fn answer(worker: &Worker, address: SocketAddr, head: &[u8], unread: 
             worker.lifecycle.malformed();
             (rejection(refusal), refusal.why())
         }
-        Unread::TooMany => {
-            let retry_after = Duration::from_secs(1);
-            (Rejection::Overloaded { retry_after }, "there are too many connections")
-        }
+        Unread::TooMany => (OVERLOADED, "there are too many connections"),
+        Unread::TooManyFromAddress => (OVERLOADED, "there are too many connections from this address"),
         Unread::TooSlow => (Rejection::RequestTimeout, "the head did not come in time"),
     };
     let plan = worker.live.load();

@@ -36,6 +36,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Counts a connection that gets no further.
     pub(crate) fn refuse(&self, reason: ConnectionRefusal) {
+        tracing::debug!(reason = reason.as_str(), "a connection gets no further");
         self.live.load().observer.registry.refused_connections.add(reason);
     }
 }
@@ -136,8 +137,7 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     if worker.lifecycle.connections() >= edge.most_connections {
         worker.refuse(ConnectionRefusal::TooMany);
         if listener.tls.is_none() && !listener.proxy_protocol {
-            // Whoever does not see it in time still sees the connection end.
-            let _ = stream.try_write(&unread::answer(worker, address, &[], Unread::TooMany));
+            turn_away(worker, &stream, address, Unread::TooMany);
         }
         return;
     }
@@ -150,7 +150,12 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     let task = if listener.proxy_protocol {
         tokio::spawn(serve_proxied(stream, address, spoken, enrolled))
     } else {
-        let Some(enrolled) = enrolled.of(address) else { return };
+        let Some(enrolled) = enrolled.of(address) else {
+            if let Spoken::Plain(_) = spoken {
+                turn_away(worker, &stream, address, Unread::TooManyFromAddress);
+            }
+            return;
+        };
         match spoken {
             Spoken::Plain(protocols) => tokio::spawn(connection::serve_plain(stream, address, protocols, enrolled)),
             Spoken::Tls(config) => tokio::spawn(tls::serve(stream, address, config, enrolled)),
@@ -159,12 +164,24 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     worker.watch.attend(id, task.abort_handle());
 }
 
+/// Tells a caller for whom there is no place.
+fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: Unread) {
+    // Whoever does not see it in time still sees the connection end.
+    let _ = stream.try_write(&unread::answer(worker, address, &[], why));
+}
+
 /// Lets a load balancer say who is there, and serves them.
 async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, enrolled: Enrolled) {
     let Some(address) = proxied::origin(&mut stream, sender, &enrolled).await else {
         return;
     };
-    let Some(enrolled) = enrolled.of(address) else { return };
+    let worker = Arc::clone(enrolled.worker());
+    let Some(enrolled) = enrolled.of(address) else {
+        if let Spoken::Plain(_) = spoken {
+            turn_away(&worker, &stream, address, Unread::TooManyFromAddress);
+        }
+        return;
+    };
     enrolled.activity().begins_anew();
     match spoken {
         Spoken::Plain(protocols) => connection::serve_plain(stream, address, protocols, enrolled).await,

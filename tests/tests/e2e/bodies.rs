@@ -245,3 +245,44 @@ async fn whoever_asks_first_is_told_to_go_on() {
     let answer = caller.head().await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[tokio::test]
+async fn whoever_asks_first_and_is_refused_is_not_told_to_go_on() {
+    let (_fleet, api, gateway) = start(", limits: { few: { rate: 1/h, burst: 1, per: route } }").await;
+    gateway.get("/api/echo").send().await.expect(200);
+    api.take_requests();
+    for target in ["/api/echo", "/nowhere"] {
+        let mut caller = gateway.connect().await;
+        caller
+            .send(format!(
+                "POST {target} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"
+            ))
+            .await;
+        let all = caller.rest().await.to_ascii_lowercase();
+        assert!(
+            all.starts_with("http/1.1 4") && all.contains("\r\nconnection: close\r\n"),
+            "{all}"
+        );
+    }
+    assert_eq!(api.take_requests().len(), 0);
+}
+
+/// Closing while a caller still sends would reset the connection, and many a caller would lose the answer with it.
+#[tokio::test]
+async fn a_caller_who_is_refused_may_finish_its_sentence() {
+    let (_fleet, _api, gateway) = start("").await;
+    let mut caller = gateway.connect().await;
+    caller
+        .send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n")
+        .await;
+    let told = caller.rest().await.to_ascii_lowercase();
+    assert!(
+        told.starts_with("http/1.1 404") && told.contains("\r\nconnection: close\r\n"),
+        "{told}"
+    );
+    for _ in 0..20 {
+        assert!(caller.takes(&[b'x'; 10_000]).await, "the connection was reset");
+    }
+    caller.half_close().await;
+    gateway.metric_becomes("gateway_connections", &[], 0.0).await;
+}

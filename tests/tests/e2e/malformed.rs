@@ -155,6 +155,29 @@ async fn a_refused_connection_is_not_used_again() {
     assert_eq!(api.counts().requests, 1);
 }
 
+/// Bytes are well formed and mean two things: then nobody can tell what those behind them mean.
+#[tokio::test]
+async fn what_has_two_readings_ends_its_connection() {
+    let (_fleet, api, gateway) = start("").await;
+    for bad in [
+        "GET http://b/api/echo HTTP/1.1~Host: a~~",
+        "GET /api/echo/../x HTTP/1.1~Host: a~~",
+        "GET /api/echo HTTP/1.1~Host: a@b~~",
+    ] {
+        let mut caller = gateway.connect().await;
+        caller
+            .send(bytes(&format!("{bad}GET /api/smuggled HTTP/1.1~Host: a~~")))
+            .await;
+        let all = caller.rest().await.to_ascii_lowercase();
+        assert!(
+            all.starts_with("http/1.1 400") && all.contains("\r\nconnection: close\r\n"),
+            "{bad}: {all}"
+        );
+        assert_eq!(all.matches("http/1.1 ").count(), 1, "{bad}: {all}");
+    }
+    assert_eq!(api.counts().requests, 0);
+}
+
 #[tokio::test]
 async fn requests_in_one_piece_are_answered_in_order() {
     let (_fleet, api, gateway) = start("").await;

@@ -81,16 +81,17 @@ fn extension_kind(name: &str) -> Kind {
 }
 
 /// Fields that `Connection` cannot take away, although RFC 9110 has everything removed that it names: those that frame
-/// the body, say what it is, address the request, or carry a credential or what a proxy saw. Dropping them is an
-/// attack, never a wish; they pass as if they had not been named.
+/// the body, say what it is, address the request, name it in logs, or carry a credential or what a proxy saw. Dropping
+/// them is an attack, never a wish; they pass as if they had not been named.
 pub(super) fn is_protected(name: &str) -> bool {
-    const PROTECTED: [&str; 6] = [
+    const PROTECTED: [&str; 7] = [
         "content-length",
         "content-type",
         "content-encoding",
         "host",
         "authorization",
         "via",
+        "x-request-id",
     ];
     PROTECTED.contains(&name) || matches!(kind(name), Kind::Identity | Kind::Gateway | Kind::FromProxies)
 }
