@@ -1,6 +1,6 @@
 //! A backend that speaks HTTP/2, frame by frame what its test wants: few streams, refusals, GOAWAY, silence, breaks.
 //!
-//! The last segment of a path says what is answered (see [`answers`] and [`grpc`]). Each request is recorded when it
+//! The last segment of a path says what is answered (`answers`, `grpc`). Each request is recorded when it
 //! arrives, and how its stream ended when it has.
 
 mod answers;

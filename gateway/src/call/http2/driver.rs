@@ -36,6 +36,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Of an answer's head, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;
 
+/// Streams that were reset and are remembered for the second in which more may come for them.
+const RESET_STREAMS: usize = 1000;
+
 /// For a peer to acknowledge a PING, if it is to be asked no sooner than that.
 const PONG: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,10 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEAD)
+        .max_concurrent_reset_streams(RESET_STREAMS)
+        // What comes later still is answered with another reset. To count those against the peer would let callers
+        // who hang up break the connection for the others.
+        .max_local_error_reset_streams(None)
         .keep_alive_interval(ping)
         .keep_alive_timeout(ping.min(PONG))
         .handshake(stream)
