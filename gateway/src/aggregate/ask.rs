@@ -183,7 +183,9 @@ impl<'a> Asking<'a> {
                     backend.name
                 )
             };
-            self.note(|notes| drop(notes.facts.detail.get_or_insert_with(detail)));
+            self.note(|notes| {
+                notes.facts.detail.get_or_insert_with(detail);
+            });
             let called = Called {
                 status: Some(head.status),
                 result: PartResult::Failed(PartFault::new(Cause::InvalidJson)),
