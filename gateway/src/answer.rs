@@ -6,6 +6,7 @@
 mod events;
 mod keeping;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,14 +22,25 @@ use crate::grpc;
 use crate::intake::headers;
 use crate::intake::limits::Presence;
 use crate::observe::{RequestRecord, Watch};
+use crate::rejection::Reason;
 use crate::tunnel::{Carried, End, Tunnel};
 
 /// The body of an answer, with what goes on until its last byte.
 pub struct AnswerBody {
     content: Content,
     open: Option<Open>,
-    is_grpc: bool,
+    grpc: Option<Grpc>,
 }
+
+/// A call of gRPC: its caller looks for a status at the end, also where the end comes too early.
+#[derive(Default)]
+struct Grpc {
+    /// Ready when we cannot wait for the end any longer.
+    leaving: Option<Leaving>,
+}
+
+/// Ready when we are about to go.
+pub type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A request that is under way: its record, and where it counts as being in flight.
 struct Open {
@@ -86,22 +98,30 @@ impl AnswerBody {
         let mut body = Self {
             content,
             open: Some(open),
-            is_grpc: false,
+            grpc: None,
         };
         // Nobody asks an empty body for its end.
         body.end_if_over();
         body
     }
 
-    /// A caller of gRPC looks for a status at the end, also where the end comes too early.
+    /// It answers a call of gRPC.
     #[must_use]
-    pub const fn of_grpc(mut self) -> Self {
-        self.is_grpc = true;
+    pub fn of_grpc(mut self) -> Self {
+        self.grpc = Some(Grpc::default());
         self
     }
 
+    /// Gives a call of gRPC that is still going on a status once `leaving` is ready. Whether it is a stream without an
+    /// end or an answer that comes in a moment cannot be told, so this is for when time is nearly up.
+    pub fn break_off_when(&mut self, leaving: impl FnOnce() -> Leaving) {
+        if let (Some(grpc), Content::Reply(_)) = (&mut self.grpc, &self.content) {
+            grpc.leaving = Some(leaving());
+        }
+    }
+
     /// Ends a stream that would go on for as long as it pleases once `leaving` is ready.
-    pub fn end_when(&mut self, leaving: impl FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub fn end_when(&mut self, leaving: impl FnOnce() -> Leaving) {
         if !matches!(&self.content, Content::Reply(body) if body.is_event_stream()) {
             return;
         }
@@ -121,6 +141,32 @@ impl AnswerBody {
         }
     }
 
+    /// What goes by, for the record.
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let Some(open) = &mut self.open else { return };
+        if let Some(data) = frame.data_ref() {
+            open.watch.bytes_out += data.len() as u64;
+        } else if let (Some(_), Some(trailers)) = (&self.grpc, frame.trailers_ref()) {
+            open.watch.grpc_status = grpc::stated(trailers);
+        }
+    }
+
+    /// Ends a call of gRPC with a status that says why it has no end of its own.
+    fn break_off(
+        &mut self,
+        reason: Reason,
+        fault: impl Into<Cow<'static, str>>,
+    ) -> Option<Result<Frame<Bytes>, Broken>> {
+        let trailers = grpc::broken_off(reason);
+        if let Some(mut open) = self.open.take() {
+            open.watch.note_fault(fault);
+            open.watch.grpc_status = grpc::stated(&trailers);
+        }
+        self.grpc = None;
+        self.content = Content::Empty;
+        Some(Ok(Frame::trailers(trailers)))
+    }
+
     fn end_if_over(&mut self) {
         if self.content.is_over()
             && !matches!(self.content, Content::Switched(_))
@@ -128,6 +174,14 @@ impl AnswerBody {
         {
             open.watch.end();
         }
+    }
+}
+
+impl Grpc {
+    fn must_leave(&mut self, cx: &mut Context<'_>) -> bool {
+        self.leaving
+            .as_mut()
+            .is_some_and(|leaving| leaving.as_mut().poll(cx).is_ready())
     }
 }
 
@@ -165,6 +219,9 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
+        if this.grpc.as_mut().is_some_and(|grpc| grpc.must_leave(cx)) {
+            return Poll::Ready(this.break_off(Reason::Draining, "the drain could not wait for its end"));
+        }
         let polled = match &mut this.content {
             Content::Empty | Content::Switched(_) => None,
             Content::Events(events) => std::task::ready!(events.poll_frame(cx)),
@@ -173,36 +230,26 @@ impl Body for AnswerBody {
             Content::Reply(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
             Content::Kept(keeping) => std::task::ready!(keeping.poll_frame(cx)),
         };
-        let polled = polled.map(|polled| polled.map(cleaned));
-        match &polled {
+        Poll::Ready(match polled.map(|polled| polled.map(cleaned)) {
             Some(Ok(frame)) => {
-                if let Some(open) = &mut this.open {
-                    if let Some(data) = frame.data_ref() {
-                        open.watch.bytes_out += data.len() as u64;
-                    } else if let (true, Some(trailers)) = (this.is_grpc, frame.trailers_ref()) {
-                        open.watch.grpc_status = grpc::stated(trailers);
-                    }
-                }
+                this.note(&frame);
                 this.end_if_over();
+                Some(Ok(frame))
             }
+            Some(Err(broken)) if this.grpc.is_some() => this.break_off(broken.reason(), broken.to_string()),
             Some(Err(broken)) => {
-                let trailers = this.is_grpc.then(|| grpc::broken_off(broken.reason()));
                 if let Some(mut open) = this.open.take() {
                     open.watch.note_fault(broken.to_string());
-                    open.watch.grpc_status = trailers.as_ref().and_then(grpc::stated);
                 }
-                if let Some(trailers) = trailers {
-                    this.content = Content::Empty;
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                }
+                Some(Err(broken))
             }
             None => {
                 if let Some(open) = this.open.take() {
                     open.watch.end();
                 }
+                None
             }
-        }
-        Poll::Ready(polled)
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -99,10 +99,12 @@ pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
 pub fn broken_off(reason: Reason) -> HeaderMap {
     let message = match reason {
         Reason::OutOfTime => "the time for this call was over before its answer was complete",
+        Reason::Draining => "this instance is shutting down before the answer is complete; call again",
         _ => "the backend broke off before its answer was complete",
     };
     let code = match reason {
         Reason::OutOfTime => Code::DeadlineExceeded,
+        Reason::Draining => Code::Unavailable,
         _ => Code::Internal,
     };
     status(code, message)

@@ -76,6 +76,11 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         request.method().clone(),
         request.uri().path(),
     )));
+    watch.protocol = match request.version() {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    };
     let mut exchange = Exchange {
         plan,
         peer,
@@ -260,6 +265,7 @@ impl<'p> Exchange<'p> {
             return Err(answered);
         }
         let (host, path) = (target.host.to_owned(), target.path);
+        headers::name_host(head.version, &host, &mut head.headers);
         let found = plan
             .routes
             .find(&host, &path, &head.method, &head.headers, target.query)
@@ -631,6 +637,7 @@ impl<'p> Exchange<'p> {
         } else {
             None
         };
+        let (body, received) = body.unzip();
         let request = aggregate::Request {
             captures: &cleared.captures,
             query: cleared.uri.query(),
@@ -646,6 +653,7 @@ impl<'p> Exchange<'p> {
         let (answered, facts) = aggregate.serve(&request).await;
         let is_unsent = facts.attempts == 0;
         self.record(facts);
+        self.watch.bytes_in = received.unwrap_or_default() as u64;
         // Who asked for nothing, or for what cannot be asked for, has been served all the same.
         let failed = match &answered {
             Ok(answer) => answer.faults.iter().any(|(_, fault)| !fault.is_callers()),

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, response};
+use http::{HeaderMap, Method, StatusCode, header, response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use policies::Deadline;
@@ -177,6 +177,23 @@ impl<'a> Asking<'a> {
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
+        let has_content = head.status.is_success() && self.part.method != Method::HEAD;
+        if let (true, Some(coding)) = (has_content, coding(&head.headers)) {
+            let detail = || {
+                format!(
+                    "{}: its answer is encoded, and nobody asked for that: {coding}",
+                    backend.name
+                )
+            };
+            self.note(|notes| {
+                notes.facts.detail.get_or_insert_with(detail);
+            });
+            let called = Called {
+                status: Some(head.status),
+                result: PartResult::Failed(PartFault::new(Cause::InvalidJson)),
+            };
+            return (called, None);
+        }
         let result = match read(reply.body, self.part.body_limit).await {
             // There is nothing to read: the status is all that was asked for.
             Ok(_) if self.part.method == Method::HEAD && head.status.is_success() => PartResult::Absent,
@@ -240,6 +257,12 @@ fn may_be_sent_elsewhere(method: &Method, fault: &PartFault) -> bool {
         )
     );
     is_unsent || method.is_idempotent()
+}
+
+/// The coding of a body that cannot be read as it is.
+fn coding(headers: &HeaderMap) -> Option<&str> {
+    let coding = headers.get(header::CONTENT_ENCODING)?.to_str().unwrap_or("?");
+    (!coding.eq_ignore_ascii_case("identity")).then_some(coding)
 }
 
 fn fault_of(rejection: &Rejection) -> PartFault {

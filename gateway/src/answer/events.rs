@@ -4,13 +4,13 @@
 //! connect again and tell the last event it has seen; and between two events, so that none is lost in halves (WHATWG
 //! HTML section 9.2.6: an event that is not whole is thrown away).
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
 
 /// A stream that may be ended between two events.
@@ -18,12 +18,12 @@ pub struct Events {
     /// Absent once it has ended; what it held is free then.
     body: Option<ReplyBody>,
     /// Absent once it has come.
-    leaving: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    leaving: Option<Leaving>,
     last: Last,
 }
 
 impl Events {
-    pub(super) fn new(body: ReplyBody, leaving: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
+    pub(super) fn new(body: ReplyBody, leaving: Leaving) -> Self {
         Self {
             body: Some(body),
             leaving: Some(leaving),

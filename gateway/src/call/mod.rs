@@ -284,8 +284,8 @@ impl<'a> Call<'a> {
             }
             Err(Failure { fault, detail }) => {
                 let fault = match self.order.body.fault() {
-                    // That there is more to come from the caller explains a wait, and nothing else.
-                    Some(Upload::Underway) if !matches!(fault, Fault::TimedOut { .. }) => fault,
+                    // That there is more to come from the caller does not explain why nothing was begun.
+                    Some(Upload::Underway) if fault == Fault::Unreached => fault,
                     Some(upload) => Fault::Upload(upload),
                     None => fault,
                 };

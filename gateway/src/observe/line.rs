@@ -19,6 +19,8 @@ pub(super) struct Line<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    protocol: &'static str,
     method: &'a str,
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +71,7 @@ impl<'a> Line<'a> {
             time: record.at,
             request_id: record.request_id.as_str(),
             client: record.client,
+            protocol: record.protocol,
             method: record.method.as_str(),
             path: record.path.as_str(),
             route: record.route.as_ref().map(|route| &*route.name),
@@ -118,6 +121,7 @@ mod tests {
     fn a_line_holds_the_decision() {
         let unix = Duration::from_millis(1_709_210_096_007);
         let mut record = RequestRecord::begin(Moment::ZERO, unix, "req \"1\"", Method::PUT, "/users/1");
+        record.protocol = "HTTP/2";
         record.client = Some([10, 0, 0, 9].into());
         record.route = Some(Registry::default().route("users"));
         record.tenant = Some(Tenants::default().find_or_add("acme", "free"));
@@ -140,8 +144,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(Line::of(&record)).unwrap(),
             json!({
-                "time": "2024-02-29T12:34:56.007Z", "request_id": "req \"1\"", "client": "10.0.0.9", "method": "PUT",
-                "path": "/users/1", "route": "users", "tenant": "acme", "tier": "free", "caller": "key-1",
+                "time": "2024-02-29T12:34:56.007Z", "request_id": "req \"1\"", "client": "10.0.0.9",
+                "protocol": "HTTP/2", "method": "PUT", "path": "/users/1", "route": "users", "tenant": "acme", "tier": "free", "caller": "key-1",
                 "kind": "api_key", "status": 504, "reason": "backend_timeout", "limit": "free", "backend": "users", "attempts": 2,
                 "budget_ms": 5000.0, "used_ms": 2.345, "queue_ms": 0.01, "connect_ms": 0.3, "first_byte_ms": 2.0,
                 "bytes_in": 10, "bytes_out": 20, "complete": false, "aborted": true, "fault": "reset by peer",

@@ -29,6 +29,8 @@ pub struct RequestRecord {
     pub method: Method,
     /// Without the query, which may hold secrets.
     pub path: Text,
+    /// As its caller spoke it; empty if that is not known.
+    pub protocol: &'static str,
     pub client: Option<IpAddr>,
     pub route: Option<Arc<RouteMetrics>>,
     pub tenant: Option<Arc<TenantMetrics>>,

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::lifecycle::Phase;
 use super::watch::Activity;
 use super::worker::Worker;
-use crate::answer::AnswerBody;
+use crate::answer::{AnswerBody, Leaving};
 use crate::flow::Flow;
 use crate::plan::Edge;
 
@@ -38,9 +38,19 @@ impl InFlight {
     }
 
     /// Ready when what would go on for ever has to end.
-    pub(super) fn leaving(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub(super) fn leaving(&self) -> Leaving {
         let worker = Arc::clone(&self.worker);
         Box::pin(async move { worker.lifecycle.reached(Phase::Draining).await })
+    }
+
+    /// Ready when only a quarter of the drain's time is left for what may yet come to an end.
+    pub(super) fn leaving_late(&self) -> Leaving {
+        let worker = Arc::clone(&self.worker);
+        Box::pin(async move {
+            worker.lifecycle.reached(Phase::Draining).await;
+            let drain = worker.live.load().edge.drain;
+            tokio::time::sleep(drain.mul_f32(0.75)).await;
+        })
     }
 }
 

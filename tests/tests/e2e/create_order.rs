@@ -114,6 +114,11 @@ async fn user_and_stock_are_looked_up_together_and_then_the_payment_is_made() {
         assert_eq!(requests[0].header("idempotency-key"), None, "a lookup needs none");
         assert_eq!((requests[0].method.as_str(), requests[0].body_length), ("GET", 0));
     }
+    let received = format!("\"bytes_in\":{},", ORDER.len());
+    eventually(SOON, "the log says what came in", || async {
+        shop.gateway.stdout().contains(&received).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

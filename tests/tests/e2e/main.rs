@@ -21,6 +21,7 @@ mod fallbacks;
 mod for_each;
 mod forgeries;
 mod framing;
+mod grpc;
 mod http2;
 mod http2_backends;
 mod http2_corpus;

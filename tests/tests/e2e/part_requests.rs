@@ -1,8 +1,10 @@
 //! What a part asks, and how: nothing of how the caller would have the whole, and an answer that can be read.
 
-use fixtures::fleet::{Fleet, Keep, Spec};
-use tests::Gateway;
+use fixtures::fleet::{Behaviour, Fleet, Keep, Spec};
 use tests::configs::Config;
+use tests::{Gateway, eventually};
+
+use crate::SOON;
 
 async fn start(part: &str) -> (Fleet, Gateway) {
     let fleet = Fleet::start([Spec::new("one").keep(Keep::default())])
@@ -85,4 +87,23 @@ async fn what_is_sent_for_all_elements_is_bounded() {
     let answer = gateway.post("/all").body(order(2 << 20)).send().await;
     answer.refusal(400, "too_many_elements");
     assert_eq!(fleet.backend("one").counts().requests, 10);
+}
+
+#[tokio::test]
+async fn an_encoded_answer_is_a_failed_part_and_the_log_says_so() {
+    let (fleet, gateway) = start("").await;
+    let answer = |coding: &str| {
+        Behaviour::raw(format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: {coding}\r\ncontent-length: 2\r\n\r\n{{}}"
+        ))
+    };
+    let one = fleet.backend("one");
+    one.behave(answer("identity")).await;
+    gateway.get("/all").send().await.expect(200);
+    one.behave(answer("gzip")).await;
+    gateway.get("/all").send().await.refusal(502, "invalid_json");
+    eventually(SOON, "the log says why", || async {
+        gateway.stdout().contains("one: its answer is encoded").then_some(())
+    })
+    .await;
 }

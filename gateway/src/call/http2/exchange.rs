@@ -153,11 +153,14 @@ impl Terms<'_> {
         let mut sender = link.sender();
         let answer = pin!(sender.try_send_request(request));
         let mut response = match lease.timer.run(deadline.moment(), answer).await {
-            Err(Elapsed) => return Err(failed(Fault::TimedOut { sent: true }, &"no answer in time")),
+            Err(Elapsed) => {
+                link.is_not_heard();
+                return Err(failed(Fault::TimedOut { sent: true }, &"no answer in time"));
+            }
             Ok(Err(refused)) => return Err(unanswered(refused, link.is_used())),
             Ok(Ok(response)) => response,
         };
-        link.set_used();
+        link.is_heard();
         if response.headers().len() > form::MOST_FIELDS {
             return Err(failed(Fault::Invalid, &"the head has too many fields"));
         }

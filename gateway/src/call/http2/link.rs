@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use hyper::client::conn::http2::SendRequest;
 use policies::Moment;
@@ -10,12 +10,17 @@ use tokio::sync::oneshot;
 
 use super::carried::Carried;
 
+/// Exchanges that may run out of time one after the other before nobody is believed to be there. Otherwise all would
+/// be sent to a peer that has vanished, until a PING finds out.
+const MOST_UNHEARD: u32 = 3;
+
 /// An open connection. It takes no more exchanges once its peer has said GOAWAY; it is closed when nobody holds it.
 pub(super) struct Link {
     sender: SendRequest<Carried>,
     peer: Arc<Peer>,
     born: Moment,
     used: AtomicBool,
+    unheard: AtomicU32,
     /// Dropped with the link, which tells its driver that nobody will ask for more.
     _held: oneshot::Sender<Infallible>,
 }
@@ -39,6 +44,7 @@ impl Link {
             peer,
             born,
             used: AtomicBool::new(false),
+            unheard: AtomicU32::new(0),
             _held: held,
         }
     }
@@ -53,7 +59,7 @@ impl Link {
 
     /// Whether it may be asked for more.
     pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.sender.is_closed() && self.unheard.load(Relaxed) < MOST_UNHEARD
     }
 
     /// Exchanges at once.
@@ -71,7 +77,14 @@ impl Link {
         self.used.load(Relaxed)
     }
 
-    pub(super) fn set_used(&self) {
+    /// An answer has come.
+    pub(super) fn is_heard(&self) {
         self.used.store(true, Relaxed);
+        self.unheard.store(0, Relaxed);
+    }
+
+    /// An answer has not come in time.
+    pub(super) fn is_not_heard(&self) {
+        self.unheard.fetch_add(1, Relaxed);
     }
 }

@@ -224,6 +224,11 @@ impl Drop for Place {
 impl Duty {
     /// The connection is open. Gives the duties that follow, if it does not do for all who wait.
     pub(super) fn done(mut self, link: Link, now: Moment) -> Vec<Self> {
+        if !link.is_open() {
+            // Otherwise who waits would open another at once, and another.
+            self.fail(&Failure::new(Fault::Unreached, "closed as soon as it was open"));
+            return Vec::new();
+        }
         self.is_done = true;
         let (mut served, mut duties) = (Vec::new(), Vec::new());
         {

@@ -165,7 +165,16 @@ async fn all_who_wait_are_told_of_a_failure() {
         let told = told.await.expect("told").err().expect("a failure");
         assert_eq!((told.fault, told.detail.as_str()), (Fault::Unreached, "refused"));
     }
-    // So are those for whom whoever was to open one has vanished.
+    // A connection that is closed again is none.
+    let (closed, duty) = later(take(&pool));
+    let (link, far) = link(3).await;
+    far.abort();
+    while link.is_open() {
+        tokio::task::yield_now().await;
+    }
+    assert!(duty.expect("a duty").done(link, clock::now()).is_empty());
+    assert!(closed.await.expect("told").is_err());
+    // And whoever was to open one may vanish.
     let (third, duty) = later(take(&pool));
     drop(duty.expect("nobody else opens one"));
     assert!(third.await.expect("told").is_err());
@@ -211,6 +220,22 @@ async fn what_is_old_idle_or_closed_takes_nothing() {
     // Time that goes backwards makes nothing old.
     let early = pool.take(&SETTINGS, Moment::ZERO);
     assert!(matches!(early, Taken::Later(..)));
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_is_left_alone() {
+    let (pool, _fars) = pool(1, 3).await;
+    let place = now(take(&pool));
+    for _ in 0..2 {
+        place.link().is_not_heard();
+    }
+    place.link().is_heard();
+    for _ in 0..2 {
+        place.link().is_not_heard();
+    }
+    drop(now(take(&pool)));
+    place.link().is_not_heard();
+    assert!(matches!(take(&pool), Taken::Later(..)));
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ where
 
 fn finish(mut answer: http::Response<AnswerBody>, in_flight: InFlight) -> http::Response<CountedBody> {
     answer.body_mut().end_when(|| in_flight.leaving());
+    answer.body_mut().break_off_when(|| in_flight.leaving_late());
     if let Some(tunnel) = answer.body_mut().take_switched() {
         // Here the stream alone is switched, and 200 says so (RFC 8441 section 5).
         *answer.status_mut() = StatusCode::OK;
