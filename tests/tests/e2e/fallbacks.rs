@@ -139,7 +139,8 @@ async fn what_nobody_may_keep_or_came_in_pieces_is_not_kept() {
     let first = fleet.backend("first");
     let fails = async |target: &str| {
         first.behave(Behaviour::refusing()).await;
-        gateway.get(target).send().await.refusal(502, "backend_unreached");
+        // Unreached, or broken if a kept connection was closed a moment too late to be noticed.
+        assert_eq!(gateway.get(target).send().await.status, 502);
         first.behave(Behaviour::default()).await;
     };
     first
