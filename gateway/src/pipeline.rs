@@ -264,10 +264,11 @@ impl<'p> Exchange<'p> {
         {
             return Err(answered);
         }
-        let (host, path) = (target.host.to_owned(), target.path);
+        let (host, path, query) = (target.host.to_owned(), target.path, target.query);
+        headers::name_host(head.version, &host, &mut head.headers);
         let found = plan
             .routes
-            .find(&host, &path, &head.method, &head.headers, target.query)
+            .find(&host, &path, &head.method, &head.headers, query)
             .map_err(Rejection::from)?;
         let route: &Route = found.target;
         self.watch.route = Some(Arc::clone(&route.metrics));

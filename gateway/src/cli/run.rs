@@ -19,7 +19,7 @@ use crate::observe::{self, Observer};
 use crate::plan::reload::{self, Reloader};
 use crate::plan::{LivePlan, Plan, State};
 use crate::server::sockets::{self, Bound};
-use crate::server::{Lifecycle, Phase, Workers};
+use crate::server::{Lifecycle, Phase, Workers, descriptors};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -71,6 +71,7 @@ pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
             .as_bytes(),
     );
     let plan = compiled.plan;
+    descriptors::make_room(plan.edge.most_connections);
     let bound = bind(&plan)?;
     let admin = match &loaded.config.admin {
         Some(written) => {

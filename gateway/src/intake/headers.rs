@@ -123,6 +123,16 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
     Ok(())
 }
 
+/// Says in `Host` what HTTP/2 says in `:authority`: everyone behind here reads the one (RFC 9113 section 8.3.1).
+pub fn name_host(version: Version, host: &str, headers: &mut HeaderMap) {
+    if version >= Version::HTTP_2
+        && !headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(host)
+    {
+        headers.insert(HOST, host);
+    }
+}
+
 /// Makes one field of the cookies that HTTP/2 may send apart, as everyone else knows them (RFC 9113 section 8.2.3).
 pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
     if version < Version::HTTP_2 {

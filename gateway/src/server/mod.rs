@@ -3,6 +3,7 @@
 //! Nothing is shared between workers on the way of a request but atomics; a slow request on one never holds up
 //! another worker, and the control thread holds up none.
 
+pub mod descriptors;
 pub mod lifecycle;
 pub mod sockets;
 

@@ -224,11 +224,11 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.leaving.is_none() {
-            if !this.screen.is_within_body() {
+            if this.activity.is_serving() || !this.screen.is_within_body() {
                 return Pin::new(&mut this.socket).poll_shutdown(cx);
             }
-            // The rest of a body that nobody wants is on its way. It has as much time as a head.
-            this.activity.has_read();
+            // The rest of a body that nobody wants is on its way.
+            this.activity.takes_leave();
             this.leaving = Some(Leaving::Closing);
         }
         this.poll_left(cx)

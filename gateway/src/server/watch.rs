@@ -41,6 +41,8 @@ const IDLE: u8 = 3;
 const DISMISSED: u8 = 4;
 /// Too slow in sending a head, and about to be ended.
 const LATE: u8 = 5;
+/// Answered for the last time.
+const LEAVING: u8 = 6;
 
 /// What one connection is doing, and since which tick.
 #[derive(Debug)]
@@ -127,6 +129,11 @@ impl Activity {
     /// A handshake is over, and the connection is as if it had just been accepted.
     pub(crate) fn begins_anew(&self) {
         self.note(FRESH);
+    }
+
+    /// All is said, and the caller may finish sending what nobody wants.
+    pub(crate) fn takes_leave(&self) {
+        self.note(LEAVING);
     }
 
     /// Whether it is being ended for idling, when nothing was owed to it.
@@ -244,6 +251,8 @@ impl Activity {
             AWAITING_HEAD => (Awaited::Head, patience.head),
             IDLE => (Awaited::NextRequest, patience.idle),
             DISMISSED => (Awaited::NextRequest, FAREWELL),
+            // As long as a head may take; less, when we are to go.
+            LEAVING => (Awaited::Body, patience.head.min(patience.idle)),
             _ => return None,
         };
         longer(self.since.load(Relaxed), limit).then_some(awaited)
@@ -398,6 +407,9 @@ mod tests {
         assert!(wait(1), "half a head");
         assert!(activity.dismiss());
         assert!(activity.is_late() && !activity.is_dismissed(), "it may be told so");
+        activity.takes_leave();
+        assert!(!wait(1));
+        assert!(wait(1), "it does not end");
     }
 
     #[test]

@@ -70,11 +70,16 @@ async fn connections_without_a_request_hold_up_nothing() {
     let mut used = gateway.connect().await;
     used.send("GET /api/bytes/0 HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(used.head().await.starts_with("HTTP/1.1 200"));
+    let mut refused = gateway.connect().await;
+    refused
+        .send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n")
+        .await;
+    assert!(refused.head().await.starts_with("HTTP/1.1 404"));
     let begun = Instant::now();
     gateway.signal(Signal::Term);
     assert_eq!(gateway.wait_exit().await, DONE);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    drop((idle, used));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    drop((idle, used, refused));
 }
 
 #[tokio::test]

@@ -298,3 +298,23 @@ async fn a_call_that_is_under_way_survives_a_drain() {
     assert!(next(&mut heard).await.expect("a status of 0").is_none());
     assert_eq!(gateway.wait_exit().await, Some(0));
 }
+
+#[tokio::test]
+async fn a_stream_without_an_end_is_told_before_a_drain_would_cut_it() {
+    let backend = Http2::start(Manner::default()).await;
+    let drain = "time_limits: { drain: 1s }\n";
+    let mut gateway = Gateway::start(format!("{drain}{}", config(&backend, UNGUARDED, ""))).await;
+    let mut caller = Caller::to(&gateway).await;
+    let mut ticks = caller.streaming("Endless", once(b"go")).await.expect("it begins");
+    next(&mut ticks).await.expect("a message").expect("endless");
+    gateway.signal(Signal::Term);
+    let status = loop {
+        match next(&mut ticks).await {
+            Ok(tick) => assert_eq!(tick.expect("endless"), "tick"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    drop((ticks, caller));
+    assert_eq!(gateway.wait_exit().await, Some(0));
+}

@@ -102,6 +102,15 @@ async fn a_request_says_to_the_backend_what_it_would_say_over_http1() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_to_see_the_callers_host_sees_its_authority() {
+    let (_fleet, api, gateway) = start_guarded("", "preserve_host: true, retry: off").await;
+    let caller = Http2::connect(gateway.address()).await;
+    caller.get("/api/echo").await.expect("an answer");
+    let seen = &api.requests()[0];
+    assert_eq!(seen.header("host"), Some(gateway.address().to_string().as_str()));
+}
+
+#[tokio::test]
 async fn large_bodies_go_both_ways_beside_each_other() {
     let (_fleet, _api, gateway) = start("").await;
     let caller = Http2::connect(gateway.address()).await;

@@ -69,7 +69,13 @@ pub(super) fn compile(
             );
         }
         part_heads::check_status_test(desk, written, part);
+        for written in [&part.group, &part.collection].into_iter().flatten() {
+            check_name(desk, written, "a part of the answer");
+        }
         calls.push(call);
+    }
+    if let Some(name) = &written.wrap {
+        check_name(desk, name, "the answer");
     }
     let heads = part_heads::compile(desk, written);
     let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
@@ -160,6 +166,14 @@ fn part_call(
     };
     call.defaults = defaults(desk, part, &call)?;
     Some(call)
+}
+
+fn check_name(desk: &mut Desk<'_>, name: &At<String>, of: &str) {
+    if name.is_empty() {
+        let message = format!("{of} cannot stand under an empty name");
+        let hint = "leave it out, or write `group: .` to merge a part at the root";
+        desk.mistake(Mistake::new(Code::BadValue, name.span(), message).hint(hint));
+    }
 }
 
 /// Whether a part may set this field of its request.
@@ -319,8 +333,17 @@ fn when(desk: &mut Desk<'_>, written: &config::When, scope: &Scope<'_>) -> Optio
 
 fn for_each(desk: &mut Desk<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
     let scope = Scope { item: false, ..*scope };
+    let over = placeholder(desk, &written.over, &scope)?;
+    if matches!(
+        over,
+        Placeholder::Path(_) | Placeholder::Query(_) | Placeholder::Header(_)
+    ) {
+        let message = format!("`{}` is text and never an array", *written.over);
+        let hint = "an array comes from an answer, the request's body, or a claim";
+        desk.mistake(Mistake::new(Code::BadValue, written.over.span(), message).hint(hint));
+    }
     Some(ForEach {
-        over: placeholder(desk, &written.over, &scope)?,
+        over,
         limit: *written.limit as usize,
         at_once: *written.at_once as usize,
         on_failure: match *written.on_failure {
