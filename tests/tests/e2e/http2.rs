@@ -13,7 +13,7 @@ use tests::configs::{Config, UNGUARDED};
 use tests::frames::{self, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
 use tests::http2_caller::{Http2, Stream};
 use tests::tls::{Authority, Tls};
-use tests::{Gateway, Setup, Signal, within};
+use tests::{Gateway, Setup, Signal, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
@@ -401,11 +401,11 @@ async fn grpc_is_refused_in_its_own_terms() {
         "{answer:?}"
     );
     assert!(answer.body.is_empty(), "{answer:?}");
-    assert!(
-        gateway
-            .stdout()
-            .contains("\"status\":200,\"grpc_status\":12,\"reason\":\"no_route\"")
-    );
+    let logged = "\"status\":200,\"grpc_status\":12,\"reason\":\"no_route\"";
+    eventually(SOON, "the log has its status", || async {
+        gateway.stdout().contains(logged).then_some(())
+    })
+    .await;
 }
 
 /// Echoes WebSocket messages until it is closed, over and over.
