@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use http::header::{CONNECTION, EXPECT};
+use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -62,7 +62,6 @@ where
     let switched = &Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         let flow: Option<Arc<Flow>> = (!request.body().is_end_stream()).then(Arc::default);
-        let held_back = flow.clone().filter(|_| may_be_held_back(&request));
         let in_flight = InFlight::new(worker, activity, flow.clone());
         async move {
             let plan = in_flight.worker.live.load();
@@ -70,10 +69,7 @@ where
             let mut answer = pipeline::serve(&plan, peer, request).await;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 in_flight.activity.switches();
-            } else if in_flight.is_the_last(&plan.edge)
-                || held_back.is_some_and(|flow| !flow.is_asked_for())
-                || has_no_reading(&answer)
-            {
+            } else if in_flight.is_the_last(&plan.edge) || in_flight.leaves_a_body() || has_no_reading(&answer) {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -112,14 +108,6 @@ where
         Box::pin(tunnelled::carry(tunnel, in_flight)).await;
     }
     None
-}
-
-/// Whether the body has not come with the head: its caller waits to be asked for it, or there is too much of it. If
-/// nobody asks for it, the connection has to end with the answer, and the caller is told.
-fn may_be_held_back(request: &Request<Incoming>) -> bool {
-    /// What a caller may be trusted to have sent at once, in bytes.
-    const AT_ONCE: u64 = 4096;
-    request.headers().contains_key(EXPECT) || request.body().size_hint().exact().is_none_or(|size| size > AT_ONCE)
 }
 
 /// Whether the request was refused for having two readings or none: then so has whatever follows it.

@@ -37,6 +37,12 @@ impl InFlight {
             || edge.most_requests.is_some_and(|most| self.activity.requests() >= most)
     }
 
+    /// Whether something is still to come of a body that nobody has asked for: then the connection ends with the answer.
+    pub(super) fn leaves_a_body(&self) -> bool {
+        let unasked = self.flow.as_ref().is_some_and(|flow| !flow.is_asked_for());
+        unasked && self.activity.is_within_body()
+    }
+
     /// Ready when what would go on for ever has to end.
     pub(super) fn leaving(&self) -> Leaving {
         let worker = Arc::clone(&self.worker);

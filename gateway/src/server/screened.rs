@@ -180,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncRead for Screened<S> {
         }
         let polled = this.screen.poll_read(&mut this.socket, cx, buf);
         this.blocked = polled.is_pending();
+        this.activity.notes_body(this.screen.is_within_body());
         this.note_rest();
         let read = ready!(polled)?;
         this.poll_heed(read, cx)

@@ -64,6 +64,8 @@ pub(crate) struct Activity {
     at_rest: AtomicBool,
     /// Wakes it.
     server: OnceLock<Waker>,
+    /// Something is still to come of a body. Where requests share the connection nobody says so.
+    within_body: AtomicBool,
     /// Where requests share the connection: tells it that it is to end.
     farewell: OnceLock<Arc<Notify>>,
     ticks: Arc<AtomicU32>,
@@ -112,6 +114,15 @@ impl Activity {
     /// Whether whoever serves the connection holds no byte of a request or of an answer.
     pub(crate) fn rests(&self, at_rest: bool) {
         self.at_rest.store(at_rest, Relaxed);
+    }
+
+    /// Whether something is still to come of the body under way.
+    pub(crate) fn notes_body(&self, within: bool) {
+        self.within_body.store(within, Relaxed);
+    }
+
+    pub(crate) fn is_within_body(&self) -> bool {
+        self.within_body.load(Relaxed)
     }
 
     /// Whether nothing has happened for a while, so that what serves requests may be put away until one comes.
@@ -295,6 +306,7 @@ impl Watch {
             flows: Mutex::default(),
             at_rest: AtomicBool::new(false),
             server: OnceLock::new(),
+            within_body: AtomicBool::new(false),
             farewell: OnceLock::new(),
             ticks: Arc::clone(&self.ticks),
         });

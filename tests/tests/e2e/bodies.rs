@@ -286,3 +286,31 @@ async fn a_caller_who_is_refused_may_finish_its_sentence() {
     caller.half_close().await;
     gateway.metric_becomes("gateway_connections", &[], 0.0).await;
 }
+
+#[tokio::test]
+async fn a_body_that_nobody_asked_for_ends_its_connection_unless_it_is_there() {
+    let (_fleet, _api, gateway) = start("").await;
+    let head = "POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+    let mut caller = gateway.connect().await;
+    for _ in 0..2 {
+        caller.send(format!("{head}hello")).await;
+        let told = caller.head().await.to_ascii_lowercase();
+        assert!(
+            told.starts_with("http/1.1 404") && !told.contains("\r\nconnection: close\r\n"),
+            "{told}"
+        );
+        let length = told
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|rest| rest.split('\r').next());
+        caller
+            .take(length.expect("it has one").parse().expect("a number"))
+            .await;
+    }
+    caller.send(head).await;
+    let told = caller.rest().await.to_ascii_lowercase();
+    assert!(
+        told.starts_with("http/1.1 404") && told.contains("\r\nconnection: close\r\n"),
+        "{told}"
+    );
+}
