@@ -5,7 +5,11 @@
 //!
 //! Each stage takes a value and returns a value or a [`Rejection`]; `?` is the way out. Nothing is decided here.
 
+mod edge;
 mod fallback;
+mod one;
+mod several;
+mod who;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -15,39 +19,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
-use http_body::Body;
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
 
-use crate::aggregate::{self, Aggregate, Failure};
+use self::who::Unproven;
 use crate::answer::{AnswerBody, Content};
-use crate::call::backend::Backend;
-use crate::call::replay::Replay;
-use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
+use crate::call::Facts;
 use crate::caller_body::CallerBody;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
 use crate::intake::certificate::Certificate;
 use crate::intake::cors;
-use crate::intake::doorman::{Client, Refusal};
 use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme, Wishes};
-use crate::intake::json_body;
-use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Charges, Receipt};
-use crate::intake::passwords::PasswordCheck;
 use crate::intake::tiers::Known;
 use crate::intake::websocket::{self, Handshake};
-use crate::observe::{CallerKind, RequestRecord, Watch};
+use crate::observe::{RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
-use crate::routing::{PathPolicy, path_policy};
-use crate::template::{Captures, Missing, Sources, Template};
-use crate::tunnel::Tunnel;
+use crate::routing::PathPolicy;
+use crate::template::Captures;
 use crate::{grpc, problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
@@ -146,25 +140,12 @@ struct Cleared<'a> {
     handshake: Option<Handshake>,
 }
 
-/// A caller whose connection is to become a WebSocket, if the backend agrees.
-struct Switching {
-    handshake: Handshake,
-    caller: OnUpgrade,
-}
-
 /// Why a request is not cleared.
 enum Stop {
     Refused(Rejection),
     /// It is answered without anyone being asked.
     Answered(Box<Response<Content>>),
     Unproven(Box<Unproven>),
-}
-
-/// A request whose credential takes a while to check.
-struct Unproven {
-    check: Box<PasswordCheck>,
-    client: ClientAddress,
-    head: request::Parts,
 }
 
 impl From<Rejection> for Stop {
@@ -199,40 +180,14 @@ impl<'p> Exchange<'p> {
         };
         self.wait_its_turn().await;
         let mut response = match &cleared.route.target {
-            Target::Backend { backend, rewrite } => {
-                let route = cleared.route;
-                let (order, switching) = self.order(cleared, backend, rewrite.as_ref(), body)?;
-                // Nothing can stand in for a tunnel.
-                if route.fallbacks.is_empty() || switching.is_some() {
-                    let (cost_header, mut facts) = (route.cost_header.as_ref(), Facts::default());
-                    let called = self.call(backend, &order, cost_header, switching, &mut facts).await;
-                    self.note(facts);
-                    called
-                } else {
-                    Box::pin(self.call_or_fall_back(route, backend, &order)).await
-                }
-            }
-            Target::Aggregate(aggregate) => Box::pin(self.aggregate(cleared, aggregate, body)).await,
+            Target::Backend { backend, rewrite } => self.ask_one(cleared, backend, rewrite.as_ref(), body).await,
+            Target::Aggregate(aggregate) => Box::pin(self.ask_several(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
         }?;
         if let Some(receipt) = &self.receipt {
             receipt.tell(response.headers_mut(), self.now());
         }
         Ok(response)
-    }
-
-    /// An odd path as the policy of its own route has it, and that policy.
-    fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Option<PathPolicy> {
-        let policies = &self.plan.path_policies;
-        if policies.is_empty() || !path_policy::is_odd(uri.path()) {
-            return None;
-        }
-        let method = cors::preflight(&head.method, &head.headers);
-        let asked = (method.as_ref().unwrap_or(&head.method), head.version);
-        let policy_of = |route: &Arc<Route>| route.edge.path_policy;
-        let (made, policy) = path_policy::settle(&self.plan.routes, policies, policy_of, asked, uri, &head.headers)?;
-        *uri = made;
-        Some(policy)
     }
 
     /// Everything that is decided before anyone is asked.
@@ -332,111 +287,6 @@ impl<'p> Exchange<'p> {
         })
     }
 
-    /// The answer to a preflight for a route that has something to say on it. `asked` is the method it asks leave for.
-    fn preflight(
-        &mut self,
-        target: &routing::Target<'_, '_>,
-        asked: &Method,
-        headers: &HeaderMap,
-        client: &ClientAddress,
-    ) -> Option<Stop> {
-        let routes = &self.plan.routes;
-        let found = routes
-            .find(target.host, &target.path, asked, headers, target.query)
-            .ok()?;
-        let route = found.target;
-        let finish = route.edge.finish.as_ref()?;
-        let cors = finish.cors.as_ref()?;
-        self.watch.route = Some(Arc::clone(&route.metrics));
-        let finishing = Finishing::begin(finish, headers, true);
-        let granted = match &route.edge.addresses {
-            Some(addresses) => addresses.permits(client.ip),
-            None => Ok(()),
-        }
-        .and_then(|()| cors.grant(&finishing.verdict));
-        self.finishing = Some(finishing);
-        Some(match granted {
-            Ok(fields) => {
-                let mut response = Response::new(Content::Empty);
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                *response.headers_mut() = fields;
-                Stop::Answered(Box::new(response))
-            }
-            Err(rejection) => rejection.into(),
-        })
-    }
-
-    /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
-    /// one, so where origins are written down, they are demanded here.
-    fn handshake(&self, head: &request::Parts, upgrades: bool) -> Result<Option<Handshake>, Rejection> {
-        if !upgrades {
-            // Of a connection it is a wish that need not be granted; a stream that is not switched is of no use.
-            return match websocket::asks_on_stream(head) {
-                true => Err(Rejection::MethodNotAllowed {
-                    allow: HeaderValue::from_static("GET"),
-                }),
-                false => Ok(None),
-            };
-        }
-        let handshake = Handshake::read(head)?;
-        if let (Some(_), Some(finishing)) = (&handshake, &self.finishing)
-            && let Some(cors) = &finishing.finish.cors
-        {
-            cors.demand(&finishing.verdict, &head.headers)?;
-        }
-        Ok(handshake)
-    }
-
-    /// Who asks; or what has to be done before that can be told.
-    fn identify(
-        &mut self,
-        route: &Route,
-        client: &ClientAddress,
-        headers: &HeaderMap,
-    ) -> Result<Result<Arc<Known>, Box<PasswordCheck>>, Rejection> {
-        let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let from = Client {
-            address,
-            certificate: self.peer.certificate.as_ref(),
-        };
-        match self
-            .plan
-            .doorman
-            .identify(headers, &route.access, from, clock::unix_seconds())
-        {
-            Ok(known) => {
-                self.watch.tenant = Some(Arc::clone(&known.metrics));
-                self.watch.tier = Some(Arc::clone(&known.tier.name));
-                self.watch.caller = Some(Arc::clone(&known.caller.id));
-                self.watch.caller_kind = caller_kind(&known.caller.kind);
-                Ok(Ok(known))
-            }
-            Err(Refusal {
-                awaits: Some(check), ..
-            }) => Ok(Err(check)),
-            Err(refusal) => {
-                self.watch.note_fault(refusal.check);
-                // Counted after the answer is known, so that a valid credential is never locked out.
-                if let (true, Some(failures)) = (refusal.suspect, &self.plan.failures) {
-                    let held = failures.hold(Owner::Address(address), false).charge(1);
-                    let _ = limits::take(Charges::from_iter([held]), self.at(self.started), Duration::ZERO)?;
-                }
-                Err(refusal.rejection)
-            }
-        }
-    }
-
-    /// Waits until a credential that nobody has seen before has been compared; gives the head back to be asked again.
-    async fn prove(&self, unproven: Unproven) -> Result<request::Parts, Rejection> {
-        let Unproven { check, client, head } = unproven;
-        let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let until = clock::instant(self.started + self.plan.time.request);
-        tokio::time::timeout_at(until, check.done(address))
-            .await
-            .unwrap_or(Err(Rejection::OutOfTime))?;
-        Ok(head)
-    }
-
     fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> Charges {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let of_tier = known.holds.iter().map(|hold| hold.charge(route.cost));
@@ -487,193 +337,6 @@ impl<'p> Exchange<'p> {
         headers::continue_trace(fields, false);
     }
 
-    /// What the route's backend is to be asked.
-    fn order(
-        &mut self,
-        cleared: Cleared<'_>,
-        backend: &Backend,
-        rewrite: Option<&Template>,
-        body: CallerBody,
-    ) -> Result<(Order, Option<Switching>), Rejection> {
-        let Cleared {
-            route,
-            captures,
-            known,
-            deadline,
-            uri,
-            mut head,
-            wishes,
-            handshake,
-        } = cleared;
-        // Without a connection that can be switched, the wish has gone with the other fields of the connection.
-        let switching = handshake.and_then(|handshake| {
-            let caller = head.extensions.remove::<OnUpgrade>()?;
-            Some(Switching { handshake, caller })
-        });
-        if let Some(switching) = &switching {
-            switching.handshake.stamp(&mut head.headers);
-        }
-        let target = match rewrite {
-            None => uri.path_and_query().cloned(),
-            Some(rewrite) => {
-                let sources = Sources {
-                    captures: &captures,
-                    query: uri.query(),
-                    headers: &head.headers,
-                    claims: known.caller.claims.as_deref(),
-                    parts: &|_| None,
-                    body: None,
-                    item: None,
-                    defaults: &[],
-                };
-                Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
-                    self.watch
-                        .note_fault(format!("{}: {}", missing.placeholder, missing.why));
-                    Rejection::MalformedRequest {
-                        why: "a value that this route needs is missing or cannot be used",
-                    }
-                })?)
-            }
-        };
-        let limit = route.body_limit;
-        let body = if body.is_end_stream() {
-            OrderBody::Empty
-        } else if body.size_hint().lower() > limit {
-            return Err(Rejection::BodyTooLarge { limit });
-        } else {
-            OrderBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
-        };
-        let order = Order {
-            method: head.method,
-            target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
-            headers: head.headers,
-            body,
-            deadline,
-            wished: wishes.deadline.map(|wish| Deadline::at(self.started + wish)),
-            trailers: wishes.trailers,
-            meant: route.time_limit,
-            entrant: entrant(&known),
-            is_retry: wishes.is_retry,
-            streaming: if route.stream {
-                Streaming::Always
-            } else {
-                Streaming::AsItSays
-            },
-            switches: switching.is_some(),
-        };
-        Ok((order, switching))
-    }
-
-    async fn call(
-        &mut self,
-        backend: &Arc<Backend>,
-        order: &Order,
-        cost_header: Option<&HeaderName>,
-        switching: Option<Switching>,
-        facts: &mut Facts,
-    ) -> Result<Response<Content>, Rejection> {
-        self.watch.backend = Some(Arc::clone(&backend.name));
-        let mut own = Facts::default();
-        let called = call::call(backend, self.peer.worker, order, &mut own).await;
-        facts.add(own);
-        let Reply { mut head, body } = called?;
-        let switched = match switching {
-            Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                if !switching.handshake.is_confirmed_by(&head.headers) {
-                    self.watch
-                        .note_fault("the backend switched to something else than was asked for");
-                    return Err(Rejection::BackendInvalid);
-                }
-                let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
-                Some((switching.caller, backend))
-            }
-            Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
-                self.watch.note_fault("the backend answered, and did not switch");
-                return Err(Rejection::BackendInvalid);
-            }
-            _ => None,
-        };
-        headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
-        if let Some(stated) = cost_header.and_then(|name| head.headers.remove(name)) {
-            self.settle(&stated);
-        }
-        head.version = Version::HTTP_11;
-        let content = match switched {
-            None => Content::Reply(body),
-            Some((caller, to)) => {
-                websocket::stamp_upgrade(&mut head.headers);
-                Content::Switched(Box::new(Tunnel {
-                    caller,
-                    backend: to,
-                    held: body,
-                    idle: backend.settings.idle_stream,
-                }))
-            }
-        };
-        Ok(Response::from_parts(head, content))
-    }
-
-    /// Corrects the charge to what the backend says the request has cost.
-    fn settle(&mut self, stated: &HeaderValue) {
-        let now = self.now();
-        match (stated.to_str().map(str::parse), &mut self.receipt) {
-            (Ok(Ok(cost)), Some(receipt)) => receipt.settle(now, cost),
-            _ => self
-                .watch
-                .note_fault("the backend's cost is not a number: the route's own holds"),
-        }
-    }
-
-    async fn aggregate(
-        &mut self,
-        cleared: Cleared<'_>,
-        aggregate: &Aggregate,
-        body: CallerBody,
-    ) -> Result<Response<Content>, Rejection> {
-        let known = &cleared.known;
-        let body = if aggregate.reads_body {
-            let until = clock::instant(cleared.deadline.moment());
-            json_body::read(body, cleared.route.body_limit, until).await?
-        } else {
-            None
-        };
-        let (body, received) = body.unzip();
-        let request = aggregate::Request {
-            captures: &cleared.captures,
-            query: cleared.uri.query(),
-            headers: &cleared.head.headers,
-            claims: known.caller.claims.as_deref(),
-            body: body.as_ref(),
-            deadline: cleared.deadline,
-            meant: cleared.route.time_limit,
-            entrant: entrant(known),
-            is_retry: cleared.wishes.is_retry,
-            worker: self.peer.worker,
-        };
-        let (answered, facts) = aggregate.serve(&request).await;
-        let is_unsent = facts.attempts == 0;
-        self.record(facts);
-        self.watch.bytes_in = received.unwrap_or_default() as u64;
-        // Who asked for nothing, or for what cannot be asked for, has been served all the same.
-        let failed = match &answered {
-            Ok(answer) => answer.faults.iter().any(|(_, fault)| !fault.is_callers()),
-            Err(failure) => !failure.fault.is_callers(),
-        };
-        if is_unsent && failed {
-            self.refund();
-        }
-        self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
-        let answer = match answered {
-            Ok(answer) => answer,
-            Err(failure) => return Ok(self.fail(&failure)),
-        };
-        self.watch.fallbacks.extend(answer.fallbacks());
-        let mut response = Response::new(Content::Whole(answer.body.clone()));
-        *response.status_mut() = answer.status;
-        answer.write_headers(response.headers_mut());
-        Ok(response)
-    }
-
     fn note(&mut self, facts: Facts) {
         let is_unsent = facts.attempts == 0;
         self.record(facts);
@@ -720,23 +383,6 @@ impl<'p> Exchange<'p> {
         }
         response.map(Content::Whole)
     }
-
-    /// The answer of an aggregate that cannot do without the part that failed.
-    fn fail(&mut self, failure: &Failure) -> Response<Content> {
-        let request_id = self.watch.request_id.clone();
-        self.watch
-            .note_fault(format!("part {}: {}", failure.part, failure.reason()));
-        self.watch.reason = Some(failure.fault.rejection());
-        let mut response = problem::part_failed(
-            failure.status(),
-            failure.reason(),
-            &failure.part,
-            failure.retry_after(),
-            request_id.as_str(),
-        );
-        failure.write_headers(response.headers_mut());
-        response.map(Content::Whole)
-    }
 }
 
 fn respond(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Content> {
@@ -749,20 +395,6 @@ fn respond(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Co
     response
 }
 
-/// The target that a rewrite makes; a query that it does not write itself is passed on.
-fn rewritten(rewrite: &Template, sources: &Sources<'_>, query: Option<&str>) -> Result<PathAndQuery, Missing> {
-    let mut text = String::with_capacity(64);
-    rewrite.render(sources, &mut text)?;
-    if let (Some(query), false) = (query, text.contains('?')) {
-        text.push('?');
-        text.push_str(query);
-    }
-    PathAndQuery::try_from(text).map_err(|_| Missing {
-        placeholder: "rewrite".to_owned(),
-        why: "the result is not a request target",
-    })
-}
-
 fn entrant(known: &Known) -> Entrant {
     // The call knows until when a slot is of use.
     Entrant {
@@ -770,15 +402,5 @@ fn entrant(known: &Known) -> Entrant {
         tier: known.tier.number,
         weight: known.tier.weight,
         deadline: Moment::MAX,
-    }
-}
-
-const fn caller_kind(kind: &Kind) -> CallerKind {
-    match kind {
-        Kind::ApiKey => CallerKind::ApiKey,
-        Kind::Jwt(_) => CallerKind::Jwt,
-        Kind::Mtls => CallerKind::Mtls,
-        Kind::Basic => CallerKind::Basic,
-        Kind::Anonymous => CallerKind::Anonymous,
     }
 }

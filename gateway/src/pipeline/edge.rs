@@ -1,0 +1,86 @@
+//! What a route says of requests that come in an odd shape: paths with two readings, preflights, WebSocket handshakes.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, request};
+
+use super::{Exchange, Stop};
+use crate::answer::Content;
+use crate::intake::address::ClientAddress;
+use crate::intake::cors;
+use crate::intake::finish::Finishing;
+use crate::intake::websocket::{self, Handshake};
+use crate::plan::Route;
+use crate::rejection::Rejection;
+use crate::routing::{self, PathPolicy, path_policy};
+
+impl Exchange<'_> {
+    /// An odd path as the policy of its own route has it, and that policy.
+    pub(super) fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Option<PathPolicy> {
+        let policies = &self.plan.path_policies;
+        if policies.is_empty() || !path_policy::is_odd(uri.path()) {
+            return None;
+        }
+        let method = cors::preflight(&head.method, &head.headers);
+        let asked = (method.as_ref().unwrap_or(&head.method), head.version);
+        let policy_of = |route: &Arc<Route>| route.edge.path_policy;
+        let (made, policy) = path_policy::settle(&self.plan.routes, policies, policy_of, asked, uri, &head.headers)?;
+        *uri = made;
+        Some(policy)
+    }
+
+    /// The answer to a preflight for a route that has something to say on it. `asked` is the method it asks leave for.
+    pub(super) fn preflight(
+        &mut self,
+        target: &routing::Target<'_, '_>,
+        asked: &Method,
+        headers: &HeaderMap,
+        client: &ClientAddress,
+    ) -> Option<Stop> {
+        let routes = &self.plan.routes;
+        let found = routes
+            .find(target.host, &target.path, asked, headers, target.query)
+            .ok()?;
+        let route = found.target;
+        let finish = route.edge.finish.as_ref()?;
+        let cors = finish.cors.as_ref()?;
+        self.watch.route = Some(Arc::clone(&route.metrics));
+        let finishing = Finishing::begin(finish, headers, true);
+        let granted = match &route.edge.addresses {
+            Some(addresses) => addresses.permits(client.ip),
+            None => Ok(()),
+        }
+        .and_then(|()| cors.grant(&finishing.verdict));
+        self.finishing = Some(finishing);
+        Some(match granted {
+            Ok(fields) => {
+                let mut response = Response::new(Content::Empty);
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                *response.headers_mut() = fields;
+                Stop::Answered(Box::new(response))
+            }
+            Err(rejection) => rejection.into(),
+        })
+    }
+
+    /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
+    /// one, so where origins are written down, they are demanded here.
+    pub(super) fn handshake(&self, head: &request::Parts, upgrades: bool) -> Result<Option<Handshake>, Rejection> {
+        if !upgrades {
+            // Of a connection it is a wish that need not be granted; a stream that is not switched is of no use.
+            return match websocket::asks_on_stream(head) {
+                true => Err(Rejection::MethodNotAllowed {
+                    allow: HeaderValue::from_static("GET"),
+                }),
+                false => Ok(None),
+            };
+        }
+        let handshake = Handshake::read(head)?;
+        if let (Some(_), Some(finishing)) = (&handshake, &self.finishing)
+            && let Some(cors) = &finishing.finish.cors
+        {
+            cors.demand(&finishing.verdict, &head.headers)?;
+        }
+        Ok(handshake)
+    }
+}

@@ -1,0 +1,200 @@
+//! Calls the one backend of a route.
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::upgrade::OnUpgrade;
+use policies::Deadline;
+
+use super::{Cleared, Exchange, entrant};
+use crate::answer::Content;
+use crate::call::backend::Backend;
+use crate::call::replay::Replay;
+use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
+use crate::caller_body::CallerBody;
+use crate::intake::headers;
+use crate::intake::websocket::{self, Handshake};
+use crate::rejection::Rejection;
+use crate::template::{Missing, Sources, Template};
+use crate::tunnel::Tunnel;
+
+/// A caller whose connection is to become a WebSocket, if the backend agrees.
+pub(super) struct Switching {
+    handshake: Handshake,
+    caller: OnUpgrade,
+}
+
+impl Exchange<'_> {
+    /// Asks the route's backend, and whatever the route has in its place.
+    pub(super) async fn ask_one(
+        &mut self,
+        cleared: Cleared<'_>,
+        backend: &Arc<Backend>,
+        rewrite: Option<&Template>,
+        body: CallerBody,
+    ) -> Result<Response<Content>, Rejection> {
+        let route = cleared.route;
+        let (order, switching) = self.order(cleared, backend, rewrite, body)?;
+        // Nothing can stand in for a tunnel.
+        if !route.fallbacks.is_empty() && switching.is_none() {
+            return Box::pin(self.call_or_fall_back(route, backend, &order)).await;
+        }
+        let (cost_header, mut facts) = (route.cost_header.as_ref(), Facts::default());
+        let called = self.call(backend, &order, cost_header, switching, &mut facts).await;
+        self.note(facts);
+        called
+    }
+
+    /// What the route's backend is to be asked.
+    fn order(
+        &mut self,
+        cleared: Cleared<'_>,
+        backend: &Backend,
+        rewrite: Option<&Template>,
+        body: CallerBody,
+    ) -> Result<(Order, Option<Switching>), Rejection> {
+        let Cleared {
+            route,
+            captures,
+            known,
+            deadline,
+            uri,
+            mut head,
+            wishes,
+            handshake,
+        } = cleared;
+        // Without a connection that can be switched, the wish has gone with the other fields of the connection.
+        let switching = handshake.and_then(|handshake| {
+            let caller = head.extensions.remove::<OnUpgrade>()?;
+            Some(Switching { handshake, caller })
+        });
+        if let Some(switching) = &switching {
+            switching.handshake.stamp(&mut head.headers);
+        }
+        let target = match rewrite {
+            None => uri.path_and_query().cloned(),
+            Some(rewrite) => {
+                let sources = Sources {
+                    captures: &captures,
+                    query: uri.query(),
+                    headers: &head.headers,
+                    claims: known.caller.claims.as_deref(),
+                    parts: &|_| None,
+                    body: None,
+                    item: None,
+                    defaults: &[],
+                };
+                Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
+                    self.watch
+                        .note_fault(format!("{}: {}", missing.placeholder, missing.why));
+                    Rejection::MalformedRequest {
+                        why: "a value that this route needs is missing or cannot be used",
+                    }
+                })?)
+            }
+        };
+        let limit = route.body_limit;
+        let body = if body.is_end_stream() {
+            OrderBody::Empty
+        } else if body.size_hint().lower() > limit {
+            return Err(Rejection::BodyTooLarge { limit });
+        } else {
+            OrderBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
+        };
+        let order = Order {
+            method: head.method,
+            target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            headers: head.headers,
+            body,
+            deadline,
+            wished: wishes.deadline.map(|wish| Deadline::at(self.started + wish)),
+            trailers: wishes.trailers,
+            meant: route.time_limit,
+            entrant: entrant(&known),
+            is_retry: wishes.is_retry,
+            streaming: if route.stream {
+                Streaming::Always
+            } else {
+                Streaming::AsItSays
+            },
+            switches: switching.is_some(),
+        };
+        Ok((order, switching))
+    }
+
+    pub(super) async fn call(
+        &mut self,
+        backend: &Arc<Backend>,
+        order: &Order,
+        cost_header: Option<&HeaderName>,
+        switching: Option<Switching>,
+        facts: &mut Facts,
+    ) -> Result<Response<Content>, Rejection> {
+        self.watch.backend = Some(Arc::clone(&backend.name));
+        let mut own = Facts::default();
+        let called = call::call(backend, self.peer.worker, order, &mut own).await;
+        facts.add(own);
+        let Reply { mut head, body } = called?;
+        let switched = match switching {
+            Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                if !switching.handshake.is_confirmed_by(&head.headers) {
+                    self.watch
+                        .note_fault("the backend switched to something else than was asked for");
+                    return Err(Rejection::BackendInvalid);
+                }
+                let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
+                Some((switching.caller, backend))
+            }
+            Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
+                self.watch.note_fault("the backend answered, and did not switch");
+                return Err(Rejection::BackendInvalid);
+            }
+            _ => None,
+        };
+        headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
+        if let Some(stated) = cost_header.and_then(|name| head.headers.remove(name)) {
+            self.settle(&stated);
+        }
+        head.version = Version::HTTP_11;
+        let content = match switched {
+            None => Content::Reply(body),
+            Some((caller, to)) => {
+                websocket::stamp_upgrade(&mut head.headers);
+                Content::Switched(Box::new(Tunnel {
+                    caller,
+                    backend: to,
+                    held: body,
+                    idle: backend.settings.idle_stream,
+                }))
+            }
+        };
+        Ok(Response::from_parts(head, content))
+    }
+
+    /// Corrects the charge to what the backend says the request has cost.
+    fn settle(&mut self, stated: &HeaderValue) {
+        let now = self.now();
+        match (stated.to_str().map(str::parse), &mut self.receipt) {
+            (Ok(Ok(cost)), Some(receipt)) => receipt.settle(now, cost),
+            _ => self
+                .watch
+                .note_fault("the backend's cost is not a number: the route's own holds"),
+        }
+    }
+}
+
+/// The target that a rewrite makes; a query that it does not write itself is passed on.
+fn rewritten(rewrite: &Template, sources: &Sources<'_>, query: Option<&str>) -> Result<PathAndQuery, Missing> {
+    let mut text = String::with_capacity(64);
+    rewrite.render(sources, &mut text)?;
+    if let (Some(query), false) = (query, text.contains('?')) {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::try_from(text).map_err(|_| Missing {
+        placeholder: "rewrite".to_owned(),
+        why: "the result is not a request target",
+    })
+}

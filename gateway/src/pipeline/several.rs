@@ -1,0 +1,80 @@
+//! Answers from several backends at once.
+
+use http::Response;
+
+use super::{Cleared, Exchange, entrant};
+use crate::aggregate::{self, Aggregate, Failure};
+use crate::answer::Content;
+use crate::caller_body::CallerBody;
+use crate::intake::json_body;
+use crate::rejection::Rejection;
+use crate::{clock, problem};
+
+impl Exchange<'_> {
+    pub(super) async fn ask_several(
+        &mut self,
+        cleared: Cleared<'_>,
+        aggregate: &Aggregate,
+        body: CallerBody,
+    ) -> Result<Response<Content>, Rejection> {
+        let known = &cleared.known;
+        let body = if aggregate.reads_body {
+            let until = clock::instant(cleared.deadline.moment());
+            json_body::read(body, cleared.route.body_limit, until).await?
+        } else {
+            None
+        };
+        let (body, received) = body.unzip();
+        let request = aggregate::Request {
+            captures: &cleared.captures,
+            query: cleared.uri.query(),
+            headers: &cleared.head.headers,
+            claims: known.caller.claims.as_deref(),
+            body: body.as_ref(),
+            deadline: cleared.deadline,
+            meant: cleared.route.time_limit,
+            entrant: entrant(known),
+            is_retry: cleared.wishes.is_retry,
+            worker: self.peer.worker,
+        };
+        let (answered, facts) = aggregate.serve(&request).await;
+        let is_unsent = facts.attempts == 0;
+        self.record(facts);
+        self.watch.bytes_in = received.unwrap_or_default() as u64;
+        // Who asked for nothing, or for what cannot be asked for, has been served all the same.
+        let failed = match &answered {
+            Ok(answer) => answer.faults.iter().any(|(_, fault)| !fault.is_callers()),
+            Err(failure) => !failure.fault.is_callers(),
+        };
+        if is_unsent && failed {
+            self.refund();
+        }
+        self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(failure) => return Ok(self.fail(&failure)),
+        };
+        self.watch.fallbacks.extend(answer.fallbacks());
+        let mut response = Response::new(Content::Whole(answer.body.clone()));
+        *response.status_mut() = answer.status;
+        answer.write_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    /// The answer of an aggregate that cannot do without the part that failed.
+    fn fail(&mut self, failure: &Failure) -> Response<Content> {
+        let request_id = self.watch.request_id.clone();
+        self.watch
+            .note_fault(format!("part {}: {}", failure.part, failure.reason()));
+        self.watch.reason = Some(failure.fault.rejection());
+        let mut response = problem::part_failed(
+            failure.status(),
+            failure.reason(),
+            &failure.part,
+            failure.retry_after(),
+            request_id.as_str(),
+        );
+        failure.write_headers(response.headers_mut());
+        response.map(Content::Whole)
+    }
+}
