@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tests::configs::Config;
-use tests::{Gateway, Raw};
+use tests::{Gateway, Raw, eventually};
 
-use crate::one_backend;
+use crate::{SOON, one_backend};
 
 const REFUSED: &str = "gateway_connections_refused_total";
 const OVERDUE: &str = "gateway_connections_overdue_total";
@@ -116,6 +116,23 @@ async fn a_body_that_drips_is_given_up_and_its_caller_told() {
         .send()
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_cut_and_the_log_says_why() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default()
+        .top("time_limits: { write: 300ms }")
+        .open("api", api.address(), "retry: off");
+    let gateway = Gateway::start(config.to_string()).await;
+    let mut idle = gateway.connect().await;
+    idle.send("GET /api/bytes/30000000 HTTP/1.1\r\nhost: edge.test\r\n\r\n")
+        .await;
+    gateway.metric_becomes(OVERDUE, &[("awaited", "reader")], 1.0).await;
+    eventually(SOON, "the log says why it was cut", || async {
+        gateway.stdout().contains("took the answer too slowly").then_some(())
+    })
+    .await;
 }
 
 /// The kernel would take megabytes at a time, and between two of them whoever reads steadily seems to take nothing.
