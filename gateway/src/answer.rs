@@ -151,6 +151,13 @@ impl AnswerBody {
         }
     }
 
+    /// Says why the answer ends before its end, unless it has ended.
+    pub fn note_fault(&mut self, fault: &'static str) {
+        if let Some(open) = &mut self.open {
+            open.watch.note_fault(fault);
+        }
+    }
+
     /// Ends a call of gRPC with a status that says why it has no end of its own.
     fn break_off(
         &mut self,

@@ -61,6 +61,8 @@ pub struct Flow {
     /// Ticks at which that was so, without a break.
     stalled: AtomicU32,
     takes: Pace,
+    /// The answer was cut, because it was not taken.
+    cut: AtomicBool,
     /// What carries the answer, where that can be ended by itself.
     carrier: OnceLock<AbortHandle>,
 }
@@ -120,6 +122,11 @@ impl Flow {
         self.handed.store(true, Relaxed);
     }
 
+    /// Whether the answer was cut, because it was not taken.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
     /// For each tick: what has been waited for too long, if anything has. Its body is told so; the answer is cut.
     pub fn look(&self, leave: &Leave) -> Option<Overdue> {
         if let (true, Some(carrier)) = (self.handed.load(Relaxed), self.carrier.get()) {
@@ -130,6 +137,7 @@ impl Flow {
             let rate = leave.rates.as_ref();
             if for_too_long || rate.is_some_and(|rates| self.takes.falls_behind(rates.grace, rates.answer)) {
                 self.handed.store(false, Relaxed);
+                self.cut.store(true, Relaxed);
                 carrier.abort();
                 return Some(Overdue::Answer);
             }

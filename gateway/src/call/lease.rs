@@ -1,5 +1,7 @@
 //! What an exchange holds of a connection: the whole of it, or a place on one that is shared.
 
+use http_body::Body as _;
+use hyper::body::Incoming;
 use policies::Moment;
 
 use super::http2;
@@ -18,6 +20,18 @@ impl Lease {
         match self {
             Self::Own(lease) => &mut lease.connection().timer,
             Self::Shared(lease) => &mut lease.timer,
+        }
+    }
+
+    /// Whether an answer that ends as `incoming` has ended is less than the backend had to say.
+    ///
+    /// A backend that has answered early tells us to stop sending, by RST_STREAM `NO_ERROR` (RFC 9113 section 8.1), and
+    /// hyper takes that for the end wherever it comes. But where nothing is left to be sent, or a length is not
+    /// reached, it says that the backend has broken off.
+    pub(crate) fn is_cut_short(&self, incoming: &Incoming) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::Shared(lease) => !incoming.is_end_stream() && (lease.is_asked() || incoming.size_hint().lower() > 0),
         }
     }
 

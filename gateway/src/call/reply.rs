@@ -38,6 +38,8 @@ pub enum Patience {
 #[derive(Debug)]
 pub enum Broken {
     Backend(hyper::Error),
+    /// In good order, but before the end.
+    CutShort,
     OutOfTime,
 }
 
@@ -132,9 +134,14 @@ impl ReplyBody {
         }
     }
 
+    fn is_cut_short(&self) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| held.lease.is_cut_short(&self.incoming))
+    }
+
     fn break_off(&mut self, why: &Broken) {
         let Some(held) = self.held.take() else { return };
-        if let Broken::Backend(_) = why {
+        if let Broken::Backend(_) | Broken::CutShort = why {
             held.backend.broke_off(held.generation);
         }
     }
@@ -158,6 +165,7 @@ impl Body for ReplyBody {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
+            Poll::Ready(None) if this.is_cut_short() => Broken::CutShort,
             Poll::Ready(None) => {
                 this.finish();
                 return Poll::Ready(None);
@@ -188,7 +196,7 @@ impl Broken {
     /// The stable word for it, where the body was for us alone.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Backend(_) => Reason::BackendBroken,
+            Self::Backend(_) | Self::CutShort => Reason::BackendBroken,
             Self::OutOfTime => Reason::OutOfTime,
         }
     }
@@ -201,6 +209,7 @@ impl std::fmt::Display for Broken {
                 Some(refusal) => write!(f, "backend broke the framing: {refusal}"),
                 None => write!(f, "backend broke off: {error}"),
             },
+            Self::CutShort => f.write_str("backend broke off: the stream was reset before its end"),
             Self::OutOfTime => f.write_str("out of time within the body"),
         }
     }

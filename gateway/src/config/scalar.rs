@@ -176,6 +176,15 @@ impl Scalar for SocketAddr {
     }
 }
 
+/// What a network of IPv4 addresses is that are mapped into IPv6, if it is one.
+fn without_mapping(net: IpNet) -> Option<IpNet> {
+    let std::net::IpAddr::V4(address) = net.addr().to_canonical() else {
+        return None;
+    };
+    let prefix = net.prefix_len().checked_sub(96)?;
+    IpNet::new(address.into(), prefix).ok().filter(|plain| *plain != net)
+}
+
 /// A network; one address alone stands for itself.
 impl Scalar for IpNet {
     const EXPECTED: &'static str = "a network such as `10.0.0.0/8` or `fd00::/8`";
@@ -187,6 +196,11 @@ impl Scalar for IpNet {
                 .parse()
                 .map_err(|_| Wrong::new(Code::BadValue, "is not a network"))?,
         };
+        if let Some(plain) = without_mapping(net) {
+            // Addresses are compared without their mapping, so it would hold for none.
+            let hint = format!("did you mean `{}`?", plain.trunc());
+            return Err(Wrong::new(Code::BadValue, "is IPv4 mapped into IPv6").hint(hint));
+        }
         if net.addr() == net.network() {
             Ok(net)
         } else {

@@ -23,6 +23,7 @@ use std::io;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use crate::clock;
@@ -48,6 +49,8 @@ pub struct Observer {
     pub access_log: Arc<AccessLog>,
     pub rejections: Rejections,
     unrouted: Arc<RouteMetrics>,
+    /// The drain is over, and what is under way ends with it.
+    cutting: AtomicBool,
 }
 
 impl Observer {
@@ -65,6 +68,7 @@ impl Observer {
             access_log,
             rejections: Rejections::default(),
             unrouted,
+            cutting: AtomicBool::new(false),
         }))
     }
 
@@ -74,6 +78,11 @@ impl Observer {
             record,
             ended: false,
         }
+    }
+
+    /// What has not ended by itself is cut from now on; it was not its caller who left.
+    pub fn cuts(&self) {
+        self.cutting.store(true, Relaxed);
     }
 
     /// The last byte has left, or never will.
@@ -128,8 +137,13 @@ impl Drop for Watch {
         if thread::panicking() {
             record.note_fault("panic");
         }
+        let is_cut = !self.ended && self.observer.cutting.load(Relaxed);
+        if is_cut {
+            record.note_fault("cut at the end of the drain");
+        }
         match (record.status, self.ended) {
             (0, _) if thread::panicking() => record.refused(Reason::Internal),
+            (0, _) if is_cut => record.refused(Reason::Draining),
             (0, _) => record.refused(Reason::CallerGone),
             (_, ended) => record.aborted |= !ended,
         }

@@ -43,6 +43,11 @@ impl InFlight {
         unasked && self.activity.is_within_body()
     }
 
+    /// Whether its answer ends because the caller takes too little of it.
+    fn is_unread(&self) -> bool {
+        self.activity.is_unread() || self.flow.as_ref().is_some_and(|flow| flow.is_cut())
+    }
+
     /// Ready when what would go on for ever has to end.
     pub(super) fn leaving(&self) -> Leaving {
         let worker = Arc::clone(&self.worker);
@@ -76,6 +81,14 @@ pub(super) struct CountedBody {
 impl CountedBody {
     pub(super) const fn new(body: AnswerBody, in_flight: Option<InFlight>) -> Self {
         Self { body, in_flight }
+    }
+}
+
+impl Drop for CountedBody {
+    fn drop(&mut self) {
+        if self.in_flight.as_ref().is_some_and(InFlight::is_unread) {
+            self.body.note_fault("the caller took the answer too slowly");
+        }
     }
 }
 

@@ -8,6 +8,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait for a worker to accept them.
 const BACKLOG: i32 = 4096;
 
+/// Bytes that may wait in the kernel before they are sent, beyond which it takes no more of an answer.
+///
+/// Left to itself it takes megabytes, and then nothing until a third of them has gone: whoever reads steadily seems to
+/// take nothing for many seconds, and would be cut for it.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 32 * 1024;
+
 /// A listener's sockets, one for each worker.
 pub struct Bound {
     pub name: String,
@@ -42,6 +49,9 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    // What is accepted inherits it. Where it is not to be had, steady readers have less time than they should.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     // Only listening tells whether somebody else has the port.

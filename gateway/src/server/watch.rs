@@ -51,6 +51,8 @@ pub(crate) struct Activity {
     since: AtomicU32,
     /// Since when the caller takes nothing; 0 while it does.
     stalled: AtomicU32,
+    /// It ends because the caller takes too little of an answer.
+    unread: AtomicBool,
     /// Another protocol is spoken.
     switched: AtomicBool,
     /// Requests whose answers have not left yet.
@@ -232,6 +234,11 @@ impl Activity {
         true
     }
 
+    /// Whether it ends because the caller takes too little of an answer.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
     /// What has been waited for too long, if anything has. `count` is told of each request that is given up.
     fn look(&self, patience: &Patience, count: &impl Fn(Awaited)) -> Option<Awaited> {
         for flow in &*lock(&self.flows) {
@@ -299,6 +306,7 @@ impl Watch {
             doing: AtomicU8::new(FRESH),
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
+            unread: AtomicBool::new(false),
             switched: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU32::new(0),
@@ -349,6 +357,9 @@ impl Watch {
                     }
                     continue;
                 };
+                if awaited == Awaited::Reader {
+                    activity.unread.store(true, Relaxed);
+                }
                 if !activity.is_dismissed() {
                     count(awaited);
                 }

@@ -104,7 +104,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
     };
     tokio::select! {
         () = drained => {}
-        () = worker.lifecycle.reached(Phase::Cut) => {}
+        () = worker.lifecycle.reached(Phase::Cut) => worker.live.load().observer.cuts(),
     }
 }
 

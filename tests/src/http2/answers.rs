@@ -57,13 +57,22 @@ async fn exchange(
             // Before the request is over.
             respond.send_response(status(413), true)?;
         }
-        "break" => {
+        "enough" => {
+            // The same with a body. The rest of the request is asked not to be sent, by a reset without an error.
+            let mut out = respond.send_response(Response::new(()), false)?;
+            send(&mut out, Bytes::from_static(b"enough"), true).await?;
+        }
+        // Either way less than a whole answer, whatever the reason says.
+        "break" | "stop" => {
             let mut out = respond.send_response(Response::new(()), false)?;
             send(&mut out, Bytes::from_static(b"so far"), false).await?;
             let mut held = shared.held.subscribe();
             // An error would mean that the test is over.
             let _ = held.wait_for(|held| !held).await;
-            out.send_reset(Reason::INTERNAL_ERROR);
+            out.send_reset(match segment {
+                "stop" => Reason::NO_ERROR,
+                _ => Reason::INTERNAL_ERROR,
+            });
             return Ok(Ended::BrokenOff);
         }
         "busy" => {

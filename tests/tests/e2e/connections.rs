@@ -1,9 +1,11 @@
 //! Connections are bounded in number, in requests, and in how long each may keep us waiting.
 
-use tests::configs::Config;
-use tests::{Gateway, Raw};
+use std::time::Duration;
 
-use crate::one_backend;
+use tests::configs::Config;
+use tests::{Gateway, Raw, eventually};
+
+use crate::{SOON, one_backend};
 
 const REFUSED: &str = "gateway_connections_refused_total";
 const OVERDUE: &str = "gateway_connections_overdue_total";
@@ -114,6 +116,43 @@ async fn a_body_that_drips_is_given_up_and_its_caller_told() {
         .send()
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_cut_and_the_log_says_why() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default()
+        .top("time_limits: { write: 300ms }")
+        .open("api", api.address(), "retry: off");
+    let gateway = Gateway::start(config.to_string()).await;
+    let mut idle = gateway.connect().await;
+    idle.send("GET /api/bytes/30000000 HTTP/1.1\r\nhost: edge.test\r\n\r\n")
+        .await;
+    gateway.metric_becomes(OVERDUE, &[("awaited", "reader")], 1.0).await;
+    eventually(SOON, "the log says why it was cut", || async {
+        gateway.stdout().contains("took the answer too slowly").then_some(())
+    })
+    .await;
+}
+
+/// The kernel would take megabytes at a time, and between two of them whoever reads steadily seems to take nothing.
+#[tokio::test]
+async fn an_answer_that_is_taken_steadily_is_not_cut_however_much_of_it_waits() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default()
+        .top("time_limits: { write: 2s }")
+        .open("api", api.address(), "retry: off");
+    let gateway = Gateway::start(config.to_string()).await;
+    let mut steady = gateway.connect().await;
+    steady
+        .send("GET /api/bytes/30000000 HTTP/1.1\r\nhost: edge.test\r\n\r\n")
+        .await;
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..80 {
+        pace.tick().await;
+        steady.take(16 * 1024).await;
+    }
+    assert_eq!(gateway.metric(OVERDUE, &[("awaited", "reader")]).await, 0.0);
 }
 
 /// What serves requests is made when one comes and put away when none has come for a while. Memory that was given back

@@ -100,6 +100,11 @@ async fn what_does_not_end_in_time_is_cut_and_the_exit_code_says_so() {
         begun.elapsed()
     );
     assert!(held.await.expect("no panic").is_err());
+    let cut = "\"status\":503,\"reason\":\"draining\"";
+    eventually(SOON, "the log says that its caller did not leave", || async {
+        gateway.stdout().contains(cut).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

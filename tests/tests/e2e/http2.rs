@@ -277,6 +277,10 @@ async fn an_answer_that_is_not_taken_is_cut_and_its_neighbours_are_not() {
         Ok::<_, h2::Error>(())
     };
     assert!(within(SOON, "the end of the answer", ended).await.is_err());
+    eventually(SOON, "the log says why it was cut", || async {
+        gateway.stdout().contains("took the answer too slowly").then_some(())
+    })
+    .await;
     api.open_gate();
     assert_eq!(neighbour.whole().await.expect("an answer").status, 200);
 }

@@ -236,11 +236,17 @@ async fn an_answer_that_breaks_off_concerns_nobody_else() {
     let (backend, gateway) = start(Manner::default(), UNGUARDED).await;
     let held = ask(&gateway, "/api/hold", 1);
     backend.until_came(1).await;
-    let mut broken = gateway.get("/api/break").open().await.expect("it begins");
-    assert_eq!(broken.piece().await.expect("a piece").as_deref(), Some(&b"so far"[..]));
+    let mut broken = Vec::new();
+    for target in ["/api/break", "/api/stop"] {
+        let mut answer = gateway.get(target).open().await.expect("it begins");
+        assert_eq!(answer.piece().await.expect("a piece").as_deref(), Some(&b"so far"[..]));
+        broken.push(answer);
+    }
     backend.release();
-    let rest = broken.piece().await;
-    assert!(rest.is_err(), "it is not taken for whole: {rest:?}");
+    for mut answer in broken {
+        let rest = answer.piece().await;
+        assert!(rest.is_err(), "it is not taken for whole: {rest:?}");
+    }
     held.await.expect("it is answered").pop().expect("one").expect(200);
     assert_eq!(backend.connections(), 1);
 }
@@ -288,6 +294,10 @@ async fn an_answer_may_come_before_its_request_is_over() {
         .raw("POST /api/early HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\nhalf")
         .await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = gateway
+        .raw("POST /api/enough HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\nhalf")
+        .await;
+    assert!(answer.ends_with("6\r\nenough\r\n0\r\n\r\n"), "{answer}");
     gateway.get("/api/echo").send().await.expect(200);
     assert_eq!(backend.connections(), 1);
 }

@@ -18,7 +18,11 @@ pub(super) struct Carried {
 }
 
 impl Carried {
-    pub(super) const fn new(body: Outbound, place: Arc<Place>) -> Self {
+    pub(super) fn new(body: Outbound, place: Arc<Place>) -> Self {
+        if body.is_end_stream() {
+            // It will not be read.
+            place.has_asked();
+        }
         Self { body, place }
     }
 }
@@ -34,9 +38,16 @@ impl Body for Carried {
             // Another attempt may be reading from the same source by now.
             return Poll::Ready(Some(Err(cancelled())));
         }
-        Pin::new(&mut this.body)
-            .poll_frame(cx)
-            .map_err(|_upload_fault| cancelled())
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let is_last = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || this.body.is_end_stream(),
+            _ => false,
+        };
+        if is_last {
+            this.place.has_asked();
+        }
+        polled.map_err(|_upload_fault| cancelled())
     }
 
     fn is_end_stream(&self) -> bool {

@@ -55,6 +55,11 @@ impl Lease {
         }
     }
 
+    /// Whether all of the request has been handed to the connection.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.place.is_asked()
+    }
+
     /// For the end of a whole exchange: what is left of the request may still go out.
     pub(crate) fn give_back(mut self) {
         self.is_whole = true;

@@ -61,6 +61,8 @@ pub(super) struct Place {
     pool: Arc<Shared>,
     link: Arc<Link>,
     abandoned: AtomicBool,
+    /// All of the request has been handed to the connection.
+    asked: AtomicBool,
 }
 
 /// To open a connection. Dropped before that is done, it has failed.
@@ -198,6 +200,7 @@ impl Place {
             pool,
             link,
             abandoned: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +215,15 @@ impl Place {
 
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Relaxed)
+    }
+
+    /// There is no more of the request.
+    pub(super) fn has_asked(&self) {
+        self.asked.store(true, Relaxed);
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Relaxed)
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) enum Kind {
     Gateway,
     /// Asks a server to take the request for one of another method than was authorised.
     MethodOverride,
-    /// Says what a proxy saw, or what some servers believe in place of what was sent; a trusted proxy may say it.
+    /// Says what a proxy saw, or what some servers believe in place of what was sent; a trusted proxy may say it, but
+    /// with hyphens: what proxies leave alone is not their word.
     FromProxies,
 }
 
@@ -35,7 +36,8 @@ pub(super) enum Kind {
 pub(super) fn kind(name: &str) -> Kind {
     // Most fields are known to pass by their first letter.
     match name.as_bytes().first() {
-        Some(b'c') if name == "connection" => Kind::HopByHop,
+        // The other spelling: a second length, for those who read both as one.
+        Some(b'c') if name == "connection" || name == "content_length" => Kind::HopByHop,
         Some(b'e') if name == "expect" => Kind::HopByHop,
         Some(b'f') if name == "forwarded" => Kind::FromProxies,
         Some(b'h') if is(name, "http2-settings") => Kind::HopByHop,
@@ -72,7 +74,11 @@ fn extension_kind(name: &str) -> Kind {
     } else if begins(name, "x-gateway-") {
         Kind::Gateway
     } else if FROM_PROXIES.iter().any(|theirs| is(name, theirs)) || begins(name, "x-forwarded") {
-        Kind::FromProxies
+        if name.contains('_') {
+            Kind::Identity
+        } else {
+            Kind::FromProxies
+        }
     } else if METHOD_OVERRIDE.iter().any(|theirs| is(name, theirs)) {
         Kind::MethodOverride
     } else {
@@ -125,6 +131,7 @@ mod tests {
                 "te",
                 "transfer-encoding",
                 "transfer_encoding",
+                "content_length",
                 "upgrade",
                 "proxy-authenticate",
                 "proxy-authorization",
@@ -147,6 +154,9 @@ mod tests {
                 "x_caller_id",
                 "x-request-timeout-ms",
                 "x-attempt",
+                // No proxy's spelling.
+                "x_forwarded_for",
+                "x-real_ip",
             ],
         );
         check(Kind::Gateway, &["x-gateway-reason", "x_gateway_reason", "x-gateway-"]);
@@ -155,7 +165,6 @@ mod tests {
             &[
                 "forwarded",
                 "x-forwarded-for",
-                "x_forwarded_for",
                 "x-forwarded",
                 "x-real-ip",
                 "x-original-url",

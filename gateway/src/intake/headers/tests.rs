@@ -83,6 +83,8 @@ fn hop_by_hop_and_identity_fields_go() {
         ("forwarded", "for=6.6.6.6"),
         ("x-real-ip", "6.6.6.6"),
         ("x-original-url", "/admin"),
+        ("x_forwarded_for", "6.6.6.6"),
+        ("content_length", "40"),
     ];
     assert_eq!(cleaned(&given, false), ["accept", "authorization", "host", "trailer"]);
     let proxied = [
