@@ -19,7 +19,7 @@ use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
 use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
-use crate::rejection::{Reason, Rejection};
+use crate::rejection::Rejection;
 use crate::stale::{self, Kept, Key};
 
 /// The calls of one part for one request.
@@ -81,7 +81,7 @@ impl<'a> Asking<'a> {
             switches: false,
         };
         if part.fallbacks.is_empty() {
-            let (called, head) = self.exchange(&part.backend, &order).await;
+            let (called, head) = self.exchange(&part.backend, &order, &mut false).await;
             self.hear(head);
             return called;
         }
@@ -90,7 +90,8 @@ impl<'a> Asking<'a> {
 
     async fn ask_or_fall_back(self, order: &Order) -> Called {
         let key = self.key(order);
-        let (called, head) = self.exchange(&self.part.backend, order).await;
+        let mut sent = false;
+        let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
         let Some(fault) = outage(&called.result) else {
             if let (Some(key), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
                 && stale::may_be_kept(&order.headers, &head.headers)
@@ -107,7 +108,7 @@ impl<'a> Asking<'a> {
             return called;
         };
         for fallback in &self.part.fallbacks {
-            if let Some(called) = self.fall_back(fallback, order, key.as_ref(), &fault).await {
+            if let Some(called) = self.fall_back(fallback, order, key.as_ref(), &fault, &mut sent).await {
                 return called;
             }
         }
@@ -133,6 +134,7 @@ impl<'a> Asking<'a> {
         order: &Order,
         key: Option<&Key>,
         fault: &PartFault,
+        sent: &mut bool,
     ) -> Option<Called> {
         match fallback {
             PartFallback::Stale(within) => {
@@ -142,10 +144,10 @@ impl<'a> Asking<'a> {
                 Some(PartResult::Some(kept.body, fault).into())
             }
             PartFallback::Backend(backend) => {
-                if !may_be_sent_elsewhere(&order.method, fault) {
+                if *sent && !order.method.is_idempotent() {
                     return None;
                 }
-                let (other, head) = self.exchange(backend, order).await;
+                let (other, head) = self.exchange(backend, order, sent).await;
                 if outage(&other.result).is_some() {
                     return None;
                 }
@@ -163,13 +165,20 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Makes one call, however many attempts it takes; with the head if the answer is a good one.
-    async fn exchange(self, backend: &Arc<Backend>, order: &Order) -> (Called, Option<response::Parts>) {
+    /// Makes one call, however many attempts it takes; with the head if the answer is a good one. `sent` becomes true if
+    /// the backend may have seen the request.
+    async fn exchange(
+        self,
+        backend: &Arc<Backend>,
+        order: &Order,
+        sent: &mut bool,
+    ) -> (Called, Option<response::Parts>) {
         let mut known = Known {
             asking: self,
             facts: Facts::default(),
         };
         let replied = call::call(backend, self.request.worker, order, &mut known.facts).await;
+        *sent |= known.facts.sent;
         drop(known);
         let reply = match replied {
             Ok(reply) => reply,
@@ -242,21 +251,6 @@ fn outage(result: &PartResult) -> Option<PartFault> {
         PartResult::Failed(fault) => fault.is_outage().then(|| fault.clone()),
         PartResult::Some(..) | PartResult::Absent => None,
     }
-}
-
-/// Whether a request may go to another backend: if it could be sent twice anyway, or was not sent at all.
-fn may_be_sent_elsewhere(method: &Method, fault: &PartFault) -> bool {
-    let is_unsent = matches!(
-        fault.cause,
-        Cause::Call(
-            Reason::BreakerOpen
-                | Reason::BulkheadFull
-                | Reason::BulkheadTimeout
-                | Reason::NoEndpoint
-                | Reason::BackendUnreached
-        )
-    );
-    is_unsent || method.is_idempotent()
 }
 
 /// The coding of a body that cannot be read as it is.

@@ -70,6 +70,11 @@ impl RetryOn {
 }
 
 impl Fault {
+    /// Whether the backend may have seen the request.
+    pub(crate) const fn was_sent(self) -> bool {
+        !matches!(self, Self::Unreached | Self::TimedOut { sent: false })
+    }
+
     /// Whether it counts against the backend. `had` is the time the attempt was given, `meant` the smallest limit
     /// that an operator wrote for it.
     pub(crate) fn blames_backend(self, had: Duration, meant: Duration) -> bool {

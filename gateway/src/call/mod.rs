@@ -98,6 +98,8 @@ pub enum OrderBody {
 pub struct Facts {
     /// Attempts that were started; with none, nothing was sent.
     pub attempts: u32,
+    /// A backend may have seen the request.
+    pub sent: bool,
     /// Time spent waiting for a slot.
     pub queued: Duration,
     /// Time spent connecting, over all attempts.
@@ -114,6 +116,7 @@ impl Facts {
     /// Takes in the facts of another call for the same request.
     pub(crate) fn add(&mut self, other: Self) {
         self.attempts += other.attempts;
+        self.sent |= other.sent;
         self.queued = self.queued.max(other.queued);
         self.connecting = self.connecting.max(other.connecting);
         self.first_byte = self.first_byte.max(other.first_byte);
@@ -247,6 +250,7 @@ impl<'a> Call<'a> {
             .attempt(request, began, until, timer, &mut self.facts.connecting)
             .await;
 
+        self.facts.sent |= result.as_ref().err().is_none_or(|failure| failure.fault.was_sent());
         self.facts.bytes_in = self.order.body.received();
         let now = clock::now();
         let took = now.since(began);

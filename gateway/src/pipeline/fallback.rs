@@ -52,7 +52,7 @@ impl Exchange<'_> {
             let served = match fallback {
                 Fallback::Value(body) => Some(value(body)),
                 Fallback::Stale(within) => key.as_ref().and_then(|key| self.recall(key, *within)),
-                Fallback::Backend(other) if order.method.is_idempotent() || outage.is_unsent => {
+                Fallback::Backend(other) if order.method.is_idempotent() || !facts.sent => {
                     let answer = self.call(other, order, cost_header, None, &mut facts).await;
                     answer.ok().filter(|response| !response.status().is_server_error())
                 }
@@ -130,8 +130,6 @@ struct Outage {
     why: &'static str,
     error: Option<&'static str>,
     status: Option<StatusCode>,
-    /// No backend has seen the request.
-    is_unsent: bool,
 }
 
 impl Outage {
@@ -141,7 +139,6 @@ impl Outage {
                 why: "backend_status",
                 error: None,
                 status: Some(response.status()),
-                is_unsent: false,
             },
             Err(rejection) => {
                 let reason = rejection.reason();
@@ -149,7 +146,6 @@ impl Outage {
                     why: reason.as_str(),
                     error: Some(proxy_status::error_of(reason)),
                     status: None,
-                    is_unsent: is_unsent(reason),
                 }
             }
         }
@@ -181,14 +177,6 @@ fn value(body: &Bytes) -> Response<Content> {
 
 /// Whether it is about the backend, and not about the request or its caller.
 const fn is_outage(reason: Reason) -> bool {
-    is_unsent(reason)
-        || matches!(
-            reason,
-            Reason::BackendBroken | Reason::BackendInvalid | Reason::BackendTimeout | Reason::OutOfTime
-        )
-}
-
-const fn is_unsent(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::BreakerOpen
@@ -196,5 +184,9 @@ const fn is_unsent(reason: Reason) -> bool {
             | Reason::BulkheadTimeout
             | Reason::NoEndpoint
             | Reason::BackendUnreached
+            | Reason::BackendBroken
+            | Reason::BackendInvalid
+            | Reason::BackendTimeout
+            | Reason::OutOfTime
     )
 }

@@ -111,6 +111,33 @@ async fn a_refusal_is_an_answer() {
 }
 
 #[tokio::test]
+async fn what_one_attempt_has_sent_goes_to_no_other_backend_though_the_last_reached_nobody() {
+    let fleet = fleet().await;
+    let retry = "breaker: off, ejection: off, retry: { attempts: 2, backoff: 1ms..2ms, with_idempotency_key: true }";
+    let (first, second) = (fleet.backend("first"), fleet.backend("second"));
+    let routes = "{ match: { path: \"/one\", methods: [POST] }, access: { any_of: [anonymous] }, backend: first, \
+                  fallback: { backend: second } }";
+    let several = "{ match: { path: \"/all\", methods: [POST] }, access: { any_of: [anonymous] }, aggregate: { parts: { \
+                   one: { backend: first, path: /one, method: POST, headers: { idempotency-key: k }, \
+                   fallback: { backend: second } } } } }";
+    let config = Config::default()
+        .backend_of("first", [first.address(), ([127, 0, 0, 1], 1).into()], retry)
+        .backend("second", second.address(), "retry: off")
+        .route("one", routes)
+        .route("all", several);
+    let gateway = Gateway::start(config.to_string()).await;
+    first.behave(Behaviour::status(503)).await;
+    for path in ["/one", "/all"] {
+        // As often as the retry budget allows.
+        for _ in 0..8 {
+            gateway.post(path).header("idempotency-key", "k").send().await;
+        }
+        assert!(!first.take_requests().is_empty());
+        assert_eq!(second.take_requests().len(), 0, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_shown_what_was_said_to_another() {
     let fleet = fleet().await;
     let keys = key_file(&[
