@@ -21,6 +21,8 @@ pub struct CallerBody {
     /// Absent where there is nothing to wait for.
     flow: Option<Arc<Flow>>,
     clean_trailers: CleanTrailers,
+    /// On a stream of its own, which knows whether it has been ended or reset.
+    of_stream: bool,
 }
 
 /// Takes out of trailers what must not pass.
@@ -43,7 +45,15 @@ impl CallerBody {
             incoming,
             flow,
             clean_trailers,
+            of_stream: false,
         }
+    }
+
+    /// The same where it has a stream for itself.
+    pub const fn of_stream(incoming: Incoming, flow: Arc<Flow>, clean_trailers: CleanTrailers) -> Self {
+        let mut body = Self::new(incoming, Some(flow), clean_trailers);
+        body.of_stream = true;
+        body
     }
 
     /// Waiting is noted; nothing else is changed.
@@ -59,7 +69,13 @@ impl CallerBody {
                 Poll::Ready(_) => flow.is_read(),
             }
         }
-        polled.map_err(|error| Cut::from(&error))
+        match polled {
+            // hyper takes a reset with `NO_ERROR` for the end, which it is of an answer alone (RFC 9113 section 8.1).
+            Poll::Ready(None) if self.of_stream && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(Cut::Broken)))
+            }
+            polled => polled.map_err(|error| Cut::from(&error)),
+        }
     }
 }
 

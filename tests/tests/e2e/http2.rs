@@ -10,7 +10,7 @@ use h2::client::Builder;
 use h2::ext::Protocol;
 use http::{HeaderValue, Method};
 use tests::configs::{Config, UNGUARDED};
-use tests::frames::{self, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
+use tests::frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
 use tests::http2_caller::{Http2, Stream};
 use tests::tls::{Authority, Tls};
 use tests::{Gateway, Setup, Signal, eventually, within};
@@ -256,6 +256,32 @@ async fn a_drain_finishes_what_is_under_way_and_says_goodbye() {
     }
     caller.ended().await.expect("it ends in good order");
     assert_eq!(gateway.wait_exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_body_that_is_reset_is_not_whole_whatever_the_reason() {
+    let (_fleet, api, gateway) = start("").await;
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/api/echo"),
+        (":authority", "a"),
+    ];
+    for reason in [h2::Reason::CANCEL, h2::Reason::NO_ERROR] {
+        let mut caller = gateway.connect().await;
+        let begins = frame(HEADERS, END_HEADERS, 1, &frames::fields(&head));
+        caller.send([frames::begin(), begins].concat()).await;
+        api.wait_for(|counts| counts.in_flight == 1, SOON)
+            .await
+            .expect("it is asked");
+        let reset = frame(RST_STREAM, 0, 1, &u32::from(reason).to_be_bytes());
+        caller.send([frame(DATA, 0, 1, b"half"), reset].concat()).await;
+        api.wait_for(|counts| counts.in_flight == 0, SOON)
+            .await
+            .expect("it is over");
+        let request = api.take_requests().pop().expect("it came");
+        assert!(!request.body_complete, "{reason:?}");
+    }
 }
 
 #[tokio::test]

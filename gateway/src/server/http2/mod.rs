@@ -68,7 +68,7 @@ where
             if in_flight.is_the_last(&plan.edge) {
                 leaving.notify_one();
             }
-            let request = request.map(|body| CallerBody::new(body, Some(flow), headers::clean_trailers));
+            let request = request.map(|body| CallerBody::of_stream(body, flow, headers::clean_trailers));
             let answer = pipeline::serve(&plan, &peer, request).await;
             Ok::<_, Infallible>(finish(answer, in_flight))
         }
