@@ -68,6 +68,8 @@ pub(crate) struct Activity {
     server: OnceLock<Waker>,
     /// Something is still to come of a body. Where requests share the connection nobody says so.
     within_body: AtomicBool,
+    /// Where requests share the connection: something of an answer has been handed over and has not left.
+    owing: AtomicBool,
     /// Where requests share the connection: tells it that it is to end.
     farewell: OnceLock<Arc<Notify>>,
     ticks: Arc<AtomicU32>,
@@ -216,6 +218,22 @@ impl Activity {
         self.takes.progress(count);
         if self.stalled.load(Relaxed) != 0 {
             self.stalled.store(0, Relaxed);
+            self.idles_anew();
+        }
+    }
+
+    /// Whether an answer has not left to its last byte, although it may have been handed over.
+    pub(crate) fn owes(&self, owes: bool) {
+        if self.owing.load(Relaxed) != owes {
+            self.owing.store(owes, Relaxed);
+            self.idles_anew();
+        }
+    }
+
+    /// What the caller took until now is no idling.
+    fn idles_anew(&self) {
+        if self.doing.load(Relaxed) == IDLE {
+            self.note(IDLE);
         }
     }
 
@@ -267,6 +285,9 @@ impl Activity {
         let (awaited, limit) = match self.doing.load(Relaxed) {
             FRESH => (Awaited::FirstByte, patience.first_byte),
             AWAITING_HEAD => (Awaited::Head, patience.head),
+            // Its last answer is still on its way.
+            IDLE | DISMISSED if stalled != 0 => return None,
+            IDLE | DISMISSED if self.owing.load(Relaxed) => (Awaited::Reader, patience.idle.max(patience.leave.write)),
             IDLE => (Awaited::NextRequest, patience.idle),
             DISMISSED => (Awaited::NextRequest, FAREWELL),
             // As long as a head may take; less, when we are to go.
@@ -315,6 +336,7 @@ impl Watch {
             at_rest: AtomicBool::new(false),
             server: OnceLock::new(),
             within_body: AtomicBool::new(false),
+            owing: AtomicBool::new(false),
             farewell: OnceLock::new(),
             ticks: Arc::clone(&self.ticks),
         });
@@ -401,6 +423,33 @@ mod tests {
 
     fn look(activity: &Activity, patience: &Patience) -> Option<Awaited> {
         activity.look(patience, &|_| {})
+    }
+
+    #[test]
+    fn a_caller_that_still_takes_its_last_answer_does_not_idle() {
+        let patience = Patience {
+            idle: SECOND,
+            ..patience()
+        };
+        let watch = Watch::default();
+        let (_, activity) = watch.begin();
+        let wait = |ticks: u32| {
+            watch.ticks.fetch_add(ticks, Relaxed);
+            look(&activity, &patience)
+        };
+        activity.serves(None);
+        activity.owes(true);
+        activity.has_answered(None);
+        assert_eq!(wait(8), None, "as long as it may take nothing");
+        assert_eq!(wait(1), Some(Awaited::Reader), "and no longer");
+        activity.owes(false);
+        assert_eq!(wait(4), None, "it idles from now on");
+        assert_eq!(wait(1), Some(Awaited::NextRequest));
+        activity.cannot_write();
+        assert_eq!(wait(4), None, "nor does it while there is no room to write");
+        activity.has_written(1);
+        assert_eq!(wait(4), None);
+        assert_eq!(wait(1), Some(Awaited::NextRequest));
     }
 
     #[test]

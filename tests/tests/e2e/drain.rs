@@ -64,6 +64,29 @@ async fn a_stream_under_way_comes_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_a_slow_caller_has_not_taken_yet_is_still_sent() {
+    const LENGTH: usize = 32 << 20;
+    let (_fleet, api, mut gateway) = start("drain: 20s").await;
+    let mut caller = gateway.connect().await;
+    caller
+        .send(format!("GET /api/bytes/{LENGTH} HTTP/1.1\r\nhost: a\r\n\r\n"))
+        .await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200"));
+    let mut taken = 0;
+    // Until the last byte is in our hands, which is long before it is in the caller's.
+    while !gateway.stdout().contains("/api/bytes/") {
+        taken += caller.take(16 << 10).await.len();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(api.in_flight(), 0);
+    gateway.signal(Signal::Term);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(caller.take(LENGTH - taken).await.len(), LENGTH - taken);
+    drop(caller);
+    assert_eq!(gateway.wait_exit().await, DONE);
+}
+
+#[tokio::test]
 async fn connections_without_a_request_hold_up_nothing() {
     let (_fleet, _api, mut gateway) = start("drain: 20s").await;
     let idle = gateway.connect().await;

@@ -259,6 +259,31 @@ async fn a_drain_finishes_what_is_under_way_and_says_goodbye() {
 }
 
 #[tokio::test]
+async fn a_drain_waits_for_the_rest_of_an_answer_that_a_caller_has_no_room_for() {
+    let (_fleet, _api, mut gateway) = start("time_limits: { drain: 20s }").await;
+    let caller = Http2::connect(gateway.address()).await;
+    let large = caller.request(Method::GET, "/api/bytes/80000");
+    let answer = caller.send(large, true).await.expect("it is taken").head().await;
+    let mut body = answer.expect("a head").into_body();
+    let mut come = 0;
+    while come < 65_535 {
+        come += within(SOON, "what there is room for", body.data())
+            .await
+            .expect("more")
+            .expect("more")
+            .len();
+    }
+    gateway.signal(Signal::Term);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    body.flow_control().release_capacity(come).expect("it was taken");
+    while let Some(piece) = within(SOON, "the rest", body.data()).await {
+        come += piece.expect("the rest comes").len();
+    }
+    assert_eq!(come, 80_000);
+    assert_eq!(gateway.wait_exit().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_body_that_is_reset_is_not_whole_whatever_the_reason() {
     let (_fleet, api, gateway) = start("").await;
     let head = [

@@ -7,6 +7,7 @@
 //!
 //! It reads frame headers alone and judges no grammar; that is the library's.
 
+use super::scan::{Head, Met, Scan};
 use crate::observe::FrameKind;
 
 /// Of the caller's own first words.
@@ -18,15 +19,15 @@ const BYTES_PER_FRAME: usize = 256;
 /// What a request that is cancelled costs; many at once are a page that is left.
 const RESET: u32 = 10;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
+pub(super) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What the caller sends has used up its allowance; most of it was of this kind.
@@ -35,24 +36,18 @@ pub(super) struct Flood(pub(super) FrameKind);
 
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Of a frame's header, as far as it has come.
-    header: [u8; 9],
-    have: usize,
-    /// Bytes that follow before the next header.
-    skip: u32,
+    scan: Scan,
     in_headers: bool,
     allowance: u32,
     tick: u32,
-    /// Sent to the caller and not yet turned into allowance.
+    /// Bytes sent to the caller and not yet turned into allowance.
     sent: usize,
 }
 
 impl Frames {
     pub(super) const fn begin(tick: u32) -> Self {
         Self {
-            header: [0; 9],
-            have: 0,
-            skip: PREFACE,
+            scan: Scan::begin(PREFACE),
             in_headers: false,
             allowance: MOST,
             tick,
@@ -60,38 +55,32 @@ impl Frames {
         }
     }
 
-    /// Whether a head has come in part: a frame that belongs to one, or the header of a frame.
+    /// Whether a head has come in part: a frame that belongs to one, or any frame in part.
     pub(super) const fn is_within_head(&self) -> bool {
-        self.in_headers || self.have > 0
+        self.in_headers || self.scan.is_within()
     }
 
     pub(super) fn has_sent(&mut self, count: usize) {
         self.sent = self.sent.saturating_add(count);
     }
 
-    /// Looks at what has come by `tick`.
+    /// Looks at what has come by `tick`; `begins` is told of every frame.
     ///
     /// # Errors
     /// [`Flood`]: nothing more should be read.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], tick: u32) -> Result<(), Flood> {
+    pub(super) fn pass(&mut self, mut bytes: &[u8], tick: u32, mut begins: impl FnMut(Head)) -> Result<(), Flood> {
         self.replenish(tick);
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = bytes.len().min(self.skip as usize);
-                bytes = &bytes[skipped..];
-                self.skip -= u32::try_from(skipped).unwrap_or(self.skip);
-                if self.skip == 0 && self.have > 0 {
-                    // The end of a frame whose header is still needed.
-                    self.ends();
+        while let Some(met) = self.scan.next(&mut bytes) {
+            match met {
+                Met::Begin(head) => {
+                    self.pay(head)?;
+                    begins(head);
                 }
-                continue;
-            }
-            let taken = bytes.len().min(self.header.len() - self.have);
-            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == self.header.len() {
-                self.begins()?;
+                Met::End(head) => {
+                    if matches!(head.kind, HEADERS | CONTINUATION) && head.flags & END_HEADERS != 0 {
+                        self.in_headers = false;
+                    }
+                }
             }
         }
         Ok(())
@@ -106,10 +95,12 @@ impl Frames {
         self.allowance = self.allowance.saturating_add(more).min(MOST);
     }
 
-    /// A frame's header is there.
-    fn begins(&mut self) -> Result<(), Flood> {
-        let [a, b, c, kind, flags, ..] = self.header;
-        let length = u32::from_be_bytes([0, a, b, c]);
+    fn pay(
+        &mut self,
+        Head {
+            length, kind, flags, ..
+        }: Head,
+    ) -> Result<(), Flood> {
         let (price, kind) = match kind {
             HEADERS => {
                 self.in_headers = true;
@@ -126,21 +117,15 @@ impl Frames {
             _ => (1, FrameKind::Other),
         };
         self.allowance = self.allowance.checked_sub(price).ok_or(Flood(kind))?;
-        self.skip = length;
-        if length == 0 {
-            self.ends();
-        }
         Ok(())
     }
+}
 
-    /// A whole frame is there.
-    fn ends(&mut self) {
-        let [_, _, _, kind, flags, ..] = self.header;
-        if matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0 {
-            self.in_headers = false;
-        }
-        self.have = 0;
-    }
+/// A frame of the first stream.
+#[cfg(test)]
+pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
 }
 
 #[cfg(test)]
@@ -149,14 +134,13 @@ mod tests {
 
     use super::*;
 
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    fn pass(frames: &mut Frames, bytes: &[u8], tick: u32) -> Result<(), Flood> {
+        frames.pass(bytes, tick, |_| {})
     }
 
     fn begun() -> Frames {
         let mut frames = Frames::begin(1);
-        assert_eq!(frames.pass(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 1), Ok(()));
+        assert_eq!(pass(&mut frames, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 1), Ok(()));
         frames
     }
 
@@ -164,7 +148,7 @@ mod tests {
     fn taken(frame: &[u8]) -> (u32, Option<FrameKind>) {
         let mut frames = begun();
         for count in 0..100_000 {
-            if let Err(Flood(kind)) = frames.pass(frame, 1) {
+            if let Err(Flood(kind)) = pass(&mut frames, frame, 1) {
                 return (count, Some(kind));
             }
         }
@@ -206,20 +190,20 @@ mod tests {
     #[test]
     fn time_and_what_is_sent_pay() {
         let (ping, mut frames) = (frame(PING, 0, &[0; 8]), begun());
-        let pings = |frames: &mut Frames, tick| (0..10_000).take_while(|_| frames.pass(&ping, tick).is_ok()).count();
+        let pings = |frames: &mut Frames, tick| (0..10_000).take_while(|_| pass(frames, &ping, tick).is_ok()).count();
         assert_eq!(pings(&mut frames, 1), 2000);
         frames = begun();
         frames.allowance = 0;
         frames.has_sent(256 * 10 + 255);
-        assert_eq!(frames.pass(&[], 2), Ok(()));
+        assert_eq!(pass(&mut frames, &[], 2), Ok(()));
         assert_eq!(frames.allowance, 110);
         frames.has_sent(1);
-        assert_eq!(frames.pass(&[], 2), Ok(()));
+        assert_eq!(pass(&mut frames, &[], 2), Ok(()));
         assert_eq!(frames.allowance, 111, "nothing that was sent is forgotten");
-        assert_eq!(frames.pass(&[], 1000), Ok(()));
+        assert_eq!(pass(&mut frames, &[], 1000), Ok(()));
         assert_eq!(frames.allowance, MOST);
         // A clock of ticks that wraps is no reason to be cut.
-        assert_eq!(Frames::begin(u32::MAX).pass(&[], 0), Ok(()));
+        assert_eq!(pass(&mut Frames::begin(u32::MAX), &[], 0), Ok(()));
     }
 
     #[test]
@@ -227,10 +211,10 @@ mod tests {
         let mut frames = begun();
         let (headers, rest) = (frame(HEADERS, 0, &[1, 2, 3]), frame(CONTINUATION, END_HEADERS, &[4]));
         for byte in [headers, rest[..rest.len() - 1].to_vec()].concat() {
-            assert_eq!(frames.pass(&[byte], 1), Ok(()));
+            assert_eq!(pass(&mut frames, &[byte], 1), Ok(()));
             assert!(frames.is_within_head());
         }
-        assert_eq!(frames.pass(&rest[rest.len() - 1..], 1), Ok(()));
+        assert_eq!(pass(&mut frames, &rest[rest.len() - 1..], 1), Ok(()));
         assert!(!frames.is_within_head());
     }
 
@@ -247,13 +231,13 @@ mod tests {
             let (mut whole, mut cut) = (begun(), begun());
             whole.allowance = 30;
             cut.allowance = 30;
-            let verdict = whole.pass(&bytes, 1);
+            let verdict = pass(&mut whole, &bytes, 1);
             let mut rest = &bytes[..];
             let mut by = cuts.iter().cycle();
             let mut piecewise = Ok(());
             while !rest.is_empty() && piecewise.is_ok() {
                 let (piece, left) = rest.split_at(rest.len().min(*by.next().expect("a cycle")));
-                piecewise = cut.pass(piece, 1);
+                piecewise = pass(&mut cut, piece, 1);
                 rest = left;
             }
             prop_assert_eq!(verdict, piecewise);

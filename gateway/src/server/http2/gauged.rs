@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Flood, Frames};
+use super::owed::Owed;
 use crate::server::enrolled::Enrolled;
 use crate::server::watch::Activity;
 use crate::server::worker::Worker;
@@ -15,6 +16,7 @@ use crate::server::worker::Worker;
 pub(super) struct Gauged<S> {
     socket: S,
     frames: Frames,
+    owed: Owed,
     worker: Arc<Worker>,
     activity: Arc<Activity>,
 }
@@ -24,14 +26,27 @@ impl<S> Gauged<S> {
         Self {
             socket,
             frames: Frames::begin(enrolled.activity().tick()),
+            owed: Owed::begin(),
             worker: Arc::clone(enrolled.worker()),
             activity: Arc::clone(enrolled.activity()),
         }
     }
 
-    fn sent(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// As many bytes of `bufs` as were written.
+    fn sent<'b>(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        bufs: impl Iterator<Item = &'b [u8]>,
+    ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = &polled {
             self.frames.has_sent(*count);
+            let mut left = *count;
+            for buf in bufs {
+                let gone = left.min(buf.len());
+                self.owed.goes(&buf[..gone]);
+                left -= gone;
+            }
+            self.activity.owes(!self.owed.is_nothing());
         }
         polled
     }
@@ -42,14 +57,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gauged<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
-        if let Err(Flood(kind)) = this.frames.pass(&buf.filled()[before..], this.activity.tick()) {
+        let (frames, owed, activity) = (&mut this.frames, &mut this.owed, &this.activity);
+        let come = &buf.filled()[before..];
+        let passed = frames.pass(come, activity.tick(), |head| owed.comes(head));
+        if let Err(Flood(kind)) = passed {
             this.worker.live.load().observer.registry.floods.add(kind);
             return Poll::Ready(Err(io::Error::other("too many frames that ask for nothing")));
         }
-        if this.frames.is_within_head() {
-            this.activity.begins_head();
+        activity.owes(!owed.is_nothing());
+        if frames.is_within_head() {
+            activity.begins_head();
         } else {
-            this.activity.ends_head();
+            activity.ends_head();
         }
         Poll::Ready(Ok(()))
     }
@@ -59,7 +78,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gauged<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.socket).poll_write(cx, buf);
-        this.sent(polled)
+        this.sent(polled, std::iter::once(buf))
     }
 
     fn poll_write_vectored(
@@ -69,7 +88,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gauged<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
-        this.sent(polled)
+        this.sent(polled, bufs.iter().map(|buf| &**buf))
     }
 
     fn is_write_vectored(&self) -> bool {

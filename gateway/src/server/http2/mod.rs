@@ -7,6 +7,8 @@
 
 mod frames;
 mod gauged;
+mod owed;
+mod scan;
 mod streams;
 
 use std::convert::Infallible;

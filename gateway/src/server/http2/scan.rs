@@ -1,0 +1,82 @@
+//! Finds the frames in what goes by, wherever the network cuts it (RFC 9113 section 4.1).
+
+/// The header of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) length: u32,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// A frame's header is there.
+    Begin(Head),
+    /// All of it is.
+    End(Head),
+}
+
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// Of a frame's header, as far as it has come.
+    header: [u8; 9],
+    have: usize,
+    /// Bytes that follow before the next header.
+    skip: u32,
+}
+
+impl Scan {
+    /// `ahead` bytes come before the first frame.
+    pub(super) const fn begin(ahead: u32) -> Self {
+        Self {
+            header: [0; 9],
+            have: 0,
+            skip: ahead,
+        }
+    }
+
+    /// Whether a frame has come in part.
+    pub(super) const fn is_within(&self) -> bool {
+        self.have > 0
+    }
+
+    /// What is met next; takes the bytes up to there, or all of them.
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Met> {
+        loop {
+            if self.have == self.header.len() && self.skip == 0 {
+                self.have = 0;
+                return Some(Met::End(self.head()));
+            }
+            if bytes.is_empty() {
+                return None;
+            }
+            if self.skip > 0 {
+                let skipped = bytes.len().min(self.skip as usize);
+                *bytes = &bytes[skipped..];
+                self.skip -= u32::try_from(skipped).unwrap_or(self.skip);
+                continue;
+            }
+            let taken = bytes.len().min(self.header.len() - self.have);
+            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            *bytes = &bytes[taken..];
+            if self.have == self.header.len() {
+                let head = self.head();
+                self.skip = head.length;
+                return Some(Met::Begin(head));
+            }
+        }
+    }
+
+    const fn head(&self) -> Head {
+        let [a, b, c, kind, flags, d, e, f, g] = self.header;
+        Head {
+            length: u32::from_be_bytes([0, a, b, c]),
+            kind,
+            flags,
+            // The first bit is reserved.
+            stream: u32::from_be_bytes([d & 0x7f, e, f, g]),
+        }
+    }
+}
