@@ -101,9 +101,15 @@ impl Body for CountedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Some(flow) = self.in_flight.as_ref().and_then(|request| request.flow.as_ref()) {
+        if let Some(InFlight {
+            activity,
+            flow: Some(flow),
+            ..
+        }) = &self.in_flight
+        {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
+                    activity.hands_over();
                     flow.has_room();
                     flow.hands_over(frame.data_ref().map_or(0, Bytes::len));
                 }

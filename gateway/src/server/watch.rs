@@ -70,6 +70,8 @@ pub(crate) struct Activity {
     within_body: AtomicBool,
     /// Where requests share the connection: something of an answer has been handed over and has not left.
     owing: AtomicBool,
+    /// There too: pieces of answers that were handed over and are not yet looked at.
+    handed: AtomicU32,
     /// Where requests share the connection: tells it that it is to end.
     farewell: OnceLock<Arc<Notify>>,
     ticks: Arc<AtomicU32>,
@@ -237,6 +239,20 @@ impl Activity {
         }
     }
 
+    /// A piece of an answer has been handed over.
+    pub(crate) fn hands_over(&self) {
+        self.handed.store(self.handed.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    /// So many have since the last look.
+    pub(crate) fn take_handed(&self) -> u32 {
+        let handed = self.handed.load(Relaxed);
+        if handed > 0 {
+            self.handed.store(0, Relaxed);
+        }
+        handed
+    }
+
     /// Prepares the connection for its end; whether it has to be ended from outside.
     fn dismiss(&self) -> bool {
         match (self.doing.load(Relaxed), self.farewell.get()) {
@@ -337,6 +353,7 @@ impl Watch {
             server: OnceLock::new(),
             within_body: AtomicBool::new(false),
             owing: AtomicBool::new(false),
+            handed: AtomicU32::new(0),
             farewell: OnceLock::new(),
             ticks: Arc::clone(&self.ticks),
         });

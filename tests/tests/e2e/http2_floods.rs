@@ -94,3 +94,38 @@ async fn who_asks_for_much_and_reads_it_is_no_flood() {
     let answer = caller.get("/api/bytes/20000000").await.expect("an answer");
     assert_eq!(answer.body.len(), 20_000_000);
 }
+
+/// What clients of gRPC do to learn how much is on its way (grpc-go's BDP estimator): two frames for every answer.
+#[tokio::test]
+async fn who_measures_its_bandwidth_at_every_answer_is_no_flood() {
+    const AT_ONCE: u32 = 50;
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default().open("api", api.address(), UNGUARDED);
+    let gateway = Gateway::start(config.to_string()).await;
+    let mut connection: Raw = gateway.connect().await;
+    connection.send(frames::begin()).await;
+    let mut asked = 0;
+    for round in 0..80 {
+        let burst: Vec<u8> = (0..AT_ONCE)
+            .flat_map(|index| {
+                let measures = [frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 10]), frame(PING, 0, 0, &[0; 8])];
+                [get(2 * (AT_ONCE * round + index) + 1), measures.concat()].concat()
+            })
+            .collect();
+        connection.send(burst).await;
+        asked += AT_ONCE;
+        let mut ended = 0;
+        let mut bytes = Vec::new();
+        while ended < AT_ONCE {
+            let piece = connection.piece().await;
+            bytes.extend(piece.unwrap_or_else(|| panic!("sent away after {asked} requests")));
+            let whole = frames::read(&bytes);
+            let ends = |(kind, flags, ..): &&(u8, u8, u32, Vec<u8>)| {
+                matches!(*kind, DATA | HEADERS) && flags & END_STREAM != 0
+            };
+            ended += u32::try_from(whole.iter().filter(ends).count()).expect("few");
+            let read: usize = whole.iter().map(|(.., payload)| 9 + payload.len()).sum();
+            bytes.drain(..read);
+        }
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! Pings, settings, resets, empty frames: each is legal, the library answers each, and a caller who sends nothing else
 //! can keep a core busy from one connection (CVE-2019-9512 to 9518, CVE-2023-44487, CVE-2024-27316). So they are paid
-//! for: out of an allowance that comes back with time, and with the bytes that the caller is sent, since whoever takes
-//! large answers has windows to update. A cancelled request costs more than a ping does.
+//! for: out of an allowance that comes back with time, and with what the caller is sent. Whoever takes large answers has
+//! windows to update, and clients of gRPC measure their bandwidth at every message. A cancelled request costs more than
+//! a ping does.
 //!
 //! It reads frame headers alone and judges no grammar; that is the library's.
 
@@ -16,6 +17,8 @@ const PREFACE: u32 = 24;
 const MOST: u32 = 2000;
 const PER_TICK: u32 = 100;
 const BYTES_PER_FRAME: usize = 256;
+/// For a piece of an answer, which is not one of the frames that the caller's windows cut it into.
+const PER_PIECE: u32 = 4;
 /// What a request that is cancelled costs; many at once are a page that is left.
 const RESET: u32 = 10;
 
@@ -29,6 +32,9 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+/// A frame as short as this may be nothing but padding.
+const PADDING: u32 = 256;
 
 /// What the caller sends has used up its allowance; most of it was of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +70,19 @@ impl Frames {
         self.sent = self.sent.saturating_add(count);
     }
 
-    /// Looks at what has come by `tick`; `begins` is told of every frame.
+    /// Looks at what has come by `tick`, after so many `pieces` of answers were handed over; `begins` is told of every
+    /// frame.
     ///
     /// # Errors
     /// [`Flood`]: nothing more should be read.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], tick: u32, mut begins: impl FnMut(Head)) -> Result<(), Flood> {
-        self.replenish(tick);
+    pub(super) fn pass(
+        &mut self,
+        mut bytes: &[u8],
+        tick: u32,
+        pieces: u32,
+        mut begins: impl FnMut(Head),
+    ) -> Result<(), Flood> {
+        self.replenish(tick, pieces);
         while let Some(met) = self.scan.next(&mut bytes) {
             match met {
                 Met::Begin(head) => {
@@ -86,12 +99,15 @@ impl Frames {
         Ok(())
     }
 
-    fn replenish(&mut self, tick: u32) {
+    fn replenish(&mut self, tick: u32, pieces: u32) {
         let ticks = tick.wrapping_sub(self.tick);
         self.tick = tick;
         let bought = u32::try_from(self.sent / BYTES_PER_FRAME).unwrap_or(MOST);
         self.sent %= BYTES_PER_FRAME;
-        let more = ticks.saturating_mul(PER_TICK).saturating_add(bought);
+        let more = ticks
+            .saturating_mul(PER_TICK)
+            .saturating_add(bought)
+            .saturating_add(pieces.saturating_mul(PER_PIECE));
         self.allowance = self.allowance.saturating_add(more).min(MOST);
     }
 
@@ -107,6 +123,7 @@ impl Frames {
                 (0, FrameKind::Other)
             }
             DATA if length == 0 && flags & END_STREAM == 0 => (1, FrameKind::EmptyData),
+            DATA if length <= PADDING && flags & (PADDED | END_STREAM) == PADDED => (1, FrameKind::EmptyData),
             DATA => (0, FrameKind::Other),
             RST_STREAM => (RESET, FrameKind::RstStream),
             PRIORITY => (1, FrameKind::Priority),
@@ -135,7 +152,7 @@ mod tests {
     use super::*;
 
     fn pass(frames: &mut Frames, bytes: &[u8], tick: u32) -> Result<(), Flood> {
-        frames.pass(bytes, tick, |_| {})
+        frames.pass(bytes, tick, 0, |_| {})
     }
 
     fn begun() -> Frames {
@@ -168,6 +185,8 @@ mod tests {
             taken(&frame(WINDOW_UPDATE, 0, &[0; 4])),
             (2000, Some(FrameKind::WindowUpdate))
         );
+        let padding = frame(DATA, PADDED, &[200; 201]);
+        assert_eq!(taken(&padding), (2000, Some(FrameKind::EmptyData)));
         assert_eq!(taken(&frame(PRIORITY, 0, &[0; 5])), (2000, Some(FrameKind::Priority)));
         assert_eq!(taken(&frame(0x2a, 0, &[])), (2000, Some(FrameKind::Other)));
         let cancelled = [
@@ -185,6 +204,8 @@ mod tests {
         );
         assert_eq!(taken(&frame(DATA, 0, &[1])), (100_000, None));
         assert_eq!(taken(&frame(DATA, END_STREAM, &[])), (100_000, None));
+        assert_eq!(taken(&frame(DATA, END_STREAM | PADDED, &[0])), (100_000, None));
+        assert_eq!(taken(&frame(DATA, PADDED, &[1; 300])), (100_000, None));
     }
 
     #[test]
@@ -202,6 +223,12 @@ mod tests {
         assert_eq!(frames.allowance, 111, "nothing that was sent is forgotten");
         assert_eq!(pass(&mut frames, &[], 1000), Ok(()));
         assert_eq!(frames.allowance, MOST);
+        frames.allowance = 0;
+        assert_eq!(frames.pass(&[], 1000, 3, |_| {}), Ok(()));
+        assert_eq!(
+            frames.allowance, 12,
+            "and a piece of an answer pays for more than its bytes"
+        );
         // A clock of ticks that wraps is no reason to be cut.
         assert_eq!(pass(&mut Frames::begin(u32::MAX), &[], 0), Ok(()));
     }

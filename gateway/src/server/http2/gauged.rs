@@ -59,7 +59,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gauged<S> {
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
         let (frames, owed, activity) = (&mut this.frames, &mut this.owed, &this.activity);
         let come = &buf.filled()[before..];
-        let passed = frames.pass(come, activity.tick(), |head| owed.comes(head));
+        let passed = frames.pass(come, activity.tick(), activity.take_handed(), |head| owed.comes(head));
         if let Err(Flood(kind)) = passed {
             this.worker.live.load().observer.registry.floods.add(kind);
             return Poll::Ready(Err(io::Error::other("too many frames that ask for nothing")));
