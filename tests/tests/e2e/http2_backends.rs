@@ -288,6 +288,28 @@ async fn large_bodies_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn callers_who_do_not_read_hold_up_nobody_else() {
+    const SLOW: usize = 90;
+    let (backend, gateway) = start(Manner::default(), UNGUARDED).await;
+    let mut slow: Vec<Raw> = Vec::new();
+    for _ in 0..SLOW {
+        let mut caller = gateway.connect().await;
+        caller.send("GET /api/endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(caller.head().await.starts_with("HTTP/1.1 200"));
+        slow.push(caller);
+    }
+    // Until as much has come of each as may.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..5 {
+        let answer = gateway.get("/api/large").send();
+        let answer = tests::within(SOON, "an answer beside those that are not read", answer).await;
+        assert_eq!(answer.expect(200).body.len(), 4 << 20);
+    }
+    assert_eq!(backend.connections(), 1);
+    drop(slow);
+}
+
+#[tokio::test]
 async fn an_answer_may_come_before_its_request_is_over() {
     let (backend, gateway) = start(Manner::default(), UNGUARDED).await;
     let answer = gateway

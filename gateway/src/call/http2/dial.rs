@@ -14,18 +14,18 @@ use super::pool::Duty;
 use crate::call::attempt::Failure;
 use crate::call::classify::Fault;
 use crate::call::endpoints::Endpoint;
+use crate::call::pool::PoolSettings;
 use crate::call::transport::Transport;
 use crate::clock;
 use crate::coalesce::Coalesced;
 
-/// Does the duty, and those that come of it. `within` is the most that one may take, `ping` how long a connection may
-/// be silent while it is used.
-pub(super) fn begin(endpoint: Arc<Endpoint>, duty: Duty, within: Duration, ping: Duration) {
+/// Does the duty, and those that come of it. `within` is the most that one may take.
+pub(super) fn begin(endpoint: Arc<Endpoint>, duty: Duty, within: Duration, settings: PoolSettings) {
     tokio::spawn(async move {
-        match dial(&endpoint, within, ping).await {
+        match dial(&endpoint, within, &settings).await {
             Ok(link) => {
                 for more in duty.done(link, clock::now()) {
-                    begin(Arc::clone(&endpoint), more, within, ping);
+                    begin(Arc::clone(&endpoint), more, within, settings);
                 }
             }
             Err(failure) => duty.failed(&failure),
@@ -33,7 +33,7 @@ pub(super) fn begin(endpoint: Arc<Endpoint>, duty: Duty, within: Duration, ping:
     });
 }
 
-async fn dial(endpoint: &Endpoint, within: Duration, ping: Duration) -> Result<Link, Failure> {
+async fn dial(endpoint: &Endpoint, within: Duration, settings: &PoolSettings) -> Result<Link, Failure> {
     let unreached = |why: String| Failure::new(Fault::Unreached, why);
     let Some(address) = endpoint.address() else {
         return Err(unreached(format!("{} is not resolved", endpoint.url)));
@@ -45,7 +45,7 @@ async fn dial(endpoint: &Endpoint, within: Duration, ping: Duration) -> Result<L
         {
             return Err(io::Error::other("TLS: the backend does not offer HTTP/2 (ALPN `h2`)"));
         }
-        driver::open(Coalesced(TokioIo::new(stream)), ping).await
+        driver::open(Coalesced(TokioIo::new(stream)), settings).await
     };
     match tokio::time::timeout(within, opening).await {
         Ok(Ok(link)) => Ok(link),

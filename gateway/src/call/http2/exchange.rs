@@ -123,7 +123,7 @@ impl Terms<'_> {
             Taken::Later(served, duty) => (served, duty),
         };
         if let Some(duty) = duty {
-            dial::begin(Arc::clone(self.endpoint), duty, self.connect, self.settings.ping);
+            dial::begin(Arc::clone(self.endpoint), duty, self.connect, *self.settings);
         }
         let served = timer.run(deadline.moment(), pin!(served)).await;
         *connecting += clock::now().since(began);

@@ -18,6 +18,8 @@ const MOST_UNHEARD: u32 = 3;
 pub(super) struct Link {
     sender: SendRequest<Carried>,
     peer: Arc<Peer>,
+    /// Exchanges at once for which there is room on our side.
+    most: usize,
     born: Moment,
     used: AtomicBool,
     unheard: AtomicU32,
@@ -36,12 +38,14 @@ impl Link {
     pub(super) const fn new(
         sender: SendRequest<Carried>,
         peer: Arc<Peer>,
+        most: u32,
         held: oneshot::Sender<Infallible>,
         born: Moment,
     ) -> Self {
         Self {
             sender,
             peer,
+            most: most as usize,
             born,
             used: AtomicBool::new(false),
             unheard: AtomicU32::new(0),
@@ -64,7 +68,7 @@ impl Link {
 
     /// Exchanges at once.
     pub(super) fn allows(&self) -> usize {
-        self.peer.streams.load(Relaxed)
+        self.peer.streams.load(Relaxed).min(self.most)
     }
 
     /// Whether a request may ask for another protocol (RFC 8441).

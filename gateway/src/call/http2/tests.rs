@@ -37,7 +37,7 @@ async fn link(streams: u32) -> (Link, Far) {
             .expect("it speaks HTTP/2");
         while let Some(Ok(_)) = far.accept().await {}
     });
-    let link = driver::open(TokioIo::new(near), SETTINGS.ping).await;
+    let link = driver::open(TokioIo::new(near), &SETTINGS).await;
     (link.expect("it opens"), far)
 }
 
@@ -244,10 +244,10 @@ async fn who_speaks_something_else_is_no_connection() {
     tokio::io::AsyncWriteExt::write_all(&mut far, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         .await
         .expect("there is room");
-    let refused = driver::open(TokioIo::new(near), SETTINGS.ping).await;
+    let refused = driver::open(TokioIo::new(near), &SETTINGS).await;
     let why = refused.err().expect("no HTTP/2").to_string();
     assert!(why.starts_with("does not speak HTTP/2: "), "{why}");
     let (near, far) = tokio::io::duplex(1024);
     drop(far);
-    assert!(driver::open(TokioIo::new(near), SETTINGS.ping).await.is_err());
+    assert!(driver::open(TokioIo::new(near), &SETTINGS).await.is_err());
 }
