@@ -56,6 +56,11 @@ impl CallerBody {
         body
     }
 
+    /// What its request has its caller waited for.
+    pub const fn flow(&self) -> Option<&Arc<Flow>> {
+        self.flow.as_ref()
+    }
+
     /// Waiting is noted; nothing else is changed.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::pace::{Pace, TICK};
+use crate::rejection::Reason;
 
 const NOT_AWAITED: u8 = 0;
 const AWAITED: u8 = 1;
@@ -54,6 +55,8 @@ pub struct Flow {
     /// More of it is awaited; or it was, and came too slowly.
     body: AtomicU8,
     sends: Pace,
+    /// Why it came to a bad end, which is the caller's doing.
+    spoilt: OnceLock<Reason>,
     /// Wakes whoever reads the body.
     reader: Mutex<Option<Waker>>,
     /// A piece of the answer has been handed over, and nobody has asked for the next one.
@@ -102,6 +105,17 @@ impl Flow {
     /// The body is read no more.
     pub fn is_read(&self) {
         self.body.store(NOT_AWAITED, Relaxed);
+    }
+
+    /// The caller has brought its body to a bad end.
+    pub fn spoil(&self, reason: Reason) {
+        // What comes after the end changes nothing.
+        let _ = self.spoilt.set(reason);
+    }
+
+    /// Why the body came to a bad end, if it did.
+    pub fn is_spoilt(&self) -> Option<Reason> {
+        self.spoilt.get().copied()
     }
 
     /// The answer is carried by a task of its own.

@@ -100,14 +100,12 @@ pub fn broken_off(reason: Reason) -> HeaderMap {
     let message = match reason {
         Reason::OutOfTime => "the time for this call was over before its answer was complete",
         Reason::Draining => "this instance is shutting down before the answer is complete; call again",
+        Reason::RequestTimeout => "the request came too slowly for its answer to be completed",
+        Reason::BodyTooLarge => "the request is longer than this route admits; its answer ends here",
+        Reason::MalformedRequest | Reason::CallerGone => "the request broke off before its answer was complete",
         _ => "the backend broke off before its answer was complete",
     };
-    let code = match reason {
-        Reason::OutOfTime => Code::DeadlineExceeded,
-        Reason::Draining => Code::Unavailable,
-        _ => Code::Internal,
-    };
-    status(code, message)
+    status(Code::of(reason), message)
 }
 
 /// The status that an answer or its trailers state; `None` if they state none.

@@ -46,6 +46,7 @@ use self::stamp::stamp_attempt;
 use self::tally::Tally;
 use self::timer::Timer;
 use crate::clock;
+use crate::flow::Flow;
 use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::Rejection;
@@ -404,8 +405,9 @@ impl<'a> Call<'a> {
         } else {
             Patience::Until(self.deadline.moment())
         };
+        let flow = self.order.body.flow();
         let backend = Arc::clone(self.backend);
-        let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience);
+        let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience, flow);
         let body = if are_events { body.of_events() } else { body };
         let body = if is_grpc { body.of_grpc() } else { body };
         Reply { head, body }
@@ -452,6 +454,14 @@ impl OrderBody {
     fn fault(&self) -> Option<Upload> {
         match self {
             Self::Streamed(replay, _) => replay.fault(),
+            Self::Empty | Self::Whole(_) => None,
+        }
+    }
+
+    /// What the caller is waited for, if it sends a body of its own.
+    fn flow(&self) -> Option<Arc<Flow>> {
+        match self {
+            Self::Streamed(replay, _) => replay.flow(),
             Self::Empty | Self::Whole(_) => None,
         }
     }

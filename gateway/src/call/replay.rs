@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::classify::Fault;
 use crate::caller_body::{CallerBody, Cut};
+use crate::flow::Flow;
 
 /// What a backend is sent as a body.
 #[derive(Default)]
@@ -119,6 +121,11 @@ impl Replay {
         }
     }
 
+    /// What the caller is waited for.
+    pub fn flow(&self) -> Option<Arc<Flow>> {
+        lock(&self.shared).source.flow().cloned()
+    }
+
     /// Bytes that have come from the caller so far.
     pub fn received(&self) -> u64 {
         lock(&self.shared).received
@@ -139,14 +146,11 @@ impl Shared {
                 self.upload = Upload::Complete;
                 None
             }
-            Some(Err(cut)) => {
-                self.upload = match cut {
-                    Cut::Broken => Upload::Broken,
-                    Cut::TooSlow => Upload::TooSlow,
-                    Cut::Malformed(why) => Upload::Malformed(why),
-                };
-                Some(Err(UploadFault(self.upload)))
-            }
+            Some(Err(cut)) => Some(Err(self.spoil(match cut {
+                Cut::Broken => Upload::Broken,
+                Cut::TooSlow => Upload::TooSlow,
+                Cut::Malformed(why) => Upload::Malformed(why),
+            }))),
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else {
                     // Trailers are not kept: a request that has them is sent once.
@@ -155,8 +159,7 @@ impl Shared {
                 };
                 self.received += data.len() as u64;
                 if self.received > self.limit {
-                    self.upload = Upload::TooLarge;
-                    return Poll::Ready(Some(Err(UploadFault(self.upload))));
+                    return Poll::Ready(Some(Err(self.spoil(Upload::TooLarge))));
                 }
                 self.keep(data.clone());
                 if self.source.is_end_stream() {
@@ -165,6 +168,15 @@ impl Shared {
                 Some(Ok(frame))
             }
         })
+    }
+
+    /// The answer may have begun already; whoever reads that has to know whose fault its end is.
+    fn spoil(&mut self, upload: Upload) -> UploadFault {
+        self.upload = upload;
+        if let Some(flow) = self.source.flow() {
+            flow.spoil(Fault::Upload(upload).rejection(false, self.limit).reason());
+        }
+        UploadFault(upload)
     }
 
     fn keep(&mut self, data: Bytes) {

@@ -20,6 +20,7 @@ use super::grpc;
 use super::guards::Slot;
 use super::lease::Lease;
 use crate::clock;
+use crate::flow::Flow;
 use crate::framing::Refusal;
 use crate::rejection::Reason;
 
@@ -41,6 +42,8 @@ pub enum Broken {
     /// In good order, but before the end.
     CutShort,
     OutOfTime,
+    /// The caller spoilt its request while it was being answered.
+    Caller(Reason),
 }
 
 /// The body of a backend's answer.
@@ -58,6 +61,8 @@ struct Held {
     slot: Slot,
     backend: Arc<Backend>,
     generation: Option<Generation>,
+    /// Of the request, if its body may still be coming.
+    flow: Option<Arc<Flow>>,
 }
 
 impl ReplyBody {
@@ -68,6 +73,7 @@ impl ReplyBody {
         backend: Arc<Backend>,
         generation: Option<Generation>,
         patience: Patience,
+        flow: Option<Arc<Flow>>,
     ) -> Self {
         let mut body = Self {
             incoming,
@@ -76,6 +82,7 @@ impl ReplyBody {
                 slot,
                 backend,
                 generation,
+                flow,
             }),
             patience,
             until: Moment::ZERO,
@@ -139,6 +146,12 @@ impl ReplyBody {
         held.is_some_and(|held| held.lease.is_cut_short(&self.incoming))
     }
 
+    /// Why it broke, where we may have ended the exchange ourselves because of what the caller did.
+    fn blamed(&self, broken: Broken) -> Broken {
+        let flow = self.held.as_ref().and_then(|held| held.flow.as_ref());
+        flow.and_then(|flow| flow.is_spoilt()).map_or(broken, Broken::Caller)
+    }
+
     fn break_off(&mut self, why: &Broken) {
         let Some(held) = self.held.take() else { return };
         if let Broken::Backend(_) | Broken::CutShort = why {
@@ -165,12 +178,12 @@ impl Body for ReplyBody {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
-            Poll::Ready(None) if this.is_cut_short() => Broken::CutShort,
+            Poll::Ready(None) if this.is_cut_short() => this.blamed(Broken::CutShort),
             Poll::Ready(None) => {
                 this.finish();
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Err(error))) => Broken::Backend(error),
+            Poll::Ready(Some(Err(error))) => this.blamed(Broken::Backend(error)),
             Poll::Pending => {
                 let Some(held) = &mut this.held else {
                     return Poll::Pending;
@@ -198,6 +211,7 @@ impl Broken {
         match self {
             Self::Backend(_) | Self::CutShort => Reason::BackendBroken,
             Self::OutOfTime => Reason::OutOfTime,
+            Self::Caller(reason) => *reason,
         }
     }
 }
@@ -211,6 +225,7 @@ impl std::fmt::Display for Broken {
             },
             Self::CutShort => f.write_str("backend broke off: the stream was reset before its end"),
             Self::OutOfTime => f.write_str("out of time within the body"),
+            Self::Caller(reason) => write!(f, "the caller spoilt its request: {}", reason.as_str()),
         }
     }
 }

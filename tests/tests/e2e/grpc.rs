@@ -253,6 +253,25 @@ async fn a_stream_outlives_the_limit_of_its_call_but_not_of_its_caller() {
 }
 
 #[tokio::test]
+async fn a_stream_that_its_caller_spoils_is_no_failure_of_the_backend() {
+    let guards = "retry: off, breaker: { window: 60s, min_calls: 3, failure_ratio: 0.4, open_for: 1h }";
+    let (_backend, gateway, mut caller) = start(guards, ", body_limit: 1KiB").await;
+    for _ in 0..6 {
+        let (say, said) = mpsc::channel(1);
+        let said = stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
+        let mut messages = caller.streaming("Talk", said).await.expect("a head");
+        say.send(Bytes::from_static(b"short")).await.expect("it is taken");
+        assert_eq!(next(&mut messages).await.expect("an echo").expect("an echo"), "short");
+        say.send(Bytes::from_static(&[b'x'; 2000])).await.expect("it is taken");
+        let status = next(&mut messages).await.expect_err("it is too long");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    }
+    let state = gateway.metric("gateway_breaker_state", &[("backend", "calls")]).await;
+    assert_eq!(state, 0.0, "closed");
+    caller.unary("Unary", b"hello").await.expect("an answer");
+}
+
+#[tokio::test]
 async fn unavailable_is_tried_again_in_the_head_and_never_in_trailers() {
     let guards = "retry: { attempts: 2, backoff: 1ms..5ms, with_idempotency_key: true }, \
                   breaker: { min_calls: 4, failure_ratio: 0.9, window: 60s }";
