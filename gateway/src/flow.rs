@@ -4,7 +4,8 @@
 //! A body that comes too slowly is told to its reader, so that the caller can still be answered. An answer that is
 //! not taken can only be cut, and that only where it is one stream of many: elsewhere the connection itself is watched.
 //!
-//! Invariant: only the caller's slowness counts. Whatever a backend or we ourselves take is not waited for here.
+//! Invariant: only the caller's slowness counts. Whatever a backend or we ourselves take is not waited for here, and a
+//! conversation, which has no pace, is waited for by whoever watches its silence.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -55,6 +56,8 @@ pub struct Flow {
     /// More of it is awaited; or it was, and came too slowly.
     body: AtomicU8,
     sends: Pace,
+    /// It may pause for as long as it pleases.
+    pauses: AtomicBool,
     /// Why it came to a bad end, which is the caller's doing.
     spoilt: OnceLock<Reason>,
     /// Wakes whoever reads the body.
@@ -107,6 +110,11 @@ impl Flow {
         self.body.store(NOT_AWAITED, Relaxed);
     }
 
+    /// The body is one side of a conversation.
+    pub fn may_pause(&self) {
+        self.pauses.store(true, Relaxed);
+    }
+
     /// The caller has brought its body to a bad end.
     pub fn spoil(&self, reason: Reason) {
         // What comes after the end changes nothing.
@@ -156,7 +164,7 @@ impl Flow {
                 return Some(Overdue::Answer);
             }
         }
-        if let (AWAITED, Some(rates)) = (self.body.load(Relaxed), &leave.rates)
+        if let (AWAITED, Some(rates), false) = (self.body.load(Relaxed), &leave.rates, self.pauses.load(Relaxed))
             && self.sends.falls_behind(rates.grace, rates.body)
         {
             self.body.store(TOO_SLOW, Relaxed);
@@ -212,6 +220,10 @@ mod tests {
         assert!(read.is_asked_for());
         read.is_read();
         assert_eq!(after(&read, 1000, leave, |_| {}), None);
+        // Nor is what somebody has to say when there is something to say.
+        let talk = Flow::default();
+        talk.may_pause();
+        assert_eq!(after(&talk, 1000, leave, comes(0)), None);
 
         let slow = Flow::default();
         after(&slow, 9, leave, comes(0));

@@ -406,6 +406,9 @@ impl<'a> Call<'a> {
             Patience::Until(self.deadline.moment())
         };
         let flow = self.order.body.flow();
+        if let (Some(flow), Patience::Idle(..)) = (&flow, patience) {
+            flow.may_pause();
+        }
         let backend = Arc::clone(self.backend);
         let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience, flow);
         let body = if are_events { body.of_events() } else { body };

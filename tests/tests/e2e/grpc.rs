@@ -253,6 +253,22 @@ async fn a_stream_outlives_the_limit_of_its_call_but_not_of_its_caller() {
 }
 
 #[tokio::test]
+async fn who_has_nothing_to_say_for_a_while_is_not_slow() {
+    let backend = Http2::start(Manner::default()).await;
+    let slow = "minimum_rates: { grace: 300ms, body: 1KiB }\n";
+    let gateway = Gateway::start(format!("{slow}{}", config(&backend, UNGUARDED, ""))).await;
+    let mut caller = Caller::to(&gateway).await;
+    let (say, said) = mpsc::channel(1);
+    let said = stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
+    let mut messages = caller.streaming("Talk", said).await.expect("a head");
+    for message in [&b"one"[..], b"two"] {
+        say.send(Bytes::from_static(message)).await.expect("it is taken");
+        assert_eq!(next(&mut messages).await.expect("an echo").expect("an echo"), message);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_its_caller_spoils_is_no_failure_of_the_backend() {
     let guards = "retry: off, breaker: { window: 60s, min_calls: 3, failure_ratio: 0.4, open_for: 1h }";
     let (_backend, gateway, mut caller) = start(guards, ", body_limit: 1KiB").await;
