@@ -56,6 +56,8 @@ pub struct Flow {
     /// More of it is awaited; or it was, and came too slowly.
     body: AtomicU8,
     sends: Pace,
+    /// Pieces of it that have come; begins anew where it ends.
+    pieces: AtomicU32,
     /// It may pause for as long as it pleases.
     pauses: AtomicBool,
     /// Why it came to a bad end, which is the caller's doing.
@@ -78,6 +80,7 @@ impl Flow {
     pub fn has_come(&self, count: usize) {
         self.asked.store(true, Relaxed);
         self.sends.progress(count);
+        self.pieces.store(self.pieces.load(Relaxed).wrapping_add(1), Relaxed);
         if self.body.load(Relaxed) == AWAITED {
             self.body.store(NOT_AWAITED, Relaxed);
         }
@@ -108,6 +111,11 @@ impl Flow {
     /// The body is read no more.
     pub fn is_read(&self) {
         self.body.store(NOT_AWAITED, Relaxed);
+    }
+
+    /// Changes whenever more of the body has come.
+    pub fn pieces(&self) -> u32 {
+        self.pieces.load(Relaxed)
     }
 
     /// The body is one side of a conversation.

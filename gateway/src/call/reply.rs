@@ -29,7 +29,7 @@ use crate::rejection::Reason;
 pub enum Patience {
     /// All of it, until then.
     Until(Moment),
-    /// A stream: this long between two pieces, and all of it until then.
+    /// A stream: this long between two pieces of it or of its request, and all of it until then.
     Idle(Duration, Moment),
     /// A connection that is no longer HTTP has no body: what is held, is held until this is dropped.
     Switched,
@@ -63,6 +63,8 @@ struct Held {
     generation: Option<Generation>,
     /// Of the request, if its body may still be coming.
     flow: Option<Arc<Flow>>,
+    /// Pieces of the request that had come when this was last waited for anew.
+    heard: u32,
 }
 
 impl ReplyBody {
@@ -83,6 +85,7 @@ impl ReplyBody {
                 backend,
                 generation,
                 flow,
+                heard: 0,
             }),
             patience,
             until: Moment::ZERO,
@@ -110,6 +113,15 @@ impl ReplyBody {
 
     pub(crate) const fn is_event_stream(&self) -> bool {
         self.is_event_stream
+    }
+
+    /// Whether more of the request has come meanwhile: then one side of a conversation speaks.
+    fn has_heard(&mut self) -> bool {
+        let (Some(held), Patience::Idle(..)) = (&mut self.held, self.patience) else {
+            return false;
+        };
+        let pieces = held.flow.as_ref().map_or(0, |flow| flow.pieces());
+        std::mem::replace(&mut held.heard, pieces) != pieces
     }
 
     fn wait_anew(&mut self) {
@@ -185,10 +197,16 @@ impl Body for ReplyBody {
             }
             Poll::Ready(Some(Err(error))) => this.blamed(Broken::Backend(error)),
             Poll::Pending => {
-                let Some(held) = &mut this.held else {
-                    return Poll::Pending;
-                };
-                std::task::ready!(held.lease.timer().poll_elapsed(this.until, cx));
+                loop {
+                    let Some(held) = &mut this.held else {
+                        return Poll::Pending;
+                    };
+                    std::task::ready!(held.lease.timer().poll_elapsed(this.until, cx));
+                    if !this.has_heard() {
+                        break;
+                    }
+                    this.wait_anew();
+                }
                 Broken::OutOfTime
             }
         };

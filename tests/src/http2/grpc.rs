@@ -37,6 +37,12 @@ pub(super) async fn answer(method: &str, mut body: Incoming<'_>, respond: &mut S
             send(&mut out, framed(count.to_string().as_bytes()), false).await?;
             end(&mut out, 0)?;
         }
+        // It answers at once, and says nothing until all has come.
+        "Listen" => {
+            let mut out = begin(respond)?;
+            while messages.next(&mut body).await?.is_some() {}
+            end(&mut out, 0)?;
+        }
         "Talk" => {
             let mut out = begin(respond)?;
             while let Some(message) = messages.next(&mut body).await? {

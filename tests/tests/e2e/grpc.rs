@@ -269,6 +269,26 @@ async fn who_has_nothing_to_say_for_a_while_is_not_slow() {
 }
 
 #[tokio::test]
+async fn a_backend_that_listens_to_a_caller_who_speaks_is_not_silent() {
+    let backend = Http2::start(Manner::default()).await;
+    let silence = "time_limits: { idle_stream: 500ms }\n";
+    let gateway = Gateway::start(format!("{silence}{}", config(&backend, UNGUARDED, ""))).await;
+    let mut caller = Caller::to(&gateway).await;
+    let (say, said) = mpsc::channel(1);
+    let said = stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
+    let mut answer = caller.streaming("Listen", said).await.expect("a head");
+    for _ in 0..20 {
+        say.send(Bytes::from_static(b"more")).await.expect("it is taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // And now neither says anything.
+    let status = within(SOON, "the end", next(&mut answer))
+        .await
+        .expect_err("it is silent");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+}
+
+#[tokio::test]
 async fn a_stream_that_its_caller_spoils_is_no_failure_of_the_backend() {
     let guards = "retry: off, breaker: { window: 60s, min_calls: 3, failure_ratio: 0.4, open_for: 1h }";
     let (_backend, gateway, mut caller) = start(guards, ", body_limit: 1KiB").await;
