@@ -204,6 +204,24 @@ async fn a_caller_who_hangs_up_resets_a_stream_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_caller_who_leaves_a_backend_that_reads_nothing_leaves_nothing_behind() {
+    let (backend, gateway) = start(Manner::default(), UNGUARDED).await;
+    let mut caller = gateway.connect().await;
+    caller
+        .send("POST /api/grpc.Test/Endless HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
+        .await;
+    // More than there is room for.
+    caller.send(vec![b'x'; 200_000]).await;
+    caller.head().await;
+    caller.take(100).await;
+    drop(caller);
+    assert_eq!(backend.until_ended(0).await, Ended::Reset(Reason::CANCEL));
+    gateway
+        .metric_becomes("gateway_backend_exchanges", &[("backend", "api")], 0.0)
+        .await;
+}
+
+#[tokio::test]
 async fn a_crowd_that_hangs_up_breaks_nothing_for_those_who_stay() {
     let (backend, gateway) = start(Manner::default(), UNGUARDED).await;
     let held = ask(&gateway, "/api/hold", 1);

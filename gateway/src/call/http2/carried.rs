@@ -1,8 +1,11 @@
 //! A request's body on a shared connection: it holds the place of its exchange while it is being sent.
+//!
+//! Once begun it is carried by a task of the library's own, which looks at nothing else while its peer has no room for
+//! more. So that an exchange can be broken off then, too, its place is told which task that is.
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +18,21 @@ use crate::call::replay::Outbound;
 pub(super) struct Carried {
     body: Outbound,
     place: Arc<Place>,
+    begun: bool,
+}
+
+/// The place whose body a connection has just begun to send: hyper tries that first, and then has it carried.
+#[derive(Clone, Default)]
+pub(super) struct Begun(Arc<Mutex<Option<Arc<Place>>>>);
+
+impl Begun {
+    fn note(&self, place: &Arc<Place>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(place));
+    }
+
+    pub(super) fn take(&self) -> Option<Arc<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Carried {
@@ -23,7 +41,11 @@ impl Carried {
             // It will not be read.
             place.has_asked();
         }
-        Self { body, place }
+        Self {
+            body,
+            place,
+            begun: false,
+        }
     }
 }
 
@@ -34,6 +56,10 @@ impl Body for Carried {
     /// An error resets the stream with its reason; what the caller did is remembered where the body comes from.
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if !this.begun {
+            this.begun = true;
+            this.place.link().begun().note(&this.place);
+        }
         if this.place.is_abandoned() {
             // Another attempt may be reading from the same source by now.
             return Poll::Ready(Some(Err(cancelled())));

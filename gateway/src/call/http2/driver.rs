@@ -21,7 +21,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use super::carried::Carried;
+use super::carried::{Begun, Carried};
 use super::link::{Link, Peer};
 use crate::call::attempt::describe;
 use crate::call::pool::PoolSettings;
@@ -70,6 +70,7 @@ where
     let PoolSettings { ping, streams, .. } = *settings;
     let (stream_window, connection_window) = windows(streams);
     let tasks = Tasks::default();
+    let begun = tasks.begun.clone();
     let (sender, client) = Builder::new(tasks.clone())
         .timer(TokioTimer::new())
         // None, until the peer has said how many.
@@ -98,7 +99,7 @@ where
         leave: None,
     });
     match opens.await {
-        Ok(Ok(())) => Ok(Link::new(sender, peer, streams, held, clock::now())),
+        Ok(Ok(())) => Ok(Link::new(sender, peer, begun, streams, held, clock::now())),
         Ok(Err(error)) => Err(not_spoken(error)),
         Err(_) => Err(io::Error::other("closed before it spoke HTTP/2")),
     }
@@ -110,7 +111,11 @@ fn not_spoken(error: hyper::Error) -> io::Error {
 
 /// Runs what hyper starts, but for the first: that is the connection itself, which is the driver's.
 #[derive(Clone, Default)]
-pub(super) struct Tasks(Arc<Mutex<First>>);
+pub(super) struct Tasks {
+    first: Arc<Mutex<First>>,
+    /// Whose body the next task carries.
+    begun: Begun,
+}
 
 #[derive(Default)]
 enum First {
@@ -122,7 +127,7 @@ enum First {
 
 impl Tasks {
     fn take(&self) -> Task {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *first, First::Taken) {
             First::Here(task) => task,
             First::Awaited | First::Taken => Box::pin(std::future::ready(())),
@@ -132,11 +137,15 @@ impl Tasks {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, task: F) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*first, First::Awaited) {
             *first = First::Here(Box::pin(task));
-        } else {
-            tokio::spawn(task);
+            return;
+        }
+        let task = tokio::spawn(task);
+        // With a body that has gone at once, it is the task that waits for the answer's head, which may end as well.
+        if let Some(place) = self.begun.take() {
+            place.is_carried_by(task.abort_handle());
         }
     }
 }

@@ -8,7 +8,7 @@ use hyper::client::conn::http2::SendRequest;
 use policies::Moment;
 use tokio::sync::oneshot;
 
-use super::carried::Carried;
+use super::carried::{Begun, Carried};
 
 /// Exchanges that may run out of time one after the other before nobody is believed to be there. Otherwise all would
 /// be sent to a peer that has vanished, until a PING finds out.
@@ -18,6 +18,7 @@ const MOST_UNHEARD: u32 = 3;
 pub(super) struct Link {
     sender: SendRequest<Carried>,
     peer: Arc<Peer>,
+    begun: Begun,
     /// Exchanges at once for which there is room on our side.
     most: usize,
     born: Moment,
@@ -38,6 +39,7 @@ impl Link {
     pub(super) const fn new(
         sender: SendRequest<Carried>,
         peer: Arc<Peer>,
+        begun: Begun,
         most: u32,
         held: oneshot::Sender<Infallible>,
         born: Moment,
@@ -45,6 +47,7 @@ impl Link {
         Self {
             sender,
             peer,
+            begun,
             most: most as usize,
             born,
             used: AtomicBool::new(false),
@@ -55,6 +58,10 @@ impl Link {
 
     pub(super) fn sender(&self) -> SendRequest<Carried> {
         self.sender.clone()
+    }
+
+    pub(super) const fn begun(&self) -> &Begun {
+        &self.begun
     }
 
     pub(super) const fn born(&self) -> Moment {

@@ -11,10 +11,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use policies::Moment;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::link::Link;
 use crate::call::attempt::Failure;
@@ -63,6 +64,8 @@ pub(super) struct Place {
     abandoned: AtomicBool,
     /// All of the request has been handed to the connection.
     asked: AtomicBool,
+    /// What sends its body, or has sent it.
+    carrier: OnceLock<AbortHandle>,
 }
 
 /// To open a connection. Dropped before that is done, it has failed.
@@ -201,6 +204,7 @@ impl Place {
             link,
             abandoned: AtomicBool::new(false),
             asked: AtomicBool::new(false),
+            carrier: OnceLock::new(),
         }
     }
 
@@ -211,6 +215,15 @@ impl Place {
     /// Nobody waits for the answer any more: no more of the request is sent.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Relaxed);
+        if let Some(carrier) = self.carrier.get() {
+            carrier.abort();
+        }
+    }
+
+    /// The body is sent by this task, which is ended with the exchange.
+    pub(super) fn is_carried_by(&self, task: AbortHandle) {
+        // One exchange has one body.
+        let _ = self.carrier.set(task);
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
