@@ -4,7 +4,7 @@
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
 //! 1 words: [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`], [`framing`],
-//! [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`clock`] · 0: the `policies` crate.
+//! [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`], [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
 pub mod aggregate;
@@ -34,3 +34,4 @@ pub mod stale;
 pub mod template;
 pub mod tunnel;
 pub mod websocket;
+pub mod windows;

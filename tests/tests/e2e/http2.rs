@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
-use crate::{SOON, one_backend};
+use crate::{SOON, backends, one_backend};
 
 const OVERDUE: &str = "gateway_connections_overdue_total";
 const API: [(&str, &str); 1] = [("backend", "api")];
@@ -64,6 +64,37 @@ async fn many_requests_share_a_connection() {
     }
     assert_eq!(gateway.metric("gateway_connections_total", &[]).await, 1.0);
     assert_eq!(gateway.metric("gateway_requests_in_flight", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn uploads_that_wait_hold_up_no_other() {
+    const WAITING: usize = 80;
+    let (_fleet, [busy, well]) = backends(["busy", "well"]).await;
+    let queue = "retry: off, breaker: off, bulkhead: { limit: 1, queue: 100, wait: 1m }";
+    let config = Config::default()
+        .top("time_limits: { request: 90s }")
+        .open("busy", busy.address(), queue)
+        .open("well", well.address(), UNGUARDED);
+    let gateway = Gateway::start(config.to_string()).await;
+    let caller = Http2::connect(gateway.address()).await;
+    caller.get("/well/echo").await.expect("an answer");
+    busy.close_gate();
+    let upload = async |path, size| {
+        let request = caller.request(Method::POST, path);
+        let mut stream = caller.send(request, false).await.expect("the gateway takes requests");
+        stream
+            .upload
+            .send_data(Bytes::from(vec![b'x'; size]), true)
+            .expect("the stream is open");
+        stream
+    };
+    let mut waiting = Vec::new();
+    for _ in 0..WAITING {
+        waiting.push(upload("/busy/echo", 256 << 10).await);
+    }
+    let answer = upload("/well/mirror", 1 << 20).await.whole().await.expect("an answer");
+    assert_eq!((answer.status, answer.body.len()), (200, 1 << 20));
+    assert!(gateway.metric("gateway_requests_in_flight", &[]).await >= WAITING as f64);
 }
 
 #[tokio::test]

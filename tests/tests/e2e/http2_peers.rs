@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use http::Method;
 use tests::configs::UNGUARDED;
+use tests::http2_caller::Http2;
 use tests::{Gateway, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,6 +92,23 @@ async fn an_answer_against_the_protocol_is_invalid() {
     let address = by_hand(|_, id| frame(1, 0x05, id, &[0x88, 0x00, 0x00, 0x01, b'x'])).await;
     let gateway = Gateway::start(config(address, UNGUARDED)).await;
     gateway.get("/api/echo").send().await.refusal(502, "backend_invalid");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_request_ends_with_its_answer() {
+    // Without a word about the rest, which the caller goes on with.
+    let address = by_hand(|_, id| ok(id)).await;
+    let gateway = Gateway::start(config(address, UNGUARDED)).await;
+    let caller = Http2::connect(gateway.address()).await;
+    let request = caller.request(Method::POST, "/api/echo");
+    let mut stream = caller.send(request, false).await.expect("the gateway takes requests");
+    let half = Bytes::from_static(b"half");
+    stream.upload.send_data(half, false).expect("the stream is open");
+    let head = (&mut stream.response).await.expect("an answer");
+    assert_eq!(head.status(), 200);
+    gateway
+        .metric_becomes("gateway_backend_exchanges", &[("backend", "api")], 0.0)
+        .await;
 }
 
 #[tokio::test]

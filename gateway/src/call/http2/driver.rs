@@ -26,15 +26,7 @@ use super::link::{Link, Peer};
 use crate::call::attempt::describe;
 use crate::call::pool::PoolSettings;
 use crate::clock;
-
-/// What a peer may send in one exchange before it is read, if there are not too many. Fixed, so that memory is bounded by
-/// what is written here; windows that adapt are measured with pings, for which some servers close a connection.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// The least for all exchanges of a connection. Larger than a few need: the library allows for small frames by it, and
-/// ends the connection, neighbours and all, where one slow caller lets too many tiny messages pile up.
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The most that a window may be (RFC 9113 section 6.9.1).
-const MOST_WINDOW: u32 = (1 << 31) - 1;
+use crate::windows::Windows;
 
 /// Of an answer's head, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;
@@ -50,15 +42,6 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a peer may send before it is read: in one of so many exchanges, and in all of them. None that waits for its
-/// caller takes away what another needs.
-fn windows(streams: u32) -> (u32, u32) {
-    let all = streams
-        .saturating_mul(STREAM_WINDOW)
-        .clamp(CONNECTION_WINDOW, MOST_WINDOW);
-    (STREAM_WINDOW.min(all / streams.max(1)), all)
-}
-
 /// Opens a connection; dropped before it is open, it is closed.
 ///
 /// # Errors
@@ -68,15 +51,15 @@ where
     T: Read + Write + Unpin + Send + 'static,
 {
     let PoolSettings { ping, streams, .. } = *settings;
-    let (stream_window, connection_window) = windows(streams);
+    let windows = Windows::of(streams);
     let tasks = Tasks::default();
     let begun = tasks.begun.clone();
     let (sender, client) = Builder::new(tasks.clone())
         .timer(TokioTimer::new())
         // None, until the peer has said how many.
         .initial_max_send_streams(0)
-        .initial_stream_window_size(stream_window)
-        .initial_connection_window_size(connection_window)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_header_list_size(HEAD)
         .max_concurrent_reset_streams(RESET_STREAMS)
         // What comes later still is answered with another reset. To count those against the peer would let callers
@@ -215,19 +198,5 @@ impl<T: Read + Write + Unpin + Send + 'static> Future for Driver<T> {
             return Poll::Ready(());
         }
         Poll::Pending
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_exchanges_together_have_what_each_has() {
-        let check = |streams, stream, all| assert_eq!(windows(streams), (stream, all), "{streams}");
-        check(1, STREAM_WINDOW, CONNECTION_WINDOW);
-        check(64, STREAM_WINDOW, CONNECTION_WINDOW);
-        check(100, STREAM_WINDOW, 100 * STREAM_WINDOW);
-        check(10_000, MOST_WINDOW / 10_000, MOST_WINDOW);
     }
 }

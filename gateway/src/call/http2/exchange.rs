@@ -60,9 +60,9 @@ impl Lease {
         self.place.is_asked()
     }
 
-    /// For the end of a whole exchange: what is left of the request may still go out.
+    /// For the end of a whole answer. Nobody waits for what is left of its request, so that is not sent.
     pub(crate) fn give_back(mut self) {
-        self.is_whole = true;
+        self.is_whole = self.is_asked();
     }
 }
 

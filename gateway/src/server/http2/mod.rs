@@ -38,11 +38,8 @@ use crate::flow::Flow;
 use crate::intake::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
+use crate::windows::Windows;
 
-/// What a caller may send of one body, and of all together, before we have read it. The library allows for small
-/// frames by the second, and would take a stream of tiny messages that a backend is slow to read for a flood.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// What is held of one answer that the caller has no room for.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a caller may make us reset before it is sent away (CVE-2025-8671).
@@ -119,11 +116,12 @@ fn is_callers_fault(error: &hyper::Error) -> bool {
 
 /// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.
 fn http(edge: &Edge, streams: Streams) -> http2::Builder<Streams> {
+    let windows = Windows::of(edge.most_streams);
     let mut http = http2::Builder::new(streams);
     http.max_concurrent_streams(edge.most_streams)
         .max_header_list_size(u32::try_from(edge.head_limit).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_send_buf_size(SEND_BUFFER)
         .max_local_error_reset_streams(OWN_RESETS)
         .enable_connect_protocol();
