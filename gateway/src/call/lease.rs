@@ -25,13 +25,12 @@ impl Lease {
 
     /// Whether an answer that ends as `incoming` has ended is less than the backend had to say.
     ///
-    /// A backend that has answered early tells us to stop sending, by RST_STREAM `NO_ERROR` (RFC 9113 section 8.1), and
-    /// hyper takes that for the end wherever it comes. But where nothing is left to be sent, or a length is not
-    /// reached, it says that the backend has broken off.
+    /// On HTTP/2 an answer is whole at END_STREAM and nowhere else (RFC 9113 section 8.1). hyper takes RST_STREAM with
+    /// `NO_ERROR` for an end as well, by which a backend that has answered early tells us to stop sending.
     pub(crate) fn is_cut_short(&self, incoming: &Incoming) -> bool {
         match self {
             Self::Own(_) => false,
-            Self::Shared(lease) => !incoming.is_end_stream() && (lease.is_asked() || incoming.size_hint().lower() > 0),
+            Self::Shared(_) => !incoming.is_end_stream(),
         }
     }
 

@@ -1,0 +1,208 @@
+//! An answer of a backend over HTTP/2 is whole at END_STREAM and nowhere else (RFC 9113 section 8.1).
+//!
+//! A reset with NO_ERROR asks for no more of the request: after END_STREAM it takes nothing away from the answer, and
+//! before it the answer is cut, whatever the reason says.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tests::configs::{Config, UNGUARDED};
+use tests::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, fields, frame, read};
+use tests::{Gateway, eventually, http2_caller};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::SOON;
+
+const PREFACE: usize = 24;
+
+/// A backend that writes these frames, for the stream of each request, as soon as the request's head has come.
+async fn backend(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, answer));
+        }
+    });
+    address
+}
+
+/// Until the gateway hangs up.
+async fn serve(mut stream: TcpStream, answer: impl Fn(u32) -> Vec<u8>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let (mut bytes, mut answered) = (Vec::new(), 0);
+    stream
+        .write_all(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, 1, 0, &[])].concat())
+        .await
+        .ok()?;
+    while stream.read_buf(&mut bytes).await.ok()? > 0 {
+        let heads = read(bytes.get(PREFACE..).unwrap_or_default());
+        let heads: Vec<_> = heads.iter().filter(|(kind, ..)| *kind == HEADERS).collect();
+        for (_, _, id, _) in &heads[answered..] {
+            stream.write_all(&answer(*id)).await.ok()?;
+        }
+        answered = heads.len();
+    }
+    None
+}
+
+fn head(id: u32, status: &str, more: &[(&str, &str)], flags: u8) -> Vec<u8> {
+    let all = [&[(":status", status)], more].concat();
+    frame(HEADERS, END_HEADERS | flags, id, &fields(&all))
+}
+
+/// Asked not to send any more.
+fn enough(id: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, id, &0_u32.to_be_bytes())
+}
+
+async fn start(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy + 'static) -> Gateway {
+    let address = backend(answer).await;
+    let config = Config::default().open("api", address, &format!("protocol: h2c, {UNGUARDED}"));
+    Gateway::start(config.to_string()).await
+}
+
+/// What a caller over HTTP/2 gets: the status, the body, a trailer.
+type Whole = Result<(u16, Vec<u8>, Option<String>), h2::Error>;
+
+/// What callers get: one over HTTP/1.1 and one over HTTP/2 who have sent half of their request, and one over HTTP/2 who
+/// has sent all of it.
+struct Got {
+    http1: String,
+    http2: Whole,
+    asked: Whole,
+}
+
+async fn ask(gateway: &Gateway, kind: &str) -> Got {
+    let http1 = gateway
+        .raw(format!(
+            "POST /api/x HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te, close\r\ncontent-type: {kind}\r\n\
+             content-length: 10\r\n\r\nhalf"
+        ))
+        .await;
+    Got {
+        http1,
+        http2: ask_over_http2(gateway, kind, false).await,
+        asked: ask_over_http2(gateway, kind, true).await,
+    }
+}
+
+async fn ask_over_http2(gateway: &Gateway, kind: &str, ends: bool) -> Whole {
+    let caller = http2_caller::Http2::connect(gateway.address()).await;
+    let mut request = caller.request(http::Method::POST, "/api/x");
+    let headers = request.headers_mut();
+    headers.insert("te", "trailers".parse().expect("a value"));
+    headers.insert("content-type", kind.parse().expect("a value"));
+    let mut stream = caller.send(request, false).await.expect("it is taken");
+    // Fails only if the gateway was faster.
+    let _ = stream.upload.send_data(Bytes::from_static(b"half"), ends);
+    let whole = stream.whole().await?;
+    let trailers = whole.trailers.unwrap_or_default();
+    let trailer = trailers.get("x-sum").or(trailers.get("grpc-status"));
+    let trailer = trailer.map(|value| value.to_str().expect("text").to_owned());
+    Ok((whole.status, whole.body, trailer))
+}
+
+#[tokio::test]
+async fn an_answer_without_its_end_is_cut_for_every_caller() {
+    type Frames = fn(u32) -> Vec<u8>;
+    let cases: [(&str, Frames); 4] = [
+        ("data", |id| {
+            [head(id, "200", &[], 0), frame(DATA, 0, id, b"so far"), enough(id)].concat()
+        }),
+        ("no data", |id| [head(id, "200", &[], 0), enough(id)].concat()),
+        ("an error without its end", |id| {
+            [head(id, "413", &[], 0), frame(DATA, 0, id, b"too l"), enough(id)].concat()
+        }),
+        ("less than its length", |id| {
+            [
+                head(id, "200", &[("content-length", "9")], 0),
+                frame(DATA, 0, id, b"so far"),
+                enough(id),
+            ]
+            .concat()
+        }),
+    ];
+    for (what, frames) in cases {
+        let gateway = start(frames).await;
+        let got = ask(&gateway, "text/plain").await;
+        // Where nothing was written yet, there is nothing.
+        assert!(!got.http1.ends_with("0\r\n\r\n"), "{what}: {}", got.http1);
+        assert!(got.http2.is_err(), "{what}: {:?}", got.http2);
+        assert!(got.asked.is_err(), "{what}: {:?}", got.asked);
+        eventually(SOON, "the log says so three times", || async {
+            (gateway.stdout().matches("backend broke off").count() == 3).then_some(())
+        })
+        .await;
+        let aborted = gateway
+            .metric("gateway_aborted_responses_total", &[("route", "api")])
+            .await;
+        assert_eq!(aborted, 3.0, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_stream_without_its_end_has_no_good_status() {
+    let gateway = start(|id| {
+        let kind = [("content-type", "application/grpc")];
+        [
+            head(id, "200", &kind, 0),
+            frame(DATA, 0, id, b"\0\0\0\0\x01x"),
+            enough(id),
+        ]
+        .concat()
+    })
+    .await;
+    for ends in [false, true] {
+        let (status, _, trailer) = ask_over_http2(&gateway, "application/grpc", ends)
+            .await
+            .expect("trailers");
+        assert_eq!((status, trailer.as_deref()), (200, Some("14")), "UNAVAILABLE");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_its_end_is_whole_whatever_follows() {
+    let gateway = start(|id| [head(id, "413", &[], END_STREAM), enough(id)].concat()).await;
+    let got = ask(&gateway, "text/plain").await;
+    assert!(
+        got.http1.starts_with("HTTP/1.1 413") && got.http1.ends_with("\r\n\r\n"),
+        "{}",
+        got.http1
+    );
+    for got in [got.http2, got.asked] {
+        assert_eq!(got.expect("it is whole"), (413, Vec::new(), None));
+    }
+
+    let gateway = start(|id| {
+        [
+            head(id, "413", &[], 0),
+            frame(DATA, END_STREAM, id, b"too long"),
+            enough(id),
+        ]
+        .concat()
+    })
+    .await;
+    let got = ask(&gateway, "text/plain").await;
+    assert!(got.http1.ends_with("8\r\ntoo long\r\n0\r\n\r\n"), "{}", got.http1);
+    for got in [got.http2, got.asked] {
+        assert_eq!(got.expect("it is whole"), (413, b"too long".to_vec(), None));
+    }
+
+    let gateway = start(|id| {
+        [
+            head(id, "200", &[("trailer", "x-sum")], 0),
+            frame(DATA, 0, id, b"body"),
+            frame(HEADERS, END_HEADERS | END_STREAM, id, &fields(&[("x-sum", "7")])),
+            enough(id),
+        ]
+        .concat()
+    })
+    .await;
+    let got = ask(&gateway, "text/plain").await;
+    assert!(got.http1.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{}", got.http1);
+    for got in [got.http2, got.asked] {
+        assert_eq!(got.expect("it is whole"), (200, b"body".to_vec(), Some("7".to_owned())));
+    }
+}
