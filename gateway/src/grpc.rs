@@ -32,8 +32,8 @@ pub enum Code {
 }
 
 impl Code {
-    /// What a client is to make of a refusal. `UNAVAILABLE` invites it to try again, so what may have been acted on is
-    /// something else.
+    /// What a client is to make of a refusal. A backend that breaks off or answers with something else is `UNAVAILABLE`,
+    /// as a 502 is for every client of gRPC; whether a call that may have been acted on is repeated, the client decides.
     pub const fn of(reason: Reason) -> Self {
         match reason {
             Reason::MalformedRequest => Self::InvalidArgument,
@@ -48,8 +48,10 @@ impl Code {
             | Reason::QuotaExhausted
             | Reason::TooManyInFlight
             | Reason::HeadersTooLarge => Self::ResourceExhausted,
-            Reason::Internal | Reason::BackendBroken | Reason::BackendInvalid => Self::Internal,
+            Reason::Internal => Self::Internal,
             Reason::BackendUnreached
+            | Reason::BackendBroken
+            | Reason::BackendInvalid
             | Reason::BulkheadFull
             | Reason::BulkheadTimeout
             | Reason::BreakerOpen
@@ -181,9 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_acted_on_does_not_invite_to_try_again() {
-        for reason in [Reason::BackendBroken, Reason::BackendInvalid, Reason::BackendTimeout] {
-            assert_ne!(Code::of(reason), Code::Unavailable, "{}", reason.as_str());
+    fn what_http_calls_502_or_503_is_unavailable() {
+        for reason in Reason::ALL {
+            let is_unavailable = Code::of(reason) == Code::Unavailable;
+            assert_eq!(
+                is_unavailable,
+                [502, 503].contains(&reason.status().as_u16()),
+                "{}",
+                reason.as_str()
+            );
         }
     }
 }
