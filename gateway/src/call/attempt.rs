@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -152,12 +153,13 @@ impl Way<'_> {
                     Ok(Ok(())) => {}
                 }
             }
-            let Some(request) = request() else {
+            let Some(mut request) = request() else {
                 return Err(Failure::new(
                     Fault::Broken,
                     "the body has gone by and cannot be sent again",
                 ));
             };
+            frame_body(&mut request);
             awaited.begin(request.method() == Method::HEAD);
             match timer
                 .run(deadline.moment(), pin!(sender.try_send_request(request)))
@@ -168,6 +170,11 @@ impl Way<'_> {
                     return Err(Failure::new(Fault::Invalid, "switched protocols unasked"));
                 }
                 Ok(Ok(response)) => {
+                    if response.version() < Version::HTTP_11 {
+                        // hyper would speak HTTP/1.0 on it from now on, which has no chunked bodies. We speak our own
+                        // version always (RFC 9112 section 2.3).
+                        lease.connection().end_with_exchange();
+                    }
                     let lease = Lease::Own(lease);
                     return Ok(Answer { response, lease });
                 }
@@ -222,6 +229,17 @@ impl Way<'_> {
                 format_args!("{address}: connecting"),
             )),
         }
+    }
+}
+
+/// Announces a body of unknown length: left to itself, hyper sends none with GET or HEAD. Framing does not depend on the
+/// method (RFC 9112 section 6.3).
+fn frame_body(request: &mut Request<Outbound>) {
+    let body = request.body();
+    let is_announced = body.is_end_stream() || body.size_hint().exact().is_some();
+    if !is_announced && !request.headers().contains_key(CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
 }
 

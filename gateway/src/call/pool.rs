@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     born: Moment,
     /// Whether an exchange has gone over it before.
     pub(crate) used: bool,
+    /// Whether it is closed after the exchange that it carries.
+    is_last: bool,
     /// Set anew for each exchange, which is cheaper than making one.
     pub(crate) timer: Timer,
 }
@@ -53,8 +55,14 @@ impl Connection {
             driver,
             born: now,
             used: false,
+            is_last: false,
             timer: Timer::default(),
         }
+    }
+
+    /// Closes it after the exchange that it carries.
+    pub(crate) fn end_with_exchange(&mut self) {
+        self.is_last = true;
     }
 }
 
@@ -95,7 +103,7 @@ impl Pool {
     }
 
     pub(crate) fn put(&self, mut connection: Connection, settings: &PoolSettings, now: Moment) {
-        if connection.sender.is_closed() || now.since(connection.born) > settings.max_age {
+        if connection.is_last || connection.sender.is_closed() || now.since(connection.born) > settings.max_age {
             return;
         }
         connection.used = true;

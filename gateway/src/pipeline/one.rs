@@ -70,6 +70,12 @@ impl Exchange<'_> {
             let caller = head.extensions.remove::<OnUpgrade>()?;
             Some(Switching { handshake, caller })
         });
+        if switching.is_some() && !body.is_end_stream() {
+            // Behind it, the bytes of the body could not be told from those of the tunnel.
+            return Err(Rejection::MalformedRequest {
+                why: "a request that opens a WebSocket has no body",
+            });
+        }
         if let Some(switching) = &switching {
             switching.handshake.stamp(&mut head.headers);
         }
