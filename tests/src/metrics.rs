@@ -13,7 +13,8 @@ impl Page {
         &self.0
     }
 
-    /// The sum of a family's samples that have all these labels, or `None` if there is no such sample.
+    /// The sum of a family's samples that have all these labels: 0 if nothing has been counted yet, `None` if the page
+    /// does not know the family, or has no such gauge.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let samples = self.0.lines().filter(|line| !line.starts_with('#'));
         let matching = samples.filter_map(|line| {
@@ -26,7 +27,11 @@ impl Page {
             };
             (family == name && labels.iter().all(has)).then(|| value.parse::<f64>().ok())?
         });
-        matching.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+        let is_counter = || self.0.contains(&format!("\n# TYPE {name} counter\n"));
+        let none = || is_counter().then_some(0.0);
+        matching
+            .fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+            .or_else(none)
     }
 }
 
@@ -43,7 +48,10 @@ mod tests {
         );
         assert_eq!(page.sum("a_total", &[("route", "x")]), Some(3.0));
         assert_eq!(page.sum("a_total", &[("code", "2xx")]), Some(7.0));
-        assert_eq!(page.sum("a_total", &[("route", "z")]), None);
+        assert_eq!(page.sum("a_total", &[("route", "z")]), Some(0.0));
+        assert_eq!(page.sum("a_total_more", &[("route", "z")]), None);
+        assert_eq!(page.sum("b", &[("route", "z")]), None);
+        assert_eq!(page.sum("c_total", &[]), None);
         assert_eq!(page.sum("b", &[]), Some(1.5));
     }
 }

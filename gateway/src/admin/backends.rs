@@ -1,5 +1,8 @@
 //! `GET /api/v1/backends`: where each backend is, how its guards stand, and what became of the calls to it.
+//!
+//! Those in trouble come first, then by how many calls they had.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,12 +11,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use policies::RetryBudget;
+use policies::breaker;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::breaker::{BreakerView, EjectionView, share};
-use super::page_size::PageSize;
+use super::list_query::{ListQuery, Page};
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
 use crate::call::endpoints::Endpoint;
@@ -107,20 +111,75 @@ struct Budget {
     floor_per_second: f64,
 }
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, size: PageSize) -> Json<Value> {
-    Json(list(&admin, size))
+/// What an operator should know of first; the later the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    None,
+    /// All slots are taken, or calls wait for one.
+    Crowded,
+    /// An endpoint is left out.
+    Ejected,
+    /// Probes are let through, or an operator holds the breaker closed.
+    HalfOpen,
+    /// The backend is not called.
+    Open,
 }
 
-/// In declared order.
-pub(super) fn list(admin: &Admin, PageSize(most): PageSize) -> Value {
+impl Trouble {
+    pub(super) fn of(backend: &Backend) -> Self {
+        let (now, bulkhead) = (clock::now(), &backend.guards.bulkhead);
+        let breaker = if backend.breaker_on {
+            match backend.guards.breaker.state(now) {
+                breaker::State::Open | breaker::State::ForcedOpen => Self::Open,
+                breaker::State::HalfOpen | breaker::State::ForcedClosed => Self::HalfOpen,
+                breaker::State::Closed => Self::None,
+            }
+        } else {
+            Self::None
+        };
+        let is_ejected = |endpoint: &Arc<Endpoint>| endpoint.standing.is_ejected(now);
+        let is_crowded = bulkhead.waiting() > 0 || bulkhead.in_use() >= bulkhead.limit();
+        if breaker > Self::None {
+            breaker
+        } else if backend.endpoints.all().iter().any(is_ejected) {
+            Self::Ejected
+        } else if is_crowded {
+            Self::Crowded
+        } else {
+            Self::None
+        }
+    }
+}
+
+pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
+    Json(list(&admin, &query))
+}
+
+/// The most troubled first; of equals, in the order of the config.
+pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let plan = admin.gateway.live.load();
-    let entries: Vec<_> = plan
+    let mut found: Vec<_> = plan
         .backends
         .iter()
-        .take(most)
+        .filter(|backend| {
+            let urls = backend.endpoints.all().iter().map(|endpoint| &*endpoint.url);
+            query.finds(urls.chain([&*backend.name]))
+        })
+        .collect();
+    found.sort_by_cached_key(|backend| {
+        let calls: u64 = backend.metrics.calls.iter().map(|(_, count)| count).sum();
+        Reverse((Trouble::of(backend), calls))
+    });
+    let Page {
+        entries,
+        total,
+        next_offset,
+    } = query.page(found);
+    let entries: Vec<_> = entries
+        .into_iter()
         .map(|backend| entry(backend, &plan.outline))
         .collect();
-    json!({ "backends": entries, "total": plan.backends.len() })
+    json!({ "backends": entries, "total": total, "next_offset": next_offset })
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

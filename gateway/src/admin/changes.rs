@@ -15,13 +15,18 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::breaker::BreakerView;
+use super::list_query::NoParameters;
 use super::problem::Problem;
 use super::token::Authorised;
 use crate::clock;
 use crate::server::Phase;
 
 /// `POST /api/v1/reload`: 422 with every mistake if the config cannot be used; then nothing has changed.
-pub(super) async fn reload(_: Authorised, State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn reload(
+    _: Authorised,
+    _: NoParameters,
+    State(admin): State<Arc<Admin>>,
+) -> Result<Json<Value>, Problem> {
     let reloader = Arc::clone(&admin.gateway.reloader);
     // Reading files and hashing keys may take a while; admin answers meanwhile.
     let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
@@ -38,7 +43,11 @@ pub(super) async fn reload(_: Authorised, State(admin): State<Arc<Admin>>) -> Re
 }
 
 /// `POST /api/v1/drain`: readiness fails, then the gateway stops as it does on SIGTERM.
-pub(super) async fn drain(_: Authorised, State(admin): State<Arc<Admin>>) -> (StatusCode, Json<Value>) {
+pub(super) async fn drain(
+    _: Authorised,
+    _: NoParameters,
+    State(admin): State<Arc<Admin>>,
+) -> (StatusCode, Json<Value>) {
     let lifecycle = &admin.gateway.lifecycle;
     tracing::info!("drain asked for through the admin API");
     lifecycle.advance(Phase::Noticed);
@@ -67,6 +76,7 @@ struct Force {
 /// `POST /api/v1/backends/{name}/breaker` with `{"state": "open" | "closed" | "auto"}`: shows the breaker as it is then.
 pub(super) async fn force_breaker(
     _: Authorised,
+    _: NoParameters,
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::page_size::PageSize;
+use super::list_query::{ListQuery, NoParameters};
 use super::problem::Problem;
 use super::status::Status;
 use super::{Admin, backends, rejections, routes, tenants};
@@ -36,6 +36,7 @@ impl Default for Streams {
 
 pub(super) async fn stream(
     State(admin): State<Arc<Admin>>,
+    _: NoParameters,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     if admin.gateway.lifecycle.phase() >= Phase::Draining {
         return Err(Problem::DRAINING);
@@ -77,9 +78,9 @@ async fn next(watcher: Option<Watcher>) -> Option<(Result<Event, Infallible>, Op
 fn snapshot(admin: &Admin) -> Value {
     json!({
         "status": Status::of(admin),
-        "routes": routes::list(admin, PageSize(100)),
-        "backends": backends::list(admin, PageSize(100)),
-        "tenants": tenants::list(admin, PageSize(20)),
-        "rejections": rejections::list(admin, PageSize(15))["rejections"],
+        "routes": routes::list(admin, &ListQuery::first(100)),
+        "backends": backends::list(admin, &ListQuery::first(100)),
+        "tenants": tenants::list(admin, &ListQuery::first(20)),
+        "rejections": rejections::list(admin, &ListQuery::first(15))["rejections"],
     })
 }

@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::page_size::PageSize;
+use super::list_query::{ListQuery, Page};
+use super::problem::Problem;
 use crate::clock;
 use crate::intake::api_keys::ApiKey;
 use crate::intake::revocations::{List, Revoked};
@@ -34,18 +35,24 @@ struct Entry<'a> {
     fails: Option<&'static str>,
 }
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, PageSize(most): PageSize, uri: Uri) -> Json<Value> {
-    let query = uri.query().unwrap_or_default();
-    let tenant = query.split('&').find_map(|pair| pair.strip_prefix("tenant="));
+pub(super) async fn show(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Json<Value>, Problem> {
+    let (query, tenant) = ListQuery::read(&uri, Some("tenant"))?;
     let plan = admin.gateway.live.load();
     let revoked = admin.gateway.state.revocations.in_force().list();
     let keys = plan.doorman.api_keys().map(|keys| keys.all()).unwrap_or_default();
-    let of_tenant = || {
-        keys.iter()
-            .filter(|key| tenant.is_none_or(|tenant| *key.tenant == *tenant))
-    };
-    let entries: Vec<_> = of_tenant().take(most).map(|key| entry(key, &revoked)).collect();
-    Json(json!({ "keys": entries, "total": of_tenant().count() }))
+    let found = keys.iter().filter(|key| {
+        tenant.as_ref().is_none_or(|tenant| *key.tenant == **tenant)
+            && query.finds([&*key.id, &*key.tenant].into_iter().chain(key.label.as_deref()))
+    });
+    let Page {
+        entries,
+        total,
+        next_offset,
+    } = query.page(found.collect());
+    let entries: Vec<_> = entries.into_iter().map(|key| entry(key, &revoked)).collect();
+    Ok(Json(
+        json!({ "keys": entries, "total": total, "next_offset": next_offset }),
+    ))
 }
 
 fn entry<'a>(key: &'a ApiKey, revoked: &List) -> Entry<'a> {

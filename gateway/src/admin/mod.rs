@@ -15,7 +15,7 @@ mod events;
 mod health;
 mod host;
 mod keys;
-mod page_size;
+mod list_query;
 mod problem;
 mod rejections;
 mod revocations;

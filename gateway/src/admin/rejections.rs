@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::decided::Decided;
-use super::page_size::PageSize;
+use super::list_query::{ListQuery, Page};
 use crate::observe::rejections::Recent;
 
 #[derive(Serialize)]
@@ -20,19 +20,40 @@ struct Entry {
     decided_by: Option<Decided>,
 }
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, size: PageSize) -> Json<Value> {
-    Json(list(&admin, size))
+pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
+    Json(list(&admin, &query))
 }
 
 /// The newest first.
-pub(super) fn list(admin: &Admin, PageSize(most): PageSize) -> Value {
+pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let plan = admin.gateway.live.load();
-    let newest = admin.gateway.state.observer.rejections.newest(most).into_iter();
-    let entries: Vec<_> = newest
+    let mut found = admin.gateway.state.observer.rejections.newest(usize::MAX);
+    found.retain(|recent| query.finds(texts(recent)));
+    let Page {
+        entries,
+        total,
+        next_offset,
+    } = query.page(found);
+    let entries: Vec<_> = entries
+        .into_iter()
         .map(|recent| Entry {
             decided_by: Decided::by(&recent, &plan),
             recent,
         })
         .collect();
-    json!({ "rejections": entries })
+    json!({ "rejections": entries, "total": total, "next_offset": next_offset })
+}
+
+/// What a refusal can be found by.
+fn texts(recent: &Recent) -> impl Iterator<Item = &str> {
+    let words = [recent.reason.as_str(), recent.path.as_str(), recent.request_id.as_str()];
+    let names = [
+        &recent.route,
+        &recent.tenant,
+        &recent.tier,
+        &recent.limit,
+        &recent.backend,
+    ];
+    let names = names.into_iter().filter_map(|name| name.as_deref());
+    words.into_iter().chain(names).chain(recent.detail.as_deref())
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
-use super::page_size::PageSize;
+use super::list_query::{ListQuery, Page};
 use super::problem::Problem;
 use super::token::Authorised;
 use crate::clock;
@@ -48,14 +48,28 @@ struct Entries {
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 1024;
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, PageSize(most): PageSize) -> Json<Value> {
+pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
     let list = admin.gateway.state.revocations.in_force().list();
-    let entries: Vec<_> = list
-        .iter()
-        .take(most)
+    let texts = |(revoked, terms): &(&Revoked, &Terms)| {
+        let name: &str = revoked.name();
+        query.finds(
+            [revoked.kind().as_str(), name]
+                .into_iter()
+                .chain(terms.reason.as_deref()),
+        )
+    };
+    let Page {
+        entries,
+        total,
+        next_offset,
+    } = query.page(list.iter().filter(texts).collect());
+    let entries: Vec<_> = entries
+        .into_iter()
         .map(|(revoked, terms)| view(revoked, terms))
         .collect();
     let mut shown = summary(&admin);
+    shown.insert("total".to_owned(), total.into());
+    shown.insert("next_offset".to_owned(), next_offset.into());
     shown.insert("revocations".to_owned(), entries.into());
     Json(shown.into())
 }

@@ -1,5 +1,10 @@
 //! `GET /api/v1/routes`: every route as it is in force, where it stands in the config, and what became of its requests.
+//!
+//! Those come first that need to be looked at: routes to a backend in trouble, then by how many of their answers were
+//! failures, then by how many requests they had.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,10 +13,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::page_size::PageSize;
-use super::traffic::Traffic;
+use super::backends::Trouble;
+use super::list_query::{ListQuery, Page};
+use super::traffic::{Totals, Traffic, failures_and_requests};
 use crate::config::Location;
-use crate::plan::outline::RouteOutline;
+use crate::observe::RouteMetrics;
+use crate::plan::Plan;
+use crate::plan::outline::{RouteOutline, TargetOutline};
 
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -22,25 +30,79 @@ struct Entry<'a> {
     traffic: Traffic,
 }
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, size: PageSize) -> Json<Value> {
-    Json(list(&admin, size))
+pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
+    Json(list(&admin, &query))
 }
 
-/// In declared order; `unrouted` is what matched none.
-pub(super) fn list(admin: &Admin, PageSize(most): PageSize) -> Value {
+/// `unrouted` is what matched no route, `totals` what became of all requests together.
+pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let (plan, registry) = (admin.gateway.live.load(), &admin.gateway.state.observer.registry);
     let outline = &plan.outline;
-    let entry = |route: &'_ RouteOutline| {
+    let unrouted = registry.unrouted();
+    let mut totals = Totals::of(&unrouted);
+    plan.listed.iter().for_each(|route| totals.add(&route.metrics));
+    let Page {
+        entries,
+        total,
+        next_offset,
+    } = query.page(found(&plan, query));
+    let entry = |(route, metrics): (&RouteOutline, &RouteMetrics)| {
         let at = outline.place(&format!("routes.{}", route.name));
         json!(Entry {
             route,
             at,
-            traffic: Traffic::of(&registry.route(&route.name))
+            traffic: Traffic::of(metrics)
         })
     };
     json!({
-        "routes": outline.routes.iter().take(most).map(entry).collect::<Vec<_>>(),
-        "total": outline.routes.len(),
-        "unrouted": Traffic::of(&registry.unrouted()),
+        "routes": entries.into_iter().map(entry).collect::<Vec<_>>(),
+        "total": total,
+        "next_offset": next_offset,
+        "unrouted": Traffic::of(&unrouted),
+        "totals": totals,
     })
+}
+
+/// The routes that are asked for, the most troubled first; of equals, in the order of the config.
+fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p RouteMetrics)> {
+    let troubled: HashMap<&str, Trouble> = plan
+        .backends
+        .iter()
+        .map(|backend| (&*backend.name, Trouble::of(backend)))
+        .filter(|(_, trouble)| *trouble > Trouble::None)
+        .collect();
+    let trouble = |route: &RouteOutline| {
+        let of_backends = route.target.backends().filter_map(|name| troubled.get(name));
+        of_backends.max().copied().unwrap_or(Trouble::None)
+    };
+    let mut found: Vec<_> = plan
+        .outline
+        .routes
+        .iter()
+        .zip(&plan.listed)
+        .filter(|(route, _)| query.finds(texts(route)))
+        .map(|(route, meant)| (route, &*meant.metrics))
+        .collect();
+    found.sort_by_cached_key(|(route, metrics)| Reverse((trouble(route), failures_and_requests(metrics))));
+    found
+}
+
+/// What a route can be found by.
+fn texts(route: &RouteOutline) -> impl Iterator<Item = &str> {
+    let matches = &route.matches;
+    let written = [&matches.hosts, &matches.paths].into_iter().flatten();
+    std::iter::once(&*route.name)
+        .chain(written.map(String::as_str))
+        .chain(route.target.backends())
+}
+
+impl TargetOutline {
+    /// The names of the backends that it asks.
+    fn backends(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Backend { name, .. } => Box::new(std::iter::once(name.as_str())),
+            Self::Aggregate { parts, .. } => Box::new(parts.iter().map(|part| part.backend.as_str())),
+            Self::Respond { .. } => Box::new(std::iter::empty()),
+        }
+    }
 }

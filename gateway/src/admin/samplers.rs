@@ -78,7 +78,7 @@ fn sample_keys(issuer: &Issuer, page: &mut Page) {
         page.put(Family::JwksAge, &[name], age.as_secs_f64());
     }
     for (outcome, count) in live.fetches() {
-        page.put(Family::JwksFetches, &[name, outcome.as_str()], count);
+        page.put_count(Family::JwksFetches, name, outcome.as_str(), count);
     }
 }
 
@@ -95,7 +95,7 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
         (Admission::TimedOut, outcomes.timed_out),
         (Admission::Left, outcomes.left),
     ] {
-        page.put(Family::BulkheadOutcomes, &[name, admission.as_str()], count);
+        page.put_count(Family::BulkheadOutcomes, name, admission.as_str(), count);
     }
     page.put(
         Family::BreakerState,

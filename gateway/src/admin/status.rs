@@ -9,6 +9,7 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::list_query::NoParameters;
 use super::{Admin, revocations};
 use crate::clock;
 use crate::intake::certificate;
@@ -116,7 +117,7 @@ struct KeysError {
     error: String,
 }
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<Status> {
+pub(super) async fn show(State(admin): State<Arc<Admin>>, _: NoParameters) -> Json<Status> {
     Json(Status::of(&admin))
 }
 

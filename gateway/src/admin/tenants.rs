@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::page_size::PageSize;
+use super::list_query::{ListQuery, Page};
 use crate::clock::{self, Now};
 use crate::config::Location;
 use crate::fields;
@@ -77,26 +77,32 @@ struct Known {
     metrics: Option<Arc<TenantMetrics>>,
 }
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, size: PageSize) -> Json<Value> {
-    Json(list(&admin, size))
+pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
+    Json(list(&admin, &query))
 }
 
-pub(super) fn list(admin: &Admin, PageSize(most): PageSize) -> Value {
+pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let (plan, tenants) = (
         admin.gateway.live.load(),
         &admin.gateway.state.observer.registry.tenants,
     );
     let known = known(&plan, tenants.all());
-    let mut names: Vec<_> = known.iter().collect();
+    let texts =
+        |(name, known): &(&Arc<str>, &Known)| query.finds(known.tiers.iter().chain([*name]).map(|text| &**text));
+    let mut names: Vec<_> = known.iter().filter(texts).collect();
     let requests = |known: &Known| known.metrics.as_ref().map_or(0, |metrics| metrics.requests());
     names.sort_by_key(|(_, known)| std::cmp::Reverse(requests(known)));
     let now = clock::Now::read();
-    let entries: Vec<_> = names
-        .iter()
-        .take(most)
+    let Page {
+        entries,
+        total,
+        next_offset,
+    } = query.page(names);
+    let entries: Vec<_> = entries
+        .into_iter()
         .map(|(name, known)| entry(&plan, name, known, now))
         .collect();
-    json!({ "tenants": entries, "total": names.len(), "not_counted": tenants.unlisted() })
+    json!({ "tenants": entries, "total": total, "next_offset": next_offset, "not_counted": tenants.unlisted() })
 }
 
 fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<str>, Known> {

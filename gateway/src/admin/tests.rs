@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use policies::breaker::ForcedState;
 use policies::bulkhead::{Entrant, Entry};
 use policies::{Deadline, Moment};
 use reqwest::Response;
@@ -16,7 +17,7 @@ use super::{Gateway, bind};
 use crate::clock;
 use crate::intake::jwks_fetch;
 use crate::intake::limits;
-use crate::observe::{Observer, RequestRecord, Target};
+use crate::observe::{Observer, Outcome, RequestRecord, Target};
 use crate::plan::reload::{self, Reloader};
 use crate::plan::{LivePlan, State};
 use crate::rejection::Reason;
@@ -70,6 +71,10 @@ impl Bench {
     }
 
     async fn start_with(token: Option<&str>) -> Self {
+        Self::start_on(CONFIG, token).await
+    }
+
+    async fn start_on(config: &str, token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| -> PathBuf {
             let path = folder.path().join(name);
@@ -81,7 +86,7 @@ impl Bench {
             "keys.yaml",
             &format!("keys:\n  - {{ id: acme-1, tenant: acme, digest: \"sha256:{DIGEST}\" }}\n"),
         );
-        let path = write("gateway.yaml", CONFIG);
+        let path = write("gateway.yaml", config);
         let token_file = token.map(|token| write("admin.token", &format!("{token}\n")));
 
         let state = Arc::new(State::new(Observer::start(&Target::Off).unwrap()));
@@ -309,6 +314,162 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
     assert_eq!((one["routes"].as_array().unwrap().len(), &one["total"]), (1, &json!(2)));
 }
 
+/// As many routes as large installations have, over so many backends.
+const MANY: (usize, usize) = (10_000, 600);
+
+fn many_routes() -> String {
+    let mut config = String::from(
+        "listeners:\n  public: { address: 127.0.0.1:0 }\ncallers: { anonymous: { by: client_address } }\nbackends:\n",
+    );
+    for number in 0..MANY.1 {
+        config += &format!(
+            "  service-{number}: {{ endpoints: [{{ url: \"http://127.0.0.1:{}\" }}] }}\n",
+            1000 + number
+        );
+    }
+    config += "routes:\n";
+    for number in 0..MANY.0 {
+        let backend = number % MANY.1;
+        config += &format!(
+            "  route-{number}: {{ match: {{ path: \"/path-{number}/{{*rest}}\" }}, access: {{ any_of: [anonymous] }}, backend: service-{backend} }}\n"
+        );
+    }
+    config
+}
+
+#[tokio::test]
+async fn a_large_config_shows_its_trouble_first_and_has_a_short_metrics_page() {
+    let bench = Bench::start_on(&many_routes(), None).await;
+    let (plan, observer) = (bench.live.load(), &bench.state.observer);
+    let names = |list: &Value, of: &str| -> Vec<String> {
+        let entries = list[of].as_array().unwrap().iter();
+        entries
+            .map(|entry| entry["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+
+    let page = bench.page().await;
+    let (size, most) = (page.len(), 2 << 20);
+    assert!(size < most, "{} KiB before the first request", size >> 10);
+    for route in &plan.listed {
+        let mut record = RequestRecord::default();
+        record.status = 200;
+        record.route = Some(Arc::clone(&route.metrics));
+        observer.finish(record);
+    }
+    let (used, most) = (bench.page().await.len(), 16 << 20);
+    assert!(used < most, "{} KiB with all routes in use", used >> 10);
+
+    // In the order written while all is well.
+    let all = bench.get("/api/v1/backends?limit=3").await;
+    assert_eq!(names(&all, "backends"), ["service-0", "service-1", "service-2"]);
+    assert_eq!((&all["total"], &all["next_offset"]), (&json!(600), &json!(3)));
+
+    plan.backends[500].guards.breaker.force(ForcedState::Open, clock::now());
+    plan.backends[501]
+        .guards
+        .breaker
+        .force(ForcedState::Closed, clock::now());
+    plan.backends[300].metrics.called(Outcome::Answered, Duration::ZERO);
+    let busy = &plan.listed[9_999].metrics;
+    for status in [500, 200, 200] {
+        let mut record = RequestRecord::default();
+        (record.status, record.route) = (status, Some(Arc::clone(busy)));
+        observer.finish(record);
+    }
+    let backends = bench.get("/api/v1/backends").await;
+    assert_eq!(
+        names(&backends, "backends")[..4],
+        ["service-500", "service-501", "service-300", "service-0"]
+    );
+    let routes = bench.get("/api/v1/routes?limit=35").await;
+    let shown = names(&routes, "routes");
+    assert_eq!(
+        shown[..2],
+        ["route-500", "route-1100"],
+        "those of the backend that is not called"
+    );
+    // 16 or 17 routes for each of the two backends, and then the one that failed.
+    assert_eq!((&*shown[32], &*shown[33]), ("route-9999", "route-0"));
+    assert_eq!(
+        (
+            &routes["total"],
+            &routes["next_offset"],
+            &routes["totals"]["requests"]["2xx"]
+        ),
+        (&json!(10_000), &json!(35), &json!(10_002))
+    );
+
+    let check = async |query: &str, total: usize, first: &str, next: Value| {
+        let found = bench.get(&format!("/api/v1/routes?{query}")).await;
+        assert_eq!(
+            (&found["total"], &found["next_offset"]),
+            (&json!(total), &next),
+            "{query}"
+        );
+        assert_eq!(
+            names(&found, "routes").first().map(String::as_str),
+            Some(first),
+            "{query}"
+        );
+    };
+    check("q=PATH-1234%2F", 1, "route-1234", Value::Null).await;
+    check("q=route-99&limit=10", 111, "route-9999", json!(10)).await;
+    check("q=service-7", 17 + 10 * 17, "route-7", json!(100)).await;
+    check("offset=9999", 10_000, "route-9998", Value::Null).await;
+    assert_eq!(bench.get("/api/v1/routes?q=nothing").await["routes"], json!([]));
+    let found = bench.get("/api/v1/backends?q=127.0.0.1%3A1123").await;
+    assert_eq!(names(&found, "backends"), ["service-123"]);
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_known_is_refused() {
+    let bench = Bench::start().await;
+    for path in ["routes", "backends", "tenants", "keys", "rejections", "revocations"] {
+        for query in [
+            "page=2",
+            "limit=5&name=users",
+            "Limit=5",
+            "limit=1&limit=2",
+            "offset=ten",
+            "q=a&q=b",
+        ] {
+            let response = bench.ask(Method::GET, &format!("/api/v1/{path}?{query}")).await;
+            let told = problem(response, 400, "bad_value").await;
+            let detail = told["detail"].as_str().unwrap();
+            let named = query
+                .rsplit('&')
+                .next()
+                .and_then(|pair| pair.split('=').next())
+                .unwrap();
+            assert!(detail.contains(named), "{path}?{query}: {detail}");
+        }
+        let listed = bench
+            .get(&format!("/api/v1/{path}?q=%20nobody%20&offset=1&limit=1"))
+            .await;
+        assert_eq!(
+            (&listed["total"], &listed["next_offset"]),
+            (&json!(0), &Value::Null),
+            "{path}"
+        );
+    }
+    assert_eq!(bench.get("/api/v1/keys?tenant=acme").await["total"], 1);
+    assert_eq!(bench.get("/api/v1/keys?tenant=nobody").await["total"], 0);
+    for path in ["status?x", "events?limit=1"] {
+        problem(
+            bench.ask(Method::GET, &format!("/api/v1/{path}")).await,
+            400,
+            "bad_value",
+        )
+        .await;
+    }
+    for path in ["reload?dry=1", "drain?in=5m", "backends/users/breaker?for=1s"] {
+        let response = bench.change(&format!("/api/v1/{path}"), r#"{"state":"open"}"#).await;
+        problem(response, 400, "bad_value").await;
+    }
+    assert_eq!(bench.lifecycle.phase(), Phase::Serving);
+}
+
 #[tokio::test]
 async fn backends_show_their_guards() {
     let bench = Bench::start().await;
@@ -463,11 +624,9 @@ async fn gauges_are_true_after_a_reload() {
         "gateway_bulkhead_limit{backend=\"users\"} 2\n",
         "gateway_bulkhead_in_use{backend=\"users\"} 0\n",
         "gateway_bulkhead_waiting{backend=\"users\"} 0\n",
-        "gateway_bulkhead_outcomes_total{backend=\"users\",outcome=\"timeout\"} 0\n",
         "gateway_breaker_state{backend=\"users\"} 0\n",
         "gateway_endpoints_ejected{backend=\"users\"} 0\n",
         "gateway_endpoint_ejections_total{backend=\"users\"} 0\n",
-        "gateway_retries_stopped_total{backend=\"users\",reason=\"budget_empty\"} 0\n",
         "gateway_retry_budget_balance{backend=\"users\"} 20\n",
         "gateway_backend_connections{backend=\"users\",state=\"idle\"} 0\n",
         "gateway_limit_owners{limit=\"free\"} 0\n",

@@ -1,11 +1,13 @@
 //! Counters and times as the admin API shows them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::observe::RouteMetrics;
 use crate::observe::histogram::Histogram;
-use crate::observe::labels::{Label, Tally};
+use crate::observe::labels::{Class, Label, Tally};
 
 /// What became of a route's requests since the start.
 #[derive(Serialize)]
@@ -15,6 +17,15 @@ pub(super) struct Traffic {
     /// By reason, without those that never occurred.
     rejections: Map<String, Value>,
     duration: Times,
+}
+
+/// Requests and refusals since the start, of one route or of several.
+#[derive(Serialize)]
+pub(super) struct Totals {
+    /// By class of status.
+    requests: BTreeMap<&'static str, u64>,
+    /// By reason, without those that never occurred.
+    rejections: BTreeMap<&'static str, u64>,
 }
 
 /// A histogram, with what can be read off it.
@@ -39,6 +50,32 @@ impl Traffic {
             duration: Times::of(&route.duration),
         }
     }
+}
+
+impl Totals {
+    pub(super) fn of(route: &RouteMetrics) -> Self {
+        let mut totals = Self {
+            requests: BTreeMap::new(),
+            rejections: BTreeMap::new(),
+        };
+        totals.add(route);
+        totals
+    }
+
+    pub(super) fn add(&mut self, route: &RouteMetrics) {
+        for (class, count) in route.requests.iter() {
+            *self.requests.entry(class.as_str()).or_default() += count;
+        }
+        for (reason, count) in route.rejections.iter().filter(|(_, count)| *count > 0) {
+            *self.rejections.entry(reason.as_str()).or_default() += count;
+        }
+    }
+}
+
+/// Answers of 5xx, and all requests.
+pub(super) fn failures_and_requests(route: &RouteMetrics) -> (u64, u64) {
+    let all = route.requests.iter().map(|(_, count)| count).sum();
+    (route.requests.count(Class::ServerError), all)
 }
 
 impl Times {

@@ -64,7 +64,7 @@ impl RouteMetrics {
     pub(super) fn put(&self, page: &mut Page) {
         page.put_tally(Family::Requests, &self.name, &self.requests);
         page.put_tally(Family::Rejections, &self.name, &self.rejections);
-        page.put_histogram(Family::RequestDuration, &[&self.name], &self.duration);
+        page.put_histogram(Family::RequestDuration, &self.name, &self.duration);
         page.put(Family::AbortedResponses, &[&self.name], self.aborted.load(Relaxed));
         page.put(Family::PartialResponses, &[&self.name], self.partial.load(Relaxed));
         page.put_tally(Family::Fallbacks, &self.name, &self.fallbacks);
@@ -126,33 +126,12 @@ impl BackendMetrics {
         page.put_tally(Family::BackendCalls, &self.name, &self.calls);
         page.put_tally(Family::BackendAttempts, &self.name, &self.attempts);
         page.put_tally(Family::BreakerTransitions, &self.name, &self.transitions);
-        page.put_histogram(Family::BackendDuration, &[&self.name], &self.duration);
+        page.put_histogram(Family::BackendDuration, &self.name, &self.duration);
         page.put(Family::Retries, &[&self.name], self.retries.load(Relaxed));
         page.put_tally(Family::RetriesStopped, &self.name, &self.retry_stops);
         page.put(Family::EndpointEjections, &[&self.name], self.ejections.load(Relaxed));
-        for (reason, count) in self.rejections.iter() {
-            if count > 0 || concerns_a_backend(reason) {
-                page.put(Family::BackendRejections, &[&self.name, reason.as_str()], count);
-            }
-        }
+        page.put_tally(Family::BackendRejections, &self.name, &self.rejections);
     }
-}
-
-/// The reasons that a call can end with; a backend's page has no lines for the others.
-const fn concerns_a_backend(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BackendUnreached
-            | Reason::BackendBroken
-            | Reason::BackendInvalid
-            | Reason::BulkheadFull
-            | Reason::BulkheadTimeout
-            | Reason::BreakerOpen
-            | Reason::NoEndpoint
-            | Reason::OutOfTime
-            | Reason::BackendTimeout
-            | Reason::CallerGone
-    )
 }
 
 /// What one limit decided, counted by the limits stage.
@@ -201,7 +180,9 @@ impl CallerMetrics {
 
     pub(super) fn put(&self, page: &mut Page) {
         for (kind, outcomes) in CallerKind::ALL.iter().zip(&self.0) {
-            page.put_tally(Family::Callers, kind.as_str(), outcomes);
+            for (outcome, count) in outcomes.iter() {
+                page.put(Family::Callers, &[kind.as_str(), outcome.as_str()], count);
+            }
         }
     }
 }

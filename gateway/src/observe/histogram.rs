@@ -52,6 +52,11 @@ impl Histogram {
         })
     }
 
+    /// Whether nothing has been observed.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.iter().all(|bucket| bucket.load(Relaxed) == 0)
+    }
+
     pub fn sum_seconds(&self) -> f64 {
         self.sum_nanos.load(Relaxed) as f64 / 1e9
     }

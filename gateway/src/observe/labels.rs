@@ -1,7 +1,7 @@
 //! The values that labels may have, and counters for them.
 //!
-//! Invariant: a label's values are known before the first request, so every series exists at zero from the start and
-//! no request can add one.
+//! Invariant: a label's values are known before the first request, so what the page can grow to is known as well; no
+//! request can add a value.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -31,15 +31,27 @@ impl Page {
         self.line(family, "", values, None, sample);
     }
 
-    /// Adds a sample for each value of the tally's label, which is the last one of the family.
-    pub fn put_tally<L: Label>(&mut self, family: Family, name: &str, tally: &Tally<L>) {
-        for (label, count) in tally.iter() {
-            self.put(family, &[name, label.as_str()], count);
+    /// Adds a count of `name` and one value of another label, once it is not zero. The empty name is that of requests
+    /// without a route, which stands beside all others and is there from the start.
+    pub fn put_count(&mut self, family: Family, name: &str, value: &str, count: u64) {
+        if count > 0 || name.is_empty() {
+            self.put(family, &[name, value], count);
         }
     }
 
-    pub fn put_histogram(&mut self, family: Family, values: &[&str], histogram: &Histogram) {
-        let mut count = 0;
+    /// The same for each value of the tally's label, which is the last one of the family.
+    pub fn put_tally<L: Label>(&mut self, family: Family, name: &str, tally: &Tally<L>) {
+        for (label, count) in tally.iter() {
+            self.put_count(family, name, label.as_str(), count);
+        }
+    }
+
+    /// Adds the samples of a histogram, once something has been observed.
+    pub fn put_histogram(&mut self, family: Family, name: &str, histogram: &Histogram) {
+        if !name.is_empty() && histogram.is_empty() {
+            return;
+        }
+        let (values, mut count) = (&[name], 0);
         for (bound, total) in histogram.cumulative() {
             self.line(family, "_bucket", values, Some(bound), total);
             count = total;
@@ -51,9 +63,6 @@ impl Page {
     pub(super) fn into_text(self) -> String {
         let mut text = String::with_capacity(self.samples.iter().map(|lines| lines.len() + 160).sum());
         for (family, lines) in Family::ALL.into_iter().zip(&self.samples) {
-            if lines.is_empty() {
-                continue;
-            }
             let Facts { name, kind, help, .. } = family.facts();
             let kind = kind.as_str();
             write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect("a string takes any text");
@@ -110,6 +119,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::observe::labels::Decision;
 
     #[test]
     fn families_stay_together_in_whatever_order_samples_come() {
@@ -118,17 +128,36 @@ mod tests {
         page.put(Family::BulkheadInUse, &["a"], 1);
         page.put(Family::BulkheadLimit, &["b"], 30);
         page.put(Family::BulkheadInUse, &["b"], 2);
-        assert_eq!(
-            page.into_text(),
-            "# HELP gateway_bulkhead_in_use Slots taken\n\
+        let text = page.into_text();
+        let expected = "# HELP gateway_bulkhead_in_use Slots taken\n\
              # TYPE gateway_bulkhead_in_use gauge\n\
              gateway_bulkhead_in_use{backend=\"a\"} 1\n\
              gateway_bulkhead_in_use{backend=\"b\"} 2\n\
+             # HELP gateway_bulkhead_waiting Calls waiting for a slot\n\
+             # TYPE gateway_bulkhead_waiting gauge\n\
              # HELP gateway_bulkhead_limit Slots there are\n\
              # TYPE gateway_bulkhead_limit gauge\n\
              gateway_bulkhead_limit{backend=\"a\"} 20\n\
-             gateway_bulkhead_limit{backend=\"b\"} 30\n"
-        );
+             gateway_bulkhead_limit{backend=\"b\"} 30\n";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn what_a_name_multiplies_appears_when_it_is_counted() {
+        let (tally, histogram) = (Tally::<Decision>::default(), Histogram::default());
+        let samples = |name: &str| {
+            let mut page = Page::new();
+            page.put_tally(Family::LimitDecisions, name, &tally);
+            page.put_histogram(Family::RequestDuration, name, &histogram);
+            let text = page.into_text();
+            text.lines().filter(|line| !line.starts_with('#')).count()
+        };
+        assert_eq!(samples("free"), 0);
+        assert_eq!(samples(""), 4 + 19, "there is one such name");
+        tally.add(Decision::Shadow);
+        assert_eq!(samples("free"), 1);
+        histogram.observe(Duration::ZERO);
+        assert_eq!(samples("free"), 1 + 19);
     }
 
     #[test]
@@ -137,7 +166,7 @@ mod tests {
         page.put(Family::Retries, &["a\"b\\c\nd"], 1);
         assert!(
             page.into_text()
-                .ends_with("gateway_retries_total{backend=\"a\\\"b\\\\c\\nd\"} 1\n")
+                .contains("\ngateway_retries_total{backend=\"a\\\"b\\\\c\\nd\"} 1\n")
         );
     }
 
@@ -147,20 +176,20 @@ mod tests {
         histogram.observe(Duration::from_millis(2));
         histogram.observe(Duration::from_secs(60));
         let mut page = Page::new();
-        page.put_histogram(Family::RequestDuration, &["users"], &histogram);
+        page.put_histogram(Family::RequestDuration, "users", &histogram);
         let text = page.into_text();
         assert!(text.contains("_bucket{route=\"users\",le=\"0.001\"} 0\n"), "{text}");
         assert!(text.contains("_bucket{route=\"users\",le=\"0.0025\"} 1\n"), "{text}");
         let end = "_bucket{route=\"users\",le=\"+Inf\"} 2\n\
              gateway_request_duration_seconds_sum{route=\"users\"} 60.002\n\
              gateway_request_duration_seconds_count{route=\"users\"} 2\n";
-        assert!(text.ends_with(end), "{text}");
+        assert!(text.contains(end), "{text}");
     }
 
     #[test]
     fn a_family_without_labels_has_no_braces() {
         let mut page = Page::new();
         page.put(Family::Connections, &[], 3);
-        assert!(page.into_text().ends_with("\ngateway_connections 3\n"));
+        assert!(page.into_text().contains("\ngateway_connections 3\n"));
     }
 }

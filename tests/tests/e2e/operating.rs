@@ -149,7 +149,7 @@ async fn a_caller_who_hangs_up_shows_in_the_log() {
 }
 
 #[tokio::test]
-async fn metrics_exist_at_zero_and_count_what_happens() {
+async fn metrics_are_named_from_the_start_and_appear_as_they_are_counted() {
     let (_fleet, _api, gateway) = start().await;
     let page = gateway.metrics().await;
     for (name, labels) in [
@@ -175,7 +175,16 @@ async fn metrics_exist_at_zero_and_count_what_happens() {
             [("backend", "api"), ("to", "open")],
         ),
     ] {
+        let [(label, value), (other, _)] = labels;
+        let begun = format!("{name}{{{label}=\"{value}\",{other}=");
+        assert!(!page.text().contains(&begun), "{name}");
         assert_eq!(page.sum(name, &labels), Some(0.0), "{name}");
+    }
+    for name in ["gateway_aborted_responses_total", "gateway_partial_responses_total"] {
+        assert!(
+            page.text().contains(&format!("\n{name}{{route=\"keyed\"}} 0\n")),
+            "{name}"
+        );
     }
     for _ in 0..3 {
         gateway.get("/keyed/echo").key("key-acme").send().await.expect(200);

@@ -45,11 +45,12 @@ function take(snapshot) {
 
 // ---- Differences -----------------------------------------------------------------------------------------------
 
-// How much `total` has grown over the last `count` snapshots, and in how many seconds.
+// How much `total` has grown over the last `count` snapshots, and in how many seconds. It is null in a snapshot that
+// does not list what is counted: of many entries only the first are listed.
 function growth(total, count) {
   const now = snapshots.at(-1);
-  const before = snapshots[Math.max(0, snapshots.length - 1 - count)];
-  return { by: Math.max(0, total(now) - total(before)), seconds: now.taken - before.taken };
+  const known = snapshots.slice(-1 - count).find((snapshot) => total(snapshot) !== null) ?? now;
+  return { by: Math.max(0, (total(now) ?? 0) - (total(known) ?? 0)), seconds: now.taken - known.taken };
 }
 
 function rate(total) {
@@ -62,7 +63,8 @@ function trend(total) {
   const rates = [];
   for (let at = 1; at < snapshots.length; at++) {
     const seconds = snapshots[at].taken - snapshots[at - 1].taken;
-    rates.push(Math.max(0, total(snapshots[at]) - total(snapshots[at - 1])) / Math.max(seconds, 0.001));
+    const [before, now] = [total(snapshots[at - 1]), total(snapshots[at])];
+    rates.push(before === null || now === null ? 0 : Math.max(0, now - before) / Math.max(seconds, 0.001));
   }
   return rates;
 }
@@ -70,7 +72,7 @@ function trend(total) {
 // Of the times counted within the window; even spread within a bucket. `times` finds the histogram in a snapshot.
 function quantile(times, share) {
   const now = times(snapshots.at(-1));
-  const before = times(snapshots[0]);
+  const before = snapshots.map(times).find((times) => times);
   if (!now) return null;
   const counts = now.at_or_below.map((count, at) => count - (before ? before.at_or_below[at] : 0));
   const rank = share * counts.at(-1);
@@ -87,14 +89,13 @@ const sum = (counts) => Object.values(counts).reduce((total, count) => total + c
 
 // ---- Sections --------------------------------------------------------------------------------------------------
 
-function showStatus({ status, routes }) {
+function showStatus({ status }) {
   const phases = { serving: "good", noticed: "watch", draining: "watch", cut: "bad" };
   const words = { serving: "serving", noticed: "stopping soon", draining: "stopping", cut: "stopped" };
   set(one("phase"), words[status.phase]);
   light(one("phase-light"), phases[status.phase]);
   set(one("version"), status.version);
-  const everywhere = (of) => (snapshot) =>
-    snapshot.routes.routes.reduce((total, route) => total + sum(route[of]), sum(snapshot.routes.unrouted[of]));
+  const everywhere = (of) => (snapshot) => sum(snapshot.routes.totals[of]);
   set(one("rate"), perSecond(rate(everywhere("requests"))));
   set(one("refused"), perSecond(rate(everywhere("rejections"))));
   set(one("in-flight"), whole(status.requests_in_flight));
@@ -115,7 +116,7 @@ function showRoutes({ routes }) {
   rows("routes", "route", shown, (row, route) => {
     const of = (pick) => (snapshot) => {
       const found = find(snapshot, route.name);
-      return found ? pick(found) : 0;
+      return found ? pick(found) : null;
     };
     const total = of((route) => sum(route.requests));
     const now = rate(total);
@@ -131,7 +132,7 @@ function showRoutes({ routes }) {
     field(row, "p99", millis(quantile(times, 0.99)));
     field(row, "refused", reasons(route.rejections, (reason) => of((route) => route.rejections[reason] ?? 0)));
   });
-  more("routes-more", routes.routes.length, routes.total, "routes", "/api/v1/routes?limit=1000");
+  more("routes-more", routes.routes.length, routes.total, "routes", "/api/v1/routes?offset=100, or ?q=NAME");
 }
 
 function mix(row, classes) {
@@ -162,7 +163,7 @@ function showBackends({ backends }) {
     field(card, "at", place(state === "closed" || state === "off" ? backend.at : backend.breaker_at));
     field(card, "verdict", verdict);
     const found = (snapshot) => snapshot.backends.named.get(backend.name);
-    field(card, "rate", perSecond(rate((snapshot) => sum(found(snapshot)?.calls ?? {}))));
+    field(card, "rate", perSecond(rate((snapshot) => (found(snapshot) ? sum(found(snapshot).calls) : null))));
     field(card, "p50", millis(quantile((snapshot) => found(snapshot)?.duration, 0.5)));
     field(card, "p99", millis(quantile((snapshot) => found(snapshot)?.duration, 0.99)));
     showGuards(card, backend);
@@ -173,7 +174,7 @@ function showBackends({ backends }) {
     ]);
     pairs(card.querySelector(".endpoints"), endpoints);
   });
-  more("backends-more", backends.backends.length, backends.total, "backends", "/api/v1/backends?limit=1000");
+  more("backends-more", backends.backends.length, backends.total, "backends", "/api/v1/backends?offset=100, or ?q=NAME");
 }
 
 function judge({ breaker, bulkhead, endpoints }, state) {
@@ -226,7 +227,7 @@ function showTenants({ tenants }) {
   rows("tenants", "tenant", busy, (row, tenant) => {
     const of = (pick) => (snapshot) => {
       const found = snapshot.tenants.named.get(tenant.name);
-      return found ? pick(found.requests) : 0;
+      return found ? pick(found.requests) : null;
     };
     const now = rate(of((requests) => requests.total));
     field(row, "name", tenant.name);
@@ -246,7 +247,7 @@ function showTenants({ tenants }) {
       gauge(bucket, balance, most, `${whole(balance)} of ${whole(most)}${comes[kind]}`, mood);
     });
   });
-  more("tenants-more", busy.length, tenants.total, "tenants", "/api/v1/tenants?limit=1000");
+  more("tenants-more", busy.length, tenants.total, "tenants", "/api/v1/tenants?offset=20, or ?q=NAME");
 }
 
 function showRejections({ rejections, routes }) {
@@ -267,10 +268,8 @@ function showRejections({ rejections, routes }) {
     field(item, "id", rejection.request_id);
   });
   one("rejections-none").hidden = rejections.length > 0;
-  const totals = (snapshot) => [...snapshot.routes.routes, snapshot.routes.unrouted];
-  const all = new Set(totals({ routes }).flatMap((route) => Object.keys(route.rejections)));
-  const counted = [...all].map((reason) => {
-    const total = (snapshot) => totals(snapshot).reduce((total, route) => total + (route.rejections[reason] ?? 0), 0);
+  const counted = Object.keys(routes.totals.rejections).map((reason) => {
+    const total = (snapshot) => snapshot.routes.totals.rejections[reason] ?? 0;
     return { name: reason, count: growth(total, WINDOW).by };
   });
   const chips = counted.filter(({ count }) => count > 0).sort((a, b) => b.count - a.count);

@@ -1,0 +1,190 @@
+//! What a list of the admin API may be asked: `?limit=`, `?offset=` and `?q=`.
+//!
+//! A parameter that is not known is refused rather than ignored: an answer that was not filtered must not be taken for
+//! one that was.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
+use axum::http::request::Parts;
+
+use super::problem::Problem;
+
+/// Which entries of a list are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ListQuery {
+    /// 1 to [`ListQuery::MOST`], 100 unless asked otherwise.
+    limit: usize,
+    /// Entries that are left out at the beginning.
+    offset: usize,
+    /// What an entry must hold somewhere, in lower case.
+    wanted: Option<String>,
+}
+
+/// A part of a list.
+pub(super) struct Page<T> {
+    pub(super) entries: Vec<T>,
+    /// Entries of the whole list that hold what was asked for.
+    pub(super) total: usize,
+    /// Where the next page begins; `None` on the last one.
+    pub(super) next_offset: Option<usize>,
+}
+
+/// Refuses every parameter, for what takes none.
+pub(super) struct NoParameters;
+
+impl ListQuery {
+    const MOST: usize = 1000;
+
+    /// The first `limit` entries.
+    pub(super) const fn first(limit: usize) -> Self {
+        Self {
+            limit,
+            offset: 0,
+            wanted: None,
+        }
+    }
+
+    /// Reads a query in which the parameter `other` may stand as well; its value comes beside.
+    pub(super) fn read(uri: &Uri, other: Option<&str>) -> Result<(Self, Option<String>), Problem> {
+        let known: Vec<_> = ["limit", "offset", "q"].into_iter().chain(other).collect();
+        let mut values: Vec<Option<String>> = vec![None; known.len()];
+        for (name, value) in pairs(uri)? {
+            let place = known.iter().position(|known| *known == name);
+            let place = place.ok_or_else(|| unknown(&name, &known))?;
+            if values[place].replace(value).is_some() {
+                return Err(Problem::bad_value(format!("{name} stands twice: write it once.")));
+            }
+        }
+        let mut values = values.into_iter();
+        let mut next = || values.next().flatten();
+        let (limit, offset, wanted, other) = (next(), next(), next(), next());
+        let number = |text: Option<String>, usual| text.map_or(Ok(usual), |text| text.parse::<usize>());
+        let limit = match number(limit, 100) {
+            Ok(limit @ 1..=Self::MOST) => limit,
+            _ => {
+                let why = format!("limit is a number from 1 to {}.", Self::MOST);
+                return Err(Problem::bad_value(why));
+            }
+        };
+        let offset = number(offset, 0)
+            .map_err(|_| Problem::bad_value("offset is a number: how many entries are left out.".to_owned()))?;
+        let wanted = wanted.map(|text| text.to_lowercase()).filter(|text| !text.is_empty());
+        Ok((Self { limit, offset, wanted }, other))
+    }
+
+    /// Whether one of the texts holds what is wanted, in whatever case.
+    pub(super) fn finds<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> bool {
+        let Some(wanted) = &self.wanted else { return true };
+        texts.into_iter().any(|text| text.to_lowercase().contains(wanted))
+    }
+
+    /// The part of `found` that is asked for.
+    pub(super) fn page<T>(&self, found: Vec<T>) -> Page<T> {
+        let total = found.len();
+        let end = self.offset.saturating_add(self.limit);
+        Page {
+            entries: found.into_iter().skip(self.offset).take(self.limit).collect(),
+            total,
+            next_offset: (end < total).then_some(end),
+        }
+    }
+}
+
+/// The parameters in order, decoded.
+fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    let read = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    read.map(|Query(pairs)| pairs)
+        .map_err(|error| Problem::bad_value(error.to_string()))
+}
+
+fn unknown(name: &str, known: &[&str]) -> Problem {
+    let name: String = name.chars().take(64).collect();
+    Problem::bad_value(match known {
+        [] => format!("There is no parameter {name}: this takes none."),
+        _ => format!("There is no parameter {name}; there are {}.", known.join(", ")),
+    })
+}
+
+impl<S: Sync> FromRequestParts<S> for ListQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::read(&parts.uri, None).map(|(query, _)| query)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match pairs(&parts.uri)?.first() {
+            Some((name, _)) => Err(unknown(name, &[])),
+            None => Ok(Self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_which_entries_are_shown() {
+        let query = |limit, offset, wanted: Option<&str>| ListQuery {
+            limit,
+            offset,
+            wanted: wanted.map(str::to_owned),
+        };
+        for (text, expected) in [
+            ("", Some(query(100, 0, None))),
+            ("limit=1", Some(query(1, 0, None))),
+            ("limit=1000&offset=500", Some(query(1000, 500, None))),
+            ("q=Users%2F", Some(query(100, 0, Some("users/")))),
+            ("q=a+b&", Some(query(100, 0, Some("a b")))),
+            ("q=", Some(query(100, 0, None))),
+            ("limit=0", None),
+            ("limit=1001", None),
+            ("limit=-1", None),
+            ("limit=", None),
+            ("limit", None),
+            ("limit=ten", None),
+            ("limit=1&limit=2", None),
+            ("offset=-1", None),
+            ("offset=x", None),
+            ("other=5", None),
+            ("Limit=5", None),
+            ("page=2&limit=5", None),
+            ("tenant=acme", None),
+        ] {
+            let uri: Uri = format!("/api/v1/routes?{text}").parse().unwrap();
+            let read = ListQuery::read(&uri, None).ok().map(|(query, _)| query);
+            assert_eq!(read, expected, "{text}");
+        }
+        let (_, tenant) = ListQuery::read(&Uri::from_static("/?limit=1&tenant=a%20b"), Some("tenant")).unwrap();
+        assert_eq!(tenant.as_deref(), Some("a b"));
+    }
+
+    #[test]
+    fn pages_follow_each_other_to_the_end() {
+        let mut shown = Vec::new();
+        let mut offset = Some(0);
+        while let Some(from) = offset {
+            let query = ListQuery {
+                limit: 3,
+                offset: from,
+                wanted: None,
+            };
+            let page = query.page((0..7).collect());
+            assert_eq!(page.total, 7);
+            shown.extend(page.entries);
+            offset = page.next_offset;
+        }
+        assert_eq!(shown, [0, 1, 2, 3, 4, 5, 6]);
+        let beyond = ListQuery {
+            limit: 3,
+            offset: usize::MAX,
+            wanted: None,
+        };
+        assert!(beyond.page(vec![1]).entries.is_empty());
+    }
+}
