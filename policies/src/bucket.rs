@@ -161,15 +161,26 @@ impl Bucket {
     }
 
     /// Gives back `cost` tokens of a taker that was to start at `start`, up to the burst: the moment of
-    /// its taking, or later by the wait of its reservation. To be called with the quota now in force,
-    /// which after a rescale is not the one the tokens were taken under.
+    /// its taking, or later by the wait of its reservation.
     ///
     /// While someone else waits for tokens that are reserved, nothing is given back but the last
     /// reservation: who waits cannot be told to start sooner, and who comes next would start beside it.
     /// After a charge into debt it is the same.
     pub fn refund(&self, quota: &Quota, now: Moment, start: Moment, cost: u64) -> Balance {
+        self.give_back(quota, now, start, cost.saturating_mul(quota.interval))
+    }
+
+    /// Gives back `cost` tokens that were taken under `old`, where the bucket has been rescaled to `new` since.
+    /// They have been rescaled with it: what comes back is the same share of the burst, rounded down.
+    pub fn refund_rescaled(&self, old: &Quota, new: &Quota, now: Moment, start: Moment, cost: u64) -> Balance {
+        let price = u128::from(cost.saturating_mul(old.interval));
+        let scaled = price * u128::from(new.capacity) / u128::from(old.capacity);
+        self.give_back(new, now, start, u64::try_from(scaled).unwrap_or(u64::MAX))
+    }
+
+    /// The same in ticks.
+    fn give_back(&self, quota: &Quota, now: Moment, start: Moment, price: u64) -> Balance {
         let (now, last) = (ticks(now), ticks(start).saturating_add(quota.capacity));
-        let price = cost.saturating_mul(quota.interval);
         let refunded = self.change(|full_at| {
             let someone_waits = full_at > now.saturating_add(quota.capacity);
             if someone_waits && full_at != last {

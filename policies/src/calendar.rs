@@ -163,12 +163,14 @@ impl Usage {
     }
 
     /// Carries what was used in the current period of `old` into the current period of `new`. To be called
-    /// once for a change, by one thread; takings under `old` may go on beside it, but one that sees a
-    /// period of `old` begin may lose what was taken under `new` until then.
+    /// once for a change, by one thread. Takings under `old` may go on beside it until a period of `old`
+    /// begins: one that sees that may lose what was taken under `new` until then.
     pub fn carry_over(&self, old: &CalendarQuota, new: &CalendarQuota, now: WallTime) {
         self.change(old, now, |current| {
+            // The later of the two starts lies in the current period of both.
             let minute = current.since().max(Word::minute_of(now));
-            Word::new(new.every.first_minute(minute), current.used())
+            let since = new.every.first_minute(minute).max(current.since());
+            Word::new(since, current.used())
         });
     }
 

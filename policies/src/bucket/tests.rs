@@ -201,6 +201,26 @@ fn a_rescaled_bucket_is_as_full_as_before() {
 }
 
 #[test]
+fn a_refund_after_a_rescale_is_the_share_that_was_taken() {
+    // Half of a bucket is taken for a request, and half by others; then the request is given back.
+    let check = |old: Quota, taken, new: Quota, expected| {
+        let bucket = Bucket::full();
+        bucket.take(&old, at(1_000), old.burst()).unwrap();
+        bucket.rescale(&old, &new, at(1_000));
+        let left = bucket.refund_rescaled(&old, &new, at(1_000), at(1_000), taken);
+        assert_eq!(left.tokens, expected, "{taken} of {old:?} to {new:?}");
+    };
+    // By the tokens alone, or at the old price, the first two would be full.
+    check(quota(100, 1_000), 500, quota(100, 10), 5);
+    check(quota(1, 10), 5, quota(1_000, 10), 5);
+    check(quota(100, 10), 5, quota(100, 1_000), 500);
+    check(quota(1_000, 10), 5, quota(1, 10), 5);
+    check(quota(100, 1_000), 50, quota(100, 10), 0);
+    check(quota(100, 1_000), u64::MAX, quota(100, 10), 10);
+    check(quota(10, 3), 1, quota(10, 3), 1);
+}
+
+#[test]
 fn beyond_the_last_moment_everything_is_refused() {
     let (bucket, quota) = (Bucket::full(), quota(10, 3));
     assert_eq!(bucket.take(&quota, Moment::MAX, 1), Err(Wait { retry_in: None }));
@@ -416,6 +436,26 @@ proptest! {
         let scaled = u128::from(bucket.missing(now));
         prop_assert!(scaled * u128::from(old.capacity) >= missing * u128::from(new.capacity));
         prop_assert!(scaled.saturating_sub(1) * u128::from(old.capacity) <= missing * u128::from(new.capacity));
+    }
+
+    /// A refund gives no more after a rescale than the same refund before it would have.
+    #[test]
+    fn a_rescale_makes_no_refund_greater(
+        old in quotas(), new in quotas(), drained in 0..400u64, cost in 0..400u64, later in 0..5_000u64,
+    ) {
+        let (before, after) = (Bucket::full(), Bucket::full());
+        for bucket in [&before, &after] {
+            bucket.charge(&old, at(1_000), drained);
+        }
+        let now = at(1_000 + later);
+        before.refund(&old, now, at(1_000), cost);
+        before.rescale(&old, &new, now);
+        after.rescale(&old, &new, now);
+        after.refund_rescaled(&old, &new, now, at(1_000), cost);
+        prop_assert!(after.missing(now) >= before.missing(now));
+        if drained <= old.burst {
+            prop_assert!(after.missing(now) <= before.missing(now) + 1, "and no less");
+        }
     }
 
     #[test]

@@ -193,12 +193,12 @@ fn what_was_used_is_carried_into_the_period_of_another_quota() {
     };
     check(Every::Month, Every::Minute, 130, (120, 4));
     check(Every::Day, Every::Hour, 3_700, (3_600, 4));
-    check(Every::Minute, Every::Day, 100, (0, 4));
-    check(Every::Minute, Every::Day, 130, (0, 0));
+    check(Every::Minute, Every::Day, 100, (60, 4));
+    check(Every::Minute, Every::Day, 130, (120, 0));
     check(Every::Minute, Every::Minute, 100, (60, 4));
     // The clock was set back: what was begun goes on.
     check(Every::Minute, Every::Minute, 0, (60, 4));
-    check(Every::Minute, Every::Hour, 0, (0, 4));
+    check(Every::Minute, Every::Hour, 0, (60, 4));
     check(Every::Hour, Every::Minute, 3_600, (3_600, 0));
 }
 
@@ -351,5 +351,21 @@ proptest! {
         let before = usage.used(&old, now);
         usage.carry_over(&old, &new, now);
         prop_assert_eq!(usage.used(&new, now), before);
+    }
+
+    /// What began under the old quota and ends under the new one neither adds nor forgets: requests under way when a
+    /// reload changes the period are settled or given back afterwards.
+    #[test]
+    fn what_ends_under_the_old_quota_forgets_nothing(
+        old in any_every(), new in any_every(), used in 0..12u64, more in 0..12u64, back in 0..12u64, pause in 0..400u64,
+    ) {
+        let (usage, old, new) = (Usage::new(), quota(100, old), quota(100, new));
+        let now = at(END_OF_JANUARY + pause * step(old.every()) / 100);
+        usage.charge(&old, now, used);
+        usage.carry_over(&old, &new, now);
+        usage.charge(&new, now, more);
+        usage.refund(&old, now, now, back);
+        usage.charge(&old, now, 1);
+        prop_assert_eq!(usage.used(&new, now), (used + more).saturating_sub(back) + 1);
     }
 }
