@@ -25,7 +25,7 @@ use policies::{Deadline, Moment, WallTime};
 
 use self::who::Unproven;
 use crate::answer::{AnswerBody, Content};
-use crate::call::Facts;
+use crate::call::{Facts, StatedCost};
 use crate::caller_body::CallerBody;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
@@ -34,7 +34,7 @@ use crate::intake::certificate::Certificate;
 use crate::intake::cors;
 use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme, Wishes};
-use crate::intake::limits::{self, Charges, Receipt};
+use crate::intake::limits::{self, Charges, Ending, Receipt};
 use crate::intake::tiers::Known;
 use crate::intake::websocket::{self, Handshake};
 use crate::observe::{RequestRecord, Watch};
@@ -84,6 +84,8 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         is_grpc,
         finishing: None,
         receipt: None,
+        ending: Ending::default(),
+        stated_cost: StatedCost::default(),
     };
     // A bug that one request meets must not take its neighbours along, nor leave its caller without a word.
     let result = {
@@ -125,6 +127,9 @@ struct Exchange<'a> {
     finishing: Option<Finishing>,
     /// Once the request has been charged.
     receipt: Option<Receipt>,
+    /// What becomes of the charge.
+    ending: Ending,
+    stated_cost: StatedCost,
 }
 
 /// What the stages have found out, for the target.
@@ -179,11 +184,17 @@ impl<'p> Exchange<'p> {
             }
         };
         self.wait_its_turn().await;
-        let mut response = match &cleared.route.target {
+        let cost = cleared.route.cost;
+        let answered = match &cleared.route.target {
             Target::Backend { backend, rewrite } => self.ask_one(cleared, backend, rewrite.as_ref(), body).await,
             Target::Aggregate(aggregate) => Box::pin(self.ask_several(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
-        }?;
+        };
+        if let Err(rejection) = &answered {
+            self.ending.fail(rejection.reason());
+        }
+        self.settle(cost);
+        let mut response = answered?;
         if let Some(receipt) = &self.receipt {
             receipt.tell(response.headers_mut(), self.now());
         }
@@ -337,15 +348,11 @@ impl<'p> Exchange<'p> {
         headers::continue_trace(fields, false);
     }
 
-    fn note(&mut self, facts: Facts) {
-        let is_unsent = facts.attempts == 0;
-        self.record(facts);
-        if is_unsent {
-            self.refund();
-        }
-    }
-
+    /// Notes what happened in all calls together.
     fn record(&mut self, facts: Facts) {
+        self.ending.attempts = facts.attempts;
+        self.ending.by_callers_time |= facts.by_callers_time;
+        self.stated_cost = facts.cost;
         self.watch.attempts = facts.attempts;
         self.watch.queued = facts.queued;
         self.watch.connect = (!facts.connecting.is_zero()).then_some(facts.connecting);
@@ -356,10 +363,19 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    /// Nothing was sent, so nothing is owed.
-    fn refund(&self) {
-        if let Some(receipt) = &self.receipt {
-            receipt.refund(self.now());
+    /// Gives the charge back if nothing is owed, else corrects it to what the backends say that the request has cost;
+    /// `own` is what the route says. Once for a request, when nobody is asked any more.
+    fn settle(&mut self, own: u64) {
+        if self.stated_cost.is_partly_unreadable() {
+            self.watch
+                .note_fault("a backend's cost is not a number: the route's own holds");
+        }
+        let now = self.now();
+        let Some(receipt) = &mut self.receipt else { return };
+        if self.ending.is_refunded() {
+            receipt.refund(now);
+        } else if let Some(cost) = self.stated_cost.total(own) {
+            receipt.settle(now, cost);
         }
     }
 

@@ -72,13 +72,14 @@ impl<'a> Asking<'a> {
             headers,
             body,
             deadline,
-            wished: None,
+            wished: request.wished,
             trailers: false,
             meant: part.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
             entrant: request.entrant,
             is_retry: request.is_retry,
             streaming: Streaming::Never,
             switches: false,
+            cost_header: request.cost_header.cloned(),
         };
         if part.fallbacks.is_empty() {
             let (called, head) = self.exchange(&part.backend, &order, &mut false).await;

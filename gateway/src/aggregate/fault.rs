@@ -164,11 +164,6 @@ impl PartFault {
         }
     }
 
-    /// Whether it lies in what the caller sent.
-    pub fn is_callers(&self) -> bool {
-        self.rejection() == Reason::MalformedRequest
-    }
-
     /// What the caller gets if the part is required.
     pub fn status(&self) -> StatusCode {
         match &self.cause {

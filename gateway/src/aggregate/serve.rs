@@ -95,6 +95,10 @@ pub struct Request<'a> {
     /// If a part takes values from it.
     pub body: Option<&'a Value>,
     pub deadline: Deadline,
+    /// When the caller will have left, if it has said so.
+    pub wished: Option<Deadline>,
+    /// Where answers say what the request has cost.
+    pub cost_header: Option<&'a HeaderName>,
     /// The route's own limit.
     pub meant: Duration,
     pub entrant: Entrant,

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod classify;
+mod cost;
 pub mod endpoints;
 mod grpc;
 pub mod guards;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header, response};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header, response};
 use policies::breaker::{Generation, Outcome, Permit, State};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
@@ -38,6 +39,7 @@ use policies::{Deadline, Moment};
 use self::attempt::{Answer, Failure, Way};
 use self::backend::{Backend, Settings};
 use self::classify::{Fault, Pushback};
+pub use self::cost::StatedCost;
 use self::endpoints::Endpoint;
 use self::guards::Slot;
 use self::replay::{Outbound, Replay, Upload};
@@ -72,6 +74,8 @@ pub struct Order {
     pub streaming: Streaming,
     /// Whether the backend is asked to switch to another protocol.
     pub switches: bool,
+    /// Where answers say what the request has cost; it goes no further.
+    pub cost_header: Option<HeaderName>,
 }
 
 /// Whether the answer may go on past its deadline, for as long as it does not pause.
@@ -109,6 +113,10 @@ pub struct Facts {
     pub first_byte: Option<Duration>,
     /// Of the caller's body, as far as it was read.
     pub bytes_in: u64,
+    /// What the answers of all attempts say that the request has cost.
+    pub cost: StatedCost,
+    /// Its time was over before anything was sent, and it was the caller that gave it no more.
+    pub by_callers_time: bool,
     /// What happened inside, for the log alone.
     pub detail: Option<String>,
 }
@@ -122,6 +130,8 @@ impl Facts {
         self.connecting = self.connecting.max(other.connecting);
         self.first_byte = self.first_byte.max(other.first_byte);
         self.bytes_in += other.bytes_in;
+        self.cost.add(other.cost);
+        self.by_callers_time |= other.by_callers_time;
         self.detail = self.detail.take().or(other.detail);
     }
 }
@@ -146,10 +156,13 @@ pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &
         order,
         deadline,
         started,
-        facts,
+        facts: &mut *facts,
     }
     .run()
     .await;
+    facts.by_callers_time |= facts.attempts == 0
+        && matches!(result, Err(Rejection::OutOfTime))
+        && order.wished.is_some_and(|wished| wished <= deadline);
     tally.end(&result);
     result
 }
@@ -258,7 +271,10 @@ impl<'a> Call<'a> {
         let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
         let generation = permit.as_ref().map(Permit::generation);
         let (outcome, ended) = match result {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                if let Some(name) = &self.order.cost_header {
+                    self.facts.cost.take_from(answer.response.headers_mut(), name);
+                }
                 self.facts.first_byte = Some(now.since(self.started));
                 let said = &answer.response;
                 let status = grpc::judged(said.version(), said.status(), said.headers());

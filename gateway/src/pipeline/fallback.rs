@@ -32,17 +32,16 @@ impl Exchange<'_> {
         backend: &Arc<Backend>,
         order: &Order,
     ) -> Result<Response<Content>, Rejection> {
-        let cost_header = route.cost_header.as_ref();
         let mut facts = Facts::default();
         let key = self.key(route, order);
-        let answered = self.call(backend, order, cost_header, None, &mut facts).await;
+        let answered = self.call(backend, order, None, &mut facts).await;
         let answered = match answered {
             Ok(response) if !response.status().is_server_error() => {
-                self.note(facts);
+                self.record(facts);
                 return Ok(self.keep(response, key, order));
             }
             Err(rejection) if !is_outage(rejection.reason()) => {
-                self.note(facts);
+                self.record(facts);
                 return Err(rejection);
             }
             outage => outage,
@@ -53,13 +52,13 @@ impl Exchange<'_> {
                 Fallback::Value(body) => Some(value(body)),
                 Fallback::Stale(within) => key.as_ref().and_then(|key| self.recall(key, *within)),
                 Fallback::Backend(other) if order.method.is_idempotent() || !facts.sent => {
-                    let answer = self.call(other, order, cost_header, None, &mut facts).await;
+                    let answer = self.call(other, order, None, &mut facts).await;
                     answer.ok().filter(|response| !response.status().is_server_error())
                 }
                 Fallback::Backend(_) => None,
             };
             if let Some(mut response) = served {
-                self.note(facts);
+                self.record(facts);
                 let kind = fallback.kind();
                 self.watch.fallbacks.push(kind);
                 self.watch
@@ -68,7 +67,7 @@ impl Exchange<'_> {
                 return Ok(response);
             }
         }
-        self.note(facts);
+        self.record(facts);
         answered
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{Response, StatusCode, Version};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use policies::Deadline;
@@ -41,9 +41,9 @@ impl Exchange<'_> {
         if !route.fallbacks.is_empty() && switching.is_none() {
             return Box::pin(self.call_or_fall_back(route, backend, &order)).await;
         }
-        let (cost_header, mut facts) = (route.cost_header.as_ref(), Facts::default());
-        let called = self.call(backend, &order, cost_header, switching, &mut facts).await;
-        self.note(facts);
+        let mut facts = Facts::default();
+        let called = self.call(backend, &order, switching, &mut facts).await;
+        self.record(facts);
         called
     }
 
@@ -126,6 +126,7 @@ impl Exchange<'_> {
                 Streaming::AsItSays
             },
             switches: switching.is_some(),
+            cost_header: route.cost_header.clone(),
         };
         Ok((order, switching))
     }
@@ -134,7 +135,6 @@ impl Exchange<'_> {
         &mut self,
         backend: &Arc<Backend>,
         order: &Order,
-        cost_header: Option<&HeaderName>,
         switching: Option<Switching>,
         facts: &mut Facts,
     ) -> Result<Response<Content>, Rejection> {
@@ -142,7 +142,7 @@ impl Exchange<'_> {
         let mut own = Facts::default();
         let called = call::call(backend, self.peer.worker, order, &mut own).await;
         facts.add(own);
-        let Reply { mut head, body } = called?;
+        let Reply { mut head, body } = called.inspect_err(|rejection| self.ending.fail(rejection.reason()))?;
         let switched = match switching {
             Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 if !switching.handshake.is_confirmed_by(&head.headers) {
@@ -160,9 +160,6 @@ impl Exchange<'_> {
             _ => None,
         };
         headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
-        if let Some(stated) = cost_header.and_then(|name| head.headers.remove(name)) {
-            self.settle(&stated);
-        }
         head.version = Version::HTTP_11;
         let content = match switched {
             None => Content::Reply(body),
@@ -177,17 +174,6 @@ impl Exchange<'_> {
             }
         };
         Ok(Response::from_parts(head, content))
-    }
-
-    /// Corrects the charge to what the backend says the request has cost.
-    fn settle(&mut self, stated: &HeaderValue) {
-        let now = self.now();
-        match (stated.to_str().map(str::parse), &mut self.receipt) {
-            (Ok(Ok(cost)), Some(receipt)) => receipt.settle(now, cost),
-            _ => self
-                .watch
-                .note_fault("the backend's cost is not a number: the route's own holds"),
-        }
     }
 }
 

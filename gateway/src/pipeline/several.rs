@@ -1,6 +1,7 @@
 //! Answers from several backends at once.
 
 use http::Response;
+use policies::Deadline;
 
 use super::{Cleared, Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
@@ -18,9 +19,15 @@ impl Exchange<'_> {
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
         let known = &cleared.known;
+        let wished = cleared.wishes.deadline.map(|wish| Deadline::at(self.started + wish));
         let body = if aggregate.reads_body {
+            let began = clock::now();
             let until = clock::instant(cleared.deadline.moment());
-            json_body::read(body, cleared.route.body_limit, until).await?
+            let body = json_body::read(body, cleared.route.body_limit, until).await?;
+            // Whoever takes longer to ask than it leaves for the answer has had its time.
+            let now = clock::now();
+            self.ending.by_callers_time |= now.since(began) > cleared.deadline.remaining(now);
+            body
         } else {
             None
         };
@@ -32,22 +39,23 @@ impl Exchange<'_> {
             claims: known.caller.claims.as_deref(),
             body: body.as_ref(),
             deadline: cleared.deadline,
+            wished,
+            cost_header: cleared.route.cost_header.as_ref(),
             meant: cleared.route.time_limit,
             entrant: entrant(known),
             is_retry: cleared.wishes.is_retry,
             worker: self.peer.worker,
         };
         let (answered, facts) = aggregate.serve(&request).await;
-        let is_unsent = facts.attempts == 0;
         self.record(facts);
         self.watch.bytes_in = received.unwrap_or_default() as u64;
-        // Who asked for nothing, or for what cannot be asked for, has been served all the same.
-        let failed = match &answered {
-            Ok(answer) => answer.faults.iter().any(|(_, fault)| !fault.is_callers()),
-            Err(failure) => !failure.fault.is_callers(),
-        };
-        if is_unsent && failed {
-            self.refund();
+        match &answered {
+            Ok(answer) => {
+                for (_, fault) in &answer.faults {
+                    self.ending.fail(fault.rejection());
+                }
+            }
+            Err(failure) => self.ending.fail(failure.fault.rejection()),
         }
         self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
         let answer = match answered {

@@ -9,6 +9,7 @@ mod breaker;
 mod bulkhead;
 mod callers;
 mod certificates;
+mod charges;
 mod config;
 mod connections;
 mod cors;

@@ -7,6 +7,7 @@ pub mod account;
 pub mod accounts;
 pub mod owner;
 mod presence;
+mod refund;
 pub mod state_file;
 mod told;
 
@@ -20,6 +21,7 @@ use smallvec::SmallVec;
 use self::account::Account;
 use self::accounts::Table;
 pub use self::presence::Presence;
+pub use self::refund::Ending;
 pub use self::told::granted;
 use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};

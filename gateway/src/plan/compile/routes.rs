@@ -279,18 +279,16 @@ fn check_costs(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
     }
 }
 
-/// Only one answer says what one request cost.
+/// Only a backend's answer says what a request cost.
 fn check_cost_header(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
-    if let (Some(cost_header), config::Target::Aggregate(_) | config::Target::Respond(_)) =
-        (&written.cost_header, &written.target)
-    {
+    if let (Some(cost_header), config::Target::Respond(_)) = (&written.cost_header, &written.target) {
         desk.mistake(
             Mistake::new(
                 Code::Conflict,
                 cost_header.span(),
-                format!("`routes.{name}.cost_header` goes with `backend` alone"),
+                format!("`routes.{name}.cost_header` does not go with `respond`"),
             )
-            .label("there is no one backend whose answer could say it")
+            .label("no backend is asked whose answer could say it")
             .hint("write the `cost` instead"),
         );
     }

@@ -238,6 +238,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 is_retry: false,
                 streaming: Streaming::AsItSays,
                 switches: false,
+                cost_header: None,
             };
             let called = call::call(backend, 0, &order, &mut Facts::default()).await;
             let head_after = clock::now().since(started);
@@ -259,6 +260,8 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 claims: None,
                 body: Some(&elements),
                 deadline,
+                wished: None,
+                cost_header: None,
                 meant: route.time_limit,
                 entrant,
                 is_retry: false,
