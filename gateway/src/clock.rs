@@ -1,11 +1,15 @@
 //! The only file that reads a clock: every other part is told the time.
 //!
 //! [`now`] is monotonic and counts from the start of the process; it follows tokio's paused clock in tests.
-//! [`unix_seconds`] is the wall clock, for tokens, certificates and the calendar alone.
+//! [`unix_time`] is the time of day, for tokens, certificates, revocations and the calendar. It is the monotonic time
+//! plus an offset that [`WallClock`] keeps: a wall clock that jumps is not followed before the jump has lasted
+//! ([`policies::clock_follower`] decides, and the control thread asks it every second).
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use policies::clock_follower::Offset;
 use policies::{Moment, WallTime};
 use tokio::time::Instant;
 
@@ -13,8 +17,8 @@ use tokio::time::Instant;
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(|| {
-        let now = Instant::now();
-        now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+        let now = std::time::Instant::now();
+        Instant::from_std(now.checked_sub(Duration::from_secs(3600)).unwrap_or(now))
     })
 }
 
@@ -27,9 +31,14 @@ pub struct Now {
 
 impl Now {
     pub fn read() -> Self {
+        Self::at(now())
+    }
+
+    /// The time of day at a moment, as far as is known now.
+    pub fn at(moment: Moment) -> Self {
         Self {
-            moment: now(),
-            wall: WallTime::since_epoch(unix_time()),
+            moment,
+            wall: WallClock::of_process().at(moment),
         }
     }
 }
@@ -37,7 +46,12 @@ impl Now {
 /// The monotonic time.
 #[inline]
 pub fn now() -> Moment {
-    Moment::from_nanos(u64::try_from(Instant::now().saturating_duration_since(epoch()).as_nanos()).unwrap_or(u64::MAX))
+    since_epoch(Instant::now())
+}
+
+fn since_epoch(instant: Instant) -> Moment {
+    let since = instant.saturating_duration_since(epoch());
+    Moment::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The instant a timer must be set to, to fire at `moment`.
@@ -55,10 +69,132 @@ pub fn unix_seconds() -> u64 {
 
 /// Time since 1970-01-01T00:00:00Z.
 pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    Now::read().wall.elapsed()
 }
 
 /// Ready when `moment` has come.
 pub async fn wait_until(moment: Moment) {
     tokio::time::sleep_until(instant(moment)).await;
+}
+
+/// The time of day that is told to all, and what became of the wall clock meanwhile.
+#[derive(Debug)]
+pub struct WallClock {
+    /// As [`Offset`] counts.
+    offset: AtomicI64,
+    jumps: AtomicU64,
+    /// Nanoseconds that the wall clock is ahead of the time told.
+    ahead: AtomicI64,
+}
+
+impl WallClock {
+    /// The one of this process. It begins with the wall clock as it is when the time is first asked for.
+    pub fn of_process() -> &'static Self {
+        static CLOCK: LazyLock<WallClock> = LazyLock::new(|| {
+            let Reading { moment, wall } = read();
+            WallClock::new(Offset::between(moment, wall))
+        });
+        &CLOCK
+    }
+
+    pub const fn new(offset: Offset) -> Self {
+        Self {
+            offset: AtomicI64::new(offset.nanos()),
+            jumps: AtomicU64::new(0),
+            ahead: AtomicI64::new(0),
+        }
+    }
+
+    #[inline]
+    pub fn at(&self, moment: Moment) -> WallTime {
+        Offset::from_nanos(self.offset.load(Relaxed)).at(moment)
+    }
+
+    /// How often the wall clock has jumped, there or back.
+    pub fn jumps(&self) -> u64 {
+        self.jumps.load(Relaxed)
+    }
+
+    /// Nanoseconds that the wall clock is ahead of the time told, or behind it; zero unless it has jumped just now.
+    pub fn ahead(&self) -> i64 {
+        self.ahead.load(Relaxed)
+    }
+
+    pub(crate) fn tell(&self, offset: Offset) {
+        self.offset.store(offset.nanos(), Relaxed);
+    }
+
+    pub(crate) fn note_jump(&self) {
+        self.jumps.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn note_ahead(&self, nanos: i64) {
+        self.ahead.store(nanos, Relaxed);
+    }
+}
+
+/// Both clocks of the machine as they are, whatever time is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    pub moment: Moment,
+    pub wall: WallTime,
+}
+
+/// Reads both clocks at one instant. In tests the monotonic one is the real one, paused or not.
+pub fn read() -> Reading {
+    // A thread that is held up in between would take the pause for a jump: it reads again, though not for ever.
+    const CLOSE: Duration = Duration::from_millis(100);
+    let mut tries = 0;
+    loop {
+        let before = std::time::Instant::now();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        tries += 1;
+        if before.elapsed() < CLOSE || tries == 10 {
+            return Reading {
+                moment: since_epoch(Instant::from_std(before)),
+                wall: WallTime::since_epoch(wall),
+            };
+        }
+    }
+}
+
+/// For TLS, which reads a clock of its own otherwise: certificates are judged by the time that is told to all.
+#[derive(Debug)]
+pub struct TlsTime;
+
+impl rustls::time_provider::TimeProvider for TlsTime {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(unix_time()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_is_that_of_the_wall_clock() {
+        let told = unix_time();
+        let read = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        assert!(read.abs_diff(told) < Duration::from_secs(60), "{read:?} {told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_day_goes_on_as_the_monotonic_clock_does() {
+        let before = Now::read();
+        tokio::time::advance(Duration::from_secs(7)).await;
+        let after = Now::read();
+        let passed = after.wall.elapsed().checked_sub(before.wall.elapsed());
+        assert_eq!(passed, Some(after.moment.since(before.moment)));
+        assert!(passed >= Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_moment_has_the_time_of_day_that_is_told_now() {
+        let clock = WallClock::new(Offset::from_nanos(5_000_000_000));
+        let moment = Moment::from_nanos(2_000_000_000);
+        assert_eq!(clock.at(moment).elapsed(), Duration::from_secs(7));
+        clock.tell(Offset::from_nanos(-1_000_000_000));
+        assert_eq!(clock.at(moment).elapsed(), Duration::from_secs(1));
+    }
 }

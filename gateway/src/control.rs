@@ -2,6 +2,8 @@
 //!
 //! Runs on the control thread alone; workers read finished values and never wait for it.
 
+mod wall_clock;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,7 +55,7 @@ impl Control {
             round.tick().await;
             let now = clock::Now::read();
             self.state.accounts.forget_idle(now);
-            self.state.revocations.forget_ended(clock::unix_seconds());
+            self.state.revocations.forget_ended(now);
             let plan = self.live.load();
             for backend in &plan.backends {
                 for endpoint in backend.endpoints.all() {
@@ -67,6 +69,11 @@ impl Control {
             }
         }
     }
+}
+
+/// Looks after the time of day that is told to all, for ever.
+pub async fn follow_wall_clock(state: Arc<State>) {
+    wall_clock::follow(state).await;
 }
 
 /// Looks after the files that the config names, for ever.

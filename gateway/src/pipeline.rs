@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use policies::bulkhead::Entrant;
-use policies::{Deadline, Moment, WallTime};
+use policies::{Deadline, Moment};
 
 use self::who::Unproven;
 use crate::answer::{AnswerBody, Content};
@@ -59,13 +59,13 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Answers a request; every request ends in a response.
 pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -> Response<AnswerBody> {
-    let (started, unix_started) = (clock::now(), clock::unix_time());
+    let Now { moment: started, wall } = Now::read();
     let request_id = headers::request_id(request.headers_mut());
     let is_head = request.method() == Method::HEAD;
     let is_grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
     let mut watch = Box::new(plan.observer.watch(RequestRecord::begin(
         started,
-        unix_started,
+        wall.elapsed(),
         request_id.to_str().unwrap_or_default(),
         request.method().clone(),
         request.uri().path(),
@@ -79,7 +79,6 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         plan,
         peer,
         started,
-        unix_started,
         watch: &mut watch,
         is_grpc,
         finishing: None,
@@ -120,7 +119,6 @@ struct Exchange<'a> {
     plan: &'a Plan,
     peer: &'a Peer,
     started: Moment,
-    unix_started: Duration,
     watch: &'a mut Watch,
     is_grpc: bool,
     /// Once the route is known, if it has something to say on its answers.
@@ -318,15 +316,13 @@ impl<'p> Exchange<'p> {
     }
 
     fn now(&self) -> Now {
-        self.at(clock::now())
+        Now::read()
     }
 
-    /// Both clocks, of which one was read at the start.
+    /// Of a moment that is past, and the time of day as it is now: a quota is taken from the period that goes on, however
+    /// long the request has waited to be known.
     fn at(&self, moment: Moment) -> Now {
-        Now {
-            moment,
-            wall: WallTime::since_epoch(self.unix_started + moment.since(self.started)),
-        }
+        Now { moment, ..Now::read() }
     }
 
     /// Says what only the gateway may say.

@@ -57,9 +57,12 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Js
 
 fn entry<'a>(key: &'a ApiKey, revoked: &List) -> Entry<'a> {
     let at = |unix: u64| Timestamp(Duration::from_secs(unix));
-    let fails = key.check(clock::unix_seconds()).err().map(|check| check.as_str());
+    let unix_now = clock::unix_seconds();
+    let fails = key.check(unix_now).err().map(|check| check.as_str());
     let names = [Revoked::Key(key.id.clone()), Revoked::Tenant(key.tenant.clone())];
-    let is_revoked = names.iter().find(|name| revoked.contains_key(name));
+    let is_revoked = names
+        .iter()
+        .find(|name| revoked.get(name).is_some_and(|terms| terms.hold(unix_now)));
     let fails = fails.or(is_revoked.map(|name| name.kind().check().as_str()));
     Entry {
         id: &key.id,

@@ -49,7 +49,7 @@ struct Entries {
 const MAX_REASON: usize = 1024;
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
-    let list = admin.gateway.state.revocations.in_force().list();
+    let (list, unix_now) = (admin.gateway.state.revocations.in_force().list(), clock::unix_seconds());
     let texts = |(revoked, terms): &(&Revoked, &Terms)| {
         let name: &str = revoked.name();
         query.finds(
@@ -65,7 +65,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
     } = query.page(list.iter().filter(texts).collect());
     let entries: Vec<_> = entries
         .into_iter()
-        .map(|(revoked, terms)| view(revoked, terms))
+        .map(|(revoked, terms)| view(revoked, terms, unix_now))
         .collect();
     let mut shown = summary(&admin);
     shown.insert("total".to_owned(), total.into());
@@ -82,8 +82,10 @@ pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
         let at = Timestamp(Duration::from_secs(failure.at));
         json!({ "at": at, "error": failure.error })
     });
-    let total = register.in_force().list().len();
-    let shown = json!({ "total": total, "file": file, "not_in_file": unwritten, "last_error": error });
+    let (list, unix_now) = (register.in_force().list(), clock::unix_seconds());
+    let ended = list.values().filter(|terms| !terms.hold(unix_now)).count();
+    let shown =
+        json!({ "total": list.len(), "ended": ended, "file": file, "not_in_file": unwritten, "last_error": error });
     match shown {
         Value::Object(shown) => shown,
         _ => unreachable!("written as an object"),
@@ -205,7 +207,7 @@ impl Entry {
     }
 }
 
-fn view(revoked: &Revoked, terms: &Terms) -> Value {
+fn view(revoked: &Revoked, terms: &Terms, unix_now: u64) -> Value {
     let mut shown = Map::new();
     shown.insert(revoked.kind().as_str().to_owned(), (&**revoked.name()).into());
     if let Some(issuer) = revoked.issuer() {
@@ -213,6 +215,7 @@ fn view(revoked: &Revoked, terms: &Terms) -> Value {
     }
     let until = terms.until.map(|until| Timestamp(Duration::from_secs(until)));
     shown.insert("until".to_owned(), json!(until));
+    shown.insert("holds".to_owned(), terms.hold(unix_now).into());
     shown.insert("reason".to_owned(), json!(terms.reason));
     shown.into()
 }

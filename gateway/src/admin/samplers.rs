@@ -44,11 +44,15 @@ fn sample(admin: &Admin, page: &mut Page) {
         page.put(Family::LimitOwners, &[&limit], accounts);
         page.put(Family::LimitOverflow, &[&limit], overflowed);
     }
-    let revoked = gateway.state.revocations.in_force().list();
+    let (revoked, unix_now) = (gateway.state.revocations.in_force().list(), clock::unix_seconds());
     for kind in RevokedKind::ALL {
-        let count = revoked.keys().filter(|revoked| revoked.kind() == kind).count();
+        let holding = revoked.iter().filter(|(_, terms)| terms.hold(unix_now));
+        let count = holding.filter(|(revoked, _)| revoked.kind() == kind).count();
         page.put(Family::Revocations, &[kind.as_str()], count);
     }
+    let clock = clock::WallClock::of_process();
+    page.put(Family::ClockJumps, &[], clock.jumps());
+    page.put(Family::ClockAhead, &[], clock.ahead() as f64 / 1e9);
     for issuer in plan.doorman.issuers() {
         sample_keys(issuer, page);
     }

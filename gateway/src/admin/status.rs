@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::list_query::NoParameters;
 use super::{Admin, revocations};
-use crate::clock;
+use crate::clock::{self, WallClock};
 use crate::intake::certificate;
 use crate::intake::jwt::Issuer;
 use crate::observe::timestamp::Timestamp;
@@ -23,6 +23,7 @@ pub(super) struct Status {
     version: &'static str,
     started: Timestamp,
     uptime_seconds: u64,
+    clock: Clock,
     phase: &'static str,
     ready: bool,
     workers: usize,
@@ -35,6 +36,16 @@ pub(super) struct Status {
     revocations: Map<String, Value>,
     /// Lines that are missing in the access log because it could not keep up.
     access_log_dropped: u64,
+}
+
+/// The time of day that everything goes by.
+#[derive(Serialize)]
+struct Clock {
+    time: Timestamp,
+    /// Times that the wall clock has jumped, there or back.
+    jumps: u64,
+    /// By how much it is ahead of that time; negative if behind, and zero unless it has jumped just now.
+    wall_clock_ahead_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -135,7 +146,7 @@ impl Status {
     pub(super) fn of(admin: &Admin) -> Self {
         let gateway = &admin.gateway;
         let (plan, lifecycle, observer) = (gateway.live.load(), &gateway.lifecycle, &gateway.state.observer);
-        let started = observer.registry.started_at();
+        let (started, wall_clock) = (observer.registry.started_at(), WallClock::of_process());
         let LastReload {
             successful, at, error, ..
         } = gateway.reloader.last();
@@ -158,7 +169,12 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             started: Timestamp(started),
-            uptime_seconds: clock::unix_time().saturating_sub(started).as_secs(),
+            uptime_seconds: observer.registry.uptime(clock::now()).as_secs(),
+            clock: Clock {
+                time: Timestamp(clock::unix_time()),
+                jumps: wall_clock.jumps(),
+                wall_clock_ahead_seconds: wall_clock.ahead() as f64 / 1e9,
+            },
             phase: lifecycle.phase().as_str(),
             ready: lifecycle.phase() == Phase::Serving,
             workers: plan.edge.workers,

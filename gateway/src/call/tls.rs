@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::clock::TlsTime;
 use crate::observe::{BackendHandshake, BackendMetrics};
 
 /// Sessions of one endpoint that are kept to be resumed, by all workers.
@@ -44,7 +45,7 @@ pub fn terms(
     } else {
         &[&version::TLS13, &version::TLS12]
     };
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let config = ClientConfig::builder_with_details(Arc::new(default_provider()), Arc::new(TlsTime))
         .with_protocol_versions(versions)?
         .with_root_certificates(roots);
     let mut config = match own {

@@ -158,6 +158,7 @@ impl Gateway {
         // A name that does not resolve must not hold up the start; its backend is unreached until it does.
         let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
         let upkeep = tokio::spawn(control.upkeep());
+        let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
         let keeper = counts
@@ -197,6 +198,7 @@ impl Gateway {
             return FAILED;
         }
         upkeep.abort();
+        clock.abort();
         follower.abort();
         if let (Some(keeper), Some(counts)) = (keeper, counts) {
             keeper.abort();

@@ -68,8 +68,8 @@ impl From<IpAddr> for Client<'_> {
     }
 }
 
-/// Whether what is remembered of a credential still stands.
-type Standing<K> = Box<dyn Fn(&K) -> Result<(), Check> + Send + Sync>;
+/// Whether what is remembered of a credential still stands at a time, in seconds since 1970.
+type Standing<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
 
 /// The keys, with a place for what each one's requests need. Bounded by the key file, so nothing is evicted and
 /// no flood of other credentials can push a key's entry out.
@@ -169,7 +169,7 @@ impl<K> Doorman<K> {
             verifications: None,
             enroll: Box::new(enroll),
             capacity,
-            standing: Box::new(|_| Ok(())),
+            standing: Box::new(|_, _| Ok(())),
         })
     }
 
@@ -195,7 +195,7 @@ impl<K> Doorman<K> {
 
     /// The same, but what holds must also pass `standing`, which is asked for every request.
     #[must_use]
-    pub fn heeding(self, standing: impl Fn(&K) -> Result<(), Check> + Send + Sync + 'static) -> Self {
+    pub fn heeding(self, standing: impl Fn(&K, u64) -> Result<(), Check> + Send + Sync + 'static) -> Self {
         Self {
             standing: Box::new(standing),
             ..self
@@ -290,7 +290,7 @@ impl<K> Doorman<K> {
             .into_iter()
             .flatten()
         {
-            (self.standing)(&holder.kept)?;
+            (self.standing)(&holder.kept, unix_now)?;
         }
         let is_stranger = !have_one_tenant([&by_token, &by_key, &by_password, &by_certificate])?;
         if access.is_together()

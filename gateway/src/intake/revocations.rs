@@ -4,6 +4,9 @@
 //! counts its changes, and each caller remembers the count at which it was last let through ([`Seen`]): while nothing
 //! changes, a request costs one load and one comparison; a change holds from the next request on, on every worker and
 //! every open connection. A list never changes, a newer one takes its place; it holds at most [`MOST`] entries.
+//!
+//! An entry that has ended stays in the list and is judged by the time at which it is asked for: a clock that runs ahead
+//! for a while takes back no revocation for good. A jump of the clock counts as a change.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +54,13 @@ pub enum RevokedKind {
     Tenant,
 }
 
+impl Terms {
+    /// Whether the entry holds at this second.
+    pub fn hold(&self, unix_now: u64) -> bool {
+        self.until.is_none_or(|until| unix_now < until)
+    }
+}
+
 /// The list in force.
 #[derive(Debug, Default)]
 pub struct Revocations {
@@ -72,27 +82,27 @@ impl Revocations {
     /// # Errors
     /// The check that names the kind of the entry.
     #[inline]
-    pub fn check(&self, caller: &Caller, seen: &Seen) -> Result<(), Check> {
+    pub fn check(&self, caller: &Caller, seen: &Seen, unix_now: u64) -> Result<(), Check> {
         // Loaded before the list is, so that a list that comes meanwhile is looked at the next time.
         let changes = self.changes.load(Ordering::Acquire);
         if seen.0.load(Ordering::Relaxed) == changes {
             return Ok(());
         }
-        self.look(caller)?;
+        self.look(caller, unix_now)?;
         seen.0.store(changes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Off the path of most requests, since it takes copies of names.
     #[cold]
-    fn look(&self, caller: &Caller) -> Result<(), Check> {
+    fn look(&self, caller: &Caller, unix_now: u64) -> Result<(), Check> {
         let list = self.list.load();
         if list.is_empty() {
             return Ok(());
         }
-        let refuse = |revoked: Revoked| match list.contains_key(&revoked) {
-            true => Err(revoked.kind().check()),
-            false => Ok(()),
+        let refuse = |revoked: Revoked| match list.get(&revoked) {
+            Some(terms) if terms.hold(unix_now) => Err(revoked.kind().check()),
+            _ => Ok(()),
         };
         let issuer = match &caller.kind {
             Kind::Jwt(name) => Some(name),
@@ -123,8 +133,13 @@ impl Revocations {
     pub fn replace(&self, list: List) {
         if **self.list.load() != list {
             self.list.store(Arc::new(list));
-            self.changes.fetch_add(1, Ordering::Release);
+            self.look_again();
         }
+    }
+
+    /// Has every caller held against the list again: the time by which entries are judged has jumped.
+    pub fn look_again(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -254,7 +269,7 @@ mod tests {
         let check = |entry, caller: &Caller, expected: Result<(), Check>| {
             let revocations = Revocations::default();
             revocations.replace(list(&[entry]));
-            let answer = revocations.check(caller, &Seen::nothing());
+            let answer = revocations.check(caller, &Seen::nothing(), 0);
             assert_eq!(answer, expected, "{entry:?} {caller:?}");
         };
         check((Key, "k1", None), &key("acme", "k1"), Err(Check::RevokedKey));
@@ -302,7 +317,7 @@ mod tests {
     fn a_caller_who_was_let_through_is_asked_again_when_the_list_has_changed() {
         let revocations = Revocations::default();
         let (caller, seen) = (key("acme", "k1"), Seen::nothing());
-        let check = |expected| assert_eq!(revocations.check(&caller, &seen), expected);
+        let check = |expected| assert_eq!(revocations.check(&caller, &seen, 0), expected);
         check(Ok(()));
         revocations.replace(list(&[(RevokedKind::Key, "k1", None)]));
         check(Err(Check::RevokedKey));
@@ -316,6 +331,29 @@ mod tests {
             before,
             "the same list is no change"
         );
+    }
+
+    #[test]
+    fn an_entry_is_judged_by_the_time_at_which_it_is_asked_for() {
+        let revocations = Revocations::default();
+        let (caller, seen) = (key("acme", "k1"), Seen::nothing());
+        let until = |until| {
+            let terms = Terms { until, reason: None };
+            List::from([(Revoked::new(RevokedKind::Key, "k1", None).unwrap(), terms)])
+        };
+        let check = |now, expected| assert_eq!(revocations.check(&caller, &seen, now), expected, "at {now}");
+        revocations.replace(until(Some(100)));
+        check(0, Err(Check::RevokedKey));
+        check(99, Err(Check::RevokedKey));
+        check(100, Ok(()));
+        // The clock was ahead: it jumps back.
+        revocations.look_again();
+        check(99, Err(Check::RevokedKey));
+        check(u64::MAX, Ok(()));
+        revocations.look_again();
+        check(98, Err(Check::RevokedKey));
+        revocations.replace(until(None));
+        check(u64::MAX, Err(Check::RevokedKey));
     }
 
     #[test]

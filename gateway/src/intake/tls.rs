@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig, version};
 
 use super::certificate::Certificate;
+use crate::clock::TlsTime;
 
 /// Compiled form of a listener's `tls`.
 #[derive(Debug, Clone)]
@@ -79,7 +80,7 @@ impl Tls {
         };
         let unusable = |error: rustls::Error| TlsMistake::Certificate(error.to_string());
         let refused = |error: VerifierBuilderError| TlsMistake::Certificate(error.to_string());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let config = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(TlsTime))
             .with_protocol_versions(versions)
             .map_err(unusable)?;
         let verifier = |roots| WebPkiClientVerifier::builder_with_provider(roots, provider);

@@ -53,6 +53,8 @@ pub enum Family {
     BackendHandshakes,
     BackendCertificateExpiry,
     Revocations,
+    ClockJumps,
+    ClockAhead,
     ConfigLastReloadSuccessful,
     ConfigLastReloadSuccessTimestamp,
     ConfigGeneration,
@@ -98,7 +100,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 60] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -146,6 +148,8 @@ impl Family {
         Self::BackendHandshakes,
         Self::BackendCertificateExpiry,
         Self::Revocations,
+        Self::ClockJumps,
+        Self::ClockAhead,
         Self::ConfigLastReloadSuccessful,
         Self::ConfigLastReloadSuccessTimestamp,
         Self::ConfigGeneration,
@@ -423,6 +427,18 @@ impl Family {
                 Gauge,
                 &["kind"],
                 "Credentials that are taken back, by what names them",
+            ),
+            Self::ClockJumps => (
+                "gateway_clock_jumps_total",
+                Counter,
+                &[],
+                "Times that the wall clock has jumped by more than two seconds, there or back",
+            ),
+            Self::ClockAhead => (
+                "gateway_clock_ahead_seconds",
+                Gauge,
+                &[],
+                "By how much the wall clock is ahead of the time in use, or behind; zero unless it has jumped just now",
             ),
             Self::ConfigLastReloadSuccessful => (
                 "gateway_config_last_reload_successful",

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use policies::Moment;
+
 use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
 use super::families::Family;
 use super::labels::{Awaited, ConnectionRefusal, FrameKind, Handshake, Tally};
@@ -42,6 +44,7 @@ pub struct Registry {
     config_generation: AtomicU64,
     samplers: Mutex<BTreeMap<&'static str, Sampler>>,
     started_at: Duration,
+    started: Moment,
 }
 
 impl Default for Registry {
@@ -62,6 +65,7 @@ impl Default for Registry {
             config_generation: AtomicU64::new(0),
             samplers: Mutex::default(),
             started_at: clock::unix_time(),
+            started: clock::now(),
         }
     }
 }
@@ -107,6 +111,11 @@ impl Registry {
     /// When the process started, since 1970-01-01T00:00:00Z.
     pub const fn started_at(&self) -> Duration {
         self.started_at
+    }
+
+    /// How long the process runs, whatever became of the wall clock meanwhile.
+    pub fn uptime(&self, now: Moment) -> Duration {
+        now.since(self.started)
     }
 
     /// The page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
@@ -303,6 +312,8 @@ mod tests {
                 page.put(Family::Tunnels, &[], 0);
                 page.put(Family::CertificateExpiry, &["secure", "1"], 1);
                 page.put(Family::Revocations, &["key"], 0);
+                page.put(Family::ClockJumps, &[], 1);
+                page.put(Family::ClockAhead, &[], -2.5);
                 page.put(Family::AccessLogDropped, &[], 0);
             }),
         );

@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod compile;
 mod live;
+mod long_over;
 pub mod outline;
 pub mod register;
 pub mod reload;

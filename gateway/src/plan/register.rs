@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock;
+use super::long_over::Learnt;
+use crate::clock::{self, Now};
 use crate::config::revocations::{Revocation, What};
 use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
 use crate::files::{self, Stamp};
@@ -35,6 +36,7 @@ struct Kept {
     error: Option<Failure>,
     /// In force, and not in the file.
     unwritten: List,
+    learnt: Learnt,
 }
 
 /// Why the file is not what is in force, and since when (seconds since 1970).
@@ -127,14 +129,18 @@ impl Register {
         Ok(())
     }
 
-    /// Takes entries out whose time has passed; the file loses them when it is written next.
-    pub fn forget_ended(&self, unix_now: u64) {
+    /// Takes entries out that are [long over](super::long_over); the file loses them when it is written next. To be called
+    /// every second or so.
+    pub fn forget_ended(&self, now: Now) {
         let mut kept = self.kept();
         let list = self.in_force.list();
-        if list.values().any(|terms| !holds(terms, unix_now)) {
+        let over = kept.learnt.long_over(&list, now);
+        if !over.is_empty() {
             let mut list = List::clone(&list);
-            list.retain(|_, terms| holds(terms, unix_now));
-            kept.unwritten.retain(|_, terms| holds(terms, unix_now));
+            for revoked in &over {
+                list.remove(revoked);
+                kept.unwritten.remove(revoked);
+            }
             self.in_force.replace(list);
         }
     }
@@ -163,7 +169,6 @@ impl Register {
         match load(&path, &mut sources) {
             Ok(mut list) => {
                 list.extend(kept.unwritten.clone());
-                list.retain(|_, terms| holds(terms, clock::unix_seconds()));
                 tracing::info!(entries = list.len(), "revocations read");
                 self.in_force.replace(list);
                 kept.error = None;
@@ -197,10 +202,6 @@ impl Register {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn holds(terms: &Terms, unix_now: u64) -> bool {
-    terms.until.is_none_or(|until| unix_now < until)
 }
 
 /// What the file says, or every mistake in it.
@@ -277,6 +278,8 @@ impl std::error::Error for RegisterError {}
 
 #[cfg(test)]
 mod tests {
+    use policies::{Moment, WallTime};
+
     use super::*;
 
     fn key(id: &str) -> Revoked {
@@ -422,13 +425,24 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_when_it_says() {
-        let bench = bench("revocations: [{ key: a, until: 2000-01-01 }, { key: b, until: 2199-01-01 }, { key: c }]");
+    fn a_clock_that_is_ahead_for_a_while_erases_nothing() {
+        let file = "revocations: [{ key: a, until: 2000-01-01 }, { key: b, until: 2199-01-01 }, { key: c }]";
+        let bench = bench(file);
+        bench.check(&["a", "b", "c"]);
+        let at = |hours: u64, wall: u64| Now {
+            moment: Moment::ZERO + Duration::from_secs(hours * 3600),
+            wall: WallTime::since_epoch(Duration::from_secs(wall)),
+        };
+        let (in_2026, in_2200) = (1_795_521_600, 7_258_118_400);
+        bench.register.forget_ended(at(0, in_2026));
+        bench.register.forget_ended(at(0, in_2200));
+        bench.check(&["a", "b", "c"]);
+        bench.register.forget_ended(at(30, in_2200));
         bench.check(&["b", "c"]);
-        bench.register.forget_ended(7_226_582_399);
-        bench.check(&["b", "c"]);
-        bench.register.forget_ended(7_226_582_400);
-        bench.check(&["c"]);
+        bench.register.revoke(list(&["d"])).unwrap();
+        let written = std::fs::read_to_string(&bench.path).unwrap();
+        assert!(written.contains("key: b, until: 2199-01-01"), "{written}");
+        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
     }
 
     #[test]

@@ -60,14 +60,15 @@ pub(super) fn inspect(options: &Options) -> u8 {
     };
     let issuers = plan.doorman.issuers();
     let keys = issuer_of(issuers, &token).map(|issuer| obtain(issuer, options.offline));
-    let told = judge(issuers, &token, clock::unix_seconds());
+    let unix_now = clock::unix_seconds();
+    let told = judge(issuers, &token, unix_now);
     let revoked = told
         .caller
         .as_ref()
-        .map(|caller| state.revocations.in_force().check(caller, &Seen::nothing()));
+        .map(|caller| state.revocations.in_force().check(caller, &Seen::nothing(), unix_now));
     let failed = told.first_failure().or(revoked.and_then(Result::err));
 
-    let mut page = page(&told, keys.as_deref(), clock::unix_seconds());
+    let mut page = page(&told, keys.as_deref(), unix_now);
     if let Some(revoked) = revoked {
         row(
             &mut page,

@@ -70,7 +70,7 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
                 .with_certificates(certificates)
                 .with_passwords(passwords)
                 .within(verifications(desk, tables))
-                .heeding(move |known| revoked.check(&known.caller, &known.seen)),
+                .heeding(move |known, unix_now| revoked.check(&known.caller, &known.seen, unix_now)),
         ),
         Err(same) => {
             let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.as_ref()?.span());

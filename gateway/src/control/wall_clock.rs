@@ -1,0 +1,258 @@
+//! Looks at the wall clock every second, and tells those who depend on the time of day when it has jumped.
+//!
+//! What counts as a jump, and when one is followed, [`ClockFollower`] decides; it is told both clocks, so that a test can
+//! make them up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use policies::ClockFollower;
+use policies::clock_follower::{Change, PERSISTS};
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::{self, Reading, WallClock};
+use crate::observe::timestamp::Timestamp;
+use crate::plan::State;
+
+/// Between two looks.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Follows one wall clock.
+pub(super) struct WallClockWatch {
+    clock: &'static WallClock,
+    follower: ClockFollower,
+    state: Arc<State>,
+}
+
+/// Follows the wall clock of the process, for ever.
+pub(super) async fn follow(state: Arc<State>) {
+    let watch = WallClockWatch::new(WallClock::of_process(), clock::read(), state);
+    let watch = Arc::new(Mutex::new(watch));
+    let mut round = tokio::time::interval(ROUND);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let watch = Arc::clone(&watch);
+        // A jump that is followed goes through all quotas.
+        let look = move || {
+            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.look(clock::read());
+        };
+        let _ = tokio::task::spawn_blocking(look).await;
+    }
+}
+
+impl WallClockWatch {
+    pub(super) fn new(clock: &'static WallClock, first: Reading, state: Arc<State>) -> Self {
+        let follower = ClockFollower::new(first.moment, first.wall);
+        clock.tell(follower.offset());
+        Self { clock, follower, state }
+    }
+
+    pub(super) fn look(&mut self, Reading { moment, wall }: Reading) {
+        let change = self.follower.look(moment, wall);
+        let offset = self.follower.offset();
+        match change {
+            None => self.clock.tell(offset),
+            Some(Change::Jumped(by)) => {
+                self.clock.note_jump();
+                tracing::warn!(
+                    seconds = seconds(by),
+                    wall_clock = %Timestamp(wall.elapsed()),
+                    time_used = %Timestamp(offset.at(moment).elapsed()),
+                    "the wall clock has jumped: it is followed if it stays there for {PERSISTS:?}"
+                );
+            }
+            Some(Change::Returned(by)) => {
+                self.clock.note_jump();
+                tracing::warn!(
+                    seconds = seconds(by),
+                    "the wall clock has come back, and was not followed"
+                );
+            }
+            Some(Change::Followed { from, to }) => {
+                tracing::warn!(
+                    from = %Timestamp(from.elapsed()),
+                    to = %Timestamp(to.elapsed()),
+                    "the wall clock has stayed where it jumped to, and is followed now"
+                );
+                self.clock.tell(offset);
+                self.state.revocations.in_force().look_again();
+            }
+        }
+        self.clock.note_ahead(self.follower.ahead());
+    }
+}
+
+/// Of nanoseconds.
+fn seconds(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use policies::clock_follower::Offset;
+    use policies::{Moment, WallTime};
+
+    use super::*;
+    use crate::intake::caller::{Caller, Kind};
+    use crate::intake::check::Check;
+    use crate::intake::revocations::{List, Revoked, RevokedKind, Seen, Terms};
+    use crate::observe::{Observer, Target};
+
+    /// 2026-11-24, noon.
+    const NOON: u64 = 1_795_521_600;
+    const HOUR: i64 = 3_600;
+    const YEAR: i64 = 365 * 24 * HOUR;
+
+    /// A gateway's state on clocks that are made up.
+    struct World {
+        watch: WallClockWatch,
+        /// Seconds since the start.
+        time: u64,
+        /// By how much the wall clock is ahead.
+        ahead: i64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let state = Arc::new(State::new(Observer::start(&Target::Off).unwrap()));
+            let clock = Box::leak(Box::new(WallClock::new(Offset::default())));
+            Self {
+                watch: WallClockWatch::new(clock, reading(0, 0), state),
+                time: 0,
+                ahead: 0,
+            }
+        }
+
+        /// Time passes, a look every second.
+        fn pass(&mut self, seconds: u64) {
+            for _ in 0..seconds {
+                self.time += 1;
+                self.watch.look(reading(self.time, self.ahead));
+            }
+        }
+
+        fn jump(&mut self, by: i64) {
+            self.ahead += by;
+        }
+
+        fn state(&self) -> &State {
+            &self.watch.state
+        }
+
+        /// Seconds since 1970.
+        fn unix_now(&self) -> u64 {
+            self.watch.clock.at(reading(self.time, 0).moment).elapsed().as_secs()
+        }
+
+        /// How far the time told is ahead.
+        fn followed(&self) -> i64 {
+            self.unix_now() as i64 - (NOON + self.time) as i64
+        }
+    }
+
+    fn reading(time: u64, ahead: i64) -> Reading {
+        Reading {
+            moment: Moment::ZERO + Duration::from_secs(HOUR as u64 + time),
+            wall: WallTime::since_epoch(Duration::from_secs((NOON + time).saturating_add_signed(ahead))),
+        }
+    }
+
+    #[test]
+    fn a_jump_is_counted_there_and_back_and_shown_as_long_as_it_is_not_followed() {
+        let mut world = World::new();
+        let check = |world: &World, jumps, ahead, followed| {
+            let clock = world.watch.clock;
+            assert_eq!(
+                (clock.jumps(), clock.ahead() / 1_000_000_000, world.followed()),
+                (jumps, ahead, followed)
+            );
+        };
+        world.pass(5);
+        check(&world, 0, 0, 0);
+        world.jump(HOUR);
+        world.pass(1);
+        check(&world, 1, HOUR, 0);
+        world.jump(-HOUR);
+        world.pass(1);
+        check(&world, 2, 0, 0);
+        world.jump(-50 * YEAR);
+        world.pass(30);
+        check(&world, 3, -50 * YEAR, 0);
+        world.pass(1);
+        check(&world, 3, 0, -50 * YEAR);
+        world.jump(50 * YEAR);
+        world.pass(31);
+        check(&world, 4, 0, 0);
+    }
+
+    #[test]
+    fn a_drift_is_followed_and_not_counted() {
+        let mut world = World::new();
+        for _ in 0..100 {
+            world.jump(-1);
+            world.pass(20);
+        }
+        assert_eq!((world.watch.clock.jumps(), world.followed()), (0, -100));
+    }
+
+    #[test]
+    fn a_revocation_holds_again_when_the_clock_comes_back() {
+        let mut world = World::new();
+        let revoked = Revoked::new(RevokedKind::Key, "k1", None).unwrap();
+        let terms = Terms {
+            until: Some(NOON + 2 * HOUR as u64),
+            reason: None,
+        };
+        world
+            .state()
+            .revocations
+            .revoke(List::from([(revoked, terms)]))
+            .unwrap();
+        let (caller, seen) = (caller(), Seen::nothing());
+        let check = |world: &World, expected| {
+            world.state().revocations.forget_ended(clock::Now {
+                moment: reading(world.time, 0).moment,
+                wall: world.watch.clock.at(reading(world.time, 0).moment),
+            });
+            let answer = world
+                .state()
+                .revocations
+                .in_force()
+                .check(&caller, &seen, world.unix_now());
+            assert_eq!(answer, expected, "at {}", world.time);
+        };
+        world.pass(1);
+        check(&world, Err(Check::RevokedKey));
+        // For a second, and nobody notices.
+        world.jump(YEAR);
+        world.pass(1);
+        check(&world, Err(Check::RevokedKey));
+        world.jump(-YEAR);
+        world.pass(1);
+        check(&world, Err(Check::RevokedKey));
+        // For long, and it is over for as long.
+        world.jump(YEAR);
+        world.pass(100);
+        check(&world, Ok(()));
+        world.jump(-YEAR);
+        world.pass(100);
+        check(&world, Err(Check::RevokedKey));
+        world.pass(2 * HOUR as u64);
+        check(&world, Ok(()));
+    }
+
+    fn caller() -> Caller {
+        Caller {
+            tenant: "acme".into(),
+            id: "k1".into(),
+            tier: None,
+            scopes: Box::default(),
+            kind: Kind::ApiKey,
+            claims: None,
+            configured: true,
+            expires: None,
+        }
+    }
+}
