@@ -6,17 +6,25 @@
 //! file, after a restart and under other quotas.
 //!
 //! Invariant: in a period at most `limit` tokens are taken and not given back, but for what was charged
-//! after the fact. A clock that is set back begins no new period: the one that was begun goes on to its
-//! end. Knows nothing of files.
+//! after the fact. A clock that is set back adds no token. By up to [`SLACK`] it begins no other period: the
+//! one that was begun goes on to its end. By more, what was counted is carried into the period of now, since
+//! a period that begins in the future is a clock's error, and nobody should be refused until a year comes that
+//! somebody has set by mistake. What to do about the periods that a jump leaves is for [`LeftPeriods`].
+//! Knows nothing of files.
 
 use crate::decision::{Balance, Wait};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::fmt;
 use std::time::Duration;
 
+mod jumps;
 mod period;
 
+pub use jumps::LeftPeriods;
 pub use period::{Every, WallTime};
+
+/// A period that begins no further ahead goes on: the clock has been set back a little, or somebody read it a while ago.
+pub const SLACK: Duration = Duration::from_secs(60);
 
 /// How many tokens there are in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +70,17 @@ pub struct Saved {
     /// When the period began in which it was used.
     pub since: WallTime,
     pub used: u64,
+}
+
+impl Saved {
+    /// Whether this is of a period that begins in the future, which is a clock's error.
+    pub fn is_ahead(&self, now: WallTime) -> bool {
+        Word::minute_of(self.since) > Word::latest(now)
+    }
+
+    const fn word(self) -> Word {
+        Word::new(Word::minute_of(self.since), self.used)
+    }
 }
 
 impl Usage {
@@ -136,6 +155,23 @@ impl Usage {
         })
     }
 
+    /// How long what is counted now goes on to count.
+    pub fn ends_in(&self, quota: &CalendarQuota, now: WallTime) -> Duration {
+        self.load().at(quota.every, now).time_left(quota.every, now)
+    }
+
+    /// From now on so many tokens are used in the current period, whatever was counted; returns what that was.
+    pub fn set(&self, quota: &CalendarQuota, now: WallTime, used: u64) -> u64 {
+        let mut word = self.load();
+        loop {
+            let current = word.at(quota.every, now);
+            match self.replace(word, current.with_used(used)) {
+                Ok(()) => return current.used(),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
     /// Whether forgetting this usage would change nothing.
     pub fn is_idle(&self, quota: &CalendarQuota, now: WallTime) -> bool {
         self.used(quota, now) == 0
@@ -150,10 +186,10 @@ impl Usage {
         }
     }
 
-    /// Adds what was used before a restart, if its period is still going on. To be called once; takings
-    /// may go on beside it.
+    /// Adds what was used before a restart, if its period is still going on, or begins in the future. To be called
+    /// once; takings may go on beside it.
     pub fn restore(&self, quota: &CalendarQuota, now: WallTime, saved: Saved) {
-        let saved = Word::new(Word::minute_of(saved.since), saved.used).at(quota.every, now);
+        let saved = saved.word().at(quota.every, now);
         self.change(quota, now, |current| {
             Word::new(
                 current.since().max(saved.since()),
@@ -221,8 +257,14 @@ impl Word {
     const MOST_USED: u64 = (1 << Word::USED_BITS) - 1;
     const LAST_MINUTE: u64 = (1 << (64 - Word::USED_BITS)) - 1;
 
-    fn new(since: u64, used: u64) -> Word {
-        Word(since.min(Word::LAST_MINUTE) << Word::USED_BITS | used.min(Word::MOST_USED))
+    const fn new(since: u64, used: u64) -> Word {
+        let since = if since > Word::LAST_MINUTE {
+            Word::LAST_MINUTE
+        } else {
+            since
+        };
+        let used = if used > Word::MOST_USED { Word::MOST_USED } else { used };
+        Word(since << Word::USED_BITS | used)
     }
 
     const fn since(self) -> u64 {
@@ -238,14 +280,27 @@ impl Word {
     }
 
     /// The minute of a time. The last that fits lasts for ever, so that nothing begins anew after it.
-    fn minute_of(time: WallTime) -> u64 {
-        time.minute().min(Word::LAST_MINUTE)
+    const fn minute_of(time: WallTime) -> u64 {
+        let minute = time.minute();
+        if minute > Word::LAST_MINUTE {
+            Word::LAST_MINUTE
+        } else {
+            minute
+        }
     }
 
-    /// As it stands now: this one while its period, or one that only begins later, goes on; else a new one.
+    /// The last minute in which a period may have begun.
+    const fn latest(now: WallTime) -> u64 {
+        Word::minute_of(WallTime::since_epoch(now.elapsed().saturating_add(SLACK)))
+    }
+
+    /// As it stands now: this one while its period goes on, or begins within the slack; else a new one, into which a
+    /// period that begins later is carried.
     fn at(self, every: Every, now: WallTime) -> Word {
         let start = every.first_minute(Word::minute_of(now));
-        if self.since() >= start {
+        if self.since() > Word::latest(now) {
+            Word::new(start, self.used())
+        } else if self.since() >= start {
             self
         } else {
             Word::new(start, 0)

@@ -83,17 +83,71 @@ fn what_costs_more_than_the_limit_never_passes() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_begins_no_new_period() {
+fn a_clock_that_is_set_back_a_little_begins_no_other_period() {
     check(
         quota(2, Every::Minute),
         &[
             (120, 1, Ok(1)),
-            (60, 1, Ok(0)),
-            (0, 1, Err(180)),
+            (61, 1, Ok(0)),
+            (60, 1, Err(120)),
             (179, 1, Err(1)),
             (180, 1, Ok(1)),
         ],
     );
+    check(
+        quota(1, Every::Hour),
+        &[(3_600, 1, Ok(0)), (3_540, 1, Err(3_660)), (7_200, 1, Ok(0))],
+    );
+}
+
+#[test]
+fn what_a_later_period_has_counted_is_carried_into_that_of_now() {
+    const YEAR: u64 = 366 * DAY;
+    // An hour that has been used up 68 years ahead ends with this one.
+    check(
+        quota(2, Every::Hour),
+        &[
+            (68 * YEAR, 1, Ok(1)),
+            (60, 1, Ok(0)),
+            (61, 1, Err(3_539)),
+            (3_599, 1, Err(1)),
+            (3_600, 2, Ok(0)),
+        ],
+    );
+    for every in [Every::Minute, Every::Hour, Every::Day, Every::Week, Every::Month] {
+        let (usage, quota, now) = (Usage::new(), quota(3, every), at(END_OF_JANUARY));
+        for ahead in [2 * 31 * DAY, YEAR, 68 * YEAR, 10_000 * YEAR] {
+            usage.set(&quota, at(END_OF_JANUARY + ahead), 2);
+            let saved = usage.saved();
+            assert!(saved.is_ahead(now), "{every:?} {ahead}");
+            assert_eq!((usage.used(&quota, now), usage.balance(&quota, now)), (2, 1));
+            assert_eq!(usage.wait_for(&quota, now, 2), Some(usage.ends_in(&quota, now)));
+            assert!(usage.ends_in(&quota, now) <= Duration::from_secs(29 * DAY + DAY));
+            assert!(!usage.is_idle(&quota, now));
+            assert_eq!(usage.saved(), saved, "asking changes nothing");
+            assert_eq!(usage.take(&quota, now, 1), Ok(Balance { tokens: 0 }));
+            assert_eq!(
+                usage.saved(),
+                Saved {
+                    since: every.start(now),
+                    used: 3
+                }
+            );
+        }
+    }
+}
+
+#[test]
+fn a_count_can_be_set() {
+    let (usage, quota, now) = (Usage::new(), quota(3, Every::Hour), at(END_OF_JANUARY));
+    usage.take(&quota, now, 2).unwrap();
+    assert_eq!(usage.set(&quota, now, 0), 2);
+    assert_eq!(usage.take(&quota, now, 3), Ok(Balance { tokens: 0 }));
+    assert_eq!(usage.set(&quota, now, u64::MAX), 3);
+    assert_eq!(usage.used(&quota, now), CalendarQuota::MOST);
+    // What an earlier period has used is none of this one's.
+    assert_eq!(usage.set(&quota, at(END_OF_JANUARY + 3_600), 1), 0);
+    assert_eq!(usage.balance(&quota, at(END_OF_JANUARY + 3_600)), 2);
 }
 
 #[test]
@@ -174,8 +228,10 @@ fn what_is_restored_counts_in_its_period() {
     check((60, 3), 125, (120, 2));
     // As a state file of another hand may say.
     check((130, 3), 125, (120, 5));
-    // From before the clock was set back.
-    check((600, 3), 125, (600, 5));
+    // From before the clock was set back, a little or far.
+    check((180, 3), 125, (180, 5));
+    check((600, 3), 125, (120, 5));
+    check((99_999_999_999, 3), 125, (120, 5));
     check((120, u64::MAX), 125, (120, CalendarQuota::MOST));
     // Both are over.
     check((120, 3), 300, (300, 0));
@@ -298,25 +354,49 @@ proptest! {
         prop_assert!(usage.take(&quota, WallTime::since_epoch(now + wait), cost).is_ok());
     }
 
-    /// However the clock is set, never more than the limit before a later period is seen.
+    /// A clock that is set back takes nothing off the count, and nobody waits for longer than the slack beyond the
+    /// period of now.
     #[test]
-    fn a_clock_that_runs_backwards_never_adds(
-        every in any_every(), limit in 1..12u64,
-        schedule in prop::collection::vec((0..400i64, any::<bool>(), 0..4u64), 1..200),
+    fn a_clock_that_is_set_back_adds_no_token_and_freezes_nobody(
+        every in any_every(), limit in 1..12u64, taken in 0..12u64, ahead in 0..40_000_000u64, later in 0..400u64,
     ) {
         let (usage, quota) = (Usage::new(), quota(limit, every));
-        let mut seconds = END_OF_JANUARY as i64;
+        let taken = taken.min(limit);
+        usage.take(&quota, at(END_OF_JANUARY + ahead), taken).unwrap();
+        let now = at(END_OF_JANUARY);
+        prop_assert_eq!(usage.used(&quota, now), taken);
+        let longest = every.end(at(END_OF_JANUARY + 60)).elapsed() - now.elapsed();
+        prop_assert!(usage.ends_in(&quota, now) <= longest);
+        if usage.take(&quota, now, 1).is_ok() {
+            prop_assert!(taken < limit);
+        }
+        // As long as the period of now goes on, it counts what was taken before and since.
+        let then = at(END_OF_JANUARY + later * step(every) / 400);
+        if every.start(then) == every.start(now) {
+            prop_assert_eq!(usage.used(&quota, then), usage.used(&quota, now));
+        }
+    }
+
+    /// Within the slack, however the clock is set: never more than the limit before a later period is seen.
+    #[test]
+    fn a_clock_that_is_set_to_and_fro_a_little_never_adds(
+        every in any_every(), limit in 1..12u64,
+        schedule in prop::collection::vec((0..400u64, 0..60u64, 0..4u64), 1..200),
+    ) {
+        let (usage, quota) = (Usage::new(), quota(limit, every));
+        let mut seconds = END_OF_JANUARY;
         let (mut latest, mut taken) = (WallTime::default(), 0);
         for (pause, back, cost) in schedule {
-            seconds += pause * step(every) as i64 / 100 * if back { -1 } else { 1 };
-            let now = at(seconds.max(0) as u64);
-            if usage.take(&quota, now, cost).is_ok() {
-                if every.start(now) > every.start(latest) {
-                    (latest, taken) = (now, 0);
+            seconds += pause * step(every) / 100;
+            for now in [at(seconds), at(seconds - back)] {
+                if usage.take(&quota, now, cost).is_ok() {
+                    if every.start(now) > every.start(latest) {
+                        (latest, taken) = (now, 0);
+                    }
+                    taken += cost;
                 }
-                taken += cost;
+                prop_assert!(taken <= limit);
             }
-            prop_assert!(taken <= limit);
         }
     }
 
