@@ -3,11 +3,13 @@
 //! 5 edge: [`cli`], [`server`], [`admin`], [`control`] · 4 order: [`pipeline`], [`answer`], [`tunnel`] ·
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
-//! 1 words: [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`], [`framing`],
-//! [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`], [`clock`] · 0: the `policies` crate.
+//! 1 words: [`aliases`], [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`],
+//! [`framing`], [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`],
+//! [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
 pub mod aggregate;
+pub mod aliases;
 pub mod answer;
 pub mod call;
 pub mod caller_body;

@@ -42,7 +42,7 @@ use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::routing::PathPolicy;
 use crate::template::Captures;
-use crate::{grpc, problem, routing};
+use crate::{aliases, grpc, problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
 #[derive(Debug)]
@@ -331,7 +331,7 @@ impl<'p> Exchange<'p> {
         // Room for what is stamped here and with each attempt, so that the map grows once.
         fields.reserve(12);
         if let Some(api_key) = self.plan.doorman.api_key_header() {
-            fields.remove(api_key);
+            aliases::remove_all(fields, api_key);
         }
         if !(route.forward_credential && matches!(known.caller.kind, Kind::Jwt(_))) {
             fields.remove(header::AUTHORIZATION);

@@ -17,6 +17,7 @@ use super::fault::{Cause, Missing, PartFault};
 use super::part::Part;
 use super::serve::{PartCall, Request};
 use super::when::Subject;
+use crate::aliases;
 use crate::call::OrderBody;
 use crate::template::{Placeholder, Sources, Template};
 
@@ -180,6 +181,7 @@ impl PartCall {
             fill(template, &mut target)?;
         }
         let mut headers = onward(request.headers);
+        aliases::remove_others(&mut headers, &IDEMPOTENCY_KEY);
         if let Some(key) = headers.remove(&IDEMPOTENCY_KEY)
             && !is_safe(&self.method)
         {
@@ -189,7 +191,7 @@ impl PartCall {
             let mut value = String::new();
             fill(template, &mut value)?;
             let value = HeaderValue::try_from(value).map_err(|_| unfit(template, name.as_str()))?;
-            headers.insert(name.clone(), value);
+            aliases::set_alone(&mut headers, name, value);
         }
         let body = match &self.body {
             None => OrderBody::Empty,
@@ -251,7 +253,11 @@ fn onward(headers: &HeaderMap) -> HeaderMap {
     }
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     // Without it any coding would be welcome (RFC 9110 section 12.5.3).
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    aliases::set_alone(
+        &mut headers,
+        &header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
     headers
 }
 

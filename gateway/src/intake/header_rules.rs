@@ -6,6 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers;
+use crate::aliases;
 
 /// Changes in the order they are made.
 #[derive(Debug, Default)]
@@ -38,15 +39,18 @@ impl HeaderRules {
         self.remove.is_empty() && self.rename.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
+    /// What is removed or set is so under every name that backends may read as the same: with underscores in place of
+    /// hyphens.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
-            headers.remove(name);
+            aliases::remove_all(headers, name);
         }
         for (old, new) in &self.rename {
             if !headers.contains_key(old) {
                 continue;
             }
-            headers.remove(new);
+            aliases::remove_all(headers, new);
+            aliases::remove_others(headers, old);
             let lines: Vec<_> = headers.get_all(old).iter().cloned().collect();
             headers.remove(old);
             for line in lines {
@@ -54,7 +58,7 @@ impl HeaderRules {
             }
         }
         for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+            aliases::set_alone(headers, name, value.clone());
         }
         for (name, value) in &self.add {
             headers.append(name, value.clone());
@@ -105,6 +109,38 @@ mod tests {
             lines,
             [
                 "fixed: 1", "fresh: 2", "kept: k", "more: b", "more: c", "new: a", "new: b"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_alias_gets_round_no_rule() {
+        let rules = HeaderRules {
+            remove: [name("x-debug")].into(),
+            rename: [(name("x-old"), name("x-new"))].into(),
+            set: [(name("x-edge"), value("1"))].into(),
+            add: [(name("x-more"), value("2"))].into(),
+        };
+        let mut headers = HeaderMap::new();
+        for field in [
+            "x_debug", "x-debug", "x_old", "x-old", "x_new", "x_edge", "x-edge", "x_more", "x_other",
+        ] {
+            headers.append(field, value("forged"));
+        }
+        rules.apply(&mut headers);
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "x-edge: 1",
+                "x-more: 2",
+                "x-new: forged",
+                "x_more: forged",
+                "x_other: forged"
             ]
         );
     }

@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
 use self::names::Kind;
+use crate::fields::GRPC_TIMEOUT;
 use crate::rejection::Rejection;
 
 pub use framing::check;
@@ -99,7 +100,10 @@ pub fn clean_request(
 /// section 6.5.1).
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| kind != Kind::EndToEnd);
-    for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, TRAILER] {
+    for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, TRAILER, VIA] {
+        trailers.remove(name);
+    }
+    for name in [&X_REQUEST_ID, &TRACEPARENT, &TRACESTATE, &GRPC_TIMEOUT] {
         trailers.remove(name);
     }
 }

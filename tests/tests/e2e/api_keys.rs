@@ -214,3 +214,33 @@ async fn without_watch_a_changed_file_waits_for_the_signal() {
     let generation = gateway.admin_json("/api/v1/status").await["config"]["generation"].clone();
     assert_eq!(generation, Value::from(2), "one reload, and it was asked for");
 }
+
+#[tokio::test]
+async fn neither_keys_nor_what_the_gateway_says_reach_a_backend_in_another_spelling() {
+    let keys = file(&[("a", "key-a")]);
+    for header in ["x-api-key", "x_api_key", "x-partner-key"] {
+        let (_fleet, api, gateway) = start(&keys, &format!(", header: {header}")).await;
+        let mut ask = gateway.get("/echo").header(header, "key-a");
+        let name = header.replace('_', "-");
+        let spellings = [name.replace('-', "_"), name.clone(), name.replacen('-', "_", 1)];
+        for spelling in spellings.iter().filter(|spelling| *spelling != header) {
+            ask = ask.header(spelling, "key-a");
+        }
+        for ours in [
+            "x_request_id",
+            "x_tenant_id",
+            "x-caller_id",
+            "x_attempt",
+            "grpc_timeout",
+            "x_forwarded_for",
+        ] {
+            ask = ask.header(ours, "forged");
+        }
+        ask.header("x_own", "kept").send().await.expect(200);
+        let got = &api.requests()[0];
+        let odd: Vec<_> = got.headers.iter().filter(|(name, _)| name.contains('_')).collect();
+        assert_eq!(odd.len(), 1, "{odd:?}");
+        assert_eq!(got.header("x_own"), Some("kept"));
+        assert!(!got.headers.iter().any(|(_, value)| value.contains("key-a")), "{got:?}");
+    }
+}

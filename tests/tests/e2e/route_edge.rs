@@ -64,6 +64,10 @@ async fn fields_are_changed_both_ways_and_identity_is_out_of_reach() {
         .header("x-edge", "forged")
         .header("x-hop", "client")
         .header("x-tenant-id", "forged")
+        // As WSGI and CGI would read them.
+        .header("x_debug", "1")
+        .header("x_new", "forged")
+        .header("x_edge", "forged")
         .send()
         .await
         .expect(200);
@@ -74,6 +78,9 @@ async fn fields_are_changed_both_ways_and_identity_is_out_of_reach() {
     assert_eq!(told("x-edge").as_deref(), Some("eu-1"));
     assert!(told("x-hop").is_some_and(|hops| hops.contains("edge")), "{answer:?}");
     assert_ne!(told("x-tenant-id").as_deref(), Some("forged"));
+    for spelling in ["x_debug", "x_new", "x_edge"] {
+        assert_eq!(told(spelling), None, "{spelling}");
+    }
     assert_eq!(answer.header("x-served-by"), Some("edge"));
     let refused = gateway.get("/echo").header("expect", "a miracle").send().await;
     refused.refusal(400, "malformed_request");

@@ -40,10 +40,13 @@ pub(super) fn kind(name: &str) -> Kind {
         Some(b'c') if name == "connection" || name == "content_length" => Kind::HopByHop,
         Some(b'e') if name == "expect" => Kind::HopByHop,
         Some(b'f') if name == "forwarded" => Kind::FromProxies,
+        // What the gateway says itself, under a name that some read as its own.
+        Some(b'g') if is_alias(name, "grpc-timeout") => Kind::Identity,
         Some(b'h') if is(name, "http2-settings") => Kind::HopByHop,
         Some(b'k') if is(name, "keep-alive") => Kind::HopByHop,
         Some(b'p') if is(name, "proxy-connection") || is(name, "proxy-authorization") => Kind::HopByHop,
         Some(b'p') if is(name, "proxy-authenticate") || name == "proxy" => Kind::HopByHop,
+        Some(b's') if name.contains('_') && begins(name, "sec-websocket-") => Kind::Identity,
         Some(b't') if name == "te" || is(name, "transfer-encoding") => Kind::HopByHop,
         Some(b'u') if name == "upgrade" => Kind::HopByHop,
         Some(b'x') => extension_kind(name),
@@ -69,7 +72,8 @@ fn extension_kind(name: &str) -> Kind {
     // The last three make some servers take another path or host than the one that was matched.
     const FROM_PROXIES: [&str; 4] = ["x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url"];
     const METHOD_OVERRIDE: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
-    if IDENTITY.iter().any(|identity| is(name, identity)) || begins(name, "x-tenant-") {
+    let is_ours = IDENTITY.iter().any(|identity| is(name, identity)) || begins(name, "x-tenant-");
+    if is_ours || is_alias(name, "x-request-id") {
         Kind::Identity
     } else if begins(name, "x-gateway-") {
         Kind::Gateway
@@ -100,6 +104,11 @@ pub(super) fn is_protected(name: &str) -> bool {
         "x-request-id",
     ];
     PROTECTED.contains(&name) || matches!(kind(name), Kind::Identity | Kind::Gateway | Kind::FromProxies)
+}
+
+/// Whether it is read as `hyphenated` and written in another way.
+fn is_alias(name: &str, hyphenated: &str) -> bool {
+    name != hyphenated && is(name, hyphenated)
 }
 
 fn is(name: &str, hyphenated: &str) -> bool {
@@ -157,6 +166,14 @@ mod tests {
                 // No proxy's spelling.
                 "x_forwarded_for",
                 "x-real_ip",
+                // Nor ours.
+                "x_request_id",
+                "x-request_id",
+                "x_attempt",
+                "x_request_timeout-ms",
+                "grpc_timeout",
+                "sec_websocket_key",
+                "sec-websocket_protocol",
             ],
         );
         check(Kind::Gateway, &["x-gateway-reason", "x_gateway_reason", "x-gateway-"]);
@@ -187,6 +204,7 @@ mod tests {
                 "x",
                 "x-api-key",
                 "grpc-timeout",
+                "sec-websocket-key",
                 "traceparent",
                 "via",
             ],

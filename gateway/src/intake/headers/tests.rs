@@ -324,6 +324,16 @@ fn trailers_say_nothing_that_fields_may_not() {
     ] {
         check(&[(framing, "x")], &[]);
     }
+    for ours in [
+        "via",
+        "x-request-id",
+        "x_request_id",
+        "traceparent",
+        "tracestate",
+        "grpc-timeout",
+    ] {
+        check(&[(ours, "x")], &[]);
+    }
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! Field names that some backends read as one: CGI, and WSGI after it, write every hyphen as an underscore
+//! (RFC 3875 section 4.1.18).
+//!
+//! Invariant: a field that is kept from a backend, or that the gateway sets, comes to it under no other spelling.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Removes a field under each of its spellings.
+pub fn remove_all(headers: &mut HeaderMap, name: &HeaderName) {
+    headers.remove(name);
+    remove_others(headers, name);
+}
+
+/// Sets a field, and removes its other spellings.
+pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    remove_others(headers, name);
+    headers.insert(name, value);
+}
+
+/// Removes a field under each of its spellings but this one.
+pub fn remove_others(headers: &mut HeaderMap, name: &HeaderName) {
+    if !name.as_str().contains(['-', '_']) {
+        return;
+    }
+    let is_other = |found: &&HeaderName| *found != name && is_same(found.as_str(), name.as_str());
+    while let Some(other) = headers.keys().find(is_other).cloned() {
+        headers.remove(other);
+    }
+}
+
+/// Whether two names, in lower case, are spellings of one.
+fn is_same(one: &str, other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().map(fold).eq(other.bytes().map(fold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+    fn headers() -> HeaderMap {
+        let names = [
+            "x-api-key",
+            "x_api_key",
+            "x-api_key",
+            "x_api-key",
+            "xapikey",
+            "x-api-keys",
+            "x.api.key",
+            "y-api-key",
+        ];
+        let line = |name| (HeaderName::from_static(name), HeaderValue::from_static("theirs"));
+        names.into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn names_are_spelled_with_hyphens_or_underscores() {
+        let check = |one, other, expected| assert_eq!(is_same(one, other), expected, "{one} {other}");
+        for spelling in ["x-api-key", "x_api_key", "x-api_key", "x_api-key"] {
+            check("x-api-key", spelling, true);
+            check("x_api_key", spelling, true);
+        }
+        for other in ["xapikey", "x-api-keys", "y-api-key", "x.api.key", ""] {
+            check("x-api-key", other, false);
+        }
+    }
+
+    #[test]
+    fn no_spelling_is_left() {
+        let mut all = headers();
+        remove_all(&mut all, &KEY);
+        assert_eq!(all.len(), 4, "{all:?}");
+        let mut all = headers();
+        set_alone(&mut all, &KEY, HeaderValue::from_static("ours"));
+        assert_eq!((all.len(), all.get(&KEY)), (5, Some(&HeaderValue::from_static("ours"))));
+        // Also where the name that is kept is the odd one.
+        let mut all = headers();
+        remove_others(&mut all, &HeaderName::from_static("x_api_key"));
+        assert!(all.len() == 5 && all.contains_key("x_api_key"), "{all:?}");
+    }
+
+    #[test]
+    fn a_name_without_either_has_one_spelling() {
+        let mut headers = headers();
+        remove_others(&mut headers, &HeaderName::from_static("xapikey"));
+        assert_eq!(headers.len(), 8);
+    }
+}
