@@ -82,6 +82,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         watch: &mut watch,
         is_grpc,
         finishing: None,
+        failure_paid: false,
         receipt: None,
         ending: Ending::default(),
         stated_cost: StatedCost::default(),
@@ -123,6 +124,8 @@ struct Exchange<'a> {
     is_grpc: bool,
     /// Once the route is known, if it has something to say on its answers.
     finishing: Option<Finishing>,
+    /// A failed authentication of this request has been charged to its address already.
+    failure_paid: bool,
     /// Once the request has been charged.
     receipt: Option<Receipt>,
     /// What becomes of the charge.

@@ -148,14 +148,38 @@ impl Scalar for PasswordHash {
             && bytes[4..6].iter().all(u8::is_ascii_digit)
             && bytes[6] == b'$'
             && bytes[7..].iter().all(is_digit);
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(wrong("is not whole: a hash has 60 characters"))
+        if !fits {
+            return Err(wrong("is not whole: a hash has 60 characters"));
         }
+        // Comparing with anything else would fail at once, whatever the password.
+        if text.parse::<bcrypt::HashParts>().is_err() {
+            return Err(wrong("is damaged: its salt or its end is not one that bcrypt writes"));
+        }
+        Ok(Self(text.to_owned()))
     }
 
     fn show(&self) -> String {
         "(a hash)".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_password_can_be_compared_with_is_a_hash() {
+        let good = "$2b$10$/ZsGkLXy3vF/5sxtezIWGejgQsFEHybCdXm7490eqDXG1ioZCSAG6";
+        let check = |text: &str, fits| assert_eq!(PasswordHash::parse(text).is_ok(), fits, "{text}");
+        check(good, true);
+        check(&good.replace("$2b", "$2y"), true);
+        check(&good.replace("$2b", "$2x"), false);
+        check(&good.replace("$10$", "$1a$"), false);
+        check(&good[..59], false);
+        check(&good.replace("/5sx", "!5sx"), false);
+        // Bits beyond the 16 bytes of the salt, and beyond the 23 of the hash.
+        check(&good.replace("IWGejg", "IWGfjg"), false);
+        check(&good.replace("SAG6", "SAG7"), false);
+        check("lovelace", false);
     }
 }

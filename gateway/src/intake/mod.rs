@@ -23,6 +23,7 @@ pub mod jws;
 pub mod jwt;
 pub mod key_format;
 pub mod key_places;
+pub mod known_passwords;
 mod known_tokens;
 pub mod limits;
 pub mod live_keys;

@@ -1,23 +1,23 @@
 //! Names and passwords (RFC 7617), for callers who have nothing better.
 //!
 //! A password is guessable, so it is kept as a slow hash, and comparing takes a tenth of a second of CPU. That is spent
-//! once for each credential, elsewhere (see [`super::password_checks`]): here a credential is either known from before,
-//! at the cost of a digest and a lookup, or it is handed out as a [`PasswordCheck`]. An unknown name is checked against
-//! a hash that nothing fits, so that the time it takes does not tell who exists.
+//! once for each credential, elsewhere (see [`super::password_checks`]): here a credential is either known from before
+//! (see [`super::known_passwords`]), or it is handed out as a [`PasswordCheck`].
 //!
-//! What is remembered is a digest under a key of this process, since a plain one would undo the slow hash.
+//! Invariant: what fails takes the same work whoever it names. An unknown name is compared with a hash that nothing
+//! fits, and a comparison with a cheap hash is made up to the cost of the dearest one, so that the time does not tell
+//! which users exist.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use aws_lc_rs::hmac::{self, HMAC_SHA256};
-use aws_lc_rs::rand::SystemRandom;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use quick_cache::sync::Cache;
 
 use super::caller::{Caller, Kind};
 use super::check::Check;
+use super::known_passwords::{COUNTED, KnownPasswords, Line, Tag};
 use super::password_checks::PasswordChecks;
 
 /// What a caller sends at most, in bytes of base64.
@@ -38,36 +38,35 @@ pub struct User {
     pub disabled: bool,
 }
 
-/// All users, and the credentials that have been checked.
+/// All users.
 #[derive(Debug)]
 pub struct Passwords {
-    users: Box<[User]>,
+    users: Box<[Row]>,
     by_id: HashMap<Arc<str>, usize>,
-    /// Fits no password.
+    /// The highest cost of a user's hash.
+    dearest: u32,
+    /// Fits no password, at that cost.
     decoy: Arc<str>,
-    checked: Arc<Checked>,
+    known: Arc<KnownPasswords>,
     checks: Arc<PasswordChecks>,
 }
 
-/// A credential that has not been seen before.
-#[derive(Debug)]
-pub struct PasswordCheck {
-    /// Of the whole credential.
-    pub digest: [u8; 32],
-    password: Vec<u8>,
-    hash: Arc<str>,
-    /// The place of the user, if there is one.
-    row: Option<usize>,
-    checked: Arc<Checked>,
-    pub(super) checks: Arc<PasswordChecks>,
+struct Row {
+    user: User,
+    line: Arc<Line>,
 }
 
-/// The two sorts apart, so that a flood of wrong ones does not push out the right.
-#[derive(Debug)]
-struct Checked {
-    right: Cache<[u8; 32], usize>,
-    wrong: Cache<[u8; 32], Check>,
-    key: hmac::Key,
+/// A credential that has not been compared yet.
+pub struct PasswordCheck {
+    /// Of the whole credential.
+    pub(super) tag: Tag,
+    password: Box<[u8]>,
+    hash: Arc<str>,
+    dearest: u32,
+    /// Whom it names, if there is such a user; with whether that one is let in.
+    user: Option<(Arc<Line>, bool)>,
+    known: Arc<KnownPasswords>,
+    pub(super) checks: Arc<PasswordChecks>,
 }
 
 /// Why a credential does not admit.
@@ -78,24 +77,24 @@ pub(super) enum Unadmitted {
 }
 
 impl Passwords {
-    /// Ids are distinct. Remembers at most `capacity` right credentials, and as many wrong ones.
-    pub fn new(users: Vec<User>, capacity: usize, checks: Arc<PasswordChecks>) -> Self {
+    /// Ids are distinct.
+    pub fn new(users: Vec<User>, known: Arc<KnownPasswords>, checks: Arc<PasswordChecks>) -> Self {
         let by_id = users
             .iter()
             .enumerate()
             .map(|(row, user)| (Arc::clone(&user.id), row))
             .collect();
-        let checked = Checked {
-            right: Cache::new(capacity),
-            wrong: Cache::new(capacity),
-            key: hmac::Key::generate(HMAC_SHA256, &SystemRandom::new()).expect("the system has random numbers"),
-        };
+        let dearest = users.iter().filter_map(|user| cost(&user.hash)).max().unwrap_or(COST);
+        let users = users.into_iter().map(|user| Row {
+            line: known.line(&user.id, &user.hash),
+            user,
+        });
         Self {
-            // The dearest one, so that nobody who exists takes longer.
-            decoy: decoy(users.iter().filter_map(|user| cost(&user.hash)).max().unwrap_or(COST)),
-            users: users.into(),
+            users: users.collect(),
             by_id,
-            checked: Arc::new(checked),
+            dearest,
+            decoy: decoy(dearest).into(),
+            known,
             checks,
         }
     }
@@ -110,42 +109,56 @@ impl Passwords {
 
     /// The place of the user whom a credential, as it stands after `Basic`, belongs to.
     pub(super) fn find(&self, presented: &str) -> Result<usize, Unadmitted> {
-        if presented.len() > MAX_LENGTH {
-            return Err(Unadmitted::Failed(Check::HeaderMalformed));
-        }
-        let digest = self.checked.digest(presented);
-        if let Some(row) = self.checked.right.get(&digest) {
-            return if self.users[row].disabled {
-                Err(Unadmitted::Failed(Check::UserDisabled))
-            } else {
-                Ok(row)
-            };
-        }
-        if let Some(check) = self.checked.wrong.get(&digest) {
-            return Err(Unadmitted::Failed(check));
-        }
         let malformed = || Unadmitted::Failed(Check::HeaderMalformed);
-        let text = STANDARD.decode(presented).map_err(|_| malformed())?;
+        if presented.len() > MAX_LENGTH {
+            return Err(malformed());
+        }
+        let mut decoded = [0; MAX_LENGTH / 4 * 3];
+        let length = STANDARD
+            .decode_slice(presented, &mut decoded)
+            .map_err(|_| malformed())?;
+        let text = &decoded[..length];
         let colon = text.iter().position(|byte| *byte == b':').ok_or_else(malformed)?;
+        // RFC 7617 section 2: no control characters. bcrypt ends or repeats a password at a NUL.
+        if text.iter().any(u8::is_ascii_control) {
+            return Err(malformed());
+        }
+        let (name_and_colon, password) = text.split_at(colon + 1);
         let row = std::str::from_utf8(&text[..colon])
             .ok()
             .and_then(|id| self.by_id.get(id).copied());
+        let user = row.map(|row| &self.users[row]);
+        let tag = self.known.tag(user.map(|user| &*user.line), name_and_colon, password);
+        match (row, user) {
+            (Some(row), Some(user)) if user.line.is_right(&tag) => {
+                return match user.user.disabled {
+                    true => Err(Unadmitted::Failed(Check::UserDisabled)),
+                    false => Ok(row),
+                };
+            }
+            _ if self.known.is_wrong(&tag) => {
+                let check = user.map_or(Check::UserUnknown, |_| Check::Password);
+                return Err(Unadmitted::Failed(check));
+            }
+            _ => {}
+        }
         Err(Unadmitted::Unchecked(PasswordCheck {
-            digest,
-            password: text[colon + 1..].to_vec(),
-            hash: Arc::clone(row.map_or(&self.decoy, |row| &self.users[row].hash)),
-            row,
-            checked: Arc::clone(&self.checked),
+            tag,
+            password: password[..password.len().min(COUNTED)].into(),
+            hash: Arc::clone(user.map_or(&self.decoy, |user| &user.user.hash)),
+            dearest: self.dearest,
+            user: user.map(|user| (Arc::clone(&user.line), !user.user.disabled)),
+            known: Arc::clone(&self.known),
             checks: Arc::clone(&self.checks),
         }))
     }
 
     pub(super) fn tenant(&self, row: usize) -> &Arc<str> {
-        &self.users[row].tenant
+        &self.users[row].user.tenant
     }
 
     pub(super) fn caller(&self, row: usize) -> Caller {
-        let user = &self.users[row];
+        let user = &self.users[row].user;
         Caller {
             tenant: user.tenant.clone(),
             id: user.id.clone(),
@@ -160,21 +173,46 @@ impl Passwords {
 }
 
 impl PasswordCheck {
-    /// Compares, for a tenth of a second, and remembers what came of it.
-    pub(super) fn run(&self) {
-        let fits = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
-        match self.row {
-            Some(row) if fits => self.checked.right.insert(self.digest, row),
-            Some(_) => self.checked.wrong.insert(self.digest, Check::Password),
-            None => self.checked.wrong.insert(self.digest, Check::UserUnknown),
+    /// Compares, for a tenth of a second, and remembers what came of it. Returns whether it admits.
+    pub(super) fn run(&self) -> bool {
+        if let Some((line, admits)) = &self.user
+            && line.is_right(&self.tag)
+        {
+            // Compared meanwhile, for a request from another address.
+            return *admits;
         }
+        let fits = bcrypt::verify(&*self.password, &self.hash).unwrap_or(false);
+        let right = self.user.as_ref().filter(|_| fits);
+        let admits = right.is_some_and(|(_, admits)| *admits);
+        if !admits {
+            // Nobody may see the verdict before it has taken as long as any other.
+            for cost in rest_of_the_work(cost(&self.hash).unwrap_or(0), self.dearest) {
+                let _ = bcrypt::verify(&*self.password, &decoy(cost));
+            }
+        }
+        match right {
+            Some((line, _)) => line.note_right(self.tag),
+            None => self.known.note_wrong(self.tag),
+        }
+        admits
     }
 }
 
-impl Checked {
-    fn digest(&self, presented: &str) -> [u8; 32] {
-        let tag = hmac::sign(&self.key, presented.as_bytes());
-        tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
+/// The costs of the comparisons that take, together with one of cost `done`, as much work as one of `dearest`.
+fn rest_of_the_work(done: u32, dearest: u32) -> Range<u32> {
+    // 2^done + (2^done + 2^(done + 1) + ... + 2^(dearest - 1)) = 2^dearest
+    done..dearest
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.user.id.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for PasswordCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PasswordCheck").finish_non_exhaustive()
     }
 }
 
@@ -189,32 +227,47 @@ pub fn cost(hash: &str) -> Option<u32> {
 }
 
 /// The form of a hash, and no password has it: what follows the salt is not its hash.
-fn decoy(cost: u32) -> Arc<str> {
-    format!("$2b${cost:02}${}", ".".repeat(53)).into()
+fn decoy(cost: u32) -> String {
+    format!("$2b${cost:02}${}", ".".repeat(53))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn passwords() -> Passwords {
-        let user = |id: &str, password: &str, disabled| User {
+    fn user(id: &str, password: &str, disabled: bool) -> User {
+        User {
             id: id.into(),
             tenant: "acme".into(),
             hash: bcrypt::hash(password, 4).unwrap().into(),
             tier: None,
             scopes: Box::default(),
             disabled,
-        };
-        let users = vec![
+        }
+    }
+
+    fn users() -> Vec<User> {
+        vec![
             user("ada", "lovelace", false),
             user("old", "secret", true),
             user("odd", "a:b", false),
-        ];
-        Passwords::new(users, 10, Arc::new(PasswordChecks::new(1)))
+            user("long", &"x".repeat(80), false),
+        ]
     }
 
-    fn ask(passwords: &Passwords, presented: &str) -> Result<usize, &'static str> {
+    fn passwords(users: Vec<User>, known: &Arc<KnownPasswords>) -> Passwords {
+        Passwords::new(users, Arc::clone(known), Arc::new(PasswordChecks::new(1)))
+    }
+
+    fn known() -> Arc<KnownPasswords> {
+        Arc::new(KnownPasswords::new(10))
+    }
+
+    fn ask(passwords: &Passwords, credential: impl AsRef<[u8]>) -> Result<usize, &'static str> {
+        present(passwords, &STANDARD.encode(credential))
+    }
+
+    fn present(passwords: &Passwords, presented: &str) -> Result<usize, &'static str> {
         passwords.find(presented).map_err(|unadmitted| match unadmitted {
             Unadmitted::Failed(check) => check.as_str(),
             Unadmitted::Unchecked(check) => {
@@ -226,12 +279,11 @@ mod tests {
 
     #[test]
     fn a_credential_is_checked_once() {
-        let passwords = passwords();
+        let passwords = passwords(users(), &known());
         let check = |credential: &str, expected| {
-            let presented = STANDARD.encode(credential);
-            assert_eq!(ask(&passwords, &presented), Err("unchecked"), "{credential}");
+            assert_eq!(ask(&passwords, credential), Err("unchecked"), "{credential}");
             for _ in 0..2 {
-                assert_eq!(ask(&passwords, &presented), expected, "{credential}");
+                assert_eq!(ask(&passwords, credential), expected, "{credential}");
             }
         };
         check("ada:lovelace", Ok(0));
@@ -245,22 +297,127 @@ mod tests {
 
     #[test]
     fn what_is_no_credential_costs_no_check() {
-        let passwords = passwords();
+        let passwords = passwords(users(), &known());
         for presented in ["", "!", "YWRh", "YWRh====", &"A".repeat(MAX_LENGTH + 4)] {
-            assert_eq!(ask(&passwords, presented), Err("header_malformed"), "{presented:?}");
+            assert_eq!(present(&passwords, presented), Err("header_malformed"), "{presented:?}");
         }
+        for credential in [
+            "ada:lovelace\0",
+            "ada:lovelace\0lovelace",
+            "ada\r\n:lovelace",
+            "ada:\x7f",
+        ] {
+            assert_eq!(ask(&passwords, credential), Err("header_malformed"), "{credential:?}");
+        }
+        let longest = format!("ada:{}", "x".repeat(MAX_LENGTH / 4 * 3 - 4));
+        assert_eq!(ask(&passwords, longest), Err("unchecked"));
+    }
+
+    #[test]
+    fn bytes_that_do_not_count_make_no_new_credential() {
+        let passwords = passwords(users(), &known());
+        assert_eq!(ask(&passwords, format!("long:{}", "x".repeat(72))), Err("unchecked"));
+        for length in [72, 73, 80, 100] {
+            assert_eq!(
+                ask(&passwords, format!("long:{}", "x".repeat(length))),
+                Ok(3),
+                "{length}"
+            );
+        }
+        assert_eq!(ask(&passwords, format!("long:{}", "x".repeat(71))), Err("unchecked"));
+        assert_eq!(ask(&passwords, format!("long:{}", "x".repeat(71))), Err("password"));
+    }
+
+    /// What becomes of `credential`, compared under the users as they are, after they were changed.
+    #[test]
+    fn a_comparison_holds_as_long_as_the_line_is_unchanged() {
+        let check = |what: &str, credential: &str, change: &dyn Fn(&mut Vec<User>), expected| {
+            let known = known();
+            let before = users();
+            let mut after = before.clone();
+            change(&mut after);
+            let before = passwords(before, &known);
+            let _ = ask(&before, credential);
+            let after = passwords(after, &known);
+            drop(before);
+            assert_eq!(ask(&after, credential), expected, "{what}");
+        };
+        let right = "ada:lovelace";
+        check("nothing", right, &|_| {}, Ok(0));
+        check("others", right, &|users| users.truncate(1), Ok(0));
+        check("its place", right, &|users| users.reverse(), Ok(3));
+        check(
+            "its tier and tenant",
+            right,
+            &|users| users[0].tenant = "globex".into(),
+            Ok(0),
+        );
+        check(
+            "disabled",
+            right,
+            &|users| users[0].disabled = true,
+            Err("user_disabled"),
+        );
+        check("enabled", "old:secret", &|users| users[1].disabled = false, Ok(1));
+        let other_salt = bcrypt::hash("lovelace", 4).unwrap();
+        check(
+            "the hash",
+            right,
+            &|users| users[0].hash = other_salt.as_str().into(),
+            Err("unchecked"),
+        );
+        check("the name", right, &|users| users[0].id = "eve".into(), Err("unchecked"));
+        check("taken out", right, &|users| drop(users.remove(0)), Err("unchecked"));
+        check("wrong stays wrong", "ada:Lovelace", &|_| {}, Err("password"));
+        check("unknown stays unknown", "eve:lovelace", &|_| {}, Err("user_unknown"));
+        let new = user("eve", "lovelace", false);
+        check(
+            "unknown till now",
+            "eve:lovelace",
+            &|users| users.push(new.clone()),
+            Err("unchecked"),
+        );
+        let hash: Arc<str> = bcrypt::hash("Lovelace", 4).unwrap().into();
+        check(
+            "wrong till now",
+            "ada:Lovelace",
+            &|users| users[0].hash = hash.clone(),
+            Err("unchecked"),
+        );
     }
 
     #[test]
     fn memory_is_bounded_and_a_flood_costs_nobody_their_place() {
-        let passwords = passwords();
-        let good = STANDARD.encode("ada:lovelace");
-        let _ = ask(&passwords, &good);
+        let known = known();
+        let passwords = passwords(users(), &known);
+        let _ = ask(&passwords, "ada:lovelace");
         for n in 0..50 {
-            let _ = ask(&passwords, &STANDARD.encode(format!("ada:{n}")));
+            let _ = ask(&passwords, format!("ada:{n}"));
         }
-        assert!(passwords.checked.wrong.len() <= 10);
-        assert_eq!(ask(&passwords, &good), Ok(0));
+        let (lines, wrong) = known.len();
+        assert!(lines == 4 && wrong <= 10, "{lines} {wrong}");
+        assert_eq!(ask(&passwords, "ada:lovelace"), Ok(0));
+    }
+
+    #[test]
+    fn whatever_fails_takes_the_work_of_the_dearest_hash() {
+        for dearest in 4..=14 {
+            for done in 4..=dearest {
+                let rest: u64 = rest_of_the_work(done, dearest).map(|cost| 1 << cost).sum();
+                assert_eq!((1 << done) + rest, 1_u64 << dearest, "{done} {dearest}");
+            }
+        }
+        let with_cost = |id: &str, cost| User {
+            hash: bcrypt::hash("secret", cost).unwrap().into(),
+            ..user(id, "", false)
+        };
+        let passwords = passwords(vec![with_cost("cheap", 4), with_cost("dear", 6)], &known());
+        for (credential, own) in [("cheap:x", 4), ("dear:x", 6), ("nobody:x", 6)] {
+            let Err(Unadmitted::Unchecked(check)) = passwords.find(&STANDARD.encode(credential)) else {
+                panic!("{credential} is not known");
+            };
+            assert_eq!((cost(&check.hash), check.dearest), (Some(own), 6), "{credential}");
+        }
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::time::Duration;
 use http::{HeaderMap, request};
 
 use super::Exchange;
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
 use crate::intake::doorman::{Client, Refusal};
 use crate::intake::limits::owner::Owner;
+use crate::intake::limits::reserved::Reserved;
 use crate::intake::limits::{self, Charges};
 use crate::intake::passwords::PasswordCheck;
 use crate::intake::tiers::Known;
@@ -56,7 +57,8 @@ impl Exchange<'_> {
             Err(refusal) => {
                 self.watch.note_fault(refusal.check);
                 // Counted after the answer is known, so that a valid credential is never locked out.
-                if let (true, Some(failures)) = (refusal.suspect, &self.plan.failures) {
+                let paid = std::mem::take(&mut self.failure_paid);
+                if let (true, false, Some(failures)) = (refusal.suspect, paid, &self.plan.failures) {
                     let held = failures.hold(Owner::Address(address), false).charge(1);
                     let _ = limits::take(Charges::from_iter([held]), self.at(self.started), Duration::ZERO)?;
                 }
@@ -66,11 +68,19 @@ impl Exchange<'_> {
     }
 
     /// Waits until a credential that nobody has seen before has been compared; gives the head back to be asked again.
-    pub(super) async fn prove(&self, unproven: Unproven) -> Result<request::Parts, Rejection> {
+    ///
+    /// What a failed authentication costs the client's address is taken first: where nothing is left of it, nothing is
+    /// compared.
+    pub(super) async fn prove(&mut self, unproven: Unproven) -> Result<request::Parts, Rejection> {
         let Unproven { check, client, head } = unproven;
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let until = clock::instant(self.started + self.plan.time.request);
-        tokio::time::timeout_at(until, check.done(address))
+        let until = self.started + self.plan.time.request;
+        let reserve = || {
+            let failures = self.plan.failures.as_ref();
+            let held = failures.map(|failures| failures.hold(Owner::Address(address), false).charge(1));
+            held.map(|held| Reserved::take(held, Now::read())).transpose()
+        };
+        self.failure_paid = tokio::time::timeout_at(clock::instant(until), check.done(address, until, reserve))
             .await
             .unwrap_or(Err(Rejection::OutOfTime))?;
         Ok(head)

@@ -12,6 +12,7 @@ use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
 use crate::intake::headers::Via;
 use crate::intake::jws::Algorithm;
+use crate::intake::known_passwords::KnownPasswords;
 use crate::intake::limits::accounts::Accounts;
 use crate::intake::live_keys::LiveKeys;
 use crate::intake::password_checks::PasswordChecks;
@@ -25,6 +26,9 @@ const ACCOUNTS: usize = 1_000_000;
 /// Tokens of which it is remembered through reloads that they were good once.
 const TOKENS: usize = 10_000;
 
+/// Wrong passwords that are remembered, so that one is compared once.
+const WRONG_PASSWORDS: usize = 10_000;
+
 /// Bytes of good answers that are kept for when backends fail.
 const STALE: u64 = 64 << 20;
 
@@ -35,6 +39,7 @@ pub struct State {
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
+    pub known_passwords: Arc<KnownPasswords>,
     pub password_checks: Arc<PasswordChecks>,
     /// Credentials that were taken back.
     pub revocations: Register,
@@ -89,6 +94,7 @@ impl State {
             stale: Arc::new(Store::new(STALE)),
             observer,
             via: Via::unique(),
+            known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),
             password_checks: Arc::new(PasswordChecks::new(cores_for_passwords())),
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
             revocations: Register::default(),

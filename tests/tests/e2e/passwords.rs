@@ -1,9 +1,12 @@
 //! Callers with a name and a password: each credential costs one slow comparison, and never somebody else's time.
 
+use std::time::Duration;
+
 use fixtures::fleet::{Fleet, Handle};
 use tests::configs::Config;
 use tests::crowd::at_once;
 use tests::{Ask, Gateway, Setup, eventually};
+use tokio::task::JoinSet;
 
 use crate::{SOON, one_backend};
 
@@ -17,6 +20,8 @@ callers:
   anonymous: { by: client_address }
   failures: { rate: 1/h, burst: 20 }
 "#;
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// What `htpasswd -nB -C 10` makes of the words lovelace and hopper.
 const USERS: &str = r#"
@@ -126,4 +131,143 @@ async fn many_first_requests_with_one_credential_need_one_comparison() {
     let credential = "ada:lovelace";
     let crowd = at_once(60, |_| with(gateway.another_client().get("/any/echo"), credential)).await;
     crowd.all(200);
+}
+
+/// A gateway that believes the tests on whom they ask for, with ada and grace as users, and what it was made of.
+async fn start_behind_a_proxy(failures: &str) -> (Fleet, Handle, Gateway, String) {
+    let (fleet, api) = one_backend("api").await;
+    let top = TOP.replace("{ rate: 1/h, burst: 20 }", failures);
+    let config = Config::with(top)
+        .top("client_address: { trusted_proxies: [127.0.0.0/8] }")
+        .backend("api", api.address(), "")
+        .mapped("any", "api", "cost: 1")
+        .to_string();
+    let users = USERS.replace(", disabled: true", "");
+    let gateway = Setup::new(&config).file("users.yaml", users).start().await;
+    (fleet, api, gateway, config)
+}
+
+fn from(ask: Ask, address: &str, credential: &str) -> Ask {
+    with(ask.header("x-forwarded-for", address), credential)
+}
+
+/// Guesses ada's password from this address, eight times at once, each time another; until it is dropped.
+fn guess(gateway: &Gateway, address: &str) -> JoinSet<()> {
+    let mut guessers = JoinSet::new();
+    for guesser in 0..8 {
+        let (client, address) = (gateway.another_client(), address.to_owned());
+        guessers.spawn(async move {
+            for guess in 0.. {
+                let credential = format!("ada:{address}-{guesser}-{guess}");
+                let answer = from(client.get("/any/echo"), &address, &credential).send().await;
+                assert!([401, 429, 503].contains(&answer.status), "{answer:?}");
+            }
+        });
+    }
+    guessers
+}
+
+#[tokio::test]
+async fn guessers_from_many_addresses_keep_nobody_out() {
+    for failures in ["off", "{ rate: 5/s, burst: 50 }"] {
+        let (_fleet, _api, gateway, config) = start_behind_a_proxy(failures).await;
+        let ada = || from(gateway.get("/any/echo"), "192.0.2.1", "ada:lovelace").send();
+        ada().await.expect(200);
+        let addresses: Vec<_> = (1..=10).map(|last| format!("198.51.100.{last}")).collect();
+        let _guessers: Vec<_> = addresses.iter().map(|address| guess(&gateway, address)).collect();
+        for address in &addresses {
+            let wrong = || async {
+                let answer = from(gateway.get("/any/echo"), address, "ada:wrong").send().await;
+                (answer.status != 503).then_some(())
+            };
+            eventually(LONG, "a guess is compared", wrong).await;
+        }
+        for _ in 0..31 {
+            gateway.reload(&config).await;
+            ada().await.expect(200);
+        }
+        // Nor anybody whose password is compared for the first time.
+        let grace = from(gateway.get("/any/echo"), "192.0.2.2", "grace:hopper").send();
+        grace.await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_taken_out_stops_with_the_reload() {
+    let (_fleet, _api, gateway, config) = start_behind_a_proxy("off").await;
+    let ada = || from(gateway.get("/any/echo"), "192.0.2.1", "ada:lovelace").send();
+    ada().await.expect(200);
+    let line = |id: &str| {
+        USERS
+            .lines()
+            .find(|line| line.contains(id))
+            .expect("it is there")
+            .to_owned()
+    };
+    let graces = line("grace").replace(", disabled: true", "");
+    let hash_in = |line: &str| line.split('"').nth(1).expect("it is quoted").to_owned();
+    let other_hash = line("ada").replace(&hash_in(&line("ada")), &hash_in(&graces));
+    for (users, status) in [
+        (
+            format!("users:\n{}\n{graces}\n", line("ada").replace("premium", "open")),
+            200,
+        ),
+        (format!("users:\n{}\n{graces}\n", other_hash), 401),
+        (format!("users:\n{graces}\n"), 401),
+        (format!("users:\n{}\n", line("ada")), 200),
+        (
+            format!("users:\n{}\n", line("ada").replace(" }", ", disabled: true }")),
+            401,
+        ),
+    ] {
+        std::fs::write(gateway.path("users.yaml"), &users).expect("the folder takes files");
+        gateway.reload(&config).await;
+        assert_eq!(ada().await.status, status, "{users}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_compared_for_an_address_that_has_used_up_its_failures() {
+    let (_fleet, _api, gateway, _config) = start_behind_a_proxy("{ rate: 1/h, burst: 3 }").await;
+    let ask = |address: &'static str, credential: &str| from(gateway.get("/any/echo"), address, credential).send();
+    let (one, other) = ("198.51.100.1", "198.51.100.2");
+    for guess in 0..3 {
+        let refused = ask(one, &format!("ada:{guess}")).await;
+        refused.refusal(401, "credentials_invalid");
+    }
+    // Neither what is wrong nor what is right, as long as it is not known.
+    ask(one, "ada:3").await.refusal(429, "rate_limited");
+    ask(one, "ada:lovelace").await.refusal(429, "rate_limited");
+    ask(other, "ada:lovelace").await.expect(200);
+    ask(one, "ada:lovelace").await.expect(200);
+    // What is right costs nothing, and what is wrong costs one, whoever compares it.
+    for _ in 0..2 {
+        ask(other, "ada:3").await.refusal(401, "credentials_invalid");
+        ask(other, "grace:hopper").await.expect(200);
+    }
+    ask(other, "ada:4").await.refusal(401, "credentials_invalid");
+    ask(other, "ada:5").await.refusal(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_guesser_that_does_not_wait_for_the_answer_is_counted_too() {
+    let (_fleet, _api, gateway, _config) = start_behind_a_proxy("{ rate: 1/h, burst: 3 }").await;
+    let address = "198.51.100.1";
+    let guesses = std::cell::Cell::new(0);
+    let guess_and_leave = || async {
+        guesses.set(guesses.get() + 1);
+        let credential = base64(&format!("ada:{}", guesses.get()));
+        let mut raw = gateway.connect().await;
+        raw.send(format!(
+            "GET /any/echo HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: {address}\r\nauthorization: Basic {credential}\r\n\r\n"
+        ))
+        .await;
+        drop(raw);
+        let labels = [("limit", "callers.failures"), ("decision", "admitted")];
+        let counted = gateway.metrics().await.sum("gateway_limit_decisions_total", &labels);
+        (counted >= Some(3.0)).then_some(())
+    };
+    eventually(LONG, "three failures are counted", guess_and_leave).await;
+    let limited = from(gateway.get("/any/echo"), address, "ada:more").send().await;
+    limited.refusal(429, "rate_limited");
 }

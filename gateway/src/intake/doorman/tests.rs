@@ -537,6 +537,7 @@ mod of_connections_and_passwords {
 
     use super::super::super::certificate::tests::made;
     use super::super::super::certificate_holders::{Holder as Named, HolderName};
+    use super::super::super::known_passwords::KnownPasswords;
     use super::super::super::password_checks::PasswordChecks;
     use super::super::super::passwords::User;
     use super::*;
@@ -565,7 +566,11 @@ mod of_connections_and_passwords {
             scopes: Box::default(),
             disabled: false,
         };
-        Passwords::new(vec![user], 10, Arc::new(PasswordChecks::new(1)))
+        Passwords::new(
+            vec![user],
+            Arc::new(KnownPasswords::new(10)),
+            Arc::new(PasswordChecks::new(1)),
+        )
     }
 
     fn scene_of_all() -> Scene {
@@ -680,7 +685,8 @@ mod of_connections_and_passwords {
                 "overloaded",
                 "unheeded, it fails closed"
             );
-            first.awaits.expect("it has to be compared").done(CLIENT).await.unwrap();
+            let compared = first.awaits.expect("it has to be compared");
+            compared.done(CLIENT, Moment::MAX, || Ok(None)).await.unwrap();
             let second = ask(credential);
             assert_eq!(second.as_deref().map_err(|refusal| refusal.check), expected);
             assert!(second.err().is_none_or(|refusal| refusal.suspect));

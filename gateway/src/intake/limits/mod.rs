@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod owner;
 mod presence;
 mod refund;
+pub mod reserved;
 pub mod state_file;
 mod told;
 

@@ -25,7 +25,7 @@ use crate::intake::verifications::Verifications;
 use crate::plan::register;
 use crate::plan::state::KeysName;
 
-/// Verified tokens and refused ones, right passwords and wrong ones, certificates, and addresses that are remembered, each.
+/// Verified tokens and refused ones, certificates, and addresses that are remembered, each.
 const REMEMBERED: usize = 10_000;
 
 pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Doorman<Known>> {
@@ -286,7 +286,8 @@ fn passwords(desk: &mut Desk<'_>, written: &config::Basic) -> Option<Passwords> 
             disabled: *user.disabled,
         });
     }
-    Some(Passwords::new(all, REMEMBERED, Arc::clone(&desk.state.password_checks)))
+    let (known, checks) = (&desk.state.known_passwords, &desk.state.password_checks);
+    Some(Passwords::new(all, Arc::clone(known), Arc::clone(checks)))
 }
 
 /// Where keys may come, if not in their header alone.
