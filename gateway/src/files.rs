@@ -1,13 +1,21 @@
 //! Files that others read while we write them, and that others write while we read them.
 //!
-//! A file is replaced as a whole or not at all; and one that has changed is told from one that has not by its
-//! [`Stamp`], since a notification can be lost and a mounted file may send none.
+//! A file is replaced as a whole or not at all, and only a regular file is ever read; one that has changed is told from
+//! one that has not by its [`Stamp`], since a notification can be lost and a mounted file may send none.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+mod lock;
+mod permissions;
+mod read;
+mod write;
+
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+pub use lock::lock;
+pub use permissions::{Exposure, exposure};
+pub use read::{FileContent, LARGEST, read, read_own};
+pub use write::{Mode, append, ends_within_a_line, replace};
 
 /// What differs between a file and its next version: its inode, its length, and when content and inode were changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,44 +27,21 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of what the path leads to; `None` if that is nothing that could be read.
+    /// Of what the path leads to; `None` if that is nothing.
     pub fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
+        fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(found: &Metadata) -> Self {
+        Self {
             inode: found.ino(),
             length: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
-        })
+        }
     }
-}
-
-/// Writes a second file beside the first that then takes its place: a crash leaves the old content or the new.
-///
-/// # Errors
-/// If it cannot be written; the file is then as it was.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = beside(path, "new");
-    let mut file = File::create(&fresh)?;
-    if let Ok(old) = fs::metadata(path) {
-        file.set_permissions(old.permissions())?;
-    }
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        // Without it the new name may not outlive a power cut.
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// The path with a further ending.
-pub fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name: OsString = path.into();
-    name.push(".");
-    name.push(ending);
-    name.into()
 }
 
 #[cfg(test)]
@@ -78,7 +63,7 @@ mod tests {
         };
         fs::write(&path, "four").unwrap();
         changed();
-        replace(&path, b"five").unwrap();
+        replace(&path, b"five", Mode::Kept).unwrap();
         changed();
         assert_eq!(fs::read(&path).unwrap(), b"five");
         fs::remove_file(&path).unwrap();

@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 
 use super::Admin;
 use super::problem::Problem;
+use crate::files;
 
 /// Characters; 16 random ones of base64 hold 96 bits.
 const SHORTEST: usize = 16;
@@ -26,12 +27,13 @@ impl Token {
     /// # Errors
     /// It cannot be read or is too short to be a secret.
     pub(super) fn read(file: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let content = files::read(file).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("cannot read the token in {}: {error}", file.display()),
             )
         })?;
+        let text = String::from_utf8_lossy(&content.bytes);
         let token = text.trim();
         if token.chars().count() < SHORTEST {
             return Err(io::Error::new(

@@ -13,6 +13,7 @@ use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::admin;
 use crate::clock;
 use crate::control::{self, Control};
+use crate::files;
 use crate::intake::limits::state_file::StateFile;
 use crate::observe::log::Format;
 use crate::observe::{self, Observer};
@@ -257,9 +258,7 @@ fn write_ready(
         .map(|(name, at)| (name.clone(), at.to_string().into()))
         .collect();
     let ready = serde_json::json!({ "listeners": listeners, "admin": admin, "pid": std::process::id() });
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, ready.to_string())?;
-    std::fs::rename(partial, path)
+    files::replace(path, ready.to_string().as_bytes(), files::Mode::Private)
 }
 
 struct Signals {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
+use crate::files;
 
 /// Every file read so far, in order of reading.
 #[derive(Debug, Clone, Default)]
@@ -72,13 +73,10 @@ impl Sources {
 
     /// Reads a file and takes it in.
     pub(super) fn read(&mut self, path: &Path) -> Result<u16, Mistake> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Mistake::new(
-                Code::Unreadable,
-                None,
-                format!("cannot read {}: {error}", path.display()),
-            )
-        })?;
+        let unreadable =
+            |why: String| Mistake::new(Code::Unreadable, None, format!("cannot read {}: {why}", path.display()));
+        let content = files::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let text = String::from_utf8(content.bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
         self.add(&path.display().to_string(), &text)
     }
 

@@ -12,6 +12,7 @@ pub mod register;
 pub mod reload;
 mod state;
 pub mod time_budget;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -4,14 +4,19 @@
 //! in force at once and is then written to it. Failing closed: a file that cannot be read or has mistakes changes
 //! nothing, and an entry that cannot be written holds all the same, and is kept for the next version of the file.
 //!
-//! Runs on the control thread and its helpers alone; workers see the list.
+//! Runs on the control thread and its helpers alone; workers see the list. The file system may take its time, or for
+//! ever, so what is kept is never locked while the file is read or written: only [`FileTurn`] is held then, which nobody
+//! waits for without a limit.
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use policies::Moment;
+
 use super::long_over::Learnt;
+use super::watch::{FileWatch, Look};
 use crate::clock::{self, Now};
 use crate::config::revocations::{Revocation, What};
 use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
@@ -19,10 +24,58 @@ use crate::files::{self, Stamp};
 use crate::intake::revocations::{List, MOST, NotRevocable, Revocations, Revoked, RevokedKind, Terms};
 use crate::observe::timestamp::Timestamp;
 
-#[derive(Default)]
+/// How long a change waits for another that reads or writes the file.
+const TURN: Duration = Duration::from_secs(5);
+
 pub struct Register {
     in_force: Arc<Revocations>,
     kept: Mutex<Kept>,
+    turn: FileTurn,
+    /// How long a turn is waited for.
+    patience: Duration,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self {
+            in_force: Arc::default(),
+            kept: Mutex::default(),
+            turn: FileTurn::default(),
+            patience: TURN,
+        }
+    }
+}
+
+/// One at a time reads or writes the file.
+#[derive(Default)]
+struct FileTurn {
+    taken: Mutex<bool>,
+    free: Condvar,
+}
+
+#[must_use = "the turn ends when this is dropped"]
+struct HeldTurn<'a>(&'a FileTurn);
+
+impl FileTurn {
+    /// `None` if another still has it when the limit is over.
+    fn take(&self, limit: Duration) -> Option<HeldTurn<'_>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut taken, _) = self
+            .free
+            .wait_timeout_while(taken, limit, |taken| *taken)
+            .unwrap_or_else(PoisonError::into_inner);
+        let free = !std::mem::replace(&mut *taken, true);
+        drop(taken);
+        // Not `then_some`: a turn that is not ours must not end.
+        free.then(|| HeldTurn(self))
+    }
+}
+
+impl Drop for HeldTurn<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.free.notify_one();
+    }
 }
 
 #[derive(Default)]
@@ -30,8 +83,7 @@ struct Kept {
     path: Option<PathBuf>,
     /// The version of the file that was read or written last.
     version: Option<Stamp>,
-    /// A newer version, which is read when it has stayed the same from one look to the next.
-    settling: Option<Option<Stamp>>,
+    watch: FileWatch,
     /// Why that version is not in force.
     error: Option<Failure>,
     /// In force, and not in the file.
@@ -74,26 +126,38 @@ impl Register {
 
     /// From now on the list is kept in this file, if in any, and is what the file says.
     pub fn keep_in(&self, path: Option<&Path>) {
-        let mut kept = self.kept();
-        kept.path = path.map(Path::to_owned);
-        kept.version = None;
-        kept.error = None;
-        if kept.path.is_some() {
-            self.read(&mut kept);
+        let turn = self.turn.take(self.patience);
+        {
+            let mut kept = self.kept();
+            kept.path = path.map(Path::to_owned);
+            kept.version = None;
+            kept.error = None;
+            kept.watch = FileWatch::default();
+        }
+        match turn {
+            Some(turn) => self.read(&turn),
+            // The next look finds that it has not been read.
+            None => tracing::error!("revocations not read yet: whoever reads or writes the file has not finished"),
         }
     }
 
     /// Looks whether the file has changed.
-    pub(super) fn follow(&self) {
-        let mut kept = self.kept();
-        let Some(path) = &kept.path else { return };
-        let found = Stamp::of(path);
-        if found == kept.version {
-            kept.settling = None;
-        } else if kept.settling == Some(found) {
-            self.read(&mut kept);
-        } else {
-            kept.settling = Some(found);
+    pub(super) fn follow(&self, now: Moment) {
+        let Some(turn) = self.turn.take(Duration::ZERO) else {
+            return;
+        };
+        let Some(path) = self.kept().path.clone() else { return };
+        let found = Stamp::of(&path);
+        let (look, overdue) = {
+            let mut kept = self.kept();
+            let version = kept.version;
+            (kept.watch.look(version, found, now), kept.watch.overdue(now))
+        };
+        if let Some(waited) = overdue {
+            tracing::warn!(path = %path.display(), ?waited, "a file has changed and has not been read for long");
+        }
+        if look == Look::Due {
+            self.read(&turn);
         }
     }
 
@@ -102,16 +166,22 @@ impl Register {
     /// # Errors
     /// See [`RegisterError`].
     pub fn revoke(&self, entries: List) -> Result<(), RegisterError> {
-        let mut kept = self.kept();
-        self.catch_up(&mut kept);
-        let mut list = List::clone(&self.in_force.list());
-        list.extend(entries.clone());
-        if list.len() > MOST {
-            return Err(RegisterError::TooMany);
+        let turn = self.turn.take(self.patience);
+        if let Some(turn) = &turn {
+            self.catch_up(turn);
         }
-        self.in_force.replace(list);
-        kept.unwritten.extend(entries);
-        self.write(&mut kept, &self.in_force.list())
+        let list = {
+            let mut kept = self.kept();
+            let mut list = List::clone(&self.in_force.list());
+            list.extend(entries.clone());
+            if list.len() > MOST {
+                return Err(RegisterError::TooMany);
+            }
+            self.in_force.replace(list);
+            kept.unwritten.extend(entries);
+            self.in_force.list()
+        };
+        self.write(turn.as_ref().ok_or_else(busy)?, &list)
     }
 
     /// Lets through again what an entry named.
@@ -119,12 +189,16 @@ impl Register {
     /// # Errors
     /// See [`RegisterError`].
     pub fn restore(&self, revoked: &Revoked) -> Result<(), RegisterError> {
-        let mut kept = self.kept();
-        self.catch_up(&mut kept);
+        let turn = self.turn.take(self.patience).ok_or_else(busy)?;
+        self.catch_up(&turn);
         let mut list = List::clone(&self.in_force.list());
         list.remove(revoked).ok_or(RegisterError::Absent)?;
-        self.write(&mut kept, &list)?;
+        self.write(&turn, &list)?;
+        let mut kept = self.kept();
         kept.unwritten.remove(revoked);
+        // Others may have come or ended since.
+        let mut list = List::clone(&self.in_force.list());
+        list.remove(revoked);
         self.in_force.replace(list);
         Ok(())
     }
@@ -155,18 +229,25 @@ impl Register {
     }
 
     /// Whoever changes the list begins with what the file says now.
-    fn catch_up(&self, kept: &mut Kept) {
-        if kept.path.as_deref().is_some_and(|path| Stamp::of(path) != kept.version) {
-            self.read(kept);
+    fn catch_up(&self, turn: &HeldTurn<'_>) {
+        let (path, version) = {
+            let kept = self.kept();
+            (kept.path.clone(), kept.version)
+        };
+        if path.is_some_and(|path| Stamp::of(&path) != version) {
+            self.read(turn);
         }
     }
 
-    fn read(&self, kept: &mut Kept) {
-        let Some(path) = kept.path.clone() else { return };
-        kept.version = Stamp::of(&path);
-        kept.settling = None;
+    fn read(&self, _: &HeldTurn<'_>) {
+        let Some(path) = self.kept().path.clone() else { return };
+        let version = Stamp::of(&path);
         let mut sources = Sources::default();
-        match load(&path, &mut sources) {
+        let loaded = load(&path, &mut sources);
+        let mut kept = self.kept();
+        kept.version = version;
+        kept.watch = FileWatch::default();
+        match loaded {
             Ok(mut list) => {
                 list.extend(kept.unwritten.clone());
                 tracing::info!(entries = list.len(), "revocations read");
@@ -184,24 +265,35 @@ impl Register {
         }
     }
 
-    fn write(&self, kept: &mut Kept, list: &List) -> Result<(), RegisterError> {
-        let Some(path) = kept.path.clone() else { return Ok(()) };
-        if let Some(Failure { error, .. }) = &kept.error {
+    fn write(&self, _: &HeldTurn<'_>, list: &List) -> Result<(), RegisterError> {
+        let (path, error) = {
+            let kept = self.kept();
+            (kept.path.clone(), kept.error.clone())
+        };
+        let Some(path) = path else { return Ok(()) };
+        if let Some(Failure { error, .. }) = error {
             // Written over, it would lose what somebody was about to say.
-            return Err(RegisterError::NotWritten(error.clone()));
+            return Err(RegisterError::NotWritten(error));
         }
-        files::replace(&path, text(list).as_bytes()).map_err(|error| {
+        files::replace(&path, text(list).as_bytes(), files::Mode::Kept).map_err(|error| {
             tracing::error!(%error, "revocations cannot be written: a restart would forget the newest");
             RegisterError::NotWritten(format!("cannot write {}: {error}", path.display()))
         })?;
-        kept.unwritten.clear();
-        kept.version = Stamp::of(&path);
+        let version = Stamp::of(&path);
+        let mut kept = self.kept();
+        // What came while it was written is still to be written.
+        kept.unwritten.retain(|revoked, terms| list.get(revoked) != Some(terms));
+        kept.version = version;
         Ok(())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn busy() -> RegisterError {
+    RegisterError::NotWritten("whoever reads or writes the file has not finished".to_owned())
 }
 
 /// What the file says, or every mistake in it.
@@ -278,7 +370,7 @@ impl std::error::Error for RegisterError {}
 
 #[cfg(test)]
 mod tests {
-    use policies::{Moment, WallTime};
+    use policies::WallTime;
 
     use super::*;
 
@@ -318,7 +410,7 @@ mod tests {
         }
 
         fn edit(&self, content: &str) {
-            files::replace(&self.path, content.as_bytes()).unwrap();
+            files::replace(&self.path, content.as_bytes(), files::Mode::Kept).unwrap();
         }
 
         fn after_restart(&self) -> Register {
@@ -372,14 +464,41 @@ mod tests {
     fn an_edited_file_is_read_once_it_stays_as_it_is() {
         let bench = bench("revocations: []");
         bench.edit("revocations: [{ key: a }]");
-        bench.register.follow();
+        bench.register.follow(Moment::ZERO);
         bench.check(&[]);
-        bench.register.follow();
+        bench.register.follow(Moment::ZERO);
         bench.check(&["a"]);
         bench.edit("revocations: []");
-        bench.register.follow();
-        bench.register.follow();
+        bench.register.follow(Moment::ZERO);
+        bench.register.follow(Moment::ZERO);
         bench.check(&[]);
+    }
+
+    #[test]
+    fn a_file_that_never_rests_is_read_all_the_same() {
+        let bench = bench("revocations: []");
+        for round in 0..7 {
+            bench.edit(&format!("revocations: [{{ key: a{round} }}]"));
+            bench.register.follow(Moment::from_nanos(round * 200_000_000));
+        }
+        bench.check(&["a5"]);
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_answer_holds_up_no_entry_and_nobody_who_asks() {
+        let mut bench = bench("revocations: []");
+        bench.register.patience = Duration::from_millis(1);
+        let turn = bench.register.turn.take(Duration::ZERO).expect("nobody has it");
+        bench.register.forget_ended(Now::read());
+        assert_eq!(bench.register.status().unwritten, 0);
+        bench.register.follow(Moment::ZERO);
+        let added = bench.register.revoke(list(&["b"]));
+        assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
+        bench.check(&["b"]);
+        assert_eq!(bench.register.status().unwritten, 1);
+        drop(turn);
+        bench.register.revoke(list(&["c"])).unwrap();
+        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
     }
 
     #[test]
@@ -400,14 +519,14 @@ mod tests {
             "",
         ] {
             bench.edit(bad);
-            bench.register.follow();
-            bench.register.follow();
+            bench.register.follow(Moment::ZERO);
+            bench.register.follow(Moment::ZERO);
             bench.check(&["a"]);
             assert!(bench.register.status().error.is_some(), "{bad}");
         }
         std::fs::remove_file(&bench.path).unwrap();
-        bench.register.follow();
-        bench.register.follow();
+        bench.register.follow(Moment::ZERO);
+        bench.register.follow(Moment::ZERO);
         bench.check(&["a"]);
         let added = bench.register.revoke(list(&["b"]));
         assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
@@ -416,8 +535,8 @@ mod tests {
         assert!(matches!(taken, Err(RegisterError::NotWritten(_))), "{taken:?}");
         bench.check(&["a", "b"]);
         bench.edit("revocations: [{ key: c }]");
-        bench.register.follow();
-        bench.register.follow();
+        bench.register.follow(Moment::ZERO);
+        bench.register.follow(Moment::ZERO);
         bench.check(&["b", "c"]);
         assert_eq!(bench.register.status().unwritten, 1);
         bench.register.revoke(list(&["d"])).unwrap();

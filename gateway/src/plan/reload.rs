@@ -123,7 +123,7 @@ impl Reloader {
     /// Looks whether a file that the config names has changed, and then reads all of them; to be called every now and
     /// then. A bad file changes nothing and is not tried again before it changes.
     pub fn follow(&self) {
-        self.state.revocations.follow();
+        self.state.revocations.follow(clock::now());
         let plan = self.live.load();
         let (read, found): (Vec<_>, Vec<_>) = plan
             .written

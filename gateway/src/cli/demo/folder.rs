@@ -3,14 +3,15 @@
 //! The folder is also how a second process finds the demo: `running.json` in it says where it listens. Only its owner
 //! can read it, so nobody steers somebody else's demo.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Running;
+use crate::files;
 
 const PREFIX: &str = "gateway-demo-";
 const RUNNING: &str = "running.json";
@@ -44,14 +45,13 @@ impl Folder {
     /// Writes a file into it and says where that is.
     pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
-        fs::write(&path, text)?;
+        files::replace(&path, text.as_bytes(), files::Mode::Private)?;
         Ok(path)
     }
 
     /// From now on, [`running`] finds this demo.
     pub(super) fn announce(&self, demo: &Running) -> io::Result<()> {
-        let whole = self.write("running.partial", &serde_json::to_string_pretty(demo)?)?;
-        fs::rename(whole, self.path.join(RUNNING))
+        self.write(RUNNING, &serde_json::to_string_pretty(demo)?).map(drop)
     }
 }
 
@@ -71,7 +71,8 @@ pub(super) fn running() -> Vec<Running> {
     let mut demos: Vec<Running> = entries
         .flatten()
         .filter(|entry| ours(&entry.file_name()))
-        .filter_map(|entry| serde_json::from_slice(&fs::read(entry.path().join(RUNNING)).ok()?).ok())
+        .filter(|entry| entry.metadata().is_ok_and(|found| is_private(&found)))
+        .filter_map(|entry| serde_json::from_slice(&files::read_own(&entry.path().join(RUNNING)).ok()?.bytes).ok())
         .filter(|demo: &Running| demo.control.ip().is_loopback())
         .filter(|demo| TcpStream::connect_timeout(&demo.control, Duration::from_millis(500)).is_ok())
         .collect();
@@ -79,10 +80,15 @@ pub(super) fn running() -> Vec<Running> {
     demos
 }
 
+/// A folder that nobody but this user can have written into.
+fn is_private(found: &Metadata) -> bool {
+    found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -104,6 +110,11 @@ mod tests {
                 alone: true,
             })
             .expect("written");
+        assert!(found());
+        let opened = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+        opened(0o777);
+        assert!(!found(), "anybody could have written that");
+        opened(0o700);
         assert!(found());
         drop(control);
         assert!(!found(), "nobody answers");

@@ -8,7 +8,8 @@
 //! is killed. Whoever writes decides how much that can be.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,13 +64,12 @@ impl StateFile {
     /// If another process counts in the file, it cannot be read, or it is not one of ours: a count that is lost without
     /// a word is a quota sold twice.
     pub fn open(path: &Path, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwner)], now: Now) -> io::Result<Self> {
-        let lock = File::create(files::beside(path, "lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::other("another process counts in it"),
-            TryLockError::Error(error) => error,
+        let lock = files::lock(&lock_path(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other("another process counts in it"),
+            kind => io::Error::new(kind, format!("its lock {}: {error}", lock_path(path).display())),
         })?;
-        let written = match fs::read(path) {
-            Ok(text) => text,
+        let written = match files::read_own(path) {
+            Ok(found) => found.bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -96,10 +96,16 @@ impl StateFile {
         if text == self.written {
             return Ok(());
         }
-        files::replace(&self.path, &text)?;
+        files::replace(&self.path, &text, files::Mode::Private)?;
         self.written = text;
         Ok(())
     }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    name.into()
 }
 
 fn counted(accounts: &Accounts) -> Counts {

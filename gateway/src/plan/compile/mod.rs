@@ -28,7 +28,7 @@ use self::backends::Backends;
 use self::limits::Tables;
 use super::{Edge, Plan, State, TimeLimits, Written};
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
-use crate::files::Stamp;
+use crate::files::{self, Stamp};
 use crate::flow::Rates;
 use crate::intake::address::TrustedProxies;
 
@@ -141,7 +141,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
 /// The content of a file that the config names.
 pub(super) fn read_file(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Vec<u8>> {
     desk.look_after(path);
-    std::fs::read(&path.value)
+    files::read(&path.value)
+        .map(|content| content.bytes)
         .map_err(|error| {
             desk.mistake(
                 Mistake::new(

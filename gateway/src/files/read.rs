@@ -1,0 +1,161 @@
+//! Reads a file without ever waiting for whoever put it there.
+//!
+//! A FIFO blocks its reader until there is a writer, a device may never end, and both can stand where a file stood.
+//! So only regular files are opened, and no more than [`LARGEST`] bytes are read of one. What remains is a file system
+//! that does not answer: nothing here can wait for that with a limit, so whoever reads does it on a thread that can be
+//! done without.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use super::Stamp;
+
+/// The most bytes that are read of a file.
+pub const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// For whoever holds a lease on the file to give it back. `open` then fails at once, since it must not wait.
+const LEASE: (Duration, u32) = (Duration::from_millis(20), 50);
+
+/// A file's bytes, and which version of it they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContent {
+    pub bytes: Vec<u8>,
+    /// Taken before the bytes were read: of a file that changes meanwhile, it is the stamp of the earlier version.
+    pub stamp: Stamp,
+}
+
+/// All of a regular file of [`LARGEST`] bytes at most. Symbolic links are followed.
+///
+/// # Errors
+/// It cannot be read, is not a regular file, or is too large.
+pub fn read(path: &Path) -> io::Result<FileContent> {
+    whole(open(path, OFlags::empty())?)
+}
+
+/// The same of a file of our own, which is no symbolic link.
+///
+/// # Errors
+/// As of [`read`], or it is a link.
+pub fn read_own(path: &Path) -> io::Result<FileContent> {
+    whole(open(path, OFlags::NOFOLLOW)?)
+}
+
+fn whole((file, stamp): (File, Stamp)) -> io::Result<FileContent> {
+    let mut bytes = Vec::new();
+    // One byte more shows that there is more.
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it is larger than {LARGEST} bytes"),
+        ));
+    }
+    Ok(FileContent { bytes, stamp })
+}
+
+fn open(path: &Path, flags: OFlags) -> io::Result<(File, Stamp)> {
+    // Asked before it is opened, since opening a device can do something.
+    let found = match flags.contains(OFlags::NOFOLLOW) {
+        true => fs::symlink_metadata(path)?,
+        false => fs::metadata(path)?,
+    };
+    regular(found.file_type())?;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | flags;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let (pause, mut tries) = LEASE;
+    let file = loop {
+        match options.open(path) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && tries > 0 => {
+                tries -= 1;
+                thread::sleep(pause);
+            }
+            opened => break opened?,
+        }
+    };
+    let found = file.metadata()?;
+    regular(found.file_type())?;
+    Ok((file, Stamp::from(&found)))
+}
+
+/// # Errors
+/// It is anything else; says what.
+pub(super) fn regular(found: FileType) -> io::Result<()> {
+    let what = match found {
+        found if found.is_file() => return Ok(()),
+        found if found.is_dir() => "a folder",
+        found if found.is_symlink() => "a symbolic link",
+        found if found.is_fifo() => "a FIFO",
+        found if found.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("it is {what}, not a regular file"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "text").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        symlink(path("absent"), path("dangling")).unwrap();
+        symlink(path("loop"), path("loop")).unwrap();
+        mkfifoat(CWD, path("fifo"), Mode::RWXU).unwrap();
+        symlink(path("fifo"), path("link-to-fifo")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        let check = |name: &str, expected: Result<&str, &str>| {
+            let found = read(&path(name)).map_err(|error| error.to_string());
+            match (found, expected) {
+                (Ok(found), Ok(text)) => {
+                    assert_eq!(found.bytes, text.as_bytes(), "{name}");
+                    assert_eq!(Some(found.stamp), Stamp::of(&path(name)), "{name}");
+                }
+                (Err(error), Err(part)) => assert!(error.contains(part), "{name}: {error}"),
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        };
+        check("file", Ok("text"));
+        check("link", Ok("text"));
+        check("absent", Err("No such file"));
+        check("dangling", Err("No such file"));
+        check("loop", Err("symbolic links"));
+        check("fifo", Err("it is a FIFO, not a regular file"));
+        check("link-to-fifo", Err("it is a FIFO, not a regular file"));
+        check("folder", Err("it is a folder"));
+        check("socket", Err("it is a socket"));
+        check("/dev/zero", Err("it is a device"));
+        check("/dev/tty", Err("it is a device"));
+        let error = read_own(&path("link")).unwrap_err().to_string();
+        assert!(error.contains("it is a symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = File::create(&path).unwrap();
+        file.set_len(LARGEST).unwrap();
+        assert_eq!(read(&path).unwrap().bytes.len() as u64, LARGEST);
+        file.set_len(LARGEST + 1).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), ErrorKind::FileTooLarge);
+    }
+}

@@ -1,0 +1,243 @@
+//! Writes files where somebody else may have put something first.
+//!
+//! Invariant: nothing that is found is opened for writing but by [`append`], and nothing is truncated. New content goes
+//! into a file that did not exist before (`O_EXCL`, so no symbolic link is followed), which then takes the old name.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::read::regular;
+
+/// Who may read what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The owner alone (0600), whatever was found.
+    Private,
+    /// As found; the owner alone if nothing was.
+    Kept,
+}
+
+const PRIVATE: u32 = 0o600;
+
+/// Names that are tried for the new file; each has 64 random bits.
+const TRIES: u32 = 8;
+
+/// Writes a second file beside the first that then takes its place: a crash leaves the old content or the new.
+///
+/// # Errors
+/// It cannot be written, or what is to be replaced is not a regular file, such as a symbolic link; it is then as it was.
+pub fn replace(path: &Path, content: &[u8], mode: Mode) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => {
+            regular(found.file_type())?;
+            Some(found.mode() & 0o777)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let (mut file, fresh) = create_beside(path)?;
+    let written = (|| {
+        if let (Mode::Kept, Some(found)) = (mode, found) {
+            file.set_permissions(Permissions::from_mode(found))?;
+        }
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    })();
+    if let Err(error) = written {
+        // It is ours, and nobody else will take it away.
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    // Without it the new name may not outlive a power cut.
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// A new file that nobody else can have opened, in the same folder.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it has no name"))?;
+    let mut tries = 0;
+    loop {
+        let mut fresh = std::ffi::OsString::from(".");
+        fresh.push(name);
+        fresh.push(format!(".{:016x}.new", fastrand::u64(..)));
+        let fresh = folder_of(path).join(fresh);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE)
+            .open(&fresh);
+        match created {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
+            created => return Ok((created?, fresh)),
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Opens a file to append to; made for its owner alone if there is none.
+///
+/// A symbolic link is not followed, unless it is one of `/dev`. A FIFO needs a reader.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn append(path: &Path) -> io::Result<File> {
+    let flags = match path.starts_with("/dev") {
+        true => OFlags::NOCTTY,
+        false => OFlags::NOCTTY | OFlags::NOFOLLOW,
+    };
+    // Not to wait for the reader of a FIFO.
+    let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
+    let options = || {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(PRIVATE).custom_flags(flags);
+        options
+    };
+    let is_regular = fs::metadata(path).map_or(true, |found| found.is_file());
+    // Reading is for the last byte alone; a log that may only be written is as good.
+    let readable = is_regular.then(|| options().read(true).open(path));
+    let file = match readable {
+        Some(Ok(file)) => file,
+        _ => options().open(path).map_err(|error| explained(error, path))?,
+    };
+    // From here on a write waits for whoever takes it.
+    let plain = fcntl_getfl(&file)? - OFlags::NONBLOCK;
+    fcntl_setfl(&file, plain)?;
+    Ok(file)
+}
+
+/// Whether the last line of a file has no end, as a crash or a full disk leaves it. False if it cannot be read.
+pub fn ends_within_a_line(file: &mut File) -> bool {
+    let is_regular = file.metadata().is_ok_and(|found| found.is_file());
+    let mut last = [b'\n'];
+    is_regular
+        && file
+            .seek(SeekFrom::End(-1))
+            .and_then(|_| file.read_exact(&mut last))
+            .is_ok_and(|()| last != [b'\n'])
+}
+
+fn explained(error: io::Error, path: &Path) -> io::Error {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::LOOP) if is_link => io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("{} is a symbolic link: name the file that it leads to", path.display()),
+        ),
+        Some(rustix::io::Errno::NXIO) => {
+            io::Error::new(error.kind(), format!("{} is a FIFO that nobody reads", path.display()))
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, mkfifoat};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_replaced_keeps_or_gets_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let check = |found: Option<u32>, wanted: Mode, expected: u32| {
+            let _ = fs::remove_file(&path);
+            if let Some(found) = found {
+                fs::write(&path, "old").unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(found)).unwrap();
+            }
+            replace(&path, b"new", wanted).unwrap();
+            assert_eq!(mode(&path), expected, "{found:?} {wanted:?}");
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+        };
+        check(None, Mode::Private, 0o600);
+        check(None, Mode::Kept, 0o600);
+        check(Some(0o640), Mode::Kept, 0o640);
+        check(Some(0o640), Mode::Private, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_link_is_written_through_and_none_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("victim"), "precious").unwrap();
+        symlink(path("victim"), path("link")).unwrap();
+        symlink(path("absent"), path("dangling")).unwrap();
+        mkfifoat(CWD, path("fifo"), rustix::fs::Mode::RWXU).unwrap();
+        for name in ["link", "dangling", "fifo"] {
+            let error = replace(&path(name), b"new", Mode::Private).unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{name}: {error}");
+        }
+        for (name, says) in [
+            ("link", "is a symbolic link"),
+            ("dangling", "is a symbolic link"),
+            ("fifo", "nobody reads"),
+        ] {
+            let error = append(&path(name)).unwrap_err();
+            assert!(error.to_string().contains(says), "{name}: {error}");
+        }
+        assert_eq!(fs::read(path("victim")).unwrap(), b"precious");
+        assert!(!path("absent").exists());
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            4,
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_stays_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::create_dir(&path).unwrap();
+        assert!(replace(&path, b"new", Mode::Private).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(replace(&folder.path().join("absent/file"), b"new", Mode::Private).is_err());
+    }
+
+    #[test]
+    fn what_is_appended_to_is_private_and_known_to_be_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let check = |found: Option<&str>, torn: bool| {
+            let _ = fs::remove_file(&path);
+            if let Some(found) = found {
+                fs::write(&path, found).unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+            }
+            let mut file = append(&path).unwrap();
+            assert_eq!(ends_within_a_line(&mut file), torn, "{found:?}");
+            file.write_all(b"new\n").unwrap();
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                format!("{}new\n", found.unwrap_or_default())
+            );
+            assert_eq!(mode(&path), if found.is_some() { 0o640 } else { 0o600 });
+        };
+        check(None, false);
+        check(Some(""), false);
+        check(Some("old\n"), false);
+        check(Some("old\nto"), true);
+        assert!(!ends_within_a_line(&mut append(Path::new("/dev/null")).unwrap()));
+    }
+}
