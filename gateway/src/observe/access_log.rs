@@ -1,13 +1,15 @@
 //! One JSON line a request, with the decision and what it was based on.
 //!
 //! Invariant: a request never waits for the log. A worker hands over the record through a bounded queue and goes on; if
-//! the log cannot keep up, the record is dropped and counted. What was accepted is written, also at shutdown.
+//! the log cannot keep up, the record is dropped and counted. What was accepted is written, also at shutdown, or counted
+//! once if its target takes no more; and no line that was begun is followed by another before it has ended.
 //!
 //! A worker that wakes another thread pays for it with a system call. So the log's thread blocks only while there is
 //! nothing to do; under load it looks into the queue at fixed short intervals, and handing over costs no more than a copy.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -15,8 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use policies::Moment;
+
 use super::line::Line;
+use super::lines::Lines;
 use super::record::RequestRecord;
+use crate::{clock, files};
 
 /// Records that may wait. Together with [`TICK`] enough for 200,000 requests a second.
 const CAPACITY: usize = 4096;
@@ -34,7 +40,21 @@ pub enum Target {
     File(PathBuf),
 }
 
-type Sink = Box<dyn Write + Send>;
+/// Where the log's thread writes to.
+trait Sink: Write + Send {
+    /// Whether it was found to hold a last line without an end.
+    fn ends_within_a_line(&mut self) -> bool {
+        false
+    }
+}
+
+impl Sink for File {
+    fn ends_within_a_line(&mut self) -> bool {
+        files::ends_within_a_line(self)
+    }
+}
+
+impl Sink for io::Sink {}
 
 #[derive(Debug)]
 pub struct AccessLog {
@@ -51,7 +71,7 @@ struct Shared {
     on: AtomicBool,
     closing: AtomicBool,
     dropped: AtomicU64,
-    next_sink: Mutex<Option<Sink>>,
+    next_sink: Mutex<Option<Box<dyn Sink>>>,
 }
 
 impl AccessLog {
@@ -65,20 +85,14 @@ impl AccessLog {
         Ok(log)
     }
 
-    fn with_sink(sink: Sink) -> io::Result<Self> {
+    fn with_sink(sink: Box<dyn Sink>) -> io::Result<Self> {
         let (queue, records) = sync_channel(CAPACITY);
         let (alive, finished) = channel();
         let shared = Arc::new(Shared {
             on: AtomicBool::new(true),
             ..Shared::default()
         });
-        let writer = Writer {
-            sink,
-            shared: Arc::clone(&shared),
-            lines: Vec::new(),
-            pending: 0,
-            failing: false,
-        };
+        let writer = Writer::new(sink, Arc::clone(&shared));
         let thread = thread::Builder::new()
             .name("access-log".into())
             .spawn(move || writer.run(&records, &alive))?;
@@ -144,24 +158,46 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-fn open(target: &Target) -> io::Result<Option<Sink>> {
+fn open(target: &Target) -> io::Result<Option<Box<dyn Sink>>> {
     Ok(match target {
         Target::Off => None,
-        Target::Stdout => Some(Box::new(io::stdout())),
-        Target::File(path) => Some(Box::new(OpenOptions::new().create(true).append(true).open(path)?)),
+        // Not through the process's own buffer, which would not say how much of a line is out.
+        Target::Stdout => Some(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))),
+        Target::File(path) => Some(Box::new(files::append(path)?)),
     })
 }
 
 struct Writer {
-    sink: Sink,
+    sink: Box<dyn Sink>,
     shared: Arc<Shared>,
-    lines: Vec<u8>,
-    /// Number of records in `lines`.
-    pending: u64,
-    failing: bool,
+    lines: Lines,
+    outage: Outage,
 }
 
 impl Writer {
+    fn new(sink: Box<dyn Sink>, shared: Arc<Shared>) -> Self {
+        let mut writer = Self {
+            sink: Box::new(io::sink()),
+            shared,
+            lines: Lines::default(),
+            outage: Outage::default(),
+        };
+        writer.begin(sink);
+        writer
+    }
+
+    /// Goes on in another target.
+    fn begin(&mut self, mut sink: Box<dyn Sink>) {
+        // A line that was begun ends where it was begun, or nowhere.
+        let _ = self.lines.finish_begun(&mut self.sink);
+        self.drop_lines(Lines::drop_begun);
+        // Asked only now, as it may be the same file.
+        if sink.ends_within_a_line() {
+            self.lines.end_found();
+        }
+        self.sink = sink;
+    }
+
     fn run(mut self, records: &Receiver<Option<RequestRecord>>, _alive: &Sender<()>) {
         loop {
             // Read before the queue is emptied: what was accepted before the close is then still found.
@@ -169,7 +205,7 @@ impl Writer {
             if !closing {
                 match records.recv() {
                     Ok(record) => self.add(record),
-                    Err(_) => return,
+                    Err(_) => break,
                 }
             }
             // The bound lets the log look up from its work while the queue is filled as fast as it is emptied.
@@ -178,46 +214,74 @@ impl Writer {
             }
             self.flush();
             if closing {
-                return;
+                break;
             }
             thread::park_timeout(TICK);
         }
+        self.drop_lines(Lines::drop_begun);
     }
 
     fn add(&mut self, record: Option<RequestRecord>) {
         let Some(record) = record else { return };
-        serde_json::to_writer(&mut self.lines, &Line::of(&record)).expect("memory takes any line, and a line is JSON");
-        self.lines.push(b'\n');
-        self.pending += 1;
-        if self.lines.len() >= BUFFER {
+        self.lines.push(&Line::of(&record));
+        if self.lines.bytes() >= BUFFER {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
         // Taken here, so that a line handed over after the change cannot go to the old target.
-        if let Some(sink) = self
+        let next = self
             .shared
             .next_sink
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            self.sink = sink;
+            .take();
+        if let Some(sink) = next {
+            self.begin(sink);
         }
-        if self.pending == 0 {
-            return;
-        }
-        let written = self.sink.write_all(&self.lines).and_then(|()| self.sink.flush());
-        if let Err(error) = &written {
-            self.shared.dropped.fetch_add(self.pending, Ordering::Relaxed);
-            if !self.failing {
-                tracing::warn!(%error, "the access log cannot be written; lines are dropped until it can");
+        match self.lines.write_to(&mut self.sink) {
+            Ok(()) => self.outage.end(),
+            Err(error) => {
+                let lost = self.drop_lines(Lines::drop_unbegun);
+                self.outage.note(&error, lost, clock::now());
             }
         }
-        self.failing = written.is_err();
-        self.lines.clear();
-        self.pending = 0;
+    }
+
+    /// Counts what it drops.
+    fn drop_lines(&mut self, drop: impl FnOnce(&mut Lines) -> u64) -> u64 {
+        let lost = drop(&mut self.lines);
+        self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
+        lost
+    }
+}
+
+/// Tells of lines that cannot be written: once when it begins, once when it is over.
+#[derive(Default)]
+struct Outage {
+    lost: Option<u64>,
+    told: Option<Moment>,
+}
+
+impl Outage {
+    /// A target may fail and recover many times a second.
+    const QUIET: Duration = Duration::from_secs(60);
+
+    fn note(&mut self, error: &io::Error, lost: u64, now: Moment) {
+        if self.lost.is_none() && self.told.is_none_or(|told| now.since(told) >= Self::QUIET) {
+            self.told = Some(now);
+            tracing::warn!(%error, "the access log cannot be written; lines are dropped until it can");
+        }
+        *self.lost.get_or_insert(0) += lost;
+    }
+
+    fn end(&mut self) {
+        if let Some(lost) = self.lost.take()
+            && lost > 0
+        {
+            tracing::info!(lost, "the access log is written again");
+        }
     }
 }
 
@@ -263,6 +327,7 @@ mod tests {
                 Ok(())
             }
         }
+        impl Sink for Stuck {}
         let (release, held) = channel();
         let log = AccessLog::with_sink(Box::new(Stuck(held))).unwrap();
         let sent = 8 * CAPACITY;
@@ -284,6 +349,22 @@ mod tests {
         log.write(record("after"));
         assert!(log.close(LIMIT));
         assert_eq!((lines(&rotated).len(), lines(&path).len()), (0, 1));
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_line_is_gone_on_with_on_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        fs::write(&path, "{\"torn\":").unwrap();
+        let target = Target::File(path.clone());
+        let log = AccessLog::start(&target).unwrap();
+        log.write(record("one"));
+        assert!(log.close(LIMIT));
+        let text = fs::read_to_string(&path).unwrap();
+        let (torn, rest) = text.split_once('\n').unwrap();
+        assert_eq!(torn, "{\"torn\":");
+        assert_eq!(serde_json::from_str::<Value>(rest).unwrap()["request_id"], "one");
+        assert_eq!(log.dropped(), 0);
     }
 
     #[test]
@@ -327,10 +408,55 @@ mod tests {
                 Ok(())
             }
         }
+        impl Sink for Full {}
         let log = AccessLog::with_sink(Box::new(Full)).unwrap();
         (0..3).for_each(|_| log.write(record("lost")));
         assert!(log.close(LIMIT));
         assert_eq!(log.dropped(), 3);
+    }
+
+    #[test]
+    fn a_line_that_was_begun_is_never_ended_elsewhere() {
+        /// Takes so many bytes.
+        struct Small(usize, Arc<Mutex<Vec<u8>>>);
+        impl Write for Small {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let taken = bytes.len().min(self.0);
+                self.0 -= taken;
+                self.1.lock().unwrap().extend(&bytes[..taken]);
+                if taken == 0 {
+                    Err(io::ErrorKind::StorageFull.into())
+                } else {
+                    Ok(taken)
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        impl Sink for Small {}
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let held = Arc::default();
+        let log = AccessLog::with_sink(Box::new(Small(100, Arc::clone(&held)))).unwrap();
+        log.write(record("begun"));
+        // Each waits for what came before to be tried.
+        let lost = |count| {
+            while log.dropped() < count {
+                thread::yield_now();
+            }
+        };
+        while held.lock().unwrap().len() < 100 {
+            thread::yield_now();
+        }
+        log.write(record("lost"));
+        lost(1);
+        log.point_at(&Target::File(path.clone())).unwrap();
+        log.write(record("elsewhere"));
+        assert!(log.close(LIMIT));
+        assert_eq!(log.dropped(), 2, "one that was begun, and one that was not");
+        assert_eq!(lines(&path).len(), 1);
+        assert_eq!(lines(&path)[0]["request_id"], "elsewhere");
     }
 
     fn record(id: &str) -> RequestRecord {

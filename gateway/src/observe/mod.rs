@@ -10,6 +10,7 @@ pub mod families;
 pub mod histogram;
 pub mod labels;
 mod line;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod page;

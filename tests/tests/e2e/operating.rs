@@ -334,3 +334,20 @@ async fn a_request_keeps_a_sane_id_and_its_trace() {
             .is_some_and(|id| id.len() < 300 && id != insane)
     );
 }
+
+#[tokio::test]
+async fn lines_that_a_full_disk_does_not_take_are_counted_each_once() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default()
+        .top("access_log: { file: /dev/full }")
+        .open("api", api.address(), "");
+    let gateway = Gateway::start(config.to_string()).await;
+    for _ in 0..7 {
+        gateway.get("/api/echo").send().await.expect(200);
+    }
+    gateway
+        .metric_becomes("gateway_access_log_dropped_total", &[], 7.0)
+        .await;
+    let log = gateway.log();
+    assert_eq!(log.matches("the access log cannot be written").count(), 1, "{log}");
+}
