@@ -248,22 +248,26 @@ impl<'r> Progress<'r> {
             .collect()
     }
 
+    /// Without recursion: parts may be a long chain, of which the first settles all.
     fn settle(&mut self, index: usize, outcome: Outcome) {
-        let part = &self.recipe.parts()[index];
-        let is_fatal = part.required && matches!(outcome, Outcome::Failed(_));
-        self.outcomes[index] = Some(outcome);
-        if is_fatal {
-            // What needs it is cancelled, not failed: the blame stays here.
-            self.is_doomed = true;
-            return;
-        }
-        for dependent in &part.awaited_by {
-            self.waiting_for[*dependent] -= 1;
-            // Judged when the last of what it awaits has ended, not the first: so it does not matter which that was.
-            if self.waiting_for[*dependent] == 0 {
-                match self.hindrance(*dependent) {
-                    Some(outcome) => self.settle(*dependent, outcome),
-                    None => self.ready.push_back(*dependent),
+        let mut ended = vec![(index, outcome)];
+        while let Some((index, outcome)) = ended.pop() {
+            let part = &self.recipe.parts()[index];
+            let is_fatal = part.required && matches!(outcome, Outcome::Failed(_));
+            self.outcomes[index] = Some(outcome);
+            if is_fatal {
+                // What needs it is cancelled, not failed: the blame stays here.
+                self.is_doomed = true;
+                continue;
+            }
+            for dependent in &part.awaited_by {
+                self.waiting_for[*dependent] -= 1;
+                // Judged when the last of what it awaits has ended, not the first: so it does not matter which that was.
+                if self.waiting_for[*dependent] == 0 {
+                    match self.hindrance(*dependent) {
+                        Some(outcome) => ended.push((*dependent, outcome)),
+                        None => self.ready.push_back(*dependent),
+                    }
                 }
             }
         }

@@ -1,11 +1,13 @@
 //! What can be wrong with a set of routes, each in a sentence that names the route.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
 
 use super::pattern::PatternError;
+use super::table::MOST_PLACES;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mistake {
@@ -20,6 +22,10 @@ pub enum Mistake {
     Host {
         route: Arc<str>,
         text: String,
+    },
+    /// More than [`MOST_PLACES`](super::table::MOST_PLACES) of them.
+    TooManyPlaces {
+        route: Arc<str>,
     },
     /// CONNECT and TRACE.
     Method {
@@ -40,6 +46,7 @@ impl Mistake {
     pub fn route(&self) -> &str {
         match self {
             Self::NoPath { route }
+            | Self::TooManyPlaces { route }
             | Self::Path { route, .. }
             | Self::Host { route, .. }
             | Self::Method { route, .. } => route,
@@ -52,10 +59,17 @@ impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPath { route } => write!(f, "route `{route}` has no path"),
-            Self::Path { route, text, error } => write!(f, "route `{route}`, path `{text}`: {error}"),
+            Self::TooManyPlaces { route } => {
+                write!(
+                    f,
+                    "route `{route}`: its hosts times its paths are more than {MOST_PLACES}"
+                )
+            }
+            Self::Path { route, text, error } => write!(f, "route `{route}`, path `{}`: {error}", begun(text)),
             Self::Host { route, text } => write!(
                 f,
-                "route `{route}`, host `{text}`: write a name without port, `*.` and a name, or leave it out for any host"
+                "route `{route}`, host `{}`: write a name without port, `*.` and a name, or leave it out for any host",
+                begun(text)
             ),
             Self::Method { route, method } => write!(f, "route `{route}`: {method} is always refused"),
             Self::Tie { first, second, .. } if first == second => {
@@ -72,6 +86,15 @@ impl fmt::Display for Mistake {
                  query that the other has not"
             ),
         }
+    }
+}
+
+/// As much of a text as names it.
+fn begun(text: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -8,6 +8,11 @@ use std::fmt;
 use super::path::{NormalPath, canonical};
 use crate::rejection::Rejection;
 
+/// Segments of a pattern. The tree of routes is as deep as its longest pattern, and is walked by recursion.
+pub const MOST_SEGMENTS: usize = 64;
+/// Bytes of a pattern.
+pub const LONGEST: usize = 4096;
+
 /// A path pattern, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
@@ -29,6 +34,10 @@ pub(super) enum Segment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternError {
     NotAbsolute,
+    /// More than [`LONGEST`] bytes.
+    TooLong,
+    /// More than [`MOST_SEGMENTS`] segments.
+    TooManySegments,
     /// The segment mixes a parameter with text, or a brace is left open.
     Segment(String),
     /// Not a name: a letter or `_`, then letters, digits, `_` and `-`.
@@ -46,11 +55,15 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`], which prints as a sentence.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let mut rest = text
-            .strip_prefix('/')
-            .ok_or(PatternError::NotAbsolute)?
-            .split('/')
-            .peekable();
+        let relative = text.strip_prefix('/').ok_or(PatternError::NotAbsolute)?;
+        // Before anything grows with it.
+        if text.len() > LONGEST {
+            return Err(PatternError::TooLong);
+        }
+        if relative.split('/').nth(MOST_SEGMENTS).is_some() {
+            return Err(PatternError::TooManySegments);
+        }
+        let mut rest = relative.split('/').peekable();
         let mut segments = Vec::new();
         let mut names: Vec<Box<str>> = Vec::new();
         let mut literals = String::new();
@@ -123,6 +136,11 @@ impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAbsolute => write!(f, "a path pattern begins with `/`"),
+            Self::TooLong => write!(f, "a path pattern has at most {LONGEST} bytes"),
+            Self::TooManySegments => write!(
+                f,
+                "a path pattern has at most {MOST_SEGMENTS} segments; a wildcard at its end, as in `/a/{{*rest}}`, takes any number"
+            ),
             Self::Segment(segment) => {
                 write!(f, "a segment is text or one whole `{{name}}`, which `{segment}` is not")
             }
@@ -160,6 +178,27 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let check = |text: &str, expected: PatternError| assert_eq!(Pattern::parse(text), Err(expected), "{text}");
+        let segments = |count: usize| "/a".repeat(count);
+        assert_eq!(
+            Pattern::parse(&segments(64)).map(|pattern| pattern.segments.len()),
+            Ok(64)
+        );
+        for too_many in [
+            segments(65),
+            segments(2048),
+            "/".repeat(100),
+            format!("{}/{{*rest}}", segments(64)),
+        ] {
+            check(&too_many, PatternError::TooManySegments);
+        }
+        assert!(Pattern::parse(&format!("/{}", "a".repeat(4095))).is_ok());
+        for too_long in [
+            format!("/{}", "a".repeat(4096)),
+            segments(100_000),
+            format!("/{{{}}}", "a".repeat(1 << 20)),
+        ] {
+            check(&too_long, PatternError::TooLong);
+        }
         check("", PatternError::NotAbsolute);
         check("users", PatternError::NotAbsolute);
         check("/a-{id}", PatternError::Segment("a-{id}".into()));

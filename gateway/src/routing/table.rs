@@ -25,6 +25,9 @@ use super::tree::Tree;
 use crate::rejection::Rejection;
 use crate::template::Captures;
 
+/// Hosts times paths of one route: it stands in the table so often.
+pub const MOST_PLACES: usize = 10_000;
+
 /// A route as it is to be found.
 #[derive(Debug, Clone)]
 pub struct Spec<T> {
@@ -209,6 +212,10 @@ impl<T> Table<T> {
             conditions: conditions.into(),
             target,
         });
+        if paths.len().saturating_mul(hosts.len()) > MOST_PLACES {
+            mistakes.push(Mistake::TooManyPlaces { route: name });
+            return;
+        }
         let mut patterns = Vec::new();
         for text in paths {
             match Pattern::parse(&text) {

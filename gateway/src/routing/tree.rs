@@ -3,7 +3,8 @@
 //! A tree of segments rather than a general router, because a parameter and a wildcard may stand at one place
 //! (`/files/{id}` beside `/files/{*rest}`), and because a match may be declined (its conditions do not hold) and the
 //! search goes on from there. Each node is reached by one way only, so a search costs at most one visit to each,
-//! whatever the path; its depth is that of the longest pattern.
+//! whatever the path. It recurses as deep as the longest pattern, which has [`MOST_SEGMENTS`](super::pattern::MOST_SEGMENTS)
+//! segments at most, and not as deep as the path.
 
 use super::pattern::Segment;
 use crate::template::captures::Ranges;

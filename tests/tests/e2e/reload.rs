@@ -95,6 +95,38 @@ async fn a_bad_config_changes_nothing_and_shows() {
     );
 }
 
+/// As deep as a config can be written, in every way in which it can.
+#[tokio::test]
+async fn a_config_of_any_depth_is_refused_by_a_process_that_goes_on() {
+    let (_fleet, api, gateway) = start_versions().await;
+    let good = version(&api, 1);
+    let deep = 100_000;
+    let pattern = format!(
+        "{good}  deep: {{ match: {{ path: {} }}, backend: api }}\n",
+        "/a".repeat(deep)
+    );
+    let parts: String = (1..deep / 10)
+        .map(|part| format!("        p{part}: {{ backend: api, path: /, needs: [p{}] }}\n", part - 1))
+        .collect();
+    let chain = format!(
+        "{good}  chain:\n    match: {{ path: /chain }}\n    aggregate:\n      parts:\n        p0: {{ backend: api, path: / }}\n{parts}"
+    );
+    let blocks: String = (0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    for (what, config) in [
+        ("a pattern", pattern),
+        ("a chain of parts", chain),
+        ("lists", format!("routes: {}", "[".repeat(deep))),
+        ("maps", format!("routes: {}", "{a: ".repeat(deep))),
+        ("lists in blocks", "- ".repeat(deep)),
+        ("maps in blocks", blocks),
+        ("keys", "? ".repeat(deep)),
+    ] {
+        reload_in_vain(&gateway, &config).await;
+        assert_eq!(current(&gateway).await, "1", "{what}");
+        gateway.reload(&good).await;
+    }
+}
+
 #[tokio::test]
 async fn a_drained_bucket_is_still_drained() {
     let gateway = start_limited().await;

@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::part::Part;
+use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
 use crate::config::scalar::words;
@@ -25,7 +26,7 @@ pub struct Aggregate {
     pub status: Option<At<String>>,
     /// Fields of parts' answers that are passed on, by name in lower case: from which parts, in this order.
     pub headers: NamedMap<Vec<At<String>>>,
-    /// In the order in which they are merged; at least one.
+    /// In the order in which they are merged; 1 to 256.
     pub parts: NamedMap<Part>,
 }
 
@@ -49,11 +50,18 @@ words! {
     }
 }
 
+/// Each can wait for each, so what it takes to plan them grows faster than their number.
+const MOST_PARTS: usize = 256;
+
 impl Read for Aggregate {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (partial, errors) = (f.or("partial", Partial::Deny), f.or("errors", false));
-            let parts = f.required_map("parts");
+            let parts: Option<NamedMap<Part>> = f.required_map("parts");
+            if let Some((name, _)) = parts.as_ref().and_then(|parts| parts.iter().nth(MOST_PARTS)) {
+                let message = format!("`{}.parts` has more than {MOST_PARTS} parts", f.path);
+                f.push(Mistake::new(Code::OutOfRange, name.span(), message).label("one too many"));
+            }
             let mut headers = NamedMap::default();
             if let Some(value) = f.value("headers") {
                 keyed(&value, &mut headers, passable, |_, value| Read::read(value));
