@@ -49,6 +49,7 @@ mod token_commands;
 mod tokens;
 mod tour;
 mod websockets;
+mod written_files;
 
 use std::time::Duration;
 
