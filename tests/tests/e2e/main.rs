@@ -30,6 +30,7 @@ mod http2_corpus;
 mod http2_floods;
 mod http2_peers;
 mod issuers;
+mod leaving;
 mod limits;
 mod malformed;
 mod operating;
