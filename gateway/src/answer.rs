@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use policies::Moment;
 
 use self::events::Events;
 use self::keeping::Keeping;
@@ -127,6 +128,20 @@ impl AnswerBody {
         }
         if let Content::Reply(body) = std::mem::replace(&mut self.content, Content::Empty) {
             self.content = Content::Events(Box::new(Events::new(body, leaving())));
+        }
+    }
+
+    /// When it has to have left, however slowly it is taken: what it holds is to come back then. Nothing for what goes
+    /// on for as long as it pleases, for a refusal, and for what holds nothing any more.
+    pub fn ends_by(&self) -> Option<Moment> {
+        let open = self.open.as_ref()?;
+        match &self.content {
+            Content::Reply(reply) => reply.ends_by(),
+            Content::Kept(keeping) => keeping.ends_by(),
+            Content::Events(events) => events.ends_by(),
+            Content::Empty | Content::Whole(_) if open.watch.reason.is_some() => None,
+            Content::Empty | Content::Whole(_) => Some(open.watch.started + open.watch.budget?),
+            Content::Switched(_) => None,
         }
     }
 

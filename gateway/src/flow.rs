@@ -12,8 +12,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use policies::Moment;
 use tokio::task::AbortHandle;
 
+use crate::expiry::Expiry;
 use crate::pace::{Pace, TICK};
 use crate::rejection::Reason;
 
@@ -71,6 +73,8 @@ pub struct Flow {
     takes: Pace,
     /// The answer was cut, because it was not taken.
     cut: AtomicBool,
+    /// When the answer has to have left.
+    expiry: Expiry,
     /// What carries the answer, where that can be ended by itself.
     carrier: OnceLock<AbortHandle>,
 }
@@ -140,6 +144,21 @@ impl Flow {
         let _ = self.carrier.set(task);
     }
 
+    /// Whether the answer is carried by a task of its own.
+    pub fn is_carried(&self) -> bool {
+        self.carrier.get().is_some()
+    }
+
+    /// The answer has to have left by then, if it is carried by a task of its own.
+    pub fn expires(&self, moment: Option<Moment>) {
+        self.expiry.set(moment);
+    }
+
+    /// Whether the answer has had all its time.
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expiry.has_passed(now)
+    }
+
     /// The caller has room for more of its answer.
     pub fn has_room(&self) {
         self.handed.store(false, Relaxed);
@@ -158,19 +177,14 @@ impl Flow {
     }
 
     /// For each tick: what has been waited for too long, if anything has. Its body is told so; the answer is cut.
-    pub fn look(&self, leave: &Leave) -> Option<Overdue> {
-        if let (true, Some(carrier)) = (self.handed.load(Relaxed), self.carrier.get()) {
-            let ticks = self.stalled.load(Relaxed).saturating_add(1);
-            self.stalled.store(ticks, Relaxed);
-            // The tick it began in was under way already, so only the whole ones since then are certain.
-            let for_too_long = TICK * (ticks - 1) >= leave.write;
-            let rate = leave.rates.as_ref();
-            if for_too_long || rate.is_some_and(|rates| self.takes.falls_behind(rates.grace, rates.answer)) {
-                self.handed.store(false, Relaxed);
-                self.cut.store(true, Relaxed);
-                carrier.abort();
-                return Some(Overdue::Answer);
-            }
+    pub fn look(&self, leave: &Leave, now: Moment) -> Option<Overdue> {
+        if let Some(carrier) = self.carrier.get()
+            && !self.cut.load(Relaxed)
+            && (self.expiry.has_passed(now) || self.is_taken_too_slowly(leave))
+        {
+            self.cut.store(true, Relaxed);
+            carrier.abort();
+            return Some(Overdue::Answer);
         }
         if let (AWAITED, Some(rates), false) = (self.body.load(Relaxed), &leave.rates, self.pauses.load(Relaxed))
             && self.sends.falls_behind(rates.grace, rates.body)
@@ -182,6 +196,19 @@ impl Flow {
             return Some(Overdue::Body);
         }
         None
+    }
+
+    /// One more tick at which a piece of the answer may have waited for its caller: whether that makes too many.
+    fn is_taken_too_slowly(&self, leave: &Leave) -> bool {
+        if !self.handed.load(Relaxed) {
+            return false;
+        }
+        let ticks = self.stalled.load(Relaxed).saturating_add(1);
+        self.stalled.store(ticks, Relaxed);
+        // The tick it began in was under way already, so only the whole ones since then are certain.
+        let for_too_long = TICK * (ticks - 1) >= leave.write;
+        let rate = leave.rates.as_ref();
+        for_too_long || rate.is_some_and(|rates| self.takes.falls_behind(rates.grace, rates.answer))
     }
 }
 
@@ -205,7 +232,7 @@ mod tests {
     fn after(flow: &Flow, ticks: usize, leave: &Leave, between: impl Fn(&Flow)) -> Option<Overdue> {
         (0..ticks).find_map(|_| {
             between(flow);
-            flow.look(leave)
+            flow.look(leave, Moment::ZERO)
         })
     }
 
@@ -269,8 +296,21 @@ mod tests {
         let (flow, task) = carried();
         flow.hands_over(1 << 20);
         assert_eq!(after(&flow, 40, &leave, |_| {}), None);
-        assert_eq!(flow.look(&leave), Some(Overdue::Answer));
+        assert_eq!(flow.look(&leave, Moment::ZERO), Some(Overdue::Answer));
         assert_eq!(after(&flow, 100, &leave, |_| {}), None, "it is counted once");
         assert!(task.await.is_err_and(|error| error.is_cancelled()));
+    }
+    #[tokio::test]
+    async fn an_answer_that_has_had_its_time_loses_its_carrier_whoever_is_slow() {
+        let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
+        let (flow, task) = carried();
+        flow.expires(Some(at(5)));
+        assert_eq!(flow.look(&leave(), at(5)), None, "it may still end itself");
+        assert_eq!(flow.look(&leave(), at(6)), Some(Overdue::Answer));
+        assert_eq!(flow.look(&leave(), at(7)), None, "it is counted once");
+        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+        let (flow, _task) = carried();
+        flow.expires(None);
+        assert_eq!(flow.look(&leave(), Moment::MAX), None);
     }
 }

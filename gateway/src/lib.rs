@@ -4,7 +4,7 @@
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
 //! 1 words: [`aliases`], [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`],
-//! [`framing`], [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`],
+//! [`expiry`], [`framing`], [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`],
 //! [`clock`] · 0: the `policies` crate.
 
 pub mod admin;
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod coalesce;
 pub mod config;
 pub mod control;
+pub mod expiry;
 pub mod fields;
 pub mod files;
 pub mod flow;

@@ -97,7 +97,12 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
     };
     let mut response = match result {
         Ok(response) => response,
-        Err(rejection) => exchange.refuse(&rejection, &request_id),
+        Err(rejection) => {
+            let refusal = exchange.refuse(&rejection, &request_id);
+            // Nothing is under way any more, however long its caller takes over the refusal.
+            exchange.receipt = None;
+            refusal
+        }
     };
     if let Some(finishing) = &exchange.finishing {
         finishing.apply(peer.scheme, response.headers_mut());

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use policies::Moment;
 
 use super::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
@@ -33,6 +34,10 @@ impl Events {
 
     pub(super) fn is_over(&self) -> bool {
         self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    pub(super) fn ends_by(&self) -> Option<Moment> {
+        self.body.as_ref()?.ends_by()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use policies::Moment;
 
 use crate::call::reply::{Broken, ReplyBody};
 use crate::stale::{BODY_LIMIT, Kept, Key, Store};
@@ -43,6 +44,10 @@ impl Keeping {
 
     pub fn is_over(&self) -> bool {
         self.reply.is_end_stream()
+    }
+
+    pub fn ends_by(&self) -> Option<Moment> {
+        self.reply.ends_by()
     }
 
     pub fn size_hint(&self) -> SizeHint {

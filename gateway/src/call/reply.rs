@@ -115,6 +115,15 @@ impl ReplyBody {
         self.is_event_stream
     }
 
+    /// When the whole of it has to be over, if that is fixed; nothing once it holds nothing any more.
+    pub(crate) fn ends_by(&self) -> Option<Moment> {
+        self.held.as_ref()?;
+        match self.patience {
+            Patience::Until(last) | Patience::Idle(_, last) => (last < Moment::MAX).then_some(last),
+            Patience::Switched => None,
+        }
+    }
+
     /// Whether more of the request has come meanwhile: then one side of a conversation speaks.
     fn has_heard(&mut self) -> bool {
         let (Some(held), Patience::Idle(..)) = (&mut self.held, self.patience) else {
@@ -130,6 +139,19 @@ impl ReplyBody {
             Patience::Idle(limit, last) => (clock::now() + limit).min(last),
             Patience::Switched => Moment::MAX,
         };
+    }
+
+    /// After a piece that is not the last: whether there is still time for more. A stream is waited for anew.
+    fn goes_on(&mut self) -> bool {
+        let last = match self.patience {
+            Patience::Until(last) | Patience::Idle(_, last) => last,
+            Patience::Switched => return true,
+        };
+        let now = clock::now();
+        if let Patience::Idle(limit, _) = self.patience {
+            self.until = (now + limit).min(last);
+        }
+        now < last
     }
 
     fn finish(&mut self) {
@@ -185,10 +207,13 @@ impl Body for ReplyBody {
                 }
                 if this.incoming.is_end_stream() {
                     this.finish();
-                } else if matches!(this.patience, Patience::Idle(..)) {
-                    this.wait_anew();
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                return Poll::Ready(Some(Ok(frame)));
+                // A backend that always has more must not carry an answer past its time.
+                if this.goes_on() {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Broken::OutOfTime
             }
             Poll::Ready(None) if this.is_cut_short() => this.blamed(Broken::CutShort),
             Poll::Ready(None) => {

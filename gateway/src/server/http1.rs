@@ -75,6 +75,7 @@ where
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             answer.body_mut().end_when(|| in_flight.leaving());
+            in_flight.expires(answer.body().ends_by());
             let mut in_flight = Some(in_flight);
             if let Some(tunnel) = answer.body_mut().take_switched() {
                 let waits = in_flight.take().map(|in_flight| (tunnel, in_flight));

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use policies::Moment;
 
 use super::lifecycle::Phase;
 use super::watch::Activity;
 use super::worker::Worker;
 use crate::answer::{AnswerBody, Leaving};
+use crate::clock;
 use crate::flow::Flow;
 use crate::plan::Edge;
 
@@ -41,6 +43,19 @@ impl InFlight {
     pub(super) fn leaves_a_body(&self) -> bool {
         let unasked = self.flow.as_ref().is_some_and(|flow| !flow.is_asked_for());
         unasked && self.activity.is_within_body()
+    }
+
+    /// Its answer has to have left by then.
+    pub(super) fn expires(&self, moment: Option<Moment>) {
+        match self.flow.as_ref().filter(|flow| flow.is_carried()) {
+            Some(flow) => flow.expires(moment),
+            None => self.activity.expires(moment),
+        }
+    }
+
+    fn has_expired(&self) -> bool {
+        let now = clock::now();
+        self.activity.has_expired(now) || self.flow.as_ref().is_some_and(|flow| flow.has_expired(now))
     }
 
     /// Whether its answer ends because the caller takes too little of it.
@@ -86,9 +101,13 @@ impl CountedBody {
 
 impl Drop for CountedBody {
     fn drop(&mut self) {
-        if self.in_flight.as_ref().is_some_and(InFlight::is_unread) {
-            self.body.note_fault("the caller took the answer too slowly");
-        }
+        let Some(in_flight) = self.in_flight.as_ref().filter(|in_flight| in_flight.is_unread()) else {
+            return;
+        };
+        self.body.note_fault(match in_flight.has_expired() {
+            true => "out of time within the body: the caller had not taken the rest",
+            false => "the caller took the answer too slowly",
+        });
     }
 }
 
@@ -112,6 +131,10 @@ impl Body for CountedBody {
                     activity.hands_over();
                     flow.has_room();
                     flow.hands_over(frame.data_ref().map_or(0, Bytes::len));
+                    if self.body.is_end_stream() {
+                        // What it held has come back.
+                        flow.expires(None);
+                    }
                 }
                 _ => flow.has_room(),
             }

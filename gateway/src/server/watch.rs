@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use policies::Moment;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::clock;
+use crate::expiry::Expiry;
 use crate::flow::{Flow, Leave, Overdue};
 use crate::observe::Awaited;
 use crate::pace::{Pace, TICK};
@@ -53,6 +56,8 @@ pub(crate) struct Activity {
     stalled: AtomicU32,
     /// It ends because the caller takes too little of an answer.
     unread: AtomicBool,
+    /// When the answer under way has to have left. Where requests share the connection each knows for itself.
+    expiry: Expiry,
     /// Another protocol is spoken.
     switched: AtomicBool,
     /// Requests whose answers have not left yet.
@@ -195,6 +200,16 @@ impl Activity {
         self.requests.load(Relaxed)
     }
 
+    /// The answer under way has to have left by then.
+    pub(crate) fn expires(&self, moment: Option<Moment>) {
+        self.expiry.set(moment);
+    }
+
+    /// Whether the answer under way has had all its time.
+    pub(crate) fn has_expired(&self, now: Moment) -> bool {
+        self.expiry.has_passed(now)
+    }
+
     /// The last byte of the answer has been handed to the connection, or nobody wants it.
     pub(crate) fn has_answered(&self, flow: Option<&Arc<Flow>>) {
         if let Some(flow) = flow {
@@ -204,6 +219,7 @@ impl Activity {
             }
         }
         if self.open.fetch_sub(1, Relaxed) == 1 {
+            self.expiry.set(None);
             self.note(IDLE);
         }
     }
@@ -274,13 +290,16 @@ impl Activity {
     }
 
     /// What has been waited for too long, if anything has. `count` is told of each request that is given up.
-    fn look(&self, patience: &Patience, count: &impl Fn(Awaited)) -> Option<Awaited> {
+    fn look(&self, patience: &Patience, now: Moment, count: &impl Fn(Awaited)) -> Option<Awaited> {
         for flow in &*lock(&self.flows) {
-            match flow.look(&patience.leave) {
+            match flow.look(&patience.leave, now) {
                 Some(Overdue::Body) => count(Awaited::Body),
                 Some(Overdue::Answer) => count(Awaited::Reader),
                 None => {}
             }
+        }
+        if self.expiry.has_passed(now) {
+            return Some(Awaited::Reader);
         }
         if let (true, Some(rates)) = (self.stalled.load(Relaxed) != 0, &patience.leave.rates)
             && self.takes.falls_behind(rates.grace, rates.answer)
@@ -344,6 +363,7 @@ impl Watch {
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
             unread: AtomicBool::new(false),
+            expiry: Expiry::default(),
             switched: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU32::new(0),
@@ -385,10 +405,10 @@ impl Watch {
         loop {
             tick.tick().await;
             self.ticks.fetch_add(1, Relaxed);
-            let patience = patience();
+            let (patience, now) = (patience(), clock::now());
             for (activity, task) in self.lock().connections.values() {
                 let Some(task) = task else { continue };
-                let Some(awaited) = activity.look(&patience, &count) else {
+                let Some(awaited) = activity.look(&patience, now, &count) else {
                     if activity.may_be_put_away()
                         && let Some(server) = activity.server.get()
                     {
@@ -439,7 +459,7 @@ mod tests {
     }
 
     fn look(activity: &Activity, patience: &Patience) -> Option<Awaited> {
-        activity.look(patience, &|_| {})
+        activity.look(patience, Moment::ZERO, &|_| {})
     }
 
     #[test]
@@ -603,6 +623,21 @@ mod tests {
         assert!(activity.dismiss());
     }
 
+    #[test]
+    fn an_answer_that_has_had_its_time_is_cut_and_the_next_one_is_not() {
+        let at = |seconds| Moment::ZERO + seconds * SECOND;
+        let watch = Watch::default();
+        let (_, activity) = watch.begin();
+        let look = |now| activity.look(&patience(), now, &|_| {});
+        activity.serves(None);
+        activity.expires(Some(at(5)));
+        assert_eq!(look(at(5)), None, "it may still end itself");
+        assert_eq!(look(at(6)), Some(Awaited::Reader));
+        activity.has_answered(None);
+        activity.serves(None);
+        assert_eq!(look(at(7)), None);
+    }
+
     #[tokio::test]
     async fn a_request_that_is_given_up_is_counted_and_takes_no_connection_along() {
         let watch = Watch::default();
@@ -612,7 +647,8 @@ mod tests {
         activity.serves(Some(&flow));
         flow.hands_over(1);
         let counted = std::cell::Cell::new(0);
-        let given_up = (0..20).find_map(|_| activity.look(&patience(), &|_| counted.set(counted.get() + 1)));
+        let given_up =
+            (0..20).find_map(|_| activity.look(&patience(), Moment::ZERO, &|_| counted.set(counted.get() + 1)));
         assert_eq!((given_up, counted.get()), (None, 1));
     }
 }

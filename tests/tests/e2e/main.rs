@@ -44,6 +44,7 @@ mod retries;
 mod revocations;
 mod route_edge;
 mod routes;
+mod slow_readers;
 mod tiers;
 mod tls;
 mod token_commands;

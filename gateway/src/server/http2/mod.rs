@@ -105,6 +105,7 @@ fn finish(mut answer: http::Response<AnswerBody>, in_flight: InFlight) -> http::
         tokio::spawn(tunnelled::carry(tunnel, in_flight));
         return answer.map(|body| CountedBody::new(body, None));
     }
+    in_flight.expires(answer.body().ends_by());
     answer.map(|body| CountedBody::new(body, Some(in_flight)))
 }
 
