@@ -78,6 +78,11 @@ impl Saved {
         Word::minute_of(self.since) > Word::latest(now)
     }
 
+    /// What of it counts in the period of now.
+    pub fn used_at(&self, every: Every, now: WallTime) -> u64 {
+        self.word().at(every, now).used()
+    }
+
     const fn word(self) -> Word {
         Word::new(Word::minute_of(self.since), self.used)
     }

@@ -10,7 +10,8 @@ use policies::ClockFollower;
 use policies::clock_follower::{Change, PERSISTS};
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::{self, Reading, WallClock};
+use crate::clock::{self, Now, Reading, WallClock};
+use crate::intake::limits::set_aside::Carried;
 use crate::observe::timestamp::Timestamp;
 use crate::plan::State;
 
@@ -76,7 +77,16 @@ impl WallClockWatch {
                     to = %Timestamp(to.elapsed()),
                     "the wall clock has stayed where it jumped to, and is followed now"
                 );
-                self.clock.tell(offset);
+                let [from, to] = [from, to].map(|wall| Now { moment, wall });
+                let accounts = &self.state.accounts;
+                let carried = accounts.set_aside.jump(accounts, from, to, || self.clock.tell(offset));
+                if carried != Carried::default() {
+                    tracing::warn!(
+                        from_the_future = carried.ahead,
+                        counted_again = carried.again,
+                        "quotas have counted in periods that the clock has left: it is carried over"
+                    );
+                }
                 self.state.revocations.in_force().look_again();
             }
         }
@@ -92,12 +102,15 @@ fn seconds(nanos: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use policies::clock_follower::Offset;
-    use policies::{Moment, WallTime};
+    use policies::{CalendarQuota, Every, Moment, WallTime};
 
     use super::*;
     use crate::intake::caller::{Caller, Kind};
     use crate::intake::check::Check;
-    use crate::intake::revocations::{List, Revoked, RevokedKind, Seen, Terms};
+    use crate::intake::limits::account::Terms;
+    use crate::intake::limits::accounts::TermsByOwner;
+    use crate::intake::limits::owner::Owner;
+    use crate::intake::revocations::{self, List, Revoked, RevokedKind, Seen};
     use crate::observe::{Observer, Target};
 
     /// 2026-11-24, noon.
@@ -198,10 +211,61 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_neither_freezes_nor_forgets_while_the_clock_is_wrong() {
+        let world = &mut World::new();
+        let by_the_month =
+            |limit| TermsByOwner::for_all(Terms::Calendar(CalendarQuota::new(limit, Every::Month).unwrap()));
+        let terms = by_the_month(100);
+        let table = world.state().accounts.table(&"monthly".into(), &terms);
+        let account = table.account(Owner::Tenant("acme"), terms.usual, true);
+        // How much is left after taking, and in how many days it begins anew.
+        let check = |world: &World, cost, left: u64, days: u64| {
+            let now = Now {
+                moment: reading(world.time, 0).moment,
+                wall: world.watch.clock.at(reading(world.time, 0).moment),
+            };
+            account.take(now, cost, Duration::ZERO).unwrap();
+            assert_eq!(account.balance(now), left, "at {}", world.time);
+            assert_eq!(
+                account.reset_in(now, left).as_secs() / 86_400,
+                days,
+                "at {}",
+                world.time
+            );
+        };
+        check(world, 50, 50, 6);
+        // For a second: that is in the month of now.
+        world.jump(68 * YEAR);
+        world.pass(1);
+        check(world, 5, 45, 6);
+        world.jump(-68 * YEAR);
+        world.pass(1);
+        check(world, 5, 40, 6);
+        // For minutes: that is another month, and none of it is lost when the clock comes back.
+        world.jump(68 * YEAR);
+        world.pass(100);
+        check(world, 3, 97, 23);
+        world.jump(-68 * YEAR);
+        world.pass(100);
+        check(world, 1, 36, 6);
+        // Back, and again to where it was.
+        world.jump(-50 * YEAR);
+        world.pass(100);
+        check(world, 2, 34, 25);
+        world.jump(50 * YEAR);
+        world.pass(100);
+        check(world, 4, 30, 6);
+        // Suspended for a week: it is December. What was used at wrong times may have been used in it.
+        world.jump(7 * 24 * HOUR);
+        world.pass(100);
+        check(world, 0, 95, 30);
+    }
+
+    #[test]
     fn a_revocation_holds_again_when_the_clock_comes_back() {
         let mut world = World::new();
         let revoked = Revoked::new(RevokedKind::Key, "k1", None).unwrap();
-        let terms = Terms {
+        let terms = revocations::Terms {
             until: Some(NOON + 2 * HOUR as u64),
             reason: None,
         };
@@ -212,7 +276,7 @@ mod tests {
             .unwrap();
         let (caller, seen) = (caller(), Seen::nothing());
         let check = |world: &World, expected| {
-            world.state().revocations.forget_ended(clock::Now {
+            world.state().revocations.forget_ended(Now {
                 moment: reading(world.time, 0).moment,
                 wall: world.watch.clock.at(reading(world.time, 0).moment),
             });

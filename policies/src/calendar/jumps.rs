@@ -4,8 +4,9 @@
 //! there. Whichever of the times was right: what was used in a period counts when the clock is in it again, and what
 //! was used in later ones as well, since they have not come yet. So no order of jumps adds a token.
 //!
-//! Invariant: a token is remembered in one period only. One that was taken while a later period was known already is
-//! the later one's. Where time passes from one period to the next, as it should, the next begins with nothing.
+//! Invariant: a token is remembered in one period only: the one in which it was taken, or, if the clock has come there
+//! from a later one and knows nothing of it, the latest. Where time passes from one period to the next, as it should,
+//! the next begins with nothing.
 
 use super::{Every, Saved, WallTime};
 
@@ -63,8 +64,9 @@ impl LeftPeriods {
     fn attribute(&mut self, now: WallTime, counted: u64) {
         let known = self.since(now);
         if counted >= known {
+            let is_known = self.used.iter().any(|left| left.since == now);
             let latest = self.used.last().map_or(now, |latest| latest.since.max(now));
-            self.add(latest, counted - known);
+            self.add(if is_known { now } else { latest }, counted - known);
             return;
         }
         let mut back = known - counted;
@@ -176,7 +178,7 @@ mod tests {
             Jump(100),
             Take(1),
             Jump(900),
-            Used(6),
+            Used(5),
             Jump(100),
             Used(96),
         ]);

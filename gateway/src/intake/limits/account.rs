@@ -212,7 +212,7 @@ impl Account {
         match self {
             Self::Bucket(_, quota) => quota.time_to_earn(remaining),
             Self::Window(_, quota) => quota.window(),
-            Self::Calendar(_, quota) => quota.every().end(now.wall).elapsed().saturating_sub(now.wall.elapsed()),
+            Self::Calendar(meter, quota) => meter.usage.ends_in(quota, now.wall),
             Self::InFlight(..) => COME_BACK,
         }
     }

@@ -16,6 +16,7 @@ use policies::{Bucket, InFlight, SlidingWindow};
 
 use super::account::{Account, Kind, Measure, Meter, Terms};
 use super::owner::{AsIs, Owner, OwnerKey};
+use super::set_aside::SetAside;
 use crate::clock::Now;
 
 /// What the owners under one limit may take: most of them the same, some by name; all of one kind.
@@ -40,6 +41,8 @@ impl TermsByOwner {
 
 /// The accounts under one limit.
 pub trait Table: Send + Sync {
+    /// What the owner may take, as far as it is in force.
+    fn terms(&self, owner: OwnerKey) -> Terms;
     /// The owner's account, under `terms` of the table's kind. `configured` owners never share one.
     fn account(&self, owner: Owner<'_>, terms: Terms, configured: bool) -> Account;
     /// What the owner has left, without making an account for it.
@@ -100,6 +103,10 @@ impl<M: Measure> Rows<M> {
 }
 
 impl<M: Measure> Table for Rows<M> {
+    fn terms(&self, owner: OwnerKey) -> Terms {
+        self.terms.load().of(owner)
+    }
+
     fn account(&self, owner: Owner<'_>, terms: Terms, configured: bool) -> Account {
         M::account(self.find(owner, configured), terms)
     }
@@ -154,6 +161,8 @@ impl<M: Measure> Table for Rows<M> {
 pub struct Accounts {
     tables: DashMap<(Arc<str>, Kind), Arc<dyn Table>>,
     room: Arc<Room>,
+    /// What quotas had counted when the clock jumped.
+    pub set_aside: SetAside,
 }
 
 impl Accounts {
@@ -161,6 +170,7 @@ impl Accounts {
     pub fn new(cap: usize) -> Self {
         Self {
             tables: DashMap::new(),
+            set_aside: SetAside::default(),
             room: Arc::new(Room {
                 cap,
                 used: AtomicUsize::new(0),
@@ -184,6 +194,12 @@ impl Accounts {
         Arc::clone(&table)
     }
 
+    /// The table of a limit that is a quota.
+    pub fn of_quota(&self, limit: &Arc<str>) -> Option<Arc<dyn Table>> {
+        let found = self.tables.get(&(Arc::clone(limit), Kind::Calendar));
+        found.map(|table| Arc::clone(&table))
+    }
+
     /// For the moment a plan takes effect. Takings under the old plan may go on beside it; each is charged to the
     /// same account, so a reload admits nothing twice.
     pub fn take_effect(&self, limits: &[(Arc<str>, TermsByOwner)], now: Now) {
@@ -194,6 +210,7 @@ impl Accounts {
 
     /// Drops what nobody holds and nothing is taken from.
     pub fn forget_idle(&self, now: Now) {
+        self.set_aside.forget_old(now.moment);
         for table in &self.tables {
             table.forget_idle(now);
         }

@@ -9,6 +9,7 @@ pub mod owner;
 mod presence;
 mod refund;
 pub mod reserved;
+pub mod set_aside;
 pub mod state_file;
 mod told;
 

@@ -6,6 +6,10 @@
 //!
 //! A count is kept from the moment it is written: what a process counts after its last write, it takes with it when it
 //! is killed. Whoever writes decides how much that can be.
+//!
+//! A period that begins in the future, or is over, may be so by the clock's mistake, now or when it was written. What was
+//! counted in the first is carried into the period of now, with a warning; what was counted in the second is kept aside
+//! ([`SetAside`](super::set_aside::SetAside)).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,14 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policies::WallTime;
-use policies::calendar::Saved;
+use policies::calendar::{LeftPeriods, Saved};
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
+use super::account::{Account, Terms};
 use super::accounts::{Accounts, TermsByOwner};
 use super::owner::Owner;
 use crate::clock::Now;
 use crate::files;
+use crate::observe::timestamp::Timestamp;
 
 /// A file that this process alone counts in.
 #[derive(Debug)]
@@ -36,12 +41,14 @@ pub struct StateFile {
 }
 
 /// By limit, then by owner.
-type Counts = BTreeMap<Arc<str>, BTreeMap<Box<str>, Count>>;
+type ByOwner<T> = BTreeMap<Arc<str>, BTreeMap<Box<str>, T>>;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
     version: u32,
-    counts: Counts,
+    counts: ByOwner<Count>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    set_aside: ByOwner<Left>,
 }
 
 /// What one owner has used in its current period.
@@ -51,6 +58,15 @@ struct Count {
     /// When the period began, in seconds since 1970.
     since: u64,
     used: u64,
+}
+
+/// What one owner has used in periods that a jump of the clock has left.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Left {
+    /// When the period began that the last jump led to, in seconds since 1970.
+    at: u64,
+    periods: Vec<Count>,
 }
 
 /// Of this file's format.
@@ -91,6 +107,7 @@ impl StateFile {
         let document = Document {
             version: VERSION,
             counts: counted(accounts),
+            set_aside: set_aside(accounts),
         };
         let text = serde_json::to_vec(&document)?;
         if text == self.written {
@@ -108,25 +125,54 @@ fn lock_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn counted(accounts: &Accounts) -> Counts {
-    let mut counts = Counts::new();
+fn counted(accounts: &Accounts) -> ByOwner<Count> {
+    let mut counts = ByOwner::new();
     accounts.each(|limit, account| {
         if let Account::Calendar(meter, _) = account {
-            let Saved { since, used } = meter.usage.saved();
-            if used > 0 {
-                let since = since.elapsed().as_secs();
-                let of_limit = counts.entry(Arc::clone(limit)).or_default();
-                of_limit.insert(meter.owner.clone(), Count { since, used });
+            let saved = meter.usage.saved();
+            if saved.used > 0 {
+                let of_limit: &mut BTreeMap<_, _> = counts.entry(Arc::clone(limit)).or_default();
+                of_limit.insert(meter.owner.clone(), Count::of(saved));
             }
         }
     });
     counts
 }
 
-fn read(text: &[u8]) -> io::Result<Counts> {
+fn set_aside(accounts: &Accounts) -> ByOwner<Left> {
+    let mut all = ByOwner::new();
+    accounts.set_aside.each(|limit, owner, left| {
+        let (at, periods) = left.saved();
+        let of_limit: &mut BTreeMap<_, _> = all.entry(Arc::clone(limit)).or_default();
+        let left = Left {
+            at: at.elapsed().as_secs(),
+            periods: periods.iter().copied().map(Count::of).collect(),
+        };
+        of_limit.insert(owner.into(), left);
+    });
+    all
+}
+
+impl Count {
+    fn of(Saved { since, used }: Saved) -> Self {
+        let since = since.elapsed().as_secs();
+        Self { since, used }
+    }
+
+    fn saved(self) -> Saved {
+        let (since, used) = (at(self.since), self.used);
+        Saved { since, used }
+    }
+}
+
+fn at(unix: u64) -> WallTime {
+    WallTime::since_epoch(Duration::from_secs(unix))
+}
+
+fn read(text: &[u8]) -> io::Result<Document> {
     let document: Document = serde_json::from_slice(text)?;
     if document.version == VERSION {
-        Ok(document.counts)
+        Ok(document)
     } else {
         let found = document.version;
         Err(io::Error::other(format!(
@@ -135,22 +181,202 @@ fn read(text: &[u8]) -> io::Result<Counts> {
     }
 }
 
-fn restore(counts: Counts, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwner)], now: Now) {
-    for (limit, by_owner) in counts {
+fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwner)], now: Now) {
+    let Document {
+        mut counts, set_aside, ..
+    } = document;
+    // An owner may have something set aside, and nothing counted.
+    let mut all: ByOwner<(Option<Count>, Option<Left>)> = ByOwner::new();
+    for (limit, owners) in set_aside {
+        for (owner, left) in owners {
+            let count = counts.get_mut(&limit).and_then(|owners| owners.remove(&owner));
+            let of_limit = all.entry(Arc::clone(&limit)).or_default();
+            of_limit.insert(owner, (count, Some(left)));
+        }
+    }
+    for (limit, owners) in counts {
+        let of_limit = all.entry(limit).or_default();
+        of_limit.extend(owners.into_iter().map(|(owner, count)| (owner, (Some(count), None))));
+    }
+    for (limit, owners) in all {
         let Some((_, terms)) = limits.iter().find(|(name, _)| *name == limit) else {
             tracing::warn!(%limit, "no limit has this name now: what was counted for it is forgotten");
             continue;
         };
-        let table = accounts.table(&limit, terms);
-        for (name, Count { since, used }) in by_owner {
+        let (mut ahead, mut latest) = (0_usize, 0);
+        for (name, (count, left)) in owners {
             let Some(owner) = Owner::parse(&name) else {
                 tracing::warn!(%limit, owner = %name, "not an owner: what was counted for it is forgotten");
                 continue;
             };
-            if let Account::Calendar(meter, quota) = table.account(owner, terms.of(owner.key()), true) {
-                let since = WallTime::since_epoch(Duration::from_secs(since));
-                meter.usage.restore(&quota, now.wall, Saved { since, used });
+            let Terms::Calendar(quota) = terms.of(owner.key()) else {
+                continue;
+            };
+            let mut left = left.map_or_else(LeftPeriods::default, |left| {
+                LeftPeriods::restore(at(left.at), left.periods.into_iter().map(Count::saved))
+            });
+            let counted = count.map(Count::saved).unwrap_or(Saved {
+                since: left.saved().0,
+                used: 0,
+            });
+            if counted.used > 0 && counted.is_ahead(now.wall) {
+                ahead += 1;
+                latest = latest.max(counted.since.elapsed().as_secs());
             }
+            let again = left.jump(quota.every(), counted, counted.since, now.wall);
+            if counted.used_at(quota.every(), now.wall) > 0 || again > 0 {
+                let table = accounts.table(&limit, terms);
+                if let Account::Calendar(meter, quota) = table.account(owner, Terms::Calendar(quota), true) {
+                    meter.usage.restore(&quota, now.wall, counted);
+                    meter.usage.charge(&quota, now.wall, again);
+                }
+            }
+            accounts.set_aside.restore(&limit, &name, left, now.moment);
+        }
+        if ahead > 0 {
+            tracing::warn!(
+                %limit,
+                owners = ahead,
+                until = %Timestamp(Duration::from_secs(latest)),
+                "the state file has counts of periods that begin in the future: they are carried into the period of now"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policies::{CalendarQuota, Every, Moment};
+
+    use super::*;
+
+    /// 2026-11-24, noon.
+    const NOON: u64 = 1_795_521_600;
+    /// Of 2026, and of 2094.
+    const NOVEMBER: u64 = 1_793_491_200;
+    const DECEMBER: u64 = 1_796_083_200;
+    const AHEAD: u64 = 3_942_086_400;
+
+    fn now(unix: u64) -> Now {
+        Now {
+            moment: Moment::ZERO + Duration::from_secs(3_600),
+            wall: at(unix),
+        }
+    }
+
+    /// A process that begins with a file, and the terms that it has.
+    struct Process {
+        accounts: Accounts,
+        limits: [(Arc<str>, TermsByOwner); 1],
+        file: StateFile,
+    }
+
+    impl Process {
+        fn start(path: &Path, unix: u64) -> Self {
+            let quota = CalendarQuota::new(100, Every::Month).unwrap();
+            let limits = [("monthly".into(), TermsByOwner::for_all(Terms::Calendar(quota)))];
+            let accounts = Accounts::new(10);
+            let file = StateFile::open(path, &accounts, &limits, now(unix)).unwrap();
+            Self { accounts, limits, file }
+        }
+
+        fn take(&self, cost: u64, unix: u64) {
+            let [(name, terms)] = &self.limits;
+            let table = self.accounts.table(name, terms);
+            let account = table.account(Owner::Tenant("acme"), terms.usual, false);
+            account.take(now(unix), cost, Duration::ZERO).unwrap();
+        }
+
+        fn left(&self, unix: u64) -> u64 {
+            let [(name, terms)] = &self.limits;
+            let owner = Owner::Tenant("acme").key();
+            self.accounts.table(name, terms).balance(owner, terms.usual, now(unix))
+        }
+
+        fn owners(&self) -> usize {
+            let [(name, terms)] = &self.limits;
+            self.accounts.table(name, terms).owners()
+        }
+
+        fn end(mut self) {
+            self.file.write(&self.accounts).unwrap();
+        }
+    }
+
+    fn written(content: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("counts.json");
+        std::fs::write(&path, content).unwrap();
+        (folder, path)
+    }
+
+    fn counts(since: u64, used: u64) -> String {
+        format!(r#"{{"version":1,"counts":{{"monthly":{{"tenant acme":{{"since":{since},"used":{used}}}}}}}}}"#)
+    }
+
+    #[test]
+    fn a_count_is_of_the_period_of_now_or_carried_into_it_or_over() {
+        let check = |since, used, expected, owners| {
+            let (_folder, path) = written(&counts(since, used));
+            let process = Process::start(&path, NOON);
+            assert_eq!(
+                (process.left(NOON), process.owners()),
+                (expected, owners),
+                "since {since}"
+            );
+            assert_eq!(process.left(DECEMBER), 100, "since {since}");
+            process.end();
+            assert_eq!(
+                Process::start(&path, NOON).left(NOON),
+                expected,
+                "since {since}, once more"
+            );
+        };
+        check(NOVEMBER, 90, 10, 1);
+        check(NOVEMBER - 3_600, 90, 100, 0);
+        check(0, 90, 100, 0);
+        check(DECEMBER, 90, 10, 1);
+        check(AHEAD, 90, 10, 1);
+        check(u64::MAX, 90, 10, 1);
+        check(AHEAD, u64::MAX, 0, 1);
+    }
+
+    #[test]
+    fn a_process_that_begins_at_a_wrong_time_forgets_nothing() {
+        for wrong in [0, NOON + 40 * 86_400, AHEAD] {
+            let (_folder, path) = written(&counts(NOVEMBER, 60));
+            for (unix, cost) in [(NOON, 1), (wrong, 2), (wrong, 4), (NOON, 8), (wrong, 0), (NOON, 0)] {
+                let process = Process::start(&path, unix);
+                process.take(cost, unix);
+                process.end();
+            }
+            assert_eq!(
+                Process::start(&path, NOON).left(NOON),
+                100 - 60 - 1 - 2 - 4 - 8,
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_set_aside_where_no_period_has_ended() {
+        let (_folder, path) = written(&counts(NOVEMBER, 60));
+        Process::start(&path, NOON).end();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), counts(NOVEMBER, 60));
+    }
+
+    #[test]
+    fn what_is_no_state_file_is_refused() {
+        for content in [
+            "{",
+            "[]",
+            r#"{"version":2,"counts":{}}"#,
+            &counts(1, 1).replace("since", "from"),
+        ] {
+            let (_folder, path) = written(content);
+            let opened = StateFile::open(&path, &Accounts::new(1), &[], now(NOON));
+            assert!(opened.is_err(), "{content}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
         }
     }
 }
