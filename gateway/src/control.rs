@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::intake::jwks_fetch::{self, Source};
 use crate::intake::limits::state_file::StateFile;
+use crate::observe::log_sampler::{LeftOut, LogSampler};
 use crate::plan::reload::Reloader;
 use crate::plan::{LivePlan, Plan, State};
 
@@ -63,6 +64,9 @@ impl Control {
                 }
             }
             fetchers.follow(&plan);
+            if let Some(LeftOut { lines, most_of }) = LogSampler::of_process().report() {
+                tracing::warn!(lines, most_of, "lines of this log were left out: too many of a kind");
+            }
             if count % RESOLVE_EVERY == RESOLVE_EVERY - 1 {
                 let resolver = Arc::clone(&resolver);
                 tokio::spawn(async move { resolver.resolve().await });

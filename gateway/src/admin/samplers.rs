@@ -10,6 +10,7 @@ use crate::clock;
 use crate::intake::jwt::Issuer;
 use crate::intake::revocations::RevokedKind;
 use crate::observe::families::Family;
+use crate::observe::log_sampler::LogSampler;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};
 
 /// Adds them to every page from now on.
@@ -51,6 +52,7 @@ fn sample(admin: &Admin, page: &mut Page) {
         page.put(Family::Revocations, &[kind.as_str()], count);
     }
     let clock = clock::WallClock::of_process();
+    page.put(Family::LogLinesLeftOut, &[], LogSampler::of_process().left_out());
     page.put(Family::ClockJumps, &[], clock.jumps());
     page.put(Family::ClockAhead, &[], clock.ahead() as f64 / 1e9);
     for issuer in plan.doorman.issuers() {

@@ -59,6 +59,7 @@ pub enum Family {
     ConfigLastReloadSuccessTimestamp,
     ConfigGeneration,
     AccessLogDropped,
+    LogLinesLeftOut,
     BuildInfo,
     ProcessCpu,
     ProcessResidentMemory,
@@ -100,7 +101,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 61] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -154,6 +155,7 @@ impl Family {
         Self::ConfigLastReloadSuccessTimestamp,
         Self::ConfigGeneration,
         Self::AccessLogDropped,
+        Self::LogLinesLeftOut,
         Self::BuildInfo,
         Self::ProcessCpu,
         Self::ProcessResidentMemory,
@@ -463,6 +465,12 @@ impl Family {
                 Counter,
                 &[],
                 "Requests that are missing in the access log because it could not keep up",
+            ),
+            Self::LogLinesLeftOut => (
+                "gateway_log_lines_left_out_total",
+                Counter,
+                &[],
+                "Lines missing in the operational log because there were too many of their kind",
             ),
             Self::BuildInfo => (
                 "gateway_build_info",

@@ -1,15 +1,18 @@
 //! The operational log: what the gateway did and what changed, to stderr.
 //!
-//! Bounded by nature: it tells of changes (a reload, a breaker that opens, a drain), never of single requests; those
-//! are the access log's business.
+//! It tells of changes (a reload, a breaker that opens, a drain), never of single requests; those are the access log's
+//! business. What others can cause as often as they like is sampled ([`LogSampler`]), a bug that panics among it.
 
 use std::error::Error;
 use std::io;
 
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use super::log_sampler::LogSampler;
 
 /// The environment variable with the filter, such as `debug` or `info,gateway::plan=trace`.
 pub const FILTER_VARIABLE: &str = "GATEWAY_LOG";
@@ -29,7 +32,8 @@ pub enum Format {
 pub fn start(format: Format, filter: Option<&str>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let variable = std::env::var(FILTER_VARIABLE).ok().filter(|value| !value.is_empty());
     let filter = filter.or(variable.as_deref()).unwrap_or(DEFAULT_FILTER);
-    subscriber(format, filter, io::stderr)?.try_init()?;
+    subscriber(format, filter, io::stderr, LogSampler::of_process())?.try_init()?;
+    log_panics();
     Ok(())
 }
 
@@ -37,17 +41,36 @@ fn subscriber<W>(
     format: Format,
     filter: &str,
     writer: W,
+    sampler: &'static LogSampler,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, Box<dyn Error + Send + Sync>>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(writer);
+    let filter = EnvFilter::try_new(filter)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry();
     Ok(match format {
-        Format::Text => Box::new(builder.with_target(false).finish()),
-        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+        Format::Text => Box::new(
+            registry
+                .with(lines.with_target(false).with_filter(sampler))
+                .with(filter),
+        ),
+        Format::Json => {
+            let lines = lines.json().flatten_event(true);
+            Box::new(registry.with(lines.with_filter(sampler)).with(filter))
+        }
     })
+}
+
+/// Has a panic be a line of the log: by itself the runtime writes to stderr, as often as it happens.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let (thread, place) = (thread.name().unwrap_or("unnamed"), panic.location());
+        let place = place.map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(thread, place, "a bug, panicked: {message}");
+    }));
 }
 
 #[cfg(test)]
@@ -76,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_filter_that_makes_no_sense_is_an_error() {
-        assert!(subscriber(Format::Text, "gateway=loud", io::sink).is_err());
+        let sampler = LogSampler::of_process();
+        assert!(subscriber(Format::Text, "gateway=loud", io::sink, sampler).is_err());
     }
 
     fn logged(format: Format, filter: &str) -> String {
@@ -92,7 +116,7 @@ mod tests {
         }
         let memory = Memory::default();
         let writer = memory.clone();
-        let subscriber = subscriber(format, filter, move || writer.clone()).unwrap();
+        let subscriber = subscriber(format, filter, move || writer.clone(), LogSampler::of_process()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(backend = "users", "breaker opened");
             tracing::debug!("a detail");

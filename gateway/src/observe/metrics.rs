@@ -315,6 +315,7 @@ mod tests {
                 page.put(Family::ClockJumps, &[], 1);
                 page.put(Family::ClockAhead, &[], -2.5);
                 page.put(Family::AccessLogDropped, &[], 0);
+                page.put(Family::LogLinesLeftOut, &[], 0);
             }),
         );
         let page = parse(&registry.render());

@@ -12,6 +12,7 @@ pub mod labels;
 mod line;
 mod lines;
 pub mod log;
+pub mod log_sampler;
 pub mod metrics;
 pub mod page;
 mod process;

@@ -32,6 +32,7 @@ mod http2_peers;
 mod issuers;
 mod leaving;
 mod limits;
+mod log_flood;
 mod malformed;
 mod operating;
 mod part_requests;
