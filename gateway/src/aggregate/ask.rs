@@ -32,6 +32,14 @@ pub(super) struct Asking<'a> {
     notes: &'a Mutex<Notes>,
 }
 
+/// Until when a part has to be done.
+#[derive(Clone, Copy)]
+struct PartLimits {
+    deadline: Deadline,
+    /// By the limits of operators alone, whatever the caller asks for.
+    by_operator: Deadline,
+}
+
 impl<'a> Asking<'a> {
     pub(super) fn new(
         aggregate: &'a Aggregate,
@@ -49,14 +57,19 @@ impl<'a> Asking<'a> {
     }
 
     pub(super) async fn call(self, rendered: Rendered) -> Called {
-        let deadline = match self.part.time_limit {
-            Some(limit) => self.request.deadline.child(clock::now(), limit),
-            None => self.request.deadline,
+        let now = clock::now();
+        let within = |deadline: Deadline| match self.part.time_limit {
+            Some(limit) => deadline.child(now, limit),
+            None => deadline,
+        };
+        let limits = PartLimits {
+            deadline: within(self.request.deadline),
+            by_operator: within(self.request.operator_deadline),
         };
         match (rendered, &self.part.for_each) {
-            (Rendered::Once(request), _) => self.ask(request, deadline).await,
+            (Rendered::Once(request), _) => self.ask(request, limits).await,
             (Rendered::Each(elements), Some(terms)) => {
-                let ask = |request| self.ask(request, deadline);
+                let ask = |request| self.ask(request, limits);
                 for_each(terms, elements, self.part.body_limit, ask).await.into()
             }
             (Rendered::Impossible(cause), _) => PartResult::Failed(PartFault::new(cause)).into(),
@@ -64,14 +77,15 @@ impl<'a> Asking<'a> {
         }
     }
 
-    async fn ask(self, PartRequest { target, headers, body }: PartRequest, deadline: Deadline) -> Called {
+    async fn ask(self, PartRequest { target, headers, body }: PartRequest, limits: PartLimits) -> Called {
         let (part, request) = (self.part, self.request);
         let order = Order {
             method: part.method.clone(),
             target,
             headers,
             body,
-            deadline,
+            deadline: limits.deadline,
+            operator_deadline: limits.by_operator,
             wished: request.wished,
             trailers: false,
             meant: part.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),

@@ -95,6 +95,8 @@ pub struct Request<'a> {
     /// If a part takes values from it.
     pub body: Option<&'a Value>,
     pub deadline: Deadline,
+    /// The same by the limits of operators alone, whatever the caller asks for.
+    pub operator_deadline: Deadline,
     /// When the caller will have left, if it has said so.
     pub wished: Option<Deadline>,
     /// Where answers say what the request has cost.

@@ -18,7 +18,7 @@ use policies::{Deadline, Moment};
 
 use super::classify::Fault;
 use super::endpoints::{Endpoint, Pools};
-use super::http2::{Terms, Toward};
+use super::http2::{Terms, Toward, Unanswered};
 use super::lease::Lease;
 use super::pool::{self, Connection, Pool, PoolSettings};
 use super::replay::{Outbound, Upload};
@@ -52,6 +52,17 @@ pub(crate) struct Answer {
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
     pub(crate) detail: String,
+    /// The shared connection on which no answer came in time.
+    pub(crate) unanswered: Option<Unanswered>,
+}
+
+/// When an attempt did what.
+#[derive(Debug, Default)]
+pub(crate) struct Timing {
+    /// The time spent on connecting.
+    pub(crate) connecting: Duration,
+    /// When a connection was given the request last.
+    pub(crate) sent: Option<Moment>,
 }
 
 impl Answer {
@@ -71,13 +82,14 @@ impl Failure {
         Self {
             fault,
             detail: detail.to_string(),
+            unanswered: None,
         }
     }
 }
 
 impl Way<'_> {
-    /// Sends the request and waits for the head of the answer until `deadline`; the time spent on connecting is added
-    /// to `connecting`. `request` makes what is sent, anew if a connection has turned out to be closed.
+    /// Sends the request and waits for the head of the answer until `deadline`; notes when what was done in `timing`.
+    /// `request` makes what is sent, anew if a connection has turned out to be closed.
     ///
     /// # Errors
     /// [`Failure`], which knows whether anything was sent.
@@ -87,12 +99,12 @@ impl Way<'_> {
         began: Moment,
         deadline: Deadline,
         timer: &mut Timer,
-        connecting: &mut Duration,
+        timing: &mut Timing,
     ) -> Result<Answer, Failure> {
         match &self.endpoint.pools {
             Pools::Http1(pools) => {
                 let pool = &pools[self.worker];
-                self.exchange(pool, request, began, deadline, timer, connecting).await
+                self.exchange(pool, request, began, deadline, timer, timing).await
             }
             Pools::Http2 { authority, pools } => {
                 let terms = Terms {
@@ -109,7 +121,7 @@ impl Way<'_> {
                     },
                 };
                 // On the heap, so that it does not weigh on calls that speak HTTP/1.1.
-                let exchange = Box::pin(terms.exchange(request, deadline, timer, connecting));
+                let exchange = Box::pin(terms.exchange(request, deadline, timer, timing));
                 let (response, lease) = exchange.await?;
                 let lease = Lease::Shared(lease);
                 Ok(Answer { response, lease })
@@ -125,9 +137,10 @@ impl Way<'_> {
         began: Moment,
         deadline: Deadline,
         timer: &mut Timer,
-        connecting: &mut Duration,
+        timing: &mut Timing,
     ) -> Result<Answer, Failure> {
         let mut pooled = pool.take(self.pool, began);
+        let mut ready = began;
         loop {
             let connection = match pooled.take() {
                 Some(connection) => connection,
@@ -135,7 +148,8 @@ impl Way<'_> {
                     let started = clock::now();
                     // Rare, and large: on the heap it does not weigh on the calls that need no new connection.
                     let dialled = Box::pin(self.dial(started, deadline, timer)).await;
-                    *connecting += clock::now().since(started);
+                    ready = clock::now();
+                    timing.connecting += ready.since(started);
                     dialled?
                 }
             };
@@ -150,9 +164,10 @@ impl Way<'_> {
                     Err(Elapsed) => return Err(Failure::new(Fault::TimedOut { sent: false }, "connection not ready")),
                     Ok(Err(_)) if used => continue,
                     Ok(Err(error)) => return Err(Failure::new(Fault::Unreached, describe(&error))),
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => ready = clock::now(),
                 }
             }
+            timing.sent = Some(ready);
             let Some(mut request) = request() else {
                 return Err(Failure::new(
                     Fault::Broken,

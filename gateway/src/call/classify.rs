@@ -1,7 +1,6 @@
-//! What an attempt's end says: about the backend, about trying again, and to the caller.
+//! How attempts fail, on what they may be made again, and what their callers are told.
 //!
-//! A backend is blamed only for what it did. A timeout counts against it only if it had most of the time that an
-//! operator meant it to have: otherwise a caller could open a breaker for everyone by asking for little time.
+//! Whose fault the end of an attempt is, is decided in `judge`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -73,16 +72,6 @@ impl Fault {
     /// Whether the backend may have seen the request.
     pub(crate) const fn was_sent(self) -> bool {
         !matches!(self, Self::Unreached | Self::TimedOut { sent: false })
-    }
-
-    /// Whether it counts against the backend. `had` is the time the attempt was given, `meant` the smallest limit
-    /// that an operator wrote for it.
-    pub(crate) fn blames_backend(self, had: Duration, meant: Duration) -> bool {
-        match self {
-            Self::Unreached | Self::Broken | Self::Invalid => true,
-            Self::TimedOut { .. } => had.as_nanos() * 5 >= meant.as_nanos() * 4,
-            Self::Upload(_) => false,
-        }
     }
 
     /// What the caller is told. `by_backend` tells whether a limit of the backend, not the request's own budget,
@@ -161,22 +150,6 @@ pub fn wait_of(value: &str, now: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_backend_that_had_its_time_is_blamed_for_a_timeout() {
-        let check = |had, meant, blamed| {
-            let fault = Fault::TimedOut { sent: true };
-            assert_eq!(
-                fault.blames_backend(Duration::from_millis(had), Duration::from_millis(meant)),
-                blamed,
-                "{had}"
-            );
-        };
-        check(1000, 1000, true);
-        check(800, 1000, true);
-        check(799, 1000, false);
-        check(0, 1000, false);
-    }
 
     #[test]
     fn what_may_be_sent_again() {

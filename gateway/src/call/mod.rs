@@ -10,6 +10,7 @@ pub mod endpoints;
 mod grpc;
 pub mod guards;
 mod http2;
+mod judge;
 mod lease;
 pub mod pool;
 pub mod replay;
@@ -36,13 +37,14 @@ use policies::bulkhead::Entrant;
 use policies::retry::Stop;
 use policies::{Deadline, Moment};
 
-use self::attempt::{Answer, Failure, Way};
+use self::attempt::{Answer, Failure, Timing, Way};
 use self::backend::{Backend, Settings};
-use self::classify::{Fault, Pushback};
+use self::classify::Pushback;
 pub use self::cost::StatedCost;
 use self::endpoints::Endpoint;
 use self::guards::Slot;
-use self::replay::{Outbound, Replay, Upload};
+use self::judge::{Again, Course, End, Limits, judge};
+use self::replay::{Outbound, Replay, Sending};
 use self::reply::{Patience, ReplyBody};
 use self::stamp::stamp_attempt;
 use self::tally::Tally;
@@ -62,6 +64,8 @@ pub struct Order {
     pub headers: HeaderMap,
     pub body: OrderBody,
     pub deadline: Deadline,
+    /// The same by the limits of operators alone, whatever the caller asks for.
+    pub operator_deadline: Deadline,
     /// When the caller will have left, if it has said so.
     pub wished: Option<Deadline>,
     /// Whether the caller reads trailers.
@@ -149,12 +153,14 @@ pub struct Reply {
 pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &mut Facts) -> Result<Reply, Rejection> {
     let started = clock::now();
     let tally = Tally::begin(backend, started);
-    let deadline = order.deadline.child(started, backend.settings.time_limit);
+    let limit = backend.settings.time_limit;
+    let deadline = order.deadline.child(started, limit);
     let result = Call {
         backend,
         worker,
         order,
         deadline,
+        by_operator: order.operator_deadline.child(started, limit),
         started,
         facts: &mut *facts,
     }
@@ -173,6 +179,8 @@ struct Call<'a> {
     worker: usize,
     order: &'a Order,
     deadline: Deadline,
+    /// The same, if its caller had not asked for less time.
+    by_operator: Deadline,
     started: Moment,
     facts: &'a mut Facts,
 }
@@ -260,84 +268,84 @@ impl<'a> Call<'a> {
             switches: self.order.switches,
             trailers: self.order.trailers,
         };
-        let result = way
-            .attempt(request, began, until, timer, &mut self.facts.connecting)
-            .await;
+        let mut timing = Timing::default();
+        let result = way.attempt(request, began, until, timer, &mut timing).await;
 
+        self.facts.connecting += timing.connecting;
         self.facts.sent |= result.as_ref().err().is_none_or(|failure| failure.fault.was_sent());
         self.facts.bytes_in = self.order.body.received();
         let now = clock::now();
-        let took = now.since(began);
         let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
         let generation = permit.as_ref().map(Permit::generation);
-        let (outcome, ended) = match result {
+        let course = Course {
+            began,
+            sent: timing.sent,
+            ended: now,
+            sending: self.order.body.sending(timing.sent.unwrap_or(began)),
+        };
+        let limits = Limits {
+            attempt: until,
+            by_operator: self.by_operator.child(began, settings.attempt_limit),
+            request: self.order.deadline,
+            meant: self.order.meant.min(settings.attempt_limit).min(settings.time_limit),
+            body: self.order.body.limit(),
+        };
+        let again = Again {
+            on: &settings.retry_on,
+            is_repeatable: repeatable,
+        };
+        let verdict = judge(self.end_of(&result), &course, &limits, again);
+        let counted = match verdict.fault {
+            Some(fault) => tally::outcome_of_fault(fault),
+            None if matches!(verdict.outcome, Outcome::Failure { .. }) => observe::Outcome::FailedStatus,
+            None => observe::Outcome::Answered,
+        };
+        self.backend.metrics.attempts.add(counted);
+        if let Some(permit) = permit {
+            self.backend.judge(permit, verdict.outcome, now);
+        }
+        self.backend.judge_endpoint(endpoint, verdict.outcome, began, now);
+        let result = match result {
             Ok(mut answer) => {
                 if let Some(name) = &self.order.cost_header {
                     self.facts.cost.take_from(answer.response.headers_mut(), name);
                 }
                 self.facts.first_byte = Some(now.since(self.started));
-                let said = &answer.response;
-                let status = grpc::judged(said.version(), said.status(), said.headers());
-                let counted = tally::outcome_of_status(self.backend, status);
-                self.backend.metrics.attempts.add(counted);
-                let failed = counted == observe::Outcome::FailedStatus;
-                let again = settings.retry_on.admits_status(status, repeatable);
-                let pushback = if again {
-                    classify::pushback(answer.response.headers())
-                } else {
-                    None
-                };
-                let outcome = if failed {
-                    Outcome::Failure { took }
-                } else {
-                    Outcome::Success { took }
-                };
-                (
-                    outcome,
-                    Ended {
-                        result: Ok(answer),
-                        generation,
-                        again,
-                        is_probe,
-                        pushback,
-                    },
-                )
+                Ok(answer)
             }
-            Err(Failure { fault, detail }) => {
-                let fault = match self.order.body.fault() {
-                    // That there is more to come from the caller does not explain why nothing was begun.
-                    Some(Upload::Underway) if fault == Fault::Unreached => fault,
-                    Some(upload) => Fault::Upload(upload),
-                    None => fault,
-                };
-                self.backend.metrics.attempts.add(tally::outcome_of_fault(fault));
-                self.facts.detail = Some(format!("{}: {}: {detail}", self.backend.name, fault.as_str()));
-                let meant = self.order.meant.min(settings.attempt_limit).min(settings.time_limit);
-                let blamed = fault.blames_backend(until.remaining(began), meant);
-                let outcome = if blamed {
-                    Outcome::Failure { took }
-                } else {
-                    Outcome::Ignored
-                };
-                let rejection = fault.rejection(until < self.order.deadline, self.order.body.limit());
-                let again = settings.retry_on.admits_fault(fault, repeatable);
-                (
-                    outcome,
-                    Ended {
-                        result: Err(rejection),
-                        generation,
-                        again,
-                        is_probe,
-                        pushback: None,
-                    },
-                )
+            Err(failure) => {
+                if let (Some(unanswered), Outcome::Failure { .. }) = (&failure.unanswered, verdict.outcome) {
+                    unanswered.blame();
+                }
+                let fault = verdict.fault.unwrap_or(failure.fault);
+                self.facts.detail = Some(format!("{}: {}: {}", self.backend.name, fault.as_str(), failure.detail));
+                Err(limits.rejection(fault))
             }
         };
-        if let Some(permit) = permit {
-            self.backend.judge(permit, outcome, now);
+        let pushback = match &result {
+            Ok(answer) if verdict.again => classify::pushback(answer.response.headers()),
+            _ => None,
+        };
+        Ended {
+            result,
+            generation,
+            again: verdict.again,
+            is_probe,
+            pushback,
         }
-        self.backend.judge_endpoint(endpoint, outcome, began, now);
-        ended
+    }
+
+    /// The end of an attempt, as the connection tells it.
+    fn end_of(&self, result: &Result<Answer, Failure>) -> End {
+        match result {
+            Ok(answer) => {
+                let said = &answer.response;
+                let status = grpc::judged(said.version(), said.status(), said.headers());
+                let is_failure = self.backend.settings.failures.contains(&status);
+                End::Answered { status, is_failure }
+            }
+            Err(failure) => End::Failed(failure.fault),
+        }
     }
 
     /// The wait before another attempt, or nothing if there is to be none.
@@ -469,11 +477,11 @@ impl OrderBody {
         !matches!(self, Self::Streamed(replay, _) if !replay.is_kept())
     }
 
-    /// What the caller did to its own body, if that is what stopped an exchange.
-    fn fault(&self) -> Option<Upload> {
+    /// How far the newest attempt has come, whose request was given to the connection at `sent`.
+    fn sending(&self, sent: Moment) -> Sending {
         match self {
-            Self::Streamed(replay, _) => replay.fault(),
-            Self::Empty | Self::Whole(_) => None,
+            Self::Streamed(replay, _) => replay.sending(sent),
+            Self::Empty | Self::Whole(_) => Sending::Complete { since: sent },
         }
     }
 

@@ -9,9 +9,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use policies::Moment;
 
 use super::classify::Fault;
 use crate::caller_body::{CallerBody, Cut};
+use crate::clock;
 use crate::flow::Flow;
 
 /// What a backend is sent as a body.
@@ -39,6 +41,19 @@ pub enum Upload {
     Broken,
 }
 
+/// How far an attempt has come in sending its request, and who is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// The connection has had the last byte since then.
+    Complete { since: Moment },
+    /// There is more, of which the backend has taken nothing since then.
+    Untaken { since: Moment },
+    /// All that the caller has sent is with the connection; more has to come from the caller.
+    AwaitsCaller,
+    /// The caller's body has come to a bad end.
+    Spoilt(Upload),
+}
+
 /// A caller's body that is streamed to the backend and kept up to a bound.
 pub struct Replay {
     shared: Arc<Mutex<Shared>>,
@@ -47,6 +62,8 @@ pub struct Replay {
 /// One attempt's position in a [`Replay`].
 pub struct Cursor {
     shared: Arc<Mutex<Shared>>,
+    /// The number of its attempt.
+    attempt: u32,
     next: usize,
     sent: u64,
 }
@@ -60,8 +77,21 @@ struct Shared {
     received: u64,
     limit: u64,
     upload: Upload,
+    /// Of the newest attempt, which alone is noted.
+    progress: Progress,
+}
+
+/// How far an attempt has come with the body.
+#[derive(Default)]
+struct Progress {
+    /// Counted from 1.
+    attempt: u32,
     /// The backend would take more, and the caller has sent no more.
     starving: bool,
+    /// When the connection last took something of it, or learnt that there is no more.
+    taken: Option<Moment>,
+    /// The connection knows that there is no more.
+    is_whole: bool,
 }
 
 /// Why a request body stopped; hyper reports it as the cause of the failed exchange.
@@ -88,7 +118,7 @@ impl Replay {
             received: 0,
             limit,
             upload: Upload::Underway,
-            starving: false,
+            progress: Progress::default(),
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -97,13 +127,21 @@ impl Replay {
 
     /// The body for one more attempt, or nothing if too much has passed to send it again.
     pub fn attempt(&self) -> Option<Outbound> {
-        (!lock(&self.shared).forgotten).then(|| {
-            Outbound::Streamed(Cursor {
-                shared: Arc::clone(&self.shared),
-                next: 0,
-                sent: 0,
-            })
-        })
+        let mut shared = lock(&self.shared);
+        if shared.forgotten {
+            return None;
+        }
+        let attempt = shared.progress.attempt + 1;
+        shared.progress = Progress {
+            attempt,
+            ..Progress::default()
+        };
+        Some(Outbound::Streamed(Cursor {
+            shared: Arc::clone(&self.shared),
+            attempt,
+            next: 0,
+            sent: 0,
+        }))
     }
 
     /// Whether all that has passed is still there.
@@ -111,13 +149,16 @@ impl Replay {
         !lock(&self.shared).forgotten
     }
 
-    /// What the caller did to stop the exchange: broke its body, sent too much, or let us wait for more.
-    pub fn fault(&self) -> Option<Upload> {
+    /// How far the newest attempt has come; its request was given to the connection at `sent`.
+    pub fn sending(&self, sent: Moment) -> Sending {
         let shared = lock(&self.shared);
+        let since = shared.progress.taken.unwrap_or(sent);
         match shared.upload {
-            Upload::Complete => None,
-            Upload::Underway => shared.starving.then_some(Upload::Underway),
-            fault => Some(fault),
+            Upload::Complete if shared.progress.is_whole => Sending::Complete { since },
+            Upload::Complete => Sending::Untaken { since },
+            Upload::Underway if shared.progress.starving => Sending::AwaitsCaller,
+            Upload::Underway => Sending::Untaken { since },
+            spoilt => Sending::Spoilt(spoilt),
         }
     }
 
@@ -138,10 +179,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Shared {
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        let polled = Pin::new(&mut self.source).poll_frame(cx);
-        self.starving = polled.is_pending();
-        Poll::Ready(match std::task::ready!(polled) {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Polled {
+        Poll::Ready(match std::task::ready!(Pin::new(&mut self.source).poll_frame(cx)) {
             None => {
                 self.upload = Upload::Complete;
                 None
@@ -153,8 +192,9 @@ impl Shared {
             }))),
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else {
-                    // Trailers are not kept: a request that has them is sent once.
+                    // Trailers are not kept: a request that has them is sent once. They are the last of it.
                     self.forget();
+                    self.upload = Upload::Complete;
                     return Poll::Ready(Some(Ok(frame)));
                 };
                 self.received += data.len() as u64;
@@ -197,6 +237,48 @@ impl Shared {
     }
 }
 
+type Polled = Poll<Option<Result<Frame<Bytes>, UploadFault>>>;
+
+impl Cursor {
+    /// What has passed before, then what comes.
+    fn poll(&mut self, shared: &mut Shared, cx: &mut Context<'_>) -> Polled {
+        if let Some(data) = shared.kept.get(self.next) {
+            self.next += 1;
+            self.sent += data.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        match shared.upload {
+            Upload::Complete => return Poll::Ready(None),
+            fault @ (Upload::TooLarge | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken) => {
+                return Poll::Ready(Some(Err(UploadFault(fault))));
+            }
+            Upload::Underway => {}
+        }
+        let polled = std::task::ready!(shared.poll_source(cx));
+        self.next = shared.kept.len();
+        if let Some(Ok(frame)) = &polled {
+            self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_at_end(&self, shared: &Shared) -> bool {
+        self.next >= shared.kept.len() && (shared.upload == Upload::Complete || shared.source.is_end_stream())
+    }
+
+    /// Notes who is waited for, and since when.
+    fn note(&self, shared: &mut Shared, polled: &Polled) {
+        if self.attempt != shared.progress.attempt || shared.progress.is_whole {
+            return;
+        }
+        shared.progress.starving = polled.is_pending();
+        if polled.is_ready() {
+            shared.progress.taken = Some(clock::now());
+            shared.progress.is_whole = self.is_at_end(shared);
+        }
+    }
+}
+
 impl Body for Outbound {
     type Data = Bytes;
     type Error = UploadFault;
@@ -206,25 +288,11 @@ impl Body for Outbound {
             Self::Empty => Poll::Ready(None),
             Self::Whole(data) => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
             Self::Streamed(cursor) => {
-                let mut shared = lock(&cursor.shared);
-                if let Some(data) = shared.kept.get(cursor.next) {
-                    cursor.next += 1;
-                    cursor.sent += data.len() as u64;
-                    return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
-                }
-                match shared.upload {
-                    Upload::Complete => return Poll::Ready(None),
-                    fault @ (Upload::TooLarge | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken) => {
-                        return Poll::Ready(Some(Err(UploadFault(fault))));
-                    }
-                    Upload::Underway => {}
-                }
-                let polled = std::task::ready!(shared.poll_source(cx));
-                cursor.next = shared.kept.len();
-                if let Some(Ok(frame)) = &polled {
-                    cursor.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                }
-                Poll::Ready(polled)
+                let shared = Arc::clone(&cursor.shared);
+                let mut shared = lock(&shared);
+                let polled = cursor.poll(&mut shared, cx);
+                cursor.note(&mut shared, &polled);
+                polled
             }
         }
     }
@@ -233,10 +301,7 @@ impl Body for Outbound {
         match self {
             Self::Empty | Self::Whole(None) => true,
             Self::Whole(Some(_)) => false,
-            Self::Streamed(cursor) => {
-                let shared = lock(&cursor.shared);
-                cursor.next >= shared.kept.len() && (shared.upload == Upload::Complete || shared.source.is_end_stream())
-            }
+            Self::Streamed(cursor) => cursor.is_at_end(&lock(&cursor.shared)),
         }
     }
 

@@ -115,6 +115,7 @@ impl Exchange<'_> {
             headers: head.headers,
             body,
             deadline,
+            operator_deadline: Deadline::at(self.started + route.time_limit),
             wished: wishes.deadline.map(|wish| Deadline::at(self.started + wish)),
             trailers: wishes.trailers,
             meant: route.time_limit,

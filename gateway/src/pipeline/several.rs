@@ -39,6 +39,7 @@ impl Exchange<'_> {
             claims: known.caller.claims.as_deref(),
             body: body.as_ref(),
             deadline: cleared.deadline,
+            operator_deadline: Deadline::at(self.started + cleared.route.time_limit),
             wished,
             cost_header: cleared.route.cost_header.as_ref(),
             meant: cleared.route.time_limit,

@@ -16,9 +16,9 @@ use super::carried::Carried;
 use super::dial;
 use super::fault::{fault_of, is_left_out};
 use super::form::{self, Toward};
-use super::link::Link;
+use super::link::{Link, Unanswered};
 use super::pool::{Place, Shared, Taken};
-use crate::call::attempt::{Failure, describe};
+use crate::call::attempt::{Failure, Timing, describe};
 use crate::call::classify::Fault;
 use crate::call::endpoints::Endpoint;
 use crate::call::pool::PoolSettings;
@@ -75,15 +75,14 @@ impl Drop for Lease {
 }
 
 /// Why there is no head of an answer.
-enum Unanswered {
+enum Unserved {
     /// The request was not begun, and may be sent elsewhere.
     LeftOut(Failure),
     Failed(Failure),
 }
 
 impl Terms<'_> {
-    /// Sends the request and waits for the head of the answer until `deadline`; the time spent on connecting is added
-    /// to `connecting`.
+    /// Sends the request and waits for the head of the answer until `deadline`; notes when what was done in `timing`.
     ///
     /// # Errors
     /// [`Failure`], which knows whether anything was begun.
@@ -92,11 +91,11 @@ impl Terms<'_> {
         request: impl Fn() -> Option<Request<Outbound>>,
         deadline: Deadline,
         timer: &mut Timer,
-        connecting: &mut Duration,
+        timing: &mut Timing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let mut left_out = 0;
         loop {
-            let place = Arc::new(self.place(deadline, timer, connecting).await?);
+            let place = Arc::new(self.place(deadline, timer, &mut timing.connecting).await?);
             let Some(request) = request() else {
                 // Only what was not begun comes here a second time.
                 return Err(Failure::new(
@@ -104,10 +103,11 @@ impl Terms<'_> {
                     "the body has gone by and cannot be sent again",
                 ));
             };
+            timing.sent = Some(clock::now());
             let failure = match self.ask(place, request, deadline).await {
                 Ok(answer) => return Ok(answer),
-                Err(Unanswered::Failed(failure)) => return Err(failure),
-                Err(Unanswered::LeftOut(failure)) => failure,
+                Err(Unserved::Failed(failure)) => return Err(failure),
+                Err(Unserved::LeftOut(failure)) => failure,
             };
             left_out += 1;
             if left_out > MOST_LEFT_OUT {
@@ -142,8 +142,8 @@ impl Terms<'_> {
         place: Arc<Place>,
         mut request: Request<Outbound>,
         deadline: Deadline,
-    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
-        let failed = |fault, detail: &dyn ToString| Unanswered::Failed(Failure::new(fault, detail.to_string()));
+    ) -> Result<(Response<Incoming>, Lease), Unserved> {
+        let failed = |fault, detail: &dyn ToString| Unserved::Failed(Failure::new(fault, detail.to_string()));
         let link: &Arc<Link> = &Arc::clone(place.link());
         if self.toward.switches && !link.allows_switching() {
             return Err(failed(
@@ -159,8 +159,9 @@ impl Terms<'_> {
         let answer = pin!(sender.try_send_request(request));
         let mut response = match lease.timer.run(deadline.moment(), answer).await {
             Err(Elapsed) => {
-                link.is_not_heard();
-                return Err(failed(Fault::TimedOut { sent: true }, &"no answer in time"));
+                let mut failure = Failure::new(Fault::TimedOut { sent: true }, "no answer in time");
+                failure.unanswered = Some(Unanswered(Arc::clone(link)));
+                return Err(Unserved::Failed(failure));
             }
             Ok(Err(refused)) => return Err(unanswered(refused, link.is_used())),
             Ok(Ok(response)) => response,
@@ -182,13 +183,13 @@ impl Terms<'_> {
     }
 }
 
-fn unanswered(mut refused: TrySendError<Request<Carried>>, was_used: bool) -> Unanswered {
+fn unanswered(mut refused: TrySendError<Request<Carried>>, was_used: bool) -> Unserved {
     // It comes back if it never got as far as a stream.
     let came_back = refused.take_message().is_some();
     let error = refused.into_error();
     if is_left_out(&error) || came_back && was_used {
-        return Unanswered::LeftOut(Failure::new(Fault::Unreached, describe(&error)));
+        return Unserved::LeftOut(Failure::new(Fault::Unreached, describe(&error)));
     }
     let fault = if came_back { Fault::Unreached } else { fault_of(&error) };
-    Unanswered::Failed(Failure::new(fault, describe(&error)))
+    Unserved::Failed(Failure::new(fault, describe(&error)))
 }

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use h2::Reason;
 
 use crate::call::classify::Fault;
+use crate::call::replay::Upload;
 
 /// Before the head of an answer.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {
@@ -13,6 +14,9 @@ pub(super) fn fault_of(error: &hyper::Error) -> Fault {
     };
     if was_refused(cause) || was_left_out(cause) {
         Fault::Unreached
+    } else if cause.is_reset() && !cause.is_remote() && !cause.is_library() {
+        // By us, since the body of the request has come to a bad end.
+        Fault::Upload(Upload::Broken)
     } else if cause.is_library() {
         // What came was against the protocol.
         Fault::Invalid

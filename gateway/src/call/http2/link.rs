@@ -35,6 +35,24 @@ pub(super) struct Peer {
     pub(super) extended_connect: AtomicBool,
 }
 
+/// A connection on which an answer has not come in time. Whether that says something of the connection depends on whose
+/// fault it is.
+#[derive(Clone)]
+pub(crate) struct Unanswered(pub(super) Arc<Link>);
+
+impl Unanswered {
+    /// It is the fault of the backend.
+    pub(crate) fn blame(&self) {
+        self.0.is_not_heard();
+    }
+}
+
+impl std::fmt::Debug for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unanswered")
+    }
+}
+
 impl Link {
     pub(super) const fn new(
         sender: SendRequest<Carried>,

@@ -18,4 +18,5 @@ mod tests;
 
 pub(super) use self::exchange::{Lease, Terms};
 pub(super) use self::form::Toward;
+pub(super) use self::link::Unanswered;
 pub(super) use self::pool::Shared;
