@@ -13,6 +13,7 @@ mod raw;
 mod recorder;
 mod setup;
 
+pub mod abrupt;
 pub mod configs;
 pub mod crowd;
 pub mod frames;

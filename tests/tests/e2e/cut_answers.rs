@@ -3,49 +3,13 @@
 //! A reset with NO_ERROR asks for no more of the request: after END_STREAM it takes nothing away from the answer, and
 //! before it the answer is cut, whatever the reason says.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
+use tests::abrupt::{Abrupt, Act, Then};
 use tests::configs::{Config, UNGUARDED};
-use tests::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, fields, frame, read};
+use tests::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, fields, frame};
 use tests::{Gateway, eventually, http2_caller};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::SOON;
-
-const PREFACE: usize = 24;
-
-/// A backend that writes these frames, for the stream of each request, as soon as the request's head has come.
-async fn backend(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, answer));
-        }
-    });
-    address
-}
-
-/// Until the gateway hangs up.
-async fn serve(mut stream: TcpStream, answer: impl Fn(u32) -> Vec<u8>) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let (mut bytes, mut answered) = (Vec::new(), 0);
-    stream
-        .write_all(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, 1, 0, &[])].concat())
-        .await
-        .ok()?;
-    while stream.read_buf(&mut bytes).await.ok()? > 0 {
-        let heads = read(bytes.get(PREFACE..).unwrap_or_default());
-        let heads: Vec<_> = heads.iter().filter(|(kind, ..)| *kind == HEADERS).collect();
-        for (_, _, id, _) in &heads[answered..] {
-            stream.write_all(&answer(*id)).await.ok()?;
-        }
-        answered = heads.len();
-    }
-    None
-}
 
 fn head(id: u32, status: &str, more: &[(&str, &str)], flags: u8) -> Vec<u8> {
     let all = [&[(":status", status)], more].concat();
@@ -57,10 +21,15 @@ fn enough(id: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, id, &0_u32.to_be_bytes())
 }
 
-async fn start(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy + 'static) -> Gateway {
-    let address = backend(answer).await;
-    let config = Config::default().open("api", address, &format!("protocol: h2c, {UNGUARDED}"));
-    Gateway::start(config.to_string()).await
+async fn start(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static) -> (Abrupt, Gateway) {
+    let backend = Abrupt::http2(move |id| Act {
+        writes: answer(id),
+        then: Then::Stays,
+    })
+    .await;
+    let config = Config::default().open("api", backend.address(), &format!("protocol: h2c, {UNGUARDED}"));
+    let gateway = Gateway::start(config.to_string()).await;
+    (backend, gateway)
 }
 
 /// What a caller over HTTP/2 gets: the status, the body, a trailer.
@@ -125,7 +94,7 @@ async fn an_answer_without_its_end_is_cut_for_every_caller() {
         }),
     ];
     for (what, frames) in cases {
-        let gateway = start(frames).await;
+        let (_backend, gateway) = start(frames).await;
         let got = ask(&gateway, "text/plain").await;
         // Where nothing was written yet, there is nothing.
         assert!(!got.http1.ends_with("0\r\n\r\n"), "{what}: {}", got.http1);
@@ -144,7 +113,7 @@ async fn an_answer_without_its_end_is_cut_for_every_caller() {
 
 #[tokio::test]
 async fn a_grpc_stream_without_its_end_has_no_good_status() {
-    let gateway = start(|id| {
+    let (_backend, gateway) = start(|id| {
         let kind = [("content-type", "application/grpc")];
         [
             head(id, "200", &kind, 0),
@@ -164,7 +133,7 @@ async fn a_grpc_stream_without_its_end_has_no_good_status() {
 
 #[tokio::test]
 async fn an_answer_with_its_end_is_whole_whatever_follows() {
-    let gateway = start(|id| [head(id, "413", &[], END_STREAM), enough(id)].concat()).await;
+    let (_backend, gateway) = start(|id| [head(id, "413", &[], END_STREAM), enough(id)].concat()).await;
     let got = ask(&gateway, "text/plain").await;
     assert!(
         got.http1.starts_with("HTTP/1.1 413") && got.http1.ends_with("\r\n\r\n"),
@@ -175,7 +144,7 @@ async fn an_answer_with_its_end_is_whole_whatever_follows() {
         assert_eq!(got.expect("it is whole"), (413, Vec::new(), None));
     }
 
-    let gateway = start(|id| {
+    let (_backend, gateway) = start(|id| {
         [
             head(id, "413", &[], 0),
             frame(DATA, END_STREAM, id, b"too long"),
@@ -190,7 +159,7 @@ async fn an_answer_with_its_end_is_whole_whatever_follows() {
         assert_eq!(got.expect("it is whole"), (413, b"too long".to_vec(), None));
     }
 
-    let gateway = start(|id| {
+    let (_backend, gateway) = start(|id| {
         [
             head(id, "200", &[("trailer", "x-sum")], 0),
             frame(DATA, 0, id, b"body"),

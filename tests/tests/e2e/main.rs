@@ -52,6 +52,7 @@ mod token_commands;
 mod tokens;
 mod tour;
 mod websockets;
+mod whose_fault;
 mod written_files;
 
 use std::time::Duration;
