@@ -17,6 +17,7 @@ mod host;
 mod keys;
 mod list_query;
 mod problem;
+mod quotas;
 mod rejections;
 mod revocations;
 mod routes;
@@ -127,6 +128,7 @@ fn router(admin: Arc<Admin>) -> Router {
                 .post(revocations::add)
                 .delete(revocations::remove),
         )
+        .route("/api/v1/tenants/{tenant}/quotas/{quota}", post(quotas::set))
         .route("/api/v1/reload", post(changes::reload))
         .route("/api/v1/drain", post(changes::drain))
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))

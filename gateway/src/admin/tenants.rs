@@ -71,8 +71,8 @@ struct LimitView<'a> {
 
 /// What is known of a tenant before its buckets are looked at.
 #[derive(Default)]
-struct Known {
-    tiers: BTreeSet<Arc<str>>,
+pub(super) struct Known {
+    pub(super) tiers: BTreeSet<Arc<str>>,
     api_keys: usize,
     metrics: Option<Arc<TenantMetrics>>,
 }
@@ -105,7 +105,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     json!({ "tenants": entries, "total": total, "next_offset": next_offset, "not_counted": tenants.unlisted() })
 }
 
-fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<str>, Known> {
+pub(super) fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<str>, Known> {
     let mut all: BTreeMap<Arc<str>, Known> = BTreeMap::new();
     for (name, tier) in &plan.tiers.tenants {
         all.entry(Arc::clone(name))

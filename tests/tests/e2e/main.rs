@@ -54,6 +54,7 @@ mod tour;
 mod websockets;
 mod whose_fault;
 mod written_files;
+mod wrong_times;
 
 use std::time::Duration;
 

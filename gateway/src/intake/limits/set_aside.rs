@@ -85,6 +85,11 @@ impl SetAside {
         done
     }
 
+    /// Forgets one owner, whose count is set anew.
+    pub fn forget(&self, limit: &str, owner: &str) {
+        self.kept().take(limit, owner);
+    }
+
     /// Takes over what a state file has kept.
     pub(super) fn restore(&self, limit: &Arc<str>, owner: &str, left: LeftPeriods, now: Moment) {
         let mut kept = self.kept();
@@ -116,7 +121,9 @@ impl SetAside {
 
 impl Kept {
     fn take(&mut self, limit: &str, owner: &str) -> Option<LeftPeriods> {
-        self.by_limit.get_mut(limit)?.remove(owner)
+        let found = self.by_limit.get_mut(limit)?.remove(owner)?;
+        self.owners -= 1;
+        Some(found)
     }
 
     fn put(&mut self, limit: &Arc<str>, owner: &str, left: LeftPeriods) {
@@ -230,6 +237,20 @@ mod tests {
         world.accounts.forget_idle(at(40 + DAY, NOON + 68 * YEAR + DAY));
         assert_eq!(world.jump(ahead, at(80, NOON + 80)), Carried::default());
         assert_eq!(world.left("acme", at(80, NOON + 80)), 100);
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back() {
+        let world = World::new();
+        let (now, ahead) = (at(0, NOON), at(40, NOON + 68 * YEAR));
+        world.take("acme", 90, now);
+        world.take("zeta", 90, now);
+        world.jump(now, ahead);
+        for tenant in ["acme", "zeta", "acme", "nobody"] {
+            world.accounts.set_aside.forget("monthly", &format!("tenant {tenant}"));
+        }
+        assert_eq!(world.accounts.set_aside.kept().owners, 0);
+        assert_eq!(world.jump(ahead, at(80, NOON + 80)), Carried::default());
     }
 
     #[test]
