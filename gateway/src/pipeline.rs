@@ -48,6 +48,8 @@ use crate::{aliases, grpc, problem, routing};
 #[derive(Debug)]
 pub struct Peer {
     pub address: SocketAddr,
+    /// Whether the address is that of whoever calls, and not of a load balancer that did not say for whom it connects.
+    pub client_is_known: bool,
     pub worker: usize,
     pub scheme: Scheme,
     /// That the caller has shown, verified.
@@ -220,7 +222,11 @@ impl<'p> Exchange<'p> {
         let plan = self.plan;
 
         // What came in, and from where?
-        let client = plan.edge.trusted.client_address(self.peer.address, &head.headers);
+        let client = if self.peer.client_is_known {
+            plan.edge.trusted.client_address(self.peer.address, &head.headers)
+        } else {
+            ClientAddress::unknown(self.peer.address)
+        };
         self.watch.client = Some(client.ip);
         if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
             return Err(Rejection::UriTooLong.into());
@@ -256,7 +262,7 @@ impl<'p> Exchange<'p> {
             self.finishing = Some(Finishing::begin(finish, &head.headers, false));
         }
         if let Some(addresses) = &edge.addresses {
-            addresses.permits(client.ip)?;
+            addresses.permits(&client)?;
         }
         let handshake = self.handshake(&head, edge.upgrades)?;
 

@@ -2,14 +2,16 @@
 //!
 //! Invariant: an address is believed only if a trusted proxy wrote it. Fields are read from the right, where the
 //! nearest proxy wrote, and reading stops at the first address that is not a trusted proxy's; everything to its left
-//! came from outside, and may be a lie.
+//! came from outside, and may be a lie, or no text at all. Where a trusted proxy's own entry cannot be read, the address
+//! that is left is a proxy's, and is marked as such.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::embedded_ipv4;
 use super::headers::X_FORWARDED_FOR;
 
 /// Proxies read through at most; behind more, the last of them is the client.
@@ -30,6 +32,23 @@ pub struct ClientAddress {
     pub peer: IpAddr,
     /// Whether the peer is one of the trusted proxies.
     pub trusted_peer: bool,
+    /// Whether `ip` is the client's: not if what a trusted proxy says of it cannot be read, or if a load balancer has
+    /// not said whom it has connected. Then it is the proxy's own.
+    pub is_known: bool,
+}
+
+impl ClientAddress {
+    /// Of a request that a load balancer has passed on byte by byte, without saying for whom. What its fields say is the
+    /// client's word, not the load balancer's.
+    pub fn unknown(peer: SocketAddr) -> Self {
+        let peer = peer.ip().to_canonical();
+        Self {
+            ip: peer,
+            peer,
+            trusted_peer: false,
+            is_known: false,
+        }
+    }
 }
 
 impl TrustedProxies {
@@ -52,99 +71,139 @@ impl TrustedProxies {
     pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         let peer = peer.ip().to_canonical();
         let trusted_peer = self.contains(peer);
-        if !trusted_peer {
-            return ClientAddress {
-                ip: peer,
-                peer,
-                trusted_peer,
-            };
-        }
-        let ip = if headers.contains_key(&X_FORWARDED_FOR) {
-            self.walk(peer, entries(headers, &X_FORWARDED_FOR).map(address))
+        let (ip, is_known) = if !trusted_peer {
+            (peer, true)
+        } else if headers.contains_key(&X_FORWARDED_FOR) {
+            let entries = lines(headers, &X_FORWARDED_FOR).flat_map(|line| line.rsplit(|byte| *byte == b','));
+            self.walk(peer, entries.map(<[u8]>::trim_ascii), address)
         } else {
-            self.walk(
-                peer,
-                entries(headers, &FORWARDED).map(|element| address(for_parameter(element)?)),
-            )
+            let entries = lines(headers, &FORWARDED).flat_map(|line| Backwards { left: Some(line) });
+            self.walk(peer, entries.map(<[u8]>::trim_ascii), |entry| {
+                address(for_parameter(entry)?)
+            })
         };
-        ClientAddress { ip, peer, trusted_peer }
+        ClientAddress {
+            ip,
+            peer,
+            trusted_peer,
+            is_known,
+        }
     }
 
-    /// `hops` from the nearest on.
-    fn walk(&self, peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+    /// `entries` from the nearest on; the address where the walk ends, and whether it is the client's.
+    fn walk<'h>(
+        &self,
+        peer: IpAddr,
+        entries: impl Iterator<Item = &'h [u8]>,
+        read: impl Fn(&'h [u8]) -> Option<IpAddr>,
+    ) -> (IpAddr, bool) {
+        // RFC 9110 section 5.6.1.2: empty elements of a list are ignored.
+        let mut entries = entries.filter(|entry| !entry.is_empty());
         let mut nearest = peer;
-        for hop in hops.take(MOST_HOPS) {
-            let Some(ip) = hop else { break };
-            nearest = ip;
-            if !self.contains(ip) {
-                break;
+        for _ in 0..MOST_HOPS {
+            match entries.next().map(&read) {
+                None => return (nearest, true),
+                Some(None) => return (nearest, false),
+                Some(Some(ip)) => nearest = ip,
+            }
+            if !self.contains(nearest) {
+                return (nearest, true);
             }
         }
-        nearest
+        (nearest, entries.next().is_none())
     }
 }
 
-/// What limits per address count by: IPv6 by network, because one client commonly has a whole /64 to choose from.
+/// What limits per address count by: IPv6 by network, because one client commonly has a whole /64 to choose from; IPv4
+/// behind a translator as the IPv4 that it is, because all of that shares one network, or each has many.
 ///
 /// `ipv6_prefix` in bits, 0 to 128; more is taken as 128.
 pub fn key(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX
-                .checked_shl(128_u32.saturating_sub(u32::from(ipv6_prefix)))
-                .unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask))
-        }
+        IpAddr::V6(ip) => match embedded_ipv4::of(ip) {
+            Some(ip) => IpAddr::V4(ip),
+            None => {
+                let mask = u128::MAX
+                    .checked_shl(128_u32.saturating_sub(u32::from(ipv6_prefix)))
+                    .unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask))
+            }
+        },
         ip => ip,
     }
 }
 
-/// The elements of a list field over all its lines, last first. A line that is not text ends the list.
-fn entries<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
-    let lines = headers.get_all(name).iter().rev();
-    lines.flat_map(|line| Backwards {
-        left: Some(line.to_str().unwrap_or("?")),
-    })
+/// The lines of a field, last first. They may hold bytes that are no text: only what is read has to be.
+fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
 
-/// Splits at commas outside quotes, from the right. An escaped quote can mislead it only further left.
+/// Splits at commas outside quotes, from the right: what stands to the left cannot mislead it by opening quotes that it
+/// never closes.
 struct Backwards<'a> {
-    left: Option<&'a str>,
+    left: Option<&'a [u8]>,
 }
 
 impl<'a> Iterator for Backwards<'a> {
-    type Item = &'a str;
+    type Item = &'a [u8];
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         let text = self.left.take()?;
         let mut quoted = false;
-        for (at, byte) in text.bytes().enumerate().rev() {
+        for (at, byte) in text.iter().enumerate().rev() {
             match byte {
-                b'"' => quoted = !quoted,
+                b'"' if !is_escaped(text, at) => quoted = !quoted,
                 b',' if !quoted => {
                     self.left = Some(&text[..at]);
-                    return Some(text[at + 1..].trim());
+                    return Some(&text[at + 1..]);
                 }
                 _ => {}
             }
         }
-        Some(text.trim())
+        Some(text)
     }
 }
 
-/// The `for` parameter of a `Forwarded` element, without its quotes.
-fn for_parameter(element: &str) -> Option<&str> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-        name.trim()
-            .eq_ignore_ascii_case("for")
-            .then_some(unquoted.unwrap_or(value))
-    })
+/// Whether a backslash before it takes the byte at this place its meaning (RFC 9110 section 5.6.4).
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    backslashes % 2 == 1
+}
+
+/// The one `for` parameter of a `Forwarded` element, without its quotes. Parameters are separated by semicolons outside
+/// quotes, since some hold what the client sent (`host`).
+fn for_parameter(element: &[u8]) -> Option<&[u8]> {
+    let (mut start, mut quoted, mut found) = (0, false, None);
+    for at in 0..=element.len() {
+        match element.get(at) {
+            Some(b'"') if !is_escaped(element, at) => quoted = !quoted,
+            None | Some(b';') if !quoted => {
+                let pair = &element[start..at];
+                start = at + 1;
+                let Some(equals) = pair.iter().position(|byte| *byte == b'=') else {
+                    continue;
+                };
+                let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+                if name.eq_ignore_ascii_case(b"for") && found.replace(value).is_some() {
+                    // RFC 7239 section 4: once in an element.
+                    return None;
+                }
+            }
+            _ => {}
+        }
+    }
+    let value = found.filter(|_| !quoted)?;
+    Some(
+        value
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""))
+            .unwrap_or(value),
+    )
 }
 
 /// `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`, and either bracketed or IPv4 with a port.
-fn address(text: &str) -> Option<IpAddr> {
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(bytes).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     text.parse()
@@ -156,7 +215,6 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -178,7 +236,18 @@ mod tests {
     }
 
     fn check(peer: &str, lines: &[(&HeaderName, &str)], expected: &str) {
-        assert_eq!(client(peer, lines).ip, ip(expected), "{peer} with {lines:?}");
+        let found = client(peer, lines);
+        assert_eq!(
+            (found.ip, found.is_known),
+            (ip(expected), true),
+            "{peer} with {lines:?}"
+        );
+    }
+
+    /// What is left is the address of a proxy.
+    fn check_unknown(peer: &str, lines: &[(&HeaderName, &str)], proxy: &str) {
+        let found = client(peer, lines);
+        assert_eq!((found.ip, found.is_known), (ip(proxy), false), "{peer} with {lines:?}");
     }
 
     #[test]
@@ -198,12 +267,119 @@ mod tests {
         check("10.0.0.1", &[(xff, "6.6.6.6, 1.2.3.4, 10.0.0.2")], "1.2.3.4");
         check("10.0.0.1", &[(xff, "6.6.6.6"), (xff, "1.2.3.4, 10.0.0.2")], "1.2.3.4");
         check("10.0.0.1", &[(xff, "10.0.0.3, 10.0.0.2")], "10.0.0.3");
-        check("10.0.0.1", &[(xff, "1.2.3.4, unknown, 10.0.0.2")], "10.0.0.2");
-        check("10.0.0.1", &[(xff, "1.2.3.4, , 10.0.0.2")], "10.0.0.2");
-        check("10.0.0.1", &[(xff, "")], "10.0.0.1");
-        check("10.0.0.1", &[(xff, "1.2.3.4\u{e9}")], "10.0.0.1");
-        check("10.0.0.1", &[(xff, "01.2.3.4")], "10.0.0.1");
         check("10.0.0.1", &[(xff, "1.2.3.4"), (&FORWARDED, "for=6.6.6.6")], "1.2.3.4");
+    }
+
+    #[test]
+    fn empty_elements_are_passed_over() {
+        let xff = &X_FORWARDED_FOR;
+        for list in [
+            "1.2.3.4, , 10.0.0.2",
+            "1.2.3.4,,,\t,10.0.0.2,",
+            ",1.2.3.4 ,",
+            "1.2.3.4, ",
+        ] {
+            check("10.0.0.1", &[(xff, list)], "1.2.3.4");
+            check("10.0.0.1", &[(xff, list), (xff, "")], "1.2.3.4");
+            check("10.0.0.1", &[(xff, "6.6.6.6"), (xff, list)], "1.2.3.4");
+        }
+        check("10.0.0.1", &[(&FORWARDED, "for=1.2.3.4, , for=10.0.0.2,")], "1.2.3.4");
+        for list in ["", ",", " , ,, "] {
+            check("10.0.0.1", &[(xff, list)], "10.0.0.1");
+            check("10.0.0.1", &[(&FORWARDED, list)], "10.0.0.1");
+        }
+        let many = format!("1.2.3.4{}", ",".repeat(10_000));
+        check("10.0.0.1", &[(xff, &many)], "1.2.3.4");
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_wrote_and_cannot_be_read_leaves_no_client() {
+        let xff = &X_FORWARDED_FOR;
+        for last in [
+            "unknown",
+            "_hidden",
+            "01.2.3.4",
+            "1.2.3",
+            "1.2.3.4\u{e9}",
+            "1.2.3.4 5.6.7.8",
+            "1.2.3.4;5.6.7.8",
+            "\"1.2.3.4\"",
+            "1.2.3.4:port",
+            "[1.2.3.4]",
+            "[2001:db8::1",
+            "2001:db8::1::",
+            "fe80::1%eth0",
+            "client.example",
+            "-",
+        ] {
+            check_unknown("10.0.0.1", &[(xff, last)], "10.0.0.1");
+            check_unknown("10.0.0.1", &[(xff, &format!("1.2.3.4, {last}"))], "10.0.0.1");
+            check_unknown("10.0.0.1", &[(xff, "1.2.3.4"), (xff, last)], "10.0.0.1");
+            check_unknown("10.0.0.1", &[(xff, &format!("1.2.3.4, {last}, 10.0.0.2"))], "10.0.0.2");
+            check("192.0.2.1", &[(xff, last)], "192.0.2.1");
+        }
+        for last in [
+            "proto=https",
+            "for",
+            "for=",
+            "for=unknown",
+            "for=_hidden",
+            "for=1.2.3.4;for=5.6.7.8",
+            "for=\"1.2.3.4",
+            "for=\"1.2.3.4\";host=\"a",
+            "for=\"1.2\\.3.4\"",
+            "1.2.3.4",
+            ";",
+        ] {
+            check_unknown("10.0.0.1", &[(&FORWARDED, last)], "10.0.0.1");
+            check_unknown(
+                "10.0.0.1",
+                &[(&FORWARDED, &format!("{last}, for=10.0.0.2"))],
+                "10.0.0.2",
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_to_the_left_hides_nobody() {
+        for lie in [
+            "\u{e9}",
+            "caf\u{e9}, 6.6.6.6",
+            "\"",
+            "for=\"",
+            "\\",
+            "x\\\"",
+            "\u{80}\u{ff}",
+        ] {
+            check("10.0.0.1", &[(&X_FORWARDED_FOR, &format!("{lie}, 1.2.3.4"))], "1.2.3.4");
+            check(
+                "10.0.0.1",
+                &[(&X_FORWARDED_FOR, &format!("{lie}, 1.2.3.4, 10.0.0.2"))],
+                "1.2.3.4",
+            );
+            check("10.0.0.1", &[(&FORWARDED, &format!("{lie}, for=1.2.3.4"))], "1.2.3.4");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_repeats_of_the_client_stays_within_its_quotes() {
+        for host in [
+            "a;for=6.6.6.6",
+            "a,for=6.6.6.6",
+            "\\\",for=6.6.6.6;x=\\\"",
+            "\\\\\\\", for=6.6.6.6, \\\"",
+        ] {
+            check(
+                "10.0.0.1",
+                &[(&FORWARDED, &format!("for=1.2.3.4;host=\"{host}\""))],
+                "1.2.3.4",
+            );
+            check(
+                "10.0.0.1",
+                &[(&FORWARDED, &format!("host=\"{host}\";for=1.2.3.4"))],
+                "1.2.3.4",
+            );
+        }
     }
 
     #[test]
@@ -217,14 +393,15 @@ mod tests {
         forwarded("for=\"[2001:db8::1]\"");
         forwarded("by=10.0.0.9; For=\"[2001:db8::1]:4711\";proto=https, for=10.0.0.2");
         forwarded("for=6.6.6.6, for=\"[2001:db8::1]\";host=\"a,b;for=7.7.7.7\"");
-        check("10.0.0.1", &[(&FORWARDED, "for=_hidden, for=10.0.0.2")], "10.0.0.2");
-        check("10.0.0.1", &[(&FORWARDED, "proto=https")], "10.0.0.1");
     }
 
     #[test]
     fn the_walk_is_bounded() {
-        let chain = format!("1.2.3.4{}", ", 10.0.0.2".repeat(MOST_HOPS));
-        check("10.0.0.1", &[(&X_FORWARDED_FOR, &chain)], "10.0.0.2");
+        let chain = |hops| format!("1.2.3.4{}", ", 10.0.0.2".repeat(hops));
+        check("10.0.0.1", &[(&X_FORWARDED_FOR, &chain(MOST_HOPS - 1))], "1.2.3.4");
+        check_unknown("10.0.0.1", &[(&X_FORWARDED_FOR, &chain(MOST_HOPS))], "10.0.0.2");
+        let all_proxies = chain(MOST_HOPS).replace("1.2.3.4, ", "");
+        check("10.0.0.1", &[(&X_FORWARDED_FOR, &all_proxies)], "10.0.0.2");
     }
 
     #[test]
@@ -235,7 +412,15 @@ mod tests {
         assert_eq!(key(ip("2001:db8::6"), 200), ip("2001:db8::6"));
         assert_eq!(key(ip("2001:db8::6"), 0), ip("::"));
         assert_eq!(key(ip("192.0.2.7"), 64), ip("192.0.2.7"));
-        assert_eq!(key(ip("::ffff:192.0.2.7"), 64), ip("192.0.2.7"));
+        for same in [
+            "::ffff:192.0.2.7",
+            "64:ff9b::192.0.2.7",
+            "2002:c000:207::1",
+            "2002:c000:207:ffff::1",
+        ] {
+            assert_eq!(key(ip(same), 64), ip("192.0.2.7"), "{same}");
+        }
+        assert_eq!(key(ip("64:ff9b:1::192.0.2.7"), 64), ip("64:ff9b:1::"));
     }
 
     proptest! {

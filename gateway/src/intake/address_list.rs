@@ -2,12 +2,13 @@
 //!
 //! Invariant: what is denied stays denied, whatever is allowed beside it; and who is not on a list of those allowed is
 //! not let in. It goes by the client's address as far as that can be believed (see [`super::address`]), never by what
-//! a stranger writes.
-
-use std::net::IpAddr;
+//! a stranger writes; who has no address that could be told is not let in either. An IPv4 address that is denied is
+//! denied in every form that it has in IPv6 (see [`super::embedded_ipv4`]); such a form allows nothing.
 
 use ipnet::IpNet;
 
+use super::address::ClientAddress;
+use super::embedded_ipv4;
 use crate::rejection::Rejection;
 
 #[derive(Debug)]
@@ -25,15 +26,17 @@ impl AddressList {
         }
     }
 
-    /// `ip` may be IPv4 mapped into IPv6.
-    ///
     /// # Errors
     /// [`Rejection::AddressNotAllowed`].
-    pub fn permits(&self, ip: IpAddr) -> Result<(), Rejection> {
-        let ip = ip.to_canonical();
-        let among = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
-        let allowed = self.allow.as_deref().is_none_or(among);
-        if allowed && !among(&self.deny) {
+    pub fn permits(&self, client: &ClientAddress) -> Result<(), Rejection> {
+        let ip = client.ip.to_canonical();
+        let among = |networks: &[IpNet], ip| networks.iter().any(|network| network.contains(&ip));
+        let allowed = self.allow.as_deref().is_none_or(|allow| among(allow, ip));
+        let denied = || {
+            let mut embedded = embedded_ipv4::all(ip).into_iter();
+            among(&self.deny, ip) || embedded.any(|ip| among(&self.deny, ip.into()))
+        };
+        if client.is_known && allowed && !denied() {
             Ok(())
         } else {
             Err(Rejection::AddressNotAllowed)
@@ -55,8 +58,16 @@ mod tests {
     fn denied_beats_allowed_and_a_list_leaves_out_the_rest() {
         let check = |allow: Option<&str>, deny, ip: &str, expected| {
             let list = AddressList::new(allow.map(networks), networks(deny));
-            let permitted = list.permits(ip.parse().expect("an address")).is_ok();
+            let ip = ip.parse().expect("an address");
+            let client = |is_known| ClientAddress {
+                ip,
+                peer: ip,
+                trusted_peer: false,
+                is_known,
+            };
+            let permitted = list.permits(&client(true)).is_ok();
             assert_eq!(permitted, expected, "{allow:?} {deny:?} {ip}");
+            assert!(list.permits(&client(false)).is_err(), "who is not known is not let in");
         };
         check(None, "", "192.0.2.1", true);
         check(None, "192.0.2.0/24", "192.0.2.1", false);
@@ -69,5 +80,22 @@ mod tests {
         check(Some("10.0.0.0/8"), "", "2001:db8::1", false);
         check(Some("10.0.0.0/8"), "", "::ffff:10.0.0.1", true);
         check(None, "10.0.0.0/8", "::ffff:10.0.0.1", false);
+        for same in [
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::10.0.0.1",
+            "64:ff9b:1:0a00:0:100::",
+            "::ffff:0:10.0.0.1",
+            "::10.0.0.1",
+            "2002:a00:1::1",
+            "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+        ] {
+            check(None, "10.0.0.0/8", same, false);
+            check(Some("::/0"), "10.0.0.1/32", same, false);
+            check(Some("::/0"), "10.0.0.2/32", same, true);
+            check(Some("10.0.0.0/8"), "", same, false);
+        }
+        check(None, "64:ff9b::/96", "64:ff9b::10.0.0.1", false);
+        check(None, "64:ff9b::/96", "10.0.0.1", true);
+        check(None, "0.0.0.0/8", "::1", true);
     }
 }

@@ -11,6 +11,7 @@ pub mod check;
 pub mod cors;
 pub mod credentials;
 pub mod doorman;
+mod embedded_ipv4;
 pub mod finish;
 pub mod header_rules;
 pub mod headers;

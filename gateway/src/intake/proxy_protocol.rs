@@ -20,8 +20,10 @@ const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Client(SocketAddr),
-    /// The sender itself, to see whether we are well; or it does not know.
+    /// The sender itself, to see whether we are well (`LOCAL`).
     Sender,
+    /// Somebody whose address the sender does not know or cannot write: a local socket, another kind of network.
+    Unknown,
 }
 
 /// Not a header of either version.
@@ -62,7 +64,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
     let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
     let length = end + 1;
     if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
-        return Ok(Some((Origin::Sender, length)));
+        return Ok(Some((Origin::Unknown, length)));
     }
     let fields: Vec<_> = line.split(' ').collect();
     let [family, source, destination, source_port, destination_port] = fields[..] else {
@@ -91,6 +93,10 @@ fn port(text: &str) -> Result<u16, Malformed> {
 fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
     /// Signature, command, family, length.
     const FIXED: usize = 16;
+    /// Addresses and ports of each family.
+    const TCP4: usize = 12;
+    const TCP6: usize = 36;
+    const UNIX: usize = 216;
     let (command, family) = (bytes.get(12), bytes.get(13));
     if command.is_some_and(|command| !matches!(command, 0x20 | 0x21)) {
         return Err(Malformed);
@@ -105,24 +111,61 @@ fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
     let Some(block) = rest.get(..length - FIXED) else {
         return Ok(None);
     };
-    let origin = match (command, family) {
+    let (origin, extras) = match (command, family) {
         // Whatever addresses come with it are to be skipped (section 2.2).
-        (Some(0x20), _) | (_, Some(0x00)) => Origin::Sender,
+        (Some(0x20), _) => (Origin::Sender, &[][..]),
+        (_, Some(0x00)) => (Origin::Unknown, &[][..]),
         (_, Some(0x11)) => {
-            let block: &[u8; 12] = block.first_chunk().ok_or(Malformed)?;
-            let [a, b, c, d, _, _, _, _, high, low, ..] = *block;
-            client(Ipv4Addr::new(a, b, c, d).into(), high, low)
+            let (addresses, extras) = block.split_first_chunk::<TCP4>().ok_or(Malformed)?;
+            let [a, b, c, d, _, _, _, _, high, low, ..] = *addresses;
+            (client(Ipv4Addr::new(a, b, c, d).into(), high, low), extras)
         }
         (_, Some(0x21)) => {
-            let block: &[u8; 36] = block.first_chunk().ok_or(Malformed)?;
-            let source: &[u8; 16] = block.first_chunk().ok_or(Malformed)?;
-            client(Ipv6Addr::from(*source).into(), block[32], block[33])
+            let (addresses, extras) = block.split_first_chunk::<TCP6>().ok_or(Malformed)?;
+            let source: &[u8; 16] = addresses.first_chunk().ok_or(Malformed)?;
+            (
+                client(Ipv6Addr::from(*source).into(), addresses[32], addresses[33]),
+                extras,
+            )
         }
         // A local socket of the sender's; it has no address that could be told.
-        (_, Some(0x31)) if block.len() >= 216 => Origin::Sender,
+        (_, Some(0x31)) => {
+            let (_, extras) = block.split_first_chunk::<UNIX>().ok_or(Malformed)?;
+            (Origin::Unknown, extras)
+        }
         _ => return Err(Malformed),
     };
+    check_extras(&bytes[..length], extras)?;
     Ok(Some((origin, length)))
+}
+
+/// Whether what follows the addresses is a whole number of type, length, value, and the checksum among them fits if
+/// there is one (section 2.2.4); nothing else of it is of use here.
+fn check_extras(header: &[u8], mut extras: &[u8]) -> Result<(), Malformed> {
+    const CRC32C: u8 = 3;
+    while let Some((&[kind, high, low], rest)) = extras.split_first_chunk() {
+        let (value, rest) = rest
+            .split_at_checked(usize::from(u16::from_be_bytes([high, low])))
+            .ok_or(Malformed)?;
+        if kind == CRC32C {
+            let stated: [u8; 4] = value.try_into().map_err(|_| Malformed)?;
+            let end = header.len() - rest.len();
+            // The checksum itself counts as zero.
+            let parts = [&header[..end - stated.len()], &[0; 4], rest];
+            if crc32c(parts.into_iter().flatten()) != u32::from_be_bytes(stated) {
+                return Err(Malformed);
+            }
+        }
+        extras = rest;
+    }
+    if extras.is_empty() { Ok(()) } else { Err(Malformed) }
+}
+
+/// RFC 9260 appendix A.
+fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
+    let after_byte =
+        |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)));
+    !bytes.fold(u32::MAX, after_byte)
 }
 
 const fn client(ip: IpAddr, high: u8, low: u8) -> Origin {
@@ -170,8 +213,8 @@ mod tests {
         let longest = [longest, format!(" {ip} {ip} 65535 65535\r\n").into_bytes()].concat();
         assert!(longest.len() <= LONGEST_V1);
         good(&longest, client(&format!("[{ip}]:65535")));
-        good(b"PROXY UNKNOWN\r\n", Origin::Sender);
-        good(b"PROXY UNKNOWN ffff::1 whatever 1 2\r\n", Origin::Sender);
+        good(b"PROXY UNKNOWN\r\n", Origin::Unknown);
+        good(b"PROXY UNKNOWN ffff::1 whatever 1 2\r\n", Origin::Unknown);
     }
 
     #[test]
@@ -179,7 +222,7 @@ mod tests {
         let tcp4 = [192, 0, 2, 1, 198, 51, 100, 7, 0xdc, 0x04, 0x01, 0xbb];
         good(&v2(0x21, 0x11, &tcp4), client("192.0.2.1:56324"));
         good(
-            &v2(0x21, 0x11, &[&tcp4[..], &[0x04; 300]].concat()),
+            &v2(0x21, 0x11, &[&tcp4[..], &[0x04, 1, 41], &[0; 297]].concat()),
             client("192.0.2.1:56324"),
         );
         let mut tcp6 = [0; 36];
@@ -187,9 +230,59 @@ mod tests {
         good(&v2(0x21, 0x21, &tcp6), client("[::1]:80"));
         good(&v2(0x20, 0x00, &[]), Origin::Sender);
         good(&v2(0x20, 0x11, &tcp4), Origin::Sender);
-        good(&v2(0x21, 0x00, &[1, 2, 3]), Origin::Sender);
-        good(&v2(0x21, 0x31, &[b'a'; 216]), Origin::Sender);
+        good(&v2(0x21, 0x00, &[1, 2, 3]), Origin::Unknown);
+        good(&v2(0x21, 0x31, &[b'a'; 216]), Origin::Unknown);
         good(&v2(0x20, 0x00, &[0; 4096]), Origin::Sender);
+    }
+
+    #[test]
+    fn extras_are_whole() {
+        let tcp4 = [192, 0, 2, 1, 198, 51, 100, 7, 0xdc, 0x04, 0x01, 0xbb];
+        let with = |extras: &[u8]| v2(0x21, 0x11, &[&tcp4[..], extras].concat());
+        for extras in [
+            &[0x04, 0, 0][..],
+            &[0x04, 0, 1, 9],
+            &[0x04, 0, 3, 1, 2, 3, 0xee, 0, 0],
+            b"\x01\0\x02h2\x02\0\x09edge.test",
+        ] {
+            good(&with(extras), client("192.0.2.1:56324"));
+        }
+        for extras in [
+            &[0x04][..],
+            &[0x04, 0],
+            &[0x04, 0, 1],
+            &[0x04, 0, 2, 9],
+            &[0x04, 0xff, 0xff, 9],
+            &[0x04, 0, 0, 0x04],
+            &[0x04, 0, 0, 0x04, 0, 9, 1],
+        ] {
+            assert_eq!(read(&with(extras)), Err(Malformed), "{extras:?}");
+            let unix = [&[b'a'; 216], extras].concat();
+            assert_eq!(read(&v2(0x21, 0x31, &unix)), Err(Malformed), "{extras:?}");
+            good(&v2(0x20, 0x11, &[&tcp4[..], extras].concat()), Origin::Sender);
+        }
+    }
+
+    #[test]
+    fn a_checksum_fits_or_nothing_is_believed() {
+        // RFC 9260 appendix A gives the polynomial, RFC 3720 appendix B.4 these sums.
+        assert_eq!(crc32c([0; 32].iter()), 0x8a91_36aa);
+        assert_eq!(crc32c([0xff; 32].iter()), 0x62a8_ab43);
+        assert_eq!(crc32c((0..32).collect::<Vec<u8>>().iter()), 0x46dd_794e);
+        let header = |sum: [u8; 4], after: &[u8]| {
+            let tcp4 = [192, 0, 2, 1, 198, 51, 100, 7, 0xdc, 0x04, 0x01, 0xbb];
+            v2(0x21, 0x11, &[&tcp4[..], &[0x03, 0, 4], &sum, after].concat())
+        };
+        for after in [&[][..], &[0x04, 0, 2, 7, 7]] {
+            let sum = crc32c(header([0; 4], after).iter());
+            good(&header(sum.to_be_bytes(), after), client("192.0.2.1:56324"));
+            assert_eq!(read(&header((sum ^ 1).to_be_bytes(), after)), Err(Malformed));
+            let mut forged = header(sum.to_be_bytes(), after);
+            forged[16] = 193;
+            assert_eq!(read(&forged), Err(Malformed));
+        }
+        let short = v2(0x21, 0x11, &[&[0; 12][..], &[0x03, 0, 2, 0, 0]].concat());
+        assert_eq!(read(&short), Err(Malformed));
     }
 
     #[test]
@@ -226,6 +319,9 @@ mod tests {
         check(&v2(0x11, 0x11, &[0; 12])[..13]);
         check(&v2(0x22, 0x11, &[0; 12])[..13]);
         check(&v2(0x21, 0x12, &[0; 12]));
+        check(&v2(0x21, 0x10, &[0; 12]));
+        check(&v2(0x21, 0x01, &[0; 12]));
+        check(&v2(0x21, 0x32, &[0; 216]));
         check(&v2(0x21, 0x22, &[0; 36]));
         check(&v2(0x21, 0x11, &[0; 11]));
         check(&v2(0x21, 0x21, &[0; 35]));

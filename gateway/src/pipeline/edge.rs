@@ -47,7 +47,7 @@ impl Exchange<'_> {
         self.watch.route = Some(Arc::clone(&route.metrics));
         let finishing = Finishing::begin(finish, headers, true);
         let granted = match &route.edge.addresses {
-            Some(addresses) => addresses.permits(client.ip),
+            Some(addresses) => addresses.permits(client),
             None => Ok(()),
         }
         .and_then(|()| cors.grant(&finishing.verdict));

@@ -12,17 +12,11 @@ use super::guarded_io::GuardedIo;
 use super::preface::{self, Preface};
 use super::{http1, http2};
 use crate::intake::headers::Scheme;
-use crate::pipeline::Peer;
 use crate::plan::Protocols;
 
 /// Serves requests in plain text until either side closes the connection.
 pub(super) async fn serve_plain(stream: TcpStream, address: SocketAddr, protocols: Protocols, enrolled: Enrolled) {
-    let peer = Peer {
-        address,
-        worker: enrolled.worker().index,
-        scheme: Scheme::Http,
-        certificate: None,
-    };
+    let peer = enrolled.peer(address, Scheme::Http);
     let mut io = GuardedIo::new(stream, enrolled.activity().clone());
     let is_http2 = match protocols {
         Protocols::Http1 => false,

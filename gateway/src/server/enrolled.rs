@@ -7,7 +7,9 @@ use super::crowd::Member;
 use super::watch::Activity;
 use super::worker::Worker;
 use crate::intake::address;
+use crate::intake::headers::Scheme;
 use crate::observe::ConnectionRefusal;
+use crate::pipeline::Peer;
 
 /// From the acceptance of a connection to its end, whatever ends it.
 pub(crate) struct Enrolled {
@@ -16,6 +18,7 @@ pub(crate) struct Enrolled {
     activity: Arc<Activity>,
     /// Where connections of one address are limited.
     member: Option<Member>,
+    client_is_known: bool,
 }
 
 impl Enrolled {
@@ -27,7 +30,13 @@ impl Enrolled {
             id,
             activity,
             member: None,
+            client_is_known: true,
         }
+    }
+
+    /// A load balancer has passed it on without saying for whom.
+    pub(crate) const fn client_is_unknown(&mut self) {
+        self.client_is_known = false;
     }
 
     /// Now that its client is known; `None` if that has too many connections already, which is counted.
@@ -42,6 +51,17 @@ impl Enrolled {
             }
         }
         Some(self)
+    }
+
+    /// Whom it comes from.
+    pub(crate) fn peer(&self, address: SocketAddr, scheme: Scheme) -> Peer {
+        Peer {
+            address,
+            client_is_known: self.client_is_known,
+            worker: self.worker.index,
+            scheme,
+            certificate: None,
+        }
     }
 
     pub(crate) const fn id(&self) -> u64 {

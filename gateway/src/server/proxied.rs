@@ -14,8 +14,8 @@ use super::enrolled::Enrolled;
 use crate::intake::proxy_protocol::{self, Origin};
 use crate::observe::ConnectionRefusal;
 
-/// The address of whoever has connected, as far as it is known; `None` if it was refused, which is counted here.
-pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled: &Enrolled) -> Option<SocketAddr> {
+/// For whom the sender has connected; `None` if it was refused, which is counted here.
+pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled: &Enrolled) -> Option<Origin> {
     if !enrolled.worker().live.load().edge.trusted.contains(sender.ip()) {
         enrolled.worker().refuse(ConnectionRefusal::ProxyUntrusted);
         return None;
@@ -27,10 +27,7 @@ pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled:
     match header(stream, enrolled).await {
         Ok(Some(origin)) => {
             counted.refusal = None;
-            Some(match origin {
-                Origin::Client(address) => address,
-                Origin::Sender => sender,
-            })
+            Some(origin)
         }
         Ok(None) => {
             counted.refusal = Some(ConnectionRefusal::ProxyMalformed);

@@ -40,10 +40,8 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, config: Arc<Se
         .peer_certificates()
         .and_then(|chain| Certificate::read(chain.first()?));
     let peer = Peer {
-        address,
-        worker: enrolled.worker().index,
-        scheme: Scheme::Https,
         certificate,
+        ..enrolled.peer(address, Scheme::Https)
     };
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     // From here on it is a connection that has yet to send its first byte.

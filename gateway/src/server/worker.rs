@@ -17,6 +17,7 @@ use super::unread::{self, Unread};
 use super::watch::{Patience, Watch};
 use super::{proxied, tls};
 use crate::flow::Leave;
+use crate::intake::proxy_protocol::Origin;
 use crate::observe::ConnectionRefusal;
 use crate::plan::{LivePlan, Protocols};
 
@@ -171,9 +172,15 @@ fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: Unre
 }
 
 /// Lets a load balancer say who is there, and serves them.
-async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, enrolled: Enrolled) {
-    let Some(address) = proxied::origin(&mut stream, sender, &enrolled).await else {
-        return;
+async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut enrolled: Enrolled) {
+    let address = match proxied::origin(&mut stream, sender, &enrolled).await {
+        None => return,
+        Some(Origin::Client(address)) => address,
+        Some(Origin::Sender) => sender,
+        Some(Origin::Unknown) => {
+            enrolled.client_is_unknown();
+            sender
+        }
     };
     let worker = Arc::clone(enrolled.worker());
     let Some(enrolled) = enrolled.of(address) else {

@@ -135,6 +135,86 @@ async fn who_does_not_begin_with_a_header_gets_no_further() {
     assert!(api.take_requests().is_empty());
 }
 
+/// Of version 2, with this command, family and block.
+fn binary_of(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(block.len()).expect("short").to_be_bytes();
+    [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family], &length, block].concat()
+}
+
+/// A load balancer that does not say for whom it has connected passes on whatever the client writes.
+#[tokio::test]
+async fn a_client_that_is_not_named_cannot_name_itself() {
+    let (_fleet, api) = one_backend("api").await;
+    let edge = Authority::new("public").issue(&["edge.test"]);
+    let config = Config::with(top("127.0.0.0/8")).open("api", api.address(), "").mapped(
+        "inside",
+        "api",
+        "access: { any_of: [anonymous], addresses: { deny: [192.0.2.0/24] } }",
+    );
+    let gateway = Setup::new(config.to_string())
+        .file("edge.pem", &edge.cert_pem)
+        .file("edge.key", &edge.key_pem)
+        .start()
+        .await;
+    let ask = async |header: &[u8], route: &str| {
+        let request = format!(
+            "GET /{route}/echo HTTP/1.1\r\nhost: edge.test\r\nx-forwarded-for: 203.0.113.1\r\nconnection: close\r\n\r\n"
+        );
+        let mut raw = Raw::connect(gateway.address_of("behind")).await;
+        raw.send([header, request.as_bytes()].concat()).await;
+        let answer = raw.rest().await;
+        let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+        let seen = api.take_requests().into_iter().next().map(|request| {
+            let told = request.headers.iter().find(|(name, _)| name == "x-forwarded-for");
+            told.expect("it is told").1.clone()
+        });
+        (status, seen.unwrap_or_default())
+    };
+    let told = |status: &str, seen: &str| (status.to_owned(), seen.to_owned());
+    for header in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        b"PROXY UNKNOWN 203.0.113.1 127.0.0.1 1 2\r\n".to_vec(),
+        binary_of(0x21, 0x00, &[]),
+        binary_of(0x21, 0x00, &[203, 0, 113, 1]),
+        binary_of(0x21, 0x31, &[b'/'; 216]),
+        binary_of(0x21, 0x31, &[&[b'/'; 216][..], &[0x04, 0, 1, 0]].concat()),
+    ] {
+        assert_eq!(ask(&header, "api").await, told("200", "127.0.0.1"), "{header:?}");
+        assert_eq!(ask(&header, "inside").await, told("403", ""), "{header:?}");
+    }
+    // The load balancer itself, which is trusted as a proxy too.
+    let local = binary_of(0x20, 0x00, &[]);
+    assert_eq!(ask(&local, "inside").await, told("200", "203.0.113.1, 127.0.0.1"));
+    let named = binary_of(0x21, 0x11, &[198, 51, 100, 1, 127, 0, 0, 1, 0, 80, 0, 80]);
+    assert_eq!(ask(&named, "inside").await, told("200", "198.51.100.1"));
+    let denied = binary_of(0x21, 0x11, &[192, 0, 2, 1, 127, 0, 0, 1, 0, 80, 0, 80]);
+    assert_eq!(ask(&denied, "inside").await, told("403", ""));
+}
+
+#[tokio::test]
+async fn a_header_with_damaged_extras_is_none() {
+    let (_fleet, api) = one_backend("api").await;
+    let gateway = start("127.0.0.0/8", api.address(), &Authority::new("public")).await;
+    let addresses = [203, 0, 113, 9, 127, 0, 0, 1, 0, 80, 0, 80];
+    let damaged: [&[u8]; 6] = [
+        &[0x04],
+        &[0x04, 0],
+        &[0x04, 0, 9, 1],
+        &[0x04, 0xff, 0xff],
+        &[0x04, 0, 1, 0, 0x04],
+        // A checksum of something else.
+        &[0x03, 0, 4, 1, 2, 3, 4],
+    ];
+    for (count, extras) in damaged.into_iter().enumerate() {
+        let header = binary_of(0x21, 0x11, &[&addresses[..], extras].concat());
+        let mut raw = Raw::connect(gateway.address_of("behind")).await;
+        raw.send([&header[..], REQUEST.as_bytes()].concat()).await;
+        assert_eq!(raw.rest().await, "", "{extras:?}");
+        refused(&gateway, "proxy_malformed", count as f64 + 1.0).await;
+    }
+    assert!(api.take_requests().is_empty());
+}
+
 #[tokio::test]
 async fn nobody_else_may_say_who_is_there() {
     let (_fleet, api) = one_backend("api").await;

@@ -46,6 +46,65 @@ async fn a_route_is_open_to_addresses() {
     .await;
 }
 
+/// What a trusted proxy has written in the end decides, and where that cannot be read nobody is let in.
+#[tokio::test]
+async fn who_cannot_be_told_is_not_let_in_where_addresses_matter() {
+    let route = |name: &str, addresses: &str| {
+        format!(
+            "match: {{ path: \"/{name}/{{*rest}}\" }}, rewrite: \"/echo\", access: {{ any_of: [anonymous]{addresses} }}"
+        )
+    };
+    let (_fleet, _api, gateway) = start(
+        "client_address: { trusted_proxies: [127.0.0.0/8, 10.0.0.2/32] }",
+        &[
+            ("all", &route("all", "")),
+            ("denied", &route("denied", ", addresses: { deny: [192.0.2.0/24] }")),
+            (
+                "allowed",
+                &route("allowed", ", addresses: { allow: [127.0.0.0/8, 203.0.113.0/24] }"),
+            ),
+        ],
+    )
+    .await;
+    let ask = async |route: &str, fields: &[u8]| {
+        let line = format!("GET /{route}/x HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n");
+        let answer = gateway.raw([line.as_bytes(), fields, b"\r\n\r\n"].concat()).await;
+        answer.split(' ').nth(1).expect("a status").to_owned()
+    };
+    for (fields, denied, allowed) in [
+        (&b"x-forwarded-for: 203.0.113.1"[..], "200", "200"),
+        (b"x-forwarded-for: 203.0.113.1, , 10.0.0.2,", "200", "200"),
+        (b"x-forwarded-for: caf\xe9, 203.0.113.1", "200", "200"),
+        (b"x-forwarded-for: caf\xe9, 192.0.2.1", "403", "403"),
+        (
+            b"x-forwarded-for: 203.0.113.1\r\nx-forwarded-for: 192.0.2.1",
+            "403",
+            "403",
+        ),
+        (b"x-forwarded-for: unknown", "403", "403"),
+        (b"x-forwarded-for: 203.0.113.1, unknown", "403", "403"),
+        (b"x-forwarded-for: 203.0.113.1, unknown, 10.0.0.2", "403", "403"),
+        (b"x-forwarded-for: 203.0.113.1, 192.0.2.999", "403", "403"),
+        (b"x-forwarded-for: 203.0.113.1, caf\xe9", "403", "403"),
+        (b"forwarded: for=203.0.113.1", "200", "200"),
+        (b"forwarded: for=_hidden", "403", "403"),
+        (b"forwarded: for=203.0.113.1, proto=http", "403", "403"),
+        (b"forwarded: host=\"a;for=203.0.113.1\";for=192.0.2.1", "403", "403"),
+        (b"x-forwarded-for: 64:ff9b::192.0.2.1", "403", "403"),
+        (b"x-forwarded-for: 2002:c000:201::1", "403", "403"),
+        (b"x-forwarded-for: ::ffff:192.0.2.1", "403", "403"),
+        (b"x-forwarded-for: 64:ff9b::203.0.113.1", "200", "403"),
+        (b"x-nothing: 1", "200", "200"),
+    ] {
+        let answers = [
+            ask("all", fields).await,
+            ask("denied", fields).await,
+            ask("allowed", fields).await,
+        ];
+        assert_eq!(answers, ["200", denied, allowed], "{}", String::from_utf8_lossy(fields));
+    }
+}
+
 #[tokio::test]
 async fn fields_are_changed_both_ways_and_identity_is_out_of_reach() {
     let rules = "headers: {

@@ -211,6 +211,7 @@ mod tests {
                     ip,
                     peer,
                     trusted_peer: ip != peer,
+                    is_known: true,
                 },
                 Scheme::Http,
                 host,
