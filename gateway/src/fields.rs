@@ -71,9 +71,15 @@ pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderV
     into_value(&out)
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3): rounded up, and never "now".
+/// The longest wait that anyone is told: what is to be waited for longer is told again then.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
+/// The longest wait for a quota to be renewed: the longest month, and a day for clocks that differ.
+pub const LONGEST_RENEWAL: Duration = Duration::from_secs(32 * 86_400);
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3): rounded up, never "now", and never beyond [`LONGEST_RENEWAL`].
 pub fn retry_after(wait: Duration) -> HeaderValue {
-    HeaderValue::from(whole_seconds(wait))
+    HeaderValue::from(whole_seconds(wait.min(LONGEST_RENEWAL)))
 }
 
 /// The seconds after which `wait` is certainly over: rounded up, at least 1.
@@ -188,5 +194,14 @@ mod tests {
             assert_eq!(whole_seconds(Duration::from_nanos(nanos)), seconds, "{nanos} ns");
         }
         assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_back_in_another_life() {
+        let check = |wait, expected: &str| assert_eq!(retry_after(wait), expected, "{wait:?}");
+        check(Duration::from_secs(31 * 86_400), "2678400");
+        check(Duration::from_secs(33 * 86_400), "2764800");
+        check(Duration::MAX, "2764800");
+        check(Duration::ZERO, "1");
     }
 }

@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::fields;
+use crate::fields::{self, LONGEST_RENEWAL, LONGEST_WAIT};
 use crate::rejection::{Reason, Rejection, Violation};
 
 pub const X_GATEWAY_REASON: HeaderName = HeaderName::from_static("x-gateway-reason");
@@ -90,7 +90,10 @@ pub fn part_failed(
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(word));
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        headers.insert(RETRY_AFTER, fields::retry_after(wait.unwrap_or_default()));
+        headers.insert(
+            RETRY_AFTER,
+            fields::retry_after(wait.unwrap_or_default().min(LONGEST_WAIT)),
+        );
     }
     *response.body_mut() = body;
     response
@@ -179,7 +182,12 @@ impl<'a> Advice<'a> {
     }
 
     /// `before` ends where the seconds go.
-    const fn wait(before: &'static str, wait: Duration) -> Self {
+    fn wait(before: &'static str, wait: Duration) -> Self {
+        Self::wait_within(before, wait, LONGEST_WAIT)
+    }
+
+    fn wait_within(before: &'static str, wait: Duration, longest: Duration) -> Self {
+        let wait = wait.min(longest);
         Self {
             variable: Variable::Number(fields::whole_seconds(wait)),
             after: " s.",
@@ -239,9 +247,10 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             violation.wait,
         )
         .with(Fields::Limits(violation)),
-        Rejection::QuotaExhausted(violation) => Advice::wait(
+        Rejection::QuotaExhausted(violation) => Advice::wait_within(
             "The quota named in violated-policies is used up; it is renewed in ",
             violation.wait,
+            LONGEST_RENEWAL,
         )
         .with(Fields::Limits(violation)),
         Rejection::TooManyInFlight(violation) => Advice::wait(
@@ -387,6 +396,50 @@ mod tests {
             reasons.push(reason);
         }
         assert_eq!(reasons, Reason::ALL);
+    }
+
+    #[test]
+    fn nobody_is_told_to_wait_for_longer_than_a_day_but_for_a_quota() {
+        for rejection in one_of_each() {
+            let reason = rejection.reason();
+            let rejection = match rejection {
+                Rejection::RateLimited(_) => Rejection::RateLimited(endless()),
+                Rejection::QuotaExhausted(_) => Rejection::QuotaExhausted(endless()),
+                Rejection::TooManyInFlight(_) => Rejection::TooManyInFlight(endless()),
+                Rejection::BulkheadFull { .. } => Rejection::BulkheadFull { retry_after: MAX },
+                Rejection::BulkheadTimeout { .. } => Rejection::BulkheadTimeout { retry_after: MAX },
+                Rejection::BreakerOpen { .. } => Rejection::BreakerOpen { retry_after: MAX },
+                Rejection::NoEndpoint { .. } => Rejection::NoEndpoint { retry_after: MAX },
+                Rejection::Overloaded { .. } => Rejection::Overloaded { retry_after: MAX },
+                other => other,
+            };
+            let response = answer(&rejection, "id");
+            let Some(wait) = field(&response, "retry-after") else {
+                continue;
+            };
+            let expected = match reason {
+                Reason::QuotaExhausted => "2764800",
+                Reason::Draining => "1",
+                _ => "86400",
+            };
+            assert_eq!(wait, expected, "{reason:?}");
+            let document = parsed(&response);
+            assert!(
+                document["detail"].as_str().unwrap().contains(&format!(" {wait} s.")),
+                "{document}"
+            );
+        }
+        let failed = part_failed(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "a", Some(MAX), "id");
+        assert_eq!(field(&failed, "retry-after"), Some("86400"));
+    }
+
+    const MAX: Duration = Duration::MAX;
+
+    fn endless() -> Box<Violation> {
+        Box::new(Violation {
+            wait: MAX,
+            ..*violation()
+        })
     }
 
     #[test]

@@ -124,6 +124,44 @@ async fn a_quota_is_used_up_and_says_when_it_is_renewed() {
     );
 }
 
+#[tokio::test]
+async fn nobody_is_told_to_come_back_after_more_than_a_day_but_for_a_quota() {
+    for (limits, longest) in [
+        ("{ slow: { rate: 1/h, burst: 1000, cost: 1000 } }", 86_400),
+        ("{ slow: { kind: sliding_window, rate: 1000/d, cost: 1000 } }", 86_400),
+        ("{ slow: { limit: 1000, every: month, cost: 1000 } }", 31 * 86_400),
+    ] {
+        let gateway = setup(fixed(limits)).start().await;
+        let served = ask(&gateway, "acme").await.expect(204);
+        let refused = ask(&gateway, "acme").await.expect(429);
+        let reset = |answer: &Answer| -> u64 {
+            let line = answer.header("ratelimit").expect("it is charged");
+            let item = line.split(", ").find(|item| item.starts_with("\"slow\""));
+            let reset = item.and_then(|item| item.split(";t=").nth(1));
+            reset.and_then(|reset| reset.parse().ok()).expect("a number")
+        };
+        assert!(reset(&served) <= longest, "{limits}: {served:#?}");
+        assert_eq!(reset(&refused), refused.retry_after(), "{limits}");
+        assert!((1..=longest).contains(&refused.retry_after()), "{limits}: {refused:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_costs_more_than_a_tenant_can_ever_have_is_a_mistake() {
+    let config = Config::with(TOP)
+        .top("tenants: { acme: { burst: 5 } }")
+        .route("dear", "{ match: { path: /dear }, cost: 6, respond: { status: 204 } }");
+    let checked = cli(&["check", "-c", "gateway.yaml"], &setup(config));
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    for said in [
+        "`tenants.acme (routes.dear)`",
+        "gateway.yaml:",
+        "lower the cost to 5, or raise the limit to 6",
+    ] {
+        assert!(checked.stderr.contains(said), "{said}: {}", checked.stderr);
+    }
+}
+
 fn kept(folder: &Path, limits: &str) -> Config {
     fixed(limits).top(format!("state_file: {}", folder.join("counts").display()))
 }

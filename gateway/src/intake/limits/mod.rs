@@ -172,7 +172,12 @@ fn refusal(charges: &[Held], index: usize, now: Now) -> Rejection {
     let mut refused: SmallVec<[(&Held, Duration); 4]> = charges
         .iter()
         .filter(|held| held.limit.mode == Mode::Enforce)
-        .map(|held| (held, held.account.wait_for(now, held.cost)))
+        .map(|held| {
+            (
+                held,
+                told::bounded(&held.account, held.account.wait_for(now, held.cost)),
+            )
+        })
         .filter(|(_, wait)| !wait.is_zero())
         .collect();
     if refused.is_empty() {

@@ -153,6 +153,57 @@ proptest! {
         }
     }
 
+    /// Whatever the limit, the debt and the cost, what is said of a wait is a day at most, or the rest of a month.
+    #[test]
+    fn no_wait_is_told_beyond_a_day_but_for_quotas(
+        kind in 0..4usize, count in 1..50u64, period in 1..2_600_000u64, burst in 1..50u64,
+        every in prop::sample::select(vec![Every::Minute, Every::Hour, Every::Day, Every::Week, Every::Month]),
+        spent in 0..1_000u64, cost in prop_oneof![1..60u64, Just(u64::MAX)], began in 0..3_000_000u64, back in 0..3_000_000u64,
+    ) {
+        let period = Duration::from_secs(period);
+        let terms = match kind {
+            0 => Terms::Bucket(Quota::new(count, period, burst).unwrap()),
+            1 => Terms::Window(WindowQuota::new(count, period).unwrap()),
+            2 => Terms::Calendar(CalendarQuota::new(count, every).unwrap()),
+            _ => Terms::InFlight(1),
+        };
+        let (world, registry) = (World::new(terms), Registry::default());
+        let table = world.accounts.table(&world.limits[0].0, &world.limits[0].1);
+        let limit = Limit {
+            name: "limit".into(),
+            per: Per::Tenant,
+            mode: Mode::Enforce,
+            cost: Some(cost),
+            wait: Duration::ZERO,
+            table: Arc::clone(&table),
+            metrics: registry.limit("limit"),
+        };
+        let hold = Arc::new(Hold::new(Arc::new(limit), table.account(OWNERS[0], terms, true)));
+        hold.account.charge(at(began), spent);
+        // The clock may have been set back.
+        let now = at((began * 1_000).saturating_sub(back * 1_000));
+        let longest = if kind == 2 { 32 * 86_400 } else { 86_400 };
+        let parameter = |line: &HeaderValue| -> u64 {
+            line.to_str().unwrap().rsplit(";t=").next().unwrap().parse().unwrap()
+        };
+        let mut told = Vec::new();
+        let mut headers = HeaderMap::new();
+        match take(Charges::from_iter([hold.charge(1)]), now, Duration::ZERO) {
+            Ok(receipt) => {
+                receipt.tell(&mut headers, now);
+                told.extend(headers.get("ratelimit").map(parameter));
+            }
+            Err(refused) => {
+                let answer = crate::problem::answer(&refused, "id");
+                told.push(parameter(&answer.headers()["ratelimit"]));
+                told.push(answer.headers()["retry-after"].to_str().unwrap().parse().unwrap());
+            }
+        }
+        for wait in told {
+            prop_assert!((1..=longest).contains(&wait), "{wait} s of {terms:?}");
+        }
+    }
+
     #[test]
     fn a_rejected_request_changes_no_account(
         limits in prop::collection::vec((0..4usize, 3..12u64, 1..4u64), 1..5),

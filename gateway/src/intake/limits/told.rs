@@ -1,6 +1,9 @@
 //! What callers are told of their limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
 //!
 //! A cap on requests in flight is named where it refuses; in an answer it would be out of date before it is read.
+//!
+//! Invariant: nobody is told of a wait beyond a day, nor, for a quota, beyond 32 days, whatever the terms and clocks. Who
+//! waits for a day and is still refused is told how long it takes from then on.
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use policies::Every;
 use super::account::{Account, Terms};
 use super::{Held, Mode};
 use crate::clock::Now;
-use crate::fields::{self, Grant};
+use crate::fields::{self, Grant, LONGEST_RENEWAL, LONGEST_WAIT};
 
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -51,12 +54,20 @@ pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Held>) -> HeaderValue 
     fields::ratelimit_policy(limits.map(|held| grant(&held.limit.name, &held.account.terms())))
 }
 
+/// As much of a wait as is told.
+pub(super) fn bounded(account: &Account, wait: Duration) -> Duration {
+    wait.min(match account {
+        Account::Bucket(..) | Account::Window(..) | Account::InFlight(..) => LONGEST_WAIT,
+        Account::Calendar(..) => LONGEST_RENEWAL,
+    })
+}
+
 /// Limits that refuse, with the wait of each.
 pub(super) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Held, Duration)>) -> HeaderValue {
     fields::ratelimit(limits.map(|(held, wait)| fields::Balance {
         limit: &held.limit.name,
         remaining: 0,
-        reset: fields::whole_seconds(wait),
+        reset: fields::whole_seconds(bounded(&held.account, wait)),
     }))
 }
 
@@ -74,10 +85,11 @@ pub(super) fn tell(charged: &[Held], headers: &mut HeaderMap, now: Now) {
         RATELIMIT,
         fields::ratelimit(told().map(|held| {
             let remaining = held.account.balance(now);
+            let reset = bounded(&held.account, held.account.reset_in(now, remaining));
             fields::Balance {
                 limit: &held.limit.name,
                 remaining,
-                reset: fields::whole_seconds(held.account.reset_in(now, remaining)),
+                reset: fields::whole_seconds(reset),
             }
         })),
     );

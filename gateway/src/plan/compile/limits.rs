@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use policies::{CalendarQuota, Every, Quota, WindowQuota};
 
-use super::Desk;
+use super::{Desk, costs};
 use crate::config::{self, At, Code, Measure, Mistake, NamedMap, Rate, RateLimit, Tier as WrittenTier};
 use crate::intake::limits::account::Terms;
 use crate::intake::limits::accounts::TermsByOwner;
@@ -105,14 +105,14 @@ impl Tables {
             let cost = limit.cost.as_ref().unwrap_or(&written.cost);
             let (terms, wait) = match &limit.measure {
                 Measure::Rate(rate) => {
-                    check_cost(desk, &path, cost, most_at_once(rate));
+                    costs::check(desk, &path, cost, costs::most_at_once(rate));
                     (
                         rate_terms(desk, &path, rate, &rate.rate, rate.burst.as_ref()),
                         *rate.wait,
                     )
                 }
                 Measure::Quota(quota) => {
-                    check_cost(desk, &path, cost, quota.limit);
+                    costs::check(desk, &path, cost, quota.limit);
                     (calendar_terms(desk, &path, quota), Duration::ZERO)
                 }
                 Measure::InFlight(cap) => (Some(Terms::InFlight(cap.get())), Duration::ZERO),
@@ -327,11 +327,6 @@ fn warn_of_forgetting(desk: &mut Desk<'_>) {
     }
 }
 
-/// The most that one request can take from a rate.
-pub(super) fn most_at_once(rate: &RateLimit) -> At<NonZeroU64> {
-    rate.burst.unwrap_or_else(|| rate.rate.map(|rate| rate.count))
-}
-
 fn rate_terms(
     desk: &mut Desk<'_>,
     path: &str,
@@ -385,21 +380,6 @@ fn calendar_terms(desk: &mut Desk<'_>, path: &str, quota: &config::Quota) -> Opt
         })
         .map(Terms::Calendar)
         .ok()
-}
-
-/// A request that costs more than there can ever be would never be admitted.
-pub(super) fn check_cost(desk: &mut Desk<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
-    if cost.value > most.value {
-        desk.mistake(
-            Mistake::new(
-                Code::OverParent,
-                cost.span().or(most.span()),
-                format!("a request costs {cost}, more than `{path}` ever holds"),
-            )
-            .related(most.span(), format!("this is {most}"))
-            .hint("lower the cost or raise the limit"),
-        );
-    }
 }
 
 const fn mode(written: config::Mode) -> Mode {

@@ -8,6 +8,7 @@ mod aggregates;
 mod backend_tls;
 mod backends;
 mod callers;
+mod costs;
 mod doubts;
 mod fallbacks;
 mod limits;

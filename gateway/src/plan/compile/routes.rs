@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::Desk;
 use super::backends::Backends;
-use super::fallbacks;
-use super::limits::{self, Tables};
+use super::limits::Tables;
+use super::{costs, fallbacks};
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
 use crate::plan::{Route, Target};
@@ -57,7 +57,7 @@ fn route(
     let access = access(desk, name, &written.access);
     let parameters = parameters(&written.matches.paths);
     let time_limit = time_limit(desk, name, written);
-    check_costs(desk, name, written);
+    costs::check_route(desk, name, written);
     let route_limits = tables.map(|tables| {
         let (limits, terms) = tables.of_route(desk, name, written);
         tables.terms.extend(terms);
@@ -249,34 +249,6 @@ fn time_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route) -> Durat
         );
     }
     **own
-}
-
-fn check_costs(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
-    let config = desk.config;
-    if !written.cost.is_written() {
-        return;
-    }
-    // A tenant that the table puts into a tier is in no other.
-    let tier_of = |tenant: &At<String>| Some(config.tenants.get(tenant)?.tier.as_ref()?.as_str());
-    let of_tenants: Option<HashSet<&str>> = match written.access.tenants.as_slice() {
-        [] => None,
-        tenants => tenants.iter().map(tier_of).collect(),
-    };
-    for (tier_name, tier) in config.tiers.iter() {
-        let admitted = (written.access.tiers.is_empty()
-            || written.access.tiers.iter().any(|at| **at == *tier_name.value))
-            && of_tenants
-                .as_ref()
-                .is_none_or(|tiers| tiers.contains(&*tier_name.value));
-        if admitted {
-            let place = format!("tiers.{tier_name} (routes.{name})");
-            limits::check_cost(desk, &place, &written.cost, limits::most_at_once(&tier.rate));
-            for (quota_name, quota) in tier.quotas.iter() {
-                let place = format!("tiers.{tier_name}.quotas.{quota_name} (routes.{name})");
-                limits::check_cost(desk, &place, &written.cost, quota.limit);
-            }
-        }
-    }
 }
 
 /// Only a backend's answer says what a request cost.

@@ -1,0 +1,109 @@
+//! What a request costs must fit into everything that it is charged to: a request that costs more than there can ever
+//! be would never be admitted, whenever its caller came back.
+
+use std::collections::HashSet;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use super::Desk;
+use crate::config::{self, At, Code, Config, Kind, Mistake, Quota, RateLimit, Tenant};
+
+/// Something that a request is charged to.
+struct Charged {
+    /// Where it is written, as an operator would name it.
+    place: String,
+    /// The most that it ever holds, in tokens.
+    most: At<NonZeroU64>,
+}
+
+/// Holds a route's cost against the terms of every tenant that it admits: those of its tier, and its own in their place.
+pub(super) fn check_route(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+    // No limit holds less than the cost of a route that says nothing of it.
+    if !written.cost.is_written() {
+        return;
+    }
+    let mut seen = HashSet::new();
+    for charged in charged(desk.config, &written.access) {
+        if seen.insert(charged.place.clone()) {
+            let place = format!("{} (routes.{name})", charged.place);
+            check(desk, &place, &written.cost, charged.most);
+        }
+    }
+}
+
+/// A request costs `cost`, of something that never holds more than `most`.
+pub(super) fn check(desk: &mut Desk<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
+    if cost.value > most.value {
+        desk.mistake(
+            Mistake::new(
+                Code::OverParent,
+                cost.span().or(most.span()),
+                format!("a request costs {cost}, more than `{path}` ever holds"),
+            )
+            .related(most.span(), format!("this is {most}"))
+            .hint(format!("lower the cost to {most}, or raise the limit to {cost}")),
+        );
+    }
+}
+
+/// The most that one request can take from a rate.
+pub(super) fn most_at_once(rate: &RateLimit) -> At<NonZeroU64> {
+    rate.burst.unwrap_or_else(|| rate.rate.map(|rate| rate.count))
+}
+
+/// What the requests of all admitted tenants are charged to, tier by tier; some of it may come twice.
+fn charged<'c>(config: &'c Config, access: &'c config::Access) -> Vec<Charged> {
+    let mut all = Vec::new();
+    let tenant = |name: &'c str| config.tenants.entry(name).map(|(name, terms)| (&name.value, terms));
+    // `None` is whoever the table says nothing of.
+    let tenants: Vec<Option<(&Arc<str>, &Tenant)>> = match access.tenants.as_slice() {
+        [] => {
+            let written = config.tenants.iter().map(|(name, terms)| Some((&name.value, terms)));
+            std::iter::once(None).chain(written).collect()
+        }
+        listed => listed.iter().map(|name| tenant(name)).collect(),
+    };
+    for (tier_name, tier) in config.tiers.iter() {
+        if !access.tiers.is_empty() && !access.tiers.iter().any(|admitted| **admitted == *tier_name.value) {
+            continue;
+        }
+        let of_tier = format!("tiers.{tier_name}");
+        for tenant in &tenants {
+            let own = tenant.map(|(_, terms)| terms);
+            // A tenant that the table puts into a tier is in no other.
+            let its_tier = own.and_then(|own| own.tier.as_ref());
+            if its_tier.is_some_and(|its| **its != *tier_name.value) {
+                continue;
+            }
+            let of_tenant = tenant.map(|(name, _)| format!("tenants.{name}")).unwrap_or_default();
+            let (is_own, most) = rate_of(&tier.rate, own);
+            all.push(Charged {
+                place: if is_own { of_tenant.clone() } else { of_tier.clone() },
+                most,
+            });
+            let quotas = own.iter().flat_map(|own| own.quotas.iter());
+            all.extend(quotas.map(|(name, quota)| quota_at(&of_tenant, name, quota)));
+            let quotas = tier.quotas.iter();
+            let inherited = quotas.filter(|(name, _)| own.is_none_or(|own| own.quotas.get(name).is_none()));
+            all.extend(inherited.map(|(name, quota)| quota_at(&of_tier, name, quota)));
+        }
+    }
+    all
+}
+
+/// The most that a tenant with terms of its own, if it has any, can take from its tier's rate at once; and whether the
+/// tenant's terms say so.
+fn rate_of(tier: &RateLimit, own: Option<&Tenant>) -> (bool, At<NonZeroU64>) {
+    let own = match *tier.kind {
+        Kind::TokenBucket => own.and_then(|own| own.burst),
+        Kind::SlidingWindow => own.and_then(|own| own.rate).map(|rate| rate.map(|rate| rate.count)),
+    };
+    own.map_or_else(|| (false, most_at_once(tier)), |most| (true, most))
+}
+
+fn quota_at(whose: &str, name: &str, quota: &Quota) -> Charged {
+    Charged {
+        place: format!("{whose}.quotas.{name}"),
+        most: quota.limit,
+    }
+}
