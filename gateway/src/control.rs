@@ -21,7 +21,7 @@ use crate::plan::{LivePlan, Plan, State};
 /// Between two rounds of upkeep.
 const ROUND: Duration = Duration::from_secs(1);
 /// Between two looks at the files that the config names. A change is read once it has stayed the same for so long, so a
-/// revoked credential is refused within half a second.
+/// revoked credential is refused within half a second; of a file that never rests, a second after it was seen.
 const LOOK: Duration = Duration::from_millis(200);
 /// Names are asked for again after so many rounds.
 const RESOLVE_EVERY: u32 = 30;
@@ -86,9 +86,7 @@ pub async fn follow_files(reloader: Arc<Reloader>) {
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         round.tick().await;
-        let reloader = Arc::clone(&reloader);
-        // A file may lie on a slow disk, and compiling takes a while.
-        let _ = tokio::task::spawn_blocking(move || reloader.follow()).await;
+        reloader.tend(clock::now());
     }
 }
 
@@ -109,9 +107,7 @@ pub async fn keep_counts_once(file: &Arc<Mutex<StateFile>>, state: &Arc<State>) 
     let (file, state) = (Arc::clone(file), Arc::clone(state));
     let write = move || {
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write(&state.accounts) {
-            tracing::error!(%error, "the state file cannot be written: a restart would forget what quotas count from now on");
-        }
+        file.write_and_tell(&state.accounts);
     };
     let _ = tokio::task::spawn_blocking(write).await;
 }

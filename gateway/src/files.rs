@@ -6,6 +6,7 @@
 mod lock;
 mod permissions;
 mod read;
+mod reader;
 mod write;
 
 use std::fs::{self, Metadata};
@@ -15,6 +16,7 @@ use std::path::Path;
 pub use lock::lock;
 pub use permissions::{Exposure, exposure};
 pub use read::{FileContent, LARGEST, read, read_own};
+pub use reader::{FileReader, FileSet, FileVersion, OnRead};
 pub use write::{Mode, append, ends_within_a_line, replace};
 
 /// What differs between a file and its next version: its inode, its length, and when content and inode were changed.

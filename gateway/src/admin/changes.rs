@@ -27,10 +27,7 @@ pub(super) async fn reload(
     _: NoParameters,
     State(admin): State<Arc<Admin>>,
 ) -> Result<Json<Value>, Problem> {
-    let reloader = Arc::clone(&admin.gateway.reloader);
-    // Reading files and hashing keys may take a while; admin answers meanwhile.
-    let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
-    match reloaded.unwrap_or_else(|_| Err("reading it has panicked".to_owned())) {
+    match admin.gateway.reloader.reload().await {
         Ok(generation) => Ok(Json(json!({ "generation": generation }))),
         Err(mistakes) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -38,7 +35,7 @@ pub(super) async fn reload(
             "The config was not put in force; everything runs on as before",
             "",
         )
-        .detail(mistakes)),
+        .detail(mistakes.to_string())),
     }
 }
 

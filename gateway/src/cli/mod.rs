@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod key;
 mod run;
+mod signals;
 mod token;
 
 use std::path::PathBuf;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use super::signals::{self, Heard, Stops};
 use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::admin;
 use crate::clock;
 use crate::control::{self, Control};
 use crate::files;
 use crate::intake::limits::state_file::StateFile;
+use crate::observe::access_log::Opened;
 use crate::observe::log::Format;
 use crate::observe::{self, Observer};
 use crate::plan::reload::{self, Reloader};
@@ -45,6 +45,9 @@ pub(super) fn run(options: &Options) -> u8 {
         Err(code) => code,
     }
 }
+
+/// For what quotas have counted to be written at the end.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// A gateway with its sockets bound and its plan in force.
 pub(crate) struct Gateway {
@@ -82,11 +85,8 @@ pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
         }
         None => None,
     };
-    state
-        .observer
-        .access_log
-        .point_at(&reload::access_log(&loaded))
-        .map_err(|error| failed("the access log", &error))?;
+    let log = Opened::open(&reload::access_log(&loaded)).map_err(|error| failed("the access log", &error))?;
+    state.observer.access_log.point_at(log);
     reload::take_effect(&plan, &state);
     let now = clock::Now::read();
     let counts = plan
@@ -140,13 +140,13 @@ impl Gateway {
             Ok(runtime) => runtime,
             Err(error) => return failed("the control thread", &error),
         };
-        runtime.block_on(self.control(ready_file))
+        let code = runtime.block_on(self.control(ready_file));
+        // What still waits for a file system ends with the process.
+        runtime.shutdown_background();
+        code
     }
 
     async fn control(self, ready_file: Option<&Path>) -> u8 {
-        let Ok(mut signals) = Signals::new().map_err(|error| failed("signals", &error)) else {
-            return FAILED;
-        };
         let addresses: Vec<_> = self.addresses().map(|(name, at)| (name.to_owned(), at)).collect();
         let admin_address = self.admin_address();
         let lifecycle = Arc::new(Lifecycle::default());
@@ -155,6 +155,15 @@ impl Gateway {
             Arc::clone(&self.live),
             Arc::clone(&self.state),
         ));
+        let heard = Heard {
+            reloader: Arc::clone(&reloader),
+            lifecycle: Arc::clone(&lifecycle),
+            live: Arc::clone(&self.live),
+        };
+        let mut stops = match signals::listen(heard) {
+            Ok(stops) => stops,
+            Err(error) => return failed("signals", &error),
+        };
         let control = Control::new(Arc::clone(&self.live), Arc::clone(&self.state));
         // A name that does not resolve must not hold up the start; its backend is unreached until it does.
         let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
@@ -188,12 +197,9 @@ impl Gateway {
             return failed("the ready file", &error);
         }
 
-        tokio::select! {
-            () = signals.until_stop(&reloader) => {}
-            () = lifecycle.reached(Phase::Noticed) => {}
-        }
+        lifecycle.reached(Phase::Noticed).await;
         let plan = self.live.load();
-        let cut = drain(&lifecycle, &plan, &mut signals).await;
+        let cut = drain(&lifecycle, &plan, &mut stops).await;
         // Workers end by themselves now; joining blocks, but nothing else is left to do here.
         if tokio::task::spawn_blocking(move || workers.join()).await.is_err() {
             return FAILED;
@@ -203,7 +209,10 @@ impl Gateway {
         follower.abort();
         if let (Some(keeper), Some(counts)) = (keeper, counts) {
             keeper.abort();
-            control::keep_counts_once(&counts, &self.state).await;
+            let written = tokio::time::timeout(LAST_WRITE, control::keep_counts_once(&counts, &self.state)).await;
+            if written.is_err() {
+                tracing::error!("the state file was not written: its file system does not answer");
+            }
         }
         if let Some(admin) = admin {
             admin.abort();
@@ -220,13 +229,14 @@ impl Gateway {
 }
 
 /// Lets what is under way finish; returns how many requests had to be cut.
-async fn drain(lifecycle: &Lifecycle, plan: &Plan, signals: &mut Signals) -> usize {
+async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
     tracing::info!(
         requests = lifecycle.requests(),
         "stopping: readiness fails, then no new connections"
     );
     lifecycle.advance(Phase::Noticed);
-    let mut at_once = Box::pin(signals.stop());
+    let so_far = stops.so_far();
+    let mut at_once = Box::pin(stops.more_than(so_far));
     tokio::select! {
         () = tokio::time::sleep(plan.edge.drain_notice) => {}
         () = &mut at_once => {}
@@ -259,42 +269,4 @@ fn write_ready(
         .collect();
     let ready = serde_json::json!({ "listeners": listeners, "admin": admin, "pid": std::process::id() });
     files::replace(path, ready.to_string().as_bytes(), files::Mode::Private)
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Reloads at every SIGHUP until SIGTERM or SIGINT.
-    async fn until_stop(&mut self, reloader: &Arc<Reloader>) {
-        loop {
-            tokio::select! {
-                _ = self.hangup.recv() => {
-                    let reloader = Arc::clone(reloader);
-                    // Reading files and hashing keys may take a while; admin answers meanwhile.
-                    let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
-                }
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-            }
-        }
-    }
 }

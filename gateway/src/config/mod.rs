@@ -39,6 +39,8 @@ pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
 
 use reader::{Context, Read, Value};
 
+use crate::files::FileReader;
+
 /// A config without mistakes, and what it takes to show further ones.
 #[derive(Debug)]
 pub struct Loaded {
@@ -50,7 +52,12 @@ pub struct Loaded {
 
 /// Reads a config file; files it names are found from its folder, `${VARIABLES}` in the environment.
 pub fn load(path: &Path) -> Result<Loaded, Box<Invalid>> {
-    let mut sources = Sources::default();
+    load_by(path, FileReader::default())
+}
+
+/// The same by a reader, which is then used for the files that the config names.
+pub fn load_by(path: &Path, reader: FileReader) -> Result<Loaded, Box<Invalid>> {
+    let mut sources = Sources::read_by(reader);
     match sources.read(path) {
         Ok(source) => finish(source, sources, path.parent().unwrap_or(Path::new(".")), &environment),
         Err(mistake) => Err(Box::new(Invalid {
@@ -61,9 +68,15 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Invalid>> {
 }
 
 /// The same from what the file at `path` once said.
-pub fn load_again(path: &Path, text: &str) -> Result<Loaded, Box<Invalid>> {
+pub fn load_again(path: &Path, text: &str, reader: FileReader) -> Result<Loaded, Box<Invalid>> {
     let base_dir = path.parent().unwrap_or(Path::new("."));
-    parse(&path.display().to_string(), text, base_dir, &environment)
+    parse_into(
+        Sources::read_by(reader),
+        &path.display().to_string(),
+        text,
+        base_dir,
+        &environment,
+    )
 }
 
 /// The same from a text that mistakes will call `name`.
@@ -73,7 +86,16 @@ pub fn parse(
     base_dir: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Box<Invalid>> {
-    let mut sources = Sources::default();
+    parse_into(Sources::default(), name, text, base_dir, env)
+}
+
+fn parse_into(
+    mut sources: Sources,
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Box<Invalid>> {
     match sources.add(name, text) {
         Ok(source) => finish(source, sources, base_dir, env),
         Err(mistake) => Err(Box::new(Invalid {

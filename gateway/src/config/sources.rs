@@ -13,12 +13,13 @@ use serde::Serialize;
 
 use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
-use crate::files;
+use crate::files::FileReader;
 
 /// Every file read so far, in order of reading.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<File>,
+    reader: FileReader,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +51,17 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MAX_SHOWN: usize = 100;
 
 impl Sources {
+    /// Of files that are read in this way.
+    pub fn read_by(reader: FileReader) -> Self {
+        let files = Vec::new();
+        Self { files, reader }
+    }
+
+    /// What the files are read by.
+    pub fn reader(&mut self) -> &mut FileReader {
+        &mut self.reader
+    }
+
     /// Takes in a text under the name that mistakes will show.
     pub(super) fn add(&mut self, name: &str, text: &str) -> Result<u16, Mistake> {
         let Ok(number) = u16::try_from(self.files.len()) else {
@@ -75,9 +87,9 @@ impl Sources {
     pub(super) fn read(&mut self, path: &Path) -> Result<u16, Mistake> {
         let unreadable =
             |why: String| Mistake::new(Code::Unreadable, None, format!("cannot read {}: {why}", path.display()));
-        let content = files::read(path).map_err(|error| unreadable(error.to_string()))?;
-        let text = String::from_utf8(content.bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
-        self.add(&path.display().to_string(), &text)
+        let bytes = self.reader.read(path).map_err(|error| unreadable(error.to_string()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+        self.add(&path.display().to_string(), text)
     }
 
     /// The text that was read first: the config's own.

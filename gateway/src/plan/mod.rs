@@ -24,10 +24,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use self::live::LivePlan;
 use self::outline::Outline;
+use self::register::RevocationFile;
 pub use self::state::State;
 use crate::aggregate;
 use crate::call::backend::Backend;
-use crate::files::Stamp;
+use crate::files::FileSet;
 use crate::flow::Rates;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
@@ -71,8 +72,8 @@ pub struct Plan {
     pub via: Via,
     /// Where API keys may come, if not in their header alone.
     pub key_places: Option<KeyPlaces>,
-    /// Keeps what is revoked.
-    pub revocations: Option<PathBuf>,
+    /// Keeps what is revoked, as it was read.
+    pub revocations: Option<RevocationFile>,
     pub written: Written,
     /// What every limit grants, for the moment the plan takes effect.
     pub terms: Vec<(Arc<str>, TermsByOwner)>,
@@ -84,8 +85,10 @@ pub struct Plan {
 pub struct Written {
     /// The config.
     pub text: Arc<str>,
-    /// The files that it names, and the version of each that was read; empty if nobody is to look after them.
-    pub files: Vec<(PathBuf, Option<Stamp>)>,
+    /// The files that it names, as they were read; empty if nobody is to look after them.
+    pub files: FileSet,
+    /// The file of revocations, which is looked after by itself.
+    pub revocations: FileSet,
 }
 
 /// What holds for every connection and head.

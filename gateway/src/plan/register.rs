@@ -88,7 +88,18 @@ struct Kept {
     error: Option<Failure>,
     /// In force, and not in the file.
     unwritten: List,
+    /// Counts what has been read and written.
+    changes: u64,
     learnt: Learnt,
+}
+
+/// The file as a plan has found it.
+pub struct RevocationFile {
+    pub path: PathBuf,
+    pub version: Option<Stamp>,
+    pub list: List,
+    /// What [`Register::changes`] said before it was read; `None` if it was taken as an earlier plan had read it.
+    pub changes: Option<u64>,
 }
 
 /// Why the file is not what is in force, and since when (seconds since 1970).
@@ -124,21 +135,34 @@ impl Register {
         Arc::clone(&self.in_force)
     }
 
-    /// From now on the list is kept in this file, if in any, and is what the file says.
-    pub fn keep_in(&self, path: Option<&Path>) {
-        let turn = self.turn.take(self.patience);
-        {
-            let mut kept = self.kept();
-            kept.path = path.map(Path::to_owned);
-            kept.version = None;
-            kept.error = None;
-            kept.watch = FileWatch::default();
+    /// From now on the list is kept in this file, if in any, and is what the file says. Reads nothing.
+    pub fn keep_in(&self, file: Option<&RevocationFile>) {
+        let mut kept = self.kept();
+        let path = file.map(|file| &file.path);
+        // What the file said before it was read or written the last time is out of date.
+        let is_older = file.is_some_and(|file| file.changes != Some(kept.changes)) && kept.path.as_ref() == path;
+        if is_older {
+            return;
         }
-        match turn {
-            Some(turn) => self.read(&turn),
-            // The next look finds that it has not been read.
-            None => tracing::error!("revocations not read yet: whoever reads or writes the file has not finished"),
+        kept.path = path.cloned();
+        kept.version = file.and_then(|file| file.version);
+        kept.watch = FileWatch::default();
+        kept.error = None;
+        if let Some(file) = file {
+            self.replace(&mut kept, file.list.clone());
         }
+    }
+
+    /// Changes whenever the file has been read or written.
+    pub fn changes(&self) -> u64 {
+        self.kept().changes
+    }
+
+    fn replace(&self, kept: &mut Kept, mut list: List) {
+        kept.changes += 1;
+        list.extend(kept.unwritten.clone());
+        tracing::info!(entries = list.len(), "revocations read");
+        self.in_force.replace(list);
     }
 
     /// Looks whether the file has changed.
@@ -245,14 +269,16 @@ impl Register {
         let mut sources = Sources::default();
         let loaded = load(&path, &mut sources);
         let mut kept = self.kept();
+        if kept.path.as_ref() != Some(&path) {
+            // It is kept elsewhere since.
+            return;
+        }
         kept.version = version;
         kept.watch = FileWatch::default();
         match loaded {
-            Ok(mut list) => {
-                list.extend(kept.unwritten.clone());
-                tracing::info!(entries = list.len(), "revocations read");
-                self.in_force.replace(list);
+            Ok(list) => {
                 kept.error = None;
+                self.replace(&mut kept, list);
             }
             Err(mistakes) => {
                 let error = sources.render(&mistakes, false);
@@ -283,7 +309,10 @@ impl Register {
         let mut kept = self.kept();
         // What came while it was written is still to be written.
         kept.unwritten.retain(|revoked, terms| list.get(revoked) != Some(terms));
-        kept.version = version;
+        kept.changes += 1;
+        if kept.path.as_ref() == Some(&path) {
+            kept.version = version;
+        }
         Ok(())
     }
 
@@ -393,11 +422,24 @@ mod tests {
         let path = folder.path().join("revoked.yaml");
         std::fs::write(&path, content).unwrap();
         let register = Register::default();
-        register.keep_in(Some(&path));
+        register.keep_in(Some(&found(&path, &register)));
         Bench {
             _folder: folder,
             path,
             register,
+        }
+    }
+
+    /// The file as a plan finds it.
+    fn found(path: &Path, register: &Register) -> RevocationFile {
+        let changes = Some(register.changes());
+        let mut sources = Sources::default();
+        let list = load(path, &mut sources).unwrap();
+        RevocationFile {
+            path: path.to_owned(),
+            version: sources.reader().stamp(path),
+            list,
+            changes,
         }
     }
 
@@ -415,7 +457,7 @@ mod tests {
 
         fn after_restart(&self) -> Register {
             let register = Register::default();
-            register.keep_in(Some(&self.path));
+            register.keep_in(Some(&found(&self.path, &register)));
             register
         }
     }
@@ -472,6 +514,24 @@ mod tests {
         bench.register.follow(Moment::ZERO);
         bench.register.follow(Moment::ZERO);
         bench.check(&[]);
+    }
+
+    #[test]
+    fn a_plan_that_read_the_file_before_it_was_written_takes_nothing_out() {
+        let bench = bench("revocations: [{ key: a }]");
+        let before = found(&bench.path, &bench.register);
+        bench.register.revoke(list(&["b"])).unwrap();
+        bench.register.keep_in(Some(&before));
+        bench.check(&["a", "b"]);
+        bench.edit("revocations: [{ key: c }]");
+        bench.register.keep_in(Some(&found(&bench.path, &bench.register)));
+        bench.check(&["c"]);
+        let other = bench.path.with_extension("other");
+        std::fs::write(&other, "revocations: [{ key: d }]").unwrap();
+        bench.register.keep_in(Some(&found(&other, &bench.register)));
+        bench.check(&["d"]);
+        bench.register.keep_in(None);
+        bench.check(&["d"]);
     }
 
     #[test]

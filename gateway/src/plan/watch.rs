@@ -70,10 +70,10 @@ impl FileWatch {
         }
     }
 
-    /// The version has been read and is in force, or cannot be used.
-    pub(super) fn has_read(&mut self, version: Option<Stamp>, is_good: bool) {
+    /// The version has been read and cannot be used.
+    pub(super) fn refuse(&mut self, version: Option<Stamp>) {
         self.change = None;
-        self.refused = (!is_good).then_some(version);
+        self.refused = Some(version);
     }
 
     /// Whether a version waits that could not be used so far.
@@ -113,9 +113,10 @@ mod tests {
             let now = Moment::from_nanos(number * 200_000_000);
             let found = stamp(name);
             let due = watch.look(in_force, found, now) == Look::Due;
-            if due {
-                watch.has_read(found, good);
-                in_force = if good { found } else { in_force };
+            match (due, good) {
+                (true, true) => (watch, in_force) = (FileWatch::default(), found),
+                (true, false) => watch.refuse(found),
+                (false, _) => {}
             }
             out.push(if due { '!' } else { '.' });
         }
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(watch.overdue(at(12.5)), Some(Duration::from_millis(2500)));
         assert_eq!(watch.overdue(at(13.0)), None);
         assert_eq!(watch.look(None, found, at(9.0)), Look::Due, "time goes backwards");
-        watch.has_read(found, true);
+        watch.refuse(found);
         assert_eq!(watch.overdue(at(20.0)), None);
     }
 }

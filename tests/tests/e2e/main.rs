@@ -51,6 +51,7 @@ mod tls;
 mod token_commands;
 mod tokens;
 mod tour;
+mod watched_files;
 mod websockets;
 mod whose_fault;
 mod written_files;

@@ -50,7 +50,7 @@ pub(super) fn inspect(options: &Options) -> u8 {
             return INVALID_CONFIG;
         }
     };
-    state.revocations.keep_in(plan.revocations.as_deref());
+    state.revocations.keep_in(plan.revocations.as_ref());
     let token = match read(options) {
         Ok(token) => token,
         Err(why) => {

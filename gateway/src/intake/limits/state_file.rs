@@ -36,6 +36,8 @@ pub struct StateFile {
     path: PathBuf,
     /// What was last written, so that nothing is written where nothing has changed.
     written: Vec<u8>,
+    /// The last write has failed.
+    is_failing: bool,
     /// Held for as long as the process counts.
     _lock: File,
 }
@@ -95,6 +97,7 @@ impl StateFile {
         Ok(Self {
             path: path.to_owned(),
             written,
+            is_failing: false,
             _lock: lock,
         })
     }
@@ -116,6 +119,20 @@ impl StateFile {
         files::replace(&self.path, &text, files::Mode::Private)?;
         self.written = text;
         Ok(())
+    }
+
+    /// The same; a failure is logged when it begins and when it is over, not each time.
+    pub fn write_and_tell(&mut self, accounts: &Accounts) {
+        let result = self.write(accounts);
+        match (&result, self.is_failing) {
+            (Err(error), false) => tracing::error!(
+                %error,
+                "the state file cannot be written: a restart would forget what quotas count from now on"
+            ),
+            (Ok(()), true) => tracing::info!("the state file is written again"),
+            (Err(_), true) | (Ok(()), false) => {}
+        }
+        self.is_failing = result.is_err();
     }
 }
 

@@ -22,7 +22,7 @@ use crate::intake::passwords::{Passwords, User};
 use crate::intake::revocations::Revoked;
 use crate::intake::tiers::Known;
 use crate::intake::verifications::Verifications;
-use crate::plan::register;
+use crate::plan::register::{self, RevocationFile};
 use crate::plan::state::KeysName;
 
 /// Verified tokens and refused ones, certificates, and addresses that are remembered, each.
@@ -58,9 +58,6 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
         Some(users) => Some(users?),
         None => None,
     };
-    if let Some(kept) = &config.callers.revocations {
-        check_revocations(desk, kept);
-    }
     let revoked = desk.state.revocations.in_force();
     match Doorman::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
         tiers.enroll(caller)
@@ -304,8 +301,12 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
     (!header_alone).then_some(places)
 }
 
-/// The list itself is read when the plan takes effect; here, so that its mistakes are told with all the others.
-fn check_revocations(desk: &mut Desk<'_>, kept: &config::Revocations) {
+/// The file that keeps what is revoked, with its list.
+pub(super) fn revocations(desk: &mut Desk<'_>) -> Option<RevocationFile> {
+    let kept = desk.config.callers.revocations.as_ref()?;
+    // Where other files have changed, this one is not read again: the register follows it by itself.
+    let is_read = !desk.sources.reader().keeps(&kept.file);
+    let changes = is_read.then(|| desk.state.revocations.changes());
     match register::load(&kept.file, desk.sources) {
         Ok(list) => {
             for issuer in list.keys().filter_map(Revoked::issuer) {
@@ -320,6 +321,12 @@ fn check_revocations(desk: &mut Desk<'_>, kept: &config::Revocations) {
                         .push(Mistake::new(Code::Doubtful, kept.file.span(), message).hint(hint));
                 }
             }
+            Some(RevocationFile {
+                path: kept.file.value.clone(),
+                version: desk.sources.reader().stamp(&kept.file),
+                list,
+                changes,
+            })
         }
         Err(mistakes) => {
             for mistake in mistakes.iter() {
@@ -328,6 +335,7 @@ fn check_revocations(desk: &mut Desk<'_>, kept: &config::Revocations) {
                     ..mistake.clone()
                 });
             }
+            None
         }
     }
 }

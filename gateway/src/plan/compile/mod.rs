@@ -29,7 +29,7 @@ use self::backends::Backends;
 use self::limits::Tables;
 use super::{Edge, Plan, State, TimeLimits, Written};
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
-use crate::files::{self, Stamp};
+use crate::files::FileSet;
 use crate::flow::Rates;
 use crate::intake::address::TrustedProxies;
 
@@ -49,8 +49,8 @@ pub(super) struct Desk<'a> {
     /// Where settings stand, by their path.
     pub(super) places: HashMap<String, Location>,
     pub(super) workers: usize,
-    /// Files that were read, and which version of each.
-    pub(super) files: Vec<(PathBuf, Option<Stamp>)>,
+    /// Files that the plan is made of, to be read again when they change.
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// Resolves names, proves ranges, takes over what the state has kept.
@@ -72,6 +72,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let mut tables = Tables::compile(&mut desk);
     let backends = Backends::compile(&mut desk);
     let listeners = listeners::compile(&mut desk);
+    let revocations = callers::revocations(&mut desk);
     let doorman = callers::compile(&mut desk, &tables);
     let routes = routes::compile(&mut desk, &mut tables, &backends);
     let time = time_limits(&mut desk);
@@ -128,10 +129,17 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         stale: Arc::clone(&state.stale),
         via: state.via.clone(),
         key_places: callers::key_places(config),
-        revocations: config.callers.revocations.as_ref().map(|kept| kept.file.value.clone()),
+        revocations,
         written: Written {
             text: sources.first().into(),
-            files: if *config.watch { files } else { Vec::new() },
+            revocations: sources
+                .reader()
+                .versions(config.callers.revocations.iter().map(|kept| &kept.file.value)),
+            files: if *config.watch {
+                sources.reader().versions(&files)
+            } else {
+                FileSet::new()
+            },
         },
         terms: tables.terms,
         outline,
@@ -140,21 +148,20 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
 }
 
 /// The content of a file that the config names.
-pub(super) fn read_file(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Vec<u8>> {
+pub(super) fn read_file(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
     desk.look_after(path);
-    files::read(&path.value)
-        .map(|content| content.bytes)
-        .map_err(|error| {
-            desk.mistake(
-                Mistake::new(
-                    Code::Unreadable,
-                    path.span(),
-                    format!("cannot read {}: {error}", path.display()),
-                )
-                .hint("files are found relative to the folder of the config file"),
-            );
-        })
-        .ok()
+    let read = desk.sources.reader().read(&path.value);
+    read.map_err(|error| {
+        desk.mistake(
+            Mistake::new(
+                Code::Unreadable,
+                path.span(),
+                format!("cannot read {}: {error}", path.display()),
+            )
+            .hint("files are found relative to the folder of the config file"),
+        );
+    })
+    .ok()
 }
 
 fn workers(config: &Config) -> usize {
@@ -208,7 +215,7 @@ impl<'a> Desk<'a> {
 
     /// Says that the file is about to be read: when it has changed since, the config is compiled again.
     pub(super) fn look_after(&mut self, file: &Path) {
-        self.files.push((file.to_owned(), Stamp::of(file)));
+        self.files.push(file.to_owned());
     }
 
     pub(super) fn mistake(&mut self, mistake: Mistake) {

@@ -1,0 +1,169 @@
+//! The files that a config is made of, each as it was when it was read.
+//!
+//! A reader can be given versions that it takes as they are: so one file that has changed is read without the others,
+//! which may be changing, broken or out of reach just then. It says which file it is reading, for whoever waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Stamp;
+use super::read::read;
+
+/// Files by their path.
+pub type FileSet = BTreeMap<PathBuf, FileVersion>;
+
+/// A file as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FileVersion {
+    pub stamp: Option<Stamp>,
+    pub bytes: Arc<[u8]>,
+}
+
+/// Told of each file before it is read.
+pub type OnRead = Arc<dyn Fn(&Path) + Send + Sync>;
+
+/// Reads each file once, and remembers what it read.
+#[derive(Clone, Default)]
+pub struct FileReader {
+    /// Taken as they are.
+    kept: FileSet,
+    /// Their file system does not answer, so they are not waited for.
+    unreachable: BTreeSet<PathBuf>,
+    on_read: Option<OnRead>,
+    /// What was read, and why it could not be.
+    read: BTreeMap<PathBuf, Result<FileVersion, (Option<Stamp>, String)>>,
+}
+
+impl FileReader {
+    pub fn new(kept: FileSet, unreachable: BTreeSet<PathBuf>, on_read: OnRead) -> Self {
+        Self {
+            kept,
+            unreachable,
+            on_read: Some(on_read),
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// All of a regular file; see [`read`](super::read()).
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&mut self, path: &Path) -> io::Result<Arc<[u8]>> {
+        if let Some(version) = self.kept.get(path) {
+            self.read.insert(path.to_owned(), Ok(version.clone()));
+        }
+        if !self.read.contains_key(path) {
+            let found = self.read_anew(path);
+            self.read.insert(path.to_owned(), found);
+        }
+        match &self.read[path] {
+            Ok(version) => Ok(Arc::clone(&version.bytes)),
+            Err((_, why)) => Err(io::Error::new(ErrorKind::Other, why.clone())),
+        }
+    }
+
+    fn read_anew(&self, path: &Path) -> Result<FileVersion, (Option<Stamp>, String)> {
+        if self.unreachable.contains(path) {
+            return Err((None, "its file system does not answer".to_owned()));
+        }
+        if let Some(on_read) = &self.on_read {
+            on_read(path);
+        }
+        let before = Stamp::of(path);
+        match read(path) {
+            Ok(content) => Ok(FileVersion {
+                stamp: Some(content.stamp),
+                bytes: content.bytes.into(),
+            }),
+            Err(error) => Err((before, error.to_string())),
+        }
+    }
+
+    /// Whether the file is taken as it was, and not read.
+    pub fn keeps(&self, path: &Path) -> bool {
+        self.kept.contains_key(path)
+    }
+
+    /// Which version of a file was read, or could not be.
+    pub fn stamp(&self, path: &Path) -> Option<Stamp> {
+        match self.read.get(path)? {
+            Ok(version) => version.stamp,
+            Err((stamp, _)) => *stamp,
+        }
+    }
+
+    /// Those of `paths` that were read.
+    pub fn versions<'p>(&self, paths: impl IntoIterator<Item = &'p PathBuf>) -> FileSet {
+        let version = |path: &PathBuf| Some((path.clone(), self.read.get(path)?.as_ref().ok()?.clone()));
+        paths.into_iter().filter_map(version).collect()
+    }
+}
+
+/// Without the bytes, which may be a secret.
+impl fmt::Debug for FileVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes at {:?}", self.bytes.len(), self.stamp)
+    }
+}
+
+impl fmt::Debug for FileReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileReader")
+            .field("read", &self.read)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_once_and_what_is_kept_or_out_of_reach_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["fresh", "kept", "mounted"] {
+            fs::write(path(name), name).unwrap();
+        }
+        let kept = FileVersion {
+            stamp: None,
+            bytes: b"as it was".as_slice().into(),
+        };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let on_read = {
+            let told = Arc::clone(&told);
+            Arc::new(move |path: &Path| told.lock().unwrap().push(path.to_owned()))
+        };
+        let mut reader = FileReader::new(
+            FileSet::from([(path("kept"), kept.clone())]),
+            BTreeSet::from([path("mounted")]),
+            on_read,
+        );
+        let mut read = |name: &str| reader.read(&path(name)).map_err(|error| error.to_string());
+        assert_eq!(&*read("fresh").unwrap(), b"fresh");
+        fs::write(path("fresh"), "newer").unwrap();
+        assert_eq!(&*read("fresh").unwrap(), b"fresh", "one reading sees one version");
+        assert_eq!(&*read("kept").unwrap(), b"as it was");
+        assert_eq!(read("mounted").unwrap_err(), "its file system does not answer");
+        assert!(read("absent").unwrap_err().contains("No such file"));
+        assert_eq!(*told.lock().unwrap(), [path("fresh"), path("absent")]);
+        let versions = reader.versions(&[path("fresh"), path("kept"), path("absent"), path("other")]);
+        assert_eq!(
+            versions.keys().cloned().collect::<Vec<_>>(),
+            [path("fresh"), path("kept")]
+        );
+        assert_eq!(versions[&path("kept")], kept);
+        assert_ne!(
+            reader.stamp(&path("fresh")),
+            Stamp::of(&path("fresh")),
+            "it has changed since"
+        );
+        assert!(!format!("{reader:?}").contains("as it was"));
+    }
+}
