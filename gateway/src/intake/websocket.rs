@@ -5,12 +5,13 @@
 //!
 //! A backend that does not speak the protocol must not be taken for one that switched: between two who disagree on
 //! that, a caller could hide requests. So the handshake is held to its grammar before it goes on, and a backend has
-//! switched only if it has proven that it understood.
+//! switched only if it has proven that it understood, and agreed to nothing that it was not offered.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
@@ -92,12 +93,70 @@ impl Handshake {
         headers.insert(SEC_WEBSOCKET_KEY, self.key.clone());
     }
 
-    /// Whether an answer to switch comes from someone who has read this handshake.
-    pub fn is_confirmed_by(&self, headers: &HeaderMap) -> bool {
-        only(headers, &UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-            && lists(headers, &CONNECTION, "upgrade")
-            && only(headers, &SEC_WEBSOCKET_ACCEPT).is_some_and(|told| told == self.accept.as_str())
+    /// Whether an answer to switch comes from someone who has read this handshake. `sent` is the head of the request.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log (RFC 6455 section 4.1).
+    pub fn check(&self, sent: &HeaderMap, answer: &HeaderMap) -> Result<(), &'static str> {
+        let switches = only(answer, &UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            && lists(answer, &CONNECTION, "upgrade")
+            && only(answer, &SEC_WEBSOCKET_ACCEPT).is_some_and(|told| told == self.accept.as_str());
+        if !switches {
+            return Err("the backend switched to something else than was asked for");
+        }
+        if !has_offered_protocol(sent, answer) {
+            return Err("the backend chose a subprotocol that it was not offered");
+        }
+        if !has_offered_extensions(sent, answer) {
+            return Err("the backend uses an extension that it was not offered");
+        }
+        Ok(())
     }
+}
+
+/// A subprotocol is chosen by its exact name, one at most.
+fn has_offered_protocol(sent: &HeaderMap, answer: &HeaderMap) -> bool {
+    if !answer.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return true;
+    }
+    let lines = sent.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offered = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    only(answer, &SEC_WEBSOCKET_PROTOCOL).is_some_and(|chosen| {
+        let chosen = chosen.as_bytes();
+        !chosen.is_empty() && offered.any(|name| name.trim_ascii() == chosen)
+    })
+}
+
+/// What an extension means by its parameters is for both ends.
+fn has_offered_extensions(sent: &HeaderMap, answer: &HeaderMap) -> bool {
+    let mut lines = answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    let offers = |name: &&[u8]| {
+        let mut lines = sent.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+        lines.any(|line| extensions(line.as_bytes()).is_some_and(|offered| offered.contains(name)))
+    };
+    lines.all(|line| extensions(line.as_bytes()).is_some_and(|used| used.iter().all(offers)))
+}
+
+/// The names of the extensions in a line (RFC 6455 section 9.1); `None` if a quote stays open.
+fn extensions(line: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut names, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for at in 0..=line.len() {
+        match line.get(at) {
+            Some(_) if escaped => escaped = false,
+            Some(b'\\') if quoted => escaped = true,
+            Some(b'"') => quoted = !quoted,
+            None | Some(b',') if !quoted => {
+                let name = line[start..at].split(|byte| *byte == b';').next().unwrap_or_default();
+                // Empty elements of a list are ignored (RFC 9110 section 5.6.1.2).
+                if !line[start..at].trim_ascii().is_empty() {
+                    names.push(name.trim_ascii());
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    (!quoted).then_some(names)
 }
 
 /// Puts the wish, or the word on it, into a message whose hop-by-hop fields are gone.
@@ -170,9 +229,10 @@ mod tests {
             Ok(16)
         );
         let proof = accept(head.headers["sec-websocket-key"].as_bytes());
-        assert!(handshake.is_confirmed_by(&map(&format!(
+        let answer = map(&format!(
             "connection: upgrade|upgrade: websocket|sec-websocket-accept: {proof}"
-        ))));
+        ));
+        assert_eq!(handshake.check(&head.headers, &answer), Ok(()));
         head.headers.remove("sec-websocket-version");
         assert!(Handshake::read(&head).is_err());
     }
@@ -212,7 +272,7 @@ mod tests {
             accept: accept(KEY.as_bytes()),
             of_stream: false,
         };
-        let says = |text: &str| handshake.is_confirmed_by(&map(text));
+        let says = |text: &str| handshake.check(&HeaderMap::new(), &map(text)).is_ok();
         assert!(says(&format!(
             "connection: Upgrade|upgrade: WebSocket|sec-websocket-accept: {ACCEPT}"
         )));
@@ -224,5 +284,71 @@ mod tests {
         ] {
             assert!(!says(&lie), "{lie}");
         }
+    }
+
+    #[test]
+    fn a_backend_agrees_to_what_it_was_offered_and_nothing_else() {
+        let handshake = Handshake {
+            key: HeaderValue::from_static(KEY),
+            accept: accept(KEY.as_bytes()),
+            of_stream: false,
+        };
+        let head = format!("connection: upgrade|upgrade: websocket|sec-websocket-accept: {ACCEPT}");
+        let check = |offer: &str, answer: &str, as_protocol: bool, as_extension: bool| {
+            for (field, expected) in [("protocol", as_protocol), ("extensions", as_extension)] {
+                let lines = |head: &str, text: &str| {
+                    let lines = text.split('|').filter(|line| *line != "none");
+                    lines.fold(head.to_owned(), |head, line| {
+                        format!("{head}|sec-websocket-{field}: {line}")
+                    })
+                };
+                let (sent, answer) = (map(&lines("host: a", offer)), map(&lines(&head, answer)));
+                let checked = handshake.check(&sent, &answer);
+                assert_eq!(checked.is_ok(), expected, "{sent:?} {answer:?}");
+            }
+        };
+        check("none", "none", true, true);
+        check("a", "none", true, true);
+        check("a", "a", true, true);
+        check("b, a", "a", true, true);
+        check("b ,a,c", "a", true, true);
+        check("b|a", "a", true, true);
+        // Of extensions there may be several, and each may have parameters.
+        check("a, b", "a, b", false, true);
+        check("a, b", "a|b", false, true);
+        check("a", "a; x=1", false, true);
+        check("a; x, b", "a; y", false, true);
+        check("a", ",a ,", false, true);
+        check("a", "a; x=\"b, c\"", false, true);
+        check("none", "a", false, false);
+        check("b", "a", false, false);
+        check("b", "a, b", false, false);
+        check("b", "b|a", false, false);
+        check("aa", "a", false, false);
+        check("a", "aa", false, false);
+        check("A", "a", false, false);
+        check("a b", "a", false, false);
+        check("a", "a; x=\"b", false, false);
+        check("x; a=\"a, b\"", "b", false, false);
+    }
+
+    #[test]
+    fn extensions_have_names_and_parameters() {
+        let check = |line: &str, expected: Option<&[&str]>| {
+            let found = extensions(line.as_bytes());
+            let expected = expected.map(|names| names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{line}");
+        };
+        check("permessage-deflate", Some(&["permessage-deflate"]));
+        check(
+            "permessage-deflate; client_max_window_bits=10, x-a",
+            Some(&["permessage-deflate", "x-a"]),
+        );
+        check("a; x=\"1, b\", c", Some(&["a", "c"]));
+        check("a; x=\"\\\", b\" , c", Some(&["a", "c"]));
+        check("a; x=\"1, b", None);
+        check("", Some(&[]));
+        check(" , ", Some(&[]));
+        check("; a", Some(&[""]));
     }
 }

@@ -146,9 +146,8 @@ impl Exchange<'_> {
         let Reply { mut head, body } = called.inspect_err(|rejection| self.ending.fail(rejection.reason()))?;
         let switched = match switching {
             Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                if !switching.handshake.is_confirmed_by(&head.headers) {
-                    self.watch
-                        .note_fault("the backend switched to something else than was asked for");
+                if let Err(why) = switching.handshake.check(&order.headers, &head.headers) {
+                    self.watch.note_fault(why);
                     return Err(Rejection::BackendInvalid);
                 }
                 let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;

@@ -214,29 +214,99 @@ async fn only_routes_that_say_so_and_well_formed_wishes_switch() {
     }
 }
 
-#[tokio::test]
-async fn a_backend_that_only_claims_to_switch_is_not_believed() {
+/// A backend that answers each handshake with 101 and these fields, `ACCEPT` being the proof of having read the key.
+async fn answering(fields: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = [0; 4096];
-            let _ = stream.read(&mut head).await;
-            let lie = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                       sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";
-            let _ = stream.write_all(lie.as_bytes()).await;
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).await.unwrap_or_default();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
+            let proof = derive_accept_key(key.unwrap_or_default().as_bytes());
+            let fields = fields.replace("ACCEPT", &proof);
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n{fields}\r\n"
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+            // Until the other side has seen enough.
+            let _ = stream.read(&mut [0; 64]).await;
         }
     });
-    let config = Config::default()
-        .backend("api", address, "retry: off")
-        .open_route("ws", "api", "upgrade: websocket");
-    let gateway = Gateway::start(config.to_string()).await;
+    address
+}
+
+async fn before(backend: SocketAddr, more: &str) -> Gateway {
+    let config = Config::default().backend("api", backend, "retry: off").open_route(
+        "ws",
+        "api",
+        &format!("upgrade: websocket{more}"),
+    );
+    Gateway::start(config.to_string()).await
+}
+
+#[tokio::test]
+async fn a_backend_that_only_claims_to_switch_is_not_believed() {
+    let gateway = before(
+        answering("sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n").await,
+        "",
+    )
+    .await;
     assert_eq!(
         refusal(open_with(&gateway, "/ws/room", &[]).await),
         (502, Some("backend_invalid".into()))
     );
     gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_agrees_to_what_nobody_offered_has_not_switched() {
+    const CHAT: &str = "sec-websocket-accept: ACCEPT\r\nsec-websocket-protocol: chat\r\n";
+    const TWO: &str = "sec-websocket-accept: ACCEPT\r\nsec-websocket-protocol: chat\r\nsec-websocket-protocol: log\r\n";
+    const DEFLATE: &str =
+        "sec-websocket-accept: ACCEPT\r\nsec-websocket-extensions: permessage-deflate; server_no_context_takeover\r\n";
+    const NEITHER: &str = "sec-websocket-accept: ACCEPT\r\n";
+    let protocol = |offer| ("sec-websocket-protocol", offer);
+    let extension = |offer| ("sec-websocket-extensions", offer);
+    let without = ", headers: { request: { remove: [sec-websocket-extensions] } }";
+    for (fields, rules, offers, opens) in [
+        (NEITHER, "", vec![], true),
+        (NEITHER, "", vec![extension("permessage-deflate")], true),
+        (CHAT, "", vec![], false),
+        (CHAT, "", vec![protocol("log")], false),
+        (CHAT, "", vec![protocol("Chat")], false),
+        (CHAT, "", vec![protocol("log, chat")], true),
+        (TWO, "", vec![protocol("log, chat")], false),
+        (DEFLATE, "", vec![], false),
+        (DEFLATE, "", vec![extension("x-webkit-deflate-frame")], false),
+        (
+            DEFLATE,
+            "",
+            vec![extension("permessage-deflate; client_max_window_bits")],
+            true,
+        ),
+        // What an operator has taken out has not been offered either.
+        (DEFLATE, without, vec![extension("permessage-deflate")], false),
+    ] {
+        let gateway = before(answering(fields).await, rules).await;
+        let head = "GET /ws/room HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let offers: String = offers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let answer = gateway.raw(format!("{head}{offers}\r\n")).await;
+        let status = if opens { "HTTP/1.1 101" } else { "HTTP/1.1 502" };
+        assert!(answer.starts_with(status), "{fields} {rules} {offers}: {answer}");
+        assert!(
+            opens || answer.contains("x-gateway-reason: backend_invalid"),
+            "{answer}"
+        );
+        gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
+    }
 }
 
 #[tokio::test]
