@@ -11,7 +11,7 @@ SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
 # Seconds that each fuzz target runs; and what a compiler has to add for libFuzzer to see where an input leads.
 SECONDS ?= 60
-FUZZED = client_address config framing headers merge path proxy_protocol splice
+FUZZED = client_address config framing headers json merge path proxy_protocol splice
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares \
@@ -55,7 +55,8 @@ fuzz: ## give hostile input to every reader, SECONDS=60 each (needs a C++ compil
 	@for target in $(FUZZED); do \
 		mkdir -p target/fuzz/corpus/$$target && echo "fuzz: $$target" && \
 		target/fuzz/$(HOST)/fuzz/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
-			-artifact_prefix=target/fuzz/$$target- -print_final_stats=1 target/fuzz/corpus/$$target \
+			-artifact_prefix=target/fuzz/$$target- -print_final_stats=1 \
+			$$(test -f fuzz/dictionaries/$$target && echo -dict=fuzz/dictionaries/$$target) target/fuzz/corpus/$$target \
 			fuzz/cases/$$target $$(test $$target = config && echo fixtures/configs fixtures/invalid) \
 			2> target/fuzz/$$target.log || { tail -40 target/fuzz/$$target.log; exit 1; }; \
 		grep -E 'number_of_executed_units|new_units_added|peak_rss' target/fuzz/$$target.log; \

@@ -8,6 +8,7 @@ pub mod client_address;
 pub mod config;
 pub mod framing;
 pub mod headers;
+pub mod json;
 pub mod merge;
 pub mod path;
 pub mod proxy_protocol;
@@ -16,11 +17,12 @@ pub mod splice;
 /// A target by its name, which is also that of its folder under `cases`.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("client_address", client_address::check),
     ("config", config::check),
     ("framing", framing::check),
     ("headers", headers::check),
+    ("json", json::check),
     ("merge", merge::check),
     ("path", path::check),
     ("proxy_protocol", proxy_protocol::check),

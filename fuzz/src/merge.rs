@@ -1,8 +1,12 @@
 //! Whatever backends answer, the merged document is an object, or there is a failure that says so with its status.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use gateway::aggregate::{Conflict, PartDraft, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, fan_out, merge};
+use gateway::json::{Document, Refusal, Workspace};
 use http::StatusCode;
+use policies::Moment;
 
 /// A flag byte for the whole, then parts separated by 0xFF: a flag byte, a line of paths, and the body.
 pub fn check(data: &[u8]) {
@@ -32,15 +36,22 @@ pub fn check(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
+    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX);
     let outcomes = runtime.block_on(fan_out(
         &recipe,
+        &room,
         |index, _| Ok(bodies[index].clone()),
-        |_, body| async move { PartResult::of(StatusCode::OK, body, None) },
+        |_, body| async move { PartResult::of(StatusCode::OK, &body, usize::MAX, None) },
     ));
     match merge(&recipe, outcomes) {
         Ok(answer) => {
-            let document: serde_json::Value = serde_json::from_slice(&answer.body).expect("an answer is JSON");
-            assert!(document.is_object(), "{document}");
+            // It may be two levels deeper than a part.
+            let text = String::from_utf8(answer.body.to_vec()).expect("an answer is Unicode");
+            assert!(text.starts_with('{'), "{text}");
+            crate::json::compare(&answer.body);
+            if let Err(error) = Document::check(&answer.body, usize::MAX) {
+                assert_eq!(error, Refusal::TooDeep, "{text}");
+            }
         }
         Err(failure) => assert!(failure.status().is_client_error() || failure.status().is_server_error()),
     }

@@ -1,9 +1,12 @@
 //! What fills a hole of a template stays in its hole: no value adds a segment, a parameter, a header line or structure.
 
+use std::sync::Arc;
+
+use gateway::json::{Document, Paths, Selection};
 use gateway::routing::path::NormalPath;
-use gateway::template::{Captures, Place, Sources, Template, percent};
+use gateway::template::{Captures, Place, Placeholder, Sources, Template, percent};
 use http::{HeaderMap, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A flag byte, a line that is the template, and a value.
 pub fn check(data: &[u8]) {
@@ -70,11 +73,14 @@ fn render(template: &Template, value: &str) -> Option<String> {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert("a", value);
     }
-    let claims = names
-        .map(|name| (name.to_owned(), Value::from(value)))
-        .into_iter()
-        .collect();
-    let answer = json!({ "a": value, "b": [value, { "id": value }], "id": value });
+    let claims = names.map(|name| (name.to_owned(), Value::from(value)));
+    let claims = Document::of(&Map::from_iter(claims));
+    let wanted = template.uses().filter_map(|used| match used {
+        Placeholder::Part { steps, .. } | Placeholder::Body(steps) | Placeholder::Item(steps) => Some(&**steps),
+        _ => None,
+    });
+    let answer = Document::of(&json!({ "a": value, "b": [value, { "id": value }], "id": value }));
+    let answer = Selection::of(&answer, &Arc::new(Paths::new(wanted)));
     let captures = Captures::none();
     let sources = Sources {
         captures: &captures,

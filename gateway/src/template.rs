@@ -15,7 +15,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use http::HeaderMap;
-use serde_json::{Map, Value};
+
+use crate::json::{Document, Kind, Selection, Value};
 
 pub use captures::Captures;
 pub use parse::{TemplateError, Why};
@@ -64,15 +65,15 @@ pub struct Sources<'a> {
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
     /// The verified claims of the caller's token.
-    pub claims: Option<&'a Map<String, Value>>,
-    /// The answer of another part of the same aggregate.
-    pub parts: &'a dyn Fn(&str) -> Option<&'a Value>,
-    /// The request's own body.
-    pub body: Option<&'a Value>,
-    /// The element that a part is called for.
-    pub item: Option<&'a Value>,
+    pub claims: Option<&'a Document>,
+    /// What is taken of the answer of another part of the same aggregate.
+    pub parts: &'a dyn Fn(&str) -> Option<&'a Selection>,
+    /// Of the request's own body.
+    pub body: Option<&'a Selection>,
+    /// Of the element that a part is called for.
+    pub item: Option<&'a Selection>,
     /// What stands in for a value that is absent, or null where a null has no spelling.
-    pub defaults: &'a [(Placeholder, Value)],
+    pub defaults: &'a [(Placeholder, Document)],
 }
 
 /// A placeholder that could not be filled; says why, for the log.
@@ -84,7 +85,7 @@ pub struct Missing {
 }
 
 const ABSENT: &str = "there is no such value";
-const NOT_TEXT: &str = "the value is null, a list, an object, or not UTF-8";
+const NOT_TEXT: &str = "the value is null, a list, an object, or not Unicode";
 const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, has a dot segment, or a control character";
 const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
 
@@ -162,7 +163,7 @@ fn splice(
     let nullable = spelling == Spelling::JsonValue;
     let value = match placeholder.find(sources) {
         Err(ABSENT) => sources.default_for(placeholder)?,
-        Ok(Found::Json(Value::Null)) if !nullable => sources.default_for(placeholder)?,
+        Ok(Found::Json(value)) if value.is_null() && !nullable => sources.default_for(placeholder)?,
         found => found?,
     };
     if let (Found::Json(value), true) = (&value, nullable) {
@@ -210,19 +211,26 @@ fn push_json_text(text: &str, out: &mut String) {
 }
 
 /// A value found in a source, already decoded.
-enum Found<'a> {
+#[derive(Debug, Clone)]
+pub enum Found<'a> {
     Text(Cow<'a, str>),
-    Json(&'a Value),
+    Json(Value<'a>),
 }
 
 impl Found<'_> {
-    /// As it is written where there is no JSON. Numbers keep their digits, as they are held as text.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Json(value) if value.is_null())
+    }
+
+    /// As it is written where there is no JSON. Numbers keep their digits.
     fn text(&self) -> Result<Cow<'_, str>, &'static str> {
         match self {
             Self::Text(text) => Ok(Cow::Borrowed(text)),
-            Self::Json(Value::String(text)) => Ok(Cow::Borrowed(text)),
-            Self::Json(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Cow::Owned(value.to_string())),
-            Self::Json(Value::Null | Value::Array(_) | Value::Object(_)) => Err(NOT_TEXT),
+            Self::Json(value) => match value.kind() {
+                Kind::String => value.text().ok_or(NOT_TEXT),
+                Kind::Number | Kind::Bool => Ok(Cow::Owned(value.to_string())),
+                Kind::Null | Kind::Array | Kind::Object => Err(NOT_TEXT),
+            },
         }
     }
 }
@@ -230,7 +238,21 @@ impl Found<'_> {
 impl<'a> Sources<'a> {
     fn default_for(&self, placeholder: &Placeholder) -> Result<Found<'a>, &'static str> {
         let found = self.defaults.iter().find(|(name, _)| name == placeholder);
-        found.map(|(_, value)| Found::Json(value)).ok_or(ABSENT)
+        found.map(|(_, value)| Found::Json(value.value())).ok_or(ABSENT)
+    }
+
+    /// The value that was found for a placeholder, as a document of its own.
+    pub fn share(&self, placeholder: &Placeholder, value: Value<'_>) -> Document {
+        let selection = match placeholder {
+            Placeholder::Body(_) => self.body,
+            Placeholder::Item(_) => self.item,
+            Placeholder::Part { part, .. } => (self.parts)(part),
+            _ => None,
+        };
+        match selection.filter(|selection| selection.holds(value)) {
+            Some(selection) => selection.share(value),
+            None => Document::from_checked(value.raw().to_vec().into()),
+        }
     }
 }
 

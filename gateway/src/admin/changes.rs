@@ -13,12 +13,13 @@ use policies::breaker::ForcedState;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::breaker::BreakerView;
 use super::list_query::NoParameters;
 use super::problem::Problem;
 use super::token::Authorised;
+use super::{Admin, MAX_BODY};
 use crate::clock;
+use crate::json;
 use crate::server::Phase;
 
 /// `POST /api/v1/reload`: 422 with every mistake if the config cannot be used; then nothing has changed.
@@ -79,7 +80,7 @@ pub(super) async fn force_breaker(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let body = body.map_err(|error| Problem::bad_value(error.to_string()))?;
-    let Force { state } = serde_json::from_slice(&body).map_err(|error| {
+    let Force { state } = json::typed(&body, MAX_BODY).map_err(|error| {
         Problem::bad_value(format!(
             "The body is {{\"state\": \"open\"}}, \"closed\" or \"auto\": {error}."
         ))

@@ -47,10 +47,12 @@ fn setting(recent: &Recent, plan: &Plan) -> Option<String> {
         Reason::BodyTooLarge => {
             let own = route(".body_limit");
             if written(&own) {
-                own
-            } else {
-                Some("request_limits.body".to_owned())
+                return own;
             }
+            let mut readers = plan.outline.routes.iter().filter(|route| route.reads_json);
+            let reads_json = readers.any(|route| Some(&route.name) == recent.route.as_ref());
+            let of = if reads_json { "json_body" } else { "body" };
+            Some(format!("request_limits.{of}"))
         }
         Reason::UriTooLong => Some("request_limits.uri".to_owned()),
         Reason::HeadersTooLarge => Some("request_limits.headers".to_owned()),
@@ -77,6 +79,8 @@ fn setting(recent: &Recent, plan: &Plan) -> Option<String> {
                 backend(".time_limit")
             }
         }
+        // Once it is known who asks, it is no longer about a signature.
+        Reason::Overloaded if recent.tenant.is_some() => Some("request_limits.json_total".to_owned()),
         Reason::Overloaded => Some("callers.verifications".to_owned()),
         Reason::MalformedRequest
         | Reason::NoRoute

@@ -34,6 +34,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
@@ -42,6 +43,9 @@ use self::token::Token;
 use crate::plan::reload::Reloader;
 use crate::plan::{LivePlan, State};
 use crate::server::Lifecycle;
+
+/// Bytes of a request's body, at most.
+const MAX_BODY: usize = 2 << 20;
 
 /// What the admin API looks at.
 pub struct Gateway {
@@ -137,6 +141,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/dashboard.js", get(dashboard::script))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(host::check))
         .with_state(admin)
 }

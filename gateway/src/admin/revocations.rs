@@ -15,13 +15,14 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Admin;
 use super::list_query::{ListQuery, Page};
 use super::problem::Problem;
 use super::token::Authorised;
+use super::{Admin, MAX_BODY};
 use crate::clock;
 use crate::config::keys::Timestamp as Written;
 use crate::intake::revocations::{List, Revoked, RevokedKind, Terms};
+use crate::json::{self, Document};
 use crate::observe::timestamp::Timestamp;
 use crate::plan::register::{Register, RegisterError, RegisterStatus};
 
@@ -155,18 +156,20 @@ fn problem(error: &RegisterError) -> Problem {
     }
 }
 
-fn read(body: &[u8]) -> Result<List, Problem> {
-    let wrong = |error: serde_json::Error| {
+fn read(body: &Bytes) -> Result<List, Problem> {
+    let wrong = |error: &dyn std::fmt::Display| {
         Problem::bad_value(format!(
             "The body is {{\"key\": \"acme-1\"}}, or jti, subject or tenant, with until and reason if you like; \
              several go into {{\"revocations\": [...]}}: {error}."
         ))
     };
-    let body: Value = serde_json::from_slice(body).map_err(wrong)?;
-    let entries = if body.get("revocations").is_some() {
-        Entries::deserialize(body).map_err(wrong)?.revocations
+    let document = Document::check(body, MAX_BODY).map_err(|refusal| wrong(&refusal))?;
+    let text = document.bytes();
+    let entries = if document.value().get("revocations").is_some() {
+        let entries: Entries = json::typed(text, MAX_BODY).map_err(|error| wrong(&error))?;
+        entries.revocations
     } else {
-        vec![Entry::deserialize(body).map_err(wrong)?]
+        vec![json::typed(text, MAX_BODY).map_err(|error| wrong(&error))?]
     };
     entries.iter().map(Entry::meant).collect()
 }

@@ -2,24 +2,23 @@
 //! of it, whatever may answer for it is asked in order.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header, response};
-use http_body::Body;
 use http_body_util::BodyExt;
 use policies::Deadline;
 
-use super::document::Document;
 use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, PartFault, Served};
-use super::for_each::for_each;
-use super::render::{PartRequest, Rendered};
-use super::serve::{Aggregate, Notes, PartCall, PartFallback, Request};
+use super::for_each::{ForEach, elements, for_each};
+use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
+use super::serve::{Aggregate, Notes, PartCall, PartFallback, Request, notes_lack};
 use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
 use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
-use crate::rejection::Rejection;
+use crate::json::{self, Document, Hindrance, Selection, Unread};
 use crate::stale::{self, Kept, Key};
 
 /// The calls of one part for one request.
@@ -68,13 +67,32 @@ impl<'a> Asking<'a> {
         };
         match (rendered, &self.part.for_each) {
             (Rendered::Once(request), _) => self.ask(request, limits).await,
-            (Rendered::Each(elements), Some(terms)) => {
-                let ask = |request| self.ask(request, limits);
-                for_each(terms, elements, self.part.body_limit, ask).await.into()
-            }
+            (Rendered::Each(array), Some(terms)) => self.ask_each(&array, terms, limits).await.into(),
             (Rendered::Impossible(cause), _) => PartResult::Failed(PartFault::new(cause)).into(),
             (Rendered::Each(_), None) => unreachable!("elements come from `for_each`"),
         }
+    }
+
+    async fn ask_each(self, array: &Array, terms: &ForEach, limits: PartLimits) -> PartResult {
+        let reservation = self.request.reservation;
+        let (document, limit) = (array.document.clone(), terms.limit);
+        let wanted = Arc::clone(&self.aggregate.item_paths[self.index]);
+        let read = reservation.read(document.bytes().len(), move || elements(&document, limit, &wanted));
+        let is_sendable =
+            |elements: &Vec<Selection>| self.part.size_of_all(self.request, array, elements) <= ELEMENTS_LIMIT;
+        let elements = match read.await {
+            Ok(Some(elements)) if is_sendable(&elements) => elements,
+            Ok(_) => return PartResult::Failed(PartFault::new(Cause::TooManyElements(array.whence))),
+            Err(hindrance) => return PartResult::Failed(hindrance.into()),
+        };
+        let part = &self.aggregate.recipe.parts()[self.index];
+        let lacks = |what: &str, why: &str| notes_lack(self.notes, part, what, why);
+        let make = |index: usize, item: &Selection| {
+            self.part
+                .render_element(part, self.request, array, (index, item), &lacks)
+        };
+        let ask = |request| self.ask(request, limits);
+        for_each(terms, &elements, self.part.body_limit, reservation, make, ask).await
     }
 
     async fn ask(self, PartRequest { target, headers, body }: PartRequest, limits: PartLimits) -> Called {
@@ -114,7 +132,7 @@ impl<'a> Asking<'a> {
                 let kept = Kept {
                     status: StatusCode::OK,
                     headers: HeaderMap::new(),
-                    body: body.clone(),
+                    body: body.bytes().clone(),
                     at: clock::now(),
                 };
                 self.aggregate.stale.keep(key, kept);
@@ -156,7 +174,7 @@ impl<'a> Asking<'a> {
                 let now = clock::now();
                 let kept = self.aggregate.stale.recall(key?, now, *within)?;
                 let fault = fault.clone().served_by(Served::Stale(now.since(kept.at)));
-                Some(PartResult::Some(kept.body, fault).into())
+                Some(PartResult::Some(Document::from_checked(kept.body), fault).into())
             }
             PartFallback::Backend(backend) => {
                 if *sent && !order.method.is_idempotent() {
@@ -197,7 +215,7 @@ impl<'a> Asking<'a> {
         drop(known);
         let reply = match replied {
             Ok(reply) => reply,
-            Err(rejection) => return (PartResult::Failed(fault_of(&rejection)).into(), None),
+            Err(rejection) => return (PartResult::Failed(PartFault::of_rejection(&rejection)).into(), None),
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
@@ -218,15 +236,40 @@ impl<'a> Asking<'a> {
             };
             return (called, None);
         }
-        let result = match read(reply.body, self.part.body_limit).await {
-            // There is nothing to read: the status is all that was asked for.
-            Ok(_) if self.part.method == Method::HEAD && head.status.is_success() => PartResult::Absent,
-            Ok(body) => PartResult::of(head.status, body, retry_after),
-            Err(cause) => PartResult::Failed(PartFault::new(cause)),
-        };
+        let result = self.read(head.status, has_content, reply.body, retry_after).await;
         let status = Some(head.status);
         let is_good = matches!(result, PartResult::Body(_) | PartResult::Absent);
         (Called { status, result }, is_good.then_some(head))
+    }
+
+    /// Reads an answer's body, if there is anything in it that is to be read.
+    async fn read(
+        self,
+        status: StatusCode,
+        has_content: bool,
+        body: ReplyBody,
+        retry_after: Option<Duration>,
+    ) -> PartResult {
+        let limit = self.part.body_limit;
+        if !has_content {
+            let drained = drain(body, limit).await;
+            return match drained {
+                Err(cause) => PartResult::Failed(PartFault::new(cause)),
+                // There is nothing to read: the status is all that was asked for.
+                Ok(()) if status.is_success() => PartResult::Absent,
+                Ok(()) => PartResult::of(status, &Bytes::new(), limit, retry_after),
+            };
+        }
+        let reservation = self.request.reservation;
+        let text = match json::gather(body, limit, reservation).await {
+            Ok(text) => text,
+            Err(Unread::TooLong) => return PartResult::Failed(PartFault::new(Cause::TooLarge)),
+            Err(Unread::Overloaded) => return PartResult::Failed(Hindrance::Overloaded.into()),
+            Err(Unread::Broken(broken)) => return PartResult::Failed(PartFault::new(Cause::Call(broken.reason()))),
+        };
+        let read = reservation.read(text.len(), move || PartResult::of(status, &text, limit, retry_after));
+        read.await
+            .unwrap_or_else(|hindrance| PartResult::Failed(hindrance.into()))
     }
 
     /// What a good answer's head says for the whole.
@@ -262,9 +305,8 @@ impl Drop for Known<'_> {
 /// The fault for which something else may stand in, if the result is one.
 fn outage(result: &PartResult) -> Option<PartFault> {
     match result {
-        PartResult::Body(body) => Document::raw(body).is_err().then(|| PartFault::new(Cause::InvalidJson)),
         PartResult::Failed(fault) => fault.is_outage().then(|| fault.clone()),
-        PartResult::Some(..) | PartResult::Absent => None,
+        PartResult::Body(_) | PartResult::Some(..) | PartResult::Absent => None,
     }
 }
 
@@ -274,43 +316,15 @@ fn coding(headers: &HeaderMap) -> Option<&str> {
     (!coding.eq_ignore_ascii_case("identity")).then_some(coding)
 }
 
-fn fault_of(rejection: &Rejection) -> PartFault {
-    let retry_after = match rejection {
-        Rejection::BulkheadFull { retry_after }
-        | Rejection::BulkheadTimeout { retry_after }
-        | Rejection::BreakerOpen { retry_after }
-        | Rejection::NoEndpoint { retry_after }
-        | Rejection::Overloaded { retry_after } => Some(*retry_after),
-        _ => None,
-    };
-    PartFault {
-        retry_after,
-        ..PartFault::new(Cause::Call(rejection.reason()))
-    }
-}
-
-/// The whole body, or why there is none.
-async fn read(mut body: ReplyBody, limit: usize) -> Result<Bytes, Cause> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(Cause::TooLarge);
-    }
-    let mut whole = Bytes::new();
-    let mut gathered = BytesMut::new();
+/// Reads to its end what nobody looks at, so that its connection can be used again.
+async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), Cause> {
+    let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let data = match frame {
-            Ok(frame) => frame.into_data().unwrap_or_default(),
-            Err(broken) => return Err(Cause::Call(broken.reason())),
-        };
-        if whole.len() + gathered.len() + data.len() > limit {
+        let frame = frame.map_err(|broken| Cause::Call(broken.reason()))?;
+        length += frame.data_ref().map_or(0, Bytes::len);
+        if length > limit {
             return Err(Cause::TooLarge);
         }
-        // Most answers come in one piece, which is not copied.
-        if whole.is_empty() && gathered.is_empty() {
-            whole = data;
-        } else {
-            gathered.extend_from_slice(&std::mem::take(&mut whole));
-            gathered.extend_from_slice(&data);
-        }
     }
-    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+    Ok(())
 }

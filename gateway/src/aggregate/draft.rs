@@ -1,8 +1,7 @@
 //! An aggregate as its operator wrote it; [`Recipe`](super::Recipe) is what it means.
 
-use serde_json::Value;
-
 use super::shape::ShapeDraft;
+use crate::json::Document;
 
 /// An aggregate as written.
 #[derive(Debug, Clone, Default)]
@@ -27,8 +26,8 @@ pub struct PartDraft {
     pub required: bool,
     /// Parts that must have succeeded before this one starts.
     pub needs: Vec<String>,
-    /// Parts whose answers its request splices; they are needed, too.
-    pub splices: Vec<String>,
+    /// What its request splices of other parts' answers; these parts are needed, too.
+    pub splices: Vec<Splice>,
     /// Parts that must have ended, well or not, before this one starts.
     pub after: Vec<String>,
     pub on_missing: OnMissing,
@@ -41,7 +40,25 @@ pub struct PartDraft {
     /// takes the part's name.
     pub collection: Option<String>,
     /// Stands in for the answer when the part fails, and is shaped like one.
-    pub fallback: Option<Value>,
+    pub fallback: Option<Document>,
+}
+
+/// A value in the answer of a part.
+#[derive(Debug, Clone)]
+pub struct Splice {
+    pub part: String,
+    /// To the value, from the top; with none it is the whole answer.
+    pub steps: Box<[Box<str>]>,
+}
+
+impl From<&str> for Splice {
+    /// The whole answer of a part.
+    fn from(part: &str) -> Self {
+        Self {
+            part: part.to_owned(),
+            steps: Box::default(),
+        }
+    }
 }
 
 /// What becomes of the answer when a part fails.

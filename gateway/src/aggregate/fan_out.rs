@@ -8,44 +8,51 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::StatusCode;
-use serde_json::Value;
 
-use super::document::Members;
 use super::draft::OnMissing;
 use super::fault::{Cause, Missing, PartFault};
+use super::part::Part;
+use super::placed::Placed;
 use super::recipe::Recipe;
+use crate::json::{Document, Reservation, Selection};
 
 /// What a part's call came to.
 #[derive(Debug, Clone)]
 pub enum PartResult {
-    /// The whole body of a 2xx answer, unchecked.
-    Body(Bytes),
+    /// The whole body of a 2xx answer.
+    Body(Document),
     /// Not what was asked for, but something: what stands in for a part that failed, or the elements that are there of
     /// several; and the fault.
-    Some(Bytes, PartFault),
+    Some(Document, PartFault),
     /// Success with nothing to show: 204 and its like.
     Absent,
     Failed(PartFault),
 }
 
 impl PartResult {
-    /// Sorts a complete answer by its status: any 2xx is success. A 200 has to have a body; others may do without.
-    pub fn of(status: StatusCode, body: Bytes, retry_after: Option<Duration>) -> Self {
-        match status {
-            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => Self::Absent,
-            StatusCode::OK => Self::Body(body),
-            _ if status.is_success() && body.is_empty() => Self::Absent,
-            _ if status.is_success() => Self::Body(body),
-            _ => Self::Failed(PartFault {
+    /// Sorts a complete answer by its status: any 2xx is success. A 200 has to have a body; others may do without. What
+    /// has a body is JSON of `limit` bytes at most, or a failure.
+    pub fn of(status: StatusCode, body: &Bytes, limit: usize, retry_after: Option<Duration>) -> Self {
+        let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+        if !status.is_success() {
+            return Self::Failed(PartFault {
                 retry_after,
                 ..PartFault::new(Cause::Status(status))
-            }),
+            });
+        }
+        if has_none || (body.is_empty() && status != StatusCode::OK) {
+            return Self::Absent;
+        }
+        match Document::check(body, limit) {
+            Ok(document) => Self::Body(document),
+            Err(refusal) => Self::Failed(refusal.into()),
         }
     }
 }
@@ -84,9 +91,9 @@ impl From<Missing> for NotCalled {
 /// How a part ended.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    Data(Members),
+    Data(Placed),
     /// It failed, in whole or for some of its elements, and something is there all the same.
-    Incomplete(Members, Box<PartFault>),
+    Incomplete(Placed, Box<PartFault>),
     Absent,
     /// Left out by the recipe's word: its condition is not met, a value was missing that it may skip, or it needs such
     /// a part.
@@ -96,17 +103,28 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// Bytes of what it has for the answer.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Data(Placed::Member(_, document) | Placed::Members(document))
+            | Self::Incomplete(Placed::Member(_, document) | Placed::Members(document), _) => document.bytes().len(),
+            Self::Absent | Self::Skipped | Self::Failed(_) | Self::Cancelled => 0,
+        }
+    }
+}
+
 /// What is known of the parts that have ended.
 #[derive(Clone, Copy)]
 pub struct Earlier<'v> {
     recipe: &'v Recipe,
-    values: &'v [Option<Value>],
+    values: &'v [Option<Arc<Selection>>],
     statuses: &'v [Option<StatusCode>],
 }
 
 impl<'v> Earlier<'v> {
-    /// The answer of a part that others take values from; none if it has none.
-    pub fn answer(&self, part: &str) -> Option<&'v Value> {
+    /// What others take of the answer of a part; none if it has none.
+    pub fn answer(&self, part: &str) -> Option<&'v Arc<Selection>> {
         self.values[self.recipe.index_of(part)?].as_ref()
     }
 
@@ -120,9 +138,10 @@ impl<'v> Earlier<'v> {
 ///
 /// `render` makes the request of the part with the given index, taking values from earlier answers. It is asked once
 /// for each part that starts, in declared order where several can. `call` makes the call; it gives up when its future
-/// is dropped.
+/// is dropped. Long answers are read where `reservation` has them read.
 pub async fn fan_out<R, F>(
     recipe: &Recipe,
+    reservation: &Reservation,
     render: impl Fn(usize, Earlier<'_>) -> Result<R, NotCalled>,
     call: impl Fn(usize, R) -> F,
 ) -> Vec<Outcome>
@@ -136,7 +155,8 @@ where
             match progress.render(index, &render) {
                 Ok(request) => {
                     let answer = call(index, request);
-                    running.push(async move { (index, answer.await) });
+                    let part = &recipe.parts()[index];
+                    running.push(async move { (index, read(part, answer.await.into(), reservation).await) });
                 }
                 Err(outcome) => progress.settle(index, outcome),
             }
@@ -145,19 +165,61 @@ where
         let Some((index, result)) = running.next().await else {
             break;
         };
-        progress.take(index, result.into());
+        progress.take(index, result);
         while let Some(Some((index, result))) = running.next().now_or_never() {
-            progress.take(index, result.into());
+            progress.take(index, result);
         }
     }
     progress.finish()
 }
 
+/// A part that has been called, and its answer read.
+struct Ended {
+    status: Option<StatusCode>,
+    outcome: Outcome,
+    /// Of the answer, in bytes.
+    size: usize,
+    /// What others take of it.
+    value: Option<Arc<Selection>>,
+}
+
+/// Shapes an answer.
+async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> Ended {
+    let without = |outcome| Ended {
+        status: called.status,
+        outcome,
+        size: 0,
+        value: None,
+    };
+    let (document, fault) = match called.result {
+        PartResult::Body(document) => (document, None),
+        PartResult::Some(document, fault) => (document, Some(fault)),
+        PartResult::Absent => return without(Outcome::Absent),
+        PartResult::Failed(fault) => return without(Outcome::Failed(fault)),
+    };
+    let size = document.bytes().len();
+    let own = Arc::clone(part);
+    let (placed, value) = match reservation.read(size, move || own.read(&document)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(cause)) => return without(Outcome::Failed(PartFault::new(cause))),
+        Err(hindrance) => return without(Outcome::Failed(hindrance.into())),
+    };
+    Ended {
+        status: called.status,
+        outcome: match fault {
+            None => Outcome::Data(placed),
+            Some(fault) => Outcome::Incomplete(placed, Box::new(fault)),
+        },
+        size,
+        value: value.map(Arc::new),
+    }
+}
+
 struct Progress<'r> {
     recipe: &'r Recipe,
     outcomes: Vec<Option<Outcome>>,
-    /// Answers that other parts splice from.
-    values: Vec<Option<Value>>,
+    /// What other parts splice of the answers.
+    values: Vec<Option<Arc<Selection>>>,
     statuses: Vec<Option<StatusCode>>,
     /// Bytes of the answers.
     sizes: Vec<usize>,
@@ -203,26 +265,11 @@ impl<'r> Progress<'r> {
         })
     }
 
-    fn take(&mut self, index: usize, Called { status, result }: Called) {
-        self.statuses[index] = status;
-        let (body, fault) = match result {
-            PartResult::Body(body) => (body, None),
-            PartResult::Some(body, fault) => (body, Some(fault)),
-            PartResult::Absent => return self.settle(index, Outcome::Absent),
-            PartResult::Failed(fault) => return self.settle(index, Outcome::Failed(fault)),
-        };
-        self.sizes[index] = body.len();
-        let outcome = match (self.recipe.parts()[index].read(&body), fault) {
-            (Ok((members, value)), fault) => {
-                self.values[index] = value;
-                match fault {
-                    None => Outcome::Data(members),
-                    Some(fault) => Outcome::Incomplete(members, Box::new(fault)),
-                }
-            }
-            (Err(cause), _) => Outcome::Failed(PartFault::new(cause)),
-        };
-        self.settle(index, outcome);
+    fn take(&mut self, index: usize, ended: Ended) {
+        self.statuses[index] = ended.status;
+        self.sizes[index] = ended.size;
+        self.values[index] = ended.value;
+        self.settle(index, ended.outcome);
     }
 
     /// How every part ended. Whose answer is too much is known when all are there: it is counted in declared order.
@@ -303,7 +350,9 @@ mod tests {
 
     use super::super::draft::{PartDraft, Partial, RecipeDraft};
     use super::*;
+    use crate::json::Workspace;
     use crate::rejection::Reason;
+    use policies::Moment;
 
     fn part(name: &str, needs: &[&str]) -> PartDraft {
         let needs = needs.iter().map(ToString::to_string).collect();
@@ -330,8 +379,16 @@ mod tests {
         .unwrap()
     }
 
+    fn answer(text: &'static str) -> PartResult {
+        PartResult::of(StatusCode::OK, &Bytes::from_static(text.as_bytes()), usize::MAX, None)
+    }
+
     fn body() -> PartResult {
-        PartResult::Body(Bytes::from_static(br#"{"id":7}"#))
+        answer(r#"{"id":7}"#)
+    }
+
+    fn room() -> Reservation {
+        Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX)
     }
 
     fn down() -> PartResult {
@@ -342,8 +399,10 @@ mod tests {
     async fn run(recipe: &Recipe, script: &[(u64, PartResult)]) -> (Vec<Outcome>, Vec<(usize, u64)>) {
         let start = Instant::now();
         let started = RefCell::new(Vec::new());
+        let room = room();
         let outcomes = fan_out(
             recipe,
+            &room,
             |_, _| Ok(()),
             |index, ()| {
                 started.borrow_mut().push((index, start.elapsed().as_millis() as u64));
@@ -442,7 +501,7 @@ mod tests {
                 std::future::pending().await
             }
         };
-        let outcomes = fan_out(&recipe, |_, _| Ok(()), call).await;
+        let outcomes = fan_out(&recipe, &room(), |_, _| Ok(()), call).await;
         assert_eq!(letters(&outcomes), "cfcc");
         assert_eq!(start.elapsed(), Duration::from_millis(20));
         assert_eq!(
@@ -475,7 +534,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_is_not_json_is_a_failed_part() {
         let recipe = recipe(vec![required(part("a", &[])), part("b", &[])]);
-        let html = PartResult::Body(Bytes::from_static(b"<html>"));
+        let html = answer("<html>");
         let (outcomes, _) = run(&recipe, &[(5, html), (9, body())]).await;
         assert!(matches!(&outcomes[0], Outcome::Failed(fault) if fault.cause == Cause::InvalidJson));
         assert_eq!(letters(&outcomes), "fc");
@@ -498,7 +557,7 @@ mod tests {
             let (outcomes, _) = run(&recipe.unwrap(), script).await;
             assert_eq!(letters(&outcomes), expected, "{limit}");
         };
-        let long = || PartResult::Body(Bytes::from_static(br#"{"id":7000}"#));
+        let long = || answer(r#"{"id":7000}"#);
         for late in 0..4 {
             let at = |index| if index == late { 9 } else { 1 };
             let script = [
@@ -512,7 +571,10 @@ mod tests {
             check(18, &script, "dfda").await;
             check(7, &script, "fffa").await;
         }
-        let some = || PartResult::Some(Bytes::from_static(br#"{"id":7}"#), PartFault::new(Cause::InvalidJson));
+        let some = || match body() {
+            PartResult::Body(document) => PartResult::Some(document, PartFault::new(Cause::InvalidJson)),
+            other => other,
+        };
         check(
             15,
             &[(1, some()), (1, some()), (1, PartResult::Absent), (1, down())],
@@ -531,7 +593,7 @@ mod tests {
         let render = |index, earlier: Earlier<'_>| match index {
             0 => earlier
                 .answer("user")
-                .map(|user| format!("/credit/{}", user["id"]))
+                .and_then(|user| Some(format!("/credit/{}", user.get(&[])?.get("id")?)))
                 .ok_or(Missing::InAnswer.into()),
             _ => Ok("/user".to_owned()),
         };
@@ -540,7 +602,7 @@ mod tests {
             requests.borrow_mut().push(request);
             std::future::ready(body())
         };
-        let outcomes = fan_out(&recipe, render, call).await;
+        let outcomes = fan_out(&recipe, &room(), render, call).await;
         assert_eq!(letters(&outcomes), "dd");
         assert_eq!(requests.into_inner(), ["/user", "/credit/7"]);
     }
@@ -558,7 +620,7 @@ mod tests {
                     Ok(())
                 }
             };
-            let outcomes = fan_out(&recipe, render, |_, ()| std::future::ready(body())).await;
+            let outcomes = fan_out(&recipe, &room(), render, |_, ()| std::future::ready(body())).await;
             assert_eq!(letters(&outcomes), expected, "{on_missing:?}");
         };
         let optional = || vec![part("a", &[]), part("b", &["a"]), part("c", &[])];
@@ -585,11 +647,11 @@ mod tests {
             let call = |_, index| {
                 let called = Called {
                     status: Some(status),
-                    result: PartResult::of(status, Bytes::from_static(b"{}"), None),
+                    result: PartResult::of(status, &Bytes::from_static(b"{}"), usize::MAX, None),
                 };
                 std::future::ready(if index == 1 { called } else { body().into() })
             };
-            let outcomes = fan_out(&recipe, render, call).await;
+            let outcomes = fan_out(&recipe, &room(), render, call).await;
             assert_eq!(letters(&outcomes), expected, "{status}");
         };
         check(404, "dfd").await;
@@ -600,7 +662,8 @@ mod tests {
     #[test]
     fn a_backends_status_says_what_a_part_has() {
         let check = |status: u16, body: &'static [u8], expected: &str| {
-            let result = PartResult::of(StatusCode::from_u16(status).unwrap(), Bytes::from_static(body), None);
+            let status = StatusCode::from_u16(status).unwrap();
+            let result = PartResult::of(status, &Bytes::from_static(body), usize::MAX, None);
             let found = match result {
                 PartResult::Body(_) => "body",
                 PartResult::Some(..) => unreachable!("one answer has no elements"),
@@ -610,7 +673,8 @@ mod tests {
             assert_eq!(found, expected, "{status} {body:?}");
         };
         check(200, b"{}", "body");
-        check(200, b"", "body");
+        check(200, b"", "failed");
+        check(200, b"<html>", "failed");
         check(201, b"{}", "body");
         check(201, b"", "absent");
         check(202, b"", "absent");

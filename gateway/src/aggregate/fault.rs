@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::json::{Hindrance, Refusal};
 use crate::observe::FallbackKind;
-use crate::rejection::Reason;
+use crate::rejection::{Reason, Rejection};
 
 /// One part's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,21 @@ pub struct PartFault {
     pub retry_after: Option<Duration>,
     /// What stands in for it.
     pub served: Option<Served>,
+}
+
+impl From<Hindrance> for PartFault {
+    fn from(hindrance: Hindrance) -> Self {
+        Self::of_rejection(&hindrance.into())
+    }
+}
+
+impl From<Refusal> for PartFault {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(match refusal {
+            Refusal::TooLarge => Cause::TooLarge,
+            Refusal::NotJson | Refusal::TooDeep | Refusal::DuplicateName => Cause::InvalidJson,
+        })
+    }
 }
 
 /// What stands in for a part that failed.
@@ -58,8 +74,9 @@ pub enum Cause {
     Call(Reason),
     /// The backend answered outside 2xx.
     Status(StatusCode),
+    /// Not JSON, or such as no two readers read the same.
     InvalidJson,
-    /// Longer than the part may be.
+    /// Longer than the part may be, or with more values.
     TooLarge,
     /// A string or number that would have to stand at the root of the answer, where it has no name.
     NotMergeable,
@@ -96,6 +113,22 @@ impl PartFault {
             cause,
             retry_after: None,
             served: None,
+        }
+    }
+
+    /// Of a call that was refused, or of what we could not do for it.
+    pub fn of_rejection(rejection: &Rejection) -> Self {
+        let retry_after = match rejection {
+            Rejection::BulkheadFull { retry_after }
+            | Rejection::BulkheadTimeout { retry_after }
+            | Rejection::BreakerOpen { retry_after }
+            | Rejection::NoEndpoint { retry_after }
+            | Rejection::Overloaded { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        Self {
+            retry_after,
+            ..Self::new(Cause::Call(rejection.reason()))
         }
     }
 

@@ -1,17 +1,23 @@
-//! Calls one part for every element of an array, a few at once, and makes an array of the answers.
+//! Calls one part for every element of an array, a few at once, and makes an array of the answers. A request is made
+//! when its element's turn comes, so that there are never more than are under way.
 //!
 //! Invariant: the array's order is kept, and of several failures the one of the first element is reported, whichever
 //! came first. Nothing is cut off unsaid: more elements than the limit are a failure, and so is an array of which
 //! nothing is left but failures.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::stream::{self, StreamExt};
+use std::sync::Arc;
 
-use super::document::Document;
+use bytes::{BufMut, BytesMut};
+use futures_util::stream::{FuturesOrdered, StreamExt};
+
 use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, PartFault};
-use super::render::Element;
+use super::render::{Element, PartRequest};
+use crate::json::{Document, Paths, Reservation, Selection};
 use crate::template::Placeholder;
+
+/// Once requests of so many bytes are under way, the next element waits for one of them to end.
+const UNDER_WAY: usize = 1 << 20;
 
 /// Over what a part is called, and how.
 #[derive(Debug, Clone)]
@@ -43,126 +49,189 @@ pub enum OnFailure {
     Null,
 }
 
-/// Runs `call` for each element that is to be called; `limit` is the bytes that the whole array may have.
+/// What is taken of each element of an array, in its order; none if there are more than `limit`.
+pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> Option<Vec<Selection>> {
+    let mut found = Vec::new();
+    for element in array.value().elements() {
+        if found.len() == limit {
+            return None;
+        }
+        found.push(Selection::of(&array.share(element), wanted));
+    }
+    Some(found)
+}
+
+/// Makes a request of each element when its turn comes, with `make`, and runs `call` for it; `limit` is the bytes that
+/// the whole array of answers may have. What the requests take is taken from `reservation`.
 pub(super) async fn for_each<'f, F>(
     terms: &ForEach,
-    elements: Vec<Element>,
+    elements: &[Selection],
     limit: usize,
-    call: impl Fn(super::render::PartRequest) -> F + 'f,
+    reservation: &Reservation,
+    make: impl Fn(usize, &Selection) -> Element,
+    call: impl Fn(PartRequest) -> F + 'f,
 ) -> PartResult
 where
     F: Future<Output = Called> + 'f,
 {
-    let count = elements.len();
-    let mut answers = stream::iter(elements)
-        .map(|element| {
-            let called = match element {
-                Element::Call(request) => Ok(call(request)),
+    let mut running = FuturesOrdered::new();
+    let mut waiting = elements.iter().enumerate();
+    // Bytes of the requests that are under way.
+    let mut under_way = 0;
+    let mut array = Answers::new(terms.on_failure, elements.len(), limit);
+    loop {
+        while running.len() < terms.at_once && under_way < UNDER_WAY {
+            let Some((index, element)) = waiting.next() else { break };
+            let mut size = 0;
+            let called = match make(index, element) {
                 Element::Omitted => Err(None),
                 Element::Failed(fault) => Err(Some(fault)),
-            };
-            async {
-                match called {
-                    Ok(call) => Some(read(call.await.result)),
-                    Err(None) => None,
-                    Err(Some(fault)) => Some(Err(fault)),
-                }
-            }
-        })
-        .buffered(terms.at_once);
-    let mut array = BytesMut::from(&b"["[..]);
-    let mut first = None;
-    let (mut failed, mut has_data, mut is_fatal) = (0, false, false);
-    while let Some(answer) = answers.next().await {
-        let item = match answer {
-            None if terms.on_failure == OnFailure::Null => NULL,
-            None => continue,
-            Some(Ok((item, fault))) => {
-                has_data = true;
-                failed += usize::from(fault.is_some());
-                first = first.or(fault);
-                item
-            }
-            Some(Err(fault)) => {
-                failed += 1;
-                match terms.on_failure {
-                    OnFailure::Fail => {
-                        first = Some(fault);
-                        is_fatal = true;
-                        break;
+                Element::Call(request) => {
+                    let own = request.size();
+                    match reservation.grow(own, own) {
+                        Ok(()) => {
+                            size = own;
+                            Ok(call(request))
+                        }
+                        Err(hindrance) => Err(Some(hindrance.into())),
                     }
+                }
+            };
+            under_way += size;
+            running.push_back(async move {
+                let answer = match called {
+                    Ok(call) => Some(call.await.result),
+                    Err(fault) => fault.map(PartResult::Failed),
+                };
+                (answer, size)
+            });
+        }
+        let Some((answer, size)) = running.next().await else {
+            return array.finish();
+        };
+        under_way -= size;
+        reservation.shrink(size);
+        if let Err(fault) = array.add(answer) {
+            return PartResult::Failed(fault);
+        }
+    }
+}
+
+/// The answers so far, as an array.
+struct Answers {
+    on_failure: OnFailure,
+    of: usize,
+    limit: usize,
+    array: BytesMut,
+    failed: usize,
+    first: Option<PartFault>,
+    has_data: bool,
+}
+
+impl Answers {
+    fn new(on_failure: OnFailure, of: usize, limit: usize) -> Self {
+        Self {
+            on_failure,
+            of,
+            limit,
+            array: BytesMut::from(&b"["[..]),
+            failed: 0,
+            first: None,
+            has_data: false,
+        }
+    }
+
+    /// Adds the answer for the next element; `None` if it was not called. Fails if that fails the whole.
+    fn add(&mut self, answer: Option<PartResult>) -> Result<(), PartFault> {
+        match answer {
+            None if self.on_failure == OnFailure::Null => self.push(NULL),
+            None => Ok(()),
+            Some(PartResult::Body(item)) => {
+                self.has_data = true;
+                self.push(item.bytes())
+            }
+            Some(PartResult::Absent) => {
+                self.has_data = true;
+                self.push(NULL)
+            }
+            Some(PartResult::Some(item, fault)) => {
+                self.has_data = true;
+                self.failed += 1;
+                self.first.get_or_insert(fault);
+                self.push(item.bytes())
+            }
+            Some(PartResult::Failed(fault)) => {
+                self.failed += 1;
+                match self.on_failure {
+                    OnFailure::Fail => Err(self.all(fault)),
                     OnFailure::Omit => {
-                        first.get_or_insert(fault);
-                        continue;
+                        self.first.get_or_insert(fault);
+                        Ok(())
                     }
                     OnFailure::Null => {
-                        first.get_or_insert(fault);
-                        NULL
+                        self.first.get_or_insert(fault);
+                        self.push(NULL)
                     }
                 }
             }
-        };
-        if array.len() + item.len() + 2 > limit {
-            return PartResult::Failed(PartFault::new(Cause::TooLarge));
         }
-        if array.len() > 1 {
-            array.put_u8(b',');
-        }
-        array.extend_from_slice(&item);
     }
-    array.put_u8(b']');
-    match first {
-        None => PartResult::Body(array.freeze()),
-        Some(fault) => {
-            let fault = PartFault {
-                retry_after: fault.retry_after,
-                served: fault.served.clone(),
-                cause: Cause::Elements {
-                    failed,
-                    of: count,
-                    first: Box::new(fault),
-                },
-            };
-            if has_data && !is_fatal {
-                PartResult::Some(array.freeze(), fault)
-            } else {
-                PartResult::Failed(fault)
-            }
+
+    fn push(&mut self, item: &[u8]) -> Result<(), PartFault> {
+        if self.array.len() + item.len() + 2 > self.limit {
+            return Err(PartFault::new(Cause::TooLarge));
+        }
+        if self.array.len() > 1 {
+            self.array.put_u8(b',');
+        }
+        self.array.extend_from_slice(item);
+        Ok(())
+    }
+
+    /// The fault of the whole, of which `first` is the first.
+    fn all(&self, first: PartFault) -> PartFault {
+        PartFault {
+            retry_after: first.retry_after,
+            served: first.served.clone(),
+            cause: Cause::Elements {
+                failed: self.failed,
+                of: self.of,
+                first: Box::new(first),
+            },
+        }
+    }
+
+    fn finish(mut self) -> PartResult {
+        self.array.put_u8(b']');
+        let fault = self.first.take().map(|first| self.all(first));
+        let array = || Document::from_checked(self.array.freeze());
+        match fault {
+            None => PartResult::Body(array()),
+            Some(fault) if self.has_data => PartResult::Some(array(), fault),
+            Some(fault) => PartResult::Failed(fault),
         }
     }
 }
 
-const NULL: Bytes = Bytes::from_static(b"null");
-
-/// One element's answer, as it will stand in the array, and what it stands in for.
-fn read(result: PartResult) -> Result<(Bytes, Option<PartFault>), PartFault> {
-    let (body, fault) = match result {
-        PartResult::Body(body) => (body, None),
-        PartResult::Some(body, fault) => (body, Some(fault)),
-        PartResult::Absent => return Ok((NULL, None)),
-        PartResult::Failed(fault) => return Err(fault),
-    };
-    match Document::raw(&body) {
-        Ok(Document::Raw(item)) => Ok((item, fault)),
-        _ => Err(PartFault::new(Cause::InvalidJson)),
-    }
-}
+const NULL: &[u8] = b"null";
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use http::uri::PathAndQuery;
     use http::{HeaderMap, StatusCode};
+    use policies::Moment;
     use proptest::prelude::*;
     use tokio::runtime::Builder;
     use tokio::time::{Instant, sleep};
 
     use super::super::fault::Missing;
-    use super::super::render::PartRequest;
     use super::*;
     use crate::call::OrderBody;
+    use crate::json::Workspace;
     use crate::rejection::Reason;
 
     const ROOM: usize = 1 << 20;
@@ -191,17 +260,32 @@ mod tests {
         PartFault::new(Cause::ValueMissing(Missing::InRequest))
     }
 
-    /// The result, and the most calls that ran at the same time. Requests carry their number as their target.
+    /// An array of so many elements.
+    fn array(count: usize) -> Vec<Selection> {
+        let array = Document::of(&vec![0; count]);
+        elements(&array, count, &Arc::default()).unwrap()
+    }
+
+    fn reservation() -> Reservation {
+        Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX)
+    }
+
+    /// A request that carries its number as its target, with a body of so many bytes.
+    fn numbered(index: usize, body: usize) -> PartRequest {
+        PartRequest {
+            target: PathAndQuery::try_from(format!("/{index}")).unwrap(),
+            headers: HeaderMap::new(),
+            body: OrderBody::Whole(vec![b' '; body].into()),
+        }
+    }
+
+    /// The result, and the most calls that ran at the same time.
     fn run(terms: &ForEach, acts: &[Act], delays: &[u64], room: usize) -> (PartResult, usize) {
-        let elements = acts.iter().enumerate().map(|(index, act)| match act {
+        let make = |index: usize, _: &Selection| match &acts[index] {
             Act::Omit => Element::Omitted,
             Act::Lack => Element::Failed(missing()),
-            _ => Element::Call(PartRequest {
-                target: PathAndQuery::try_from(format!("/{index}")).unwrap(),
-                headers: HeaderMap::new(),
-                body: OrderBody::Empty,
-            }),
-        });
+            _ => Element::Call(numbered(index, 0)),
+        };
         let (running, most) = (Cell::new(0_usize), Cell::new(0));
         let call = |request: PartRequest| {
             running.set(running.get() + 1);
@@ -212,9 +296,13 @@ mod tests {
                 sleep(Duration::from_millis(delays[index % delays.len()])).await;
                 running.set(running.get() - 1);
                 let result = match &acts[index] {
-                    Act::Answer(body) => PartResult::Body(Bytes::from_static(body.as_bytes())),
+                    Act::Answer(body) => {
+                        PartResult::of(StatusCode::OK, &Bytes::from_static(body.as_bytes()), usize::MAX, None)
+                    }
                     Act::Absent => PartResult::Absent,
-                    Act::Fail(status) => PartResult::of(StatusCode::from_u16(*status).unwrap(), Bytes::new(), None),
+                    Act::Fail(status) => {
+                        PartResult::of(StatusCode::from_u16(*status).unwrap(), &Bytes::new(), usize::MAX, None)
+                    }
                     Act::Omit | Act::Lack => unreachable!("it is not called"),
                 };
                 Called::from(result)
@@ -225,7 +313,8 @@ mod tests {
             .start_paused(true)
             .build()
             .unwrap();
-        let result = runtime.block_on(for_each(terms, elements.collect(), room, call));
+        let reservation = reservation();
+        let result = runtime.block_on(for_each(terms, &array(acts.len()), room, &reservation, make, call));
         (result, most.get())
     }
 
@@ -236,8 +325,8 @@ mod tests {
             _ => fault.reason().to_owned(),
         };
         match result {
-            PartResult::Body(body) => String::from_utf8_lossy(body).into_owned(),
-            PartResult::Some(body, fault) => format!("{} {}", String::from_utf8_lossy(body), fault_text(fault)),
+            PartResult::Body(body) => body.value().to_string(),
+            PartResult::Some(body, fault) => format!("{} {}", body.value(), fault_text(fault)),
             PartResult::Failed(fault) => fault_text(fault),
             PartResult::Absent => "absent".to_owned(),
         }
@@ -288,13 +377,6 @@ mod tests {
             .start_paused(true)
             .build()
             .unwrap();
-        let elements = (0..10).map(|index| {
-            Element::Call(PartRequest {
-                target: PathAndQuery::try_from(format!("/{index}")).unwrap(),
-                headers: HeaderMap::new(),
-                body: OrderBody::Empty,
-            })
-        });
         let calls = Cell::new(0);
         let call = |_| {
             calls.set(calls.get() + 1);
@@ -309,13 +391,72 @@ mod tests {
         };
         runtime.block_on(async {
             let begun = Instant::now();
-            let result = for_each(&terms(3, OnFailure::Fail), elements.collect(), ROOM, call).await;
+            let make = |index: usize, _: &Selection| Element::Call(numbered(index, 0));
+            let terms = terms(3, OnFailure::Fail);
+            let result = for_each(&terms, &array(10), ROOM, &reservation(), make, call).await;
             assert_eq!(
                 (told(&result).as_str(), begun.elapsed()),
                 ("1/10 503", Duration::from_millis(5))
             );
         });
         assert_eq!(calls.get(), 3);
+    }
+
+    #[test]
+    fn a_request_is_made_when_its_turn_comes_and_counted() {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        // How many requests there are at the same time, of bodies of so many bytes; and bytes that are reserved for them.
+        let check = |body: usize, budget: u64, expected: &str, most_expected: usize| {
+            let workspace = Arc::new(Workspace::new(1));
+            let reservation = workspace.reserve(budget, 0, Moment::MAX);
+            let (made, ended, most, most_bytes) = (Cell::new(0_usize), Cell::new(0), Cell::new(0), Cell::new(0));
+            let make = |index: usize, _: &Selection| Element::Call(numbered(index, body));
+            let call = |_: PartRequest| {
+                made.set(made.get() + 1);
+                most.set(most.get().max(made.get() - ended.get()));
+                most_bytes.set(most_bytes.get().max(workspace.reserved()));
+                async {
+                    sleep(Duration::from_millis(1)).await;
+                    ended.set(ended.get() + 1);
+                    Called::from(PartResult::Absent)
+                }
+            };
+            let terms = terms(20, OnFailure::Fail);
+            let result = runtime.block_on(for_each(&terms, &array(50), ROOM, &reservation, make, call));
+            assert_eq!(told(&result), expected, "{body}");
+            assert_eq!(most.get(), most_expected, "{body}");
+            assert!(most_bytes.get() >= (most_expected * body) as u64 && most_bytes.get() <= budget);
+            if let PartResult::Body(_) = result {
+                assert_eq!(workspace.reserved(), 0);
+            }
+        };
+        let nulls = format!("[{}null]", "null,".repeat(49));
+        check(0, u64::MAX, &nulls, 20);
+        check(UNDER_WAY / 4, u64::MAX, &nulls, 4);
+        check(2 * UNDER_WAY, u64::MAX, &nulls, 1);
+        // The fifth is refused for want of room: half of the budget is a tenant's.
+        check(1_000, 10_000, "1/50 503", 4);
+    }
+
+    #[test]
+    fn an_array_is_taken_apart_up_to_its_limit() {
+        let check = |array: &'static str, limit, expected: Option<&[&str]>| {
+            let array = Document::check(&Bytes::from_static(array.as_bytes()), usize::MAX).unwrap();
+            let whole = Arc::new(Paths::new([&[][..]]));
+            let found = elements(&array, limit, &whole).map(|all| {
+                let texts = all.iter().map(|element| element.get(&[]).unwrap().to_string());
+                texts.collect::<Vec<_>>()
+            });
+            let expected = expected.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{:?}", array);
+        };
+        check("[]", 1, Some(&[]));
+        check("[1.0, {\"a\": [2]} ]", 2, Some(&["1.0", "{\"a\": [2]}"]));
+        check("[1,2,3]", 2, None);
     }
 
     #[test]

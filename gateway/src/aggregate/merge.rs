@@ -3,19 +3,17 @@
 //! Invariant: parts are taken in declared order, so the same outcomes give the same bytes. A failed required part never
 //! gives an answer; a part that failed and is not required is never missing unsaid.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::answer::{Answer, Failure};
-use super::document::{Document, write_name};
-use super::draft::Conflict;
+use super::body::Body;
 use super::fan_out::Outcome;
 use super::fault::{Cause, PartFault, Served};
 use super::recipe::Recipe;
+use crate::json::Document;
 
 /// The answer made of `outcomes`, one for each part in declared order.
 ///
@@ -31,16 +29,16 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
         }
     }
 
-    let mut body = Body::new(recipe.conflict);
+    let mut body = Body::default();
     let mut faults: Vec<(Arc<str>, PartFault)> = Vec::new();
     let mut skipped = Vec::new();
     let mut has_data = false;
-    for (part, outcome) in recipe.parts().iter().zip(outcomes) {
-        let members = match outcome {
-            Outcome::Data(members) => members,
-            Outcome::Incomplete(members, fault) => {
+    for (index, (part, outcome)) in recipe.parts().iter().zip(outcomes).enumerate() {
+        let placed = match outcome {
+            Outcome::Data(placed) => placed,
+            Outcome::Incomplete(placed, fault) => {
                 faults.push((part.name.clone(), *fault));
-                members
+                placed
             }
             Outcome::Skipped => {
                 skipped.push(part.name.clone());
@@ -48,9 +46,9 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
             }
             Outcome::Absent | Outcome::Cancelled => continue,
             Outcome::Failed(fault) => match &part.fallback {
-                Some(members) => {
+                Some(placed) => {
                     faults.push((part.name.clone(), fault.served_by(Served::Value)));
-                    members.clone()
+                    placed.clone()
                 }
                 None => {
                     faults.push((part.name.clone(), fault));
@@ -59,36 +57,30 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
             },
         };
         has_data = true;
-        for (name, document) in members {
-            if body.add(name, document).is_err() {
-                return Err(Failure::of(&part.name, &PartFault::new(Cause::Conflict)));
-            }
-        }
+        body.add(index, placed);
+    }
+    if let Err(part) = body.settle(recipe.conflict) {
+        return Err(Failure::of(
+            &recipe.parts()[part].name,
+            &PartFault::new(Cause::Conflict),
+        ));
     }
     if let Some((part, fault)) = faults.first()
         && !has_data
     {
         return Err(Failure::of(part, fault));
     }
-    let errors = (recipe.list_errors && !faults.is_empty()).then(|| Document::Tree(list(&faults)));
-    if let Some(name) = &recipe.wrap {
-        let whole = Document::Raw(body.write());
-        body = Body::new(recipe.conflict);
-        body.put(name.clone(), whole);
-    }
-    if let Some(errors) = errors {
-        body.put(Recipe::ERRORS.into(), errors);
-    }
+    let errors = (recipe.list_errors && !faults.is_empty()).then(|| list(&faults));
     Ok(Answer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
-        body: body.write(),
+        body: body.write(recipe.wrap.as_ref(), errors.as_ref()).into(),
         faults,
         skipped,
     })
 }
 
-fn list(faults: &[(Arc<str>, PartFault)]) -> Value {
+fn list(faults: &[(Arc<str>, PartFault)]) -> Document {
     let entry = |(part, fault): &(Arc<str>, PartFault)| {
         let mut entry = json!({ "part": &**part, "reason": fault.reason(), "status": fault.status().as_u16() });
         if let Some(served) = &fault.served {
@@ -99,107 +91,28 @@ fn list(faults: &[(Arc<str>, PartFault)]) -> Value {
         }
         entry
     };
-    faults.iter().map(entry).collect()
-}
-
-/// The root of the answer: names in the order in which they first came.
-struct Body {
-    conflict: Conflict,
-    members: Vec<Member>,
-    places: HashMap<Arc<str>, usize>,
-}
-
-struct Member {
-    name: Arc<str>,
-    document: Document,
-}
-
-struct Collision;
-
-impl Body {
-    fn new(conflict: Conflict) -> Self {
-        Self {
-            conflict,
-            members: Vec::new(),
-            places: HashMap::new(),
-        }
-    }
-
-    fn add(&mut self, name: Arc<str>, document: Document) -> Result<(), Collision> {
-        let Some(place) = self.places.get(&name) else {
-            self.put(name, document);
-            return Ok(());
-        };
-        let present = &mut self.members[*place].document;
-        match self.conflict {
-            Conflict::Last => *present = document,
-            Conflict::First => {}
-            Conflict::Error => return Err(Collision),
-            Conflict::Deep | Conflict::Concat => match (present, document) {
-                (Document::Tree(present), Document::Tree(later)) => {
-                    merge_trees(present, later, self.conflict == Conflict::Concat);
-                }
-                (present, later) => *present = later,
-            },
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, name: Arc<str>, document: Document) {
-        match self.places.get(&name) {
-            Some(place) => self.members[*place].document = document,
-            None => {
-                self.places.insert(name.clone(), self.members.len());
-                self.members.push(Member { name, document });
-            }
-        }
-    }
-
-    fn write(&self) -> Bytes {
-        let size = |member: &Member| member.name.len() + 4 + member.document.size_hint();
-        let mut out = Vec::with_capacity(2 + self.members.iter().map(size).sum::<usize>());
-        out.push(b'{');
-        for (index, member) in self.members.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            write_name(&mut out, &member.name);
-            member.document.write(&mut out);
-        }
-        out.push(b'}');
-        out.into()
-    }
-}
-
-/// Objects field by field; arrays one after the other if `appends`; of anything else the later counts.
-fn merge_trees(present: &mut Value, later: Value, appends: bool) {
-    match (present, later) {
-        (Value::Object(present), Value::Object(later)) => {
-            for (name, field) in later {
-                match present.get_mut(&name) {
-                    Some(own) => merge_trees(own, field, appends),
-                    None => drop(present.insert(name, field)),
-                }
-            }
-        }
-        (Value::Array(present), Value::Array(later)) if appends => present.extend(later),
-        (present, later) => *present = later,
-    }
+    Document::of(&faults.iter().map(entry).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
 
-    use super::super::draft::{PartDraft, Partial, RecipeDraft};
+    use bytes::Bytes;
+
+    use super::super::draft::{Conflict, PartDraft, Partial, RecipeDraft};
     use super::*;
+    use crate::aggregate::Part;
     use crate::rejection::Reason;
 
     /// Parts are named `a`, `b`, `c`; each gives a JSON text or a fault.
     fn answer(recipe: &Recipe, results: &[Result<&str, Cause>]) -> Result<Answer, Failure> {
-        let outcome = |(part, result): (&crate::aggregate::Part, &Result<&str, Cause>)| match result {
+        let outcome = |(part, result): (&Arc<Part>, &Result<&str, Cause>)| match result {
             Ok("") => Outcome::Absent,
-            Ok(text) => Outcome::Data(part.read(&Bytes::copy_from_slice(text.as_bytes())).unwrap().0),
+            Ok(text) => {
+                let document = Document::check(&Bytes::copy_from_slice(text.as_bytes()), usize::MAX).unwrap();
+                Outcome::Data(part.read(&document).unwrap().0)
+            }
             Err(cause) => Outcome::Failed(PartFault::new(cause.clone())),
         };
         merge(recipe, recipe.parts().iter().zip(results).map(outcome).collect())
@@ -254,11 +167,17 @@ mod tests {
             let recipe = recipe(vec![root(), root(), root()], conflict);
             let results = [
                 r#"{"k":{"x":1,"l":[1]},"s":1,"a":[1.0]}"#,
-                r#"{"s":2,"a":[2],"k":{"y":2,"l":[2]}}"#,
+                r#"{"\u0073":2,"a":[2],"k":{"y":2,"l":[2]}}"#,
                 r#"{"z":0}"#,
             ];
-            let answer = answer(&recipe, &results.map(Ok));
-            assert_eq!(answer.as_ref().ok().map(text), expected, "{conflict:?}");
+            let found = answer(&recipe, &results.map(Ok));
+            assert_eq!(found.as_ref().ok().map(text), expected, "{conflict:?}");
+            // Many names are found in another way than few.
+            let many: Vec<String> = (0..50).map(|number| format!("\"n{number}\":{number}")).collect();
+            let many = format!("{{\"z\":0,{}}}", many.join(","));
+            let found = answer(&recipe, &[Ok(results[0]), Ok(results[1]), Ok(&many)]);
+            let expected = expected.map(|expected| format!("{},{}", &expected[..expected.len() - 1], &many[7..]));
+            assert_eq!(found.as_ref().ok().map(text), expected.as_deref(), "{conflict:?}");
         };
         check(Conflict::Last, Some(r#"{"k":{"y":2,"l":[2]},"s":2,"a":[2],"z":0}"#));
         check(Conflict::First, Some(r#"{"k":{"x":1,"l":[1]},"s":1,"a":[1.0],"z":0}"#));
@@ -291,10 +210,8 @@ mod tests {
             (&*failure.part, failure.status(), failure.reason()),
             ("b", StatusCode::BAD_GATEWAY, "conflict")
         );
-        assert!(
-            answer(&recipe, &[Ok(r#"{"k":1,"k":2}"#), Ok("{}")]).is_ok(),
-            "a part does not collide with itself"
-        );
+        let failure = answer(&recipe, &[Ok(r#"{"k":1}"#), Ok(r#"{"x":1,"\u006b":1}"#)]).unwrap_err();
+        assert_eq!(&*failure.part, "b");
     }
 
     #[test]
@@ -303,7 +220,7 @@ mod tests {
             keep: vec!["items".into()],
             ..Default::default()
         };
-        let fallback = Some(json!({ "items": [], "hidden": 1 }));
+        let fallback = Some(Document::of(&json!({ "items": [], "hidden": 1 })));
         let parts = vec![
             PartDraft::default(),
             PartDraft {
@@ -366,7 +283,7 @@ mod tests {
     #[test]
     fn without_any_data_the_first_failure_is_the_answer() {
         let with_fallback = PartDraft {
-            fallback: Some(json!(null)),
+            fallback: Some(Document::of(&json!(null))),
             ..PartDraft::default()
         };
         let recipe = recipe(

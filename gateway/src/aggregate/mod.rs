@@ -9,9 +9,10 @@
 
 mod answer;
 mod ask;
+mod body;
 mod cache_control;
 mod critical_path;
-mod document;
+mod deep;
 mod draft;
 mod fan_out;
 mod fault;
@@ -19,6 +20,7 @@ mod for_each;
 mod merge;
 mod part;
 mod path;
+mod placed;
 #[cfg(test)]
 mod properties;
 pub mod proxy_status;
@@ -31,14 +33,14 @@ mod when;
 
 pub use answer::{Answer, Failure};
 pub use critical_path::CriticalPath;
-pub use document::{Document, Members};
-pub use draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft};
+pub use draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft, Splice};
 pub use fan_out::{Called, Earlier, NotCalled, Outcome, PartResult, fan_out};
 pub use fault::{Cause, Missing, PartFault};
 pub use for_each::{ForEach, OnFailure};
 pub use merge::merge;
 pub use part::Part;
 pub use path::PathMistake;
+pub use placed::{MemberName, Placed};
 pub use recipe::{Mistake, Recipe};
 pub use serve::{Aggregate, Heads, PartCall, PartFallback, Request};
 pub use shape::{Shape, ShapeDraft, ShapeMistake};

@@ -66,7 +66,7 @@ impl Path {
 }
 
 impl Segment {
-    fn admits(&self, name: &str) -> bool {
+    pub(super) fn admits(&self, name: &str) -> bool {
         match self {
             Self::Name(own) => **own == *name,
             Self::Every => true,

@@ -1,10 +1,12 @@
 //! What must hold for any recipe, whatever its backends do and in whatever order they do it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use policies::Moment;
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -15,6 +17,7 @@ use super::fault::{Cause, Missing, PartFault};
 use super::merge::merge;
 use super::recipe::Recipe;
 use super::{Answer, Failure};
+use crate::json::{Document, Workspace};
 use crate::rejection::Reason;
 
 /// What a part does when its turn comes.
@@ -35,6 +38,10 @@ fn paused() -> Runtime {
         .unwrap()
 }
 
+fn answer(text: &'static str) -> PartResult {
+    PartResult::of(StatusCode::OK, &Bytes::from_static(text.as_bytes()), usize::MAX, None)
+}
+
 async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Failure> {
     let render = |index: usize, _: super::Earlier<'_>| match &acts[index] {
         Act::Call(result) => Ok(result.clone()),
@@ -45,7 +52,8 @@ async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Fa
         sleep(Duration::from_millis(delays[index])).await;
         result
     };
-    merge(recipe, fan_out(recipe, render, call).await)
+    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX);
+    merge(recipe, fan_out(recipe, &room, render, call).await)
 }
 
 /// The same without time: every part is judged after what it needs, and a failed required part cancels only what needs
@@ -106,17 +114,18 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
         else {
             continue;
         };
-        if total + body.len() > recipe.body_limit {
+        let length = body.bytes().len();
+        if total + length > recipe.body_limit {
             *outcome = Outcome::Failed(PartFault::new(Cause::TooLarge));
         } else {
-            total += body.len();
+            total += length;
         }
     }
     (ended, culprits)
 }
 
 fn acts() -> impl Strategy<Value = Act> {
-    let body = |text: &'static str| Act::Call(PartResult::Body(Bytes::from_static(text.as_bytes())));
+    let body = |text: &'static str| Act::Call(answer(text));
     let failed = |cause| Act::Call(PartResult::Failed(PartFault::new(cause)));
     prop_oneof![
         3 => Just(body(r#"{"id":1.00,"list":[1]}"#)),
@@ -133,7 +142,7 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => Just(Act::Lack),
         1 => Just(Act::Unwanted),
         1 => Just(Act::Call(PartResult::Some(
-            Bytes::from_static(b"[1,null]"),
+            Document::of(&[Some(1), None]),
             PartFault::new(Cause::Elements {
                 failed: 1,
                 of: 2,
@@ -168,7 +177,7 @@ prop_compose! {
                     .collect(),
                 on_missing: if skips { OnMissing::Skip } else { OnMissing::Fail },
                 group: [None, Some("shared"), Some("."), Some(".")][usize::from(group)].map(str::to_owned),
-                fallback: (falls_back && !required).then(|| serde_json::json!({ "id": "fallback" })),
+                fallback: (falls_back && !required).then(|| Document::of(&serde_json::json!({ "id": "fallback" }))),
                 ..PartDraft::default()
             }
         };
@@ -263,7 +272,7 @@ fn a_thousand_orders_of_arrival_give_one_answer() {
             ..group("credit", "billing")
         },
         PartDraft {
-            fallback: Some(serde_json::json!([])),
+            fallback: Some(Document::of(&serde_json::json!([]))),
             ..group("offers", "offers")
         },
         group("notes", "notes"),
@@ -275,7 +284,7 @@ fn a_thousand_orders_of_arrival_give_one_answer() {
         ..RecipeDraft::default()
     };
     let recipe = Recipe::compile(draft).unwrap();
-    let body = |text: &'static str| Act::Call(PartResult::Body(Bytes::from_static(text.as_bytes())));
+    let body = |text: &'static str| Act::Call(answer(text));
     let down = || Act::Call(PartResult::Failed(PartFault::new(Cause::Call(Reason::BackendTimeout))));
     let acts = [
         body(r#"{"id":1,"name":"Ada"}"#),

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use super::draft::{Conflict, PartDraft, Partial, RecipeDraft};
 use super::part::{Part, Place};
 use super::path::PathMistake;
+use super::placed::MemberName;
 use super::shape::{Shape, ShapeMistake};
+use crate::json::Paths;
 
 /// An aggregate as meant.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    parts: Vec<Part>,
+    parts: Vec<Arc<Part>>,
     pub(super) conflict: Conflict,
     pub(super) list_errors: bool,
     pub(super) wrap: Option<Arc<str>>,
@@ -95,8 +97,14 @@ impl Recipe {
             mistakes.push(Mistake::Cycle { parts });
         }
 
-        let merges_trees = matches!(conflict, Conflict::Deep | Conflict::Concat);
-        let is_spliced = |name: &String| drafts.iter().any(|draft| draft.splices.contains(name));
+        let splices = || drafts.iter().flat_map(|draft| &draft.splices);
+        let spliced_of = |name: &String| {
+            Paths::new(
+                splices()
+                    .filter(|splice| splice.part == *name)
+                    .map(|splice| &*splice.steps),
+            )
+        };
         let mut parts = Vec::with_capacity(drafts.len());
         for (index, draft) in drafts.iter().enumerate() {
             let awaited_by = (0..drafts.len())
@@ -116,9 +124,12 @@ impl Recipe {
             });
             let place = match draft.group.as_deref() {
                 Some(".") => Place::Root,
-                group => Place::Group(group.unwrap_or(&draft.name).into()),
+                group => Place::Group(MemberName::from(group.unwrap_or(&draft.name))),
             };
-            if list_errors && wrap.is_none() && matches!(&place, Place::Group(name) if **name == *Self::ERRORS) {
+            if list_errors
+                && wrap.is_none()
+                && matches!(&place, Place::Group(name) if *name == MemberName::from(Self::ERRORS))
+            {
                 mistakes.push(Mistake::ReservedName {
                     part: draft.name.clone(),
                 });
@@ -131,11 +142,11 @@ impl Recipe {
                 needs: needs[index].clone(),
                 awaits: awaits[index].clone(),
                 awaited_by,
-                spliced: is_spliced(&draft.name),
-                tree: merges_trees || !shape.is_identity(),
+                spliced: Arc::new(spliced_of(&draft.name)),
                 shape,
                 place,
-                collection: draft.collection.as_deref().map(Arc::from),
+                own_name: MemberName::from(&*draft.name),
+                collection: draft.collection.as_deref().map(MemberName::from),
                 fallback: None,
             };
             if let Some(value) = &draft.fallback {
@@ -145,14 +156,14 @@ impl Recipe {
                         partial,
                     });
                 }
-                match part.prepare_fallback(value.clone(), merges_trees) {
-                    Ok(members) => part.fallback = Some(members),
+                match part.placed(value) {
+                    Ok(placed) => part.fallback = Some(placed),
                     Err(_) => mistakes.push(Mistake::UnplacedFallback {
                         part: draft.name.clone(),
                     }),
                 }
             }
-            parts.push(part);
+            parts.push(Arc::new(part));
         }
         if mistakes.is_empty() {
             Ok(Self {
@@ -167,7 +178,7 @@ impl Recipe {
         }
     }
 
-    pub fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[Arc<Part>] {
         &self.parts
     }
 
@@ -198,7 +209,8 @@ fn resolve_needs(
         resolved
     };
     let both = |draft: &PartDraft| {
-        let needs = resolve(draft, &mut draft.needs.iter().chain(&draft.splices));
+        let spliced = draft.splices.iter().map(|splice| &splice.part);
+        let needs = resolve(draft, &mut draft.needs.iter().chain(spliced));
         let mut awaits = resolve(draft, &mut draft.after.iter());
         awaits.extend(&needs);
         awaits.sort_unstable();
@@ -289,6 +301,7 @@ mod tests {
 
     use super::super::shape::ShapeDraft;
     use super::*;
+    use crate::json::Document;
 
     fn part(name: &str, needs: &[&str]) -> PartDraft {
         let needs = needs.iter().map(ToString::to_string).collect();
@@ -369,12 +382,12 @@ mod tests {
             part("a", &[]),
             PartDraft {
                 required: true,
-                fallback: Some(json!({})),
+                fallback: Some(Document::of(&json!({}))),
                 ..part("b", &[])
             },
             PartDraft {
                 group: Some(".".into()),
-                fallback: Some(json!(1)),
+                fallback: Some(Document::of(&json!(1))),
                 ..part("c", &[])
             },
             part(Recipe::ERRORS, &[]),

@@ -4,11 +4,10 @@
 //! safe to send twice carries a key of its own part and element, never the caller's as it is: two parts that share a
 //! backend would take each other for repetitions.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::draft::OnMissing;
@@ -19,20 +18,37 @@ use super::serve::{PartCall, Request};
 use super::when::Subject;
 use crate::aliases;
 use crate::call::OrderBody;
-use crate::template::{Placeholder, Sources, Template};
+use crate::json::{Document, Kind, Selection};
+use crate::template::{Found, Placeholder, Sources, Template};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Bytes that the requests for all elements may have, since they are made before the first is sent.
-const ELEMENTS_LIMIT: usize = 16 << 20;
+/// Bytes that the requests for all elements may have together. They are counted before the first is sent.
+pub(super) const ELEMENTS_LIMIT: usize = 16 << 20;
 
 /// What a part is to ask.
 pub(super) enum Rendered {
     Once(PartRequest),
-    /// In the order of the array.
-    Each(Vec<Element>),
+    Each(Array),
     /// There is no array that it could be called for.
     Impossible(Cause),
+}
+
+/// The array that a part is called for each element of, and what its requests are made of.
+pub(super) struct Array {
+    pub document: Document,
+    pub whence: Missing,
+    /// The answers that may be spliced, by part.
+    answers: SmallVec<[(Arc<str>, Arc<Selection>); 2]>,
+    /// What all requests have in common.
+    fields: HeaderMap,
+}
+
+impl Array {
+    fn answer(&self, part: &str) -> Option<&Selection> {
+        let mut answers = self.answers.iter();
+        answers.find(|(of, _)| **of == *part).map(|(_, answer)| &**answer)
+    }
 }
 
 /// One element of the array that a part is called for.
@@ -43,25 +59,29 @@ pub(super) enum Element {
     Failed(PartFault),
 }
 
-impl Element {
-    fn size(&self) -> usize {
-        match self {
-            Self::Call(PartRequest {
-                target,
-                body: OrderBody::Whole(body),
-                ..
-            }) => target.as_str().len() + body.len(),
-            Self::Call(PartRequest { target, .. }) => target.as_str().len(),
-            Self::Omitted | Self::Failed(_) => 0,
-        }
-    }
-}
-
 /// One request of a part, spliced.
 pub(super) struct PartRequest {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
     pub body: OrderBody,
+}
+
+impl PartRequest {
+    /// What it takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let body = match &self.body {
+            OrderBody::Whole(body) => body.len(),
+            OrderBody::Empty | OrderBody::Streamed(..) => 0,
+        };
+        size_of::<Self>() + self.target.as_str().len() + fields_size(&self.headers) + body
+    }
+}
+
+fn fields_size(fields: &HeaderMap) -> usize {
+    fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
 }
 
 impl PartCall {
@@ -90,67 +110,120 @@ impl PartCall {
         earlier: Earlier<'_>,
         lacks: &dyn Fn(&str, &str),
     ) -> Result<Rendered, NotCalled> {
-        let answer = |name: &str| earlier.answer(name);
-        let sources = Sources {
-            captures: request.captures,
-            query: request.query,
-            headers: request.headers,
-            claims: request.claims,
-            parts: &answer,
-            body: request.body,
-            item: None,
-            defaults: &self.defaults,
-        };
+        let answer = |name: &str| earlier.answer(name).map(AsRef::as_ref);
+        let sources = self.sources(request, &answer);
         if let Some(when) = &self.when
             && !when.holds(&sources, |part| earlier.status(part))
         {
             return Err(NotCalled::Unwanted);
         }
         let Some(for_each) = &self.for_each else {
-            let request = self.render_once(part, request, &sources, None, lacks)?;
+            let fields = onward(request.headers);
+            let request = self.render_once(part, fields, &sources, None, lacks)?;
             return Ok(Rendered::Once(request));
         };
         let whence = self.whence(&for_each.over);
-        let array = for_each.over.value(&sources).filter(|value| !value.is_null());
-        // What comes as text is not borrowed, and is no array.
+        let array = match for_each.over.value(&sources) {
+            None => None,
+            Some(Found::Json(value)) if value.is_null() => None,
+            found => found,
+        };
         let Some(array) = array else {
             lacks(&for_each.over.to_string(), "there is no array");
             return Err(whence.into());
         };
-        let items = match array {
-            Cow::Borrowed(Value::Array(items)) => items,
+        let array = match array {
+            Found::Json(value) if value.kind() == Kind::Array => value,
             _ => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
         };
-        if items.len() > for_each.limit {
-            return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
-        }
-        let element = |index, item| {
-            let sources = Sources {
-                item: Some(item),
-                ..sources
-            };
-            match self.render_once(part, request, &sources, Some(index), lacks) {
-                Ok(request) => Element::Call(request),
-                Err(_) if part.on_missing == OnMissing::Skip => Element::Omitted,
-                Err(missing) => Element::Failed(PartFault::new(Cause::ValueMissing(missing))),
-            }
-        };
-        let (mut elements, mut size) = (Vec::with_capacity(items.len()), 0);
-        for (index, item) in items.iter().enumerate() {
-            let element = element(index, item);
-            size += element.size();
-            if size > ELEMENTS_LIMIT {
-                return Ok(Rendered::Impossible(Cause::TooManyElements(whence)));
-            }
-            elements.push(element);
-        }
-        Ok(Rendered::Each(elements))
+        let answers = self.uses().filter_map(|placeholder| match placeholder {
+            Placeholder::Part { part, .. } => Some((Arc::from(&**part), Arc::clone(earlier.answer(part)?))),
+            _ => None,
+        });
+        Ok(Rendered::Each(Array {
+            document: sources.share(&for_each.over, array),
+            whence,
+            answers: answers.collect(),
+            fields: onward(request.headers),
+        }))
     }
 
-    fn render_once(
+    /// Bytes of the requests for all elements, fields included; more than [`ELEMENTS_LIMIT`] are not counted to the end.
+    pub(super) fn size_of_all(&self, request: &Request<'_>, array: &Array, elements: &[Selection]) -> usize {
+        let answer = |name: &str| array.answer(name);
+        let in_query = self.query.iter().map(|(_, template)| template);
+        let in_headers = self.headers.iter().map(|(_, template)| template);
+        let templates = || {
+            [&self.target]
+                .into_iter()
+                .chain(in_query.clone())
+                .chain(in_headers.clone())
+                .chain(&self.body)
+        };
+        let fields = fields_size(&array.fields);
+        let (mut total, mut text) = (0, String::new());
+        for element in elements {
+            let sources = Sources {
+                item: Some(element),
+                ..self.sources(request, &answer)
+            };
+            total += fields;
+            for template in templates() {
+                text.clear();
+                // What cannot be made is not sent.
+                let _ = template.render(&sources, &mut text);
+                total += text.len();
+            }
+            if total > ELEMENTS_LIMIT {
+                break;
+            }
+        }
+        total
+    }
+
+    /// Makes the request of one element.
+    pub(super) fn render_element(
         &self,
         part: &Part,
         request: &Request<'_>,
+        array: &Array,
+        (index, item): (usize, &Selection),
+        lacks: &dyn Fn(&str, &str),
+    ) -> Element {
+        let answer = |name: &str| array.answer(name);
+        let sources = Sources {
+            item: Some(item),
+            ..self.sources(request, &answer)
+        };
+        match self.render_once(part, array.fields.clone(), &sources, Some(index), lacks) {
+            Ok(request) => Element::Call(request),
+            Err(_) if part.on_missing == OnMissing::Skip => Element::Omitted,
+            Err(missing) => Element::Failed(PartFault::new(Cause::ValueMissing(missing))),
+        }
+    }
+
+    fn sources<'s>(
+        &'s self,
+        request: &'s Request<'_>,
+        parts: &'s dyn Fn(&str) -> Option<&'s Selection>,
+    ) -> Sources<'s> {
+        Sources {
+            captures: request.captures,
+            query: request.query,
+            headers: request.headers,
+            claims: request.claims,
+            parts,
+            body: request.body,
+            item: None,
+            defaults: &self.defaults,
+        }
+    }
+
+    /// `fields` are those that the caller's request has for every part.
+    fn render_once(
+        &self,
+        part: &Part,
+        fields: HeaderMap,
         sources: &Sources<'_>,
         element: Option<usize>,
         lacks: &dyn Fn(&str, &str),
@@ -180,7 +253,7 @@ impl PartCall {
             target.push('=');
             fill(template, &mut target)?;
         }
-        let mut headers = onward(request.headers);
+        let mut headers = fields;
         aliases::remove_others(&mut headers, &IDEMPOTENCY_KEY);
         if let Some(key) = headers.remove(&IDEMPOTENCY_KEY)
             && !is_safe(&self.method)

@@ -6,13 +6,12 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header, response};
 use policies::Deadline;
 use policies::bulkhead::Entrant;
-use serde_json::{Map, Value};
 
 use super::answer::{Answer, Failure};
 use super::ask::Asking;
 use super::cache_control::Strictest;
 use super::draft::OnMissing;
-use super::fan_out::fan_out;
+use super::fan_out::{Outcome, fan_out};
 use super::for_each::ForEach;
 use super::merge::merge;
 use super::part::Part;
@@ -21,6 +20,7 @@ use super::vary::Varies;
 use super::when::When;
 use crate::call::Facts;
 use crate::call::backend::Backend;
+use crate::json::{Document, Paths, Reservation, Selection};
 use crate::stale::Store;
 use crate::template::{Captures, Placeholder, Template};
 
@@ -28,12 +28,14 @@ use crate::template::{Captures, Placeholder, Template};
 pub struct Aggregate {
     /// The route's name, under which good answers are kept.
     pub route: Arc<str>,
-    pub recipe: Recipe,
+    pub recipe: Arc<Recipe>,
     pub calls: Vec<PartCall>,
     pub heads: Heads,
     pub stale: Arc<Store>,
-    /// Whether a part takes values from the request's own body.
-    pub reads_body: bool,
+    /// The values of the request's own body that parts take; with none it is not read.
+    pub body_paths: Arc<Paths>,
+    /// The values of an element that each part takes.
+    pub(super) item_paths: Vec<Arc<Paths>>,
 }
 
 /// How a part asks its backend.
@@ -49,7 +51,7 @@ pub struct PartCall {
     pub when: Option<When>,
     pub for_each: Option<ForEach>,
     /// What stands in for values that are absent.
-    pub defaults: Box<[(Placeholder, Value)]>,
+    pub defaults: Box<[(Placeholder, Document)]>,
     /// Its slice of the route's time, if it has one of its own.
     pub time_limit: Option<Duration>,
     /// Bytes of an answer that are read; a longer one is a failed part.
@@ -91,9 +93,11 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// Clean and stamped.
     pub headers: &'a HeaderMap,
-    pub claims: Option<&'a Map<String, Value>>,
-    /// If a part takes values from it.
-    pub body: Option<&'a Value>,
+    pub claims: Option<&'a Document>,
+    /// What parts take of its body.
+    pub body: Option<&'a Selection>,
+    /// For what is read on the way.
+    pub reservation: &'a Reservation,
     pub deadline: Deadline,
     /// The same by the limits of operators alone, whatever the caller asks for.
     pub operator_deadline: Deadline,
@@ -110,18 +114,31 @@ pub struct Request<'a> {
 
 impl Aggregate {
     pub fn new(route: Arc<str>, recipe: Recipe, calls: Vec<PartCall>, heads: Heads, stale: Arc<Store>) -> Self {
-        let reads_body = calls
-            .iter()
-            .flat_map(PartCall::uses)
-            .any(|placeholder| matches!(placeholder, Placeholder::Body(_)));
+        let body = calls.iter().flat_map(PartCall::uses).filter_map(|used| match used {
+            Placeholder::Body(steps) => Some(&**steps),
+            _ => None,
+        });
+        let of_item = |call: &PartCall| {
+            let steps = call.uses().filter_map(|used| match used {
+                Placeholder::Item(steps) => Some(&**steps),
+                _ => None,
+            });
+            Arc::new(Paths::new(steps))
+        };
         Self {
             route,
-            recipe,
+            recipe: Arc::new(recipe),
+            body_paths: Arc::new(Paths::new(body)),
+            item_paths: calls.iter().map(of_item).collect(),
             calls,
             heads,
             stale,
-            reads_body,
         }
+    }
+
+    /// Whether a part takes values from the request's own body.
+    pub fn reads_body(&self) -> bool {
+        !self.body_paths.is_empty()
     }
 
     /// Asks all parts and puts their answers together. Facts add up over the parts.
@@ -129,6 +146,7 @@ impl Aggregate {
         let notes = Mutex::new(Notes::default());
         let outcomes = fan_out(
             &self.recipe,
+            request.reservation,
             |index, earlier| {
                 let part = &self.recipe.parts()[index];
                 let lacks = |what: &str, why: &str| notes_lack(&notes, part, what, why);
@@ -138,11 +156,19 @@ impl Aggregate {
         )
         .await;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut answered = merge(&self.recipe, outcomes);
+        let mut answered = self.merge(outcomes, request.reservation).await;
         if let Ok(answer) = &mut answered {
             self.head(answer, &notes);
         }
         (answered, notes.facts)
+    }
+
+    /// Puts the parts together, elsewhere if they are long.
+    async fn merge(&self, outcomes: Vec<Outcome>, reservation: &Reservation) -> Result<Answer, Failure> {
+        let size = outcomes.iter().map(Outcome::size).sum();
+        let recipe = Arc::clone(&self.recipe);
+        let merged = reservation.read(size, move || merge(&recipe, outcomes)).await;
+        merged.unwrap_or_else(|hindrance| Err(Failure::of(self.recipe.parts()[0].name(), &hindrance.into())))
     }
 
     /// Puts into the answer what its parts' heads say.
@@ -177,7 +203,7 @@ impl Aggregate {
 }
 
 /// Where the recipe may skip the part, it is no fault.
-fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &str) {
+pub(super) fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &str) {
     if part.on_missing == OnMissing::Fail {
         let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
         let detail = || format!("part {}: {what}: {why}", part.name());

@@ -1,10 +1,13 @@
 //! Cuts one part's document to what its recipe asks for: take a sub-document, keep, drop, rename, in this order.
 //!
-//! Invariant: fields that remain keep their order, their nesting and, in numbers, their digits.
+//! Each step passes once over the text that the one before has left, and writes what is to remain.
+//!
+//! Invariant: fields that remain keep their order, their nesting and their spelling.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use super::path::{Path, PathMistake, Rests, Segment, into_elements, into_field};
+use crate::json::{self, Cursor, Kind, Name, Value};
 
 /// Shaping as written.
 #[derive(Debug, Clone, Default)]
@@ -118,27 +121,42 @@ impl Shape {
         self.target.is_empty() && self.keep.is_empty() && self.drop.is_empty() && self.renames.is_empty()
     }
 
-    /// A target that is missing or null leaves an empty object.
-    pub fn apply(&self, document: Value) -> Value {
-        let mut value = document;
-        if !self.target.is_empty() {
-            value = descend(value, &self.target).unwrap_or_else(empty);
-        }
-        if !self.keep.is_empty() && !keep(&mut value, &rests(&self.keep)) {
-            value = empty();
+    /// Appends what is left of the document. A target that is missing or null leaves an empty object.
+    pub fn apply(&self, document: Value<'_>, out: &mut Vec<u8>) {
+        let target = document.descend(self.target.iter().map(AsRef::as_ref));
+        let is_there = |target: &Value<'_>| self.target.is_empty() || !target.is_null();
+        let Some(target) = target.filter(is_there) else {
+            out.extend_from_slice(EMPTY);
+            return;
+        };
+        let mut text = Cow::Borrowed(target.raw());
+        if !self.keep.is_empty() {
+            text = step(&text, |cursor, out| {
+                if !keep(cursor, &rests(&self.keep), out) {
+                    out.clear();
+                    out.extend_from_slice(EMPTY);
+                }
+            });
         }
         if !self.drop.is_empty() {
-            drop_from(&mut value, &rests(&self.drop));
+            text = step(&text, |cursor, out| drop_from(cursor, &rests(&self.drop), out));
         }
         for Renames { parent, names } in &self.renames {
-            each_object(&mut value, parent, &mut |object| rename(object, names));
+            text = step(&text, |cursor, out| rename(cursor, parent, names, out));
         }
-        value
+        match text {
+            Cow::Owned(text) if out.is_empty() => *out = text,
+            text => out.extend_from_slice(&text),
+        }
     }
 }
 
-fn empty() -> Value {
-    Value::Object(Map::new())
+const EMPTY: &[u8] = b"{}";
+
+fn step<'a>(text: &[u8], change: impl FnOnce(&mut Cursor<'_>, &mut Vec<u8>)) -> Cow<'a, [u8]> {
+    let mut out = Vec::with_capacity(text.len());
+    change(&mut Cursor::new(Value::from_checked(text)), &mut out);
+    Cow::Owned(out)
 }
 
 fn rests(paths: &[Path]) -> Rests<'_> {
@@ -153,71 +171,85 @@ fn names(segments: &[Segment]) -> Option<Vec<Box<str>>> {
     segments.iter().map(name).collect()
 }
 
-/// The value at the end of `names`; none where it is missing or null.
-fn descend(mut value: Value, names: &[Box<str>]) -> Option<Value> {
-    for name in names {
-        value = match value {
-            Value::Object(mut fields) => fields.swap_remove(&**name)?,
-            Value::Array(mut elements) => {
-                let index = name.parse::<usize>().ok().filter(|index| *index < elements.len())?;
-                elements.swap_remove(index)
-            }
-            _ => return None,
-        };
-    }
-    Some(value).filter(|value| !value.is_null())
-}
-
-/// Removes what no path leads to; says whether anything is left.
+/// Writes what some path leads to; says whether that is anything.
 ///
 /// An object left empty goes too. An array stays, and so does each of its objects, since the number of elements
 /// and their order mean something.
-fn keep(value: &mut Value, paths: &[&[Segment]]) -> bool {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|name, field| {
-                let rests = into_field(paths, name);
-                !rests.is_empty() && (ends(&rests) || keep(field, &rests))
+fn keep(cursor: &mut Cursor<'_>, paths: &[&[Segment]], out: &mut Vec<u8>) -> bool {
+    match cursor.kind() {
+        Kind::Object => {
+            let start = out.len();
+            let mut is_empty = true;
+            each_member(cursor, out, |cursor, name, out| {
+                let rests = into_field(paths, &name.text());
+                if rests.is_empty() {
+                    cursor.skip();
+                    return false;
+                }
+                write_name(name, out);
+                let kept = if ends(&rests) {
+                    out.extend_from_slice(cursor.skip().raw());
+                    true
+                } else {
+                    keep(cursor, &rests, out)
+                };
+                is_empty &= !kept;
+                kept
             });
-            !fields.is_empty()
-        }
-        Value::Array(elements) => {
-            let rests = into_elements(paths);
-            if !ends(&rests) {
-                elements.retain_mut(|element| {
-                    let kept = keep(element, &rests);
-                    kept || element.is_object()
-                });
+            if is_empty {
+                out.truncate(start);
             }
+            !is_empty
+        }
+        Kind::Array => {
+            let rests = into_elements(paths);
+            if ends(&rests) {
+                out.extend_from_slice(cursor.skip().raw());
+                return true;
+            }
+            each_element(cursor, out, |cursor, out| {
+                let is_object = cursor.kind() == Kind::Object;
+                let kept = keep(cursor, &rests, out);
+                if is_object && !kept {
+                    out.extend_from_slice(EMPTY);
+                }
+                kept || is_object
+            });
             true
         }
-        _ => false,
+        _ => {
+            cursor.skip();
+            false
+        }
     }
 }
 
-/// Removes what a path leads to.
-fn drop_from(value: &mut Value, paths: &[&[Segment]]) {
-    match value {
-        Value::Object(fields) => fields.retain(|name, field| {
-            let rests = into_field(paths, name);
+/// Writes all but what a path leads to.
+fn drop_from(cursor: &mut Cursor<'_>, paths: &[&[Segment]], out: &mut Vec<u8>) {
+    match cursor.kind() {
+        Kind::Object if !paths.is_empty() => each_member(cursor, out, |cursor, name, out| {
+            let rests = into_field(paths, &name.text());
             if ends(&rests) {
+                cursor.skip();
                 return false;
             }
-            if !rests.is_empty() {
-                drop_from(field, &rests);
-            }
+            write_name(name, out);
+            drop_from(cursor, &rests, out);
             true
         }),
-        Value::Array(elements) => {
+        Kind::Array if !paths.is_empty() => {
             let rests = into_elements(paths);
             if ends(&rests) {
-                elements.clear();
+                cursor.skip();
+                out.extend_from_slice(b"[]");
+                return;
             }
-            for element in elements {
-                drop_from(element, &rests);
-            }
+            each_element(cursor, out, |cursor, out| {
+                drop_from(cursor, &rests, out);
+                true
+            });
         }
-        _ => {}
+        _ => out.extend_from_slice(cursor.skip().raw()),
     }
 }
 
@@ -225,50 +257,117 @@ fn ends(rests: &[&[Segment]]) -> bool {
     rests.iter().any(|rest| rest.is_empty())
 }
 
-fn each_object(value: &mut Value, path: &[Segment], change: &mut impl FnMut(&mut Map<String, Value>)) {
-    match (value, path.split_first()) {
-        (Value::Object(fields), None) => change(fields),
-        (Value::Object(fields), Some((Segment::Name(name), rest))) => {
-            if let Some(field) = fields.get_mut(&**name) {
-                each_object(field, rest, change);
+/// Writes all, with new names in each object that `path` leads to.
+fn rename(cursor: &mut Cursor<'_>, path: &[Segment], names: &[(Box<str>, Box<str>)], out: &mut Vec<u8>) {
+    match (cursor.kind(), path.split_first()) {
+        (Kind::Object, None) => rename_members(cursor, names, out),
+        (Kind::Object, Some((segment, rest))) => each_member(cursor, out, |cursor, name, out| {
+            write_name(name, out);
+            if segment.admits(&name.text()) {
+                rename(cursor, rest, names, out);
+            } else {
+                out.extend_from_slice(cursor.skip().raw());
             }
-        }
-        (Value::Object(fields), Some((Segment::Every, rest))) => {
-            for field in fields.values_mut() {
-                each_object(field, rest, change);
-            }
-        }
-        (Value::Array(elements), step) => {
+            true
+        }),
+        (Kind::Array, step) => {
             let rest = match step {
                 Some((Segment::Every, rest)) => rest,
                 _ => path,
             };
-            for element in elements {
-                each_object(element, rest, change);
-            }
+            each_element(cursor, out, |cursor, out| {
+                rename(cursor, rest, names, out);
+                true
+            });
         }
-        _ => {}
+        _ => out.extend_from_slice(cursor.skip().raw()),
     }
 }
 
 /// All names change at once, so that two can be swapped; a renamed field takes the place of one that had its name.
-fn rename(object: &mut Map<String, Value>, names: &[(Box<str>, Box<str>)]) {
-    let found: Vec<_> = names.iter().filter(|(from, _)| object.contains_key(&**from)).collect();
+fn rename_members(cursor: &mut Cursor<'_>, names: &[(Box<str>, Box<str>)], out: &mut Vec<u8>) {
+    let object = cursor.skip();
+    let is_there = |(from, _): &&(Box<str>, Box<str>)| object.members().any(|(name, _)| name.is(from));
+    let found: Vec<_> = names.iter().filter(is_there).collect();
     if found.is_empty() {
+        out.extend_from_slice(object.raw());
         return;
     }
-    for (name, field) in std::mem::take(object) {
-        if let Some((_, to)) = found.iter().find(|(from, _)| **from == *name) {
-            object.insert(to.to_string(), field);
-        } else if !found.iter().any(|(_, to)| **to == *name) {
-            object.insert(name, field);
+    each_member(&mut Cursor::new(object), out, |cursor, name, out| {
+        let field = cursor.skip();
+        if let Some((_, to)) = found.iter().find(|(from, _)| name.is(from)) {
+            json::write_string(to, out);
+            out.push(b':');
+        } else if found.iter().any(|(_, to)| name.is(to)) {
+            return false;
+        } else {
+            write_name(name, out);
+        }
+        out.extend_from_slice(field.raw());
+        true
+    });
+}
+
+/// Writes an object: `write` writes a member, name and all, and says whether it is to stay. The cursor is at its value.
+fn each_member<'a>(
+    cursor: &mut Cursor<'a>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&mut Cursor<'a>, Name<'a>, &mut Vec<u8>) -> bool,
+) {
+    out.push(b'{');
+    cursor.enter();
+    let mut before = out.len();
+    while let Some(name) = cursor.name() {
+        if write(cursor, name, out) {
+            out.push(b',');
+            before = out.len();
+        } else {
+            out.truncate(before);
         }
     }
+    close(out, b'}');
+}
+
+/// The same of an array's elements.
+fn each_element<'a>(
+    cursor: &mut Cursor<'a>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&mut Cursor<'a>, &mut Vec<u8>) -> bool,
+) {
+    out.push(b'[');
+    cursor.enter();
+    let mut before = out.len();
+    while cursor.element() {
+        if write(cursor, out) {
+            out.push(b',');
+            before = out.len();
+        } else {
+            out.truncate(before);
+        }
+    }
+    close(out, b']');
+}
+
+/// Puts the bracket in the place of the last comma.
+fn close(out: &mut Vec<u8>, bracket: u8) {
+    match out.last_mut() {
+        Some(last) if *last == b',' => *last = bracket,
+        _ => out.push(bracket),
+    }
+}
+
+fn write_name(name: Name<'_>, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(name.raw());
+    out.extend_from_slice(b"\":");
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::json::Document;
 
     fn strings(texts: &[&str]) -> Vec<String> {
         texts.iter().map(ToString::to_string).collect()
@@ -277,12 +376,11 @@ mod tests {
     /// Compares the text, so that order and digits count.
     fn check(draft: &ShapeDraft, input: &str, expected: &str) {
         let shape = Shape::compile(draft).unwrap();
-        let output = shape.apply(serde_json::from_str(input).unwrap());
-        assert_eq!(
-            serde_json::to_string(&output).unwrap(),
-            expected,
-            "{draft:?} on {input}"
-        );
+        let input = Document::check(&Bytes::copy_from_slice(input.as_bytes()), usize::MAX).unwrap();
+        let mut output = b"before ".to_vec();
+        shape.apply(input.value(), &mut output);
+        let output = String::from_utf8(output).unwrap();
+        assert_eq!(output, format!("before {expected}"), "{draft:?} on {input:?}");
     }
 
     #[test]

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use serde_json::Value;
 
-use crate::template::{Placeholder, Sources};
+use crate::json::{Document, Kind, Name, Value};
+use crate::template::{Found, Placeholder, Sources};
 
 /// A part's condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,10 +28,10 @@ pub enum Subject {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     Exists(bool),
-    Is(Value),
+    Is(Document),
     /// Also met by what is absent.
-    IsNot(Value),
-    In(Vec<Value>),
+    IsNot(Document),
+    In(Vec<Document>),
 }
 
 impl When {
@@ -39,33 +39,62 @@ impl When {
     pub fn holds(&self, sources: &Sources<'_>, status: impl Fn(&str) -> Option<StatusCode>) -> bool {
         let found = match &self.subject {
             Subject::Value(placeholder) => placeholder.value(sources),
-            Subject::Status(part) => status(part).map(|status| Cow::Owned(Value::from(status.as_u16()))),
+            Subject::Status(part) => status(part).map(|status| Found::Text(status.as_str().to_owned().into())),
         };
-        self.test.holds(found.as_deref())
+        self.test.holds(found.as_ref())
     }
 }
 
 impl Test {
-    fn holds(&self, found: Option<&Value>) -> bool {
-        let is = |wanted: &Value| found.is_some_and(|found| equal(found, wanted));
+    fn holds(&self, found: Option<&Found<'_>>) -> bool {
+        let is = |wanted: Value<'_>| found.is_some_and(|found| equal(found, wanted));
         match self {
             // A null says that there is nothing.
             Self::Exists(wanted) => found.is_some_and(|found| !found.is_null()) == *wanted,
-            Self::Is(wanted) => is(wanted),
-            Self::IsNot(wanted) => !is(wanted),
-            Self::In(wanted) => wanted.iter().any(is),
+            Self::Is(wanted) => is(wanted.value()),
+            Self::IsNot(wanted) => !is(wanted.value()),
+            Self::In(wanted) => wanted.iter().any(|wanted| is(wanted.value())),
         }
     }
 }
 
-fn equal(found: &Value, wanted: &Value) -> bool {
-    match (found, wanted) {
-        (Value::String(text), Value::Number(_) | Value::Bool(_)) => {
-            let spelt = wanted.to_string();
-            *text == spelt
+fn equal(found: &Found<'_>, wanted: Value<'_>) -> bool {
+    let text = match found {
+        Found::Json(value) if value.kind() != Kind::String => return equal_values(*value, wanted),
+        Found::Json(value) => value.text(),
+        Found::Text(text) => Some(Cow::Borrowed(&**text)),
+    };
+    text.is_some_and(|text| match wanted.kind() {
+        Kind::Number | Kind::Bool => text.as_bytes() == wanted.raw(),
+        _ => wanted.text().is_some_and(|wanted| wanted == text),
+    })
+}
+
+/// As deep as what an operator wrote.
+fn equal_values(found: Value<'_>, wanted: Value<'_>) -> bool {
+    if let (Some(found), Some(wanted)) = (found.number(), wanted.number()) {
+        return same(found, wanted);
+    }
+    if found.kind() != wanted.kind() {
+        return false;
+    }
+    match wanted.kind() {
+        Kind::String => found.text().is_some() && found.text() == wanted.text(),
+        Kind::Array => {
+            let count = wanted.elements().count();
+            found.elements().count() == count
+                && found
+                    .elements()
+                    .zip(wanted.elements())
+                    .all(|(found, wanted)| equal_values(found, wanted))
         }
-        (Value::Number(found), Value::Number(wanted)) => same(&found.to_string(), &wanted.to_string()),
-        _ => found == wanted,
+        Kind::Object => {
+            let is_same = |(name, wanted): (Name<'_>, Value<'_>)| {
+                found.get(&name.text()).is_some_and(|found| equal_values(found, wanted))
+            };
+            found.members().count() == wanted.members().count() && wanted.members().all(is_same)
+        }
+        Kind::Null | Kind::Bool | Kind::Number => found.raw() == wanted.raw(),
     }
 }
 
@@ -78,38 +107,61 @@ fn same(found: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use bytes::Bytes;
 
     use super::*;
 
+    fn json(text: &str) -> Document {
+        Document::check(&Bytes::copy_from_slice(text.as_bytes()), usize::MAX).unwrap()
+    }
+
     #[test]
     fn a_condition_is_met_or_not() {
-        let check = |test: Test, found: Option<Value>, expected: bool| {
-            assert_eq!(test.holds(found.as_ref()), expected, "{test:?} of {found:?}");
+        let check = |test: Test, found: Option<&str>, expected: bool| {
+            let document = found.map(json);
+            let value = document.as_ref().map(|document| Found::Json(document.value()));
+            assert_eq!(test.holds(value.as_ref()), expected, "{test:?} of {found:?}");
+            if let Some(text) = document.as_ref().and_then(|document| document.value().text()) {
+                assert_eq!(
+                    test.holds(Some(&Found::Text(text))),
+                    expected,
+                    "{test:?} of {found:?} as text"
+                );
+            }
         };
-        check(Test::Exists(true), Some(json!(false)), true);
-        check(Test::Exists(true), Some(Value::Null), false);
+        let is = |text: &str| Test::Is(json(text));
+        check(Test::Exists(true), Some("false"), true);
+        check(Test::Exists(true), Some("null"), false);
         check(Test::Exists(true), None, false);
         check(Test::Exists(false), None, true);
-        check(Test::Is(json!("gold")), Some(json!("gold")), true);
-        check(Test::Is(json!("gold")), Some(json!("silver")), false);
-        check(Test::Is(Value::Null), None, false);
-        check(Test::Is(json!(5)), Some(json!("5")), true);
-        check(Test::Is(json!(5)), Some(json!(5.0)), true);
-        let long = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
-        check(
-            Test::Is(long("9007199254740993")),
-            Some(long("9007199254740992")),
-            false,
-        );
-        check(Test::Is(long("1e999")), Some(long("2e999")), false);
-        check(Test::Is(long("1e3")), Some(json!(1000)), true);
-        check(Test::Is(json!(true)), Some(json!("true")), true);
-        check(Test::Is(json!("5")), Some(json!(5)), false);
-        check(Test::IsNot(json!(5)), Some(json!(5)), false);
-        check(Test::IsNot(json!(5)), None, true);
-        check(Test::In(vec![json!(200), json!(201)]), Some(json!(201)), true);
-        check(Test::In(vec![json!(200), json!(201)]), Some(json!(204)), false);
-        check(Test::In(vec![]), Some(json!(1)), false);
+        check(is("\"gold\""), Some("\"gold\""), true);
+        check(is("\"gold\""), Some("\"g\\u006fld\""), true);
+        check(is("\"gold\""), Some("\"silver\""), false);
+        check(is("\"\""), Some("\"\\ud800\""), false);
+        check(is("null"), None, false);
+        check(is("null"), Some("null"), true);
+        check(is("5"), Some("\"5\""), true);
+        check(is("5"), Some("5.0"), true);
+        check(is("9007199254740993"), Some("9007199254740992"), false);
+        check(is("1e999"), Some("2e999"), false);
+        check(is("1e3"), Some("1000"), true);
+        check(is("true"), Some("\"true\""), true);
+        check(is("true"), Some("true"), true);
+        check(is("true"), Some("false"), false);
+        check(is("\"5\""), Some("5"), false);
+        check(is("[]"), Some("\"[]\""), false);
+        check(is("[1,{\"a\":null}]"), Some("[ 1.0 , {\"\\u0061\":null} ]"), true);
+        check(is("[1]"), Some("[1,2]"), false);
+        check(is("[1,2]"), Some("[1]"), false);
+        check(is("{\"a\":1,\"b\":[]}"), Some("{\"b\":[],\"a\":1}"), true);
+        check(is("{\"a\":1}"), Some("{\"a\":1,\"b\":2}"), false);
+        check(is("{\"a\":1}"), Some("{\"b\":1}"), false);
+        check(is("{}"), Some("[]"), false);
+        check(Test::IsNot(json("5")), Some("5"), false);
+        check(Test::IsNot(json("5")), None, true);
+        let any = |texts: &[&str]| Test::In(texts.iter().map(|text| json(text)).collect());
+        check(any(&["200", "201"]), Some("201"), true);
+        check(any(&["200", "201"]), Some("204"), false);
+        check(any(&[]), Some("1"), false);
     }
 }

@@ -2,61 +2,74 @@
 //!
 //! YAML's core schema decides what a plain word is; numbers keep their digits.
 
-use serde_json::{Map, Number, Value as Json};
-
+use super::mistake::{Code, Mistake};
 use super::reader::{Read, Value};
 use super::span::At;
 use super::tree::{Kind, Node};
+use crate::json::{self, Document};
 
-impl Read for At<Json> {
+impl Read for At<Document> {
     fn read(value: &Value<'_>) -> Option<Self> {
-        Some(Self::written(convert(value)?, value.node.span))
-    }
-}
-
-fn convert(value: &Value<'_>) -> Option<Json> {
-    let child = |node: &Node| {
-        convert(&Value {
-            node,
-            key: node.span,
-            path: value.path.clone(),
-            cx: value.cx,
-        })
-    };
-    match &value.node.kind {
-        Kind::List(items) => items
-            .iter()
-            .map(|item| child(item))
-            .collect::<Option<_>>()
-            .map(Json::Array),
-        Kind::Map(entries) => entries
-            .iter()
-            .map(|(key, node)| Some((key.text.clone(), child(node)?)))
-            .collect::<Option<Map<_, _>>>()
-            .map(Json::Object),
-        Kind::Scalar { text, plain } => {
-            let expanded = value.expand(text, *plain)?;
-            let expands = expanded.is_some();
-            let text = expanded.unwrap_or_else(|| text.clone());
-            Some(if *plain && !expands {
-                plain_word(text)
-            } else {
-                Json::String(text)
-            })
+        let mut text = Vec::new();
+        convert(value, &mut text)?;
+        match Document::check(&text.into(), usize::MAX) {
+            Ok(document) => Some(Self::written(document, value.node.span)),
+            Err(refusal) => {
+                let message = format!("`{}` cannot be written as JSON: {refusal}", value.path);
+                value.push(Mistake::new(Code::BadValue, value.node.span, message));
+                None
+            }
         }
     }
 }
 
-/// Text from a variable stays text, so this sees only what was written.
-fn plain_word(text: String) -> Json {
-    match text.as_str() {
-        "" | "~" | "null" => Json::Null,
-        "true" => Json::Bool(true),
-        "false" => Json::Bool(false),
-        number => match serde_json::from_str::<Number>(number) {
-            Ok(number) => Json::Number(number),
-            Err(_) => Json::String(text),
-        },
+/// Appends the value as JSON. All of it is looked at, so that all mistakes are told.
+fn convert(value: &Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let child = |node: &Node, out: &mut Vec<u8>| {
+        convert(
+            &Value {
+                node,
+                key: node.span,
+                path: value.path.clone(),
+                cx: value.cx,
+            },
+            out,
+        )
+    };
+    match &value.node.kind {
+        Kind::List(items) => {
+            let mut sound = Some(());
+            for (index, item) in items.iter().enumerate() {
+                out.push(if index == 0 { b'[' } else { b',' });
+                sound = child(item, out).and(sound);
+            }
+            out.extend_from_slice(if items.is_empty() { b"[]" } else { b"]" });
+            sound
+        }
+        Kind::Map(entries) => {
+            let mut sound = Some(());
+            for (index, (key, node)) in entries.iter().enumerate() {
+                out.push(if index == 0 { b'{' } else { b',' });
+                json::write_string(&key.text, out);
+                out.push(b':');
+                sound = child(node, out).and(sound);
+            }
+            out.extend_from_slice(if entries.is_empty() { b"{}" } else { b"}" });
+            sound
+        }
+        Kind::Scalar { text, plain } => {
+            let expanded = value.expand(text, *plain)?;
+            let is_word = *plain && expanded.is_none();
+            let text = expanded.as_deref().unwrap_or(text);
+            match text {
+                // Text from a variable stays text, so this is only for what was written.
+                "" | "~" | "null" if is_word => out.extend_from_slice(b"null"),
+                "true" | "false" if is_word => out.extend_from_slice(text.as_bytes()),
+                number if is_word && json::is_number(number) => out.extend_from_slice(number.as_bytes()),
+                text => json::write_string(text, out),
+            }
+            Some(())
+        }
     }
 }
 
@@ -80,7 +93,7 @@ mod tests {
             let Some(Body::Json(json)) = &respond.body else {
                 panic!("{body} is not JSON")
             };
-            assert_eq!(json.to_string(), expected, "{body}");
+            assert_eq!(json.value().to_string(), expected, "{body}");
         };
         check("[]", "[]");
         check("{ b: 1, a: [true, no, ~] }", r#"{"b":1,"a":[true,"no",null]}"#);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use crate::json::Document;
 
 /// The tenant of every caller without credentials. Reserved: no key and no token may name it.
 pub const ANONYMOUS: &str = "anonymous";
@@ -21,7 +21,7 @@ pub struct Caller {
     pub scopes: Box<[Arc<str>]>,
     pub kind: Kind,
     /// All claims of the token.
-    pub claims: Option<Arc<Map<String, Value>>>,
+    pub claims: Option<Document>,
     /// The tenant stands in the key file; otherwise it is known from a claim or an address alone.
     pub configured: bool,
     /// Seconds since 1970 from which the credential is refused, leeway included.

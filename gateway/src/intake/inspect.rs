@@ -3,19 +3,18 @@
 //! The same functions decide as for a request, so this cannot say yes where a request gets a no. Unlike there, a failed
 //! check does not end it: whoever asks wants to know everything that is wrong, and what failed first.
 
-use serde_json::{Map, Value};
-
 use super::caller::Caller;
 use super::check::Check;
 use super::jws::{self, Jws};
 use super::jwt::{self, Issuer};
+use crate::json::Document;
 
 /// Everything that can be said about a token. Never its signature.
 #[derive(Debug)]
 pub struct Inspection<'a> {
     /// As far as they can be read; nobody has vouched for them unless all is well.
-    pub header: Option<Map<String, Value>>,
-    pub claims: Option<Map<String, Value>>,
+    pub header: Option<Document>,
+    pub claims: Option<Document>,
     pub issuer: Option<&'a Issuer>,
     /// In the order in which they are made.
     pub stages: Vec<Stage>,
@@ -118,7 +117,7 @@ mod tests {
     use std::time::Duration;
 
     use fixtures::{keys, tokens};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::intake::jwks::{KeySet, Origin};
@@ -208,8 +207,9 @@ mod tests {
         let issuers = issuers();
         let token = minted(tokens::Algorithm::ES256, |_| {});
         let told = inspect(&issuers, &token, NOW);
-        assert_eq!(told.header.unwrap()["alg"], "ES256");
-        assert_eq!(told.claims.unwrap()["sub"], "ada");
+        let text = |document: Option<Document>, name| document?.value().get(name)?.text().map(String::from);
+        assert_eq!(text(told.header, "alg").as_deref(), Some("ES256"));
+        assert_eq!(text(told.claims, "sub").as_deref(), Some("ada"));
         assert_eq!(&*told.caller.unwrap().tenant, "acme");
         let cut = &token[..token.len() - 100];
         let told = inspect(&issuers, cut, NOW);

@@ -1,47 +1,66 @@
 //! Reads a request's body as JSON, for routes that take values from it.
 //!
-//! Invariant: no more than the route's limit is held, and nobody is waited for beyond the request's deadline.
+//! Invariant: no more than the route's limit is held, and nobody is waited for beyond the request's deadline. What is
+//! not taken from it is let go before anyone is asked.
 
-use std::error::Error;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::unique_json;
 use crate::caller_body::{CallerBody, Cut};
+use crate::json::{self, Document, Hindrance, Paths, Refusal, Reservation, Selection, Unread};
 use crate::rejection::Rejection;
 
-/// The value in `body`, which has at most `limit` bytes, and how many it has; `None` if there is no body.
+/// The limit of such a body where nothing is written, in bytes.
+pub const DEFAULT_LIMIT: u64 = 256 << 10;
+
+/// What is wanted of `body`, which has at most `limit` bytes, and how many it has; `None` if there is no body.
 ///
 /// # Errors
-/// [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until`, or
-/// comes too slowly;
-/// [`Rejection::CallerGone`] if it breaks off; [`Rejection::MalformedRequest`] if it is not JSON, or an object in it has
-/// a name twice, of which two readers may take different ones (RFC 8259 section 4).
-pub async fn read(body: CallerBody, limit: u64, until: Instant) -> Result<Option<(Value, usize)>, Rejection> {
+/// [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until`, or comes too
+/// slowly; [`Rejection::CallerGone`] if it breaks off; [`Rejection::MalformedRequest`] if it is not JSON that is taken;
+/// [`Rejection::Overloaded`] if there is no room for it, and [`Rejection::OutOfTime`] if it could not be read in time.
+pub async fn read(
+    body: CallerBody,
+    limit: u64,
+    until: Instant,
+    wanted: &Arc<Paths>,
+    reservation: &Reservation,
+) -> Result<Option<(Selection, usize)>, Rejection> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let gathered = tokio::time::timeout_at(until, Limited::new(body, most).collect()).await;
-    let whole: Bytes = match gathered {
+    let gathered = tokio::time::timeout_at(until, json::gather(body, most, reservation)).await;
+    let whole = match gathered {
         Err(_) => return Err(Rejection::RequestTimeout),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Rejection::BodyTooLarge { limit }),
-        Ok(Err(error)) => return Err(broken(&*error)),
-        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(Unread::TooLong)) => return Err(Rejection::BodyTooLarge { limit }),
+        Ok(Err(Unread::Overloaded)) => return Err(Hindrance::Overloaded.into()),
+        Ok(Err(Unread::Broken(error))) => return Err(broken(&error)),
+        Ok(Ok(whole)) => whole,
     };
     if whole.is_empty() {
         return Ok(None);
     }
-    let value = unique_json::value(&whole).ok_or(Rejection::MalformedRequest {
-        why: "this route takes values from the body, which is not JSON, or has a name twice in one object",
-    })?;
-    Ok(Some((value, whole.len())))
+    let (length, wanted) = (whole.len(), Arc::clone(wanted));
+    let read = move || Document::check(&whole, most).map(|document| Selection::of(&document, &wanted));
+    let selection = reservation.read(length, read).await?.map_err(refused)?;
+    reservation.shrink_to(selection.size());
+    Ok(Some((selection, length)))
 }
 
-fn broken(error: &(dyn Error + 'static)) -> Rejection {
-    match error.downcast_ref() {
-        Some(Cut::Malformed(why)) => Rejection::MalformedRequest { why },
-        Some(Cut::TooSlow) => Rejection::RequestTimeout,
-        Some(Cut::Broken) | None => Rejection::CallerGone,
+const fn refused(refusal: Refusal) -> Rejection {
+    Rejection::MalformedRequest {
+        why: match refusal {
+            Refusal::NotJson => "this route takes values from the body, which is not JSON",
+            Refusal::TooDeep => "this route takes values from the body, which is nested more than 128 levels deep",
+            Refusal::DuplicateName => "this route takes values from the body, in which an object has a name twice",
+            Refusal::TooLarge => "this route takes values from the body, which has more values than are taken",
+        },
+    }
+}
+
+fn broken(error: &Cut) -> Rejection {
+    match error {
+        Cut::Malformed(why) => Rejection::MalformedRequest { why },
+        Cut::TooSlow => Rejection::RequestTimeout,
+        Cut::Broken => Rejection::CallerGone,
     }
 }

@@ -7,17 +7,20 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
-use serde::Deserialize;
-use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::check::Check;
 use super::jwk::WrittenKey;
 use super::jws::{self, Algorithm, Jws};
+use crate::json::{self, Document, Kind};
 
 /// More keys than this in one set are a mistake.
 pub const MAX_KEYS: usize = 100;
+
+/// A longer set is a mistake, in bytes.
+pub const MAX_LENGTH: usize = 256 * 1024;
 
 /// The most keys that one token is held against, so that it costs at most as many signature checks.
 const MAX_CANDIDATES: usize = 4;
@@ -72,20 +75,19 @@ impl KeySet {
     ///
     /// # Errors
     /// If no key is left, or a file's `oct` key is too short.
-    pub fn from_jwks(json: &[u8], algorithms: &[Algorithm], origin: Origin) -> Result<Self, KeySetMistake> {
-        #[derive(Deserialize)]
-        struct Written {
-            keys: Vec<Value>,
-        }
-        let written: Written = serde_json::from_slice(json).map_err(|e| KeySetMistake::NotJwks(e.to_string()))?;
-        if written.keys.len() > MAX_KEYS {
-            return Err(KeySetMistake::TooManyKeys(written.keys.len()));
+    pub fn from_jwks(text: &[u8], algorithms: &[Algorithm], origin: Origin) -> Result<Self, KeySetMistake> {
+        let not_jwks = |why: &dyn fmt::Display| KeySetMistake::NotJwks(why.to_string());
+        let set = Document::check(&Bytes::copy_from_slice(text), MAX_LENGTH).map_err(|refusal| not_jwks(&refusal))?;
+        let list = set.value().get("keys").filter(|keys| keys.kind() == Kind::Array);
+        let list = list.ok_or_else(|| not_jwks(&"there is no such list"))?;
+        let count = list.elements().count();
+        if count > MAX_KEYS {
+            return Err(KeySetMistake::TooManyKeys(count));
         }
         let mut keys = Vec::new();
         let mut passed_over = Vec::new();
-        for (at, value) in written.keys.into_iter().enumerate() {
-            let found = WrittenKey::deserialize(value)
-                .map_err(|e| e.to_string())
+        for (at, value) in list.elements().enumerate() {
+            let found = json::typed::<WrittenKey>(value.raw(), MAX_LENGTH)
                 .and_then(|key| key.material(origin).map(|(material, fits)| (key, material, fits)));
             match found {
                 Ok((key, material, fits)) => {
@@ -100,7 +102,7 @@ impl KeySet {
             }
         }
         Ok(Self {
-            document: (origin == Origin::Url).then(|| json.into()),
+            document: (origin == Origin::Url).then(|| text.into()),
             ..Self::of(keys, algorithms, passed_over)?
         })
     }

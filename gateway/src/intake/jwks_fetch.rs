@@ -21,7 +21,7 @@ use crate::clock;
 use crate::observe::FetchOutcome;
 
 /// A longer answer is not read to its end, in bytes.
-pub const MAX_BODY: usize = 256 * 1024;
+pub const MAX_BODY: usize = super::jwks::MAX_LENGTH;
 
 /// Where an issuer's keys come from, and how they are kept fresh.
 #[derive(Debug, Clone, PartialEq, Eq)]

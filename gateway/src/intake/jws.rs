@@ -7,10 +7,9 @@ use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
-use serde_json::{Map, Value};
 
 use super::check::Check;
-use super::unique_json;
+use crate::json::{Document, Kind};
 
 /// What a signature is made with: RFC 7518 section 3.1, and RFC 8037 for Ed25519.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,8 +29,6 @@ pub enum Algorithm {
     EdDSA,
 }
 
-/// A JSON object with distinct members.
-type Object = Map<String, Value>;
 /// What a token says that it is. Anything else (logout tokens, security events, proofs of possession) is signed with
 /// the same keys and is no leave to come in (RFC 8725 section 3.11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,10 +119,10 @@ impl Algorithm {
 }
 
 /// The header and the claims of whatever can be read as such, for people to look at: nothing of it is checked.
-pub fn readable(token: &str) -> (Option<Object>, Option<Object>) {
+pub fn readable(token: &str) -> (Option<Document>, Option<Document>) {
     let token = token.get(..MAX_LENGTH).unwrap_or(token);
     let mut parts = token.split('.');
-    let mut object = || unique_json::object(&decode(parts.next()?).ok()?);
+    let mut object = || object(decode(parts.next()?).ok()?);
     (object(), object())
 }
 
@@ -142,24 +139,23 @@ impl<'a> Jws<'a> {
         if payload.contains('.') {
             return Err(Check::TokenMalformed);
         }
-        let header = unique_json::object(&decode(header)?).ok_or(Check::TokenMalformed)?;
+        let header = object(decode(header)?).ok_or(Check::TokenMalformed)?;
+        let header = header.value();
 
-        if header.contains_key("crit") {
+        if header.get("crit").is_some() {
             return Err(Check::CriticalExtension);
         }
         let typ = match header.get("typ") {
             None => None,
-            Some(typ) => Some(typ.as_str().and_then(token_type).ok_or(Check::TokenType)?),
+            Some(typ) => Some(typ.text().and_then(|typ| token_type(&typ)).ok_or(Check::TokenType)?),
         };
         let kid = match header.get("kid") {
             None => None,
-            Some(Value::String(kid)) => Some(kid.clone()),
-            Some(_) => return Err(Check::TokenMalformed),
+            Some(kid) => Some(kid.text().ok_or(Check::TokenMalformed)?.into_owned()),
         };
         let algorithm = header
             .get("alg")
-            .and_then(Value::as_str)
-            .and_then(algorithm)
+            .and_then(|alg| algorithm(&alg.text()?))
             .ok_or(Check::Algorithm)?;
         Ok(Self {
             algorithm,
@@ -216,6 +212,16 @@ fn token_type(typ: &str) -> Option<TokenType> {
     }
 }
 
+/// An object as the header and the claims are: with distinct names, at any depth, and of strings that are texts.
+///
+/// RFC 7515 section 4 and RFC 7519 section 4 let a verifier refuse duplicates or take the last one. Whoever reads the
+/// token next may take the first, so refusing is the only answer on which all agree.
+pub(super) fn object(json: Vec<u8>) -> Option<Document> {
+    let document = Document::check(&json.into(), MAX_LENGTH).ok()?;
+    let value = document.value();
+    (value.kind() == Kind::Object && value.is_unicode()).then_some(document)
+}
+
 fn decode(part: &str) -> Result<Vec<u8>, Check> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Check::TokenMalformed)
 }
@@ -255,6 +261,12 @@ mod tests {
         check(r#"{"alg":["RS256"]}"#, Err(Check::Algorithm));
         check("{}", Err(Check::Algorithm));
         check(r#"{"alg":"RS256","alg":"none"}"#, Err(Check::TokenMalformed));
+        check(r#"{"alg":"RS256","\u0061lg":"none"}"#, Err(Check::TokenMalformed));
+        check(r#"{"alg":"RS256","x":{"a":1,"a":1}}"#, Err(Check::TokenMalformed));
+        check(r#"{"alg":"RS256","x":["\ud800"]}"#, Err(Check::TokenMalformed));
+        check(r#"{"alg":"RS256","kid":"\ud83d\ude00"}"#, Ok(Algorithm::RS256));
+        check(r#"{"alg":"RS256"} {}"#, Err(Check::TokenMalformed));
+        check(r#"{"\u0061lg":"RS\u003256"}"#, Ok(Algorithm::RS256));
         check(r#"{"alg":"RS256","kid":1}"#, Err(Check::TokenMalformed));
         check(r#"{"alg":"RS256","kid":null}"#, Err(Check::TokenMalformed));
         check("[]", Err(Check::TokenMalformed));

@@ -7,13 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use super::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use super::check::Check;
 use super::jwks_fetch::Source;
-use super::jws::{Jws, TokenType};
+use super::jws::{self, Jws, TokenType};
 use super::live_keys::LiveKeys;
+use crate::json::{self, Document, Value};
 
 /// What the config says about an issuer. Where claims are named, it is by JSON pointers (RFC 6901).
 #[derive(Debug, Clone)]
@@ -129,26 +128,26 @@ impl Issuer {
     ///
     /// # Errors
     /// The first claim that fails, in the order in which they are listed here.
-    pub(super) fn caller(&self, claims: Map<String, Value>, unix_now: u64) -> Result<Caller, Check> {
-        let expires = self.check_times(&claims, unix_now as f64)?;
+    pub(super) fn caller(&self, document: Document, unix_now: u64) -> Result<Caller, Check> {
+        let claims = document.value();
+        let expires = self.check_times(claims, unix_now as f64)?;
         if !self.is_audience(claims.get("aud")) {
             return Err(Check::Audience);
         }
 
-        let claims = Value::Object(claims);
         let is_there = |pointer: &String| claims.pointer(pointer).is_some_and(|claim| !claim.is_null());
         if !self.settings.required_claims.iter().all(is_there) {
             return Err(Check::ClaimMissing);
         }
-        let text = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str);
+        let text = |pointer: &str| claims.pointer(pointer).and_then(Value::text);
         let id = text(&self.settings.caller)
             .filter(|id| is_caller_id(id))
-            .ok_or(Check::Subject)?
-            .into();
+            .map(Arc::from)
+            .ok_or(Check::Subject)?;
         let tenant = text(&self.settings.tenant)
             .filter(|tenant| is_tenant_name(tenant))
-            .ok_or(Check::Tenant)?
-            .into();
+            .map(Arc::from)
+            .ok_or(Check::Tenant)?;
         let tier = self.settings.tier.as_deref().and_then(text).map(Arc::from);
         let scopes = self
             .settings
@@ -157,16 +156,13 @@ impl Issuer {
             .and_then(|pointer| claims.pointer(pointer))
             .map(scopes_in);
 
-        let Value::Object(claims) = claims else {
-            unreachable!("made from an object above")
-        };
         Ok(Caller {
             tenant,
             id,
             tier,
             scopes: scopes.unwrap_or_default(),
             kind: Kind::Jwt(self.settings.name.clone()),
-            claims: Some(Arc::new(claims)),
+            claims: Some(document),
             configured: false,
             expires: Some(expires),
         })
@@ -174,7 +170,7 @@ impl Issuer {
 
     /// The first second in which the token is refused. RFC 7519 sections 4.1.4 to 4.1.6; a token from the
     /// future comes from a clock that cannot be trusted with the other dates either.
-    fn check_times(&self, claims: &Map<String, Value>, now: f64) -> Result<u64, Check> {
+    fn check_times(&self, claims: Value<'_>, now: f64) -> Result<u64, Check> {
         let expires = claims.get("exp").and_then(numeric_date).ok_or(Check::Expiry)? + self.leeway;
         if now >= expires {
             return Err(Check::TokenExpired);
@@ -205,23 +201,23 @@ impl Issuer {
         self.settings.types.is_empty() || typ.is_some_and(|typ| self.settings.types.contains(&typ))
     }
 
-    fn is_audience(&self, aud: Option<&Value>) -> bool {
-        let ours = |value: &Value| {
+    fn is_audience(&self, aud: Option<Value<'_>>) -> bool {
+        let ours = |value: Value<'_>| {
             value
-                .as_str()
-                .is_some_and(|aud| self.settings.audience.iter().any(|own| own == aud))
+                .text()
+                .is_some_and(|aud| self.settings.audience.iter().any(|own| *own == aud))
         };
         match aud {
             None => self.settings.audience.is_empty(),
-            Some(Value::Array(list)) => list.iter().any(ours),
+            Some(list) if list.kind() == json::Kind::Array => list.elements().any(ours),
             Some(one) => ours(one),
         }
     }
 }
 
 /// The issuer that a token is of, with its claims, of which none has been verified.
-pub(super) fn claimed<'a>(issuers: &'a [Issuer], claims: &Map<String, Value>) -> Result<(usize, &'a Issuer), Check> {
-    let iss = claims.get("iss").and_then(Value::as_str).ok_or(Check::Issuer)?;
+pub(super) fn claimed<'a>(issuers: &'a [Issuer], claims: &Document) -> Result<(usize, &'a Issuer), Check> {
+    let iss = claims.value().get("iss").and_then(Value::text).ok_or(Check::Issuer)?;
     issuers
         .iter()
         .enumerate()
@@ -230,25 +226,24 @@ pub(super) fn claimed<'a>(issuers: &'a [Issuer], claims: &Map<String, Value>) ->
 }
 
 /// The claims of a token, unverified.
-pub(super) fn claims_of(jws: &Jws<'_>) -> Result<Map<String, Value>, Check> {
-    super::unique_json::object(&jws.payload()?).ok_or(Check::ClaimsMalformed)
+pub(super) fn claims_of(jws: &Jws<'_>) -> Result<Document, Check> {
+    jws::object(jws.payload()?).ok_or(Check::ClaimsMalformed)
 }
 
 /// Seconds since 1970, perhaps with a fraction (RFC 7519 section 2, NumericDate).
-fn numeric_date(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|date| date.is_finite())
+fn numeric_date(value: Value<'_>) -> Option<f64> {
+    value.f64().filter(|date| date.is_finite())
 }
 
 /// Anything that is not a scope is left out: the caller then has fewer rights, never more.
-fn scopes_in(value: &Value) -> Box<[Arc<str>]> {
-    match value {
-        Value::String(list) => list
+fn scopes_in(value: Value<'_>) -> Box<[Arc<str>]> {
+    match value.text() {
+        Some(list) => list
             .split(' ')
             .filter(|scope| !scope.is_empty())
             .map(Arc::from)
             .collect(),
-        Value::Array(list) => list.iter().filter_map(Value::as_str).map(Arc::from).collect(),
-        _ => Box::default(),
+        None => value.elements().filter_map(Value::text).map(Arc::from).collect(),
     }
 }
 
@@ -275,7 +270,7 @@ impl std::error::Error for IssuerMistake {}
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -300,7 +295,7 @@ mod tests {
     }
 
     /// Good claims with some replaced; `null` takes one away.
-    fn claims(changes: Value) -> Map<String, Value> {
+    fn claims(changes: Value) -> Document {
         let good = json!({
             "iss": "https://id.example", "aud": "edge", "sub": "ada", "exp": NOW + 100, "org": { "id": "acme" },
         });
@@ -312,7 +307,14 @@ mod tests {
         };
         claims.extend(changes);
         claims.retain(|_, value| !value.is_null());
-        claims
+        Document::of(&claims)
+    }
+
+    /// Good claims that expire at what is written.
+    fn expiring(exp: &str) -> Document {
+        let text = claims(json!({ "exp": null })).value().to_string();
+        let text = format!("{},\"exp\":{exp}}}", &text[..text.len() - 1]);
+        Document::check(&text.into(), usize::MAX).unwrap()
     }
 
     #[test]
@@ -328,16 +330,19 @@ mod tests {
         check(json!({ "exp": "1000100" }), Err(Check::Expiry));
         check(json!({ "exp": true }), Err(Check::Expiry));
         check(json!({ "exp": {} }), Err(Check::Expiry));
-        check(serde_json::from_str(r#"{"exp":1e400}"#).unwrap(), Err(Check::Expiry));
         check(json!({ "exp": NOW - 29 }), Ok(()));
         check(json!({ "exp": NOW - 30 }), Err(Check::TokenExpired));
         check(json!({ "exp": NOW as f64 - 29.5 }), Ok(()));
         check(json!({ "exp": 0 }), Err(Check::TokenExpired));
         check(json!({ "exp": -5 }), Err(Check::TokenExpired));
-        check(
-            serde_json::from_str(r#"{"exp":99999999999999999999999}"#).unwrap(),
-            Ok(()),
-        );
+        for (exp, expected) in [
+            ("1e400", Err(Check::Expiry)),
+            ("-1e400", Err(Check::Expiry)),
+            ("99999999999999999999999", Ok(())),
+            ("1.0001e6", Ok(())),
+        ] {
+            assert_eq!(issuer.caller(expiring(exp), NOW).map(drop), expected, "{exp}");
+        }
 
         check(json!({ "nbf": NOW + 30 }), Ok(()));
         check(json!({ "nbf": NOW + 31 }), Err(Check::NotBefore));
@@ -442,7 +447,9 @@ mod tests {
             assert_eq!((&*caller.tenant, &*caller.id), ("acme", "ada"));
             assert_eq!(caller.kind, Kind::Jwt("main".into()));
             assert_eq!(caller.expires, Some(NOW + 130));
-            assert_eq!(caller.claims.unwrap()["org"]["id"], "acme");
+            let claims = caller.claims.unwrap();
+            let id = claims.value().pointer("/org/id").and_then(|id| id.text());
+            assert_eq!(id.as_deref(), Some("acme"));
             assert!(!caller.configured);
             assert_eq!(caller.tier.as_deref(), tier, "{changes}");
             let found: Vec<&str> = caller.scopes.iter().map(|scope| &**scope).collect();

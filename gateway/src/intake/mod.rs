@@ -35,6 +35,5 @@ pub mod revocations;
 pub mod security_headers;
 pub mod tiers;
 pub mod tls;
-mod unique_json;
 pub mod verifications;
 pub mod websocket;

@@ -119,8 +119,8 @@ impl Revocations {
         }
         of_issuers().try_for_each(|issuer| refuse(Revoked::Subject(caller.id.clone(), issuer)))?;
         let claims = caller.claims.as_ref();
-        match claims.and_then(|claims| claims.get("jti")?.as_str()) {
-            Some(jti) => of_issuers().try_for_each(|issuer| refuse(Revoked::Token(jti.into(), issuer))),
+        match claims.and_then(|claims| claims.value().get("jti")?.text()) {
+            Some(jti) => of_issuers().try_for_each(|issuer| refuse(Revoked::Token(Arc::from(&*jti), issuer))),
             None => Ok(()),
         }
     }
@@ -232,6 +232,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::json::Document;
 
     fn key(tenant: &str, id: &str) -> Caller {
         Caller {
@@ -250,7 +251,7 @@ mod tests {
         let claims = json!({ "jti": jti });
         Caller {
             kind: Kind::Jwt(issuer.into()),
-            claims: claims.as_object().cloned().map(Arc::new),
+            claims: Some(Document::of(&claims)),
             configured: false,
             ..key("acme", subject)
         }

@@ -38,6 +38,8 @@ pub enum Family {
     JwksKeys,
     JwksAge,
     JwksStale,
+    JsonReserved,
+    JsonRefused,
     RequestsInFlight,
     Connections,
     ConnectionsAccepted,
@@ -101,7 +103,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 63] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -134,6 +136,8 @@ impl Family {
         Self::JwksKeys,
         Self::JwksAge,
         Self::JwksStale,
+        Self::JsonReserved,
+        Self::JsonRefused,
         Self::RequestsInFlight,
         Self::Connections,
         Self::ConnectionsAccepted,
@@ -349,6 +353,18 @@ impl Family {
                 Gauge,
                 &["issuer"],
                 "1 if keys are in use although the last attempt to fetch them failed",
+            ),
+            Self::JsonReserved => (
+                "gateway_json_reserved_bytes",
+                Gauge,
+                &[],
+                "What is reserved of request_limits.json_total, for bodies and answers that are held as JSON",
+            ),
+            Self::JsonRefused => (
+                "gateway_json_refused_total",
+                Counter,
+                &[],
+                "Times that there was no room for a body or an answer that is held as JSON",
             ),
             Self::RequestsInFlight => (
                 "gateway_requests_in_flight",

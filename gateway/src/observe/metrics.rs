@@ -305,6 +305,8 @@ mod tests {
                 page.put(Family::JwksKeys, &["main"], 2);
                 page.put(Family::JwksAge, &["main"], 12.5);
                 page.put(Family::JwksStale, &["main"], 1);
+                page.put(Family::JsonReserved, &[], 1);
+                page.put(Family::JsonRefused, &[], 1);
                 page.put(Family::RequestsInFlight, &[], 1);
                 page.put(Family::Connections, &[], 1);
                 page.put(Family::ConnectionsAccepted, &[], 3);

@@ -86,7 +86,7 @@ impl Exchange<'_> {
                     captures: &captures,
                     query: uri.query(),
                     headers: &head.headers,
-                    claims: known.caller.claims.as_deref(),
+                    claims: known.caller.claims.as_ref(),
                     parts: &|_| None,
                     body: None,
                     item: None,

@@ -20,10 +20,13 @@ impl Exchange<'_> {
     ) -> Result<Response<Content>, Rejection> {
         let known = &cleared.known;
         let wished = cleared.wishes.deadline.map(|wish| Deadline::at(self.started + wish));
-        let body = if aggregate.reads_body {
+        let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
+        let reservation = workspace.reserve(total, known.share, cleared.deadline.moment());
+        let body = if aggregate.reads_body() {
             let began = clock::now();
             let until = clock::instant(cleared.deadline.moment());
-            let body = json_body::read(body, cleared.route.body_limit, until).await?;
+            let limit = cleared.route.body_limit;
+            let body = json_body::read(body, limit, until, &aggregate.body_paths, &reservation).await?;
             // Whoever takes longer to ask than it leaves for the answer has had its time.
             let now = clock::now();
             self.ending.by_callers_time |= now.since(began) > cleared.deadline.remaining(now);
@@ -36,8 +39,9 @@ impl Exchange<'_> {
             captures: &cleared.captures,
             query: cleared.uri.query(),
             headers: &cleared.head.headers,
-            claims: known.caller.claims.as_deref(),
+            claims: known.caller.claims.as_ref(),
             body: body.as_ref(),
+            reservation: &reservation,
             deadline: cleared.deadline,
             operator_deadline: Deadline::at(self.started + cleared.route.time_limit),
             wished,
@@ -64,7 +68,8 @@ impl Exchange<'_> {
             Err(failure) => return Ok(self.fail(&failure)),
         };
         self.watch.fallbacks.extend(answer.fallbacks());
-        let mut response = Response::new(Content::Whole(answer.body.clone()));
+        let body = reservation.keep_for(answer.body.clone());
+        let mut response = Response::new(Content::Whole(body));
         *response.status_mut() = answer.status;
         answer.write_headers(response.headers_mut());
         Ok(response)

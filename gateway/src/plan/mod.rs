@@ -45,6 +45,7 @@ use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{self, Held, Hold, Limit, Per};
 use crate::intake::tiers::{Known, Tiers};
 use crate::intake::tls::Tls;
+use crate::json::Workspace;
 use crate::observe::{FallbackKind, Observer, RouteMetrics};
 use crate::routing::{PathPolicy, Table};
 use crate::stale::Store;
@@ -69,6 +70,8 @@ pub struct Plan {
     pub observer: Arc<Observer>,
     /// Good answers, for when backends fail.
     pub stale: Arc<Store>,
+    /// Where JSON is read.
+    pub workspace: Arc<Workspace>,
     pub via: Via,
     /// Where API keys may come, if not in their header alone.
     pub key_places: Option<KeyPlaces>,
@@ -107,6 +110,8 @@ pub struct Edge {
     pub head_limit: usize,
     /// Field lines.
     pub header_limit: usize,
+    /// Bytes of JSON that are held at once.
+    pub json_total: u64,
     /// Connections at once; of one client address; requests of one connection; of these at once, where they share it.
     pub most_connections: usize,
     pub most_per_address: Option<u32>,

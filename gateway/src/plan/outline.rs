@@ -38,6 +38,8 @@ pub struct RouteOutline {
     pub fan_out: Option<FanOut>,
     pub stream: bool,
     pub body_limit_bytes: u64,
+    /// Whether values are taken from the body.
+    pub reads_json: bool,
     pub edge: EdgeOutline,
     pub target: TargetOutline,
 }

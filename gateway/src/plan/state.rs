@@ -17,6 +17,7 @@ use crate::intake::limits::accounts::Accounts;
 use crate::intake::live_keys::LiveKeys;
 use crate::intake::password_checks::PasswordChecks;
 use crate::intake::verifications::VerificationWork;
+use crate::json::Workspace;
 use crate::observe::Observer;
 use crate::stale::Store;
 
@@ -36,6 +37,8 @@ pub struct State {
     pub accounts: Accounts,
     /// Good answers, for when backends fail.
     pub stale: Arc<Store>,
+    /// Where JSON is read, and what of it is held.
+    pub workspace: Arc<Workspace>,
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
@@ -82,8 +85,8 @@ pub(super) struct KeysName {
     pub(super) algorithms: Vec<Algorithm>,
 }
 
-/// A quarter of the machine, and at most four cores.
-fn cores_for_passwords() -> usize {
+/// For work that must not hold up requests: a quarter of the machine, one core at least and four at most.
+fn a_quarter_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).clamp(1, 4))
 }
 
@@ -92,10 +95,11 @@ impl State {
         Self {
             accounts: Accounts::new(ACCOUNTS),
             stale: Arc::new(Store::new(STALE)),
+            workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             observer,
             via: Via::unique(),
             known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),
-            password_checks: Arc::new(PasswordChecks::new(cores_for_passwords())),
+            password_checks: Arc::new(PasswordChecks::new(a_quarter_of_the_cores())),
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
             revocations: Register::default(),
             kept: Mutex::default(),

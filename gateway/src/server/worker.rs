@@ -25,6 +25,10 @@ use crate::plan::{LivePlan, Protocols};
 /// fail a request that is on its way. It is answered, and told to close.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// The stack of a worker, in bytes. What is nested in what strangers send is bounded (see [`crate::json`]) and takes
+/// a small part of it.
+const STACK: usize = 4 << 20;
+
 /// What the connections of one worker share.
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -57,6 +61,7 @@ pub(crate) fn spawn(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<Joi
     let worker = Arc::new(worker);
     std::thread::Builder::new()
         .name(format!("worker-{}", worker.index))
+        .stack_size(STACK)
         .spawn(move || runtime.block_on(run(worker, sockets)))
 }
 

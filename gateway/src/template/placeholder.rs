@@ -1,12 +1,11 @@
 //! What a placeholder names, and how it is looked up.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderName;
-use serde_json::Value;
 
 use super::{ABSENT, Found, NOT_TEXT, Sources, percent};
+use crate::json::Selection;
 
 /// One `{source.name}` of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +33,12 @@ impl Placeholder {
         (!name.contains(['{', '}'])).then(|| Self::parse(name))?
     }
 
-    /// The value, whatever it is, or its default; what comes as text is a JSON string. `None` if there is neither.
-    pub fn value<'a>(&self, sources: &Sources<'a>) -> Option<Cow<'a, Value>>
+    /// The value, whatever it is, or its default. `None` if there is neither.
+    pub fn value<'a>(&self, sources: &Sources<'a>) -> Option<Found<'a>>
     where
         Self: 'a,
     {
-        Some(match self.find(sources).or_else(|_| sources.default_for(self)).ok()? {
-            Found::Text(text) => Cow::Owned(Value::String(text.into_owned())),
-            Found::Json(value) => Cow::Borrowed(value),
-        })
+        self.find(sources).or_else(|_| sources.default_for(self)).ok()
     }
 
     /// Reads what stands between the braces; `None` if it names nothing known.
@@ -97,22 +93,20 @@ impl Placeholder {
                     .map_err(|_| NOT_TEXT)
             }
             Self::Claim(steps) => {
-                let (first, rest) = steps.split_first().ok_or(ABSENT)?;
-                let claim = sources.claims.and_then(|claims| claims.get(&**first)).ok_or(ABSENT)?;
-                descend(claim, rest).map(Found::Json).ok_or(ABSENT)
+                let claims = sources.claims.ok_or(ABSENT)?.value();
+                let found = claims.descend(steps.iter().map(AsRef::as_ref));
+                found.map(Found::Json).ok_or(ABSENT)
             }
-            Self::Part { part, steps } => {
-                let answer = (sources.parts)(part).ok_or(ABSENT)?;
-                descend(answer, steps).map(Found::Json).ok_or(ABSENT)
-            }
-            Self::Body(steps) => descend(sources.body.ok_or(ABSENT)?, steps)
-                .map(Found::Json)
-                .ok_or(ABSENT),
-            Self::Item(steps) => descend(sources.item.ok_or(ABSENT)?, steps)
-                .map(Found::Json)
-                .ok_or(ABSENT),
+            Self::Part { part, steps } => selected((sources.parts)(part), steps),
+            Self::Body(steps) => selected(sources.body, steps),
+            Self::Item(steps) => selected(sources.item, steps),
         }
     }
+}
+
+fn selected<'a>(selection: Option<&'a Selection>, steps: &[Box<str>]) -> Result<Found<'a>, &'static str> {
+    let found = selection.and_then(|selection| selection.get(steps));
+    found.map(Found::Json).ok_or(ABSENT)
 }
 
 fn steps(dotted: &str) -> Option<Box<[Box<str>]>> {
@@ -120,17 +114,6 @@ fn steps(dotted: &str) -> Option<Box<[Box<str>]>> {
         .split('.')
         .map(|step| (!step.is_empty()).then(|| step.into()))
         .collect()
-}
-
-fn descend<'a>(mut value: &'a Value, steps: &[Box<str>]) -> Option<&'a Value> {
-    for step in steps {
-        value = match value {
-            Value::Object(members) => members.get(&**step)?,
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
-            _ => return None,
-        };
-    }
-    Some(value)
 }
 
 impl fmt::Display for Placeholder {

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use http::HeaderValue;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use smallvec::smallvec;
 
 use super::*;
+use crate::json::Paths;
 
 /// Fills `template` from one of everything: `value` is the claim `v`, and the request is `/users/{id}/{*rest}`.
 fn render(template: &str, place: Place, value: Value) -> Result<String, Missing> {
@@ -11,21 +14,27 @@ fn render(template: &str, place: Place, value: Value) -> Result<String, Missing>
     let raw = "/a%20b%2Fc/x/y%3F/";
     let captures = Captures::new(raw, &names, smallvec![1..10, 11..18]);
     let claims = json!({ "v": value, "deep": { "list": [1, { "x": "two" }] }, "n": 1.50, "yes": true });
-    let part = json!({ "account": 12_345_678_901_234_567_890_u64, "none": null });
+    let claims = Document::of(&claims);
+    let template = Template::parse(template, place).expect("the template is well formed");
+    let wanted = template.uses().filter_map(|used| match used {
+        Placeholder::Part { steps, .. } => Some(&**steps),
+        _ => None,
+    });
+    let part = Document::of(&json!({ "account": 12_345_678_901_234_567_890_u64, "none": null }));
+    let part = Selection::of(&part, &Arc::new(Paths::new(wanted)));
     let mut headers = HeaderMap::new();
     headers.insert("x-plain", HeaderValue::from_static("a/b c"));
     let sources = Sources {
         captures: &captures,
         query: Some("q=1%262&q=no&s=a+b"),
         headers: &headers,
-        claims: claims.as_object(),
+        claims: Some(&claims),
         parts: &|name| (name == "user").then_some(&part),
         body: None,
         item: None,
         defaults: &[],
     };
     let mut out = String::from(">");
-    let template = Template::parse(template, place).expect("the template is well formed");
     let result = template.render(&sources, &mut out);
     result
         .map(|()| out[1..].to_owned())

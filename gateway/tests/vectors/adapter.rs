@@ -3,6 +3,8 @@
 //! Reads one question a line and writes one answer a line. It is an example target, so nothing of it is in the
 //! gateway's binary.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::io::{self, BufRead, Write};
 use std::panic::catch_unwind;
 

@@ -80,11 +80,18 @@ async fn a_body_is_json_of_the_type_that_is_written() {
 
 #[tokio::test]
 async fn what_is_sent_for_all_elements_is_bounded() {
-    let (fleet, gateway) = start(r#", for_each: { in: "{body.items}" }, body: { whole: "{body}" }"#).await;
-    let order = |note: usize| format!("{{\"items\":[1,2,3,4,5,6,7,8,9,10],\"note\":\"{}\"}}", "x".repeat(note));
-    let answer = gateway.post("/all").body(order(1 << 10)).send().await.expect(200);
+    let (fleet, gateway) = start(r#", for_each: { in: "{body.items}", limit: 1000 }, body: { whole: "{body}" }"#).await;
+    let order = |items: usize, note: usize| {
+        let items = vec!["1"; items].join(",");
+        format!("{{\"items\":[{items}],\"note\":\"{}\"}}", "x".repeat(note))
+    };
+    let answer = gateway.post("/all").body(order(10, 1 << 10)).send().await.expect(200);
     assert_eq!(answer.json()["one"].as_array().map(Vec::len), Some(10));
-    let answer = gateway.post("/all").body(order(2 << 20)).send().await;
+    // Their bodies are too much, or the fields that all of them have; nothing of it is sent.
+    let answer = gateway.post("/all").body(order(100, 200_000)).send().await;
+    answer.refusal(400, "too_many_elements");
+    let ask = gateway.post("/all").body(order(1_000, 0));
+    let answer = ask.header("x-large", &"x".repeat(20_000)).send().await;
     answer.refusal(400, "too_many_elements");
     assert_eq!(fleet.backend("one").counts().requests, 10);
 }

@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use super::Running;
 use crate::files;
+use crate::json;
 
 const PREFIX: &str = "gateway-demo-";
 const RUNNING: &str = "running.json";
+/// A longer one is none of ours, in bytes.
+const MAX_RUNNING: usize = 64 << 10;
 
 /// Removed, with everything in it, when this is dropped.
 #[must_use = "the folder is removed when this is dropped"]
@@ -72,7 +75,10 @@ pub(super) fn running() -> Vec<Running> {
         .flatten()
         .filter(|entry| ours(&entry.file_name()))
         .filter(|entry| entry.metadata().is_ok_and(|found| is_private(&found)))
-        .filter_map(|entry| serde_json::from_slice(&files::read_own(&entry.path().join(RUNNING)).ok()?.bytes).ok())
+        .filter_map(|entry| {
+            let text = files::read_own(&entry.path().join(RUNNING)).ok()?.bytes;
+            json::typed(&text, MAX_RUNNING).ok()
+        })
         .filter(|demo: &Running| demo.control.ip().is_loopback())
         .filter(|demo| TcpStream::connect_timeout(&demo.control, Duration::from_millis(500)).is_ok())
         .collect();

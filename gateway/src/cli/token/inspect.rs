@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use super::super::{ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::clock;
 use crate::intake::caller::Caller;
@@ -19,6 +17,7 @@ use crate::intake::inspect::{Inspection, Stage, inspect as judge, issuer_of};
 use crate::intake::jwks_fetch::{self, Source};
 use crate::intake::jwt::Issuer;
 use crate::intake::revocations::Seen;
+use crate::json::{Document, Kind, Value};
 use crate::observe::timestamp::Timestamp;
 use crate::observe::{Observer, Target};
 use crate::plan::{State, reload};
@@ -151,7 +150,7 @@ fn page(told: &Inspection<'_>, keys: Option<&str>, unix_now: u64) -> String {
         &told.claims.as_ref().map_or("not readable".to_owned(), object),
     );
     for name in ["exp", "nbf", "iat"] {
-        let at = told.claims.as_ref().and_then(|claims| claims.get(name)?.as_f64());
+        let at = told.claims.as_ref().and_then(|claims| claims.value().get(name)?.f64());
         if let Some(at) = at.filter(|at| (0.0..1e11).contains(at)) {
             row(&mut page, name, &instant(at as u64, unix_now));
         }
@@ -181,9 +180,49 @@ fn row(page: &mut String, name: &str, text: &str) {
     let _ = writeln!(page, "{name:<10} {}", text.replace('\n', "\n           "));
 }
 
-/// Control characters come out escaped, so that a token cannot write to a terminal.
-fn object(object: &Map<String, Value>) -> String {
-    serde_json::to_string_pretty(object).unwrap_or_default()
+/// Over several lines, as it was written otherwise. Control characters come out escaped, so that a token cannot write to
+/// a terminal.
+fn object(object: &Document) -> String {
+    let mut out = String::new();
+    pretty(object.value(), "\n", &mut out);
+    out
+}
+
+/// `line` begins a line: its end, and how far it is indented.
+fn pretty(value: Value<'_>, line: &str, out: &mut String) {
+    let inner = format!("{line}  ");
+    let (open, shut) = match value.kind() {
+        Kind::Object => ('{', '}'),
+        Kind::Array => ('[', ']'),
+        _ => return visible(value.raw(), out),
+    };
+    let mut is_empty = true;
+    out.push(open);
+    let elements = value.elements().map(|element| (None, element));
+    for (name, value) in elements.chain(value.members().map(|(name, value)| (Some(name), value))) {
+        out.push_str(if is_empty { "" } else { "," });
+        out.push_str(&inner);
+        if let Some(name) = name {
+            out.push('"');
+            visible(name.raw(), out);
+            out.push_str("\": ");
+        }
+        pretty(value, &inner, out);
+        is_empty = false;
+    }
+    out.push_str(if is_empty { "" } else { line });
+    out.push(shut);
+}
+
+fn visible(text: &[u8], out: &mut String) {
+    for char in String::from_utf8_lossy(text).chars() {
+        match char {
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            plain => out.push(plain),
+        }
+    }
 }
 
 fn instant(at: u64, unix_now: u64) -> String {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::route::above_zero;
 use crate::config::reader::{Read, Value};
 use crate::config::span::At;
+use crate::json::Document;
 
 /// One of what is tried in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fallback {
     /// A JSON value.
-    Value(At<serde_json::Value>),
+    Value(At<Document>),
     /// The last good answer to the same request, if it is no older.
     Stale(At<Duration>),
     /// The same request to another backend.

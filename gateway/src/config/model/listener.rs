@@ -88,6 +88,10 @@ pub struct RequestLimits {
     pub uri: At<ByteSize>,
     /// A body, unless its route says otherwise; default 10MiB.
     pub body: At<ByteSize>,
+    /// A body that its route takes values from, unless the route says otherwise; default 256KiB.
+    pub json_body: At<ByteSize>,
+    /// All JSON that is held at once for requests, bodies and answers of parts, each byte counted twice; default 64MiB.
+    pub json_total: At<ByteSize>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -202,6 +206,16 @@ impl Read for RequestLimits {
             headers: f.within("headers", 100, 10..=1000),
             uri: f.within("uri", ByteSize(8 * KIB), ByteSize(256)..=ByteSize(64 * KIB)),
             body: f.or("body", ByteSize(10 * KIB * KIB)),
+            json_body: f.within(
+                "json_body",
+                ByteSize(256 * KIB),
+                ByteSize(KIB)..=ByteSize(64 * KIB * KIB),
+            ),
+            json_total: f.within(
+                "json_total",
+                ByteSize(64 * KIB * KIB),
+                ByteSize(KIB * KIB)..=ByteSize(64 * KIB * KIB * KIB),
+            ),
         })
     }
 }

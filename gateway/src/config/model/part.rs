@@ -13,6 +13,7 @@ use crate::config::reader::{Read, Value, any_name, keyed};
 use crate::config::scalar::words;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
+use crate::json::Document;
 
 /// One call and its place in the document. Paths into documents are dotted, and go through arrays.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +28,7 @@ pub struct Part {
     /// Sent with the call, values with placeholders; names in lower case.
     pub headers: NamedMap<At<String>>,
     /// Sent as JSON; texts in it may hold placeholders, and one that is nothing else takes the value as it is.
-    pub body: Option<At<serde_json::Value>>,
+    pub body: Option<At<Document>>,
     /// Parts that must have succeeded first; those whose results its placeholders use are needed anyway.
     pub needs: Vec<At<String>>,
     /// Called at all only if this holds.
@@ -73,9 +74,9 @@ pub enum Subject {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     Exists(At<bool>),
-    Is(At<serde_json::Value>),
-    IsNot(At<serde_json::Value>),
-    In(At<serde_json::Value>),
+    Is(At<Document>),
+    IsNot(At<Document>),
+    In(At<Document>),
 }
 
 /// One call for each element of an array.
@@ -102,7 +103,7 @@ pub enum OnMissing {
     Fail,
     Skip,
     /// By placeholder, without its braces; the part fails if another value is missing.
-    Default(NamedMap<At<serde_json::Value>>),
+    Default(NamedMap<At<Document>>),
 }
 
 words! {
@@ -124,7 +125,7 @@ impl Read for Part {
             if let Some(value) = f.value("rename") {
                 keyed(&value, &mut rename, any_name, |_, value| value.scalar());
             }
-            let body: Option<At<serde_json::Value>> = f.optional("body");
+            let body: Option<At<Document>> = f.optional("body");
             let method = f.or("method", if body.is_some() { Method::POST } else { Method::GET });
             check_method(f, &method, body.as_ref());
             Some(Self {
@@ -154,7 +155,7 @@ impl Read for Part {
 }
 
 /// A part gets something or changes something; a body goes with the latter.
-fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<serde_json::Value>>) {
+fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<Document>>) {
     let known = [
         Method::GET,
         Method::HEAD,
@@ -184,7 +185,7 @@ impl Read for When {
             let test = f.exactly_one(&["exists", "is", "is_not", "in"]);
             let (value, status) = (f.optional("value"), f.optional("status"));
             let (exists, is) = (f.optional("exists"), f.optional("is"));
-            let (is_not, within): (_, Option<At<serde_json::Value>>) = (f.optional("is_not"), f.optional("in"));
+            let (is_not, within): (_, Option<At<Document>>) = (f.optional("is_not"), f.optional("in"));
             Some(Self {
                 subject: match subject? {
                     "value" => Subject::Value(value?),
@@ -225,7 +226,7 @@ impl Read for OnMissing {
         if value.is_map() {
             return value.fields(|f| {
                 let Some(value) = f.value("default") else {
-                    f.required::<At<serde_json::Value>>("default")?;
+                    f.required::<At<Document>>("default")?;
                     return None;
                 };
                 let mut defaults = NamedMap::default();

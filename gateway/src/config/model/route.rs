@@ -14,6 +14,7 @@ use crate::config::reader::{Read, Value, any_name, keyed};
 use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::span::At;
 use crate::config::units::ByteSize;
+use crate::json::Document;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -134,7 +135,7 @@ pub struct Respond {
 pub enum Body {
     Text(At<String>),
     /// A map or list, sent as JSON.
-    Json(At<serde_json::Value>),
+    Json(At<Document>),
 }
 
 impl Read for Route {

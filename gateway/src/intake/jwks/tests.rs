@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fixtures::{keys, tokens};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

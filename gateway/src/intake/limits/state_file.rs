@@ -28,6 +28,7 @@ use super::accounts::{Accounts, TermsByOwner};
 use super::owner::Owner;
 use crate::clock::Now;
 use crate::files;
+use crate::json;
 use crate::observe::timestamp::Timestamp;
 
 /// A file that this process alone counts in.
@@ -187,7 +188,7 @@ fn at(unix: u64) -> WallTime {
 }
 
 fn read(text: &[u8]) -> io::Result<Document> {
-    let document: Document = serde_json::from_slice(text)?;
+    let document: Document = json::typed(text, text.len()).map_err(io::Error::other)?;
     if document.version == VERSION {
         Ok(document)
     } else {

@@ -5,9 +5,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
-use serde_json::Value;
-
 use super::Desk;
 use super::backends::Backends;
 use super::fallbacks::check_fallbacks;
@@ -15,11 +12,13 @@ use super::part_heads;
 use super::routes::{Scope, template};
 use crate::aggregate::{
     Aggregate, Conflict, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft, PartFallback,
-    Partial, Recipe, RecipeDraft, ShapeDraft, Subject, Test, When,
+    Partial, Recipe, RecipeDraft, ShapeDraft, Splice, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::intake::header_rules::may_be_changed;
+use crate::json::{self, Document, Kind, Value};
 use crate::template::{Place, Placeholder, Template};
+use http::HeaderName;
 
 pub(super) fn compile(
     desk: &mut Desk<'_>,
@@ -74,6 +73,7 @@ pub(super) fn compile(
         }
         calls.push(call);
     }
+    let room = check_fits(desk, &written.body_limit, &format!("`routes.{route}` gathers answers"));
     if let Some(name) = &written.wrap {
         check_name(desk, name, "the answer");
     }
@@ -95,7 +95,7 @@ pub(super) fn compile(
         },
         list_errors: *written.errors,
         wrap: written.wrap.as_ref().map(|name| name.value.clone()),
-        body_limit: Some(usize::try_from(written.body_limit.0).unwrap_or(usize::MAX)),
+        body_limit: Some(usize::try_from(room).unwrap_or(usize::MAX)),
     };
     let recipe = match Recipe::compile(recipe) {
         Ok(recipe) => recipe,
@@ -141,11 +141,11 @@ fn part_call(
         })
         .collect();
     let body = part.body.as_ref().map(|body| {
-        if !texts_are_sound(desk, &body.value, body.span()) {
+        if !texts_are_sound(desk, body.value.value(), body.span()) {
             return None;
         }
         let mut text = String::new();
-        write_body(&body.value, &mut text);
+        write_body(body.value.value(), &mut text);
         template(desk, &body.as_ref().map(|_| text), Place::Json, &scope)
     });
     let when = part.when.as_ref().map(|written| when(desk, written, &scope));
@@ -166,6 +166,20 @@ fn part_call(
     };
     call.defaults = defaults(desk, part, &call)?;
     Some(call)
+}
+
+/// The limit as far as there can ever be room for such JSON: counted twice, it must fit into the half of the budget that
+/// is a tenant's. One that is written and does not fit is a mistake.
+pub(super) fn check_fits(desk: &mut Desk<'_>, limit: &At<config::ByteSize>, what: &str) -> u64 {
+    let total = &desk.config.request_limits.json_total;
+    let room = total.0 / 4;
+    if limit.0 > room && limit.is_written() {
+        let message = format!("{what} that are longer than there is ever room for");
+        let mistake = Mistake::new(Code::OverParent, limit.span(), message);
+        let mistake = mistake.hint("raise `request_limits.json_total` to four times this limit, or lower the limit");
+        desk.mistake(mistake.related(total.span(), "all JSON together"));
+    }
+    limit.0.min(room)
 }
 
 fn check_name(desk: &mut Desk<'_>, name: &At<String>, of: &str) {
@@ -212,24 +226,23 @@ pub(super) fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 /// A JSON template as text: a string that is one placeholder loses its quotes, so that the value keeps its kind.
-fn write_body(value: &Value, out: &mut String) {
-    match value {
-        Value::Object(members) => {
+fn write_body(value: Value<'_>, out: &mut String) {
+    match (value.kind(), value.text()) {
+        (Kind::Object, _) => {
             out.push_str("{{");
-            for (index, (name, value)) in members.iter().enumerate() {
+            for (index, (name, value)) in value.members().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
-                let name = Value::from(name.as_str()).to_string();
-                out.push_str(&name.replace('{', "{{").replace('}', "}}"));
+                out.push_str(&quoted(&name.text()).replace('{', "{{").replace('}', "}}"));
                 out.push(':');
                 write_body(value, out);
             }
             out.push_str("}}");
         }
-        Value::Array(items) => {
+        (Kind::Array, _) => {
             out.push('[');
-            for (index, item) in items.iter().enumerate() {
+            for (index, item) in value.elements().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
@@ -237,20 +250,26 @@ fn write_body(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        Value::String(text) if Placeholder::alone(text).is_some() => out.push_str(text),
-        Value::String(text) => {
+        (_, Some(text)) if Placeholder::alone(&text).is_some() => out.push_str(&text),
+        (_, Some(text)) => {
             out.push('"');
-            write_text(text, out);
+            write_text(&text, out);
             out.push('"');
         }
-        scalar => out.push_str(&scalar.to_string()),
+        _ => out.push_str(&value.to_string()),
     }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    json::write_string(text, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The inside of a JSON string: literals are escaped, and names within braces stay what they are.
 fn write_text(text: &str, out: &mut String) {
     let escaped = |literal: &str| {
-        let quoted = Value::from(literal).to_string();
+        let quoted = quoted(literal);
         quoted[1..quoted.len() - 1].to_owned()
     };
     let mut rest = text;
@@ -267,25 +286,21 @@ fn write_text(text: &str, out: &mut String) {
 }
 
 /// Whether every text in a body is a template by itself; in the whole, braces of one would pair with those of another.
-fn texts_are_sound(desk: &mut Desk<'_>, value: &Value, at: Option<Span>) -> bool {
-    match value {
-        // All of them, so that all mistakes are told.
-        Value::Object(members) => {
-            members
-                .values()
-                .filter(|value| !texts_are_sound(desk, value, at))
-                .count()
-                == 0
-        }
-        Value::Array(items) => items.iter().filter(|value| !texts_are_sound(desk, value, at)).count() == 0,
-        Value::String(text) => Template::parse(text, Place::Json)
-            .map_err(|error| {
-                let message = format!("`{text}` in the body: {error}");
-                desk.mistake(Mistake::new(Code::BadValue, at, message));
-            })
-            .is_ok(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+fn texts_are_sound(desk: &mut Desk<'_>, value: Value<'_>, at: Option<Span>) -> bool {
+    // All of them, so that all mistakes are told.
+    let mut are_sound = true;
+    for value in value.elements().chain(value.members().map(|(_, value)| value)) {
+        are_sound &= texts_are_sound(desk, value, at);
     }
+    let Some(text) = value.text() else {
+        return are_sound;
+    };
+    Template::parse(&text, Place::Json)
+        .map_err(|error| {
+            let message = format!("`{text}` in the body: {error}");
+            desk.mistake(Mistake::new(Code::BadValue, at, message));
+        })
+        .is_ok()
 }
 
 /// One placeholder that can be filled, written with its braces.
@@ -320,9 +335,9 @@ fn when(desk: &mut Desk<'_>, written: &config::When, scope: &Scope<'_>) -> Optio
         config::Test::Exists(wanted) => Test::Exists(**wanted),
         config::Test::Is(wanted) => Test::Is(wanted.value.clone()),
         config::Test::IsNot(wanted) => Test::IsNot(wanted.value.clone()),
-        config::Test::In(wanted) => match &wanted.value {
-            Value::Array(any) => Test::In(any.clone()),
-            one => Test::In(vec![one.clone()]),
+        config::Test::In(wanted) => match wanted.value.value() {
+            any if any.kind() == Kind::Array => Test::In(any.elements().map(|one| wanted.value.share(one)).collect()),
+            _ => Test::In(vec![wanted.value.clone()]),
         },
     };
     Some(When {
@@ -355,7 +370,7 @@ fn for_each(desk: &mut Desk<'_>, written: &config::ForEach, scope: &Scope<'_>) -
 }
 
 /// Defaults for placeholders that the part really has.
-fn defaults(desk: &mut Desk<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Value)]>> {
+fn defaults(desk: &mut Desk<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Document)]>> {
     let config::OnMissing::Default(written) = &part.missing else {
         return Some(Box::default());
     };
@@ -380,7 +395,10 @@ fn defaults(desk: &mut Desk<'_>, part: &config::Part, call: &PartCall) -> Option
 fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
     let texts = |all: &[At<String>]| all.iter().map(|text| text.value.clone()).collect();
     let splices = call.uses().filter_map(|placeholder| match placeholder {
-        Placeholder::Part { part, .. } => Some(part.to_string()),
+        Placeholder::Part { part, steps } => Some(Splice {
+            part: part.to_string(),
+            steps: steps.clone(),
+        }),
         _ => None,
     });
     let after = call.when.iter().filter_map(|when| match &when.subject {
@@ -485,16 +503,27 @@ fn check_critical_path(
 mod tests {
     use http::HeaderMap;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::json::{Paths, Selection};
     use crate::template::{Captures, Sources};
 
     /// What is sent where `body` is written and `item` is the element.
     fn sent(body: &Value, item: &Value) -> Result<Value, String> {
+        let text = written(&Document::of(body), &Document::of(item))?;
+        serde_json::from_str(&text).map_err(|error| format!("{text}: {error}"))
+    }
+
+    fn written(body: &Document, item: &Document) -> Result<String, String> {
         let mut text = String::new();
-        write_body(body, &mut text);
+        write_body(body.value(), &mut text);
         let template = Template::parse(&text, Place::Json).map_err(|error| error.to_string())?;
+        let wanted = template.uses().filter_map(|used| match used {
+            Placeholder::Item(steps) => Some(&**steps),
+            _ => None,
+        });
+        let item = Selection::of(item, &Arc::new(Paths::new(wanted)));
         let sources = Sources {
             captures: &Captures::new("", &[], smallvec::SmallVec::new()),
             query: None,
@@ -502,14 +531,14 @@ mod tests {
             claims: None,
             parts: &|_| None,
             body: None,
-            item: Some(item),
+            item: Some(&item),
             defaults: &[],
         };
         let mut out = String::new();
         template
             .render(&sources, &mut out)
             .map_err(|missing| missing.placeholder)?;
-        serde_json::from_str(&out).map_err(|error| format!("{out}: {error}"))
+        Ok(out)
     }
 
     #[test]
@@ -519,8 +548,12 @@ mod tests {
         };
         let literal = json!({ "a{b": [1, "x\"\\\n", null, true, {}, []], "": "" });
         check(literal.clone(), json!(1), literal);
-        let number: Value = serde_json::from_str("12345678901234567890.10").expect("a number");
-        check(json!({ "n": "{item}" }), number.clone(), json!({ "n": number }));
+        let number = Document::check(&"12345678901234567890.10".into(), 100).expect("a number");
+        let body = Document::of(&json!({ "n": "{item}" }));
+        assert_eq!(
+            written(&body, &number).as_deref(),
+            Ok(r#"{"n":12345678901234567890.10}"#)
+        );
         for whole in [
             json!(null),
             json!([1, "{item}"]),

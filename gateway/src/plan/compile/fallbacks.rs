@@ -10,7 +10,7 @@ pub(super) fn of_route(desk: &mut Desk<'_>, written: &[Fallback], backends: &Bac
     check_fallbacks(desk, written);
     let compiled = written.iter().map(|fallback| {
         Some(match fallback {
-            Fallback::Value(value) => plan::Fallback::Value(value.value.to_string().into()),
+            Fallback::Value(value) => plan::Fallback::Value(value.bytes().clone()),
             Fallback::Stale(within) => plan::Fallback::Stale(**within),
             Fallback::Backend(name) => plan::Fallback::Backend(backends.get(name).cloned()?),
         })

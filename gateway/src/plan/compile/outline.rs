@@ -31,6 +31,8 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     desk.note("request_limits.headers".into(), sizes.headers.span());
     desk.note("request_limits.uri".into(), sizes.uri.span());
     desk.note("request_limits.body".into(), sizes.body.span());
+    desk.note("request_limits.json_body".into(), sizes.json_body.span());
+    desk.note("request_limits.json_total".into(), sizes.json_total.span());
     if let Some(cors) = &config.cors {
         desk.note("cors".into(), first(cors.origins.iter().map(At::span)));
     }
@@ -214,7 +216,8 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         time_budget,
         fan_out: FanOut::of(meant, tiers(config, written)),
         stream: *written.stream,
-        body_limit_bytes: written.body_limit.as_ref().unwrap_or(&config.request_limits.body).0,
+        body_limit_bytes: meant.body_limit,
+        reads_json: matches!(&meant.target, crate::plan::Target::Aggregate(aggregate) if aggregate.reads_body()),
         edge: super::route_edge::outline(config, written),
         target: target(&written.target),
     }

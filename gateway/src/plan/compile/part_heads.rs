@@ -5,12 +5,12 @@
 use std::str::FromStr;
 
 use http::HeaderName;
-use serde_json::Value;
 
 use super::Desk;
 use super::aggregates::transposed;
 use crate::aggregate::Heads;
 use crate::config::{self, At, Code, Mistake};
+use crate::json::{Kind, Value};
 
 /// Whose heads are heard, by index.
 pub(super) fn compile(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
@@ -64,16 +64,20 @@ pub(super) fn check_status_test(desk: &mut Desk<'_>, written: &config::Aggregate
     check_one_answer(desk, written, named);
     let (values, span) = match test {
         config::Test::Exists(_) => return,
-        config::Test::Is(wanted) | config::Test::IsNot(wanted) => (std::slice::from_ref(&wanted.value), wanted.span()),
-        config::Test::In(wanted) => match &wanted.value {
-            Value::Array(values) => (values.as_slice(), wanted.span()),
-            one => (std::slice::from_ref(one), wanted.span()),
+        config::Test::Is(wanted) | config::Test::IsNot(wanted) => (vec![wanted.value.value()], wanted.span()),
+        config::Test::In(wanted) => match wanted.value.value() {
+            values if values.kind() == Kind::Array => (values.elements().collect(), wanted.span()),
+            one => (vec![one], wanted.span()),
         },
     };
-    let statuses: Vec<_> = values
-        .iter()
-        .map(|value| value.as_u64().filter(|status| (100..600).contains(status)))
-        .collect();
+    let status = |value: &Value<'_>| {
+        value
+            .number()?
+            .parse()
+            .ok()
+            .filter(|status| (100..600).contains(status))
+    };
+    let statuses: Vec<Option<u64>> = values.iter().map(status).collect();
     if let Some(odd) = statuses.iter().position(Option::is_none) {
         let message = format!("`{}` is never a status, which is a number from 100 to 599", values[odd]);
         desk.mistake(Mistake::new(Code::BadValue, span, message));

@@ -86,11 +86,7 @@ fn route(
         }
         config::Target::Respond(respond) => respond_target(desk, name, respond),
     };
-    let body_limit = written
-        .body_limit
-        .as_ref()
-        .unwrap_or(&desk.config.request_limits.body)
-        .0;
+    let body_limit = body_limit(desk, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(desk, &written.fallback, backends);
     let route = Route {
         name: Arc::clone(name),
@@ -397,6 +393,18 @@ fn check_together(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>
     }
 }
 
+/// What is written; or what all bodies may have, and those that are read as JSON.
+fn body_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
+    let limits = &desk.config.request_limits;
+    if !matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body()) {
+        return written.body_limit.as_ref().unwrap_or(&limits.body).0;
+    }
+    if let Some(own) = &written.body_limit {
+        return super::aggregates::check_fits(desk, own, &format!("`routes.{name}` reads bodies"));
+    }
+    limits.json_body.0.min(limits.body.0)
+}
+
 fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) -> Option<Target> {
     let mut headers = headers(desk, &format!("routes.{name}.respond.headers"), &written.headers);
     let body = match &written.body {
@@ -406,7 +414,7 @@ fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) ->
             headers
                 .entry(header::CONTENT_TYPE)
                 .or_insert(HeaderValue::from_static("application/json"));
-            Bytes::from(value.to_string())
+            value.bytes().clone()
         }
     };
     let status = StatusCode::from_u16(*written.status).ok()?;

@@ -21,6 +21,7 @@ use crate::call::scripted::{Scripted, Tail, Turn};
 use crate::call::{self, Facts, Order, OrderBody, Streaming};
 use crate::clock;
 use crate::config;
+use crate::json::{Document, Selection};
 use crate::observe::{self, Observer};
 use crate::plan::compile::compile;
 use crate::plan::{Plan, State};
@@ -253,13 +254,16 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             head_after
         }
         Target::Aggregate(aggregate) => {
-            let elements = serde_json::json!([1, 2, 3, 4, 5]);
+            let body = Document::of(&[1, 2, 3, 4, 5]);
+            let body = Selection::of(&body, &aggregate.body_paths);
+            let until = deadline.moment();
             let request = aggregate::Request {
                 captures: &Captures::new("", &[], Default::default()),
                 query: None,
                 headers: &headers,
                 claims: None,
-                body: Some(&elements),
+                body: Some(&body),
+                reservation: &plan.workspace.reserve(u64::MAX, 0, until),
                 deadline,
                 operator_deadline: Deadline::at(started + route.time_limit),
                 wished: None,

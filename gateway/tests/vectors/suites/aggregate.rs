@@ -3,14 +3,17 @@
 //! The cases are written for a gateway that merges every part at the root and calls an array `collection`, so the
 //! recipes here say so. Arrival is scripted on a paused clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::aggregate::{
     Cause, Outcome, PartDraft, PartFault, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, fan_out, merge,
 };
+use gateway::json::Workspace;
 use gateway::rejection::Reason;
 use http::StatusCode;
+use policies::Moment;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -49,7 +52,8 @@ async fn cook(parts: &[Value], timeout: Duration) -> Answer {
             result
         }
     };
-    let outcomes = fan_out(&recipe, |_, _| Ok(()), call).await;
+    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX);
+    let outcomes = fan_out(&recipe, &room, |_, _| Ok(()), call).await;
     let has_failed = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(_));
     let errors = outcomes.iter().filter(has_failed).count();
     let (data, complete) = match merge(&recipe, outcomes) {
@@ -85,7 +89,10 @@ fn arrival(part: &Value, timeout: Duration) -> Result<(Duration, PartResult), &'
     let status = u16::try_from(part["status"].as_u64().unwrap_or(200)).ok();
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
     let body = Bytes::from(part["data"].to_string());
-    Ok((delay, PartResult::of(status.ok_or("no status")?, body, None)))
+    Ok((
+        delay,
+        PartResult::of(status.ok_or("no status")?, &body, usize::MAX, None),
+    ))
 }
 
 /// Operations in place of filters can be said as far as they delete, and then rename at the root: that is our order.

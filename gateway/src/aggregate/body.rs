@@ -1,0 +1,183 @@
+//! The root of an answer: the members that parts put there, in the order in which their names first came.
+//!
+//! Members are places in the parts' texts, 32 bytes for each, so that an answer of many small ones costs little more
+//! than their text.
+
+use std::sync::Arc;
+
+use super::deep;
+use super::draft::Conflict;
+use super::placed::{MemberName, Placed};
+use super::recipe::Recipe;
+use crate::json::{self, Cursor, Document, Name, Value};
+
+#[derive(Default)]
+pub(super) struct Body {
+    texts: Vec<Document>,
+    members: Vec<Member>,
+}
+
+struct Member {
+    /// Without its quotes.
+    name: Piece,
+    value: Piece,
+    part: u32,
+    /// Another of the same name stands for it.
+    is_gone: bool,
+}
+
+/// A piece of one of the texts.
+#[derive(Clone, Copy)]
+struct Piece {
+    text: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Body {
+    /// `part` is the part's index.
+    pub(super) fn add(&mut self, part: usize, placed: Placed) {
+        let part = part as u32;
+        let (name, value) = match placed {
+            Placed::Members(object) => return self.add_members(part, object),
+            Placed::Member(name, value) => (name.written().clone(), value),
+        };
+        let mut name = self.push(name);
+        name.start += 1;
+        name.end -= 1;
+        let value = self.push(value);
+        self.members.push(Member {
+            name,
+            value,
+            part,
+            is_gone: false,
+        });
+    }
+
+    fn add_members(&mut self, part: u32, object: Document) {
+        let whole = self.push(object.clone());
+        let piece = |piece: &[u8]| {
+            let (start, end) = json::range(object.bytes(), piece);
+            Piece { start, end, ..whole }
+        };
+        // Counted first, so that they take no more room than they need.
+        self.members.reserve_exact(object.value().members().count());
+        let mut cursor = Cursor::new(object.value());
+        cursor.enter();
+        while let Some(name) = cursor.name() {
+            self.members.push(Member {
+                name: piece(name.raw()),
+                value: piece(cursor.skip().raw()),
+                part,
+                is_gone: false,
+            });
+        }
+    }
+
+    fn push(&mut self, text: Document) -> Piece {
+        let end = text.bytes().len() as u32;
+        self.texts.push(text);
+        Piece {
+            text: self.texts.len() as u32 - 1,
+            start: 0,
+            end,
+        }
+    }
+
+    fn bytes(&self, piece: Piece) -> &[u8] {
+        &self.texts[piece.text as usize].bytes()[piece.start as usize..piece.end as usize]
+    }
+
+    fn name(&self, member: u32) -> Name<'_> {
+        Name::from_checked(self.bytes(self.members[member as usize].name))
+    }
+
+    /// Leaves one member of each name; fails with the first part that collides where that is forbidden.
+    pub(super) fn settle(&mut self, conflict: Conflict) -> Result<(), usize> {
+        let mut sorted: Vec<u32> = (0..self.members.len() as u32).collect();
+        sorted.sort_unstable_by(|one, other| self.name(*one).cmp(&self.name(*other)).then(one.cmp(other)));
+        let mut colliding: Option<u32> = None;
+        let mut rest = &sorted[..];
+        while let Some((first, others)) = rest.split_first() {
+            let count = others
+                .iter()
+                .take_while(|other| self.name(**other) == self.name(*first))
+                .count();
+            let (same, next) = others.split_at(count);
+            rest = next;
+            if let (Conflict::Error, Some(second)) = (conflict, same.first()) {
+                colliding = Some(colliding.map_or(*second, |before| before.min(*second)));
+            }
+            self.settle_one(*first, same, conflict);
+        }
+        match colliding {
+            Some(member) => Err(self.members[member as usize].part as usize),
+            None => Ok(()),
+        }
+    }
+
+    /// `others` have the name of `first`, and come after it.
+    fn settle_one(&mut self, first: u32, others: &[u32], conflict: Conflict) {
+        for other in others {
+            let (present, later) = (self.members[first as usize].value, self.members[*other as usize].value);
+            let value = match conflict {
+                Conflict::First => present,
+                Conflict::Last | Conflict::Error => later,
+                Conflict::Deep | Conflict::Concat => {
+                    let value = |piece| Value::from_checked(self.bytes(piece));
+                    let merged = deep::merged(value(present), value(later), conflict == Conflict::Concat);
+                    self.push(Document::from_checked(merged.into()))
+                }
+            };
+            self.members[first as usize].value = value;
+            self.members[*other as usize].is_gone = true;
+        }
+    }
+
+    /// Everything but the errors goes under `wrap`, if there is one. `errors` take the place of what has their name.
+    pub(super) fn write(&self, wrap: Option<&Arc<str>>, errors: Option<&Document>) -> Vec<u8> {
+        let members = || self.members.iter().filter(|member| !member.is_gone);
+        let length = |piece: Piece| (piece.end - piece.start) as usize;
+        let size = members().map(|member| length(member.name) + length(member.value) + 4);
+        let around = 64 + wrap.map_or(0, |name| name.len()) + errors.map_or(0, |errors| errors.bytes().len());
+        let mut out = Vec::with_capacity(size.sum::<usize>() + around);
+        let mut errors = errors;
+        out.push(b'{');
+        if let Some(wrap) = wrap {
+            json::write_string(wrap, &mut out);
+            out.extend_from_slice(b":{");
+        }
+        for member in members() {
+            let name = self.bytes(member.name);
+            let is_errors = wrap.is_none() && Name::from_checked(name).is(Recipe::ERRORS);
+            let value = match errors.take_if(|_| is_errors) {
+                Some(errors) => errors.bytes(),
+                None => self.bytes(member.value),
+            };
+            out.push(b'"');
+            out.extend_from_slice(name);
+            out.extend_from_slice(b"\":");
+            out.extend_from_slice(value);
+            out.push(b',');
+        }
+        if wrap.is_some() {
+            close(&mut out);
+            out.push(b',');
+        }
+        if let Some(errors) = errors {
+            out.extend_from_slice(MemberName::from(Recipe::ERRORS).written().bytes());
+            out.push(b':');
+            out.extend_from_slice(errors.bytes());
+        }
+        close(&mut out);
+        out
+    }
+}
+
+/// Puts the brace in the place of the last comma.
+fn close(out: &mut Vec<u8>) {
+    match out.last_mut() {
+        Some(last) if *last == b',' => *last = b'}',
+        _ => out.push(b'}'),
+    }
+}

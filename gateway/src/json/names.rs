@@ -1,0 +1,99 @@
+//! Finds names that stand twice in one object.
+//!
+//! Names are held as places in the text, those of open objects alone: eight bytes for each. Few are compared with each
+//! other as they come; many are sorted when their object ends. There is no hash that somebody could aim at.
+
+use smallvec::SmallVec;
+
+use super::reader::Refusal;
+use super::strings;
+
+/// Up to so many names of an object are compared one by one.
+const FEW: usize = 16;
+
+/// Marks places in [`Names::decoded`].
+const DECODED: u32 = 1 << 31;
+
+/// Texts are shorter than this, so that places and the mark fit into 32 bits.
+pub(super) const MAX_TEXT: usize = DECODED as usize;
+
+/// The names of all objects that are open.
+#[derive(Default)]
+pub(super) struct Names {
+    places: SmallVec<[Place; 32]>,
+    /// Names that are escaped in the text, as they read.
+    decoded: Vec<u8>,
+    /// For each open object, where its names begin in `places` and in `decoded`.
+    objects: SmallVec<[(u32, u32); 8]>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    start: u32,
+    length: u32,
+}
+
+impl Place {
+    fn bytes<'a>(self, text: &'a [u8], decoded: &'a [u8]) -> &'a [u8] {
+        let (of, start) = match self.start & DECODED {
+            0 => (text, self.start),
+            _ => (decoded, self.start & !DECODED),
+        };
+        &of[start as usize..][..self.length as usize]
+    }
+}
+
+impl Names {
+    /// Begins an object.
+    pub(super) fn open(&mut self) {
+        self.objects.push((self.places.len() as u32, self.decoded.len() as u32));
+    }
+
+    /// Adds a name to the innermost object: what stands between its quotes.
+    pub(super) fn add(&mut self, text: &[u8], start: usize, end: usize, has_escapes: bool) -> Result<(), Refusal> {
+        let place = if has_escapes {
+            let before = self.decoded.len();
+            strings::decode(&text[start..end], &mut self.decoded).ok_or(Refusal::NotJson)?;
+            Place {
+                start: before as u32 | DECODED,
+                length: (self.decoded.len() - before) as u32,
+            }
+        } else {
+            Place {
+                start: start as u32,
+                length: (end - start) as u32,
+            }
+        };
+        let first = self.objects.last().map_or(0, |(first, _)| *first as usize);
+        let own = &self.places[first..];
+        if own.len() < FEW {
+            let name = place.bytes(text, &self.decoded);
+            let is_same = |other: &Place| other.length == place.length && other.bytes(text, &self.decoded) == name;
+            if own.iter().any(is_same) {
+                return Err(Refusal::DuplicateName);
+            }
+        }
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// Ends the innermost object.
+    pub(super) fn close(&mut self, text: &[u8]) -> Result<(), Refusal> {
+        let Some((first, decoded)) = self.objects.pop() else {
+            return Ok(());
+        };
+        let own = &mut self.places[first as usize..];
+        if own.len() > FEW {
+            let bytes = |place: &Place| place.bytes(text, &self.decoded);
+            // By length first, which needs no look at the text.
+            own.sort_unstable_by(|one, other| one.length.cmp(&other.length).then_with(|| bytes(one).cmp(bytes(other))));
+            let is_twice = |pair: &[Place]| pair[0].length == pair[1].length && bytes(&pair[0]) == bytes(&pair[1]);
+            if own.windows(2).any(is_twice) {
+                return Err(Refusal::DuplicateName);
+            }
+        }
+        self.places.truncate(first as usize);
+        self.decoded.truncate(decoded as usize);
+        Ok(())
+    }
+}

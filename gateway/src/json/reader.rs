@@ -1,0 +1,252 @@
+//! Decides whether bytes are one JSON value (RFC 8259), in one pass, without recursion, and with nothing kept but the
+//! names of the objects that are open.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::names::{MAX_TEXT, Names};
+use super::strings;
+
+/// Arrays and objects within each other, at most.
+pub const MAX_DEPTH: u32 = u128::BITS;
+
+/// Any document may have so many values, however short it may be.
+const FEW_VALUES: usize = 10_000;
+
+/// Of a document that may be long, a value for every so many bytes that it may have.
+const BYTES_PER_VALUE: usize = 4;
+
+/// Why a text is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not JSON, or a name in it is not Unicode: half a surrogate pair (RFC 8259 section 8.2).
+    NotJson,
+    /// Nested more deeply than [`MAX_DEPTH`].
+    TooDeep,
+    /// Two members of one object have the same name, of which two readers may take different ones (RFC 8259 section 4).
+    DuplicateName,
+    /// Longer than it may be, or with more values.
+    TooLarge,
+}
+
+impl Refusal {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotJson => "it is not JSON",
+            Self::TooDeep => "it is nested more than 128 levels deep",
+            Self::DuplicateName => "an object in it has a name twice",
+            Self::TooLarge => "it is longer, or has more values, than is taken",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The place of the one value in `text`, without the space around it. `limit` is the bytes that such a text may have,
+/// which bounds its values, too.
+pub(super) fn check(text: &[u8], limit: usize) -> Result<Range<usize>, Refusal> {
+    if text.len() > limit.min(MAX_TEXT - 1) {
+        return Err(Refusal::TooLarge);
+    }
+    std::str::from_utf8(text).map_err(|_| Refusal::NotJson)?;
+    let reader = Reader {
+        text,
+        at: 0,
+        values: (limit / BYTES_PER_VALUE).max(FEW_VALUES),
+        depth: 0,
+        objects: 0,
+        names: Names::default(),
+    };
+    reader.document()
+}
+
+/// Whether `text` is a number and nothing else.
+pub(super) fn is_number(text: &str) -> bool {
+    text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && check(text.as_bytes(), text.len()).is_ok()
+}
+
+struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// That may still come.
+    values: usize,
+    /// Arrays and objects that are open.
+    depth: u32,
+    /// A bit for each of them, the innermost lowest: set for an object.
+    objects: u128,
+    names: Names,
+}
+
+impl Reader<'_> {
+    fn document(mut self) -> Result<Range<usize>, Refusal> {
+        self.space();
+        let start = self.at;
+        loop {
+            self.values = self.values.checked_sub(1).ok_or(Refusal::TooLarge)?;
+            let is_open = match self.byte() {
+                b'"' => self.string()?,
+                b'{' => self.open_object()?,
+                b'[' => self.open_array()?,
+                b'-' | b'0'..=b'9' => self.number()?,
+                b't' => self.word(b"true")?,
+                b'f' => self.word(b"false")?,
+                b'n' => self.word(b"null")?,
+                _ => return Err(Refusal::NotJson),
+            };
+            if is_open {
+                continue;
+            }
+            if self.after_value()? {
+                let end = self.at;
+                self.space();
+                return if self.at == self.text.len() {
+                    Ok(start..end)
+                } else {
+                    Err(Refusal::NotJson)
+                };
+            }
+        }
+    }
+
+    /// Goes on from the end of a value to the beginning of the next, closing what ends; says whether all has ended.
+    fn after_value(&mut self) -> Result<bool, Refusal> {
+        while self.depth > 0 {
+            self.space();
+            let in_object = self.objects & 1 == 1;
+            match self.byte() {
+                b',' => {
+                    self.at += 1;
+                    self.space();
+                    if in_object {
+                        self.name()?;
+                    }
+                    return Ok(false);
+                }
+                b'}' if in_object => self.names.close(self.text)?,
+                b']' if !in_object => {}
+                _ => return Err(Refusal::NotJson),
+            }
+            self.at += 1;
+            self.depth -= 1;
+            self.objects >>= 1;
+        }
+        Ok(true)
+    }
+
+    /// The byte at hand; at the end of the text one that can stand nowhere.
+    fn byte(&self) -> u8 {
+        self.text.get(self.at).copied().unwrap_or(0)
+    }
+
+    fn space(&mut self) {
+        while matches!(self.byte(), b' ' | b'\n' | b'\r' | b'\t') {
+            self.at += 1;
+        }
+    }
+
+    /// Says whether there is something in it.
+    fn open_array(&mut self) -> Result<bool, Refusal> {
+        self.deepen()?;
+        if self.byte() == b']' {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(false);
+        }
+        self.objects <<= 1;
+        Ok(true)
+    }
+
+    /// Says whether there is something in it; if so, its first name has been read.
+    fn open_object(&mut self) -> Result<bool, Refusal> {
+        self.deepen()?;
+        if self.byte() == b'}' {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(false);
+        }
+        self.objects = self.objects << 1 | 1;
+        self.names.open();
+        self.name()?;
+        Ok(true)
+    }
+
+    fn deepen(&mut self) -> Result<(), Refusal> {
+        if self.depth == MAX_DEPTH {
+            return Err(Refusal::TooDeep);
+        }
+        self.depth += 1;
+        self.at += 1;
+        self.space();
+        Ok(())
+    }
+
+    /// A name, the colon, and the space around both.
+    fn name(&mut self) -> Result<(), Refusal> {
+        if self.byte() != b'"' {
+            return Err(Refusal::NotJson);
+        }
+        let start = self.at + 1;
+        let end = strings::check(self.text, start).ok_or(Refusal::NotJson)?;
+        self.names.add(self.text, start, end.at, end.has_escapes)?;
+        self.at = end.at + 1;
+        self.space();
+        if self.byte() != b':' {
+            return Err(Refusal::NotJson);
+        }
+        self.at += 1;
+        self.space();
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<bool, Refusal> {
+        self.at = strings::check(self.text, self.at + 1).ok_or(Refusal::NotJson)?.at + 1;
+        Ok(false)
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<bool, Refusal> {
+        if self.text[self.at..].starts_with(word) {
+            self.at += word.len();
+            return Ok(false);
+        }
+        Err(Refusal::NotJson)
+    }
+
+    /// RFC 8259 section 6. What may follow it is up to what it stands in.
+    fn number(&mut self) -> Result<bool, Refusal> {
+        if self.byte() == b'-' {
+            self.at += 1;
+        }
+        if self.byte() == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == b'.' {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), b'e' | b'E') {
+            self.at += 1;
+            if matches!(self.byte(), b'+' | b'-') {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(false)
+    }
+
+    /// One digit at least.
+    fn digits(&mut self) -> Result<(), Refusal> {
+        let start = self.at;
+        while self.byte().is_ascii_digit() {
+            self.at += 1;
+        }
+        if self.at > start { Ok(()) } else { Err(Refusal::NotJson) }
+    }
+}

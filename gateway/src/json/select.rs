@@ -1,0 +1,208 @@
+//! Takes out of a document the values that are wanted of it, in one pass; the rest is let go.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::document::Document;
+use super::value::{Cursor, Kind, Value};
+
+/// Shorter texts are kept whole rather than copied in part.
+const SHORT: usize = 4 << 10;
+
+/// Places in a document, each named by the steps that lead to it from the top: names, or indexes into arrays.
+#[derive(Debug, Clone, Default)]
+pub struct Paths {
+    /// The top first.
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    /// Whether the value here is wanted, and not just some within it.
+    wanted: bool,
+    children: Vec<Child>,
+}
+
+#[derive(Debug, Clone)]
+struct Child {
+    name: Box<str>,
+    /// The name as an index into an array, if it can be one.
+    index: Option<usize>,
+    node: usize,
+}
+
+/// What was found of the values at [`Paths`].
+#[derive(Debug, Clone)]
+pub struct Selection {
+    paths: Arc<Paths>,
+    text: Bytes,
+    /// For each node that is wanted, where its value is in `text`.
+    found: Box<[Option<(u32, u32)>]>,
+}
+
+impl Paths {
+    pub fn new<'p>(paths: impl IntoIterator<Item = &'p [Box<str>]>) -> Self {
+        let mut all = Self::default();
+        for path in paths {
+            all.add(path);
+        }
+        all
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn add(&mut self, path: &[Box<str>]) {
+        if self.nodes.is_empty() {
+            self.nodes.push(Node::default());
+        }
+        let mut node = 0;
+        for step in path {
+            let next = self.nodes.len();
+            let children = &mut self.nodes[node].children;
+            if let Some(child) = children.iter().find(|child| child.name == *step) {
+                node = child.node;
+                continue;
+            }
+            children.push(Child {
+                name: step.clone(),
+                index: index(step),
+                node: next,
+            });
+            self.nodes.push(Node::default());
+            node = next;
+        }
+        self.nodes[node].wanted = true;
+    }
+
+    fn node(&self, steps: &[Box<str>]) -> Option<usize> {
+        let top = (!self.is_empty()).then_some(0)?;
+        steps.iter().try_fold(top, |node, step| {
+            let mut children = self.nodes[node].children.iter();
+            children.find(|child| child.name == *step).map(|child| child.node)
+        })
+    }
+}
+
+impl Selection {
+    /// Passes over the document once.
+    pub fn of(document: &Document, paths: &Arc<Paths>) -> Self {
+        let mut walk = Walk {
+            paths,
+            found: vec![None; paths.nodes.len()].into(),
+            pieces: Vec::new(),
+        };
+        if !paths.is_empty() {
+            walk.visit(&mut Cursor::new(document.value()), 0, false);
+        }
+        let Walk { mut found, pieces, .. } = walk;
+        let text = document.bytes();
+        let wanted: usize = pieces.iter().map(|(start, end)| end - start).sum();
+        if text.len() <= SHORT || wanted > text.len() / 2 {
+            return Self {
+                paths: Arc::clone(paths),
+                text: text.clone(),
+                found,
+            };
+        }
+        let mut kept = BytesMut::with_capacity(wanted);
+        let moved: Vec<_> = pieces
+            .iter()
+            .map(|(start, end)| {
+                let to = kept.len();
+                kept.put_slice(&text[*start..*end]);
+                (*start, to)
+            })
+            .collect();
+        for (start, end) in found.iter_mut().flatten() {
+            // The last piece that begins before it holds it.
+            let piece = moved.partition_point(|(from, _)| *from <= *start as usize);
+            let (from, to) = moved[piece - 1];
+            *end = (*end as usize - from + to) as u32;
+            *start = (*start as usize - from + to) as u32;
+        }
+        Self {
+            paths: Arc::clone(paths),
+            text: kept.freeze(),
+            found,
+        }
+    }
+
+    /// The value to which these steps lead, if it is there and was asked for.
+    pub fn get(&self, steps: &[Box<str>]) -> Option<Value<'_>> {
+        let (start, end) = self.found[self.paths.node(steps)?]?;
+        self.text.get(start as usize..end as usize).map(Value::from_checked)
+    }
+
+    /// Whether it is a value of this selection.
+    pub fn holds(&self, value: Value<'_>) -> bool {
+        self.text.as_ptr_range().contains(&value.raw().as_ptr())
+    }
+
+    /// A value of this selection as a document that shares its bytes.
+    pub fn share(&self, value: Value<'_>) -> Document {
+        Document::from_checked(self.text.slice_ref(value.raw()))
+    }
+
+    /// Bytes that are kept.
+    pub fn size(&self) -> usize {
+        self.text.len()
+    }
+}
+
+struct Walk<'p> {
+    paths: &'p Paths,
+    found: Box<[Option<(u32, u32)>]>,
+    /// Values that are wanted and not within another that is, in the order of the text.
+    pieces: Vec<(usize, usize)>,
+}
+
+impl Walk<'_> {
+    /// Passes over the value at hand. As deep as the paths are.
+    fn visit(&mut self, cursor: &mut Cursor<'_>, node: usize, is_kept: bool) {
+        let paths = self.paths;
+        let Node { wanted, children } = &paths.nodes[node];
+        let start = cursor.at();
+        let within = is_kept || *wanted;
+        match cursor.kind() {
+            Kind::Object if !children.is_empty() => {
+                cursor.enter();
+                while let Some(name) = cursor.name() {
+                    let child = children.iter().find(|child| name.is(&child.name));
+                    self.visit_child(cursor, child, within);
+                }
+            }
+            Kind::Array if children.iter().any(|child| child.index.is_some()) => {
+                cursor.enter();
+                let mut indexes = 0..;
+                while cursor.element() {
+                    let index = indexes.next();
+                    let child = children.iter().find(|child| child.index == index);
+                    self.visit_child(cursor, child, within);
+                }
+            }
+            _ => drop(cursor.skip()),
+        }
+        if *wanted {
+            self.found[node] = Some((start as u32, cursor.at() as u32));
+            if !is_kept {
+                self.pieces.push((start, cursor.at()));
+            }
+        }
+    }
+
+    fn visit_child(&mut self, cursor: &mut Cursor<'_>, child: Option<&Child>, is_kept: bool) {
+        match child {
+            Some(child) => self.visit(cursor, child.node, is_kept),
+            None => drop(cursor.skip()),
+        }
+    }
+}
+
+/// A step as an index: digits without leading zeros, so that no two steps are the same one.
+pub(super) fn index(step: &str) -> Option<usize> {
+    let is_plain = step == "0" || !step.starts_with(['0', '+']);
+    step.parse().ok().filter(|_| is_plain)
+}

@@ -1,0 +1,196 @@
+//! A few threads for what would hold up a worker: reading long texts. They serve nobody, so nobody waits for them but
+//! whoever sent the text.
+//!
+//! Invariant: the queue is bounded; work for which nobody waits any more is left out; a panic ends its work and not the
+//! thread. Threads are started when there is something to do for the first time.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+/// What may wait for a thread. Each has a long text, which the budget in bytes bounds more tightly as a rule.
+const MAX_WAITING: usize = 1024;
+
+/// The stack of each thread, in bytes. Nothing is as deep as a text that has been checked may be, many times over.
+const STACK: usize = 2 << 20;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Why work was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// Too much is waiting.
+    Full,
+    /// It has panicked.
+    Panicked,
+}
+
+pub(super) struct Threads {
+    count: usize,
+    queue: Arc<Queue>,
+    started: Once,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Work>,
+    is_closed: bool,
+}
+
+impl Threads {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            count,
+            queue: Arc::default(),
+            started: Once::new(),
+        }
+    }
+
+    /// Does `work` on one of the threads. Dropped before it has begun, it is left out.
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Undone> {
+        self.started.call_once(|| self.start());
+        let (done, result) = oneshot::channel();
+        let work = move || {
+            if !done.is_closed() {
+                // Whoever waited may have gone since.
+                let _ = done.send(work());
+            }
+        };
+        self.queue.push(Box::new(work))?;
+        result.await.map_err(|_| Undone::Panicked)
+    }
+
+    fn start(&self) {
+        for number in 0..self.count {
+            let queue = Arc::clone(&self.queue);
+            let started = thread::Builder::new()
+                .name(format!("json-{number}"))
+                .stack_size(STACK)
+                .spawn(move || queue.serve());
+            if let Err(error) = started {
+                tracing::error!(%error, "a thread for long JSON texts could not be started");
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.queue.lock().is_closed = true;
+        self.queue.news.notify_all();
+    }
+}
+
+impl Queue {
+    fn push(&self, work: Work) -> Result<(), Undone> {
+        let mut state = self.lock();
+        if state.waiting.len() >= MAX_WAITING {
+            return Err(Undone::Full);
+        }
+        state.waiting.push_back(work);
+        drop(state);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    fn serve(&self) {
+        while let Some(work) = self.next() {
+            // What it was to tell is dropped with it, which whoever waits notices.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
+        }
+    }
+
+    fn next(&self) -> Option<Work> {
+        let mut state = self.lock();
+        loop {
+            if let Some(work) = state.waiting.pop_front() {
+                return Some(work);
+            }
+            if state.is_closed {
+                return None;
+            }
+            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(future)
+    }
+
+    #[test]
+    fn work_is_done_elsewhere_and_a_panic_ends_only_itself() {
+        let threads = Threads::new(1);
+        block_on(async {
+            let here = thread::current().id();
+            let there = threads.run(|| thread::current().id()).await;
+            assert!(there.is_ok_and(|there| there != here));
+            assert_eq!(
+                threads.run(|| panic!("on purpose")).await,
+                Err::<(), _>(Undone::Panicked)
+            );
+            assert_eq!(threads.run(|| 7).await, Ok(7));
+        });
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_what_nobody_waits_for_is_left_out() {
+        let threads = Threads::new(1);
+        let (release, held) = mpsc::channel::<()>();
+        let done = Arc::new(AtomicUsize::new(0));
+        block_on(async {
+            let (begun, has_begun) = oneshot::channel();
+            let first = threads.run(move || {
+                begun.send(()).expect("it is waited for");
+                held.recv().expect("it is released");
+            });
+            let mut first = std::pin::pin!(first);
+            tokio::select! {
+                biased;
+                _ = &mut first => panic!("it waits"),
+                begun = has_begun => begun.expect("it begins"),
+            }
+            let mut waiting = Vec::new();
+            for _ in 0..MAX_WAITING {
+                let done = Arc::clone(&done);
+                let mut work = Box::pin(threads.run(move || done.fetch_add(1, SeqCst)));
+                assert!(work.as_mut().now_or_never().is_none());
+                waiting.push(work);
+            }
+            assert_eq!(threads.run(|| ()).await, Err(Undone::Full));
+            waiting.truncate(3);
+            release.send(()).expect("it is held");
+            assert_eq!(first.await, Ok(()));
+            for work in waiting {
+                assert!(work.await.is_ok());
+            }
+            assert_eq!(threads.run(|| ()).await, Ok(()));
+        });
+        assert_eq!(done.load(SeqCst), 3);
+    }
+}
