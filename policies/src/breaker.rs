@@ -8,7 +8,7 @@
 //! one. A place for a probe is given back exactly once, judged or not. While open, nothing flows.
 //!
 //! Knows nothing of HTTP: what a failure is, the caller says. Admission while closed is one load, a
-//! result one compare-and-swap; the lock is taken only to open and to force.
+//! result one compare-and-swap; locks are taken only for probes, to open and to force.
 
 use crate::moment::Moment;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
@@ -17,15 +17,18 @@ use std::time::Duration;
 
 mod chance;
 mod latencies;
+mod probes;
 mod settings;
 mod state;
 mod verdict;
 mod window;
 
+pub use probes::Asker;
 pub use settings::{AdaptiveRule, BreakerSettings, SlowCalls};
 pub use state::{Cause, ForcedState, Generation, State, Transition};
 
 use latencies::Latencies;
+use probes::Probes;
 use settings::SettingsInForce;
 use state::Word;
 use window::{Tag, Tally, Window};
@@ -44,6 +47,8 @@ pub struct Breaker {
     /// While open: until when, in nanoseconds. Written under `opening` alone, before `word` says open.
     open_until: AtomicU64,
     opening: Mutex<()>,
+    /// Locked before `opening`. While it is, no place for a probe is taken or given back.
+    probes: Mutex<Probes>,
 }
 
 /// A refusal.
@@ -52,6 +57,19 @@ pub struct Open {
     /// The time to the next probe. Zero in half-open, where all probes are under way and the next may
     /// be free at any moment; the usual open time while forced open, which has no end of its own.
     pub retry_in: Duration,
+    pub why: Why,
+}
+
+/// Why nothing is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The open time is not over.
+    Open,
+    ForcedOpen,
+    /// Half-open, with as many probes under way as may be.
+    ProbesUnderWay,
+    /// Half-open, with as many of this tenant's own unfinished requests under way as there may be probes.
+    OwnProbesUnderWay,
 }
 
 /// How an admitted call ended, as far as it says something about the backend.
@@ -73,8 +91,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Permit {
     generation: Generation,
-    /// The breaker to give the place back to; only a probe has one.
-    probe: Option<Arc<Breaker>>,
+    /// The breaker that counts it, and its number there; only a probe has one.
+    probe: Option<(Arc<Breaker>, u64)>,
     began: Option<Transition>,
 }
 
@@ -88,7 +106,10 @@ pub struct Counts {
     pub consecutive_failures: u64,
     /// How often in a row a failed probe has opened it again.
     pub reopenings: u32,
+    /// Probes that have a place.
     pub probes_under_way: u32,
+    /// Probes that have none: their callers owe a part of them, or others asked for the place.
+    pub probes_without_place: u32,
     pub probe_successes: u32,
 }
 
@@ -110,54 +131,95 @@ impl Breaker {
             reopenings: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
             opening: Mutex::new(()),
+            probes: Mutex::default(),
         }
     }
 
     /// May a call be made now?
     pub fn admit(self: &Arc<Self>, now: Moment) -> Result<Permit, Open> {
+        self.admit_from(Asker::default(), now)
+    }
+
+    /// May this one make a call now?
+    pub fn admit_from(self: &Arc<Self>, asker: Asker, now: Moment) -> Result<Permit, Open> {
+        let word = self.word();
+        match word.state() {
+            State::Closed | State::ForcedClosed => Ok(Permit::of_a_call(word)),
+            State::ForcedOpen => Err(self.forced_open()),
+            State::Open | State::HalfOpen => self.admit_probe(asker, now),
+        }
+    }
+
+    fn admit_probe(self: &Arc<Self>, asker: Asker, now: Moment) -> Result<Permit, Open> {
+        let mut probes = lock(&self.probes);
         let mut word = self.word();
         loop {
-            let (probing, began) = match word.state() {
-                State::Closed | State::ForcedClosed => {
-                    return Ok(Permit {
-                        generation: word.generation(),
-                        probe: None,
-                        began: None,
-                    });
-                }
-                State::ForcedOpen => {
-                    return Err(Open {
-                        retry_in: self.settings.open_for(),
-                    });
-                }
+            let generation = word.generation();
+            let (next, began) = match word.state() {
+                State::Closed | State::ForcedClosed => return Ok(Permit::of_a_call(word)),
+                State::ForcedOpen => return Err(self.forced_open()),
                 State::Open => {
                     let left = self.open_for_another(word, now);
                     if !left.is_zero() {
-                        return Err(Open { retry_in: left });
+                        return Err(Open {
+                            retry_in: left,
+                            why: Why::Open,
+                        });
                     }
-                    let probing = Word::new(State::HalfOpen, word.generation().next()).with_probe();
-                    (
-                        probing,
-                        Some(Transition::between(word, probing, now, Cause::OpenTimeOver)),
-                    )
+                    let probing = Word::new(State::HalfOpen, generation.next());
+                    let began = Transition::between(word, probing, now, Cause::OpenTimeOver);
+                    (if asker.is_whole { probing.with_probe() } else { probing }, Some(began))
                 }
-                State::HalfOpen if word.has_place_for_probe(self.settings.probes()) => (word.with_probe(), None),
-                State::HalfOpen => {
-                    return Err(Open {
-                        retry_in: Duration::ZERO,
-                    });
-                }
+                State::HalfOpen => (self.with_probe_of(asker, word, &mut probes)?, None),
             };
-            match self.replace(word, probing) {
+            // Where the place is another's, or none is taken, nothing changes.
+            let replaced = if next == word { Ok(()) } else { self.replace(word, next) };
+            match replaced {
                 Ok(()) => {
+                    let number = probes.begin(next.generation(), asker.tenant, asker.is_whole);
                     return Ok(Permit {
-                        generation: probing.generation(),
-                        probe: Some(Arc::clone(self)),
+                        generation: next.generation(),
+                        probe: Some((Arc::clone(self), number)),
                         began,
                     });
                 }
                 Err(seen) => word = seen,
             }
+        }
+    }
+
+    /// The word with one more probe in half-open. A tenant without a place has one as long as there is one for each
+    /// success that it takes, or as another tenant has two.
+    fn with_probe_of(&self, asker: Asker, word: Word, probes: &mut Probes) -> Result<Word, Open> {
+        let (generation, limit) = (word.generation(), self.settings.probes());
+        let refused = |why| {
+            Err(Open {
+                retry_in: Duration::ZERO,
+                why,
+            })
+        };
+        if !asker.is_whole {
+            let own = probes.without_place(generation, Some(asker.tenant));
+            return if own < limit {
+                Ok(word)
+            } else {
+                refused(Why::OwnProbesUnderWay)
+            };
+        }
+        let has_none = !probes.has_place(generation, asker.tenant);
+        if word.has_place_for_probe(limit) || has_none && word.probes() < limit {
+            Ok(word.with_probe())
+        } else if has_none && probes.take_from_the_richest(generation) {
+            Ok(word)
+        } else {
+            refused(Why::ProbesUnderWay)
+        }
+    }
+
+    fn forced_open(&self) -> Open {
+        Open {
+            retry_in: self.settings.open_for(),
+            why: Why::ForcedOpen,
         }
     }
 
@@ -170,7 +232,12 @@ impl Breaker {
         };
         let generation = permit.generation;
         // From here on the place is given back by judging it.
-        let _judged = permit.probe.take();
+        let judged = permit.probe.take().map(|(_, number)| {
+            let mut probes = lock(&self.probes);
+            let has_place = probes.end(number);
+            (probes, has_place)
+        });
+        let has_place = judged.as_ref().is_some_and(|(_, has_place)| *has_place);
         let word = self.word();
         if word.generation() != generation {
             return None;
@@ -193,7 +260,7 @@ impl Breaker {
         }
         match word.state() {
             State::HalfOpen if failed || slow => self.open(generation, now, Cause::ProbeFailed),
-            State::HalfOpen => self.probe_succeeded(generation, now),
+            State::HalfOpen => self.probe_succeeded(generation, has_place, now),
             State::Closed if failed || slow || self.window.has_recent_fault(width, now) => {
                 self.open(generation, now, self.verdict(generation, now)?)
             }
@@ -250,6 +317,10 @@ impl Breaker {
                 State::Closed | State::ForcedOpen | State::ForcedClosed => 0,
             },
             probes_under_way: word.probes(),
+            probes_without_place: match word.state() {
+                State::HalfOpen => lock(&self.probes).without_place(word.generation(), None),
+                _ => 0,
+            },
             probe_successes: word.successes(),
         }
     }
@@ -338,14 +409,16 @@ impl Breaker {
         }
     }
 
-    fn probe_succeeded(&self, generation: Generation, now: Moment) -> Option<Transition> {
+    fn probe_succeeded(&self, generation: Generation, had_place: bool, now: Moment) -> Option<Transition> {
         let mut word = self.word();
         while word.generation() == generation {
             let closes = word.successes() + 1 >= self.settings.probes();
             let next = if closes {
                 Word::new(State::Closed, generation.next())
+            } else if had_place {
+                word.without_probe().with_success()
             } else {
-                word.with_probe_succeeded()
+                word.with_success()
             };
             match self.replace(word, next) {
                 Ok(()) => {
@@ -389,6 +462,15 @@ impl Breaker {
 }
 
 impl Permit {
+    /// While it is closed.
+    const fn of_a_call(word: Word) -> Permit {
+        Permit {
+            generation: word.generation(),
+            probe: None,
+            began: None,
+        }
+    }
+
     /// For news that arrives after the outcome: [`Breaker::late_failure`].
     pub fn generation(&self) -> Generation {
         self.generation
@@ -406,8 +488,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(breaker) = self.probe.take() {
-            breaker.give_place_back(self.generation);
+        if let Some((breaker, number)) = self.probe.take() {
+            let mut probes = lock(&breaker.probes);
+            if probes.end(number) {
+                breaker.give_place_back(self.generation);
+            }
         }
     }
 }

@@ -125,8 +125,8 @@ impl Word {
         Word(self.0 - (1 << STATE_BITS))
     }
 
-    pub(super) const fn with_probe_succeeded(self) -> Word {
-        Word(self.without_probe().0 + (1 << SUCCESSES_AT))
+    pub(super) const fn with_success(self) -> Word {
+        Word(self.0 + (1 << SUCCESSES_AT))
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
                 assert_eq!(word.probes(), probes);
             }
             for successes in 1..=MOST_PROBES {
-                word = word.with_probe_succeeded();
+                word = word.without_probe().with_success();
                 assert_eq!((word.successes(), word.probes()), (successes, MOST_PROBES - successes));
             }
             assert_eq!((word.state(), word.generation()), (state, last));

@@ -55,8 +55,8 @@ fn check(settings: BreakerSettings, rows: &[(u64, Do)]) {
                 permits.insert(*name, permit);
             }
             Refused(wait) => assert_eq!(
-                breaker.admit(now).err(),
-                Some(Open { retry_in: ms(*wait) }),
+                breaker.admit(now).err().map(|open| open.retry_in),
+                Some(ms(*wait)),
                 "row {row}"
             ),
             Succeed(name) => drop(record(name, Outcome::Success { took: ms(1) })),
@@ -320,7 +320,12 @@ fn each_failed_probe_keeps_it_open_for_longer() {
     };
     for (times, open_for) in [(0, 5_000), (1, 10_000), (2, 20_000), (3, 30_000), (40, 30_000)] {
         let (breaker, now) = reopened(growing, times);
-        let refusal = |left| Some(Open { retry_in: ms(left) });
+        let refusal = |left| {
+            Some(Open {
+                retry_in: ms(left),
+                why: Why::Open,
+            })
+        };
         assert_eq!(breaker.admit(at(now)).err(), refusal(open_for), "{times}");
         assert_eq!(breaker.admit(at(now + open_for - 1)).err(), refusal(1), "{times}");
         assert!(breaker.admit(at(now + open_for)).is_ok(), "{times}");
@@ -581,7 +586,7 @@ fn a_reload_keeps_state_and_counts() {
         },
         at(21_000),
     );
-    assert_eq!(breaker.admit(at(21_000)).err(), Some(Open { retry_in: ms(100) }));
+    assert_eq!(breaker.admit(at(21_000)).err().map(|open| open.retry_in), Some(ms(100)));
     // Fewer probes than have succeeded already: one more success closes it.
     let probe = breaker.admit(at(21_100)).unwrap();
     breaker.record(probe, Outcome::Success { took: ms(1) }, at(21_100));
@@ -817,7 +822,7 @@ proptest! {
                         prop_assert_eq!(permit.is_probe(), before == State::HalfOpen);
                         under_way.push(permit);
                     }
-                    Err(Open { retry_in }) if before == State::Open => {
+                    Err(Open { retry_in, .. }) if before == State::Open => {
                         let nanosecond = Duration::from_nanos(1);
                         prop_assert_eq!(breaker.state(now + (retry_in - nanosecond)), State::Open);
                         prop_assert_eq!(breaker.state(now + retry_in), State::HalfOpen);

@@ -3,7 +3,7 @@
 
 use super::{at, explore, race};
 use policies::Ratio;
-use policies::breaker::{Breaker, BreakerSettings, Cause, ForcedState, Outcome, Permit, State, Transition};
+use policies::breaker::{Asker, Breaker, BreakerSettings, Cause, ForcedState, Outcome, Permit, State, Transition};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -343,5 +343,33 @@ fn an_open_time_made_shorter_beside_admissions_keeps_its_probes() {
         assert!(subject.breaker.admit(at(500)).is_err());
         assert!(subject.breaker.admit(at(599)).is_err());
         assert!(subject.breaker.admit(at(600)).is_ok_and(|permit| permit.is_probe()));
+    });
+}
+
+#[test]
+fn a_place_that_another_tenant_takes_over_is_one_place() {
+    explore("breaker: another tenant asks beside the end of a probe", || {
+        // Both places are those of one tenant.
+        let subject = Arc::new(half_open(2));
+        race(
+            &subject,
+            &[
+                |s| {
+                    let other = Asker {
+                        tenant: 1,
+                        is_whole: true,
+                    };
+                    let permit = s.breaker.admit_from(other, at(1_000)).expect("the others have two");
+                    s.permits.lock().unwrap().insert(0, permit);
+                },
+                |s| drop(s.permit()),
+            ],
+        );
+        let counts = subject.breaker.counts(at(1_000));
+        let held = subject.permits.lock().unwrap().len() as u32;
+        assert_eq!(counts.probes_under_way + counts.probes_without_place, held);
+        assert!(counts.probes_under_way <= 2);
+        subject.permits.lock().unwrap().clear();
+        assert_eq!(subject.places(1_000, 3), 2);
     });
 }
