@@ -29,7 +29,10 @@ struct CountsView {
     consecutive_failures: u64,
     /// How often in a row a failed probe has opened it again.
     reopenings: u32,
+    /// Probes that have a place.
     probes_under_way: u32,
+    /// Probes whose callers owe a part of them, or whose place another tenant has taken over.
+    probes_without_place: u32,
     probe_successes: u32,
 }
 
@@ -82,6 +85,7 @@ impl BreakerView {
             consecutive_failures,
             reopenings,
             probes_under_way,
+            probes_without_place,
             probe_successes,
         } = breaker.counts(now);
         Some(Self {
@@ -94,6 +98,7 @@ impl BreakerView {
                 consecutive_failures,
                 reopenings,
                 probes_under_way,
+                probes_without_place,
                 probe_successes,
             },
             mean_latency_ms: breaker.mean_latency().map(millis),

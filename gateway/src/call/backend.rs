@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use policies::breaker::{Generation, Open, Outcome, Permit, State, Transition};
+use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Transition};
 use policies::bulkhead::Entrant;
 use policies::ejection::Change;
 use policies::retry::RetryBudgetSettings;
@@ -143,18 +143,22 @@ impl Backend {
         .await
     }
 
+    /// Whether an attempt would be a probe.
+    pub(crate) fn is_half_open(&self, now: Moment) -> bool {
+        self.breaker_on && self.guards.breaker.state(now) == State::HalfOpen
+    }
+
     /// The breaker's leave for one attempt; nothing to hold while it is off.
-    pub(crate) fn admit(&self, now: Moment) -> Result<Option<Permit>, Rejection> {
+    ///
+    /// # Errors
+    /// It gives none, and says why.
+    pub(crate) fn admit(&self, asker: Asker, now: Moment) -> Result<Option<Permit>, Open> {
         if !self.breaker_on {
             return Ok(None);
         }
-        match self.guards.breaker.admit(now) {
-            Ok(permit) => {
-                self.tell(permit.began());
-                Ok(Some(permit))
-            }
-            Err(Open { retry_in }) => Err(Rejection::BreakerOpen { retry_after: retry_in }),
-        }
+        let permit = self.guards.breaker.admit_from(asker, now)?;
+        self.tell(permit.began());
+        Ok(Some(permit))
     }
 
     pub(crate) fn judge(&self, permit: Permit, outcome: Outcome, now: Moment) {

@@ -26,20 +26,21 @@ mod timer;
 pub mod tls;
 mod transport;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header, response};
-use policies::breaker::{Generation, Outcome, Permit, State};
+use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Why};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
 use policies::{Deadline, Moment};
 
 use self::attempt::{Answer, Failure, Timing, Way};
 use self::backend::{Backend, Settings};
-use self::classify::Pushback;
+use self::classify::{Fault, Pushback};
 pub use self::cost::StatedCost;
 use self::endpoints::Endpoint;
 use self::guards::Slot;
@@ -48,12 +49,16 @@ use self::replay::{Outbound, Replay, Sending};
 use self::reply::{Patience, ReplyBody};
 use self::stamp::stamp_attempt;
 use self::tally::Tally;
-use self::timer::Timer;
+use self::timer::{Elapsed, Timer};
 use crate::clock;
 use crate::flow::Flow;
 use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::Rejection;
+
+/// Bytes of a body that are waited for before its request becomes a probe, and for how long.
+const READ_AHEAD: usize = 64 * 1024;
+const READ_AHEAD_FOR: Duration = Duration::from_millis(250);
 
 /// What a backend is to be asked, by whom, and until when.
 pub struct Order {
@@ -215,6 +220,10 @@ impl<'a> Call<'a> {
         self.backend.guards.retry_budget.first_attempt(self.started);
         let mut failed_at = None;
         loop {
+            if self.backend.is_half_open(now) && !self.order.body.is_whole() {
+                Box::pin(self.let_body_come(&mut timer)).await?;
+                now = clock::now();
+            }
             let (endpoint, permit) = self.clear_for_attempt(failed_at, now)?;
             let ended = self.attempt(endpoint, permit, repeatable, now, &mut timer).await;
             let Some(wait) = self.wait_before_another(&ended) else {
@@ -230,9 +239,25 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Waits a moment for the body of a request that would be a probe, so that it need not keep a place while its caller
+    /// sends. What takes longer goes on without a place.
+    async fn let_body_come(&mut self, timer: &mut Timer) -> Result<(), Rejection> {
+        let OrderBody::Streamed(replay, limit) = &self.order.body else {
+            return Ok(());
+        };
+        let until = self.deadline.child(clock::now(), READ_AHEAD_FOR).moment();
+        let coming = replay.read_ahead(READ_AHEAD);
+        let come = timer.run(until, pin!(coming)).await;
+        self.facts.bytes_in = replay.received();
+        match come {
+            Ok(Err(spoilt)) => Err(Fault::Upload(spoilt).rejection(false, *limit)),
+            Ok(Ok(())) | Err(Elapsed) => Ok(()),
+        }
+    }
+
     /// The endpoint to ask and the breaker's leave to ask it.
     fn clear_for_attempt(
-        &self,
+        &mut self,
         failed_at: Option<&Arc<Endpoint>>,
         now: Moment,
     ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Rejection> {
@@ -244,7 +269,20 @@ impl<'a> Call<'a> {
         let endpoint = endpoint.ok_or(Rejection::NoEndpoint {
             retry_after: Duration::from_secs(1),
         })?;
-        Ok((endpoint, self.backend.admit(now)?))
+        let asker = Asker {
+            tenant: self.order.entrant.tenant,
+            is_whole: self.order.body.is_whole(),
+        };
+        match self.backend.admit(asker, now) {
+            Ok(permit) => Ok((endpoint, permit)),
+            Err(Open { retry_in, why }) => {
+                if let Some(why) = detail_of(why) {
+                    let name = &self.backend.name;
+                    self.facts.detail.get_or_insert_with(|| format!("{name}: {why}"));
+                }
+                Err(Rejection::BreakerOpen { retry_after: retry_in })
+            }
+        }
     }
 
     async fn attempt(
@@ -473,6 +511,14 @@ impl OrderBody {
         }
     }
 
+    /// Whether nothing has to come from the caller any more.
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Streamed(replay, _) => replay.is_whole(),
+            Self::Empty | Self::Whole(_) => true,
+        }
+    }
+
     fn can_be_sent_again(&self) -> bool {
         !matches!(self, Self::Streamed(replay, _) if !replay.is_kept())
     }
@@ -504,6 +550,18 @@ impl OrderBody {
         match self {
             Self::Streamed(_, limit) => *limit,
             Self::Empty | Self::Whole(_) => u64::MAX,
+        }
+    }
+}
+
+/// Why a breaker that is not simply open lets nothing through, for the log.
+const fn detail_of(why: Why) -> Option<&'static str> {
+    match why {
+        Why::Open => None,
+        Why::ForcedOpen => Some("forced open"),
+        Why::ProbesUnderWay => Some("half-open, and as many probes are under way as may be"),
+        Why::OwnProbesUnderWay => {
+            Some("half-open, and as many unfinished requests of this tenant are under way as may be")
         }
     }
 }

@@ -3,11 +3,13 @@
 //! Nothing is collected first. Past the bound on what is kept, the body can no longer be sent again; the first
 //! attempt goes on undisturbed. Faults of the *caller's* side are remembered, so that no backend is blamed for them.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
@@ -66,12 +68,15 @@ pub struct Cursor {
     attempt: u32,
     next: usize,
     sent: u64,
+    /// The trailers have been sent.
+    has_ended: bool,
 }
 
 struct Shared {
     source: CallerBody,
     kept: Vec<Bytes>,
     kept_bytes: usize,
+    trailers: Option<HeaderMap>,
     keep: usize,
     forgotten: bool,
     received: u64,
@@ -113,6 +118,7 @@ impl Replay {
             source,
             kept: Vec::new(),
             kept_bytes: 0,
+            trailers: None,
             keep,
             forgotten: false,
             received: 0,
@@ -141,7 +147,40 @@ impl Replay {
             attempt,
             next: 0,
             sent: 0,
+            has_ended: false,
         }))
+    }
+
+    /// Whether all of the body is here, and kept.
+    pub fn is_whole(&self) -> bool {
+        let shared = lock(&self.shared);
+        shared.upload == Upload::Complete && !shared.forgotten
+    }
+
+    /// Reads ahead of the next attempt, to the end of the body or until at least `enough` bytes are kept.
+    ///
+    /// # Errors
+    /// What has become of the body, if that is its end.
+    pub async fn read_ahead(&self, enough: usize) -> Result<(), Upload> {
+        poll_fn(|cx| {
+            let shared = &mut *lock(&self.shared);
+            loop {
+                match shared.upload {
+                    Upload::Complete => return Poll::Ready(Ok(())),
+                    Upload::Underway if shared.forgotten || shared.kept_bytes >= enough => return Poll::Ready(Ok(())),
+                    Upload::Underway => {}
+                    spoilt => return Poll::Ready(Err(spoilt)),
+                }
+                if let Some(Ok(frame)) = std::task::ready!(shared.poll_source(cx))
+                    && let Ok(data) = frame.into_data()
+                {
+                    // Kept whatever the bound on what is kept: none of it has been sent.
+                    shared.kept_bytes += data.len();
+                    shared.kept.push(data);
+                }
+            }
+        })
+        .await
     }
 
     /// Whether all that has passed is still there.
@@ -192,8 +231,8 @@ impl Shared {
             }))),
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else {
-                    // Trailers are not kept: a request that has them is sent once. They are the last of it.
-                    self.forget();
+                    // They are the last of it.
+                    self.trailers = frame.trailers_ref().cloned();
                     self.upload = Upload::Complete;
                     return Poll::Ready(Some(Ok(frame)));
                 };
@@ -201,7 +240,6 @@ impl Shared {
                 if self.received > self.limit {
                     return Poll::Ready(Some(Err(self.spoil(Upload::TooLarge))));
                 }
-                self.keep(data.clone());
                 if self.source.is_end_stream() {
                     self.upload = Upload::Complete;
                 }
@@ -248,22 +286,36 @@ impl Cursor {
             return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
         }
         match shared.upload {
-            Upload::Complete => return Poll::Ready(None),
+            Upload::Complete => {
+                let trailers = shared.trailers.clone().filter(|_| !self.has_ended);
+                self.has_ended = true;
+                return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+            }
             fault @ (Upload::TooLarge | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken) => {
                 return Poll::Ready(Some(Err(UploadFault(fault))));
             }
             Upload::Underway => {}
         }
         let polled = std::task::ready!(shared.poll_source(cx));
-        self.next = shared.kept.len();
         if let Some(Ok(frame)) = &polled {
-            self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            match frame.data_ref() {
+                Some(data) => {
+                    self.sent += data.len() as u64;
+                    shared.keep(data.clone());
+                }
+                None => self.has_ended = true,
+            }
         }
+        self.next = shared.kept.len();
         Poll::Ready(polled)
     }
 
     fn is_at_end(&self, shared: &Shared) -> bool {
-        self.next >= shared.kept.len() && (shared.upload == Upload::Complete || shared.source.is_end_stream())
+        let is_over = match shared.upload {
+            Upload::Complete => shared.trailers.is_none() || self.has_ended,
+            _ => shared.source.is_end_stream(),
+        };
+        self.next >= shared.kept.len() && is_over
     }
 
     /// Notes who is waited for, and since when.

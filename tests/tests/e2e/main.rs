@@ -39,6 +39,7 @@ mod malformed;
 mod operating;
 mod part_requests;
 mod passwords;
+mod probes;
 mod proxy_protocol;
 mod rates;
 mod reload;
