@@ -46,6 +46,8 @@ pub enum Check {
     /// The claim that names the caller is missing or no name.
     Subject,
     Tenant,
+    /// The issuer may not speak for the tenant.
+    TenantOfOther,
     /// What holds otherwise has been taken back; each names the kind of entry.
     RevokedKey,
     RevokedToken,
@@ -125,6 +127,7 @@ impl Check {
             Self::Audience => "aud",
             Self::Subject => "caller",
             Self::Tenant => "tenant",
+            Self::TenantOfOther => "tenant_of_other_issuer",
             Self::RevokedKey => "revoked_key",
             Self::RevokedToken => "revoked_jti",
             Self::RevokedSubject => "revoked_subject",
@@ -187,6 +190,7 @@ impl Check {
                 | Self::Audience
                 | Self::Subject
                 | Self::Tenant
+                | Self::TenantOfOther
                 | Self::ClaimMissing
         )
     }
@@ -202,7 +206,7 @@ mod tests {
 
     /// Every check, with what the caller learns, whether it is counted against the client's address, and whether the
     /// verdict is remembered.
-    const ALL: [(Check, Category, bool, bool); 39] = {
+    const ALL: [(Check, Category, bool, bool); 40] = {
         use Category::{Expired, Invalid, Missing};
         [
             (Check::HeaderRepeated, Invalid, true, false),
@@ -230,6 +234,7 @@ mod tests {
             (Check::Audience, Invalid, true, true),
             (Check::Subject, Invalid, true, true),
             (Check::Tenant, Invalid, true, true),
+            (Check::TenantOfOther, Invalid, true, true),
             (Check::ClaimMissing, Invalid, true, true),
             (Check::CertificateUnknown, Invalid, false, false),
             (Check::CertificateName, Invalid, false, false),

@@ -57,6 +57,7 @@ const CLAIMS: &[Check] = &[
     Check::ClaimMissing,
     Check::Subject,
     Check::Tenant,
+    Check::TenantOfOther,
 ];
 
 /// The issuer that the token names, if it is one of these.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use super::check::Check;
+use super::issuer_tenants::IssuerTenants;
 use super::jwks_fetch::Source;
 use super::jws::{self, Jws, TokenType};
 use super::live_keys::LiveKeys;
@@ -45,6 +46,7 @@ pub struct IssuerSettings {
 pub struct Issuer {
     settings: IssuerSettings,
     leeway: f64,
+    tenants: IssuerTenants,
     keys: Arc<LiveKeys>,
     source: Option<Source>,
 }
@@ -95,6 +97,7 @@ impl Issuer {
         Ok(Self {
             leeway: settings.leeway.as_secs_f64(),
             settings,
+            tenants: IssuerTenants::default(),
             keys,
             source: None,
         })
@@ -104,6 +107,12 @@ impl Issuer {
     #[must_use]
     pub fn fetched_from(self, source: Option<Source>) -> Self {
         Self { source, ..self }
+    }
+
+    /// The same, whose tokens may name these tenants alone.
+    #[must_use]
+    pub fn for_tenants(self, tenants: IssuerTenants) -> Self {
+        Self { tenants, ..self }
     }
 
     /// Where its keys have to be fetched from, if they have to.
@@ -148,6 +157,9 @@ impl Issuer {
             .filter(|tenant| is_tenant_name(tenant))
             .map(Arc::from)
             .ok_or(Check::Tenant)?;
+        if !self.tenants.admit(&tenant) {
+            return Err(Check::TenantOfOther);
+        }
         let tier = self.settings.tier.as_deref().and_then(text).map(Arc::from);
         let scopes = self
             .settings
@@ -373,6 +385,29 @@ mod tests {
         check(json!({ "org": { "id": "anonymous" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "a b" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "x".repeat(129) } }), Err(Check::Tenant));
+    }
+
+    #[test]
+    fn an_issuer_speaks_for_its_own_tenants() {
+        let names = |names: &[&str]| names.iter().copied().map(Arc::from).collect();
+        let check = |tenants: IssuerTenants, tenant: &str, expected: Result<(), Check>| {
+            let issuer = issuer(|_| {}).unwrap().for_tenants(tenants);
+            let answer = issuer.caller(claims(json!({ "org": { "id": tenant } })), NOW);
+            assert_eq!(answer.map(drop), expected, "{tenant}");
+        };
+        let own = || IssuerTenants::These(names(&["acme", "initech"]));
+        check(own(), "acme", Ok(()));
+        check(own(), "initech", Ok(()));
+        check(own(), "globex", Err(Check::TenantOfOther));
+        check(own(), "Acme", Err(Check::TenantOfOther));
+        check(own(), "", Err(Check::Tenant));
+        check(IssuerTenants::AllBut(names(&["globex"])), "acme", Ok(()));
+        check(
+            IssuerTenants::AllBut(names(&["globex"])),
+            "globex",
+            Err(Check::TenantOfOther),
+        );
+        check(IssuerTenants::default(), "acme", Ok(()));
     }
 
     #[test]

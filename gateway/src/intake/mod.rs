@@ -16,6 +16,7 @@ pub mod finish;
 pub mod header_rules;
 pub mod headers;
 pub mod inspect;
+pub mod issuer_tenants;
 pub mod json_body;
 mod jwk;
 pub mod jwks;

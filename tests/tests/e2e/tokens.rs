@@ -153,3 +153,64 @@ async fn keys_come_from_a_url_and_never_symmetric_ones() {
     with(Algorithm::PS512).await.expect(200);
     with(Algorithm::HS256).await.refusal(401, "credentials_invalid");
 }
+
+/// Whoever signs tokens can write any tenant into them.
+#[tokio::test]
+async fn an_issuer_speaks_for_its_own_tenants_alone() {
+    let (_fleet, [api]) = backends(["api"]).await;
+    let issuer = |name: &str, tenants: &str| {
+        format!(
+            "    {name}: {{ issuer: \"https://{name}.test\", audience: [edge], keys: {{ file: jwks.json }}, \
+             algorithms: [ES256], tenant: /tenant{tenants} }}\n"
+        )
+    };
+    let config = |issuers: String| {
+        let top = TOP.split_once("callers:").expect("it has callers").0;
+        Config::with(format!("{top}callers:\n  jwt:\n{issuers}"))
+            .backend("api", api.address(), "")
+            .mapped("tokens", "api", "access: { any_of: [jwt] }")
+            .to_string()
+    };
+    let token = |issuer: &str, tenant: &str| {
+        let mut claims = claims_with("tenant", tenant.into());
+        claims["iss"] = format!("https://{issuer}.test").into();
+        mint(Algorithm::ES256, &claims, Some(&kid(Algorithm::ES256)))
+    };
+    let (acme, globex) = (", tenants: [acme]", ", tenants: [globex, initech]");
+    let gateway = Setup::new(config(
+        issuer("one", acme) + &issuer("two", globex) + &issuer("rest", ""),
+    ))
+    .file("jwks.json", all_keys().to_string())
+    .start()
+    .await;
+    let status = async |issuer: &str, tenant: &str| {
+        let answer = gateway.get("/tokens/echo").bearer(&token(issuer, tenant)).send().await;
+        if answer.status != 200 {
+            answer.refusal(401, "credentials_invalid");
+        }
+        answer.status
+    };
+    for (issuer, tenant, expected) in [
+        ("one", "acme", 200),
+        ("one", "globex", 401),
+        ("one", "umbrella", 401),
+        ("two", "globex", 200),
+        ("two", "initech", 200),
+        ("two", "acme", 401),
+        ("rest", "umbrella", 200),
+        ("rest", "acme", 401),
+        ("rest", "initech", 401),
+    ] {
+        assert_eq!(status(issuer, tenant).await, expected, "{issuer} {tenant}");
+    }
+    eventually(SOON, "the log says why", || async {
+        gateway.stdout().contains("tenant_of_other_issuer").then_some(())
+    })
+    .await;
+    // A token that was good under another list is not remembered as such.
+    let swapped = config(issuer("one", globex) + &issuer("two", acme) + &issuer("rest", ""));
+    gateway.reload(swapped).await;
+    for (issuer, tenant, expected) in [("one", "acme", 401), ("one", "globex", 200), ("two", "acme", 200)] {
+        assert_eq!(status(issuer, tenant).await, expected, "{issuer} {tenant}");
+    }
+}

@@ -70,6 +70,8 @@ pub struct Jwt {
     pub caller: At<Pointer>,
     /// The claim that names the tenant; a token without it is refused.
     pub tenant: At<Pointer>,
+    /// The tenants that its tokens may name, and no other issuer's; left out, all but those of issuers that have a list.
+    pub tenants: Option<Vec<At<String>>>,
     /// The claim that names a tier, whose value must be one of `tiers`.
     pub tier: Option<At<Pointer>>,
     /// The claim that holds scopes, as a list or separated by spaces; default `/scope` (RFC 8693 section 4.2).
@@ -353,6 +355,7 @@ impl Read for Jwt {
             let (typ, required_claims) = (f.list_or("typ", &[]), f.list("required_claims"));
             let caller = f.or("caller", Pointer("/sub".to_owned()));
             let tenant = f.required("tenant");
+            let tenants = f.nonempty("tenants");
             let tier = f.optional("tier");
             let scopes = f.or("scopes", Pointer("/scope".to_owned()));
             let leeway = f.within(
@@ -378,6 +381,7 @@ impl Read for Jwt {
                 required_claims,
                 caller,
                 tenant: tenant?,
+                tenants,
                 tier,
                 scopes,
                 leeway,

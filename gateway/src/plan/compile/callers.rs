@@ -12,6 +12,7 @@ use crate::intake::caller::{is_caller_id, is_tenant_name};
 use crate::intake::certificate;
 use crate::intake::certificate_holders::{CertificateHolders, Holder, HolderName};
 use crate::intake::doorman::{AnonymousTier, Doorman};
+use crate::intake::issuer_tenants::IssuerTenants;
 use crate::intake::jwks::{KeySet, Origin};
 use crate::intake::jwks_fetch::{Freshness, JwksUrl, Source};
 use crate::intake::jws::{self, Algorithm};
@@ -31,11 +32,13 @@ const REMEMBERED: usize = 10_000;
 pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Doorman<Known>> {
     let config = desk.config;
     let api_keys = config.callers.api_keys.as_ref().map(|written| api_keys(desk, written));
+    let tenants = issuer_tenants(desk);
     let issuers: Vec<_> = config
         .callers
         .jwt
         .iter()
-        .map(|(name, written)| issuer(desk, name, written))
+        .zip(tenants)
+        .map(|((name, written), tenants)| Some(issuer(desk, name, written)?.for_tenants(tenants)))
         .collect();
     let anonymous = config.callers.anonymous.as_ref().map(|anonymous| {
         let tier = anonymous.tier.as_ref().unwrap_or(&config.default_tier);
@@ -338,6 +341,29 @@ pub(super) fn revocations(desk: &mut Desk<'_>) -> Option<RevocationFile> {
             None
         }
     }
+}
+
+/// Of each issuer in their order.
+fn issuer_tenants(desk: &mut Desk<'_>) -> Vec<IssuerTenants> {
+    let all = &desk.config.callers.jwt;
+    for tenant in all.iter().flat_map(|(_, written)| written.tenants.iter().flatten()) {
+        check_tenant(desk, tenant);
+    }
+    let mut unbound = all.iter().filter(|(_, written)| written.tenants.is_none());
+    if let (Some((first, _)), Some((second, written))) = (unbound.next(), unbound.next()) {
+        let message = format!("tokens of `callers.jwt.{second}` may name the tenants of `callers.jwt.{first}`");
+        desk.warnings.push(
+            Mistake::new(Code::Doubtful, written.tenant.span(), message).hint(
+                "write `tenants: [...]`, the names that its tokens may have: no other issuer's may have them then",
+            ),
+        );
+    }
+    let names = |names: &Vec<At<String>>| names.iter().map(|name| name.as_str().into()).collect();
+    let bound: Vec<_> = all
+        .iter()
+        .map(|(_, written)| written.tenants.as_ref().map(names))
+        .collect();
+    IssuerTenants::of_each(&bound)
 }
 
 fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
