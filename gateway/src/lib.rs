@@ -19,6 +19,7 @@ pub mod caller_body;
 pub mod cli;
 pub mod clock;
 pub mod coalesce;
+pub mod content_encoding;
 pub mod config;
 pub mod control;
 pub mod expiry;

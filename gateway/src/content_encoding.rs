@@ -1,0 +1,256 @@
+//! Decodes a body whose sender compressed it, so that it can be read.
+//!
+//! Invariant: no more than `limit` decoded bytes are ever made, and no coding takes a window above 16 MiB, whatever the
+//! encoded bytes claim. The codings are those of the HTTP Content Coding Registry that senders use in practice: `gzip`
+//! (also `x-gzip`), `deflate`, `br` and `zstd` (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
+
+use std::fmt;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use http::{HeaderMap, header};
+
+/// Codings that may be applied one after the other. One is the rule; a proxy that compresses again makes it two.
+const MOST: usize = 2;
+
+/// The greatest zstd window, as a power of two: 8 MiB, the most that a decoder of HTTP has to take (RFC 9659 section 3).
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// Size of the buffer that a brotli decoder reads through, in bytes.
+const BUFFER: usize = 4096;
+
+/// Why a body cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undecodable {
+    /// A coding that is not known here, or too many of them: the value of the field, cut to 64 characters.
+    Unsupported(String),
+    /// The bytes are not what the named coding makes.
+    Damaged(&'static str),
+    /// More decoded bytes than are allowed.
+    TooLarge,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    Deflate,
+    Brotli,
+    Zstd,
+}
+
+impl Coding {
+    /// Compares without case (RFC 9110 section 8.4.1).
+    fn named(name: &str) -> Option<Self> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match () {
+            () if is("gzip") || is("x-gzip") => Some(Self::Gzip),
+            () if is("deflate") => Some(Self::Deflate),
+            () if is("br") => Some(Self::Brotli),
+            () if is("zstd") => Some(Self::Zstd),
+            () => None,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Undoes the codings that `Content-Encoding` names, the last one first. A body without any is given back as it is.
+///
+/// # Errors
+/// [`Undecodable`]; `limit` is the most decoded bytes, of each step where there are two.
+pub fn decode(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
+    let codings = codings(headers)?;
+    codings
+        .into_iter()
+        .rev()
+        .try_fold(body, |body, coding| undo(coding, &body, limit))
+}
+
+/// The codings in the order in which they were applied. Empty elements and `identity` say nothing.
+fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Undecodable> {
+    let mut codings = Vec::new();
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let unsupported = || Undecodable::Unsupported(String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect());
+        let names = value.to_str().map_err(|_| unsupported())?.split(',').map(str::trim);
+        for name in names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")) {
+            codings.push(Coding::named(name).ok_or_else(unsupported)?);
+            if codings.len() > MOST {
+                return Err(unsupported());
+            }
+        }
+    }
+    Ok(codings)
+}
+
+fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, Undecodable> {
+    // A body of no bytes is encoded by none: servers name a coding on empty answers, too.
+    if body.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let decoded = match coding {
+        Coding::Gzip => read(MultiGzDecoder::new(body), limit),
+        Coding::Deflate if is_zlib(body) => read(ZlibDecoder::new(body), limit),
+        Coding::Deflate => read(DeflateDecoder::new(body), limit),
+        Coding::Brotli => read(brotli::Decompressor::new(body, BUFFER), limit),
+        Coding::Zstd => zstd::stream::read::Decoder::with_buffer(body)
+            .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG).map(|()| decoder))
+            .and_then(|decoder| read(decoder, limit)),
+    };
+    let decoded = decoded.map_err(|_| Undecodable::Damaged(coding.as_str()))?;
+    if decoded.len() > limit {
+        return Err(Undecodable::TooLarge);
+    }
+    Ok(decoded.into())
+}
+
+/// At most one byte more than `limit`.
+fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut decoded = Vec::new();
+    decoder
+        .take(limit as u64 + 1)
+        .read_to_end(&mut decoded)
+        .map(|_| decoded)
+}
+
+/// `deflate` means the zlib format (RFC 9110 section 8.4.1.2), but some senders leave its two bytes out. They are a
+/// method of 8 and, read as one number, a multiple of 31 (RFC 1950 section 2.2).
+fn is_zlib(body: &[u8]) -> bool {
+    match body {
+        [method, flags, ..] => method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31),
+        _ => false,
+    }
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported(named) => write!(f, "its content-encoding cannot be undone: {named:?}"),
+            Self::Damaged(coding) => write!(f, "its bytes are not {coding}, which its content-encoding names"),
+            Self::TooLarge => f.write_str("decoded, it is longer than it may be"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use http::HeaderValue;
+
+    use super::*;
+
+    const TEXT: &[u8] = br#"{"id":7,"name":"usr"}"#;
+    const LIMIT: usize = 1 << 16;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn raw_deflate(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn brotli(plain: &[u8]) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        let mut encoder = brotli::CompressorWriter::new(&mut encoded, BUFFER, 4, 20);
+        encoder.write_all(plain).unwrap();
+        drop(encoder);
+        encoded
+    }
+
+    fn zstd(plain: &[u8]) -> Vec<u8> {
+        zstd::encode_all(plain, 1).unwrap()
+    }
+
+    fn decoded(named: &[&str], body: Vec<u8>) -> Result<Bytes, Undecodable> {
+        let mut headers = HeaderMap::new();
+        for value in named {
+            headers.append(header::CONTENT_ENCODING, HeaderValue::from_str(value).unwrap());
+        }
+        decode(&headers, body.into(), LIMIT)
+    }
+
+    #[test]
+    fn every_coding_is_undone_however_it_is_named() {
+        let check = |named: &[&str], body: Vec<u8>| assert_eq!(decoded(named, body).as_deref(), Ok(TEXT), "{named:?}");
+        check(&[], TEXT.to_vec());
+        check(&[""], TEXT.to_vec());
+        check(&["identity"], TEXT.to_vec());
+        check(&[" , Identity,"], TEXT.to_vec());
+        check(&["gzip"], gzip(TEXT));
+        check(&["GZip"], gzip(TEXT));
+        check(&["x-gzip"], gzip(TEXT));
+        check(&["deflate"], zlib(TEXT));
+        check(&["deflate"], raw_deflate(TEXT));
+        check(&["br"], brotli(TEXT));
+        check(&["zstd"], zstd(TEXT));
+        check(&["identity, br"], brotli(TEXT));
+        check(&["gzip, br"], brotli(&gzip(TEXT)));
+        check(&["gzip", "br"], brotli(&gzip(TEXT)));
+        // A gzip file of two members is the two one after the other (RFC 1952 section 2.2).
+        check(&["gzip"], [gzip(&TEXT[..5]), gzip(&TEXT[5..])].concat());
+    }
+
+    #[test]
+    fn an_empty_body_has_no_coding() {
+        for named in ["gzip", "deflate", "br", "zstd"] {
+            assert_eq!(decoded(&[named], vec![]).as_deref(), Ok(&[][..]), "{named}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_told_apart() {
+        let unsupported = |named: &str| {
+            let told = decoded(&[named], gzip(TEXT));
+            assert_eq!(told, Err(Undecodable::Unsupported(named.to_owned())));
+        };
+        unsupported("compress");
+        unsupported("gzip, gzip, gzip");
+        unsupported("gzip;q=1");
+        let encoders: [(&'static str, fn(&[u8]) -> Vec<u8>); 4] =
+            [("gzip", gzip), ("deflate", zlib), ("br", brotli), ("zstd", zstd)];
+        for (named, encode) in encoders {
+            let damaged = |body: Vec<u8>| assert_eq!(decoded(&[named], body), Err(Undecodable::Damaged(named)));
+            damaged(TEXT.to_vec());
+            let whole = encode(TEXT);
+            damaged(whole[..whole.len() - 2].to_vec());
+        }
+    }
+
+    #[test]
+    fn a_small_body_does_not_become_a_large_one() {
+        let encoders: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
+            [("gzip", gzip), ("deflate", raw_deflate), ("br", brotli), ("zstd", zstd)];
+        for (named, encode) in encoders {
+            let check = |length: usize, expected: Result<usize, Undecodable>| {
+                let told = decoded(&[named], encode(&vec![b' '; length]));
+                assert_eq!(told.map(|body| body.len()), expected, "{named} {length}");
+            };
+            check(LIMIT, Ok(LIMIT));
+            check(LIMIT + 1, Err(Undecodable::TooLarge));
+            check(64 << 20, Err(Undecodable::TooLarge));
+        }
+        let twice = gzip(&gzip(&vec![0; 64 << 20]));
+        assert_eq!(decoded(&["gzip, gzip"], twice), Err(Undecodable::TooLarge));
+    }
+}
