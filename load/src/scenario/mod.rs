@@ -15,6 +15,7 @@ mod hostile;
 mod isolation;
 mod outage;
 mod reload;
+mod rolling;
 mod sick_parts;
 mod soak;
 mod steady;
@@ -74,7 +75,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -140,6 +141,12 @@ pub const SCENARIOS: [Scenario; 13] = [
         about: "a config swapped ten times a second under load, then the end",
         long: false,
         run: |b| Box::pin(reload::run(b)),
+    },
+    Scenario {
+        name: "rolling",
+        about: "two endpoints restart in turn under GETs",
+        long: false,
+        run: |b| Box::pin(rolling::run(b)),
     },
     Scenario {
         name: "bill",
