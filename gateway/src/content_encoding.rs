@@ -78,7 +78,8 @@ pub fn decode(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, U
 fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Undecodable> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
-        let unsupported = || Undecodable::Unsupported(String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect());
+        let unsupported =
+            || Undecodable::Unsupported(String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect());
         let names = value.to_str().map_err(|_| unsupported())?.split(',').map(str::trim);
         for name in names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")) {
             codings.push(Coding::named(name).ok_or_else(unsupported)?);

@@ -23,6 +23,10 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Between two looks at the files that the config names. A change is read once it has stayed the same for so long, so a
 /// revoked credential is refused within half a second; of a file that never rests, a second after it was seen.
 const LOOK: Duration = Duration::from_millis(200);
+/// Between two tries to reach an endpoint that is left out because it refused connections.
+const REACH: Duration = Duration::from_millis(500);
+/// For one such try, from the connection to the end of the TLS handshake.
+const REACH_LIMIT: Duration = Duration::from_secs(1);
 /// Names are asked for again after so many rounds.
 const RESOLVE_EVERY: u32 = 30;
 
@@ -78,6 +82,19 @@ impl Control {
 /// Looks after the time of day that is told to all, for ever.
 pub async fn follow_wall_clock(state: Arc<State>) {
     wall_clock::follow(state).await;
+}
+
+/// Tries to reach endpoints that are left out because they refused connections, for ever. A restart is over long before
+/// an ejection is.
+pub async fn bring_back(live: Arc<LivePlan>) {
+    let mut round = tokio::time::interval(REACH);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let plan = live.load();
+        let tries = plan.backends.iter().map(|backend| backend.bring_back(REACH_LIMIT));
+        futures_util::future::join_all(tries).await;
+    }
 }
 
 /// Looks after the files that the config names, for ever.

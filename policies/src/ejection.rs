@@ -3,14 +3,15 @@
 //! A breaker guards a backend as a whole: one bad endpoint of several stays below its ratio, and fails
 //! its share of the calls for as long as nobody leaves it out.
 //!
-//! Invariant: never more than half of a backend's endpoints, rounded down, are out at a time, so that
-//! one is always in; and who is out comes back by itself. An attempt counts only if it began while its
+//! Invariant: never more than a share of a backend's endpoints, rounded down, are out at a time, and one
+//! is always in; an endpoint that is out returns by itself. An attempt counts only if it began while its
 //! endpoint was in, and not before it was last out. It holds however the clock jumps.
 //!
 //! Knows neither addresses nor turns. A result is an atomic or two; the lock is taken only to eject.
 
 use crate::backoff::{Backoff, Jitter};
 use crate::moment::Moment;
+use crate::ratio::Ratio;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering::Relaxed, lock};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -24,16 +25,19 @@ pub struct EjectionSettings {
     /// By how much longer each time, from 1. An endpoint that stays in for `eject_for_max` starts anew.
     pub growth: f64,
     pub eject_for_max: Duration,
+    /// The greatest share of the endpoints that may be out at a time. One always stays in, also at 1.
+    pub share: Ratio,
 }
 
 impl Default for EjectionSettings {
-    /// Envoy's outlier detection: 5 failures in a row, 30 s, at most 5 minutes; growing twofold.
+    /// Envoy's outlier detection: 5 failures in a row, 30 s, at most 5 minutes; growing twofold, and half of the endpoints.
     fn default() -> EjectionSettings {
         EjectionSettings {
             consecutive: const { NonZeroU32::new(5).unwrap() },
             eject_for: Duration::from_secs(30),
             growth: 2.0,
             eject_for_max: Duration::from_secs(300),
+            share: const { Ratio::from_millionths(500_000).unwrap() },
         }
     }
 }
@@ -55,7 +59,7 @@ pub struct Standing {
     /// The last ejection, in nanoseconds. Written under the ejector's lock, as is what follows.
     from: AtomicU64,
     until: AtomicU64,
-    in_a_row: AtomicU32,
+    ejections: AtomicU32,
     /// It was put out, and nobody has been told of its return yet.
     away: AtomicBool,
 }
@@ -63,9 +67,9 @@ pub struct Standing {
 /// To be logged and counted once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// For so long, for the so manieth time in a row.
-    Ejected { eject_for: Duration, in_a_row: u32 },
-    /// It is in again, as the first result since then shows.
+    /// `ejections` counts this one and those before it, as far as each came before `eject_for_max` in good standing.
+    Ejected { eject_for: Duration, ejections: u32 },
+    /// It is in again, as the first result since then shows, or what [`Ejector::bring_back`] was told.
     Returned,
 }
 
@@ -110,6 +114,18 @@ impl Ejector {
         ejected.or(returned.then_some(Change::Returned))
     }
 
+    /// Lets an endpoint in before its time is over: something cheaper than a request has shown that it can be reached.
+    pub fn bring_back(&self, of: &Standing, now: Moment) -> Option<Change> {
+        let in_force = lock(&self.settings);
+        if !of.is_ejected(now) {
+            return None;
+        }
+        of.return_at(now, now);
+        of.away.store(false, Relaxed);
+        drop(in_force);
+        Some(Change::Returned)
+    }
+
     /// Other settings for the endpoints that there are now. Nobody stays out for longer than is possible
     /// by them; `None` brings all back.
     pub fn reconfigure<'a>(
@@ -132,7 +148,9 @@ impl Ejector {
         }
         // Those that would be back first.
         out.sort_by_key(|standing| standing.until());
-        let too_many = out.len().saturating_sub(most_out(count));
+        let too_many = out
+            .len()
+            .saturating_sub(settings.map_or(0, |settings| settings.most_out(count)));
         out.iter()
             .take(too_many)
             .for_each(|standing| standing.return_at(now, now));
@@ -162,31 +180,37 @@ impl Ejector {
         }
         let last_out = of.until();
         // Another failure may have been faster to eject it.
-        if began < last_out || out >= most_out(count) {
+        if began < last_out || out >= settings.most_out(count) {
             return None;
         }
         let is_new = last_out == Moment::ZERO || now.since(last_out) >= settings.eject_for_max;
-        let in_a_row = if is_new { 0 } else { of.in_a_row.load(Relaxed) }.saturating_add(1);
-        let eject_for = settings.time(in_a_row);
-        of.in_a_row.store(in_a_row, Relaxed);
+        let ejections = if is_new { 0 } else { of.ejections.load(Relaxed) }.saturating_add(1);
+        let eject_for = settings.time(ejections);
+        of.ejections.store(ejections, Relaxed);
         of.streak.store(0, Relaxed);
         of.away.store(true, Relaxed);
         of.from.store(now.nanos(), Relaxed);
         of.until.store((now + eject_for).nanos(), Relaxed);
-        Some(Change::Ejected { eject_for, in_a_row })
+        Some(Change::Ejected { eject_for, ejections })
     }
 }
 
 impl EjectionSettings {
-    /// The time out, for the so manieth time in a row.
-    fn time(&self, in_a_row: u32) -> Duration {
+    /// The time that the ejection of this number lasts, from 1.
+    fn time(&self, ejections: u32) -> Duration {
         let growing = Backoff {
             initial: self.eject_for,
             max: self.eject_for_max,
             factor: self.growth.max(1.0),
             jitter: Jitter::Proportional(0.0),
         };
-        growing.delay(in_a_row, 0.0)
+        growing.delay(ejections, 0.0)
+    }
+
+    /// The most of `count` endpoints that may be out.
+    fn most_out(&self, count: usize) -> usize {
+        let share = count as u128 * u128::from(self.share.millionths()) / 1_000_000;
+        usize::try_from(share).unwrap_or(count).min(count.saturating_sub(1))
     }
 }
 
@@ -214,11 +238,6 @@ impl Standing {
         }
         self.until.store(until.nanos(), Relaxed);
     }
-}
-
-/// Of so many endpoints.
-const fn most_out(count: usize) -> usize {
-    count / 2
 }
 
 #[cfg(test)]

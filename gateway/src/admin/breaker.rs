@@ -65,6 +65,7 @@ pub(super) struct EjectionView {
     eject_for_ms: u64,
     growth: f64,
     eject_for_max_ms: u64,
+    share: f64,
 }
 
 #[derive(Serialize)]
@@ -144,6 +145,7 @@ impl EjectionView {
             eject_for_ms: millis(settings.eject_for),
             growth: settings.growth,
             eject_for_max_ms: millis(settings.eject_for_max),
+            share: share(settings.share),
         }
     }
 }

@@ -515,7 +515,7 @@ async fn backends_show_their_guards() {
     assert_eq!(users["breaker"]["settings"]["open_for_max_ms"], 300_000);
     assert_eq!(
         users["ejection"],
-        json!({ "consecutive": 5, "eject_for_ms": 30_000, "growth": 2.0, "eject_for_max_ms": 300_000 })
+        json!({ "consecutive": 5, "eject_for_ms": 30_000, "growth": 2.0, "eject_for_max_ms": 300_000, "share": 0.5 })
     );
     assert_eq!(users["retry"]["budget"]["balance"], 20);
     assert_eq!(users["retry"]["stopped"]["exhausted"], 0);

@@ -177,11 +177,30 @@ impl Backend {
         }
         let all = self.endpoints.standings();
         let changed = self.guards.ejector.record(&endpoint.standing, all, began, failed, now);
+        self.tell_of(endpoint, changed);
+    }
+
+    /// Connects to the endpoints that are left out because no connection could be made, and lets in what can be reached.
+    /// Each may take as long as `limit`.
+    pub async fn bring_back(&self, limit: Duration) {
+        for endpoint in self.endpoints.all() {
+            if !endpoint.is_unreached() || !endpoint.standing.is_ejected(clock::now()) {
+                continue;
+            }
+            let Some(address) = endpoint.address() else { continue };
+            if let Ok(Ok(_)) = tokio::time::timeout(limit, endpoint.reach(address)).await {
+                let changed = self.guards.ejector.bring_back(&endpoint.standing, clock::now());
+                self.tell_of(endpoint, changed);
+            }
+        }
+    }
+
+    fn tell_of(&self, endpoint: &Endpoint, changed: Option<Change>) {
         let (name, endpoint) = (&self.name, &endpoint.url);
         match changed {
-            Some(Change::Ejected { eject_for, in_a_row }) => {
+            Some(Change::Ejected { eject_for, ejections }) => {
                 self.metrics.ejected();
-                tracing::warn!(backend = %name, %endpoint, ?eject_for, in_a_row, "endpoint ejected");
+                tracing::warn!(backend = %name, %endpoint, ?eject_for, ejections, "endpoint ejected");
             }
             Some(Change::Returned) => tracing::warn!(backend = %name, %endpoint, "endpoint is back"),
             None => {}

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
@@ -32,6 +32,8 @@ pub struct Endpoint {
     turn: AtomicUsize,
     /// Whether it is left out for now.
     pub standing: Standing,
+    /// The last attempt that failed did so because no connection could be made.
+    unreached: AtomicBool,
     pub(crate) pools: Pools,
 }
 
@@ -68,6 +70,7 @@ impl Endpoint {
             resolved: ArcSwapOption::from(fixed),
             turn: AtomicUsize::new(0),
             standing: Standing::default(),
+            unreached: AtomicBool::new(false),
             pools: Pools::Http1((0..workers).map(|_| Arc::new(Pool::new())).collect()),
         }
     }
@@ -141,6 +144,17 @@ impl Endpoint {
             several => several
                 .get(self.turn.fetch_add(1, Relaxed) % several.len().max(1))
                 .copied(),
+        }
+    }
+
+    /// Whether the last attempt that failed did so because no connection could be made.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.unreached.load(Relaxed)
+    }
+
+    pub(crate) fn note_failure(&self, unreached: bool) {
+        if self.unreached.load(Relaxed) != unreached {
+            self.unreached.store(unreached, Relaxed);
         }
     }
 

@@ -169,6 +169,7 @@ impl Gateway {
         let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
         let upkeep = tokio::spawn(control.upkeep());
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
+        let reacher = tokio::spawn(control::bring_back(Arc::clone(&self.live)));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
         let keeper = counts
@@ -206,6 +207,7 @@ impl Gateway {
         }
         upkeep.abort();
         clock.abort();
+        reacher.abort();
         follower.abort();
         if let (Some(keeper), Some(counts)) = (keeper, counts) {
             keeper.abort();

@@ -16,6 +16,7 @@ fn settings() -> EjectionSettings {
         eject_for: ms(1_000),
         growth: 2.0,
         eject_for_max: ms(5_000),
+        share: Ratio::new(0.5).unwrap(),
     }
 }
 
@@ -49,15 +50,15 @@ impl Group {
     }
 }
 
-fn ejected(milliseconds: u64, in_a_row: u32) -> Change {
+fn ejected(milliseconds: u64, ejections: u32) -> Change {
     Change::Ejected {
         eject_for: ms(milliseconds),
-        in_a_row,
+        ejections,
     }
 }
 
 #[test]
-fn failures_in_a_row_put_an_endpoint_out_for_a_while() {
+fn failures_ejections_put_an_endpoint_out_for_a_while() {
     let check = |outcomes: &str, expected: &[Change]| {
         assert_eq!(Group::of(2).attempts(0, outcomes, 100), expected, "{outcomes}");
     };
@@ -74,6 +75,47 @@ fn failures_in_a_row_put_an_endpoint_out_for_a_while() {
         assert_eq!(group.out(now), out, "at {now}");
     }
     assert_eq!(group.standings[0].left(at(600)), Some(ms(500)));
+}
+
+#[test]
+fn the_share_is_a_setting_and_one_is_always_in() {
+    let check = |share: f64, count: usize, most: usize| {
+        let settings = EjectionSettings {
+            share: Ratio::new(share).unwrap(),
+            ..settings()
+        };
+        let group = Group {
+            ejector: Ejector::new(Some(settings)),
+            ..Group::of(count)
+        };
+        (0..count).for_each(|index| drop(group.attempts(index, "FFF", 0)));
+        assert_eq!(group.out(0).len(), most, "{share} of {count}");
+    };
+    for (count, most) in [(1, 0), (2, 1), (3, 2), (10, 9)] {
+        check(1.0, count, most);
+    }
+    for (count, most) in [(2, 0), (4, 1), (9, 2)] {
+        check(0.25, count, most);
+    }
+    check(0.1, 10, 1);
+    check(0.0, 10, 0);
+}
+
+#[test]
+fn what_is_shown_to_be_reachable_returns_at_once() {
+    let group = Group::of(2);
+    group.attempts(0, "FFF", 100);
+    let bring_back = |of: usize, now| group.ejector.bring_back(&group.standings[of], at(now));
+    assert_eq!(bring_back(1, 200), None, "it is in");
+    assert_eq!(bring_back(0, 200), Some(Change::Returned));
+    assert_eq!((group.out(200), bring_back(0, 200)), (vec![], None));
+    // It is told once, and what began before counts no longer.
+    assert_eq!(group.attempts(0, "S", 200), []);
+    assert_eq!(group.record(0, 199, true, 300), None);
+    assert_eq!(group.attempts(0, "FFF", 300), [ejected(2_000, 2)]);
+    // A clock that ran back behind it leaves nobody out.
+    group.ejector.bring_back(&group.standings[0], at(400));
+    assert_eq!(group.out(350), [0; 0]);
 }
 
 #[test]
@@ -95,8 +137,8 @@ fn no_more_than_half_are_out() {
 fn each_time_is_longer_until_it_has_stayed_in() {
     let group = Group::of(2);
     let mut now = 0;
-    for (in_a_row, time) in [(1, 1_000), (2, 2_000), (3, 4_000), (4, 5_000), (5, 5_000)] {
-        assert_eq!(group.attempts(0, "FFF", now).last(), Some(&ejected(time, in_a_row)));
+    for (ejections, time) in [(1, 1_000), (2, 2_000), (3, 4_000), (4, 5_000), (5, 5_000)] {
+        assert_eq!(group.attempts(0, "FFF", now).last(), Some(&ejected(time, ejections)));
         now += time;
     }
     assert_eq!(group.attempts(0, "S", now), [Change::Returned]);
@@ -170,7 +212,7 @@ fn with_fewer_endpoints_those_return_that_would_be_back_first() {
 struct Naive {
     streak: u32,
     out: Option<(u64, u64)>,
-    in_a_row: u32,
+    ejections: u32,
 }
 
 impl Naive {
@@ -188,8 +230,8 @@ impl Naive {
         one.streak = if failed { one.streak + 1 } else { 0 };
         if one.streak >= 3 && room {
             let stayed_in = one.out.is_none_or(|(_, until)| now >= until + 5_000);
-            one.in_a_row = if stayed_in { 1 } else { one.in_a_row + 1 };
-            let time = (1_000 << (one.in_a_row - 1).min(10)).min(5_000);
+            one.ejections = if stayed_in { 1 } else { one.ejections + 1 };
+            let time = (1_000 << (one.ejections - 1).min(10)).min(5_000);
             (one.out, one.streak) = (Some((now, now + time)), 0);
         }
     }
@@ -214,7 +256,7 @@ proptest! {
             Naive::record(&mut naive, of, began, failed, now);
             if naive[of].out != before {
                 let (from, until) = naive[of].out.unwrap();
-                prop_assert_eq!(told.last(), Some(&ejected(until - from, naive[of].in_a_row)));
+                prop_assert_eq!(told.last(), Some(&ejected(until - from, naive[of].ejections)));
             }
             let out = group.out(now);
             let expected: Vec<_> = (0..count).filter(|index| naive[*index].is_out(now)).collect();

@@ -56,7 +56,7 @@ pub struct Adaptive {
     pub threshold: At<Duration>,
 }
 
-/// When a single endpoint is left out for a while. Never more than half of a backend's are, rounded down.
+/// When a single endpoint is left out for a while.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ejection {
     /// Failures in a row; default 5.
@@ -68,6 +68,9 @@ pub struct Ejection {
     /// The most that `eject_for` grows to, up to 24h; default ten times as much. An endpoint that stays in for this
     /// long begins with `eject_for` again.
     pub eject_for_max: At<Duration>,
+    /// The greatest share of the backend's endpoints that is left out at a time, rounded down; one always stays in.
+    /// Above 0; default 0.5.
+    pub share: At<Ratio>,
 }
 
 impl Breaker {
@@ -157,12 +160,15 @@ impl Read for Ejection {
         value.fields(|f| {
             let consecutive = f.or("consecutive", NonZeroU32::new(5).expect("not 0"));
             let eject_for = f.within("eject_for", Duration::from_secs(30), MS..=HOUR);
-            Self {
+            let ejection = Self {
                 consecutive,
                 growth: f.within("growth", 2.0, 1.0..=10.0),
                 eject_for_max: longest(f, "eject_for_max", "eject_for", &eject_for),
                 eject_for,
-            }
+                share: f.or("share", ratio(0.5)),
+            };
+            above_zero(f, "share", &ejection.share);
+            ejection
         })
     }
 }

@@ -218,6 +218,7 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
         eject_for: *ejection.eject_for,
         growth: *ejection.growth,
         eject_for_max: *ejection.eject_for_max,
+        share: ratio(&ejection.share),
     });
     GuardSettings {
         breaker,

@@ -132,6 +132,7 @@ fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &con
             ejection.eject_for.span(),
             ejection.growth.span(),
             ejection.eject_for_max.span(),
+            ejection.share.span(),
         ];
         desk.note(format!("{path}.ejection"), first(in_ejection));
     }
