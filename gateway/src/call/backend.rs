@@ -166,7 +166,14 @@ impl Backend {
     }
 
     /// The same for the endpoint that was asked. One that is ejected or has returned is logged once, here.
-    pub(crate) fn judge_endpoint(&self, endpoint: &Endpoint, outcome: Outcome, began: Moment, now: Moment) {
+    pub(crate) fn judge_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        outcome: Outcome,
+        is_unreached: bool,
+        began: Moment,
+        now: Moment,
+    ) {
         let failed = match outcome {
             Outcome::Success { .. } => false,
             Outcome::Failure { .. } => true,
@@ -174,6 +181,9 @@ impl Backend {
         };
         if self.endpoints.all().len() < 2 {
             return;
+        }
+        if failed {
+            endpoint.note_failure(is_unreached);
         }
         let all = self.endpoints.standings();
         let changed = self.guards.ejector.record(&endpoint.standing, all, began, failed, now);

@@ -228,14 +228,15 @@ impl Endpoints {
         self.all.iter().map(|endpoint| &endpoint.standing)
     }
 
-    /// The next endpoint in turn that is not ejected, another than `avoid` if there is one.
-    pub(crate) fn choose(&self, avoid: Option<&Arc<Endpoint>>, now: Moment) -> Option<&Arc<Endpoint>> {
+    /// The endpoint for another attempt, where `tried` have failed, the last of them at last: the next in turn that is in
+    /// and was not tried, else one that is out and was not tried, else another than the last.
+    pub(crate) fn choose(&self, tried: &[&Arc<Endpoint>], now: Moment) -> Option<&Arc<Endpoint>> {
         if let [only] = self.all.as_slice() {
             return Some(only);
         }
         let is_in = |endpoint: &&Arc<Endpoint>| !endpoint.standing.is_ejected(now);
-        let fits =
-            |endpoint: &&Arc<Endpoint>| is_in(endpoint) && avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, endpoint));
+        let is_untried = |endpoint: &&Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        let fits = |endpoint: &&Arc<Endpoint>| is_in(endpoint) && is_untried(endpoint);
         // A turn that is missed is used up: otherwise whoever comes next would get all of them.
         let in_turn = (0..self.all.len())
             .map(|_| self.next.fetch_add(1, Relaxed) % self.turns.len())
@@ -248,8 +249,18 @@ impl Endpoints {
                 let count = self.all.iter().filter(wanted).count();
                 self.all.iter().filter(wanted).nth(number % count.max(1))
             };
-            one_of(&fits).or_else(|| one_of(&is_in)).or_else(|| one_of(&|_| true))
+            let is_another = |endpoint: &&Arc<Endpoint>| tried.last().is_none_or(|last| !Arc::ptr_eq(last, endpoint));
+            one_of(&fits)
+                .or_else(|| one_of(&is_untried))
+                .or_else(|| one_of(&|endpoint| is_in(endpoint) && is_another(endpoint)))
+                .or_else(|| one_of(&is_in))
+                .or_else(|| one_of(&|_| true))
         })
+    }
+
+    /// Whether there is one that is not among `tried`, which names none twice.
+    pub(crate) fn has_another(&self, tried: &[&Arc<Endpoint>]) -> bool {
+        tried.len() < self.all.len()
     }
 }
 
@@ -306,13 +317,13 @@ mod tests {
         let endpoints = Endpoints::new(vec![(endpoint(1), 3), (endpoint(2), 1)]);
         let first = Arc::clone(&endpoints.all()[0]);
         for _ in 0..8 {
-            let chosen = endpoints.choose(Some(&first), Moment::ZERO).expect("two endpoints");
+            let chosen = endpoints.choose(&[&first], Moment::ZERO).expect("two endpoints");
             assert_eq!(chosen.url.as_ref(), "http://127.0.0.1:2");
         }
     }
 
     /// Ejects the first endpoint of a backend with these weights, and counts how often each is chosen.
-    fn chosen_without_the_first<const N: usize>(weights: [u32; N], avoid: Option<usize>) -> [usize; N] {
+    fn chosen_without_the_first<const N: usize>(weights: [u32; N], tried: &[usize]) -> [usize; N] {
         let weighted = (1..).zip(weights).map(|(n, weight)| (endpoint(n), weight)).collect();
         let endpoints = Endpoints::new(weighted);
         let ejector = Ejector::new(Some(EjectionSettings::default()));
@@ -322,8 +333,8 @@ mod tests {
         }
         let mut chosen = [0; N];
         for _ in 0..600 {
-            let avoid = avoid.map(|index| &endpoints.all()[index]);
-            let endpoint = endpoints.choose(avoid, Moment::ZERO).expect("one is always in");
+            let tried: Vec<_> = tried.iter().map(|index| &endpoints.all()[*index]).collect();
+            let endpoint = endpoints.choose(&tried, Moment::ZERO).expect("one is always in");
             chosen[usize::from(endpoint.port) - 1] += 1;
         }
         chosen
@@ -331,18 +342,21 @@ mod tests {
 
     #[test]
     fn the_turns_of_an_ejected_endpoint_are_shared_by_the_others() {
-        assert_eq!(chosen_without_the_first([1, 1], None), [0, 600]);
-        assert_eq!(chosen_without_the_first([1, 1, 1, 1], None), [0, 200, 200, 200]);
-        assert_eq!(chosen_without_the_first([1, 2, 1], None), [0, 400, 200]);
-        let heavy = chosen_without_the_first([100, 1, 1], None);
+        assert_eq!(chosen_without_the_first([1, 1], &[]), [0, 600]);
+        assert_eq!(chosen_without_the_first([1, 1, 1, 1], &[]), [0, 200, 200, 200]);
+        assert_eq!(chosen_without_the_first([1, 2, 1], &[]), [0, 400, 200]);
+        let heavy = chosen_without_the_first([100, 1, 1], &[]);
         assert!(heavy[0] == 0 && heavy[1].abs_diff(heavy[2]) < 20, "{heavy:?}");
     }
 
     #[test]
-    fn an_ejected_endpoint_is_not_tried_again_either() {
-        assert_eq!(chosen_without_the_first([1, 1, 1], Some(1)), [0, 0, 600]);
-        // There is no other one.
-        assert_eq!(chosen_without_the_first([1, 1], Some(1)), [0, 600]);
-        assert!(Endpoints::new(vec![]).choose(None, Moment::ZERO).is_none());
+    fn an_endpoint_that_is_out_is_tried_when_all_that_are_in_have_failed() {
+        assert_eq!(chosen_without_the_first([1, 1, 1], &[1]), [0, 0, 600]);
+        assert_eq!(chosen_without_the_first([1, 1, 1], &[1, 2]), [600, 0, 0]);
+        assert_eq!(chosen_without_the_first([1, 1], &[1]), [600, 0]);
+        // All have been tried: another than the last, and one that is in.
+        assert_eq!(chosen_without_the_first([1, 1, 1], &[0, 1, 2]), [0, 600, 0]);
+        assert_eq!(chosen_without_the_first([1, 1], &[0, 1]), [0, 600]);
+        assert!(Endpoints::new(vec![]).choose(&[], Moment::ZERO).is_none());
     }
 }

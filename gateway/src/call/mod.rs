@@ -37,6 +37,7 @@ use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Why};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
 use policies::{Deadline, Moment};
+use smallvec::SmallVec;
 
 use self::attempt::{Answer, Failure, Timing, Way};
 use self::backend::{Backend, Settings};
@@ -167,6 +168,8 @@ pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &
         deadline,
         by_operator: order.operator_deadline.child(started, limit),
         started,
+        attempt_began: started,
+        failovers: 0,
         facts: &mut *facts,
     }
     .run()
@@ -187,6 +190,10 @@ struct Call<'a> {
     /// The same, if its caller had not asked for less time.
     by_operator: Deadline,
     started: Moment,
+    /// When the attempt began that is under way. What goes on elsewhere, since no connection was made, is the same one.
+    attempt_began: Moment,
+    /// Endpoints that could not be connected to, and were followed by another within the same attempt.
+    failovers: u32,
     facts: &'a mut Facts,
 }
 
@@ -199,7 +206,12 @@ struct Ended {
     is_probe: bool,
     /// What the backend said about it.
     pushback: Option<Pushback>,
+    /// No connection was made, and there is an endpoint that was not tried yet.
+    fails_over: bool,
 }
+
+/// The endpoints that have failed within a call, each once, in the order of their last attempts.
+type Tried<'a> = SmallVec<[&'a Arc<Endpoint>; 2]>;
 
 impl<'a> Call<'a> {
     async fn run(&mut self) -> Result<Reply, Rejection> {
@@ -214,18 +226,27 @@ impl<'a> Call<'a> {
             .await;
         let mut now = clock::now();
         self.facts.queued = now.since(self.started);
+        self.attempt_began = now;
         let slot = entered?;
 
         let repeatable = settings.repeatable.admits(&self.order.method, &self.order.headers);
         self.backend.guards.retry_budget.first_attempt(self.started);
-        let mut failed_at = None;
+        let mut tried = Tried::new();
         loop {
             if self.backend.is_half_open(now) && !self.order.body.is_whole() {
                 Box::pin(self.let_body_come(&mut timer)).await?;
                 now = clock::now();
             }
-            let (endpoint, permit) = self.clear_for_attempt(failed_at, now)?;
-            let ended = self.attempt(endpoint, permit, repeatable, now, &mut timer).await;
+            let (endpoint, permit) = self.clear_for_attempt(&tried, now)?;
+            tried.retain(|earlier| !Arc::ptr_eq(earlier, endpoint));
+            tried.push(endpoint);
+            let ended = self.attempt(&tried, permit, repeatable, now, &mut timer).await;
+            // Nothing was begun anywhere, so that to go elsewhere at once repeats nothing: it is no retry.
+            if ended.fails_over {
+                self.failovers += 1;
+                now = clock::now();
+                continue;
+            }
             let Some(wait) = self.wait_before_another(&ended) else {
                 return ended.result.map(|answer| self.reply(answer, ended.generation, slot));
             };
@@ -233,9 +254,9 @@ impl<'a> Call<'a> {
             if let Ok(answer) = ended.result {
                 answer.discard(&settings.pool);
             }
-            failed_at = Some(endpoint);
             timer.wait(clock::now() + wait).await;
             now = clock::now();
+            self.attempt_began = now;
         }
     }
 
@@ -258,14 +279,14 @@ impl<'a> Call<'a> {
     /// The endpoint to ask and the breaker's leave to ask it.
     fn clear_for_attempt(
         &mut self,
-        failed_at: Option<&Arc<Endpoint>>,
+        tried: &[&Arc<Endpoint>],
         now: Moment,
     ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Rejection> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
             return Err(self.out_of_time());
         }
         let backend = self.backend;
-        let endpoint = backend.endpoints.choose(failed_at, now);
+        let endpoint = backend.endpoints.choose(tried, now);
         let endpoint = endpoint.ok_or(Rejection::NoEndpoint {
             retry_after: Duration::from_secs(1),
         })?;
@@ -285,18 +306,20 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Asks the last of `tried`.
     async fn attempt(
         &mut self,
-        endpoint: &Arc<Endpoint>,
+        tried: &Tried<'a>,
         permit: Option<Permit>,
         repeatable: bool,
         began: Moment,
         timer: &mut Timer,
     ) -> Ended {
         let settings = &self.backend.settings;
-        let until = self.deadline.child(began, settings.attempt_limit);
+        let endpoint = *tried.last().expect("the endpoint to ask");
+        let until = self.deadline.child(self.attempt_began, settings.attempt_limit);
         self.facts.attempts += 1;
-        let number = self.facts.attempts;
+        let number = self.facts.attempts - self.failovers;
         let request = || self.order.request(number, until.remaining(began), endpoint, settings);
         let way = Way {
             endpoint,
@@ -323,7 +346,7 @@ impl<'a> Call<'a> {
         };
         let limits = Limits {
             attempt: until,
-            by_operator: self.by_operator.child(began, settings.attempt_limit),
+            by_operator: self.by_operator.child(self.attempt_began, settings.attempt_limit),
             request: self.order.deadline,
             meant: self.order.meant.min(settings.attempt_limit).min(settings.time_limit),
             body: self.order.body.limit(),
@@ -339,10 +362,18 @@ impl<'a> Call<'a> {
             None => observe::Outcome::Answered,
         };
         self.backend.metrics.attempts.add(counted);
+        let is_unreached = verdict.fault.is_some_and(|fault| !fault.was_sent());
+        let fails_over = is_unreached
+            && self.backend.endpoints.has_another(tried)
+            && self.order.body.can_be_sent_again()
+            && until.allows(now, Duration::ZERO, settings.minimum);
         if let Some(permit) = permit {
-            self.backend.judge(permit, verdict.outcome, now);
+            // The backend as a whole is judged by what comes of it elsewhere.
+            let outcome = if fails_over { Outcome::Ignored } else { verdict.outcome };
+            self.backend.judge(permit, outcome, now);
         }
-        self.backend.judge_endpoint(endpoint, verdict.outcome, began, now);
+        self.backend
+            .judge_endpoint(endpoint, verdict.outcome, is_unreached, began, now);
         let result = match result {
             Ok(mut answer) => {
                 if let Some(name) = &self.order.cost_header {
@@ -370,6 +401,7 @@ impl<'a> Call<'a> {
             again: verdict.again,
             is_probe,
             pushback,
+            fails_over,
         }
     }
 
@@ -421,7 +453,7 @@ impl<'a> Call<'a> {
         let (settings, guards) = (&self.backend.settings, &self.backend.guards);
         let now = clock::now();
         let wait = settings.retry.again(
-            self.facts.attempts,
+            self.facts.attempts - self.failovers,
             self.deadline,
             now,
             settings.minimum,

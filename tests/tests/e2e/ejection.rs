@@ -40,14 +40,15 @@ async fn ejections(gateway: &Gateway) -> f64 {
 
 #[tokio::test]
 async fn an_endpoint_that_keeps_failing_is_left_out() {
-    for failure in [
-        Behaviour::status(503),
-        Behaviour::always(Fault::Reset),
-        Behaviour::refusing(),
+    // What refuses connections costs no caller anything: another endpoint is asked at once.
+    for (failure, failed) in [
+        (Behaviour::status(503), 3),
+        (Behaviour::always(Fault::Reset), 3),
+        (Behaviour::refusing(), 0),
     ] {
         let (_fleet, [sick, one, other], gateway) = start(["sick", "one", "other"], EJECTION).await;
         sick.behave(failure.clone()).await;
-        assert_eq!(with_status(&gateway, 60, 200).await, 57, "{failure:?}");
+        assert_eq!(with_status(&gateway, 60, 200).await, 60 - failed, "{failure:?}");
         assert_eq!((ejected(&gateway).await, ejections(&gateway).await), (1.0, 1.0));
         // The others share its turns evenly.
         let (one, other) = (one.counts().requests, other.counts().requests);
@@ -129,4 +130,67 @@ async fn off_is_off_and_a_reload_brings_them_back() {
     gateway.reload(off.to_string()).await;
     assert_eq!(ejected(&gateway).await, 0.0);
     assert_eq!(with_status(&gateway, 20, 500).await, 10);
+}
+
+#[tokio::test]
+async fn a_refused_connection_costs_neither_a_retry_nor_a_failure() {
+    // Without retries, without a retry budget, and for a method that is never sent twice.
+    let guards = "retry: off, breaker: { min_calls: 1, failure_ratio: 0.05 }, ejection: off";
+    let (_fleet, [gone, well], gateway) = start(["gone", "well"], guards).await;
+    gone.behave(Behaviour::refusing()).await;
+    for _ in 0..10 {
+        let answer = gateway.post("/api/echo").body("order").send().await;
+        answer.expect(200);
+    }
+    assert_eq!((gone.counts().requests, well.counts().requests), (0, 10));
+    let told = gateway.admin_json("/api/v1/backends").await;
+    assert_eq!(told["backends"][0]["breaker"]["state"], "closed");
+    // With nobody left to go to it is what it is, and tells the breaker so.
+    well.behave(Behaviour::refusing()).await;
+    gateway.get("/api/echo").send().await.refusal(502, "backend_unreached");
+    gateway.get("/api/echo").send().await.refusal(503, "breaker_open");
+}
+
+#[tokio::test]
+async fn when_all_that_are_in_fail_those_that_are_out_are_tried() {
+    let (_fleet, [one, other], gateway) = start(["one", "other"], EJECTION).await;
+    one.behave(Behaviour::status(500)).await;
+    assert_eq!(with_status(&gateway, 20, 500).await, 3);
+    assert_eq!(ejected(&gateway).await, 1.0);
+    one.heal().await;
+    other.behave(Behaviour::refusing()).await;
+    assert_eq!(with_status(&gateway, 5, 200).await, 5);
+    assert_eq!(
+        ejected(&gateway).await,
+        1.0,
+        "an answer out of turn is not told from luck"
+    );
+}
+
+#[tokio::test]
+async fn one_that_refused_connections_is_back_as_soon_as_it_takes_them() {
+    let (_fleet, [gone, _well], gateway) = start(["gone", "well"], EJECTION).await;
+    gone.behave(Behaviour::refusing()).await;
+    assert_eq!(with_status(&gateway, 20, 200).await, 20);
+    assert_eq!(ejected(&gateway).await, 1.0);
+    gone.heal().await;
+    let back = || async { (ejected(&gateway).await == 0.0).then_some(()) };
+    eventually(SOON, "it is in again, an hour before its time", back).await;
+    assert!(gateway.log().contains("endpoint is back"), "{}", gateway.log());
+    gone.take_requests();
+    let before = gone.counts().requests;
+    assert_eq!(with_status(&gateway, 10, 200).await, 10);
+    assert_eq!(gone.counts().requests - before, 5);
+}
+
+#[tokio::test]
+async fn the_share_that_may_be_out_is_a_setting() {
+    let guards = "retry: off, breaker: off, ejection: { consecutive: 1, eject_for: 1h, share: 1 }";
+    let (_fleet, endpoints, gateway) = start(["one", "other", "third"], guards).await;
+    for endpoint in &endpoints {
+        endpoint.behave(Behaviour::status(500)).await;
+    }
+    assert_eq!(with_status(&gateway, 20, 500).await, 20);
+    assert_eq!(ejected(&gateway).await, 2.0);
+    assert!(gateway.log().contains("ejections=1"), "{}", gateway.log());
 }
