@@ -7,13 +7,16 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::foreign;
 use super::hint;
+use super::indentation;
 use super::mistake::{Code, Mistake};
 use super::named::NamedMap;
-use super::reader::{Context, Read, Value, default_of, join};
+use super::reader::{Context, Read, Value, default_of, join, read_as};
 use super::scalar::Scalar;
 use super::span::{At, Span};
 use super::tree::{Key, Kind, Node};
+use super::unknown::Unknown;
 
 /// The entries of one map that is being read.
 pub(super) struct Fields<'a> {
@@ -21,6 +24,8 @@ pub(super) struct Fields<'a> {
     pub at: Span,
     pub path: &'a str,
     pub cx: &'a Context<'a>,
+    /// Nothing at all was written, not even braces.
+    is_empty: bool,
     known: Vec<&'static str>,
     /// Part of the language, and nothing acts on them yet.
     not_built: Vec<&'static str>,
@@ -34,6 +39,7 @@ impl<'a> Fields<'a> {
             at: owner.key,
             path: &owner.path,
             cx: owner.cx,
+            is_empty: owner.node.is_null(),
             known,
             not_built,
         }
@@ -45,22 +51,20 @@ impl<'a> Fields<'a> {
             self.known.push(name);
         }
         let (key, node) = self.entries.iter().find(|(key, _)| key.text == name)?;
-        let path = join(self.path, name);
-        Some(Value {
-            node,
-            key: key.span,
-            path,
-            cx: self.cx,
-        })
+        Some(Value::new(node, key.span, join(self.path, name), self.cx))
     }
 
     pub(super) fn optional<T: Read>(&mut self, name: &'static str) -> Option<T> {
-        T::read(&self.value(name)?)
+        let value = self.value(name)?;
+        read_as(&Value {
+            hint: (value.is_off() && T::is_map()).then(|| "it is off unless it is written: leave it out".to_owned()),
+            ..value
+        })
     }
 
     pub(super) fn required<T: Read>(&mut self, name: &'static str) -> Option<T> {
         match self.value(name) {
-            Some(value) => T::read(&value),
+            Some(value) => read_as(&value),
             None => self.missing(name),
         }
     }
@@ -86,11 +90,16 @@ impl<'a> Fields<'a> {
 
     fn missing<T>(&self, name: &str) -> Option<T> {
         let owner = self.name();
-        self.push(Mistake::new(
-            Code::MissingKey,
-            self.at,
-            format!("{owner} needs the key `{name}`"),
-        ));
+        let mut mistake = Mistake::new(Code::MissingKey, self.at, format!("{owner} needs the key `{name}`"));
+        mistake.hint = if self.is_empty && !self.path.is_empty() {
+            Some("nothing stands under it: indent what belongs to it".to_owned())
+        } else if let Some((around, key)) = indentation::stands_within(self.entries, name) {
+            mistake = mistake.related(key, "is written here");
+            Some(format!("`{name}` stands within `{around}`: indent it less"))
+        } else {
+            None
+        };
+        self.push(mistake);
         None
     }
 
@@ -145,24 +154,26 @@ impl<'a> Fields<'a> {
             value.push(Mistake::new(Code::OutOfRange, value.node.span, message));
             return None;
         }
-        Read::read(&value)
+        read_as(&value)
     }
 
     /// A section; left out, it is read from an empty map and so consists of its defaults.
     pub(super) fn section<T: Read>(&mut self, name: &'static str) -> Option<T> {
         match self.value(name) {
-            Some(value) => T::read(&value),
+            Some(value) => read_as(&value),
             None => default_of(self.at, join(self.path, name), self.cx),
         }
     }
 
     /// The same for a section that may be switched off: `None` for `off`, or if it was wrong.
     pub(super) fn section_or_off<T: Read>(&mut self, name: &'static str) -> Option<T> {
-        if self.value(name).is_some_and(|value| value.is_word("off")) {
-            None
-        } else {
-            self.section(name)
+        let Some(value) = self.value(name) else {
+            return self.section(name);
+        };
+        if value.is_off() {
+            return None;
         }
+        read_as(&value.switchable(hint::for_switch))
     }
 
     /// A file, found relative to the config's folder.
@@ -237,25 +248,29 @@ impl<'a> Fields<'a> {
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
-        for (key, _) in self
-            .entries
-            .iter()
-            .filter(|(key, _)| !self.known.contains(&key.text.as_str()))
-        {
-            let owner = self.name();
+        if let Some(sections) = &self.cx.sections {
+            sections.borrow_mut().add(self.path, &self.known);
+        }
+        let is_unknown = |(_, (key, _)): &(usize, &(Key, Rc<Node>))| !self.known.contains(&key.text.as_str());
+        for (place, (key, _)) in self.entries.iter().enumerate().filter(is_unknown) {
+            let foreign = foreign::meant_by(&key.text, &self.known);
             if self.not_built.contains(&key.text.as_str()) {
                 let message = format!("`{}` is not built yet", join(self.path, &key.text));
+                let hint = foreign.unwrap_or_else(|| "remove it: a key is refused rather than ignored".to_owned());
                 self.push(
                     Mistake::new(Code::NotBuilt, key.span, message)
                         .label("nothing would act on it")
-                        .hint("remove it: a key is refused rather than ignored"),
+                        .hint(hint),
                 );
                 continue;
             }
-            let mut mistake = Mistake::new(Code::UnknownKey, key.span, format!("{owner} has no key `{}`", key.text));
-            let known = || self.known.iter().copied();
-            mistake.hint = hint::did_you_mean(&key.text, known()).or_else(|| hint::one_of(known()));
-            self.push(mistake);
+            self.cx.unknown.borrow_mut().push(Unknown {
+                path: self.path.to_owned(),
+                key: key.clone(),
+                known: self.known.clone(),
+                foreign,
+                under: indentation::empty_before(self.entries, place, &self.known).map(str::to_owned),
+            });
         }
     }
 }

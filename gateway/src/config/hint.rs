@@ -16,22 +16,78 @@ pub(super) fn one_of<'a>(candidates: impl Iterator<Item = &'a str>) -> Option<St
     (!words.is_empty()).then(|| format!("one of {}", words.join(", ")))
 }
 
-/// Near is: a third of the letters may differ, a swap of neighbours counting as one; or the beginning is right.
+/// Whether `written` is the word but for its case and its separators, as `timeLimit` is `time_limit`.
+pub(super) fn is_spelling_of(written: &str, word: &str) -> bool {
+    let letters = |text: &str| -> String { text.to_lowercase().replace(['-', '_', ' '], "") };
+    letters(written) == letters(word)
+}
+
+/// Whether one slip of the keyboard makes `written` of one of the candidates.
+pub(super) fn is_slip<'a>(written: &str, mut candidates: impl Iterator<Item = &'a str>) -> bool {
+    written.len() >= 4 && candidates.any(|candidate| strsim::damerau_levenshtein(written, candidate) == 1)
+}
+
+/// What to say of a word that only switches something on or off which is on unless it is `off`.
+pub(super) fn for_switch(text: &str) -> Option<String> {
+    match text.to_lowercase().as_str() {
+        text if is_yes(text) => {
+            Some("it is on as long as it is not `off`: leave it out, or write what is to be different".to_owned())
+        }
+        text => for_no(text),
+    }
+}
+
+/// What to say of a word that is to switch something off.
+pub(super) fn for_no(text: &str) -> Option<String> {
+    is_no(text).then(|| "did you mean `off`?".to_owned())
+}
+
+/// Whether a word says no.
+pub(super) fn is_no(text: &str) -> bool {
+    matches!(
+        text.to_lowercase().as_str(),
+        "off" | "false" | "no" | "n" | "none" | "never" | "disabled" | "disable" | "unlimited" | "infinite"
+    )
+}
+
+/// Whether a word says yes.
+pub(super) fn is_yes(text: &str) -> bool {
+    matches!(
+        text.to_lowercase().as_str(),
+        "on" | "true" | "yes" | "y" | "enabled" | "enable"
+    )
+}
+
+/// Near is: a third of the letters may differ, a swap of neighbours counting as one; or one begins with the other.
+/// Words that both end or begin with do not count: `rate_limit` is not near `time_limit`.
 fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
+    let near = |candidate: &'a str| {
+        let (one, other) = differing(&written, candidate);
+        let distance = strsim::damerau_levenshtein(&one, &other.to_lowercase());
+        let is_ending = |rest: &str| rest.len() <= 3 && !rest.starts_with('_');
+        let begun = (written.len() >= 3 && candidate.starts_with(&written))
+            || (candidate.len() >= 4 && written.strip_prefix(candidate).is_some_and(is_ending));
+        (begun || distance <= (one.len().max(other.len()) / 3).max(1)).then_some((distance, candidate))
+    };
     candidates
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&written, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(distance, candidate)| {
-            let begun = written.len() >= 3 && candidate.starts_with(&written);
-            begun || *distance <= (candidate.len().max(written.len()) / 3).max(1)
-        })
+        .filter_map(near)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// What is left of two names of several words without those that they begin and end with together.
+fn differing(one: &str, other: &str) -> (String, String) {
+    let (mut one, mut other): (Vec<_>, Vec<_>) = (one.split('_').collect(), other.split('_').collect());
+    while one.len() > 1 && other.len() > 1 && one.last() == other.last() {
+        one.pop();
+        other.pop();
+    }
+    while one.len() > 1 && other.len() > 1 && one.first() == other.first() {
+        one.remove(0);
+        other.remove(0);
+    }
+    (one.join("_"), other.join("_"))
 }
 
 #[cfg(test)]
@@ -51,6 +107,11 @@ mod tests {
         check("wieght", Some("weight"));
         check("wei", Some("weight"));
         check("timeout", None);
+        check("rate_limit", None);
+        check("date_limit", None);
+        check("time_limits", Some("time_limit"));
+        check("tme_limit", Some("time_limit"));
+        check("atempt_limt", Some("attempt_limit"));
         check("x", None);
         check("", None);
     }

@@ -123,6 +123,10 @@ impl Mistakes {
         self.0.push(mistake);
     }
 
+    pub fn extend(&mut self, mistakes: impl IntoIterator<Item = Mistake>) {
+        self.0.extend(mistakes);
+    }
+
     pub fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
     }

@@ -7,22 +7,29 @@
 //! Invariant: a config is returned only if nothing was wrong with it; unknown, duplicate and not yet built keys are
 //! wrong, never ignored.
 
+mod addresses;
 mod fields;
+mod foreign;
 mod hint;
+mod indentation;
 mod json;
 pub mod keys;
 mod mistake;
 mod model;
 mod named;
+#[cfg(test)]
+mod places;
 mod reader;
 pub mod revocations;
 mod scalar;
+mod single;
 mod sources;
 mod span;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod units;
+mod unknown;
 pub mod users;
 mod variables;
 
@@ -136,23 +143,27 @@ fn read<T: Read>(
             return Err(mistakes);
         }
     };
-    let cx = Context {
-        base_dir,
-        env,
-        mistakes: RefCell::new(mistakes),
-        warnings: RefCell::default(),
-    };
     let start = Span {
         source,
         start: 0,
         end: 0,
     };
-    let value = T::read(&Value {
-        node: &root,
-        key: start,
-        path: String::new(),
-        cx: &cx,
-    });
+    let cx = Context::new(base_dir, env, mistakes);
+    let value = T::read(&Value::new(&root, start, String::new(), &cx));
+    let unknown = cx.unknown.take();
+    if !unknown.is_empty() {
+        // What a stray key was meant to be is told by the keys of all sections, and they are known by reading again.
+        let again = Context {
+            sections: Some(RefCell::default()),
+            ..cx.scratch()
+        };
+        let _ = T::read(&Value::new(&root, start, String::new(), &again));
+        let sections = again.sections.unwrap_or_default().into_inner();
+        let mut mistakes = cx.mistakes.borrow_mut();
+        unknown
+            .into_iter()
+            .for_each(|key| mistakes.push(key.mistake(&sections)));
+    }
     let (mistakes, warnings) = (cx.mistakes.into_inner(), cx.warnings.into_inner());
     match value {
         Some(value) if mistakes.is_empty() => Ok((value, warnings)),

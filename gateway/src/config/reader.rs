@@ -9,11 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::fields::Fields;
+use super::indentation;
 use super::mistake::{Code, Mistake, Mistakes};
 use super::named::NamedMap;
 use super::scalar::Scalar;
+use super::single::{self, Single};
 use super::span::{At, Span};
 use super::tree::{Key, Kind, Node};
+use super::unknown::{Sections, Unknown};
 use super::variables::{self, Problem};
 
 /// What holds for all values of one file.
@@ -23,11 +26,59 @@ pub(super) struct Context<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     pub mistakes: RefCell<Mistakes>,
     pub warnings: RefCell<Mistakes>,
+    /// Keys that no section asked for; what was meant can be said when all sections are known.
+    pub unknown: RefCell<Vec<Unknown>>,
+    /// The keys of every section that is read, if somebody wants to know.
+    pub sections: Option<RefCell<Sections>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(base_dir: &'a Path, env: &'a dyn Fn(&str) -> Option<String>, mistakes: Mistakes) -> Self {
+        Self {
+            base_dir,
+            env,
+            mistakes: RefCell::new(mistakes),
+            warnings: RefCell::default(),
+            unknown: RefCell::default(),
+            sections: None,
+        }
+    }
+
+    /// For a reading whose result is looked at and then forgotten.
+    pub(super) fn scratch(&self) -> Self {
+        Self::new(self.base_dir, self.env, Mistakes::default())
+    }
+
+    /// Whether nothing was wrong so far.
+    pub(super) fn is_clean(&self) -> bool {
+        self.mistakes.borrow().is_empty() && self.unknown.borrow().is_empty()
+    }
 }
 
 /// Anything that can be read from a value. `None`: it was wrong, and that has been reported.
 pub(super) trait Read: Sized {
+    /// What a single value in place of the map probably means; `None` if this is not a map.
+    const SINGLE: Option<Single> = None;
+
     fn read(value: &Value<'_>) -> Option<Self>;
+
+    /// Whether a map is wanted.
+    fn is_map() -> bool {
+        Self::SINGLE.is_some()
+    }
+
+    /// How the value would be written as it was probably meant, if it was written as another kind of thing.
+    fn filled(value: &Value<'_>) -> Option<String> {
+        single::filled::<Self>(value)
+    }
+}
+
+/// Reads a `T`; where a map is wanted and something else stands, the mistake says which map is meant.
+pub(super) fn read_as<T: Read>(value: &Value<'_>) -> Option<T> {
+    T::read(&Value {
+        filled: Some(T::filled),
+        ..value.clone()
+    })
 }
 
 /// A node under the key it was written at.
@@ -39,9 +90,24 @@ pub(super) struct Value<'a> {
     /// How messages name it, as in `backends.users.retry`; empty for the whole file.
     pub path: String,
     pub cx: &'a Context<'a>,
+    /// Says what was meant, if this is not of the kind that is wanted.
+    pub filled: Option<fn(&Value<'_>) -> Option<String>>,
+    /// The same, known already; a whole sentence.
+    pub hint: Option<String>,
 }
 
 impl<'a> Value<'a> {
+    pub(super) fn new(node: &'a Node, key: Span, path: String, cx: &'a Context<'a>) -> Self {
+        Self {
+            node,
+            key,
+            path,
+            cx,
+            filled: None,
+            hint: None,
+        }
+    }
+
     /// Reads a map; nothing at all is an empty map. Keys that `read` did not ask for are mistakes.
     pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let entries = self.entries("a map of keys")?;
@@ -65,18 +131,37 @@ impl<'a> Value<'a> {
             Kind::List(items) => items
                 .iter()
                 .enumerate()
-                .map(|(index, node)| Self {
-                    node,
-                    key: node.span,
-                    path: format!("{}[{index}]", self.path),
-                    cx: self.cx,
-                })
+                .map(|(index, node)| Self::new(node, node.span, format!("{}[{index}]", self.path), self.cx))
                 .collect(),
             _ => vec![self.clone()],
         }
     }
 
-    /// Whether just this word stands here, as in `breaker: off`.
+    /// Whether this is switched off: by `off`, with or without quotes, or by `false`.
+    pub(super) fn is_off(&self) -> bool {
+        match &self.node.kind {
+            Kind::Scalar { text, plain } => is_off(text) && (*plain || text != "false"),
+            Kind::List(_) | Kind::Map(_) => false,
+        }
+    }
+
+    /// The same value, of which `told` says what a word means that is to switch it on or off.
+    pub(super) fn switchable(&self, told: fn(&str) -> Option<String>) -> Self {
+        Self {
+            hint: self.text().and_then(told).or_else(|| self.hint.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// The text of a single value.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.node.kind {
+            Kind::Scalar { text, .. } if !self.node.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether just this word stands here, without quotes.
     pub(super) fn is_word(&self, word: &str) -> bool {
         matches!(&self.node.kind, Kind::Scalar { text, plain: true } if text == word)
     }
@@ -92,7 +177,12 @@ impl<'a> Value<'a> {
     /// A word as a value of some kind.
     pub(super) fn scalar<T: Scalar>(&self) -> Option<At<T>> {
         let Kind::Scalar { text, plain } = &self.node.kind else {
-            return self.wrong_type(T::EXPECTED);
+            let only = single::only_item(self.node).map(|only| format!("did you mean `{only}`?"));
+            let value = Self {
+                hint: self.hint.clone().or(only),
+                ..self.clone()
+            };
+            return value.wrong_type(T::EXPECTED);
         };
         if self.node.is_null() {
             let message = format!("`{}` must be {}", self.path, T::EXPECTED);
@@ -185,7 +275,12 @@ impl<'a> Value<'a> {
         } else {
             format!("`{}`", self.path)
         };
-        self.push(Mistake::new(Code::WrongType, at, format!("{subject} must be {expected}")).label(found));
+        let mut mistake = Mistake::new(Code::WrongType, at, format!("{subject} must be {expected}")).label(found);
+        mistake.hint = self.hint.clone().or_else(|| {
+            let filled = self.filled?(self)?;
+            Some(format!("did you mean `{filled}`?"))
+        });
+        self.push(mistake);
         None
     }
 }
@@ -199,8 +294,11 @@ impl<T: Scalar> Read for At<T> {
 /// One value may stand for a list of one.
 impl<T: Read> Read for Vec<T> {
     fn read(value: &Value<'_>) -> Option<Self> {
-        let items = value.items();
-        let read: Self = items.iter().filter_map(T::read).collect();
+        let mut items = value.items();
+        if let (Some(whole), Some(first)) = (single::filled_list::<T>(&items), items.first_mut()) {
+            first.hint = Some(format!("did you mean `{whole}`?"));
+        }
+        let read: Self = items.iter().filter_map(read_as::<T>).collect();
         (read.len() == items.len()).then_some(read)
     }
 }
@@ -208,8 +306,16 @@ impl<T: Read> Read for Vec<T> {
 impl<T: Read> Read for NamedMap<T> {
     fn read(value: &Value<'_>) -> Option<Self> {
         let mut map = Self::default();
-        named_with(value, &mut map, |_, entry| T::read(entry))?;
+        named_with(value, &mut map, |_, entry| read_as::<T>(entry))?;
         Some(map)
+    }
+
+    fn is_map() -> bool {
+        true
+    }
+
+    fn filled(value: &Value<'_>) -> Option<String> {
+        single::filled_named::<T>(value)
     }
 }
 
@@ -229,7 +335,12 @@ pub(super) fn keyed<T>(
     check: fn(&str) -> Result<String, &'static str>,
     read: impl Fn(&str, &Value<'_>) -> Option<T>,
 ) -> Option<()> {
-    for (key, node) in value.entries("a map keyed by name")? {
+    let value = &Value {
+        filled: value.filled.or(Some(|value| single::filled_pairs(value.node))),
+        ..value.clone()
+    };
+    let entries = value.entries("a map keyed by name")?;
+    for (place, (key, node)) in entries.iter().enumerate() {
         let path = join(&value.path, &key.text);
         let name = check(&key.text).unwrap_or_else(|why| {
             let message = format!("`{path}` cannot be called that");
@@ -241,16 +352,19 @@ pub(super) fn keyed<T>(
             value.push(Mistake::new(Code::DuplicateKey, key.span, message).related(first, "first here"));
         }
         let entry = Value {
-            node,
-            key: key.span,
-            path,
-            cx: value.cx,
+            hint: indentation::under_empty(entries, place),
+            ..Value::new(node, key.span, path, value.cx)
         };
         if let Some(entry) = read(&name, &entry) {
             map.set(At::written(Arc::from(name), key.span), entry);
         }
     }
     Some(())
+}
+
+/// The spellings of `off`.
+pub(super) fn is_off(text: &str) -> bool {
+    matches!(text, "off" | "Off" | "OFF" | "false" | "False" | "FALSE")
 }
 
 /// Any text will do for a name that stays within its document.
@@ -268,12 +382,7 @@ fn check_name(name: &str) -> Result<String, &'static str> {
 }
 
 pub(super) fn default_of<T: Read>(at: Span, path: String, cx: &Context<'_>) -> Option<T> {
-    T::read(&Value {
-        node: &Node::map(at, Vec::new()),
-        key: at,
-        path,
-        cx,
-    })
+    T::read(&Value::new(&Node::map(at, Vec::new()), at, path, cx))
 }
 
 pub(super) fn join(path: &str, name: &str) -> String {

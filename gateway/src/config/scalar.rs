@@ -3,7 +3,6 @@
 //! What a kind refuses, it refuses with a few words that fit under a caret and, where it can, with what was
 //! probably meant. Values with units have their own file, `units`.
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use http::Method;
@@ -87,8 +86,12 @@ impl Scalar for bool {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err(match text.to_lowercase().as_str() {
-                "yes" | "on" | "y" | "true" => wrong("is not a boolean").hint("did you mean `true`?"),
-                "no" | "off" | "n" | "false" => wrong("is not a boolean").hint("did you mean `false`?"),
+                word if super::hint::is_yes(word) || word == "1" => {
+                    wrong("is not a boolean").hint("did you mean `true`?")
+                }
+                word if super::hint::is_no(word) || word == "0" => {
+                    wrong("is not a boolean").hint("did you mean `false`?")
+                }
                 _ => wrong("is not a boolean"),
             }),
         }
@@ -144,31 +147,6 @@ impl Scalar for f64 {
             return Err(wrong("is not a number"));
         }
         text.parse().map_err(|_| wrong("is not a number"))
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Scalar for SocketAddr {
-    const EXPECTED: &'static str = "an address with a port, such as `0.0.0.0:8080` or `[::]:8080`";
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        text.parse().map_err(|_| {
-            let wrong = Wrong::new(Code::BadValue, "is not an address with a port");
-            if let Some(port) = text.strip_prefix(':').filter(|port| port.parse::<u16>().is_ok()) {
-                wrong.hint(format!("did you mean `0.0.0.0:{port}`?"))
-            } else if let Some(port) = text.strip_prefix("localhost:") {
-                wrong.hint(format!(
-                    "names are not looked up here: did you mean `127.0.0.1:{port}`?"
-                ))
-            } else if text.parse::<u16>().is_ok() {
-                wrong.hint(format!("did you mean `0.0.0.0:{text}`?"))
-            } else {
-                wrong
-            }
-        })
     }
 
     fn show(&self) -> String {
@@ -253,7 +231,10 @@ macro_rules! words {
             fn parse(text: &str) -> Result<Self, $crate::config::scalar::Wrong> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::config::scalar::unknown_word(text, &[$($word),+])),
+                    _ => match $crate::config::scalar::switched_off(text, &[$($word),+]) {
+                        Some(off) => Self::parse(off),
+                        None => Err($crate::config::scalar::unknown_word(text, &[$($word),+])),
+                    },
                 }
             }
 
@@ -272,9 +253,31 @@ macro_rules! listed {
 
 pub(super) use {listed, words};
 
+/// `off`, if it is one of the words and `text` another spelling of it.
+pub(super) fn switched_off(text: &str, words: &[&str]) -> Option<&'static str> {
+    (text != "off" && super::reader::is_off(text) && words.contains(&"off")).then_some("off")
+}
+
 /// The answer to a word that is not one of `words`.
 pub(super) fn unknown_word(text: &str, words: &[&str]) -> Wrong {
     let wrong = Wrong::new(Code::BadValue, "is not one of these");
+    if words.contains(&"off") && super::hint::is_no(text) {
+        return wrong.hint("did you mean `off`?");
+    }
+    if words.contains(&"off") && super::hint::is_yes(text) {
+        let on: Vec<_> = words
+            .iter()
+            .filter(|word| **word != "off")
+            .map(|word| format!("`{word}`"))
+            .collect();
+        return wrong.hint(format!("did you mean {}?", on.join(" or ")));
+    }
+    if let Some(word) = words.iter().find(|word| super::hint::is_spelling_of(text, word)) {
+        return wrong.hint(format!("did you mean `{word}`?"));
+    }
+    if let Some(word) = super::foreign::value_meant_by(text, words) {
+        return wrong.hint(format!("did you mean `{word}`?"));
+    }
     match super::hint::did_you_mean(text, words.iter().copied()) {
         Some(hint) => wrong.hint(hint),
         None => wrong,

@@ -400,3 +400,120 @@ proptest! {
         let _ = parse("x", &text, Path::new("."), &env).map_err(|invalid| invalid.render(false));
     }
 }
+
+/// What a section that is on, and may be switched off, makes of a word; `None` if it is off then.
+fn switched(value: &str) -> Result<Option<()>, String> {
+    let text =
+        format!("{HEAD}{ROUTE}backends: {{ b: {{ endpoints: [{{ url: \"http://h\" }}], breaker: {value} }} }}\n");
+    match parse("gateway.yaml", &text, Path::new("."), &env) {
+        Ok(loaded) => Ok(loaded
+            .config
+            .backends
+            .get("b")
+            .expect("it is written")
+            .breaker
+            .as_ref()
+            .map(|_| ())),
+        Err(invalid) => Err(invalid
+            .mistakes
+            .iter()
+            .find_map(|mistake| mistake.hint.clone())
+            .unwrap_or_default()),
+    }
+}
+
+#[test]
+fn off_has_many_spellings_and_on_is_told_to_be_left_out() {
+    for off in ["off", "Off", "OFF", "\"off\"", "'off'", "false", "False", "FALSE"] {
+        assert_eq!(switched(off), Ok(None), "{off}");
+    }
+    for no in ["no", "No", "none", "disabled", "never", "\"false\"", "\"no\"", "n"] {
+        assert_eq!(switched(no).expect_err(no), "did you mean `off`?", "{no}");
+    }
+    for yes in ["on", "true", "yes", "enabled", "\"on\""] {
+        assert!(switched(yes).expect_err(yes).contains("leave it out"), "{yes}");
+    }
+    for nothing in ["", "{}"] {
+        assert_eq!(switched(nothing), Ok(Some(())), "{nothing}");
+    }
+}
+
+/// Every place that takes `off` takes each of its spellings, and says so of the others.
+#[test]
+fn off_is_spelt_alike_everywhere() {
+    let backend = r#"backends: { b: { endpoints: [{ url: "http://h" }], @ } }"#;
+    let route = r#"backends: { b: { endpoints: [{ url: "http://h" }] } }
+routes: { r: { match: { path: / }, backend: b, @ } }"#;
+    let places = [
+        ("@", "admin"),
+        ("@", "minimum_rates"),
+        ("@", "security_headers"),
+        ("@", "access_log"),
+        ("callers: { @ }", "failures"),
+        ("callers: { @ }", "verifications"),
+        ("connection_limits: { @ }", "per_address"),
+        ("connection_limits: { @ }", "requests"),
+        (backend, "breaker"),
+        (backend, "ejection"),
+        (backend, "retry"),
+        (route, "cors"),
+        (route, "upgrade"),
+        (route, "security_headers"),
+    ];
+    let read = |place: &str, key: &str, value: &str| {
+        let section = place.replace('@', &format!("{key}: {value}"));
+        let rest = if place.contains("routes:") { "" } else { ROUTE };
+        parse(
+            "gateway.yaml",
+            &format!("{HEAD}{rest}{section}\n"),
+            Path::new("."),
+            &env,
+        )
+    };
+    for (place, key) in places {
+        let off = read(place, key, "off")
+            .unwrap_or_else(|invalid| panic!("{invalid}"))
+            .config;
+        for spelling in ["\"off\"", "'off'", "false", "False", "OFF"] {
+            let config = read(place, key, spelling)
+                .unwrap_or_else(|invalid| panic!("{invalid}"))
+                .config;
+            assert_eq!(config, off, "{key}: {spelling}");
+        }
+        for no in ["no", "none", "disabled"] {
+            let invalid = read(place, key, no).expect_err(no);
+            let hints: Vec<_> = invalid
+                .mistakes
+                .iter()
+                .filter_map(|mistake| mistake.hint.as_deref())
+                .collect();
+            assert_eq!(hints, ["did you mean `off`?"], "{key}: {no}\n{invalid}");
+        }
+        for yes in ["on", "true", "yes"] {
+            let invalid = read(place, key, yes).expect_err(yes);
+            assert!(
+                invalid.mistakes.iter().all(|mistake| mistake.hint.is_some()),
+                "{key}: {yes}\n{invalid}"
+            );
+        }
+    }
+    // What is off unless it is written needs no word for it.
+    for (place, key) in [
+        ("@", "cors"),
+        ("callers: { @ }", "anonymous"),
+        ("callers: { @ }", "api_keys"),
+        ("listeners: { a: { address: \"0.0.0.0:1\", @ } }", "tls"),
+        (route, "limits"),
+    ] {
+        let text = place.replace('@', &format!("{key}: off"));
+        let rest = if place.contains("routes:") { "" } else { ROUTE };
+        let head = if place.contains("listeners:") { "" } else { HEAD };
+        let invalid = parse("gateway.yaml", &format!("{head}{rest}{text}\n"), Path::new("."), &env).expect_err(key);
+        let hints: Vec<_> = invalid
+            .mistakes
+            .iter()
+            .filter_map(|mistake| mistake.hint.as_deref())
+            .collect();
+        assert_eq!(hints, ["it is off unless it is written: leave it out"], "{invalid}");
+    }
+}

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use serde_yaml::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
+use super::indentation;
 use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 
@@ -311,7 +312,8 @@ impl<'a> Builder<'a> {
         } else if before_brace.is_some_and(|c| !c.is_whitespace() && !matches!(c, '[' | '{' | ',' | ':')) {
             mistake.hint("put quotes around a value that holds a `{placeholder}`")
         } else {
-            mistake
+            let hint = indentation::of_line(self.text, at.start as usize);
+            Mistake { hint, ..mistake }
         }
     }
 }

@@ -49,6 +49,8 @@ impl Ratio {
 }
 
 impl Rate {
+    const UNITS: [(&'static str, u64); 4] = [("s", 1), ("min", 60), ("h", 3600), ("d", 24 * 3600)];
+
     pub const fn per_second(count: NonZeroU64) -> Self {
         Self {
             count,
@@ -73,13 +75,22 @@ impl Scalar for Duration {
             let (number, unit, after) = number_and_unit(rest);
             rest = after;
             if number.is_empty() {
-                return Err(Wrong::kind("is not a duration"));
+                return Err(not_a_duration(text));
             }
             if unit.is_empty() {
-                return Err(Wrong::kind("needs a unit").hint(format!("did you mean `{text}s`?")));
+                return Err(if number == text {
+                    needs_unit(text)
+                } else {
+                    not_a_duration(text)
+                });
             }
             let Ok(number) = number.parse::<u64>() else {
-                return Err(Wrong::kind("must be whole").hint("use a smaller unit, as in `1500ms`"));
+                let meant = exact_duration(text).map(|meant| meant.show());
+                let wrong = Wrong::kind("must be whole");
+                return Err(match meant {
+                    Some(meant) => wrong.hint(format!("did you mean `{meant}`?")),
+                    None => wrong.hint("use a smaller unit, as in `1500ms`"),
+                });
             };
             total = scale(number, unit, text)?
                 .and_then(|part| total.checked_add(part))
@@ -101,6 +112,93 @@ impl Scalar for Duration {
     }
 }
 
+/// A number alone. Whoever writes thousands counts milliseconds; below that, it may be either.
+fn needs_unit(number: &str) -> Wrong {
+    let wrong = Wrong::kind("needs a unit");
+    let Ok(count) = number.parse::<u64>() else {
+        return match exact_duration(&format!("{number}s")) {
+            Some(seconds) => wrong.hint(format!("did you mean `{}`?", seconds.show())),
+            None => wrong,
+        };
+    };
+    let short = |duration: Duration| (duration <= MAX_DURATION).then(|| duration.show());
+    let (seconds, millis) = (short(Duration::from_secs(count)), short(Duration::from_millis(count)));
+    let words = match count {
+        0 => vec![seconds],
+        1..=120 => vec![seconds, millis],
+        _ if count < 1000 => vec![millis, seconds],
+        // The same twice, so that it can be recognised.
+        _ if count % 1000 == 0 => vec![
+            millis,
+            short(Duration::from_millis(count)).map(|_| format!("{count}ms")),
+        ],
+        _ if count % 500 != 0 && count % 60 == 0 => vec![seconds, millis],
+        _ => vec![millis],
+    };
+    let words: Vec<_> = words.into_iter().flatten().map(|word| format!("`{word}`")).collect();
+    if words.is_empty() {
+        return Wrong::range("is longer than a year");
+    }
+    wrong.hint(format!("did you mean {}?", words.join(" or ")))
+}
+
+fn not_a_duration(text: &str) -> Wrong {
+    let wrong = Wrong::kind("is not a duration");
+    // ISO 8601, as in `PT1M30S`.
+    let iso = text
+        .strip_prefix(['P', 'p'])
+        .map(|rest| rest.replace(['T', 't'], "").to_lowercase());
+    match iso.and_then(|iso| exact_duration(&iso)) {
+        Some(meant) => wrong.hint(format!("did you mean `{}`?", meant.show())),
+        None => wrong,
+    }
+}
+
+/// A duration whose numbers may have fractions, if it can be written without.
+fn exact_duration(text: &str) -> Option<Duration> {
+    let (mut total, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let (number, unit, after) = number_and_unit(rest);
+        let one = scale(1, unit_meant(unit)?, text).ok()??;
+        let nanos = exact(number, u64::try_from(one.as_nanos()).ok()?)?;
+        total = total.checked_add(Duration::from_nanos(nanos))?;
+        rest = after;
+    }
+    let fits = total <= MAX_DURATION && total.subsec_nanos() % 1000 == 0 && !text.is_empty();
+    fits.then_some(total)
+}
+
+/// A decimal number of units of `one` each, if that is whole.
+fn exact(decimal: &str, one: u64) -> Option<u64> {
+    let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let digits = |text: &str| {
+        if text.is_empty() {
+            Some(0)
+        } else {
+            text.parse::<u64>().ok()
+        }
+    };
+    let parts = (u128::from(digits(whole)?) * scale + u128::from(digits(fraction)?)) * u128::from(one);
+    (parts % scale == 0).then(|| u64::try_from(parts / scale).ok())?
+}
+
+/// The unit that is written otherwise elsewhere.
+fn unit_meant(unit: &str) -> Option<&'static str> {
+    Some(match unit.to_lowercase().as_str() {
+        "sec" | "secs" | "second" | "seconds" | "s" => "s",
+        "min" | "mins" | "minute" | "minutes" | "m" => "m",
+        "hr" | "hrs" | "hour" | "hours" | "h" => "h",
+        "day" | "days" | "d" => "d",
+        "msec" | "msecs" | "milli" | "millis" | "millisecond" | "milliseconds" | "ms" => "ms",
+        "usec" | "usecs" | "micros" | "microsecond" | "microseconds" | "\u{b5}s" | "\u{3bc}s" | "us" => "us",
+        _ => return None,
+    })
+}
+
 /// `Ok(None)` when the product overflows.
 fn scale(number: u64, unit: &str, text: &str) -> Result<Option<Duration>, Wrong> {
     let (nanos, seconds) = match unit {
@@ -111,18 +209,18 @@ fn scale(number: u64, unit: &str, text: &str) -> Result<Option<Duration>, Wrong>
         "h" => (0, 3600),
         "d" => (0, 24 * 3600),
         _ => {
-            let meant = match unit.to_lowercase().as_str() {
-                "sec" | "secs" | "second" | "seconds" | "s" => "s",
-                "min" | "mins" | "minute" | "minutes" | "m" => "m",
-                "hr" | "hour" | "hours" | "h" => "h",
-                "day" | "days" | "d" => "d",
-                "msec" | "millis" | "milliseconds" | "ms" => "ms",
-                _ => {
-                    return Err(Wrong::kind("has an unknown unit").hint("units are `us`, `ms`, `s`, `m`, `h` and `d`"));
-                }
+            let Some(meant) = unit_meant(unit) else {
+                return Err(Wrong::kind("has an unknown unit").hint("units are `us`, `ms`, `s`, `m`, `h` and `d`"));
             };
             let fixed = text.replacen(unit, meant, 1);
-            return Err(Wrong::kind("has an unknown unit").hint(format!("did you mean `{fixed}`?")));
+            let wrong = Wrong::kind("has an unknown unit");
+            return Err(match Duration::parse(&fixed) {
+                Ok(_) => wrong.hint(format!("did you mean `{fixed}`?")),
+                Err(another) => match another.hint {
+                    Some(hint) => wrong.hint(hint),
+                    None => wrong,
+                },
+            });
         }
     };
     Ok(number
@@ -141,25 +239,31 @@ impl Scalar for ByteSize {
         if number.is_empty() || !rest.is_empty() {
             return Err(Wrong::kind("is not a size"));
         }
-        let Ok(number) = number.parse::<u64>() else {
-            return Err(Wrong::kind("must be whole").hint("use a smaller unit, as in `1536KiB`"));
+        if unit.is_empty() {
+            return Err(size_needs_unit(number));
+        }
+        let Some(factor) = bytes_of(unit) else {
+            let wrong = Wrong::kind("has an unknown unit");
+            let meant = match unit.to_lowercase().as_str() {
+                "b" | "byte" | "bytes" => "B",
+                "k" | "kb" | "kib" | "ki" => "KiB",
+                "m" | "mb" | "mib" | "mi" => "MiB",
+                "g" | "gb" | "gib" | "gi" => "GiB",
+                _ => return Err(wrong.hint("units are `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` and `GiB`")),
+            };
+            let bytes = bytes_of(meant).and_then(|one| exact(number, one));
+            return Err(match bytes {
+                Some(_) if !number.contains('.') => wrong.hint(format!("did you mean `{number}{meant}`?")),
+                Some(bytes) => wrong.hint(format!("did you mean `{}`?", shortest_size(bytes))),
+                None => wrong,
+            });
         };
-        let factor: u64 = match unit {
-            "B" => 1,
-            "KB" | "kB" => 1000,
-            "KiB" => 1 << 10,
-            "MB" => 1_000_000,
-            "MiB" => 1 << 20,
-            "GB" => 1_000_000_000,
-            "GiB" => 1 << 30,
-            "" => return Err(Wrong::kind("needs a unit").hint(format!("did you mean `{number}B`?"))),
-            other => {
-                let hint = match other.to_lowercase().chars().next() {
-                    Some(first @ ('k' | 'm' | 'g')) => format!("did you mean `{number}{}iB`?", first.to_uppercase()),
-                    _ => "units are `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` and `GiB`".to_owned(),
-                };
-                return Err(Wrong::kind("has an unknown unit").hint(hint));
-            }
+        let Ok(number) = number.parse::<u64>() else {
+            let wrong = Wrong::kind("must be whole");
+            return Err(match exact(number, factor) {
+                Some(bytes) => wrong.hint(format!("did you mean `{}`?", shortest_size(bytes))),
+                None => wrong.hint("use a smaller unit, as in `1536KiB`"),
+            });
         };
         number
             .checked_mul(factor)
@@ -178,38 +282,74 @@ impl Scalar for ByteSize {
     }
 }
 
+fn bytes_of(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "B" => 1,
+        "KB" | "kB" => 1000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return None,
+    })
+}
+
+/// In the largest unit that keeps it whole.
+fn shortest_size(bytes: u64) -> String {
+    let binary = ByteSize(bytes).show();
+    let decimal = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
+    match decimal
+        .into_iter()
+        .find(|(_, one)| bytes > 0 && bytes.is_multiple_of(*one))
+    {
+        Some((unit, one)) if binary == format!("{bytes}B") => format!("{}{unit}", bytes / one),
+        _ => binary,
+    }
+}
+
+/// A number alone. Whoever writes thousands counts bytes; below that, it was another unit.
+fn size_needs_unit(number: &str) -> Wrong {
+    let wrong = Wrong::kind("needs a unit");
+    match number.parse::<u64>() {
+        Ok(0) => wrong.hint("did you mean `0B`?"),
+        Ok(small @ 1..1000) => wrong.hint(format!("did you mean `{small}MiB`, `{small}KiB` or `{small}B`?")),
+        Ok(bytes) if shortest_size(bytes) == format!("{bytes}B") => wrong.hint(format!("did you mean `{bytes}B`?")),
+        Ok(bytes) => wrong.hint(format!("did you mean `{}` or `{bytes}B`?", shortest_size(bytes))),
+        Err(_) => wrong.hint("units are `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` and `GiB`"),
+    }
+}
+
 impl Scalar for Rate {
     const EXPECTED: &'static str = "a rate such as `10/s`, `600/min` or `1000/h`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let Some((count, unit)) = text.split_once('/') else {
-            return Err(match text.parse::<u64>() {
-                Ok(count) => Wrong::kind("needs a unit").hint(format!("did you mean `{count}/s`?")),
-                Err(_) => Wrong::kind("is not a rate"),
-            });
-        };
-        let seconds = match unit {
-            "s" => 1,
-            "min" => 60,
-            "h" => 3600,
-            "d" => 24 * 3600,
-            other => {
-                let meant = match other.to_lowercase().trim() {
-                    "sec" | "second" | "s" => "s",
-                    "m" | "minute" | "min" => "min",
-                    "hr" | "hour" | "h" => "h",
-                    "day" | "d" => "d",
-                    _ => return Err(Wrong::kind("has an unknown unit").hint("units are `/s`, `/min`, `/h` and `/d`")),
-                };
-                return Err(
-                    Wrong::kind("has an unknown unit").hint(format!("did you mean `{}/{meant}`?", count.trim()))
-                );
+        let meant = |label: &str| {
+            let wrong = Wrong::kind(label);
+            match rate_meant(text) {
+                Some(rate) => wrong.hint(format!("did you mean `{}`?", rate.show())),
+                None => wrong,
             }
         };
+        let Some((count, unit)) = text.split_once('/') else {
+            let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            return Err(meant(if is_number { "needs a unit" } else { "is not a rate" }));
+        };
+        let Some((_, seconds)) = Self::UNITS.into_iter().find(|(known, _)| *known == unit) else {
+            let wrong = meant("has an unknown unit");
+            return Err(match wrong.hint {
+                Some(_) => wrong,
+                None => wrong.hint("units are `/s`, `/min`, `/h` and `/d`"),
+            });
+        };
         if count.contains('.') {
-            return Err(Wrong::kind("must be whole").hint("use a longer unit: `0.5/s` is `30/min`"));
+            let wrong = meant("must be whole");
+            return Err(match wrong.hint {
+                Some(_) => wrong,
+                None => wrong.hint("use a longer unit: `0.5/s` is `30/min`"),
+            });
         }
-        let count = count.parse::<u64>().map_err(|_| Wrong::kind("is not a rate"))?;
+        let count = count.parse::<u64>().map_err(|_| meant("is not a rate"))?;
         let count = NonZeroU64::new(count).ok_or_else(|| Wrong::range("would let nothing through"))?;
         Ok(Self {
             count,
@@ -228,15 +368,61 @@ impl Scalar for Rate {
     }
 }
 
+/// The rate that `10r/s`, `0.5/s`, `100/1m`, `10rps` or `10 per second` is.
+fn rate_meant(text: &str) -> Option<Rate> {
+    let text: String = text
+        .to_lowercase()
+        .chars()
+        .filter(|c| !matches!(c, '_' | ',' | ' '))
+        .collect();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, rest) = text.split_at(digits);
+    let counted = ["requests", "request", "reqs", "req", "tokens", "calls", "r", ""];
+    let rest = counted.into_iter().find_map(|word| rest.strip_prefix(word))?;
+    let unit = ["/", "per", "p"].into_iter().find_map(|word| rest.strip_prefix(word));
+    let unit = match unit {
+        Some(unit) => unit,
+        None if rest.is_empty() => "s",
+        None => return None,
+    };
+    let seconds = match unit {
+        "s" | "sec" | "secs" | "second" | "seconds" => 1,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60,
+        "h" | "hr" | "hour" | "hours" => 3600,
+        "d" | "day" | "days" => 24 * 3600,
+        other => exact_duration(other).filter(|per| per.subsec_nanos() == 0)?.as_secs(),
+    };
+    // The shortest unit in which the number is whole.
+    Rate::UNITS.into_iter().find_map(|(_, one)| {
+        let scaled = exact(number, one)?;
+        let count = (seconds > 0 && scaled % seconds == 0).then(|| scaled / seconds)?;
+        let (count, per) = (NonZeroU64::new(count)?, Duration::from_secs(one));
+        (one >= seconds || seconds > 24 * 3600).then_some(Rate { count, per })
+    })
+}
+
 impl Scalar for Ratio {
     const EXPECTED: &'static str = "a ratio from 0 to 1, such as `0.6`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
+        let hint = |wrong: Wrong, share: f64| match Self::new(share) {
+            Some(share) => wrong.hint(format!("did you mean `{}`?", share.show())),
+            None => wrong,
+        };
         if let Some(percent) = text
             .strip_suffix('%')
             .and_then(|number| number.trim().parse::<f64>().ok())
         {
-            return Err(Wrong::kind("is a percentage").hint(format!("did you mean `{}`?", percent / 100.0)));
+            return Err(hint(Wrong::kind("is a percentage"), percent / 100.0));
+        }
+        if let Some(share) = text
+            .contains(',')
+            .then(|| text.replace(',', ".").parse().ok())
+            .flatten()
+        {
+            return Err(hint(Wrong::kind("is not a number"), share));
         }
         // The standard parser also takes `inf`, `nan` and exponents; none of them is how one writes a share.
         if !text
@@ -246,7 +432,15 @@ impl Scalar for Ratio {
             return Err(Wrong::kind("is not a number"));
         }
         let share = text.parse::<f64>().map_err(|_| Wrong::kind("is not a number"))?;
-        Self::new(share).ok_or_else(|| Wrong::range("is not between 0 and 1"))
+        Self::new(share).ok_or_else(|| {
+            let wrong = Wrong::range("is not between 0 and 1");
+            // A whole number was meant as a percentage.
+            if share >= 5.0 && share.fract() == 0.0 {
+                hint(wrong, share / 100.0)
+            } else {
+                wrong
+            }
+        })
     }
 
     fn show(&self) -> String {
@@ -259,7 +453,11 @@ impl Scalar for Backoff {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let (first, cap) = text.split_once("..").unwrap_or((text, text));
-        let (first, cap) = (Duration::parse(first.trim())?, Duration::parse(cap.trim())?);
+        let (first, cap) = (first.trim(), cap.trim());
+        let (first, cap) = match (Duration::parse(first), Duration::parse(cap)) {
+            (Ok(first), Ok(cap)) => (first, cap),
+            (Err(wrong), _) | (_, Err(wrong)) => return Err(backoff_meant(text, wrong)),
+        };
         if first > cap {
             return Err(Wrong::range("begins above its end").hint(format!(
                 "did you mean `{}..{}`?",
@@ -277,6 +475,32 @@ impl Scalar for Backoff {
             format!("{}..{}", self.first.show(), self.cap.show())
         }
     }
+}
+
+/// What is wrong with one of the two, with a hint for both together.
+fn backoff_meant(text: &str, wrong: Wrong) -> Wrong {
+    let between = ["...", "..", "-", ",", " to ", ":", ";", "/"];
+    let parts = between.into_iter().find_map(|between| text.split_once(between));
+    let Some((first, cap)) = parts else { return wrong };
+    let meant = |part: &str| -> Option<Duration> {
+        let part = part.trim().trim_matches(['[', ']']);
+        match Duration::parse(part) {
+            Ok(duration) => Some(duration),
+            // Short waits without a unit are counted in milliseconds.
+            Err(_) => part
+                .parse()
+                .map(Duration::from_millis)
+                .ok()
+                .or_else(|| exact_duration(part)),
+        }
+    };
+    let (Some(first), Some(cap)) = (meant(first), meant(cap)) else {
+        return Wrong { hint: None, ..wrong };
+    };
+    if first > cap {
+        return Wrong { hint: None, ..wrong };
+    }
+    wrong.hint(format!("did you mean `{}`?", Backoff { first, cap }.show()))
 }
 
 impl fmt::Display for Rate {
@@ -304,13 +528,11 @@ fn without_spaces<T: Scalar>(text: &str) -> Option<String> {
     }
     match T::parse(&joined) {
         Ok(_) => Some(joined),
-        Err(wrong) => Some(
-            wrong
-                .hint?
-                .strip_prefix("did you mean `")?
-                .strip_suffix("`?")?
-                .to_owned(),
-        ),
+        Err(wrong) => {
+            let hint = wrong.hint?;
+            let first = hint.strip_prefix("did you mean `")?.split('`').next()?;
+            Some(first.to_owned())
+        }
     }
 }
 
@@ -370,7 +592,25 @@ mod tests {
         check::<Duration>("1h", Ok("1h"));
         check::<Duration>("1d", Ok("24h"));
         check::<Duration>("0s", Ok("0s"));
-        check::<Duration>("10", Err("needs a unit; did you mean `10s`?"));
+        check::<Duration>("10", Err("needs a unit; did you mean `10s` or `10ms`?"));
+        check::<Duration>("500", Err("needs a unit; did you mean `500ms` or `500s`?"));
+        check::<Duration>("2000", Err("needs a unit; did you mean `2s` or `2000ms`?"));
+        check::<Duration>("1500", Err("needs a unit; did you mean `1500ms`?"));
+        check::<Duration>("3600", Err("needs a unit; did you mean `1h` or `3600ms`?"));
+        check::<Duration>("30000", Err("needs a unit; did you mean `30s` or `30000ms`?"));
+        check::<Duration>("0.5", Err("needs a unit; did you mean `500ms`?"));
+        check::<Duration>("1.2.3", Err("needs a unit"));
+        check::<Duration>("99999999999999", Err("is longer than a year"));
+        check::<Duration>("1_000ms", Err("is not a duration"));
+        check::<Duration>("PT1M30S", Err("is not a duration; did you mean `90s`?"));
+        check::<Duration>("PT0.5S", Err("is not a duration; did you mean `500ms`?"));
+        check::<Duration>("P1DT2H", Err("is not a duration; did you mean `26h`?"));
+        check::<Duration>("00:00:30", Err("is not a duration"));
+        check::<Duration>("2.5m", Err("must be whole; did you mean `150s`?"));
+        check::<Duration>("1m1.5s", Err("must be whole; did you mean `61500ms`?"));
+        check::<Duration>("1.5 seconds", Err("has spaces in it; did you mean `1500ms`?"));
+        check::<Duration>("250micros", Err("has an unknown unit; did you mean `250us`?"));
+        check::<Duration>("0.5sec", Err("must be whole; did you mean `500ms`?"));
         check::<Duration>("0", Err("needs a unit; did you mean `0s`?"));
         check::<Duration>("5min", Err("has an unknown unit; did you mean `5m`?"));
         check::<Duration>("5S", Err("has an unknown unit; did you mean `5s`?"));
@@ -378,7 +618,8 @@ mod tests {
             "5w",
             Err("has an unknown unit; units are `us`, `ms`, `s`, `m`, `h` and `d`"),
         );
-        check::<Duration>("1.5s", Err("must be whole; use a smaller unit, as in `1500ms`"));
+        check::<Duration>("1.5s", Err("must be whole; did you mean `1500ms`?"));
+        check::<Duration>("0.0000001s", Err("must be whole; use a smaller unit, as in `1500ms`"));
         check::<Duration>("-1s", Err("is not a duration"));
         check::<Duration>("", Err("is empty"));
         check::<Duration>("2 seconds", Err("has spaces in it; did you mean `2s`?"));
@@ -398,7 +639,20 @@ mod tests {
         check::<ByteSize>("64KiB", Ok("64KiB"));
         check::<ByteSize>("1MB", Ok("1000000B"));
         check::<ByteSize>("2048KiB", Ok("2MiB"));
-        check::<ByteSize>("64", Err("needs a unit; did you mean `64B`?"));
+        check::<ByteSize>("64", Err("needs a unit; did you mean `64MiB`, `64KiB` or `64B`?"));
+        check::<ByteSize>("10485760", Err("needs a unit; did you mean `10MiB` or `10485760B`?"));
+        check::<ByteSize>("1000000", Err("needs a unit; did you mean `1MB` or `1000000B`?"));
+        check::<ByteSize>("1234", Err("needs a unit; did you mean `1234B`?"));
+        check::<ByteSize>("0", Err("needs a unit; did you mean `0B`?"));
+        check::<ByteSize>("10Mi", Err("has an unknown unit; did you mean `10MiB`?"));
+        check::<ByteSize>("10bytes", Err("has an unknown unit; did you mean `10B`?"));
+        check::<ByteSize>("1.5M", Err("has an unknown unit; did you mean `1536KiB`?"));
+        check::<ByteSize>("1.5MB", Err("must be whole; did you mean `1500KB`?"));
+        check::<ByteSize>("0.5MiB", Err("must be whole; did you mean `512KiB`?"));
+        check::<ByteSize>(
+            "1T",
+            Err("has an unknown unit; units are `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` and `GiB`"),
+        );
         check::<ByteSize>("64k", Err("has an unknown unit; did you mean `64KiB`?"));
         check::<ByteSize>("1mb", Err("has an unknown unit; did you mean `1MiB`?"));
         check::<ByteSize>("10 MB", Err("has spaces in it; did you mean `10MB`?"));
@@ -418,7 +672,25 @@ mod tests {
             "10/fortnight",
             Err("has an unknown unit; units are `/s`, `/min`, `/h` and `/d`"),
         );
-        check::<Rate>("0.5/s", Err("must be whole; use a longer unit: `0.5/s` is `30/min`"));
+        check::<Rate>("0.5/s", Err("must be whole; did you mean `30/min`?"));
+        check::<Rate>("0.01/s", Err("must be whole; did you mean `36/h`?"));
+        check::<Rate>("1.5/min", Err("must be whole; did you mean `90/h`?"));
+        check::<Rate>(
+            "0.3333333/s",
+            Err("must be whole; use a longer unit: `0.5/s` is `30/min`"),
+        );
+        check::<Rate>("0.5", Err("needs a unit; did you mean `30/min`?"));
+        check::<Rate>("5/10s", Err("has an unknown unit; did you mean `30/min`?"));
+        check::<Rate>("100/1m", Err("has an unknown unit; did you mean `100/min`?"));
+        check::<Rate>("10/second", Err("has an unknown unit; did you mean `10/s`?"));
+        check::<Rate>("10 / s", Err("has an unknown unit; did you mean `10/s`?"));
+        check::<Rate>("10r/s", Err("is not a rate; did you mean `10/s`?"));
+        check::<Rate>("100req/min", Err("is not a rate; did you mean `100/min`?"));
+        check::<Rate>("1_000/s", Err("is not a rate; did you mean `1000/s`?"));
+        check::<Rate>("10rps", Err("is not a rate; did you mean `10/s`?"));
+        check::<Rate>("100rpm", Err("is not a rate; did you mean `100/min`?"));
+        check::<Rate>("10 requests per second", Err("is not a rate; did you mean `10/s`?"));
+        check::<Rate>("unlimited", Err("is not a rate"));
         check::<Rate>("0/s", Err("would let nothing through"));
         check::<Rate>("-1/s", Err("is not a rate"));
     }
@@ -432,9 +704,50 @@ mod tests {
         check::<Ratio>("1.1", Err("is not between 0 and 1"));
         check::<Ratio>("-0.1", Err("is not between 0 and 1"));
         check::<Ratio>("nan", Err("is not a number"));
+        check::<Ratio>("60", Err("is not between 0 and 1; did you mean `0.6`?"));
+        check::<Ratio>("150", Err("is not between 0 and 1"));
+        check::<Ratio>("150%", Err("is a percentage"));
+        check::<Ratio>("0,6", Err("is not a number; did you mean `0.6`?"));
+        check::<Backoff>("100..1000", Err("needs a unit; did you mean `100ms..1s`?"));
+        check::<Backoff>("100ms-1s", Err("is not a duration; did you mean `100ms..1s`?"));
+        check::<Backoff>("100ms, 1s", Err("is not a duration; did you mean `100ms..1s`?"));
+        check::<Backoff>("0.1s..1s", Err("must be whole; did you mean `100ms..1s`?"));
+        check::<Backoff>("100", Err("needs a unit; did you mean `100s` or `100ms`?"));
         check::<Backoff>("100ms..1s", Ok("100ms..1s"));
         check::<Backoff>("100ms", Ok("100ms"));
         check::<Backoff>("1s..100ms", Err("begins above its end; did you mean `100ms..1s`?"));
         check::<Backoff>("1s..", Err("is empty"));
+    }
+
+    /// Every word that a hint suggests can be taken as it stands.
+    fn suggestions_hold<T: Scalar>(text: &str) {
+        let Err(Wrong { hint: Some(hint), .. }) = T::parse(text) else {
+            return;
+        };
+        let Some(meant) = hint.strip_prefix("did you mean ") else {
+            return;
+        };
+        for suggested in meant.split('`').skip(1).step_by(2) {
+            assert!(T::parse(suggested).is_ok(), "{text:?}: {hint}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, ..cases::counted() })]
+
+        #[test]
+        fn what_is_suggested_can_be_written(
+            number in "[0-9]{1,7}(\\.[0-9]{1,4})?",
+            between in "( |/|\\.\\.|-|_| per | to )?",
+            unit in "(s|S|m|M|ms|MS|h|d|sec|Seconds|min|millis|us|b|B|k|kb|Kb|KiB|Mi|mb|MB|G|gib|T|bytes|rps|rpm|r/s|req/min|10s|1m|hour|%|,5|w)?",
+        ) {
+            for text in [format!("{number}{between}{unit}"), format!("{number}{unit}{between}{number}{unit}"), format!("PT{number}{unit}")] {
+                suggestions_hold::<Duration>(&text);
+                suggestions_hold::<ByteSize>(&text);
+                suggestions_hold::<Rate>(&text);
+                suggestions_hold::<Ratio>(&text);
+                suggestions_hold::<Backoff>(&text);
+            }
+        }
     }
 }

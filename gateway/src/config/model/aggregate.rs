@@ -7,6 +7,7 @@ use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
 use crate::config::scalar::words;
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 
@@ -54,6 +55,11 @@ words! {
 const MOST_PARTS: usize = 256;
 
 impl Read for Aggregate {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[],
+        sample: r#"{ parts: { user: { backend: NAME, path: "/users/{path.id}" } } }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (partial, errors) = (f.or("partial", Partial::Deny), f.or("errors", false));

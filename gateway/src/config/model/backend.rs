@@ -12,6 +12,7 @@ use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Ratio;
 
@@ -95,6 +96,11 @@ pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 impl Read for Backend {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ endpoints: [{ url: $ }] }", r#"{ endpoints: [{ url: "http://%" }] }"#],
+        sample: r#"{ endpoints: [{ url: "http://10.0.0.5:8080" }] }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             f.not_built(&["health", "balance"]);
@@ -187,6 +193,11 @@ fn check_protocol(f: &Fields<'_>, protocol: &At<Protocol>, endpoints: &[Endpoint
 }
 
 impl Read for Endpoint {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ url: $ }", r#"{ url: "http://%" }"#],
+        sample: r#"{ url: "http://10.0.0.5:8080" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (url, weight) = (f.required("url"), f.within("weight", 1, 1..=1000));
@@ -196,6 +207,11 @@ impl Read for Endpoint {
 }
 
 impl Read for Bulkhead {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ limit: $ }", "{ wait: $ }"],
+        sample: "{ limit: 100 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let limit = f.within("limit", 100, 1..=100_000);
@@ -213,6 +229,11 @@ impl Read for Bulkhead {
 }
 
 impl Read for Connections {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ limit: $ }", "{ idle: $ }"],
+        sample: "{ limit: 100 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let limit = f.value("limit").is_some().then(|| f.within("limit", 1, 1..=100_000));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::tls::{CertificateFiles, TlsVersion};
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
+use crate::config::single::Single;
 use crate::config::span::At;
 
 /// For endpoints whose URL begins with `https`.
@@ -23,6 +24,11 @@ pub struct BackendTls {
 }
 
 impl Read for BackendTls {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ ca_file: $ }"],
+        sample: "{ ca_file: ca.pem }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (cert_file, key_file) = (f.path("cert_file"), f.path("key_file"));

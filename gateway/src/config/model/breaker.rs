@@ -7,6 +7,7 @@ use super::backend::{HOUR, MS};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Ratio, duration_text};
 
@@ -79,6 +80,11 @@ impl Breaker {
 }
 
 impl Read for Breaker {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ consecutive: $ }", "{ failure_ratio: $ }", "{ open_for: $ }"],
+        sample: "{ min_calls: 10, failure_ratio: 0.6 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let adaptive: Option<Adaptive> = f.optional("adaptive");
@@ -129,6 +135,11 @@ impl Read for Breaker {
 }
 
 impl Read for Slow {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ over: $, ratio: 0.8 }", "{ over: 2s, ratio: $ }"],
+        sample: "{ over: 2s, ratio: 0.8 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (over, ratio) = (f.required("over"), f.required("ratio"));
@@ -143,6 +154,11 @@ impl Read for Slow {
 }
 
 impl Read for Adaptive {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ threshold: $ }"],
+        sample: "{ threshold: 2s }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let latency_window = f.within("latency_window", 100, 1..=1000);
@@ -156,6 +172,11 @@ impl Read for Adaptive {
 }
 
 impl Read for Ejection {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ consecutive: $ }", "{ eject_for: $ }"],
+        sample: "{ consecutive: 5 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let consecutive = f.or("consecutive", NonZeroU32::new(5).expect("not 0"));

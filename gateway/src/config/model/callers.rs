@@ -14,6 +14,7 @@ use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Rate, Ratio};
 
@@ -267,6 +268,11 @@ impl Scalar for Secret {
 }
 
 impl Read for Basic {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ file: $ }"],
+        sample: "{ file: users.yaml }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             Some(Self {
@@ -277,6 +283,11 @@ impl Read for Basic {
 }
 
 impl Read for Callers {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[],
+        sample: "{ api_keys: { file: keys.yaml } }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
             api_keys: f.optional("api_keys"),
@@ -292,6 +303,11 @@ impl Read for Callers {
 }
 
 impl Read for ApiKeys {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ file: $ }"],
+        sample: "{ file: keys.yaml }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let header = f.or("header", HeaderName::from_static("x-api-key"));
@@ -336,6 +352,11 @@ fn check_places(f: &Fields<'_>, places: &[At<KeyPlace>], header: &At<HeaderName>
 }
 
 impl Read for Revocations {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ file: $ }"],
+        sample: "{ file: revoked.yaml }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             Some(Self {
@@ -346,6 +367,11 @@ impl Read for Revocations {
 }
 
 impl Read for Jwt {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ issuer: $, audience: [edge], algorithms: [RS256], keys: { file: jwks.json }, tenant: /tenant }"],
+        sample: r#"{ issuer: "https://id.example.com", audience: [edge], algorithms: [RS256], keys: { file: jwks.json }, tenant: /tenant }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             f.not_built(&["header"]);
@@ -415,6 +441,11 @@ fn check_algorithms(f: &Fields<'_>, algorithms: &[At<Algorithm>], keys: &JwtKeys
 }
 
 impl Read for JwtKeys {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ url: $ }", "{ file: $ }"],
+        sample: r#"{ url: "https://id.example.com/jwks.json" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let written = f.exactly_one(&["url", "file", "secret", "secret_file"]);
@@ -487,6 +518,11 @@ impl KeysUrl {
 }
 
 impl Read for Anonymous {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ tier: $ }"],
+        sample: "{ by: client_address }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
             by: f.or("by", AnonymousBy::ClientAddress),
@@ -496,6 +532,11 @@ impl Read for Anonymous {
 }
 
 impl Read for Failures {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ rate: $ }", "{ burst: $ }"],
+        sample: "{ rate: 5/s, burst: 50 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let (rate, burst) = (NonZeroU64::new(5).expect("not 0"), NonZeroU64::new(50).expect("not 0"));
         value.fields(|f| Self {
@@ -506,6 +547,11 @@ impl Read for Failures {
 }
 
 impl Read for Verifications {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ rate: $ }", "{ burst: $ }", "{ share: $ }"],
+        sample: "{ rate: 20/s, burst: 200 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let (rate, burst) = (
             NonZeroU64::new(20).expect("not 0"),

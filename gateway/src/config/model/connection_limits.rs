@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::config::fields::Fields;
+use crate::config::hint;
+use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 
@@ -33,6 +36,11 @@ pub struct MinimumRates {
 }
 
 impl Read for ConnectionLimits {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ total: $ }"],
+        sample: "{ total: 10000 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
             total: f.within("total", 10_000, 1..=1_000_000),
@@ -44,6 +52,11 @@ impl Read for ConnectionLimits {
 }
 
 impl Read for MinimumRates {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ body: $, answer: $ }"],
+        sample: "{ body: 256B, answer: 256B }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let rates = ByteSize(1)..=ByteSize(1024 * 1024);
         value.fields(|f| Self {
@@ -61,5 +74,18 @@ impl Read for MinimumRates {
 /// `None` for `off`, or if it is not written.
 fn number_or_off(f: &mut Fields<'_>, name: &'static str, most: u32) -> Option<At<u32>> {
     let written = f.value(name)?;
-    (!written.is_word("off")).then(|| f.within(name, 1, 1..=most))
+    if written.is_off() {
+        return None;
+    }
+    let hint = match written.text() {
+        Some(text) if hint::is_no(text) || text == "0" => Some("did you mean `off`?"),
+        Some(text) if hint::is_yes(text) => Some("write how many"),
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        let message = format!("`{}` must be a whole number of at least 1, or `off`", written.path);
+        f.push(Mistake::new(Code::WrongType, written.node.span, message).hint(hint));
+        return None;
+    }
+    Some(f.within(name, 1, 1..=most))
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use crate::config::fields::Fields;
+use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong};
+use crate::config::single::Single;
 use crate::config::span::At;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -43,15 +45,25 @@ pub enum OwnCors {
 }
 
 impl Read for OwnCors {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ origins: [$] }", r#"{ origins: ["https://%"] }"#],
+        sample: r#"{ origins: ["https://app.example.com"] }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
-        if value.is_word("off") {
+        if value.is_off() {
             return Some(Self::Off);
         }
-        Cors::read(value).map(Self::On)
+        Cors::read(&value.switchable(hint::for_no)).map(Self::On)
     }
 }
 
 impl Read for Cors {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ origins: [$] }", r#"{ origins: ["https://%"] }"#],
+        sample: r#"{ origins: ["https://app.example.com"] }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let origins: Option<Vec<At<Origin>>> = f.required_list("origins");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::route::above_zero;
 use crate::config::reader::{Read, Value};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::json::Document;
 
@@ -19,6 +20,11 @@ pub enum Fallback {
 }
 
 impl Read for Fallback {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ stale: $ }", "{ backend: $ }"],
+        sample: "{ stale: 10m }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let kind = f.exactly_one(&["value", "stale", "backend"]);

@@ -7,6 +7,7 @@ use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
 use crate::config::scalar::words;
+use crate::config::single::Single;
 use crate::config::span::At;
 
 /// Both ways.
@@ -52,6 +53,11 @@ impl HeaderRules {
 }
 
 impl Read for Headers {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[],
+        sample: "{ response: { set: { x-frame-options: DENY } } }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             Some(Self {
@@ -63,6 +69,11 @@ impl Read for Headers {
 }
 
 impl Read for HeaderRules {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ remove: [$] }"],
+        sample: "{ set: { x-edge: eu-1 } }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let remove: Vec<At<HeaderName>> = f.list("remove");

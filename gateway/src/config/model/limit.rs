@@ -8,6 +8,7 @@ use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::words;
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Rate;
 
@@ -100,6 +101,11 @@ words! {
 }
 
 impl Read for Limit {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ rate: $, burst: 20 }", "{ limit: $, every: day }"],
+        sample: "{ rate: 10/s, burst: 20 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let measure = match f.exactly_one(&["rate", "limit", "in_flight"]) {
@@ -132,6 +138,11 @@ impl Read for Limit {
 }
 
 impl Read for Quota {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ limit: $, every: month }"],
+        sample: "{ limit: 100000, every: month }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(quota)?
     }

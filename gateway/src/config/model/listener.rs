@@ -8,9 +8,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::tls::Tls;
-use crate::config::mistake::Code;
+use crate::config::addresses::AdminAddress;
+use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 
@@ -142,6 +144,15 @@ impl Scalar for Workers {
 }
 
 impl Read for Listener {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[
+            "{ address: $ }",
+            r#"{ address: "0.0.0.0:%" }"#,
+            r#"{ address: "0.0.0.0%" }"#,
+        ],
+        sample: r#"{ address: "0.0.0.0:8080" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (address, tls) = (f.required("address"), f.optional("tls"));
@@ -157,6 +168,11 @@ impl Read for Listener {
 }
 
 impl Read for ClientAddress {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ trusted_proxies: [$] }"],
+        sample: "{ trusted_proxies: [10.0.0.0/8] }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
             trusted_proxies: f.list("trusted_proxies"),
@@ -166,15 +182,35 @@ impl Read for ClientAddress {
 }
 
 impl Read for Admin {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[
+            "{ address: $ }",
+            r#"{ address: "127.0.0.1:%" }"#,
+            r#"{ address: "127.0.0.1%" }"#,
+            "{ token_file: $ }",
+        ],
+        sample: r#"{ address: "127.0.0.1:9900" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
-            address: f.or("address", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900)),
+            address: f
+                .or(
+                    "address",
+                    AdminAddress(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900)),
+                )
+                .map(|address| address.0),
             token_file: f.path("token_file"),
         })
     }
 }
 
 impl Read for TimeLimits {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ request: $ }"],
+        sample: "{ request: 30s }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         const MS: Duration = Duration::from_millis(1);
         let seconds = Duration::from_secs;
@@ -199,6 +235,11 @@ impl Read for TimeLimits {
 }
 
 impl Read for RequestLimits {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ body: $ }"],
+        sample: "{ body: 10MiB }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         const KIB: u64 = 1024;
         value.fields(|f| Self {
@@ -224,6 +265,12 @@ impl Read for AccessLog {
     fn read(value: &Value<'_>) -> Option<Self> {
         if value.is_map() {
             return value.fields(|f| f.required_path("file").map(Self::File))?;
+        }
+        if let Some(path) = value.text().filter(|text| text.contains(['/', '.'])) {
+            let message = format!("`{}` must be {}", value.path, LogWord::EXPECTED);
+            let hint = format!("did you mean `{{ file: {} }}`?", crate::config::single::quoted(path));
+            value.push(Mistake::new(Code::BadValue, value.node.span, message).hint(hint));
+            return None;
         }
         value.scalar::<LogWord>().map(|word| match word.value {
             LogWord::Off => Self::Off,

@@ -7,6 +7,7 @@
 use crate::config::mistake::Code;
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong};
+use crate::config::single::Single;
 use crate::config::span::At;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +126,11 @@ impl Scalar for DnsName {
 }
 
 impl Read for Mtls {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[],
+        sample: "{ identities: [{ dns: billing.internal, tenant: acme }] }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             Some(Self {
@@ -135,6 +141,15 @@ impl Read for Mtls {
 }
 
 impl Read for Identity {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &[
+            "{ uri: $, tenant: acme }",
+            "{ dns: $, tenant: acme }",
+            "{ subject: $, tenant: acme }",
+        ],
+        sample: "{ dns: billing.internal, tenant: acme }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let written = f.exactly_one(&["uri", "dns", "subject"]);

@@ -11,6 +11,7 @@ use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, any_name, keyed};
 use crate::config::scalar::words;
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 use crate::json::Document;
@@ -111,6 +112,11 @@ words! {
 }
 
 impl Read for Part {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ backend: NAME, path: $ }", "{ backend: $, path: / }"],
+        sample: r#"{ backend: NAME, path: "/users/{path.id}" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (backend, path) = (f.required("backend"), f.required("path"));
@@ -179,6 +185,11 @@ fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<Document>>
 }
 
 impl Read for When {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ value: $, exists: true }"],
+        sample: r#"{ value: "{part.user.id}", exists: true }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let subject = f.exactly_one(&["value", "status"]);
@@ -203,6 +214,11 @@ impl Read for When {
 }
 
 impl Read for ForEach {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ in: $ }"],
+        sample: r#"{ in: "{part.cart.items}" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let over = f.required("in");

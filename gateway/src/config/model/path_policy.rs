@@ -2,6 +2,7 @@
 
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::words;
+use crate::config::single::Single;
 use crate::config::span::At;
 
 /// What is not written is taken from the section at the top, and there is `reject`.
@@ -25,6 +26,11 @@ words! {
 }
 
 impl Read for PathPolicy {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ dot_segments: $, encoded_slash: $ }"],
+        sample: "{ encoded_slash: decode }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
             dot_segments: f.optional("dot_segments"),

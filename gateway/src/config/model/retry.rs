@@ -6,9 +6,11 @@ use http::Method;
 
 use super::backend::MS;
 use super::breaker::ratio;
+use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Backoff, ByteSize, Rate, Ratio};
 
@@ -74,15 +76,20 @@ words! {
 }
 
 impl Read for Retry {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ attempts: $ }", "{ backoff: $ }", "{ preset: $ }", "{ on: [$] }"],
+        sample: "{ attempts: 2 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
-        if value.is_word("off") {
+        if value.is_off() {
             let retry = value.default::<Self>()?;
             return Some(Self {
                 attempts: At::written(1, value.node.span),
                 ..retry
             });
         }
-        value.fields(|f| {
+        value.switchable(hint::for_switch).fields(|f| {
             let preset: Option<At<Preset>> = f.optional("preset");
             let (attempts, cap) = match preset.as_deref() {
                 Some(Preset::Article) => (5, Duration::from_secs(30)),

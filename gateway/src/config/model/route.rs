@@ -12,6 +12,7 @@ use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, any_name, keyed};
 use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 use crate::json::Document;
@@ -139,6 +140,11 @@ pub enum Body {
 }
 
 impl Read for Route {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ match: { path: [$] }, backend: NAME }"],
+        sample: r#"{ match: { path: "/users/{id}" }, backend: NAME }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             f.not_built(&["cache", "in_flight", "quotas", "retry", "compression", "mirror"]);
@@ -229,11 +235,26 @@ pub(super) fn above_zero(f: &Fields<'_>, name: &str, limit: Option<&At<Duration>
 pub(super) fn check_path(f: &Fields<'_>, name: &str, path: Option<&At<String>>) {
     if let Some(path) = path.filter(|path| !path.starts_with('/')) {
         let message = format!("`{}.{name}` must begin with `/`", f.path);
-        f.push(Mistake::new(Code::BadValue, path.span(), message).hint(format!("did you mean `/{}`?", **path)));
+        let hint = if path.contains("://") {
+            "a path has no scheme and no host: the host of a route goes into `host`".to_owned()
+        } else if path.contains(' ') {
+            "a path has no spaces: the method of a route goes into `methods`".to_owned()
+        } else if path.starts_with(['^', '~', '=', '*', '(', '.', '\\']) {
+            "a path is no regular expression: `/users/{id}` takes any one segment, `/files/{*rest}` all below"
+                .to_owned()
+        } else {
+            format!("did you mean `/{}`?", **path)
+        };
+        f.push(Mistake::new(Code::BadValue, path.span(), message).hint(hint));
     }
 }
 
 impl Read for Match {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ path: [$] }"],
+        sample: r#"{ path: "/users/{id}" }"#,
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let hosts = f.nonempty("host").unwrap_or_default();
@@ -283,6 +304,11 @@ pub(super) fn field_name(name: &str) -> Result<String, &'static str> {
 }
 
 impl Read for Access {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ any_of: [$] }"],
+        sample: "{ any_of: [anonymous] }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let addresses = f.section("addresses");
@@ -302,6 +328,11 @@ impl Read for Access {
 }
 
 impl Read for Addresses {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ allow: [$] }"],
+        sample: "{ allow: [10.0.0.0/8] }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
             allow: f.nonempty("allow"),
@@ -340,6 +371,11 @@ impl Scalar for Credential {
 }
 
 impl Read for Respond {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ status: $ }", "{ body: $ }"],
+        sample: "{ status: 204 }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let status = f.within("status", StatusCode::OK.as_u16(), 200..=599);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::fields::Fields;
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value, keyed, named_with};
+use crate::config::reader::{Read, Value, keyed, named_with, read_as};
+use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Rate;
 
@@ -73,9 +74,26 @@ pub(super) fn tiers(f: &mut Fields<'_>) -> NamedMap<Tier> {
         );
     }
     if let Some(value) = f.value("tiers") {
-        named_with(&value, &mut tiers, |name, value| read_tier(value, Tier::built_in(name)));
+        named_with(&value, &mut tiers, |name, value| {
+            let value = Value {
+                filled: Some(Tier::filled),
+                ..value.clone()
+            };
+            read_tier(&value, Tier::built_in(name))
+        });
     }
     tiers
+}
+
+impl Read for Tier {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ rate: $, burst: 20 }"],
+        sample: "{ rate: 10/s, burst: 20 }",
+    });
+
+    fn read(value: &Value<'_>) -> Option<Self> {
+        read_tier(value, None)
+    }
 }
 
 fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
@@ -98,7 +116,7 @@ fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
 pub(super) fn tenants(f: &mut Fields<'_>) -> NamedMap<Tenant> {
     let mut tenants = NamedMap::default();
     if let Some(value) = f.value("tenants") {
-        keyed(&value, &mut tenants, check_tenant, |_, value| Tenant::read(value));
+        keyed(&value, &mut tenants, check_tenant, |_, value| read_as::<Tenant>(value));
     }
     tenants
 }
@@ -112,6 +130,11 @@ pub(in crate::config) fn check_tenant(name: &str) -> Result<String, &'static str
 }
 
 impl Read for Tenant {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ rate: $ }", "{ tier: $ }"],
+        sample: "{ tier: premium }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             f.not_built(&["limits", "weight"]);

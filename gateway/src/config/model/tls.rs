@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::words;
+use crate::config::single::Single;
 use crate::config::span::At;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,11 @@ words! {
 }
 
 impl Read for Tls {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ certificates: [{ cert_file: $, key_file: edge.key }] }"],
+        sample: "{ certificates: [{ cert_file: edge.pem, key_file: edge.key }] }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let certificates = f.required_list("certificates");
@@ -76,6 +82,11 @@ impl Read for Tls {
 }
 
 impl Read for CertificateFiles {
+    const SINGLE: Option<Single> = Some(Single {
+        maps: &["{ cert_file: $, key_file: edge.key }"],
+        sample: "{ cert_file: edge.pem, key_file: edge.key }",
+    });
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (cert_file, key_file) = (f.required_path("cert_file"), f.required_path("key_file"));

@@ -1,0 +1,175 @@
+//! A single value, or a list, where a map is wanted: which map was probably meant, filled in with what was written.
+//!
+//! A map is suggested only if it would be read without a mistake, so whoever takes the hint is done.
+
+use super::named::NamedMap;
+use super::reader::{Read, Value};
+use super::tree::{self, Kind, Node};
+
+/// The maps that people mean by one value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Single {
+    /// In order of preference; `$` stands for the value, `[$]` for one or several, `%` for its letters
+    /// within quotes.
+    pub maps: &'static [&'static str],
+    /// Stands for a value that says nothing, such as `true`, or that none of the maps takes.
+    pub sample: &'static str,
+}
+
+/// The longest text that is repeated in a hint, in bytes.
+const LONGEST: usize = 200;
+/// The most items of a list that are.
+const MOST_ITEMS: usize = 4;
+
+/// The map that is meant by a value that is no map, as it would be written.
+pub(super) fn filled<T: Read>(value: &Value<'_>) -> Option<String> {
+    let Single { maps, sample } = T::SINGLE?;
+    let written = match &value.node.kind {
+        Kind::Scalar { text, .. } if is_switch(text) => None,
+        Kind::Scalar { .. } | Kind::List(_) => texts(value.node),
+        Kind::Map(_) => return None,
+    };
+    let candidates = maps.iter().filter_map(|map| Some(put(map, written.as_deref()?)));
+    candidates
+        .chain([sample.to_owned()])
+        .find(|candidate| candidate.len() <= LONGEST && reads_as::<T>(candidate, value))
+}
+
+/// The same for a list of maps, from items that are none.
+pub(super) fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
+    T::SINGLE?;
+    if items.len() > MOST_ITEMS || items.iter().any(|item| item.text().is_none()) {
+        return None;
+    }
+    let filled: Option<Vec<_>> = items.iter().map(T::filled).collect();
+    Some(format!("[{}]", filled.filter(|filled| !filled.is_empty())?.join(", ")))
+}
+
+/// The same for a map keyed by name, from a single value or from a list of maps that hold their names.
+pub(super) fn filled_named<T: Read>(value: &Value<'_>) -> Option<String> {
+    if let Kind::List(items) = &value.node.kind
+        && let Some(first) = items.first()
+        && let Kind::Map(entries) = &first.kind
+    {
+        let called = entries
+            .iter()
+            .find(|(key, _)| matches!(key.text.as_str(), "name" | "id"));
+        let name = match called.map(|(_, node)| &node.kind) {
+            Some(Kind::Scalar { text, .. }) => text.as_str(),
+            _ => "NAME",
+        };
+        return Some(format!("{{ {name}: {{ ... }} }}"));
+    }
+    let one = T::filled(value)?;
+    let candidate = format!("{{ main: {one} }}");
+    reads_as::<NamedMap<T>>(&candidate, value).then_some(candidate)
+}
+
+/// A map of texts, from `name: value`, `name=value` or `name value`, once or as a list.
+pub(super) fn filled_pairs(node: &Node) -> Option<String> {
+    let items: Vec<&str> = match &node.kind {
+        Kind::Scalar { text, .. } => vec![text],
+        Kind::List(items) => items
+            .iter()
+            .map(|item| match &item.kind {
+                Kind::Scalar { text, .. } => Some(text.as_str()),
+                Kind::List(_) | Kind::Map(_) => None,
+            })
+            .collect::<Option<_>>()?,
+        Kind::Map(_) => return None,
+    };
+    let pair = |text: &str| {
+        let (name, value) = text.split_once([':', '=', ' '])?;
+        let name = name.trim();
+        (!name.is_empty()).then(|| format!("{}: {}", quoted(name), quoted(value.trim())))
+    };
+    let pairs = items.into_iter().map(pair).collect::<Option<Vec<_>>>()?;
+    (!pairs.is_empty() && pairs.len() <= MOST_ITEMS).then(|| format!("{{ {} }}", pairs.join(", ")))
+}
+
+/// The one item of a list that has no other.
+pub(super) fn only_item(node: &Node) -> Option<String> {
+    match &node.kind {
+        Kind::List(items) => match items.as_slice() {
+            [only] => texts(only)
+                .filter(|_| matches!(only.kind, Kind::Scalar { .. }))
+                .map(|texts| texts.concat()),
+            _ => None,
+        },
+        Kind::Scalar { .. } | Kind::Map(_) => None,
+    }
+}
+
+/// Words that only say that something is to be there, or not.
+pub(super) fn is_switch(text: &str) -> bool {
+    let word = text.to_ascii_lowercase();
+    matches!(
+        word.as_str(),
+        "true" | "false" | "on" | "off" | "yes" | "no" | "enabled" | "disabled" | "default" | "none"
+    )
+}
+
+/// The single value, or those of a list, each as it would be written.
+fn texts(node: &Node) -> Option<Vec<String>> {
+    match &node.kind {
+        Kind::Scalar { text, plain } if *plain && is_plain(text) => Some(vec![text.clone()]),
+        Kind::Scalar { text, .. } if !text.is_empty() => Some(vec![quoted(text)]),
+        Kind::List(items) if !items.is_empty() && items.len() <= MOST_ITEMS => {
+            let one = |item: &std::rc::Rc<Node>| match item.kind {
+                Kind::Scalar { .. } => texts(item),
+                Kind::List(_) | Kind::Map(_) => None,
+            };
+            items
+                .iter()
+                .map(one)
+                .collect::<Option<Vec<_>>>()
+                .map(|all| all.concat())
+        }
+        _ => None,
+    }
+}
+
+/// What may stand without quotes within `{ }`, whatever follows.
+fn is_plain(text: &str) -> bool {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
+    text.bytes().all(is_safe)
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric() || first == b'/')
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    if is_plain(text) {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    }
+}
+
+/// The map with the values in their place.
+fn put(map: &str, values: &[String]) -> String {
+    if map.contains('%') {
+        let letters = values.concat();
+        return map.replace('%', letters.trim_matches('"'));
+    }
+    let all = values.join(", ");
+    let value = match values {
+        [one] => one.clone(),
+        _ => format!("[{all}]"),
+    };
+    map.replace("[$]", &format!("[{all}]")).replace('$', &value)
+}
+
+fn reads_as<T: Read>(text: &str, place: &Value<'_>) -> bool {
+    let cx = place.cx.scratch();
+    let mut mistakes = super::Mistakes::default();
+    let Ok(root) = tree::parse(place.node.span.source, text, &mut mistakes) else {
+        return false;
+    };
+    let value = Value::new(&root, root.span, place.path.clone(), &cx);
+    T::read(&value).is_some() && mistakes.is_empty() && cx.is_clean()
+}
+
+#[cfg(test)]
+mod tests;

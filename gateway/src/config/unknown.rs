@@ -1,0 +1,131 @@
+//! What a key was meant to be that its section does not have: a key of another product, one of ours in the wrong
+//! place, or one that is misspelt.
+
+use std::collections::BTreeMap;
+
+use super::hint;
+use super::mistake::{Code, Mistake};
+use super::reader::join;
+use super::tree::Key;
+
+/// A key that no section asked for.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    /// Of the section that it stands in.
+    pub path: String,
+    pub key: Key,
+    pub known: Vec<&'static str>,
+    /// What it is called here, if other products have it.
+    pub foreign: Option<String>,
+    /// The key above it that has nothing under it.
+    pub under: Option<String>,
+}
+
+/// The keys of each section that was read, by its path.
+#[derive(Debug, Default)]
+pub(super) struct Sections(BTreeMap<String, Vec<&'static str>>);
+
+impl Sections {
+    pub(super) fn add(&mut self, path: &str, known: &[&'static str]) {
+        self.0.insert(path.to_owned(), known.to_vec());
+    }
+
+    /// The nearest section that has the key: around the one at `path`, within it, or beside it.
+    fn having<'s>(&'s self, key: &str, path: &str) -> Option<Place<'s>> {
+        let has = |known: &Vec<&'static str>| known.contains(&key);
+        let mut around = path;
+        while !around.is_empty() {
+            around = around.rfind('.').map_or("", |dot| &around[..dot]);
+            if let Some((found, _)) = self.0.get_key_value(around).filter(|(_, known)| has(known)) {
+                return Some(Place::Around(found));
+            }
+        }
+        self.below(path, has).map(Place::Within).or_else(|| {
+            let beside = path.rfind('.').map_or("", |dot| &path[..dot]);
+            self.below(beside, has)
+                .filter(|found| *found != path)
+                .map(Place::Within)
+        })
+    }
+
+    /// The section within the one at `path` that is nearest to it, of those that `has` takes.
+    fn below<'s>(&'s self, path: &str, has: impl Fn(&Vec<&'static str>) -> bool) -> Option<&'s str> {
+        let begin = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}.")
+        };
+        let within = self
+            .0
+            .range(begin.clone()..)
+            .take_while(|(other, _)| other.starts_with(&begin));
+        within
+            .filter(|(other, known)| !other.is_empty() && has(known))
+            .min_by_key(|(other, _)| other.matches('.').count())
+            .map(|(found, _)| found.as_str())
+    }
+}
+
+enum Place<'s> {
+    Around(&'s str),
+    Within(&'s str),
+}
+
+impl Unknown {
+    pub(super) fn mistake(self, sections: &Sections) -> Mistake {
+        let Self { path, key, known, .. } = &self;
+        let owner = called(path);
+        let mut mistake = Mistake::new(Code::UnknownKey, key.span, format!("{owner} has no key `{}`", key.text));
+        mistake.hint = Some(self.hint(sections)).filter(|hint| !hint.is_empty());
+        debug_assert!(!known.contains(&key.text.as_str()));
+        mistake
+    }
+
+    fn hint(&self, sections: &Sections) -> String {
+        let Self {
+            path,
+            key,
+            known,
+            foreign,
+            under,
+        } = self;
+        let words = || known.iter().copied();
+        let text = &key.text;
+        if let Some(exact) = known.iter().find(|known| hint::is_spelling_of(text, known)) {
+            return format!("did you mean `{exact}`?");
+        }
+        let elsewhere = sections.having(text, path);
+        if let Some(above) = under {
+            let fits = sections
+                .0
+                .get(&join(path, above))
+                .is_none_or(|known| known.contains(&text.as_str()));
+            if fits {
+                return format!("`{above}` above it has nothing under it: indent `{text}` if it belongs there");
+            }
+        }
+        if let Some(foreign) = foreign {
+            return foreign.clone();
+        }
+        let near = hint::did_you_mean(text, words());
+        if near.is_some() && hint::is_slip(text, words()) {
+            return near.unwrap_or_default();
+        }
+        match elsewhere {
+            Some(Place::Around(around)) => {
+                format!("`{text}` is a key of {}: indent it less", called(around))
+            }
+            Some(Place::Within(within)) => format!("`{text}` is a key of {}", called(within)),
+            None => near.or_else(|| hint::one_of(words())).unwrap_or_default(),
+        }
+    }
+}
+
+/// How messages name a section.
+fn called(path: &str) -> String {
+    if path.is_empty() {
+        "the config".to_owned()
+    } else {
+        format!("`{path}`")
+    }
+}
