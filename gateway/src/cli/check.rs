@@ -16,7 +16,7 @@ use crate::plan::{Plan, State, reload};
 #[derive(clap::Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    file: ConfigFile,
+    pub(super) file: ConfigFile,
     /// Say only whether it is good, not what it comes to.
     #[arg(short, long)]
     quiet: bool,
@@ -27,7 +27,7 @@ pub(super) fn check(options: &Options) -> u8 {
         return super::FAILED;
     };
     let state = State::new(observer);
-    let path = &options.file.config;
+    let path = options.file.path();
     match reload::read(path, &state, 1) {
         Ok((compiled, loaded)) => {
             let warnings = loaded

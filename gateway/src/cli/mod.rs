@@ -8,7 +8,7 @@ mod run;
 mod signals;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -52,10 +52,32 @@ enum Command {
 
 /// The config file to use.
 #[derive(clap::Args)]
+struct ConfigOption {
+    /// The config file; default: `gateway.yaml`.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The same, which may also stand without the option's name.
+#[derive(clap::Args)]
 struct ConfigFile {
-    /// The config file.
-    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
-    config: PathBuf,
+    #[command(flatten)]
+    option: ConfigOption,
+    /// The config file, without `-c`.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+}
+
+impl ConfigOption {
+    fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("gateway.yaml"))
+    }
+}
+
+impl ConfigFile {
+    fn path(&self) -> &Path {
+        self.file.as_deref().unwrap_or(self.option.path())
+    }
 }
 
 /// Runs the command that the arguments name.
@@ -72,11 +94,38 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::Path;
+
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Command};
 
     /// Clap proves only in debug builds, and only for the command that runs, that options do not clash.
     #[test]
     fn the_commands_are_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_config_may_stand_alone() {
+        let check = |arguments: &[&str], expected: Option<&str>| {
+            let found = Cli::try_parse_from([&["gateway"], arguments].concat());
+            let path = match found.as_ref().ok().map(|cli| &cli.command) {
+                Some(Command::Check(options)) => Some(options.file.path()),
+                Some(Command::Run(options)) => Some(options.file.path()),
+                _ => None,
+            };
+            assert_eq!(path, expected.map(Path::new), "{arguments:?}");
+        };
+        for command in ["check", "run"] {
+            check(&[command], Some("gateway.yaml"));
+            check(&[command, "a.yaml"], Some("a.yaml"));
+            check(&[command, "-c", "a.yaml"], Some("a.yaml"));
+            check(&[command, "--config=a.yaml"], Some("a.yaml"));
+            check(&[command, "-c", "a.yaml", "b.yaml"], None);
+            check(&[command, "a.yaml", "b.yaml"], None);
+        }
+        check(&["check", "-q", "a.yaml"], Some("a.yaml"));
+        check(&["check", "a.yaml", "-q"], Some("a.yaml"));
     }
 }

@@ -25,7 +25,7 @@ use crate::server::{Lifecycle, Phase, Workers, descriptors};
 #[derive(clap::Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    file: ConfigFile,
+    pub(super) file: ConfigFile,
     /// Write the addresses that are served to this file once they are.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options) -> u8 {
         let _ = writeln!(stderr(), "gateway: the log cannot be started: {error}");
         return FAILED;
     }
-    match start(&options.file.config) {
+    match start(options.file.path()) {
         Ok(gateway) => gateway.serve(options.ready_file.as_deref()),
         Err(code) => code,
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{ConfigFile, FAILED, INVALID_CONFIG, OK};
+use super::super::{ConfigOption, FAILED, INVALID_CONFIG, OK};
 use crate::clock;
 use crate::intake::caller::Caller;
 use crate::intake::check::Category;
@@ -25,7 +25,7 @@ use crate::plan::{State, reload};
 #[derive(clap::Args)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
-    file: ConfigFile,
+    file: ConfigOption,
     /// Where the token is; default: standard input.
     #[arg(value_name = "TOKEN_FILE")]
     token: Option<PathBuf>,
@@ -42,7 +42,7 @@ pub(super) fn inspect(options: &Options) -> u8 {
         return FAILED;
     };
     let state = State::new(observer);
-    let plan = match reload::read(&options.file.config, &state, 1) {
+    let plan = match reload::read(options.file.path(), &state, 1) {
         Ok((compiled, _)) => compiled.plan,
         Err(invalid) => {
             let _ = stderr().write_all(invalid.render(stderr().is_terminal()).as_bytes());
