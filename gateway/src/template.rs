@@ -8,6 +8,7 @@
 pub mod captures;
 pub mod percent;
 
+mod meant;
 mod parse;
 mod placeholder;
 
@@ -19,6 +20,7 @@ use http::HeaderMap;
 use crate::json::{Document, Kind, Selection, Value};
 
 pub use captures::Captures;
+pub use meant::taken_literally;
 pub use parse::{TemplateError, Why};
 pub use placeholder::Placeholder;
 

@@ -25,9 +25,8 @@ impl Read for At<Document> {
 
 /// Appends the value as JSON. All of it is looked at, so that all mistakes are told.
 fn convert(value: &Value<'_>, out: &mut Vec<u8>) -> Option<()> {
-    let child = |node: &Node, out: &mut Vec<u8>| {
-        convert(&Value::new(node, node.span, value.path.clone(), value.cx), out)
-    };
+    let child =
+        |node: &Node, out: &mut Vec<u8>| convert(&Value::new(node, node.span, value.path.clone(), value.cx), out);
     match &value.node.kind {
         Kind::List(items) => {
             let mut sound = Some(());

@@ -5,6 +5,7 @@
 
 pub mod condition;
 pub mod host;
+mod meant;
 mod methods;
 pub mod mistake;
 pub mod path;
@@ -15,6 +16,7 @@ pub mod target;
 mod tree;
 
 pub use condition::{Condition, Is};
+pub use meant::pattern_meant;
 pub use mistake::Mistake;
 pub use path::{Keeps, NormalPath};
 pub use path_policy::PathPolicy;

@@ -106,6 +106,11 @@ impl Pattern {
         }
     }
 
+    /// Whether both match the same paths, whatever their parameters are called.
+    pub fn matches_as(&self, other: &Self) -> bool {
+        self.segments == other.segments
+    }
+
     /// The names of its parameters, in order.
     pub fn names(&self) -> &[Box<str>] {
         &self.names

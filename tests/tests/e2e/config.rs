@@ -34,6 +34,33 @@ fn a_good_config_is_called_good() {
     assert_eq!(told.code, Some(0), "{told:?}");
     let told = cli(&["check"], &Setup::new(good().to_string()));
     assert_eq!(told.code, Some(0), "gateway.yaml is the default: {told:?}");
+    let told = cli(&["check", "gateway.yaml", "-q"], &Setup::new(good().to_string()));
+    assert_eq!(told.code, Some(0), "the option need not be named: {told:?}");
+    let told = cli(&["check", "other.yaml"], &Setup::new(good().to_string()));
+    assert_eq!(told.code, INVALID, "{told:?}");
+    assert!(told.stderr.contains("cannot read other.yaml"), "{told:?}");
+}
+
+/// What every other product would have taken is told in our words, and the config still runs.
+#[test]
+fn patterns_of_other_products_and_an_open_admin_address_are_doubted() {
+    let config = good().to_string().replace("/users", "/users/:id");
+    let told = cli(&["check", "gateway.yaml"], &Setup::new(config));
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stderr.contains("did you mean `/users/{id}/{*rest}`?"), "{told:?}");
+    let told = cli(
+        &["check", "gateway.yaml"],
+        &Setup::new(format!(
+            "{}admin: {{ address: 0.0.0.0:9900 }}\n",
+            good().to_string().replace("admin:", "#")
+        )),
+    );
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(
+        told.stderr
+            .contains("`admin.address` can be reached from other machines"),
+        "{told:?}"
+    );
 }
 
 /// `UPDATE_EXPECTED=1` takes over what is told now.

@@ -1,12 +1,16 @@
-//! What is not wrong about time limits, but cannot have been meant. Only written numbers are doubted, never defaults.
+//! What is not wrong, but cannot have been meant. Only what was written is doubted, never a default.
 
 use std::time::Duration;
 
-use super::Desk;
+use super::{Desk, literals};
 use crate::config::{self, Code, Mistake, Span};
 
 pub(super) fn check(desk: &mut Desk<'_>) {
     let config = desk.config;
+    desk.warnings.extend(admin_from_elsewhere(config));
+    for (name, route) in config.routes.iter() {
+        desk.warnings.extend(literals::doubts(name, route));
+    }
     for (name, backend) in config.backends.iter() {
         let doubts = [
             retries_without_time(name, backend),
@@ -14,6 +18,28 @@ pub(super) fn check(desk: &mut Desk<'_>) {
         ];
         doubts.into_iter().flatten().for_each(|doubt| desk.warnings.push(doubt));
     }
+}
+
+/// Admin tells whoever asks what there is, and has no other guard than where it listens.
+fn admin_from_elsewhere(config: &config::Config) -> Option<Mistake> {
+    let admin = config.admin.as_ref()?;
+    let address = admin.address.ip().to_canonical();
+    (!address.is_loopback()).then(|| {
+        let can = match admin.token_file {
+            Some(_) => "the token is asked for changes alone: ",
+            None => "",
+        };
+        Mistake::new(
+            Code::Doubtful,
+            admin.address.span(),
+            "`admin.address` can be reached from other machines",
+        )
+        .label("is not a loopback address")
+        .hint(format!(
+            "{can}routes, tenants, keys' names and refusals are shown to whoever asks; write `127.0.0.1:{}`, or keep others out",
+            admin.address.port()
+        ))
+    })
 }
 
 /// An attempt that may use up the call leaves nothing for another after a timeout. Whoever asks for another in that

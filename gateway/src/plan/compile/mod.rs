@@ -13,6 +13,7 @@ mod doubts;
 mod fallbacks;
 mod limits;
 mod listeners;
+mod literals;
 mod outline;
 mod part_heads;
 mod route_edge;

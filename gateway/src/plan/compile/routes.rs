@@ -15,7 +15,7 @@ use super::{costs, fallbacks};
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
 use crate::plan::{Route, Target};
-use crate::routing::{Condition, Is, Pattern, Spec, Table};
+use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
 use crate::template::{Place, Placeholder, Template};
 
 /// All routes, to be found and in declared order.
@@ -35,16 +35,49 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &mut Option<Tables>, backends
     let listed = specs.iter().map(|spec| Arc::clone(&spec.target)).collect();
     let table = Table::build(specs)
         .map_err(|mistakes| {
-            for mistake in mistakes {
-                let at = config
-                    .routes
-                    .entry(mistake.route())
-                    .and_then(|(name, route)| route.matches.paths.first().and_then(At::span).or(name.span()));
-                desk.mistake(Mistake::new(Code::Conflict, at, mistake.to_string()));
-            }
+            mistakes.iter().for_each(|mistake| desk.mistake(told(config, mistake)));
         })
         .ok()?;
     Some(Routes { table, listed })
+}
+
+/// A mistake of the table with the places in the config that it is about.
+fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
+    let written = |route: &str| config.routes.get(route).map_or(&[][..], |route| &route.matches.paths);
+    let paths = written(mistake.route());
+    let exactly = |wanted: &str| paths.iter().rfind(|path| ***path == *wanted).and_then(At::span);
+    let around = || {
+        let name = config.routes.entry(mistake.route()).and_then(|(name, _)| name.span());
+        paths.first().and_then(At::span).or(name)
+    };
+    let conflict = |at: Option<Span>| Mistake::new(Code::Conflict, at.or_else(around), mistake.to_string());
+    match mistake {
+        routing::Mistake::Path { text, .. } => {
+            let told = conflict(exactly(text));
+            match routing::pattern_meant(text) {
+                Some(meant) => told.hint(format!("did you mean `{meant}`?")),
+                None => told,
+            }
+        }
+        routing::Mistake::Host { route, text } => {
+            let hosts = config.routes.get(route).map_or(&[][..], |route| &route.matches.hosts);
+            conflict(hosts.iter().find(|host| ***host == *text).and_then(At::span))
+        }
+        routing::Mistake::Tie { first, path, .. } => {
+            let pattern = Pattern::parse(path);
+            let is_same = |other: &&At<String>| match (&pattern, Pattern::parse(other)) {
+                (Ok(pattern), Ok(other)) => pattern.matches_as(&other),
+                _ => false,
+            };
+            let earlier = written(first).iter().find(is_same).and_then(At::span);
+            conflict(exactly(path))
+                .label("is taken here")
+                .related(earlier, "and here")
+        }
+        routing::Mistake::NoPath { .. } | routing::Mistake::TooManyPlaces { .. } | routing::Mistake::Method { .. } => {
+            conflict(None)
+        }
+    }
 }
 
 fn route(
@@ -213,7 +246,12 @@ pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, sco
     let template = match Template::parse(text, place) {
         Ok(template) => template,
         Err(error) => {
-            desk.mistake(Mistake::new(Code::BadValue, text.span(), error.to_string()));
+            let mistake = Mistake::new(Code::BadValue, text.span(), error.to_string());
+            let names: Vec<&str> = scope.parameters.iter().map(String::as_str).collect();
+            desk.mistake(match error.meant(text, &names) {
+                Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
+                None => mistake,
+            });
             return None;
         }
     };

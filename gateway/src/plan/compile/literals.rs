@@ -1,0 +1,61 @@
+//! Patterns and placeholders of other products: here they are text, taken and sent as it stands.
+
+use crate::config::{self, At, Code, Mistake, NamedMap};
+use crate::routing::{Pattern, pattern_meant};
+use crate::template;
+
+/// What of a route was probably not meant literally.
+pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
+    let (mut names, mut doubts): (Vec<Box<str>>, Vec<_>) = (Vec::new(), Vec::new());
+    for path in &route.matches.paths {
+        let Ok(pattern) = Pattern::parse(path) else { continue };
+        doubts.extend(pattern_meant(path).map(|meant| {
+            let message = format!("`routes.{name}` takes the path `{}` literally", **path);
+            Mistake::new(Code::Doubtful, path.span(), message)
+                .label("is no pattern here")
+                .hint(format!("did you mean `{meant}`?"))
+        }));
+        names.extend(pattern.names().iter().cloned());
+    }
+    names.dedup();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let texts = filled_texts(&format!("routes.{name}"), route);
+    doubts.extend(texts.into_iter().filter_map(|(path, text)| {
+        let (piece, ours) = template::taken_literally(text, &names)?;
+        let message = format!("`{path}` sends `{piece}` as it stands");
+        Some(Mistake::new(Code::Doubtful, text.span(), message).hint(format!("did you mean `{ours}`?")))
+    }));
+    doubts
+}
+
+/// Every text of a route that may hold placeholders, by its path in the config.
+fn filled_texts<'c>(path: &str, route: &'c config::Route) -> Vec<(String, &'c At<String>)> {
+    let rules = [
+        ("request", &route.headers.request),
+        ("response", &route.headers.response),
+    ];
+    let mut texts: Vec<_> = rules
+        .into_iter()
+        .flat_map(|(way, rules)| [(format!("{way}.set"), &rules.set), (format!("{way}.add"), &rules.add)])
+        .flat_map(|(way, fields)| named(format!("{path}.headers.{way}"), fields))
+        .collect();
+    match &route.target {
+        config::Target::Backend { rewrite, .. } => {
+            texts.extend(rewrite.iter().map(|text| (format!("{path}.rewrite"), text)));
+        }
+        config::Target::Aggregate(aggregate) => {
+            for (part, written) in aggregate.parts.iter() {
+                let path = format!("{path}.aggregate.parts.{part}");
+                texts.push((format!("{path}.path"), &written.path));
+                texts.extend(named(format!("{path}.query"), &written.query));
+                texts.extend(named(format!("{path}.headers"), &written.headers));
+            }
+        }
+        config::Target::Respond(respond) => texts.extend(named(format!("{path}.respond.headers"), &respond.headers)),
+    }
+    texts
+}
+
+fn named(path: String, texts: &NamedMap<At<String>>) -> impl Iterator<Item = (String, &At<String>)> {
+    texts.iter().map(move |(name, text)| (format!("{path}.{name}"), text))
+}
