@@ -1,3 +1,4 @@
+use http::{HeaderMap, HeaderValue};
 use policies::{CalendarQuota, Every, Moment, Quota, WallTime, WindowQuota};
 
 use super::account::Terms;
@@ -56,6 +57,42 @@ fn take_all(holds: &[&Arc<Hold>], now: Now) -> Result<Receipt, Rejection> {
 
 fn left(holds: &[&Arc<Hold>], now: Now) -> Vec<u64> {
     holds.iter().map(|hold| hold.account.balance(now)).collect()
+}
+
+/// The number behind `key` in a `RateLimit` of one limit.
+fn parameter(value: &HeaderValue, key: &str) -> u64 {
+    let text = value.to_str().expect("a field of ours");
+    let (_, rest) = text.split_once(key).expect(key);
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}
+
+#[test]
+fn an_answer_says_of_the_next_request_what_its_refusal_would_say() {
+    // Terms, the cost of each request, and how many are admitted.
+    let slow = Terms::Bucket(Quota::new(1, Duration::from_secs(60), 3).unwrap());
+    for (terms, cost, admitted) in [
+        (slow, 1, 3),
+        (slow, 2, 1),
+        (bucket(4), 4, 1),
+        (window(3), 1, 3),
+        (window(3), 2, 1),
+        (per_minute(2), 1, 2),
+        (per_minute(5), 3, 1),
+    ] {
+        let hold = enforced("one", terms);
+        let take = || take(Charges::from_iter([hold.charge(cost)]), at(0), Duration::ZERO);
+        let mut told = HeaderMap::new();
+        for _ in 0..admitted {
+            take().expect("it is admitted").tell(&mut told, at(0));
+        }
+        let Err(Rejection::RateLimited(refusal) | Rejection::QuotaExhausted(refusal)) = take() else {
+            panic!("{terms:?}: one more than {admitted} is admitted");
+        };
+        let said = parameter(&told[RATELIMIT], ";t=");
+        assert_eq!(said, parameter(&refusal.state, ";t="), "{terms:?} at {cost}");
+        assert_eq!(said, crate::fields::whole_seconds(refusal.wait), "{terms:?} at {cost}");
+    }
 }
 
 #[test]

@@ -85,7 +85,12 @@ pub(super) fn tell(charged: &[Held], headers: &mut HeaderMap, now: Now) {
         RATELIMIT,
         fields::ratelimit(told().map(|held| {
             let remaining = held.account.balance(now);
-            let reset = bounded(&held.account, held.account.reset_in(now, remaining));
+            // Where the next request like this one would be refused, what its refusal would say.
+            let reset = match held.account.wait_for(now, held.cost.max(1)) {
+                Duration::ZERO => held.account.reset_in(now, remaining),
+                wait => wait,
+            };
+            let reset = bounded(&held.account, reset);
             fields::Balance {
                 limit: &held.limit.name,
                 remaining,
