@@ -52,9 +52,19 @@ pub struct ReplyBody {
     held: Option<Held>,
     patience: Patience,
     until: Moment,
+    /// When a piece was handed over for which nobody has come back yet.
+    handed_over: Option<Moment>,
+    /// For how long the caller has let it wait in all, pauses that are short left out.
+    unread: Duration,
     is_event_stream: bool,
     is_grpc: bool,
 }
+
+/// A backend that breaks off is not blamed if its caller has let it wait for so long in all: many give up on a reader
+/// that is slow.
+const SLOW_READER: Duration = Duration::from_secs(1);
+/// What is shorter is the time that it takes us to write a piece, and not the caller's.
+const PAUSE: Duration = Duration::from_millis(50);
 
 struct Held {
     lease: Lease,
@@ -89,6 +99,8 @@ impl ReplyBody {
             }),
             patience,
             until: Moment::ZERO,
+            handed_over: None,
+            unread: Duration::ZERO,
             is_event_stream: false,
             is_grpc: false,
         };
@@ -151,6 +163,7 @@ impl ReplyBody {
         if let Patience::Idle(limit, _) = self.patience {
             self.until = (now + limit).min(last);
         }
+        self.handed_over = Some(now);
         now < last
     }
 
@@ -188,7 +201,9 @@ impl ReplyBody {
 
     fn break_off(&mut self, why: &Broken) {
         let Some(held) = self.held.take() else { return };
-        if let Broken::Backend(_) | Broken::CutShort = why {
+        if let Broken::Backend(_) | Broken::CutShort = why
+            && self.unread < SLOW_READER
+        {
             held.backend.broke_off(held.generation);
         }
     }
@@ -200,6 +215,10 @@ impl Body for ReplyBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
+        if let Some(handed_over) = this.handed_over.take() {
+            let pause = clock::now().since(handed_over);
+            this.unread += if pause < PAUSE { Duration::ZERO } else { pause };
+        }
         let broken = match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if this.is_grpc && frame.trailers_ref().is_some_and(grpc::is_unavailable) {

@@ -3,7 +3,6 @@
 //! Everything else is real: pool, exchange, guards, deadlines. The endpoint's name is never resolved, so that once its
 //! connections are used up there is nothing left to reach.
 
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,16 +18,21 @@ use hyper::service::service_fn;
 use hyper::{client, server};
 use hyper_util::rt::TokioIo;
 use policies::Moment;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::backend::Backend;
 use super::endpoints::Pools;
 use super::pool::Connection;
+use crate::caller_body::CallerBody;
 use crate::clock;
+use crate::intake::headers;
 
 /// What comes of one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Turn {
+    /// So long after the last byte of the request.
     Answer {
         after: Duration,
         status: u16,
@@ -36,7 +40,7 @@ pub(crate) enum Turn {
         retry_after: Option<u64>,
         tail: Tail,
     },
-    /// The connection breaks instead of an answer.
+    /// The connection breaks instead of an answer, so long after the head of the request.
     Break { after: Duration },
     /// No answer, ever.
     Hang,
@@ -48,6 +52,8 @@ pub(crate) enum Tail {
     AtOnce,
     /// Its second half is this late.
     Late(Duration),
+    /// The connection breaks instead of its second half.
+    Breaks,
     /// Server-sent events without end, so far apart.
     Events(Duration),
 }
@@ -57,10 +63,12 @@ pub(crate) enum Tail {
 pub(crate) struct Arrival {
     pub(crate) at: Moment,
     pub(crate) headers: HeaderMap,
+    /// Bytes of its body, once all of it has come.
+    pub(crate) body: usize,
 }
 
 type Play = Box<dyn FnMut() -> Turn + Send>;
-type TurnBody = UnsyncBoxBody<Bytes, Infallible>;
+type TurnBody = UnsyncBoxBody<Bytes, Broke>;
 
 /// What stands behind the connections of one backend.
 pub(crate) struct Scripted {
@@ -148,7 +156,9 @@ impl Scripted {
         self.arrivals().push(Arrival {
             at: clock::now(),
             headers: request.headers().clone(),
+            body: 0,
         });
+        let index = self.arrivals().len() - 1;
         let turn = (self.play.lock().unwrap_or_else(PoisonError::into_inner))();
         self.active.fetch_add(1, Relaxed);
         let active = Active(self);
@@ -164,6 +174,9 @@ impl Scripted {
                 retry_after,
                 tail,
             } => {
+                // One that does not come to its end is broken off by the gateway.
+                let whole = request.into_body().collect().await.map_err(|_| Broke)?;
+                active.0.arrivals()[index].body = whole.to_bytes().len();
                 sleep(after).await;
                 let mut response = Response::new(body(tail, active));
                 *response.status_mut() = status.try_into().expect("a status");
@@ -173,7 +186,7 @@ impl Scripted {
                 }
                 let kind = match tail {
                     Tail::Events(_) => "text/event-stream",
-                    Tail::AtOnce | Tail::Late(_) => "application/json",
+                    Tail::AtOnce | Tail::Late(_) | Tail::Breaks => "application/json",
                 };
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
                 Ok(response)
@@ -184,7 +197,23 @@ impl Scripted {
 
 fn body(tail: Tail, active: Active) -> TurnBody {
     let pause = match tail {
-        Tail::AtOnce => return Full::new(Bytes::from_static(br#"{"id":7}"#)).boxed_unsync(),
+        Tail::AtOnce => {
+            let whole = Full::new(Bytes::from_static(br#"{"id":7}"#));
+            return whole.map_err(|never| match never {}).boxed_unsync();
+        }
+        Tail::Breaks => {
+            let frames = stream::unfold((false, active), |(begun, active)| async move {
+                let piece = if begun {
+                    // Until the first piece has left.
+                    sleep(Duration::from_millis(1)).await;
+                    Err(Broke)
+                } else {
+                    Ok(Frame::data(Bytes::from_static(br#"{"id""#)))
+                };
+                Some((piece, (true, active)))
+            });
+            return StreamBody::new(frames).boxed_unsync();
+        }
         Tail::Late(pause) | Tail::Events(pause) => pause,
     };
     let pieces: &[&'static [u8]] = match tail {
@@ -200,4 +229,50 @@ fn body(tail: Tail, active: Active) -> TurnBody {
         Some((Ok(Frame::data(Bytes::from_static(piece))), (number + 1, active)))
     });
     StreamBody::new(frames).boxed_unsync()
+}
+
+/// The body of a request whose caller sends these pieces, each so long after the one before; with a length that is said
+/// before, or in chunks. Nothing follows them, not even the end of a body in chunks, unless it `ends`.
+pub(crate) async fn caller_body(pieces: Vec<(Duration, usize)>, length: Option<usize>, ends: bool) -> CallerBody {
+    let (mut caller, ours) = tokio::io::duplex(64 * 1024);
+    let (bring, brought) = oneshot::channel();
+    let bring = Mutex::new(Some(bring));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let bring = bring.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = bring.expect("one request").send(request.into_body());
+        std::future::pending::<Result<Response<Full<Bytes>>, Broke>>()
+    });
+    tokio::spawn(async move {
+        // Never answered: it ends with the test.
+        let _ = server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(ours), service)
+            .await;
+    });
+    tokio::spawn(async move {
+        let framing = match length {
+            Some(length) => format!("content-length: {length}"),
+            None => "transfer-encoding: chunked".to_owned(),
+        };
+        caller
+            .write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n").as_bytes())
+            .await?;
+        for (pause, size) in pieces {
+            sleep(pause).await;
+            let piece = vec![b'x'; size];
+            if length.is_none() {
+                caller.write_all(format!("{size:x}\r\n").as_bytes()).await?;
+            }
+            caller.write_all(&piece).await?;
+            if length.is_none() {
+                caller.write_all(b"\r\n").await?;
+            }
+        }
+        if ends && length.is_none() {
+            caller.write_all(b"0\r\n\r\n").await?;
+        }
+        // It stays, and says nothing.
+        std::future::pending::<std::io::Result<()>>().await
+    });
+    let incoming = brought.await.expect("a request comes");
+    CallerBody::new(incoming, None, headers::clean_trailers)
 }

@@ -3,6 +3,8 @@
 //! A plan never changes; a reload makes a new one. State that must outlive it (buckets, breakers, bulkheads, pools,
 //! keys) is kept beside it, by name, in [`State`].
 
+#[cfg(test)]
+mod caller_pace;
 pub mod calls;
 pub mod compile;
 mod live;

@@ -349,7 +349,7 @@ async fn play(case: &Case) -> TestCaseResult {
     Ok(())
 }
 
-pub(super) fn on_paused_time<T>(work: impl Future<Output = T>) -> T {
+pub(in crate::plan) fn on_paused_time<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -1,0 +1,257 @@
+//! What is recorded of a backend does not depend on the pace of its callers: whole calls on a virtual clock, over real
+//! connections in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt;
+use policies::breaker::{Counts, State};
+use policies::bulkhead::Entrant;
+use policies::{Deadline, Moment};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use tokio::time::sleep;
+
+use super::Plan;
+use super::time_budget::properties::{on_paused_time, plan};
+use crate::call::backend::Backend;
+use crate::call::replay::Replay;
+use crate::call::scripted::{Scripted, Tail, Turn, caller_body};
+use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
+use crate::clock;
+use crate::rejection::{Reason, Rejection};
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// An attempt may take two seconds; 400 ms are slow. `more` are further keys of the breaker.
+fn config(more: &str) -> String {
+    format!(
+        "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+         time_limits: {{ request: 30s, reserve: 2s, minimum: 5ms, idle_stream: 1h }}\n\
+         callers: {{ anonymous: {{ by: client_address }} }}\n\
+         backends:\n  b: {{ endpoints: [{{ url: \"http://nowhere.invalid\" }}], retry: off, time_limit: 2s, \
+         breaker: {{ min_calls: 1000, slow: {{ over: 400ms, ratio: 1 }}, open_for: 1s, probes: 2{more} }} }}\n\
+         routes:\n  r: {{ match: {{ path: /r }}, access: {{ any_of: [anonymous] }}, backend: b }}\n"
+    )
+}
+
+fn backend(plan: &Plan) -> Arc<Backend> {
+    Arc::clone(&plan.backends[0])
+}
+
+/// Calls the backend with this body; `wish` is what its caller asks for.
+async fn ask(backend: &Arc<Backend>, body: OrderBody, wish: Option<Duration>) -> Result<Reply, Rejection> {
+    let now = clock::now();
+    let operator_deadline = Deadline::at(now + Duration::from_secs(28));
+    let order = Order {
+        method: Method::POST,
+        target: PathAndQuery::from_static("/"),
+        headers: HeaderMap::new(),
+        body,
+        deadline: wish.map_or(operator_deadline, |wish| operator_deadline.child(now, wish)),
+        operator_deadline,
+        wished: wish.map(|wish| Deadline::at(now + wish)),
+        trailers: false,
+        meant: Duration::from_secs(28),
+        entrant: Entrant {
+            tenant: 1,
+            tier: 0,
+            weight: 1,
+            deadline: Moment::MAX,
+        },
+        is_retry: false,
+        streaming: Streaming::Never,
+        switches: false,
+        cost_header: None,
+    };
+    call::call(backend, 0, &order, &mut Facts::default()).await
+}
+
+fn counts(backend: &Backend) -> Counts {
+    backend.guards.breaker.counts(clock::now())
+}
+
+fn answers(after: Duration) -> Turn {
+    Turn::Answer {
+        after,
+        status: 200,
+        retry_after: None,
+        tail: Tail::AtOnce,
+    }
+}
+
+/// How a caller sends its body: pieces with pauses before them in ms, whether it says their length before, whether it
+/// comes to the end, and what it wishes, in ms.
+#[derive(Debug, Clone)]
+struct Pace {
+    pieces: Vec<(u64, usize)>,
+    has_length: bool,
+    ends: bool,
+    wish: Option<u64>,
+}
+
+impl Pace {
+    async fn body(&self) -> OrderBody {
+        let pieces: Vec<_> = self
+            .pieces
+            .iter()
+            .map(|(pause, size)| (Duration::from_millis(*pause), *size))
+            .collect();
+        let sum: usize = pieces.iter().map(|(_, size)| size).sum();
+        let length = self.has_length.then_some(sum + usize::from(!self.ends));
+        let body = caller_body(pieces, length, self.ends).await;
+        OrderBody::Streamed(Replay::new(body, 1 << 20, 1024), 1 << 20)
+    }
+
+    /// When its last byte leaves, if it does.
+    fn upload(&self) -> Option<Duration> {
+        let sum = self.pieces.iter().map(|(pause, _)| pause).sum();
+        self.ends.then(|| Duration::from_millis(sum))
+    }
+}
+
+fn pace() -> impl Strategy<Value = Pace> {
+    let pieces = prop::collection::vec((0..900_u64, 1..5_000_usize), 1..6);
+    let wish = prop::option::weighted(0.3, 6..4_000_u64);
+    (pieces, any::<bool>(), prop::bool::weighted(0.8), wish).prop_map(|(pieces, has_length, ends, wish)| Pace {
+        pieces,
+        has_length,
+        ends,
+        wish,
+    })
+}
+
+async fn no_pace_is_recorded(x: Duration, paces: &[Pace]) -> TestCaseResult {
+    let plan = plan(&config(""));
+    let backend = backend(&plan);
+    let _scripted = Scripted::behind(&backend, paces.len(), move || answers(x)).await;
+    let mut answered = 0;
+    for pace in paces {
+        let told = ask(&backend, pace.body().await, pace.wish.map(Duration::from_millis)).await;
+        let told = told.map(|_| ()).map_err(|rejection| rejection.reason());
+        let limit = LIMIT.min(pace.wish.map_or(LIMIT, Duration::from_millis));
+        // Timers are no finer than a millisecond.
+        let slack = Duration::from_millis(10);
+        match (told, pace.upload()) {
+            (Ok(()), Some(upload)) => {
+                answered += 1;
+                prop_assert!(upload + x <= limit + slack, "{:?}", pace);
+            }
+            (Err(Reason::RequestTimeout), upload) => {
+                prop_assert!(upload.is_none_or(|upload| upload + slack >= limit), "{:?}", pace);
+            }
+            (Err(Reason::BackendTimeout | Reason::OutOfTime), Some(upload)) => {
+                prop_assert!(upload + x + slack >= limit && upload <= limit + slack, "{:?}", pace);
+            }
+            (told, _) => prop_assert!(false, "{:?}: {:?}", told, pace),
+        }
+        let counts = counts(&backend);
+        prop_assert_eq!(
+            (counts.failures, counts.slow, counts.calls),
+            (0, 0, answered),
+            "{:?}",
+            pace
+        );
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..cases::counted() })]
+
+    /// Of a backend that answers within 400 ms of the last byte, success is recorded or nothing.
+    #[test]
+    fn of_a_backend_that_answers_soon_no_failure_and_no_slow_call_is_recorded(
+        x in 0..390_u64, paces in prop::collection::vec(pace(), 1..8),
+    ) {
+        on_paused_time(no_pace_is_recorded(Duration::from_millis(x), &paces))?;
+    }
+}
+
+#[test]
+fn a_backend_that_breaks_during_an_upload_fails() {
+    on_paused_time(async {
+        let plan = plan(&config(""));
+        let backend = backend(&plan);
+        let after = Duration::from_millis(300);
+        let _scripted = Scripted::behind(&backend, 4, move || Turn::Break { after }).await;
+        for (number, has_length, pieces) in [
+            (1, true, vec![]),
+            (2, false, vec![]),
+            (3, true, vec![(100, 10); 20]),
+            (4, false, vec![(100, 10); 20]),
+        ] {
+            let pace = Pace {
+                pieces,
+                has_length,
+                ends: false,
+                wish: None,
+            };
+            let told = ask(&backend, pace.body().await, None).await;
+            assert_eq!(told.map(|_| ()).unwrap_err().reason(), Reason::BackendBroken);
+            assert_eq!((counts(&backend).failures, counts(&backend).slow), (number, 0));
+        }
+    });
+}
+
+#[test]
+fn a_caller_that_is_slow_to_read_has_its_backend_break_off_without_blame() {
+    on_paused_time(async {
+        let plan = plan(&config(""));
+        let backend = backend(&plan);
+        let turn = || Turn::Answer {
+            after: Duration::ZERO,
+            status: 200,
+            retry_after: None,
+            tail: Tail::Breaks,
+        };
+        let _scripted = Scripted::behind(&backend, 2, turn).await;
+        for (reads_after, failures) in [(1_500, 0), (0, 1)] {
+            let mut body = ask(&backend, OrderBody::Empty, None).await.expect("a head").body;
+            let first = body.frame().await.expect("a piece").expect("no failure");
+            assert_eq!(first.into_data().expect("data"), Bytes::from_static(b"{\"id\""));
+            sleep(Duration::from_millis(reads_after)).await;
+            assert!(body.frame().await.expect("not the end").is_err());
+            assert_eq!(counts(&backend).failures, failures);
+        }
+    });
+}
+
+#[test]
+fn a_body_that_was_read_ahead_is_sent_whole_and_in_order() {
+    on_paused_time(async {
+        let plan = plan(&config(", consecutive: 1"));
+        let backend = backend(&plan);
+        let turns = [
+            Turn::Break { after: Duration::ZERO },
+            answers(Duration::ZERO),
+            answers(Duration::ZERO),
+        ];
+        let mut turns = turns.into_iter();
+        let scripted = Scripted::behind(&backend, 3, move || turns.next().expect("three requests")).await;
+        let broken = ask(&backend, OrderBody::Empty, None).await;
+        assert!(broken.is_err());
+        sleep(Duration::from_secs(1)).await;
+        // A little at once, and more than is kept and than is waited for.
+        for pieces in [
+            vec![(0, 3_000), (200, 10)],
+            vec![(0, 50_000), (100, 50_000), (300, 50_000)],
+        ] {
+            assert_eq!(backend.guards.breaker.state(clock::now()), State::HalfOpen);
+            let sum: usize = pieces.iter().map(|(_, size)| size).sum();
+            let pace = Pace {
+                pieces,
+                has_length: false,
+                ends: true,
+                wish: None,
+            };
+            let answered = ask(&backend, pace.body().await, None).await;
+            answered.map(|_| ()).expect("it is answered");
+            assert_eq!(scripted.arrivals().last().expect("it came").body, sum);
+        }
+        assert_eq!(backend.guards.breaker.state(clock::now()), State::Closed);
+    });
+}
