@@ -23,7 +23,7 @@ fn epoch() -> Instant {
 }
 
 /// The two clocks at one instant: rates go by the one, the calendar by the other.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Now {
     pub moment: Moment,
     pub wall: WallTime,

@@ -312,7 +312,8 @@ impl<'p> Exchange<'p> {
 
     fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> Charges {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let of_tier = known.holds.iter().map(|hold| hold.charge(route.cost));
+        let held = known.holds();
+        let of_tier = held.iter().map(|hold| hold.charge(route.cost));
         let of_route = route.limits.iter();
         of_tier
             .chain(of_route.map(|limit| limit.charge(known, address, &route.name, route.cost)))

@@ -23,6 +23,7 @@ use crate::clock::Now;
 use crate::fields;
 use crate::intake::caller::ANONYMOUS;
 use crate::intake::limits::account::{Account, Terms};
+use crate::intake::limits::accounts::Origin;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{Limit, Per};
 use crate::plan::Plan;
@@ -61,9 +62,10 @@ pub(super) async fn set(
         .filter(|_| tenant != ANONYMOUS)
         .ok_or_else(no_such_tenant)?;
     let (limit, terms) = find(&plan, &tenant, known, &quota, route.as_deref()).ok_or_else(no_such_quota)?;
-    let Account::Calendar(meter, terms) = limit
-        .table
-        .account(Owner::Tenant(&tenant), Terms::Calendar(terms), true)
+    let Account::Calendar(meter, terms) =
+        limit
+            .table
+            .account(Owner::Tenant(&tenant), Terms::Calendar(terms), Origin::Written)
     else {
         return Err(no_such_quota());
     };

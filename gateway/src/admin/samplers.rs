@@ -8,6 +8,8 @@ use super::Admin;
 use crate::call::backend::Backend;
 use crate::clock;
 use crate::intake::jwt::Issuer;
+use crate::intake::limits::accounts::Census;
+use crate::intake::limits::rooms::Room;
 use crate::intake::revocations::RevokedKind;
 use crate::observe::families::Family;
 use crate::observe::log_sampler::LogSampler;
@@ -41,9 +43,20 @@ fn sample(admin: &Admin, page: &mut Page) {
             page.put(Family::CertificateExpiry, &labels, certificate.expires);
         }
     }
-    for (limit, accounts, overflowed) in gateway.state.accounts.census() {
-        page.put(Family::LimitOwners, &[&limit], accounts);
-        page.put(Family::LimitOverflow, &[&limit], overflowed);
+    let accounts = &gateway.state.accounts;
+    for Census {
+        limit,
+        owners,
+        stood_in,
+    } in accounts.census()
+    {
+        page.put(Family::LimitOwners, &[&limit], owners);
+        page.put(Family::LimitWidened, &[&limit], stood_in.wider);
+        page.put(Family::LimitOverflow, &[&limit], stood_in.others);
+    }
+    for room in Room::ALL {
+        page.put(Family::LimitRoomInUse, &[room.as_str()], accounts.rooms.taken(room));
+        page.put(Family::LimitRoom, &[room.as_str()], accounts.rooms.most(room));
     }
     let (revoked, unix_now) = (gateway.state.revocations.in_force().list(), clock::unix_seconds());
     for kind in RevokedKind::ALL {

@@ -158,7 +158,7 @@ impl Bench {
         );
         let known = known.unwrap();
         let now = clock::Now::read();
-        let charges = known.holds.iter().map(|hold| hold.charge(1)).collect();
+        let charges = known.holds().iter().map(|hold| hold.charge(1)).collect();
         let _ = limits::take(charges, now, Duration::ZERO).unwrap();
         let record = RequestRecord::begin(clock::now(), clock::unix_time(), id, Method::GET, "/users/1");
         let mut watch = observer.watch(record);

@@ -108,7 +108,7 @@ mod tests {
     use crate::intake::caller::{Caller, Kind};
     use crate::intake::check::Check;
     use crate::intake::limits::account::Terms;
-    use crate::intake::limits::accounts::TermsByOwner;
+    use crate::intake::limits::accounts::{Origin, TermsByOwner};
     use crate::intake::limits::owner::Owner;
     use crate::intake::revocations::{self, List, Revoked, RevokedKind, Seen};
     use crate::observe::{Observer, Target};
@@ -217,7 +217,7 @@ mod tests {
             |limit| TermsByOwner::for_all(Terms::Calendar(CalendarQuota::new(limit, Every::Month).unwrap()));
         let terms = by_the_month(100);
         let table = world.state().accounts.table(&"monthly".into(), &terms);
-        let account = table.account(Owner::Tenant("acme"), terms.usual, true);
+        let account = table.account(Owner::Tenant("acme"), terms.usual, Origin::Written);
         // How much is left after taking, and in how many days it begins anew.
         let check = |world: &World, cost, left: u64, days: u64| {
             let now = Now {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use crate::json::Document;
 
+use super::limits::owner::Credential;
+
 /// The tenant of every caller without credentials. Reserved: no key and no token may name it.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -40,6 +42,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What tells callers of the same name apart; `None` if nothing is shown.
+    pub fn credential(&self) -> Option<Credential<'_>> {
+        match self {
+            Self::ApiKey => Some(Credential::ApiKey),
+            Self::Jwt(issuer) => Some(Credential::Token(issuer)),
+            Self::Mtls => Some(Credential::Certificate),
+            Self::Basic => Some(Credential::Password),
+            Self::Anonymous => None,
+        }
+    }
+
     /// The word that `access.any_of` and the log use.
     pub const fn as_str(&self) -> &'static str {
         match self {

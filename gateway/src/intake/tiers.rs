@@ -3,6 +3,7 @@
 //! An account belongs to a tenant and a limit, never to a tier: two tenants of one tier share nothing. The tier is
 //! decided by the operator's table first, then by the credential, then by a signed claim; no header sets it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use http::HeaderValue;
 
 use super::caller::{Caller, Kind};
 use super::limits::account::Terms;
+use super::limits::accounts::Origin;
 use super::limits::owner::{Owner, OwnerKey};
 use super::limits::{Hold, Limit, Mode, Per};
 use super::revocations::Seen;
@@ -71,7 +73,7 @@ impl Allowance {
         self.named.get(&owner).map(|(terms, _)| *terms).or(self.usual)
     }
 
-    fn hold(&self, owner: Owner<'_>, configured: bool) -> Option<Arc<Hold>> {
+    fn hold(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<Hold>> {
         let key = owner.key();
         let terms = self.of(key)?;
         let limit = match (owner, self.named.get(&key)) {
@@ -82,10 +84,11 @@ impl Allowance {
             }),
             _ => Arc::clone(&self.limit),
         };
-        let account = limit.table.account(owner, terms, configured);
-        Some(Arc::new(Hold::new(limit, account)))
+        Some(Arc::new(Hold::new(limit, owner, terms, origin)))
     }
 }
+
+type Holds = Box<[Arc<Hold>]>;
 
 /// All tiers, and what the operator decided for tenants by name.
 pub struct Tiers {
@@ -101,7 +104,11 @@ pub struct Known {
     pub caller: Caller,
     pub tier: Arc<Tier>,
     /// On everything that the tier allows.
-    pub holds: Box<[Arc<Hold>]>,
+    holds: Holds,
+    /// One of them is on an account that it shares, for want of room.
+    is_crowded: bool,
+    /// The operator names the tenant: in the config, or in the key file.
+    pub is_tenant_written: bool,
     /// Whom a queue takes it for; all anonymous callers are one.
     pub share: u64,
     pub metrics: Arc<TenantMetrics>,
@@ -141,17 +148,11 @@ impl Tiers {
             ),
             (_, None) => Arc::clone(&self.default),
         };
-        let owner = match (&caller.kind, caller.id.parse::<IpAddr>()) {
-            (Kind::Anonymous, Ok(address)) => Owner::Address(address),
-            _ => Owner::Tenant(&caller.tenant),
-        };
-        let configured = caller.configured || written.is_some();
-        let holds = tier
-            .allowances
-            .iter()
-            .filter_map(|allowance| allowance.hold(owner, configured))
-            .collect();
+        let is_tenant_written = caller.configured || written.is_some();
+        let holds = holds(&tier, &caller, is_tenant_written);
         Known {
+            is_crowded: holds.iter().any(|hold| hold.is_shared),
+            is_tenant_written,
             share: Owner::Tenant(&caller.tenant).key().short(),
             metrics: self.registry.tenants.find_or_add(&caller.tenant, &tier.name),
             tenant_header: header(&caller.tenant),
@@ -167,6 +168,30 @@ impl Tiers {
     /// How often a credential named a tier that does not exist.
     pub fn unknown(&self) -> u64 {
         self.unknown.load(Relaxed)
+    }
+}
+
+/// Takes hold of a caller's accounts.
+fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
+    let (owner, origin) = match (&caller.kind, caller.id.parse::<IpAddr>()) {
+        (Kind::Anonymous, Ok(address)) => (Owner::Address(address), Origin::Request),
+        _ if is_tenant_written => (Owner::Tenant(&caller.tenant), Origin::Written),
+        _ => (Owner::Tenant(&caller.tenant), Origin::Request),
+    };
+    let allowances = tier.allowances.iter();
+    allowances
+        .filter_map(|allowance| allowance.hold(owner, origin))
+        .collect()
+}
+
+impl Known {
+    /// Its hold on everything that its tier allows. Whoever had to share an account has its own as soon as there is room.
+    pub fn holds(&self) -> Cow<'_, [Arc<Hold>]> {
+        if self.is_crowded {
+            Cow::Owned(holds(&self.tier, &self.caller, self.is_tenant_written).into_vec())
+        } else {
+            Cow::Borrowed(&self.holds)
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::api_keys::digest_of;
 use super::check::Check;
 use super::limits::Limit;
 use super::limits::account::Terms;
+use super::limits::accounts::Origin;
 use super::limits::owner::Owner;
 use crate::clock::{self, Now};
 use crate::observe::{Decision, Tally, Verification};
@@ -83,11 +84,11 @@ impl Verifications {
 
     fn ask(&self, client: IpAddr, now: Now) -> Result<(), Check> {
         let FailedChecks { limit, terms } = &self.per_address;
-        let left = limit.table.balance(Owner::Address(client).key(), *terms, now);
+        let left = limit.table.available(Owner::Address(client), *terms, now);
         if left == 0 {
             self.work.outcomes.add(Verification::AddressOverBudget);
             limit.metrics.decisions.add(Decision::Refused);
-            let account = limit.table.account(Owner::Address(client), *terms, false);
+            let account = limit.table.account(Owner::Address(client), *terms, Origin::Request);
             return Err(Check::AddressOverBudget {
                 retry_after: account.wait_for(now, 1),
             });
@@ -123,7 +124,9 @@ impl Leave<'_> {
         }
         work.outcomes.add(Verification::Failed);
         let FailedChecks { limit, terms } = per_address;
-        let account = limit.table.account(Owner::Address(self.client), *terms, false);
+        let account = limit
+            .table
+            .account(Owner::Address(self.client), *terms, Origin::Request);
         account.charge(now, 1);
         limit.metrics.decisions.add(Decision::Admitted);
     }

@@ -29,7 +29,10 @@ pub enum Family {
     EndpointEjections,
     LimitDecisions,
     LimitOverflow,
+    LimitWidened,
     LimitOwners,
+    LimitRoomInUse,
+    LimitRoom,
     Callers,
     Verifications,
     VerificationSeconds,
@@ -103,7 +106,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 66] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -127,7 +130,10 @@ impl Family {
         Self::EndpointEjections,
         Self::LimitDecisions,
         Self::LimitOverflow,
+        Self::LimitWidened,
         Self::LimitOwners,
+        Self::LimitRoomInUse,
+        Self::LimitRoom,
         Self::Callers,
         Self::Verifications,
         Self::VerificationSeconds,
@@ -298,7 +304,13 @@ impl Family {
                 "gateway_limit_overflow_total",
                 Counter,
                 &["limit"],
-                "Owners who were given the overflow bucket because there were too many buckets",
+                "Times that an owner was counted with all others of its kind, for want of room",
+            ),
+            Self::LimitWidened => (
+                "gateway_limit_widened_total",
+                Counter,
+                &["limit"],
+                "Times that an address was counted with its network, or a caller with its tenant, for want of room",
             ),
             Self::LimitOwners => (
                 "gateway_limit_owners",
@@ -306,6 +318,13 @@ impl Family {
                 &["limit"],
                 "Owners that a limit remembers",
             ),
+            Self::LimitRoomInUse => (
+                "gateway_limit_room_in_use",
+                Gauge,
+                &["owners"],
+                "Accounts of owners that nobody wrote down, over all limits",
+            ),
+            Self::LimitRoom => ("gateway_limit_room", Gauge, &["owners"], "So many of them there may be"),
             Self::Callers => (
                 "gateway_callers_total",
                 Counter,

@@ -10,6 +10,7 @@ use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
 use crate::intake::doorman::{Client, Refusal};
+use crate::intake::limits::accounts::Origin;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::reserved::Reserved;
 use crate::intake::limits::{self, Charges};
@@ -59,7 +60,7 @@ impl Exchange<'_> {
                 // Counted after the answer is known, so that a valid credential is never locked out.
                 let paid = std::mem::take(&mut self.failure_paid);
                 if let (true, false, Some(failures)) = (refusal.suspect, paid, &self.plan.failures) {
-                    let held = failures.hold(Owner::Address(address), false).charge(1);
+                    let held = failures.hold(Owner::Address(address), Origin::Request).charge(1);
                     let _ = limits::take(Charges::from_iter([held]), self.at(self.started), Duration::ZERO)?;
                 }
                 Err(refusal.rejection)
@@ -77,7 +78,7 @@ impl Exchange<'_> {
         let until = self.started + self.plan.time.request;
         let reserve = || {
             let failures = self.plan.failures.as_ref();
-            let held = failures.map(|failures| failures.hold(Owner::Address(address), false).charge(1));
+            let held = failures.map(|failures| failures.hold(Owner::Address(address), Origin::Request).charge(1));
             held.map(|held| Reserved::take(held, Now::read())).transpose()
         };
         self.failure_paid = tokio::time::timeout_at(clock::instant(until), check.done(address, until, reserve))

@@ -35,15 +35,15 @@ use crate::flow::Rates;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
 use crate::intake::address_list::AddressList;
-use crate::intake::caller::Kind;
 use crate::intake::doorman::Doorman;
 use crate::intake::finish::Finish;
 use crate::intake::header_rules::HeaderRules;
 use crate::intake::headers::{MethodOverride, Via};
 use crate::intake::key_places::KeyPlaces;
 use crate::intake::limits::account::Terms;
-use crate::intake::limits::accounts::TermsByOwner;
-use crate::intake::limits::owner::Owner;
+use crate::intake::limits::accounts::{Origin, TermsByOwner};
+use crate::intake::limits::owner::{Credential, Owner};
+use crate::intake::limits::rooms::AccountLimits;
 use crate::intake::limits::{self, Held, Hold, Limit, Per};
 use crate::intake::tiers::{Known, Tiers};
 use crate::intake::tls::Tls;
@@ -80,6 +80,8 @@ pub struct Plan {
     /// Keeps what is revoked, as it was read.
     pub revocations: Option<RevocationFile>,
     pub written: Written,
+    /// How many accounts there may be of owners that nobody wrote down.
+    pub account_limits: AccountLimits,
     /// What every limit grants, for the moment the plan takes effect.
     pub terms: Vec<(Arc<str>, TermsByOwner)>,
     /// What was written, for the admin API.
@@ -248,24 +250,24 @@ impl RouteLimit {
     /// The charge to the caller's account, for a request that costs `cost` where the limit does not say otherwise.
     pub fn charge(&self, known: &Known, address: IpAddr, route: &str, cost: u64) -> Held {
         let caller = &known.caller;
-        let owner = match self.limit.per {
+        let written = |is_written: bool| if is_written { Origin::Written } else { Origin::Request };
+        let (owner, origin) = match (self.limit.per, caller.kind.credential()) {
+            (Per::Route, _) => (Owner::Route(route), Origin::Written),
+            (Per::Global, _) => (Owner::Everyone, Origin::Written),
             // Anonymous callers have no tenant of their own; each address is one.
-            Per::Tenant | Per::Caller if caller.kind == Kind::Anonymous => Owner::Address(address),
-            Per::Tenant => Owner::Tenant(&caller.tenant),
-            Per::Caller => Owner::Caller(&caller.tenant, &caller.id),
-            Per::ClientAddress => Owner::Address(address),
-            Per::Route => Owner::Route(route),
-            Per::Global => Owner::Everyone,
+            (Per::ClientAddress, _) | (_, None) => (Owner::Address(address), Origin::Request),
+            (Per::Tenant, _) => (Owner::Tenant(&caller.tenant), written(known.is_tenant_written)),
+            (Per::Caller, Some(shown)) => {
+                // Subjects and names in certificates are whatever their issuers sign.
+                let is_listed = matches!(shown, Credential::ApiKey | Credential::Password);
+                (Owner::Caller(&caller.tenant, shown, &caller.id), written(is_listed))
+            }
         };
-        let shared = matches!(self.limit.per, Per::Route | Per::Global);
-        self.hold(owner, shared || caller.configured).charge(cost)
+        self.hold(owner, origin).charge(cost)
     }
 
-    pub fn hold(&self, owner: Owner<'_>, configured: bool) -> Arc<Hold> {
-        Arc::new(Hold {
-            limit: Arc::clone(&self.limit),
-            account: self.limit.table.account(owner, self.terms, configured),
-            policy: self.policy.clone(),
-        })
+    pub fn hold(&self, owner: Owner<'_>, origin: Origin) -> Arc<Hold> {
+        let (limit, policy) = (Arc::clone(&self.limit), self.policy.clone());
+        Arc::new(Hold::with(limit, owner, self.terms, origin, policy))
     }
 }

@@ -85,6 +85,7 @@ fn compiled(mut loaded: Loaded, state: &State, generation: u64) -> Result<(Compi
 /// Makes a plan's numbers hold for the state it shares with its predecessors.
 pub fn take_effect(plan: &Plan, state: &State) {
     let now = clock::Now::read();
+    state.accounts.rooms.resize(plan.account_limits);
     state.accounts.take_effect(&plan.terms, now);
     for backend in &plan.backends {
         backend.take_effect(now.moment);

@@ -21,9 +21,6 @@ use crate::json::Workspace;
 use crate::observe::Observer;
 use crate::stale::Store;
 
-/// The most accounts that callers whom nobody wrote down can make.
-const ACCOUNTS: usize = 1_000_000;
-
 /// Tokens of which it is remembered through reloads that they were good once.
 const TOKENS: usize = 10_000;
 
@@ -93,7 +90,8 @@ fn a_quarter_of_the_cores() -> usize {
 impl State {
     pub fn new(observer: Arc<Observer>) -> Self {
         Self {
-            accounts: Accounts::new(ACCOUNTS),
+            // Until a plan takes effect, which says how many there may be.
+            accounts: Accounts::new(100_000),
             stale: Arc::new(Store::new(STALE)),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             observer,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use gateway::clock;
 use gateway::clock::Now;
 use gateway::intake::limits::account::Terms;
-use gateway::intake::limits::accounts::{Accounts, Table, TermsByOwner};
+use gateway::intake::limits::accounts::{Accounts, Origin, Table, TermsByOwner};
 use gateway::intake::limits::owner::Owner;
 use governor::clock::{Clock, FakeRelativeClock, MonotonicClock, QuantaClock, ReasonablyRealtime};
 use governor::{Quota as GovernorQuota, RateLimiter};
@@ -149,7 +149,7 @@ fn million() -> Vec<Subject> {
     let tenants: Arc<[String]> = tenants().into();
     let (table, terms) = (table(plenty()), Terms::Bucket(plenty()));
     for tenant in tenants.iter() {
-        table.account(Owner::Tenant(tenant), terms, false);
+        table.account(Owner::Tenant(tenant), terms, Origin::Request);
     }
     let names = Arc::clone(&tenants);
     let governor = RateLimiter::dashmap_with_clock(governor_plenty(), MonotonicClock);
@@ -161,7 +161,7 @@ fn million() -> Vec<Subject> {
             "bucket, a million keys, looked up: ours, std's clocks",
             move |decisions, thread| {
                 for tenant in from_its_own_place(&tenants, thread).take(decisions as usize) {
-                    let account = table.account(Owner::Tenant(tenant), terms, false);
+                    let account = table.account(Owner::Tenant(tenant), terms, Origin::Request);
                     let _ = black_box(account.take(Now::read(), 1, Duration::ZERO));
                 }
             },

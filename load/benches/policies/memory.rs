@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use gateway::clock::Now;
 use gateway::intake::limits::account::Terms;
+use gateway::intake::limits::accounts::Origin;
 use gateway::intake::limits::owner::Owner;
 use governor::RateLimiter;
 
@@ -42,7 +43,7 @@ fn ours() -> io::Result<u64> {
     let before = resident()?;
     let table = table(quota);
     for tenant in &tenants {
-        let account = table.account(Owner::Tenant(tenant), Terms::Bucket(quota), false);
+        let account = table.account(Owner::Tenant(tenant), Terms::Bucket(quota), Origin::Request);
         let _ = account.take(Now::read(), 1, Duration::ZERO);
     }
     let after = resident()?;

@@ -37,6 +37,7 @@ mod limits;
 mod log_flood;
 mod malformed;
 mod operating;
+mod owners;
 mod part_requests;
 mod passwords;
 mod probes;

@@ -3,6 +3,7 @@
 //! Says only what was *written*: names are not resolved here, and limits are not held against each other. What a
 //! value can be on its own account (its kind, its range) has been proven by the time it is in one of these.
 
+mod account_limits;
 mod aggregate;
 mod backend;
 mod backend_tls;
@@ -22,6 +23,7 @@ mod route;
 mod tier;
 mod tls;
 
+pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
 pub use backend_tls::BackendTls;
@@ -66,6 +68,7 @@ pub struct Config {
     pub time_limits: TimeLimits,
     pub request_limits: RequestLimits,
     pub connection_limits: ConnectionLimits,
+    pub account_limits: AccountLimits,
     /// `None` is `off`.
     pub minimum_rates: Option<MinimumRates>,
     /// For routes that have no section of their own.
@@ -100,6 +103,7 @@ impl Read for Config {
             let time_limits = f.section("time_limits");
             let request_limits = f.section("request_limits");
             let connection_limits = f.section("connection_limits");
+            let account_limits = f.section("account_limits");
             let minimum_rates = f.section_or_off("minimum_rates");
             let cors = f.optional("cors");
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
@@ -121,6 +125,7 @@ impl Read for Config {
                 time_limits: time_limits?,
                 request_limits: request_limits?,
                 connection_limits: connection_limits?,
+                account_limits: account_limits?,
                 minimum_rates,
                 cors,
                 security_headers,

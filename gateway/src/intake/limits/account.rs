@@ -83,6 +83,8 @@ measures! {
 const COME_BACK: Duration = Duration::from_secs(1);
 
 impl Kind {
+    pub const ALL: [Self; 4] = [Self::Bucket, Self::Window, Self::Calendar, Self::InFlight];
+
     /// The word that the admin API uses.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -163,21 +165,42 @@ impl Account {
         }
     }
 
-    /// Gives back what was taken at `taken_at` for a request that had to wait for `delay`. Who is in flight leaves
-    /// instead, once.
-    pub fn refund(&self, now: Now, taken_at: Now, delay: Duration, cost: u64) {
+    /// Gives back what was taken at `taken_at` for a request that had to wait for `delay`, where `in_force` are the terms
+    /// that a reload may have put in place of these. Who is in flight leaves instead, once.
+    pub fn refund(&self, now: Now, taken_at: Now, delay: Duration, cost: u64, in_force: Terms) {
         let start = taken_at.moment + delay;
+        match (self, self.under(in_force)) {
+            (Self::Bucket(bucket, old), Self::Bucket(_, new)) if *old != new => {
+                bucket.refund_rescaled(old, &new, now.moment, start, cost);
+            }
+            (_, Self::Bucket(bucket, quota)) => {
+                bucket.refund(&quota, now.moment, start, cost);
+            }
+            (_, Self::Window(window, quota)) => {
+                window.refund(&quota, now.moment, start, cost);
+            }
+            (_, Self::Calendar(meter, quota)) => {
+                meter.usage.refund(&quota, now.wall, taken_at.wall, cost);
+            }
+            (_, Self::InFlight(..)) => {}
+        }
+    }
+
+    /// The same account under other terms, unless they are about something else.
+    pub fn under(&self, terms: Terms) -> Self {
+        match (self, terms) {
+            (Self::Bucket(bucket, _), Terms::Bucket(quota)) => Self::Bucket(Arc::clone(bucket), quota),
+            (Self::Window(window, _), Terms::Window(quota)) => Self::Window(Arc::clone(window), quota),
+            (Self::Calendar(meter, _), Terms::Calendar(quota)) => Self::Calendar(Arc::clone(meter), quota),
+            _ => self.clone(),
+        }
+    }
+
+    /// Of the most that there can be, what has been taken and still counts. Requests in flight take nothing.
+    pub fn taken(&self, now: Now) -> u64 {
         match self {
-            Self::Bucket(bucket, quota) => {
-                bucket.refund(quota, now.moment, start, cost);
-            }
-            Self::Window(window, quota) => {
-                window.refund(quota, now.moment, start, cost);
-            }
-            Self::Calendar(meter, quota) => {
-                meter.usage.refund(quota, now.wall, taken_at.wall, cost);
-            }
-            Self::InFlight(..) => {}
+            Self::InFlight(..) => 0,
+            _ => self.terms().most() - self.balance(now),
         }
     }
 

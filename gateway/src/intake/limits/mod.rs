@@ -9,8 +9,10 @@ pub mod owner;
 mod presence;
 mod refund;
 pub mod reserved;
+pub mod rooms;
 pub mod set_aside;
 pub mod state_file;
+mod table;
 mod told;
 
 use std::ops::Deref;
@@ -20,10 +22,12 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-use self::account::Account;
-use self::accounts::Table;
+use self::account::{Account, Terms};
+use self::accounts::{Origin, Table};
+use self::owner::{Owner, OwnerKey};
 pub use self::presence::Presence;
 pub use self::refund::Ending;
+use self::table::Opened;
 pub use self::told::granted;
 use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};
@@ -68,14 +72,30 @@ pub struct Limit {
 pub struct Hold {
     pub limit: Arc<Limit>,
     pub account: Account,
+    /// It is not the owner's own, for want of room.
+    pub is_shared: bool,
+    owner: OwnerKey,
     /// What the limit grants, as the caller is told.
-    pub policy: HeaderValue,
+    policy: HeaderValue,
 }
 
 impl Hold {
-    pub fn new(limit: Arc<Limit>, account: Account) -> Self {
-        let policy = granted(&limit.name, &account.terms());
-        Self { limit, account, policy }
+    /// Opens the owner's account.
+    pub fn new(limit: Arc<Limit>, owner: Owner<'_>, terms: Terms, origin: Origin) -> Self {
+        let policy = granted(&limit.name, &terms);
+        Self::with(limit, owner, terms, origin, policy)
+    }
+
+    /// The same, where what the limit grants has been written already.
+    pub fn with(limit: Arc<Limit>, owner: Owner<'_>, terms: Terms, origin: Origin, policy: HeaderValue) -> Self {
+        let Opened { account, is_shared } = limit.table.open(owner, terms, origin);
+        Self {
+            owner: owner.key(),
+            limit,
+            account,
+            is_shared,
+            policy,
+        }
     }
 
     /// A charge to this account, for a request that costs `cost` where the limit does not say otherwise.
@@ -83,6 +103,7 @@ impl Hold {
         Held {
             cost: self.limit.cost.unwrap_or(cost),
             delay: Duration::ZERO,
+            is_taken: true,
             hold: Arc::clone(self),
         }
     }
@@ -96,6 +117,26 @@ pub struct Held {
     pub cost: u64,
     /// For how long it had to be taken in advance.
     delay: Duration,
+    /// A shadow limit that would have refused has taken nothing.
+    is_taken: bool,
+}
+
+impl Held {
+    /// Gives back so many of the tokens that were taken, under whatever terms are in force by now.
+    fn give_back(&self, now: Now, taken_at: Now, tokens: u64) {
+        if self.is_taken {
+            let in_force = self.limit.table.terms(self.owner);
+            self.account.refund(now, taken_at, self.delay, tokens, in_force);
+        }
+    }
+
+    /// Takes so many more, under whatever terms are in force by now.
+    fn take_more(&self, now: Now, tokens: u64) {
+        if self.is_taken {
+            let in_force = self.limit.table.terms(self.owner);
+            self.account.under(in_force).charge(now, tokens);
+        }
+    }
 }
 
 impl Deref for Held {
@@ -149,14 +190,13 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
             }
             Err(_) if held.limit.mode == Mode::Shadow => {
                 receipt.presence.enter_anyway(&held.account);
-                // Having taken nothing it has nothing to give back.
-                held.cost = 0;
+                held.is_taken = false;
                 Decision::Shadow
             }
             Err(_) => {
                 held.limit.metrics.decisions.add(Decision::Refused);
                 for taken in &charges[..index] {
-                    taken.account.refund(now, now, taken.delay, taken.cost);
+                    taken.give_back(now, now, taken.cost);
                 }
                 return Err(refusal(&charges, index, now));
             }
@@ -217,19 +257,18 @@ impl Receipt {
     /// floods, whatever becomes of them.
     pub fn refund(&self, now: Now) {
         for held in self.taken.iter().filter(|held| held.limit.per != Per::ClientAddress) {
-            held.account.refund(now, self.taken_at, held.delay, held.cost);
+            held.give_back(now, self.taken_at, held.cost);
         }
     }
 
     /// The request has cost `cost` after all: corrects what the route's cost decided, but not below nothing.
     pub fn settle(&mut self, now: Now, cost: u64) {
-        // A shadow limit that would have refused has taken nothing, and goes on as if the request had not been.
-        let by_route = |held: &&mut Held| held.limit.cost.is_none() && held.cost > 0;
+        let by_route = |held: &&mut Held| held.limit.cost.is_none();
         for held in self.taken.iter_mut().filter(by_route) {
             if cost > held.cost {
-                held.account.charge(now, cost - held.cost);
+                held.take_more(now, cost - held.cost);
             } else {
-                held.account.refund(now, self.taken_at, held.delay, held.cost - cost);
+                held.give_back(now, self.taken_at, held.cost - cost);
             }
             held.cost = cost;
         }

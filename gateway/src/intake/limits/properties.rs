@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::account::{Kind, Terms};
 use super::accounts::{Accounts, TermsByOwner};
-use super::owner::Owner;
+use super::owner::{Credential, Owner};
 use super::state_file::StateFile;
 use super::*;
 use crate::observe::Registry;
@@ -51,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 const OWNERS: [Owner<'static>; 4] = [
     Owner::Tenant("acme"),
     Owner::Tenant("zeta"),
-    Owner::Caller("acme", "zeta"),
+    Owner::Caller("acme", Credential::ApiKey, "zeta"),
     Owner::Route("acme"),
 ];
 
@@ -72,7 +72,7 @@ impl World {
     fn take(&self, owner: usize, cost: u64, now: Now) -> Result<Duration, Duration> {
         let [(name, terms)] = &self.limits;
         let table = self.accounts.table(name, terms);
-        let account = table.account(OWNERS[owner], terms.usual, false);
+        let account = table.account(OWNERS[owner], terms.usual, Origin::Request);
         account.take(now, cost, Duration::ZERO)
     }
 
@@ -178,7 +178,7 @@ proptest! {
             table: Arc::clone(&table),
             metrics: registry.limit("limit"),
         };
-        let hold = Arc::new(Hold::new(Arc::new(limit), table.account(OWNERS[0], terms, true)));
+        let hold = Arc::new(Hold::new(Arc::new(limit), OWNERS[0], terms, Origin::Written));
         hold.account.charge(at(began), spent);
         // The clock may have been set back.
         let now = at((began * 1_000).saturating_sub(back * 1_000));
@@ -222,8 +222,7 @@ proptest! {
                 table: Arc::clone(&table),
                 metrics: Registry::default().limit("limit"),
             };
-            let account = table.account(OWNERS[0], terms(kind, most), true);
-            Arc::new(Hold::new(Arc::new(limit), account))
+            Arc::new(Hold::new(Arc::new(limit), OWNERS[0], terms(kind, most), Origin::Written))
         }).collect();
         let mut under_way = vec![];
         let mut now = 0;

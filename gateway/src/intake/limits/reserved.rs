@@ -41,9 +41,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if !self.kept {
-            self.held
-                .account
-                .refund(Now::read(), self.taken_at, Duration::ZERO, self.held.cost);
+            self.held.give_back(Now::read(), self.taken_at, self.held.cost);
         }
     }
 }

@@ -13,7 +13,7 @@ use policies::calendar::{LeftPeriods, Saved};
 use policies::{CalendarQuota, Moment};
 
 use super::account::{Account, Terms};
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Origin};
 use super::owner::Owner;
 use crate::clock::Now;
 
@@ -127,7 +127,7 @@ impl Kept {
     }
 
     fn put(&mut self, limit: &Arc<str>, owner: &str, left: LeftPeriods) {
-        let is_address = matches!(Owner::parse(owner), Some(Owner::Address(_)));
+        let is_address = matches!(Owner::parse(owner), Some(Owner::Address(_) | Owner::Network(_)));
         let most = if is_address { MOST / 2 } else { MOST };
         if !left.is_empty() && self.owners < most {
             let owners = self.by_limit.entry(Arc::clone(limit)).or_default();
@@ -140,7 +140,7 @@ impl Kept {
 fn account(accounts: &Accounts, limit: &Arc<str>, name: &str) -> Option<(Account, CalendarQuota)> {
     let (table, owner) = (accounts.of_quota(limit)?, Owner::parse(name)?);
     match table.terms(owner.key()) {
-        terms @ Terms::Calendar(quota) => Some((table.account(owner, terms, true), quota)),
+        terms @ Terms::Calendar(quota) => Some((table.account(owner, terms, Origin::Restored), quota)),
         _ => None,
     }
 }
@@ -185,7 +185,9 @@ mod tests {
         }
 
         fn take(&self, tenant: &str, cost: u64, now: Now) {
-            let account = self.table.account(Owner::Tenant(tenant), self.terms.usual, false);
+            let account = self
+                .table
+                .account(Owner::Tenant(tenant), self.terms.usual, Origin::Request);
             account.take(now, cost, Duration::ZERO).unwrap();
         }
 

@@ -11,6 +11,7 @@
 //! counted in the first is carried into the period of now, with a warning; what was counted in the second is kept aside
 //! ([`SetAside`](super::set_aside::SetAside)).
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,8 +25,10 @@ use policies::calendar::{LeftPeriods, Saved};
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Terms};
-use super::accounts::{Accounts, TermsByOwner};
+use super::accounts::{Accounts, Origin, TermsByOwner};
 use super::owner::Owner;
+use super::rooms::Room;
+use super::table::Opened;
 use crate::clock::Now;
 use crate::files;
 use crate::json;
@@ -222,12 +225,19 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
             continue;
         };
         let (mut ahead, mut latest) = (0_usize, 0);
+        let (mut uncounted, mut unhoused) = (0_usize, 0_usize);
+        let mut owners: Vec<_> = owners.into_iter().collect();
+        if owners.len() > accounts.rooms.most(Room::Restored) {
+            // Whoever has used the most is remembered.
+            owners.sort_by_key(|(_, (count, _))| Reverse(count.map(|count| count.used)));
+        }
         for (name, (count, left)) in owners {
             let Some(owner) = Owner::parse(&name) else {
                 tracing::warn!(%limit, owner = %name, "not an owner: what was counted for it is forgotten");
                 continue;
             };
             let Terms::Calendar(quota) = terms.of(owner.key()) else {
+                uncounted += 1;
                 continue;
             };
             let mut left = left.map_or_else(LeftPeriods::default, |left| {
@@ -244,12 +254,25 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
             let again = left.jump(quota.every(), counted, counted.since, now.wall);
             if counted.used_at(quota.every(), now.wall) > 0 || again > 0 {
                 let table = accounts.table(&limit, terms);
-                if let Account::Calendar(meter, quota) = table.account(owner, Terms::Calendar(quota), true) {
-                    meter.usage.restore(&quota, now.wall, counted);
-                    meter.usage.charge(&quota, now.wall, again);
+                match table.open(owner, Terms::Calendar(quota), Origin::Restored) {
+                    Opened { is_shared: true, .. } => unhoused += 1,
+                    Opened { account, .. } => {
+                        if let Account::Calendar(meter, quota) = account {
+                            meter.usage.restore(&quota, now.wall, counted);
+                            meter.usage.charge(&quota, now.wall, again);
+                        }
+                    }
                 }
             }
             accounts.set_aside.restore(&limit, &name, left, now.moment);
+        }
+        if uncounted > 0 {
+            let owners = uncounted;
+            tracing::warn!(%limit, owners, "the limit is no quota now: what was counted for it is forgotten");
+        }
+        if unhoused > 0 {
+            let owners = unhoused;
+            tracing::warn!(%limit, owners, "more owners than can be remembered: what these have used is forgotten");
         }
         if ahead > 0 {
             tracing::warn!(
@@ -301,7 +324,7 @@ mod tests {
         fn take(&self, cost: u64, unix: u64) {
             let [(name, terms)] = &self.limits;
             let table = self.accounts.table(name, terms);
-            let account = table.account(Owner::Tenant("acme"), terms.usual, false);
+            let account = table.account(Owner::Tenant("acme"), terms.usual, Origin::Request);
             account.take(now(unix), cost, Duration::ZERO).unwrap();
         }
 

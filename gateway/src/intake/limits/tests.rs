@@ -30,8 +30,7 @@ fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<
         table: Arc::clone(&table),
         metrics: Registry::default().limit(name),
     };
-    let account = table.account(Owner::Everyone, terms, true);
-    Arc::new(Hold::new(Arc::new(limit), account))
+    Arc::new(Hold::new(Arc::new(limit), Owner::Everyone, terms, Origin::Written))
 }
 
 /// One token a second.
@@ -176,6 +175,74 @@ fn a_refund_gives_back_all_but_what_guards_addresses() {
     let holds: Vec<_> = tenant.iter().chain([&address]).collect();
     take_all(&holds, at(0)).unwrap().refund(at(0));
     assert_eq!(left(&holds, at(0)), [5, 5, 5, 4]);
+}
+
+/// A reload puts other terms in force while a request is under way.
+fn reload(hold: &Hold, terms: Terms, now: Now) {
+    hold.limit.table.change_terms(&TermsByOwner::for_all(terms), now);
+}
+
+/// What is left under the terms in force.
+fn left_in_force(hold: &Hold, now: Now) -> u64 {
+    hold.account
+        .under(hold.limit.table.terms(Owner::Everyone.key()))
+        .balance(now)
+}
+
+#[test]
+fn a_refund_after_a_reload_is_the_share_that_was_taken() {
+    for (old, new, expected) in [
+        (bucket(1_000), bucket(10), 5),
+        (bucket(10), bucket(1_000), 500),
+        (window(1_000), window(10), 0),
+        (window(10), window(1_000), 995),
+        (per_minute(1_000), per_minute(10), 0),
+        (per_minute(10), per_minute(1_000), 995),
+    ] {
+        let hold = enforced("limit", old);
+        let half = old.most() / 2;
+        let take = || take(Charges::from_iter([hold.charge(half)]), at(0), Duration::ZERO).unwrap();
+        let (ours, _theirs) = (take(), take());
+        reload(&hold, new, at(0));
+        assert_eq!(
+            left_in_force(&hold, at(0)),
+            if old == bucket(10) || old == bucket(1_000) {
+                0
+            } else {
+                new.most().saturating_sub(old.most())
+            }
+        );
+        ours.refund(at(0));
+        assert_eq!(left_in_force(&hold, at(0)), expected, "{old:?} to {new:?}");
+    }
+}
+
+#[test]
+fn a_cost_that_is_known_after_a_reload_is_charged_under_its_terms() {
+    // The debt of a bucket is one burst at most: that of the terms in force.
+    let hold = enforced("limit", bucket(1_000));
+    let mut receipt = take_all(&[&hold], at(0)).unwrap();
+    reload(&hold, bucket(10), at(0));
+    receipt.settle(at(0), u64::MAX);
+    let in_force = hold.account.under(bucket(10));
+    assert_eq!(in_force.wait_for(at(0), 1), Duration::from_secs(11));
+    // A window remembers what counts in its new stretch.
+    let hour = Terms::Window(WindowQuota::new(10, Duration::from_secs(3_600)).unwrap());
+    let hold = enforced("limit", window(10));
+    let _ = take(Charges::from_iter([hold.charge(4)]), at(0), Duration::ZERO).unwrap();
+    let mut receipt = take_all(&[&hold], at(9)).unwrap();
+    reload(&hold, hour, at(9));
+    receipt.settle(at(60), 3);
+    assert_eq!(left_in_force(&hold, at(60)), 3);
+    // A quota of the month does not begin anew with the minute in which a request of its predecessor ends.
+    let month = Terms::Calendar(CalendarQuota::new(10, Every::Month).unwrap());
+    let hold = enforced("limit", per_minute(10));
+    let mut receipt = take_all(&[&hold], at(59)).unwrap();
+    reload(&hold, month, at(59));
+    receipt.settle(at(61), 3);
+    assert_eq!(left_in_force(&hold, at(61)), 7);
+    receipt.refund(at(62));
+    assert_eq!(left_in_force(&hold, at(62)), 10);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::config::{self, At, Code, Measure, Mistake, NamedMap, Rate, RateLimit,
 use crate::intake::limits::account::Terms;
 use crate::intake::limits::accounts::TermsByOwner;
 use crate::intake::limits::owner::{Owner, OwnerKey};
+use crate::intake::limits::rooms::AccountLimits;
 use crate::intake::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::intake::tiers::{Allowance, Tier, Tiers};
 use crate::intake::verifications::FailedChecks;
@@ -130,6 +131,18 @@ impl Tables {
             limits.push(RouteLimit::new(Arc::new(limit), terms));
         }
         (limits, tables)
+    }
+}
+
+/// How many accounts there may be of owners that nobody wrote down.
+pub(super) fn account_limits(config: &config::Config) -> AccountLimits {
+    let most = |written: &At<u32>| **written as usize;
+    let written = &config.account_limits;
+    AccountLimits {
+        addresses: most(&written.addresses),
+        networks: most(&written.networks),
+        tenants: most(&written.tenants),
+        callers: most(&written.callers),
     }
 }
 

@@ -90,7 +90,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         files,
         ..
     } = desk;
-    let limits = &config.time_limits;
+    let times = &config.time_limits;
     let plan = Plan {
         generation,
         edge: Edge {
@@ -112,12 +112,12 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
                 body: rates.body.0,
                 answer: rates.answer.0,
             }),
-            first_byte: *limits.first_byte,
-            head: *limits.head,
-            idle: *limits.keep_alive,
-            write: *limits.write,
-            drain_notice: *limits.drain_notice,
-            drain: *limits.drain,
+            first_byte: *times.first_byte,
+            head: *times.head,
+            idle: *times.keep_alive,
+            write: *times.write,
+            drain_notice: *times.drain_notice,
+            drain: *times.drain,
         },
         time,
         routes: routes.table,
@@ -144,6 +144,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
                 FileSet::new()
             },
         },
+        account_limits: limits::account_limits(config),
         terms: tables.terms,
         outline,
     };
