@@ -17,6 +17,7 @@ mod outage;
 mod reload;
 mod rolling;
 mod sick_parts;
+mod slow_upload;
 mod soak;
 mod steady;
 mod tiers;
@@ -75,7 +76,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 14] = [
+pub const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -111,6 +112,12 @@ pub const SCENARIOS: [Scenario; 14] = [
         about: "slow heads, endless heads and reset streams, beside callers who mean well",
         long: false,
         run: |b| Box::pin(hostile::run(b)),
+    },
+    Scenario {
+        name: "slow_upload",
+        about: "uploads as slow as may be, beside a tenant that asks the same backend",
+        long: false,
+        run: |b| Box::pin(slow_upload::run(b)),
     },
     Scenario {
         name: "outage",
