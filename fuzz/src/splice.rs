@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gateway::json::{Document, Paths, Selection};
 use gateway::routing::path::NormalPath;
-use gateway::template::{Captures, Place, Placeholder, Sources, Template, percent};
+use gateway::template::{Captures, Place, Placeholder, Query, Sources, Template, percent};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
@@ -84,7 +84,7 @@ fn render(template: &Template, value: &str) -> Option<String> {
     let captures = Captures::none();
     let sources = Sources {
         captures: &captures,
-        query: Some(&query),
+        query: &Query::new(Some(&query)),
         headers: &headers,
         claims: Some(&claims),
         parts: &|_| Some(&answer),

@@ -41,7 +41,7 @@ use crate::observe::{RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::routing::PathPolicy;
-use crate::template::Captures;
+use crate::template::{Captures, Query};
 use crate::{aliases, grpc, problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
@@ -147,6 +147,7 @@ struct Cleared<'a> {
     known: Arc<Known>,
     deadline: Deadline,
     uri: &'a Uri,
+    query: &'a Query<'a>,
     head: request::Parts,
     wishes: Wishes,
     /// To turn the connection into a WebSocket.
@@ -176,13 +177,14 @@ impl<'p> Exchange<'p> {
             uri = places.gather(uri, &mut head.headers);
         }
         let settled = self.settle_path(&mut uri, &head);
-        let cleared = match self.clear(&uri, settled, head) {
+        let query = Query::new(uri.query());
+        let cleared = match self.clear(&uri, &query, settled, head) {
             Ok(cleared) => cleared,
             Err(Stop::Refused(rejection)) => return Err(rejection),
             Err(Stop::Answered(response)) => return Ok(*response),
             Err(Stop::Unproven(unproven)) => {
                 let head = self.prove(*unproven).await?;
-                match self.clear(&uri, settled, head) {
+                match self.clear(&uri, &query, settled, head) {
                     Ok(cleared) => cleared,
                     Err(Stop::Refused(rejection)) => return Err(rejection),
                     Err(Stop::Answered(response)) => return Ok(*response),
@@ -213,6 +215,7 @@ impl<'p> Exchange<'p> {
     fn clear<'u>(
         &mut self,
         uri: &'u Uri,
+        query: &'u Query<'u>,
         settled: Option<PathPolicy>,
         mut head: request::Parts,
     ) -> Result<Cleared<'u>, Stop>
@@ -238,11 +241,11 @@ impl<'p> Exchange<'p> {
         let keeps = settled.unwrap_or_default().keeps();
         let target = routing::Target::read(&head.method, head.version, uri, &head.headers, keeps)?;
         if let Some(asked) = cors::preflight(&head.method, &head.headers)
-            && let Some(answered) = self.preflight(&target, &asked, &head.headers, &client)
+            && let Some(answered) = self.preflight(&target, query, &asked, &head.headers, &client)
         {
             return Err(answered);
         }
-        let (host, path, query) = (target.host.to_owned(), target.path, target.query);
+        let (host, path) = (target.host.to_owned(), target.path);
         headers::name_host(head.version, &host, &mut head.headers);
         let found = plan
             .routes
@@ -304,6 +307,7 @@ impl<'p> Exchange<'p> {
             known,
             deadline,
             uri,
+            query,
             head,
             wishes,
             handshake,

@@ -7,6 +7,7 @@
 
 pub mod captures;
 pub mod percent;
+mod query;
 
 mod meant;
 mod parse;
@@ -23,6 +24,7 @@ pub use captures::Captures;
 pub use meant::taken_literally;
 pub use parse::{TemplateError, Why};
 pub use placeholder::Placeholder;
+pub use query::{MOST_PARAMETERS, Query, TooManyParameters};
 
 /// Where the text goes, which decides how values are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +65,7 @@ enum Spelling {
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
     pub captures: &'a Captures<'a>,
-    /// The raw query, without `?`.
-    pub query: Option<&'a str>,
+    pub query: &'a Query<'a>,
     pub headers: &'a HeaderMap,
     /// The verified claims of the caller's token.
     pub claims: Option<&'a Document>,
@@ -88,6 +89,7 @@ pub struct Missing {
 
 const ABSENT: &str = "there is no such value";
 const NOT_TEXT: &str = "the value is null, a list, an object, or not Unicode";
+const TOO_MANY: &str = "the query has more parameters than are looked at";
 const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, has a dot segment, or a control character";
 const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
 

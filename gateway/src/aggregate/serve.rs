@@ -22,7 +22,7 @@ use crate::call::Facts;
 use crate::call::backend::Backend;
 use crate::json::{Document, Paths, Reservation, Selection};
 use crate::stale::Store;
-use crate::template::{Captures, Placeholder, Template};
+use crate::template::{Captures, Placeholder, Query, Template};
 
 /// An aggregate as meant: a recipe, and the call that each of its parts makes, by index.
 pub struct Aggregate {
@@ -90,7 +90,7 @@ pub struct Heads {
 /// The request that is to be answered from several parts.
 pub struct Request<'a> {
     pub captures: &'a Captures<'a>,
-    pub query: Option<&'a str>,
+    pub query: &'a Query<'a>,
     /// Clean and stamped.
     pub headers: &'a HeaderMap,
     pub claims: Option<&'a Document>,

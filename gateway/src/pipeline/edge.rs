@@ -13,6 +13,7 @@ use crate::intake::websocket::{self, Handshake};
 use crate::plan::Route;
 use crate::rejection::Rejection;
 use crate::routing::{self, PathPolicy, path_policy};
+use crate::template::Query;
 
 impl Exchange<'_> {
     /// An odd path as the policy of its own route has it, and that policy.
@@ -33,14 +34,13 @@ impl Exchange<'_> {
     pub(super) fn preflight(
         &mut self,
         target: &routing::Target<'_, '_>,
+        query: &Query<'_>,
         asked: &Method,
         headers: &HeaderMap,
         client: &ClientAddress,
     ) -> Option<Stop> {
         let routes = &self.plan.routes;
-        let found = routes
-            .find(target.host, &target.path, asked, headers, target.query)
-            .ok()?;
+        let found = routes.find(target.host, &target.path, asked, headers, query).ok()?;
         let route = found.target;
         let finish = route.edge.finish.as_ref()?;
         let cors = finish.cors.as_ref()?;

@@ -61,6 +61,7 @@ impl Exchange<'_> {
             known,
             deadline,
             uri,
+            query,
             mut head,
             wishes,
             handshake,
@@ -84,7 +85,7 @@ impl Exchange<'_> {
             Some(rewrite) => {
                 let sources = Sources {
                     captures: &captures,
-                    query: uri.query(),
+                    query,
                     headers: &head.headers,
                     claims: known.caller.claims.as_ref(),
                     parts: &|_| None,

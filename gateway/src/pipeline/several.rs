@@ -37,7 +37,7 @@ impl Exchange<'_> {
         let (body, received) = body.unzip();
         let request = aggregate::Request {
             captures: &cleared.captures,
-            query: cleared.uri.query(),
+            query: cleared.query,
             headers: &cleared.head.headers,
             claims: known.caller.claims.as_ref(),
             body: body.as_ref(),

@@ -2,37 +2,39 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::template::percent::query_values;
+use crate::template::{Query, TooManyParameters};
 
 /// One thing that must hold. Names and values of a query are compared once decoded, header values as they are.
 ///
 /// Where a field or parameter comes more than once, one fitting value is enough: which of several a backend will
 /// read is not ours to guess, so a condition that guards something holds as soon as it could.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {
     Header { name: HeaderName, is: Is },
     Query { name: String, is: Is },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Is {
     Present,
     Exactly(String),
 }
 
 impl Condition {
-    pub(super) fn holds(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
+    /// # Errors
+    /// It asks for a parameter of a query that has too many.
+    pub(super) fn holds(&self, headers: &HeaderMap, query: &Query<'_>) -> Result<bool, TooManyParameters> {
         match self {
-            Self::Header { name, is: Is::Present } => headers.contains_key(name),
+            Self::Header { name, is: Is::Present } => Ok(headers.contains_key(name)),
             Self::Header {
                 name,
                 is: Is::Exactly(text),
-            } => headers.get_all(name).iter().any(|value| value == text),
-            Self::Query { name, is: Is::Present } => query_values(query, name).next().is_some(),
+            } => Ok(headers.get_all(name).iter().any(|value| value == text)),
+            Self::Query { name, is: Is::Present } => query.has(name),
             Self::Query {
                 name,
                 is: Is::Exactly(text),
-            } => query_values(query, name).any(|value| value == *text),
+            } => query.says(name, text),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod condition;
 pub mod host;
+mod leaf;
 mod meant;
 mod methods;
 pub mod mistake;

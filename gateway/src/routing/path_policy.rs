@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use super::path::Keeps;
 use super::table::Table;
 use super::target::Target;
+use crate::template::Query;
 use crate::template::percent::decode_pair;
 
 /// What becomes of each kind of oddity.
@@ -55,12 +56,12 @@ pub fn settle<T>(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Option<(Uri, PathPolicy)> {
+    // No policy changes it.
+    let query = Query::new(uri.query());
     policies.iter().find_map(|policy| {
         let uri = policy.applied_to(uri)?;
         let target = Target::read(method, version, &uri, headers, policy.keeps()).ok()?;
-        let found = table
-            .find(target.host, &target.path, method, headers, target.query)
-            .ok()?;
+        let found = table.find(target.host, &target.path, method, headers, &query).ok()?;
         let holds = policy_of(found.target) == *policy;
         drop(found);
         holds.then_some((uri, *policy))

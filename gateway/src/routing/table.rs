@@ -10,20 +10,23 @@
 //! conditions do not fit is passed over; but once a path has matched, a wrong method is the answer, and no less
 //! specific route is tried: a wildcard must not take over a method that its author did not know was missing.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
+use smallvec::SmallVec;
 
 use super::condition::Condition;
 use super::host;
+use super::leaf::{Entry, Leaf};
 use super::methods::Methods;
 use super::mistake::Mistake;
 use super::path::NormalPath;
 use super::pattern::Pattern;
 use super::tree::Tree;
 use crate::rejection::Rejection;
-use crate::template::Captures;
+use crate::template::{Captures, Query, TooManyParameters};
 
 /// Hosts times paths of one route: it stands in the table so often.
 pub const MOST_PLACES: usize = 10_000;
@@ -62,16 +65,6 @@ struct Route<T> {
     target: T,
 }
 
-/// The routes of one pattern on one host.
-type Leaf = Vec<Entry>;
-
-#[derive(Debug)]
-struct Entry {
-    route: usize,
-    /// Of the parameters, which each route may call by its own names.
-    names: Box<[Box<str>]>,
-}
-
 /// The route of a request.
 #[derive(Debug)]
 pub struct Found<'a, T> {
@@ -83,13 +76,20 @@ pub struct Found<'a, T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotFound {
     NoRoute,
-    MethodNotAllowed { allow: HeaderValue },
+    /// Routes of that path ask for parameters, and there are more than are looked at.
+    TooManyParameters,
+    MethodNotAllowed {
+        allow: HeaderValue,
+    },
 }
 
 impl From<NotFound> for Rejection {
     fn from(not_found: NotFound) -> Self {
         match not_found {
             NotFound::NoRoute => Self::NoRoute,
+            NotFound::TooManyParameters => Self::MalformedRequest {
+                why: "the query has more than 1000 parameters",
+            },
             NotFound::MethodNotAllowed { allow } => Self::MethodNotAllowed { allow },
         }
     }
@@ -109,11 +109,20 @@ impl<T> Table<T> {
         for spec in specs {
             table.add(spec, &mut mistakes);
         }
+        let Self {
+            routes,
+            exact,
+            wildcard,
+            any,
+        } = &mut table;
+        for tree in exact.values_mut().chain(wildcard.values_mut()).chain([any]) {
+            tree.each_leaf(&mut |leaf: &mut Leaf| leaf.file(|route| &routes[route].conditions));
+        }
         if mistakes.is_empty() { Ok(table) } else { Err(mistakes) }
     }
 
     /// The most specific route that takes the request. Allocates only if `host` has upper-case letters, the path has
-    /// more than four captures, or the method is refused.
+    /// more than four captures, the method is refused, or routes of that path ask for parameters of the query.
     ///
     /// # Errors
     /// [`NotFound`]; `Allow` lists what the routes of that path take under the conditions that hold.
@@ -123,7 +132,7 @@ impl<T> Table<T> {
         path: &NormalPath<'a>,
         method: &Method,
         headers: &HeaderMap,
-        query: Option<&str>,
+        query: &Query<'_>,
     ) -> Result<Found<'a, T>, NotFound> {
         let host = host::normalise(host);
         let judge = |leaf: &'a Leaf| self.judge(leaf, method, headers, query);
@@ -157,31 +166,32 @@ impl<T> Table<T> {
         leaf: &'a Leaf,
         method: &Method,
         headers: &HeaderMap,
-        query: Option<&str>,
+        query: &Query<'_>,
     ) -> Option<Result<&'a Entry, NotFound>> {
-        let fits = |entry: &&Entry| {
-            self.routes[entry.route]
-                .conditions
-                .iter()
-                .all(|is| is.holds(headers, query))
-        };
-        let rank = |entry: &&Entry| {
-            let route = &self.routes[entry.route];
-            (usize::MAX - route.conditions.len(), !route.methods.names(method))
-        };
-        let taking = |entry: &&Entry| self.routes[entry.route].methods.admits(method);
-        if let Some(entry) = leaf.iter().filter(taking).filter(fits).min_by_key(rank) {
-            return Some(Ok(entry));
+        let conditions_of = |route: usize| &*self.routes[route].conditions;
+        let mut best = None;
+        let mut refusing = SmallVec::<[&Methods; 4]>::new();
+        let asked = leaf.each_fitting(headers, query, conditions_of, |position, entry| {
+            let Route {
+                methods, conditions, ..
+            } = &self.routes[entry.route];
+            if !methods.admits(method) {
+                refusing.push(methods);
+                return;
+            }
+            let rank = (Reverse(conditions.len()), !methods.names(method), position);
+            if best.is_none_or(|(known, _)| rank < known) {
+                best = Some((rank, entry));
+            }
+        });
+        match (asked, best) {
+            (Err(TooManyParameters), _) => Some(Err(NotFound::TooManyParameters)),
+            (Ok(()), Some((_, entry))) => Some(Ok(entry)),
+            (Ok(()), None) if refusing.is_empty() => None,
+            (Ok(()), None) => Some(Err(NotFound::MethodNotAllowed {
+                allow: Methods::allow(refusing.into_iter()),
+            })),
         }
-        let mut refusing = leaf
-            .iter()
-            .filter(fits)
-            .map(|entry| &self.routes[entry.route].methods)
-            .peekable();
-        refusing.peek()?;
-        Some(Err(NotFound::MethodNotAllowed {
-            allow: Methods::allow(refusing),
-        }))
     }
 
     fn add(&mut self, spec: Spec<T>, mistakes: &mut Vec<Mistake>) {
@@ -239,8 +249,9 @@ impl<T> Table<T> {
             let mut grown = std::mem::take(tree);
             for (path, pattern) in &patterns {
                 let leaf = grown.leaf(&pattern.segments);
-                if let Some(rival) = leaf.iter().find(|entry| self.ties(entry.route, index)) {
-                    let first = self.routes[rival.route].name.clone();
+                let conditions = &self.routes[index].conditions;
+                if let Some(rival) = leaf.rivals(conditions).find(|rival| self.ties(*rival, index)) {
+                    let first = self.routes[rival].name.clone();
                     mistakes.push(Mistake::Tie {
                         first,
                         second: name.clone(),
@@ -248,10 +259,7 @@ impl<T> Table<T> {
                         path: path.clone(),
                     });
                 }
-                leaf.push(Entry {
-                    route: index,
-                    names: pattern.names().into(),
-                });
+                leaf.add(index, conditions, pattern.names().into());
             }
             if let Some(tree) = self.tree_of(&text) {
                 *tree = grown;

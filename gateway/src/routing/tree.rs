@@ -52,6 +52,16 @@ impl<L: Default> Tree<L> {
         }
     }
 
+    /// Everything that is kept.
+    pub(super) fn each_leaf(&mut self, visit: &mut impl FnMut(&mut L)) {
+        visit(&mut self.end);
+        visit(&mut self.wildcard);
+        let literals = self.literals.iter_mut().map(|(_, tree)| tree);
+        for tree in literals.chain(self.parameter.as_deref_mut()) {
+            tree.each_leaf(visit);
+        }
+    }
+
     /// Offers what is kept for each pattern that `path` matches to `judge`, until it takes one.
     ///
     /// Order: segment by segment from the left, a literal before a parameter before a wildcard. `path` is canonical;

@@ -61,27 +61,6 @@ pub fn is_dot_segment(decoded: &[u8]) -> bool {
     matches!(name, b"." | b"..")
 }
 
-/// The decoded values of a query parameter, in order of appearance; those that are not UTF-8 are left out.
-///
-/// Read as `application/x-www-form-urlencoded`: `+` is a space. A name without `=` has the empty value.
-pub fn query_values<'q>(query: Option<&'q str>, name: &'q str) -> impl Iterator<Item = Cow<'q, str>> {
-    query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .filter(move |(key, _)| form_decode(key).is_some_and(|key| key == name))
-        .filter_map(|(_, value)| form_decode(value))
-}
-
-fn form_decode(text: &str) -> Option<Cow<'_, str>> {
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        return decode(&spaced).map(|text| Cow::Owned(text.into_owned()));
-    }
-    decode(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,22 +86,5 @@ mod tests {
         for plain in ["", "...", ".a", "a..", ";..", "a;..", "..a;"] {
             assert!(!is_dot_segment(plain.as_bytes()), "{plain}");
         }
-    }
-
-    #[test]
-    fn query_values_are_decoded_names_and_all() {
-        let check = |query: &str, name: &str, expected: &[&str]| {
-            let found: Vec<_> = query_values(Some(query), name).collect();
-            assert_eq!(found, expected, "{name} in {query}");
-        };
-        check("q=1&r=2", "q", &["1"]);
-        check("q=1&q=2", "q", &["1", "2"]);
-        check("%71=a%2Fb", "q", &["a/b"]);
-        check("q=a+b", "q", &["a b"]);
-        check("q", "q", &[""]);
-        check("&&q=", "q", &[""]);
-        check("qq=1&aq=2", "q", &[]);
-        check("q=%ff", "q", &[]);
-        assert_eq!(query_values(None, "q").count(), 0);
     }
 }

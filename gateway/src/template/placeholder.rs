@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::HeaderName;
 
-use super::{ABSENT, Found, NOT_TEXT, Sources, percent};
+use super::{ABSENT, Found, NOT_TEXT, Sources, TOO_MANY, percent};
 use crate::json::Selection;
 
 /// One `{source.name}` of a template.
@@ -83,8 +83,8 @@ impl Placeholder {
                 percent::decode(raw).map(Found::Text).ok_or(NOT_TEXT)
             }
             Self::Query(name) => {
-                let value = percent::query_values(sources.query, name).next().ok_or(ABSENT)?;
-                Ok(Found::Text(value.into_owned().into()))
+                let value = sources.query.first(name).map_err(|_| TOO_MANY)?;
+                value.map(|value| Found::Text(value.into())).ok_or(ABSENT)
             }
             Self::Header(name) => {
                 let value = sources.headers.get(name).ok_or(ABSENT)?;

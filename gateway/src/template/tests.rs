@@ -26,7 +26,7 @@ fn render(template: &str, place: Place, value: Value) -> Result<String, Missing>
     headers.insert("x-plain", HeaderValue::from_static("a/b c"));
     let sources = Sources {
         captures: &captures,
-        query: Some("q=1%262&q=no&s=a+b"),
+        query: &Query::new(Some("q=1%262&q=no&s=a+b")),
         headers: &headers,
         claims: Some(&claims),
         parts: &|name| (name == "user").then_some(&part),

@@ -507,7 +507,7 @@ mod tests {
 
     use super::*;
     use crate::json::{Paths, Selection};
-    use crate::template::{Captures, Sources};
+    use crate::template::{Captures, Query, Sources};
 
     /// What is sent where `body` is written and `item` is the element.
     fn sent(body: &Value, item: &Value) -> Result<Value, String> {
@@ -526,7 +526,7 @@ mod tests {
         let item = Selection::of(item, &Arc::new(Paths::new(wanted)));
         let sources = Sources {
             captures: &Captures::new("", &[], smallvec::SmallVec::new()),
-            query: None,
+            query: &Query::default(),
             headers: &HeaderMap::new(),
             claims: None,
             parts: &|_| None,

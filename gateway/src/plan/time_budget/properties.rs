@@ -25,7 +25,7 @@ use crate::json::{Document, Selection};
 use crate::observe::{self, Observer};
 use crate::plan::compile::compile;
 use crate::plan::{Plan, State};
-use crate::template::Captures;
+use crate::template::{Captures, Query};
 
 /// Three backends, and a route to one or several of them.
 #[derive(Clone)]
@@ -259,7 +259,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             let until = deadline.moment();
             let request = aggregate::Request {
                 captures: &Captures::new("", &[], Default::default()),
-                query: None,
+                query: &Query::default(),
                 headers: &headers,
                 claims: None,
                 body: Some(&body),

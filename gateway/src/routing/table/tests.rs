@@ -57,12 +57,19 @@ fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
         .map_or((target, None), |(path, query)| (path, Some(query)));
     let path = NormalPath::parse(path).expect("a normal path");
     let host = if host == "-" { "" } else { host };
-    match table.find(host, &path, &method.parse().expect("a token"), headers, query) {
+    match table.find(
+        host,
+        &path,
+        &method.parse().expect("a token"),
+        headers,
+        &Query::new(query),
+    ) {
         Ok(found) => found
             .captures
             .iter()
             .fold(found.target.clone(), |out, (name, text)| format!("{out} {name}={text}")),
         Err(NotFound::NoRoute) => "none".to_owned(),
+        Err(NotFound::TooManyParameters) => "too many".to_owned(),
         Err(NotFound::MethodNotAllowed { allow }) => format!("allow {}", allow.to_str().expect("ASCII")),
     }
 }
@@ -203,6 +210,58 @@ fn conditions_beat_none_and_let_others_through() {
 }
 
 #[test]
+fn conditions_are_found_among_thousands() {
+    let lines: Vec<String> = (0..3000)
+        .flat_map(|number| {
+            [
+                format!("q{number} - /a GET?q:v={number}"),
+                format!("qp{number} - /a POST?q:v={number}"),
+                format!("both{number} - /a GET?q:v={number},q:beta"),
+                format!("h{number} - /b GET?h:x-v={number}"),
+                format!("many{number} - /c GET?q:same=1,q:n={number},h:x-same=1"),
+            ]
+        })
+        .chain(["plain - /a GET".to_owned(), "all - /{*rest} -".to_owned()])
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let table = table(&lines);
+    check(&table, "GET - /a?v=7", "q7");
+    check(&table, "POST - /a?x=1&v=2999", "qp2999");
+    check(&table, "GET - /a?beta=&v=2999", "both2999");
+    check(&table, "GET - /a?v=3000", "plain");
+    check(&table, "PUT - /a?v=7", "allow GET, HEAD, POST");
+    check(&table, "PUT - /a?v=x", "allow GET, HEAD");
+    // Of several that hold, the one that is declared first.
+    check(&table, "GET - /a?v=9&v=8&v=9", "q8");
+    let mut headers = HeaderMap::new();
+    check(&table, "GET - /b", "all rest=b");
+    headers.append("x-v", HeaderValue::from_static("5"));
+    assert_eq!(find(&table, "GET - /b", &headers), "h5");
+    assert_eq!(find(&table, "GET - /c?same=1&n=5", &headers), "all rest=c");
+    headers.append("x-same", HeaderValue::from_static("1"));
+    assert_eq!(find(&table, "GET - /c?same=1&n=5", &headers), "many5");
+    assert_eq!(find(&table, "GET - /c?same=2&n=5", &headers), "all rest=c");
+}
+
+#[test]
+fn more_parameters_than_are_looked_at_are_refused_where_one_is_asked_for() {
+    let table = table(&[
+        "any - /a GET",
+        "guarded - /a GET?q:admin",
+        "free - /b GET",
+        "header - /c GET?h:x",
+    ]);
+    let most = "p&".repeat(crate::template::MOST_PARAMETERS - 1);
+    check(&table, &format!("GET - /a?{most}"), "any");
+    check(&table, &format!("GET - /a?{most}admin"), "guarded");
+    check(&table, &format!("GET - /a?{most}p&admin"), "too many");
+    check(&table, &format!("GET - /a?{most}p&q"), "too many");
+    check(&table, &format!("POST - /a?{most}p&q"), "too many");
+    check(&table, &format!("GET - /b?{most}p&admin"), "free");
+    check(&table, &format!("GET - /c?{most}p&admin"), "none");
+}
+
+#[test]
 fn every_mistake_is_reported() {
     let check = |lines: &[&str], expected: &[&str]| {
         let specs = lines.iter().map(|line| spec(line)).collect();
@@ -281,4 +340,103 @@ proptest! {
         let expected = best.map_or("none", |(_, pattern)| pattern);
         prop_assert_eq!(found.split(' ').next(), Some(expected));
     }
+
+    #[test]
+    fn what_is_filed_is_found_as_if_every_route_were_asked(
+        routes in prop::collection::vec((prop::sample::select(vec!["GET", "POST", "-"]), conditions()), 1..20),
+        asked in prop::sample::select(vec!["GET", "POST", "PUT", "HEAD"]),
+        query in prop::collection::vec((0..3usize, 0..3usize), 0..5),
+        fields in prop::collection::vec((0..2usize, 0..3usize), 0..4),
+    ) {
+        // Those that would tie with an earlier one are left out.
+        let mut kept: Vec<Spec<String>> = Vec::new();
+        for (number, (methods, conditions)) in routes.into_iter().enumerate() {
+            let mut spec = spec(&format!("r{number} - /a {methods}"));
+            spec.conditions = conditions;
+            kept.push(spec);
+            if Table::build(kept.clone()).is_err() {
+                kept.pop();
+            }
+        }
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{}={value}", NAMES[*name])).collect();
+        let query = query.join("&");
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(["x-a", "x-b"][name], HeaderValue::from(value));
+        }
+        let parsed = Query::new(Some(&query));
+        let holds = |spec: &&Spec<String>| spec.conditions.iter().all(|is| is.holds(&headers, &parsed).expect("few"));
+        let method: Method = asked.parse().expect("a token");
+        let methods_of = |spec: &Spec<String>| Methods::new(spec.methods.clone());
+        let best = kept
+            .iter()
+            .filter(holds)
+            .filter(|spec| methods_of(spec).admits(&method))
+            .min_by_key(|spec| (Reverse(spec.conditions.len()), !methods_of(spec).names(&method)));
+        let is_refused = kept.iter().any(|spec| holds(&spec));
+        let table = Table::build(kept.clone()).expect("no ties");
+        let found = find(&table, &format!("{asked} - /a?{query}"), &headers);
+        match best {
+            Some(best) => prop_assert_eq!(found, best.target.clone()),
+            None if is_refused => prop_assert!(found.starts_with("allow "), "{}", found),
+            None => prop_assert_eq!(found, "none"),
+        }
+    }
+
+    #[test]
+    fn ties_are_what_comparing_every_pair_finds(
+        routes in prop::collection::vec((prop::sample::select(vec!["GET", "POST", "-"]), conditions()), 2..8),
+    ) {
+        let specs: Vec<_> = routes
+            .into_iter()
+            .enumerate()
+            .map(|(number, (methods, conditions))| Spec {
+                conditions,
+                ..spec(&format!("r{number} - /a {methods}"))
+            })
+            .collect();
+        let tie = |one: &Spec<String>, other: &Spec<String>| {
+            one.conditions.len() == other.conditions.len()
+                && Methods::new(one.methods.clone()).overlap(&Methods::new(other.methods.clone()))
+                && !one.conditions.iter().any(|is| other.conditions.iter().any(|other| is.excludes(other)))
+        };
+        let tied = (0..specs.len()).filter(|later| specs[..*later].iter().any(|earlier| tie(earlier, &specs[*later])));
+        let tied: Vec<_> = tied.map(|later| specs[later].name.to_string()).collect();
+        let told: Vec<_> = match Table::build(specs) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.iter().map(|mistake| mistake.route().to_owned()).collect(),
+        };
+        prop_assert_eq!(told, tied);
+    }
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// Up to three conditions, each about something else.
+fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+    let is = prop::option::of(0..3usize).prop_map(|value| match value {
+        None => Is::Present,
+        Some(value) => Is::Exactly(value.to_string()),
+    });
+    let query = (0..NAMES.len()).prop_map(|name| Condition::Query {
+        name: NAMES[name].to_owned(),
+        is: Is::Present,
+    });
+    let header = prop::sample::select(vec!["x-a", "x-b"]).prop_map(|name| Condition::Header {
+        name: HeaderName::from_static(name),
+        is: Is::Present,
+    });
+    let one = (prop_oneof![query, header], is).prop_map(|(condition, is)| match condition {
+        Condition::Query { name, .. } => Condition::Query { name, is },
+        Condition::Header { name, .. } => Condition::Header { name, is },
+    });
+    prop::collection::vec(one, 0..4).prop_map(|mut all| {
+        let subject = |condition: &Condition| match condition {
+            Condition::Query { name, .. } => format!("?{name}"),
+            Condition::Header { name, .. } => name.to_string(),
+        };
+        all.sort_by_key(subject);
+        all.dedup_by_key(|condition| subject(condition));
+        all
+    })
 }

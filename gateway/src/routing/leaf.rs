@@ -1,0 +1,233 @@
+//! The routes of one pattern on one host, found by what they ask of a request.
+//!
+//! Thousands of routes may share a pattern and differ in one parameter or header, and which of them is meant is asked
+//! before anybody says who they are. So each route is filed under one of its conditions, that which the fewest others
+//! share, and a request looks only at those whose condition it meets: what that costs depends on the request, and hardly
+//! on the number of routes.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderName};
+use smallvec::{SmallVec, smallvec};
+
+use super::condition::{Condition, Is};
+use crate::template::{Query, TooManyParameters};
+
+#[derive(Debug, Default)]
+pub(super) struct Leaf {
+    entries: Vec<Entry>,
+    /// Those that ask for nothing.
+    plain: Vec<u32>,
+    by_query: HashMap<Box<str>, Filed<str>>,
+    by_header: HashMap<HeaderName, Filed<[u8]>>,
+    /// Only while the table is built.
+    rivals: HashMap<Outline, Rivals>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) route: usize,
+    /// Of the parameters, which each route may call by its own names.
+    pub(super) names: Box<[Box<str>]>,
+    /// The condition that it is filed under, which need not be asked again.
+    filed_under: Option<usize>,
+}
+
+/// Entries by the value that they ask for.
+#[derive(Debug)]
+struct Filed<V: ?Sized> {
+    any: Vec<u32>,
+    exactly: HashMap<Box<V>, Vec<u32>>,
+}
+
+/// What a route's conditions are about, without the values that they ask for: two routes of one outline exclude each
+/// other unless they ask for the same values.
+type Outline = Vec<(Subject, bool)>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Subject {
+    Header(String),
+    Query(String),
+}
+
+#[derive(Debug, Default)]
+struct Rivals {
+    all: Vec<usize>,
+    by_values: HashMap<Vec<String>, Vec<usize>>,
+}
+
+impl Leaf {
+    /// The routes that have been added so far and may tie with one of these conditions.
+    pub(super) fn rivals(&self, conditions: &[Condition]) -> impl Iterator<Item = usize> {
+        let (outline, values) = outlined(conditions);
+        let of_outline = move |(other, rivals): (&Outline, &'_ Rivals)| -> Vec<usize> {
+            if other.len() != outline.len() {
+                // The one with more conditions is preferred.
+                Vec::new()
+            } else if *other == outline {
+                rivals.by_values.get(&values).cloned().unwrap_or_default()
+            } else {
+                rivals.all.clone()
+            }
+        };
+        self.rivals.iter().flat_map(of_outline)
+    }
+
+    pub(super) fn add(&mut self, route: usize, conditions: &[Condition], names: Box<[Box<str>]>) {
+        self.entries.push(Entry {
+            route,
+            names,
+            filed_under: None,
+        });
+        let (outline, values) = outlined(conditions);
+        let rivals = self.rivals.entry(outline).or_default();
+        rivals.all.push(route);
+        rivals.by_values.entry(values).or_default().push(route);
+    }
+
+    /// Files all entries; to be called once, when all have been added.
+    pub(super) fn file<'c>(&mut self, conditions_of: impl Fn(usize) -> &'c [Condition]) {
+        self.rivals = HashMap::new();
+        let mut shared: HashMap<&Condition, usize> = HashMap::new();
+        for entry in &self.entries {
+            for condition in conditions_of(entry.route) {
+                *shared.entry(condition).or_default() += 1;
+            }
+        }
+        for (position, entry) in (0..).zip(&mut self.entries) {
+            let conditions = conditions_of(entry.route);
+            let rarest = (0..conditions.len()).min_by_key(|at| shared[&conditions[*at]]);
+            entry.filed_under = rarest;
+            match rarest.map(|at| &conditions[at]) {
+                None => self.plain.push(position),
+                Some(Condition::Query { name, is }) => {
+                    let filed = self.by_query.entry(name.as_str().into()).or_default();
+                    filed.add(is, |text| text.into(), position);
+                }
+                Some(Condition::Header { name, is }) => {
+                    let filed = self.by_header.entry(name.clone()).or_default();
+                    filed.add(is, |text| text.as_bytes().into(), position);
+                }
+            }
+        }
+    }
+
+    /// Offers each entry whose conditions hold to `take`, with its position. No entry comes twice.
+    ///
+    /// # Errors
+    /// Conditions ask for parameters of a query that has too many.
+    pub(super) fn each_fitting<'l, 'c>(
+        &'l self,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+        conditions_of: impl Fn(usize) -> &'c [Condition],
+        mut take: impl FnMut(u32, &'l Entry),
+    ) -> Result<(), TooManyParameters> {
+        for position in &self.plain {
+            take(*position, &self.entries[*position as usize]);
+        }
+        if self.plain.len() == self.entries.len() {
+            return Ok(());
+        }
+        let mut seen = Seen::of(self.entries.len());
+        let mut offer = |positions: &[u32]| -> Result<(), TooManyParameters> {
+            for position in positions {
+                if !seen.is_new(*position) {
+                    continue;
+                }
+                let entry = &self.entries[*position as usize];
+                let mut others = (0..).zip(conditions_of(entry.route));
+                let holds = others.try_fold(true, |all, (at, condition)| {
+                    Ok(all && (Some(at) == entry.filed_under || condition.holds(headers, query)?))
+                })?;
+                if holds {
+                    take(*position, entry);
+                }
+            }
+            Ok(())
+        };
+        // Whichever are fewer are gone through.
+        if self.by_header.len() <= headers.keys_len() {
+            for (name, filed) in &self.by_header {
+                for value in headers.get_all(name) {
+                    filed.find(value.as_bytes(), &mut offer)?;
+                }
+            }
+        } else {
+            for (name, value) in headers {
+                if let Some(filed) = self.by_header.get(name) {
+                    filed.find(value.as_bytes(), &mut offer)?;
+                }
+            }
+        }
+        if !self.by_query.is_empty() {
+            for (name, value) in query.parameters()? {
+                match (self.by_query.get(name), value) {
+                    (Some(filed), Some(value)) => filed.find(value, &mut offer)?,
+                    (Some(filed), None) => offer(&filed.any)?,
+                    (None, _) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What conditions are about, and the values that they ask for, in one order.
+fn outlined(conditions: &[Condition]) -> (Outline, Vec<String>) {
+    let mut all: Vec<_> = conditions
+        .iter()
+        .map(|condition| {
+            let (subject, is) = match condition {
+                Condition::Header { name, is } => (Subject::Header(name.to_string()), is),
+                Condition::Query { name, is } => (Subject::Query(name.clone()), is),
+            };
+            match is {
+                Is::Present => ((subject, false), None),
+                Is::Exactly(text) => ((subject, true), Some(text.clone())),
+            }
+        })
+        .collect();
+    all.sort_unstable();
+    let (outline, values): (Outline, Vec<_>) = all.into_iter().unzip();
+    (outline, values.into_iter().flatten().collect())
+}
+
+impl<V: ?Sized> Default for Filed<V> {
+    fn default() -> Self {
+        Self {
+            any: Vec::new(),
+            exactly: HashMap::new(),
+        }
+    }
+}
+
+impl<V: ?Sized + Eq + std::hash::Hash> Filed<V> {
+    fn add(&mut self, is: &Is, value: impl Fn(&str) -> Box<V>, position: u32) {
+        match is {
+            Is::Present => self.any.push(position),
+            Is::Exactly(text) => self.exactly.entry(value(text)).or_default().push(position),
+        }
+    }
+
+    fn find<E>(&self, value: &V, offer: &mut impl FnMut(&[u32]) -> Result<(), E>) -> Result<(), E> {
+        offer(&self.any)?;
+        offer(self.exactly.get(value).map_or(&[], Vec::as_slice))
+    }
+}
+
+/// Which entries a request has looked at.
+struct Seen(SmallVec<[u64; 16]>);
+
+impl Seen {
+    fn of(count: usize) -> Self {
+        Self(smallvec![0; count.div_ceil(64)])
+    }
+
+    fn is_new(&mut self, position: u32) -> bool {
+        let (word, bit) = (position as usize / 64, 1 << (position % 64));
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
+    }
+}
