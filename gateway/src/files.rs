@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub use lock::lock;
-pub use permissions::{Exposure, exposure};
+pub use permissions::{Exposure, Others};
 pub use read::{FileContent, LARGEST, read, read_own};
 pub use reader::{FileReader, FileSet, FileVersion, OnRead};
 pub use write::{Mode, append, ends_within_a_line, replace};

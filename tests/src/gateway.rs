@@ -120,6 +120,11 @@ impl Gateway {
         Raw::connect(self.address()).await
     }
 
+    /// Where probes are answered besides.
+    pub fn health_address(&self) -> SocketAddr {
+        self.ready_at("/health").expect("the config has a health address")
+    }
+
     pub fn admin(&self, target: &str) -> Ask {
         self.admin.clone().expect("set once it was ready").get(target)
     }

@@ -1,10 +1,10 @@
 //! A bare socket, for bytes that no decent client would send and for callers who hang up.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::within;
 
@@ -33,6 +33,14 @@ impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
         stream.set_nodelay(true).expect("a connected socket takes options");
+        Self { stream }
+    }
+
+    /// From another address of this machine.
+    pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("there are sockets");
+        socket.bind((from, 0).into()).expect("all of 127/8 is this machine");
+        let stream = socket.connect(address).await.expect("the gateway listens");
         Self { stream }
     }
 

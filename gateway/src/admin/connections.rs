@@ -1,45 +1,204 @@
-//! Serves the admin router: few connections, and none that can idle for ever.
+//! Serves an admin router: every connection is taken, and none can keep another from being answered.
+//!
+//! Each write, each request and each connection has a limit in time; how many there are is for [`ConnectionTable`] and
+//! [`RequestPlaces`] to say.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use policies::Moment;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
-/// Open at once: scrapers, probes, dashboards. Others wait in the accept queue.
-const MOST: usize = 256;
+use super::connection_table::ConnectionTable;
+use super::request_places::RequestPlaces;
+use super::timed_io::TimedIo;
+use crate::clock;
+use crate::intake::address;
+
+/// Open at once.
+const MOST: usize = 512;
 /// For a request's head to arrive, and for the next one on a connection that is kept alive.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_secs(75);
+/// For the other side to take anything of what is written.
+const WRITE: Duration = Duration::from_secs(10);
+/// Of a connection; an answer that has begun by then is ended.
+const LIFE: Duration = Duration::from_secs(600);
+/// Between two looks at what a connection has been doing.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The connections of one address.
+struct Connections {
+    table: Mutex<Open>,
+    places: Arc<RequestPlaces>,
+}
+
+struct Open {
+    table: ConnectionTable,
+    by_number: HashMap<u64, Arc<Connection>>,
+}
+
+/// One connection, as its requests know it.
+pub(super) struct Connection {
+    number: u64,
+    peer: IpAddr,
+    opened: Moment,
+    all: Weak<Connections>,
+    places: Arc<RequestPlaces>,
+    /// Until when each request that is being answered must have been.
+    ends: Mutex<Vec<(u64, Moment)>>,
+    closed: Notify,
+}
+
+/// A request that is being answered, until this is dropped.
+#[must_use = "the answer counts as ended when this is dropped"]
+pub(super) struct InAnswer {
+    connection: Arc<Connection>,
+    id: u64,
+}
 
 /// Accepts for ever.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(MOST));
+    let all = Arc::new(Connections {
+        table: Mutex::new(Open {
+            table: ConnectionTable::new(MOST),
+            by_number: HashMap::new(),
+        }),
+        places: Arc::default(),
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_header_size(16 * 1024);
     loop {
-        // It is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if let Some(connection) = all.admit(peer) {
+                    tokio::spawn(run(http.clone(), stream, connection, router.clone()));
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an admin connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        tokio::spawn(async move {
+        }
+    }
+}
+
+async fn run(http: http1::Builder, stream: TcpStream, connection: Arc<Connection>, router: Router) {
+    let router = TowerToHyperService::new(router);
+    let of_connection = Arc::clone(&connection);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&of_connection));
+        let answer = router.call(request);
+        async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let served = http.serve_connection(TokioIo::new(TimedIo::new(stream, WRITE)), service);
+    {
+        let mut served = pin!(served);
+        tokio::select! {
             // How it ends concerns nobody.
-            let _ = connection.await;
-            drop(place);
+            _ = &mut served => {}
+            () = connection.closed.notified() => {}
+            () = connection.outlives_its_limits() => {}
+        }
+    }
+    connection.forget();
+}
+
+impl Connections {
+    fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
+        let (peer, now) = (address::key(peer.ip(), 64), clock::now());
+        let mut open = self.open();
+        let admitted = open.table.admit(peer, now)?;
+        if let Some(closed) = admitted.closes.and_then(|number| open.by_number.remove(&number)) {
+            closed.closed.notify_one();
+        }
+        let connection = Arc::new(Connection {
+            number: admitted.number,
+            peer,
+            opened: now,
+            all: Arc::downgrade(self),
+            places: Arc::clone(&self.places),
+            ends: Mutex::default(),
+            closed: Notify::new(),
         });
+        open.by_number.insert(admitted.number, Arc::clone(&connection));
+        Some(connection)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    pub(super) fn places(&self) -> &Arc<RequestPlaces> {
+        &self.places
+    }
+
+    /// Notes that a request is being answered, which may take so long.
+    pub(super) fn begin(self: &Arc<Self>, limit: Duration) -> InAnswer {
+        if let Some(all) = self.all.upgrade() {
+            // One that has just been closed ends anyway.
+            let _ = all.open().table.begin(self.number);
+        }
+        let mut ends = self.ends();
+        let id = ends.last().map_or(0, |(id, _)| id + 1);
+        ends.push((id, clock::now() + limit));
+        InAnswer {
+            connection: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// Ready when an answer takes too long, or the connection has lived for long enough and nothing is being answered.
+    async fn outlives_its_limits(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = clock::now();
+            let first = self.ends().iter().map(|(_, end)| *end).min();
+            if now >= first.unwrap_or(self.opened + LIFE) {
+                return;
+            }
+        }
+    }
+
+    fn forget(&self) {
+        if let Some(all) = self.all.upgrade() {
+            let mut open = all.open();
+            open.table.remove(self.number);
+            open.by_number.remove(&self.number);
+        }
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Vec<(u64, Moment)>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InAnswer {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.ends().retain(|(id, _)| *id != self.id);
+        if let Some(all) = connection.all.upgrade() {
+            all.open().table.end(connection.number, clock::now());
+        }
     }
 }

@@ -3,47 +3,86 @@
 //! Bounded in streams and in what each snapshot lists. A stream ends when the drain begins, with a last snapshot that
 //! says so; a client that does not read holds up nobody but itself.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::connections::Connection;
 use super::list_query::{ListQuery, NoParameters};
 use super::problem::Problem;
 use super::status::Status;
 use super::{Admin, backends, rejections, routes, tenants};
 use crate::server::Phase;
 
-/// Open at once.
+/// Where it is served.
+pub(super) const PATH: &str = "/api/v1/events";
+/// Open at once, and of one peer.
 pub(super) const MOST: usize = 32;
+pub(super) const MOST_OF_PEER: usize = 16;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The places that streams can take.
-pub(super) struct Streams(Arc<Semaphore>);
+#[derive(Default)]
+pub(super) struct Streams(Mutex<HashMap<IpAddr, usize>>);
 
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST)))
+/// Given back when dropped.
+struct Place {
+    admin: Arc<Admin>,
+    peer: IpAddr,
+}
+
+impl Streams {
+    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_take(&self, peer: IpAddr) -> bool {
+        let mut taken = self.taken();
+        let of_peer = taken.get(&peer).copied().unwrap_or(0);
+        let has_room = taken.values().sum::<usize>() < MOST && of_peer < MOST_OF_PEER;
+        if has_room {
+            taken.insert(peer, of_peer + 1);
+        }
+        has_room
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.admin.streams.taken();
+        match taken.get_mut(&self.peer) {
+            Some(of_peer) if *of_peer > 1 => *of_peer -= 1,
+            _ => drop(taken.remove(&self.peer)),
+        }
     }
 }
 
 pub(super) async fn stream(
     State(admin): State<Arc<Admin>>,
+    Extension(connection): Extension<Arc<Connection>>,
     _: NoParameters,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     if admin.gateway.lifecycle.phase() >= Phase::Draining {
         return Err(Problem::DRAINING);
     }
-    let place = Arc::clone(&admin.streams.0)
-        .try_acquire_owned()
-        .map_err(|_| Problem::TOO_MANY_STREAMS)?;
+    let peer = connection.peer();
+    if !admin.streams.try_take(peer) {
+        return Err(Problem::TOO_MANY_STREAMS);
+    }
+    let place = Place {
+        admin: Arc::clone(&admin),
+        peer,
+    };
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watcher = Watcher {
@@ -57,7 +96,7 @@ pub(super) async fn stream(
 struct Watcher {
     admin: Arc<Admin>,
     ticks: Interval,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// The next snapshot; the one of a drain is the last.

@@ -11,6 +11,11 @@ use super::Admin;
 use crate::observe::page;
 use crate::server::Phase;
 
+/// Whether this is what probes ask for, which is answered whoever asks and whatever else is going on.
+pub(super) fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
+}
+
 /// The control thread turns.
 pub(super) async fn live() -> &'static str {
     "live\n"

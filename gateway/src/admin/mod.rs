@@ -4,10 +4,12 @@
 //! answer after a reload is about the new config.
 //!
 //! Invariant: GET never changes anything, and a change needs the token. No answer holds a secret, a key or a digest.
+//! `/livez` and `/readyz` are answered whatever other connections do.
 
 mod backends;
 mod breaker;
 mod changes;
+mod connection_table;
 mod connections;
 mod dashboard;
 mod decided;
@@ -19,6 +21,7 @@ mod list_query;
 mod problem;
 mod quotas;
 mod rejections;
+mod request_places;
 mod revocations;
 mod routes;
 mod samplers;
@@ -26,12 +29,13 @@ mod status;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod timed_io;
 mod token;
 mod traffic;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
@@ -39,7 +43,9 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 use self::events::Streams;
-use self::token::Token;
+use self::token::Tokens;
+use crate::config::{self, At};
+use crate::plan::admin_token::AdminToken;
 use crate::plan::reload::Reloader;
 use crate::plan::{LivePlan, State};
 use crate::server::Lifecycle;
@@ -57,35 +63,58 @@ pub struct Gateway {
     pub listeners: Vec<(String, SocketAddr)>,
 }
 
-/// The admin socket, before it serves.
+/// The admin sockets, before they serve.
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    token: Option<Token>,
+    health: Option<(TcpListener, SocketAddr)>,
+    tokens: Tokens,
 }
 
 /// What every handler is given.
 struct Admin {
     gateway: Gateway,
     address: SocketAddr,
-    /// `None`: nothing can be changed.
-    token: Option<Token>,
+    health_address: Option<SocketAddr>,
+    tokens: Tokens,
     streams: Streams,
 }
 
-/// Binds the admin address. Without a token, nothing can be changed through it.
+/// Binds the admin address, and that of probes if there is one. Without a token, nothing can be changed.
 ///
 /// # Errors
-/// The address is taken, or the token cannot be read or is too short.
-pub fn bind(address: SocketAddr, token_file: Option<&Path>) -> io::Result<Bound> {
-    let token = token_file.map(Token::read).transpose()?;
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
+/// An address is taken, or a token cannot be read or is too short.
+pub fn bind(written: &config::Admin) -> io::Result<Bound> {
+    let token = |file: &Option<At<PathBuf>>| {
+        let read = file.as_ref().map(|file| {
+            AdminToken::read(file).map_err(|why| io::Error::other(format!("cannot use {}: {why}", file.display())))
+        });
+        read.transpose()
+    };
+    let tokens = Tokens {
+        change: token(&written.token_file)?,
+        read: token(&written.read_token_file)?,
+    };
+    let (listener, address) = listen(*written.address)?;
+    let health = written
+        .health_address
+        .as_ref()
+        .map(|address| listen(**address))
+        .transpose()?;
     Ok(Bound {
-        address: listener.local_addr()?,
         listener,
-        token,
+        address,
+        health,
+        tokens,
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 impl Bound {
@@ -93,25 +122,54 @@ impl Bound {
         self.address
     }
 
+    /// Where probes are answered, if not there alone.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until it is dropped.
     pub async fn serve(self, gateway: Gateway) {
+        let health_address = self.health_address();
         let Self {
             listener,
             address,
-            token,
+            health,
+            tokens,
         } = self;
         let admin = Arc::new(Admin {
             gateway,
             address,
-            token,
+            health_address,
+            tokens,
             streams: Streams::default(),
         });
         samplers::register(&admin);
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => connections::serve(listener, router(admin)).await,
-            Err(error) => tracing::error!(%error, "the admin address is not served"),
-        }
+        let probes = health.map(|(listener, _)| serve(listener, probe_router(Arc::clone(&admin))));
+        let probes = async {
+            match probes {
+                Some(probes) => probes.await,
+                None => {}
+            }
+        };
+        tokio::join!(serve(listener, router(admin)), probes);
     }
+}
+
+async fn serve(listener: TcpListener, router: Router) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => connections::serve(listener, router).await,
+        Err(error) => tracing::error!(%error, "an admin address is not served"),
+    }
+}
+
+/// For probes alone, by whatever name they ask: it tells nothing that a page of another origin could want.
+fn probe_router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .with_state(admin)
 }
 
 fn router(admin: Arc<Admin>) -> Router {
@@ -125,7 +183,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/tenants", get(tenants::show))
         .route("/api/v1/keys", get(keys::show))
         .route("/api/v1/rejections", get(rejections::show))
-        .route("/api/v1/events", get(events::stream))
+        .route(events::PATH, get(events::stream))
         .route(
             "/api/v1/revocations",
             get(revocations::show)
@@ -142,6 +200,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(request_places::hold))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), token::check))
         .layer(middleware::from_fn(host::check))
         .with_state(admin)
 }

@@ -42,6 +42,24 @@ impl Problem {
         "Not the admin token",
         "Send the content of admin.token_file as Authorization: Bearer ...; it is read when the gateway starts.",
     );
+    pub(super) const READ_TOKEN_MISSING: Self = Self::new(
+        StatusCode::UNAUTHORIZED,
+        "read_token_missing",
+        "Reading needs a token",
+        "Send the content of admin.read_token_file as Authorization: Bearer ..., or as the password of any user.",
+    );
+    pub(super) const READ_TOKEN_INVALID: Self = Self::new(
+        StatusCode::UNAUTHORIZED,
+        "read_token_invalid",
+        "Not a token that may read",
+        "Send the content of admin.read_token_file as Authorization: Bearer ...; it is read when the gateway starts.",
+    );
+    pub(super) const TOO_MANY_REQUESTS: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_requests",
+        "Too many requests are being answered here",
+        "Try again soon, and let no reader hold connections without reading. /livez and /readyz are always answered.",
+    );
     pub(super) const TOO_MANY_STREAMS: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "too_many_streams",
@@ -95,6 +113,12 @@ impl IntoResponse for Problem {
                     WWW_AUTHENTICATE,
                     HeaderValue::from_static("Bearer realm=\"gateway admin\""),
                 );
+                if self.word.starts_with("read_") {
+                    headers.append(
+                        WWW_AUTHENTICATE,
+                        HeaderValue::from_static("Basic realm=\"gateway admin\", charset=\"UTF-8\""),
+                    );
+                }
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));

@@ -67,8 +67,12 @@ struct Certificate {
 #[derive(Serialize)]
 struct AdminAddress {
     address: SocketAddr,
+    /// Where probes are answered besides.
+    health: Option<SocketAddr>,
     /// Whether there is a token with which something can be changed.
     changes: bool,
+    /// Whether reading needs a token.
+    read_token: bool,
 }
 
 /// Those of callers.
@@ -181,7 +185,9 @@ impl Status {
             listeners: gateway.listeners.iter().map(listener).collect(),
             admin: AdminAddress {
                 address: admin.address,
-                changes: admin.token.is_some(),
+                health: admin.health_address,
+                changes: admin.tokens.change.is_some(),
+                read_token: admin.tokens.read.is_some(),
             },
             connections: Connections {
                 open: lifecycle.connections(),

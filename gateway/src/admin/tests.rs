@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{Gateway, bind};
 use crate::clock;
+use crate::config::{Admin, At};
 use crate::intake::jwks_fetch;
 use crate::intake::limits;
 use crate::observe::{Observer, Outcome, RequestRecord, Target};
@@ -59,6 +60,7 @@ routes:
 struct Bench {
     folder: TempDir,
     address: std::net::SocketAddr,
+    health_address: std::net::SocketAddr,
     client: reqwest::Client,
     live: Arc<LivePlan>,
     state: Arc<State>,
@@ -75,6 +77,10 @@ impl Bench {
     }
 
     async fn start_on(config: &str, token: Option<&str>) -> Self {
+        Self::start_with_tokens(config, token, None).await
+    }
+
+    async fn start_with_tokens(config: &str, token: Option<&str>, read_token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| -> PathBuf {
             let path = folder.path().join(name);
@@ -88,14 +94,22 @@ impl Bench {
         );
         let path = write("gateway.yaml", config);
         let token_file = token.map(|token| write("admin.token", &format!("{token}\n")));
+        let read_token_file = read_token.map(|token| write("read.token", token));
 
         let state = Arc::new(State::new(Observer::start(&Target::Off).unwrap()));
         let (compiled, _) = reload::read(&path, &state, 1).unwrap();
         reload::take_effect(&compiled.plan, &state);
         let live = Arc::new(LivePlan::new(Arc::new(compiled.plan)));
         let lifecycle = Arc::new(Lifecycle::default());
-        let bound = bind(([127, 0, 0, 1], 0).into(), token_file.as_deref()).unwrap();
+        let bound = bind(&Admin {
+            address: At::unwritten(([127, 0, 0, 1], 0).into()),
+            token_file: token_file.map(At::unwritten),
+            read_token_file: read_token_file.map(At::unwritten),
+            health_address: Some(At::unwritten(([127, 0, 0, 1], 0).into())),
+        })
+        .unwrap();
         let address = bound.address();
+        let health_address = bound.health_address().unwrap();
         tokio::spawn(bound.serve(Gateway {
             live: Arc::clone(&live),
             state: Arc::clone(&state),
@@ -108,6 +122,7 @@ impl Bench {
         Self {
             folder,
             address,
+            health_address,
             client,
             live,
             state,
@@ -226,7 +241,12 @@ async fn status_says_what_runs() {
     );
     assert_eq!(
         status["admin"],
-        json!({ "address": bench.address.to_string(), "changes": true })
+        json!({
+            "address": bench.address.to_string(),
+            "health": bench.health_address.to_string(),
+            "changes": true,
+            "read_token": false,
+        })
     );
     assert_eq!(status["config"]["generation"], 1);
     assert_eq!(status["config"]["last_reload"]["successful"], true);
@@ -756,11 +776,122 @@ async fn without_a_token_nothing_can_be_changed() {
 }
 
 #[tokio::test]
+async fn with_a_token_for_reading_nothing_but_probes_is_answered_without_one() {
+    const READ: &str = "battery-horse-correct";
+    let bench = Bench::start_with_tokens(CONFIG, Some(TOKEN), Some(READ)).await;
+    let basic = |password: &str| {
+        use base64::Engine as _;
+        format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(format!("ada:{password}"))
+        )
+    };
+    let get = async |path: &str, authorization: Option<&str>| {
+        let mut request = bench.client.get(format!("http://{}{path}", bench.address));
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        request.send().await.unwrap()
+    };
+    for path in [
+        "/",
+        "/dashboard.js",
+        "/metrics",
+        "/api/v1/status",
+        "/api/v1/keys",
+        "/api/v1/events",
+        "/nowhere",
+    ] {
+        let response = get(path, None).await;
+        let schemes: Vec<_> = response.headers().get_all("www-authenticate").iter().collect();
+        assert_eq!(schemes.len(), 2, "{path}");
+        problem(response, 401, "read_token_missing").await;
+        for wrong in [
+            "Bearer wrong-horse-battery",
+            "Bearer",
+            "Digest x",
+            "Basic x",
+            &basic("x"),
+            READ,
+        ] {
+            problem(get(path, Some(wrong)).await, 401, "read_token_invalid").await;
+        }
+        let right = [
+            format!("Bearer {READ}"),
+            format!("bearer  {TOKEN}"),
+            basic(READ),
+            basic(TOKEN),
+        ];
+        for authorization in right {
+            let status = get(path, Some(&authorization)).await.status();
+            let expected = if path == "/nowhere" {
+                StatusCode::NOT_FOUND
+            } else {
+                StatusCode::OK
+            };
+            assert_eq!(status, expected, "{path} with {authorization}");
+        }
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get(path, None).await.status(), StatusCode::OK, "{path}");
+        assert_eq!(get(path, Some("Bearer wrong")).await.status(), StatusCode::OK, "{path}");
+    }
+    // Who may read may not change; and no page can change anything with what a browser sends by itself.
+    for (authorization, status, reason) in [
+        (format!("Bearer {READ}"), 401, "token_invalid"),
+        (basic(READ), 401, "token_invalid"),
+        (basic(TOKEN), 401, "token_invalid"),
+        ("Bearer wrong".to_owned(), 401, "read_token_invalid"),
+    ] {
+        let request = bench.client.post(format!("http://{}/api/v1/reload", bench.address));
+        let response = request.header("authorization", &authorization).send().await.unwrap();
+        problem(response, status, reason).await;
+    }
+    assert_eq!(bench.change("/api/v1/reload", "").await.status(), StatusCode::OK);
+    assert_eq!(
+        get("/api/v1/status", Some(&basic(READ)))
+            .await
+            .json::<Value>()
+            .await
+            .unwrap()["admin"]["read_token"],
+        true
+    );
+}
+
+#[tokio::test]
+async fn the_health_address_answers_probes_and_nothing_else() {
+    let bench = Bench::start().await;
+    let get = async |path: &str| {
+        let request = bench.client.get(format!("http://{}{path}", bench.health_address));
+        // A load balancer asks by whatever name it knows.
+        request.header("host", "gateway.example").send().await.unwrap()
+    };
+    assert_eq!(get("/livez").await.status(), StatusCode::OK);
+    assert_eq!(get("/readyz").await.status(), StatusCode::OK);
+    bench.lifecycle.advance(Phase::Draining);
+    assert_eq!(get("/livez").await.status(), StatusCode::OK);
+    assert_eq!(get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    for path in ["/", "/metrics", "/api/v1/status", "/api/v1/keys", "/livez/"] {
+        problem(get(path).await, 404, "not_found").await;
+    }
+    let changed = bench
+        .client
+        .post(format!("http://{}/api/v1/drain", bench.health_address));
+    problem(changed.bearer_auth(TOKEN).send().await.unwrap(), 404, "not_found").await;
+}
+
+#[tokio::test]
 async fn a_short_token_is_refused_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.token");
     std::fs::write(&path, " 123456789012345 \n").unwrap();
-    let error = bind(([127, 0, 0, 1], 0).into(), Some(&path)).err().unwrap().to_string();
+    let written = Admin {
+        address: At::unwritten(([127, 0, 0, 1], 0).into()),
+        token_file: Some(At::unwritten(path)),
+        read_token_file: None,
+        health_address: None,
+    };
+    let error = bind(&written).err().unwrap().to_string();
     assert!(
         error.contains("fewer than 16 characters") && !error.contains("12345"),
         "{error}"
@@ -922,7 +1053,7 @@ async fn events_tell_everything_until_the_drain() {
 async fn streams_are_bounded_and_their_places_come_back() {
     let bench = Bench::start().await;
     let mut streams = Vec::new();
-    for _ in 0..super::events::MOST {
+    for _ in 0..super::events::MOST_OF_PEER {
         let mut stream = bench.ask(Method::GET, "/api/v1/events").await;
         event(&mut stream).await;
         streams.push(stream);

@@ -1,55 +1,27 @@
-//! The bearer token that every change needs.
-//!
-//! Only its SHA-256 is kept, so a memory dump does not hand it out and comparing takes the same time for any guess.
+//! The bearer tokens: one that every change needs, and one that reading needs if the config says so.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{Digest, SHA256, digest};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-use super::Admin;
 use super::problem::Problem;
-use crate::files;
+use super::{Admin, health};
+use crate::plan::admin_token::AdminToken;
 
-/// Characters; 16 random ones of base64 hold 96 bits.
-const SHORTEST: usize = 16;
-
-pub(super) struct Token(Digest);
-
-impl Token {
-    /// The content of `file` without the white space around it.
-    ///
-    /// # Errors
-    /// It cannot be read or is too short to be a secret.
-    pub(super) fn read(file: &Path) -> io::Result<Self> {
-        let content = files::read(file).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot read the token in {}: {error}", file.display()),
-            )
-        })?;
-        let text = String::from_utf8_lossy(&content.bytes);
-        let token = text.trim();
-        if token.chars().count() < SHORTEST {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "the token in {} has fewer than {SHORTEST} characters; make one with: openssl rand -hex 32",
-                    file.display()
-                ),
-            ));
-        }
-        Ok(Self(digest(&SHA256, token.as_bytes())))
-    }
-
-    fn is(&self, presented: &str) -> bool {
-        verify_slices_are_equal(self.0.as_ref(), digest(&SHA256, presented.as_bytes()).as_ref()).is_ok()
-    }
+/// What the config asks for.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// `None`: nothing can be changed.
+    pub(super) change: Option<AdminToken>,
+    /// `None`: whoever connects can read.
+    pub(super) read: Option<AdminToken>,
 }
 
 /// Proof that a request may change something: a handler that takes it cannot be reached without the token.
@@ -59,15 +31,66 @@ impl FromRequestParts<Arc<Admin>> for Authorised {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Problem> {
-        let token = admin.token.as_ref().ok_or(Problem::CHANGES_DISABLED)?;
-        let presented = parts.headers.get(AUTHORIZATION).ok_or(Problem::TOKEN_MISSING)?;
-        let presented = presented.to_str().ok().and_then(|text| text.split_once(' '));
-        match presented {
-            // RFC 9110 section 11.1: the scheme's case does not matter.
-            Some((scheme, presented)) if scheme.eq_ignore_ascii_case("bearer") && token.is(presented.trim()) => {
-                Ok(Self)
-            }
-            _ => Err(Problem::TOKEN_INVALID),
+        let token = admin.tokens.change.as_ref().ok_or(Problem::CHANGES_DISABLED)?;
+        match Presented::read(&parts.headers) {
+            None => Err(Problem::TOKEN_MISSING),
+            // Not as a password: a browser sends that by itself, whichever page asks.
+            Some(Presented::Bearer(presented)) if token.is(&presented) => Ok(Self),
+            Some(_) => Err(Problem::TOKEN_INVALID),
         }
+    }
+}
+
+/// Lets nobody read without a token, if there is one for reading. That for changes is good for reading, too.
+pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let tokens = &admin.tokens;
+    let Some(read) = &tokens.read else {
+        return next.run(request).await;
+    };
+    if health::is_probe(request.uri().path()) {
+        return next.run(request).await;
+    }
+    match Presented::read(request.headers()) {
+        None => Problem::READ_TOKEN_MISSING.into_response(),
+        Some(Presented::Bearer(presented) | Presented::Password(presented))
+            if read.is(&presented) || tokens.change.as_ref().is_some_and(|change| change.is(&presented)) =>
+        {
+            next.run(request).await
+        }
+        Some(_) => Problem::READ_TOKEN_INVALID.into_response(),
+    }
+}
+
+enum Presented {
+    Bearer(String),
+    /// Of basic authentication with whatever user name, as browsers can do it.
+    Password(String),
+    /// Of another scheme, or malformed.
+    Nothing,
+}
+
+impl Presented {
+    /// `None` if there is no such field.
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let field = headers.get(AUTHORIZATION)?;
+        let Some((scheme, rest)) = field.to_str().ok().and_then(|text| text.split_once(' ')) else {
+            return Some(Self::Nothing);
+        };
+        let rest = rest.trim();
+        // RFC 9110 section 11.1: the scheme's case does not matter.
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Self::Bearer(rest.to_owned()));
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Nothing);
+        }
+        let decoded = STANDARD
+            .decode(rest)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
+        Some(match decoded.as_deref().and_then(|text| text.split_once(':')) {
+            Some((_, password)) => Self::Password(password.to_owned()),
+            None => Self::Nothing,
+        })
     }
 }

@@ -78,11 +78,7 @@ pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
     descriptors::make_room(plan.edge.most_connections);
     let bound = bind(&plan)?;
     let admin = match &loaded.config.admin {
-        Some(written) => {
-            let token_file = written.token_file.as_ref().map(|path| path.value.as_path());
-            let bound = admin::bind(*written.address, token_file);
-            Some(bound.map_err(|error| failed(&format!("admin on {}", *written.address), &error))?)
-        }
+        Some(written) => Some(admin::bind(written).map_err(|error| failed("admin", &error))?),
         None => None,
     };
     let log = Opened::open(&reload::access_log(&loaded)).map_err(|error| failed("the access log", &error))?;
@@ -149,6 +145,7 @@ impl Gateway {
     async fn control(self, ready_file: Option<&Path>) -> u8 {
         let addresses: Vec<_> = self.addresses().map(|(name, at)| (name.to_owned(), at)).collect();
         let admin_address = self.admin_address();
+        let health_address = self.admin.as_ref().and_then(admin::Bound::health_address);
         let lifecycle = Arc::new(Lifecycle::default());
         let reloader = Arc::new(Reloader::new(
             self.path,
@@ -194,7 +191,10 @@ impl Gateway {
         if let Some(address) = admin_address {
             tracing::info!(%address, "admin");
         }
-        if let Some(Err(error)) = ready_file.map(|path| write_ready(path, &addresses, admin_address)) {
+        if let Some(address) = health_address {
+            tracing::info!(%address, "probes");
+        }
+        if let Some(Err(error)) = ready_file.map(|path| write_ready(path, &addresses, admin_address, health_address)) {
             return failed("the ready file", &error);
         }
 
@@ -264,11 +264,13 @@ fn write_ready(
     path: &Path,
     addresses: &[(String, std::net::SocketAddr)],
     admin: Option<std::net::SocketAddr>,
+    health: Option<std::net::SocketAddr>,
 ) -> std::io::Result<()> {
     let listeners: serde_json::Map<_, _> = addresses
         .iter()
         .map(|(name, at)| (name.clone(), at.to_string().into()))
         .collect();
-    let ready = serde_json::json!({ "listeners": listeners, "admin": admin, "pid": std::process::id() });
+    let ready =
+        serde_json::json!({ "listeners": listeners, "admin": admin, "health": health, "pid": std::process::id() });
     files::replace(path, ready.to_string().as_bytes(), files::Mode::Private)
 }

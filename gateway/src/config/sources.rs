@@ -92,6 +92,11 @@ impl Sources {
         self.add(&path.display().to_string(), text)
     }
 
+    /// What the text that was read first goes by.
+    pub fn first_name(&self) -> &str {
+        self.files.first().map_or("", |file| &*file.name)
+    }
+
     /// The text that was read first: the config's own.
     pub fn first(&self) -> &str {
         self.files.first().map_or("", |file| &*file.text)

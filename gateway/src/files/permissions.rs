@@ -33,7 +33,7 @@ impl Exposure {
 ///
 /// # Errors
 /// There is nothing at the path.
-pub fn exposure(path: &Path) -> io::Result<Exposure> {
+pub(super) fn exposure(path: &Path) -> io::Result<Exposure> {
     let file = fs::metadata(path)?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

@@ -9,8 +9,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Stamp;
+use super::permissions::exposure;
 use super::read::read;
+use super::{Exposure, Stamp};
 
 /// Files by their path.
 pub type FileSet = BTreeMap<PathBuf, FileVersion>;
@@ -85,6 +86,12 @@ impl FileReader {
     /// Whether the file is taken as it was, and not read.
     pub fn keeps(&self, path: &Path) -> bool {
         self.kept.contains_key(path)
+    }
+
+    /// What others can do with a file that is read; `None` if it is not read, or is not there.
+    pub fn exposure(&self, path: &Path) -> Option<Exposure> {
+        let is_read = !self.keeps(path) && !self.unreachable.contains(path);
+        is_read.then(|| exposure(path).ok())?
     }
 
     /// Which version of a file was read, or could not be.

@@ -3,6 +3,7 @@
 //! A plan never changes; a reload makes a new one. State that must outlive it (buckets, breakers, bulkheads, pools,
 //! keys) is kept beside it, by name, in [`State`].
 
+pub mod admin_token;
 #[cfg(test)]
 mod caller_pace;
 pub mod calls;
@@ -105,6 +106,7 @@ pub struct Edge {
     pub workers: usize,
     /// Keeps what calendar quotas have counted.
     pub state_file: Option<PathBuf>,
+    pub admin: Option<AdminAddresses>,
     pub trusted: TrustedProxies,
     /// IPv6 callers are told apart by this many bits.
     pub ipv6_prefix: u8,
@@ -129,6 +131,14 @@ pub struct Edge {
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
+}
+
+/// Where operators and probes connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminAddresses {
+    pub address: SocketAddr,
+    /// For probes alone.
+    pub health: Option<SocketAddr>,
 }
 
 /// Where callers connect. The address is taken once; how it is spoken there is looked up for each connection.

@@ -297,10 +297,10 @@ impl Reloading {
         };
         let (old, new) = (&running.edge, &plan.edge);
         let stays = old.addresses().eq(new.addresses());
-        if !stays || (old.workers, &old.state_file) != (new.workers, &new.state_file) {
+        if !stays || (old.workers, &old.state_file, old.admin) != (new.workers, &new.state_file, new.admin) {
             return Err(
-                "the names and addresses of `listeners`, `workers` and `state_file` cannot change while the gateway \
-                 runs: restart it"
+                "the names and addresses of `listeners`, those of `admin`, `workers` and `state_file` cannot change \
+                 while the gateway runs: restart it"
                     .to_owned(),
             );
         }

@@ -1,5 +1,6 @@
 //! What the gateway promises, one file per promise, each test against a gateway and a fleet of its own.
 
+mod admin_address;
 mod aggregate;
 mod aggregate_charges;
 mod api_keys;

@@ -50,6 +50,10 @@ pub struct Admin {
     pub address: At<SocketAddr>,
     /// Holds the token that changes need; without it nothing can be changed.
     pub token_file: Option<At<PathBuf>>,
+    /// Holds the token that reading needs, but for `/livez` and `/readyz`; without it whoever connects can read.
+    pub read_token_file: Option<At<PathBuf>>,
+    /// Serves `/livez` and `/readyz`, and nothing else.
+    pub health_address: Option<At<SocketAddr>>,
 }
 
 /// Times that hold for every request; the article's numbers where it has them.
@@ -201,6 +205,8 @@ impl Read for Admin {
                 )
                 .map(|address| address.0),
             token_file: f.path("token_file"),
+            read_token_file: f.path("read_token_file"),
+            health_address: f.optional("health_address"),
         })
     }
 }

@@ -1,11 +1,12 @@
 //! Key file, issuers, certificates, users and anonymous callers -> the doorman.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use policies::{Ratio, Share};
 
 use super::limits::Tables;
-use super::{Desk, listeners, read_file};
+use super::{Desk, admin, listeners, read_file};
 use crate::config::{self, At, CertificateName, Code, JwtKeys, KeyPlace, KeysUrl, Mistake, keys, users};
 use crate::intake::api_keys::{ApiKey, ApiKeys};
 use crate::intake::caller::{is_caller_id, is_tenant_name};
@@ -308,6 +309,7 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
 pub(super) fn revocations(desk: &mut Desk<'_>) -> Option<RevocationFile> {
     let kept = desk.config.callers.revocations.as_ref()?;
     // Where other files have changed, this one is not read again: the register follows it by itself.
+    admin::doubt_writers(desk, &kept.file, kept.file.span());
     let is_read = !desk.sources.reader().keeps(&kept.file);
     let changes = is_read.then(|| desk.state.revocations.changes());
     match register::load(&kept.file, desk.sources) {
@@ -392,7 +394,7 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
             secret.span(),
             KeySet::from_secret(secret.expose().as_bytes(), &algorithms),
         ),
-        JwtKeys::SecretFile(path) => read_file(desk, path).and_then(|text| {
+        JwtKeys::SecretFile(path) => read_secret(desk, path).and_then(|text| {
             // Editors end a file with a line end, which is not part of the secret.
             local_keys(
                 desk,
@@ -436,6 +438,11 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
             ))
         })
         .ok()
+}
+
+fn read_secret(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
+    admin::doubt_secret(desk, path);
+    read_file(desk, path)
 }
 
 const fn token_type(written: config::TokenType) -> jws::TokenType {

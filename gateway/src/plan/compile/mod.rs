@@ -4,6 +4,7 @@
 //! mistakes and carries on, so that an operator mends a file in one go. Nothing that runs is changed here: a plan
 //! that turns out to be mistaken leaves no trace, and one that is good takes effect in [`super::reload`].
 
+mod admin;
 mod aggregates;
 mod backend_tls;
 mod backends;
@@ -23,7 +24,7 @@ mod tests;
 mod tls_files;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::backends::Backends;
@@ -70,9 +71,12 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         workers: workers(config),
         files: Vec::new(),
     };
+    let config_file = PathBuf::from(desk.sources.first_name());
+    admin::doubt_writers(&mut desk, &config_file, None);
     let mut tables = Tables::compile(&mut desk);
     let backends = Backends::compile(&mut desk);
     let listeners = listeners::compile(&mut desk);
+    let admin = admin::compile(&mut desk);
     let revocations = callers::revocations(&mut desk);
     let doorman = callers::compile(&mut desk, &tables);
     let routes = routes::compile(&mut desk, &mut tables, &backends);
@@ -97,6 +101,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             listeners,
             workers,
             state_file: config.state_file.as_ref().map(|file| file.value.clone()),
+            admin,
             trusted: TrustedProxies::new(config.client_address.trusted_proxies.iter().map(|net| **net)),
             ipv6_prefix: *config.client_address.ipv6_prefix,
             uri_limit: usize::try_from(config.request_limits.uri.0).unwrap_or(usize::MAX),
@@ -218,8 +223,9 @@ impl<'a> Desk<'a> {
     }
 
     /// Says that the file is about to be read: when it has changed since, the config is compiled again.
-    pub(super) fn look_after(&mut self, file: &Path) {
-        self.files.push(file.to_owned());
+    pub(super) fn look_after(&mut self, file: &At<PathBuf>) {
+        admin::doubt_writers(self, file, file.span());
+        self.files.push(file.value.clone());
     }
 
     pub(super) fn mistake(&mut self, mistake: Mistake) {

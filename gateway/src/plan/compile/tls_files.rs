@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use super::{Desk, read_file};
+use super::{Desk, admin, read_file};
 use crate::clock;
 use crate::config::{At, CertificateFiles, Code, Mistake, Span};
 use crate::intake::tls::{self, Identity, TlsMistake};
@@ -21,6 +21,7 @@ pub(super) fn authorities(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<Arc
 }
 
 pub(super) fn identity(desk: &mut Desk<'_>, files: &CertificateFiles) -> Option<Identity> {
+    admin::doubt_secret(desk, &files.key_file);
     let (chain, key) = (read_file(desk, &files.cert_file), read_file(desk, &files.key_file));
     let now = clock::unix_seconds();
     let identity = Identity::read(&chain?, &key?, now)

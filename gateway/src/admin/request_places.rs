@@ -1,0 +1,182 @@
+//! How many requests are answered at once: few, few of one peer, and none for long.
+//!
+//! A request that finds no place waits a while for one. Probes need none, and event streams have places of their own.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::connections::{Connection, InAnswer};
+use super::problem::Problem;
+use super::{events, health};
+
+/// Requests that are answered at once, and of one peer.
+const MOST: u32 = 64;
+const MOST_OF_PEER: u32 = 32;
+/// How long a request waits for a place.
+const WAIT: Duration = Duration::from_secs(10);
+/// For a request to be read and answered, to the last byte; a reload is waited for that long.
+const REQUEST: Duration = Duration::from_secs(90);
+/// The same for an event stream; who still looks opens another.
+const STREAM: Duration = Duration::from_secs(3600);
+
+/// The places of one address.
+#[derive(Default)]
+pub(super) struct RequestPlaces {
+    taken: Mutex<Taken>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: u32,
+    by_peer: HashMap<IpAddr, u32>,
+}
+
+/// Given back when dropped.
+#[must_use = "the place is given back when this is dropped"]
+struct Place {
+    places: Arc<RequestPlaces>,
+    peer: IpAddr,
+}
+
+impl RequestPlaces {
+    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let mut taken = self.taken();
+        let of_peer = taken.by_peer.get(&peer).copied().unwrap_or(0);
+        if taken.all >= MOST || of_peer >= MOST_OF_PEER {
+            return None;
+        }
+        taken.all += 1;
+        taken.by_peer.insert(peer, of_peer + 1);
+        Some(Place {
+            places: Arc::clone(self),
+            peer,
+        })
+    }
+
+    async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let taken = async {
+            loop {
+                // Enlisted before it looks, so that no place is given back unheard.
+                let freed = self.freed.notified();
+                let mut freed = std::pin::pin!(freed);
+                freed.as_mut().enable();
+                if let Some(place) = self.try_take(peer) {
+                    return place;
+                }
+                freed.await;
+            }
+        };
+        timeout(WAIT, taken).await.ok()
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.all -= 1;
+        if let Some(of_peer) = taken.by_peer.get_mut(&self.peer) {
+            *of_peer -= 1;
+            if *of_peer == 0 {
+                taken.by_peer.remove(&self.peer);
+            }
+        }
+        drop(taken);
+        // All of them: the first in line may be of a peer that has too many.
+        self.places.freed.notify_waiters();
+    }
+}
+
+/// Answers a request when there is a place for it, and holds the place to the last byte of the answer.
+pub(super) async fn hold(Extension(connection): Extension<Arc<Connection>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if health::is_probe(path) {
+        return next.run(request).await;
+    }
+    let (place, limit) = match path == events::PATH {
+        true => (None, STREAM),
+        false => match connection.places().take(connection.peer()).await {
+            Some(place) => (Some(place), REQUEST),
+            None => return Problem::TOO_MANY_REQUESTS.into_response(),
+        },
+    };
+    let in_answer = connection.begin(limit);
+    let response = next.run(request).await;
+    response.map(|body| {
+        Body::new(HeldBody {
+            body,
+            _place: place,
+            _in_answer: in_answer,
+        })
+    })
+}
+
+/// A body that holds a place.
+struct HeldBody {
+    body: Body,
+    _place: Option<Place>,
+    _in_answer: InAnswer,
+}
+
+impl http_body::Body for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_few_and_few_of_one_peer_and_come_back() {
+        let places = Arc::new(RequestPlaces::default());
+        let mut of_one: Vec<_> = (0..MOST_OF_PEER).map(|_| places.try_take(peer(1)).unwrap()).collect();
+        assert!(places.try_take(peer(1)).is_none());
+        let of_another: Vec<_> = (0..MOST_OF_PEER).map(|_| places.try_take(peer(2)).unwrap()).collect();
+        assert!(places.try_take(peer(3)).is_none(), "all are taken");
+        assert!(places.take(peer(3)).await.is_none(), "and stay taken");
+        let waits = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.take(peer(3)).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        of_one.pop();
+        assert!(waits.await.unwrap());
+        drop((of_one, of_another));
+        let taken = places.taken();
+        assert_eq!((taken.all, taken.by_peer.len()), (0, 0));
+    }
+}

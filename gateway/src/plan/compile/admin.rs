@@ -1,0 +1,140 @@
+//! Who can reach the admin address, and whether others can read or change the files that decide who is let in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::Desk;
+use crate::config::{At, Code, Mistake, Span};
+use crate::files::{Exposure, Others};
+use crate::plan::AdminAddresses;
+use crate::plan::admin_token::AdminToken;
+
+/// The addresses, if there are any; pushes what is wrong or doubtful about them and their tokens.
+pub(super) fn compile(desk: &mut Desk<'_>) -> Option<AdminAddresses> {
+    let admin = desk.config.admin.as_ref()?;
+    let token = admin.token_file.as_ref().map(|file| read_token(desk, file));
+    let for_reading = admin.read_token_file.as_ref().map(|file| read_token(desk, file));
+    if let (Some(Some(token)), Some(Some(for_reading))) = (&token, &for_reading)
+        && token.is_same(for_reading)
+    {
+        let at = admin.read_token_file.as_ref().and_then(At::span);
+        desk.mistake(
+            Mistake::new(
+                Code::Conflict,
+                at,
+                "whoever may read could change everything: both tokens are the same",
+            )
+            .related(admin.token_file.as_ref().and_then(At::span), "the token for changes")
+            .hint("make another with `openssl rand -hex 32`"),
+        );
+    }
+    let address = *admin.address;
+    if !is_loopback(address) {
+        let at = admin.address.span();
+        desk.warnings.push(
+            Mistake::new(Code::Doubtful, at, format!("the admin address {address} can be reached from other machines"))
+                .hint("what is sent there is not encrypted, tokens included: listen on 127.0.0.1, or let only a trusted network reach it"),
+        );
+        if admin.read_token_file.is_none() {
+            desk.warnings.push(
+                Mistake::new(
+                    Code::Doubtful,
+                    at,
+                    "whoever reaches the admin address can read all that it tells",
+                )
+                .hint(
+                    "`admin.read_token_file` asks readers for a token; `admin.health_address` serves probes elsewhere",
+                ),
+            );
+        }
+    }
+    let health = admin.health_address.as_ref();
+    if let Some(health) = health.filter(|health| health.value == address && address.port() != 0) {
+        desk.mistake(
+            Mistake::new(
+                Code::Conflict,
+                health.span(),
+                "`admin.health_address` is `admin.address`",
+            )
+            .hint("leave it out: `/livez` and `/readyz` are served there as well"),
+        );
+    }
+    Some(AdminAddresses {
+        address,
+        health: health.map(|health| health.value),
+    })
+}
+
+fn read_token(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
+    doubt_token(desk, file);
+    AdminToken::read(file)
+        .map_err(|why| {
+            desk.mistake(Mistake::new(
+                Code::Unreadable,
+                file.span(),
+                format!("cannot use {}: {why}", file.display()),
+            ));
+        })
+        .ok()
+}
+
+/// Warns if anybody but its owner can read or write a token.
+fn doubt_token(desk: &mut Desk<'_>, file: &At<PathBuf>) {
+    doubt(desk, file, file.span(), |found| found);
+}
+
+/// Warns if everyone can read or write a secret, such as a private key. Its group is the operator's business.
+pub(super) fn doubt_secret(desk: &mut Desk<'_>, file: &At<PathBuf>) {
+    doubt(desk, file, file.span(), |found| Exposure {
+        readable: found.readable.filter(|others| *others == Others::Everyone),
+        ..by_everyone(found)
+    });
+}
+
+/// Warns if everyone can change a file that decides who is let in.
+pub(super) fn doubt_writers(desk: &mut Desk<'_>, file: &Path, at: Option<Span>) {
+    doubt(desk, file, at, by_everyone);
+}
+
+fn by_everyone(found: Exposure) -> Exposure {
+    Exposure {
+        writable: found.writable.filter(|others| *others == Others::Everyone),
+        replaceable: found.replaceable,
+        ..Exposure::default()
+    }
+}
+
+fn doubt(desk: &mut Desk<'_>, file: &Path, at: Option<Span>, concerning: impl FnOnce(Exposure) -> Exposure) {
+    let found = desk.sources.reader().exposure(file).map(concerning);
+    if let Some(found) = found.filter(|found| !found.is_none()) {
+        let message = format!("{} is open to others: {found}", file.display());
+        desk.warnings.push(
+            Mistake::new(Code::Doubtful, at, message).hint("`chmod 600` it, in a folder that others cannot write"),
+        );
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_known_in_every_spelling() {
+        for (address, expected) in [
+            ("127.0.0.1:9900", true),
+            ("127.8.0.1:9900", true),
+            ("[::1]:9900", true),
+            ("[::ffff:127.0.0.1]:9900", true),
+            ("0.0.0.0:9900", false),
+            ("[::]:9900", false),
+            ("10.0.0.1:9900", false),
+            ("[::ffff:10.0.0.1]:9900", false),
+        ] {
+            assert_eq!(is_loopback(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+}
