@@ -17,7 +17,7 @@ const TOKEN: &str = "correct-horse-battery-staple";
 fn config(admin: &str) -> Config {
     Config::with(format!(
         "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {admin}\n\
-         callers: {{ anonymous: {{ by: client_address }} }}"
+         callers: {{ anonymous: {{ by: client_address }} }}\n"
     ))
     .route(
         "fixed",
