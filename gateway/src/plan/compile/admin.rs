@@ -31,21 +31,19 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<AdminAddresses> {
     let address = *admin.address;
     if !is_loopback(address) {
         let at = admin.address.span();
+        let message = "`admin.address` can be reached from other machines";
         desk.warnings.push(
-            Mistake::new(Code::Doubtful, at, format!("the admin address {address} can be reached from other machines"))
-                .hint("what is sent there is not encrypted, tokens included: listen on 127.0.0.1, or let only a trusted network reach it"),
+            Mistake::new(Code::Doubtful, at, message)
+                .label("is not a loopback address")
+                .hint(format!(
+                    "nothing is encrypted there, tokens included: write `127.0.0.1:{}`, or keep others out",
+                    address.port()
+                )),
         );
         if admin.read_token_file.is_none() {
-            desk.warnings.push(
-                Mistake::new(
-                    Code::Doubtful,
-                    at,
-                    "whoever reaches the admin address can read all that it tells",
-                )
-                .hint(
-                    "`admin.read_token_file` asks readers for a token; `admin.health_address` serves probes elsewhere",
-                ),
-            );
+            let message = "`admin` shows routes, tenants, keys' names and refusals to whoever asks";
+            let hint = "write a `read_token_file`; probes need no token, and can have a `health_address`";
+            desk.warnings.push(Mistake::new(Code::Doubtful, at, message).hint(hint));
         }
     }
     let health = admin.health_address.as_ref();

@@ -7,7 +7,6 @@ use crate::config::{self, Code, Mistake, Span};
 
 pub(super) fn check(desk: &mut Desk<'_>) {
     let config = desk.config;
-    desk.warnings.extend(admin_from_elsewhere(config));
     for (name, route) in config.routes.iter() {
         desk.warnings.extend(literals::doubts(name, route));
     }
@@ -18,28 +17,6 @@ pub(super) fn check(desk: &mut Desk<'_>) {
         ];
         doubts.into_iter().flatten().for_each(|doubt| desk.warnings.push(doubt));
     }
-}
-
-/// Admin tells whoever asks what there is, and has no other guard than where it listens.
-fn admin_from_elsewhere(config: &config::Config) -> Option<Mistake> {
-    let admin = config.admin.as_ref()?;
-    let address = admin.address.ip().to_canonical();
-    (!address.is_loopback()).then(|| {
-        let can = match admin.token_file {
-            Some(_) => "the token is asked for changes alone: ",
-            None => "",
-        };
-        Mistake::new(
-            Code::Doubtful,
-            admin.address.span(),
-            "`admin.address` can be reached from other machines",
-        )
-        .label("is not a loopback address")
-        .hint(format!(
-            "{can}routes, tenants, keys' names and refusals are shown to whoever asks; write `127.0.0.1:{}`, or keep others out",
-            admin.address.port()
-        ))
-    })
 }
 
 /// An attempt that may use up the call leaves nothing for another after a timeout. Whoever asks for another in that
