@@ -82,7 +82,7 @@ struct Run {
 
 #[derive(Args)]
 struct Scenarios {
-    /// `all` but the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, outage,
+    /// `all` but the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, json, outage,
     /// aggregate, sick_parts, cost, reload, bill, soak
     name: String,
     /// The gateway binary

@@ -13,6 +13,7 @@ mod fairness;
 mod hanging;
 mod hostile;
 mod isolation;
+mod json;
 mod outage;
 mod reload;
 mod rolling;
@@ -76,7 +77,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 15] = [
+pub const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -118,6 +119,12 @@ pub const SCENARIOS: [Scenario; 15] = [
         about: "uploads as slow as may be, beside a tenant that asks the same backend",
         long: false,
         run: |b| Box::pin(slow_upload::run(b)),
+    },
+    Scenario {
+        name: "json",
+        about: "documents of ten megabytes in the worst shapes, beside callers who mean well",
+        long: false,
+        run: |b| Box::pin(json::run(b)),
     },
     Scenario {
         name: "outage",
