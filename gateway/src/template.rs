@@ -87,10 +87,14 @@ pub struct Missing {
     pub why: &'static str,
 }
 
+/// Of a value in a path or a header, bytes as it is written: no longer one could be sent.
+const MAX_LINE: usize = 64 << 10;
+
 const ABSENT: &str = "there is no such value";
 const NOT_TEXT: &str = "the value is null, a list, an object, or not Unicode";
 const TOO_MANY: &str = "the query has more parameters than are looked at";
 const NOT_A_SEGMENT: &str = "the value cannot stand in a path: it is empty, has a dot segment, or a control character";
+const TOO_LONG: &str = "the value is too long for a path or a header";
 const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
 
 impl Template {
@@ -170,9 +174,23 @@ fn splice(
         Ok(Found::Json(value)) if value.is_null() && !nullable => sources.default_for(placeholder)?,
         found => found?,
     };
-    if let (Found::Json(value), true) = (&value, nullable) {
-        write!(out, "{value}").expect("writing to a String cannot fail");
-        return Ok(());
+    match (&value, spelling) {
+        (Found::Json(value), Spelling::JsonValue) => {
+            write!(out, "{value}").expect("writing to a String cannot fail");
+            return Ok(());
+        }
+        // It is escaped already for where it goes.
+        (Found::Json(value), Spelling::JsonText) if value.kind() == Kind::String => {
+            let quoted = value.to_string();
+            out.push_str(&quoted[1..quoted.len() - 1]);
+            return Ok(());
+        }
+        (Found::Json(value), Spelling::Segment | Spelling::Parameter | Spelling::HeaderText)
+            if value.raw().len() > MAX_LINE =>
+        {
+            return Err(TOO_LONG);
+        }
+        _ => {}
     }
     let text = value.text()?;
     match spelling {

@@ -15,10 +15,10 @@ use policies::CalendarQuota;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::problem::Problem;
 use super::tenants::{self, Known};
 use super::token::Authorised;
+use super::{Admin, MAX_BODY};
 use crate::clock::Now;
 use crate::fields;
 use crate::intake::caller::ANONYMOUS;
@@ -26,6 +26,7 @@ use crate::intake::limits::account::{Account, Terms};
 use crate::intake::limits::accounts::Origin;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::{Limit, Per};
+use crate::json;
 use crate::plan::Plan;
 
 #[derive(Deserialize)]
@@ -49,7 +50,7 @@ pub(super) async fn set(
 ) -> Result<Json<Value>, Problem> {
     let Query(OfRoute { route }) = of_route.map_err(|error| Problem::bad_value(error.to_string()))?;
     let body = body.map_err(|error| Problem::bad_value(error.to_string()))?;
-    let Count { used } = serde_json::from_slice(&body)
+    let Count { used } = json::typed(&body, MAX_BODY)
         .map_err(|error| Problem::bad_value(format!("The body is {{\"used\": 0}}: {error}.")))?;
     if used > CalendarQuota::MOST {
         let most = CalendarQuota::MOST;

@@ -66,11 +66,22 @@ impl<'a> Asking<'a> {
             by_operator: within(self.request.operator_deadline),
         };
         match (rendered, &self.part.for_each) {
-            (Rendered::Once(request), _) => self.ask(request, limits).await,
+            (Rendered::Once(request), _) => self.ask_once(request, limits).await,
             (Rendered::Each(array), Some(terms)) => self.ask_each(&array, terms, limits).await.into(),
             (Rendered::Impossible(cause), _) => PartResult::Failed(PartFault::new(cause)).into(),
             (Rendered::Each(_), None) => unreachable!("elements come from `for_each`"),
         }
+    }
+
+    async fn ask_once(self, request: PartRequest, limits: PartLimits) -> Called {
+        let size = request.size();
+        let reservation = self.request.reservation;
+        if let Err(hindrance) = reservation.grow(size, size) {
+            return PartResult::Failed(hindrance.into()).into();
+        }
+        let called = self.ask(request, limits).await;
+        reservation.shrink(size);
+        called
     }
 
     async fn ask_each(self, array: &Array, terms: &ForEach, limits: PartLimits) -> PartResult {
@@ -261,13 +272,15 @@ impl<'a> Asking<'a> {
             };
         }
         let reservation = self.request.reservation;
-        let text = match json::gather(body, limit, reservation).await {
-            Ok(text) => text,
+        let whole = match json::gather(body, limit, reservation).await {
+            Ok(whole) => whole,
             Err(Unread::TooLong) => return PartResult::Failed(PartFault::new(Cause::TooLarge)),
             Err(Unread::Overloaded) => return PartResult::Failed(Hindrance::Overloaded.into()),
             Err(Unread::Broken(broken)) => return PartResult::Failed(PartFault::new(Cause::Call(broken.reason()))),
         };
-        let read = reservation.read(text.len(), move || PartResult::of(status, &text, limit, retry_after));
+        let read = reservation.read(whole.len(), move || {
+            PartResult::of(status, &whole.into_text(), limit, retry_after)
+        });
         read.await
             .unwrap_or_else(|hindrance| PartResult::Failed(hindrance.into()))
     }

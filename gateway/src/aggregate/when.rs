@@ -2,12 +2,13 @@
 //!
 //! Invariant: a value that is absent is nothing but absent: it is no text, no null, and equal to nothing.
 
-use std::borrow::Cow;
-
 use http::StatusCode;
 
 use crate::json::{Document, Kind, Name, Value};
 use crate::template::{Found, Placeholder, Sources};
+
+/// Digits of a number that are compared as they are written alone.
+const LONG_NUMBER: usize = 1_000;
 
 /// A part's condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,47 +60,46 @@ impl Test {
 }
 
 fn equal(found: &Found<'_>, wanted: Value<'_>) -> bool {
-    let text = match found {
-        Found::Json(value) if value.kind() != Kind::String => return equal_values(*value, wanted),
-        Found::Json(value) => value.text(),
-        Found::Text(text) => Some(Cow::Borrowed(&**text)),
-    };
-    text.is_some_and(|text| match wanted.kind() {
-        Kind::Number | Kind::Bool => text.as_bytes() == wanted.raw(),
-        _ => wanted.text().is_some_and(|wanted| wanted == text),
-    })
+    // Words and numbers in a text count as what they say.
+    let spelt = matches!(wanted.kind(), Kind::Number | Kind::Bool).then(|| wanted.to_string());
+    match (found, spelt) {
+        (Found::Json(value), Some(spelt)) if value.kind() == Kind::String => value.is_text(&spelt),
+        (Found::Json(value), _) => equal_values(*value, wanted),
+        (Found::Text(text), Some(spelt)) => **text == spelt,
+        (Found::Text(text), None) => wanted.is_text(text),
+    }
 }
 
-/// As deep as what an operator wrote.
+/// As deep as what an operator wrote, and no further along what was found than the two are the same.
 fn equal_values(found: Value<'_>, wanted: Value<'_>) -> bool {
-    if let (Some(found), Some(wanted)) = (found.number(), wanted.number()) {
-        return same(found, wanted);
-    }
-    if found.kind() != wanted.kind() {
-        return false;
-    }
-    match wanted.kind() {
-        Kind::String => found.text().is_some() && found.text() == wanted.text(),
-        Kind::Array => {
-            let count = wanted.elements().count();
-            found.elements().count() == count
-                && found
-                    .elements()
-                    .zip(wanted.elements())
-                    .all(|(found, wanted)| equal_values(found, wanted))
+    match (found.kind(), wanted.kind()) {
+        (Kind::Number, Kind::Number) => same(found.number().unwrap_or_default(), wanted.number().unwrap_or_default()),
+        (Kind::String, Kind::String) => wanted.text().is_some_and(|wanted| found.is_text(&wanted)),
+        (Kind::Array, Kind::Array) => {
+            let mut found = found.elements();
+            wanted
+                .elements()
+                .all(|wanted| found.next().is_some_and(|found| equal_values(found, wanted)))
+                && found.next().is_none()
         }
-        Kind::Object => {
-            let is_same = |(name, wanted): (Name<'_>, Value<'_>)| {
-                found.get(&name.text()).is_some_and(|found| equal_values(found, wanted))
+        (Kind::Object, Kind::Object) => {
+            let mut left = wanted.members().count();
+            let is_same = |(name, found): (Name<'_>, Value<'_>)| {
+                let wanted = wanted.get(&name.text());
+                left = left.wrapping_sub(1);
+                wanted.is_some_and(|wanted| equal_values(found, wanted))
             };
-            found.members().count() == wanted.members().count() && wanted.members().all(is_same)
+            found.members().all(is_same) && left == 0
         }
-        Kind::Null | Kind::Bool | Kind::Number => found.raw() == wanted.raw(),
+        _ => found.kind() == wanted.kind() && found.raw() == wanted.raw(),
     }
 }
 
 /// Whether two numbers are the same as written or as values; whole numbers are never rounded, as identifiers are some.
 fn same(found: &str, wanted: &str) -> bool {
+    if found.len() > LONG_NUMBER {
+        return found == wanted;
+    }
     let is_whole = |text: &str| !text.contains(['.', 'e', 'E']);
     let value = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite());
     found == wanted || !(is_whole(found) && is_whole(wanted)) && value(found).is_some() && value(found) == value(wanted)

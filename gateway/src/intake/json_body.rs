@@ -40,7 +40,7 @@ pub async fn read(
         return Ok(None);
     }
     let (length, wanted) = (whole.len(), Arc::clone(wanted));
-    let read = move || Document::check(&whole, most).map(|document| Selection::of(&document, &wanted));
+    let read = move || Document::check(&whole.into_text(), most).map(|document| Selection::of(&document, &wanted));
     let selection = reservation.read(length, read).await?.map_err(refused)?;
     reservation.shrink_to(selection.size());
     Ok(Some((selection, length)))

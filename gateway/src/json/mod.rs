@@ -21,7 +21,7 @@ mod value;
 mod workspace;
 
 pub use document::{Document, is_number, range, typed, write_string};
-pub use gather::{Unread, gather};
+pub use gather::{Gathered, Unread, gather};
 pub use reader::{MAX_DEPTH, Refusal};
 pub use select::{Paths, Selection};
 pub use value::{Cursor, Kind, Name, Value};

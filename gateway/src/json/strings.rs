@@ -124,7 +124,8 @@ fn unicode(text: &[u8]) -> Option<(char, &[u8])> {
     Some((char, &digits[4..]))
 }
 
-/// The bytes of what the inside of a checked string says, one after the other; it ends early where [`decode`] fails.
+/// The bytes of what the inside of a checked string says, one after the other. Where [`decode`] fails it ends with a byte
+/// that stands in no text.
 pub(super) struct Decoded<'a> {
     rest: &'a [u8],
     /// Of a character that is not yet given out.
@@ -151,7 +152,10 @@ impl<'a> Decoded<'a> {
             b'r' => b'\r',
             b't' => b'\t',
             b'u' => {
-                let (char, rest) = unicode(rest)?;
+                let Some((char, rest)) = unicode(rest) else {
+                    self.rest = &[];
+                    return Some(0xFF);
+                };
                 self.rest = rest;
                 self.count = char.len_utf8();
                 char.encode_utf8(&mut self.pending);

@@ -317,6 +317,9 @@ fn a_share_of_the_budget_is_a_tenants_and_another_that_of_long_texts() {
     assert_eq!(one.grow(500_000, 10), Ok(()));
     assert_eq!(one.grow(1, 10), Err(Hindrance::Overloaded), "half is a tenant's");
     assert_eq!(hold(1).grow(1, 10), Err(Hindrance::Overloaded), "of all its requests");
+    assert_eq!(hold(1).has_room(1, 10), Err(Hindrance::Overloaded));
+    assert_eq!(two.has_room(250_000, LONG + 1), Ok(()));
+    assert_eq!(two.has_room(250_001, LONG + 1), Err(Hindrance::Overloaded));
     assert_eq!(two.grow(250_000, LONG + 1), Ok(()));
     assert_eq!(
         two.grow(1, LONG + 1),
@@ -326,7 +329,7 @@ fn a_share_of_the_budget_is_a_tenants_and_another_that_of_long_texts() {
     assert_eq!(two.grow(1, LONG), Ok(()));
     assert_eq!(three.grow(250_000, 10), Err(Hindrance::Overloaded));
     assert_eq!(three.grow(249_999, 10), Ok(()));
-    assert_eq!((workspace.reserved(), workspace.refused()), (limit, 4));
+    assert_eq!((workspace.reserved(), workspace.refused()), (limit, 6));
     one.shrink(100_000);
     one.shrink_to(300_000);
     one.shrink_to(400_000);
@@ -400,10 +403,22 @@ fn what_is_gathered_is_reserved_and_bounded() {
     for pieces in [&[][..], &["abc"], &["a", "bc"], &["", "a", "", "b", "c"]] {
         let (whole, reserved) = gathered(pieces, 3, 1_000);
         let whole = whole.expect("it fits");
-        assert_eq!(
-            (&whole[..], reserved),
-            (pieces.concat().as_bytes(), 2 * whole.len() as u64)
-        );
+        assert_eq!((whole.len(), reserved), (pieces.concat().len(), 2 * whole.len() as u64));
+        assert_eq!(whole.into_text(), pieces.concat());
+    }
+    // Long and short pieces keep their order.
+    let (long, short) = ("x".repeat(20_000).leak() as &str, "y".repeat(10_000).leak() as &str);
+    for pieces in [
+        &[
+            long, "a", long, "b", "c", short, short, short, short, short, short, short, long,
+        ][..],
+        &["a", short, short, short, short, short, short, short, short, "b"],
+        &["a", long],
+        &[long, "a"],
+    ] {
+        let whole = gathered(pieces, 1 << 20, 1 << 30).0.expect("it fits");
+        assert_eq!(whole.len(), pieces.concat().len());
+        assert!(whole.into_text() == pieces.concat().as_bytes());
     }
     assert!(matches!(gathered(&["abcd"], 3, 1_000).0, Err(Unread::TooLong)));
     assert!(matches!(gathered(&["ab", "cd"], 3, 1_000).0, Err(Unread::TooLong)));

@@ -17,6 +17,9 @@ const MAX_WAITING: usize = 1024;
 /// The stack of each thread, in bytes. Nothing is as deep as a text that has been checked may be, many times over.
 const STACK: usize = 2 << 20;
 
+/// How far behind the workers they stand, as `nice` counts it.
+const NICE: i32 = 10;
+
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Why work was not done.
@@ -75,7 +78,11 @@ impl Threads {
             let started = thread::Builder::new()
                 .name(format!("json-{number}"))
                 .stack_size(STACK)
-                .spawn(move || queue.serve());
+                .spawn(move || {
+                    // Workers come first. Where that cannot be said, the system shares as it pleases.
+                    let _ = rustix::process::setpriority_process(None, NICE);
+                    queue.serve();
+                });
             if let Err(error) = started {
                 tracing::error!(%error, "a thread for long JSON texts could not be started");
             }

@@ -71,6 +71,12 @@ impl<'a> Value<'a> {
         strings::text(inside)
     }
 
+    /// Whether it is a string that says this.
+    pub fn is_text(self, text: &str) -> bool {
+        let inside = self.0.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        inside.is_some_and(|inside| Decoded::new(inside).eq(text.bytes()))
+    }
+
     /// Whether every string in it is a text: no half of a surrogate pair (RFC 8259 section 8.2).
     pub fn is_unicode(self) -> bool {
         strings::are_texts(self.0)

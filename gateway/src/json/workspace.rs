@@ -95,14 +95,28 @@ impl Workspace {
 }
 
 impl Reservation {
+    /// Whether there is room now for a text of this length, of which so many bytes are to be reserved.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn has_room(&self, bytes: usize, text: usize) -> Result<(), Hindrance> {
+        let bytes = bytes as u64;
+        let fits = |counter: &AtomicU64, limit| counter.load(Relaxed).saturating_add(bytes) <= limit;
+        let of_tenant = &self.workspace.by_tenant[self.tenant];
+        if fits(&self.workspace.reserved, self.limit_of(text)) && fits(of_tenant, self.limit / 2) {
+            return Ok(());
+        }
+        self.workspace.refused.fetch_add(1, Relaxed);
+        Err(Hindrance::Overloaded)
+    }
+
     /// Reserves more; `text` is the length of the text that it is for, as far as it is known.
     ///
     /// # Errors
     /// There is no room; nothing has been reserved.
     pub fn grow(&self, bytes: usize, text: usize) -> Result<(), Hindrance> {
         let bytes = bytes as u64;
-        let limit = if text > LONG { self.limit / 4 * 3 } else { self.limit };
-        let taken = take(&self.workspace.reserved, bytes, limit).and_then(|()| {
+        let taken = take(&self.workspace.reserved, bytes, self.limit_of(text)).and_then(|()| {
             let of_tenant = &self.workspace.by_tenant[self.tenant];
             take(of_tenant, bytes, self.limit / 2).inspect_err(|_| {
                 self.workspace.reserved.fetch_sub(bytes, Relaxed);
@@ -110,10 +124,15 @@ impl Reservation {
         });
         if taken.is_err() {
             self.workspace.refused.fetch_add(1, Relaxed);
-            return Err(Hindrance::Overloaded);
+            return taken;
         }
         self.bytes.fetch_add(bytes, Relaxed);
         Ok(())
+    }
+
+    /// How far all together may go for a text of this length.
+    fn limit_of(&self, text: usize) -> u64 {
+        if text > LONG { self.limit / 4 * 3 } else { self.limit }
     }
 
     /// Gives back so much of what is held.

@@ -121,6 +121,51 @@ fn a_value_never_leaves_its_hole() {
 }
 
 #[test]
+fn what_is_too_long_for_its_place_is_not_spelt_out() {
+    let long = json!("x".repeat(64 << 10));
+    for (template, place) in [
+        ("/{claim.v}", Place::Path),
+        ("/?a={claim.v}", Place::Path),
+        ("{claim.v}", Place::Header),
+    ] {
+        let missing = render(template, place, long.clone()).expect_err(template);
+        assert_eq!(missing.why, TOO_LONG);
+    }
+    assert_eq!(
+        render("[\"{claim.v}\",{claim.v}]", Place::Json, long).map(|text| text.len()),
+        Ok((2 << 16) + 7)
+    );
+}
+
+#[test]
+fn text_that_is_no_text_stays_where_json_can_say_it() {
+    let claims = Document::check(&r#"{"v":"a\ud800\n"}"#.into(), 100).expect("valid JSON");
+    let sources = |template: &str, place| {
+        let sources = Sources {
+            captures: &Captures::none(),
+            query: None,
+            headers: &HeaderMap::new(),
+            claims: Some(&claims),
+            parts: &|_| None,
+            body: None,
+            item: None,
+            defaults: &[],
+        };
+        let mut out = String::new();
+        let rendered = Template::parse(template, place)
+            .expect(template)
+            .render(&sources, &mut out);
+        rendered.map(|()| out).map_err(|missing| missing.why)
+    };
+    assert_eq!(
+        sources("[{claim.v},\"{claim.v}\"]", Place::Json).as_deref(),
+        Ok(r#"["a\ud800\n","a\ud800\n"]"#)
+    );
+    assert_eq!(sources("/{claim.v}", Place::Path), Err(NOT_TEXT));
+    assert_eq!(sources("{claim.v}", Place::Header), Err(NOT_TEXT));
+}
+
+#[test]
 fn a_capture_that_ends_in_a_slash_ends_the_path() {
     assert_eq!(
         render("/v1/{path.rest}?x=1", Place::Path, Value::Null).as_deref(),
