@@ -30,7 +30,7 @@ use crate::caller_body::CallerBody;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
-use crate::intake::certificate::Certificate;
+use crate::intake::caller_certificate::CallerCertificate;
 use crate::intake::cors;
 use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme, Wishes};
@@ -52,8 +52,8 @@ pub struct Peer {
     pub client_is_known: bool,
     pub worker: usize,
     pub scheme: Scheme,
-    /// That the caller has shown, verified.
-    pub certificate: Option<Certificate>,
+    /// That the caller has shown.
+    pub certificate: Option<Arc<CallerCertificate>>,
 }
 
 /// When to come back who was refused for nothing of their own.

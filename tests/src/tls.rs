@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rcgen::string::Ia5String;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType,
+};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -54,6 +56,12 @@ impl Authority {
     /// A certificate with these alternative names; those with a colon are URIs, the others DNS names.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.signed(names, |_| {})
+    }
+
+    /// A certificate whose alternative names are these bytes, whatever they mean.
+    pub fn issue_with_names(&self, content: &[u8]) -> Issued {
+        let extension = CustomExtension::from_oid_content(&[2, 5, 29, 17], content.to_vec());
+        self.signed(&[], |params| params.custom_extensions.push(extension))
     }
 
     /// A certificate without alternative names, of `O` and `CN`.

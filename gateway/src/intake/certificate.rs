@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use x509_cert::Certificate as Parsed;
-use x509_cert::der::Decode;
+use x509_cert::der::asn1::Any;
+use x509_cert::der::{Decode, Tag, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
+
+use super::certificate_names;
 
 /// The parts of a certificate that we go by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Certificate {
     pub digest: [u8; 32],
     /// Among the subject's alternative names, in their order.
     pub uris: Box<[Arc<str>]>,
-    /// The same, in lower case. Wildcards are left out of a caller's names, since nobody is everybody.
+    /// The same, in lower case.
     pub dns_names: Box<[Arc<str>]>,
     /// As RFC 4514 writes it, the last attribute first; `None` where it is empty.
     pub subject: Option<Arc<str>>,
@@ -55,6 +58,39 @@ impl Certificate {
             // The last second is still within (RFC 5280 section 4.1.2.5).
             expires: validity.not_after.to_unix_duration().as_secs() + 1,
         })
+    }
+
+    /// A caller's; `None` if its names cannot be read, or could be read in two ways.
+    pub fn of_caller(der: &[u8]) -> Option<Self> {
+        let read = Self::read(der)?;
+        let parsed = Parsed::from_der(der).ok()?;
+        let mut attributes = parsed.tbs_certificate().subject().iter();
+        let reads_well = attributes.all(|attribute| is_text(&attribute.value))
+            && read.dns_names.iter().all(|name| certificate_names::is_dns_name(name))
+            && certificate_names::are_uris(read.uris.iter().map(|uri| &**uri));
+        reads_well.then_some(read)
+    }
+}
+
+/// Whether an attribute's value, if it is of one of the kinds of text, holds what these may hold, and no control
+/// characters. A kind that is not known is shown by its bytes.
+fn is_text(value: &Any) -> bool {
+    let bytes = value.value();
+    match value.tag() {
+        Tag::Utf8String => std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(char::is_control)),
+        // Of these every byte is a character.
+        Tag::PrintableString | Tag::Ia5String | Tag::TeletexString | Tag::VisibleString | Tag::NumericString => {
+            !bytes.iter().any(u8::is_ascii_control)
+        }
+        Tag::BmpString => {
+            let (units, rest) = bytes.as_chunks::<2>();
+            let text = char::decode_utf16(units.iter().map(|unit| u16::from_be_bytes(*unit)));
+            rest.is_empty()
+                && text
+                    .into_iter()
+                    .all(|letter| letter.is_ok_and(|letter| !letter.is_control()))
+        }
+        _ => true,
     }
 }
 
@@ -139,5 +175,123 @@ pub(crate) mod tests {
         check("O=Acme,CN=b", Some("O=Acme,CN=b"));
         check("b", None);
         check("", None);
+    }
+
+    /// Alternative names as they stand in a certificate, with their tags: 0x82 a DNS name, 0x86 a URI.
+    fn names(all: &[(u8, &[u8])]) -> Vec<u8> {
+        let entries: Vec<u8> = all
+            .iter()
+            .flat_map(|(tag, name)| [&[*tag, u8::try_from(name.len()).unwrap()], *name].concat())
+            .collect();
+        [&[0x30, u8::try_from(entries.len()).unwrap()], &entries[..]].concat()
+    }
+
+    fn made_of(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut params);
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        made.der().to_vec()
+    }
+
+    fn with_names(content: Vec<u8>) -> Vec<u8> {
+        made_of(|params| {
+            let extension = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], content);
+            params.custom_extensions.push(extension);
+        })
+    }
+
+    #[test]
+    fn a_callers_names_have_one_reading() {
+        const DNS: u8 = 0x82;
+        const URI: u8 = 0x86;
+        let check = |all: &[(u8, &[u8])], expected: bool| {
+            let read = Certificate::of_caller(&with_names(names(all)));
+            let shown = all
+                .iter()
+                .map(|(_, name)| String::from_utf8_lossy(name))
+                .collect::<Vec<_>>();
+            assert_eq!(read.is_some(), expected, "{shown:?}");
+        };
+        check(&[(DNS, b"a.acme.internal"), (URI, b"spiffe://acme/a")], true);
+        check(
+            &[(DNS, b"*.acme.internal"), (URI, b"urn:acme:a"), (URI, b"urn:acme:b")],
+            true,
+        );
+        // An address and a mailbox, which are nobody's names here.
+        check(&[(0x87, &[10, 0, 0, 1]), (0x81, b"a@acme.test"), (DNS, b"a")], true);
+        for odd in [
+            &b"a\0.acme.internal"[..],
+            b"a\r\nb",
+            b"a..b",
+            b"a.",
+            b".a",
+            b"",
+            b"a b",
+            b"caf\xc3\xa9",
+            b"\xff",
+        ] {
+            check(&[(DNS, odd)], false);
+            check(&[(DNS, b"a.acme.internal"), (DNS, odd)], false);
+            check(&[(URI, b"spiffe://acme/a"), (DNS, odd)], false);
+        }
+        for odd in [
+            &b"spiffe://acme/a\0"[..],
+            b"spiffe://acme/a\r\n",
+            b"spiffe://acme/../a",
+            b"spiffe://acme/\xc3\xa9",
+            b"urn:a/../b",
+            b"",
+            b"a",
+        ] {
+            check(&[(URI, odd)], false);
+            check(&[(DNS, b"a.acme.internal"), (URI, odd)], false);
+        }
+        check(&[(URI, b"spiffe://acme/a"), (URI, b"spiffe://acme/b")], false);
+        check(&[(URI, b"spiffe://acme/a"), (URI, b"urn:acme:a")], false);
+    }
+
+    #[test]
+    fn what_holds_no_names_where_they_belong_is_not_read() {
+        assert!(Certificate::of_caller(&made(&["a.b"], None)).is_some());
+        assert!(
+            Certificate::of_caller(&made_of(|_| {})).is_some(),
+            "it has none, which is no damage"
+        );
+        let one = names(&[(0x82, b"a.b")]);
+        for content in [
+            Vec::new(),
+            b"garbage".to_vec(),
+            one[..one.len() - 1].to_vec(),
+            [&one[..], &[0]].concat(),
+            // Not a sequence; a kind of name that there is not.
+            [&[0x31], &one[1..]].concat(),
+            names(&[(0x8f, b"a.b")]),
+        ] {
+            assert_eq!(
+                Certificate::of_caller(&with_names(content.clone())),
+                None,
+                "{content:?}"
+            );
+        }
+        assert_eq!(Certificate::of_caller(b"no certificate"), None);
+    }
+
+    #[test]
+    fn a_callers_subject_is_text() {
+        use rcgen::DnValue;
+        let check = |value: DnValue, expected| {
+            let der = made_of(|params| params.distinguished_name.push(DnType::CommonName, value.clone()));
+            assert_eq!(Certificate::of_caller(&der).is_some(), expected, "{value:?}");
+        };
+        let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
+        check(utf8("nightly batch"), true);
+        check(utf8("Soci\u{e9}t\u{e9} G\u{e9}n\u{e9}rale"), true);
+        for odd in ["admin\0", "admin\0.evil", "a\r\nb", "a\u{1b}[31m", "a\u{7f}", "a\u{85}"] {
+            check(utf8(odd), false);
+        }
+        let bmp = |bytes: &[u8]| DnValue::BmpString(rcgen::string::BmpString::from_utf16be(bytes.to_vec()).unwrap());
+        check(bmp(b"\0a\0b"), true);
+        check(bmp(b"\0a\0\0"), false);
     }
 }

@@ -55,6 +55,10 @@ pub enum Check {
     RevokedTenant,
     /// One of the issuer's `required_claims`.
     ClaimMissing,
+    /// The certificate's names cannot be read, or could be read in two ways.
+    CertificateMalformed,
+    /// The authority that vouched for the certificate when the connection was made is none any more.
+    CertificateUntrusted,
     /// None of the certificate's names stands for a caller.
     CertificateUnknown,
     /// The certificate's name does not fit into a header field.
@@ -133,6 +137,8 @@ impl Check {
             Self::RevokedSubject => "revoked_subject",
             Self::RevokedTenant => "revoked_tenant",
             Self::ClaimMissing => "required_claims",
+            Self::CertificateMalformed => "certificate_malformed",
+            Self::CertificateUntrusted => "certificate_untrusted",
             Self::CertificateUnknown => "certificate_unknown",
             Self::CertificateName => "certificate_name",
             Self::CertificateExpired => "certificate_expired",
@@ -167,7 +173,11 @@ impl Check {
             && !self.is_revoked()
             && !matches!(
                 self,
-                Self::KeysUnavailable | Self::CertificateUnknown | Self::CertificateName
+                Self::KeysUnavailable
+                    | Self::CertificateMalformed
+                    | Self::CertificateUntrusted
+                    | Self::CertificateUnknown
+                    | Self::CertificateName
             )
     }
 
@@ -206,7 +216,7 @@ mod tests {
 
     /// Every check, with what the caller learns, whether it is counted against the client's address, and whether the
     /// verdict is remembered.
-    const ALL: [(Check, Category, bool, bool); 40] = {
+    const ALL: [(Check, Category, bool, bool); 42] = {
         use Category::{Expired, Invalid, Missing};
         [
             (Check::HeaderRepeated, Invalid, true, false),
@@ -236,6 +246,8 @@ mod tests {
             (Check::Tenant, Invalid, true, true),
             (Check::TenantOfOther, Invalid, true, true),
             (Check::ClaimMissing, Invalid, true, true),
+            (Check::CertificateMalformed, Invalid, false, false),
+            (Check::CertificateUntrusted, Invalid, false, false),
             (Check::CertificateUnknown, Invalid, false, false),
             (Check::CertificateName, Invalid, false, false),
             (Check::CertificateExpired, Expired, false, false),

@@ -55,8 +55,8 @@ pub struct Doorman<K> {
 pub struct Client<'a> {
     /// As strangers are told apart by it (IPv6 cut to its prefix).
     pub address: IpAddr,
-    /// That the connection was made with.
-    pub certificate: Option<&'a Certificate>,
+    /// That the connection was made with, or why it does not count.
+    pub certificate: Option<Result<&'a Certificate, Check>>,
 }
 
 impl From<IpAddr> for Client<'_> {
@@ -230,7 +230,8 @@ impl<K> Doorman<K> {
     /// the certificate's: from what was issued for one person to what was issued for a machine.
     ///
     /// A certificate comes with the connection, whatever is asked for on it. So it counts only where the route admits
-    /// certificates, and one that stands for nobody is left aside there if something else was presented.
+    /// certificates, and one that stands for nobody is left aside there if something else was presented. One that cannot
+    /// be read, or that nobody vouches for, fails there in any case.
     ///
     /// # Errors
     /// A 401, with the check that failed; or what has to be awaited before it can be told.
@@ -265,7 +266,7 @@ impl<K> Doorman<K> {
             .transpose()?;
         let by_certificate = match client.certificate {
             Some(certificate) if access.admits(&Kind::Mtls) => {
-                match self.holder_of_certificate(certificate, unix_now) {
+                match self.holder_of_certificate(certificate?, unix_now) {
                     Ok(holder) => Some(holder),
                     Err(check) if presented.is_empty() || access.is_together() => return Err(check.into()),
                     Err(_) => None,

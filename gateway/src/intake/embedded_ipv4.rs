@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 /// prefix (`64:ff9b::/96`, RFC 6052 section 2.1), translated (`::ffff:0:0:0/96`, RFC 2765 section 2.1), 6to4
 /// (`2002::/16`, RFC 3056 section 2), Teredo's client (`2001::/32`, RFC 4380 section 4), and the old compatible form
 /// (`::/96`, RFC 4291 section 2.5.5.1).
-pub fn of(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(super) fn of(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = ip.to_bits();
     let high = bits >> 32;
     let low = bits as u32;
@@ -33,7 +33,7 @@ pub fn of(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 ///
 /// The prefix for local translators (`64:ff9b:1::/48`, RFC 8215) holds networks of all lengths, and an address does not
 /// say which it is of. So each place where RFC 6052 section 2.2 puts the four bytes counts.
-pub fn all(ip: IpAddr) -> SmallVec<[Ipv4Addr; 4]> {
+pub(super) fn all(ip: IpAddr) -> SmallVec<[Ipv4Addr; 4]> {
     let ip = match ip.to_canonical() {
         IpAddr::V4(ip) => return SmallVec::from_slice(&[ip]),
         IpAddr::V6(ip) => ip,

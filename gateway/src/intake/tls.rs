@@ -12,11 +12,12 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig, version};
 
 use super::certificate::Certificate;
+use super::client_authorities::ClientAuthorities;
 use crate::clock::TlsTime;
 
 /// Compiled form of a listener's `tls`.
@@ -25,6 +26,8 @@ pub struct Tls {
     pub config: Arc<ServerConfig>,
     /// In declared order.
     pub shown: Arc<[Certificate]>,
+    /// Who vouches for the certificates of callers; `None` if they are not asked for one.
+    pub client_authorities: Option<Arc<ClientAuthorities>>,
 }
 
 /// A certificate with its chain and key, ready to be shown.
@@ -32,14 +35,6 @@ pub struct Tls {
 pub struct Identity {
     certificate: Certificate,
     key: Arc<CertifiedKey>,
-}
-
-/// The certificates that callers must, may or need not show.
-#[derive(Debug)]
-pub enum Callers {
-    NotAsked,
-    May(Arc<RootCertStore>),
-    Must(Arc<RootCertStore>),
 }
 
 /// What is wrong with a file.
@@ -65,31 +60,25 @@ impl Tls {
     /// `identities` has at least one. `offers` are the protocols that are spoken within, the first preferred (ALPN).
     ///
     /// # Errors
-    /// The authorities for callers' certificates cannot be used.
+    /// The TLS versions cannot be spoken.
     pub fn new(
         identities: Vec<Identity>,
-        callers: Callers,
+        client_authorities: Option<Arc<ClientAuthorities>>,
         only_1_3: bool,
         offers: &[&[u8]],
     ) -> Result<Self, TlsMistake> {
-        let provider = Arc::new(default_provider());
         let versions: &[_] = if only_1_3 {
             &[&version::TLS13]
         } else {
             &[&version::TLS13, &version::TLS12]
         };
         let unusable = |error: rustls::Error| TlsMistake::Certificate(error.to_string());
-        let refused = |error: VerifierBuilderError| TlsMistake::Certificate(error.to_string());
-        let config = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(TlsTime))
+        let config = ServerConfig::builder_with_details(Arc::new(default_provider()), Arc::new(TlsTime))
             .with_protocol_versions(versions)
             .map_err(unusable)?;
-        let verifier = |roots| WebPkiClientVerifier::builder_with_provider(roots, provider);
-        let config = match callers {
-            Callers::NotAsked => config.with_no_client_auth(),
-            Callers::May(roots) => {
-                config.with_client_cert_verifier(verifier(roots).allow_unauthenticated().build().map_err(refused)?)
-            }
-            Callers::Must(roots) => config.with_client_cert_verifier(verifier(roots).build().map_err(refused)?),
+        let config = match &client_authorities {
+            None => config.with_no_client_auth(),
+            Some(authorities) => config.with_client_cert_verifier(authorities.verifier()),
         };
         let shown = identities.iter().map(|identity| identity.certificate.clone()).collect();
         let mut config = config.with_cert_resolver(Arc::new(ByName::new(identities)));
@@ -98,6 +87,7 @@ impl Tls {
         Ok(Self {
             config: Arc::new(config),
             shown,
+            client_authorities,
         })
     }
 }

@@ -36,15 +36,13 @@ impl Exchange<'_> {
         headers: &HeaderMap,
     ) -> Result<Result<Arc<Known>, Box<PasswordCheck>>, Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let from = Client {
-            address,
-            certificate: self.peer.certificate.as_ref(),
-        };
-        match self
-            .plan
-            .doorman
-            .identify(headers, &route.access, from, clock::unix_seconds())
-        {
+        let unix_now = clock::unix_seconds();
+        let certificate = self.peer.certificate.as_ref().map(|certificate| {
+            let authorities = self.plan.edge.client_authorities(certificate.listener());
+            certificate.check(self.plan.generation, authorities, unix_now)
+        });
+        let from = Client { address, certificate };
+        match self.plan.doorman.identify(headers, &route.access, from, unix_now) {
             Ok(known) => {
                 self.watch.tenant = Some(Arc::clone(&known.metrics));
                 self.watch.tier = Some(Arc::clone(&known.tier.name));

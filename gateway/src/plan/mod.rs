@@ -36,6 +36,7 @@ use crate::flow::Rates;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
 use crate::intake::address_list::AddressList;
+use crate::intake::client_authorities::ClientAuthorities;
 use crate::intake::doorman::Doorman;
 use crate::intake::finish::Finish;
 use crate::intake::header_rules::HeaderRules;
@@ -166,6 +167,16 @@ impl Edge {
         self.listeners
             .iter()
             .map(|listener| (listener.name.as_str(), listener.address))
+    }
+
+    /// Who vouches for the certificates of callers on the listener at this place.
+    pub fn client_authorities(&self, listener: usize) -> Option<&ClientAuthorities> {
+        self.listeners
+            .get(listener)?
+            .tls
+            .as_ref()?
+            .client_authorities
+            .as_deref()
     }
 }
 

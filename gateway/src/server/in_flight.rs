@@ -36,6 +36,7 @@ impl InFlight {
     /// Whether no other may follow on its connection.
     pub(super) fn is_the_last(&self, edge: &Edge) -> bool {
         self.worker.lifecycle.phase() >= Phase::Draining
+            || self.activity.is_withdrawn()
             || edge.most_requests.is_some_and(|most| self.activity.requests() >= most)
     }
 
@@ -65,18 +66,30 @@ impl InFlight {
 
     /// Ready when what would go on for ever has to end.
     pub(super) fn leaving(&self) -> Leaving {
-        let worker = Arc::clone(&self.worker);
-        Box::pin(async move { worker.lifecycle.reached(Phase::Draining).await })
+        let (worker, activity) = (Arc::clone(&self.worker), Arc::clone(&self.activity));
+        Box::pin(async move { must_leave(&worker, &activity).await })
     }
 
     /// Ready when only a quarter of the drain's time is left for what may yet come to an end.
     pub(super) fn leaving_late(&self) -> Leaving {
-        let worker = Arc::clone(&self.worker);
+        let (worker, activity) = (Arc::clone(&self.worker), Arc::clone(&self.activity));
         Box::pin(async move {
-            worker.lifecycle.reached(Phase::Draining).await;
+            must_leave(&worker, &activity).await;
             let drain = worker.live.load().edge.drain;
             tokio::time::sleep(drain.mul_f32(0.75)).await;
         })
+    }
+}
+
+/// Ready when the process is about to end, or nobody vouches any more for the caller's certificate.
+async fn must_leave(worker: &Worker, activity: &Activity) {
+    let draining = worker.lifecycle.reached(Phase::Draining);
+    match activity.certificate() {
+        None => draining.await,
+        Some(certificate) => tokio::select! {
+            () = draining => {}
+            () = certificate.withdrawn() => {}
+        },
     }
 }
 

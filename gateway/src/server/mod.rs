@@ -21,6 +21,7 @@ mod screened;
 mod tls;
 mod tunnelled;
 mod unread;
+mod vouching;
 mod watch;
 mod worker;
 

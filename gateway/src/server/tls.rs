@@ -20,25 +20,37 @@ use super::enrolled::Enrolled;
 use super::guarded_io::GuardedIo;
 use super::screened::LastWords;
 use super::{http1, http2};
-use crate::intake::certificate::Certificate;
+use crate::intake::caller_certificate::CallerCertificate;
 use crate::intake::headers::Scheme;
+use crate::intake::tls::Tls;
 use crate::observe::{Handshake, Observer};
 use crate::pipeline::Peer;
 
+/// How TLS is spoken on the listener at this place of the plan.
+pub(crate) struct Terms {
+    pub(crate) tls: Tls,
+    pub(crate) listener: usize,
+}
+
 /// Shakes hands, and serves requests until either side closes.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, config: Arc<ServerConfig>, enrolled: Enrolled) {
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, enrolled: Enrolled) {
     let io = GuardedIo::new(stream, Arc::clone(enrolled.activity()));
     let counted = Counted {
         observer: Arc::clone(&enrolled.worker().live.load().observer),
         outcome: Handshake::TimedOut,
     };
-    let Some(stream) = shake(io, config, counted).await else {
+    let Terms { tls, listener } = terms;
+    let Some(stream) = shake(io, tls.config, counted).await else {
         return;
     };
     let session = stream.0.get_ref().1;
-    let certificate = session
-        .peer_certificates()
-        .and_then(|chain| Certificate::read(chain.first()?));
+    let certificate = session.peer_certificates().and_then(|chain| {
+        let authorities = tls.client_authorities.as_ref()?;
+        CallerCertificate::read(chain, listener, authorities).map(Arc::new)
+    });
+    if let Some(certificate) = &certificate {
+        enrolled.activity().shows(Arc::clone(certificate));
+    }
     let peer = Peer {
         certificate,
         ..enrolled.peer(address, Scheme::Https)

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use crate::clock;
 use crate::expiry::Expiry;
 use crate::flow::{Flow, Leave, Overdue};
+use crate::intake::caller_certificate::CallerCertificate;
 use crate::observe::Awaited;
 use crate::pace::{Pace, TICK};
 
@@ -79,6 +80,8 @@ pub(crate) struct Activity {
     handed: AtomicU32,
     /// Where requests share the connection: tells it that it is to end.
     farewell: OnceLock<Arc<Notify>>,
+    /// That the caller has shown.
+    certificate: OnceLock<Arc<CallerCertificate>>,
     ticks: Arc<AtomicU32>,
 }
 
@@ -101,6 +104,38 @@ impl Activity {
         // Said once.
         let _ = self.farewell.set(farewell);
         self.note(IDLE);
+    }
+
+    /// The caller has shown this certificate, and the connection lasts as long as somebody vouches for it.
+    pub(crate) fn shows(&self, certificate: Arc<CallerCertificate>) {
+        // Said once.
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// That the caller has shown, if it has.
+    pub(crate) fn certificate(&self) -> Option<&Arc<CallerCertificate>> {
+        self.certificate.get()
+    }
+
+    /// Whether nobody vouches any more for the certificate that the connection was made with.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.certificate().is_some_and(|certificate| certificate.is_withdrawn())
+    }
+
+    /// Asks the connection to end with what is under way on it; whether it has to be ended from outside.
+    fn withdraw(&self) -> bool {
+        match (self.doing.load(Relaxed), self.farewell.get()) {
+            (_, Some(farewell)) => {
+                farewell.notify_one();
+                false
+            }
+            (FRESH | IDLE, None) if self.stalled.load(Relaxed) == 0 => {
+                self.doing.store(DISMISSED, Relaxed);
+                true
+            }
+            // Its next answer is its last.
+            _ => false,
+        }
     }
 
     /// A head has come in part.
@@ -375,6 +410,7 @@ impl Watch {
             owing: AtomicBool::new(false),
             handed: AtomicU32::new(0),
             farewell: OnceLock::new(),
+            certificate: OnceLock::new(),
             ticks: Arc::clone(&self.ticks),
         });
         let mut watched = self.lock();
@@ -387,6 +423,30 @@ impl Watch {
     pub(crate) fn attend(&self, id: u64, task: AbortHandle) {
         if let Some((_, handle)) = self.lock().connections.get_mut(&id) {
             *handle = Some(task);
+        }
+    }
+
+    /// The connections that were made with a certificate.
+    pub(crate) fn certified(&self) -> Vec<(u64, Arc<CallerCertificate>)> {
+        let watched = self.lock();
+        let certified = watched.connections.iter().filter_map(|(id, (activity, _))| {
+            let certificate = activity.certificate()?;
+            Some((*id, Arc::clone(certificate)))
+        });
+        certified.collect()
+    }
+
+    /// Ends a connection whose certificate does not count any more, if nothing is under way on it. Returns whether it is
+    /// still there, to be asked again.
+    pub(crate) fn withdraw(&self, id: u64) -> bool {
+        match self.lock().connections.get(&id) {
+            None => false,
+            Some((activity, task)) => {
+                if let (true, Some(task)) = (activity.withdraw(), task) {
+                    task.abort();
+                }
+                true
+            }
         }
     }
 

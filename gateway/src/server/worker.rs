@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::connection;
@@ -15,7 +14,7 @@ use super::enrolled::Enrolled;
 use super::lifecycle::{Lifecycle, Phase};
 use super::unread::{self, Unread};
 use super::watch::{Patience, Watch};
-use super::{proxied, tls};
+use super::{proxied, tls, vouching};
 use crate::flow::Leave;
 use crate::intake::proxy_protocol::Origin;
 use crate::observe::ConnectionRefusal;
@@ -49,7 +48,7 @@ impl Worker {
 /// How a connection is spoken on.
 enum Spoken {
     Plain(Protocols),
-    Tls(Arc<ServerConfig>),
+    Tls(tls::Terms),
 }
 
 /// Starts a worker's thread.
@@ -92,6 +91,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
         };
         sweeper.watch.sweep(patience, count).await;
     });
+    tokio::spawn(vouching::sweep(Arc::clone(&worker)));
     for (listener, socket) in sockets.into_iter().enumerate() {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => drop(tokio::spawn(accept(Arc::clone(&worker), listener, socket))),
@@ -139,7 +139,8 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     // A socket that cannot be set up is gone already; serving it ends at its first read.
     let _ = stream.set_nodelay(true);
     let edge = &worker.live.load().edge;
-    let listener = &edge.listeners[listener];
+    let place = listener;
+    let listener = &edge.listeners[place];
     if worker.lifecycle.connections() >= edge.most_connections {
         worker.refuse(ConnectionRefusal::TooMany);
         if listener.tls.is_none() && !listener.proxy_protocol {
@@ -151,7 +152,10 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     let id = enrolled.id();
     let spoken = match &listener.tls {
         None => Spoken::Plain(listener.protocols),
-        Some(tls) => Spoken::Tls(Arc::clone(&tls.config)),
+        Some(tls) => Spoken::Tls(tls::Terms {
+            tls: tls.clone(),
+            listener: place,
+        }),
     };
     let task = if listener.proxy_protocol {
         tokio::spawn(serve_proxied(stream, address, spoken, enrolled))
@@ -164,7 +168,7 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
         };
         match spoken {
             Spoken::Plain(protocols) => tokio::spawn(connection::serve_plain(stream, address, protocols, enrolled)),
-            Spoken::Tls(config) => tokio::spawn(tls::serve(stream, address, config, enrolled)),
+            Spoken::Tls(terms) => tokio::spawn(tls::serve(stream, address, terms, enrolled)),
         }
     };
     worker.watch.attend(id, task.abort_handle());
@@ -197,7 +201,7 @@ async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken
     enrolled.activity().begins_anew();
     match spoken {
         Spoken::Plain(protocols) => connection::serve_plain(stream, address, protocols, enrolled).await,
-        Spoken::Tls(config) => tls::serve(stream, address, config, enrolled).await,
+        Spoken::Tls(terms) => tls::serve(stream, address, terms, enrolled).await,
     }
 }
 

@@ -213,6 +213,75 @@ async fn one_that_stands_for_nobody_counts_only_where_certificates_do() {
     eventually(SOON, "the log names the check", log).await;
 }
 
+/// Alternative names as they stand in a certificate: 0x82 is a DNS name, 0x86 a URI.
+fn names(all: &[(u8, &[u8])]) -> Vec<u8> {
+    let entries: Vec<u8> = all
+        .iter()
+        .flat_map(|(tag, name)| [&[*tag, u8::try_from(name.len()).expect("short")], *name].concat())
+        .collect();
+    [&[0x30, u8::try_from(entries.len()).expect("short")], &entries[..]].concat()
+}
+
+/// One that its authority has signed, and whose names have two readings or none, is not as if none had been shown.
+#[tokio::test]
+async fn one_whose_names_cannot_be_read_fails() {
+    let scene = Scene::start().await;
+    const DNS: u8 = 0x82;
+    const URI: u8 = 0x86;
+    const GOOD: (u8, &[u8]) = (URI, b"spiffe://acme.test/billing");
+    // A kind of name that there is not; one that ends after its certificate.
+    let mut odd = vec![names(&[GOOD, (0x8f, b"x")]), vec![0x30, 3, DNS, 9, b'a']];
+    for name in [
+        &b"a.acme.test\0"[..],
+        b"a\0.acme.test",
+        b"a.acme.test\r\nx-tenant-id: root",
+        b"a..acme.test",
+    ] {
+        odd.push(names(&[(DNS, name)]));
+        odd.push(names(&[GOOD, (DNS, name)]));
+    }
+    odd.push(names(&[(DNS, "caf\u{e9}.acme.test".as_bytes())]));
+    for name in [
+        &b"spiffe://globex.test/a/../b"[..],
+        b"spiffe://globex.test/./a",
+        b"spiffe://globex.test/a\0",
+        b"spiffe://globex.test/a\r\nb",
+        b"spiffe://globex.test/%2e%2e/b",
+        b"spiffe://globex.test//a",
+        b"spiffe://globex.test/caf\xc3\xa9",
+        b"SPIFFE://globex.test/a",
+    ] {
+        odd.push(names(&[(URI, name)]));
+    }
+    odd.push(names(&[GOOD, (URI, b"spiffe://globex.test/a")]));
+    odd.push(names(&[(URI, b"urn:acme:a"), GOOD]));
+    for content in &odd {
+        let own = scene.callers.issue_with_names(content);
+        for listener in ["open", "mesh"] {
+            let client = scene.client(listener, Some(&own));
+            for route in ["any", "cert", "both", "scoped"] {
+                let refused = client.get(&format!("/{route}/echo")).send().await;
+                refused.refusal(401, "credentials_invalid");
+            }
+            let refused = client.get("/any/echo").key("key-acme").send().await;
+            refused.refusal(401, "credentials_invalid");
+            // Where certificates do not count, neither does this one.
+            assert!(who(client.get("/free/echo").send().await).starts_with("anonymous "));
+            assert_eq!(
+                who(client.get("/keys/echo").key("key-acme").send().await),
+                "acme open acme-1"
+            );
+        }
+    }
+    let log = || async { scene.gateway.stdout().contains("certificate_malformed").then_some(()) };
+    eventually(SOON, "the log names the check", log).await;
+    let good = scene.client("mesh", Some(&scene.callers.issue_with_names(&names(&[GOOD]))));
+    assert_eq!(
+        who(good.get("/cert/echo").send().await),
+        "acme premium spiffe://acme.test/billing"
+    );
+}
+
 #[tokio::test]
 async fn a_resumed_session_has_the_certificate_of_the_first() {
     let scene = Scene::start().await;

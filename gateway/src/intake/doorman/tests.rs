@@ -598,6 +598,16 @@ mod of_connections_and_passwords {
             kinds: &[&str],
             now: u64,
         ) -> Result<String, Refusal> {
+            self.meet_with(headers, certificate.map(Ok), kinds, now)
+        }
+
+        fn meet_with(
+            &self,
+            headers: &HeaderMap,
+            certificate: Option<Result<&Certificate, Check>>,
+            kinds: &[&str],
+            now: u64,
+        ) -> Result<String, Refusal> {
             let client = Client {
                 address: CLIENT,
                 certificate,
@@ -649,6 +659,38 @@ mod of_connections_and_passwords {
         let bare = |headers: &HeaderMap| scene.meet(headers, None, PAIR, NOW).unwrap_err().check;
         assert_eq!((bare(&key), bare(&none)), ("incomplete", "absent"));
         check(&token, &acme, &["mtls", "jwt:second", "together"], Err("incomplete"));
+    }
+
+    /// It is not as if none had been shown.
+    #[test]
+    fn a_certificate_that_does_not_count_fails_where_certificates_do() {
+        let scene = scene_of_all();
+        let (none, key, both) = (
+            HeaderMap::new(),
+            headers(Some("good"), None),
+            ["mtls", "api_key", "anonymous"],
+        );
+        for check in [Check::CertificateMalformed, Check::CertificateUntrusted] {
+            let met = |headers: &HeaderMap, kinds: &[&str]| {
+                let answer = scene.meet_with(headers, Some(Err(check)), kinds, NOW);
+                answer.map_err(|refusal| {
+                    assert!(!refusal.suspect, "an authority has signed it");
+                    (refusal.rejection.reason().as_str(), refusal.check)
+                })
+            };
+            let failed = Err(("credentials_invalid", check.as_str()));
+            for kinds in [
+                &["mtls"][..],
+                &["mtls", "anonymous"],
+                &both,
+                &["mtls", "api_key", "together"],
+            ] {
+                assert_eq!(met(&none, kinds), failed, "{kinds:?}");
+                assert_eq!(met(&key, kinds), failed, "{kinds:?}");
+            }
+            assert_eq!(met(&key, &["api_key"]), Ok("api_key acme/k1".to_owned()));
+            assert!(met(&none, &["anonymous"]).is_ok());
+        }
     }
 
     #[test]

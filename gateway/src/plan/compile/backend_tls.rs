@@ -3,13 +3,13 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{Desk, tls_files};
 use crate::call::tls::{self, Tls};
 use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
+use crate::intake::client_authorities;
 use crate::observe::BackendMetrics;
 use crate::plan::state::TlsTerms;
 
@@ -62,7 +62,7 @@ pub(super) fn compile(
     let (roots, own, name) = (roots?, transpose(own)?, transpose(name)?);
     let only_1_3 = tls.minimum_version.value == TlsVersion::V1_3;
     let terms = TlsTerms {
-        authorities: digest(&roots),
+        authorities: client_authorities::digest(&roots),
         own: own.as_ref().map(|own| own.certificate().digest),
         name: tls.server_name.as_ref().map(|name| name.as_str().into()),
         only_1_3,
@@ -134,22 +134,4 @@ fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
         Some(Some(part)) => Some(Some(part)),
         Some(None) => None,
     }
-}
-
-/// In whatever order they were read.
-fn digest(roots: &RootCertStore) -> [u8; 32] {
-    let mut anchors: Vec<_> = roots
-        .roots
-        .iter()
-        .map(|anchor| {
-            let mut whole = Context::new(&SHA256);
-            whole.update(&anchor.subject);
-            whole.update(&anchor.subject_public_key_info);
-            whole.finish()
-        })
-        .collect();
-    anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
-    let mut all = Context::new(&SHA256);
-    anchors.iter().for_each(|anchor| all.update(anchor.as_ref()));
-    all.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

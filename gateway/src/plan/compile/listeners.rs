@@ -1,8 +1,11 @@
 //! Listeners as written -> where to listen, and how to speak TLS there.
 
+use std::sync::Arc;
+
 use super::{Desk, tls_files};
 use crate::config::{self, At, ClientCertificates, Code, HttpVersion, Mistake, ProxyProtocol, TlsVersion};
-use crate::intake::tls::{Callers, Tls};
+use crate::intake::client_authorities::ClientAuthorities;
+use crate::intake::tls::Tls;
 use crate::plan::{Listener, Protocols};
 
 pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
@@ -59,11 +62,12 @@ fn tls(desk: &mut Desk<'_>, name: &str, written: &config::Tls, protocols: Protoc
     let file = written.client_ca_file.as_ref();
     let roots = file.map(|file| tls_files::authorities(desk, file));
     let identities = identities.into_iter().collect::<Option<Vec<_>>>()?;
-    let callers = match (roots, written.client.value) {
-        (Some(None), _) => return None,
-        (Some(Some(roots)), ClientCertificates::Optional) => Callers::May(roots),
-        (Some(Some(roots)), ClientCertificates::Required) => Callers::Must(roots),
-        (_, _) => Callers::NotAsked,
+    let must_show = written.client.value == ClientCertificates::Required;
+    let asked = written.client.value != ClientCertificates::Off;
+    let authorities = match roots {
+        Some(None) => return None,
+        Some(Some(roots)) if asked => Some(ClientAuthorities::new(roots, must_show)),
+        _ => None,
     };
     let only_1_3 = written.minimum_version.value == TlsVersion::V1_3;
     let offers: &[&[u8]] = match protocols {
@@ -71,7 +75,9 @@ fn tls(desk: &mut Desk<'_>, name: &str, written: &config::Tls, protocols: Protoc
         Protocols::Http2 => &[b"h2"],
         Protocols::Both => &[b"h2", b"http/1.1"],
     };
-    Tls::new(identities, callers, only_1_3, offers)
+    let authorities = authorities.transpose().map(|authorities| authorities.map(Arc::new));
+    authorities
+        .and_then(|authorities| Tls::new(identities, authorities, only_1_3, offers))
         .map_err(|mistake| {
             let at = written.client_ca_file.as_ref().and_then(At::span);
             desk.mistake(Mistake::new(
