@@ -3,6 +3,7 @@
 //! A file is replaced as a whole or not at all, and only a regular file is ever read; one that has changed is told from
 //! one that has not by its [`Stamp`], since a notification can be lost and a mounted file may send none.
 
+mod exchange;
 mod lock;
 mod permissions;
 mod read;
@@ -13,6 +14,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+pub use exchange::{LastVersion, Replaced, replace_version};
 pub use lock::lock;
 pub use permissions::{Exposure, Others};
 pub use read::{FileContent, LARGEST, read, read_own};
@@ -32,6 +34,11 @@ impl Stamp {
     /// Of what the path leads to; `None` if that is nothing.
     pub fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+
+    /// Whether both are of one file with one content, which may have got another name meanwhile.
+    fn is_same_content(&self, other: &Self) -> bool {
+        (self.inode, self.length, self.modified) == (other.inode, other.length, other.modified)
     }
 }
 

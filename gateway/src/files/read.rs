@@ -46,7 +46,7 @@ pub fn read_own(path: &Path) -> io::Result<FileContent> {
     whole(open(path, OFlags::NOFOLLOW)?)
 }
 
-fn whole((file, stamp): (File, Stamp)) -> io::Result<FileContent> {
+pub(super) fn whole((file, stamp): (File, Stamp)) -> io::Result<FileContent> {
     let mut bytes = Vec::new();
     // One byte more shows that there is more.
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;

@@ -58,7 +58,7 @@ pub fn replace(path: &Path, content: &[u8], mode: Mode) -> io::Result<()> {
 }
 
 /// A new file that nobody else can have opened, in the same folder.
-fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+pub(super) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it has no name"))?;
@@ -80,7 +80,7 @@ fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -1,0 +1,275 @@
+//! Replaces a file that somebody else may be writing at the same moment, so that neither version is lost.
+//!
+//! A name can be given to another file in one step, but not on the condition that it still means what it did. So the two
+//! files trade names (`RENAME_EXCHANGE`), and what was traded in is looked at: if it is not the version that was to be
+//! replaced, they trade again. A file system that cannot trade names is looked at before, and not after. Those who write
+//! in this way take turns, by a lock on the folder (`flock`).
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::read::{regular, whole};
+use super::write::{create_beside, folder_of};
+use super::{FileContent, Stamp};
+
+/// What became of a replacement.
+#[derive(Debug)]
+pub enum Replaced {
+    /// The file has this version now.
+    Done { version: Stamp, last: LastVersion },
+    /// The file is not the version that was to be replaced any more, and was left as it is.
+    Changed,
+}
+
+/// A version that has been replaced. It has no name any more, but whoever had it open may still write to it.
+#[derive(Debug)]
+pub struct LastVersion {
+    file: File,
+    stamp: Stamp,
+}
+
+/// How often names are traded back: each further time, somebody has replaced the file in between.
+const TRADES: usize = 8;
+
+/// For another process that writes in the folder.
+const TURN: (Duration, u32) = (Duration::from_millis(10), 200);
+
+/// Replaces one version of a regular file, whose mode is kept.
+///
+/// # Errors
+/// It cannot be written, or is not a regular file; it is then as it was.
+pub fn replace_version(path: &Path, expected: Stamp, content: &[u8]) -> io::Result<Replaced> {
+    let _turn = turn(folder_of(path))?;
+    let found = fs::symlink_metadata(path)?;
+    regular(found.file_type())?;
+    if Stamp::from(&found) != expected {
+        return Ok(Replaced::Changed);
+    }
+    let (mut file, name) = create_beside(path)?;
+    let ours = Beside(name);
+    file.set_permissions(Permissions::from_mode(found.mode() & 0o777))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    trade(path, expected, &file, &ours)
+}
+
+/// Ends when the file is closed.
+fn turn(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    let (pause, mut tries) = TURN;
+    loop {
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) if tries > 0 => {
+                tries -= 1;
+                thread::sleep(pause);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("another process holds a lock on its folder"));
+            }
+            // A file system without locks: nobody takes turns.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(folder),
+        }
+    }
+}
+
+fn trade(path: &Path, expected: Stamp, file: &File, ours: &Beside) -> io::Result<Replaced> {
+    let last = File::open(path)?;
+    match exchange(path, &ours.0) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if !stamp(&last)?.is_same_content(&expected) {
+                return Ok(Replaced::Changed);
+            }
+            fs::rename(&ours.0, path)?;
+        }
+        traded => {
+            traded?;
+            let found = stamp_of(&ours.0)?;
+            if !found.is_same_content(&expected) {
+                trade_back(path, ours, stamp(file)?.inode, found.inode)?;
+                return Ok(Replaced::Changed);
+            }
+        }
+    }
+    // Without it the new name may not outlive a power cut.
+    File::open(folder_of(path))?.sync_all()?;
+    Ok(Replaced::Done {
+        version: stamp(file)?,
+        last: LastVersion {
+            file: last,
+            stamp: expected,
+        },
+    })
+}
+
+/// Gives the name back to what was found. Whatever else has got it meanwhile is newer and keeps it.
+fn trade_back(path: &Path, ours: &Beside, mut put: u64, mut found: u64) -> io::Result<()> {
+    for _ in 0..TRADES {
+        exchange(path, &ours.0)?;
+        let replaced = stamp_of(&ours.0)?.inode;
+        if replaced == put {
+            break;
+        }
+        (put, found) = (found, replaced);
+    }
+    Ok(())
+}
+
+fn exchange(path: &Path, beside: &Path) -> Result<(), Errno> {
+    renameat_with(CWD, beside, CWD, path, RenameFlags::EXCHANGE)
+}
+
+fn stamp(file: &File) -> io::Result<Stamp> {
+    Ok(Stamp::from(&file.metadata()?))
+}
+
+fn stamp_of(path: &Path) -> io::Result<Stamp> {
+    Ok(Stamp::from(&fs::symlink_metadata(path)?))
+}
+
+/// A file of ours beside another, or what has been traded for it. Deleted when dropped.
+struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Nobody else will take it away; after a plain rename it is not there.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl LastVersion {
+    /// What somebody has written to it since it was replaced, or last asked for.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn written_since(&mut self) -> io::Result<Option<FileContent>> {
+        let found = stamp(&self.file)?;
+        if found.is_same_content(&self.stamp) {
+            return Ok(None);
+        }
+        self.stamp = found;
+        io::Seek::rewind(&mut self.file)?;
+        whole((self.file.try_clone()?, found)).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(content: &str) -> (tempfile::TempDir, PathBuf, Stamp) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let stamp = Stamp::of(&path).unwrap();
+        (folder, path, stamp)
+    }
+
+    #[test]
+    fn the_version_that_is_there_is_replaced_and_no_other() {
+        let (folder, path, first) = folder_with("one");
+        let Replaced::Done { version, .. } = replace_version(&path, first, b"two").unwrap() else {
+            panic!("nobody else writes");
+        };
+        assert_eq!(
+            (fs::read(&path).unwrap(), Stamp::of(&path)),
+            (b"two".to_vec(), Some(version))
+        );
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        let again = replace_version(&path, first, b"three").unwrap();
+        assert!(matches!(again, Replaced::Changed), "{again:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
+    }
+
+    #[test]
+    fn one_who_replaces_the_file_in_between_is_not_overwritten() {
+        let (folder, path, first) = folder_with("one");
+        let (file, name) = create_beside(&path).unwrap();
+        let theirs = folder.path().join("theirs");
+        fs::write(&theirs, "three").unwrap();
+        fs::rename(&theirs, &path).unwrap();
+        let traded = trade(&path, first, &file, &Beside(name)).unwrap();
+        assert!(matches!(traded, Replaced::Changed), "{traded:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_who_writes_into_the_file_in_between_is_not_overwritten() {
+        let (folder, path, first) = folder_with("one");
+        let (file, name) = create_beside(&path).unwrap();
+        let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        writer.write_all(b", two").unwrap();
+        let traded = trade(&path, first, &file, &Beside(name)).unwrap();
+        assert!(matches!(traded, Replaced::Changed), "{traded:?}");
+        writer.write_all(b", three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one, two, three");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_who_had_the_last_version_open_is_heard() {
+        let (_folder, path, first) = folder_with("one");
+        let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let Replaced::Done { mut last, .. } = replace_version(&path, first, b"two").unwrap() else {
+            panic!("nobody else writes");
+        };
+        assert_eq!(last.written_since().unwrap(), None);
+        for expected in ["one, and more", "one, and more, and more"] {
+            writer.write_all(b", and more").unwrap();
+            let found = last.written_since().unwrap().map(|content| content.bytes);
+            assert_eq!(found.as_deref(), Some(expected.as_bytes()));
+            assert_eq!(last.written_since().unwrap(), None);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_stays_as_it_is() {
+        let (folder, path, first) = folder_with("one");
+        assert!(replace_version(&folder.path().join("absent"), first, b"two").is_err());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(replace_version(&link, first, b"two").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    /// Each writer adds a number to what it has read, over and over. None of them is ever lost.
+    #[test]
+    fn racing_writers_lose_nothing() {
+        const EACH: usize = 40;
+        let (folder, path, _) = folder_with("");
+        let add = |line: &str| loop {
+            let read = super::super::read(&path).unwrap();
+            let content = [&read.bytes[..], line.as_bytes(), b"\n"].concat();
+            if let Replaced::Done { .. } = replace_version(&path, read.stamp, &content).unwrap() {
+                return;
+            }
+        };
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let add = &add;
+                scope.spawn(move || (0..EACH).for_each(|number| add(&format!("{writer} {number}"))));
+            }
+        });
+        let content = fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<_> = content.lines().collect();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), 4 * EACH);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
