@@ -37,10 +37,10 @@ use crate::intake::headers::{self, Scheme, Wishes};
 use crate::intake::limits::{self, Charges, Ending, Receipt};
 use crate::intake::tiers::Known;
 use crate::intake::websocket::{self, Handshake};
-use crate::observe::{RequestRecord, Watch};
+use crate::observe::{Decided, RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
-use crate::rejection::Rejection;
-use crate::routing::PathPolicy;
+use crate::rejection::{Rejection, Setting};
+use crate::routing::{PathPolicy, path_policy};
 use crate::template::{Captures, Query};
 use crate::{aliases, grpc, problem, routing};
 
@@ -88,6 +88,8 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         receipt: None,
         ending: Ending::default(),
         stated_cost: StatedCost::default(),
+        decided: None,
+        is_hurried: false,
     };
     // A bug that one request meets must not take its neighbours along, nor leave its caller without a word.
     let result = {
@@ -138,6 +140,10 @@ struct Exchange<'a> {
     /// What becomes of the charge.
     ending: Ending,
     stated_cost: StatedCost,
+    /// The setting that decided on a refusal, where the rejection does not carry it.
+    decided: Option<Setting>,
+    /// The caller allows less time than the route.
+    is_hurried: bool,
 }
 
 /// What the stages have found out, for the target.
@@ -189,7 +195,12 @@ impl<'p> Exchange<'p> {
                     Err(Stop::Refused(rejection)) => return Err(rejection),
                     Err(Stop::Answered(response)) => return Ok(*response),
                     // Forgotten already, which takes thousands of others in between.
-                    Err(Stop::Unproven(_)) => return Err(Rejection::Overloaded { retry_after: SOON }),
+                    Err(Stop::Unproven(_)) => {
+                        return Err(Rejection::Overloaded {
+                            retry_after: SOON,
+                            by: None,
+                        });
+                    }
                 }
             }
         };
@@ -234,12 +245,16 @@ impl<'p> Exchange<'p> {
         if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
             return Err(Rejection::UriTooLong.into());
         }
+        headers::check_size(head.version, &head.method, uri, &head.headers, plan.edge.head_limit)?;
         headers::check(head.version, &head.headers, plan.edge.header_limit)?;
         headers::join_cookies(head.version, &mut head.headers);
 
         // Which route?
         let keeps = settled.unwrap_or_default().keeps();
-        let target = routing::Target::read(&head.method, head.version, uri, &head.headers, keeps)?;
+        let target =
+            routing::Target::read(&head.method, head.version, uri, &head.headers, keeps).inspect_err(|_| {
+                self.decided = path_policy::key_that_refused(uri.path()).map(Setting::PathPolicy);
+            })?;
         if let Some(asked) = cors::preflight(&head.method, &head.headers)
             && let Some(answered) = self.preflight(&target, query, &asked, &head.headers, &client)
         {
@@ -256,6 +271,7 @@ impl<'p> Exchange<'p> {
         let edge = &route.edge;
         if settled.is_some_and(|policy| policy != edge.path_policy) {
             // What it is and what it would be leave for lead to two routes; each has its own reading of the path.
+            self.decided = Some(Setting::RoutePathPolicy);
             return Err(Rejection::MalformedRequest {
                 why: "the path is read differently by the route that it leads to",
             }
@@ -285,10 +301,16 @@ impl<'p> Exchange<'p> {
             client.trusted_peer,
             edge.method_override,
             &plan.via,
-        )?;
+        )
+        .inspect_err(|rejection| {
+            let of_method =
+                matches!(rejection, Rejection::MalformedRequest { why } if *why == headers::ASKS_FOR_ANOTHER_METHOD);
+            self.decided = of_method.then_some(Setting::MethodOverride);
+        })?;
         let limit = wishes
             .deadline
             .map_or(route.time_limit, |wish| wish.min(route.time_limit));
+        self.is_hurried = limit < route.time_limit;
         let charges = self.charges(route, &known, &client);
         self.receipt = Some(limits::take(
             charges,
@@ -394,9 +416,26 @@ impl<'p> Exchange<'p> {
         }
     }
 
+    /// The setting that decided, in the config that holds for this request.
+    fn decided_by(&self, setting: Option<Setting>) -> Box<Decided> {
+        let setting = match setting {
+            Some(Setting::RouteTime) if self.is_hurried => Some(Setting::CallersWish),
+            setting => setting,
+        };
+        Box::new(Decided::by(setting, Arc::clone(&self.plan.outline) as _))
+    }
+
     /// The answer to a request that was not served.
     fn refuse(&mut self, rejection: &Rejection, request_id: &HeaderValue) -> Response<Content> {
         self.watch.refused(rejection.reason());
+        let mut decided = self.decided_by(self.decided.or(rejection.setting()));
+        if let Rejection::RateLimited(violation)
+        | Rejection::QuotaExhausted(violation)
+        | Rejection::TooManyInFlight(violation) = rejection
+        {
+            decided.limit = Some(Arc::clone(&violation.key));
+        }
+        self.watch.decided = Some(decided);
         let request_id = request_id.to_str().unwrap_or_default();
         let mut response = match self.is_grpc {
             true => grpc::refusal(rejection, request_id),

@@ -235,7 +235,9 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             Advice::say("This path is served, but not for this method; the allow field lists those that are.")
                 .with(Fields::Allow(allow))
         }
-        Rejection::RequestTimeout => Advice::say("The request took too long to arrive; send it again, without pauses."),
+        Rejection::RequestTimeout(_) => {
+            Advice::say("The request took too long to arrive; send it again, without pauses.")
+        }
         Rejection::BodyTooLarge { limit } => Advice {
             variable: Variable::Number(*limit),
             after: " bytes.",
@@ -258,7 +260,7 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             violation.wait,
         )
         .with(Fields::Limits(violation)),
-        Rejection::HeadersTooLarge => Advice::say("Send fewer or shorter header fields."),
+        Rejection::HeadersTooLarge(_) => Advice::say("Send fewer or shorter header fields."),
         Rejection::Internal => Advice::say("The gateway failed; report the request_id to those who run it."),
         Rejection::BackendUnreached => {
             Advice::say("No connection to the backend could be made. Nothing was sent: the request may be sent again.")
@@ -287,7 +289,7 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             "The backend has no endpoint in service. Nothing was sent; send it again in ",
             *retry_after,
         ),
-        Rejection::Overloaded { retry_after } => Advice::wait(
+        Rejection::Overloaded { retry_after, .. } => Advice::wait(
             "The gateway has more work than it can do in time. Nothing was sent; send it again in ",
             *retry_after,
         ),
@@ -295,10 +297,10 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             "This instance is shutting down; send the request again on a new connection in ",
             DRAINING,
         ),
-        Rejection::OutOfTime => {
+        Rejection::OutOfTime(_) => {
             Advice::say("The time for this request was over before it could be answered; allow it more time.")
         }
-        Rejection::BackendTimeout => Advice::say(
+        Rejection::BackendTimeout(_) => Advice::say(
             "The backend did not answer in the time it is given. It may have acted on the request: send it again only \
              if repeating it does no harm.",
         ),
@@ -334,7 +336,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rejection::Challenge;
+    use crate::rejection::{Challenge, Setting};
 
     #[test]
     fn a_429_names_the_limits_and_when_to_come_back() {
@@ -410,7 +412,7 @@ mod tests {
                 Rejection::BulkheadTimeout { .. } => Rejection::BulkheadTimeout { retry_after: MAX },
                 Rejection::BreakerOpen { .. } => Rejection::BreakerOpen { retry_after: MAX },
                 Rejection::NoEndpoint { .. } => Rejection::NoEndpoint { retry_after: MAX },
-                Rejection::Overloaded { .. } => Rejection::Overloaded { retry_after: MAX },
+                Rejection::Overloaded { by, .. } => Rejection::Overloaded { retry_after: MAX, by },
                 other => other,
             };
             let response = answer(&rejection, "id");
@@ -527,13 +529,13 @@ mod tests {
             Rejection::MethodNotAllowed {
                 allow: HeaderValue::from_static("GET, HEAD"),
             },
-            Rejection::RequestTimeout,
+            Rejection::RequestTimeout(Setting::HeadTime),
             Rejection::BodyTooLarge { limit: 1024 },
             Rejection::UriTooLong,
             Rejection::RateLimited(violation()),
             Rejection::QuotaExhausted(violation()),
             Rejection::TooManyInFlight(violation()),
-            Rejection::HeadersTooLarge,
+            Rejection::HeadersTooLarge(Setting::HeadBytes),
             Rejection::Internal,
             Rejection::BackendUnreached,
             Rejection::BackendBroken,
@@ -542,10 +544,10 @@ mod tests {
             Rejection::BulkheadTimeout { retry_after },
             Rejection::BreakerOpen { retry_after },
             Rejection::NoEndpoint { retry_after },
-            Rejection::Overloaded { retry_after },
+            Rejection::Overloaded { retry_after, by: None },
             Rejection::Draining,
-            Rejection::OutOfTime,
-            Rejection::BackendTimeout,
+            Rejection::OutOfTime(Setting::RouteTime),
+            Rejection::BackendTimeout(Setting::CallTime),
             Rejection::CallerGone,
         ]
     }
@@ -553,6 +555,7 @@ mod tests {
     fn violation() -> Box<Violation> {
         Box::new(Violation {
             limits: vec!["free".into(), "a \"quoted\" one".into()],
+            key: "free".into(),
             wait: Duration::from_millis(2001),
             policy: HeaderValue::from_static(r#""free";q=20;w=2"#),
             state: HeaderValue::from_static(r#""free";r=0;t=3"#),

@@ -40,7 +40,7 @@ pub enum Rejection {
         allow: HeaderValue,
     },
     /// The caller was too slow in sending its request.
-    RequestTimeout,
+    RequestTimeout(Setting),
     /// `limit` in bytes.
     BodyTooLarge {
         limit: u64,
@@ -49,7 +49,7 @@ pub enum Rejection {
     RateLimited(Box<Violation>),
     QuotaExhausted(Box<Violation>),
     TooManyInFlight(Box<Violation>),
-    HeadersTooLarge,
+    HeadersTooLarge(Setting),
     /// A bug of ours.
     Internal,
     /// No connection to the backend could be made: nothing was sent.
@@ -72,14 +72,60 @@ pub enum Rejection {
     },
     Overloaded {
         retry_after: Duration,
+        /// `None` where what is full has a size of its own.
+        by: Option<Setting>,
     },
     Draining,
     /// The request's own budget ran out before a backend could use its share.
-    OutOfTime,
+    OutOfTime(Setting),
     /// The backend used up the time an operator gave it.
-    BackendTimeout,
+    BackendTimeout(Setting),
     /// Nobody is left to read an answer; only the log sees this.
     CallerGone,
+}
+
+/// The setting that decided on a rejection, where several can. The names of route, backend and part that belong to it
+/// stand in the record of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// `request_limits.head`
+    HeadBytes,
+    /// `request_limits.headers`
+    HeadFields,
+    /// `time_limits.head`
+    HeadTime,
+    /// `minimum_rates.body`
+    BodyPace,
+    /// `connection_limits.total`
+    Connections,
+    /// `connection_limits.per_address`
+    ConnectionsOfAddress,
+    /// `callers.verifications.share`
+    VerificationShare,
+    /// `callers.verifications.rate`
+    FailedVerifications,
+    /// `request_limits.json_total`
+    JsonTotal,
+    /// `time_limits.request`
+    RequestTime,
+    /// A route's `time_limit`, or what `time_limits` leaves.
+    RouteTime,
+    /// What the caller asked for; there is no setting.
+    CallersWish,
+    /// A part's `time_limit`.
+    PartTime,
+    /// A backend's `time_limit`.
+    CallTime,
+    /// A backend's `attempt_limit`.
+    AttemptTime,
+    /// The number of elements that a part is called for.
+    ElementLimit,
+    /// `path_policy`, by the name of its key.
+    PathPolicy(&'static str),
+    /// A route's `path_policy`, other than that of other routes.
+    RoutePathPolicy,
+    /// A route's `method_override`.
+    MethodOverride,
 }
 
 /// What a 401 tells about how to authenticate (RFC 9110 section 11.6.1).
@@ -96,6 +142,8 @@ pub struct Challenge {
 pub struct Violation {
     /// Names of the limits that refused, tightest first.
     pub limits: Vec<Arc<str>>,
+    /// What the one with the longest wait goes by: its name, and before that of a route's own limit, the route's.
+    pub key: Arc<str>,
     /// Until the request would be admitted if nothing else came.
     pub wait: Duration,
     /// `RateLimit-Policy` and `RateLimit` of the limits that refused.
@@ -221,6 +269,17 @@ impl Reason {
 }
 
 impl Rejection {
+    /// The setting that decided, where its reason alone does not tell.
+    pub const fn setting(&self) -> Option<Setting> {
+        match self {
+            Self::RequestTimeout(by) | Self::HeadersTooLarge(by) | Self::OutOfTime(by) | Self::BackendTimeout(by) => {
+                Some(*by)
+            }
+            Self::Overloaded { by, .. } => *by,
+            _ => None,
+        }
+    }
+
     pub const fn reason(&self) -> Reason {
         match self {
             Self::MalformedRequest { .. } => Reason::MalformedRequest,
@@ -232,13 +291,13 @@ impl Rejection {
             Self::OriginNotAllowed => Reason::OriginNotAllowed,
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed { .. } => Reason::MethodNotAllowed,
-            Self::RequestTimeout => Reason::RequestTimeout,
+            Self::RequestTimeout(_) => Reason::RequestTimeout,
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
             Self::UriTooLong => Reason::UriTooLong,
             Self::RateLimited(_) => Reason::RateLimited,
             Self::QuotaExhausted(_) => Reason::QuotaExhausted,
             Self::TooManyInFlight(_) => Reason::TooManyInFlight,
-            Self::HeadersTooLarge => Reason::HeadersTooLarge,
+            Self::HeadersTooLarge(_) => Reason::HeadersTooLarge,
             Self::Internal => Reason::Internal,
             Self::BackendUnreached => Reason::BackendUnreached,
             Self::BackendBroken => Reason::BackendBroken,
@@ -249,8 +308,8 @@ impl Rejection {
             Self::NoEndpoint { .. } => Reason::NoEndpoint,
             Self::Overloaded { .. } => Reason::Overloaded,
             Self::Draining => Reason::Draining,
-            Self::OutOfTime => Reason::OutOfTime,
-            Self::BackendTimeout => Reason::BackendTimeout,
+            Self::OutOfTime(_) => Reason::OutOfTime,
+            Self::BackendTimeout(_) => Reason::BackendTimeout,
             Self::CallerGone => Reason::CallerGone,
         }
     }

@@ -12,7 +12,6 @@ mod changes;
 mod connection_table;
 mod connections;
 mod dashboard;
-mod decided;
 mod events;
 mod health;
 mod host;

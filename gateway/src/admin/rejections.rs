@@ -4,21 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::decided::Decided;
 use super::list_query::{ListQuery, Page};
 use crate::observe::rejections::Recent;
-
-#[derive(Serialize)]
-struct Entry {
-    #[serde(flatten)]
-    recent: Recent,
-    /// `null` if no setting would have changed the answer.
-    decided_by: Option<Decided>,
-}
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
     Json(list(&admin, &query))
@@ -26,7 +16,6 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
 
 /// The newest first.
 pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
-    let plan = admin.gateway.live.load();
     let mut found = admin.gateway.state.observer.rejections.newest(usize::MAX);
     found.retain(|recent| query.finds(texts(recent)));
     let Page {
@@ -34,13 +23,6 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         total,
         next_offset,
     } = query.page(found);
-    let entries: Vec<_> = entries
-        .into_iter()
-        .map(|recent| Entry {
-            decided_by: Decided::by(&recent, &plan),
-            recent,
-        })
-        .collect();
     json!({ "rejections": entries, "total": total, "next_offset": next_offset })
 }
 

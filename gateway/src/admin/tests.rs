@@ -18,10 +18,10 @@ use crate::clock;
 use crate::config::{Admin, At};
 use crate::intake::jwks_fetch;
 use crate::intake::limits;
-use crate::observe::{Observer, Outcome, RequestRecord, Target};
+use crate::observe::{Decided, Observer, Outcome, RequestRecord, Target};
 use crate::plan::reload::{self, Reloader};
 use crate::plan::{LivePlan, State};
-use crate::rejection::Reason;
+use crate::rejection::{Reason, Setting};
 use crate::server::{Lifecycle, Phase};
 
 const TOKEN: &str = "correct-horse-battery";
@@ -158,6 +158,11 @@ impl Bench {
 
     /// Acme asks for a user and is refused for `reason`.
     fn refuse(&self, id: &str, reason: Reason) {
+        self.refuse_by(id, reason, None);
+    }
+
+    /// The same, and `setting` decided it.
+    fn refuse_by(&self, id: &str, reason: Reason, setting: Option<Setting>) {
         let (plan, observer) = (self.live.load(), &self.state.observer);
         let route = plan.listed.iter().find(|route| &*route.name == "users").unwrap();
         let presented = [("x-api-key", "example-acme-1")];
@@ -174,7 +179,8 @@ impl Bench {
         let known = known.unwrap();
         let now = clock::Now::read();
         let charges = known.holds().iter().map(|hold| hold.charge(1)).collect();
-        let _ = limits::take(charges, now, Duration::ZERO).unwrap();
+        // More refusals than its bucket holds are as good.
+        let _ = limits::take(charges, now, Duration::ZERO);
         let record = RequestRecord::begin(clock::now(), clock::unix_time(), id, Method::GET, "/users/1");
         let mut watch = observer.watch(record);
         watch.route = Some(Arc::clone(&route.metrics));
@@ -182,6 +188,9 @@ impl Bench {
         watch.backend = Some("users".into());
         watch.limit = (reason == Reason::RateLimited).then(|| "search".into());
         watch.refused(reason);
+        let mut decided = Decided::by(setting, Arc::clone(&plan.outline) as _);
+        decided.limit = watch.limit.as_ref().map(|name| format!("users/{name}").into());
+        watch.decided = Some(Box::new(decided));
         watch.end();
     }
 }
@@ -654,36 +663,114 @@ async fn a_quota_can_be_set() {
 #[tokio::test]
 async fn rejections_name_the_line_that_decided() {
     let bench = Bench::start().await;
+    let by = |reason, setting| (reason, Some(setting));
     let expected = [
-        (Reason::RateLimited, "routes.users.limits.search", Some("search:")),
-        (Reason::BreakerOpen, "backends.users.breaker", Some("min_calls")),
         (
-            Reason::BulkheadTimeout,
+            (Reason::RateLimited, None),
+            "routes.users.limits.search",
+            Some("search:"),
+        ),
+        ((Reason::BreakerOpen, None), "backends.users.breaker", Some("min_calls")),
+        (
+            (Reason::BulkheadTimeout, None),
             "backends.users.bulkhead.wait",
             Some("wait: 5s"),
         ),
-        (Reason::BackendTimeout, "backends.users.time_limit", None),
-        (Reason::OutOfTime, "routes.users.time_limit", Some("time_limit: 5s")),
-        (Reason::NotAllowed, "routes.users.access", Some("any_of:")),
+        ((Reason::NotAllowed, None), "routes.users.access", Some("any_of:")),
         (
-            Reason::BackendUnreached,
+            (Reason::BackendUnreached, None),
             "backends.users.endpoints",
             Some("127.0.0.1:9\""),
         ),
-        (Reason::UriTooLong, "request_limits.uri", None),
+        ((Reason::UriTooLong, None), "request_limits.uri", None),
+        (
+            by(Reason::BackendTimeout, Setting::CallTime),
+            "backends.users.time_limit",
+            Some("  users:"),
+        ),
+        (
+            by(Reason::BackendTimeout, Setting::AttemptTime),
+            "backends.users.attempt_limit",
+            Some("  users:"),
+        ),
+        (
+            by(Reason::OutOfTime, Setting::RouteTime),
+            "routes.users.time_limit",
+            Some("time_limit: 5s"),
+        ),
+        (by(Reason::OutOfTime, Setting::RequestTime), "time_limits.request", None),
+        (by(Reason::RequestTimeout, Setting::HeadTime), "time_limits.head", None),
+        (
+            by(Reason::RequestTimeout, Setting::BodyPace),
+            "minimum_rates.body",
+            None,
+        ),
+        (
+            by(Reason::RequestTimeout, Setting::RouteTime),
+            "routes.users.time_limit",
+            Some("time_limit: 5s"),
+        ),
+        (
+            by(Reason::HeadersTooLarge, Setting::HeadBytes),
+            "request_limits.head",
+            None,
+        ),
+        (
+            by(Reason::HeadersTooLarge, Setting::HeadFields),
+            "request_limits.headers",
+            None,
+        ),
+        (
+            by(Reason::Overloaded, Setting::Connections),
+            "connection_limits.total",
+            None,
+        ),
+        (
+            by(Reason::Overloaded, Setting::ConnectionsOfAddress),
+            "connection_limits.per_address",
+            None,
+        ),
+        (
+            by(Reason::Overloaded, Setting::VerificationShare),
+            "callers.verifications.share",
+            None,
+        ),
+        (
+            by(Reason::Overloaded, Setting::FailedVerifications),
+            "callers.verifications.rate",
+            None,
+        ),
+        (
+            by(Reason::Overloaded, Setting::JsonTotal),
+            "request_limits.json_total",
+            None,
+        ),
+        (
+            by(Reason::MalformedRequest, Setting::PathPolicy("encoded_slash")),
+            "path_policy.encoded_slash",
+            None,
+        ),
     ];
-    for (reason, ..) in expected {
-        bench.refuse(reason.as_str(), reason);
+    for ((reason, setting), ..) in expected {
+        bench.refuse_by(reason.as_str(), reason, setting);
     }
-    bench.refuse("last", Reason::NoRoute);
+    for (id, reason, setting) in [
+        ("hurried", Reason::OutOfTime, Some(Setting::CallersWish)),
+        ("full", Reason::Overloaded, None),
+        ("last", Reason::NoRoute, None),
+    ] {
+        bench.refuse_by(id, reason, setting);
+    }
     let shown = bench.get("/api/v1/rejections").await;
     let shown = shown["rejections"].as_array().unwrap();
-    assert_eq!(
-        (&shown[0]["request_id"], &shown[0]["decided_by"]),
-        (&json!("last"), &Value::Null),
-        "newest first"
-    );
-    for ((reason, setting, line), rejection) in expected.iter().rev().zip(&shown[1..]) {
+    for (rejection, id) in shown.iter().zip(["last", "full", "hurried"]) {
+        assert_eq!(
+            (&rejection["request_id"], &rejection["decided_by"]),
+            (&json!(id), &Value::Null),
+            "newest first"
+        );
+    }
+    for (((reason, _), setting, line), rejection) in expected.iter().rev().zip(&shown[3..]) {
         assert_eq!(
             (&rejection["reason"], &rejection["tenant"]),
             (&json!(reason.as_str()), &json!("acme"))
@@ -692,8 +779,7 @@ async fn rejections_name_the_line_that_decided() {
         assert_eq!(decided["setting"], *setting);
         match line {
             Some(text) => assert_eq!(decided["at"]["line"], line_of(text), "{setting}"),
-            // A default: what is around it, if that is written.
-            None => assert_eq!(decided["at"].is_null(), !setting.starts_with("backends"), "{decided}"),
+            None => assert!(decided["at"].is_null(), "a default: {decided}"),
         }
     }
     assert_eq!(
@@ -702,6 +788,30 @@ async fn rejections_name_the_line_that_decided() {
             .unwrap()
             .len(),
         3
+    );
+}
+
+/// What decided is what was in force then, also once the line has moved and the limit is another one.
+#[tokio::test]
+async fn a_refusal_names_the_config_that_it_was_refused_by() {
+    let bench = Bench::start().await;
+    bench.refuse_by("before", Reason::OutOfTime, Some(Setting::RouteTime));
+    let moved = CONFIG
+        .replace("    time_limit: 5s\n", "")
+        .replace("routes:\n", "# a line more\nroutes:\n");
+    std::fs::write(bench.folder.path().join("gateway.yaml"), moved).unwrap();
+    let reloaded = bench.change("/api/v1/reload", "").await;
+    assert_eq!(reloaded.status(), StatusCode::OK);
+    bench.refuse_by("after", Reason::OutOfTime, Some(Setting::RouteTime));
+    let shown = bench.get("/api/v1/rejections").await;
+    let [after, before] = shown["rejections"].as_array().unwrap().as_slice() else {
+        panic!("two refusals: {shown}")
+    };
+    assert_eq!(before["decided_by"]["setting"], "routes.users.time_limit");
+    assert_eq!(before["decided_by"]["at"]["line"], line_of("time_limit: 5s"));
+    assert_eq!(
+        after["decided_by"],
+        json!({ "setting": "time_limits.request", "at": null })
     );
 }
 

@@ -19,6 +19,7 @@ use crate::call::reply::ReplyBody;
 use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
 use crate::json::{self, Document, Hindrance, Selection, Unread};
+use crate::rejection::Setting;
 use crate::stale::{self, Kept, Key};
 
 /// The calls of one part for one request.
@@ -226,7 +227,13 @@ impl<'a> Asking<'a> {
         drop(known);
         let reply = match replied {
             Ok(reply) => reply,
-            Err(rejection) => return (PartResult::Failed(PartFault::of_rejection(&rejection)).into(), None),
+            Err(rejection) => {
+                let mut fault = PartFault::of_rejection(&rejection);
+                if fault.setting == Some(Setting::RouteTime) && order.deadline < self.request.deadline {
+                    fault.setting = Some(Setting::PartTime);
+                }
+                return (PartResult::Failed(fault).into(), None);
+            }
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);

@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use crate::json::{Hindrance, Refusal};
 use crate::observe::FallbackKind;
-use crate::rejection::{Reason, Rejection};
+use crate::rejection::{Reason, Rejection, Setting};
 
 /// One part's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct PartFault {
     pub retry_after: Option<Duration>,
     /// What stands in for it.
     pub served: Option<Served>,
+    /// The setting that decided, where its cause alone does not tell.
+    pub setting: Option<Setting>,
 }
 
 impl From<Hindrance> for PartFault {
@@ -113,6 +115,7 @@ impl PartFault {
             cause,
             retry_after: None,
             served: None,
+            setting: None,
         }
     }
 
@@ -123,11 +126,12 @@ impl PartFault {
             | Rejection::BulkheadTimeout { retry_after }
             | Rejection::BreakerOpen { retry_after }
             | Rejection::NoEndpoint { retry_after }
-            | Rejection::Overloaded { retry_after } => Some(*retry_after),
+            | Rejection::Overloaded { retry_after, .. } => Some(*retry_after),
             _ => None,
         };
         Self {
             retry_after,
+            setting: rejection.setting(),
             ..Self::new(Cause::Call(rejection.reason()))
         }
     }
@@ -157,6 +161,7 @@ impl PartFault {
             cause: Cause::NeedFailed(name.clone(), Box::new(origin.clone())),
             retry_after: origin.retry_after,
             served: None,
+            setting: None,
         }
     }
 
@@ -182,6 +187,15 @@ impl PartFault {
             Cause::TooManyElements(_) => "too_many_elements",
             Cause::NeedFailed(..) => "need_failed",
             Cause::Conflict => "conflict",
+        }
+    }
+
+    /// The setting that decided that this part failed, where the reason alone does not tell.
+    pub fn decided_by(&self) -> Option<Setting> {
+        match &self.cause {
+            Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.decided_by(),
+            Cause::TooManyElements(_) => Some(Setting::ElementLimit),
+            _ => self.setting,
         }
     }
 
@@ -276,6 +290,7 @@ mod tests {
             cause: Cause::Call(Reason::BreakerOpen),
             retry_after: Some(Duration::from_secs(3)),
             served: None,
+            setting: None,
         };
         let second = fault.passed_on(&first);
         let third = second.passed_on(&"account".into());

@@ -193,6 +193,7 @@ impl Answers {
         PartFault {
             retry_after: first.retry_after,
             served: first.served.clone(),
+            setting: None,
             cause: Cause::Elements {
                 failed: self.failed,
                 of: self.of,

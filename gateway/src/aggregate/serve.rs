@@ -136,6 +136,12 @@ impl Aggregate {
         }
     }
 
+    /// The backend that a part asks first.
+    pub fn backend_of(&self, part: &str) -> Option<&Arc<Backend>> {
+        let index = self.recipe.parts().iter().position(|known| **known.name() == *part)?;
+        Some(&self.calls[index].backend)
+    }
+
     /// Whether a part takes values from the request's own body.
     pub fn reads_body(&self) -> bool {
         !self.body_paths.is_empty()

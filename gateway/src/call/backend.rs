@@ -22,7 +22,7 @@ use super::pool::PoolSettings;
 use super::timer::Timer;
 use crate::clock;
 use crate::observe::{BackendMetrics, BreakerState};
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// What an operator wrote about calls to a backend.
 #[derive(Debug, Clone)]
@@ -126,6 +126,7 @@ impl Backend {
         entrant: Entrant,
         now: Moment,
         deadline: Deadline,
+        time: Setting,
         timer: &mut Timer,
     ) -> Result<Slot, Rejection> {
         let Settings {
@@ -136,7 +137,7 @@ impl Backend {
             entrant,
             now,
             queue_wait,
-            deadline,
+            (deadline, time),
             minimum,
             timer,
         )

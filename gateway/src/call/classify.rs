@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::replay::Upload;
 use crate::clock;
 use crate::fields::GRPC_RETRY_PUSHBACK_MS;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// How an attempt failed to bring an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,18 +74,17 @@ impl Fault {
         !matches!(self, Self::Unreached | Self::TimedOut { sent: false })
     }
 
-    /// What the caller is told. `by_backend` tells whether a limit of the backend, not the request's own budget,
-    /// ended it.
-    pub(crate) fn rejection(self, by_backend: bool, body_limit: u64) -> Rejection {
+    /// What the caller is told. `time` is the limit by which the attempt had to end.
+    pub(crate) fn rejection(self, time: Setting, body_limit: u64) -> Rejection {
         match self {
             Self::Unreached => Rejection::BackendUnreached,
             Self::Broken => Rejection::BackendBroken,
             Self::Invalid => Rejection::BackendInvalid,
-            Self::TimedOut { .. } if by_backend => Rejection::BackendTimeout,
-            Self::TimedOut { .. } => Rejection::OutOfTime,
+            Self::TimedOut { .. } => timed_out(time),
             Self::Upload(Upload::Malformed(why)) => Rejection::MalformedRequest { why },
             Self::Upload(Upload::TooLarge) => Rejection::BodyTooLarge { limit: body_limit },
-            Self::Upload(Upload::Underway | Upload::TooSlow) => Rejection::RequestTimeout,
+            Self::Upload(Upload::Underway) => Rejection::RequestTimeout(time),
+            Self::Upload(Upload::TooSlow) => Rejection::RequestTimeout(Setting::BodyPace),
             Self::Upload(Upload::Broken | Upload::Complete) => Rejection::CallerGone,
         }
     }
@@ -100,6 +99,14 @@ impl Fault {
             Self::TimedOut { sent: false } => "timed_out_connecting",
             Self::Upload(_) => "upload",
         }
+    }
+}
+
+/// What a caller is told for whom there is no time left by this limit.
+pub(crate) const fn timed_out(by: Setting) -> Rejection {
+    match by {
+        Setting::CallTime | Setting::AttemptTime => Rejection::BackendTimeout(by),
+        _ => Rejection::OutOfTime(by),
     }
 }
 

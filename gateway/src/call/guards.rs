@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::timer::Timer;
 use crate::clock;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// Rings once: a slot is there, or the place in the queue was given to someone with a better claim.
 pub struct Bell(oneshot::Sender<()>);
@@ -30,7 +30,8 @@ const COME_BACK: Duration = Duration::from_secs(1);
 /// Timers are no finer than this: with less left, it was the deadline that ended the wait.
 const LEEWAY: Duration = Duration::from_millis(2);
 
-/// Enters the bulkhead, waiting for at most `wait` and never so long that less than `minimum` of the deadline is left.
+/// Enters the bulkhead, waiting for at most `wait` and never so long that less than `minimum` of the deadline is left,
+/// which is the limit `time`.
 ///
 /// # Errors
 /// `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` where the deadline came before the end of the wait.
@@ -39,7 +40,7 @@ pub(crate) async fn enter(
     entrant: Entrant,
     now: Moment,
     wait: Duration,
-    deadline: Deadline,
+    (deadline, time): (Deadline, Setting),
     minimum: Duration,
     timer: &mut Timer,
 ) -> Result<Slot, Rejection> {
@@ -72,6 +73,6 @@ pub(crate) async fn enter(
         Unserved::TimedOut if deadline.allows(now, Duration::ZERO, minimum + LEEWAY) => {
             Rejection::BulkheadTimeout { retry_after: COME_BACK }
         }
-        Unserved::TimedOut => Rejection::OutOfTime,
+        Unserved::TimedOut => Rejection::OutOfTime(time),
     })
 }

@@ -15,7 +15,7 @@ use policies::{Deadline, Moment};
 
 use super::classify::{Fault, RetryOn};
 use super::replay::{Sending, Upload};
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// How an attempt ended, as the connection tells it.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +48,8 @@ pub(crate) struct Limits {
     pub(crate) attempt: Deadline,
     /// The attempt, if its caller had not asked for less time.
     pub(crate) by_operator: Deadline,
-    /// The whole request.
-    pub(crate) request: Deadline,
+    /// The limit that `attempt` is.
+    pub(crate) time: Setting,
     /// The smallest limit that an operator wrote for the attempt or for what it is part of.
     pub(crate) meant: Duration,
     /// Bytes of the request's body.
@@ -134,8 +134,7 @@ impl Course {
 impl Limits {
     /// What the caller is told of a fault, as it was judged.
     pub(crate) fn rejection(&self, fault: Fault) -> Rejection {
-        let by_backend = self.attempt < self.request;
-        fault.rejection(by_backend, self.body)
+        fault.rejection(self.time, self.body)
     }
 
     /// Whether a backend that was waited for so long has had what its operator gave it: most of it where the operator's

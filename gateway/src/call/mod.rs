@@ -55,7 +55,7 @@ use crate::clock;
 use crate::flow::Flow;
 use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// Bytes of a body that are waited for before its request becomes a probe, and for how long.
 const READ_AHEAD: usize = 64 * 1024;
@@ -175,7 +175,7 @@ pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &
     .run()
     .await;
     facts.by_callers_time |= facts.attempts == 0
-        && matches!(result, Err(Rejection::OutOfTime))
+        && matches!(result, Err(Rejection::OutOfTime(_)))
         && order.wished.is_some_and(|wished| wished <= deadline);
     tally.end(&result);
     result
@@ -217,12 +217,18 @@ impl<'a> Call<'a> {
     async fn run(&mut self) -> Result<Reply, Rejection> {
         let settings = &self.backend.settings;
         if !self.deadline.allows(self.started, Duration::ZERO, settings.minimum) {
-            return Err(Rejection::OutOfTime);
+            return Err(Rejection::OutOfTime(self.time(self.deadline)));
         }
         let mut timer = Timer::default();
         let entered = self
             .backend
-            .enter(self.order.entrant, self.started, self.deadline, &mut timer)
+            .enter(
+                self.order.entrant,
+                self.started,
+                self.deadline,
+                self.time(self.deadline),
+                &mut timer,
+            )
             .await;
         let mut now = clock::now();
         self.facts.queued = now.since(self.started);
@@ -271,7 +277,7 @@ impl<'a> Call<'a> {
         let come = timer.run(until, pin!(coming)).await;
         self.facts.bytes_in = replay.received();
         match come {
-            Ok(Err(spoilt)) => Err(Fault::Upload(spoilt).rejection(false, *limit)),
+            Ok(Err(spoilt)) => Err(Fault::Upload(spoilt).rejection(Setting::RouteTime, *limit)),
             Ok(Ok(())) | Err(Elapsed) => Ok(()),
         }
     }
@@ -283,7 +289,7 @@ impl<'a> Call<'a> {
         now: Moment,
     ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Rejection> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
-            return Err(self.out_of_time());
+            return Err(classify::timed_out(self.time(self.deadline)));
         }
         let backend = self.backend;
         let endpoint = backend.endpoints.choose(tried, now);
@@ -347,7 +353,7 @@ impl<'a> Call<'a> {
         let limits = Limits {
             attempt: until,
             by_operator: self.by_operator.child(self.attempt_began, settings.attempt_limit),
-            request: self.order.deadline,
+            time: self.time(until),
             meant: self.order.meant.min(settings.attempt_limit).min(settings.time_limit),
             body: self.order.body.limit(),
         };
@@ -476,11 +482,14 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn out_of_time(&self) -> Rejection {
-        if self.deadline < self.order.deadline {
-            Rejection::BackendTimeout
+    /// The limit that `until` is, which is the call's own deadline or that of an attempt.
+    fn time(&self, until: Deadline) -> Setting {
+        if until < self.deadline {
+            Setting::AttemptTime
+        } else if self.deadline < self.order.deadline {
+            Setting::CallTime
         } else {
-            Rejection::OutOfTime
+            Setting::RouteTime
         }
     }
 

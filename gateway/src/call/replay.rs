@@ -17,6 +17,7 @@ use super::classify::Fault;
 use crate::caller_body::{CallerBody, Cut};
 use crate::clock;
 use crate::flow::Flow;
+use crate::rejection::Setting;
 
 /// What a backend is sent as a body.
 #[derive(Default)]
@@ -252,7 +253,7 @@ impl Shared {
     fn spoil(&mut self, upload: Upload) -> UploadFault {
         self.upload = upload;
         if let Some(flow) = self.source.flow() {
-            flow.spoil(Fault::Upload(upload).rejection(false, self.limit).reason());
+            flow.spoil(Fault::Upload(upload).rejection(Setting::RouteTime, self.limit).reason());
         }
         UploadFault(upload)
     }

@@ -126,7 +126,7 @@ impl Head {
                 Kind::Answer { .. } => self.status_line(line)?,
             }
         } else if self.lines > limits.fields {
-            return Err(Refusal::HeadTooLarge);
+            return Err(Refusal::TooManyFields);
         } else {
             self.field(line)?;
         }

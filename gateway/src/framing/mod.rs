@@ -40,6 +40,7 @@ pub enum Refusal {
     Malformed(&'static str),
     TargetTooLong,
     HeadTooLarge,
+    TooManyFields,
 }
 
 impl Refusal {
@@ -47,7 +48,8 @@ impl Refusal {
         match self {
             Self::Malformed(why) => why,
             Self::TargetTooLong => "the request target is longer than its limit",
-            Self::HeadTooLarge => "the head has more bytes or fields than their limits",
+            Self::HeadTooLarge => "the head has more bytes than its limit",
+            Self::TooManyFields => "the head has more fields than may be",
         }
     }
 

@@ -191,7 +191,10 @@ impl Access {
             Category::Expired => Rejection::CredentialsExpired {
                 challenge: self.expired.clone(),
             },
-            Category::PutOff { retry_after } => Rejection::Overloaded { retry_after },
+            Category::PutOff { retry_after } => Rejection::Overloaded {
+                retry_after,
+                by: check.setting(),
+            },
         };
         Refusal {
             rejection,

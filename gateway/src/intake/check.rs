@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::rejection::Setting;
+
 /// The one check that a credential failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
@@ -152,6 +154,15 @@ impl Check {
             Self::Incomplete => "incomplete",
             Self::AddressOverBudget { .. } => "verifications_of_address",
             Self::OverBudget { .. } => "verifications",
+        }
+    }
+
+    /// The setting that decided, where there is one beside the route's `access`.
+    pub const fn setting(self) -> Option<Setting> {
+        match self {
+            Self::AddressOverBudget { .. } => Some(Setting::FailedVerifications),
+            Self::OverBudget { .. } => Some(Setting::VerificationShare),
+            _ => None,
         }
     }
 

@@ -25,7 +25,7 @@ use self::names::Kind;
 use crate::fields::GRPC_TIMEOUT;
 use crate::rejection::Rejection;
 
-pub use framing::check;
+pub use framing::{check, check_size};
 pub(super) use names::says_something;
 pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
@@ -87,9 +87,7 @@ pub fn clean_request(
         Kind::FromProxies => !trusted_peer,
     });
     if overrides_method && method_override == MethodOverride::Reject {
-        return Err(malformed(
-            "no field may ask for another method than that of the request",
-        ));
+        return Err(malformed(ASKS_FOR_ANOTHER_METHOD));
     }
     headers.append(VIA, via.value(version));
     Ok(wishes)
@@ -196,6 +194,9 @@ pub(super) fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> boo
         .filter_map(|line| line.to_str().ok())
         .any(|line| line.split(',').any(is_token))
 }
+
+/// Why a request is refused that overrides its method where a route does not have it.
+pub const ASKS_FOR_ANOTHER_METHOD: &str = "no field may ask for another method than that of the request";
 
 const fn malformed(why: &'static str) -> Rejection {
     Rejection::MalformedRequest { why }

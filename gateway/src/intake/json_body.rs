@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::caller_body::{CallerBody, Cut};
 use crate::json::{self, Document, Hindrance, Paths, Refusal, Reservation, Selection, Unread};
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// The limit of such a body where nothing is written, in bytes.
 pub const DEFAULT_LIMIT: u64 = 256 << 10;
@@ -30,7 +30,7 @@ pub async fn read(
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let gathered = tokio::time::timeout_at(until, json::gather(body, most, reservation)).await;
     let whole = match gathered {
-        Err(_) => return Err(Rejection::RequestTimeout),
+        Err(_) => return Err(Rejection::RequestTimeout(Setting::RouteTime)),
         Ok(Err(Unread::TooLong)) => return Err(Rejection::BodyTooLarge { limit }),
         Ok(Err(Unread::Overloaded)) => return Err(Hindrance::Overloaded.into()),
         Ok(Err(Unread::Broken(error))) => return Err(broken(&error)),
@@ -60,7 +60,7 @@ const fn refused(refusal: Refusal) -> Rejection {
 fn broken(error: &Cut) -> Rejection {
     match error {
         Cut::Malformed(why) => Rejection::MalformedRequest { why },
-        Cut::TooSlow => Rejection::RequestTimeout,
+        Cut::TooSlow => Rejection::RequestTimeout(Setting::BodyPace),
         Cut::Broken => Rejection::CallerGone,
     }
 }

@@ -145,6 +145,7 @@ impl PasswordCheck {
     ) -> Result<bool, Rejection> {
         let overloaded = || Rejection::Overloaded {
             retry_after: RETRY_AFTER,
+            by: None,
         };
         let checks = Arc::clone(&self.checks);
         let place = checks.enter(self.tag, client).ok_or_else(overloaded)?;

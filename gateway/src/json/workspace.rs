@@ -14,7 +14,7 @@ use policies::Moment;
 use super::LONG;
 use super::threads::{Threads, Undone};
 use crate::clock;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// Tenants are told apart by so many numbers; those of the same number share what is one tenant's.
 const TENANTS: usize = 1024;
@@ -33,8 +33,11 @@ pub enum Hindrance {
 impl From<Hindrance> for Rejection {
     fn from(hindrance: Hindrance) -> Self {
         match hindrance {
-            Hindrance::Overloaded => Self::Overloaded { retry_after: SOON },
-            Hindrance::OutOfTime => Self::OutOfTime,
+            Hindrance::Overloaded => Self::Overloaded {
+                retry_after: SOON,
+                by: Some(Setting::JsonTotal),
+            },
+            Hindrance::OutOfTime => Self::OutOfTime(Setting::RouteTime),
         }
     }
 }

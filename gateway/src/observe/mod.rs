@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod counters;
+pub mod decided;
 pub mod families;
 pub mod histogram;
 pub mod labels;
@@ -33,6 +34,7 @@ use crate::rejection::Reason;
 
 pub use access_log::{AccessLog, Target};
 pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
+pub use decided::{Decided, SettingPlace, Settings};
 pub use families::{Family, families};
 pub use labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, Decision,

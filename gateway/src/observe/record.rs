@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::counters::RouteMetrics;
+use super::decided::Decided;
 use super::labels::{CallerKind, FallbackKind};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
@@ -47,6 +48,8 @@ pub struct RequestRecord {
     pub reason: Option<Reason>,
     /// The tightest of the limits that refused it.
     pub limit: Option<Arc<str>>,
+    /// Which setting of which config refused it.
+    pub decided: Option<Box<Decided>>,
     /// Spent waiting for a limit.
     pub delayed: Duration,
     /// The one backend that was called; `None` for an aggregate.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use http::Method;
 use serde::Serialize;
 
+use super::decided::SettingPlace;
 use super::labels::Label;
 use super::record::{RequestRecord, Text};
 use super::timestamp::Timestamp;
@@ -42,6 +43,8 @@ pub struct Recent {
     pub request_id: Text,
     /// What happened inside.
     pub detail: Option<Cow<'static, str>>,
+    /// `null` if no setting would have changed the answer.
+    pub decided_by: Option<SettingPlace>,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,10 @@ impl Rejections {
             backend: record.backend.clone(),
             request_id: record.request_id.clone(),
             detail: record.fault().map(|fault| Cow::Owned(fault.to_owned())),
+            decided_by: record
+                .decided
+                .as_ref()
+                .and_then(|decided| decided.config.that_decided(record, reason, decided)),
         };
         let mut ring = match self.ring.try_lock() {
             Ok(ring) => ring,
@@ -157,10 +164,10 @@ mod tests {
             json!([
                 { "time": "1970-01-01T00:00:02.000Z", "reason": "backend_broken", "status": 502, "method": "GET",
                   "path": "/", "route": null, "tenant": "acme", "tier": null, "limit": null, "backend": "users",
-                  "request_id": "two", "detail": "reset by peer" },
+                  "request_id": "two", "detail": "reset by peer", "decided_by": null },
                 { "time": "1970-01-01T00:00:01.000Z", "reason": "no_route", "status": 404, "method": "GET",
                   "path": "/", "route": null, "tenant": null, "tier": null, "limit": null, "backend": null,
-                  "request_id": "one", "detail": null },
+                  "request_id": "one", "detail": null, "decided_by": null },
             ])
         );
         assert_eq!(rejections.newest(1).len(), 1);

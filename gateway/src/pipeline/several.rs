@@ -1,5 +1,7 @@
 //! Answers from several backends at once.
 
+use std::sync::Arc;
+
 use http::Response;
 use policies::Deadline;
 
@@ -65,7 +67,7 @@ impl Exchange<'_> {
         self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
         let answer = match answered {
             Ok(answer) => answer,
-            Err(failure) => return Ok(self.fail(&failure)),
+            Err(failure) => return Ok(self.fail(aggregate, &failure)),
         };
         self.watch.fallbacks.extend(answer.fallbacks());
         let body = reservation.keep_for(answer.body.clone());
@@ -76,11 +78,16 @@ impl Exchange<'_> {
     }
 
     /// The answer of an aggregate that cannot do without the part that failed.
-    fn fail(&mut self, failure: &Failure) -> Response<Content> {
+    fn fail(&mut self, aggregate: &Aggregate, failure: &Failure) -> Response<Content> {
         let request_id = self.watch.request_id.clone();
         self.watch
             .note_fault(format!("part {}: {}", failure.part, failure.reason()));
         self.watch.reason = Some(failure.fault.rejection());
+        let mut decided = self.decided_by(failure.fault.decided_by());
+        decided.part = aggregate
+            .backend_of(&failure.part)
+            .map(|backend| (Arc::clone(&failure.part), Arc::clone(&backend.name)));
+        self.watch.decided = Some(decided);
         let mut response = problem::part_failed(
             failure.status(),
             failure.reason(),

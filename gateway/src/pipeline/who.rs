@@ -18,7 +18,7 @@ use crate::intake::passwords::PasswordCheck;
 use crate::intake::tiers::Known;
 use crate::observe::CallerKind;
 use crate::plan::Route;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 
 /// A request whose credential takes a while to check.
 pub(super) struct Unproven {
@@ -81,7 +81,7 @@ impl Exchange<'_> {
         };
         self.failure_paid = tokio::time::timeout_at(clock::instant(until), check.done(address, until, reserve))
             .await
-            .unwrap_or(Err(Rejection::OutOfTime))?;
+            .unwrap_or(Err(Rejection::OutOfTime(Setting::RequestTime)))?;
         Ok(head)
     }
 }

@@ -8,6 +8,7 @@ pub mod admin_token;
 mod caller_pace;
 pub mod calls;
 pub mod compile;
+mod decided;
 mod live;
 mod long_over;
 pub mod outline;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+pub use self::decided::EdgePlaces;
 pub use self::live::LivePlan;
 use self::outline::Outline;
 use self::register::RevocationFile;
@@ -87,7 +89,7 @@ pub struct Plan {
     /// What every limit grants, for the moment the plan takes effect.
     pub terms: Vec<(Arc<str>, TermsByOwner)>,
     /// What was written, for the admin API.
-    pub outline: Outline,
+    pub outline: Arc<Outline>,
 }
 
 /// What the plan was made of, to be made again when a file changes.
@@ -132,6 +134,8 @@ pub struct Edge {
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
+    /// Where these limits stand.
+    pub places: Arc<EdgePlaces>,
 }
 
 /// Where operators and probes connect.

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version};
 
-use super::path::Keeps;
+use super::path::{Keeps, NormalPath};
 use super::table::Table;
 use super::target::Target;
 use crate::template::Query;
@@ -66,6 +66,68 @@ pub fn settle<T>(
         drop(found);
         holds.then_some((uri, *policy))
     })
+}
+
+/// The key of the policy that decided on a path that was refused: with another action for it, the path would not have
+/// been. `None` if it is refused whatever the policy. Where several would have to be otherwise, it is the first.
+pub fn key_that_refused(path: &str) -> Option<&'static str> {
+    let reject = PathPolicy::default();
+    let others = [
+        (
+            "dot_segments",
+            PathPolicy {
+                dot_segments: DotSegments::Decode,
+                ..reject
+            },
+        ),
+        (
+            "double_slash",
+            PathPolicy {
+                double_slash: Action::Decode,
+                ..reject
+            },
+        ),
+        (
+            "encoded_slash",
+            PathPolicy {
+                encoded_slash: Action::Keep,
+                ..reject
+            },
+        ),
+        (
+            "backslash",
+            PathPolicy {
+                backslash: Action::Keep,
+                ..reject
+            },
+        ),
+    ];
+    let passes = |policy: PathPolicy| NormalPath::keeping(&policy.apply(path), policy.keeps()).is_ok();
+    if let Some((key, _)) = others.into_iter().find(|(_, policy)| passes(*policy)) {
+        return Some(key);
+    }
+    let decode = PathPolicy {
+        dot_segments: DotSegments::Decode,
+        double_slash: Action::Decode,
+        encoded_slash: Action::Decode,
+        backslash: Action::Decode,
+    };
+    let all = decode.apply(path);
+    let one_less = |key: &str| {
+        let mut policy = decode;
+        match key {
+            "dot_segments" => policy.dot_segments = DotSegments::Reject,
+            "double_slash" => policy.double_slash = Action::Reject,
+            "encoded_slash" => policy.encoded_slash = Action::Reject,
+            _ => policy.backslash = Action::Reject,
+        }
+        policy
+    };
+    NormalPath::parse(&all).ok()?;
+    others
+        .into_iter()
+        .map(|(key, _)| key)
+        .find(|key| !passes(one_less(key)))
 }
 
 /// Whether a policy could make anything else of the path.
@@ -216,6 +278,26 @@ mod tests {
         encoded_slash: Action::Keep,
         backslash: Action::Keep,
     };
+
+    #[test]
+    fn a_refused_path_names_the_key_that_refused_it() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert!(NormalPath::parse(path).is_err(), "{path}");
+            assert_eq!(key_that_refused(path), expected, "{path}");
+        };
+        check("/a/../b", Some("dot_segments"));
+        check("/a/%2e%2e/b", Some("dot_segments"));
+        check("/a//b", Some("double_slash"));
+        check("/a%2Fb", Some("encoded_slash"));
+        check("/a\\b", Some("backslash"));
+        check("/a%5Cb", Some("backslash"));
+        check("/a//../b", Some("dot_segments"));
+        check("/a%2Fb//c", Some("double_slash"));
+        check("/../a", None);
+        check("/a%zz", None);
+        check("/a%00", None);
+        check("a", None);
+    }
 
     #[test]
     fn decoding_leaves_one_plain_path() {

@@ -18,6 +18,7 @@ use super::unread::{self, Unread};
 use super::watch::Activity;
 use super::worker::Worker;
 use crate::framing::{Limits, Read, Screen};
+use crate::plan::EdgePlaces;
 
 /// What is read and thrown away after a refusal, in bytes; the watch bounds the time.
 const LEFTOVERS: usize = 256 * 1024;
@@ -25,6 +26,8 @@ const LEFTOVERS: usize = 256 * 1024;
 pub(crate) struct Screened<S: LastWords> {
     socket: S,
     screen: Screen,
+    /// Where the limits of heads stand that hold on this connection.
+    places: Arc<EdgePlaces>,
     worker: Arc<Worker>,
     activity: Arc<Activity>,
     address: SocketAddr,
@@ -54,17 +57,19 @@ enum Leaving {
 impl<S: LastWords> Screened<S> {
     pub(crate) fn new(socket: S, address: SocketAddr, enrolled: &Enrolled) -> Self {
         let worker = Arc::clone(enrolled.worker());
-        let limits = {
+        let (limits, places) = {
             let edge = &worker.live.load().edge;
-            Limits {
+            let limits = Limits {
                 target: edge.uri_limit,
                 head: edge.head_limit,
                 fields: edge.header_limit,
-            }
+            };
+            (limits, Arc::clone(&edge.places))
         };
         Self {
             socket,
             screen: Screen::requests(limits),
+            places,
             worker,
             activity: Arc::clone(enrolled.activity()),
             address,
@@ -76,7 +81,12 @@ impl<S: LastWords> Screened<S> {
     }
 
     fn answer(&self, unread: Unread) -> Bytes {
-        unread::answer(&self.worker, self.address, self.screen.held(), unread)
+        let places = match unread {
+            // For how long a head may take is asked anew each time.
+            Unread::TooSlow => None,
+            _ => Some(&self.places),
+        };
+        unread::answer(&self.worker, self.address, self.screen.held(), unread, places)
     }
 }
 

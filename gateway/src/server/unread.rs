@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use http::{HeaderMap, Method};
 use super::worker::Worker;
 use crate::framing::Refusal;
 use crate::intake::headers;
-use crate::observe::RequestRecord;
-use crate::rejection::Rejection;
+use crate::observe::{Decided, RequestRecord};
+use crate::plan::EdgePlaces;
+use crate::rejection::{Rejection, Setting};
 use crate::{clock, problem};
 
 /// Why nothing of a request was served.
@@ -26,20 +28,37 @@ pub(super) enum Unread {
     TooManyFromAddress,
 }
 
-const OVERLOADED: Rejection = Rejection::Overloaded {
-    retry_after: Duration::from_secs(1),
-};
+const fn overloaded(by: Setting) -> Rejection {
+    Rejection::Overloaded {
+        retry_after: Duration::from_secs(1),
+        by: Some(by),
+    }
+}
 
 /// What to write before the connection closes. `head` is what has come of it.
-pub(super) fn answer(worker: &Worker, address: SocketAddr, head: &[u8], unread: Unread) -> Bytes {
+///
+/// `places` are those of the config whose limits the head was held to; left out, those of the one in force.
+pub(super) fn answer(
+    worker: &Worker,
+    address: SocketAddr,
+    head: &[u8],
+    unread: Unread,
+    places: Option<&Arc<EdgePlaces>>,
+) -> Bytes {
     let (rejection, why) = match unread {
         Unread::Refused(refusal) => {
             worker.lifecycle.malformed();
             (rejection(refusal), refusal.why())
         }
-        Unread::TooMany => (OVERLOADED, "there are too many connections"),
-        Unread::TooManyFromAddress => (OVERLOADED, "there are too many connections from this address"),
-        Unread::TooSlow => (Rejection::RequestTimeout, "the head did not come in time"),
+        Unread::TooMany => (overloaded(Setting::Connections), "there are too many connections"),
+        Unread::TooManyFromAddress => (
+            overloaded(Setting::ConnectionsOfAddress),
+            "there are too many connections from this address",
+        ),
+        Unread::TooSlow => (
+            Rejection::RequestTimeout(Setting::HeadTime),
+            "the head did not come in time",
+        ),
     };
     let plan = worker.live.load();
     let mut fields = HeaderMap::new();
@@ -52,6 +71,8 @@ pub(super) fn answer(worker: &Worker, address: SocketAddr, head: &[u8], unread: 
     watch.client = Some(plan.edge.trusted.client_address(address, &HeaderMap::new()).ip);
     watch.note_fault(why);
     watch.refused(rejection.reason());
+    let places = Arc::clone(places.unwrap_or(&plan.edge.places));
+    watch.decided = Some(Box::new(Decided::by(rejection.setting(), places)));
 
     let (head, body) = problem::answer(&rejection, request_id).into_parts();
     watch.bytes_out = body.len() as u64;
@@ -74,7 +95,8 @@ const fn rejection(refusal: Refusal) -> Rejection {
     match refusal {
         Refusal::Malformed(why) => Rejection::MalformedRequest { why },
         Refusal::TargetTooLong => Rejection::UriTooLong,
-        Refusal::HeadTooLarge => Rejection::HeadersTooLarge,
+        Refusal::HeadTooLarge => Rejection::HeadersTooLarge(Setting::HeadBytes),
+        Refusal::TooManyFields => Rejection::HeadersTooLarge(Setting::HeadFields),
     }
 }
 

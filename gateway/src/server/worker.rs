@@ -177,7 +177,7 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
 /// Tells a caller for whom there is no place.
 fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: Unread) {
     // Whoever does not see it in time still sees the connection end.
-    let _ = stream.try_write(&unread::answer(worker, address, &[], why));
+    let _ = stream.try_write(&unread::answer(worker, address, &[], why, None));
 }
 
 /// Lets a load balancer say who is there, and serves them.

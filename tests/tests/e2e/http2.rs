@@ -186,7 +186,9 @@ async fn a_refusal_is_the_same_in_both_protocols() {
     let long = HeaderValue::try_from("x".repeat(70_000)).expect("a value");
     request.headers_mut().insert("x-long", long);
     let answer = caller.send(request, true).await.expect("it is taken").whole().await;
-    assert_eq!(answer.expect("an answer").status, 431);
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, 431);
+    assert_eq!(answer.header("x-gateway-reason"), "headers_too_large");
     let mut trace = caller.request(Method::CONNECT, "/");
     *trace.uri_mut() = http::Uri::from_static("somewhere.test:80");
     let answer = caller.send(trace, true).await.expect("it is taken").whole().await;

@@ -18,6 +18,7 @@ mod cors;
 mod create_order;
 mod cut_answers;
 mod deadlines;
+mod decided;
 mod drain;
 mod ejection;
 mod event_streams;

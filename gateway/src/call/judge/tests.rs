@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rejection::Reason;
+use crate::rejection::{Reason, Setting};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -37,10 +37,15 @@ fn course(sending: Sending, ended: u64) -> Course {
 
 fn limits(wish: Option<u64>) -> Limits {
     let request = Deadline::at(at(LIMIT * 10).min(wish.map_or(Moment::MAX, at)));
+    let attempt = request.child(at(0), ms(LIMIT));
     Limits {
-        attempt: request.child(at(0), ms(LIMIT)),
+        attempt,
         by_operator: Deadline::at(at(LIMIT)),
-        request,
+        time: if attempt < request {
+            Setting::AttemptTime
+        } else {
+            Setting::RouteTime
+        },
         meant: ms(LIMIT),
         body: 100,
     }

@@ -506,7 +506,7 @@ fn when_the_share_is_used_up_strangers_wait_and_the_known_do_not() {
         .identify(&headers(None, Some(&fresh)), &access(&["jwt"]), CLIENT, NOW)
         .unwrap_err();
     assert!(
-        matches!(refusal.rejection, Rejection::Overloaded { retry_after } if retry_after > Duration::from_secs(1000)),
+        matches!(refusal.rejection, Rejection::Overloaded { retry_after, .. } if retry_after > Duration::from_secs(1000)),
         "{refusal:?}"
     );
     assert!(!refusal.suspect, "it is not the caller's fault");

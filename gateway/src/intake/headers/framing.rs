@@ -4,9 +4,10 @@
 //! sight of the fields. Here it is said of the fields themselves, in every version.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 use super::{Rejection, TE, TRANSFER_ENCODING, malformed};
+use crate::rejection::Setting;
 
 /// Checks the number of fields and everything that says where the body ends.
 ///
@@ -19,7 +20,7 @@ use super::{Rejection, TE, TRANSFER_ENCODING, malformed};
 /// (RFC 9113 section 8.2.2).
 pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), Rejection> {
     if headers.len() > most {
-        return Err(Rejection::HeadersTooLarge);
+        return Err(Rejection::HeadersTooLarge(Setting::HeadFields));
     }
     let coded = headers.contains_key(TRANSFER_ENCODING);
     if coded && (version != Version::HTTP_11 || !is_chunked_or_absent(headers)) {
@@ -47,6 +48,38 @@ pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), R
     Ok(())
 }
 
+/// Holds the head of an HTTP/2 request to `most` bytes; that of HTTP/1 has been held to them before it was read.
+///
+/// Counted as RFC 9113 section 6.5.2 has it: names, values, and 32 for each field. The pseudo-fields are those of a
+/// request with `target` and `method`.
+///
+/// # Errors
+/// [`Rejection::HeadersTooLarge`].
+pub fn check_size(
+    version: Version,
+    method: &Method,
+    target: &Uri,
+    headers: &HeaderMap,
+    most: usize,
+) -> Result<(), Rejection> {
+    const OF_FIELD: usize = 32;
+    const PSEUDO_NAMES: usize = ":method:scheme:authority:path".len() + 4 * OF_FIELD;
+    if version < Version::HTTP_2 {
+        return Ok(());
+    }
+    let values = method.as_str().len()
+        + target.scheme_str().map_or(0, str::len)
+        + target.authority().map_or(0, |authority| authority.as_str().len())
+        + target.path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + OF_FIELD);
+    if PSEUDO_NAMES + values + fields.sum::<usize>() > most {
+        return Err(Rejection::HeadersTooLarge(Setting::HeadBytes));
+    }
+    Ok(())
+}
+
 /// Whether the only transfer coding, if any, is `chunked`, once.
 pub(super) fn is_chunked_or_absent(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
@@ -61,6 +94,20 @@ pub(super) fn is_chunked_or_absent(headers: &HeaderMap) -> bool {
 mod tests {
     use super::super::tests::{map, why};
     use super::*;
+
+    #[test]
+    fn a_head_of_http2_is_counted_field_by_field() {
+        let uri = Uri::from_static("https://a.example/x?y");
+        let fields = map(&[("name", "value"), ("name", "other")]);
+        let size = 29 + 4 * 32 + "GEThttpsa.example/x?y".len() + 2 * (4 + 5 + 32);
+        let check = |version, most| check_size(version, &Method::GET, &uri, &fields, most);
+        assert!(check(Version::HTTP_2, size).is_ok());
+        assert!(matches!(
+            check(Version::HTTP_2, size - 1),
+            Err(Rejection::HeadersTooLarge(Setting::HeadBytes))
+        ));
+        assert!(check(Version::HTTP_11, 0).is_ok());
+    }
 
     #[test]
     fn a_body_has_one_framing() {
@@ -111,7 +158,7 @@ mod tests {
         assert!(super::check(h1, &map(&[("a", "1"), ("a", "2")]), 2).is_ok());
         assert!(matches!(
             super::check(h1, &map(&[("a", "1"), ("a", "2")]), 1),
-            Err(Rejection::HeadersTooLarge)
+            Err(Rejection::HeadersTooLarge(Setting::HeadFields))
         ));
     }
 }

@@ -231,6 +231,7 @@ fn refusal(charges: &[Held], index: usize, now: Now) -> Rejection {
         .expect("one at least has refused");
     let violation = Box::new(Violation {
         limits: refused.iter().map(|(held, _)| Arc::clone(&held.limit.name)).collect(),
+        key: Arc::clone(&longest.limit.metrics.name),
         wait,
         policy: told::policy(refused.iter().map(|(held, _)| *held)),
         state: told::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),

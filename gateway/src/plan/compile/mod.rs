@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use self::backends::Backends;
 use self::limits::Tables;
-use super::{Edge, Plan, State, TimeLimits, Written};
+use super::{Edge, EdgePlaces, Plan, State, TimeLimits, Written};
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
 use crate::files::FileSet;
 use crate::flow::Rates;
@@ -86,7 +86,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let ((Some(listeners), Some(tables), Some(doorman), Some(routes)), true) = (made, desk.mistakes.is_empty()) else {
         return Err(desk.mistakes);
     };
-    let outline = outline::compile(&mut desk, &routes.listed);
+    let outline = Arc::new(outline::compile(&mut desk, &routes.listed));
     let Desk {
         sources,
         warnings,
@@ -123,6 +123,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             write: *times.write,
             drain_notice: *times.drain_notice,
             drain: *times.drain,
+            places: Arc::new(EdgePlaces::of(&outline)),
         },
         time,
         routes: routes.table,

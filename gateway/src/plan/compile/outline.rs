@@ -28,11 +28,19 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     let (times, sizes) = (&config.time_limits, &config.request_limits);
     desk.note("time_limits.request".into(), times.request.span());
     desk.note("time_limits.head".into(), times.head.span());
+    desk.note("request_limits.head".into(), sizes.head.span());
     desk.note("request_limits.headers".into(), sizes.headers.span());
     desk.note("request_limits.uri".into(), sizes.uri.span());
     desk.note("request_limits.body".into(), sizes.body.span());
     desk.note("request_limits.json_body".into(), sizes.json_body.span());
     desk.note("request_limits.json_total".into(), sizes.json_total.span());
+    let connections = &config.connection_limits;
+    desk.note("connection_limits.total".into(), connections.total.span());
+    let per_address = connections.per_address.as_ref().and_then(At::span);
+    desk.note("connection_limits.per_address".into(), per_address);
+    let body_rate = config.minimum_rates.as_ref().and_then(|rates| rates.body.span());
+    desk.note("minimum_rates.body".into(), body_rate);
+    note_path_policy(desk, "path_policy", &config.path_policy);
     if let Some(cors) = &config.cors {
         desk.note("cors".into(), first(cors.origins.iter().map(At::span)));
     }
@@ -45,6 +53,9 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     if let Some(checks) = &config.callers.verifications {
         let written = [checks.share.span(), checks.rate.span(), checks.burst.span()];
         desk.note("callers.verifications".into(), first(written));
+        desk.note("callers.verifications.share".into(), checks.share.span());
+        let failed = [checks.rate.span(), checks.burst.span()];
+        desk.note("callers.verifications.rate".into(), first(failed));
     }
     for (name, tier) in config.tiers.iter() {
         let path = format!("tiers.{name}");
@@ -173,6 +184,8 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
         format!("{path}.body_limit"),
         route.body_limit.as_ref().and_then(At::span),
     );
+    note_path_policy(desk, &format!("{path}.path_policy"), &route.path_policy);
+    desk.note(format!("{path}.method_override"), route.method_override.span());
     for (name, limit) in route.limits.iter() {
         desk.note(format!("{path}.limits.{name}"), name.span());
         if let config::Measure::Rate(rate) = &limit.measure {
@@ -186,8 +199,29 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
                 format!("{part_path}.time_limit"),
                 part.time_limit.as_ref().and_then(At::span),
             );
+            let elements = part.for_each.as_ref().and_then(|for_each| for_each.limit.span());
+            desk.note(format!("{part_path}.for_each.limit"), elements);
             desk.note(part_path, name.span());
         }
+    }
+}
+
+fn note_path_policy(desk: &mut Desk<'_>, path: &str, policy: &config::PathPolicy) {
+    let config::PathPolicy {
+        dot_segments,
+        double_slash,
+        encoded_slash,
+        backslash,
+    } = policy;
+    let keys = [
+        ("dot_segments", dot_segments.as_ref().and_then(At::span)),
+        ("double_slash", double_slash.as_ref().and_then(At::span)),
+        ("encoded_slash", encoded_slash.as_ref().and_then(At::span)),
+        ("backslash", backslash.as_ref().and_then(At::span)),
+    ];
+    desk.note(path.to_owned(), first(keys.iter().map(|(_, at)| *at)));
+    for (key, at) in keys {
+        desk.note(format!("{path}.{key}"), at);
     }
 }
 

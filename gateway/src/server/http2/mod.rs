@@ -115,12 +115,16 @@ fn is_callers_fault(error: &hyper::Error) -> bool {
     h2.is_some_and(|error| error.is_library() && error.reason().is_some())
 }
 
-/// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.
+/// Bytes by which a head may be longer than its limit and still be read, so that its refusal says why. What is longer is
+/// answered with a bare 431.
+const BEYOND_HEAD_LIMIT: usize = 16 * 1024;
+
+/// hyper with the bounds of the plan in force when the connection began.
 fn http(edge: &Edge, streams: Streams) -> http2::Builder<Streams> {
     let windows = Windows::of(edge.most_streams);
     let mut http = http2::Builder::new(streams);
     http.max_concurrent_streams(edge.most_streams)
-        .max_header_list_size(u32::try_from(edge.head_limit).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(edge.head_limit + BEYOND_HEAD_LIMIT).unwrap_or(u32::MAX))
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .max_send_buf_size(SEND_BUFFER)
