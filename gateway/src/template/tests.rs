@@ -143,7 +143,7 @@ fn text_that_is_no_text_stays_where_json_can_say_it() {
     let sources = |template: &str, place| {
         let sources = Sources {
             captures: &Captures::none(),
-            query: None,
+            query: &Query::new(None),
             headers: &HeaderMap::new(),
             claims: Some(&claims),
             parts: &|_| None,
