@@ -314,3 +314,24 @@ impl Rejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_in_the_readme_with_its_status() {
+        let readme = include_str!("../../README.md");
+        for reason in Reason::ALL {
+            let (word, status) = (format!("`{}`", reason.as_str()), reason.status().as_u16().to_string());
+            let is_row = |line: &&str| {
+                let mut cells = line.split('|').skip(1);
+                cells
+                    .next()
+                    .is_some_and(|words| words.split(',').any(|one| one.trim() == word))
+                    && cells.next().is_some_and(|statuses| statuses.contains(&status))
+            };
+            assert!(readme.lines().any(|line| is_row(&line)), "{word}, {status}");
+        }
+    }
+}

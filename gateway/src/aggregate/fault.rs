@@ -259,6 +259,69 @@ fn passed_or_bad_gateway(status: StatusCode) -> StatusCode {
 mod tests {
     use super::*;
 
+    /// Another variant has no place here before it has one in the README.
+    const fn stands_in_the_table(cause: &Cause) -> bool {
+        match cause {
+            // These are the reasons of any refusal.
+            Cause::Call(_) => false,
+            Cause::Status(_)
+            | Cause::InvalidJson
+            | Cause::TooLarge
+            | Cause::NotMergeable
+            | Cause::ValueMissing(_)
+            | Cause::Elements { .. }
+            | Cause::NotAnArray(_)
+            | Cause::TooManyElements(_)
+            | Cause::NeedFailed(..)
+            | Cause::Conflict => true,
+        }
+    }
+
+    #[test]
+    fn every_reason_of_a_part_stands_in_the_readme_with_its_status() {
+        let readme = include_str!("../../../README.md");
+        let boxed = || Box::new(PartFault::new(Cause::InvalidJson));
+        let missing = [Missing::InRequest, Missing::InAnswer];
+        let several = missing.into_iter().flat_map(|whence| {
+            [
+                Cause::ValueMissing(whence),
+                Cause::NotAnArray(whence),
+                Cause::TooManyElements(whence),
+            ]
+        });
+        let fixed = [
+            Cause::InvalidJson,
+            Cause::TooLarge,
+            Cause::NotMergeable,
+            Cause::Conflict,
+        ];
+        let of_others = [
+            Cause::Status(StatusCode::NOT_FOUND),
+            Cause::NeedFailed("user".into(), boxed()),
+            Cause::Elements {
+                failed: 1,
+                of: 2,
+                first: boxed(),
+            },
+        ];
+        let row = |word: &str| {
+            let begin = format!("| `{word}` |");
+            let found = readme.lines().find(|line| line.starts_with(&begin));
+            found.unwrap_or_else(|| panic!("no row for {word}")).to_owned()
+        };
+        for cause in several.chain(fixed) {
+            assert!(stands_in_the_table(&cause));
+            let fault = PartFault::new(cause);
+            let (row, status) = (row(fault.reason()), fault.status().as_u16().to_string());
+            assert!(row.split('|').nth(2).unwrap().contains(&status), "{row}: {status}");
+        }
+        for cause in of_others {
+            assert!(stands_in_the_table(&cause));
+            row(PartFault::new(cause).reason());
+        }
+        assert!(!stands_in_the_table(&Cause::Call(Reason::BreakerOpen)));
+    }
+
     #[test]
     fn a_required_parts_status_is_mapped() {
         let check = |cause, status| assert_eq!(PartFault::new(cause).status(), status);
