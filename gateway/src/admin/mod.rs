@@ -145,9 +145,8 @@ impl Bound {
         samplers::register(&admin);
         let probes = health.map(|(listener, _)| serve(listener, probe_router(Arc::clone(&admin))));
         let probes = async {
-            match probes {
-                Some(probes) => probes.await,
-                None => {}
+            if let Some(probes) = probes {
+                probes.await;
             }
         };
         tokio::join!(serve(listener, router(admin)), probes);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl FileReader {
         }
         match &self.read[path] {
             Ok(version) => Ok(Arc::clone(&version.bytes)),
-            Err((_, why)) => Err(io::Error::new(ErrorKind::Other, why.clone())),
+            Err((_, why)) => Err(io::Error::other(why.clone())),
         }
     }
 

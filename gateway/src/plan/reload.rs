@@ -221,7 +221,9 @@ impl Reloading {
             return Some(of_all);
         }
         let alone = |path: &PathBuf| attempt(&Changed::from([(path.clone(), changed.get(path).copied()?)]));
-        due.iter().filter_map(alone).last().or(Some(of_all))
+        // Each of them is tried, whatever becomes of the others.
+        let refused: Vec<String> = due.iter().filter_map(alone).collect();
+        refused.into_iter().next_back().or(Some(of_all))
     }
 
     /// Tells what has become of files that had changed.
