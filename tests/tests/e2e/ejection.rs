@@ -153,7 +153,9 @@ async fn a_refused_connection_costs_neither_a_retry_nor_a_failure() {
 
 #[tokio::test]
 async fn when_all_that_are_in_fail_those_that_are_out_are_tried() {
-    let (_fleet, [one, other], gateway) = start(["one", "other"], EJECTION).await;
+    // With retries: a connection that is closed at the very moment of its use has broken, and is no refusal.
+    let guards = EJECTION.replace("retry: off, ", "");
+    let (_fleet, [one, other], gateway) = start(["one", "other"], &guards).await;
     one.behave(Behaviour::status(500)).await;
     assert_eq!(with_status(&gateway, 20, 500).await, 3);
     assert_eq!(ejected(&gateway).await, 1.0);
