@@ -2,30 +2,31 @@
 //!
 //! Invariant: an answer is found only by the request that it was given to, in everything that a backend could have told
 //! requests apart by, its caller among it; so nobody is shown what was said to another. The store is bounded in bytes,
-//! and what does not fit pushes out what has not been asked for.
+//! which tenants share alike: none pushes out what another has within its share.
 
+mod shares;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use policies::Moment;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+
+use self::shares::{Lot, Shares};
 
 /// A longer body is not kept.
 pub const BODY_LIMIT: usize = 1 << 20;
 
-/// What an answer takes beside its key and its body, about.
-const OVERHEAD: u64 = 512;
+/// What an answer takes beside its key and its body, about: the store's own lists included.
+const OVERHEAD: u64 = 768;
 
-pub struct Store {
-    cache: Cache<Key, Kept, Weigh>,
-}
+pub struct Store(Mutex<Shares<Key, Arc<Kept>>>);
 
 /// Everything that an answer may depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 /// An answer as it was given.
 #[derive(Debug, Clone)]
@@ -36,44 +37,53 @@ pub struct Kept {
     pub at: Moment,
 }
 
-#[derive(Debug, Clone)]
-struct Weigh;
-
-impl Weighter<Key, Kept> for Weigh {
-    fn weight(&self, key: &Key, kept: &Kept) -> u64 {
-        let headers: usize = kept
-            .headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum();
-        OVERHEAD + (key.0.len() + headers + kept.body.len()) as u64
-    }
+/// Whose an answer is, and for how long it is of use.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The tenant that it was given to, as a queue knows it.
+    pub tenant: u64,
+    pub within: Duration,
 }
 
 impl Store {
     /// For so many bytes in all.
     pub fn new(bytes: u64) -> Self {
-        // So many answers of a few kilobytes; it decides how the store is divided, not what goes in.
-        let answers = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(1);
-        Self {
-            cache: Cache::with_weighter(answers, bytes, Weigh),
-        }
+        Self(Mutex::new(Shares::new(bytes)))
     }
 
-    /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long.
+    /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long or more than there is room for.
     ///
     /// The body is copied, since it may be a small piece of a large buffer.
-    pub fn keep(&self, key: Key, kept: Kept) {
-        if kept.body.len() <= BODY_LIMIT {
-            let body = Bytes::copy_from_slice(&kept.body);
-            self.cache.insert(key, Kept { body, ..kept });
+    pub fn keep(&self, key: Key, kept: Kept, Terms { tenant, within }: Terms) {
+        if kept.body.len() > BODY_LIMIT {
+            return;
         }
+        let lot = Lot {
+            owner: tenant,
+            weight: weight(&key, &kept),
+            expires: kept.at + within,
+        };
+        let (now, body) = (kept.at, Bytes::copy_from_slice(&kept.body));
+        let kept = Arc::new(Kept { body, ..kept });
+        // What goes is dropped once the lock is free.
+        let _gone = self.shares().insert(now, key, kept, lot);
     }
 
     /// The last good answer, if it is no older than `within`.
     pub fn recall(&self, key: &Key, now: Moment, within: Duration) -> Option<Kept> {
-        self.cache.get(key).filter(|kept| now.since(kept.at) <= within)
+        let kept = self.shares().get(key).cloned()?;
+        (now.since(kept.at) <= within).then(|| Kept::clone(&kept))
     }
+
+    fn shares(&self) -> MutexGuard<'_, Shares<Key, Arc<Kept>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn weight(key: &Key, kept: &Kept) -> u64 {
+    let lines = kept.headers.iter();
+    let headers: usize = lines.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    OVERHEAD + (key.0.len() + headers + kept.body.len()) as u64
 }
 
 /// Whether an answer to this method says nothing about what it did, and so can stand for another (RFC 9110 section 9.2.1).
@@ -175,6 +185,11 @@ mod tests {
         Key::of(&["route"], &Method::GET, "/a", &headers(lines))
     }
 
+    const HOUR: Terms = Terms {
+        tenant: 1,
+        within: Duration::from_secs(3_600),
+    };
+
     fn kept(at: Moment, body: &'static [u8]) -> Kept {
         Kept {
             status: StatusCode::OK,
@@ -229,7 +244,7 @@ mod tests {
     fn an_answer_is_found_until_it_is_too_old() {
         let store = Store::new(1 << 20);
         let start = Moment::ZERO;
-        store.keep(key(&[]), kept(start, b"{}"));
+        store.keep(key(&[]), kept(start, b"{}"), HOUR);
         let after = |seconds| start + Duration::from_secs(seconds);
         let recall = |seconds| store.recall(&key(&[]), after(seconds), Duration::from_secs(10));
         assert_eq!(recall(10).expect("young enough").body, "{}");
@@ -262,8 +277,27 @@ mod tests {
         for vary in ["*", "cookie, User-Agent", "x-forwarded-for", "sec-ch-ua"] {
             check(&[], &[("vary", vary)], false);
         }
-        store.keep(key(&[]), kept(start, &[b' '; BODY_LIMIT + 1]));
+        store.keep(key(&[]), kept(start, &[b' '; BODY_LIMIT + 1]), HOUR);
         assert!(store.recall(&key(&[]), start, Duration::MAX).is_none());
+    }
+
+    #[test]
+    fn one_tenant_pushes_out_nobody_elses() {
+        let store = Store::new(64 << 10);
+        let start = Moment::ZERO;
+        let of = |tenant| Terms { tenant, ..HOUR };
+        let key = |tenant: u64, number: u32| {
+            let target = format!("/{tenant}/{number}");
+            Key::of(&["r"], &Method::GET, &target, &HeaderMap::new())
+        };
+        store.keep(key(2, 0), kept(start, b"theirs"), of(2));
+        for number in 0..10_000 {
+            store.keep(key(1, number), kept(start, &[b' '; 4096]), of(1));
+        }
+        let found = store.recall(&key(2, 0), start, Duration::MAX);
+        assert_eq!(found.expect("within its share").body, "theirs");
+        assert!(store.recall(&key(1, 9_999), start, Duration::MAX).is_some());
+        assert!(store.recall(&key(1, 0), start, Duration::MAX).is_none());
     }
 
     #[test]
@@ -273,7 +307,7 @@ mod tests {
         let targets: Vec<String> = (0..1000).map(|n| format!("/{n}")).collect();
         let key = |target: &str| Key::of(&["r"], &Method::GET, target, &HeaderMap::new());
         for target in &targets {
-            store.keep(key(target), kept(start, &[b' '; 4096]));
+            store.keep(key(target), kept(start, &[b' '; 4096]), HOUR);
         }
         let found = targets
             .iter()

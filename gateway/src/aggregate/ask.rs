@@ -20,7 +20,7 @@ use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
 use crate::json::{self, Document, Hindrance, Selection, Unread};
 use crate::rejection::Setting;
-use crate::stale::{self, Kept, Key};
+use crate::stale::{self, Kept, Key, Terms};
 
 /// The calls of one part for one request.
 #[derive(Clone, Copy)]
@@ -138,7 +138,7 @@ impl<'a> Asking<'a> {
         let mut sent = false;
         let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
         let Some(fault) = outage(&called.result) else {
-            if let (Some(key), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
+            if let (Some((key, terms)), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
                 && stale::may_be_kept(&order.headers, &head.headers)
             {
                 let kept = Kept {
@@ -147,13 +147,14 @@ impl<'a> Asking<'a> {
                     body: body.bytes().clone(),
                     at: clock::now(),
                 };
-                self.aggregate.stale.keep(key, kept);
+                self.aggregate.stale.keep(key, kept, terms);
             }
             self.hear(head);
             return called;
         };
         for fallback in &self.part.fallbacks {
-            if let Some(called) = self.fall_back(fallback, order, key.as_ref(), &fault, &mut sent).await {
+            let key = key.as_ref().map(|(key, _)| key);
+            if let Some(called) = self.fall_back(fallback, order, key, &fault, &mut sent).await {
                 return called;
             }
         }
@@ -163,14 +164,21 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Under which a good answer is kept, if one may be asked for later.
-    fn key(self, order: &Order) -> Option<Key> {
-        let is_stale = |fallback: &PartFallback| matches!(fallback, PartFallback::Stale(_));
-        (stale::is_repeatable(&order.method) && self.part.fallbacks.iter().any(is_stale)).then(|| {
-            let part = self.aggregate.recipe.parts()[self.index].name();
-            let place = [&*self.aggregate.route, part];
-            Key::of(&place, &order.method, order.target.as_str(), &order.headers)
-        })
+    /// Under which a good answer is kept, and for how long, if one may be asked for later.
+    fn key(self, order: &Order) -> Option<(Key, Terms)> {
+        let within = |fallback: &PartFallback| match fallback {
+            PartFallback::Stale(within) => Some(*within),
+            PartFallback::Backend(_) => None,
+        };
+        let within = self.part.fallbacks.iter().filter_map(within).max()?;
+        if !stale::is_repeatable(&order.method) {
+            return None;
+        }
+        let part = self.aggregate.recipe.parts()[self.index].name();
+        let place = [&*self.aggregate.route, part];
+        let key = Key::of(&place, &order.method, order.target.as_str(), &order.headers);
+        let tenant = order.entrant.tenant;
+        Some((key, Terms { tenant, within }))
     }
 
     async fn fall_back(

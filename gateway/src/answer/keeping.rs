@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use crate::call::reply::{Broken, ReplyBody};
-use crate::stale::{BODY_LIMIT, Kept, Key, Store};
+use crate::stale::{BODY_LIMIT, Kept, Key, Store, Terms};
 
 pub struct Keeping {
     reply: ReplyBody,
@@ -26,6 +26,7 @@ pub struct Place {
     pub store: Arc<Store>,
     pub key: Key,
     pub kept: Kept,
+    pub terms: Terms,
 }
 
 impl Keeping {
@@ -81,9 +82,9 @@ impl Keeping {
     }
 
     fn keep(&mut self) {
-        if let Some(Place { store, key, kept }) = self.into.take() {
+        if let Some(place) = self.into.take() {
             let body = self.gathered.split().freeze();
-            store.keep(key, Kept { body, ..kept });
+            place.store.keep(place.key, Kept { body, ..place.kept }, place.terms);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::observe::FallbackKind;
 use crate::plan::{Fallback, Route};
 use crate::rejection::{Reason, Rejection};
-use crate::stale::{self, Kept, Key};
+use crate::stale::{self, Kept, Key, Terms};
 
 const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -50,7 +50,7 @@ impl Exchange<'_> {
         for fallback in &route.fallbacks {
             let served = match fallback {
                 Fallback::Value(body) => Some(value(body)),
-                Fallback::Stale(within) => key.as_ref().and_then(|key| self.recall(key, *within)),
+                Fallback::Stale(within) => key.as_ref().and_then(|(key, _)| self.recall(key, *within)),
                 Fallback::Backend(other) if order.method.is_idempotent() || !facts.sent => {
                     let answer = self.call(other, order, None, &mut facts).await;
                     answer.ok().filter(|response| !response.status().is_server_error())
@@ -71,17 +71,25 @@ impl Exchange<'_> {
         answered
     }
 
-    /// Under which a good answer is kept, if one may be asked for later.
-    fn key(&self, route: &Route, order: &Order) -> Option<Key> {
-        let is_stale = |fallback: &Fallback| matches!(fallback, Fallback::Stale(_));
+    /// Under which a good answer is kept, and for how long, if one may be asked for later.
+    fn key(&self, route: &Route, order: &Order) -> Option<(Key, Terms)> {
+        let within = |fallback: &Fallback| match fallback {
+            Fallback::Stale(within) => Some(*within),
+            Fallback::Value(_) | Fallback::Backend(_) => None,
+        };
+        let within = route.fallbacks.iter().filter_map(within).max()?;
         let has_body = !matches!(order.body, OrderBody::Empty);
-        (route.fallbacks.iter().any(is_stale) && stale::is_repeatable(&order.method) && !has_body)
-            .then(|| Key::of(&[&*route.name], &order.method, order.target.as_str(), &order.headers))
+        if has_body || !stale::is_repeatable(&order.method) {
+            return None;
+        }
+        let key = Key::of(&[&*route.name], &order.method, order.target.as_str(), &order.headers);
+        let tenant = order.entrant.tenant;
+        Some((key, Terms { tenant, within }))
     }
 
     /// Keeps a good answer while it is passed on.
-    fn keep(&self, response: Response<Content>, key: Option<Key>, order: &Order) -> Response<Content> {
-        let Some(key) = key else { return response };
+    fn keep(&self, response: Response<Content>, key: Option<(Key, Terms)>, order: &Order) -> Response<Content> {
+        let Some((key, terms)) = key else { return response };
         let (head, content) = response.into_parts();
         let content = match content {
             Content::Reply(reply)
@@ -98,8 +106,13 @@ impl Exchange<'_> {
                     body: Bytes::new(),
                     at: clock::now(),
                 };
-                let store = Arc::clone(&self.plan.stale);
-                Content::kept(reply, Place { store, key, kept })
+                let place = Place {
+                    store: Arc::clone(&self.plan.stale),
+                    key,
+                    kept,
+                    terms,
+                };
+                Content::kept(reply, place)
             }
             other => other,
         };

@@ -413,3 +413,37 @@ async fn parts_that_are_too_much_together_fail_in_declared_order() {
         assert_eq!(document.get("two").is_none(), failed.is_some());
     }
 }
+
+#[tokio::test]
+async fn one_tenant_pushes_out_no_others_last_good_answer() {
+    let fleet = fleet().await;
+    let keys =
+        key_file(&["ann", "bob"].map(|name| KeyLine::new(name, name, &format!("{name}-key")).tier("enterprise")));
+    let config = route(&fleet, "{ stale: 1h }").to_string();
+    let config = config
+        .replace("callers: {", "callers: { api_keys: { file: keys.yaml },")
+        .replace("any_of: [anonymous]", "any_of: [api_key]");
+    let gateway = Setup::new(config).file("keys.yaml", keys).start().await;
+    let first = fleet.backend("first");
+    first.behave(answers("", "hers")).await;
+    gateway.get("/mine").key("ann-key").send().await.expect(200);
+    // More than everything that is kept: 80 answers of nearly a mebibyte.
+    first.behave(answers("", &"x".repeat(1_000_000))).await;
+    for number in 0..80 {
+        gateway
+            .get(&format!("/{number}"))
+            .key("bob-key")
+            .send()
+            .await
+            .expect(200);
+    }
+    first.behave(Behaviour::refusing()).await;
+    let kept = gateway.get("/mine").key("ann-key").send().await.expect(200);
+    assert_eq!(
+        (kept.header("x-gateway-fallback"), kept.text().as_str()),
+        (Some("stale"), "hers")
+    );
+    let latest = gateway.get("/79").key("bob-key").send().await.expect(200);
+    assert_eq!(latest.header("x-gateway-fallback"), Some("stale"));
+    gateway.get("/0").key("bob-key").send().await.expect(502);
+}

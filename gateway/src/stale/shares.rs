@@ -1,0 +1,335 @@
+//! A store of bounded weight that its owners share: when it is full, each may hold as much as any other, and what one
+//! does not use is there for the rest.
+//!
+//! Invariant: an owner that holds no more than its share, the whole divided by the owners that hold anything, loses
+//! nothing to another. What has expired goes first; then, of the owner that has to give way, what was used least
+//! recently.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+
+use policies::Moment;
+
+pub(super) struct Shares<K, V> {
+    entries: HashMap<K, Entry<V>>,
+    owners: HashMap<u64, Holding<K>>,
+    /// Every owner by what it holds: the heaviest last.
+    by_weight: BTreeSet<(u64, u64)>,
+    /// Every entry by when it expires, then by when it came.
+    by_expiry: BTreeMap<(Moment, u64), K>,
+    weight: u64,
+    most: u64,
+    /// Counts uses.
+    turn: u64,
+}
+
+/// Whose a value is, how much of the store it takes, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lot {
+    pub(super) owner: u64,
+    pub(super) weight: u64,
+    pub(super) expires: Moment,
+}
+
+struct Entry<V> {
+    value: V,
+    owner: u64,
+    weight: u64,
+    expires: (Moment, u64),
+    /// When it was used last.
+    used: u64,
+}
+
+struct Holding<K> {
+    weight: u64,
+    /// By when each was used last.
+    by_use: BTreeMap<u64, K>,
+}
+
+impl<K: Clone + Eq + Hash, V> Shares<K, V> {
+    pub(super) fn new(most: u64) -> Self {
+        Self {
+            entries: HashMap::new(),
+            owners: HashMap::new(),
+            by_weight: BTreeSet::new(),
+            by_expiry: BTreeMap::new(),
+            weight: 0,
+            most,
+            turn: 0,
+        }
+    }
+
+    /// Keeps a value until it expires, in place of an earlier one under this key, if its owner may hold so much. Returns
+    /// what had to go, to be dropped where nobody waits.
+    pub(super) fn insert(&mut self, now: Moment, key: K, value: V, lot: Lot) -> Vec<V> {
+        let mut gone: Vec<V> = self.remove(&key).into_iter().collect();
+        if lot.weight > self.most {
+            gone.push(value);
+            return gone;
+        }
+        while self.weight + lot.weight > self.most {
+            match self.gives_way(now, &lot).and_then(|key| self.remove(&key)) {
+                Some(value) => gone.push(value),
+                None => {
+                    gone.push(value);
+                    return gone;
+                }
+            }
+        }
+        self.turn += 1;
+        let used = self.turn;
+        let expires = (lot.expires, used);
+        let entry = Entry {
+            value,
+            owner: lot.owner,
+            weight: lot.weight,
+            expires,
+            used,
+        };
+        self.entries.insert(key.clone(), entry);
+        self.by_expiry.insert(expires, key.clone());
+        self.weight += lot.weight;
+        self.change(lot.owner, |holding| {
+            holding.weight += lot.weight;
+            holding.by_use.insert(used, key);
+        });
+        gone
+    }
+
+    /// The value, which counts as used now.
+    pub(super) fn get(&mut self, key: &K) -> Option<&V> {
+        let entry = self.entries.get_mut(key)?;
+        self.turn += 1;
+        let by_use = &mut self.owners.get_mut(&entry.owner)?.by_use;
+        let key = by_use.remove(&entry.used)?;
+        by_use.insert(self.turn, key);
+        entry.used = self.turn;
+        Some(&entry.value)
+    }
+
+    /// What goes to make room; `None` if nothing may.
+    fn gives_way(&self, now: Moment, lot: &Lot) -> Option<K> {
+        if let Some(((expires, _), key)) = self.by_expiry.first_key_value()
+            && *expires < now
+        {
+            return Some(key.clone());
+        }
+        let held = self.owners.get(&lot.owner).map_or(0, |holding| holding.weight);
+        let owners = self.owners.len() as u64 + u64::from(held == 0);
+        let share = self.most / owners;
+        if lot.weight > share && self.weight - held + lot.weight > self.most {
+            // What is more than a share takes from nobody else, and nothing goes in vain.
+            return None;
+        }
+        let owner = if held > 0 && held + lot.weight > share {
+            lot.owner
+        } else {
+            // It stays within its share, so there is another that does not.
+            self.by_weight.last()?.1
+        };
+        let (_, key) = self.owners.get(&owner)?.by_use.first_key_value()?;
+        Some(key.clone())
+    }
+
+    fn remove(&mut self, key: &K) -> Option<V> {
+        let entry = self.entries.remove(key)?;
+        self.by_expiry.remove(&entry.expires);
+        self.weight -= entry.weight;
+        self.change(entry.owner, |holding| {
+            holding.weight -= entry.weight;
+            holding.by_use.remove(&entry.used);
+        });
+        Some(entry.value)
+    }
+
+    /// Changes what an owner holds.
+    fn change(&mut self, owner: u64, change: impl FnOnce(&mut Holding<K>)) {
+        let holding = self.owners.entry(owner).or_insert_with(|| Holding {
+            weight: 0,
+            by_use: BTreeMap::new(),
+        });
+        self.by_weight.remove(&(holding.weight, owner));
+        change(holding);
+        if holding.by_use.is_empty() {
+            self.owners.remove(&owner);
+        } else {
+            self.by_weight.insert((holding.weight, owner));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(seconds)
+    }
+
+    const fn lot(owner: u64, weight: u64) -> Lot {
+        Lot {
+            owner,
+            weight,
+            expires: Moment::MAX,
+        }
+    }
+
+    /// Keeps a value of this weight under each key in turn.
+    fn fill(shares: &mut Shares<u32, u32>, owner: u64, weight: u64, keys: impl IntoIterator<Item = u32>) {
+        for key in keys {
+            shares.insert(at(0), key, key, lot(owner, weight));
+        }
+    }
+
+    fn kept(shares: &Shares<u32, u32>, keys: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        keys.into_iter()
+            .filter(|key| shares.entries.contains_key(key))
+            .collect()
+    }
+
+    #[test]
+    fn one_owner_has_it_all_until_others_come() {
+        let mut shares = Shares::new(100);
+        fill(&mut shares, 1, 10, 0..20);
+        assert_eq!(kept(&shares, 0..20), (10..20).collect::<Vec<_>>(), "the latest");
+        fill(&mut shares, 2, 10, 100..103);
+        assert_eq!(kept(&shares, 10..200), [13, 14, 15, 16, 17, 18, 19, 100, 101, 102]);
+        // The second comes up to its half, and no further.
+        fill(&mut shares, 2, 10, 103..120);
+        assert_eq!(kept(&shares, 0..20), [15, 16, 17, 18, 19]);
+        assert_eq!(kept(&shares, 100..120), [115, 116, 117, 118, 119]);
+    }
+
+    #[test]
+    fn a_flood_takes_nothing_from_those_within_their_share() {
+        let mut shares = Shares::new(100);
+        fill(&mut shares, 1, 10, [1]);
+        fill(&mut shares, 2, 10, [2, 3]);
+        fill(&mut shares, 9, 1, 1_000..9_000);
+        fill(&mut shares, 9, 25, 10_000..10_100);
+        assert_eq!(kept(&shares, 0..10), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_was_used_goes_last() {
+        let mut shares = Shares::new(30);
+        fill(&mut shares, 1, 10, 0..3);
+        assert_eq!(shares.get(&0), Some(&0));
+        fill(&mut shares, 1, 10, [3]);
+        assert_eq!(kept(&shares, 0..10), [0, 2, 3]);
+        assert_eq!(shares.get(&1), None);
+        // Kept anew, it is new.
+        fill(&mut shares, 1, 10, [2, 4]);
+        assert_eq!(kept(&shares, 0..10), [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_has_expired_goes_first() {
+        let mut shares = Shares::new(30);
+        let short = Lot {
+            expires: at(10),
+            ..lot(1, 10)
+        };
+        shares.insert(at(0), 1, 1, short);
+        fill(&mut shares, 2, 10, [2]);
+        shares.insert(at(0), 3, 3, short);
+        shares.insert(at(10), 4, 4, lot(2, 10));
+        assert_eq!(kept(&shares, 0..10), [1, 3, 4], "none has expired: its own goes");
+        shares.insert(at(11), 5, 5, lot(2, 20));
+        assert_eq!(kept(&shares, 0..10), [4, 5]);
+    }
+
+    #[test]
+    fn what_is_more_than_a_share_is_kept_where_nobody_else_wants_it() {
+        let mut shares = Shares::new(100);
+        fill(&mut shares, 1, 101, [1]);
+        fill(&mut shares, 1, 100, [2]);
+        assert_eq!(kept(&shares, 0..10), [2]);
+        for owner in 1..=20 {
+            fill(&mut shares, owner, 5, [owner as u32 + 100]);
+        }
+        fill(&mut shares, 30, 10, [3]);
+        assert!(kept(&shares, 0..10).is_empty());
+        assert_eq!(kept(&shares, 100..200).len(), 20);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert {
+            owner: u64,
+            key: u32,
+            weight: u64,
+            lives: u64,
+        },
+        Get(u32),
+        Pass(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let insert = (0..5u64, 0..40u32, 1..30u64, 1..100u64).prop_map(|(owner, key, weight, lives)| Step::Insert {
+            owner,
+            key: key * 5 + owner as u32,
+            weight,
+            lives,
+        });
+        let step = prop_oneof![
+            6 => insert,
+            3 => (0..200u32).prop_map(Step::Get),
+            1 => (0..20u64).prop_map(Step::Pass),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    fn held(shares: &Shares<u32, u32>) -> HashMap<u64, u64> {
+        let holdings = shares.owners.iter();
+        holdings.map(|(owner, holding)| (*owner, holding.weight)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(cases::counted())]
+
+        /// Bounded, true to itself, and fair at every insertion.
+        #[test]
+        fn nobody_loses_its_share_to_another(steps in steps()) {
+            let mut shares: Shares<u32, u32> = Shares::new(100);
+            let mut now = 0;
+            for step in steps {
+                match step {
+                    Step::Pass(seconds) => now += seconds,
+                    Step::Get(key) => {
+                        let has = shares.entries.contains_key(&key);
+                        prop_assert_eq!(shares.get(&key).is_some(), has);
+                    }
+                    Step::Insert { owner, key, weight, lives } => {
+                        let has_expired = shares.entries.values().any(|entry| entry.expires.0 < at(now));
+                        let before = held(&shares);
+                        let owners = before.len() as u64 + u64::from(!before.contains_key(&owner));
+                        shares.insert(at(now), key, key, Lot { owner, weight, expires: at(now + lives) });
+                        let after = held(&shares);
+                        for (other, held) in before.iter().filter(|(other, _)| **other != owner) {
+                            let left = after.get(other).copied().unwrap_or(0);
+                            prop_assert!(left == *held || *held > 100 / owners || has_expired, "{other} had {held}");
+                        }
+                        if weight <= 100 / owners {
+                            prop_assert!(shares.entries.contains_key(&key), "within a share there is room");
+                        }
+                    }
+                }
+                let total: u64 = shares.entries.values().map(|entry| entry.weight).sum();
+                prop_assert!(total <= 100 && total == shares.weight);
+                prop_assert_eq!(shares.by_expiry.len(), shares.entries.len());
+                prop_assert_eq!(shares.by_weight.len(), shares.owners.len());
+                for (owner, holding) in &shares.owners {
+                    let own = shares.entries.values().filter(|entry| entry.owner == *owner);
+                    prop_assert_eq!(own.clone().map(|entry| entry.weight).sum::<u64>(), holding.weight);
+                    prop_assert_eq!(own.count(), holding.by_use.len());
+                    prop_assert!(shares.by_weight.contains(&(holding.weight, *owner)));
+                }
+            }
+        }
+    }
+}
