@@ -85,6 +85,10 @@ impl Failure {
             unanswered: None,
         }
     }
+
+    pub(crate) fn body_gone() -> Self {
+        Self::new(Fault::BodyGone, "the body has gone by and cannot be sent again")
+    }
 }
 
 impl Way<'_> {
@@ -169,10 +173,7 @@ impl Way<'_> {
             }
             timing.sent = Some(ready);
             let Some(mut request) = request() else {
-                return Err(Failure::new(
-                    Fault::Broken,
-                    "the body has gone by and cannot be sent again",
-                ));
+                return Err(Failure::body_gone());
             };
             frame_body(&mut request);
             awaited.begin(request.method() == Method::HEAD);

@@ -23,6 +23,8 @@ pub enum Fault {
     Invalid,
     /// The attempt's time was over; `sent` tells whether the request was on its way.
     TimedOut { sent: bool },
+    /// Too much of the body had gone by in an earlier attempt, or to another backend: nothing was sent.
+    BodyGone,
     /// The caller's own body stopped the exchange.
     Upload(Upload),
 }
@@ -59,7 +61,7 @@ impl RetryOn {
             Fault::TimedOut { sent: false } => self.timed_out,
             Fault::TimedOut { sent: true } => self.timed_out && repeatable,
             Fault::Broken | Fault::Invalid => self.broken && repeatable,
-            Fault::Upload(_) => false,
+            Fault::BodyGone | Fault::Upload(_) => false,
         }
     }
 
@@ -71,14 +73,15 @@ impl RetryOn {
 impl Fault {
     /// Whether the backend may have seen the request.
     pub(crate) const fn was_sent(self) -> bool {
-        !matches!(self, Self::Unreached | Self::TimedOut { sent: false })
+        !matches!(self, Self::Unreached | Self::TimedOut { sent: false } | Self::BodyGone)
     }
 
     /// What the caller is told. `time` is the limit by which the attempt had to end.
     pub(crate) fn rejection(self, time: Setting, body_limit: u64) -> Rejection {
         match self {
             Self::Unreached => Rejection::BackendUnreached,
-            Self::Broken => Rejection::BackendBroken,
+            // What it is tried again for is that a backend broke off.
+            Self::Broken | Self::BodyGone => Rejection::BackendBroken,
             Self::Invalid => Rejection::BackendInvalid,
             Self::TimedOut { .. } => timed_out(time),
             Self::Upload(Upload::Malformed(why)) => Rejection::MalformedRequest { why },
@@ -97,6 +100,7 @@ impl Fault {
             Self::Invalid => "invalid",
             Self::TimedOut { sent: true } => "timed_out",
             Self::TimedOut { sent: false } => "timed_out_connecting",
+            Self::BodyGone => "body_gone",
             Self::Upload(_) => "upload",
         }
     }

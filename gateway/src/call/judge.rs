@@ -92,7 +92,7 @@ pub(crate) fn judge(end: End, course: &Course, limits: &Limits, again: Again<'_>
             let is_blamed = match fault {
                 Fault::Unreached | Fault::Broken | Fault::Invalid => true,
                 Fault::TimedOut { .. } => limits.were_used_up_by_backend(took),
-                Fault::Upload(_) => false,
+                Fault::BodyGone | Fault::Upload(_) => false,
             };
             Verdict {
                 outcome: if is_blamed {

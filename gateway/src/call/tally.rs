@@ -65,7 +65,7 @@ pub(crate) const fn outcome_of_fault(fault: Fault) -> Outcome {
         Fault::Broken => Outcome::Broken,
         Fault::Invalid => Outcome::Invalid,
         Fault::TimedOut { .. } => Outcome::TimedOut,
-        Fault::Upload(_) => Outcome::Cancelled,
+        Fault::BodyGone | Fault::Upload(_) => Outcome::Cancelled,
     }
 }
 

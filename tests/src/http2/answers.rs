@@ -78,6 +78,11 @@ async fn exchange(
         "busy" => {
             respond.send_response(status(503), true)?;
         }
+        "whole" => {
+            // Not before the last byte of the request has come.
+            while body.piece().await?.is_some() {}
+            respond.send_response(status(200), true)?;
+        }
         "endless" => {
             let mut out = respond.send_response(Response::new(()), false)?;
             loop {

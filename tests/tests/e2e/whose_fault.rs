@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tests::abrupt::{Abrupt, Act, Then};
 use tests::configs::Config;
 use tests::frames::{RST_STREAM, frame};
+use tests::http2::{Http2, Manner};
 use tests::{Gateway, Raw, http2_caller};
 
 use crate::one_backend;
@@ -239,18 +240,35 @@ async fn a_backend_is_ejected_for_what_it_does_during_an_upload() {
     assert_eq!(ejected, 1.0);
 }
 
-/// So many uploads at once whose last byte comes `after`.
-async fn upload_slowly(gateway: &Gateway, count: usize, after: Duration) -> Vec<String> {
-    let upload = async || {
+/// So many uploads at once whose last byte comes `after`, half of them over HTTP/2.
+async fn upload_slowly(gateway: &Gateway, count: usize, after: Duration) {
+    let over_http1 = async || {
         let mut caller = gateway.connect().await;
         caller
-            .send("POST /api/echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\n123456789")
+            .send("POST /api/whole HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\n123456789")
             .await;
         tokio::time::sleep(after).await;
         caller.send("0").await;
         caller.rest().await
     };
-    join_all((0..count).map(|_| upload())).await
+    let over_http2 = async || {
+        let caller = http2_caller::Http2::connect(gateway.address()).await;
+        let request = caller.request(http::Method::POST, "/api/whole");
+        let mut stream = caller.send(request, false).await.expect("it is taken");
+        stream
+            .upload
+            .send_data(Bytes::from_static(b"123456789"), false)
+            .expect("it is open");
+        tokio::time::sleep(after).await;
+        // Fails if it is too late.
+        let _ = stream.upload.send_data(Bytes::from_static(b"0"), true);
+        stream.head().await.map(|head| head.status())
+    };
+    let (first, second) = tokio::join!(
+        join_all((0..count / 2).map(|_| over_http1())),
+        join_all((0..count / 2).map(|_| over_http2()))
+    );
+    drop((first, second));
 }
 
 #[tokio::test]
@@ -260,25 +278,71 @@ async fn no_slow_upload_counts_against_a_backend_that_answers_in_time() {
         "adaptive: { latency_window: 5, threshold: 600ms }, consecutive: 5",
     ];
     let (_fleet, api) = one_backend("api").await;
-    for rule in rules {
-        api.behave(Behaviour::late(Latency::fixed(100))).await;
-        let guards = format!("retry: off, attempt_limit: 1s, breaker: {{ min_calls: 5, open_for: 1h, {rule} }}");
-        let gateway = Gateway::start(Config::default().open("api", api.address(), &guards).to_string()).await;
+    api.behave(Behaviour::late(Latency::fixed(100))).await;
+    let http2 = Http2::start(Manner::default()).await;
+    for (rule, (protocol, address)) in rules
+        .iter()
+        .flat_map(|rule| [("http1", api.address()), ("h2c", http2.address())].map(|of| (rule, of)))
+    {
+        let guards = format!(
+            "protocol: {protocol}, retry: off, attempt_limit: 1s, breaker: {{ min_calls: 5, open_for: 1h, {rule} }}"
+        );
+        let gateway = Gateway::start(Config::default().open("api", address, &guards).to_string()).await;
         // In time, and too late for an answer.
         for after in [800, 950] {
             upload_slowly(&gateway, 12, Duration::from_millis(after)).await;
-            assert_eq!(state(&gateway).await, CLOSED, "{rule}, {after}");
+            assert_eq!(state(&gateway).await, CLOSED, "{protocol}: {rule}, {after}");
         }
         let shown = gateway.admin_json("/api/v1/backends").await;
         let counts = &shown["backends"][0]["breaker"]["counts"];
         assert_eq!(
             (&counts["failures"], &counts["slow"]),
             (&0.into(), &0.into()),
-            "{rule}: {counts}"
+            "{protocol}: {rule}: {counts}"
         );
-        api.behave(Behaviour::always(Fault::Hang)).await;
-        join_all((0..12).map(|_| gateway.post("/api/echo").body("all of it").send())).await;
-        assert_eq!(state(&gateway).await, OPEN, "{rule}: it had everything, and hangs");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_had_everything_and_hangs_is_found_out() {
+    let (_fleet, api) = one_backend("api").await;
+    api.behave(Behaviour::always(Fault::Hang)).await;
+    let http2 = Http2::start(Manner::default()).await;
+    for (protocol, address) in [("http1", api.address()), ("h2c", http2.address())] {
+        let guards = format!("protocol: {protocol}, {BREAKER}, attempt_limit: 1s");
+        let gateway = Gateway::start(Config::default().open("api", address, &guards).to_string()).await;
+        join_all((0..6).map(|_| gateway.post("/api/hang").body("all of it").send())).await;
+        assert_eq!(state(&gateway).await, OPEN, "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_has_gone_by_counts_against_nobody_else() {
+    let first = Abrupt::http1(Act {
+        writes: Vec::new(),
+        then: Then::Stays,
+    })
+    .await;
+    for (protocol, other) in [
+        ("http1", Http2::start(Manner::default()).await),
+        ("h2c", Http2::start(Manner::default()).await),
+    ] {
+        let config = Config::default()
+            .backend("first", first.address(), "retry: off, breaker: off, time_limit: 200ms")
+            .backend("api", other.address(), &format!("protocol: {protocol}, {BREAKER}"))
+            .open_route("first", "first", "fallback: { backend: api }");
+        let gateway = Gateway::start(config.to_string()).await;
+        for _ in 0..6 {
+            let body = vec![b'x'; 1_000_000];
+            let answer = gateway
+                .client()
+                .ask(http::Method::PUT, "/first/x")
+                .body(body)
+                .send()
+                .await;
+            assert_eq!(answer.status, 504, "{answer:?}");
+        }
+        assert_eq!(state(&gateway).await, CLOSED, "{protocol}");
     }
 }
 

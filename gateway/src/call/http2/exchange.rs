@@ -97,11 +97,7 @@ impl Terms<'_> {
         loop {
             let place = Arc::new(self.place(deadline, timer, &mut timing.connecting).await?);
             let Some(request) = request() else {
-                // Only what was not begun comes here a second time.
-                return Err(Failure::new(
-                    Fault::Unreached,
-                    "the body has gone by and cannot be sent again",
-                ));
+                return Err(Failure::body_gone());
             };
             timing.sent = Some(clock::now());
             let failure = match self.ask(place, request, deadline).await {

@@ -182,6 +182,16 @@ fn a_request_that_is_ended_by_its_own_body_says_nothing() {
 }
 
 #[test]
+fn a_body_that_cannot_be_sent_again_says_nothing_of_whom_it_was_for() {
+    let mut course = course(Sending::AwaitsCaller, 100);
+    for sent in [None, Some(at(10))] {
+        course.sent = sent;
+        let ended = judged(End::Failed(Fault::BodyGone), &course, &limits(None));
+        assert_eq!(ended, (Some(Reason::BackendBroken), Outcome::Ignored, false));
+    }
+}
+
+#[test]
 fn the_time_of_a_backend_begins_with_the_last_byte() {
     let check = |sending, took| {
         for (status, is_failure, again) in [(200, false, false), (500, true, false), (503, true, true)] {
