@@ -263,8 +263,10 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_not_remembered() {
-        let mut world = World::default();
-        world.now = 100;
+        let mut world = World {
+            now: 100,
+            ..World::default()
+        };
         world.take(9);
         world.jump(0);
         world.usage.refund(&quota(), at(0), at(0), 4);
