@@ -183,6 +183,9 @@ mod tests {
         zstd::encode_all(plain, 1).unwrap()
     }
 
+    /// A coding by its name, and how to encode with it.
+    type Encoder = (&'static str, fn(&[u8]) -> Vec<u8>);
+
     fn decoded(named: &[&str], body: Vec<u8>) -> Result<Bytes, Undecodable> {
         let mut headers = HeaderMap::new();
         for value in named {
@@ -228,8 +231,7 @@ mod tests {
         unsupported("compress");
         unsupported("gzip, gzip, gzip");
         unsupported("gzip;q=1");
-        let encoders: [(&'static str, fn(&[u8]) -> Vec<u8>); 4] =
-            [("gzip", gzip), ("deflate", zlib), ("br", brotli), ("zstd", zstd)];
+        let encoders: [Encoder; 4] = [("gzip", gzip), ("deflate", zlib), ("br", brotli), ("zstd", zstd)];
         for (named, encode) in encoders {
             let damaged = |body: Vec<u8>| assert_eq!(decoded(&[named], body), Err(Undecodable::Damaged(named)));
             damaged(TEXT.to_vec());
@@ -240,8 +242,7 @@ mod tests {
 
     #[test]
     fn a_small_body_does_not_become_a_large_one() {
-        let encoders: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
-            [("gzip", gzip), ("deflate", raw_deflate), ("br", brotli), ("zstd", zstd)];
+        let encoders: [Encoder; 4] = [("gzip", gzip), ("deflate", raw_deflate), ("br", brotli), ("zstd", zstd)];
         for (named, encode) in encoders {
             let check = |length: usize, expected: Result<usize, Undecodable>| {
                 let told = decoded(&[named], encode(&vec![b' '; length]));
