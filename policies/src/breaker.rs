@@ -47,6 +47,8 @@ pub struct Breaker {
     /// While open: until when, in nanoseconds. Written under `opening` alone, before `word` says open.
     open_until: AtomicU64,
     opening: Mutex<()>,
+    /// Why it is in its state, for whoever looks: the number of the last change's cause, or 0.
+    cause: AtomicU32,
     /// Locked before `opening`. While it is, no place for a probe is taken or given back.
     probes: Mutex<Probes>,
 }
@@ -131,6 +133,7 @@ impl Breaker {
             reopenings: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
             opening: Mutex::new(()),
+            cause: AtomicU32::new(0),
             probes: Mutex::default(),
         }
     }
@@ -176,6 +179,9 @@ impl Breaker {
             let replaced = if next == word { Ok(()) } else { self.replace(word, next) };
             match replaced {
                 Ok(()) => {
+                    if let Some(began) = began {
+                        self.note(began.cause);
+                    }
                     let number = probes.begin(next.generation(), asker.tenant, asker.is_whole);
                     return Ok(Permit {
                         generation: next.generation(),
@@ -304,6 +310,11 @@ impl Breaker {
         (word.state() == State::Open).then(|| self.open_for_another(word, now))
     }
 
+    /// What made it the state that it is in; nothing if it has never changed.
+    pub fn cause(&self) -> Option<Cause> {
+        Cause::of_number(self.cause.load(Ordering::Relaxed))
+    }
+
     pub fn counts(&self, now: Moment) -> Counts {
         let word = self.word();
         let sums = self.window.sums(word.generation(), self.settings.slice_nanos(), now);
@@ -403,7 +414,10 @@ impl Breaker {
                 self.open_until.store(until.nanos(), Ordering::Release);
             }
             match self.replace(word, changed) {
-                Ok(()) => return Some(Transition::between(word, changed, now, cause)),
+                Ok(()) => {
+                    self.note(cause);
+                    return Some(Transition::between(word, changed, now, cause));
+                }
                 Err(seen) => word = seen,
             }
         }
@@ -421,9 +435,11 @@ impl Breaker {
                 word.with_success()
             };
             match self.replace(word, next) {
-                Ok(()) => {
-                    return closes.then(|| Transition::between(word, next, now, Cause::ProbesSucceeded));
+                Ok(()) if closes => {
+                    self.note(Cause::ProbesSucceeded);
+                    return Some(Transition::between(word, next, now, Cause::ProbesSucceeded));
                 }
+                Ok(()) => return None,
                 Err(seen) => word = seen,
             }
         }
@@ -447,6 +463,10 @@ impl Breaker {
         } else if self.streak.count(tag) > 0 {
             self.streak.reset(tag);
         }
+    }
+
+    fn note(&self, cause: Cause) {
+        self.cause.store(cause.number(), Ordering::Relaxed);
     }
 
     fn word(&self) -> Word {

@@ -1,6 +1,6 @@
 //! A breaker as the admin API shows it, and the ejection of a backend's endpoints.
 
-use policies::breaker::{AdaptiveRule, Counts, State};
+use policies::breaker::{AdaptiveRule, Cause, Counts, State};
 use policies::{BreakerSettings, EjectionSettings};
 use serde::Serialize;
 
@@ -12,6 +12,8 @@ use crate::clock;
 pub(super) struct BreakerView {
     /// `closed` means that traffic flows.
     state: &'static str,
+    /// What made it so; `null` if it has never changed.
+    cause: Option<&'static str>,
     /// To the next probe; `null` unless it is open.
     retry_in_ms: Option<u64>,
     counts: CountsView,
@@ -91,6 +93,7 @@ impl BreakerView {
         } = breaker.counts(now);
         Some(Self {
             state: word(breaker.state(now)),
+            cause: breaker.cause().map(cause_word),
             retry_in_ms: breaker.retry_in(now).map(millis),
             counts: CountsView {
                 calls,
@@ -161,5 +164,21 @@ const fn word(state: State) -> &'static str {
         State::HalfOpen => "half_open",
         State::ForcedOpen => "forced_open",
         State::ForcedClosed => "forced_closed",
+    }
+}
+
+const fn cause_word(cause: Cause) -> &'static str {
+    match cause {
+        Cause::FailureRatio => "failure_ratio",
+        Cause::SlowRatio => "slow_ratio",
+        Cause::ConsecutiveFailures => "consecutive_failures",
+        Cause::AdaptiveFilling => "adaptive_filling",
+        Cause::AdaptiveLatency => "adaptive_latency",
+        Cause::AdaptiveRatio => "adaptive_ratio",
+        Cause::OpenTimeOver => "open_time_over",
+        Cause::ProbesSucceeded => "probes_succeeded",
+        Cause::ProbeFailed => "probe_failed",
+        Cause::Forced => "forced",
+        Cause::Unforced => "unforced",
     }
 }

@@ -48,6 +48,32 @@ pub enum Cause {
     Unforced,
 }
 
+impl Cause {
+    const ALL: [Cause; 11] = [
+        Cause::FailureRatio,
+        Cause::SlowRatio,
+        Cause::ConsecutiveFailures,
+        Cause::AdaptiveFilling,
+        Cause::AdaptiveLatency,
+        Cause::AdaptiveRatio,
+        Cause::OpenTimeOver,
+        Cause::ProbesSucceeded,
+        Cause::ProbeFailed,
+        Cause::Forced,
+        Cause::Unforced,
+    ];
+
+    /// From 1.
+    pub(super) const fn number(self) -> u32 {
+        self as u32 + 1
+    }
+
+    /// `None` for 0.
+    pub(super) fn of_number(number: u32) -> Option<Cause> {
+        Cause::ALL.get((number as usize).checked_sub(1)?).copied()
+    }
+}
+
 /// Counts the changes of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(u64);
@@ -144,6 +170,15 @@ impl Transition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_has_a_number_of_its_own() {
+        for cause in Cause::ALL {
+            assert_eq!(Cause::of_number(cause.number()), Some(cause));
+        }
+        assert_eq!(Cause::of_number(0), None);
+        assert_eq!(Cause::of_number(Cause::ALL.len() as u32 + 1), None);
+    }
 
     #[test]
     fn a_word_keeps_its_parts_apart() {

@@ -130,6 +130,7 @@ async fn the_long_requests_of_one_tenant_leave_places_to_the_others() {
         .await
         .expect("both are probes");
     assert_eq!(counts(&gateway).await, (2.into(), 0.into()));
+    assert_eq!(breaker(&gateway).await["cause"], "open_time_over");
     let refused = ask(&gateway, "slow").await;
     refused.refusal(503, "breaker_open");
     eventually(SOON, "the log says why", || async {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::breaker::{Breaker, BreakerSettings, Open, Outcome, Permit, State, Why};
+use crate::breaker::{Breaker, BreakerSettings, Cause, Open, Outcome, Permit, State, Why};
 use crate::moment::Moment;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
@@ -72,11 +72,13 @@ fn no_tenant_keeps_two_places_from_one_that_has_none() {
 fn a_long_probe_does_not_stand_in_the_way_of_the_last_success() {
     let breaker = breaker(3);
     let long = whole(&breaker, 1).unwrap();
+    assert_eq!(breaker.cause(), Some(Cause::OpenTimeOver));
     for state in [State::HalfOpen, State::HalfOpen, State::Closed] {
         let quick = whole(&breaker, 2).unwrap();
         breaker.record(quick, SUCCESS, at(1));
         assert_eq!(breaker.state(at(1)), state);
     }
+    assert_eq!(breaker.cause(), Some(Cause::ProbesSucceeded));
     // Late news.
     assert_eq!(breaker.record(long, FAILURE, at(1)), None);
     assert_eq!(breaker.state(at(1)), State::Closed);
@@ -140,8 +142,13 @@ fn why_nothing_is_let_through_is_said() {
     let why = |breaker: &Arc<Breaker>| breaker.admit(at(0)).unwrap_err().why;
     let breaker = breaker(1);
     assert_eq!(why(&breaker), Why::Open);
+    assert_eq!(breaker.cause(), Some(Cause::ConsecutiveFailures));
     breaker.force(crate::breaker::ForcedState::Open, at(0));
     assert_eq!(why(&breaker), Why::ForcedOpen);
+    assert_eq!(breaker.cause(), Some(Cause::Forced));
+    breaker.unforce(at(0));
+    assert_eq!(breaker.cause(), Some(Cause::Unforced));
+    assert_eq!(Breaker::new(BreakerSettings::default()).cause(), None);
 }
 
 proptest! {
