@@ -1,10 +1,10 @@
 //! Keeps one backend's trouble from using up what the others need: so many calls at once, so many
 //! waiting, no more.
 //!
-//! Entering and leaving while no one waits is one compare-and-swap; the queue and its lock are touched
-//! only when all slots are taken. A slot that comes back while someone waits is handed over rather than
-//! freed, so no newcomer overtakes the queue. Where no tenant may hold more than a share of the slots, every
-//! entering and leaving takes the lock; who waits for a slot of its own tenant is passed by the others.
+//! Entering and leaving while no one waits is one compare-and-swap, and another where no tenant may hold more
+//! than a share of the slots; the queue and its lock are touched only when all slots are taken, or all of a
+//! tenant's. A slot that comes back while someone waits is handed over rather than freed, so no newcomer
+//! overtakes the queue; who waits for a slot of its own tenant is passed by the others.
 //!
 //! Invariant: slots out never exceed the limit (but for those handed out before it was lowered), and
 //! each comes back exactly once: on release, on drop, on unwinding. Every entrant has one outcome of four.
@@ -23,7 +23,7 @@ mod shares;
 mod slot;
 mod ticket;
 
-use shares::{Counted, Shares, tenant_cap};
+use shares::{Apart, Counted, Shares, tenant_cap};
 pub use slot::Slot;
 pub use ticket::{Ticket, Unserved};
 
@@ -34,6 +34,7 @@ pub struct Bulkhead<S: Signal> {
     queue_limit: AtomicU32,
     /// Slots that one tenant may hold, 0 for all. Changed under the lock of `queue` alone.
     tenant_cap: AtomicU32,
+    shares: Shares,
     queue: Mutex<Queue<S>>,
     admitted: AtomicU64,
     full: AtomicU64,
@@ -85,9 +86,10 @@ impl<S: Signal> Bulkhead<S> {
             limit: AtomicU32::new(limit.get()),
             queue_limit: AtomicU32::new(queue),
             tenant_cap: AtomicU32::new(0),
+            shares: Shares::new(),
             queue: Mutex::new(Queue {
                 waiters: FairQueue::new(),
-                shares: Shares::default(),
+                apart: Apart::default(),
                 now: Moment::ZERO,
             }),
             admitted: AtomicU64::new(0),
@@ -107,16 +109,31 @@ impl<S: Signal> Bulkhead<S> {
     /// A slot, or a place in the queue. `signal` is asked for only if there is waiting to do; it is
     /// called under a lock, and must not come back to this bulkhead.
     pub fn enter(self: &Arc<Self>, now: Moment, entrant: Entrant, signal: impl FnOnce() -> S) -> Entry<S> {
-        if self.tenant_cap().is_none() {
-            if self.take_free_slot(false).is_ok() {
-                return Entry::Admitted(self.slot(None));
-            }
-            if self.queue_limit.load(Ordering::Relaxed) == 0 {
-                count(&self.full);
-                return Entry::Full;
-            }
+        let tried = match self.enter_at_once(entrant.tenant) {
+            Ok(slot) => return Entry::Admitted(slot),
+            Err(tried) => tried,
+        };
+        if tried == Tried::Nothing && self.occupancy().is_full(self.limit()) && self.queue_limit() == 0 {
+            count(&self.full);
+            return Entry::Full;
         }
-        self.enter_queue(now, entrant, signal)
+        self.enter_queue(now, entrant, tried, signal)
+    }
+
+    /// A slot if there is one for this tenant now; nobody is counted as refused where there is none.
+    pub fn try_enter(self: &Arc<Self>, tenant: u64) -> Option<Slot<S>> {
+        let tried = match self.enter_at_once(tenant) {
+            Ok(slot) => return Some(slot),
+            Err(tried) => tried,
+        };
+        let mut left = Signals::default();
+        let entered = {
+            let mut queue = lock(&self.queue);
+            self.make_good(tried, &mut queue, &mut left);
+            self.take_counted(&mut queue, tenant, self.tenant_cap().is_some())
+        };
+        left.give();
+        entered.map(|counted| self.slot(counted))
     }
 
     /// Slots that are out.
@@ -130,6 +147,10 @@ impl<S: Signal> Bulkhead<S> {
 
     pub fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
+    }
+
+    fn queue_limit(&self) -> u32 {
+        self.queue_limit.load(Ordering::Relaxed)
     }
 
     /// The slots that one tenant may hold at once; `None` if all.
@@ -150,7 +171,7 @@ impl<S: Signal> Bulkhead<S> {
     /// they come back, and no one who waits is sent away. A tenant's slots from before there was a share
     /// do not count for it.
     pub fn reconfigure(&self, limit: NonZeroU32, places: u32, tenant_share: Ratio, now: Moment) {
-        let (mut served, mut late) = (vec![], vec![]);
+        let mut signals = Signals::default();
         {
             let mut queue = lock(&self.queue);
             queue.now = now;
@@ -158,16 +179,9 @@ impl<S: Signal> Bulkhead<S> {
             self.queue_limit.store(places, Ordering::Relaxed);
             let cap = tenant_cap(limit, tenant_share).map_or(0, NonZeroU32::get);
             self.tenant_cap.store(cap, Ordering::Relaxed);
-            while self.occupancy().waiting() > 0 && self.occupancy().in_use() < limit.get() {
-                // Taken as if it had just come back, then handed on.
-                self.occupancy.fetch_add(Occupancy::ONE_IN_USE, Ordering::AcqRel);
-                let Some(signal) = self.hand_over(&mut queue, &mut late) else {
-                    break;
-                };
-                served.push(signal);
-            }
+            self.serve_waiters(&mut queue, &mut signals);
         }
-        served.into_iter().chain(late).for_each(Signal::signal);
+        signals.give();
     }
 
     fn slot(self: &Arc<Self>, counted: Option<Counted>) -> Slot<S> {
@@ -188,24 +202,59 @@ impl<S: Signal> Bulkhead<S> {
         Err(occupancy)
     }
 
-    fn enter_queue(self: &Arc<Self>, now: Moment, entrant: Entrant, signal: impl FnOnce() -> S) -> Entry<S> {
+    /// A slot without the lock, if no one waits and the tenant has room.
+    fn enter_at_once(self: &Arc<Self>, tenant: u64) -> Result<Slot<S>, Tried> {
+        let Some(cap) = self.tenant_cap() else {
+            return match self.take_free_slot(false) {
+                Ok(()) => Ok(self.slot(None)),
+                Err(_) => Err(Tried::Nothing),
+            };
+        };
+        let occupancy = self.occupancy();
+        if occupancy.waiting() > 0 || occupancy.is_full(self.limit()) || !self.shares.take(tenant, cap) {
+            return Err(Tried::Nothing);
+        }
+        let counted = Counted { tenant, apart: false };
+        if self.take_free_slot(false).is_err() {
+            self.shares.give_back(tenant);
+            return Err(Tried::Counted);
+        }
+        // Meanwhile a waiter of the same tenant may have been served by the count from before.
+        if self.shares.exceeds(tenant, cap) {
+            self.give_back(Some(counted), None);
+            return Err(Tried::Counted);
+        }
+        Ok(self.slot(Some(counted)))
+    }
+
+    fn enter_queue(
+        self: &Arc<Self>,
+        now: Moment,
+        entrant: Entrant,
+        tried: Tried,
+        signal: impl FnOnce() -> S,
+    ) -> Entry<S> {
         let party = Party {
             tier: entrant.tier,
             weight: entrant.weight,
             tenant: entrant.tenant,
         };
+        let mut left = Signals::default();
         let mut queue = lock(&self.queue);
         queue.now = now;
-        let cap = self.tenant_cap();
-        let has_room = queue.shares.has_room(entrant.tenant, cap);
+        self.make_good(tried, &mut queue, &mut left);
         // With a cap, and while a slot is free, those who wait are all at theirs.
-        if has_room && self.take_free_slot(cap.is_some()).is_ok() {
-            let counted = cap.map(|_| queue.shares.count_in(entrant.tenant));
+        let has_cap = self.tenant_cap().is_some();
+        if let Some(counted) = self.take_counted(&mut queue, entrant.tenant, has_cap) {
+            drop(queue);
+            left.give();
             return Entry::Admitted(self.slot(counted));
         }
-        let full = self.occupancy().waiting() >= self.queue_limit.load(Ordering::Relaxed);
+        let full = self.occupancy().waiting() >= self.queue_limit();
         let in_the_way = full.then(|| queue.waiters.furthest_over_share(party)).flatten();
         if full && in_the_way.is_none() {
+            drop(queue);
+            left.give();
             count(&self.full);
             return Entry::Full;
         }
@@ -218,13 +267,17 @@ impl<S: Signal> Bulkhead<S> {
         };
         // Whoever is displaced makes room in the queue, and the occupancy stays as it is.
         let displaced = in_the_way.and_then(|place| queue.waiters.remove(place));
-        if displaced.is_none() && self.take_slot_or_place(has_room, cap.is_some()) {
-            let counted = cap.map(|_| queue.shares.count_in(entrant.tenant));
+        if displaced.is_none()
+            && let Some(counted) = self.take_slot_or_place(&mut queue, entrant.tenant, has_cap)
+        {
+            drop(queue);
+            left.give();
             return Entry::Admitted(self.slot(counted));
         }
         let place = queue.waiters.push(party, waiter);
         let displaced = displaced.map(|waiter| waiter.turn_to(DISPLACED));
         drop(queue);
+        left.give();
         if let Some(signal) = displaced {
             count(&self.full);
             signal.signal();
@@ -232,72 +285,115 @@ impl<S: Signal> Bulkhead<S> {
         Entry::Queued(Ticket::new(Arc::clone(self), place, entrant.deadline, turn))
     }
 
-    /// Under the lock: whether a slot has come back meanwhile, and is taken; otherwise a place is.
-    fn take_slot_or_place(&self, may_take: bool, past_waiters: bool) -> bool {
-        loop {
-            let occupancy = if may_take {
-                match self.take_free_slot(past_waiters) {
-                    Ok(()) => return true,
+    /// Under the lock: a free slot for the tenant, with how it is counted; `None` if there is none.
+    fn take_counted(&self, queue: &mut Queue<S>, tenant: u64, past_waiters: bool) -> Option<Option<Counted>> {
+        let Some(cap) = self.tenant_cap() else {
+            return self.take_free_slot(past_waiters).is_ok().then_some(None);
+        };
+        let counted = self.shares.count_in(&mut queue.apart, tenant, cap)?;
+        if self.take_free_slot(past_waiters).is_ok() {
+            return Some(Some(counted));
+        }
+        self.shares.count_out(&mut queue.apart, counted);
+        None
+    }
+
+    /// Under the lock: a slot, if one has come back meanwhile; otherwise a place is taken.
+    fn take_slot_or_place(&self, queue: &mut Queue<S>, tenant: u64, past_waiters: bool) -> Option<Option<Counted>> {
+        if self.tenant_cap().is_none() {
+            loop {
+                let occupancy = match self.take_free_slot(past_waiters) {
+                    Ok(()) => return Some(None),
                     Err(occupancy) => occupancy,
+                };
+                if self.replace(occupancy, occupancy.with_one_waiting()).is_ok() {
+                    return None;
                 }
-            } else {
-                self.occupancy()
-            };
-            if self.replace(occupancy, occupancy.with_one_waiting()).is_ok() {
-                return false;
+            }
+        }
+        self.occupancy.fetch_add(Occupancy::ONE_WAITING, Ordering::AcqRel);
+        // Who gave back a slot, or one of this tenant, before it saw that somebody waits has woken nobody.
+        let counted = self.take_counted(queue, tenant, past_waiters);
+        if counted.is_some() {
+            self.occupancy.fetch_sub(Occupancy::ONE_WAITING, Ordering::AcqRel);
+        }
+        counted
+    }
+
+    /// Under the lock: whoever entered in vain may have looked, for an instant, as if its tenant had no room, to one who
+    /// was about to serve those who wait.
+    fn make_good(&self, tried: Tried, queue: &mut Queue<S>, signals: &mut Signals<S>) {
+        if tried == Tried::Counted {
+            self.serve_waiters(queue, signals);
+        }
+    }
+
+    /// Under the lock: hands free slots to those who wait and may have one.
+    fn serve_waiters(&self, queue: &mut Queue<S>, signals: &mut Signals<S>) {
+        // Taken as if it had just come back, then handed on.
+        while self.occupancy().waiting() > 0 && self.take_free_slot(true).is_ok() {
+            if !self.hand_over(queue, signals) {
+                break;
             }
         }
     }
 
     /// A slot comes back. Without `now`, the last that was heard of decides who is too late to be served.
     fn give_back(&self, counted: Option<Counted>, now: Option<Moment>) {
+        let of_queue = counted.filter(|counted| counted.apart);
+        if let (Some(counted), None) = (counted, of_queue) {
+            self.shares.give_back(counted.tenant);
+        }
         let mut occupancy = self.occupancy();
-        while counted.is_none() && occupancy.waiting() == 0 {
+        while of_queue.is_none() && occupancy.waiting() == 0 {
             match self.replace(occupancy, occupancy.with_one_less_in_use()) {
                 Ok(()) => return,
                 Err(seen) => occupancy = seen,
             }
         }
-        let mut late = vec![];
-        let served = {
+        let mut signals = Signals::default();
+        {
             let mut queue = lock(&self.queue);
             queue.now = now.unwrap_or(queue.now);
-            if let Some(counted) = counted {
-                queue.shares.count_out(counted);
+            if let Some(counted) = of_queue {
+                self.shares.count_out(&mut queue.apart, counted);
             }
             if self.occupancy().in_use() > self.limit() {
                 self.occupancy.fetch_sub(Occupancy::ONE_IN_USE, Ordering::AcqRel);
-                None
             } else {
-                self.hand_over(&mut queue, &mut late)
+                self.hand_over(&mut queue, &mut signals);
             }
-        };
-        served.into_iter().chain(late).for_each(Signal::signal);
+        }
+        signals.give();
     }
 
-    /// Under the lock: gives a slot that is in use to the next in the queue who may have one, or frees it.
-    fn hand_over(&self, queue: &mut Queue<S>, late: &mut Vec<S>) -> Option<S> {
-        let Queue { waiters, shares, now } = queue;
+    /// Under the lock: gives a slot that is in use to the next in the queue who may have one, or frees it; whether
+    /// somebody has it.
+    fn hand_over(&self, queue: &mut Queue<S>, signals: &mut Signals<S>) -> bool {
+        let Queue { waiters, apart, now } = queue;
         let (waiting, now, cap) = (waiters.len(), *now, self.tenant_cap());
         let served = waiters.pop(
-            |tenant| shares.has_room(tenant, cap),
+            |tenant| self.shares.has_room(apart, tenant, cap),
             |waiter| waiter.deadline < now,
             |waiter| {
                 count(&self.timed_out);
-                late.push(waiter.turn_to(LATE));
+                signals.late.push(waiter.turn_to(LATE));
             },
         );
+        let is_served = served.is_some();
+        if let Some(waiter) = served {
+            // Whoever enters at once is counted first, and looks again when it has its slot.
+            let counted = cap.and_then(|_| self.shares.count_in(apart, waiter.tenant, NonZeroU32::MAX));
+            signals.served.push(waiter.turn_to(match counted {
+                None => SERVED,
+                Some(Counted { apart: false, .. }) => SERVED_OF_SHARE,
+                Some(Counted { apart: true, .. }) => SERVED_OF_SHARE_APART,
+            }));
+        }
         let gone = (waiting - waiters.len()) as u64 * Occupancy::ONE_WAITING;
-        let freed = if served.is_none() { Occupancy::ONE_IN_USE } else { 0 };
+        let freed = if is_served { 0 } else { Occupancy::ONE_IN_USE };
         self.occupancy.fetch_sub(gone + freed, Ordering::AcqRel);
-        served.map(|waiter| {
-            if cap.is_some() {
-                shares.count_in(waiter.tenant);
-                waiter.turn_to(SERVED_OF_SHARE)
-            } else {
-                waiter.turn_to(SERVED)
-            }
-        })
+        is_served
     }
 
     /// Ends the waiting at `place`, if it has not ended; how it stood.
@@ -342,9 +438,38 @@ impl<S: Signal> fmt::Debug for Bulkhead<S> {
 
 struct Queue<S> {
     waiters: FairQueue<Waiter<S>>,
-    shares: Shares,
+    apart: Apart,
     /// The time as it was last told to this bulkhead.
     now: Moment,
+}
+
+/// What has been done to get a slot without the lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Nothing,
+    /// One more was counted for the tenant, and taken back.
+    Counted,
+}
+
+/// To be given once the lock is released: to those who have a slot, and then to those who are too late for one.
+struct Signals<S> {
+    served: Vec<S>,
+    late: Vec<S>,
+}
+
+impl<S> Default for Signals<S> {
+    fn default() -> Signals<S> {
+        Signals {
+            served: vec![],
+            late: vec![],
+        }
+    }
+}
+
+impl<S: Signal> Signals<S> {
+    fn give(self) {
+        self.served.into_iter().chain(self.late).for_each(Signal::signal);
+    }
 }
 
 struct Waiter<S> {
@@ -359,8 +484,10 @@ const WAITING: u8 = 0;
 const SERVED: u8 = 1;
 /// With a slot that counts for its tenant's share.
 const SERVED_OF_SHARE: u8 = 2;
-const DISPLACED: u8 = 3;
-const LATE: u8 = 4;
+/// The same, where that is counted apart.
+const SERVED_OF_SHARE_APART: u8 = 3;
+const DISPLACED: u8 = 4;
+const LATE: u8 = 5;
 
 impl<S> Waiter<S> {
     /// The signal is to be given after the lock is released.
@@ -380,6 +507,10 @@ impl Occupancy {
 
     const fn in_use(self) -> u32 {
         self.0 as u32
+    }
+
+    const fn is_full(self, limit: u32) -> bool {
+        self.in_use() >= limit
     }
 
     const fn waiting(self) -> u32 {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a slot that was handed to a ticket is claimed or goes to the next in the queue.
 
-use super::{Bulkhead, Counted, DISPLACED, LATE, SERVED, SERVED_OF_SHARE, Signal, Slot, count};
+use super::{Bulkhead, Counted, DISPLACED, LATE, SERVED, SERVED_OF_SHARE, SERVED_OF_SHARE_APART, Signal, Slot, count};
 use crate::moment::Moment;
 use crate::queue::Place;
 use crate::sync::AtomicU8;
@@ -46,16 +46,17 @@ impl<S: Signal> Ticket<S> {
     /// the deadline goes to the next in the queue.
     pub fn claim(mut self, now: Moment) -> Result<Slot<S>, Unserved> {
         let bulkhead = self.bulkhead.take().expect("a ticket is claimed once");
-        match bulkhead.leave_queue(self.place, &self.turn) {
-            stands @ (SERVED | SERVED_OF_SHARE) if now <= self.deadline => {
+        let stands = bulkhead.leave_queue(self.place, &self.turn);
+        match stands {
+            DISPLACED => Err(Unserved::Displaced),
+            LATE => Err(Unserved::TimedOut),
+            _ if is_served(stands) && now <= self.deadline => {
                 count(&bulkhead.admitted);
                 Ok(Slot::new(bulkhead, self.counted(stands)))
             }
-            DISPLACED => Err(Unserved::Displaced),
-            LATE => Err(Unserved::TimedOut),
-            stands => {
+            _ => {
                 count(&bulkhead.timed_out);
-                if stands == SERVED || stands == SERVED_OF_SHARE {
+                if is_served(stands) {
                     bulkhead.give_back(self.counted(stands), Some(now));
                 }
                 Err(Unserved::TimedOut)
@@ -64,10 +65,16 @@ impl<S: Signal> Ticket<S> {
     }
 
     fn counted(&self, stands: u8) -> Option<Counted> {
-        (stands == SERVED_OF_SHARE).then_some(Counted {
+        (stands != SERVED).then_some(Counted {
             tenant: self.place.tenant,
+            apart: stands == SERVED_OF_SHARE_APART,
         })
     }
+}
+
+/// Whether a ticket that stands so has a slot.
+const fn is_served(stands: u8) -> bool {
+    matches!(stands, SERVED | SERVED_OF_SHARE | SERVED_OF_SHARE_APART)
 }
 
 impl<S: Signal> Drop for Ticket<S> {
@@ -77,7 +84,7 @@ impl<S: Signal> Drop for Ticket<S> {
         if stands != DISPLACED && stands != LATE {
             count(&bulkhead.left);
         }
-        if stands == SERVED || stands == SERVED_OF_SHARE {
+        if is_served(stands) {
             bulkhead.give_back(self.counted(stands), None);
         }
     }

@@ -350,3 +350,104 @@ fn a_lifted_share_wakes_whoever_waited_for_it() {
         subject.check([3, 0, 0, 0]);
     });
 }
+
+/// Of a tenant that may hold one slot.
+fn works_alone(slot: Slot<Wake>, inside: &AtomicU32) {
+    assert_eq!(inside.fetch_add(1, SeqCst), 0, "more of one tenant than its share");
+    thread::yield_now();
+    inside.fetch_sub(1, SeqCst);
+    drop(slot);
+}
+
+fn waits_alone(Waiting(ticket, bell): Waiting, inside: &AtomicU32) {
+    bell.wait();
+    works_alone(ticket.claim(at(0)).ok().expect("nobody is too late"), inside);
+}
+
+/// Whether there was a slot for it.
+fn visits_alone(subject: &Subject, inside: &AtomicU32) -> bool {
+    match subject.enter(1) {
+        Ok(slot) => works_alone(slot, inside),
+        Err(Some(waiting)) => waits_alone(waiting, inside),
+        Err(None) => return false,
+    }
+    true
+}
+
+#[test]
+fn no_tenant_has_more_than_its_share_whichever_way_it_enters() {
+    explore("bulkhead: two of a tenant that may hold one of two", || {
+        let subject = Subject::shared(1);
+        let inside = Arc::new(AtomicU32::new(0));
+        let visitor = subject.spawn({
+            let inside = Arc::clone(&inside);
+            move |s| visits_alone(s, &inside)
+        });
+        assert!(visits_alone(&subject, &inside));
+        assert!(visitor.join().unwrap());
+        subject.check([2, 0, 0, 0]);
+    });
+}
+
+#[test]
+fn whoever_enters_in_vain_leaves_no_waiter_behind_and_is_none_too_many() {
+    explore("bulkhead: a waiter at its share, a release and a newcomer", || {
+        let subject = Subject::shared(1);
+        let slot = subject.enter(1).ok().expect("a slot is free");
+        let waiting = subject.waiting(1);
+        let inside = Arc::new(AtomicU32::new(0));
+        let served = subject.spawn({
+            let inside = Arc::clone(&inside);
+            move |_| waits_alone(waiting, &inside)
+        });
+        let newcomer = subject.spawn(move |s| visits_alone(s, &inside));
+        slot.release(at(0));
+        served.join().unwrap();
+        let entered = u64::from(newcomer.join().unwrap());
+        subject.check([2 + entered, 1 - entered, 0, 0]);
+    });
+}
+
+#[test]
+fn two_that_enter_beside_a_release_are_never_one_too_many() {
+    explore("bulkhead: a release and two newcomers of its tenant", || {
+        let subject = Subject::shared(2);
+        let slot = subject.enter(1).ok().expect("a slot is free");
+        let inside = Arc::new(AtomicU32::new(0));
+        let visitors = [(); 2].map(|()| {
+            let inside = Arc::clone(&inside);
+            subject.spawn(move |s| visits_alone(s, &inside))
+        });
+        slot.release(at(0));
+        assert!(visitors.into_iter().all(|visitor| visitor.join().unwrap()));
+        subject.check([3, 0, 0, 0]);
+    });
+}
+
+/// Tenants 1 and 3 share a word of the table.
+#[test]
+fn two_tenants_that_meet_in_the_table_have_a_share_each() {
+    explore("bulkhead: two tenants counted in one place", || {
+        let subject = Subject::shared(2);
+        let slot = subject.enter(1).ok().expect("a slot is free");
+        let other = subject.spawn(|s| s.visit(3));
+        drop(slot);
+        assert!(visits_alone(&subject, &AtomicU32::new(0)));
+        assert!(other.join().unwrap());
+        subject.check([3, 0, 0, 0]);
+    });
+}
+
+#[test]
+fn one_that_does_not_wait_takes_no_slot_from_those_who_do() {
+    explore("bulkhead: one who tries beside one who waits", || {
+        let subject = Subject::shared(1);
+        let slot = subject.enter(1).ok().expect("a slot is free");
+        let tries = subject.spawn(|s| s.bulkhead.try_enter(1).map(drop).is_some());
+        let visitor = subject.spawn(|s| s.visit(1));
+        drop(slot);
+        let waited = u64::from(visitor.join().unwrap());
+        let entered = u64::from(tries.join().unwrap());
+        subject.check([1 + waited + entered, 1 - waited, 0, 0]);
+    });
+}
