@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
@@ -83,6 +84,10 @@ impl Switched {
             End::Closed | End::Leaving => open.watch.end(),
             End::Idle => {
                 open.watch.note_fault("nothing was said for too long");
+                open.watch.end();
+            }
+            End::Over => {
+                open.watch.note_fault("a tunnel has lived as long as one may");
                 open.watch.end();
             }
             End::Broken(error) => open.watch.note_fault(format!("the tunnel broke: {error}")),
@@ -176,10 +181,9 @@ impl AnswerBody {
     /// Ends a call of gRPC with a status that says why it has no end of its own.
     fn break_off(
         &mut self,
-        reason: Reason,
+        trailers: HeaderMap,
         fault: impl Into<Cow<'static, str>>,
     ) -> Option<Result<Frame<Bytes>, Broken>> {
-        let trailers = grpc::broken_off(reason);
         if let Some(mut open) = self.open.take() {
             open.watch.note_fault(fault);
             open.watch.grpc_status = grpc::stated(&trailers);
@@ -242,7 +246,10 @@ impl Body for AnswerBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
         if this.grpc.as_mut().is_some_and(|grpc| grpc.must_leave(cx)) {
-            return Poll::Ready(this.break_off(Reason::Draining, "the drain could not wait for its end"));
+            return Poll::Ready(this.break_off(
+                grpc::broken_off(Reason::Draining),
+                "the drain could not wait for its end",
+            ));
         }
         let polled = match &mut this.content {
             Content::Empty | Content::Switched(_) => None,
@@ -258,7 +265,13 @@ impl Body for AnswerBody {
                 this.end_if_over();
                 Some(Ok(frame))
             }
-            Some(Err(broken)) if this.grpc.is_some() => this.break_off(broken.reason(), broken.to_string()),
+            Some(Err(broken)) if this.grpc.is_some() => {
+                let trailers = match &broken {
+                    Broken::Over => grpc::lived_long_enough(),
+                    other => grpc::broken_off(other.reason()),
+                };
+                this.break_off(trailers, broken.to_string())
+            }
             Some(Err(broken)) => {
                 if let Some(mut open) = this.open.take() {
                     open.watch.note_fault(broken.to_string());

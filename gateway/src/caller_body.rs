@@ -13,16 +13,26 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::flow::{Flow, TooSlow};
+use crate::flow::{Flow, LIVELY, TooSlow};
 use crate::framing::Refusal;
+use crate::grpc::Messages;
 
 pub struct CallerBody {
     incoming: Incoming,
     /// Absent where there is nothing to wait for.
     flow: Option<Arc<Flow>>,
     clean_trailers: CleanTrailers,
+    life: Life,
     /// On a stream of its own, which knows whether it has been ended or reset.
     of_stream: bool,
+}
+
+/// What shows that its caller is still there: whole messages, where there are such, and otherwise much at a time.
+#[derive(Default)]
+struct Life {
+    messages: Option<Messages>,
+    /// Bytes since the last sign.
+    bytes: u64,
 }
 
 /// Takes out of trailers what must not pass.
@@ -45,6 +55,10 @@ impl CallerBody {
             incoming,
             flow,
             clean_trailers,
+            life: Life {
+                messages: None,
+                bytes: 0,
+            },
             of_stream: false,
         }
     }
@@ -54,6 +68,13 @@ impl CallerBody {
         let mut body = Self::new(incoming, Some(flow), clean_trailers);
         body.of_stream = true;
         body
+    }
+
+    /// A body of messages of gRPC.
+    #[must_use]
+    pub fn of_grpc(mut self) -> Self {
+        self.life.messages = Some(Messages::default());
+        self
     }
 
     /// What its request has its caller waited for.
@@ -70,7 +91,13 @@ impl CallerBody {
                     return Poll::Ready(Some(Err(Cut::TooSlow)));
                 }
                 Poll::Pending => {}
-                Poll::Ready(Some(Ok(frame))) => flow.has_come(frame.data_ref().map_or(0, Bytes::len)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let piece = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                    flow.has_come(piece.len());
+                    if self.life.shows_in(piece) {
+                        flow.shows_life();
+                    }
+                }
                 Poll::Ready(_) => flow.is_read(),
             }
         }
@@ -81,6 +108,18 @@ impl CallerBody {
             }
             polled => polled.map_err(|error| Cut::from(&error)),
         }
+    }
+}
+
+impl Life {
+    fn shows_in(&mut self, piece: &[u8]) -> bool {
+        let ends_a_message = self.messages.as_mut().is_some_and(|messages| messages.pass(piece) > 0);
+        self.bytes += piece.len() as u64;
+        let shows = ends_a_message || self.bytes >= LIVELY;
+        if shows {
+            self.bytes = 0;
+        }
+        shows
     }
 }
 

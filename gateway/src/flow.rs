@@ -23,6 +23,9 @@ const NOT_AWAITED: u8 = 0;
 const AWAITED: u8 = 1;
 const TOO_SLOW: u8 = 2;
 
+/// So many bytes from a caller show as much life as a whole message does.
+pub const LIVELY: u64 = 16 * 1024;
+
 /// A request's body has come more slowly than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooSlow;
@@ -58,8 +61,8 @@ pub struct Flow {
     /// More of it is awaited; or it was, and came too slowly.
     body: AtomicU8,
     sends: Pace,
-    /// Pieces of it that have come; begins anew where it ends.
-    pieces: AtomicU32,
+    /// Whole messages, and large pieces, that have come of it; begins anew where it ends.
+    signs_of_life: AtomicU32,
     /// It may pause for as long as it pleases.
     pauses: AtomicBool,
     /// Why it came to a bad end, which is the caller's doing.
@@ -84,7 +87,6 @@ impl Flow {
     pub fn has_come(&self, count: usize) {
         self.asked.store(true, Relaxed);
         self.sends.progress(count);
-        self.pieces.store(self.pieces.load(Relaxed).wrapping_add(1), Relaxed);
         if self.body.load(Relaxed) == AWAITED {
             self.body.store(NOT_AWAITED, Relaxed);
         }
@@ -117,9 +119,15 @@ impl Flow {
         self.body.store(NOT_AWAITED, Relaxed);
     }
 
-    /// Changes whenever more of the body has come.
-    pub fn pieces(&self) -> u32 {
-        self.pieces.load(Relaxed)
+    /// Something has come of the body that a byte now and then is not.
+    pub fn shows_life(&self) {
+        let signs = self.signs_of_life.load(Relaxed);
+        self.signs_of_life.store(signs.wrapping_add(1), Relaxed);
+    }
+
+    /// Changes whenever such has come.
+    pub fn signs_of_life(&self) -> u32 {
+        self.signs_of_life.load(Relaxed)
     }
 
     /// The body is one side of a conversation.

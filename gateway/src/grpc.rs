@@ -5,12 +5,15 @@
 //!
 //! See PROTOCOL-HTTP2 of gRPC, *Responses* (Trailers-Only) and *Status message encoding*.
 
+mod messages;
+
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+pub use self::messages::Messages;
 use crate::fields::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
 use crate::problem;
 use crate::rejection::{Reason, Rejection};
@@ -104,10 +107,19 @@ pub fn broken_off(reason: Reason) -> HeaderMap {
         Reason::Draining => "this instance is shutting down before the answer is complete; call again",
         Reason::RequestTimeout => "the request came too slowly for its answer to be completed",
         Reason::BodyTooLarge => "the request is longer than this route admits; its answer ends here",
+        Reason::BulkheadFull => "all places for streams were taken, so this one has ended as a call does; call again",
         Reason::MalformedRequest | Reason::CallerGone => "the request broke off before its answer was complete",
         _ => "the backend broke off before its answer was complete",
     };
     status(Code::of(reason), message)
+}
+
+/// The trailers that end a stream which has lived as long as one may.
+pub fn lived_long_enough() -> HeaderMap {
+    status(
+        Code::Unavailable,
+        "a stream may live no longer here; call again to go on",
+    )
 }
 
 /// The status that an answer or its trailers state; `None` if they state none.

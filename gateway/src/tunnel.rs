@@ -1,8 +1,9 @@
 //! A connection that is no longer HTTP: bytes go both ways between a caller and a backend, until either has enough.
 //!
-//! What the call held (its slot, its connection) is held for as long as the tunnel lives. There is no limit on the
-//! whole, only on silence. Who ends it without being asked to (we drain, or nobody has spoken for too long) says so
-//! in the protocol: a close frame "going away" to both ends, at a place where a frame may stand.
+//! What the call held (its slot, its connection) is held for as long as the tunnel lives. There is a limit on the whole,
+//! and one on silence, which only whole frames of the caller end that are no pings, and bytes of the backend. Who ends it
+//! without being asked to (we drain, or a limit is reached) says so in the protocol: a close frame "going away" to both
+//! ends, at a place where a frame may stand.
 //!
 //! Invariant: bytes are passed on as they came; nothing of ours stands within a frame of theirs.
 
@@ -36,18 +37,14 @@ pub struct Tunnel {
     pub held: ReplyBody,
     /// The longest silence.
     pub idle: Duration,
+    /// The longest life.
+    pub limit: Option<Duration>,
 }
 
 /// Where bytes that have gone by are counted, whatever ends the tunnel.
 pub struct Carried<'a> {
     pub from_caller: &'a mut u64,
     pub to_caller: &'a mut u64,
-}
-
-impl Carried<'_> {
-    const fn total(&self) -> u64 {
-        self.from_caller.wrapping_add(*self.to_caller)
-    }
 }
 
 /// Why a tunnel ended.
@@ -59,6 +56,8 @@ pub enum End {
     Leaving,
     /// Nobody has spoken for too long.
     Idle,
+    /// It has lived as long as it may.
+    Over,
     /// A connection broke.
     Broken(io::Error),
 }
@@ -71,23 +70,37 @@ impl Tunnel {
             backend,
             held,
             idle,
+            limit,
         } = self;
+        let limits = Limits {
+            idle,
+            over: limit.map_or(Moment::MAX, |limit| clock::now() + limit),
+        };
         let _held = held;
         match (caller.await, backend.await) {
             (Ok(caller), Ok(backend)) => {
                 let (mut caller, mut backend): (TokioIo<Upgraded>, TokioIo<Upgraded>) =
                     (TokioIo::new(caller), TokioIo::new(backend));
-                join(&mut caller, &mut backend, idle, &mut carried, leaving).await
+                join(&mut caller, &mut backend, limits, &mut carried, leaving).await
             }
             (Err(error), _) | (_, Err(error)) => End::Broken(io::Error::other(error)),
         }
     }
 }
 
+/// How long a tunnel may go on.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Without a sign of life.
+    idle: Duration,
+    /// In all.
+    over: Moment,
+}
+
 async fn join<C, B>(
     caller: &mut C,
     backend: &mut B,
-    idle: Duration,
+    limits: Limits,
     carried: &mut Carried<'_>,
     leaving: impl Future<Output = ()>,
 ) -> End
@@ -97,7 +110,7 @@ where
 {
     let (mut inward, mut outward) = (Lane::new(), Lane::new());
     let mut leaving = pin!(leaving);
-    let mut silence = Silence::begin(idle, carried);
+    let mut wait = Wait::begin(limits);
     let end = poll_fn(|cx| {
         let (there, back) = (
             inward.poll(cx, caller, backend, carried.from_caller),
@@ -108,16 +121,22 @@ where
             (Poll::Ready(Ok(_)), _) | (_, Poll::Ready(Ok(_))) => return Poll::Ready(End::Closed),
             (Poll::Pending, Poll::Pending) => {}
         }
+        // A lane that has no room to write does not read, and would not see its caller leave.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut *caller).poll_flush(cx) {
+            return Poll::Ready(End::Broken(error));
+        }
         if leaving.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::Leaving);
         }
-        silence.poll(carried, cx).map(|()| End::Idle)
+        wait.poll(inward.signs_of_life().wrapping_add(outward.said()), cx)
     })
     .await;
     let parting = async {
         match &end {
             End::Closed => pass_on_the_end(caller, backend, &mut inward, &mut outward, carried).await,
-            End::Leaving | End::Idle => take_leave(caller, backend, &mut inward, &mut outward, carried).await,
+            End::Leaving | End::Idle | End::Over => {
+                take_leave(caller, backend, &mut inward, &mut outward, carried).await
+            }
             End::Broken(_) => Ok(()),
         }
     };
@@ -206,34 +225,38 @@ async fn drain<S: AsyncRead + Unpin>(stream: &mut S, from_here: &Lane) {
     }
 }
 
-/// Ends a tunnel in which nobody speaks. Its timer is moved when it rings, not with every byte.
-struct Silence {
-    limit: Duration,
+/// Ends a tunnel in which nobody speaks, or that has lived long enough. Its timer is moved when it rings, not with every
+/// byte.
+struct Wait {
+    limits: Limits,
     timer: Pin<Box<tokio::time::Sleep>>,
     until: Moment,
-    /// Of the bytes that have gone by.
+    /// Signs of life that have been seen.
     seen: u64,
 }
 
-impl Silence {
-    fn begin(limit: Duration, carried: &Carried<'_>) -> Self {
-        let until = clock::now() + limit;
+impl Wait {
+    fn begin(limits: Limits) -> Self {
+        let until = (clock::now() + limits.idle).min(limits.over);
         Self {
-            limit,
+            limits,
             timer: Box::pin(tokio::time::sleep_until(clock::instant(until))),
             until,
-            seen: carried.total(),
+            seen: 0,
         }
     }
 
-    fn poll(&mut self, carried: &Carried<'_>, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        if self.seen != carried.total() {
-            self.seen = carried.total();
-            self.until = clock::now() + self.limit;
+    fn poll(&mut self, signs: u64, cx: &mut std::task::Context<'_>) -> Poll<End> {
+        if self.seen != signs {
+            self.seen = signs;
+            self.until = (clock::now() + self.limits.idle).min(self.limits.over);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if clock::now() >= self.until {
-                return Poll::Ready(());
+                return Poll::Ready(match self.until == self.limits.over {
+                    true => End::Over,
+                    false => End::Idle,
+                });
             }
             self.timer.as_mut().reset(clock::instant(self.until));
         }

@@ -12,6 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use policies::RetryBudget;
 use policies::breaker;
+use policies::bulkhead;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -81,6 +82,17 @@ struct BulkheadView<'a> {
     /// The most that one may wait.
     wait_ms: u64,
     outcomes: Outcomes,
+    streams: StreamSlotsView,
+}
+
+/// The slots that are for streams and tunnels, beside those for calls.
+#[derive(Serialize)]
+struct StreamSlotsView {
+    in_use: u32,
+    limit: u32,
+    tenant_cap: Option<NonZeroU32>,
+    waiting: u32,
+    outcomes: Outcomes,
 }
 
 /// Calls that asked for a slot, each counted once.
@@ -90,6 +102,17 @@ struct Outcomes {
     full: u64,
     timeout: u64,
     left: u64,
+}
+
+impl From<bulkhead::Outcomes> for Outcomes {
+    fn from(outcomes: bulkhead::Outcomes) -> Self {
+        Self {
+            admitted: outcomes.admitted,
+            full: outcomes.full,
+            timeout: outcomes.timed_out,
+            left: outcomes.left,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -127,7 +150,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     pub(super) fn of(backend: &Backend) -> Self {
-        let (now, bulkhead) = (clock::now(), &backend.guards.bulkhead);
+        let (now, guards) = (clock::now(), &backend.guards);
         let breaker = if backend.breaker_on {
             match backend.guards.breaker.state(now) {
                 breaker::State::Open | breaker::State::ForcedOpen => Self::Open,
@@ -138,7 +161,9 @@ impl Trouble {
             Self::None
         };
         let is_ejected = |endpoint: &Arc<Endpoint>| endpoint.standing.is_ejected(now);
-        let is_crowded = bulkhead.waiting() > 0 || bulkhead.in_use() >= bulkhead.limit();
+        let is_crowded = [&guards.bulkhead, &guards.streams]
+            .into_iter()
+            .any(|slots| slots.waiting() > 0 || slots.in_use() >= slots.limit());
         if breaker > Self::None {
             breaker
         } else if backend.endpoints.all().iter().any(is_ejected) {
@@ -196,7 +221,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         ..
     } = backend;
     let place = |of: &str| outline.place(&format!("backends.{name}{of}"));
-    let (bulkhead, outcomes) = (&guards.bulkhead, guards.bulkhead.outcomes());
+    let (bulkhead, streams) = (&guards.bulkhead, &guards.streams);
     Entry {
         name,
         at: place(""),
@@ -217,11 +242,13 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
             waiting: bulkhead.waiting(),
             queue: guard_settings.queue,
             wait_ms: millis(settings.queue_wait),
-            outcomes: Outcomes {
-                admitted: outcomes.admitted,
-                full: outcomes.full,
-                timeout: outcomes.timed_out,
-                left: outcomes.left,
+            outcomes: bulkhead.outcomes().into(),
+            streams: StreamSlotsView {
+                in_use: streams.in_use(),
+                limit: streams.limit(),
+                tenant_cap: streams.tenant_cap(),
+                waiting: streams.waiting(),
+                outcomes: streams.outcomes().into(),
             },
         },
         breaker: BreakerView::of(backend),

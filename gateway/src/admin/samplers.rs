@@ -109,14 +109,22 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
     page.put(Family::BulkheadInUse, &[name], guards.bulkhead.in_use());
     page.put(Family::BulkheadWaiting, &[name], guards.bulkhead.waiting());
     page.put(Family::BulkheadLimit, &[name], guards.bulkhead.limit());
-    let outcomes = guards.bulkhead.outcomes();
-    for (admission, count) in [
-        (Admission::Admitted, outcomes.admitted),
-        (Admission::Full, outcomes.full),
-        (Admission::TimedOut, outcomes.timed_out),
-        (Admission::Left, outcomes.left),
+    page.put(Family::StreamSlotsInUse, &[name], guards.streams.in_use());
+    page.put(Family::StreamSlotsWaiting, &[name], guards.streams.waiting());
+    page.put(Family::StreamSlotsLimit, &[name], guards.streams.limit());
+    for (family, slots) in [
+        (Family::BulkheadOutcomes, &guards.bulkhead),
+        (Family::StreamSlotsOutcomes, &guards.streams),
     ] {
-        page.put_count(Family::BulkheadOutcomes, name, admission.as_str(), count);
+        let outcomes = slots.outcomes();
+        for (admission, count) in [
+            (Admission::Admitted, outcomes.admitted),
+            (Admission::Full, outcomes.full),
+            (Admission::TimedOut, outcomes.timed_out),
+            (Admission::Left, outcomes.left),
+        ] {
+            page.put_count(family, name, admission.as_str(), count);
+        }
     }
     page.put(
         Family::BreakerState,

@@ -57,6 +57,13 @@ impl Events {
             return Poll::Ready(None);
         };
         let polled = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(Broken::Over))) = &polled
+            && self.last.ends_an_event()
+        {
+            // Whoever wants more connects again, and tells the last event that it has seen.
+            self.body = None;
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {

@@ -48,6 +48,8 @@ pub struct Settings {
     pub preserve_host: bool,
     /// The longest pause within a stream.
     pub idle_stream: Duration,
+    /// The longest life of a stream or tunnel.
+    pub stream_limit: Option<Duration>,
 }
 
 /// What an operator wrote about the guards of a backend.
@@ -59,6 +61,8 @@ pub struct GuardSettings {
     pub ejection: Option<EjectionSettings>,
     /// Calls at once.
     pub slots: NonZeroU32,
+    /// Streams and tunnels at once, beside the calls.
+    pub stream_slots: NonZeroU32,
     /// Calls that may wait.
     pub queue: u32,
     /// The most of the slots for one tenant.
@@ -71,6 +75,8 @@ pub struct Guards {
     pub breaker: Arc<Breaker>,
     pub ejector: Ejector,
     pub bulkhead: Arc<Bulkhead<Bell>>,
+    /// For streams and tunnels, which may go on for as long as they please.
+    pub streams: Arc<Bulkhead<Bell>>,
     pub retry_budget: RetryBudget,
 }
 
@@ -79,7 +85,8 @@ impl Guards {
         Self {
             breaker: Arc::new(Breaker::seeded(settings.breaker.unwrap_or_default(), fastrand::u64(..))),
             ejector: Ejector::new(settings.ejection),
-            bulkhead: Arc::new(Bulkhead::new(settings.slots, settings.queue).with_tenant_share(settings.tenant_share)),
+            bulkhead: Arc::new(bulkhead(settings.slots, settings)),
+            streams: Arc::new(bulkhead(settings.stream_slots, settings)),
             retry_budget: RetryBudget::new(settings.retry_budget),
         }
     }
@@ -88,11 +95,22 @@ impl Guards {
         if let Some(breaker) = settings.breaker {
             self.breaker.reconfigure(breaker, now);
         }
-        self.bulkhead
-            .reconfigure(settings.slots, settings.queue, settings.tenant_share, now);
+        let GuardSettings {
+            slots,
+            stream_slots,
+            queue,
+            tenant_share,
+            ..
+        } = *settings;
+        self.bulkhead.reconfigure(slots, queue, tenant_share, now);
+        self.streams.reconfigure(stream_slots, queue, tenant_share, now);
         self.retry_budget.reconfigure(settings.retry_budget);
         self.ejector.reconfigure(settings.ejection, endpoints.standings(), now);
     }
+}
+
+fn bulkhead(slots: NonZeroU32, settings: &GuardSettings) -> Bulkhead<Bell> {
+    Bulkhead::new(slots, settings.queue).with_tenant_share(settings.tenant_share)
 }
 
 /// A backend with everything that a call needs.
@@ -120,10 +138,11 @@ impl Backend {
         self.guards.reconfigure(&self.guard_settings, &self.endpoints, now);
     }
 
-    /// Waits for a slot.
+    /// Waits for a slot: for a stream, one of those that are for streams.
     pub(crate) async fn enter(
         &self,
         entrant: Entrant,
+        is_stream: bool,
         now: Moment,
         deadline: Deadline,
         time: Setting,
@@ -132,16 +151,12 @@ impl Backend {
         let Settings {
             queue_wait, minimum, ..
         } = self.settings;
-        guards::enter(
-            &self.guards.bulkhead,
-            entrant,
-            now,
-            queue_wait,
-            (deadline, time),
-            minimum,
-            timer,
-        )
-        .await
+        let slots = if is_stream {
+            &self.guards.streams
+        } else {
+            &self.guards.bulkhead
+        };
+        guards::enter(slots, entrant, now, queue_wait, (deadline, time), minimum, timer).await
     }
 
     /// Whether an attempt would be a probe.

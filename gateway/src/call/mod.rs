@@ -47,7 +47,7 @@ use self::endpoints::Endpoint;
 use self::guards::Slot;
 use self::judge::{Again, Course, End, Limits, judge};
 use self::replay::{Outbound, Replay, Sending};
-use self::reply::{Patience, ReplyBody};
+use self::reply::{Patience, ReplyBody, Stay};
 use self::stamp::stamp_attempt;
 use self::tally::Tally;
 use self::timer::{Elapsed, Timer};
@@ -224,6 +224,7 @@ impl<'a> Call<'a> {
             .backend
             .enter(
                 self.order.entrant,
+                self.order.is_stream(),
                 self.started,
                 self.deadline,
                 self.time(self.deadline),
@@ -493,34 +494,68 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn reply(&self, answer: Answer, generation: Option<Generation>, slot: Slot) -> Reply {
+    fn reply(&self, answer: Answer, generation: Option<Generation>, mut slot: Slot) -> Reply {
         let (head, incoming) = answer.response.into_parts();
         let may_stream = self.order.streaming != Streaming::Never;
         let are_events = may_stream && is_event_stream(&head.headers);
         let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && is_grpc(&head.headers);
-        let pause = self.backend.settings.idle_stream;
+        let is_stream = are_events || may_stream && is_grpc || self.order.streaming == Streaming::Always;
+        // What is not exempt from the deadline is a call like any other.
+        let is_exempt = is_stream && (self.order.is_stream() || self.moves_to_streams(&mut slot));
         let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Patience::Switched
-        } else if are_events || self.order.streaming == Streaming::Always {
-            Patience::Idle(pause, Moment::MAX)
-        } else if may_stream && is_grpc {
-            Patience::Idle(pause, self.order.wished.map_or(Moment::MAX, Deadline::moment))
+        } else if is_exempt {
+            Patience::Idle(self.stay(is_grpc && !are_events))
         } else {
             Patience::Until(self.deadline.moment())
         };
         let flow = self.order.body.flow();
-        if let (Some(flow), Patience::Idle(..)) = (&flow, patience) {
+        if let (Some(flow), Patience::Idle(_)) = (&flow, patience) {
             flow.may_pause();
         }
         let backend = Arc::clone(self.backend);
         let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience, flow);
         let body = if are_events { body.of_events() } else { body };
         let body = if is_grpc { body.of_grpc() } else { body };
+        let body = if is_stream && !is_exempt {
+            body.held_to_its_deadline()
+        } else {
+            body
+        };
         Reply { head, body }
+    }
+
+    /// Changes the slot of a call that has turned out to be a stream for one of those that are for streams, if one is
+    /// free.
+    fn moves_to_streams(&self, slot: &mut Slot) -> bool {
+        let Some(own) = self.backend.guards.streams.try_enter(self.order.entrant.tenant) else {
+            return false;
+        };
+        std::mem::replace(slot, own).release(clock::now());
+        true
+    }
+
+    /// For how long a stream may go on; a caller of gRPC may have said so itself.
+    fn stay(&self, is_grpc: bool) -> Stay {
+        let settings = &self.backend.settings;
+        let wished = self
+            .order
+            .wished
+            .filter(|_| is_grpc && self.order.streaming != Streaming::Always);
+        Stay {
+            pause: settings.idle_stream,
+            wished: wished.map_or(Moment::MAX, Deadline::moment),
+            over: settings.stream_limit.map_or(Moment::MAX, |limit| clock::now() + limit),
+        }
     }
 }
 
 impl Order {
+    /// Whether it is known beforehand that it goes on for as long as it pleases.
+    fn is_stream(&self) -> bool {
+        self.switches || self.streaming == Streaming::Always
+    }
+
     /// What goes on the wire in one attempt; nothing once too much of the body has gone by to send it again.
     fn request(
         &self,

@@ -29,10 +29,27 @@ use crate::rejection::Reason;
 pub enum Patience {
     /// All of it, until then.
     Until(Moment),
-    /// A stream: this long between two pieces of it or of its request, and all of it until then.
-    Idle(Duration, Moment),
+    /// A stream.
+    Idle(Stay),
     /// A connection that is no longer HTTP has no body: what is held, is held until this is dropped.
     Switched,
+}
+
+/// For how long a stream may go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Stay {
+    /// Between two pieces of it, or two signs of life from its caller.
+    pub pause: Duration,
+    /// What its caller has asked for.
+    pub wished: Moment,
+    /// When the longest life of a stream is over.
+    pub over: Moment,
+}
+
+impl Stay {
+    fn last(&self) -> Moment {
+        self.wished.min(self.over)
+    }
 }
 
 /// Why a body ended before its end.
@@ -42,6 +59,10 @@ pub enum Broken {
     /// In good order, but before the end.
     CutShort,
     OutOfTime,
+    /// A stream that is held to the deadline of its call, since all slots for streams were taken.
+    NoStreamSlot,
+    /// A stream has lived as long as one may.
+    Over,
     /// The caller spoilt its request while it was being answered.
     Caller(Reason),
 }
@@ -58,6 +79,8 @@ pub struct ReplyBody {
     unread: Duration,
     is_event_stream: bool,
     is_grpc: bool,
+    /// A stream for which there was no slot of its own.
+    has_no_stream_slot: bool,
 }
 
 /// A backend that breaks off is not blamed if its caller has let it wait for so long in all: many give up on a reader
@@ -73,7 +96,7 @@ struct Held {
     generation: Option<Generation>,
     /// Of the request, if its body may still be coming.
     flow: Option<Arc<Flow>>,
-    /// Pieces of the request that had come when this was last waited for anew.
+    /// Signs of life from the caller that had come when this was last waited for anew.
     heard: u32,
 }
 
@@ -103,6 +126,7 @@ impl ReplyBody {
             unread: Duration::ZERO,
             is_event_stream: false,
             is_grpc: false,
+            has_no_stream_slot: false,
         };
         body.wait_anew();
         if body.incoming.is_end_stream() && !matches!(patience, Patience::Switched) {
@@ -123,6 +147,12 @@ impl ReplyBody {
         self
     }
 
+    /// A stream that is not exempt.
+    pub(crate) const fn held_to_its_deadline(mut self) -> Self {
+        self.has_no_stream_slot = true;
+        self
+    }
+
     pub(crate) const fn is_event_stream(&self) -> bool {
         self.is_event_stream
     }
@@ -130,38 +160,49 @@ impl ReplyBody {
     /// When the whole of it has to be over, if that is fixed; nothing once it holds nothing any more.
     pub(crate) fn ends_by(&self) -> Option<Moment> {
         self.held.as_ref()?;
+        let last = self.last();
+        (last < Moment::MAX).then_some(last)
+    }
+
+    fn last(&self) -> Moment {
         match self.patience {
-            Patience::Until(last) | Patience::Idle(_, last) => (last < Moment::MAX).then_some(last),
-            Patience::Switched => None,
+            Patience::Until(last) => last,
+            Patience::Idle(stay) => stay.last(),
+            Patience::Switched => Moment::MAX,
         }
     }
 
-    /// Whether more of the request has come meanwhile: then one side of a conversation speaks.
+    /// Whether the caller has shown meanwhile that it is there: then one side of a conversation speaks.
     fn has_heard(&mut self) -> bool {
-        let (Some(held), Patience::Idle(..)) = (&mut self.held, self.patience) else {
+        let (Some(held), Patience::Idle(_)) = (&mut self.held, self.patience) else {
             return false;
         };
-        let pieces = held.flow.as_ref().map_or(0, |flow| flow.pieces());
-        std::mem::replace(&mut held.heard, pieces) != pieces
+        let signs = held.flow.as_ref().map_or(0, |flow| flow.signs_of_life());
+        std::mem::replace(&mut held.heard, signs) != signs
     }
 
     fn wait_anew(&mut self) {
         self.until = match self.patience {
             Patience::Until(moment) => moment,
-            Patience::Idle(limit, last) => (clock::now() + limit).min(last),
+            Patience::Idle(stay) => (clock::now() + stay.pause).min(stay.last()),
             Patience::Switched => Moment::MAX,
         };
     }
 
+    /// Why it ends at the moment until which it was waited for.
+    fn run_out(&self) -> Broken {
+        match self.patience {
+            Patience::Idle(Stay { over, wished, .. }) if self.until == over && over < wished => Broken::Over,
+            _ if self.has_no_stream_slot => Broken::NoStreamSlot,
+            _ => Broken::OutOfTime,
+        }
+    }
+
     /// After a piece that is not the last: whether there is still time for more. A stream is waited for anew.
     fn goes_on(&mut self) -> bool {
-        let last = match self.patience {
-            Patience::Until(last) | Patience::Idle(_, last) => last,
-            Patience::Switched => return true,
-        };
-        let now = clock::now();
-        if let Patience::Idle(limit, _) = self.patience {
-            self.until = (now + limit).min(last);
+        let (now, last) = (clock::now(), self.last());
+        if let Patience::Idle(stay) = self.patience {
+            self.until = (now + stay.pause).min(last);
         }
         self.handed_over = Some(now);
         now < last
@@ -232,7 +273,7 @@ impl Body for ReplyBody {
                 if this.goes_on() {
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Broken::OutOfTime
+                this.run_out()
             }
             Poll::Ready(None) if this.is_cut_short() => this.blamed(Broken::CutShort),
             Poll::Ready(None) => {
@@ -251,7 +292,7 @@ impl Body for ReplyBody {
                     }
                     this.wait_anew();
                 }
-                Broken::OutOfTime
+                this.run_out()
             }
         };
         this.break_off(&broken);
@@ -272,7 +313,8 @@ impl Broken {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Backend(_) | Self::CutShort => Reason::BackendBroken,
-            Self::OutOfTime => Reason::OutOfTime,
+            Self::OutOfTime | Self::Over => Reason::OutOfTime,
+            Self::NoStreamSlot => Reason::BulkheadFull,
             Self::Caller(reason) => *reason,
         }
     }
@@ -287,6 +329,8 @@ impl std::fmt::Display for Broken {
             },
             Self::CutShort => f.write_str("backend broke off: the stream was reset before its end"),
             Self::OutOfTime => f.write_str("out of time within the body"),
+            Self::NoStreamSlot => f.write_str("out of time within a stream: all slots for streams were taken"),
+            Self::Over => f.write_str("a stream has lived as long as one may"),
             Self::Caller(reason) => write!(f, "the caller spoilt its request: {}", reason.as_str()),
         }
     }

@@ -132,7 +132,7 @@ routes.patient  /patient
       backoff             110ms  or what Retry-After asks for, if it fits
       attempt 2              1s
   worst case                10s  if Retry-After asks for it, up to backends.patient.time_limit; 2.11s otherwise
-  stream                         goes on after its head, time_limits.idle_stream between two pieces
+  stream                         goes on after its head, time_limits.idle_stream between two pieces, stream_limit in all
 
 routes.here  /here
   route                     28s  time_limits.request less reserve (default)

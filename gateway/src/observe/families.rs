@@ -23,6 +23,10 @@ pub enum Family {
     BulkheadWaiting,
     BulkheadLimit,
     BulkheadOutcomes,
+    StreamSlotsInUse,
+    StreamSlotsWaiting,
+    StreamSlotsLimit,
+    StreamSlotsOutcomes,
     BreakerState,
     BreakerTransitions,
     EndpointsEjected,
@@ -106,7 +110,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 70] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -124,6 +128,10 @@ impl Family {
         Self::BulkheadWaiting,
         Self::BulkheadLimit,
         Self::BulkheadOutcomes,
+        Self::StreamSlotsInUse,
+        Self::StreamSlotsWaiting,
+        Self::StreamSlotsLimit,
+        Self::StreamSlotsOutcomes,
         Self::BreakerState,
         Self::BreakerTransitions,
         Self::EndpointsEjected,
@@ -269,6 +277,30 @@ impl Family {
                 Counter,
                 &["backend", "outcome"],
                 "Calls that asked for a slot: admitted, refused as full, waited too long, or left while waiting",
+            ),
+            Self::StreamSlotsInUse => (
+                "gateway_bulkhead_streams_in_use",
+                Gauge,
+                &["backend"],
+                "Slots for streams and tunnels taken",
+            ),
+            Self::StreamSlotsWaiting => (
+                "gateway_bulkhead_streams_waiting",
+                Gauge,
+                &["backend"],
+                "Streams and tunnels waiting for a slot",
+            ),
+            Self::StreamSlotsLimit => (
+                "gateway_bulkhead_streams_limit",
+                Gauge,
+                &["backend"],
+                "Slots there are for streams and tunnels",
+            ),
+            Self::StreamSlotsOutcomes => (
+                "gateway_bulkhead_streams_outcomes_total",
+                Counter,
+                &["backend", "outcome"],
+                "Streams and tunnels that asked for a slot: admitted, refused as full, waited too long, or left while waiting",
             ),
             Self::BreakerState => (
                 "gateway_breaker_state",

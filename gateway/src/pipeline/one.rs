@@ -171,6 +171,7 @@ impl Exchange<'_> {
                     backend: to,
                     held: body,
                     idle: backend.settings.idle_stream,
+                    limit: backend.settings.stream_limit,
                 }))
             }
         };

@@ -12,10 +12,18 @@ pub(super) struct Frames {
     /// Bytes of payload to come.
     payload: u64,
     said_close: bool,
+    /// Frames that have come whole and are no pings or pongs.
+    whole: u64,
+    /// Bytes of such frames, whole or not.
+    said: u64,
+    /// Bytes of pings.
+    pinged: u64,
 }
 
 /// The opcode of a close frame (RFC 6455 section 5.5.1).
 const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
 
 impl Frames {
     /// Takes note of bytes that go by.
@@ -24,6 +32,7 @@ impl Frames {
             if self.payload > 0 {
                 let count = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
                 self.payload -= count as u64;
+                self.count(count);
                 bytes = &bytes[count..];
                 continue;
             }
@@ -31,11 +40,45 @@ impl Frames {
             self.head_len += 1;
             bytes = &bytes[1..];
             if self.head_len == self.head_size() {
-                self.said_close |= self.head[0] & 0x0f == CLOSE;
+                self.said_close |= self.opcode() == CLOSE;
                 self.payload = self.payload_size();
-                self.head_len = 0;
+                let size = std::mem::take(&mut self.head_len);
+                self.count(size);
             }
         }
+    }
+
+    /// Of the frame under way.
+    const fn opcode(&self) -> u8 {
+        self.head[0] & 0x0f
+    }
+
+    /// So many more bytes of a frame have come.
+    const fn count(&mut self, bytes: usize) {
+        match self.opcode() {
+            // It only repeats what the other side has sent.
+            PONG => {}
+            PING => self.pinged += bytes as u64,
+            _ => {
+                self.said += bytes as u64;
+                self.whole += (self.payload == 0) as u64;
+            }
+        }
+    }
+
+    /// Frames that have gone by whole, but for pings and pongs, which say nothing.
+    pub(super) const fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    /// Bytes of those frames, and of the one under way.
+    pub(super) const fn said(&self) -> u64 {
+        self.said
+    }
+
+    /// Bytes of pings.
+    pub(super) const fn pinged(&self) -> u64 {
+        self.pinged
     }
 
     /// At most this many bytes can be taken without going beyond the frame under way; 0 between two frames.
@@ -124,6 +167,26 @@ mod tests {
             assert!(frames.said_close() && frames.until_boundary() == 0, "{close:x?}");
         }
         assert_eq!(going_away(None), [0x88, 2, 0x03, 0xe9]);
+    }
+
+    #[test]
+    fn only_what_says_something_is_counted() {
+        let check = |opcode, size, whole, said, pinged| {
+            let mut frames = Frames::default();
+            let bytes = frame(opcode, size, true);
+            let (last, before) = bytes.split_last().expect("a frame has a head");
+            frames.pass(before);
+            assert_eq!(frames.whole(), 0, "{opcode} of {size}");
+            frames.pass(&[*last]);
+            let counted = (frames.whole(), frames.said(), frames.pinged());
+            assert_eq!(counted, (whole, said, pinged), "{opcode} of {size}");
+        };
+        check(1, 0, 1, 6, 0);
+        check(2, 200, 1, 208, 0);
+        check(0, 1, 1, 7, 0);
+        check(PING, 5, 0, 0, 11);
+        check(PONG, 5, 0, 0, 0);
+        check(PONG, 0, 0, 0, 0);
     }
 
     #[test]

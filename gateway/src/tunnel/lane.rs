@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
+use crate::flow::LIVELY;
 
 /// Of each direction.
 const BUFFER: usize = 8 * 1024;
@@ -47,6 +48,17 @@ impl Lane {
     /// Whether a close frame has gone this way.
     pub(super) const fn said_close(&self) -> bool {
         self.frames.said_close()
+    }
+
+    /// What has come this way from a caller, in whole frames and in pieces as large as to stand for one. Changes when a
+    /// byte now and then does not change it.
+    pub(super) const fn signs_of_life(&self) -> u64 {
+        self.frames.whole().wrapping_add(self.frames.said() / LIVELY)
+    }
+
+    /// What has come this way from a backend, in bytes that are more than an echo.
+    pub(super) const fn said(&self) -> u64 {
+        self.frames.said().wrapping_add(self.frames.pinged())
     }
 
     /// Carries what there is; ready when there will be no more. `carried` counts bytes that have been written.

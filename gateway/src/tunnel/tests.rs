@@ -17,6 +17,11 @@ struct Scene {
 }
 
 fn open(room: usize) -> Scene {
+    open_for(room, None)
+}
+
+/// A tunnel of this life.
+fn open_for(room: usize, life: Option<Duration>) -> Scene {
     let ((caller, mut near), (mut far, backend)) = (duplex(room), duplex(room));
     let (leave, leaving) = oneshot::channel::<()>();
     let tunnel = tokio::spawn(async move {
@@ -30,7 +35,11 @@ fn open(room: usize) -> Scene {
                 std::future::pending().await
             }
         };
-        let end = join(&mut near, &mut far, IDLE, &mut carried, leaving).await;
+        let limits = Limits {
+            idle: IDLE,
+            over: life.map_or(Moment::MAX, |life| clock::now() + life),
+        };
+        let end = join(&mut near, &mut far, limits, &mut carried, leaving).await;
         (end, from_caller, to_caller)
     });
     Scene {
@@ -130,19 +139,75 @@ async fn who_does_not_answer_our_leave_is_left_behind() {
     assert_eq!(rest(&mut scene.caller).await, b"", "nothing of ours within a frame");
 }
 
-#[tokio::test(start_paused = true)]
-async fn silence_ends_a_tunnel_and_bytes_prolong_it() {
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum From {
+    Caller,
+    Backend,
+}
+
+/// Whether a tunnel lives longer for this being sent by one side, shortly before it would have ended.
+async fn prolongs(from: From, bytes: &[u8]) -> bool {
     let begun = tokio::time::Instant::now();
-    let mut scene = open(1024);
-    for _ in 0..3 {
-        tokio::time::sleep(IDLE * 9 / 10).await;
-        scene.caller.write_all(b"\x89\x80mask").await.expect("room");
-        assert_eq!(take(&mut scene.backend, 6).await, b"\x89\x80mask");
+    let Scene {
+        mut caller,
+        mut backend,
+        leave,
+        tunnel,
+    } = open(64 * 1024);
+    tokio::time::sleep(IDLE * 9 / 10).await;
+    let side = match from {
+        From::Caller => &mut caller,
+        From::Backend => &mut backend,
+    };
+    side.write_all(bytes).await.expect("room");
+    let (end, ..) = tunnel.await.expect("no panic");
+    assert!(matches!(end, End::Idle), "{end:?}");
+    drop(leave);
+    // Beside the time for taking leave.
+    let lived = begun.elapsed();
+    assert!(lived >= IDLE && lived < IDLE * 2, "{lived:?}");
+    lived > IDLE * 3 / 2
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_tunnel_and_only_what_says_something_breaks_it() {
+    let large: Vec<u8> = [&b"\x82\xff\0\0\0\0\x01\0\0\0mask"[..], &[0; 16 * 1024]].concat();
+    let (whole, part) = (&b"\x81\x82maskab"[..], &b"\x81\x82maska"[..]);
+    let cases: [(From, &[u8], bool); 13] = [
+        (From::Caller, whole, true),
+        (From::Caller, b"\x80\x80mask", true),
+        (From::Caller, part, false),
+        (From::Caller, b"\x81", false),
+        (From::Caller, b"\x89\x80mask", false),
+        (From::Caller, b"\x8a\x80mask", false),
+        (From::Caller, &large[..1024], false),
+        (From::Caller, &large, true),
+        (From::Backend, b"\x81\x02ab", true),
+        (From::Backend, b"\x81\x02a", true),
+        (From::Backend, b"\x81\x02", true),
+        (From::Backend, b"\x89\x00", true),
+        // Any backend's library echoes a caller's pings.
+        (From::Backend, b"\x8a\x00", false),
+    ];
+    for (from, bytes, expected) in cases {
+        let shown = &bytes[..bytes.len().min(20)];
+        assert_eq!(prolongs(from, bytes).await, expected, "{from:?} {shown:x?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_has_a_longest_life_however_much_is_said() {
+    let begun = tokio::time::Instant::now();
+    let mut scene = open_for(1024, Some(IDLE * 3));
+    for _ in 0..5 {
+        tokio::time::sleep(IDLE / 2).await;
+        scene.backend.write_all(b"\x81\x01a").await.expect("room");
+        assert_eq!(take(&mut scene.caller, 3).await, b"\x81\x01a");
     }
     assert_eq!(take(&mut scene.caller, 4).await, b"\x88\x02\x03\xe9");
-    let idle = begun.elapsed();
-    assert!(idle >= IDLE * 37 / 10 && idle < IDLE * 38 / 10, "{idle:?}");
+    assert_eq!(begun.elapsed().as_secs(), (IDLE * 3).as_secs());
+    assert!(is_going_away_to_a_server(&take(&mut scene.backend, 8).await));
     let (end, ..) = scene.tunnel.await.expect("no panic");
-    assert!(matches!(end, End::Idle), "{end:?}");
+    assert!(matches!(end, End::Over), "{end:?}");
     drop(scene.leave);
 }

@@ -22,7 +22,7 @@ tiers:
 backends:
   busy:
     endpoints: [{ url: "http://@busy@" }]
-    bulkhead: { limit: 20, queue: 100, wait: 2s }
+    bulkhead: { limit: 20, queue: 100, wait: 2s, tenant_share: 1 }
     breaker: off
 routes:
   busy: { match: { path: "/busy" }, access: { any_of: [api_key] }, backend: busy, time_limit: 5s }

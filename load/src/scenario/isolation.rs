@@ -31,7 +31,7 @@ tiers:
 backends:
   hangs:
     endpoints: [{ url: "http://@hangs@" }]
-    bulkhead: { limit: 20, queue: 480, wait: 5s }
+    bulkhead: { limit: 20, queue: 480, wait: 5s, tenant_share: 1 }
     breaker: off
   well: { endpoints: [{ url: "http://@well@" }] }
 routes:

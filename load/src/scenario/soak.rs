@@ -17,9 +17,9 @@ callers: { api_keys: { file: keys.yaml } }
 tiers:
   unbounded: { rate: 100000/s, burst: 100000 }
 backends:
-  a: { endpoints: [{ url: "http://@a@" }], bulkhead: { limit: 300, queue: 300, wait: 5s } }
-  b: { endpoints: [{ url: "http://@b@" }], bulkhead: { limit: 300, queue: 300, wait: 5s } }
-  c: { endpoints: [{ url: "http://@c@" }], bulkhead: { limit: 300, queue: 300, wait: 5s } }
+  a: { endpoints: [{ url: "http://@a@" }], bulkhead: { limit: 400, queue: 300, wait: 5s } }
+  b: { endpoints: [{ url: "http://@b@" }], bulkhead: { limit: 400, queue: 300, wait: 5s } }
+  c: { endpoints: [{ url: "http://@c@" }], bulkhead: { limit: 400, queue: 300, wait: 5s } }
 routes:
   three:
     match: { path: "/three" }

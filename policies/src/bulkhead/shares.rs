@@ -138,7 +138,7 @@ impl Shares {
 
     /// Its word, and what stands in it for this tenant.
     fn find(&self, tenant: u64) -> (&AtomicU64, u64) {
-        (&self.words[index(tenant)], tenant >> INDEX_BITS & Word::MOST_TAG)
+        (&self.words[index(tenant)], (tenant >> INDEX_BITS) & Word::MOST_TAG)
     }
 }
 
@@ -189,7 +189,7 @@ impl Word {
 
     const fn plus_one(self, tag: u64) -> Word {
         let rest = self.0 & (Word::SOME_APART | Word::COUNT);
-        Word(tag << Word::TAG_SHIFT | (rest + Word::ONE))
+        Word((tag << Word::TAG_SHIFT) | (rest + Word::ONE))
     }
 
     const fn with_some_apart(self) -> Word {
@@ -259,7 +259,7 @@ mod tests {
             let (mut model, mut held) = (BTreeMap::<u64, u32>::new(), Vec::new());
             for (number, step, index) in steps {
                 // Three tenants to a word, and two words.
-                let tenant = number % 2 | number << INDEX_BITS;
+                let tenant = (number % 2) | (number << INDEX_BITS);
                 let count = model.entry(tenant).or_default();
                 match step {
                     0 => {

@@ -118,7 +118,7 @@ async fn a_slot_is_held_to_the_last_byte() {
 async fn every_slot_comes_back_however_a_call_ends() {
     const LIMIT: usize = 8;
     let guards = "breaker: off, attempt_limit: 30ms, retry: { attempts: 2, backoff: 1ms..2ms }, \
-                  bulkhead: { limit: 8, queue: 8, wait: 20ms }";
+                  bulkhead: { limit: 8, queue: 8, wait: 20ms, tenant_share: 1 }";
     let (_fleet, api, gateway) = start(guards).await;
     let ways = [
         Behaviour::default(),
@@ -158,7 +158,7 @@ async fn every_slot_comes_back_however_a_call_ends() {
     let config = Config::default().open(
         "api",
         api.address(),
-        "attempt_limit: 9s, bulkhead: { limit: 8, queue: 0 }",
+        "attempt_limit: 9s, bulkhead: { limit: 8, queue: 0, tenant_share: 1 }",
     );
     gateway.reload(config.to_string()).await;
     let held: Vec<_> = (0..LIMIT).map(|_| asked(&gateway)).collect();
@@ -177,7 +177,11 @@ async fn five_hundred_callers_of_a_hanging_backend_are_no_matter_to_another() {
     let (_fleet, [hanging, well]) = backends(["hanging", "well"]).await;
     let config = Config::default()
         .top("access_log: off")
-        .open("hanging", hanging.address(), "time_limit: 5s, breaker: off, retry: off")
+        .open(
+            "hanging",
+            hanging.address(),
+            "time_limit: 5s, breaker: off, retry: off, bulkhead: { tenant_share: 1 }",
+        )
         .open("well", well.address(), "");
     let gateway = Gateway::start(config.to_string()).await;
     let probe = || {

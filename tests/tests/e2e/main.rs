@@ -53,6 +53,7 @@ mod revocations;
 mod route_edge;
 mod routes;
 mod slow_readers;
+mod streams;
 mod tiers;
 mod tls;
 mod token_commands;

@@ -9,11 +9,11 @@ use tests::tls::{Authority, Tls};
 use tests::{Gateway, Setup, Signal, within};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{self, Error};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 
 use crate::SOON;
@@ -88,7 +88,11 @@ async fn start(top: &str, more: &str) -> (Echo, Gateway) {
     let echo = Echo::start().await;
     let config = Config::default()
         .top(top)
-        .backend("api", echo.address, "retry: off, bulkhead: { limit: 2, queue: 0 }")
+        .backend(
+            "api",
+            echo.address,
+            "retry: off, bulkhead: { limit: 1, queue: 0, streams: 2 }",
+        )
         .open_route("ws", "api", &format!("upgrade: websocket{more}"))
         .open_route("plain", "api", "");
     (echo, Gateway::start(config.to_string()).await)
@@ -154,7 +158,9 @@ async fn messages_go_both_ways_and_are_counted() {
     socket.close(None).await.expect("it closes");
     while let Some(Ok(_)) = next(&mut socket).await {}
     gateway.metric_becomes("gateway_tunnels", &[], 0.0).await;
-    gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
+    gateway
+        .metric_becomes("gateway_bulkhead_streams_in_use", &API, 0.0)
+        .await;
     let line = tests::eventually(SOON, "the request is in the access log", || async {
         let out = gateway.stdout();
         out.lines()
@@ -175,13 +181,15 @@ async fn a_socket_outlives_the_time_of_a_request_and_holds_its_slot() {
         refusal(open_with(&gateway, "/ws/room", &[]).await),
         (503, Some("bulkhead_full".into()))
     );
-    assert_eq!(gateway.metric("gateway_bulkhead_in_use", &API).await, 2.0);
+    assert_eq!(gateway.metric("gateway_bulkhead_streams_in_use", &API).await, 2.0);
     for _ in 0..6 {
         echoes(&mut one, Message::text("still here")).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     drop(two);
-    gateway.metric_becomes("gateway_bulkhead_in_use", &API, 1.0).await;
+    gateway
+        .metric_becomes("gateway_bulkhead_streams_in_use", &API, 1.0)
+        .await;
     open(&gateway).await;
 }
 
@@ -259,7 +267,9 @@ async fn a_backend_that_only_claims_to_switch_is_not_believed() {
         refusal(open_with(&gateway, "/ws/room", &[]).await),
         (502, Some("backend_invalid".into()))
     );
-    gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
+    gateway
+        .metric_becomes("gateway_bulkhead_streams_in_use", &API, 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -305,7 +315,9 @@ async fn a_backend_that_agrees_to_what_nobody_offered_has_not_switched() {
             opens || answer.contains("x-gateway-reason: backend_invalid"),
             "{answer}"
         );
-        gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
+        gateway
+            .metric_becomes("gateway_bulkhead_streams_in_use", &API, 0.0)
+            .await;
     }
 }
 
@@ -374,20 +386,18 @@ async fn is_told_to_go(socket: &mut WebSocketStream<TcpStream>) {
 }
 
 #[tokio::test]
-async fn silence_ends_a_socket_and_a_ping_prolongs_it() {
+async fn silence_ends_a_socket_and_a_message_prolongs_it() {
     let (mut echo, gateway) = start("time_limits: { idle_stream: 500ms }", "").await;
     let mut socket = open(&gateway).await;
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        socket
-            .send(Message::Ping(tungstenite::Bytes::new()))
-            .await
-            .expect("it is open");
-        assert!(matches!(next(&mut socket).await, Some(Ok(Message::Pong(_)))));
+        echoes(&mut socket, Message::text("still here")).await;
     }
     is_told_to_go(&mut socket).await;
     assert_eq!(echo.closed().await, Some(1001));
-    gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
+    gateway
+        .metric_becomes("gateway_bulkhead_streams_in_use", &API, 0.0)
+        .await;
 }
 
 #[tokio::test]

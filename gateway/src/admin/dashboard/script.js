@@ -196,8 +196,10 @@ function judge({ breaker, bulkhead, endpoints }, state) {
 function showGuards(card, { bulkhead, breaker, retry }) {
   const gauges = (name) => card.querySelector(`[data-gauge="${name}"]`);
   const waiting = bulkhead.waiting ? `, ${whole(bulkhead.waiting)} waiting` : "";
+  const { streams } = bulkhead;
+  const streaming = streams.in_use ? `, ${whole(streams.in_use)} of ${whole(streams.limit)} streams` : "";
   const full = bulkhead.waiting > 0 ? "bad" : bulkhead.in_use > 0.8 * bulkhead.limit ? "watch" : "";
-  gauge(gauges("bulkhead"), bulkhead.in_use, bulkhead.limit, `${whole(bulkhead.in_use)} of ${whole(bulkhead.limit)}${waiting}`, full);
+  gauge(gauges("bulkhead"), bulkhead.in_use, bulkhead.limit, `${whole(bulkhead.in_use)} of ${whole(bulkhead.limit)}${waiting}${streaming}`, full);
   const failures = gauges("failures");
   failures.hidden = !breaker;
   if (breaker) {

@@ -64,7 +64,8 @@ impl Tree<'_> {
             rows.push(Row {
                 label: "stream".to_owned(),
                 time: String::new(),
-                note: "goes on after its head, time_limits.idle_stream between two pieces".to_owned(),
+                note: "goes on after its head, time_limits.idle_stream between two pieces, stream_limit in all"
+                    .to_owned(),
             });
         }
         rows

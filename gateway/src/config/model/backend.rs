@@ -72,9 +72,11 @@ pub struct Bulkhead {
     pub queue: At<u32>,
     /// How long one may wait; default 1s; means nothing if `queue` is 0.
     pub wait: At<Duration>,
-    /// The most of the slots that one tenant may hold at once, rounded down, but at least one; above 0, default
-    /// 1: all of them. Less keeps room for the others even while they do not ask.
+    /// The most of the slots that one tenant may hold at once, rounded down, but at least one; above 0, default 0.8, or
+    /// 1 of fewer than five slots. It keeps room for the others even while they do not ask.
     pub tenant_share: At<Ratio>,
+    /// Slots of their own for streams and tunnels, 1 to 1000000; default half of `limit`, rounded up.
+    pub streams: At<u32>,
 }
 
 /// The connections a worker keeps to each endpoint.
@@ -216,13 +218,15 @@ impl Read for Bulkhead {
         value.fields(|f| {
             let limit = f.within("limit", 100, 1..=100_000);
             let queue = f.within("queue", *limit, 0..=100_000);
-            let tenant_share = f.or("tenant_share", ratio(1.0));
+            // Of a handful of slots, one kept back is too large a part.
+            let tenant_share = f.or("tenant_share", ratio(if *limit < 5 { 1.0 } else { 0.8 }));
             above_zero(f, "tenant_share", &tenant_share);
             Self {
                 limit,
                 queue,
                 wait: f.within("wait", Duration::from_secs(1), Duration::ZERO..=HOUR),
                 tenant_share,
+                streams: f.within("streams", limit.div_ceil(2), 1..=1_000_000),
             }
         })
     }

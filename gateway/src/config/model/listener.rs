@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::tls::Tls;
 use crate::config::addresses::AdminAddress;
+use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::scalar::{Scalar, Wrong, words};
@@ -75,6 +76,8 @@ pub struct TimeLimits {
     pub keep_alive: At<Duration>,
     /// Between two bytes of a stream that is exempt from `request`; default 60s.
     pub idle_stream: At<Duration>,
+    /// The longest life of such a stream, or of a tunnel; default 1h, `None` is `off`.
+    pub stream_limit: Option<At<Duration>>,
     /// Nothing is begun that would leave less than this; default 5ms.
     pub minimum: At<Duration>,
     /// From failing readiness to closing the listeners; default 0s.
@@ -232,12 +235,19 @@ impl Read for TimeLimits {
                 head,
                 keep_alive: f.within("keep_alive", seconds(75), MS..=DAY),
                 idle_stream: f.within("idle_stream", seconds(60), MS..=DAY),
+                stream_limit: stream_limit(f),
                 minimum: f.within("minimum", 5 * MS, Duration::ZERO..=seconds(10)),
                 drain_notice: f.within("drain_notice", Duration::ZERO, Duration::ZERO..=HOUR),
                 drain: f.within("drain", seconds(10), Duration::ZERO..=DAY),
             }
         })
     }
+}
+
+/// `None` for `off`.
+fn stream_limit(f: &mut Fields<'_>) -> Option<At<Duration>> {
+    let is_off = f.value("stream_limit").is_some_and(|written| written.is_word("off"));
+    (!is_off).then(|| f.within("stream_limit", HOUR, Duration::from_millis(1)..=DAY))
 }
 
 impl Read for RequestLimits {

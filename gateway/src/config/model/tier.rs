@@ -22,7 +22,7 @@ pub struct Tier {
     pub weight: At<u32>,
     /// Of the rate; default `enforce`.
     pub mode: At<Mode>,
-    /// Requests of one tenant at once; left out, any number.
+    /// Requests of one tenant at once; `None`, which is `off`, is any number.
     pub in_flight: Option<At<NonZeroU32>>,
     pub quotas: NamedMap<Quota>,
 }
@@ -38,17 +38,18 @@ pub struct Tenant {
     pub quotas: NamedMap<Quota>,
 }
 
-/// Name, tokens a second, burst and weight of the built-in tiers: the article's tiered rate limiting.
-const BUILT_IN: [(&str, u64, u64, u32); 4] = [
-    ("free", 10, 20, 1),
-    ("basic", 50, 100, 2),
-    ("premium", 200, 400, 4),
-    ("enterprise", 1000, 2000, 8),
+/// Name, tokens a second, burst, weight and requests at once of the built-in tiers: the article's tiered rate limiting,
+/// and as many at once as come in a burst (of a rate that is kept up, each may take two seconds).
+const BUILT_IN: [(&str, u64, u64, u32, u32); 4] = [
+    ("free", 10, 20, 1, 20),
+    ("basic", 50, 100, 2, 100),
+    ("premium", 200, 400, 4, 400),
+    ("enterprise", 1000, 2000, 8, 2000),
 ];
 
 impl Tier {
     fn built_in(name: &str) -> Option<Self> {
-        let (_, rate, burst, weight) = BUILT_IN.into_iter().find(|(built_in, ..)| *built_in == name)?;
+        let (_, rate, burst, weight, in_flight) = BUILT_IN.into_iter().find(|(built_in, ..)| *built_in == name)?;
         Some(Self {
             rate: RateLimit {
                 kind: At::unwritten(Kind::TokenBucket),
@@ -58,7 +59,7 @@ impl Tier {
             },
             weight: At::unwritten(weight),
             mode: At::unwritten(Mode::Enforce),
-            in_flight: None,
+            in_flight: Some(At::unwritten(NonZeroU32::new(in_flight)?)),
             quotas: NamedMap::default(),
         })
     }
@@ -99,9 +100,14 @@ impl Read for Tier {
 fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
     value.fields(|f| {
         let rate = rate_limit(f, base.as_ref().map(|base| &base.rate));
-        let weight = f.within("weight", base.map_or(1, |base| *base.weight), 1..=1000);
+        let weight = f.within("weight", base.as_ref().map_or(1, |base| *base.weight), 1..=1000);
         let mode = f.or("mode", Mode::Enforce);
-        let (in_flight, quotas) = (f.optional("in_flight"), f.optional("quotas").unwrap_or_default());
+        let in_flight = match f.value("in_flight") {
+            Some(written) if written.is_word("off") => None,
+            Some(_) => f.optional("in_flight"),
+            None => base.as_ref().and_then(|base| base.in_flight),
+        };
+        let quotas = f.optional("quotas").unwrap_or_default();
         Some(Tier {
             rate: rate?,
             weight,

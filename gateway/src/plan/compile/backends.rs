@@ -188,6 +188,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         },
         preserve_host: *written.preserve_host,
         idle_stream: *limits.idle_stream,
+        stream_limit: limits.stream_limit.as_ref().map(|limit| limit.value),
     }
 }
 
@@ -224,6 +225,7 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
         breaker,
         ejection,
         slots: at_least_one(*written.bulkhead.limit),
+        stream_slots: at_least_one(*written.bulkhead.streams),
         queue: *written.bulkhead.queue,
         tenant_share: ratio(&written.bulkhead.tenant_share),
         retry_budget: RetryBudgetSettings {

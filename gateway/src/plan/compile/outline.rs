@@ -110,6 +110,7 @@ fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &con
         bulkhead.queue.span(),
         bulkhead.wait.span(),
         bulkhead.tenant_share.span(),
+        bulkhead.streams.span(),
     ];
     desk.note(format!("{path}.bulkhead"), first(in_bulkhead));
     desk.note(format!("{path}.bulkhead.wait"), bulkhead.wait.span());

@@ -35,6 +35,7 @@ use crate::answer::AnswerBody;
 use crate::caller_body::CallerBody;
 use crate::coalesce::Coalesced;
 use crate::flow::Flow;
+use crate::grpc;
 use crate::intake::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
@@ -67,7 +68,11 @@ where
             if in_flight.is_the_last(&plan.edge) {
                 leaving.notify_one();
             }
-            let request = request.map(|body| CallerBody::of_stream(body, flow, headers::clean_trailers));
+            let is_grpc = grpc::is_grpc(request.headers());
+            let request = request.map(|body| {
+                let body = CallerBody::of_stream(body, flow, headers::clean_trailers);
+                if is_grpc { body.of_grpc() } else { body }
+            });
             let answer = pipeline::serve(&plan, &peer, request).await;
             Ok::<_, Infallible>(finish(answer, in_flight))
         }
