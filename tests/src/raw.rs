@@ -98,6 +98,17 @@ impl Raw {
         bytes
     }
 
+    /// All that comes until the connection is closed in good order.
+    ///
+    /// # Errors
+    /// It is reset.
+    pub async fn whole(&mut self) -> std::io::Result<String> {
+        let mut bytes = Vec::new();
+        let read = self.stream.read_to_end(&mut bytes);
+        within(LIMIT, "the gateway closes the connection", read).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// All that comes until the connection ends, however it ends.
     pub async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();

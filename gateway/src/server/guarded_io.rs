@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
@@ -205,6 +206,18 @@ impl AsyncWrite for GuardedIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let closed = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        self.activity.end_unframed_answer();
+        Poll::Ready(closed)
+    }
+}
+
+impl Drop for GuardedIo {
+    /// An answer that ends with its connection and is cut must not look whole: the connection is reset.
+    fn drop(&mut self) {
+        if self.activity.has_unframed_answer() {
+            // Fails only if the caller was faster.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -63,6 +63,7 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let flow: Option<Arc<Flow>> = (!request.body().is_end_stream()).then(Arc::default);
         let in_flight = InFlight::new(worker, activity, flow.clone());
+        let takes_chunks = request.version() >= Version::HTTP_11;
         async move {
             let plan = in_flight.worker.live.load();
             let request = request.map(|body| CallerBody::new(body, flow, headers::clean_trailers));
@@ -73,6 +74,9 @@ where
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if !takes_chunks && is_of_unknown_length(&answer) {
+                in_flight.activity.start_unframed_answer();
             }
             answer.body_mut().end_when(|| in_flight.leaving());
             in_flight.expires(answer.body().ends_by());
@@ -115,6 +119,10 @@ where
 fn has_no_reading<B>(answer: &Response<B>) -> bool {
     answer.status() == StatusCode::BAD_REQUEST
         && answer.headers().get(&problem::X_GATEWAY_REASON) == Some(&HeaderValue::from_static(MALFORMED))
+}
+
+fn is_of_unknown_length<B: Body>(answer: &Response<B>) -> bool {
+    !answer.body().is_end_stream() && !answer.headers().contains_key(CONTENT_LENGTH)
 }
 
 /// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.

@@ -61,6 +61,8 @@ pub(crate) struct Activity {
     expiry: Expiry,
     /// Another protocol is spoken.
     switched: AtomicBool,
+    /// The answer under way is whole only if the connection is closed in good order.
+    unframed: AtomicBool,
     /// Requests whose answers have not left yet.
     open: AtomicU32,
     requests: AtomicU32,
@@ -211,6 +213,20 @@ impl Activity {
     /// The answer switches to another protocol.
     pub(crate) fn switches(&self) {
         self.switched.store(true, Relaxed);
+    }
+
+    /// An answer begins whose end is that of the connection (RFC 9112 section 6.3).
+    pub(crate) fn start_unframed_answer(&self) {
+        self.unframed.store(true, Relaxed);
+    }
+
+    /// All that was to be said has been, and the connection is closed in good order.
+    pub(crate) fn end_unframed_answer(&self) {
+        self.unframed.store(false, Relaxed);
+    }
+
+    pub(crate) fn has_unframed_answer(&self) -> bool {
+        self.unframed.load(Relaxed)
     }
 
     pub(crate) fn has_switched(&self) -> bool {
@@ -400,6 +416,7 @@ impl Watch {
             unread: AtomicBool::new(false),
             expiry: Expiry::default(),
             switched: AtomicBool::new(false),
+            unframed: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             takes: Pace::default(),

@@ -4,12 +4,13 @@
 //! before it the answer is cut, whatever the reason says.
 
 use bytes::Bytes;
+use fixtures::fleet::{Behaviour, Fault};
 use tests::abrupt::{Abrupt, Act, Then};
 use tests::configs::{Config, UNGUARDED};
 use tests::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, fields, frame};
 use tests::{Gateway, eventually, http2_caller};
 
-use crate::SOON;
+use crate::{SOON, one_backend};
 
 fn head(id: u32, status: &str, more: &[(&str, &str)], flags: u8) -> Vec<u8> {
     let all = [&[(":status", status)], more].concat();
@@ -173,5 +174,28 @@ async fn an_answer_with_its_end_is_whole_whatever_follows() {
     assert!(got.http1.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{}", got.http1);
     for got in [got.http2, got.asked] {
         assert_eq!(got.expect("it is whole"), (200, b"body".to_vec(), Some("7".to_owned())));
+    }
+}
+
+/// A caller of HTTP/1.0 has no other sign of an end than that of the connection.
+#[tokio::test]
+async fn a_cut_answer_is_reset_where_its_end_is_that_of_the_connection() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = Config::default().open("api", api.address(), UNGUARDED);
+    let gateway = Gateway::start(config.to_string()).await;
+    let faults = [
+        Some(Fault::CutOff { chunked: true }),
+        None,
+        Some(Fault::Raw(b"HTTP/1.1 200 OK\r\n\r\nuntil the end".to_vec())),
+    ];
+    for (fault, is_cut) in faults.into_iter().zip([true, false, false]) {
+        match fault.clone() {
+            Some(fault) => api.behave(Behaviour::always(fault)).await,
+            None => api.heal().await,
+        }
+        let mut caller = gateway.connect().await;
+        caller.send("GET /api/echo HTTP/1.0\r\nhost: a\r\n\r\n").await;
+        let whole = caller.whole().await;
+        assert_eq!(whole.is_err(), is_cut, "{fault:?}: {whole:?}");
     }
 }
