@@ -338,7 +338,7 @@ async fn too_many_connections_name_which_limit() {
     ] {
         let scene = Scene::start(|api| Config::default().top(limits).open("api", api.address(), "").to_string()).await;
         let mut there = scene.gateway.connect().await;
-        there.send("GET /api/x HTTP/1.1\r\nhost: e\r\n\r\n").await;
+        there.send("GET /nowhere HTTP/1.1\r\nhost: e\r\n\r\n").await;
         // It has its place once it is answered.
         there.head().await;
         let told = scene.gateway.connect().await.rest().await;
