@@ -3,7 +3,7 @@
 //! Invariant: what is denied stays denied, whatever is allowed beside it; and who is not on a list of those allowed is
 //! not let in. It goes by the client's address as far as that can be believed (see [`super::address`]), never by what
 //! a stranger writes; who has no address that could be told is not let in either. An IPv4 address that is denied is
-//! denied in every form that it has in IPv6 (see [`super::embedded_ipv4`]); such a form allows nothing.
+//! denied in every form that it has in IPv6 (see `embedded_ipv4`); such a form allows nothing.
 
 use ipnet::IpNet;
 

@@ -5,7 +5,7 @@
 //! nothing, and an entry that cannot be written holds all the same, and is kept for the next version of the file.
 //!
 //! Runs on the control thread and its helpers alone; workers see the list. The file system may take its time, or for
-//! ever, so what is kept is never locked while the file is read or written: only [`FileTurn`] is held then, which nobody
+//! ever, so what is kept is never locked while the file is read or written: only `FileTurn` is held then, which nobody
 //! waits for without a limit.
 
 use std::fmt::{self, Write as _};
@@ -227,7 +227,7 @@ impl Register {
         Ok(())
     }
 
-    /// Takes entries out that are [long over](super::long_over); the file loses them when it is written next. To be called
+    /// Takes entries out that are long over; the file loses them when it is written next. To be called
     /// every second or so.
     pub fn forget_ended(&self, now: Now) {
         let mut kept = self.kept();

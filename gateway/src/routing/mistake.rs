@@ -23,7 +23,7 @@ pub enum Mistake {
         route: Arc<str>,
         text: String,
     },
-    /// More than [`MOST_PLACES`](super::table::MOST_PLACES) of them.
+    /// More than [`MOST_PLACES`] of them.
     TooManyPlaces {
         route: Arc<str>,
     },
