@@ -41,7 +41,7 @@ use crate::observe::{Decided, RequestRecord, Watch};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::{Rejection, Setting};
 use crate::routing::{PathPolicy, path_policy};
-use crate::template::{Captures, Query};
+use crate::template::{Captures, Query, Sources};
 use crate::{aliases, grpc, problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
@@ -278,7 +278,9 @@ impl<'p> Exchange<'p> {
             .into());
         }
         if let Some(finish) = &edge.finish {
-            self.finishing = Some(Finishing::begin(finish, &head.headers, false));
+            let mut finishing = Finishing::begin(finish, &head.headers, false);
+            finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, None));
+            self.finishing = Some(finishing);
         }
         if let Some(addresses) = &edge.addresses {
             addresses.permits(&client)?;
@@ -290,6 +292,11 @@ impl<'p> Exchange<'p> {
             Ok(known) => known,
             Err(check) => return Err(Stop::Unproven(Box::new(Unproven { check, client, head }))),
         };
+
+        let claims = known.caller.claims.as_ref();
+        if let (Some(finishing), Some(_)) = (&mut self.finishing, claims) {
+            finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, claims));
+        }
 
         // May they?
         route.access.permits(&known.caller, &known.tier.name)?;
@@ -323,6 +330,10 @@ impl<'p> Exchange<'p> {
         self.watch.budget = Some(limit);
 
         self.stamp(&mut head, route, &known, &client, &host);
+        if let Some(rules) = &edge.request_rules {
+            let filled = rules.fill(&Sources::of_request(&found.captures, query, &head.headers, claims));
+            rules.apply(&mut head.headers, &filled);
+        }
         Ok(Cleared {
             route,
             captures: found.captures,
@@ -376,9 +387,6 @@ impl<'p> Exchange<'p> {
         }
         if !(route.forward_credential && matches!(known.caller.kind, Kind::Jwt(_))) {
             fields.remove(header::AUTHORIZATION);
-        }
-        if let Some(rules) = &route.edge.request_rules {
-            rules.apply(fields);
         }
         headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
         headers::stamp_forwarded(fields, client, self.peer.scheme, host);

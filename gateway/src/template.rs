@@ -106,6 +106,15 @@ impl Template {
         parse::parse(text, place)
     }
 
+    /// The text, if there is nothing to fill in; doubled braces are single ones in it.
+    pub fn as_literal(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// Every placeholder, in order of appearance, so that names can be checked before anything runs.
     pub fn uses(&self) -> impl Iterator<Item = &Placeholder> {
         self.pieces.iter().filter_map(|piece| match piece {
@@ -258,6 +267,25 @@ impl Found<'_> {
 }
 
 impl<'a> Sources<'a> {
+    /// What there is of a request before anybody is asked.
+    pub fn of_request(
+        captures: &'a Captures<'a>,
+        query: &'a Query<'a>,
+        headers: &'a HeaderMap,
+        claims: Option<&'a Document>,
+    ) -> Self {
+        Self {
+            captures,
+            query,
+            headers,
+            claims,
+            parts: &|_| None,
+            body: None,
+            item: None,
+            defaults: &[],
+        }
+    }
+
     fn default_for(&self, placeholder: &Placeholder) -> Result<Found<'a>, &'static str> {
         let found = self.defaults.iter().find(|(name, _)| name == placeholder);
         found.map(|(_, value)| Found::Json(value.value())).ok_or(ABSENT)

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::cors::{Cors, Verdict};
-use super::header_rules::HeaderRules;
+use super::header_rules::{FilledValues, HeaderRules};
 use super::headers::Scheme;
 use super::security_headers::SecurityHeaders;
+use crate::template::Sources;
 
 #[derive(Debug)]
 pub struct Finish {
@@ -24,6 +25,8 @@ pub struct Finishing {
     pub finish: Arc<Finish>,
     pub verdict: Verdict,
     pub is_preflight: bool,
+    /// What its rules fill in.
+    filled: FilledValues,
 }
 
 impl Finishing {
@@ -33,11 +36,24 @@ impl Finishing {
             finish: Arc::clone(finish),
             verdict,
             is_preflight,
+            filled: FilledValues::new(),
+        }
+    }
+
+    /// Takes from the request what the rules fill in: once when its route is known, and again when its caller is.
+    pub fn fill(&mut self, sources: &Sources<'_>) {
+        let rules = &self.finish.rules;
+        let is_due = match sources.claims {
+            Some(_) => rules.uses_claims(),
+            None => rules.has_templates(),
+        };
+        if is_due {
+            self.filled = rules.fill(sources);
         }
     }
 
     pub fn apply(&self, scheme: Scheme, headers: &mut HeaderMap) {
-        self.finish.rules.apply(headers);
+        self.finish.rules.apply(headers, &self.filled);
         if let Some(security) = self.finish.security {
             security.stamp(scheme, headers);
         }

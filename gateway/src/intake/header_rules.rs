@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers;
 use crate::aliases;
+use crate::template::{Placeholder, Sources, Template};
 
 /// Changes in the order they are made.
 #[derive(Debug, Default)]
@@ -14,9 +15,20 @@ pub struct HeaderRules {
     pub remove: Box<[HeaderName]>,
     /// All lines of the first become the lines of the second.
     pub rename: Box<[(HeaderName, HeaderName)]>,
-    pub set: Box<[(HeaderName, HeaderValue)]>,
-    pub add: Box<[(HeaderName, HeaderValue)]>,
+    pub set: Box<[(HeaderName, FieldValue)]>,
+    pub add: Box<[(HeaderName, FieldValue)]>,
 }
+
+/// What is put into a field.
+#[derive(Debug)]
+pub enum FieldValue {
+    Fixed(HeaderValue),
+    /// Has placeholders.
+    Filled(Template),
+}
+
+/// The values that were filled for one request, in order; `None` where something is missing.
+pub type FilledValues = Vec<Option<HeaderValue>>;
 
 /// Whether rules may touch the field; `name` is in lower case.
 pub fn may_be_changed(name: &HeaderName) -> bool {
@@ -41,7 +53,43 @@ impl HeaderRules {
 
     /// What is removed or set is so under every name that backends may read as the same: with underscores in place of
     /// hyphens.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    /// What a request has for the values that are filled.
+    pub fn fill(&self, sources: &Sources<'_>) -> FilledValues {
+        let fill = |template: &Template| {
+            let mut text = String::new();
+            template.render(sources, &mut text).ok()?;
+            HeaderValue::try_from(text).ok()
+        };
+        self.templates().map(fill).collect()
+    }
+
+    /// Whether there is anything to fill.
+    pub fn has_templates(&self) -> bool {
+        self.templates().next().is_some()
+    }
+
+    /// Whether a value is filled from the caller's token, which is known only once it has been verified.
+    pub fn uses_claims(&self) -> bool {
+        let mut used = self.templates().flat_map(Template::uses);
+        used.any(|placeholder| matches!(placeholder, Placeholder::Claim(_)))
+    }
+
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let values = self.set.iter().chain(&self.add).map(|(_, value)| value);
+        values.filter_map(|value| match value {
+            FieldValue::Filled(template) => Some(template),
+            FieldValue::Fixed(_) => None,
+        })
+    }
+
+    /// `filled` is what [`Self::fill`] made of the request. Where a value is missing the field is left out, and what was
+    /// there under the name of one that is to be set goes all the same: nobody else's word stands in its place.
+    pub fn apply(&self, headers: &mut HeaderMap, filled: &[Option<HeaderValue>]) {
+        let mut filled = filled.iter();
+        let mut value_of = |value: &FieldValue| match value {
+            FieldValue::Fixed(value) => Some(value.clone()),
+            FieldValue::Filled(_) => filled.next().cloned().flatten(),
+        };
         for name in &self.remove {
             aliases::remove_all(headers, name);
         }
@@ -58,10 +106,15 @@ impl HeaderRules {
             }
         }
         for (name, value) in &self.set {
-            aliases::set_alone(headers, name, value.clone());
+            match value_of(value) {
+                Some(value) => aliases::set_alone(headers, name, value),
+                None => aliases::remove_all(headers, name),
+            }
         }
         for (name, value) in &self.add {
-            headers.append(name, value.clone());
+            if let Some(value) = value_of(value) {
+                headers.append(name, value);
+            }
         }
     }
 }
@@ -69,6 +122,7 @@ impl HeaderRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::{Captures, Place, Query};
 
     fn name(text: &'static str) -> HeaderName {
         HeaderName::from_static(text)
@@ -78,13 +132,63 @@ mod tests {
         HeaderValue::from_static(text)
     }
 
+    fn fixed(text: &'static str) -> FieldValue {
+        FieldValue::Fixed(value(text))
+    }
+
+    #[test]
+    fn values_are_filled_from_the_request_and_what_is_missing_leaves_nothing() {
+        let filled = |text: &str| FieldValue::Filled(Template::parse(text, Place::Header).unwrap());
+        let rules = HeaderRules {
+            set: [
+                (name("x-fixed"), fixed("{as it is}")),
+                (name("x-from"), filled("{header.x-caller}/{query.q}")),
+                (name("x-login"), filled("{claim.sub}")),
+            ]
+            .into(),
+            add: [
+                (name("x-more"), filled("{query.none}")),
+                (name("x-more"), filled("{query.q} and {{more}}")),
+            ]
+            .into(),
+            ..HeaderRules::default()
+        };
+        assert!(rules.has_templates() && rules.uses_claims());
+        let mut headers = HeaderMap::new();
+        for (field, text) in [("x-caller", "ada"), ("x-login", "forged"), ("x-more", "own")] {
+            headers.append(field, value(text));
+        }
+        let (captures, query) = (Captures::none(), Query::new(Some("q=a%20b")));
+        let filled = rules.fill(&Sources::of_request(&captures, &query, &headers, None));
+        rules.apply(&mut headers, &filled);
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "x-caller: ada",
+                "x-fixed: {as it is}",
+                "x-from: ada/a b",
+                "x-more: a b and {more}",
+                "x-more: own",
+            ]
+        );
+        // A value cannot begin a line of its own.
+        let query = Query::new(Some("q=a%0d%0ax-evil:%201"));
+        let filled = rules.fill(&Sources::of_request(&captures, &query, &HeaderMap::new(), None));
+        assert!(filled.iter().all(Option::is_none), "{filled:?}");
+    }
+
     #[test]
     fn rules_are_applied_in_order() {
         let rules = HeaderRules {
             remove: [name("gone"), name("never-there")].into(),
             rename: [(name("old"), name("new")), (name("never-there"), name("kept"))].into(),
-            set: [(name("fixed"), value("1")), (name("fresh"), value("2"))].into(),
-            add: [(name("more"), value("c"))].into(),
+            set: [(name("fixed"), fixed("1")), (name("fresh"), fixed("2"))].into(),
+            add: [(name("more"), fixed("c"))].into(),
         };
         let mut headers = HeaderMap::new();
         for (field, text) in [
@@ -99,7 +203,7 @@ mod tests {
         ] {
             headers.append(field, value(text));
         }
-        rules.apply(&mut headers);
+        rules.apply(&mut headers, &[]);
         let mut lines: Vec<_> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -118,8 +222,8 @@ mod tests {
         let rules = HeaderRules {
             remove: [name("x-debug")].into(),
             rename: [(name("x-old"), name("x-new"))].into(),
-            set: [(name("x-edge"), value("1"))].into(),
-            add: [(name("x-more"), value("2"))].into(),
+            set: [(name("x-edge"), fixed("1"))].into(),
+            add: [(name("x-more"), fixed("2"))].into(),
         };
         let mut headers = HeaderMap::new();
         for field in [
@@ -127,7 +231,7 @@ mod tests {
         ] {
             headers.append(field, value("forged"));
         }
-        rules.apply(&mut headers);
+        rules.apply(&mut headers, &[]);
         let mut lines: Vec<_> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))

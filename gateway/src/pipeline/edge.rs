@@ -13,7 +13,7 @@ use crate::intake::websocket::{self, Handshake};
 use crate::plan::Route;
 use crate::rejection::Rejection;
 use crate::routing::{self, PathPolicy, path_policy};
-use crate::template::Query;
+use crate::template::{Query, Sources};
 
 impl Exchange<'_> {
     /// An odd path as the policy of its own route has it, and that policy.
@@ -45,7 +45,8 @@ impl Exchange<'_> {
         let finish = route.edge.finish.as_ref()?;
         let cors = finish.cors.as_ref()?;
         self.watch.route = Some(Arc::clone(&route.metrics));
-        let finishing = Finishing::begin(finish, headers, true);
+        let mut finishing = Finishing::begin(finish, headers, true);
+        finishing.fill(&Sources::of_request(&found.captures, query, headers, None));
         let granted = match &route.edge.addresses {
             Some(addresses) => addresses.permits(client),
             None => Ok(()),

@@ -83,16 +83,7 @@ impl Exchange<'_> {
         let target = match rewrite {
             None => uri.path_and_query().cloned(),
             Some(rewrite) => {
-                let sources = Sources {
-                    captures: &captures,
-                    query,
-                    headers: &head.headers,
-                    claims: known.caller.claims.as_ref(),
-                    parts: &|_| None,
-                    body: None,
-                    item: None,
-                    defaults: &[],
-                };
+                let sources = Sources::of_request(&captures, query, &head.headers, known.caller.claims.as_ref());
                 Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
                     self.watch
                         .note_fault(format!("{}: {}", missing.placeholder, missing.why));

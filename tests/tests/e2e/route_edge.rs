@@ -270,3 +270,48 @@ async fn browsers_are_told_to_take_no_chances() {
     let off = gateway.get("/echo/off").send().await.expect(200);
     assert_eq!(off.header("x-content-type-options"), None);
 }
+
+/// The same placeholders as in a rewrite; what they name is encoded for a field, and what is missing leaves nothing.
+#[tokio::test]
+async fn fields_are_filled_from_the_request_both_ways() {
+    let headers = "headers: { \
+        request: { set: { x-id: \"{path.id}\", x-both: \"{query.q}/{header.x-in}\", x-login: \"{claim.sub}\", x-braces: \"{{path.id}}\" }, \
+                   add: { x-more: \"{query.more}\" } }, \
+        response: { set: { x-id: \"{path.id}\", x-asked: \"{header.x-in}\", x-echo: \"{query.q}\" } } }";
+    let (_fleet, api, gateway) = start(
+        "",
+        &[(
+            "users",
+            &format!("match: {{ path: \"/users/{{id}}\" }}, rewrite: \"/echo\", {OPEN}, {headers}"),
+        )],
+    )
+    .await;
+    let ask = |path: &str| {
+        gateway
+            .get(path)
+            .header("x-in", "in")
+            .header("x-login", "forged")
+            .header("x-more", "own")
+            .send()
+    };
+    let answer = ask("/users/a%20b?q=1%262&more=%C3%A9").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let sent = api.requests().pop().expect("it was asked");
+    for (name, value) in [
+        ("x-id", Some("a b")),
+        ("x-both", Some("1&2/in")),
+        ("x-login", None),
+        ("x-braces", Some("{path.id}")),
+        ("x-more", Some("own")),
+    ] {
+        assert_eq!(sent.header(name), value, "{name}");
+    }
+    for (name, value) in [("x-id", "a b"), ("x-asked", "in"), ("x-echo", "1&2")] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    // A value that would begin another line is no value.
+    let answer = ask("/users/7?q=a%0d%0ax-evil:1").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let sent = api.requests().pop().expect("it was asked");
+    assert_eq!((sent.header("x-both"), sent.header("x-evil")), (None, None));
+}

@@ -10,7 +10,7 @@ use tests::configs::Config;
 use tests::{Setup, eventually};
 
 use crate::callers::{TOP, all_keys, claims, claims_with, signed, start};
-use crate::{SOON, backends};
+use crate::{SOON, backends, one_backend};
 
 fn claims_without(name: &str) -> Value {
     let mut claims = claims();
@@ -213,4 +213,31 @@ async fn an_issuer_speaks_for_its_own_tenants_alone() {
     for (issuer, tenant, expected) in [("one", "acme", 401), ("one", "globex", 200), ("two", "acme", 200)] {
         assert_eq!(status(issuer, tenant).await, expected, "{issuer} {tenant}");
     }
+}
+
+/// What the token says is put into fields both ways, and without a token nothing of it is, whatever the caller wrote.
+#[tokio::test]
+async fn a_claim_fills_fields() {
+    let (_fleet, api) = one_backend("api").await;
+    let filled = "access: { any_of: [api_key, jwt] }, headers: { \
+        request: { set: { x-login: \"{claim.sub}@{claim.org.name}\" } }, \
+        response: { set: { x-for: \"{claim.sub}\" } } }";
+    let config = Config::with(TOP)
+        .backend("api", api.address(), "")
+        .mapped("filled", "api", filled);
+    let gateway = Setup::new(config.to_string())
+        .file("keys.yaml", key_file(&[KeyLine::new("acme-1", "acme", "key-acme")]))
+        .file("jwks.json", all_keys().to_string())
+        .start()
+        .await;
+    let token = signed(&claims_with("org", serde_json::json!({ "name": "acme" })));
+    let ask = || gateway.get("/filled/echo").header("x-login", "root@acme");
+    let answer = ask().bearer(&token).send().await.expect(200);
+    assert_eq!(answer.echoed("x-login").as_deref(), Some("ada@acme"));
+    assert_eq!(answer.header("x-for"), Some("ada"));
+    // A token without the claim, and a key that has none.
+    let answer = ask().bearer(&signed(&claims())).send().await.expect(200);
+    assert_eq!(answer.echoed("x-login"), None);
+    let answer = ask().key("key-acme").send().await.expect(200);
+    assert_eq!((answer.echoed("x-login"), answer.header("x-for")), (None, None));
 }

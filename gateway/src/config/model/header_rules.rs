@@ -25,9 +25,9 @@ pub struct HeaderRules {
     pub remove: Vec<At<HeaderName>>,
     /// From the old name to the new one, which loses what it had.
     pub rename: NamedMap<At<HeaderName>>,
-    /// In place of what was there.
+    /// In place of what was there; values with placeholders. Where what one names is missing, nothing stands there.
     pub set: NamedMap<At<String>>,
-    /// Beside what was there.
+    /// Beside what was there; values with placeholders.
     pub add: NamedMap<At<String>>,
 }
 

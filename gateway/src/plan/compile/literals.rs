@@ -19,6 +19,7 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
     }
     names.dedup();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    doubts.extend(unfilled(name, route));
     let texts = filled_texts(&format!("routes.{name}"), route);
     doubts.extend(texts.into_iter().filter_map(|(path, text)| {
         let (piece, ours) = template::taken_literally(text, &names)?;
@@ -26,6 +27,24 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
         Some(Mistake::new(Code::Doubtful, text.span(), message).hint(format!("did you mean `{ours}`?")))
     }));
     doubts
+}
+
+/// Placeholders in the fields of a fixed answer, which is the same for every request.
+fn unfilled<'c>(name: &'c str, route: &'c config::Route) -> impl Iterator<Item = Mistake> + 'c {
+    let fields = match &route.target {
+        config::Target::Respond(respond) => Some(&respond.headers),
+        config::Target::Backend { .. } | config::Target::Aggregate(_) => None,
+    };
+    fields
+        .into_iter()
+        .flat_map(NamedMap::iter)
+        .filter_map(move |(field, text)| {
+            let template = template::Template::parse(text, template::Place::Header).ok()?;
+            let placeholder = template.uses().next()?;
+            let message = format!("`routes.{name}.respond.headers.{field}` sends `{{{placeholder}}}` as it stands");
+            let hint = format!("`headers: {{ response: {{ set: {{ {field}: ... }} }} }}` of the route fills it in");
+            Some(Mistake::new(Code::Doubtful, text.span(), message).hint(hint))
+        })
 }
 
 /// Every text of a route that may hold placeholders, by its path in the config.

@@ -1,28 +1,37 @@
 //! What a route asks of its edge, as written -> from where it may be used, what happens to its fields, its paths and
 //! its connections. Nothing is made of what is not written.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::Desk;
-use crate::config::{self, At, Code, Mistake, OwnCors, Upgrade};
+use super::routes::{self, Scope};
+use crate::config::{self, At, Code, Mistake, NamedMap, OwnCors, Upgrade};
 use crate::intake::address_list::AddressList;
 use crate::intake::cors::{Cors, Origins};
 use crate::intake::finish::Finish;
-use crate::intake::header_rules::{HeaderRules, may_be_changed};
+use crate::intake::header_rules::{FieldValue, HeaderRules, may_be_changed};
 use crate::intake::headers::MethodOverride;
 use crate::intake::security_headers::SecurityHeaders;
 use crate::plan::RouteEdge;
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
 use crate::routing::path_policy::{Action, DotSegments};
+use crate::template::Place;
 
-pub(super) fn compile(desk: &mut Desk<'_>, name: &str, written: &config::Route) -> RouteEdge {
+pub(super) fn compile(
+    desk: &mut Desk<'_>,
+    name: &str,
+    written: &config::Route,
+    parameters: &HashSet<String>,
+) -> RouteEdge {
     let cors = cors_of(desk.config, written).map(|cors| compile_cors(desk.config, written, cors));
     let rules = Rules {
         path: format!("routes.{name}.headers"),
+        parameters,
         has_cors: cors.is_some(),
     };
     let request_rules = rules.compile(desk, "request", &written.headers.request);
@@ -309,12 +318,14 @@ fn value(text: &str) -> HeaderValue {
 }
 
 /// The rules of one route, while they are compiled.
-struct Rules {
+struct Rules<'a> {
     path: String,
+    /// What every path of the route binds.
+    parameters: &'a HashSet<String>,
     has_cors: bool,
 }
 
-impl Rules {
+impl Rules<'_> {
     fn compile(&self, desk: &mut Desk<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
         let remove = written.remove.iter().map(|name| (name.value.clone(), name.span()));
         let rename = written.rename.iter().flat_map(|(old, new)| {
@@ -343,13 +354,8 @@ impl Rules {
             };
             desk.mistake(Mistake::new(Code::Conflict, at, message).label(label));
         }
-        let names = |map: HeaderMap| {
-            map.into_iter()
-                .filter_map(|(name, value)| Some((name?, value)))
-                .collect::<Box<[_]>>()
-        };
-        let set = super::routes::headers(desk, &format!("{}.{way}.set", self.path), &written.set);
-        let add = super::routes::headers(desk, &format!("{}.{way}.add", self.path), &written.add);
+        let set = self.values(desk, &written.set);
+        let add = self.values(desk, &written.add);
         HeaderRules {
             remove: written.remove.iter().map(|name| name.value.clone()).collect(),
             rename: written
@@ -357,8 +363,23 @@ impl Rules {
                 .iter()
                 .filter_map(|(old, new)| Some((HeaderName::from_bytes(old.as_bytes()).ok()?, new.value.clone())))
                 .collect(),
-            set: names(set),
-            add: names(add),
+            set,
+            add,
         }
+    }
+
+    /// Values with placeholders in them; what cannot be one is told of.
+    fn values(&self, desk: &mut Desk<'_>, written: &NamedMap<At<String>>) -> Box<[(HeaderName, FieldValue)]> {
+        let scope = Scope::of_route(self.parameters);
+        let mut value = |(name, text): (&At<Arc<str>>, &At<String>)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let template = routes::template(desk, text, Place::Header, &scope)?;
+            let value = match template.as_literal() {
+                Some(text) => FieldValue::Fixed(HeaderValue::from_str(text).ok()?),
+                None => FieldValue::Filled(template),
+            };
+            Some((name, value))
+        };
+        written.iter().filter_map(&mut value).collect()
     }
 }

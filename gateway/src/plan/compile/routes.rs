@@ -16,7 +16,7 @@ use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
 use crate::plan::{Route, Target};
 use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
-use crate::template::{Place, Placeholder, Template};
+use crate::template::{Place, Placeholder, Template, Why};
 
 /// All routes, to be found and in declared order.
 pub(super) struct Routes {
@@ -97,7 +97,7 @@ fn route(
         limits
     });
     check_cost_header(desk, name, written);
-    let edge = super::route_edge::compile(desk, name, written);
+    let edge = super::route_edge::compile(desk, name, written, &parameters);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
@@ -197,7 +197,7 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    fn of_route(parameters: &'a HashSet<String>) -> Self {
+    pub(super) fn of_route(parameters: &'a HashSet<String>) -> Self {
         Self {
             parameters,
             parts: &[],
@@ -250,6 +250,9 @@ pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, sco
             let names: Vec<&str> = scope.parameters.iter().map(String::as_str).collect();
             desk.mistake(match error.meant(text, &names) {
                 Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
+                None if place == Place::Header && matches!(error.why, Why::Unknown(_)) => {
+                    mistake.hint("for literal braces, write `{{` and `}}`")
+                }
                 None => mistake,
             });
             return None;
@@ -459,7 +462,7 @@ fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) ->
     Some(Target::Respond { status, headers, body })
 }
 
-pub(super) fn headers(desk: &mut Desk<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
+fn headers(desk: &mut Desk<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in written.iter() {
         match (HeaderName::from_str(name), HeaderValue::from_str(value)) {
