@@ -18,6 +18,7 @@ mod outage;
 mod reload;
 mod rolling;
 mod sick_parts;
+mod slow_reader;
 mod slow_upload;
 mod soak;
 mod steady;
@@ -77,7 +78,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -125,6 +126,12 @@ pub const SCENARIOS: [Scenario; 16] = [
         about: "documents of ten megabytes in the worst shapes, beside callers who mean well",
         long: false,
         run: |b| Box::pin(json::run(b)),
+    },
+    Scenario {
+        name: "slow_reader",
+        about: "callers who do not read, and the slots that they hold",
+        long: false,
+        run: |b| Box::pin(slow_reader::run(b)),
     },
     Scenario {
         name: "outage",
