@@ -24,7 +24,7 @@ use crate::config::keys::Timestamp as Written;
 use crate::intake::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::json::{self, Document};
 use crate::observe::timestamp::Timestamp;
-use crate::plan::register::{Register, RegisterError, RegisterStatus};
+use crate::plan::register::{Failure, Register, RegisterError, RegisterStatus};
 
 /// An entry as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -78,15 +78,27 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
 /// How many there are, and whether a restart would keep them.
 pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
     let register = &admin.gateway.state.revocations;
-    let RegisterStatus { file, error, unwritten } = register.status();
-    let error = error.map(|failure| {
+    let RegisterStatus {
+        file,
+        error,
+        unwritten,
+        write_error,
+    } = register.status();
+    let shown = |failure: Failure| {
         let at = Timestamp(Duration::from_secs(failure.at));
         json!({ "at": at, "error": failure.error })
-    });
+    };
+    let (error, write_error) = (error.map(shown), write_error.map(shown));
     let (list, unix_now) = (register.in_force().list(), clock::unix_seconds());
     let ended = list.values().filter(|terms| !terms.hold(unix_now)).count();
-    let shown =
-        json!({ "total": list.len(), "ended": ended, "file": file, "not_in_file": unwritten, "last_error": error });
+    let shown = json!({
+        "total": list.len(),
+        "ended": ended,
+        "file": file,
+        "not_in_file": unwritten,
+        "last_error": error,
+        "last_write_error": write_error,
+    });
     match shown {
         Value::Object(shown) => shown,
         _ => unreachable!("written as an object"),
@@ -151,7 +163,8 @@ fn problem(error: &RegisterError) -> Problem {
             "",
         )
         .detail(format!(
-            "What was added is in force, but a restart would forget it; nothing was taken out. {why}"
+            "What was added is in force, and is written as soon as it can be; a restart before would forget it. Nothing was \
+             taken out. {why}"
         )),
     }
 }
@@ -171,7 +184,14 @@ fn read(body: &Bytes) -> Result<List, Problem> {
     } else {
         vec![json::typed(text, MAX_BODY).map_err(|error| wrong(&error))?]
     };
-    entries.iter().map(Entry::meant).collect()
+    let mut list = List::new();
+    for (revoked, terms) in entries.iter().map(Entry::meant).collect::<Result<Vec<_>, _>>()? {
+        let (kind, name) = (revoked.kind().as_str(), Arc::clone(revoked.name()));
+        if list.insert(revoked, terms).is_some() {
+            return Err(Problem::bad_value(format!("{kind}: {name} is named twice.")));
+        }
+    }
+    Ok(list)
 }
 
 impl Entry {
@@ -192,13 +212,15 @@ impl Entry {
         };
         let wrong = |why: &dyn std::fmt::Display| Problem::bad_value(format!("{}: {why}.", kind.as_str()));
         let revoked = Revoked::new(kind, name, self.issuer.as_deref()).map_err(|why| wrong(&why))?;
-        let until = self
-            .until
-            .as_ref()
-            .map(|until| Written::read_from(until, clock::unix_seconds()));
+        let unix_now = clock::unix_seconds();
+        let until = self.until.as_ref().map(|until| Written::read_from(until, unix_now));
         let until = until
             .transpose()
             .map_err(|why| Problem::bad_value(format!("until: {why}.")))?;
+        if until.is_some_and(|until| until.0 <= unix_now) {
+            let now = Timestamp(Duration::from_secs(unix_now)).whole_seconds();
+            return Err(Problem::bad_value(format!("until: that is over, it is {now} here.")));
+        }
         if self.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
             return Err(Problem::bad_value(format!("reason: at most {MAX_REASON} bytes.")));
         }

@@ -219,6 +219,9 @@ impl Gateway {
         if let Some(admin) = admin {
             admin.abort();
         }
+        let state = Arc::clone(&self.state);
+        let write_out = tokio::task::spawn_blocking(move || state.revocations.write_out());
+        let _ = tokio::time::timeout(LAST_WRITE, write_out).await;
         self.state.observer.access_log.close(Duration::from_secs(2));
         if cut == 0 {
             tracing::info!("stopped, no request was cut");

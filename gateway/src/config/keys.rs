@@ -46,17 +46,22 @@ pub struct Digest(pub [u8; 32]);
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// 9999-12-31T23:59:59Z: no later one can be written.
+    pub const LAST: Self = Self(253_402_300_799);
+
     /// As the key file writes it, a day or an instant in UTC, or else a time from now such as `90d`.
     ///
     /// # Errors
     /// What may be written, for whoever typed something else.
     pub fn read_from(text: &str, unix_now: u64) -> Result<Self, &'static str> {
         match Duration::parse(text) {
-            Ok(from_now) => Ok(Self(unix_now + from_now.as_secs())),
-            Err(_) => Self::parse(text).map_err(
-                |_| "use a day (`2027-01-31`), an instant in UTC (`2027-01-31T12:00:00Z`), or a time from now (`90d`)",
-            ),
+            Ok(from_now) => Some(Self(unix_now.saturating_add(from_now.as_secs()))).filter(|at| *at <= Self::LAST),
+            Err(_) => Self::parse(text).ok(),
         }
+        .ok_or(
+            "use a day (`2027-01-31`), an instant in UTC (`2027-01-31T12:00:00Z`), or a time from now (`90d`), up to \
+             the year 9999",
+        )
     }
 }
 

@@ -44,6 +44,12 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<RevocationFile, Mistak
     super::read(source, sources, Path::new("."), &super::environment).map(|(file, _)| file)
 }
 
+/// The same from a text.
+pub fn parse(name: &str, text: &str, sources: &mut Sources) -> Result<RevocationFile, Mistakes> {
+    let source = sources.add(name, text)?;
+    super::read(source, sources, Path::new("."), &super::environment).map(|(file, _)| file)
+}
+
 impl Read for RevocationFile {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {

@@ -51,7 +51,7 @@ impl Wrong {
 }
 
 /// Text as a file of ours says it, so that it is read back as it was: as it is where nothing could read it
-/// differently, else in quotes. A JSON string is a YAML string.
+/// differently, else in quotes.
 pub fn written(text: &str) -> String {
     let plain = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
         && text
@@ -61,8 +61,25 @@ pub fn written(text: &str) -> String {
     if plain {
         text.to_owned()
     } else {
-        serde_json::Value::from(text.replace("${", "$${")).to_string()
+        quoted(&text.replace("${", "$${"))
     }
+}
+
+/// In double quotes (YAML 1.2 section 7.3.1). What is no letter, digit or visible ASCII is escaped: YAML takes some
+/// characters nowhere else, and others as the end of a line.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            ' '..='~' => out.push(letter),
+            _ if letter.is_alphanumeric() => out.push(letter),
+            _ => out.push_str(&format!("\\U{:08X}", u32::from(letter))),
+        }
+    }
+    out.push('"');
+    out
 }
 
 impl Scalar for String {

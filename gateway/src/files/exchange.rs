@@ -1,9 +1,9 @@
 //! Replaces a file that somebody else may be writing at the same moment, so that neither version is lost.
 //!
 //! A name can be given to another file in one step, but not on the condition that it still means what it did. So the two
-//! files trade names (`RENAME_EXCHANGE`), and what was traded in is looked at: if it is not the version that was to be
-//! replaced, they trade again. A file system that cannot trade names is looked at before, and not after. Those who write
-//! in this way take turns, by a lock on the folder (`flock`).
+//! files trade names (`RENAME_EXCHANGE`), and what was traded in is kept open: if it is not the version that was to be
+//! replaced, or becomes another since somebody had it open, that is found out afterwards. It is not put back: whoever has
+//! read ours in between goes on from there. Those who write in this way take turns, by a lock on the folder (`flock`).
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::read::{regular, whole};
+use super::read::{open, regular, whole};
 use super::write::{create_beside, folder_of};
 use super::{FileContent, Stamp};
 
@@ -24,29 +24,29 @@ use super::{FileContent, Stamp};
 pub enum Replaced {
     /// The file has this version now.
     Done { version: Stamp, last: LastVersion },
-    /// The file is not the version that was to be replaced any more, and was left as it is.
+    /// The file was not the version that was to be replaced any more, and was left as it is.
     Changed,
 }
 
-/// A version that has been replaced. It has no name any more, but whoever had it open may still write to it.
+/// What has been replaced: mostly the version that was to be, else one that came in between. It has no name any more, but
+/// whoever has it open may still write to it.
 #[derive(Debug)]
 pub struct LastVersion {
     file: File,
-    stamp: Stamp,
+    /// Of the version that is known.
+    known: Stamp,
 }
 
-/// How often names are traded back: each further time, somebody has replaced the file in between.
-const TRADES: usize = 8;
+/// Between two looks whether another process still writes in the folder.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// For another process that writes in the folder.
-const TURN: (Duration, u32) = (Duration::from_millis(10), 200);
-
-/// Replaces one version of a regular file, whose mode is kept.
+/// Replaces one version of a regular file, whose mode is kept. Another process that does the same in its folder is waited
+/// for as long as `patience` says.
 ///
 /// # Errors
 /// It cannot be written, or is not a regular file; it is then as it was.
-pub fn replace_version(path: &Path, expected: Stamp, content: &[u8]) -> io::Result<Replaced> {
-    let _turn = turn(folder_of(path))?;
+pub fn replace_version(path: &Path, expected: Stamp, content: &[u8], patience: Duration) -> io::Result<Replaced> {
+    let _turn = turn(folder_of(path), patience)?;
     let found = fs::symlink_metadata(path)?;
     regular(found.file_type())?;
     if Stamp::from(&found) != expected {
@@ -61,14 +61,13 @@ pub fn replace_version(path: &Path, expected: Stamp, content: &[u8]) -> io::Resu
 }
 
 /// Ends when the file is closed.
-fn turn(folder: &Path) -> io::Result<File> {
+fn turn(folder: &Path, mut patience: Duration) -> io::Result<File> {
     let folder = File::open(folder)?;
-    let (pause, mut tries) = TURN;
     loop {
         match folder.try_lock() {
-            Err(TryLockError::WouldBlock) if tries > 0 => {
-                tries -= 1;
-                thread::sleep(pause);
+            Err(TryLockError::WouldBlock) if !patience.is_zero() => {
+                patience = patience.saturating_sub(PAUSE);
+                thread::sleep(PAUSE);
             }
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another process holds a lock on its folder"));
@@ -79,46 +78,33 @@ fn turn(folder: &Path) -> io::Result<File> {
     }
 }
 
-fn trade(path: &Path, expected: Stamp, file: &File, ours: &Beside) -> io::Result<Replaced> {
-    let last = File::open(path)?;
-    match exchange(path, &ours.0) {
+fn trade(path: &Path, known: Stamp, file: &File, ours: &Beside) -> io::Result<Replaced> {
+    let written = stamp(file)?;
+    // Of a file system that cannot trade names: what comes between is lost.
+    let found = File::open(path)?;
+    let last = match exchange(path, &ours.0) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            if !stamp(&last)?.is_same_content(&expected) {
-                return Ok(Replaced::Changed);
-            }
             fs::rename(&ours.0, path)?;
+            found
         }
         traded => {
             traded?;
-            let found = stamp_of(&ours.0)?;
-            if !found.is_same_content(&expected) {
-                trade_back(path, ours, stamp(file)?.inode, found.inode)?;
-                return Ok(Replaced::Changed);
-            }
+            open(&ours.0, OFlags::NOFOLLOW)?.0
         }
-    }
+    };
     // Without it the new name may not outlive a power cut.
     File::open(folder_of(path))?.sync_all()?;
+    // To get a name is a change that is ours. What somebody has written into it since is not.
+    let named = stamp(file)?;
+    let version = if named.is_same_content(&written) {
+        named
+    } else {
+        written
+    };
     Ok(Replaced::Done {
-        version: stamp(file)?,
-        last: LastVersion {
-            file: last,
-            stamp: expected,
-        },
+        version,
+        last: LastVersion { file: last, known },
     })
-}
-
-/// Gives the name back to what was found. Whatever else has got it meanwhile is newer and keeps it.
-fn trade_back(path: &Path, ours: &Beside, mut put: u64, mut found: u64) -> io::Result<()> {
-    for _ in 0..TRADES {
-        exchange(path, &ours.0)?;
-        let replaced = stamp_of(&ours.0)?.inode;
-        if replaced == put {
-            break;
-        }
-        (put, found) = (found, replaced);
-    }
-    Ok(())
 }
 
 fn exchange(path: &Path, beside: &Path) -> Result<(), Errno> {
@@ -127,10 +113,6 @@ fn exchange(path: &Path, beside: &Path) -> Result<(), Errno> {
 
 fn stamp(file: &File) -> io::Result<Stamp> {
     Ok(Stamp::from(&file.metadata()?))
-}
-
-fn stamp_of(path: &Path) -> io::Result<Stamp> {
-    Ok(Stamp::from(&fs::symlink_metadata(path)?))
 }
 
 /// A file of ours beside another, or what has been traded for it. Deleted when dropped.
@@ -144,16 +126,17 @@ impl Drop for Beside {
 }
 
 impl LastVersion {
-    /// What somebody has written to it since it was replaced, or last asked for.
+    /// What it says that is not known: somebody has put it there just before it was replaced, or has written to it since
+    /// it was replaced or last asked for.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn written_since(&mut self) -> io::Result<Option<FileContent>> {
         let found = stamp(&self.file)?;
-        if found.is_same_content(&self.stamp) {
+        if found.is_same_content(&self.known) {
             return Ok(None);
         }
-        self.stamp = found;
+        self.known = found;
         io::Seek::rewind(&mut self.file)?;
         whole((self.file.try_clone()?, found)).map(Some)
     }
@@ -162,6 +145,8 @@ impl LastVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
 
     fn folder_with(content: &str) -> (tempfile::TempDir, PathBuf, Stamp) {
         let folder = tempfile::tempdir().unwrap();
@@ -175,7 +160,7 @@ mod tests {
     #[test]
     fn the_version_that_is_there_is_replaced_and_no_other() {
         let (folder, path, first) = folder_with("one");
-        let Replaced::Done { version, .. } = replace_version(&path, first, b"two").unwrap() else {
+        let Replaced::Done { version, .. } = replace_version(&path, first, b"two", LONG).unwrap() else {
             panic!("nobody else writes");
         };
         assert_eq!(
@@ -183,7 +168,7 @@ mod tests {
             (b"two".to_vec(), Some(version))
         );
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
-        let again = replace_version(&path, first, b"three").unwrap();
+        let again = replace_version(&path, first, b"three", LONG).unwrap();
         assert!(matches!(again, Replaced::Changed), "{again:?}");
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(
@@ -193,29 +178,40 @@ mod tests {
         );
     }
 
+    /// What is found of the version that was replaced.
+    #[track_caller]
+    fn heard(traded: io::Result<Replaced>) -> Option<String> {
+        let Ok(Replaced::Done { mut last, .. }) = traded else {
+            panic!("{traded:?}");
+        };
+        let found = last.written_since().unwrap();
+        found.map(|content| String::from_utf8(content.bytes).unwrap())
+    }
+
     #[test]
-    fn one_who_replaces_the_file_in_between_is_not_overwritten() {
+    fn one_who_replaces_the_file_in_between_is_heard() {
         let (folder, path, first) = folder_with("one");
-        let (file, name) = create_beside(&path).unwrap();
+        let (mut file, name) = create_beside(&path).unwrap();
+        file.write_all(b"two").unwrap();
         let theirs = folder.path().join("theirs");
         fs::write(&theirs, "three").unwrap();
         fs::rename(&theirs, &path).unwrap();
-        let traded = trade(&path, first, &file, &Beside(name)).unwrap();
-        assert!(matches!(traded, Replaced::Changed), "{traded:?}");
-        assert_eq!(fs::read(&path).unwrap(), b"three");
+        let found = heard(trade(&path, first, &file, &Beside(name)));
+        assert_eq!(found.as_deref(), Some("three"));
+        assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn one_who_writes_into_the_file_in_between_is_not_overwritten() {
+    fn one_who_writes_into_the_file_in_between_is_heard() {
         let (folder, path, first) = folder_with("one");
-        let (file, name) = create_beside(&path).unwrap();
+        let (mut file, name) = create_beside(&path).unwrap();
+        file.write_all(b"two").unwrap();
         let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        writer.write_all(b", two").unwrap();
-        let traded = trade(&path, first, &file, &Beside(name)).unwrap();
-        assert!(matches!(traded, Replaced::Changed), "{traded:?}");
         writer.write_all(b", three").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"one, two, three");
+        let found = heard(trade(&path, first, &file, &Beside(name)));
+        assert_eq!(found.as_deref(), Some("one, three"));
+        assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -223,7 +219,7 @@ mod tests {
     fn one_who_had_the_last_version_open_is_heard() {
         let (_folder, path, first) = folder_with("one");
         let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        let Replaced::Done { mut last, .. } = replace_version(&path, first, b"two").unwrap() else {
+        let Replaced::Done { mut last, .. } = replace_version(&path, first, b"two", LONG).unwrap() else {
             panic!("nobody else writes");
         };
         assert_eq!(last.written_since().unwrap(), None);
@@ -239,12 +235,24 @@ mod tests {
     #[test]
     fn what_cannot_be_replaced_stays_as_it_is() {
         let (folder, path, first) = folder_with("one");
-        assert!(replace_version(&folder.path().join("absent"), first, b"two").is_err());
+        assert!(replace_version(&folder.path().join("absent"), first, b"two", LONG).is_err());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(replace_version(&link, first, b"two").is_err());
+        assert!(replace_version(&link, first, b"two", LONG).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    #[test]
+    fn another_process_is_waited_for_and_not_for_ever() {
+        let (folder, path, first) = folder_with("one");
+        let theirs = turn(folder.path(), Duration::ZERO).unwrap();
+        assert!(replace_version(&path, first, b"two", PAUSE).is_err());
+        thread::scope(|scope| {
+            let ours = scope.spawn(|| replace_version(&path, first, b"two", LONG));
+            drop(theirs);
+            assert!(matches!(ours.join().unwrap(), Ok(Replaced::Done { .. })));
+        });
     }
 
     /// Each writer adds a number to what it has read, over and over. None of them is ever lost.
@@ -255,7 +263,7 @@ mod tests {
         let add = |line: &str| loop {
             let read = super::super::read(&path).unwrap();
             let content = [&read.bytes[..], line.as_bytes(), b"\n"].concat();
-            if let Replaced::Done { .. } = replace_version(&path, read.stamp, &content).unwrap() {
+            if let Replaced::Done { .. } = replace_version(&path, read.stamp, &content, LONG).unwrap() {
                 return;
             }
         };

@@ -59,7 +59,7 @@ pub(super) fn whole((file, stamp): (File, Stamp)) -> io::Result<FileContent> {
     Ok(FileContent { bytes, stamp })
 }
 
-fn open(path: &Path, flags: OFlags) -> io::Result<(File, Stamp)> {
+pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<(File, Stamp)> {
     // Asked before it is opened, since opening a device can do something.
     let found = match flags.contains(OFlags::NOFOLLOW) {
         true => fs::symlink_metadata(path)?,

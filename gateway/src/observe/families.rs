@@ -62,6 +62,7 @@ pub enum Family {
     BackendHandshakes,
     BackendCertificateExpiry,
     Revocations,
+    RevocationsUnwritten,
     ClockJumps,
     ClockAhead,
     ConfigLastReloadSuccessful,
@@ -110,7 +111,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 70] = [
+    pub const ALL: [Self; 71] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -167,6 +168,7 @@ impl Family {
         Self::BackendHandshakes,
         Self::BackendCertificateExpiry,
         Self::Revocations,
+        Self::RevocationsUnwritten,
         Self::ClockJumps,
         Self::ClockAhead,
         Self::ConfigLastReloadSuccessful,
@@ -496,6 +498,12 @@ impl Family {
                 Gauge,
                 &["kind"],
                 "Credentials that are taken back, by what names them",
+            ),
+            Self::RevocationsUnwritten => (
+                "gateway_revocations_unwritten",
+                Gauge,
+                &[],
+                "Entries in force that the file of revocations does not have, since it could not be written",
             ),
             Self::ClockJumps => (
                 "gateway_clock_jumps_total",

@@ -314,6 +314,7 @@ mod tests {
                 page.put(Family::Tunnels, &[], 0);
                 page.put(Family::CertificateExpiry, &["secure", "1"], 1);
                 page.put(Family::Revocations, &["key"], 0);
+                page.put(Family::RevocationsUnwritten, &[], 2);
                 page.put(Family::ClockJumps, &[], 1);
                 page.put(Family::ClockAhead, &[], -2.5);
                 page.put(Family::AccessLogDropped, &[], 0);

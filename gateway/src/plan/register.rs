@@ -2,30 +2,49 @@
 //!
 //! The file has the last word. It is read when a plan takes effect and whenever it changes; what the admin API adds is
 //! in force at once and is then written to it. Failing closed: a file that cannot be read or has mistakes changes
-//! nothing, and an entry that cannot be written holds all the same, and is kept for the next version of the file.
+//! nothing, and an entry that cannot be written holds all the same, and is written when it can be ([`pending`]).
+//!
+//! Others write the file as well, at any moment and in any way. So it is replaced only where it still is the version that
+//! was read, what somebody is just writing is waited for, and what is written to a version after it was replaced is taken
+//! over.
 //!
 //! Runs on the control thread and its helpers alone; workers see the list. The file system may take its time, or for
 //! ever, so what is kept is never locked while the file is read or written: only `FileTurn` is held then, which nobody
 //! waits for without a limit.
 
-use std::fmt::{self, Write as _};
+mod form;
+mod pending;
+mod turn;
+
+use std::collections::VecDeque;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use policies::Moment;
 
+pub(super) use self::form::load;
+use self::pending::Pending;
+use self::turn::{FileTurn, HeldTurn};
 use super::long_over::Learnt;
 use super::watch::{FileWatch, Look};
 use crate::clock::{self, Now};
-use crate::config::revocations::{Revocation, What};
-use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
-use crate::files::{self, Stamp};
-use crate::intake::revocations::{List, MOST, NotRevocable, Revocations, Revoked, RevokedKind, Terms};
-use crate::observe::timestamp::Timestamp;
+use crate::config::Sources;
+use crate::files::{self, LastVersion, Replaced, Stamp};
+use crate::intake::revocations::{List, MOST, Revocations, Revoked};
 
 /// How long a change waits for another that reads or writes the file.
 const TURN: Duration = Duration::from_secs(5);
+/// Between two looks at a file that somebody else is writing, while a change waits for it to rest.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a change begins anew because somebody else has changed the file in between.
+const TRIES: u32 = 5;
+/// For so long somebody who had the version open that was replaced may still write to it.
+const LATE: Duration = Duration::from_secs(10);
+/// Versions that are watched for that.
+const MOST_LATE: usize = 64;
 
 pub struct Register {
     in_force: Arc<Revocations>,
@@ -46,51 +65,47 @@ impl Default for Register {
     }
 }
 
-/// One at a time reads or writes the file.
-#[derive(Default)]
-struct FileTurn {
-    taken: Mutex<bool>,
-    free: Condvar,
-}
-
-#[must_use = "the turn ends when this is dropped"]
-struct HeldTurn<'a>(&'a FileTurn);
-
-impl FileTurn {
-    /// `None` if another still has it when the limit is over.
-    fn take(&self, limit: Duration) -> Option<HeldTurn<'_>> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut taken, _) = self
-            .free
-            .wait_timeout_while(taken, limit, |taken| *taken)
-            .unwrap_or_else(PoisonError::into_inner);
-        let free = !std::mem::replace(&mut *taken, true);
-        drop(taken);
-        // Not `then_some`: a turn that is not ours must not end.
-        free.then(|| HeldTurn(self))
-    }
-}
-
-impl Drop for HeldTurn<'_> {
-    fn drop(&mut self) {
-        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.free.notify_one();
-    }
-}
-
 #[derive(Default)]
 struct Kept {
     path: Option<PathBuf>,
     /// The version of the file that was read or written last.
     version: Option<Stamp>,
+    /// What it says.
+    says: Arc<List>,
     watch: FileWatch,
-    /// Why that version is not in force.
+    /// Why the newest version is not in force.
     error: Option<Failure>,
-    /// In force, and not in the file.
-    unwritten: List,
+    /// Why it is not written, if it was to be.
+    write_error: Option<Failure>,
+    pending: Pending,
+    /// The oldest first.
+    replaced: VecDeque<ReplacedVersion>,
     /// Counts what has been read and written.
     changes: u64,
     learnt: Learnt,
+}
+
+impl Kept {
+    fn watch_late(&mut self, version: LastVersion, said: Arc<List>, now: Moment) {
+        if self.replaced.len() == MOST_LATE {
+            self.replaced.pop_front();
+        }
+        self.replaced.push_back(ReplacedVersion {
+            version,
+            replaced: now,
+            said,
+            late: None,
+        });
+    }
+}
+
+/// A version that was replaced a short while ago.
+struct ReplacedVersion {
+    version: LastVersion,
+    replaced: Moment,
+    said: Arc<List>,
+    /// Found written to it, and not looked at before it has stayed the same from one look to the next.
+    late: Option<Vec<u8>>,
 }
 
 /// The file as a plan has found it.
@@ -116,6 +131,8 @@ pub struct RegisterStatus {
     pub error: Option<Failure>,
     /// Entries that a restart would forget.
     pub unwritten: usize,
+    /// Why they are not written; they are tried again.
+    pub write_error: Option<Failure>,
 }
 
 /// Why a change was not made, or not made for good.
@@ -148,6 +165,7 @@ impl Register {
         kept.version = file.and_then(|file| file.version);
         kept.watch = FileWatch::default();
         kept.error = None;
+        kept.replaced.clear();
         if let Some(file) = file {
             self.replace(&mut kept, file.list.clone());
         }
@@ -158,14 +176,23 @@ impl Register {
         self.kept().changes
     }
 
-    fn replace(&self, kept: &mut Kept, mut list: List) {
+    /// The file says this now.
+    fn replace(&self, kept: &mut Kept, list: List) {
         kept.changes += 1;
-        list.extend(kept.unwritten.clone());
+        kept.says = Arc::new(list);
+        let (list, lost) = kept.pending.over(List::clone(&kept.says), clock::now());
         tracing::info!(entries = list.len(), "revocations read");
+        if lost > 0 {
+            tracing::warn!(
+                entries = lost,
+                "the file of revocations was written over by somebody who did not know what had just been added through \
+                 the admin API: that stays in force, and is written again; take it out by DELETE"
+            );
+        }
         self.in_force.replace(list);
     }
 
-    /// Looks whether the file has changed.
+    /// Looks whether the file has changed, and writes what could not be written before.
     pub(super) fn follow(&self, now: Moment) {
         let Some(turn) = self.turn.take(Duration::ZERO) else {
             return;
@@ -183,6 +210,24 @@ impl Register {
         if look == Look::Due {
             self.read(&turn);
         }
+        self.hear_late(&turn, now);
+        let is_due = {
+            let kept = self.kept();
+            kept.error.is_none() && kept.pending.is_due(now)
+        };
+        if is_due && look != Look::Settling {
+            // Whoever waits for it is told by the status.
+            let _ = self.write(&turn, |in_force| Ok(List::clone(in_force)));
+        }
+    }
+
+    /// Tries once more to write what could not be written; for a good end.
+    pub fn write_out(&self) {
+        if self.kept().pending.len() > 0
+            && let Some(turn) = self.turn.take(self.patience)
+        {
+            let _ = self.write(&turn, |in_force| Ok(List::clone(in_force)));
+        }
     }
 
     /// Takes back what the entries name, from the next request on.
@@ -190,11 +235,8 @@ impl Register {
     /// # Errors
     /// See [`RegisterError`].
     pub fn revoke(&self, entries: List) -> Result<(), RegisterError> {
-        let turn = self.turn.take(self.patience);
-        if let Some(turn) = &turn {
-            self.catch_up(turn);
-        }
-        let list = {
+        {
+            // In force before anything else: the file may take its time.
             let mut kept = self.kept();
             let mut list = List::clone(&self.in_force.list());
             list.extend(entries.clone());
@@ -202,10 +244,10 @@ impl Register {
                 return Err(RegisterError::TooMany);
             }
             self.in_force.replace(list);
-            kept.unwritten.extend(entries);
-            self.in_force.list()
-        };
-        self.write(turn.as_ref().ok_or_else(busy)?, &list)
+            kept.pending.add(entries);
+        }
+        let turn = self.turn.take(self.patience).ok_or_else(busy)?;
+        self.write(&turn, |in_force| Ok(List::clone(in_force)))
     }
 
     /// Lets through again what an entry named.
@@ -214,12 +256,13 @@ impl Register {
     /// See [`RegisterError`].
     pub fn restore(&self, revoked: &Revoked) -> Result<(), RegisterError> {
         let turn = self.turn.take(self.patience).ok_or_else(busy)?;
-        self.catch_up(&turn);
-        let mut list = List::clone(&self.in_force.list());
-        list.remove(revoked).ok_or(RegisterError::Absent)?;
-        self.write(&turn, &list)?;
+        self.write(&turn, |in_force| {
+            let mut list = List::clone(in_force);
+            list.remove(revoked).ok_or(RegisterError::Absent)?;
+            Ok(list)
+        })?;
         let mut kept = self.kept();
-        kept.unwritten.remove(revoked);
+        kept.pending.remove(revoked);
         // Others may have come or ended since.
         let mut list = List::clone(&self.in_force.list());
         list.remove(revoked);
@@ -237,7 +280,7 @@ impl Register {
             let mut list = List::clone(&list);
             for revoked in &over {
                 list.remove(revoked);
-                kept.unwritten.remove(revoked);
+                kept.pending.remove(revoked);
             }
             self.in_force.replace(list);
         }
@@ -248,18 +291,27 @@ impl Register {
         RegisterStatus {
             file: kept.path.clone(),
             error: kept.error.clone(),
-            unwritten: kept.unwritten.len(),
+            unwritten: kept.pending.len(),
+            write_error: kept.write_error.clone(),
         }
     }
 
-    /// Whoever changes the list begins with what the file says now.
+    /// Whoever changes the list begins with what the file says now. What somebody else is just writing is not taken for
+    /// the whole before it rests.
     fn catch_up(&self, turn: &HeldTurn<'_>) {
-        let (path, version) = {
-            let kept = self.kept();
-            (kept.path.clone(), kept.version)
-        };
-        if path.is_some_and(|path| Stamp::of(&path) != version) {
-            self.read(turn);
+        let Some(path) = self.kept().path.clone() else { return };
+        loop {
+            let found = Stamp::of(&path);
+            let look = {
+                let mut kept = self.kept();
+                let version = kept.version;
+                kept.watch.look(version, found, clock::now())
+            };
+            match look {
+                Look::Same => return,
+                Look::Due => return self.read(turn),
+                Look::Settling => thread::sleep(LOOK),
+            }
         }
     }
 
@@ -267,7 +319,7 @@ impl Register {
         let Some(path) = self.kept().path.clone() else { return };
         let version = Stamp::of(&path);
         let mut sources = Sources::default();
-        let loaded = load(&path, &mut sources);
+        let loaded = form::load(&path, &mut sources);
         let mut kept = self.kept();
         if kept.path.as_ref() != Some(&path) {
             // It is kept elsewhere since.
@@ -291,29 +343,120 @@ impl Register {
         }
     }
 
-    fn write(&self, _: &HeldTurn<'_>, list: &List) -> Result<(), RegisterError> {
-        let (path, error) = {
-            let kept = self.kept();
-            (kept.path.clone(), kept.error.clone())
-        };
-        let Some(path) = path else { return Ok(()) };
-        if let Some(Failure { error, .. }) = error {
-            // Written over, it would lose what somebody was about to say.
-            return Err(RegisterError::NotWritten(error));
+    /// Writes what `wanted` makes of the list in force to the file, over the version that was read and no other.
+    fn write(
+        &self,
+        turn: &HeldTurn<'_>,
+        wanted: impl Fn(&List) -> Result<List, RegisterError>,
+    ) -> Result<(), RegisterError> {
+        for _ in 0..TRIES {
+            // Many changes, one after another, leave no turn to whoever looks now and then.
+            self.hear_late(turn, clock::now());
+            self.catch_up(turn);
+            let (path, version, error) = {
+                let kept = self.kept();
+                (kept.path.clone(), kept.version, kept.error.clone())
+            };
+            let list = wanted(&self.in_force.list())?;
+            let Some(path) = path else { return Ok(()) };
+            if let Some(Failure { error, .. }) = error {
+                // Written over, it would lose what somebody was about to say.
+                return Err(RegisterError::NotWritten(error));
+            }
+            let written = match version {
+                _ if list.len() > MOST => Err(format!("there are more than {MOST} revocations with those of the file")),
+                None => Err("there is no such file".to_owned()),
+                Some(version) => files::replace_version(&path, version, form::text(&list).as_bytes(), self.patience)
+                    .map_err(|error| error.to_string()),
+            };
+            match written {
+                Ok(Replaced::Done { version, last }) => return self.has_written(&path, list, version, last),
+                Ok(Replaced::Changed) => {}
+                Err(why) => return Err(self.has_failed(format!("cannot write {}: {why}", path.display()))),
+            }
         }
-        files::replace(&path, text(list).as_bytes(), files::Mode::Kept).map_err(|error| {
-            tracing::error!(%error, "revocations cannot be written: a restart would forget the newest");
-            RegisterError::NotWritten(format!("cannot write {}: {error}", path.display()))
-        })?;
-        let version = Stamp::of(&path);
-        let mut kept = self.kept();
-        // What came while it was written is still to be written.
-        kept.unwritten.retain(|revoked, terms| list.get(revoked) != Some(terms));
+        Err(self.has_failed("somebody else writes the file all the time".to_owned()))
+    }
+
+    fn has_written(&self, path: &Path, list: List, version: Stamp, last: LastVersion) -> Result<(), RegisterError> {
+        let (mut kept, now) = (self.kept(), clock::now());
         kept.changes += 1;
-        if kept.path.as_ref() == Some(&path) {
-            kept.version = version;
+        if kept.path.as_deref() != Some(path) {
+            // It is kept elsewhere since, and has to be written there.
+            return Err(busy());
         }
+        if kept.write_error.take().is_some() {
+            tracing::info!(entries = list.len(), "revocations are written again");
+        }
+        kept.pending.written(&list, now);
+        kept.version = Some(version);
+        let said = std::mem::replace(&mut kept.says, Arc::new(list));
+        kept.watch_late(last, said, now);
         Ok(())
+    }
+
+    fn has_failed(&self, error: String) -> RegisterError {
+        let mut kept = self.kept();
+        kept.pending.failed(clock::now());
+        if kept.pending.failures() == 1 {
+            tracing::error!(%error, "revocations are not written: a restart would forget the newest; tried again");
+        }
+        kept.write_error = Some(Failure {
+            at: clock::unix_seconds(),
+            error: error.clone(),
+        });
+        RegisterError::NotWritten(error)
+    }
+
+    /// Takes over what somebody has written to a version that was replaced under their hands, or just before.
+    fn hear_late(&self, _: &HeldTurn<'_>, now: Moment) {
+        let mut all = std::mem::take(&mut self.kept().replaced);
+        all.retain_mut(|one| {
+            let late = match one.version.written_since() {
+                Ok(Some(content)) => {
+                    one.late = Some(content.bytes);
+                    None
+                }
+                Ok(None) => one.late.take(),
+                Err(error) => {
+                    tracing::warn!(%error, "what was written to the file of revocations too late cannot be read");
+                    return false;
+                }
+            };
+            if let Some(late) = late {
+                self.take_over(&mut self.kept(), &one.said, &late);
+            }
+            now.since(one.replaced) < LATE || one.late.is_some()
+        });
+        // Nobody else has a turn, so none has come meanwhile.
+        self.kept().replaced = all;
+    }
+
+    /// Adds what `late` has that was not `said` before. What it has no more stays: failing closed.
+    fn take_over(&self, kept: &mut Kept, said: &List, late: &[u8]) {
+        let mut sources = Sources::default();
+        let text = String::from_utf8_lossy(late);
+        match form::parse("the file of revocations as it was replaced", &text, &mut sources) {
+            Ok(mut list) => {
+                list.retain(|revoked, terms| said.get(revoked) != Some(terms));
+                if !list.is_empty() {
+                    tracing::warn!(
+                        entries = list.len(),
+                        "somebody was writing the file of revocations while it was replaced: what was added is taken over"
+                    );
+                    let mut all = List::clone(&self.in_force.list());
+                    all.extend(list.clone());
+                    self.in_force.replace(all);
+                    kept.pending.add(list);
+                }
+            }
+            Err(mistakes) => {
+                let error = sources.render(&mistakes, false);
+                tracing::warn!(
+                    "what was written to the file of revocations while it was replaced is not used:\n{error}"
+                );
+            }
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -323,66 +466,6 @@ impl Register {
 
 fn busy() -> RegisterError {
     RegisterError::NotWritten("whoever reads or writes the file has not finished".to_owned())
-}
-
-/// What the file says, or every mistake in it.
-pub(super) fn load(path: &Path, sources: &mut Sources) -> Result<List, Mistakes> {
-    let file = revocations::load(path, sources)?;
-    let (mut list, mut mistakes) = (List::new(), Mistakes::default());
-    for entry in &file.revocations {
-        match revoked(entry) {
-            Ok(revoked) => {
-                let terms = Terms {
-                    until: entry.until.as_ref().map(|until| until.0),
-                    reason: entry.reason.as_ref().map(|reason| reason.as_str().into()),
-                };
-                list.insert(revoked, terms);
-            }
-            Err(why) => {
-                mistakes.push(Mistake::new(Code::BadValue, entry.name.span(), "this cannot be revoked").label(why.0));
-            }
-        }
-    }
-    if list.len() > MOST {
-        let at = file.revocations.get(MOST).and_then(|entry| entry.name.span());
-        let message = format!("more than {MOST} revocations");
-        let hint = "a revoked tenant or subject stands for all of its tokens; give entries an `until`";
-        mistakes.push(Mistake::new(Code::OutOfRange, at, message).hint(hint));
-    }
-    if mistakes.is_empty() { Ok(list) } else { Err(mistakes) }
-}
-
-fn revoked(entry: &Revocation) -> Result<Revoked, NotRevocable> {
-    let kind = match entry.what {
-        What::Key => RevokedKind::Key,
-        What::Jti => RevokedKind::Token,
-        What::Subject => RevokedKind::Subject,
-        What::Tenant => RevokedKind::Tenant,
-    };
-    Revoked::new(kind, &entry.name, entry.issuer.as_ref().map(|issuer| issuer.as_str()))
-}
-
-/// The file that says this list.
-fn text(list: &List) -> String {
-    let mut text = String::from(
-        "# Written by the gateway when the list is changed through its admin API: comments are lost then.\nrevocations:",
-    );
-    text.push_str(if list.is_empty() { " []\n" } else { "\n" });
-    for (revoked, terms) in list {
-        let _ = write!(text, "  - {{ {}: {}", revoked.kind().as_str(), written(revoked.name()));
-        if let Some(issuer) = revoked.issuer() {
-            let _ = write!(text, ", issuer: {}", written(issuer));
-        }
-        if let Some(until) = terms.until {
-            let until = Timestamp(Duration::from_secs(until)).whole_seconds();
-            let _ = write!(text, ", until: {until}");
-        }
-        if let Some(reason) = &terms.reason {
-            let _ = write!(text, ", reason: {}", written(reason));
-        }
-        text.push_str(" }\n");
-    }
-    text
 }
 
 impl fmt::Display for RegisterError {
@@ -398,245 +481,4 @@ impl fmt::Display for RegisterError {
 impl std::error::Error for RegisterError {}
 
 #[cfg(test)]
-mod tests {
-    use policies::WallTime;
-
-    use super::*;
-
-    fn key(id: &str) -> Revoked {
-        Revoked::new(RevokedKind::Key, id, None).unwrap()
-    }
-
-    fn list(ids: &[&str]) -> List {
-        ids.iter().map(|id| (key(id), Terms::default())).collect()
-    }
-
-    struct Bench {
-        _folder: tempfile::TempDir,
-        path: PathBuf,
-        register: Register,
-    }
-
-    fn bench(content: &str) -> Bench {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("revoked.yaml");
-        std::fs::write(&path, content).unwrap();
-        let register = Register::default();
-        register.keep_in(Some(&found(&path, &register)));
-        Bench {
-            _folder: folder,
-            path,
-            register,
-        }
-    }
-
-    /// The file as a plan finds it.
-    fn found(path: &Path, register: &Register) -> RevocationFile {
-        let changes = Some(register.changes());
-        let mut sources = Sources::default();
-        let list = load(path, &mut sources).unwrap();
-        RevocationFile {
-            path: path.to_owned(),
-            version: sources.reader().stamp(path),
-            list,
-            changes,
-        }
-    }
-
-    impl Bench {
-        #[track_caller]
-        fn check(&self, ids: &[&str]) {
-            let list = self.register.in_force.list();
-            let found: Vec<_> = list.keys().map(|revoked| &**revoked.name()).collect();
-            assert_eq!(found, ids);
-        }
-
-        fn edit(&self, content: &str) {
-            files::replace(&self.path, content.as_bytes(), files::Mode::Kept).unwrap();
-        }
-
-        fn after_restart(&self) -> Register {
-            let register = Register::default();
-            register.keep_in(Some(&found(&self.path, &register)));
-            register
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_what_is_read() {
-        let path = tempfile::tempdir().unwrap().keep().join("revoked.yaml");
-        let strange = ["k1", "true", "007", "\"", "${HOME}", "$${HOME}", "a:b", "#", "null"];
-        let mut all = list(&strange);
-        for issuer in [None, Some("main")] {
-            for kind in [RevokedKind::Token, RevokedKind::Subject] {
-                let revoked = Revoked::new(kind, "{x:y,z}", issuer).unwrap();
-                let terms = Terms {
-                    until: Some(4_000_000_000),
-                    reason: Some("a \"leak\"\n# of ${HOME}".into()),
-                };
-                all.insert(revoked, terms);
-            }
-        }
-        all.insert(
-            Revoked::new(RevokedKind::Tenant, "acme", None).unwrap(),
-            Terms::default(),
-        );
-        for list in [List::new(), all] {
-            std::fs::write(&path, text(&list)).unwrap();
-            let mut sources = Sources::default();
-            let read = load(&path, &mut sources).unwrap_or_else(|m| panic!("{}", sources.render(&m, false)));
-            assert_eq!(read, list);
-        }
-    }
-
-    #[test]
-    fn changes_hold_at_once_and_over_a_restart() {
-        let bench = bench("revocations: [{ key: a }]");
-        bench.register.revoke(list(&["b"])).unwrap();
-        bench.check(&["a", "b"]);
-        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-        bench.register.restore(&key("a")).unwrap();
-        bench.check(&["b"]);
-        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-        assert!(matches!(bench.register.restore(&key("a")), Err(RegisterError::Absent)));
-        assert_eq!(bench.register.status().unwritten, 0);
-    }
-
-    #[test]
-    fn an_edited_file_is_read_once_it_stays_as_it_is() {
-        let bench = bench("revocations: []");
-        bench.edit("revocations: [{ key: a }]");
-        bench.register.follow(Moment::ZERO);
-        bench.check(&[]);
-        bench.register.follow(Moment::ZERO);
-        bench.check(&["a"]);
-        bench.edit("revocations: []");
-        bench.register.follow(Moment::ZERO);
-        bench.register.follow(Moment::ZERO);
-        bench.check(&[]);
-    }
-
-    #[test]
-    fn a_plan_that_read_the_file_before_it_was_written_takes_nothing_out() {
-        let bench = bench("revocations: [{ key: a }]");
-        let before = found(&bench.path, &bench.register);
-        bench.register.revoke(list(&["b"])).unwrap();
-        bench.register.keep_in(Some(&before));
-        bench.check(&["a", "b"]);
-        bench.edit("revocations: [{ key: c }]");
-        bench.register.keep_in(Some(&found(&bench.path, &bench.register)));
-        bench.check(&["c"]);
-        let other = bench.path.with_extension("other");
-        std::fs::write(&other, "revocations: [{ key: d }]").unwrap();
-        bench.register.keep_in(Some(&found(&other, &bench.register)));
-        bench.check(&["d"]);
-        bench.register.keep_in(None);
-        bench.check(&["d"]);
-    }
-
-    #[test]
-    fn a_file_that_never_rests_is_read_all_the_same() {
-        let bench = bench("revocations: []");
-        for round in 0..7 {
-            bench.edit(&format!("revocations: [{{ key: a{round} }}]"));
-            bench.register.follow(Moment::from_nanos(round * 200_000_000));
-        }
-        bench.check(&["a5"]);
-    }
-
-    #[test]
-    fn a_file_system_that_does_not_answer_holds_up_no_entry_and_nobody_who_asks() {
-        let mut bench = bench("revocations: []");
-        bench.register.patience = Duration::from_millis(1);
-        let turn = bench.register.turn.take(Duration::ZERO).expect("nobody has it");
-        bench.register.forget_ended(Now::read());
-        assert_eq!(bench.register.status().unwritten, 0);
-        bench.register.follow(Moment::ZERO);
-        let added = bench.register.revoke(list(&["b"]));
-        assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
-        bench.check(&["b"]);
-        assert_eq!(bench.register.status().unwritten, 1);
-        drop(turn);
-        bench.register.revoke(list(&["c"])).unwrap();
-        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-    }
-
-    #[test]
-    fn whoever_changes_the_list_loses_nothing_that_was_just_edited() {
-        let bench = bench("revocations: []");
-        bench.edit("revocations: [{ key: a }]");
-        bench.register.revoke(list(&["b"])).unwrap();
-        bench.check(&["a", "b"]);
-    }
-
-    #[test]
-    fn a_bad_file_changes_nothing_and_what_is_added_meanwhile_is_not_lost() {
-        let bench = bench("revocations: [{ key: a }]");
-        for bad in [
-            "revocations: [{ key: a",
-            "revocations: [{ keys: a }]",
-            "revocations: [{ key: a b }]",
-            "",
-        ] {
-            bench.edit(bad);
-            bench.register.follow(Moment::ZERO);
-            bench.register.follow(Moment::ZERO);
-            bench.check(&["a"]);
-            assert!(bench.register.status().error.is_some(), "{bad}");
-        }
-        std::fs::remove_file(&bench.path).unwrap();
-        bench.register.follow(Moment::ZERO);
-        bench.register.follow(Moment::ZERO);
-        bench.check(&["a"]);
-        let added = bench.register.revoke(list(&["b"]));
-        assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
-        bench.check(&["a", "b"]);
-        let taken = bench.register.restore(&key("a"));
-        assert!(matches!(taken, Err(RegisterError::NotWritten(_))), "{taken:?}");
-        bench.check(&["a", "b"]);
-        bench.edit("revocations: [{ key: c }]");
-        bench.register.follow(Moment::ZERO);
-        bench.register.follow(Moment::ZERO);
-        bench.check(&["b", "c"]);
-        assert_eq!(bench.register.status().unwritten, 1);
-        bench.register.revoke(list(&["d"])).unwrap();
-        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-    }
-
-    #[test]
-    fn a_clock_that_is_ahead_for_a_while_erases_nothing() {
-        let file = "revocations: [{ key: a, until: 2000-01-01 }, { key: b, until: 2199-01-01 }, { key: c }]";
-        let bench = bench(file);
-        bench.check(&["a", "b", "c"]);
-        let at = |hours: u64, wall: u64| Now {
-            moment: Moment::ZERO + Duration::from_secs(hours * 3600),
-            wall: WallTime::since_epoch(Duration::from_secs(wall)),
-        };
-        let (in_2026, in_2200) = (1_795_521_600, 7_258_118_400);
-        bench.register.forget_ended(at(0, in_2026));
-        bench.register.forget_ended(at(0, in_2200));
-        bench.check(&["a", "b", "c"]);
-        bench.register.forget_ended(at(30, in_2200));
-        bench.check(&["b", "c"]);
-        bench.register.revoke(list(&["d"])).unwrap();
-        let written = std::fs::read_to_string(&bench.path).unwrap();
-        assert!(written.contains("key: b, until: 2199-01-01"), "{written}");
-        assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-    }
-
-    #[test]
-    fn without_a_file_the_list_lives_in_memory_and_is_bounded() {
-        let register = Register::default();
-        let ids: Vec<_> = (0..MOST).map(|number| number.to_string()).collect();
-        register
-            .revoke(ids.iter().map(|id| (key(id), Terms::default())).collect())
-            .unwrap();
-        assert!(matches!(
-            register.revoke(list(&["one-more"])),
-            Err(RegisterError::TooMany)
-        ));
-        assert_eq!(register.in_force.list().len(), MOST);
-        register.restore(&key("7")).unwrap();
-        register.revoke(list(&["one-more"])).unwrap();
-    }
-}
+mod tests;

@@ -187,6 +187,13 @@ async fn nobody_revokes_without_the_token_or_what_cannot_be() {
         json!({ "key": "k1", "until": "tomorrow" }),
         json!({ "keys": "k1" }),
         json!({ "revocations": [{ "key": "k1" }, {}] }),
+        json!({ "revocations": [{ "key": "k1" }], "key": "k2" }),
+        json!({ "revocations": [{ "key": "k1" }, { "key": "k1", "until": "1h" }] }),
+        json!({ "key": "k1", "until": "2020-01-01" }),
+        json!({ "key": "k1", "until": "2020-01-01T00:00:00Z" }),
+        json!({ "key": "k1", "until": "0s" }),
+        json!({ "key": "k1", "until": "9999999d" }),
+        json!({ "revocations": [{ "key": "k1" }, { "key": "k2", "until": "2020-01-01" }] }),
     ] {
         let refused = change(&gateway, Method::POST, "", &body).await;
         assert_eq!(
@@ -195,8 +202,78 @@ async fn nobody_revokes_without_the_token_or_what_cannot_be() {
             "{body}"
         );
     }
+    // Of two members with one name, each reader takes another.
+    for body in [
+        r#"{"key":"k2","key":"k1"}"#,
+        r#"{"key":"k1","until":"1h","until":"2h"}"#,
+        r#"{"key":"k1","reason":"a","reason":"b"}"#,
+        r#"{"revocations":[{"key":"k2"}],"revocations":[{"key":"k1"}]}"#,
+        r#"{"revocations":[{"key":"k2","key":"k1"}]}"#,
+        r#"{"key":"k1","\u006bey":"k2"}"#,
+    ] {
+        let ask = admin.ask(Method::POST, "/api/v1/revocations").bearer(TOKEN);
+        let refused = ask.body(body).send().await;
+        assert_eq!(
+            (refused.status, refused.json()["reason"].as_str()),
+            (400, Some("bad_value")),
+            "{body}"
+        );
+    }
+    change(&gateway, Method::DELETE, "?key=k1&key=k2", &Value::Null)
+        .await
+        .expect(400);
+    assert_eq!(gateway.admin_json("/api/v1/revocations").await["total"], 0);
     change(&gateway, Method::DELETE, "?key=k1", &Value::Null)
         .await
         .expect(404);
     gateway.get("/any/echo").key("key-1").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_holds_shows_and_is_written_when_it_can_be() {
+    let (_fleet, gateway) = start("revocations: []").await;
+    // A link is read, and never written through.
+    let (path, real) = (gateway.path("revoked.yaml"), gateway.path("real.yaml"));
+    std::fs::rename(&path, &real).expect("a file of ours");
+    std::os::unix::fs::symlink(&real, &path).expect("a link of ours");
+    let added = change(&gateway, Method::POST, "", &json!({ "key": "k1" })).await;
+    assert_eq!(
+        (added.status, &added.json()["reason"]),
+        (500, &json!("revocation_not_written")),
+        "{added:?}"
+    );
+    let status_of = async || gateway.get("/any/echo").key("key-1").send().await.status;
+    assert_eq!(status_of().await, 401);
+    assert_eq!(gateway.metric("gateway_revocations_unwritten", &[]).await, 1.0);
+    let status = gateway.admin_json("/api/v1/status").await["revocations"].clone();
+    assert_eq!(status["not_in_file"], 1, "{status:#}");
+    let error = status["last_write_error"]["error"].as_str();
+    assert!(error.is_some_and(|error| error.contains("symbolic link")), "{status:#}");
+
+    std::fs::rename(&real, &path).expect("a file of ours");
+    eventually(SOON, "it is written", || async {
+        let written = std::fs::read_to_string(&path).expect("a file of ours");
+        written.contains("key: k1").then_some(())
+    })
+    .await;
+    gateway.metric_becomes("gateway_revocations_unwritten", &[], 0.0).await;
+    assert_eq!(status_of().await, 401);
+    let status = gateway.admin_json("/api/v1/status").await["revocations"].clone();
+    assert_eq!(status["last_write_error"], Value::Null, "{status:#}");
+}
+
+#[tokio::test]
+async fn an_editor_with_an_old_version_takes_nothing_out_that_was_just_added() {
+    let (_fleet, gateway) = start("revocations: []").await;
+    post(&gateway, json!({ "key": "k1" })).await;
+    std::fs::write(gateway.path("revoked.yaml"), "revocations: [{ key: k2 }]").expect("a file of ours");
+    eventually(SOON, "both are in the file", || async {
+        let written = std::fs::read_to_string(gateway.path("revoked.yaml")).expect("a file of ours");
+        (written.contains("key: k1") && written.contains("key: k2")).then_some(())
+    })
+    .await;
+    for key in ["key-1", "key-2"] {
+        let refused = gateway.get("/any/echo").key(key).send().await;
+        refused.refusal(401, "credentials_invalid");
+    }
 }
