@@ -2,7 +2,7 @@
 //!
 //! The file has the last word. It is read when a plan takes effect and whenever it changes; what the admin API adds is
 //! in force at once and is then written to it. Failing closed: a file that cannot be read or has mistakes changes
-//! nothing, and an entry that cannot be written holds all the same, and is written when it can be ([`pending`]).
+//! nothing, and an entry that cannot be written holds all the same, and is written when it can be (`pending`).
 //!
 //! Others write the file as well, at any moment and in any way. So it is replaced only where it still is the version that
 //! was read, what somebody is just writing is waited for, and what is written to a version after it was replaced is taken

@@ -307,7 +307,7 @@ fn what_is_written_into_a_version_that_was_replaced_is_taken_over() {
     let mut editor = std::fs::OpenOptions::new().write(true).open(&bench.path).unwrap();
     bench.register.revoke(list(&["b"])).unwrap();
     let late = "revocations: [{ key: a }, { key: c }]";
-    editor.write_all(late[..late.len() - 1].as_bytes()).unwrap();
+    editor.write_all(&late.as_bytes()[..late.len() - 1]).unwrap();
     bench.register.follow(clock::now());
     editor.write_all(b"]").unwrap();
     for _ in 0..2 {
