@@ -128,7 +128,6 @@ async fn a_route_of_streams_says_so_and_is_exempt() {
     let (_fleet, api, gateway) = start("").await;
     let _exempt = asks(&gateway, &format!("/long{LARGE}")).await;
     let _held = asks(&gateway, &format!("/api{LARGE}")).await;
-    assert_eq!(gateway.metric("gateway_bulkhead_in_use", &API).await, 1.0);
     // The second has begun later, and its time is over.
     gateway.metric_becomes("gateway_bulkhead_in_use", &API, 0.0).await;
     assert_eq!(gateway.metric("gateway_bulkhead_streams_in_use", &API).await, 1.0);
