@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
+use smallvec::SmallVec;
 
 /// Codings that may be applied one after the other. One is the rule; a proxy that compresses again makes it two.
 const MOST: usize = 2;
@@ -62,33 +63,46 @@ impl Coding {
     }
 }
 
-/// Undoes the codings that `Content-Encoding` names, the last one first. A body without any is given back as it is.
-///
-/// # Errors
-/// [`Undecodable`]; `limit` is the most decoded bytes, of each step where there are two.
-pub fn decode(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
-    let codings = codings(headers)?;
-    codings
-        .into_iter()
-        .rev()
-        .try_fold(body, |body, coding| undo(coding, &body, limit))
-}
+/// The codings of a body, in the order in which they were applied.
+#[derive(Debug, Default)]
+pub struct Codings(SmallVec<[Coding; MOST]>);
 
-/// The codings in the order in which they were applied. Empty elements and `identity` say nothing.
-fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Undecodable> {
-    let mut codings = Vec::new();
-    for value in headers.get_all(header::CONTENT_ENCODING) {
-        let unsupported =
-            || Undecodable::Unsupported(String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect());
-        let names = value.to_str().map_err(|_| unsupported())?.split(',').map(str::trim);
-        for name in names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")) {
-            codings.push(Coding::named(name).ok_or_else(unsupported)?);
-            if codings.len() > MOST {
-                return Err(unsupported());
+impl Codings {
+    /// Those that `Content-Encoding` names. Empty elements and `identity` say nothing.
+    ///
+    /// # Errors
+    /// [`Undecodable::Unsupported`].
+    pub fn read(headers: &HeaderMap) -> Result<Self, Undecodable> {
+        let mut codings = SmallVec::new();
+        for value in headers.get_all(header::CONTENT_ENCODING) {
+            let unsupported = || {
+                let text = String::from_utf8_lossy(value.as_bytes());
+                Undecodable::Unsupported(text.chars().take(64).collect())
+            };
+            let names = value.to_str().map_err(|_| unsupported())?.split(',').map(str::trim);
+            for name in names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")) {
+                if codings.len() == MOST {
+                    return Err(unsupported());
+                }
+                codings.push(Coding::named(name).ok_or_else(unsupported)?);
             }
         }
+        Ok(Self(codings))
     }
-    Ok(codings)
+
+    /// Whether the body is as its sender means it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Undoes them, the last one first. `limit` is the most decoded bytes, of each step where there are two.
+    ///
+    /// # Errors
+    /// [`Undecodable::Damaged`] or [`Undecodable::TooLarge`].
+    pub fn undo(&self, body: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
+        let mut last_first = self.0.iter().rev();
+        last_first.try_fold(body, |body, coding| undo(*coding, &body, limit))
+    }
 }
 
 fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, Undecodable> {
@@ -191,7 +205,7 @@ mod tests {
         for value in named {
             headers.append(header::CONTENT_ENCODING, HeaderValue::from_str(value).unwrap());
         }
-        decode(&headers, body.into(), LIMIT)
+        Codings::read(&headers)?.undo(body.into(), LIMIT)
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
 use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
+use crate::content_encoding::Codings;
 use crate::json::{self, Document, Hindrance, Selection, Unread};
 use crate::rejection::Setting;
 use crate::stale::{self, Kept, Key, Terms};
@@ -245,59 +246,85 @@ impl<'a> Asking<'a> {
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
-        let has_content = head.status.is_success() && self.part.method != Method::HEAD;
-        if let (true, Some(coding)) = (has_content, coding(&head.headers)) {
-            let detail = || {
-                format!(
-                    "{}: its answer is encoded, and nobody asked for that: {coding}",
-                    backend.name
-                )
-            };
+        let (result, detail) = self.read(&head, reply.body, retry_after).await;
+        if let Some(detail) = detail {
             self.note(|notes| {
-                notes.facts.detail.get_or_insert_with(detail);
+                let name = &backend.name;
+                notes.facts.detail.get_or_insert_with(|| format!("{name}: {detail}"));
             });
-            let called = Called {
-                status: Some(head.status),
-                result: PartResult::Failed(PartFault::new(Cause::InvalidJson)),
-            };
-            return (called, None);
         }
-        let result = self.read(head.status, has_content, reply.body, retry_after).await;
         let status = Some(head.status);
         let is_good = matches!(result, PartResult::Body(_) | PartResult::Absent);
         (Called { status, result }, is_good.then_some(head))
     }
 
-    /// Reads an answer's body, if there is anything in it that is to be read.
+    /// Reads an answer's body, if there is anything in it that is to be read; with what the log says of one that cannot be.
     async fn read(
         self,
-        status: StatusCode,
-        has_content: bool,
+        head: &response::Parts,
         body: ReplyBody,
         retry_after: Option<Duration>,
-    ) -> PartResult {
-        let limit = self.part.body_limit;
-        if !has_content {
+    ) -> (PartResult, Option<String>) {
+        let (status, limit) = (head.status, self.part.body_limit);
+        let failed = |cause| PartResult::Failed(PartFault::new(cause));
+        if !status.is_success() || self.part.method == Method::HEAD {
             let drained = drain(body, limit).await;
-            return match drained {
-                Err(cause) => PartResult::Failed(PartFault::new(cause)),
+            let result = match drained {
+                Err(cause) => failed(cause),
                 // There is nothing to read: the status is all that was asked for.
                 Ok(()) if status.is_success() => PartResult::Absent,
                 Ok(()) => PartResult::of(status, &Bytes::new(), limit, retry_after),
             };
+            return (result, None);
         }
+        let codings = match Codings::read(&head.headers) {
+            Ok(codings) => codings,
+            Err(unsupported) => {
+                let detail = unsupported.to_string();
+                return (failed(unsupported.into()), Some(detail));
+            }
+        };
         let reservation = self.request.reservation;
         let whole = match json::gather(body, limit, reservation).await {
             Ok(whole) => whole,
-            Err(Unread::TooLong) => return PartResult::Failed(PartFault::new(Cause::TooLarge)),
-            Err(Unread::Overloaded) => return PartResult::Failed(Hindrance::Overloaded.into()),
-            Err(Unread::Broken(broken)) => return PartResult::Failed(PartFault::new(Cause::Call(broken.reason()))),
+            Err(Unread::TooLong) => return (failed(Cause::TooLarge), None),
+            Err(Unread::Overloaded) => return (PartResult::Failed(Hindrance::Overloaded.into()), None),
+            Err(Unread::Broken(broken)) => return (failed(Cause::Call(broken.reason())), None),
         };
-        let read = reservation.read(whole.len(), move || {
-            PartResult::of(status, &whole.into_text(), limit, retry_after)
+        // What an encoded body comes to is known when it has been decoded: until then it is held to be as long as it may be.
+        let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
+        if let Some(more) = encoded
+            && let Err(hindrance) = reservation.grow(more, limit)
+        {
+            return (PartResult::Failed(hindrance.into()), None);
+        }
+        let length = if encoded.is_some() { limit } else { whole.len() };
+        let read = reservation.read(length, move || {
+            let text = match codings.undo(whole.into_text(), limit) {
+                Ok(text) => json::without_mark(text),
+                Err(undecodable) => {
+                    let detail = undecodable.to_string();
+                    return (PartResult::Failed(PartFault::new(undecodable.into())), 0, Some(detail));
+                }
+            };
+            let result = PartResult::of(status, &text, limit, retry_after);
+            let is_refused = matches!(&result, PartResult::Failed(fault) if fault.cause == Cause::InvalidJson);
+            let detail =
+                is_refused.then(|| format!("refused at byte {} of its answer", json::refused_at(&text, limit)));
+            (result, text.len(), detail)
         });
-        read.await
-            .unwrap_or_else(|hindrance| PartResult::Failed(hindrance.into()))
+        let (result, decoded, detail) = match read.await {
+            Ok(read) => read,
+            Err(hindrance) => return (PartResult::Failed(hindrance.into()), None),
+        };
+        if let Some(more) = encoded {
+            reservation.shrink(more.saturating_sub(decoded));
+        }
+        let detail = detail.map(|detail| match head.headers.get(header::CONTENT_TYPE) {
+            Some(value) => format!("{detail} (content-type {value:?})"),
+            None => format!("{detail} (without a content-type)"),
+        });
+        (result, detail)
     }
 
     /// What a good answer's head says for the whole.
@@ -336,12 +363,6 @@ fn outage(result: &PartResult) -> Option<PartFault> {
         PartResult::Failed(fault) => fault.is_outage().then(|| fault.clone()),
         PartResult::Body(_) | PartResult::Some(..) | PartResult::Absent => None,
     }
-}
-
-/// The coding of a body that cannot be read as it is.
-fn coding(headers: &HeaderMap) -> Option<&str> {
-    let coding = headers.get(header::CONTENT_ENCODING)?.to_str().unwrap_or("?");
-    (!coding.eq_ignore_ascii_case("identity")).then_some(coding)
 }
 
 /// Reads to its end what nobody looks at, so that its connection can be used again.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::content_encoding::Undecodable;
 use crate::json::{Hindrance, Refusal};
 use crate::observe::FallbackKind;
 use crate::rejection::{Reason, Rejection, Setting};
@@ -78,6 +79,8 @@ pub enum Cause {
     Status(StatusCode),
     /// Not JSON, or such as no two readers read the same.
     InvalidJson,
+    /// In a coding that is not known here, or not in the one that it names.
+    UnsupportedEncoding,
     /// Longer than the part may be, or with more values.
     TooLarge,
     /// A string or number that would have to stand at the root of the answer, where it has no name.
@@ -107,6 +110,15 @@ pub enum Missing {
     InRequest,
     /// In the answer of another part.
     InAnswer,
+}
+
+impl From<Undecodable> for Cause {
+    fn from(undecodable: Undecodable) -> Self {
+        match undecodable {
+            Undecodable::Unsupported(_) | Undecodable::Damaged(_) => Self::UnsupportedEncoding,
+            Undecodable::TooLarge => Self::TooLarge,
+        }
+    }
 }
 
 impl PartFault {
@@ -148,7 +160,7 @@ impl PartFault {
     pub fn is_outage(&self) -> bool {
         match &self.cause {
             Cause::Call(Reason::CallerGone) => false,
-            Cause::Call(_) | Cause::InvalidJson | Cause::TooLarge => true,
+            Cause::Call(_) | Cause::InvalidJson | Cause::UnsupportedEncoding | Cause::TooLarge => true,
             Cause::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             _ => false,
         }
@@ -179,6 +191,7 @@ impl PartFault {
             Cause::Call(reason) => reason.as_str(),
             Cause::Status(_) => "backend_status",
             Cause::InvalidJson => "invalid_json",
+            Cause::UnsupportedEncoding => "unsupported_encoding",
             Cause::TooLarge => "too_large",
             Cause::NotMergeable => "not_mergeable",
             Cause::ValueMissing(_) => "value_missing",
@@ -224,6 +237,7 @@ impl PartFault {
             | Cause::NotAnArray(Missing::InAnswer)
             | Cause::TooManyElements(Missing::InAnswer)
             | Cause::InvalidJson
+            | Cause::UnsupportedEncoding
             | Cause::TooLarge
             | Cause::NotMergeable
             | Cause::Conflict => StatusCode::BAD_GATEWAY,
@@ -266,6 +280,7 @@ mod tests {
             Cause::Call(_) => false,
             Cause::Status(_)
             | Cause::InvalidJson
+            | Cause::UnsupportedEncoding
             | Cause::TooLarge
             | Cause::NotMergeable
             | Cause::ValueMissing(_)
@@ -291,6 +306,7 @@ mod tests {
         });
         let fixed = [
             Cause::InvalidJson,
+            Cause::UnsupportedEncoding,
             Cause::TooLarge,
             Cause::NotMergeable,
             Cause::Conflict,
@@ -337,6 +353,7 @@ mod tests {
         check(Cause::Call(Reason::BreakerOpen), 503);
         check(Cause::Call(Reason::BulkheadFull), 503);
         check(Cause::InvalidJson, 502);
+        check(Cause::UnsupportedEncoding, 502);
         check(Cause::TooLarge, 502);
         check(Cause::ValueMissing(Missing::InRequest), 400);
         check(Cause::ValueMissing(Missing::InAnswer), 502);

@@ -73,6 +73,7 @@ fn error_type(cause: &Cause) -> Option<&'static str> {
         Cause::Status(_) => return None,
         Cause::Call(reason) => error_of(*reason),
         Cause::InvalidJson => "http_protocol_error",
+        Cause::UnsupportedEncoding => "http_response_content_coding",
         Cause::TooLarge => "http_response_body_size",
         Cause::Elements { first, .. } => return error_type(&first.cause),
         Cause::NotAnArray(Missing::InAnswer) => "http_protocol_error",

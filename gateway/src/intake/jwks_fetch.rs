@@ -17,8 +17,9 @@ use reqwest::Url;
 use super::jwks::{KeySet, KeySetMistake, Origin};
 use super::jws::Algorithm;
 use super::live_keys::LiveKeys;
-use crate::clock;
+use crate::content_encoding::{Codings, Undecodable};
 use crate::observe::FetchOutcome;
+use crate::{clock, json};
 
 /// A longer answer is not read to its end, in bytes.
 pub const MAX_BODY: usize = super::jwks::MAX_LENGTH;
@@ -232,6 +233,7 @@ enum FetchError {
     Http(reqwest::Error),
     Status(u16),
     TooLarge,
+    Encoding(Undecodable),
     Keys(KeySetMistake),
 }
 
@@ -251,6 +253,7 @@ async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, Fet
         return Err(FetchError::Status(response.status().as_u16()));
     }
     let fresh_for = fresh_for(response.headers());
+    let codings = Codings::read(response.headers()).map_err(FetchError::Encoding)?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(FetchError::Http)? {
         if body.len() + chunk.len() > MAX_BODY {
@@ -258,6 +261,8 @@ async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, Fet
         }
         body.extend_from_slice(&chunk);
     }
+    let body = codings.undo(body.into(), MAX_BODY).map_err(FetchError::Encoding)?;
+    let body = json::without_mark(body);
     let keys = KeySet::from_jwks(&body, &source.algorithms, Origin::Url).map_err(FetchError::Keys)?;
     Ok(Fetched { keys, fresh_for })
 }
@@ -288,8 +293,8 @@ impl FetchError {
             Self::Http(error) if error.is_timeout() => FetchOutcome::TimedOut,
             Self::Http(_) => FetchOutcome::Unreached,
             Self::Status(_) => FetchOutcome::Status,
-            Self::TooLarge => FetchOutcome::TooLarge,
-            Self::Keys(_) => FetchOutcome::Invalid,
+            Self::TooLarge | Self::Encoding(Undecodable::TooLarge) => FetchOutcome::TooLarge,
+            Self::Encoding(_) | Self::Keys(_) => FetchOutcome::Invalid,
         }
     }
 }
@@ -308,6 +313,7 @@ impl fmt::Display for FetchError {
             }
             Self::Status(status) => write!(f, "the answer has status {status}, not 200"),
             Self::TooLarge => write!(f, "the answer is longer than {MAX_BODY} bytes"),
+            Self::Encoding(undecodable) => undecodable.fmt(f),
             Self::Keys(mistake) => mistake.fmt(f),
         }
     }

@@ -51,6 +51,21 @@ impl Document {
     }
 }
 
+/// The byte, from 0, at which a text is refused that [`Document::check`] does not take.
+pub fn refused_at(text: &[u8], limit: usize) -> usize {
+    reader::refused_at(text, limit)
+}
+
+/// The text without a byte order mark, which a reader may ignore (RFC 8259 section 8.1).
+pub fn without_mark(text: Bytes) -> Bytes {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if text.starts_with(MARK) {
+        text.slice(MARK.len()..)
+    } else {
+        text
+    }
+}
+
 /// Where a piece of a text begins and ends in it.
 ///
 /// # Panics

@@ -13,6 +13,8 @@ mod gather;
 mod names;
 mod reader;
 mod select;
+#[cfg(test)]
+mod strict;
 mod strings;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ mod threads;
 mod value;
 mod workspace;
 
-pub use document::{Document, is_number, range, typed, write_string};
+pub use document::{Document, is_number, range, refused_at, typed, without_mark, write_string};
 pub use gather::{Gathered, Unread, gather};
 pub use reader::{MAX_DEPTH, Refusal};
 pub use select::{Paths, Selection};

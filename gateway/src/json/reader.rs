@@ -55,15 +55,17 @@ pub(super) fn check(text: &[u8], limit: usize) -> Result<Range<usize>, Refusal> 
         return Err(Refusal::TooLarge);
     }
     std::str::from_utf8(text).map_err(|_| Refusal::NotJson)?;
-    let reader = Reader {
-        text,
-        at: 0,
-        values: (limit / BYTES_PER_VALUE).max(FEW_VALUES),
-        depth: 0,
-        objects: 0,
-        names: Names::default(),
-    };
-    reader.document()
+    Reader::new(text, limit).document()
+}
+
+/// The byte, from 0, at which a text is refused that [`check`] does not take.
+pub(super) fn refused_at(text: &[u8], limit: usize) -> usize {
+    if let Err(error) = std::str::from_utf8(text) {
+        return error.valid_up_to();
+    }
+    let mut reader = Reader::new(text, limit);
+    let _ = reader.document();
+    reader.at
 }
 
 /// Whether `text` is a number and nothing else.
@@ -83,8 +85,19 @@ struct Reader<'a> {
     names: Names,
 }
 
-impl Reader<'_> {
-    fn document(mut self) -> Result<Range<usize>, Refusal> {
+impl<'a> Reader<'a> {
+    fn new(text: &'a [u8], limit: usize) -> Self {
+        Self {
+            text,
+            at: 0,
+            values: (limit / BYTES_PER_VALUE).max(FEW_VALUES),
+            depth: 0,
+            objects: 0,
+            names: Names::default(),
+        }
+    }
+
+    fn document(&mut self) -> Result<Range<usize>, Refusal> {
         self.space();
         let start = self.at;
         loop {

@@ -97,20 +97,47 @@ async fn what_is_sent_for_all_elements_is_bounded() {
 }
 
 #[tokio::test]
-async fn an_encoded_answer_is_a_failed_part_and_the_log_says_so() {
+async fn an_encoded_answer_is_decoded_or_a_failed_part_and_the_log_says_why() {
+    /// `{"a":1.50}` in gzip.
+    const GZIP: &[u8] = &[
+        31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 74, 84, 178, 50, 212, 51, 53, 168, 5, 0, 85, 69, 88, 175, 10, 0, 0, 0,
+    ];
+    const PLAIN: &[u8] = b"{\"a\":1.50}";
     let (fleet, gateway) = start("").await;
-    let answer = |coding: &str| {
-        Behaviour::raw(format!(
-            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: {coding}\r\ncontent-length: 2\r\n\r\n{{}}"
-        ))
-    };
     let one = fleet.backend("one");
-    one.behave(answer("identity")).await;
-    gateway.get("/all").send().await.expect(200);
-    one.behave(answer("gzip")).await;
-    gateway.get("/all").send().await.refusal(502, "invalid_json");
-    eventually(SOON, "the log says why", || async {
-        gateway.stdout().contains("one: its answer is encoded").then_some(())
-    })
-    .await;
+    let answers = async |fields: &str, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n{fields}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        one.behave(Behaviour::raw([head.as_bytes(), body].concat())).await;
+        gateway.get("/all").send().await
+    };
+    let logged = async |text: &str| {
+        let is_there = || async { gateway.stdout().contains(text).then_some(()) };
+        eventually(SOON, "the log says why", is_there).await;
+    };
+    for (fields, body) in [
+        ("", PLAIN),
+        ("content-encoding: \r\n", PLAIN),
+        ("content-encoding: identity\r\n", PLAIN),
+        ("content-encoding: gzip\r\n", GZIP),
+        ("content-encoding: x-gzip\r\n", GZIP),
+        ("", &[b"\xef\xbb\xbf", PLAIN].concat()),
+    ] {
+        let answer = answers(fields, body).await.expect(200);
+        assert!(answer.text().contains("1.50"), "{fields}: {answer:#?}");
+    }
+    for fields in ["content-encoding: compress\r\n", "content-encoding: br, br, br\r\n"] {
+        answers(fields, PLAIN).await.refusal(502, "unsupported_encoding");
+    }
+    logged("one: its content-encoding cannot be undone").await;
+    answers("content-encoding: gzip\r\n", PLAIN)
+        .await
+        .refusal(502, "unsupported_encoding");
+    logged("one: its bytes are not gzip").await;
+    answers("content-type: text/html\r\n", b"{\"a\":1,<html>")
+        .await
+        .refusal(502, "invalid_json");
+    logged("one: refused at byte 7 of its answer").await;
 }
