@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use policies::bulkhead::Entrant;
-use policies::{Deadline, Moment};
+use policies::{Deadline, Moment, WallTime};
 
 use self::who::Unproven;
 use crate::answer::{AnswerBody, Content};
@@ -81,6 +81,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         plan,
         peer,
         started,
+        wall,
         watch: &mut watch,
         is_grpc,
         finishing: None,
@@ -129,6 +130,8 @@ struct Exchange<'a> {
     plan: &'a Plan,
     peer: &'a Peer,
     started: Moment,
+    /// The time of day; read anew where the request had to wait to be known.
+    wall: WallTime,
     watch: &'a mut Watch,
     is_grpc: bool,
     /// Once the route is known, if it has something to say on its answers.
@@ -217,7 +220,7 @@ impl<'p> Exchange<'p> {
         self.settle(cost);
         let mut response = answered?;
         if let Some(receipt) = &self.receipt {
-            receipt.tell(response.headers_mut(), self.now());
+            receipt.tell(response.headers_mut(), Now::read());
         }
         Ok(response)
     }
@@ -321,7 +324,7 @@ impl<'p> Exchange<'p> {
         let charges = self.charges(route, &known, &client);
         self.receipt = Some(limits::take(
             charges,
-            self.at(self.started),
+            self.at_start(),
             limit.saturating_sub(plan.time.minimum),
         )?);
 
@@ -367,14 +370,13 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    fn now(&self) -> Now {
-        Now::read()
-    }
-
-    /// Of a moment that is past, and the time of day as it is now: a quota is taken from the period that goes on, however
+    /// When the request began, and the time of day as it goes on: a quota is taken from the period that it is now, however
     /// long the request has waited to be known.
-    fn at(&self, moment: Moment) -> Now {
-        Now { moment, ..Now::read() }
+    const fn at_start(&self) -> Now {
+        Now {
+            moment: self.started,
+            wall: self.wall,
+        }
     }
 
     /// Says what only the gateway may say.
@@ -415,12 +417,11 @@ impl<'p> Exchange<'p> {
             self.watch
                 .note_fault("a backend's cost is not a number: the route's own holds");
         }
-        let now = self.now();
         let Some(receipt) = &mut self.receipt else { return };
         if self.ending.is_refunded() {
-            receipt.refund(now);
+            receipt.refund(Now::read());
         } else if let Some(cost) = self.stated_cost.total(own) {
-            receipt.settle(now, cost);
+            receipt.settle(Now::read(), cost);
         }
     }
 
@@ -456,7 +457,7 @@ impl<'p> Exchange<'p> {
                 | Rejection::TooManyInFlight(violation),
                 _,
             ) => self.watch.limit = violation.limits.first().cloned(),
-            (_, Some(receipt)) => receipt.tell(response.headers_mut(), self.now()),
+            (_, Some(receipt)) => receipt.tell(response.headers_mut(), Now::read()),
             (_, None) => {}
         }
         response.map(Content::Whole)

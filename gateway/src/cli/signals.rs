@@ -9,12 +9,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use policies::Moment;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
 use super::CUT;
+use crate::clock;
 use crate::plan::LivePlan;
 use crate::plan::reload::Reloader;
 use crate::server::{Lifecycle, Phase};
@@ -112,18 +113,18 @@ impl Signals {
     }
 
     async fn hear(mut self, heard: &Heard, stops: &watch::Sender<u32>) {
-        let mut end: Option<Instant> = None;
+        let mut end: Option<Moment> = None;
         loop {
-            let at = end.unwrap_or_else(Instant::now);
+            let at = end.unwrap_or_else(clock::now);
             let event = tokio::select! {
                 _ = self.terminate.recv() => Event::Stop,
                 _ = self.interrupt.recv() => Event::Stop,
                 _ = self.hangup.recv() => Event::Reload,
                 () = heard.lifecycle.reached(Phase::Noticed), if end.is_none() => Event::Stopping,
-                () = sleep_until(at), if end.is_some() => Event::TimeIsUp,
+                () = clock::wait_until(at), if end.is_some() => Event::TimeIsUp,
             };
             let edge = || heard.live.load();
-            let in_full = || Instant::now() + edge().edge.drain_notice + edge().edge.drain + ENDING;
+            let in_full = || clock::now() + edge().edge.drain_notice + edge().edge.drain + ENDING;
             match event {
                 Event::Reload => heard.reloader.ask(),
                 Event::Stopping => end = Some(in_full()),
@@ -132,7 +133,7 @@ impl Signals {
                     heard.lifecycle.advance(Phase::Noticed);
                     match *stops.borrow() {
                         1 => end = end.or_else(|| Some(in_full())),
-                        2 => end = Some(Instant::now() + HURRIED),
+                        2 => end = Some(clock::now() + HURRIED),
                         _ => give_up("third signal"),
                     }
                 }

@@ -36,7 +36,7 @@ impl Exchange<'_> {
         headers: &HeaderMap,
     ) -> Result<Result<Arc<Known>, Box<PasswordCheck>>, Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let unix_now = clock::unix_seconds();
+        let unix_now = self.wall.elapsed().as_secs();
         let certificate = self.peer.certificate.as_ref().map(|certificate| {
             let authorities = self.plan.edge.client_authorities(certificate.listener());
             certificate.check(self.plan.generation, authorities, unix_now)
@@ -59,7 +59,7 @@ impl Exchange<'_> {
                 let paid = std::mem::take(&mut self.failure_paid);
                 if let (true, false, Some(failures)) = (refusal.suspect, paid, &self.plan.failures) {
                     let held = failures.hold(Owner::Address(address), Origin::Request).charge(1);
-                    let _ = limits::take(Charges::from_iter([held]), self.at(self.started), Duration::ZERO)?;
+                    let _ = limits::take(Charges::from_iter([held]), self.at_start(), Duration::ZERO)?;
                 }
                 Err(refusal.rejection)
             }
@@ -82,6 +82,7 @@ impl Exchange<'_> {
         self.failure_paid = tokio::time::timeout_at(clock::instant(until), check.done(address, until, reserve))
             .await
             .unwrap_or(Err(Rejection::OutOfTime(Setting::RequestTime)))?;
+        self.wall = Now::read().wall;
         Ok(head)
     }
 }
