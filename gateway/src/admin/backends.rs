@@ -134,7 +134,7 @@ struct Budget {
     floor_per_second: f64,
 }
 
-/// What an operator should know of first; the later the worse.
+/// The state of a backend by which a list is ordered: later variants are worse and stand first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trouble {
     None,

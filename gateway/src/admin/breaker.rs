@@ -12,9 +12,9 @@ use crate::clock;
 pub(super) struct BreakerView {
     /// `closed` means that traffic flows.
     state: &'static str,
-    /// What made it so; `null` if it has never changed.
+    /// The cause of the last change of state; `null` if it has never changed.
     cause: Option<&'static str>,
-    /// To the next probe; `null` unless it is open.
+    /// Milliseconds to the next probe; `null` unless it is open.
     retry_in_ms: Option<u64>,
     counts: CountsView,
     /// What `adaptive` goes by; `null` without it, and until it has seen enough calls in this state.

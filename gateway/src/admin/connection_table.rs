@@ -25,7 +25,7 @@ struct Entry {
     since: Moment,
 }
 
-/// What became of a new connection.
+/// A connection that was taken in, and the one that has to make room for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Admitted {
     pub(super) number: u64,

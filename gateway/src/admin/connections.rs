@@ -32,11 +32,11 @@ use crate::intake::address;
 const MOST: usize = 512;
 /// For a request's head to arrive, and for the next one on a connection that is kept alive.
 const HEAD: Duration = Duration::from_secs(75);
-/// For the other side to take anything of what is written.
+/// The longest wait for the other side to take a byte of what is written.
 const WRITE: Duration = Duration::from_secs(10);
-/// Of a connection; an answer that has begun by then is ended.
+/// The longest life of a connection; an answer that has begun by then is ended.
 const LIFE: Duration = Duration::from_secs(600);
-/// Between two looks at what a connection has been doing.
+/// The time between two looks at what a connection has been doing.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The connections of one address.
@@ -57,7 +57,7 @@ pub(super) struct Connection {
     opened: Moment,
     all: Weak<Connections>,
     places: Arc<RequestPlaces>,
-    /// Until when each request that is being answered must have been.
+    /// The requests that are being answered, by number, with the moment at which each has to have ended.
     ends: Mutex<Vec<(u64, Moment)>>,
     closed: Notify,
 }

@@ -24,9 +24,9 @@ use super::status::Status;
 use super::{Admin, backends, rejections, routes, tenants};
 use crate::server::Phase;
 
-/// Where it is served.
+/// The path at which the stream is served.
 pub(super) const PATH: &str = "/api/v1/events";
-/// Open at once, and of one peer.
+/// Streams that may be open at once, in all and of one peer.
 pub(super) const MOST: usize = 32;
 pub(super) const MOST_OF_PEER: usize = 16;
 const EVERY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What a list of the admin API may be asked: `?limit=`, `?offset=` and `?q=`.
+//! Reads the parameters of a list of the admin API: `?limit=`, `?offset=` and `?q=`.
 //!
 //! A parameter that is not known is refused rather than ignored: an answer that was not filtered must not be taken for
 //! one that was.
@@ -16,7 +16,7 @@ pub(super) struct ListQuery {
     limit: usize,
     /// Entries that are left out at the beginning.
     offset: usize,
-    /// What an entry must hold somewhere, in lower case.
+    /// The text that an entry must hold somewhere, in lower case.
     wanted: Option<String>,
 }
 
