@@ -93,12 +93,12 @@ impl CallerBody {
                 Poll::Pending => {}
                 Poll::Ready(Some(Ok(frame))) => {
                     let piece = frame.data_ref().map_or(&[][..], Bytes::as_ref);
-                    flow.has_come(piece.len());
+                    flow.note_received(piece.len());
                     if self.life.shows_in(piece) {
                         flow.shows_life();
                     }
                 }
-                Poll::Ready(_) => flow.is_read(),
+                Poll::Ready(_) => flow.stop_waiting(),
             }
         }
         match polled {
@@ -126,7 +126,7 @@ impl Life {
 impl Drop for CallerBody {
     fn drop(&mut self) {
         if let Some(flow) = &self.flow {
-            flow.is_read();
+            flow.stop_waiting();
         }
     }
 }

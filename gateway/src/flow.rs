@@ -84,7 +84,7 @@ pub struct Flow {
 
 impl Flow {
     /// So many bytes of the body have come.
-    pub fn has_come(&self, count: usize) {
+    pub fn note_received(&self, count: usize) {
         self.asked.store(true, Relaxed);
         self.sends.progress(count);
         if self.body.load(Relaxed) == AWAITED {
@@ -115,7 +115,7 @@ impl Flow {
     }
 
     /// The body is read no more.
-    pub fn is_read(&self) {
+    pub fn stop_waiting(&self) {
         self.body.store(NOT_AWAITED, Relaxed);
     }
 
@@ -147,7 +147,7 @@ impl Flow {
     }
 
     /// The answer is carried by a task of its own.
-    pub fn is_carried_by(&self, task: AbortHandle) {
+    pub fn set_carrier(&self, task: AbortHandle) {
         // One request has one task.
         let _ = self.carrier.set(task);
     }
@@ -168,7 +168,7 @@ impl Flow {
     }
 
     /// The caller has room for more of its answer.
-    pub fn has_room(&self) {
+    pub fn note_room(&self) {
         self.handed.store(false, Relaxed);
         self.stalled.store(0, Relaxed);
     }
@@ -248,7 +248,7 @@ mod tests {
     fn a_body_must_come_at_a_rate_for_as_long_as_it_is_waited_for() {
         let comes = |bytes| {
             move |flow: &Flow| {
-                flow.has_come(bytes);
+                flow.note_received(bytes);
                 assert_eq!(flow.awaits(Waker::noop()), Ok(()));
             }
         };
@@ -261,7 +261,7 @@ mod tests {
         assert!(!read.is_asked_for());
         assert_eq!(read.awaits(Waker::noop()), Ok(()));
         assert!(read.is_asked_for());
-        read.is_read();
+        read.stop_waiting();
         assert_eq!(after(&read, 1000, leave, |_| {}), None);
         // Nor is what somebody has to say when there is something to say.
         let talk = Flow::default();
@@ -276,7 +276,7 @@ mod tests {
 
     fn carried() -> (Flow, tokio::task::JoinHandle<()>) {
         let (flow, task) = (Flow::default(), tokio::spawn(std::future::pending()));
-        flow.is_carried_by(task.abort_handle());
+        flow.set_carrier(task.abort_handle());
         (flow, task)
     }
 
@@ -284,7 +284,7 @@ mod tests {
     async fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
         let takes = |bytes| {
             move |flow: &Flow| {
-                flow.has_room();
+                flow.note_room();
                 flow.hands_over(bytes);
             }
         };
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(after(&carried().0, 9, leave, takes(1)), Some(Overdue::Answer));
         assert_eq!(after(&carried().0, 1000, leave, takes(25)), None);
         // A backend that has no more of it is not the caller's fault.
-        let quiet = |flow: &Flow| flow.has_room();
+        let quiet = |flow: &Flow| flow.note_room();
         assert_eq!(after(&carried().0, 1000, leave, quiet), None);
         // Nor is it ours to end what has no carrier of its own.
         assert_eq!(after(&Flow::default(), 1000, leave, takes(1)), None);

@@ -370,7 +370,7 @@ impl Register {
                     .map_err(|error| error.to_string()),
             };
             match written {
-                Ok(Replaced::Done { version, last }) => return self.has_written(&path, list, version, last),
+                Ok(Replaced::Done { version, last }) => return self.note_written(&path, list, version, last),
                 Ok(Replaced::Changed) => {}
                 Err(why) => return Err(self.has_failed(format!("cannot write {}: {why}", path.display()))),
             }
@@ -378,7 +378,7 @@ impl Register {
         Err(self.has_failed("somebody else writes the file all the time".to_owned()))
     }
 
-    fn has_written(&self, path: &Path, list: List, version: Stamp, last: LastVersion) -> Result<(), RegisterError> {
+    fn note_written(&self, path: &Path, list: List, version: Stamp, last: LastVersion) -> Result<(), RegisterError> {
         let (mut kept, now) = (self.kept(), clock::now());
         kept.changes += 1;
         if kept.path.as_deref() != Some(path) {

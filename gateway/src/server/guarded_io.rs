@@ -43,7 +43,7 @@ impl GuardedIo {
     /// Looks at what comes next in the socket, without taking it; waits until there is something. 0 is its end.
     pub(crate) async fn peek(&self, piece: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.peek(piece).await?;
-        self.activity.has_read();
+        self.activity.note_read();
         Ok(count)
     }
 
@@ -74,7 +74,7 @@ impl GuardedIo {
                 self.activity.cannot_write();
                 self.check_presence(cx)?;
             }
-            Poll::Ready(written) => self.activity.has_written(*written.as_ref().unwrap_or(&0)),
+            Poll::Ready(written) => self.activity.note_written(*written.as_ref().unwrap_or(&0)),
         }
         polled
     }
@@ -169,13 +169,13 @@ impl AsyncRead for GuardedIo {
             && let Some(read) = self.read_forgotten(buf)
         {
             self.is_drained = false;
-            self.activity.has_read();
+            self.activity.note_read();
             return Poll::Ready(read);
         }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.is_drained = polled.is_pending();
         ready!(polled)?;
-        self.activity.has_read();
+        self.activity.note_read();
         Poll::Ready(Ok(()))
     }
 }

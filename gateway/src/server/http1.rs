@@ -92,7 +92,7 @@ where
         .serve_connection(stream, service)
         .with_upgrades();
     let ended = poll_fn(|cx| {
-        activity.is_served_by(cx.waker());
+        activity.set_server(cx.waker());
         match Pin::new(&mut connection).poll(cx) {
             Poll::Pending if !activity.may_be_put_away() => Poll::Pending,
             Poll::Pending => Poll::Ready(None),

@@ -96,7 +96,7 @@ async fn must_leave(worker: &Worker, activity: &Activity) {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.worker.lifecycle.request_ended();
-        self.activity.has_answered(self.flow.as_ref());
+        self.activity.end_answer(self.flow.as_ref());
     }
 }
 
@@ -142,14 +142,14 @@ impl Body for CountedBody {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     activity.hands_over();
-                    flow.has_room();
+                    flow.note_room();
                     flow.hands_over(frame.data_ref().map_or(0, Bytes::len));
                     if self.body.is_end_stream() {
                         // What it held has come back.
                         flow.expires(None);
                     }
                 }
-                _ => flow.has_room(),
+                _ => flow.note_room(),
             }
         }
         polled

@@ -50,7 +50,7 @@ async fn header(stream: &mut TcpStream, enrolled: &Enrolled) -> io::Result<Optio
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        enrolled.activity().has_read();
+        enrolled.activity().note_read();
         held.extend_from_slice(&piece[..count]);
         let Ok(read) = proxy_protocol::read(&held) else {
             return Ok(None);

@@ -223,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
         self.note_rest();
         if !self.screen.held().is_empty() {
             // A head that began to come during the answer has no more time than any other.
-            self.activity.has_read();
+            self.activity.note_read();
         }
         if self.waits && !self.activity.is_serving() {
             self.waits = false;

@@ -95,14 +95,14 @@ impl Activity {
 
     /// Bytes have come from the caller. Where requests share a connection that says nothing about heads; there
     /// [`Self::begins_head`] and [`Self::ends_head`] do.
-    pub(crate) fn has_read(&self) {
+    pub(crate) fn note_read(&self) {
         if self.farewell.get().is_none() && matches!(self.doing.load(Relaxed), FRESH | IDLE) {
             self.note(AWAITING_HEAD);
         }
     }
 
     /// From now on requests share the connection; `farewell` is told when it is to end.
-    pub(crate) fn is_shared(&self, farewell: Arc<Notify>) {
+    pub(crate) fn share(&self, farewell: Arc<Notify>) {
         // Said once.
         let _ = self.farewell.set(farewell);
         self.note(IDLE);
@@ -155,7 +155,7 @@ impl Activity {
     }
 
     /// Whom to wake when what serves the connection may be put away.
-    pub(crate) fn is_served_by(&self, server: &Waker) {
+    pub(crate) fn set_server(&self, server: &Waker) {
         self.server.get_or_init(|| server.clone());
     }
 
@@ -262,7 +262,7 @@ impl Activity {
     }
 
     /// The last byte of the answer has been handed to the connection, or nobody wants it.
-    pub(crate) fn has_answered(&self, flow: Option<&Arc<Flow>>) {
+    pub(crate) fn end_answer(&self, flow: Option<&Arc<Flow>>) {
         if let Some(flow) = flow {
             let mut flows = lock(&self.flows);
             if let Some(place) = flows.iter().position(|other| Arc::ptr_eq(other, flow)) {
@@ -283,7 +283,7 @@ impl Activity {
     }
 
     /// So many bytes have gone to the caller.
-    pub(crate) fn has_written(&self, count: usize) {
+    pub(crate) fn note_written(&self, count: usize) {
         self.takes.progress(count);
         if self.stalled.load(Relaxed) != 0 {
             self.stalled.store(0, Relaxed);
@@ -553,7 +553,7 @@ mod tests {
         };
         activity.serves(None);
         activity.owes(true);
-        activity.has_answered(None);
+        activity.end_answer(None);
         assert_eq!(wait(8), None, "as long as it may take nothing");
         assert_eq!(wait(1), Some(Awaited::Reader), "and no longer");
         activity.owes(false);
@@ -561,7 +561,7 @@ mod tests {
         assert_eq!(wait(1), Some(Awaited::NextRequest));
         activity.cannot_write();
         assert_eq!(wait(4), None, "nor does it while there is no room to write");
-        activity.has_written(1);
+        activity.note_written(1);
         assert_eq!(wait(4), None);
         assert_eq!(wait(1), Some(Awaited::NextRequest));
     }
@@ -580,15 +580,15 @@ mod tests {
         assert!(!wait(100), "a request may take its time");
         activity.cannot_write();
         assert!(!wait(2));
-        activity.has_written(1);
+        activity.note_written(1);
         assert!(!wait(2));
         activity.cannot_write();
         assert!(wait(3), "the caller takes nothing");
-        activity.has_written(1);
-        activity.has_answered(None);
+        activity.note_written(1);
+        activity.end_answer(None);
         assert!(!wait(4));
         assert!(wait(1), "idle for too long");
-        activity.has_read();
+        activity.note_read();
         assert!(!wait(1));
         assert!(wait(1), "half a head");
         assert!(activity.dismiss());
@@ -610,14 +610,14 @@ mod tests {
         assert!(!after(9), "nothing has been made yet");
         activity.serves(None);
         assert!(!after(9), "it is served");
-        activity.has_answered(None);
+        activity.end_answer(None);
         assert!(!after(1), "it may go on at once");
         assert!(after(1));
         activity.rests(false);
         assert!(!after(9), "something is still to be written");
         activity.rests(true);
         assert!(after(0));
-        activity.has_read();
+        activity.note_read();
         assert!(!after(9), "a head is coming");
     }
 
@@ -661,13 +661,13 @@ mod tests {
         };
         let takes = |bytes| {
             move |activity: &Activity| {
-                activity.has_written(bytes);
+                activity.note_written(bytes);
                 activity.cannot_write();
             }
         };
         assert_eq!(after(9, &takes(1)), Some(Awaited::Reader));
         assert_eq!(after(1000, &takes(25)), None);
-        assert_eq!(after(1000, &|activity| activity.has_written(1)), None);
+        assert_eq!(after(1000, &|activity| activity.note_written(1)), None);
     }
 
     #[test]
@@ -675,12 +675,12 @@ mod tests {
         let watch = Watch::default();
         let (_, activity) = watch.begin();
         let farewell = Arc::new(Notify::new());
-        activity.is_shared(Arc::clone(&farewell));
+        activity.share(Arc::clone(&farewell));
         let wait = |seconds: u32| {
             watch.ticks.fetch_add(seconds * 4, Relaxed);
             look(&activity, &patience()).is_some()
         };
-        activity.has_read();
+        activity.note_read();
         assert!(!wait(3), "what comes between requests begins no head");
         activity.begins_head();
         assert!(wait(3), "half a head");
@@ -688,9 +688,9 @@ mod tests {
         let (one, other) = (Arc::default(), Arc::default());
         activity.serves(Some(&one));
         activity.serves(Some(&other));
-        activity.has_answered(Some(&one));
+        activity.end_answer(Some(&one));
         assert!(!wait(100), "one is still under way");
-        activity.has_answered(Some(&other));
+        activity.end_answer(Some(&other));
         assert!(lock(&activity.flows).is_empty());
         assert!(!wait(4));
         assert!(wait(1), "idle for too long");
@@ -710,7 +710,7 @@ mod tests {
         activity.expires(Some(at(5)));
         assert_eq!(look(at(5)), None, "it may still end itself");
         assert_eq!(look(at(6)), Some(Awaited::Reader));
-        activity.has_answered(None);
+        activity.end_answer(None);
         activity.serves(None);
         assert_eq!(look(at(7)), None);
     }
@@ -720,7 +720,7 @@ mod tests {
         let watch = Watch::default();
         let (_, activity) = watch.begin();
         let flow = Arc::new(Flow::default());
-        flow.is_carried_by(tokio::spawn(std::future::pending::<()>()).abort_handle());
+        flow.set_carrier(tokio::spawn(std::future::pending::<()>()).abort_handle());
         activity.serves(Some(&flow));
         flow.hands_over(1);
         let counted = std::cell::Cell::new(0);

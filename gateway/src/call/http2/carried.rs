@@ -39,7 +39,7 @@ impl Carried {
     pub(super) fn new(body: Outbound, place: Arc<Place>) -> Self {
         if body.is_end_stream() {
             // It will not be read.
-            place.has_asked();
+            place.end_request();
         }
         Self {
             body,
@@ -71,7 +71,7 @@ impl Body for Carried {
             _ => false,
         };
         if is_last {
-            this.place.has_asked();
+            this.place.end_request();
         }
         polled.map_err(|_upload_fault| cancelled())
     }

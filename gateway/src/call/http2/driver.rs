@@ -128,7 +128,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
         let task = tokio::spawn(task);
         // With a body that has gone at once, it is the task that waits for the answer's head, which may end as well.
         if let Some(place) = self.begun.take() {
-            place.is_carried_by(task.abort_handle());
+            place.set_carrier(task.abort_handle());
         }
     }
 }

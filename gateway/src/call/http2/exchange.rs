@@ -162,7 +162,7 @@ impl Terms<'_> {
             Ok(Err(refused)) => return Err(unanswered(refused, link.is_used())),
             Ok(Ok(response)) => response,
         };
-        link.is_heard();
+        link.note_answer();
         if response.headers().len() > form::MOST_FIELDS {
             return Err(failed(Fault::Invalid, &"the head has too many fields"));
         }

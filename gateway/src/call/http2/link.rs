@@ -43,7 +43,7 @@ pub(crate) struct Unanswered(pub(super) Arc<Link>);
 impl Unanswered {
     /// It is the fault of the backend.
     pub(crate) fn blame(&self) {
-        self.0.is_not_heard();
+        self.0.note_silence();
     }
 }
 
@@ -107,13 +107,13 @@ impl Link {
     }
 
     /// An answer has come.
-    pub(super) fn is_heard(&self) {
+    pub(super) fn note_answer(&self) {
         self.used.store(true, Relaxed);
         self.unheard.store(0, Relaxed);
     }
 
     /// An answer has not come in time.
-    pub(super) fn is_not_heard(&self) {
+    pub(super) fn note_silence(&self) {
         self.unheard.fetch_add(1, Relaxed);
     }
 }

@@ -221,7 +221,7 @@ impl Place {
     }
 
     /// The body is sent by this task, which is ended with the exchange.
-    pub(super) fn is_carried_by(&self, task: AbortHandle) {
+    pub(super) fn set_carrier(&self, task: AbortHandle) {
         // One exchange has one body.
         let _ = self.carrier.set(task);
     }
@@ -231,7 +231,7 @@ impl Place {
     }
 
     /// There is no more of the request.
-    pub(super) fn has_asked(&self) {
+    pub(super) fn end_request(&self) {
         self.asked.store(true, Relaxed);
     }
 

@@ -227,14 +227,14 @@ async fn a_peer_that_does_not_answer_is_left_alone() {
     let (pool, _fars) = pool(1, 3).await;
     let place = now(take(&pool));
     for _ in 0..2 {
-        place.link().is_not_heard();
+        place.link().note_silence();
     }
-    place.link().is_heard();
+    place.link().note_answer();
     for _ in 0..2 {
-        place.link().is_not_heard();
+        place.link().note_silence();
     }
     drop(now(take(&pool)));
-    place.link().is_not_heard();
+    place.link().note_silence();
     assert!(matches!(take(&pool), Taken::Later(..)));
 }
 

@@ -66,7 +66,7 @@ impl Frames {
         self.in_headers || self.scan.is_within()
     }
 
-    pub(super) fn has_sent(&mut self, count: usize) {
+    pub(super) fn note_sent(&mut self, count: usize) {
         self.sent = self.sent.saturating_add(count);
     }
 
@@ -215,10 +215,10 @@ mod tests {
         assert_eq!(pings(&mut frames, 1), 2000);
         frames = begun();
         frames.allowance = 0;
-        frames.has_sent(256 * 10 + 255);
+        frames.note_sent(256 * 10 + 255);
         assert_eq!(pass(&mut frames, &[], 2), Ok(()));
         assert_eq!(frames.allowance, 110);
-        frames.has_sent(1);
+        frames.note_sent(1);
         assert_eq!(pass(&mut frames, &[], 2), Ok(()));
         assert_eq!(frames.allowance, 111, "nothing that was sent is forgotten");
         assert_eq!(pass(&mut frames, &[], 1000), Ok(()));

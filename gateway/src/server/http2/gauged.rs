@@ -39,7 +39,7 @@ impl<S> Gauged<S> {
         bufs: impl Iterator<Item = &'b [u8]>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = &polled {
-            self.frames.has_sent(*count);
+            self.frames.note_sent(*count);
             let mut left = *count;
             for buf in bufs {
                 let gone = left.min(buf.len());

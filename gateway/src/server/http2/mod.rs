@@ -53,7 +53,7 @@ where
 {
     let (worker, activity) = (Arc::clone(enrolled.worker()), Arc::clone(enrolled.activity()));
     let farewell = Arc::new(Notify::new());
-    activity.is_shared(Arc::clone(&farewell));
+    activity.share(Arc::clone(&farewell));
     let stream = Coalesced(TokioIo::new(Gauged::new(stream, &enrolled)));
     let (streams, peer) = (Streams::default(), Arc::new(peer));
     let http = http(&worker.live.load().edge, streams.clone());

@@ -28,7 +28,7 @@ where
         let flow = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = tokio::spawn(stream);
         if let Some(flow) = flow {
-            flow.is_carried_by(task.abort_handle());
+            flow.set_carrier(task.abort_handle());
         }
     }
 }
