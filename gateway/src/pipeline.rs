@@ -29,12 +29,12 @@ use crate::call::{Facts, StatedCost};
 use crate::caller_body::CallerBody;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
-use crate::intake::caller::Kind;
 use crate::intake::caller_certificate::CallerCertificate;
 use crate::intake::cors;
 use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme, Wishes};
 use crate::intake::limits::{self, Charges, Ending, Receipt};
+use crate::intake::taken;
 use crate::intake::tiers::Known;
 use crate::intake::websocket::{self, Handshake};
 use crate::observe::{Decided, RequestRecord, Watch};
@@ -42,7 +42,7 @@ use crate::plan::{Plan, Route, Target};
 use crate::rejection::{Rejection, Setting};
 use crate::routing::{PathPolicy, path_policy};
 use crate::template::{Captures, Query, Sources};
-use crate::{aliases, grpc, problem, routing};
+use crate::{grpc, problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
 #[derive(Debug)]
@@ -149,6 +149,15 @@ struct Exchange<'a> {
     is_hurried: bool,
 }
 
+/// What a request asks for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    uri: &'a Uri,
+    query: &'a Query<'a>,
+    /// The same without the API keys in its query, if it has any there.
+    keyless: Option<(&'a Uri, &'a Query<'a>)>,
+}
+
 /// What the stages have found out, for the target.
 struct Cleared<'a> {
     route: &'a Route,
@@ -182,18 +191,26 @@ impl<'p> Exchange<'p> {
         let (mut head, body) = request.into_parts();
         websocket::unfold(&mut head);
         let mut uri = std::mem::take(&mut head.uri);
-        if let Some(places) = &self.plan.key_places {
-            uri = places.gather(uri, &mut head.headers);
-        }
         let settled = self.settle_path(&mut uri, &head);
         let query = Query::new(uri.query());
-        let cleared = match self.clear(&uri, &query, settled, head) {
+        let keyless_uri = self
+            .plan
+            .key_places
+            .as_ref()
+            .and_then(|places| places.without_keys(&uri));
+        let keyless_query = Query::new(keyless_uri.as_ref().and_then(Uri::query));
+        let asked = Asked {
+            uri: &uri,
+            query: &query,
+            keyless: keyless_uri.as_ref().map(|uri| (uri, &keyless_query)),
+        };
+        let cleared = match self.clear(asked, settled, head) {
             Ok(cleared) => cleared,
             Err(Stop::Refused(rejection)) => return Err(rejection),
             Err(Stop::Answered(response)) => return Ok(*response),
             Err(Stop::Unproven(unproven)) => {
                 let head = self.prove(*unproven).await?;
-                match self.clear(&uri, &query, settled, head) {
+                match self.clear(asked, settled, head) {
                     Ok(cleared) => cleared,
                     Err(Stop::Refused(rejection)) => return Err(rejection),
                     Err(Stop::Answered(response)) => return Ok(*response),
@@ -228,8 +245,7 @@ impl<'p> Exchange<'p> {
     /// Everything that is decided before anyone is asked.
     fn clear<'u>(
         &mut self,
-        uri: &'u Uri,
-        query: &'u Query<'u>,
+        asked: Asked<'u>,
         settled: Option<PathPolicy>,
         mut head: request::Parts,
     ) -> Result<Cleared<'u>, Stop>
@@ -237,6 +253,7 @@ impl<'p> Exchange<'p> {
         'p: 'u,
     {
         let plan = self.plan;
+        let Asked { uri, query, .. } = asked;
 
         // What came in, and from where?
         let client = if self.peer.client_is_known {
@@ -272,6 +289,11 @@ impl<'p> Exchange<'p> {
         let route: &Route = found.target;
         self.watch.route = Some(Arc::clone(&route.metrics));
         let edge = &route.edge;
+        let whole = uri;
+        let (uri, query) = match asked.keyless {
+            Some(keyless) if taken::removes_from_query(&route.access, route.forward_credential) => keyless,
+            _ => (uri, query),
+        };
         if settled.is_some_and(|policy| policy != edge.path_policy) {
             // What it is and what it would be leave for lead to two routes; each has its own reading of the path.
             self.decided = Some(Setting::RoutePathPolicy);
@@ -291,7 +313,7 @@ impl<'p> Exchange<'p> {
         let handshake = self.handshake(&head, edge.upgrades)?;
 
         // Who asks?
-        let known = match self.identify(route, &client, &head.headers)? {
+        let known = match self.identify(route, &client, whole.query(), &head.headers)? {
             Ok(known) => known,
             Err(check) => return Err(Stop::Unproven(Box::new(Unproven { check, client, head }))),
         };
@@ -384,12 +406,8 @@ impl<'p> Exchange<'p> {
         let fields = &mut head.headers;
         // Room for what is stamped here and with each attempt, so that the map grows once.
         fields.reserve(12);
-        if let Some(api_key) = self.plan.doorman.api_key_header() {
-            aliases::remove_all(fields, api_key);
-        }
-        if !(route.forward_credential && matches!(known.caller.kind, Kind::Jwt(_))) {
-            fields.remove(header::AUTHORIZATION);
-        }
+        let (places, caller) = (self.plan.key_places.as_ref(), &known.caller.kind);
+        taken::remove(fields, places, &route.access, caller, route.forward_credential);
         headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
         headers::stamp_forwarded(fields, client, self.peer.scheme, host);
         headers::continue_trace(fields, false);

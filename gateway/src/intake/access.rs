@@ -134,6 +134,11 @@ impl Access {
         }
     }
 
+    /// Whether tokens of any issuer may.
+    pub(super) const fn admits_tokens(&self) -> bool {
+        !matches!(self.admitted.jwt, AdmittedIssuers::None)
+    }
+
     pub(super) fn admits_issuer(&self, name: &Arc<str>) -> bool {
         match &self.admitted.jwt {
             AdmittedIssuers::None => false,

@@ -1,7 +1,8 @@
 //! What the headers of a request present as credentials, unverified.
 //!
 //! A field that comes twice is refused rather than one of the two chosen: whoever reads the request next may
-//! choose the other. `Authorization` with a scheme of a kind that is not configured is not ours and stays unread.
+//! choose the other. Fields are read for the kinds that are asked for alone: `Authorization` with a scheme of another
+//! kind is not ours and stays unread.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -18,7 +19,7 @@ pub(super) struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// Looks where credentials of the configured kinds are carried.
+    /// Looks where credentials of the wanted kinds are carried; `api_key` is the header of keys, if those are.
     pub(super) fn read(
         headers: &'a HeaderMap,
         api_key: Option<&HeaderName>,
@@ -50,6 +51,12 @@ impl<'a> Presented<'a> {
     pub(super) const fn is_empty(&self) -> bool {
         self.api_key.is_none() && self.token.is_none() && self.password.is_none()
     }
+}
+
+/// Whether `Authorization` holds a name and a password.
+pub(super) fn has_password(headers: &HeaderMap) -> bool {
+    let value = headers.get(AUTHORIZATION);
+    value.is_some_and(|value| !matches!(after(b"basic", value), Ok(None)))
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Check> {
@@ -165,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_not_configured_are_not_read() {
+    fn kinds_that_are_not_wanted_are_not_read() {
         let mut headers = HeaderMap::new();
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append("x-api-key", HeaderValue::from_static("k"));

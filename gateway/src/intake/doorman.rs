@@ -1,7 +1,8 @@
 //! Finds out who a request is made for, at the cost of a lookup for whoever is known already.
 //!
-//! Whatever is presented must hold, even where the route would admit a stranger: a broken credential is a
-//! mistake that its owner wants to hear of. Failing closed, every way out is a caller or a refusal.
+//! Whatever is presented of a kind that the route admits must hold, even where the route would admit a stranger: a broken
+//! credential is a mistake that its owner wants to hear of. What is of another kind is not for us, and is not read.
+//! Failing closed, every way out is a caller or a refusal.
 //!
 //! A failed authentication is told to whoever counts them per client address (`Refusal::suspect`). It must be
 //! counted *after* this file has answered: then an exhausted address is refused only where it would have been
@@ -212,7 +213,7 @@ impl<K> Doorman<K> {
         self.verifications.as_ref()
     }
 
-    /// The header that API keys come in, which must not be passed on.
+    /// The header that API keys come in.
     pub fn api_key_header(&self) -> Option<&HeaderName> {
         self.api_keys.as_ref().map(|desk| desk.keys.header())
     }
@@ -225,8 +226,8 @@ impl<K> Doorman<K> {
         &self.issuers
     }
 
-    /// Who the request is made for. Where several credentials are presented, all must hold and name one tenant; of the
-    /// kinds that the route admits, the caller is then the token's subject, else the key's holder, else the user, else
+    /// Who the request is made for. Of the kinds that the route admits, all that is presented must hold and name one
+    /// tenant; the caller is then the token's subject, else the key's holder, else the user, else
     /// the certificate's: from what was issued for one person to what was issued for a machine.
     ///
     /// A certificate comes with the connection, whatever is asked for on it. So it counts only where the route admits
@@ -254,8 +255,10 @@ impl<K> Doorman<K> {
     }
 
     fn find(&self, headers: &HeaderMap, access: &Access, client: Client<'_>, unix_now: u64) -> Result<Arc<K>, Miss> {
-        let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
-        let presented = Presented::read(headers, self.api_key_header(), tokens, passwords)?;
+        let key_header = self.api_key_header().filter(|_| access.admits(&Kind::ApiKey));
+        let tokens = !self.issuers.is_empty() && access.admits_tokens();
+        let passwords = self.passwords.is_some() && access.admits(&Kind::Basic);
+        let presented = Presented::read(headers, key_header, tokens, passwords)?;
         let by_key = presented
             .api_key
             .map(|key| self.holder_of_key(key, unix_now))
@@ -314,9 +317,16 @@ impl<K> Doorman<K> {
         }
         match &self.anonymous {
             Some(tier) if access.admits(&Kind::Anonymous) => Ok(self.stranger(client.address, tier)),
-            _ if is_stranger => Err(Check::Absent.into()),
+            _ if is_stranger && !self.is_anything_there(headers) => Err(Check::Absent.into()),
             _ => Err(Check::WrongKind.into()),
         }
+    }
+
+    /// Whether a credential of any configured kind is presented, well formed or not.
+    fn is_anything_there(&self, headers: &HeaderMap) -> bool {
+        let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
+        let presented = Presented::read(headers, self.api_key_header(), tokens, passwords);
+        !matches!(presented, Ok(presented) if presented.is_empty())
     }
 
     fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<Holder<K>, Check> {

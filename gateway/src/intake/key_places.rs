@@ -1,8 +1,8 @@
-//! API keys that come elsewhere than in their header are moved there, before anyone looks.
+//! Finds API keys that come elsewhere than in their header.
 //!
-//! So one place alone is read, by one set of rules: two keys, wherever they came, are a header that came twice, which is
-//! refused. And nothing has to remember to keep a key out of what is logged or passed on: it is in neither the query nor
-//! `Authorization` any more, and the header is removed as always.
+//! Every key is read as if it had come in the header, so that one place alone is judged, by one set of rules: two keys,
+//! wherever they came, are a header that came twice, which is refused. Where a key has been looked for tells what of the
+//! request the backend is not shown.
 
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
@@ -22,60 +22,62 @@ pub struct KeyPlaces {
 }
 
 impl KeyPlaces {
-    /// Moves every key of the request into the header; returns the target without them.
-    pub fn gather(&self, uri: Uri, headers: &mut HeaderMap) -> Uri {
-        if !self.in_header {
-            headers.remove(&self.header);
+    /// The fields to read credentials from, with every key of the request in the header. `None` if those of the request
+    /// say it themselves.
+    pub fn gather(&self, query: Option<&str>, headers: &HeaderMap) -> Option<HeaderMap> {
+        if self.in_header && !self.in_authorization && self.in_query.is_none() {
+            return None;
         }
-        if self.in_authorization {
-            self.gather_from_authorization(headers);
-        }
-        match &self.in_query {
-            Some(name)
-                if uri
-                    .query()
-                    .is_some_and(|query| pairs(query).any(|pair| key_in(pair, name).is_some())) =>
-            {
-                self.gather_from_query(uri, name, headers)
+        let mut gathered = HeaderMap::new();
+        if self.in_header {
+            for value in headers.get_all(&self.header) {
+                gathered.append(&self.header, value.clone());
             }
-            _ => uri,
         }
+        if let Some(key) = self.key_in_authorization(headers) {
+            // Of several lines another reader may take another: all are one key that came as often.
+            for _ in headers.get_all(AUTHORIZATION) {
+                gathered.append(&self.header, value(key));
+            }
+        } else {
+            for value in headers.get_all(AUTHORIZATION) {
+                gathered.append(AUTHORIZATION, value.clone());
+            }
+        }
+        if let (Some(name), Some(query)) = (&self.in_query, query) {
+            for key in pairs(query).filter_map(|pair| key_in(pair, name)) {
+                let decoded: Vec<u8> = percent_decode_str(key).collect();
+                gathered.append(&self.header, value(&decoded));
+            }
+        }
+        Some(gathered)
     }
 
-    fn gather_from_authorization(&self, headers: &mut HeaderMap) {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (first, second) = (values.next(), values.next());
-        let Some(key) = first.and_then(|value| key_of(value.as_bytes())) else {
-            return;
-        };
-        let key = value(key);
-        if second.is_some() {
-            // Which of them another reader would take is not for us to say.
-            headers.append(&self.header, key.clone());
-        }
-        headers.append(&self.header, key);
-        headers.remove(AUTHORIZATION);
+    /// The key that comes in the first line of `Authorization`, if one may and does.
+    pub fn key_in_authorization<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        let value = headers.get(AUTHORIZATION).filter(|_| self.in_authorization)?;
+        key_of(value.as_bytes())
     }
 
-    fn gather_from_query(&self, uri: Uri, name: &str, headers: &mut HeaderMap) -> Uri {
-        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    /// The target without its keys, if it has any.
+    pub fn without_keys(&self, uri: &Uri) -> Option<Uri> {
+        let (name, query) = (self.in_query.as_ref()?, uri.query()?);
+        if !pairs(query).any(|pair| key_in(pair, name).is_some()) {
+            return None;
+        }
+        let path = uri.path();
         let mut target = String::with_capacity(path.len() + query.len());
         target.push_str(path);
         let mut mark = '?';
-        for pair in pairs(query) {
-            if let Some(key) = key_in(pair, name) {
-                let decoded: Vec<u8> = percent_decode_str(key).collect();
-                headers.append(&self.header, value(&decoded));
-            } else {
-                target.push(mark);
-                target.push_str(pair);
-                mark = '&';
-            }
+        for pair in pairs(query).filter(|pair| key_in(pair, name).is_none()) {
+            target.push(mark);
+            target.push_str(pair);
+            mark = '&';
         }
-        let mut parts = uri.into_parts();
+        let mut parts = uri.clone().into_parts();
         // What was a target is one still; if not, nothing is better than a key that is passed on.
         parts.path_and_query = Some(PathAndQuery::try_from(target).unwrap_or(PathAndQuery::from_static("/")));
-        Uri::from_parts(parts).unwrap_or_default()
+        Some(Uri::from_parts(parts).unwrap_or_default())
     }
 }
 
@@ -133,15 +135,15 @@ mod tests {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, value.parse().unwrap());
         }
-        let left = places.gather(sent.0.parse().unwrap(), &mut headers);
-        let found: Vec<_> = headers
-            .get_all(&KEY)
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect();
+        let uri: Uri = sent.0.parse().unwrap();
+        let gathered = places.gather(uri.query(), &headers);
+        let read = gathered.as_ref().unwrap_or(&headers);
+        let found: Vec<_> = read.get_all(&KEY).iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(found, keys, "{sent:?}");
-        assert_eq!(left.to_string(), target, "{sent:?}");
-        let kept = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap());
+        let left = places.without_keys(&uri);
+        assert_eq!(left.as_ref().unwrap_or(&uri).to_string(), target, "{sent:?}");
+        assert_eq!(left.is_some(), sent.0 != target, "{sent:?}");
+        let kept = read.get(AUTHORIZATION).map(|value| value.to_str().unwrap());
         assert_eq!(kept, authorization, "{sent:?}");
     }
 

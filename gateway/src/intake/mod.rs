@@ -37,6 +37,7 @@ pub mod passwords;
 pub mod proxy_protocol;
 pub mod revocations;
 pub mod security_headers;
+pub mod taken;
 pub mod tiers;
 pub mod tls;
 pub mod verifications;

@@ -33,6 +33,7 @@ impl Exchange<'_> {
         &mut self,
         route: &Route,
         client: &ClientAddress,
+        query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Result<Arc<Known>, Box<PasswordCheck>>, Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
@@ -42,7 +43,12 @@ impl Exchange<'_> {
             certificate.check(self.plan.generation, authorities, unix_now)
         });
         let from = Client { address, certificate };
-        match self.plan.doorman.identify(headers, &route.access, from, unix_now) {
+        let places = self.plan.key_places.as_ref();
+        let gathered = places
+            .filter(|_| route.access.admits(&Kind::ApiKey))
+            .and_then(|places| places.gather(query, headers));
+        let fields = gathered.as_ref().unwrap_or(headers);
+        match self.plan.doorman.identify(fields, &route.access, from, unix_now) {
             Ok(known) => {
                 self.watch.tenant = Some(Arc::clone(&known.metrics));
                 self.watch.tier = Some(Arc::clone(&known.tier.name));

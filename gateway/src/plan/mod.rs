@@ -49,6 +49,7 @@ use crate::intake::limits::accounts::{Origin, TermsByOwner};
 use crate::intake::limits::owner::{Credential, Owner};
 use crate::intake::limits::rooms::AccountLimits;
 use crate::intake::limits::{self, Held, Hold, Limit, Per};
+use crate::intake::taken::Forward;
 use crate::intake::tiers::{Known, Tiers};
 use crate::intake::tls::Tls;
 use crate::json::Workspace;
@@ -205,7 +206,7 @@ pub struct Route {
     pub stream: bool,
     /// Bytes.
     pub body_limit: u64,
-    pub forward_credential: bool,
+    pub forward_credential: Forward,
     pub edge: RouteEdge,
     /// What is answered when its backend gives no good answer, tried in order.
     pub fallbacks: Vec<Fallback>,

@@ -16,6 +16,7 @@ mod config;
 mod connections;
 mod cors;
 mod create_order;
+mod credential_fields;
 mod cut_answers;
 mod deadlines;
 mod decided;

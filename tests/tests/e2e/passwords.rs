@@ -35,7 +35,7 @@ async fn start() -> (Fleet, Handle, Gateway) {
     let config = Config::with(TOP)
         .backend("api", api.address(), "")
         .mapped("any", "api", "cost: 1")
-        .mapped("free", "api", "access: { any_of: [anonymous] }");
+        .mapped("free", "api", "access: { any_of: [basic, anonymous] }");
     let gateway = Setup::new(config.to_string()).file("users.yaml", USERS).start().await;
     (fleet, api, gateway)
 }

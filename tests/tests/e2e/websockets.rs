@@ -144,13 +144,20 @@ fn refusal(result: Result<WebSocketStream<TcpStream>, Error>) -> (u16, Option<St
 #[tokio::test]
 async fn messages_go_both_ways_and_are_counted() {
     let (mut echo, gateway) = start("", "").await;
-    let forged = [("x-tenant-id", "forged"), ("sec-websocket-extensions", "x-none")];
+    let forged = [
+        ("x-tenant-id", "forged"),
+        ("sec-websocket-extensions", "x-none"),
+        ("authorization", "Bearer of-the-backend"),
+        ("x-api-key", "of-the-backend"),
+    ];
     let mut socket = open_with(&gateway, "/ws/room", &forged).await.expect("it opens");
     let Seen::Opened(head) = echo.next().await else {
         panic!("no head")
     };
     assert_ne!(head["x-tenant-id"], "forged");
     assert_eq!(head["sec-websocket-extensions"], "x-none");
+    assert_eq!(head["authorization"], "Bearer of-the-backend");
+    assert_eq!(head["x-api-key"], "of-the-backend");
     echoes(&mut socket, Message::text("hello")).await;
     echoes(&mut socket, Message::binary(vec![7; 300_000])).await;
     assert_eq!(gateway.metric("gateway_tunnels", &[]).await, 1.0);

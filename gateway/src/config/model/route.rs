@@ -33,8 +33,8 @@ pub struct Route {
     pub stream: At<bool>,
     /// Default: that of `request_limits`.
     pub body_limit: Option<At<ByteSize>>,
-    /// Whether the backend sees the caller's token; default true.
-    pub forward_credential: At<bool>,
+    /// Whether the backend sees the credentials that were taken; left out, tokens alone.
+    pub forward_credential: Option<At<bool>>,
     /// In place of the section at the top.
     pub cors: Option<OwnCors>,
     pub headers: Headers,
@@ -157,7 +157,7 @@ impl Read for Route {
             above_zero(f, "time_limit", time_limit.as_ref());
             let stream = f.or("stream", false);
             let body_limit = f.optional("body_limit");
-            let forward_credential = f.or("forward_credential", true);
+            let forward_credential = f.optional("forward_credential");
             let cors = f.optional("cors");
             let headers = f.section("headers");
             let security_headers = f.optional("security_headers");

@@ -191,7 +191,7 @@ fn what_is_presented_and_what_is_admitted_decide() {
     check(Some("good"), None, EVERY, Ok("api_key acme/k1"));
     check(Some("wrong"), None, &["api_key"], Err("key_unknown"));
     check(Some("wrong"), None, EVERY, Err("key_unknown"));
-    check(Some("wrong"), None, &["anonymous"], Err("key_unknown"));
+    check(Some("wrong"), None, &["anonymous"], Ok("anonymous anonymous/192.0.2.7"));
     check(Some("good"), None, &["jwt"], Err("wrong_kind"));
     check(Some("good"), None, &["anonymous"], Ok("anonymous anonymous/192.0.2.7"));
 
@@ -211,8 +211,28 @@ fn what_is_presented_and_what_is_admitted_decide() {
     check(Some("good"), Some(&main), &["api_key"], Ok("api_key acme/k1"));
     check(Some("others"), Some(&main), EVERY, Err("tenants_differ"));
     check(Some("good"), Some(&stranger_tenant), EVERY, Err("tenants_differ"));
-    check(Some("good"), Some(&forged), &["api_key"], Err("signature"));
-    check(Some("wrong"), Some(&main), &["jwt"], Err("key_unknown"));
+    // What the route does not ask for is its backend's to judge.
+    check(Some("good"), Some(&forged), &["api_key"], Ok("api_key acme/k1"));
+    check(Some("good"), Some("garbage"), &["api_key"], Ok("api_key acme/k1"));
+    check(
+        Some("good"),
+        Some(&stranger_tenant),
+        &["api_key"],
+        Ok("api_key acme/k1"),
+    );
+    check(Some("wrong"), Some(&main), &["jwt"], Ok("jwt acme/ada"));
+    check(Some("others"), Some(&main), &["jwt"], Ok("jwt acme/ada"));
+    check(None, Some(&forged), &["anonymous"], Ok("anonymous anonymous/192.0.2.7"));
+    check(Some("wrong"), None, &["jwt"], Err("wrong_kind"));
+    check(None, Some(&forged), &["api_key"], Err("wrong_kind"));
+    check(Some("good"), Some(&forged), EVERY, Err("signature"));
+    check(Some("wrong"), Some(&main), EVERY, Err("key_unknown"));
+    check(
+        Some("good"),
+        Some(&second),
+        &["api_key", "jwt:main"],
+        Ok("api_key acme/k1"),
+    );
 }
 
 #[test]

@@ -291,18 +291,16 @@ fn passwords(desk: &mut Desk<'_>, written: &config::Basic) -> Option<Passwords> 
     Some(Passwords::new(all, Arc::clone(known), Arc::clone(checks)))
 }
 
-/// Where keys may come, if not in their header alone.
+/// Where keys may come, if there are keys.
 pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
     let written = config.callers.api_keys.as_ref()?;
     let listed = |place| written.places.iter().any(|listed| listed.value == place);
-    let places = KeyPlaces {
+    Some(KeyPlaces {
         header: written.header.value.clone(),
         in_header: listed(KeyPlace::Header),
         in_authorization: listed(KeyPlace::Authorization),
         in_query: listed(KeyPlace::Query).then(|| written.query.value.clone()),
-    };
-    let header_alone = places.in_header && !places.in_authorization && places.in_query.is_none();
-    (!header_alone).then_some(places)
+    })
 }
 
 /// The file that keeps what is revoked, with its list.

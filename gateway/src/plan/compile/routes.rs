@@ -14,6 +14,7 @@ use super::limits::Tables;
 use super::{costs, fallbacks};
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
+use crate::intake::taken::Forward;
 use crate::plan::{Route, Target};
 use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
 use crate::template::{Place, Placeholder, Template, Why};
@@ -131,7 +132,11 @@ fn route(
         time_limit,
         stream: *written.stream,
         body_limit,
-        forward_credential: *written.forward_credential,
+        forward_credential: match written.forward_credential.as_deref() {
+            None => Forward::Tokens,
+            Some(true) => Forward::Everything,
+            Some(false) => Forward::Nothing,
+        },
         edge,
         target: target?,
         metrics: desk.state.observer.registry.route(name),
