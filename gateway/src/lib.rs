@@ -4,7 +4,7 @@
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
 //! 1 words: [`aliases`], [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`],
-//! [`expiry`], [`json`], [`framing`], [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`],
+//! [`expiry`], [`identity`], [`json`], [`framing`], [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`],
 //! [`clock`] · 0: the `policies` crate.
 
 // Tests read what they have written themselves.
@@ -28,6 +28,7 @@ pub mod files;
 pub mod flow;
 pub mod framing;
 pub mod grpc;
+pub mod identity;
 pub mod intake;
 pub mod json;
 pub mod observe;

@@ -206,7 +206,9 @@ fn splice(
         Spelling::Segment if is_unfit_segment(&text) => return Err(NOT_A_SEGMENT),
         Spelling::Segment | Spelling::Parameter => percent::encode(&text, out),
         Spelling::HeaderText if text.chars().any(|char| char.is_control() && char != '\t') => return Err(NOT_A_LINE),
-        Spelling::HeaderText => out.push_str(&text),
+        // It is of a field already, and goes on as it came.
+        Spelling::HeaderText if matches!(placeholder, Placeholder::Header(_)) => out.push_str(&text),
+        Spelling::HeaderText => percent::encode_field(&text, out),
         Spelling::JsonText => push_json_text(&text, out),
         Spelling::JsonValue => {
             out.push('"');

@@ -161,7 +161,7 @@ fn tenant(text: &str) -> Result<String, String> {
     if is_tenant_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("use 1 to 128 visible ASCII characters, and not `anonymous`".to_owned())
+        Err("use 1 to 128 characters, no control characters, and not `anonymous`".to_owned())
     }
 }
 

@@ -161,7 +161,10 @@ fn key_files() {
         &format!("{{ id: b, tenant: acme, digest: \"sha256:{}\" }}", "0".repeat(64)),
         "has the digest of another key",
     );
-    check(&format!("{{ id: b, tenant: a b, {digest} }}"), "visible ASCII");
+    check(
+        &format!("{{ id: b, tenant: \"a\\nb\", {digest} }}"),
+        "no control characters",
+    );
     check(
         &format!("{{ id: b, tenant: acme, {digest}, expires: 2027-02-29 }}"),
         "is not an instant in UTC",
@@ -352,8 +355,9 @@ fn anchors_and_merge_keys_save_writing() {
 
 #[test]
 fn a_span_leads_back_to_the_line() {
-    let text = format!("{HEAD}# gr\u{fc}\u{df}e\ntenants: {{ \"\u{e4}\": {{}}, acme: {{ tier: gold }} }}\n{ROUTE}");
-    let invalid = parse("gateway.yaml", &text, Path::new("."), &env).expect_err("a tenant's name is ASCII");
+    let text = format!("{HEAD}# gr\u{fc}\u{df}e\ntenants: {{ \"\u{e4}\\a\": {{}}, acme: {{ tier: gold }} }}\n{ROUTE}");
+    let invalid =
+        parse("gateway.yaml", &text, Path::new("."), &env).expect_err("a tenant's name has no control characters");
     let at = invalid
         .mistakes
         .iter()

@@ -10,6 +10,7 @@ use super::reader::{Read, Value};
 use super::scalar::{Scalar, Wrong};
 use super::sources::Sources;
 use super::span::At;
+use crate::identity;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserFile {
@@ -94,13 +95,14 @@ impl Read for User {
     }
 }
 
-/// It is passed on as a header field, and ends at the first colon (RFC 7617 section 2).
+/// It ends at the first colon (RFC 7617 section 2).
 fn check_id(f: &Fields<'_>, id: &At<String>) {
-    let fits = (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+    let fits = identity::is_name(id, identity::CALLER_LENGTH) && !id.contains(':');
     if !fits {
         let message = format!("`{}.id` cannot be called that", f.path);
         f.push(
-            Mistake::new(Code::BadValue, id.span(), message).label("1 to 255 visible ASCII characters, and no colon"),
+            Mistake::new(Code::BadValue, id.span(), message)
+                .label("1 to 255 characters, no colon and no control characters"),
         );
     }
 }

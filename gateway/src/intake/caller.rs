@@ -1,13 +1,14 @@
 //! Who a request is made for.
 //!
 //! Invariant: a `Caller` exists only for a credential that has been verified, or for an address that a
-//! route admits without one. Its tenant and id fit into a header field, so that they can be passed on.
+//! route admits without one. Its tenant and id hold no control characters; where they are passed on they are encoded
+//! ([`identity`]).
 
 use std::sync::Arc;
 
-use crate::json::Document;
-
 use super::limits::owner::Credential;
+use crate::identity;
+use crate::json::Document;
 
 /// The tenant of every caller without credentials. Reserved: no key and no token may name it.
 pub const ANONYMOUS: &str = "anonymous";
@@ -65,19 +66,14 @@ impl Kind {
     }
 }
 
-/// Whether a tenant may have this name: 1 to 128 characters of visible ASCII, and not [`ANONYMOUS`].
+/// Whether a tenant may have this name: 1 to 128 characters, none of them a control character, and not [`ANONYMOUS`].
 pub fn is_tenant_name(name: &str) -> bool {
-    name != ANONYMOUS && is_visible(name, 128)
+    name != ANONYMOUS && identity::is_name(name, identity::TENANT_LENGTH)
 }
 
-/// Whether a caller may have this id: 1 to 255 characters of visible ASCII (the length is OpenID Connect
-/// Core 1.0 section 2, `sub`).
+/// Whether a caller may have this id: 1 to 255 characters, none of them a control character.
 pub fn is_caller_id(id: &str) -> bool {
-    is_visible(id, 255)
-}
-
-fn is_visible(text: &str, most: usize) -> bool {
-    (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    identity::is_name(id, identity::CALLER_LENGTH)
 }
 
 #[cfg(test)]
@@ -85,19 +81,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_fit_into_a_header_field() {
+    fn names_are_unicode_of_some_length() {
         let check = |name: &str, fits| assert_eq!(is_tenant_name(name), fits, "{name:?}");
         check("acme", true);
         check("a", true);
         check(&"x".repeat(128), true);
         check(&"x".repeat(129), false);
+        check(&"\u{2603}".repeat(128), true);
+        check(&"\u{2603}".repeat(129), false);
         check("", false);
-        check("two words", false);
+        check("two words", true);
         check("line\nend", false);
-        check("caf\u{e9}", false);
+        check("caf\u{e9}", true);
         check("anonymous", false);
+        check("Anonymous", true);
         assert!(is_caller_id("anonymous"));
         assert!(is_caller_id(&"x".repeat(255)));
         assert!(!is_caller_id(&"x".repeat(256)));
+        assert!(is_caller_id(&"\u{e9}".repeat(255)));
+        assert!(!is_caller_id("a\u{9b}31m"));
     }
 }

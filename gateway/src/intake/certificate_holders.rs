@@ -84,7 +84,7 @@ impl CertificateHolders {
 
     /// # Errors
     /// [`Check::CertificateUnknown`] if none of its names stands for anyone, [`Check::CertificateName`] if the one
-    /// that does cannot be passed on to a backend.
+    /// that does is too long for a caller's.
     pub(super) fn find(&self, certificate: &Certificate) -> Result<Caller, Check> {
         let (row, name) = self.row(certificate).ok_or(Check::CertificateUnknown)?;
         let holder = &self.all[row];
@@ -136,6 +136,7 @@ const fn is_longer(name: &str, part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::certificate;
     use super::super::certificate::tests::made;
     use super::*;
 
@@ -163,6 +164,10 @@ mod tests {
                 ..holder(HolderName::Subject("CN=b,O=Acme Inc".into()), "spaced")
             },
             holder(HolderName::Subject("CN=c,O=Acme Inc".into()), "spaced"),
+            holder(
+                HolderName::Subject(certificate::subject("CN=c, O=Soci\u{e9}t\u{e9} \u{2603}").unwrap()),
+                "unicode",
+            ),
         ])
         .unwrap();
         let check = |names: &[&str], subject: Option<(&str, &str)>, expected: Result<&str, Check>| {
@@ -184,7 +189,8 @@ mod tests {
         );
         check(&["spiffe://acme.evil/x"], None, Err(Check::CertificateUnknown));
         check(&["spiffe://acme/"], None, Err(Check::CertificateUnknown));
-        check(&["spiffe://acme/two words"], None, Err(Check::CertificateName));
+        let long = format!("spiffe://acme/{}", "a".repeat(255));
+        check(&[&long], None, Err(Check::CertificateName));
         check(&["a.acme.internal"], None, Ok("hosts/a.acme.internal"));
         check(&["x.a.acme.internal"], None, Ok("hosts/x.a.acme.internal"));
         check(&["evilacme.internal"], None, Err(Check::CertificateUnknown));
@@ -198,7 +204,12 @@ mod tests {
         );
         check(&["b.other"], Some(("Acme", "b")), Ok("subject/CN=b,O=Acme"));
         check(&[], Some(("Acme Inc", "b")), Ok("spaced/with-an-id"));
-        check(&[], Some(("Acme Inc", "c")), Err(Check::CertificateName));
+        check(&[], Some(("Acme Inc", "c")), Ok("spaced/CN=c,O=Acme Inc"));
+        check(
+            &[],
+            Some(("Soci\u{e9}t\u{e9} \u{2603}", "c")),
+            Ok("unicode/CN=c,O=Soci\u{e9}t\u{e9} \u{2603}"),
+        );
         check(&[], Some(("Acme,O=Acme", "b")), Err(Check::CertificateUnknown));
         check(&[], None, Err(Check::CertificateUnknown));
     }

@@ -63,7 +63,7 @@ pub enum Check {
     CertificateUntrusted,
     /// None of the certificate's names stands for a caller.
     CertificateUnknown,
-    /// The certificate's name does not fit into a header field.
+    /// The certificate's name is too long for a caller's.
     CertificateName,
     CertificateExpired,
     UserUnknown,

@@ -148,19 +148,23 @@ impl Issuer {
         if !self.settings.required_claims.iter().all(is_there) {
             return Err(Check::ClaimMissing);
         }
-        let text = |pointer: &str| claims.pointer(pointer).and_then(Value::text);
-        let id = text(&self.settings.caller)
+        let name = |pointer: &str| claims.pointer(pointer).and_then(Value::name);
+        let id = name(&self.settings.caller)
             .filter(|id| is_caller_id(id))
             .map(Arc::from)
             .ok_or(Check::Subject)?;
-        let tenant = text(&self.settings.tenant)
+        let tenant = name(&self.settings.tenant)
             .filter(|tenant| is_tenant_name(tenant))
             .map(Arc::from)
             .ok_or(Check::Tenant)?;
         if !self.tenants.admit(&tenant) {
             return Err(Check::TenantOfOther);
         }
-        let tier = self.settings.tier.as_deref().and_then(text).map(Arc::from);
+        let tier = self
+            .settings
+            .tier
+            .as_deref()
+            .and_then(|pointer| tier_in(claims.pointer(pointer)?));
         let scopes = self
             .settings
             .scopes
@@ -245,6 +249,12 @@ pub(super) fn claims_of(jws: &Jws<'_>) -> Result<Document, Check> {
 /// Seconds since 1970, perhaps with a fraction (RFC 7519 section 2, NumericDate).
 fn numeric_date(value: Value<'_>) -> Option<f64> {
     value.f64().filter(|date| date.is_finite())
+}
+
+/// The tier that a claim names; one that is no name is a tier that there is not, by its JSON. `null` names none.
+fn tier_in(value: Value<'_>) -> Option<Arc<str>> {
+    let named = value.name().map(Arc::from);
+    named.or_else(|| (!value.is_null()).then(|| value.to_string().into()))
 }
 
 /// Anything that is not a scope is left out: the caller then has fewer rights, never more.
@@ -375,16 +385,79 @@ mod tests {
 
         check(json!({ "sub": null }), Err(Check::Subject));
         check(json!({ "sub": "" }), Err(Check::Subject));
-        check(json!({ "sub": 7 }), Err(Check::Subject));
+        check(json!({ "sub": true }), Err(Check::Subject));
+        check(json!({ "sub": ["ada"] }), Err(Check::Subject));
+        check(json!({ "sub": 7.5 }), Err(Check::Subject));
         check(json!({ "sub": "a\r\nx-tenant-id: root" }), Err(Check::Subject));
+        check(json!({ "sub": "a\u{9b}31m" }), Err(Check::Subject));
+        check(json!({ "sub": "x".repeat(256) }), Err(Check::Subject));
 
         check(json!({ "org": null }), Err(Check::ClaimMissing));
         check(json!({ "org": {} }), Err(Check::Tenant));
-        check(json!({ "org": { "id": 7 } }), Err(Check::Tenant));
+        check(json!({ "org": { "id": [7] } }), Err(Check::Tenant));
+        check(json!({ "org": { "id": "a\nb" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "anonymous" } }), Err(Check::Tenant));
-        check(json!({ "org": { "id": "a b" } }), Err(Check::Tenant));
         check(json!({ "org": { "id": "x".repeat(129) } }), Err(Check::Tenant));
+    }
+
+    #[test]
+    fn names_in_claims_are_unicode_or_digits() {
+        let issuer = issuer(|_| {}).unwrap();
+        let text = claims(json!({ "sub": null, "org": null })).value().to_string();
+        let check = |written: &str, expected: Option<&str>| {
+            let text = format!(
+                r#"{},"sub":{written},"org":{{"id":{written}}}}}"#,
+                &text[..text.len() - 1]
+            );
+            let Some(claims) = Document::check(&text.into(), usize::MAX).ok() else {
+                return assert_eq!(expected, None, "{written}");
+            };
+            let caller = issuer.caller(claims, NOW).ok();
+            let names = caller.as_ref().map(|caller| (&*caller.id, &*caller.tenant));
+            assert_eq!(names, expected.map(|name| (name, name)), "{written}");
+        };
+        for name in [
+            "us\u{e9}r-\u{2603}",
+            "use\u{301}r",
+            "\u{5d0}\u{5d1}\u{5d2}",
+            "\u{1f600}",
+            "two words",
+            " led and trailed ",
+            "50%",
+            "a%20b",
+            "a,b;c=d",
+            "\u{202e}gnirts",
+            "\u{2028}",
+            "\u{feff}a",
+            "Anonymous",
+        ] {
+            check(&format!("\"{name}\""), Some(name));
+        }
+        check(r#""us\u00e9r-\u2603""#, Some("us\u{e9}r-\u{2603}"));
+        check(r#""\ud83d\ude00""#, Some("\u{1f600}"));
+        for digits in ["0", "7", "-7", "4711", "12345678901234567890123456789"] {
+            check(digits, Some(digits));
+        }
+        for no_name in [
+            "7.0",
+            "7.5",
+            "1e3",
+            "1E3",
+            "-0",
+            "true",
+            "null",
+            "[7]",
+            "{}",
+            r#""""#,
+            r#""\ud800""#,
+            r#""\u0000""#,
+            r#""a\u000d\u000ab""#,
+            r#""\u007f""#,
+            r#""\u0085""#,
+        ] {
+            check(no_name, None);
+        }
     }
 
     #[test]
@@ -492,7 +565,17 @@ mod tests {
         };
         check(json!({}), None, &[]);
         check(json!({ "plan": "premium" }), Some("premium"), &[]);
-        check(json!({ "plan": 7 }), None, &[]);
+        check(json!({ "plan": 7 }), Some("7"), &[]);
+        check(json!({ "plan": "gr\u{f6}\u{df}er" }), Some("gr\u{f6}\u{df}er"), &[]);
+        check(json!({ "plan": null }), None, &[]);
+        check(json!({ "plan": "" }), Some(""), &[]);
+        check(json!({ "plan": ["premium"] }), Some("[\"premium\"]"), &[]);
+        check(json!({ "plan": true }), Some("true"), &[]);
+        check(
+            json!({ "scope": "le\u{ed}do \u{2603}" }),
+            None,
+            &["le\u{ed}do", "\u{2603}"],
+        );
         check(json!({ "scope": "a  b" }), None, &["a", "b"]);
         check(json!({ "scope": ["a", 7, "b c"] }), None, &["a", "b c"]);
         check(json!({ "scope": { "a": true } }), None, &[]);

@@ -17,6 +17,7 @@ use super::limits::accounts::Origin;
 use super::limits::owner::{Owner, OwnerKey};
 use super::limits::{Hold, Limit, Mode, Per};
 use super::revocations::Seen;
+use crate::identity;
 use crate::observe::{Registry, TenantMetrics};
 
 /// A tier as meant.
@@ -195,7 +196,7 @@ impl Known {
     }
 }
 
-/// Names of tenants, tiers and callers fit into a field; that is checked where they come in.
-fn header(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
+/// As backends are told: percent-encoded where it is no visible ASCII.
+fn header(name: &str) -> HeaderValue {
+    HeaderValue::try_from(identity::encoded(name)).expect("visible ASCII is a header value")
 }

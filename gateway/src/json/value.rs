@@ -72,6 +72,17 @@ impl<'a> Value<'a> {
     }
 
     /// Whether it is a string that says this.
+    /// A string's text, or the digits of a whole number as they were written: what names something. A number that could
+    /// be written in several ways (`1e3`, `7.0`, `-0`) names nothing.
+    pub fn name(self) -> Option<Cow<'a, str>> {
+        let Some(number) = self.number() else {
+            return self.text();
+        };
+        let digits = number.strip_prefix('-').unwrap_or(number);
+        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit()) && number != "-0";
+        is_whole.then_some(Cow::Borrowed(number))
+    }
+
     pub fn is_text(self, text: &str) -> bool {
         let inside = self.0.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
         inside.is_some_and(|inside| Decoded::new(inside).eq(text.bytes()))

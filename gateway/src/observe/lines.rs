@@ -6,6 +6,8 @@
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -26,10 +28,40 @@ enum First {
     Found,
 }
 
+/// JSON without characters that a terminal obeys or an editor hides: beside those that JSON itself escapes, other
+/// control characters, line and paragraph separators, and what turns the direction of text.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, hidden)) = rest.char_indices().find(|(_, letter)| is_hidden(*letter)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            // All of them are in the first plane.
+            write!(writer, "\\u{:04x}", u32::from(hidden))?;
+            rest = &rest[at + hidden.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+const fn is_hidden(letter: char) -> bool {
+    matches!(letter,
+        '\u{7f}'..='\u{9f}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}')
+}
+
 impl Lines {
     /// Adds a value as one line of JSON.
     pub(super) fn push(&mut self, value: &impl Serialize) {
-        serde_json::to_writer(&mut self.text, value).expect("memory takes any line, and a line is JSON");
+        let mut written = Serializer::with_formatter(&mut self.text, Visible);
+        value
+            .serialize(&mut written)
+            .expect("memory takes any line, and a line is JSON");
         self.text.push(b'\n');
         self.ends.push(self.text.len());
     }
@@ -166,6 +198,28 @@ mod tests {
         }
         lost += lines.drop_begun();
         (String::from_utf8(disk.content).expect("text"), lost)
+    }
+
+    #[test]
+    fn a_line_hides_nothing_and_says_the_same() {
+        let check = |text: &str, expected: &str| {
+            let mut lines = Lines::default();
+            lines.push(&text);
+            let line = String::from_utf8(lines.text).unwrap();
+            assert_eq!(line, format!("\"{expected}\"\n"), "{text:?}");
+            assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        };
+        check("us\u{e9}r-\u{2603}-\u{1f600}", "us\u{e9}r-\u{2603}-\u{1f600}");
+        check("a\"b\\c\nd\0", r#"a\"b\\c\nd\u0000"#);
+        check("\u{7f}", r"\u007f");
+        check("a\u{9b}31mb\u{85}", r"a\u009b31mb\u0085");
+        check("\u{2028}\u{2029}", r"\u2028\u2029");
+        check(
+            "\u{202e}gnirts\u{202c}\u{2066}x\u{2069}",
+            r"\u202egnirts\u202c\u2066x\u2069",
+        );
+        check("\u{200b}\u{200f}\u{61c}\u{feff}", r"\u200b\u200f\u061c\ufeff");
+        check("\u{5d0}\u{5d1}", "\u{5d0}\u{5d1}");
     }
 
     #[test]

@@ -48,6 +48,21 @@ pub fn encode(text: &str, out: &mut String) {
     }
 }
 
+/// Appends text for a header field: what is no printable ASCII is encoded, and so are `%` and the space at either end,
+/// which a reader of the field would take away. Decoded it is the same text again.
+pub fn encode_field(text: &str, out: &mut String) {
+    let inner = text.trim_matches([' ', '\t']);
+    let start = text.len() - text.trim_start_matches([' ', '\t']).len();
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b' ' | b'\t' if (start..start + inner.len()).contains(&at) => out.push(char::from(byte)),
+            b'%' => push_escaped(byte, out),
+            b'!'..=b'~' => out.push(char::from(byte)),
+            _ => push_escaped(byte, out),
+        }
+    }
+}
+
 /// `text` with every `%XX` decoded once; absent if the result is not UTF-8.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_encoding::percent_decode_str(text).decode_utf8().ok()
@@ -76,6 +91,24 @@ mod tests {
         check("a/b?c#d%e", "a%2Fb%3Fc%23d%25e");
         check("x y&z=1", "x%20y%26z%3D1");
         check("é\r\n", "%C3%A9%0D%0A");
+    }
+
+    #[test]
+    fn a_field_keeps_printable_ascii() {
+        let check = |text: &str, expected: &str| {
+            let mut out = String::new();
+            encode_field(text, &mut out);
+            assert_eq!(out, expected, "{text:?}");
+            assert_eq!(decode(&out).as_deref(), Some(text));
+        };
+        check("", "");
+        check("ada/a b\tc, \"d\"", "ada/a b\tc, \"d\"");
+        check("us\u{e9}r-\u{2603}", "us%C3%A9r-%E2%98%83");
+        check("100%", "100%25");
+        check("%41", "%2541");
+        check(" a b\t", "%20a b%09");
+        check("  ", "%20%20");
+        check("\u{a0}a", "%C2%A0a");
     }
 
     #[test]

@@ -105,7 +105,15 @@ fn a_value_never_leaves_its_hole() {
     check("/a?x={claim.v}", Place::Path, "", Some("/a?x="));
     check("{claim.v}", Place::Header, "a\r\nx-admin: 1", None);
     check("{claim.v}", Place::Header, "a\0", None);
-    check("{claim.v}", Place::Header, "é, \"x\"", Some("é, \"x\""));
+    check("{claim.v}", Place::Header, "é, \"x\"", Some("%C3%A9, \"x\""));
+    check(
+        "{claim.v}",
+        Place::Header,
+        "us\u{e9}r-\u{2603}",
+        Some("us%C3%A9r-%E2%98%83"),
+    );
+    check("<{claim.v}>", Place::Header, " 50% ", Some("<%2050%25%20>"));
+    check("{claim.v}", Place::Header, "a\u{85}", None);
     check(
         r#"{{"v": "{claim.v}"}}"#,
         Place::Json,

@@ -40,6 +40,7 @@ mod leaving;
 mod limits;
 mod log_flood;
 mod malformed;
+mod names;
 mod operating;
 mod owners;
 mod part_requests;

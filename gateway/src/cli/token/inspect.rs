@@ -242,13 +242,16 @@ fn instant(at: u64, unix_now: u64) -> String {
 
 fn speaks_for(caller: &Caller) -> String {
     let scopes: Vec<&str> = caller.scopes.iter().map(Arc::as_ref).collect();
-    format!(
+    let text = format!(
         "{} of tenant {}, tier {}, scopes [{}]",
         caller.id,
         caller.tenant,
         caller.tier.as_deref().unwrap_or("as the config says"),
         scopes.join(", ")
-    )
+    );
+    let mut shown = String::with_capacity(text.len());
+    visible(text.as_bytes(), &mut shown);
+    shown
 }
 
 /// What was checked before a failure has passed; what comes after it has not been looked at.

@@ -10,6 +10,7 @@ use crate::config::reader::{Read, Value, keyed, named_with, read_as};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Rate;
+use crate::identity;
 
 use super::limit::rate_limit;
 use super::{Kind, Mode, Quota, RateLimit};
@@ -127,10 +128,10 @@ pub(super) fn tenants(f: &mut Fields<'_>) -> NamedMap<Tenant> {
     tenants
 }
 
-/// What a tenant may be called, here as in a key file: it is sent to backends in a header field.
+/// What a tenant may be called, here as in a key file.
 pub(in crate::config) fn check_tenant(name: &str) -> Result<String, &'static str> {
-    if name.is_empty() || name.len() > 128 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("a tenant's name has 1 to 128 visible ASCII characters");
+    if !identity::is_name(name, identity::TENANT_LENGTH) {
+        return Err("a tenant's name has 1 to 128 characters, and no control characters");
     }
     Ok(name.to_owned())
 }

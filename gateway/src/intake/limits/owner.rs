@@ -1,5 +1,6 @@
 //! Whom an account belongs to.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,6 +9,8 @@ use std::sync::LazyLock;
 use smallvec::SmallVec;
 
 use super::rooms::Room;
+use crate::identity;
+use crate::template::percent;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner<'a> {
@@ -53,27 +56,47 @@ pub struct OwnerKey {
     room: Option<Room>,
 }
 
-impl<'a> Owner<'a> {
-    /// From its name, as displayed.
-    pub fn parse(name: &'a str) -> Option<Self> {
-        let words: SmallVec<[&str; 4]> = name.split(' ').collect();
+/// An owner's name, as displayed, taken apart.
+#[derive(Debug)]
+pub struct OwnerName<'a>(SmallVec<[Cow<'a, str>; 4]>);
+
+impl<'a> OwnerName<'a> {
+    /// `None` if it is not UTF-8 once decoded.
+    pub fn read(name: &'a str) -> Option<Self> {
+        name.split(' ').map(percent::decode).collect::<Option<_>>().map(Self)
+    }
+
+    /// `None` if it is nobody's.
+    pub fn owner(&self) -> Option<Owner<'_>> {
+        let words: SmallVec<[&str; 4]> = self.0.iter().map(AsRef::as_ref).collect();
         match *words.as_slice() {
-            ["tenant", tenant] => Some(Self::Tenant(tenant)),
-            ["caller", tenant, id] => Some(Self::Caller(tenant, Credential::ApiKey, id)),
-            ["caller", tenant, credential, id] => Some(Self::Caller(tenant, Credential::parse(credential)?, id)),
-            ["address", address] => address.parse().ok().map(Self::Address),
-            ["network", network] => network.parse().ok().map(Self::Network),
-            ["callers", tenant] => Some(Self::CallersOf(tenant)),
+            ["tenant", tenant] => Some(Owner::Tenant(tenant)),
+            ["caller", tenant, id] => Some(Owner::Caller(tenant, Credential::ApiKey, id)),
+            ["caller", tenant, credential, id] => Some(Owner::Caller(tenant, Credential::parse(credential)?, id)),
+            ["address", address] => address.parse().ok().map(Owner::Address),
+            ["network", network] => network.parse().ok().map(Owner::Network),
+            ["callers", tenant] => Some(Owner::CallersOf(tenant)),
             ["others", others] => Others::ALL
                 .into_iter()
                 .find(|all| all.as_str() == others)
-                .map(Self::Others),
-            ["route", route] => Some(Self::Route(route)),
-            ["everyone"] => Some(Self::Everyone),
+                .map(Owner::Others),
+            ["route", route] => Some(Owner::Route(route)),
+            ["everyone"] => Some(Owner::Everyone),
             _ => None,
         }
     }
+}
 
+/// A name as one word.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&identity::encoded(self.0))
+    }
+}
+
+impl Owner<'_> {
     pub fn key(&self) -> OwnerKey {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
         let [short, long] = KEYS.each_ref().map(|state| state.hash_one(self));
@@ -148,21 +171,27 @@ impl Others {
     }
 }
 
-/// The same in every process, and different for any two owners: no name holds a space. That of a caller by key is as it
-/// was before callers were told apart by what they show.
+/// The same in every process, and different for any two owners: names are percent-encoded, so that none holds a space.
+/// That of a caller by key is as it was before callers were told apart by what they show.
 impl fmt::Display for Owner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tenant(tenant) => write!(f, "tenant {tenant}"),
-            Self::Caller(tenant, Credential::ApiKey, id) => write!(f, "caller {tenant} {id}"),
-            Self::Caller(tenant, Credential::Token(issuer), id) => write!(f, "caller {tenant} jwt:{issuer} {id}"),
-            Self::Caller(tenant, Credential::Certificate, id) => write!(f, "caller {tenant} mtls {id}"),
-            Self::Caller(tenant, Credential::Password, id) => write!(f, "caller {tenant} basic {id}"),
+            Self::Tenant(tenant) => write!(f, "tenant {}", Word(tenant)),
+            Self::Caller(tenant, credential, id) => {
+                write!(f, "caller {} ", Word(tenant))?;
+                match credential {
+                    Credential::ApiKey => {}
+                    Credential::Token(issuer) => write!(f, "jwt:{} ", Word(issuer))?,
+                    Credential::Certificate => f.write_str("mtls ")?,
+                    Credential::Password => f.write_str("basic ")?,
+                }
+                Word(id).fmt(f)
+            }
             Self::Address(address) => write!(f, "address {address}"),
             Self::Network(network) => write!(f, "network {network}"),
-            Self::CallersOf(tenant) => write!(f, "callers {tenant}"),
+            Self::CallersOf(tenant) => write!(f, "callers {}", Word(tenant)),
             Self::Others(others) => write!(f, "others {}", others.as_str()),
-            Self::Route(route) => write!(f, "route {route}"),
+            Self::Route(route) => write!(f, "route {}", Word(route)),
             Self::Everyone => f.write_str("everyone"),
         }
     }
@@ -253,6 +282,19 @@ mod tests {
             Owner::Others(Others::Tenants),
             Owner::Others(Others::Callers),
             Owner::Everyone,
+            // As if they were several words, or encoded already.
+            Owner::Tenant("a b"),
+            Owner::Tenant("a%20b"),
+            Owner::Tenant(" "),
+            Owner::Tenant("%"),
+            Owner::Tenant("us\u{e9}r-\u{2603}"),
+            Owner::Tenant("use\u{301}r-\u{2603}"),
+            Owner::CallersOf("a b"),
+            Owner::Caller("a b", Credential::ApiKey, "c"),
+            Owner::Caller("a", Credential::ApiKey, "b c"),
+            Owner::Caller("a", Credential::ApiKey, "mtls c"),
+            Owner::Caller("a", Credential::Certificate, "c"),
+            Owner::Caller("\u{1f600}", Credential::Token("main"), "\u{5d0} \u{5d1}"),
         ];
         for (at, one) in owners.iter().enumerate() {
             for other in &owners[..at] {
@@ -261,7 +303,8 @@ mod tests {
                     "{one} {other}"
                 );
             }
-            assert_eq!(Owner::parse(&one.to_string()), Some(*one));
+            let name = one.to_string();
+            assert_eq!(OwnerName::read(&name).expect("UTF-8").owner(), Some(*one));
         }
         for nobody in [
             "",
@@ -271,8 +314,10 @@ mod tests {
             "others",
             "others routes",
             "network x",
+            "tenant %ff",
         ] {
-            assert_eq!(Owner::parse(nobody), None, "{nobody}");
+            let name = OwnerName::read(nobody);
+            assert_eq!(name.as_ref().and_then(OwnerName::owner), None, "{nobody}");
         }
     }
 

@@ -14,7 +14,7 @@ use policies::{CalendarQuota, Moment};
 
 use super::account::{Account, Terms};
 use super::accounts::{Accounts, Origin};
-use super::owner::Owner;
+use super::owner::{Owner, OwnerName};
 use crate::clock::Now;
 
 /// Owners that are remembered, of all limits; addresses take half of the places at most.
@@ -127,7 +127,11 @@ impl Kept {
     }
 
     fn put(&mut self, limit: &Arc<str>, owner: &str, left: LeftPeriods) {
-        let is_address = matches!(Owner::parse(owner), Some(Owner::Address(_) | Owner::Network(_)));
+        let name = OwnerName::read(owner);
+        let is_address = matches!(
+            name.as_ref().and_then(OwnerName::owner),
+            Some(Owner::Address(_) | Owner::Network(_))
+        );
         let most = if is_address { MOST / 2 } else { MOST };
         if !left.is_empty() && self.owners < most {
             let owners = self.by_limit.entry(Arc::clone(limit)).or_default();
@@ -138,7 +142,8 @@ impl Kept {
 
 /// The account of an owner by name, under the terms in force; `None` if the limit is no quota any more.
 fn account(accounts: &Accounts, limit: &Arc<str>, name: &str) -> Option<(Account, CalendarQuota)> {
-    let (table, owner) = (accounts.of_quota(limit)?, Owner::parse(name)?);
+    let (table, name) = (accounts.of_quota(limit)?, OwnerName::read(name)?);
+    let owner = name.owner()?;
     match table.terms(owner.key()) {
         terms @ Terms::Calendar(quota) => Some((table.account(owner, terms, Origin::Restored), quota)),
         _ => None,

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Terms};
 use super::accounts::{Accounts, Origin, TermsByOwner};
-use super::owner::Owner;
+use super::owner::OwnerName;
 use super::rooms::Room;
 use super::table::Opened;
 use crate::clock::Now;
@@ -232,7 +232,8 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
             owners.sort_by_key(|(_, (count, _))| Reverse(count.map(|count| count.used)));
         }
         for (name, (count, left)) in owners {
-            let Some(owner) = Owner::parse(&name) else {
+            let read = OwnerName::read(&name);
+            let Some(owner) = read.as_ref().and_then(OwnerName::owner) else {
                 tracing::warn!(%limit, owner = %name, "not an owner: what was counted for it is forgotten");
                 continue;
             };
@@ -289,6 +290,7 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
 mod tests {
     use policies::{CalendarQuota, Every, Moment};
 
+    use super::super::owner::Owner;
     use super::*;
 
     /// 2026-11-24, noon.

@@ -203,9 +203,9 @@ fn check_tenant(desk: &mut Desk<'_>, tenant: &At<String>) {
             Mistake::new(
                 Code::BadValue,
                 tenant.span(),
-                format!("a tenant cannot be called `{tenant}`"),
+                format!("a tenant cannot be called `{}`", tenant.escape_debug()),
             )
-            .hint("use 1 to 128 visible ASCII characters, and not `anonymous`"),
+            .hint("use 1 to 128 characters, no control characters, and not `anonymous`"),
         );
     }
 }
@@ -237,7 +237,7 @@ fn holder_name(desk: &mut Desk<'_>, written: &CertificateName) -> Option<HolderN
     }
 }
 
-/// What the caller is called must fit into a header field; of a wildcard's names that shows only later.
+/// What the caller may be called; of a wildcard's names that shows only later.
 fn check_id(desk: &mut Desk<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
     let (text, at): (&str, _) = match (id, name) {
         (Some(id), _) => (id, identity.id.as_ref().and_then(At::span)),
@@ -248,8 +248,12 @@ fn check_id(desk: &mut Desk<'_>, identity: &config::Identity, name: &HolderName,
     };
     if !is_caller_id(text) {
         desk.mistake(
-            Mistake::new(Code::BadValue, at, format!("a caller cannot be called `{text}`"))
-                .hint("write an `id` of 1 to 255 visible ASCII characters without spaces"),
+            Mistake::new(
+                Code::BadValue,
+                at,
+                format!("a caller cannot be called `{}`", text.escape_debug()),
+            )
+            .hint("write an `id` of 1 to 255 characters, no control characters"),
         );
     }
 }
