@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway::aggregate::{Conflict, PartDraft, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, fan_out, merge};
+use gateway::aggregate::{
+    Conflict, Errors, PartDraft, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, fan_out, merge,
+};
 use gateway::json::{Document, Refusal, Workspace};
 use http::StatusCode;
 use policies::Moment;
@@ -29,7 +31,11 @@ pub fn check(data: &[u8]) {
             Conflict::Concat,
             Conflict::Error,
         ][usize::from(flags >> 2) % 5],
-        list_errors: flags & 2 == 2,
+        errors: if flags & 2 == 2 {
+            Errors::Listed
+        } else {
+            Errors::Unlisted
+        },
         ..RecipeDraft::default()
     };
     let Ok(recipe) = Recipe::compile(draft) else { return };

@@ -13,6 +13,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFT
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::fields::{self, LONGEST_RENEWAL, LONGEST_WAIT};
+use crate::json::{self, Document};
 use crate::rejection::{Reason, Rejection, Violation};
 
 pub const X_GATEWAY_REASON: HeaderName = HeaderName::from_static("x-gateway-reason");
@@ -59,44 +60,105 @@ pub fn detail(rejection: &Rejection) -> String {
     }
 }
 
-/// The answer of an aggregate that cannot do without `part`; `word` is the stable word for what happened to it.
-pub fn part_failed(
-    status: StatusCode,
-    word: &'static str,
-    part: &str,
-    wait: Option<Duration>,
-    request_id: &str,
-) -> Response<Bytes> {
+/// A part without which an aggregate has no answer.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedPart<'a> {
+    /// Of the answer.
+    pub status: StatusCode,
+    /// The stable word for what happened to the part.
+    pub reason: &'static str,
+    pub part: &'a str,
+    /// Whether the part's backend answered, and `status` is what its own status comes to.
+    pub refused: bool,
+    /// When to come back, if somebody said so.
+    pub wait: Option<Duration>,
+    /// The methods that a 405 names.
+    pub allow: Option<&'a HeaderValue>,
+    /// What its backend says of it.
+    pub details: Option<&'a Document>,
+}
+
+/// The answer of an aggregate that cannot do without a part.
+pub fn part_failed(failed: &FailedPart<'_>, request_id: &str) -> Response<Bytes> {
+    let status = failed.status;
+    let wait = match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(failed.wait.unwrap_or_default()),
+        // It may be for now alone (RFC 9110 section 15.5.14).
+        StatusCode::PAYLOAD_TOO_LARGE => failed.wait,
+        _ => None,
+    };
+    let wait = wait.map(|wait| wait.min(LONGEST_WAIT));
     let body = serde_json::json!({
-        "type": format!("{OWN_TYPE}{word}"),
-        "title": "A part of the answer failed",
-        "status": status.as_u16(),
-        "detail": if status == StatusCode::BAD_REQUEST {
-            format!("The part \"{part}\" takes values from the request, and one is missing or cannot be used. Mend the request.")
-        } else if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            format!("Without the part \"{part}\" there is no answer, and its backend refuses what it was asked. Sending the same again does not help.")
+        "type": format!("{OWN_TYPE}{}", failed.reason),
+        "title": if failed.refused && status.is_client_error() {
+            "A part of the answer was refused"
         } else {
-            format!("Without the part \"{part}\" there is no answer. Try again later, and quote the request id if it goes on.")
+            "A part of the answer failed"
         },
-        "reason": word,
-        "part": part,
+        "status": status.as_u16(),
+        "detail": part_advice(failed, wait),
+        "reason": failed.reason,
+        "part": failed.part,
         "request_id": request_id,
     });
-    let body = Bytes::from(body.to_string());
+    let mut body = body.to_string().into_bytes();
+    if let Some(details) = failed.details {
+        json::add_member(&mut body, "details", details.value());
+    }
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(word));
-    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        headers.insert(
-            RETRY_AFTER,
-            fields::retry_after(wait.unwrap_or_default().min(LONGEST_WAIT)),
-        );
+    headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(failed.reason));
+    if let Some(wait) = wait {
+        headers.insert(RETRY_AFTER, fields::retry_after(wait));
     }
-    *response.body_mut() = body;
+    if let (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) = (status, failed.allow) {
+        headers.insert(ALLOW, allow.clone());
+    }
+    *response.body_mut() = body.into();
     response
+}
+
+/// What the caller is to do about a part that failed. By the status, which says whose turn it is.
+fn part_advice(failed: &FailedPart<'_>, wait: Option<Duration>) -> String {
+    let part = failed.part;
+    let again = match wait {
+        Some(wait) => format!("Send it again in {} s.", fields::whole_seconds(wait)),
+        None => String::new(),
+    };
+    let advice = match failed.status.as_u16() {
+        400 if !failed.refused => {
+            return format!(
+                "The part \"{part}\" takes values from the request, and one is missing or cannot be used. Mend the request."
+            );
+        }
+        429 => format!("its backend takes no more requests for now. {again}"),
+        503 => format!("its backend cannot answer for now. {again}"),
+        413 if wait.is_some() => format!("its backend takes nothing of this size for now. {again}"),
+        400 | 411 | 413..=417 | 422 => {
+            "its backend cannot use what it was asked. Mend the request before sending it again.".to_owned()
+        }
+        402 => "its backend wants a payment, or another means of it, first. Settle that before sending it again."
+            .to_owned(),
+        409 | 412 => {
+            "what it asks for does not fit the present state. Look at that before sending another request.".to_owned()
+        }
+        423 | 424 => {
+            "what it asks for is locked, or waits for something else. Release or finish that before sending it again."
+                .to_owned()
+        }
+        428 => "its backend wants a condition, such as If-Match. Send the request with one.".to_owned(),
+        400..=499 => "its backend refuses what it was asked. Sending the same again does not help.".to_owned(),
+        _ => {
+            return format!(
+                "Without the part \"{part}\" there is no answer. Try again later if repeating it does no harm, and quote \
+                 the request id if it goes on."
+            );
+        }
+    };
+    format!("Without the part \"{part}\" there is no answer, and {advice}")
 }
 
 fn document(reason: Reason, advice: &Advice<'_>, request_id: &str) -> Bytes {
@@ -431,8 +493,76 @@ mod tests {
                 "{document}"
             );
         }
-        let failed = part_failed(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "a", Some(MAX), "id");
-        assert_eq!(field(&failed, "retry-after"), Some("86400"));
+        let failed = FailedPart {
+            wait: Some(MAX),
+            ..part(503, false)
+        };
+        let answer = part_failed(&failed, "id");
+        assert_eq!(field(&answer, "retry-after"), Some("86400"));
+        assert!(answer.body().ends_with(b"\"id\"}"));
+    }
+
+    fn part(status: u16, refused: bool) -> FailedPart<'static> {
+        FailedPart {
+            status: StatusCode::from_u16(status).unwrap(),
+            reason: "backend_status",
+            part: "a \"quoted\" one",
+            refused,
+            wait: None,
+            allow: None,
+            details: None,
+        }
+    }
+
+    #[test]
+    fn the_advice_on_a_failed_part_fits_its_status() {
+        let allow = HeaderValue::from_static("GET");
+        let details = Document::of(&json!({ "code": "declined" }));
+        for status in (400..500).chain([502, 503, 504]) {
+            for wait in [None, Some(Duration::from_secs(9))] {
+                let failed = FailedPart {
+                    wait,
+                    allow: Some(&allow),
+                    details: Some(&details),
+                    ..part(status, true)
+                };
+                let response = part_failed(&failed, "id");
+                let document = parsed(&response);
+                assert!(is_problem(&document, status), "{document}");
+                assert_eq!(document["part"], "a \"quoted\" one");
+                assert_eq!(document["details"], json!({ "code": "declined" }));
+                let detail = document["detail"].as_str().unwrap();
+                let waits = matches!(status, 429 | 503) || status == 413 && wait.is_some();
+                assert_eq!(detail.contains(" s."), waits, "{status}: {detail}");
+                let after = waits.then_some(if wait.is_some() { "9" } else { "1" });
+                assert_eq!(field(&response, "retry-after"), after, "{status}");
+                assert_eq!(
+                    detail.contains("ry again later"),
+                    status >= 500 && status != 503,
+                    "{status}: {detail}"
+                );
+                assert_eq!(field(&response, "allow"), (status == 405).then_some("GET"), "{status}");
+            }
+        }
+        let detail = |status, refused| parsed(&part_failed(&part(status, refused), "id"))["detail"].to_string();
+        for (status, word) in [
+            (400, "Mend"),
+            (402, "payment"),
+            (404, "does not help"),
+            (409, "present state"),
+            (412, "present state"),
+            (422, "Mend"),
+            (423, "locked"),
+            (428, "If-Match"),
+            (451, "does not help"),
+        ] {
+            assert!(
+                detail(status, true).contains(word),
+                "{status}: {}",
+                detail(status, true)
+            );
+        }
+        assert!(detail(400, false).contains("takes values from the request"));
     }
 
     const MAX: Duration = Duration::MAX;

@@ -9,8 +9,10 @@ use http::{HeaderMap, Method, StatusCode, header, response};
 use http_body_util::BodyExt;
 use policies::Deadline;
 
+use super::draft::Errors;
+use super::error_body;
 use super::fan_out::{Called, PartResult};
-use super::fault::{Cause, PartFault, Served};
+use super::fault::{Cause, ErrorAnswer, PartFault, Served};
 use super::for_each::{ForEach, elements, for_each};
 use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
 use super::serve::{Aggregate, Notes, PartCall, PartFallback, Request, notes_lack};
@@ -267,14 +269,17 @@ impl<'a> Asking<'a> {
     ) -> (PartResult, Option<String>) {
         let (status, limit) = (head.status, self.part.body_limit);
         let failed = |cause| PartResult::Failed(PartFault::new(cause));
-        if !status.is_success() || self.part.method == Method::HEAD {
-            let drained = drain(body, limit).await;
-            let result = match drained {
-                Err(cause) => failed(cause),
-                // There is nothing to read: the status is all that was asked for.
-                Ok(()) if status.is_success() => PartResult::Absent,
-                Ok(()) => PartResult::of(status, &Bytes::new(), limit, retry_after),
+        if !status.is_success() {
+            let fault = PartFault {
+                retry_after,
+                error: self.read_error(head, body).await,
+                ..PartFault::new(Cause::Status(status))
             };
+            return (PartResult::Failed(fault), None);
+        }
+        if self.part.method == Method::HEAD {
+            // There is nothing to read: the status is all that was asked for.
+            let result = drain(body, limit).await.map_or_else(failed, |()| PartResult::Absent);
             return (result, None);
         }
         let codings = match Codings::read(&head.headers) {
@@ -325,6 +330,20 @@ impl<'a> Asking<'a> {
             None => format!("{detail} (without a content-type)"),
         });
         (result, detail)
+    }
+
+    /// What a backend says beside a status outside 2xx. However its body ends, the status has been given.
+    async fn read_error(self, head: &response::Parts, body: ReplyBody) -> Option<Box<ErrorAnswer>> {
+        let details = if self.aggregate.recipe.errors == Errors::Detailed {
+            error_body::read(head, body, self.request.reservation).await
+        } else {
+            error_body::drain(body).await;
+            None
+        };
+        let allow = (head.status == StatusCode::METHOD_NOT_ALLOWED)
+            .then(|| head.headers.get(header::ALLOW).cloned())
+            .flatten();
+        (allow.is_some() || details.is_some()).then(|| Box::new(ErrorAnswer { allow, details }))
     }
 
     /// What a good answer's head says for the whole.

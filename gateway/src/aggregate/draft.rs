@@ -10,8 +10,7 @@ pub struct RecipeDraft {
     pub parts: Vec<PartDraft>,
     pub partial: Partial,
     pub conflict: Conflict,
-    /// Whether the body lists what failed, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
-    pub list_errors: bool,
+    pub errors: Errors,
     /// The name that everything but that list goes under.
     pub wrap: Option<String>,
     /// Bytes that the answers of all parts may have together.
@@ -69,6 +68,17 @@ pub enum Partial {
     Deny,
     /// Only a required part's failure is.
     Allow,
+}
+
+/// What a caller is told of the parts that failed, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Errors {
+    #[default]
+    Unlisted,
+    /// Which, and for what reason.
+    Listed,
+    /// And what their backends say, where that is JSON; also where there is no answer for want of a part.
+    Detailed,
 }
 
 /// What happens when two parts put the same name at the root.

@@ -1,16 +1,16 @@
 //! Why a part has no answer of its own, and what that means where the part is required.
 //!
-//! A backend's refusal keeps its status where the caller can act on it, and is a bad gateway otherwise: a required
-//! part's 404 is the caller's 404, never a flat 500.
+//! A backend's refusal keeps its status where it is the caller's business, and is a bad gateway otherwise: a required
+//! part's 404 is the caller's 404, and its 402 says that payment is required, not that something is down.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::content_encoding::Undecodable;
-use crate::json::{Hindrance, Refusal};
+use crate::json::{Document, Hindrance, Refusal};
 use crate::observe::FallbackKind;
 use crate::rejection::{Reason, Rejection, Setting};
 
@@ -24,6 +24,17 @@ pub struct PartFault {
     pub served: Option<Served>,
     /// The setting that decided, where its cause alone does not tell.
     pub setting: Option<Setting>,
+    /// What its backend says beside the status that it refuses with.
+    pub error: Option<Box<ErrorAnswer>>,
+}
+
+/// What of a backend's answer outside 2xx is passed on beside its status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorAnswer {
+    /// Of a 405 (RFC 9110 section 15.5.6).
+    pub allow: Option<HeaderValue>,
+    /// Its body, where the recipe shows such, and it is JSON of bounded size and depth.
+    pub details: Option<Document>,
 }
 
 impl From<Hindrance> for PartFault {
@@ -128,6 +139,7 @@ impl PartFault {
             retry_after: None,
             served: None,
             setting: None,
+            error: None,
         }
     }
 
@@ -170,10 +182,8 @@ impl PartFault {
     pub(super) fn passed_on(&self, name: &Arc<str>) -> Self {
         let (name, origin) = self.origin(name);
         Self {
-            cause: Cause::NeedFailed(name.clone(), Box::new(origin.clone())),
             retry_after: origin.retry_after,
-            served: None,
-            setting: None,
+            ..Self::new(Cause::NeedFailed(name.clone(), Box::new(origin.clone())))
         }
     }
 
@@ -228,7 +238,7 @@ impl PartFault {
     pub fn status(&self) -> StatusCode {
         match &self.cause {
             Cause::Call(reason) => reason.status(),
-            Cause::Status(status) => passed_or_bad_gateway(*status),
+            Cause::Status(status) => passed_or_bad_gateway(*status, self.retry_after),
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.status(),
             Cause::ValueMissing(Missing::InRequest)
             | Cause::NotAnArray(Missing::InRequest)
@@ -244,6 +254,24 @@ impl PartFault {
         }
     }
 
+    /// Whether its backend refuses what was asked, and the caller is told so: nothing is out of order.
+    pub fn is_refusal(&self) -> bool {
+        self.backend_status().is_some() && self.status().is_client_error()
+    }
+
+    /// What the backend says beside its status, where that is passed on.
+    pub fn error(&self) -> Option<&ErrorAnswer> {
+        match &self.cause {
+            Cause::Elements { first, .. } => first.error(),
+            _ => self.error.as_deref(),
+        }
+    }
+
+    /// The JSON body of its backend's error, where the recipe shows such.
+    pub fn details(&self) -> Option<&Document> {
+        self.error()?.details.as_ref()
+    }
+
     /// What the backend answered, where it did.
     pub fn backend_status(&self) -> Option<StatusCode> {
         match &self.cause {
@@ -254,19 +282,20 @@ impl PartFault {
     }
 }
 
-/// 401 is not passed on: it has to carry the challenge of whoever refuses (RFC 9110 section 15.5.2), and the caller
-/// has already satisfied ours. 400 and its kin say that *our* request was wrong, and a redirect that nobody follows
-/// is no answer.
-fn passed_or_bad_gateway(status: StatusCode) -> StatusCode {
-    match status {
-        StatusCode::FORBIDDEN
-        | StatusCode::NOT_FOUND
-        | StatusCode::CONFLICT
-        | StatusCode::GONE
-        | StatusCode::UNPROCESSABLE_ENTITY
-        | StatusCode::TOO_MANY_REQUESTS => status,
-        _ => StatusCode::BAD_GATEWAY,
-    }
+/// What is the caller's business is passed on: what the request as a whole asks for is refused, or not now.
+///
+/// A 4xx that is about the connection or the exchange between us and the backend is ours: 401 and 407 have to carry
+/// the challenge of whoever refuses (RFC 9110 sections 15.5.2 and 15.5.8), and the caller has satisfied ours; 408, 421,
+/// 425, 426 and 431 speak of how *we* have asked. So is a redirect that nobody follows, and any 5xx but one that says
+/// when to come back.
+fn passed_or_bad_gateway(status: StatusCode, retry_after: Option<Duration>) -> StatusCode {
+    let is_passed = match status.as_u16() {
+        401 | 407 | 408 | 421 | 425 | 426 | 431 => false,
+        400..=499 => true,
+        503 => retry_after.is_some(),
+        _ => false,
+    };
+    if is_passed { status } else { StatusCode::BAD_GATEWAY }
 }
 
 #[cfg(test)]
@@ -341,11 +370,31 @@ mod tests {
     #[test]
     fn a_required_parts_status_is_mapped() {
         let check = |cause, status| assert_eq!(PartFault::new(cause).status(), status);
-        for status in [403, 404, 409, 410, 422, 429] {
-            check(Cause::Status(StatusCode::from_u16(status).unwrap()), status);
+        let told = |status: u16, seconds: Option<u64>| {
+            let fault = PartFault {
+                retry_after: seconds.map(Duration::from_secs),
+                ..PartFault::new(Cause::Status(StatusCode::from_u16(status).unwrap()))
+            };
+            let element = PartFault::new(Cause::Elements {
+                failed: 1,
+                of: 2,
+                first: Box::new(fault.clone()),
+            });
+            let needed = fault.passed_on(&"a".into());
+            let told = fault.status();
+            assert_eq!((element.status(), needed.status()), (told, told), "{status}");
+            assert_eq!(fault.is_refusal(), told.is_client_error(), "{status}");
+            told.as_u16()
+        };
+        let ours = [401, 407, 408, 421, 425, 426, 431];
+        for status in (100..200).chain(300..1000) {
+            let passes = (400..500).contains(&status) && !ours.contains(&status);
+            assert_eq!(told(status, None), if passes { status } else { 502 });
+            let expected = if passes || status == 503 { status } else { 502 };
+            assert_eq!(told(status, Some(9)), expected);
         }
-        for status in [301, 304, 400, 401, 405, 418, 500, 501, 503, 504, 599] {
-            check(Cause::Status(StatusCode::from_u16(status).unwrap()), 502);
+        for status in [400, 402, 405, 409, 412, 415, 423, 428, 429, 451] {
+            assert_eq!(told(status, None), status);
         }
         check(Cause::Call(Reason::BackendUnreached), 502);
         check(Cause::Call(Reason::BackendTimeout), 504);
@@ -367,10 +416,8 @@ mod tests {
     fn a_passed_on_fault_names_where_it_began() {
         let first: Arc<str> = "user".into();
         let fault = PartFault {
-            cause: Cause::Call(Reason::BreakerOpen),
             retry_after: Some(Duration::from_secs(3)),
-            served: None,
-            setting: None,
+            ..PartFault::new(Cause::Call(Reason::BreakerOpen))
         };
         let second = fault.passed_on(&first);
         let third = second.passed_on(&"account".into());

@@ -193,12 +193,11 @@ impl Answers {
         PartFault {
             retry_after: first.retry_after,
             served: first.served.clone(),
-            setting: None,
-            cause: Cause::Elements {
+            ..PartFault::new(Cause::Elements {
                 failed: self.failed,
                 of: self.of,
                 first: Box::new(first),
-            },
+            })
         }
     }
 

@@ -10,10 +10,11 @@ use serde_json::json;
 
 use super::answer::{Answer, Failure};
 use super::body::Body;
+use super::draft::Errors;
 use super::fan_out::Outcome;
 use super::fault::{Cause, PartFault, Served};
 use super::recipe::Recipe;
-use crate::json::Document;
+use crate::json::{self, Document};
 
 /// The answer made of `outcomes`, one for each part in declared order.
 ///
@@ -70,7 +71,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     {
         return Err(Failure::of(part, fault));
     }
-    let errors = (recipe.list_errors && !faults.is_empty()).then(|| list(&faults));
+    let errors = (recipe.errors != Errors::Unlisted && !faults.is_empty()).then(|| list(&faults));
     Ok(Answer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
@@ -81,7 +82,11 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
 }
 
 fn list(faults: &[(Arc<str>, PartFault)]) -> Document {
-    let entry = |(part, fault): &(Arc<str>, PartFault)| {
+    let mut out = vec![b'['];
+    for (index, (part, fault)) in faults.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
         let mut entry = json!({ "part": &**part, "reason": fault.reason(), "status": fault.status().as_u16() });
         if let Some(served) = &fault.served {
             entry["served"] = served.kind().as_str().into();
@@ -89,9 +94,13 @@ fn list(faults: &[(Arc<str>, PartFault)]) -> Document {
         if let Some(status) = fault.backend_status() {
             entry["backend_status"] = status.as_u16().into();
         }
-        entry
-    };
-    Document::of(&faults.iter().map(entry).collect::<Vec<_>>())
+        out.extend_from_slice(entry.to_string().as_bytes());
+        if let Some(details) = fault.details() {
+            json::add_member(&mut out, "details", details.value());
+        }
+    }
+    out.push(b']');
+    Document::from_checked(out.into())
 }
 
 #[cfg(test)]
@@ -128,7 +137,6 @@ mod tests {
             parts,
             conflict,
             partial: Partial::Allow,
-            list_errors: false,
             ..RecipeDraft::default()
         })
         .unwrap()
@@ -196,7 +204,7 @@ mod tests {
     fn everything_but_the_errors_can_go_under_a_name() {
         let mut recipe = recipe(vec![root(), PartDraft::default()], Conflict::Last);
         recipe.wrap = Some("data".into());
-        recipe.list_errors = true;
+        recipe.errors = Errors::Listed;
         let found = answer(&recipe, &[Ok(r#"{"k":1.0}"#), Err(Cause::TooLarge)]).unwrap();
         let expected = r#"{"data":{"k":1.0},"_errors":[{"part":"b","reason":"too_large","status":502}]}"#;
         assert_eq!(text(&found), expected);
@@ -248,7 +256,7 @@ mod tests {
         ];
         assert_eq!(entries, expected);
 
-        recipe.list_errors = true;
+        recipe.errors = Errors::Listed;
         let expected = r#"{"a":1,"b":{"items":[]},"_errors":[{"part":"b","reason":"breaker_open","status":503,"served":"value"},{"part":"c","reason":"backend_status","status":404,"backend_status":404}]}"#;
         assert_eq!(text(&answer_to(&recipe)), expected);
 

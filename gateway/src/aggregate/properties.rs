@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-use super::draft::{Conflict, OnMissing, PartDraft, Partial, RecipeDraft};
+use super::draft::{Conflict, Errors, OnMissing, PartDraft, Partial, RecipeDraft};
 use super::fan_out::{NotCalled, Outcome, PartResult, fan_out};
 use super::fault::{Cause, Missing, PartFault};
 use super::merge::merge;
@@ -205,7 +205,7 @@ proptest! {
         (drafts, acts) in parts(),
         denies in prop::bool::weighted(0.2),
         conflict in conflicts(),
-        list_errors in any::<bool>(),
+        errors in prop::sample::select(vec![Errors::Unlisted, Errors::Listed, Errors::Detailed]),
         wraps in prop::bool::weighted(0.2),
         body_limit in prop::option::weighted(0.3, 1..80_usize),
         schedules in prop::collection::vec(prop::collection::vec(0..5_u64, 7), 4),
@@ -215,7 +215,7 @@ proptest! {
         if denies {
             drafts.iter_mut().for_each(|draft| draft.fallback = None);
         }
-        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, list_errors, wrap: wraps.then(|| "data".into()), body_limit }).unwrap();
+        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, errors, wrap: wraps.then(|| "data".into()), body_limit }).unwrap();
         let (outcomes, culprits) = judge(&recipe, &acts);
         let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Incomplete(..))).count();
         let skipped: Vec<_> = recipe.parts().iter().zip(&outcomes)
@@ -280,7 +280,7 @@ fn a_thousand_orders_of_arrival_give_one_answer() {
     let draft = RecipeDraft {
         parts: drafts,
         partial: Partial::Allow,
-        list_errors: true,
+        errors: Errors::Listed,
         ..RecipeDraft::default()
     };
     let recipe = Recipe::compile(draft).unwrap();

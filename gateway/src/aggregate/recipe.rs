@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::draft::{Conflict, PartDraft, Partial, RecipeDraft};
+use super::draft::{Conflict, Errors, PartDraft, Partial, RecipeDraft};
 use super::part::{Part, Place};
 use super::path::PathMistake;
 use super::placed::MemberName;
@@ -19,7 +19,7 @@ use crate::json::Paths;
 pub struct Recipe {
     parts: Vec<Arc<Part>>,
     pub(super) conflict: Conflict,
-    pub(super) list_errors: bool,
+    pub(super) errors: Errors,
     pub(super) wrap: Option<Arc<str>>,
     pub(super) body_limit: usize,
 }
@@ -71,10 +71,11 @@ impl Recipe {
             parts: drafts,
             partial,
             conflict,
-            list_errors,
+            errors,
             wrap,
             body_limit,
         } = draft;
+        let list_errors = errors != Errors::Unlisted;
         let mut mistakes = Vec::new();
         if list_errors && wrap.as_deref() == Some(Self::ERRORS) {
             mistakes.push(Mistake::ReservedWrap);
@@ -169,7 +170,7 @@ impl Recipe {
             Ok(Self {
                 parts,
                 conflict,
-                list_errors,
+                errors,
                 wrap: wrap.map(Arc::from),
                 body_limit: body_limit.unwrap_or(usize::MAX),
             })
@@ -395,7 +396,7 @@ mod tests {
         let draft = RecipeDraft {
             parts,
             partial: Partial::Allow,
-            list_errors: true,
+            errors: Errors::Listed,
             ..RecipeDraft::default()
         };
         let mistakes = Recipe::compile(draft).unwrap_err();

@@ -989,7 +989,8 @@ const SECTIONS: &[Section] = &[
                 "partial: allow",
                 "a part that the answer needs is `required: true`",
             ),
-            word("error show_errors include_errors return_error_details", "errors: true"),
+            word("error show_errors include_errors", "errors: true"),
+            word("error_details return_error_details backend_errors", "errors: details"),
             noted(
                 "timeout time_limit deadline",
                 "",

@@ -86,6 +86,20 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     strings::write(text, out);
 }
 
+/// Adds a member to the object that `out` ends with, which has one at least.
+///
+/// # Panics
+/// It ends with something else.
+pub fn add_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
+    let end = out.pop();
+    assert_eq!(end, Some(b'}'), "an object ends there");
+    out.push(b',');
+    write_string(name, out);
+    out.push(b':');
+    out.extend_from_slice(value.raw());
+    out.push(b'}');
+}
+
 /// Reads what has a known form and is short, as the bodies of the admin API are.
 ///
 /// # Errors

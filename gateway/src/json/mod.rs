@@ -22,7 +22,7 @@ mod threads;
 mod value;
 mod workspace;
 
-pub use document::{Document, is_number, range, refused_at, typed, without_mark, write_string};
+pub use document::{Document, add_member, is_number, range, refused_at, typed, without_mark, write_string};
 pub use gather::{Gathered, Unread, gather};
 pub use reader::{MAX_DEPTH, Refusal};
 pub use select::{Paths, Selection};

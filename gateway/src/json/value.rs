@@ -93,6 +93,24 @@ impl<'a> Value<'a> {
         strings::are_texts(self.0)
     }
 
+    /// How many arrays and objects there are within each other.
+    pub fn depth(self) -> u32 {
+        let (mut at, mut depth, mut most) = (0, 0_u32, 0);
+        while let Some(byte) = self.0.get(at) {
+            at += 1;
+            match byte {
+                b'"' => at = strings::end(self.0, at) + 1,
+                b'[' | b'{' => {
+                    depth += 1;
+                    most = most.max(depth);
+                }
+                b']' | b'}' => depth -= 1,
+                _ => {}
+            }
+        }
+        most
+    }
+
     /// None but for an array.
     pub fn elements(self) -> impl Iterator<Item = Self> {
         let mut cursor = self.within(Kind::Array);

@@ -82,19 +82,24 @@ impl Exchange<'_> {
         let request_id = self.watch.request_id.clone();
         self.watch
             .note_fault(format!("part {}: {}", failure.part, failure.reason()));
-        self.watch.reason = Some(failure.fault.rejection());
+        // What a backend refuses is its answer, and no refusal of ours.
+        self.watch.reason = (!failure.fault.is_refusal()).then(|| failure.fault.rejection());
         let mut decided = self.decided_by(failure.fault.decided_by());
         decided.part = aggregate
             .backend_of(&failure.part)
             .map(|backend| (Arc::clone(&failure.part), Arc::clone(&backend.name)));
         self.watch.decided = Some(decided);
-        let mut response = problem::part_failed(
-            failure.status(),
-            failure.reason(),
-            &failure.part,
-            failure.retry_after(),
-            request_id.as_str(),
-        );
+        let fault = &failure.fault;
+        let failed = problem::FailedPart {
+            status: failure.status(),
+            reason: failure.reason(),
+            part: &failure.part,
+            refused: fault.backend_status().is_some(),
+            wait: failure.retry_after(),
+            allow: fault.error().and_then(|error| error.allow.as_ref()),
+            details: fault.details(),
+        };
+        let mut response = problem::part_failed(&failed, request_id.as_str());
         failure.write_headers(response.headers_mut());
         response.map(Content::Whole)
     }

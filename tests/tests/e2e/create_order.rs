@@ -153,7 +153,7 @@ async fn without_user_or_stock_there_is_no_payment() {
 async fn a_payment_that_fails_is_no_order() {
     let shop = Shop::open().await;
     let payments = shop.backend("payments");
-    for (status, mapped) in [(409, 409), (402, 502), (500, 502)] {
+    for (status, mapped) in [(409, 409), (402, 402), (412, 412), (500, 502)] {
         payments.next([Behaviour::status(status)]);
         let answer = shop.order(ORDER).await;
         assert_eq!(answer.status, mapped, "{status}: {answer:#?}");

@@ -48,6 +48,7 @@ mod passwords;
 mod probes;
 mod proxy_protocol;
 mod rates;
+mod refused_parts;
 mod reload;
 mod request_bodies;
 mod retries;

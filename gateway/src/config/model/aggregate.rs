@@ -6,7 +6,7 @@ use super::part::Part;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
-use crate::config::scalar::words;
+use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
@@ -15,8 +15,8 @@ use crate::config::units::ByteSize;
 pub struct Aggregate {
     /// Default `deny`.
     pub partial: At<Partial>,
-    /// Whether the document says in `_errors` which parts failed; default false.
-    pub errors: At<bool>,
+    /// Whether the document says in `_errors` which parts failed, and with which words of their backends; default false.
+    pub errors: At<Errors>,
     /// When two parts put the same name at the root; default `last`.
     pub conflict: At<Conflict>,
     /// A name that everything but `_errors` goes under.
@@ -51,6 +51,40 @@ words! {
     }
 }
 
+/// What the document says of parts that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errors {
+    False,
+    True,
+    /// And the JSON that their backends refused with.
+    Details,
+}
+
+impl Scalar for Errors {
+    const EXPECTED: &'static str = "`true`, `false` or `details`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "details" => Ok(Self::Details),
+            _ => match bool::parse(text) {
+                Ok(true) => Ok(Self::True),
+                Ok(false) => Ok(Self::False),
+                Err(wrong) if wrong.hint.is_some() => Err(wrong),
+                Err(_) => Err(unknown_word(text, &["true", "false", "details"])),
+            },
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::False => "false",
+            Self::True => "true",
+            Self::Details => "details",
+        }
+        .to_owned()
+    }
+}
+
 /// Each can wait for each, so what it takes to plan them grows faster than their number.
 const MOST_PARTS: usize = 256;
 
@@ -62,7 +96,7 @@ impl Read for Aggregate {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            let (partial, errors) = (f.or("partial", Partial::Deny), f.or("errors", false));
+            let (partial, errors) = (f.or("partial", Partial::Deny), f.or("errors", Errors::False));
             let parts: Option<NamedMap<Part>> = f.required_map("parts");
             if let Some((name, _)) = parts.as_ref().and_then(|parts| parts.iter().nth(MOST_PARTS)) {
                 let message = format!("`{}.parts` has more than {MOST_PARTS} parts", f.path);

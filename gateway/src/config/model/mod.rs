@@ -24,7 +24,7 @@ mod tier;
 mod tls;
 
 pub use account_limits::AccountLimits;
-pub use aggregate::{Aggregate, Conflict, Partial};
+pub use aggregate::{Aggregate, Conflict, Errors, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
 pub use backend_tls::BackendTls;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};

@@ -11,8 +11,8 @@ use super::fallbacks::check_fallbacks;
 use super::part_heads;
 use super::routes::{Scope, template};
 use crate::aggregate::{
-    Aggregate, Conflict, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft, PartFallback,
-    Partial, Recipe, RecipeDraft, ShapeDraft, Splice, Subject, Test, When,
+    Aggregate, Conflict, Errors, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
+    PartFallback, Partial, Recipe, RecipeDraft, ShapeDraft, Splice, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::intake::header_rules::may_be_changed;
@@ -93,7 +93,11 @@ pub(super) fn compile(
             config::Conflict::Concat => Conflict::Concat,
             config::Conflict::Error => Conflict::Error,
         },
-        list_errors: *written.errors,
+        errors: match *written.errors {
+            config::Errors::False => Errors::Unlisted,
+            config::Errors::True => Errors::Listed,
+            config::Errors::Details => Errors::Detailed,
+        },
         wrap: written.wrap.as_ref().map(|name| name.value.clone()),
         body_limit: Some(usize::try_from(room).unwrap_or(usize::MAX)),
     };

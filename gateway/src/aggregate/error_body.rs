@@ -1,0 +1,145 @@
+//! Reads the body that a backend's error comes with, for the caller to see.
+//!
+//! Invariant: what is passed on is a JSON value by our own reader, short and shallow enough to stand within another
+//! document, whatever the backend calls it. Everything else is read to its end and let go: it is the status that counts.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, response};
+use http_body_util::BodyExt;
+
+use crate::call::reply::ReplyBody;
+use crate::content_encoding::Codings;
+use crate::json::{self, Document, Reservation, Unread};
+
+/// Bytes of an error that are passed on, decoded; of a longer one nothing is.
+const LIMIT: usize = 8 << 10;
+
+/// Arrays and objects within each other. Those around it in our own documents come on top.
+const DEPTH: u32 = 32;
+
+/// The body, if it is JSON that can be passed on.
+pub(super) async fn read(head: &response::Parts, mut body: ReplyBody, reservation: &Reservation) -> Option<Document> {
+    if !may_be_json(&head.headers) {
+        drain(body).await;
+        return None;
+    }
+    match json::gather(&mut body, LIMIT, reservation).await {
+        Ok(whole) => details(&head.headers, whole.into_text()),
+        Err(Unread::TooLong) => {
+            drain(body).await;
+            None
+        }
+        Err(Unread::Overloaded | Unread::Broken(_)) => None,
+    }
+}
+
+/// Reads a body to its end, so that its connection can be used again; what is long or breaks off is dropped.
+pub(super) async fn drain(mut body: ReplyBody) {
+    let mut length = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        length += frame.data_ref().map_or(0, Bytes::len);
+        if length > json::LONG {
+            return;
+        }
+    }
+}
+
+/// Whether it says that it is JSON, or says nothing.
+fn may_be_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return true;
+    };
+    let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+    let media_type = text.split(';').next().unwrap_or_default().trim();
+    matches!(media_type, "application/json" | "text/json") || media_type.ends_with("+json")
+}
+
+fn details(headers: &HeaderMap, text: Bytes) -> Option<Document> {
+    let text = Codings::read(headers).ok()?.undo(text, LIMIT).ok()?;
+    // Copied, since it may be a small piece of a large buffer.
+    let text = Bytes::copy_from_slice(&json::without_mark(text));
+    let document = Document::check(&text, LIMIT).ok()?;
+    let value = document.value();
+    (value.is_unicode() && value.depth() <= DEPTH).then_some(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_json_of_bounded_size_is_passed_on() {
+        let check = |text: &str, expected: Option<&str>| {
+            let found = details(&HeaderMap::new(), Bytes::copy_from_slice(text.as_bytes()));
+            let found = found.map(|document| document.value().to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        };
+        for text in [
+            r#"{"error":"declined","amount":1.50}"#,
+            "[1E400]",
+            "null",
+            "\"text\"",
+            "{}",
+        ] {
+            check(text, Some(text));
+            check(&format!("\u{feff} {text}\n"), Some(text));
+        }
+        for text in [
+            "",
+            "<html>",
+            "{",
+            "{\"a\":1}}",
+            "{\"a\":1},\"b\":2",
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"a":"\ud800"}"#,
+            "nul",
+            "'a'",
+        ] {
+            check(text, None);
+        }
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        check(&nested(32), Some(&nested(32)));
+        check(&nested(33), None);
+        check(
+            "[\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"]",
+            Some("[\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"]"),
+        );
+        let long = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+        check(&long(LIMIT), Some(&long(LIMIT)));
+        check(&long(LIMIT + 1), None);
+    }
+
+    #[test]
+    fn a_type_that_is_not_json_is_believed() {
+        let check = |value: Option<&'static str>, expected: bool| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            assert_eq!(may_be_json(&headers), expected, "{value:?}");
+        };
+        check(None, true);
+        for json in [
+            "application/json",
+            "Application/JSON ; charset=utf-8",
+            "text/json",
+            "application/problem+json",
+            "application/vnd.api+json; v=1",
+        ] {
+            check(Some(json), true);
+        }
+        for other in [
+            "text/html",
+            "text/plain",
+            "application/xml",
+            "application/jsonx",
+            "",
+            "json",
+        ] {
+            check(Some(other), false);
+        }
+    }
+}
