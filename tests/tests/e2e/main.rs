@@ -11,6 +11,7 @@ mod bulkhead;
 mod callers;
 mod certificates;
 mod charges;
+mod client_address;
 mod client_authorities;
 mod config;
 mod connections;

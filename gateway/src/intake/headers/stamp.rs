@@ -150,13 +150,15 @@ fn continue_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Sch
 
 const FITS: &str = "writing to a String cannot fail";
 
-/// The lines of a list field as one, ready for another element; empty if one of them is not text.
+/// The lines of a list field as one, ready for another element; empty if one of them is not text. Empty elements say
+/// nothing (RFC 9110 section 5.6.1.2), and the list neither begins nor ends with one.
 fn list_so_far(headers: &HeaderMap, name: &HeaderName) -> String {
     let mut list = String::with_capacity(64);
     for line in headers.get_all(name) {
         let Ok(line) = line.to_str() else { return String::new() };
-        if !line.trim().is_empty() {
-            list.extend([line.trim(), ", "]);
+        let line = line.trim_matches([',', ' ', '\t']);
+        if !line.is_empty() {
+            list.extend([line, ", "]);
         }
     }
     list
@@ -250,6 +252,16 @@ mod tests {
             ("x-forwarded-host", "shop"),
             ("forwarded", "for=7.7.7.7"),
         ];
+        for empty in [",198.51.100.8,", " , ,198.51.100.8 , ", "198.51.100.8,,"] {
+            check(
+                &[("x-forwarded-for", ","), ("x-forwarded-for", empty)],
+                "198.51.100.8",
+                "10.0.0.1",
+                "",
+                "198.51.100.8, 10.0.0.1",
+                "for=198.51.100.8;proto=http",
+            );
+        }
         check(
             &continued,
             "1.2.3.4",
