@@ -124,11 +124,11 @@ struct Message {
 /// switch to another protocol is no message.
 fn messages(mut screen: Screen, bytes: &[u8]) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
+    let mut memory = vec![0; ROOM];
     for byte in bytes {
         if messages.last().is_some_and(Message::switches) {
             break;
         }
-        let mut memory = vec![0; 2 * LIMITS.head];
         let mut buf = ReadBuf::new(&mut memory);
         let was_within = screen.is_within_body();
         let mut piece = Pieces(vec![std::slice::from_ref(byte)]);
