@@ -18,7 +18,7 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm
 	-Cdebug-assertions=yes -Coverflow-checks=yes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e tour prove fuzz replay bench load soak compare fmt clean
+.PHONY: help run test check docs e2e tour prove fuzz replay bench load soak compare fmt clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: ## verify formatting, lints and docs; writes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+docs: ## write the generated references under gateway/docs anew
+	WRITE_DOCS=1 $(CARGO) test -q -p gateway --lib reference
 
 e2e: ## run the end-to-end tests; CASE=breaker narrows to one promise
 	$(CARGO) test -p tests --test e2e -- $(CASE)

@@ -27,6 +27,8 @@ pub mod fields;
 pub mod files;
 pub mod flow;
 pub mod framing;
+#[cfg(test)]
+mod generated;
 pub mod grpc;
 pub mod identity;
 pub mod intake;

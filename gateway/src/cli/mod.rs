@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod key;
 mod run;
+mod schema;
 mod signals;
 mod token;
 
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Options),
     /// Read a config and report every mistake in it, without opening a socket.
     Check(check::Options),
+    /// Write the JSON schema of the config, for editors that complete and check while one types.
+    Schema,
     /// Make API keys and their digests.
     #[command(subcommand)]
     Key(key::Command),
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
+        Command::Schema => schema::schema(),
         Command::Key(command) => key::key(&command),
         Command::Token(command) => token::token(&command),
         #[cfg(feature = "demo")]

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::asked::{self, Shape};
 use super::foreign;
 use super::hint;
 use super::indentation;
@@ -27,12 +28,14 @@ pub(super) struct Fields<'a> {
     /// Nothing at all was written, not even braces.
     is_empty: bool,
     known: Vec<&'static str>,
+    /// Rust type that the section is read into.
+    model: &'static str,
     /// Part of the language, and nothing acts on them yet.
     not_built: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(entries: &'a [(Key, Rc<Node>)], owner: &'a Value<'_>) -> Self {
+    pub(super) fn new(entries: &'a [(Key, Rc<Node>)], owner: &'a Value<'_>, model: &'static str) -> Self {
         let (known, not_built) = (Vec::new(), Vec::new());
         Self {
             entries,
@@ -41,7 +44,26 @@ impl<'a> Fields<'a> {
             cx: owner.cx,
             is_empty: owner.node.is_null(),
             known,
+            model,
             not_built,
+        }
+    }
+
+    /// Notes for whoever wants to know the language that `name` may hold what `asked` says.
+    fn note(&self, name: &'static str, asked: impl FnOnce(&mut asked::Key)) {
+        if let Some(all) = &self.cx.asked {
+            let mut key = asked::Key {
+                section: self.path.to_owned(),
+                model: self.model,
+                name,
+                shape: None,
+                default: None,
+                range: None,
+                required: false,
+                off: false,
+            };
+            asked(&mut key);
+            all.borrow_mut().keys.push(key);
         }
     }
 
@@ -49,12 +71,20 @@ impl<'a> Fields<'a> {
     pub(super) fn value(&mut self, name: &'static str) -> Option<Value<'a>> {
         if !self.known.contains(&name) {
             self.known.push(name);
+            self.note(name, |_| ());
         }
         let (key, node) = self.entries.iter().find(|(key, _)| key.text == name)?;
         Some(Value::new(node, key.span, join(self.path, name), self.cx))
     }
 
+    /// The value at a key that is read by hand: `shape` says what it may be.
+    pub(super) fn value_of(&mut self, name: &'static str, shape: Shape) -> Option<Value<'a>> {
+        self.note(name, |key| key.shape = Some(shape));
+        self.value(name)
+    }
+
     pub(super) fn optional<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        self.note(name, |key| (key.shape, key.off) = (Some(T::SHAPE), T::OFF));
         let value = self.value(name)?;
         read_as(&Value {
             hint: (value.is_off() && T::is_map()).then(|| "it is off unless it is written: leave it out".to_owned()),
@@ -63,6 +93,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn required<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        self.note(name, |key| (key.shape, key.required) = (Some(T::SHAPE), true));
         match self.value(name) {
             Some(value) => read_as(&value),
             None => self.missing(name),
@@ -71,6 +102,7 @@ impl<'a> Fields<'a> {
 
     /// A list with at least one element.
     pub(super) fn required_list<T: Read>(&mut self, name: &'static str) -> Option<Vec<T>> {
+        self.note(name, |key| key.required = true);
         match self.value(name) {
             Some(_) => self.nonempty(name),
             None => self.missing(name),
@@ -105,6 +137,7 @@ impl<'a> Fields<'a> {
 
     /// The value, or a default if there is none.
     pub(super) fn or<T: Scalar>(&mut self, name: &'static str, default: T) -> At<T> {
+        self.note(name, |key| key.default = Some(default.show()));
         self.optional(name).unwrap_or(At::unwritten(default))
     }
 
@@ -116,6 +149,17 @@ impl<'a> Fields<'a> {
         range: RangeInclusive<T>,
     ) -> At<T> {
         let value = self.or(name, default);
+        self.held_to(name, value, range)
+    }
+
+    /// A value that has been read, held to a range.
+    pub(super) fn held_to<T: Scalar + PartialOrd>(
+        &self,
+        name: &'static str,
+        value: At<T>,
+        range: RangeInclusive<T>,
+    ) -> At<T> {
+        self.note(name, |key| key.range = Some((range.start().show(), range.end().show())));
         if let Some(at) = value.span().filter(|_| !range.contains(&value)) {
             let path = join(self.path, name);
             let message = format!(
@@ -140,6 +184,10 @@ impl<'a> Fields<'a> {
 
     /// A list that is a default if it is not written. Written, it has at least one element.
     pub(super) fn list_or<T: Scalar + Clone>(&mut self, name: &'static str, default: &[T]) -> Vec<At<T>> {
+        self.note(name, |key| {
+            let shown: Vec<_> = default.iter().map(Scalar::show).collect();
+            key.default = Some(format!("[{}]", shown.join(", "))).filter(|_| !default.is_empty());
+        });
         match self.nonempty(name) {
             Some(list) => list,
             None => default.iter().cloned().map(At::unwritten).collect(),
@@ -148,6 +196,7 @@ impl<'a> Fields<'a> {
 
     /// A list that makes no sense without an element.
     pub(super) fn nonempty<T: Read>(&mut self, name: &'static str) -> Option<Vec<T>> {
+        self.note(name, |key| key.shape = Some(Vec::<T>::SHAPE));
         let value = self.value(name)?;
         if matches!(&value.node.kind, Kind::List(items) if items.is_empty()) {
             let message = format!("`{}` must have at least one element", value.path);
@@ -159,6 +208,7 @@ impl<'a> Fields<'a> {
 
     /// A section; left out, it is read from an empty map and so consists of its defaults.
     pub(super) fn section<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        self.note(name, |key| (key.shape, key.off) = (Some(T::SHAPE), T::OFF));
         match self.value(name) {
             Some(value) => read_as(&value),
             None => default_of(self.at, join(self.path, name), self.cx),
@@ -167,6 +217,7 @@ impl<'a> Fields<'a> {
 
     /// The same for a section that may be switched off: `None` for `off`, or if it was wrong.
     pub(super) fn section_or_off<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        self.note(name, |key| (key.shape, key.off) = (Some(T::SHAPE), true));
         let Some(value) = self.value(name) else {
             return self.section(name);
         };
@@ -248,9 +299,6 @@ impl<'a> Fields<'a> {
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
-        if let Some(sections) = &self.cx.sections {
-            sections.borrow_mut().add(self.path, &self.known);
-        }
         let is_unknown = |(_, (key, _)): &(usize, &(Key, Rc<Node>))| !self.known.contains(&key.text.as_str());
         for (place, (key, _)) in self.entries.iter().enumerate().filter(is_unknown) {
             let foreign = foreign::meant_by(&key.text, &self.known);

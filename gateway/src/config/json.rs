@@ -2,6 +2,7 @@
 //!
 //! YAML's core schema decides what a plain word is; numbers keep their digits.
 
+use super::asked::Shape;
 use super::mistake::{Code, Mistake};
 use super::reader::{Read, Value};
 use super::span::At;
@@ -9,6 +10,8 @@ use super::tree::{Kind, Node};
 use crate::json::{self, Document};
 
 impl Read for At<Document> {
+    const SHAPE: Shape = Shape::Anything;
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let mut text = Vec::new();
         convert(value, &mut text)?;

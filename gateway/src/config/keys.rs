@@ -14,26 +14,33 @@ use super::scalar::{Scalar, Wrong};
 use super::sources::Sources;
 use super::span::At;
 
+/// Made by `gateway key create`, which prints the key once and adds its digest here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyFile {
+    /// All keys.
     pub keys: Vec<ApiKey>,
 }
 
+/// One key. A tenant may have several, so that one can be replaced without a gap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiKey {
-    /// What logs call it.
+    /// Name of the key in logs.
     pub id: At<String>,
+    /// Tenant of the caller.
     pub tenant: At<String>,
+    /// SHA-256 of the whole key.
     pub digest: At<Digest>,
-    /// Unless the tenants table has one.
+    /// Tier of the caller, unless `tenants` names one.
     pub tier: Option<At<String>>,
+    /// Scopes of the caller.
     pub scopes: Vec<At<String>>,
+    /// What the key is for; for people.
     pub label: Option<At<String>>,
-    /// Seconds since 1970; before it the key is not taken.
+    /// Time before which the key is not taken.
     pub not_before: Option<At<Timestamp>>,
-    /// Seconds since 1970; from then on the key is not taken.
+    /// Time from which on the key is not taken.
     pub expires: Option<At<Timestamp>>,
-    /// Default false.
+    /// Whether the key is not taken.
     pub disabled: At<bool>,
 }
 

@@ -8,6 +8,7 @@
 //! wrong, never ignored.
 
 mod addresses;
+mod asked;
 mod fields;
 mod foreign;
 mod hint;
@@ -20,6 +21,8 @@ mod named;
 #[cfg(test)]
 mod places;
 mod reader;
+#[cfg(test)]
+mod reference;
 pub mod revocations;
 mod scalar;
 mod single;
@@ -45,6 +48,7 @@ pub use span::{At, Span};
 pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
 
 use reader::{Context, Read, Value};
+use unknown::Sections;
 
 use crate::files::FileReader;
 
@@ -154,11 +158,11 @@ fn read<T: Read>(
     if !unknown.is_empty() {
         // What a stray key was meant to be is told by the keys of all sections, and they are known by reading again.
         let again = Context {
-            sections: Some(RefCell::default()),
+            asked: Some(RefCell::default()),
             ..cx.scratch()
         };
         let _ = T::read(&Value::new(&root, start, String::new(), &again));
-        let sections = again.sections.unwrap_or_default().into_inner();
+        let sections = Sections::from(again.asked.unwrap_or_default().into_inner());
         let mut mistakes = cx.mistakes.borrow_mut();
         unknown
             .into_iter()

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::asked::{Asked, Shape};
 use super::fields::Fields;
 use super::indentation;
 use super::mistake::{Code, Mistake, Mistakes};
@@ -16,7 +17,7 @@ use super::scalar::Scalar;
 use super::single::{self, Single};
 use super::span::{At, Span};
 use super::tree::{Key, Kind, Node};
-use super::unknown::{Sections, Unknown};
+use super::unknown::Unknown;
 use super::variables::{self, Problem};
 
 /// What holds for all values of one file.
@@ -28,8 +29,8 @@ pub(super) struct Context<'a> {
     pub warnings: RefCell<Mistakes>,
     /// Keys that no section asked for; what was meant can be said when all sections are known.
     pub unknown: RefCell<Vec<Unknown>>,
-    /// The keys of every section that is read, if somebody wants to know.
-    pub sections: Option<RefCell<Sections>>,
+    /// What is asked for, if somebody wants to know.
+    pub asked: Option<RefCell<Asked>>,
 }
 
 impl<'a> Context<'a> {
@@ -40,7 +41,7 @@ impl<'a> Context<'a> {
             mistakes: RefCell::new(mistakes),
             warnings: RefCell::default(),
             unknown: RefCell::default(),
-            sections: None,
+            asked: None,
         }
     }
 
@@ -59,6 +60,10 @@ impl<'a> Context<'a> {
 pub(super) trait Read: Sized {
     /// What a single value in place of the map probably means; `None` if this is not a map.
     const SINGLE: Option<Single> = None;
+    /// What may be written; a map with keys of its own unless something else is said.
+    const SHAPE: Shape = Shape::Section;
+    /// Whether `off` may stand in place of the map.
+    const OFF: bool = false;
 
     fn read(value: &Value<'_>) -> Option<Self>;
 
@@ -111,7 +116,7 @@ impl<'a> Value<'a> {
     /// Reads a map; nothing at all is an empty map. Keys that `read` did not ask for are mistakes.
     pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let entries = self.entries("a map of keys")?;
-        let mut fields = Fields::new(entries, self);
+        let mut fields = Fields::new(entries, self, std::any::type_name::<T>());
         let result = read(&mut fields);
         fields.finish();
         Some(result)
@@ -286,6 +291,8 @@ impl<'a> Value<'a> {
 }
 
 impl<T: Scalar> Read for At<T> {
+    const SHAPE: Shape = Shape::Value(T::EXPECTED);
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.scalar()
     }
@@ -293,6 +300,8 @@ impl<T: Scalar> Read for At<T> {
 
 /// One value may stand for a list of one.
 impl<T: Read> Read for Vec<T> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let mut items = value.items();
         if let (Some(whole), Some(first)) = (single::filled_list::<T>(&items), items.first_mut()) {
@@ -304,6 +313,8 @@ impl<T: Read> Read for Vec<T> {
 }
 
 impl<T: Read> Read for NamedMap<T> {
+    const SHAPE: Shape = Shape::Named(&T::SHAPE);
+
     fn read(value: &Value<'_>) -> Option<Self> {
         let mut map = Self::default();
         named_with(value, &mut map, |_, entry| read_as::<T>(entry))?;
@@ -340,6 +351,9 @@ pub(super) fn keyed<T>(
         ..value.clone()
     };
     let entries = value.entries("a map keyed by name")?;
+    if let Some(asked) = &value.cx.asked {
+        asked.borrow_mut().named.insert(value.path.clone());
+    }
     for (place, (key, node)) in entries.iter().enumerate() {
         let path = join(&value.path, &key.text);
         let name = check(&key.text).unwrap_or_else(|why| {

@@ -10,29 +10,37 @@ use super::reader::{Read, Value};
 use super::sources::Sources;
 use super::span::At;
 
+/// Credentials that are taken back before they expire. The admin API writes this file too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RevocationFile {
+    /// All entries; a file without any says `[]`.
     pub revocations: Vec<Revocation>,
 }
 
-/// One entry; what it may be called is for the list to say.
+/// One entry; exactly one of `key`, `jti`, `subject` and `tenant`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Revocation {
     /// Which of the four is written.
     pub what: What,
     pub name: At<String>,
-    /// The name in the config of the only issuer that is meant.
+    /// Name in the config of the only issuer that is meant; with `jti` or `subject`.
     pub issuer: Option<At<String>>,
-    /// Seconds since 1970; from then on the entry does not hold any more.
+    /// Time from which on the entry does not hold any more.
     pub until: Option<At<Timestamp>>,
+    /// Why; for people.
     pub reason: Option<At<String>>,
 }
 
+/// What an entry names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
+    /// Id of an API key.
     Key,
+    /// `jti` of a token.
     Jti,
+    /// Name of a caller: `sub` of a token, a user, or a certificate's.
     Subject,
+    /// Tenant, with all its credentials.
     Tenant,
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::asked::Asked;
 use super::hint;
 use super::mistake::{Code, Mistake};
 use super::reader::join;
@@ -25,11 +26,20 @@ pub(super) struct Unknown {
 #[derive(Debug, Default)]
 pub(super) struct Sections(BTreeMap<String, Vec<&'static str>>);
 
-impl Sections {
-    pub(super) fn add(&mut self, path: &str, known: &[&'static str]) {
-        self.0.insert(path.to_owned(), known.to_vec());
+impl From<Asked> for Sections {
+    fn from(asked: Asked) -> Self {
+        let mut sections = Self::default();
+        for key in asked.keys {
+            let known = sections.0.entry(key.section).or_default();
+            if !known.contains(&key.name) {
+                known.push(key.name);
+            }
+        }
+        sections
     }
+}
 
+impl Sections {
     /// The nearest section that has the key: around the one at `path`, within it, or beside it.
     fn having<'s>(&'s self, key: &str, path: &str) -> Option<Place<'s>> {
         let has = |known: &Vec<&'static str>| known.contains(&key);

@@ -12,21 +12,27 @@ use super::sources::Sources;
 use super::span::At;
 use crate::identity;
 
+/// User names and passwords.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserFile {
+    /// All users.
     pub users: Vec<User>,
 }
 
+/// One user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct User {
-    /// The name that is sent with the password, and what logs call the caller; without a colon.
+    /// User name, without a colon; logs call the caller by it.
     pub id: At<String>,
+    /// Tenant of the caller.
     pub tenant: At<String>,
+    /// bcrypt hash of the password.
     pub password_hash: At<PasswordHash>,
-    /// Unless the tenants table has one.
+    /// Tier of the caller, unless `tenants` names one.
     pub tier: Option<At<String>>,
+    /// Scopes of the caller.
     pub scopes: Vec<At<String>>,
-    /// Default false.
+    /// Whether the user is refused.
     pub disabled: At<bool>,
 }
 

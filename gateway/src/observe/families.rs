@@ -585,6 +585,28 @@ mod tests {
 
     use super::*;
 
+    /// `gateway/docs/metrics.md`; after a change `make docs` writes it anew.
+    #[test]
+    fn the_reference_lists_every_family() {
+        let mut page =
+            "# Metrics reference\n\nEvery metric on `/metrics` of the admin address (Prometheus text format). \
+                        Made from the code by `make docs`; do not edit it by hand. Times are in seconds and sizes in \
+                        bytes.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n"
+                .to_owned();
+        for Facts {
+            name,
+            kind,
+            labels,
+            help,
+        } in families()
+        {
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let row = format!("| `{name}` | {} | {} | {help} |\n", kind.as_str(), labels.join(", "));
+            page.push_str(&row);
+        }
+        crate::generated::hold("metrics.md", &page);
+    }
+
     #[test]
     fn names_follow_the_rules_of_the_format() {
         let mut names = HashSet::new();

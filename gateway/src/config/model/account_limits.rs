@@ -3,18 +3,17 @@
 use crate::config::reader::{Read, Value};
 use crate::config::span::At;
 
-/// Accounts over all limits, each 1 to 10000000. Owners beyond it are counted together: addresses by network, callers by
-/// tenant, and beyond that all of a kind.
+/// How many owners of limits are counted one by one. Owners beyond that are counted together: addresses by network,
+/// callers by tenant, and beyond that all of a kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccountLimits {
-    /// Of client addresses; default 400000.
+    /// Client addresses.
     pub addresses: At<u32>,
-    /// Of networks (IPv4 /24, IPv6 /48) whose addresses are counted together; default 100000.
+    /// Networks (IPv4 /24, IPv6 /48) whose addresses are counted together.
     pub networks: At<u32>,
-    /// Of tenants that neither the config nor the key file names, and of as many whose callers are counted together;
-    /// default 150000.
+    /// Tenants that neither the config nor the key file names; and as many tenants whose callers are counted together.
     pub tenants: At<u32>,
-    /// Of callers that are known by a token or a certificate; default 200000.
+    /// Callers that are known by a token or a certificate.
     pub callers: At<u32>,
 }
 

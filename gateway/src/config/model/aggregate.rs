@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::part::Part;
+use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
@@ -11,23 +12,26 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 
+/// One answer made of the answers of several calls, its parts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aggregate {
-    /// Default `deny`.
+    /// Whether there is an answer if a part that is not `required` fails.
     pub partial: At<Partial>,
-    /// Whether the document says in `_errors` which parts failed, and with which words of their backends; default false.
+    /// Whether the document says in `_errors` which parts failed. `details` adds the JSON bodies that their backends
+    /// refused with.
     pub errors: At<Errors>,
-    /// When two parts put the same name at the root; default `last`.
+    /// Which value counts if two parts have the same name at the root. `deep` merges objects field by field; `concat`
+    /// also appends arrays; `error` fails.
     pub conflict: At<Conflict>,
-    /// A name that everything but `_errors` goes under.
+    /// Name that everything but `_errors` is put under.
     pub wrap: Option<At<String>>,
-    /// What the answers of all parts may have together; a part that would go over it fails; 1B to 256MiB, default 16MiB.
+    /// Length of the answers of all parts together. A part that goes over it fails.
     pub body_limit: At<ByteSize>,
-    /// The part whose status is the answer's; without it the answer is a 200.
+    /// Part whose status the answer gets. Left out, it is 200.
     pub status: Option<At<String>>,
-    /// Fields of parts' answers that are passed on, by name in lower case: from which parts, in this order.
+    /// Header fields that are passed on: from which parts, in this order.
     pub headers: NamedMap<Vec<At<String>>>,
-    /// In the order in which they are merged; 1 to 256.
+    /// Parts by name, in the order in which they are merged; at most 256.
     pub parts: NamedMap<Part>,
 }
 
@@ -103,7 +107,10 @@ impl Read for Aggregate {
                 f.push(Mistake::new(Code::OutOfRange, name.span(), message).label("one too many"));
             }
             let mut headers = NamedMap::default();
-            if let Some(value) = f.value("headers") {
+            if let Some(value) = f.value_of(
+                "headers",
+                Shape::Named(&Shape::List(&Shape::Value("the name of a part"))),
+            ) {
                 keyed(&value, &mut headers, passable, |_, value| Read::read(value));
             }
             Some(Self {

@@ -16,26 +16,30 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Ratio;
 
-/// A service with one or more endpoints. All guards are shared by all routes that use it.
+/// One service. Its breaker, bulkhead and connections are shared by all routes that use it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
-    /// At least one.
+    /// Where the service is; at least one.
     pub endpoints: Vec<Endpoint>,
-    /// Default `http1`.
+    /// `http1`, `h2` in TLS (agreed on by ALPN), or `h2c` in plain text with prior knowledge.
     pub protocol: At<Protocol>,
-    /// The most one call may take, queue and all attempts together; default 10s.
+    /// For one call, with its wait for a slot and all its attempts.
     pub time_limit: At<Duration>,
-    /// The most one attempt may take, connecting included; default `time_limit`.
+    /// For one attempt, with connecting; as long as `time_limit` unless it is written.
     pub attempt_limit: At<Duration>,
+    /// How many calls may be made at once.
     pub bulkhead: Bulkhead,
-    /// The article's breaker unless written otherwise; `None` is `off`.
+    /// When calls to the failing service stop.
     pub breaker: Option<Breaker>,
-    /// Of single endpoints; on unless it is `off`.
+    /// When calls to one failing endpoint stop.
     pub ejection: Option<Ejection>,
+    /// When a failed attempt is made again.
     pub retry: Retry,
-    /// Send the caller's `Host` rather than the endpoint's; default false.
+    /// Whether the caller's `Host` is sent in place of the endpoint's.
     pub preserve_host: At<bool>,
+    /// Connections that are kept to each endpoint.
     pub connections: Connections,
+    /// How endpoints are spoken to whose URL begins with `https`.
     pub tls: BackendTls,
 }
 
@@ -44,10 +48,12 @@ words! {
     pub enum Protocol { Http1 = "http1", H2 = "h2", H2c = "h2c" }
 }
 
+/// One place where the service is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
+    /// `http://host:port` or `https://host:port`, without a path.
     pub url: At<EndpointUrl>,
-    /// Share of the calls, 1 to 1000; default 1.
+    /// Share of the calls, relative to the other endpoints.
     pub weight: At<u32>,
 }
 
@@ -63,34 +69,34 @@ pub struct EndpointUrl {
     pub authority: String,
 }
 
-/// At most so many calls at once.
+/// How many calls to the service may be made at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bulkhead {
-    /// Calls at once, 1 to 100000; default 100.
+    /// Calls at once.
     pub limit: At<u32>,
-    /// Calls that may wait for a slot, 0 to 100000; default as many as `limit`.
+    /// Calls that may wait for a slot; as many as `limit` unless it is written.
     pub queue: At<u32>,
-    /// How long one may wait; default 1s; means nothing if `queue` is 0.
+    /// How long a call may wait for a slot.
     pub wait: At<Duration>,
-    /// The most of the slots that one tenant may hold at once, rounded down, but at least one; above 0, default 0.8, or
-    /// 1 of fewer than five slots. It keeps room for the others even while they do not ask.
+    /// Largest share of the slots that one tenant may hold, rounded down, but at least one slot; above 0. With fewer
+    /// than five slots it is 1 unless it is written. It keeps room for others even while they do not call.
     pub tenant_share: At<Ratio>,
-    /// Slots of their own for streams and tunnels, 1 to 1000000; default half of `limit`, rounded up.
+    /// Slots for streams and WebSockets, beside those for calls; half of `limit`, rounded up, unless it is written.
     pub streams: At<u32>,
 }
 
-/// The connections a worker keeps to each endpoint.
+/// Connections that each worker keeps to each endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connections {
-    /// At once, 1 to 100000; default the bulkhead's `limit`.
+    /// Connections at once. Left out: the `limit` of the bulkhead.
     pub limit: Option<At<u32>>,
-    /// How long one may lie idle; default 30s.
+    /// How long a connection may be idle.
     pub idle: At<Duration>,
-    /// How long one may live, so that a moved endpoint is noticed; default 10m.
+    /// How long a connection may live, so that a moved endpoint is noticed.
     pub age: At<Duration>,
-    /// Exchanges at once on one connection, 1 to 10000, if the backend allows as many; HTTP/2 alone, default 100.
+    /// HTTP/2 alone: exchanges at once on one connection, if the backend allows as many.
     pub streams: At<u32>,
-    /// One that is used and silent for so long is asked whether anyone is there; HTTP/2 alone, default 30s.
+    /// HTTP/2 alone: a connection in use that is silent for this long is sent a PING.
     pub ping: At<Duration>,
 }
 

@@ -10,16 +10,16 @@ use crate::config::reader::{Read, Value};
 use crate::config::single::Single;
 use crate::config::span::At;
 
-/// For endpoints whose URL begins with `https`.
+/// How endpoints are spoken to whose URL begins with `https`. Certificates are always verified.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendTls {
-    /// Authorities that are trusted; default those of the system.
+    /// Certificate authorities that are trusted. Left out: those of the system.
     pub ca_file: Option<At<PathBuf>>,
-    /// Shown to a backend that asks for one (`cert_file` with `key_file`).
+    /// Certificate that is shown to a backend that asks for one (`cert_file` with `key_file`).
     pub certificate: Option<CertificateFiles>,
-    /// Whom the certificate must stand for, and the name that is asked for (SNI); default the host of the URL.
+    /// Name that is asked for (SNI), and that the certificate must have. Left out: the host of the URL.
     pub server_name: Option<At<String>>,
-    /// Default 1.2.
+    /// Oldest version of TLS that is spoken.
     pub minimum_version: At<TlsVersion>,
 }
 

@@ -11,66 +11,68 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Ratio, duration_text};
 
-/// When calls to a failing backend stop. Defaults: the article's `ReadyToTrip` and settings, or with `adaptive` those
-/// of its `AdaptiveCircuitBreaker`.
+/// When calls to a failing service stop. The defaults are those of the resilience article: its `ReadyToTrip` and
+/// settings, or with `adaptive` those of its `AdaptiveCircuitBreaker`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Breaker {
-    /// What counts is what happened within this; 1s to 1h, default 60s, 10s if `adaptive`.
+    /// Calls within this time count; the longer default holds without `adaptive`.
     pub window: At<Duration>,
-    /// Fewer calls than this in the window never open it; default 10.
+    /// With fewer calls in the window it does not open.
     pub min_calls: At<NonZeroU32>,
-    /// Above 0; default 0.6. `adaptive` has ratios of its own.
+    /// Share of failed calls that opens it; above 0. `adaptive` has ratios of its own.
     pub failure_ratio: At<Ratio>,
-    /// Time until the first probe; 1ms to 1h, default 30s.
+    /// Time until the first probe.
     pub open_for: At<Duration>,
-    /// By which each open time exceeds the one before while probes fail, 1 to 10; default 1, which is not at all.
+    /// Factor from one open time to the next while probes fail.
     pub growth: At<f64>,
-    /// The most that `open_for` grows to, up to 24h; default ten times as much.
+    /// Longest open time; ten times `open_for` unless it is written.
     pub open_for_max: At<Duration>,
-    /// Each open time is off by up to this share, either way, so that replicas do not probe in step; default 0.
+    /// Share by which each open time varies, so that replicas do not probe at the same time.
     pub jitter: At<Ratio>,
-    /// Probes at once, and successes that close it, 1 to 1000; default 3, 5 if `adaptive`.
+    /// Probes at once, and successes that close it; the larger default holds with `adaptive`.
     pub probes: At<u32>,
-    /// Opens on slowness too; left out, it does not.
+    /// Opens on slow calls too. Left out, slow calls that succeed are successes.
     pub slow: Option<Slow>,
-    /// Failures in a row that open it whatever the ratio; left out, none do.
+    /// Failures in a row that open it whatever the ratio. Left out, no number does.
     pub consecutive: Option<At<NonZeroU32>>,
-    /// Opens by mean latency and ratio together; left out, `failure_ratio` alone decides.
+    /// Opens by mean latency and failure ratio together. Left out, `failure_ratio` alone decides.
     pub adaptive: Option<Adaptive>,
-    /// Default 500, 502, 503, 504.
+    /// Statuses from 400 to 599 that count as failures.
     pub failure_statuses: Vec<At<u16>>,
 }
 
-/// Opens when this share of the calls took longer than `over`.
+/// Opens the breaker when this share of the calls is slow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slow {
+    /// A call that takes longer is slow.
     pub over: At<Duration>,
+    /// Share of slow calls that opens it; above 0.
     pub ratio: At<Ratio>,
 }
 
-/// The article's rule: half of the calls while fewer than `latency_window` were seen, then 0.3 of them if they take
-/// longer than `threshold` on average, and 0.6 in any case. `min_calls` holds for each.
+/// The rule of the article: opens at half of the calls while fewer than `latency_window` were seen; then at 0.3 of them
+/// if they take longer than `threshold` on average, and at 0.6 in any case. `min_calls` holds for each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adaptive {
-    /// Calls that the mean is of, 1 to 1000; default 100.
+    /// Calls that the mean latency is taken of.
     pub latency_window: At<u32>,
+    /// Mean latency from which on the lower ratio holds.
     pub threshold: At<Duration>,
 }
 
-/// When a single endpoint is left out for a while.
+/// When calls to one failing endpoint stop for a while.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ejection {
-    /// Failures in a row; default 5.
+    /// Failures in a row.
     pub consecutive: At<NonZeroU32>,
-    /// How long it is left out the first time, 1ms to 1h; default 30s.
+    /// How long the endpoint gets no calls the first time.
     pub eject_for: At<Duration>,
-    /// By which each time exceeds the one before, 1 to 10; default 2.
+    /// Factor from one time to the next.
     pub growth: At<f64>,
-    /// The most that `eject_for` grows to, up to 24h; default ten times as much. An endpoint that stays in for this
-    /// long begins with `eject_for` again.
+    /// Longest time; ten times `eject_for` unless it is written. An endpoint that stays in for this long begins with
+    /// `eject_for` again.
     pub eject_for_max: At<Duration>,
-    /// The greatest share of the backend's endpoints that is left out at a time, rounded down; one always stays in.
-    /// Above 0; default 0.5.
+    /// Largest share of the endpoints that is out at a time, rounded down; one always stays in. Above 0.
     pub share: At<Ratio>,
 }
 

@@ -18,94 +18,105 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Rate, Ratio};
 
+/// Which credentials are taken, and what they stand for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Callers {
+    /// API keys, kept as digests in a file.
     pub api_keys: Option<ApiKeys>,
-    /// Issuers of tokens, by the name that `access.any_of: [jwt:NAME]` uses.
+    /// Issuers of signed tokens (JWT), by the name that `any_of: [jwt:NAME]` uses.
     pub jwt: NamedMap<Jwt>,
+    /// Client certificates.
     pub mtls: Option<Mtls>,
+    /// User names and passwords (RFC 7617).
     pub basic: Option<Basic>,
-    /// Who one is without credentials, on routes that admit it.
+    /// Whom a caller without credentials counts as, on routes that admit `anonymous`.
     pub anonymous: Option<Anonymous>,
-    /// Failed authentications per client address; default 5/s, burst 50; `None` is `off`.
+    /// How many failed authentications one client address may make; beyond it the answer is 429.
     pub failures: Option<Failures>,
+    /// Credentials that are taken back before they expire.
     pub revocations: Option<Revocations>,
-    /// Signatures that nobody has looked at yet; `None` is `off`.
+    /// How many signatures of unknown tokens are checked.
     pub verifications: Option<Verifications>,
 }
 
+/// API keys, kept as digests in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiKeys {
-    /// Default `x-api-key`.
+    /// Header field that a key comes in.
     pub header: At<HeaderName>,
-    /// See [`crate::config::keys`].
+    /// File of keys; see the file of API keys below.
     pub file: At<PathBuf>,
-    /// Where a key may come; default: in the header alone.
+    /// Where a key is looked for. `authorization`: `Authorization: ApiKey ...`, or `Bearer ...` without the two dots of
+    /// a token. `query`: in the query, which it is removed from.
     pub places: Vec<At<KeyPlace>>,
-    /// The parameter of the query; default `api_key`.
+    /// Name of the query parameter, if `in` has `query`.
     pub query: At<String>,
 }
 
-/// What is kept of credentials that were taken back.
+/// Credentials that are taken back before they expire.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Revocations {
-    /// See [`crate::config::revocations`].
+    /// File of revocations; see the file of revocations below. The admin API writes it too.
     pub file: At<PathBuf>,
 }
 
 /// One issuer of tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Jwt {
-    /// What `iss` must be; left out, it is not asked for.
+    /// Value that `iss` must have. Left out, `iss` is not looked at.
     pub issuer: Option<At<String>>,
-    /// One of these must be in `aud`; empty, it is not asked for.
+    /// Values of which `aud` must have one. Left out, `aud` is not looked at.
     pub audience: Vec<At<String>>,
-    /// The only algorithms taken; at least one, and all fit `keys`.
+    /// Signature algorithms that are taken; at least one, and all fit `keys`.
     pub algorithms: Vec<At<Algorithm>>,
+    /// Where the keys that verify tokens come from.
     pub keys: JwtKeys,
-    /// `typ` must be there and be one of these; left out, both are taken, and none.
+    /// Values of which `typ` must be one. Left out, `JWT`, `at+jwt` and no `typ` are all taken.
     pub typ: Vec<At<TokenType>>,
-    /// Claims that a token must have beside `exp` and those that are used here.
+    /// Claims that a token must have, beside `exp` and those that are named here.
     pub required_claims: Vec<At<Pointer>>,
-    /// The claim that names the caller; default `/sub`.
+    /// Claim that names the caller.
     pub caller: At<Pointer>,
-    /// The claim that names the tenant; a token without it is refused.
+    /// Claim that names the tenant. A token without it is refused.
     pub tenant: At<Pointer>,
-    /// The tenants that its tokens may name, and no other issuer's; left out, all but those of issuers that have a list.
+    /// Tenants that tokens of this issuer may name, and those of no other issuer. Left out, they may name all tenants
+    /// that no issuer lists.
     pub tenants: Option<Vec<At<String>>>,
-    /// The claim that names a tier, whose value must be one of `tiers`.
+    /// Claim that names the tier.
     pub tier: Option<At<Pointer>>,
-    /// The claim that holds scopes, as a list or separated by spaces; default `/scope` (RFC 8693 section 4.2).
+    /// Claim that holds the scopes, as a list or separated by spaces (RFC 8693 section 4.2).
     pub scopes: At<Pointer>,
-    /// By how much the clocks may differ, at most 1m; default 30s.
+    /// By how much the clocks of issuer and gateway may differ.
     pub leeway: At<Duration>,
-    /// How long after `iat` a token is taken, whatever its `exp`; left out, `iat` is not asked for.
+    /// How long after `iat` a token is taken, whatever its `exp`. Left out, `iat` is not looked at.
     pub max_age: Option<At<Duration>>,
 }
 
-/// Where the keys that verify a token come from.
+/// Where the keys that verify tokens come from; exactly one of `url`, `file`, `secret` and `secret_file`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JwtKeys {
+    /// https URL of a key set (JWKS), or an http URL of this machine.
     Url(KeysUrl),
-    /// A JWKS in a file, which may hold symmetric keys.
+    /// File with a key set (JWKS), which may hold symmetric keys.
     File(At<PathBuf>),
-    /// One symmetric key of at least 32 bytes.
+    /// One symmetric key of at least 32 bytes, from the environment.
     Secret(At<Secret>),
-    /// The same in a file; a line break at its end is not part of it.
+    /// File with one symmetric key; a line break at its end is not part of it.
     SecretFile(At<PathBuf>),
 }
 
-/// A JWKS at an https URL, or an http URL of this machine, and how it is kept fresh.
+/// A key set (JWKS) behind a URL, and how it is kept fresh.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeysUrl {
+    /// https URL of a key set, or an http URL of this machine.
     pub url: At<String>,
-    /// Between two fetches, 1s to 24h; default 5m. A shorter `max-age` of the answer is kept to.
+    /// Time between two fetches. A shorter `max-age` of the answer is followed.
     pub refresh: At<Duration>,
-    /// For how long keys are used that no fetch has confirmed, at least `refresh`, at most 30 days; default 24h.
+    /// How long keys are used that no fetch has confirmed; at least `refresh`.
     pub max_age: At<Duration>,
-    /// Between two fetches that unknown key ids bring about, 1s to 1h; default 30s.
+    /// Time between two fetches that are made because of unknown key ids.
     pub cool_down: At<Duration>,
-    /// For one fetch, 100ms to 1m; default 5s.
+    /// For one fetch.
     pub time_limit: At<Duration>,
 }
 
@@ -117,36 +128,39 @@ pub struct Secret(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointer(String);
 
+/// Whom a caller without credentials counts as.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anonymous {
-    /// Default and only choice: `client_address`.
+    /// What tells one anonymous caller from another.
     pub by: At<AnonymousBy>,
-    /// Default: the default tier.
+    /// Tier of anonymous callers. Left out: `default_tier`.
     pub tier: Option<At<String>>,
 }
 
-/// Names and passwords, for callers who have nothing better.
+/// User names and passwords (RFC 7617).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Basic {
-    /// See [`crate::config::users`].
+    /// File of users; see the file of users below.
     pub file: At<PathBuf>,
 }
 
-/// A token bucket for each client address; every failed authentication takes one.
+/// A token bucket for each client address. Every failed authentication takes one token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failures {
+    /// Tokens that come back.
     pub rate: At<Rate>,
+    /// Tokens that a full bucket holds.
     pub burst: At<NonZeroU64>,
 }
 
-/// Bounds what unknown tokens can cost. Tokens that are known, and API keys, are not concerned.
+/// Bounds what unknown tokens can cost. Tokens that are known already, and API keys, are not affected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verifications {
-    /// Signature checks that may fail per client address; default 20/s.
+    /// Signature checks that may fail per client address.
     pub rate: At<Rate>,
-    /// Default 200.
+    /// Failed checks at once.
     pub burst: At<NonZeroU64>,
-    /// How much of the workers' time all checks together may take; default 0.25, never 0.
+    /// Share of the workers' time that all checks together may take.
     pub share: At<Ratio>,
 }
 

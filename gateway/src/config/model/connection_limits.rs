@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
@@ -10,28 +11,28 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
 
-/// Connections from callers; those beyond it are closed as soon as they are accepted.
+/// Connections from callers. One beyond a limit is closed as soon as it is accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionLimits {
-    /// At once, over all listeners, 1 to 1000000; default 10000.
+    /// Connections at once, over all listeners.
     pub total: At<u32>,
-    /// Of these from one client address (IPv6: one network), 1 to 1000000; default off.
+    /// Connections at once from one client address (IPv6: one network).
     pub per_address: Option<At<u32>>,
-    /// Requests on one connection, 1 to 1000000000, after which it is closed; default off.
+    /// Requests on one connection, after which it is closed.
     pub requests: Option<At<u32>>,
-    /// Requests at once on one HTTP/2 connection, 1 to 10000; default 100.
+    /// Requests at once on one HTTP/2 connection.
     pub streams: At<u32>,
 }
 
-/// How slow a caller may be while we wait for it: beyond `grace`, every second of waiting must be paid for by so many
-/// bytes. Time in which we ourselves, or a backend, are the slow ones does not count.
+/// How slowly a caller may send and read. After `grace`, each second in which the gateway waits for the caller must be
+/// paid for with this many bytes. Time in which the gateway or a backend is the slow one does not count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MinimumRates {
-    /// Waiting that is free, per request and direction, up to 1h; default 20s.
+    /// Waiting that is free, per request and direction.
     pub grace: At<Duration>,
-    /// Bytes a second of a request's body, 1B to 1MiB; default 256B.
+    /// Bytes a second of a request's body.
     pub body: At<ByteSize>,
-    /// Bytes a second that the caller takes of an answer, 1B to 1MiB; default 256B.
+    /// Bytes a second that the caller reads of its answer.
     pub answer: At<ByteSize>,
 }
 
@@ -73,7 +74,7 @@ impl Read for MinimumRates {
 
 /// `None` for `off`, or if it is not written.
 fn number_or_off(f: &mut Fields<'_>, name: &'static str, most: u32) -> Option<At<u32>> {
-    let written = f.value(name)?;
+    let written = f.value_of(name, Shape::Value("a whole number of at least 1, or `off`"))?;
     if written.is_off() {
         return None;
     }
@@ -87,5 +88,6 @@ fn number_or_off(f: &mut Fields<'_>, name: &'static str, most: u32) -> Option<At
         f.push(Mistake::new(Code::WrongType, written.node.span, message).hint(hint));
         return None;
     }
-    Some(f.within(name, 1, 1..=most))
+    let number = f.optional(name)?;
+    Some(f.held_to(name, number, 1..=most))
 }

@@ -12,20 +12,21 @@ use crate::config::scalar::{Scalar, Wrong};
 use crate::config::single::Single;
 use crate::config::span::At;
 
+/// Which pages of other origins may use a route from a browser (CORS, Fetch standard).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cors {
-    /// At least one; `*` stands alone.
+    /// Origins of pages, at least one; `*` stands alone and is any.
     pub origins: Vec<At<Origin>>,
-    /// Default: those of the route, or all that a route can take if it names none.
+    /// Methods that pages may use. Left out: those of the route.
     pub methods: Vec<At<Method>>,
-    /// Fields that a page may send; default `authorization`, `content-type` and the header of API keys.
+    /// Header fields that pages may send. Left out: `authorization`, `content-type` and the field of API keys.
     pub request_headers: Option<Vec<At<HeaderName>>>,
-    /// Fields of the answer that a page may read, beside those that every page may; default what the gateway itself
-    /// says.
+    /// Header fields of answers that pages may read beside those that are always readable. Left out: the fields that
+    /// the gateway writes.
     pub expose: Option<Vec<At<HeaderName>>>,
-    /// Whether cookies and other credentials of the browser's own go along; default false.
+    /// Whether browsers may send cookies and other credentials of their own.
     pub credentials: At<bool>,
-    /// For how long a browser may remember a preflight, up to 24h; default 10m.
+    /// How long a browser may remember the answer to a preflight.
     pub max_age: At<Duration>,
 }
 
@@ -45,6 +46,7 @@ pub enum OwnCors {
 }
 
 impl Read for OwnCors {
+    const OFF: bool = true;
     const SINGLE: Option<Single> = Some(Single {
         maps: &["{ origins: [$] }", r#"{ origins: ["https://%"] }"#],
         sample: r#"{ origins: ["https://app.example.com"] }"#,

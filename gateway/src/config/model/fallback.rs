@@ -8,14 +8,14 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::json::Document;
 
-/// One of what is tried in order.
+/// One substitute for an answer; exactly one of the keys.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fallback {
     /// A JSON value.
     Value(At<Document>),
-    /// The last good answer to the same request, if it is no older.
+    /// The last good answer to the same request of the same caller, if it is no older.
     Stale(At<Duration>),
-    /// The same request to another backend.
+    /// The answer of another backend to the same request.
     Backend(At<String>),
 }
 

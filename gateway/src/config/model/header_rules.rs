@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::route;
+use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed};
@@ -10,7 +11,7 @@ use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
 
-/// Both ways.
+/// Header fields that a route changes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Headers {
     /// On the way to the backend.
@@ -19,15 +20,17 @@ pub struct Headers {
     pub response: HeaderRules,
 }
 
-/// In the order they are applied.
+/// Changes of header fields, in the order in which they are made.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HeaderRules {
+    /// Fields that are removed.
     pub remove: Vec<At<HeaderName>>,
-    /// From the old name to the new one, which loses what it had.
+    /// Old name to new name. What the new name had is lost.
     pub rename: NamedMap<At<HeaderName>>,
-    /// In place of what was there; values with placeholders. Where what one names is missing, nothing stands there.
+    /// Fields in place of what was there; values may hold placeholders. A field whose placeholder has no value is
+    /// removed.
     pub set: NamedMap<At<String>>,
-    /// Beside what was there; values with placeholders.
+    /// Fields beside what was there; values may hold placeholders.
     pub add: NamedMap<At<String>>,
 }
 
@@ -78,7 +81,7 @@ impl Read for HeaderRules {
         value.fields(|f| {
             let remove: Vec<At<HeaderName>> = f.list("remove");
             let mut rename: NamedMap<At<HeaderName>> = NamedMap::default();
-            if let Some(value) = f.value("rename") {
+            if let Some(value) = f.value_of("rename", Shape::Named(&Shape::Value("the name of a header field"))) {
                 keyed(&value, &mut rename, route::field_name, |_, value| value.scalar());
             }
             let (set, add) = (route::headers(f, "set"), route::headers(f, "add"));

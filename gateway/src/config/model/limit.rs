@@ -12,19 +12,19 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Rate;
 
-/// A limit of a route's own.
+/// A limit of one route; exactly one of `rate`, `limit` and `in_flight`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit {
     pub measure: Measure,
-    /// Default `tenant`.
+    /// Who shares one count.
     pub per: At<Per>,
-    /// Default `enforce`.
+    /// `shadow` counts what it would have refused, and refuses nothing.
     pub mode: At<Mode>,
-    /// Tokens a request takes from this limit; default the route's `cost`.
+    /// Tokens that a request takes from this limit. Left out: the route's `cost`.
     pub cost: Option<At<NonZeroU64>>,
 }
 
-/// What a limit counts, and how far.
+/// What a limit counts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measure {
     Rate(RateLimit),
@@ -33,25 +33,28 @@ pub enum Measure {
     InFlight(At<NonZeroU32>),
 }
 
-/// So many tokens per time.
+/// A number of tokens per time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateLimit {
-    /// Default `token_bucket`.
+    /// `token_bucket` holds `burst` tokens and gets `rate` back. `sliding_window` admits the rate's number in any
+    /// stretch of the rate's time, exactly.
     pub kind: At<Kind>,
+    /// Tokens per time.
     pub rate: At<Rate>,
-    /// Tokens a full bucket holds; a sliding window has none.
+    /// Tokens that a full bucket holds. A sliding window has none.
     pub burst: Option<At<NonZeroU64>>,
-    /// A request that could be admitted within this waits instead of being refused, 0 to 1m; default 0s.
+    /// A request that would be admitted within this time waits instead of being refused.
     pub wait: At<Duration>,
 }
 
-/// So many tokens in each calendar period, in UTC.
+/// A number of tokens in each period of the calendar, in UTC.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quota {
-    /// At most 137,438,953,471.
+    /// Tokens in a period; at most 137,438,953,471.
     pub limit: At<NonZeroU64>,
+    /// Length of the period. A week begins on Monday (ISO 8601).
     pub every: At<Every>,
-    /// Default `enforce`.
+    /// `shadow` counts what it would have refused, and refuses nothing.
     pub mode: At<Mode>,
 }
 

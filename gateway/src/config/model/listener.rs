@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::tls::Tls;
 use crate::config::addresses::AdminAddress;
+use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
@@ -25,88 +26,97 @@ pub enum Workers {
     Count(NonZeroU32),
 }
 
+/// One address that callers connect to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
+    /// Address and port to listen on.
     pub address: At<SocketAddr>,
-    /// Left out, the listener speaks plain HTTP.
+    /// Certificates. Left out, the listener speaks plain HTTP.
     pub tls: Option<Tls>,
-    /// What callers may speak; default both.
+    /// HTTP versions that callers may speak. `h2` is agreed on in the TLS handshake (ALPN), or used with prior
+    /// knowledge in plain text.
     pub protocols: Vec<At<HttpVersion>>,
-    /// Default off.
+    /// `required`: every connection begins with a PROXY protocol header, and only `trusted_proxies` may connect.
     pub proxy_protocol: At<ProxyProtocol>,
 }
 
 /// How the address of a caller is found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientAddress {
-    /// Whose `X-Forwarded-For` and `Forwarded` are believed; default nobody's.
+    /// Networks of proxies whose `X-Forwarded-For` and `Forwarded` are believed. Left out, none are.
     pub trusted_proxies: Vec<At<IpNet>>,
-    /// Leading bits of an IPv6 address that stand for one caller, 1 to 128; default 64.
+    /// Leading bits of an IPv6 address that count as one caller.
     pub ipv6_prefix: At<u8>,
 }
 
+/// The admin API, metrics and dashboard. Keep it away from callers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
-    /// Default 127.0.0.1:9900.
+    /// Address and port to listen on.
     pub address: At<SocketAddr>,
-    /// Holds the token that changes need; without it nothing can be changed.
+    /// File with the token that changes need. Left out, nothing can be changed.
     pub token_file: Option<At<PathBuf>>,
-    /// Holds the token that reading needs, but for `/livez` and `/readyz`; without it whoever connects can read.
+    /// File with the token that reading needs; `/livez` and `/readyz` need none. Left out, everybody who can connect
+    /// can read.
     pub read_token_file: Option<At<PathBuf>>,
-    /// Serves `/livez` and `/readyz`, and nothing else.
+    /// A second address that serves `/livez` and `/readyz` alone, for probes of an orchestrator.
     pub health_address: Option<At<SocketAddr>>,
 }
 
-/// Times that hold for every request; the article's numbers where it has them.
+/// Time limits that hold for every request. A route or backend can only set shorter ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimeLimits {
-    /// For a whole request, from its head to the last byte of the answer; default 30s.
+    /// From the head of a request to the last byte of its answer.
     pub request: At<Duration>,
-    /// Kept back from `request` for answering; default 2s.
+    /// Kept back from `request` once, so that there is time left to answer.
     pub reserve: At<Duration>,
-    /// For opening a connection to a backend; default 5s.
+    /// For opening a connection to a backend.
     pub connect: At<Duration>,
-    /// For a caller to take more of its answer; default 10s.
+    /// For a caller to read more of its answer. A caller that reads 3 KB a second opens its window once in 40 s.
     pub write: At<Duration>,
-    /// For a new connection to bring its first byte; default as long as `head`.
+    /// For a new connection to send its first byte; as long as `head` unless it is written.
     pub first_byte: At<Duration>,
-    /// For the head of a request to arrive, from its first byte; default 10s.
+    /// For the head of a request to arrive, from its first byte on.
     pub head: At<Duration>,
-    /// How long a caller's connection may lie idle between requests; default 75s.
+    /// How long a connection may be idle between two requests.
     pub keep_alive: At<Duration>,
-    /// Between two bytes of a stream that is exempt from `request`; default 60s.
+    /// How long a stream or WebSocket may be silent. A whole frame that is no ping, or a byte of the backend, ends the
+    /// silence.
     pub idle_stream: At<Duration>,
-    /// The longest life of such a stream, or of a tunnel; default 1h, `None` is `off`.
+    /// Longest life of a stream or WebSocket. A WebSocket is then closed with status 1001.
     pub stream_limit: Option<At<Duration>>,
-    /// Nothing is begun that would leave less than this; default 5ms.
+    /// A call is not begun if less than this would be left for it.
     pub minimum: At<Duration>,
-    /// From failing readiness to closing the listeners; default 0s.
+    /// After `SIGTERM`, from failing readiness to closing the listeners.
     pub drain_notice: At<Duration>,
-    /// For requests in flight to finish when draining; default 10s.
+    /// After that, how long requests in flight may take to finish.
     pub drain: At<Duration>,
 }
 
-/// How large a request may be; beyond it the answer is 413, 414 or 431.
+/// How large a request may be. Beyond a limit the answer is 413, 414 or 431.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestLimits {
-    /// All header fields together, 1KiB to 1MiB; default 64KiB.
+    /// All header fields together.
     pub head: At<ByteSize>,
-    /// Number of header fields, 10 to 1000; default 100.
+    /// Number of header fields.
     pub headers: At<u32>,
-    /// The request target, 256B to 64KiB; default 8KiB.
+    /// Length of the request target.
     pub uri: At<ByteSize>,
-    /// A body, unless its route says otherwise; default 10MiB.
+    /// Length of a body, unless the route has a `body_limit`.
     pub body: At<ByteSize>,
-    /// A body that its route takes values from, unless the route says otherwise; default 256KiB.
+    /// Length of a body that the route reads values from, unless the route has a `body_limit`.
     pub json_body: At<ByteSize>,
-    /// All JSON that is held at once for requests, bodies and answers of parts, each byte counted twice; default 64MiB.
+    /// All JSON that is held at once for requests: their bodies and the answers of parts, each byte counted twice.
+    /// Beyond it the answer is 503.
     pub json_total: At<ByteSize>,
 }
 
+/// Where a line for each request is written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccessLog {
     Off,
     Stdout,
+    /// File to append to. It is opened again by `SIGHUP`, for log rotation.
     File(At<PathBuf>),
 }
 
@@ -246,7 +256,9 @@ impl Read for TimeLimits {
 
 /// `None` for `off`.
 fn stream_limit(f: &mut Fields<'_>) -> Option<At<Duration>> {
-    let is_off = f.value("stream_limit").is_some_and(|written| written.is_word("off"));
+    let is_off = f
+        .value_of("stream_limit", Shape::Value("a duration such as `1h`, or `off`"))
+        .is_some_and(|written| written.is_word("off"));
     (!is_off).then(|| f.within("stream_limit", HOUR, Duration::from_millis(1)..=DAY))
 }
 
@@ -278,6 +290,8 @@ impl Read for RequestLimits {
 }
 
 impl Read for AccessLog {
+    const SHAPE: Shape = Shape::Value("`stdout`, `off`, or a map with `file`");
+
     fn read(value: &Value<'_>) -> Option<Self> {
         if value.is_map() {
             return value.fields(|f| f.required_path("file").map(Self::File))?;

@@ -55,41 +55,53 @@ use super::named::NamedMap;
 use super::reader::{Read, Value};
 use super::span::At;
 
-/// A whole config file.
+/// The whole file. Everything but `listeners` and `routes` may be left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Threads that serve requests; default `auto`, one per core.
+    /// Threads that serve requests; `auto` is one per core that the process may use.
     pub workers: At<Workers>,
-    /// At least one.
+    /// Addresses that callers connect to; at least one.
     pub listeners: NamedMap<Listener>,
+    /// How the address of a caller is found behind proxies.
     pub client_address: ClientAddress,
-    /// Default 127.0.0.1:9900; `None` is `off`.
+    /// Address of the admin API, the metrics and the dashboard.
     pub admin: Option<Admin>,
+    /// Time limits that hold for every request.
     pub time_limits: TimeLimits,
+    /// How large a request may be.
     pub request_limits: RequestLimits,
+    /// How many connections callers may open.
     pub connection_limits: ConnectionLimits,
+    /// How many tenants, callers and addresses the limits count one by one.
     pub account_limits: AccountLimits,
-    /// `None` is `off`.
+    /// How slowly a caller may send and read.
     pub minimum_rates: Option<MinimumRates>,
-    /// For routes that have no section of their own.
+    /// Cross-origin rules (CORS) of every route that has no `cors` of its own.
     pub cors: Option<Cors>,
-    /// For routes that do not say otherwise; default `off`.
+    /// Security header fields of every answer whose route does not say otherwise. `api`: for answers that no browser
+    /// shows. `page`: for pages.
     pub security_headers: At<SecurityHeaders>,
+    /// What happens to a path that another server could read differently.
     pub path_policy: PathPolicy,
+    /// Where a line for each request is written.
     pub access_log: AccessLog,
+    /// Which credentials are taken, and what they stand for.
     pub callers: Callers,
-    /// The four built-in tiers first, then the others in the order written.
+    /// Limits by tier. `free`, `basic`, `premium` and `enterprise` exist already; what is written here overrides them
+    /// or adds others.
     pub tiers: NamedMap<Tier>,
-    /// The tier of whoever has no other; default `free`.
+    /// Tier of a caller for whom nothing else names one.
     pub default_tier: At<String>,
+    /// Tenants whose terms differ from those of their tier.
     pub tenants: NamedMap<Tenant>,
-    /// Whether files that the config names (keys, secrets, certificates) are read again when they change; default true.
-    /// The config itself is read again when it is told to.
+    /// Whether the files that the config names (keys, secrets, certificates) are read again when they change. The
+    /// config itself is read again by `SIGHUP` or the admin API.
     pub watch: At<bool>,
-    /// Keeps the counts of calendar quotas over a restart; left out, they begin anew with each start.
+    /// File that keeps the counts of calendar quotas over a restart. Left out, they begin at 0 with each start.
     pub state_file: Option<At<PathBuf>>,
+    /// Services behind the gateway, by the name that routes use.
     pub backends: NamedMap<Backend>,
-    /// At least one.
+    /// What callers can ask for; at least one.
     pub routes: NamedMap<Route>,
 }
 

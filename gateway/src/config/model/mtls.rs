@@ -10,29 +10,32 @@ use crate::config::scalar::{Scalar, Wrong};
 use crate::config::single::Single;
 use crate::config::span::At;
 
+/// Client certificates, by the names in them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mtls {
-    /// At least one.
+    /// Whom the certificates stand for; at least one.
     pub identities: Vec<Identity>,
 }
 
-/// Whoever shows a certificate with this name.
+/// A caller, by a name in its certificate; exactly one of `uri`, `dns` and `subject`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     pub name: CertificateName,
+    /// Tenant of the caller.
     pub tenant: At<String>,
-    /// What logs and backends call the caller; default the certificate's name.
+    /// Name of the caller in logs and towards backends. Left out: the name in the certificate.
     pub id: Option<At<String>>,
-    /// Unless the tenants table has one.
+    /// Tier of the caller, unless `tenants` names one.
     pub tier: Option<At<String>>,
+    /// Scopes of the caller.
     pub scopes: Vec<At<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum CertificateName {
-    /// A URI among the subject's alternative names, as SPIFFE has it; `spiffe://acme/*` for all below.
+    /// URI among the subject's alternative names, as SPIFFE has it; `spiffe://acme/*` stands for all below.
     Uri(At<UriName>),
-    /// A DNS name among them; `*.acme.internal` for all below.
+    /// DNS name among the subject's alternative names; `*.acme.internal` stands for all below.
     Dns(At<DnsName>),
     /// The whole subject as RFC 4514 writes it: the last attribute first, `CN=billing,O=Acme`.
     Subject(At<String>),

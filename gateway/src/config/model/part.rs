@@ -6,6 +6,7 @@ use http::Method;
 
 use super::fallback::Fallback;
 use super::route::{above_zero, check_path, headers};
+use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
@@ -16,48 +17,53 @@ use crate::config::span::At;
 use crate::config::units::ByteSize;
 use crate::json::Document;
 
-/// One call and its place in the document. Paths into documents are dotted, and go through arrays.
+/// One call, and its place in the document. Paths into documents are dotted and go through arrays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
+    /// Name of the backend that is called.
     pub backend: At<String>,
     /// Path and query, with placeholders; begins with `/`.
     pub path: At<String>,
-    /// Default GET, and POST with a body.
+    /// Method; `POST` if there is a `body`, else `GET`.
     pub method: At<Method>,
-    /// Added to the query, values with placeholders.
+    /// Parameters that are added to the query; values may hold placeholders.
     pub query: NamedMap<At<String>>,
-    /// Sent with the call, values with placeholders; names in lower case.
+    /// Header fields that are sent; values may hold placeholders.
     pub headers: NamedMap<At<String>>,
-    /// Sent as JSON; texts in it may hold placeholders, and one that is nothing else takes the value as it is.
+    /// Body that is sent as JSON. Texts in it may hold placeholders; a text that is one placeholder becomes its value,
+    /// whatever its kind.
     pub body: Option<At<Document>>,
-    /// Parts that must have succeeded first; those whose results its placeholders use are needed anyway.
+    /// Parts that must have succeeded before. Parts that placeholders name are needed anyway.
     pub needs: Vec<At<String>>,
-    /// Called at all only if this holds.
+    /// Condition on which the call is made at all.
     pub when: Option<When>,
+    /// Makes one call for each element of an array.
     pub for_each: Option<ForEach>,
-    /// Default `fail`.
+    /// What happens if a placeholder has no value: the part fails, is skipped, or a default is used.
     pub missing: OnMissing,
-    /// Whether nothing is an answer without it; default false.
+    /// Whether the whole fails if the part does.
     pub required: At<bool>,
+    /// For the call. Left out: what is left of the route's.
     pub time_limit: Option<At<Duration>>,
-    /// A longer answer is a failed part; 1B to 64MiB, default 1MiB.
+    /// Length of the answer; a part with a longer one fails.
     pub body_limit: At<ByteSize>,
-    /// Takes this sub-document instead of the whole.
+    /// Path to the sub-document that is taken in place of the whole.
     pub target: Option<At<String>>,
-    /// Only these remain; empty keeps all.
+    /// Paths of which all else is dropped.
     pub keep: Vec<At<String>>,
+    /// Paths that are dropped.
     pub drop: Vec<At<String>>,
     /// Old name to new name, at the top of what is left.
     pub rename: NamedMap<At<String>>,
-    /// Where it goes in the document; `.` merges at the root; default the part's name.
+    /// Path in the document that the part is put at; its name unless it is written. `.` merges it at the root.
     pub group: Option<At<String>>,
-    /// The name of the field that an array goes into; at the root its own name without it.
+    /// Name that an array is put under. At the root an array is put under the part's name.
     pub collection: Option<At<String>>,
-    /// What stands in if it fails, tried in this order.
+    /// What is used if the part fails, tried in this order.
     pub fallback: Vec<Fallback>,
 }
 
-/// A condition on an earlier value, or on the status that an earlier part's backend answered with.
+/// A condition on a value, or on the status of an earlier part; one of `value` and `status`, and one test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct When {
     pub subject: Subject,
@@ -68,15 +74,19 @@ pub struct When {
 pub enum Subject {
     /// One placeholder, with its braces.
     Value(At<String>),
-    /// The name of a part; this one waits until it has ended, well or not.
+    /// Name of a part, whose status is tested. The call waits until that part has ended.
     Status(At<String>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
+    /// Whether there is a value.
     Exists(At<bool>),
+    /// The value is this.
     Is(At<Document>),
+    /// The value is anything else.
     IsNot(At<Document>),
+    /// The value is one of these.
     In(At<Document>),
 }
 
@@ -85,11 +95,11 @@ pub enum Test {
 pub struct ForEach {
     /// One placeholder, with its braces, that leads to an array.
     pub over: At<String>,
-    /// Elements; more are a failed part; 1 to 1000, default 20.
+    /// Most elements. A part with more fails.
     pub limit: At<u32>,
-    /// Calls at the same time, 1 to 100; default 4.
+    /// Calls at the same time.
     pub at_once: At<u32>,
-    /// Default `fail`.
+    /// What a failed call does: the part fails, the element is left out, or is `null`.
     pub on_failure: At<OnFailure>,
 }
 
@@ -98,12 +108,12 @@ words! {
     pub enum OnFailure { Fail = "fail", Omit = "omit", Null = "null" }
 }
 
-/// What becomes of a part for whose request a value is missing.
+/// Defaults for placeholders without a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OnMissing {
     Fail,
     Skip,
-    /// By placeholder, without its braces; the part fails if another value is missing.
+    /// Defaults by placeholder, written without braces. The part fails if another value is missing.
     Default(NamedMap<At<Document>>),
 }
 
@@ -124,11 +134,11 @@ impl Read for Part {
             let time_limit = f.optional("time_limit");
             above_zero(f, "time_limit", time_limit.as_ref());
             let mut query = NamedMap::default();
-            if let Some(value) = f.value("query") {
+            if let Some(value) = f.value_of("query", Shape::Named(&Shape::Value("text"))) {
                 keyed(&value, &mut query, any_name, |_, value| value.scalar());
             }
             let mut rename = NamedMap::default();
-            if let Some(value) = f.value("rename") {
+            if let Some(value) = f.value_of("rename", Shape::Named(&Shape::Value("text"))) {
                 keyed(&value, &mut rename, any_name, |_, value| value.scalar());
             }
             let body: Option<At<Document>> = f.optional("body");
@@ -222,7 +232,7 @@ impl Read for ForEach {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let over = f.required("in");
-            let on_failure = match f.value("on_failure") {
+            let on_failure = match f.value_of("on_failure", <At<OnFailure> as Read>::SHAPE) {
                 // A word here, though YAML takes it for nothing.
                 Some(value) if value.is_word("null") => At::written(OnFailure::Null, value.node.span),
                 _ => f.or("on_failure", OnFailure::Fail),
@@ -238,10 +248,12 @@ impl Read for ForEach {
 }
 
 impl Read for OnMissing {
+    const SHAPE: Shape = Shape::Value("`fail`, `skip`, or a map with `default`");
+
     fn read(value: &Value<'_>) -> Option<Self> {
         if value.is_map() {
             return value.fields(|f| {
-                let Some(value) = f.value("default") else {
+                let Some(value) = f.value_of("default", Shape::Named(&Shape::Anything)) else {
                     f.required::<At<Document>>("default")?;
                     return None;
                 };

@@ -5,17 +5,18 @@ use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
 
-/// What is not written is taken from the section at the top, and there is `reject`.
+/// What happens to a path that another server could read differently. A route's section overrides the one at the top
+/// key by key; at the top, what is not written is `reject`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PathPolicy {
-    /// `.` and `..`, however they are spelt. `decode` resolves them (RFC 3986 section 5.2.4), and refuses those that
-    /// lead above the root. They are never kept: a backend would resolve what no route was chosen by.
+    /// `.` and `..`, however they are encoded. `decode` resolves them (RFC 3986 section 5.2.4) and refuses those that
+    /// lead above the root.
     pub dot_segments: Option<At<DotSegments>>,
-    /// `//`; `decode` makes it one.
+    /// `//`. `decode` makes it one slash.
     pub double_slash: Option<At<PathAction>>,
-    /// `%2F`; `decode` makes it a slash, kept it is part of its segment.
+    /// `%2F`. `decode` makes it a slash; `keep` leaves it as part of its segment.
     pub encoded_slash: Option<At<PathAction>>,
-    /// `\` and `%5C`; `decode` makes it a slash, as browsers do.
+    /// `\` and `%5C`. `decode` makes it a slash, as browsers do.
     pub backslash: Option<At<PathAction>>,
 }
 

@@ -14,30 +14,29 @@ use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Backoff, ByteSize, Rate, Ratio};
 
-/// When and how a failed attempt is made again.
-///
-/// `preset: article` has 5 attempts and waits of up to 30s by default, `preset: default` what stands here.
+/// When a failed attempt is made again, and how many retries there may be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// All in all, the first included, 1 to 10; 1 is no retry; default 2.
+    /// Attempts in all; 1 is no retry.
     pub attempts: At<u32>,
-    /// Default `100ms..1s`: a waiting call holds its slot.
+    /// Wait before the second attempt, and longest wait. A call that waits holds its slot.
     pub backoff: At<Backoff>,
-    /// By which each wait exceeds the one before, 1 to 10; default 2.
+    /// Factor from one wait to the next.
     pub factor: At<f64>,
-    /// Default 0.1.
+    /// How waits vary: a share, `full` (anything up to the wait) or `equal` (half, and anything up to the other half).
     pub jitter: At<Jitter>,
-    /// Retries that each first attempt pays for; default 0.2.
+    /// Retries that each first attempt pays for.
     pub share: At<Ratio>,
-    /// Retries that are free; default 3/s.
+    /// Retries that are free.
     pub floor: At<Rate>,
-    /// Default unreached, broken, timed_out, 502, 503, 504.
+    /// What is retried. `unreached`: no connection was made. `broken`: the connection broke before an answer began.
+    /// `timed_out`: the attempt's limit passed. Or a status.
     pub on: Vec<At<RetryOn>>,
-    /// Default GET, HEAD, OPTIONS.
+    /// Methods that are retried.
     pub methods: Vec<At<Method>>,
-    /// Whether any other method is retried too if the request has an `Idempotency-Key`; default false.
+    /// Whether other methods are retried too if the request has an `Idempotency-Key`.
     pub with_idempotency_key: At<bool>,
-    /// A body beyond this cannot be sent again; at most 16MiB, default 64KiB.
+    /// A request with a longer body is not retried.
     pub body_limit: At<ByteSize>,
 }
 
@@ -66,7 +65,7 @@ pub enum RetryOn {
 }
 
 words! {
-    /// A set of values that goes by a name.
+    /// Defaults of the other keys. `article`: five attempts, and waits of up to 30s.
     enum Preset {
         /// Ours: 2 attempts, 100 ms, doubling up to 1 s, 10 % either way.
         Default = "default",
@@ -76,6 +75,7 @@ words! {
 }
 
 impl Read for Retry {
+    const OFF: bool = true;
     const SINGLE: Option<Single> = Some(Single {
         maps: &["{ attempts: $ }", "{ backoff: $ }", "{ preset: $ }", "{ on: [$] }"],
         sample: "{ attempts: 2 }",

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{Aggregate, Fallback, Headers, Limit, OwnCors, PathPolicy, SecurityHeaders};
+use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
@@ -17,35 +18,42 @@ use crate::config::span::At;
 use crate::config::units::ByteSize;
 use crate::json::Document;
 
+/// One thing that callers can ask for; exactly one of `backend`, `aggregate` and `respond`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
+    /// Which requests the route is for.
     pub matches: Match,
+    /// Who may use it.
     pub access: Access,
-    /// Beside the caller's own tier; all must admit a request.
+    /// Limits by name, beside those of the caller's tier. All must admit a request.
     pub limits: NamedMap<Limit>,
-    /// Tokens a request takes from each of its limits that does not say otherwise; default 1.
+    /// Tokens that a request takes from each limit that has no `cost` of its own.
     pub cost: At<NonZeroU64>,
-    /// A field of the backend's answer that says what the request cost after all, in tokens.
+    /// Header field of the backend's answer that says what the request cost in the end, in tokens.
     pub cost_header: Option<At<HeaderName>>,
-    /// For the whole request; default what `time_limits` leaves.
+    /// For the whole request. Left out: `request` less `reserve` of `time_limits`.
     pub time_limit: Option<At<Duration>>,
-    /// Exempts the answer from the time limit; `idle_stream` holds instead; default false.
+    /// Whether answers may be endless: `idle_stream` and `stream_limit` hold in place of the time limit.
     pub stream: At<bool>,
-    /// Default: that of `request_limits`.
+    /// Length of a request's body. Left out: `body` or `json_body` of `request_limits`.
     pub body_limit: Option<At<ByteSize>>,
-    /// Whether the backend sees the credentials that were taken; left out, tokens alone.
+    /// Whether the backend gets the credentials that were taken. Left out: tokens are passed on, keys and passwords are
+    /// not.
     pub forward_credential: Option<At<bool>>,
-    /// In place of the section at the top.
+    /// Cross-origin rules in place of those at the top.
     pub cors: Option<OwnCors>,
+    /// Header fields that are changed.
     pub headers: Headers,
-    /// Default: that of the top.
+    /// Security header fields. Left out: `security_headers` at the top.
     pub security_headers: Option<At<SecurityHeaders>>,
+    /// What happens to a path that another server could read differently, where it differs from the top.
     pub path_policy: PathPolicy,
-    /// Default `reject`.
+    /// What happens to a field such as `X-HTTP-Method-Override` that asks a backend to use another method. `strip`
+    /// removes it.
     pub method_override: At<MethodOverride>,
-    /// What a caller may turn its connection into; default `off`.
+    /// What a caller may turn its connection into.
     pub upgrade: At<Upgrade>,
-    /// What is answered when its backend gives no good answer, tried in this order.
+    /// What is answered if the backend gives no good answer, tried in this order.
     pub fallback: Vec<Fallback>,
     pub target: Target,
 }
@@ -57,42 +65,44 @@ words! {
     pub enum Upgrade { Off = "off", Websocket = "websocket" }
 }
 
-/// What a request must be like. Empty lists and maps ask for nothing.
+/// Which requests a route is for. What is left out matches everything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Match {
-    /// `api.example.com`, or `*.example.com` for anything one or more labels below.
+    /// Host names; `*.example.com` is anything one or more labels below.
     pub hosts: Vec<At<String>>,
-    /// Patterns such as `/users/{id}` and `/files/{*rest}`; at least one; each begins with `/`.
+    /// Path patterns such as `/users/{id}` and `/files/{*rest}`; at least one.
     pub paths: Vec<At<String>>,
+    /// Methods.
     pub methods: Vec<At<Method>>,
-    /// Fields with exactly this value; names in lower case.
+    /// Header fields with exactly these values.
     pub headers: NamedMap<At<String>>,
-    /// Query parameters with exactly this value.
+    /// Query parameters with exactly these values.
     pub query: NamedMap<At<String>>,
 }
 
-/// Who may use the route.
+/// Who may use a route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Access {
-    /// Left out: any credential that is configured, and not `anonymous`.
+    /// Credentials of which one is needed. Left out: any that is configured, but not `anonymous`.
     pub any_of: Option<Vec<At<Credential>>>,
-    /// All of these are required at once; in place of `any_of`.
+    /// Credentials that are all needed at once, in place of `any_of`.
     pub all_of: Option<Vec<At<Credential>>>,
-    /// All of them are required.
+    /// Scopes that are all needed.
     pub scopes: Vec<At<String>>,
-    /// One of them is required; empty admits all.
+    /// Tiers of which the caller must have one. Left out, all may.
     pub tiers: Vec<At<String>>,
-    /// One of them is required; empty admits all.
+    /// Tenants that may. Left out, all may.
     pub tenants: Vec<At<String>>,
+    /// Client addresses that may.
     pub addresses: Addresses,
 }
 
-/// From where the route may be used, by the client's address as far as `client_address` believes it.
+/// From where a route may be used. Behind a proxy the address is that which `client_address` finds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Addresses {
-    /// Left out, all that are not denied.
+    /// Networks that may. Left out, all that are not denied.
     pub allow: Option<Vec<At<IpNet>>>,
-    /// Beats `allow`.
+    /// Networks that may not; it beats `allow`.
     pub deny: Vec<At<IpNet>>,
 }
 
@@ -113,22 +123,26 @@ pub enum Credential {
 /// The one thing that happens to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
+    /// Name of the backend that requests are passed on to.
     Backend {
         name: At<String>,
-        /// Path and query sent instead of the caller's, with placeholders.
+        /// Path and query that are sent in place of the caller's, with placeholders; with `backend` alone.
         rewrite: Option<At<String>>,
     },
+    /// One answer made of the answers of several calls.
     Aggregate(Aggregate),
+    /// A fixed answer.
     Respond(Respond),
 }
 
 /// A fixed answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Respond {
-    /// 200 to 599; default 200.
+    /// Status.
     pub status: At<u16>,
-    /// Names in lower case.
+    /// Header fields.
     pub headers: NamedMap<At<String>>,
+    /// Body: text, or a map or list that is sent as JSON.
     pub body: Option<Body>,
 }
 
@@ -265,7 +279,7 @@ impl Read for Match {
             let methods = f.nonempty("methods").unwrap_or_default();
             let headers = headers(f, "headers");
             let mut query = NamedMap::default();
-            if let Some(value) = f.value("query") {
+            if let Some(value) = f.value_of("query", Shape::Named(&Shape::Value("text"))) {
                 keyed(&value, &mut query, any_name, |_, value| value.scalar());
             }
             Some(Self {
@@ -282,7 +296,7 @@ impl Read for Match {
 /// Header fields; names are taken to lower case, values must be sendable.
 pub(super) fn headers(f: &mut Fields<'_>, name: &'static str) -> NamedMap<At<String>> {
     let mut fields = NamedMap::default();
-    if let Some(value) = f.value(name) {
+    if let Some(value) = f.value_of(name, Shape::Named(&Shape::Value("text"))) {
         keyed(&value, &mut fields, field_name, |_, value| {
             let text: At<String> = value.scalar()?;
             if HeaderValue::from_str(&text).is_err() {
@@ -389,6 +403,8 @@ impl Read for Respond {
 }
 
 impl Read for Body {
+    const SHAPE: Shape = Shape::Anything;
+
     fn read(value: &Value<'_>) -> Option<Self> {
         if value.is_map() || value.is_list() {
             Read::read(value).map(Self::Json)

@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, Value, keyed, named_with, read_as};
@@ -15,27 +16,32 @@ use crate::identity;
 use super::limit::rate_limit;
 use super::{Kind, Mode, Quota, RateLimit};
 
-/// A tier's terms; every tenant in it is counted apart.
+/// What a tier gets. Each tenant in it is counted alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
     pub rate: RateLimit,
-    /// Share of a contended bulkhead, 1 to 1000; default 1.
+    /// Share of a full bulkhead, relative to other tiers.
     pub weight: At<u32>,
-    /// Of the rate; default `enforce`.
+    /// `shadow` counts what the rate would have refused, and refuses nothing.
     pub mode: At<Mode>,
-    /// Requests of one tenant at once; `None`, which is `off`, is any number.
+    /// Requests of one tenant at once; `off` is any number.
     pub in_flight: Option<At<NonZeroU32>>,
+    /// Quotas by name, beside the rate.
     pub quotas: NamedMap<Quota>,
 }
 
-/// A tenant's own terms; what is left out comes from its tier.
+/// What one tenant gets. What is left out comes from its tier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tenant {
+    /// Tier of the tenant, whatever its credentials say.
     pub tier: Option<At<String>>,
+    /// Tokens per time.
     pub rate: Option<At<Rate>>,
+    /// Tokens that a full bucket holds.
     pub burst: Option<At<NonZeroU64>>,
+    /// Requests at once.
     pub in_flight: Option<At<NonZeroU32>>,
-    /// Take the place of the tier's of the same name.
+    /// Quotas in place of those of the tier that have the same name.
     pub quotas: NamedMap<Quota>,
 }
 
@@ -75,7 +81,7 @@ pub(super) fn tiers(f: &mut Fields<'_>) -> NamedMap<Tier> {
             Tier::built_in(name).expect("every built-in rate and burst is above 0"),
         );
     }
-    if let Some(value) = f.value("tiers") {
+    if let Some(value) = f.value_of("tiers", Shape::Named(&Shape::Section)) {
         named_with(&value, &mut tiers, |name, value| {
             let value = Value {
                 filled: Some(Tier::filled),
@@ -103,7 +109,7 @@ fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
         let rate = rate_limit(f, base.as_ref().map(|base| &base.rate));
         let weight = f.within("weight", base.as_ref().map_or(1, |base| *base.weight), 1..=1000);
         let mode = f.or("mode", Mode::Enforce);
-        let in_flight = match f.value("in_flight") {
+        let in_flight = match f.value_of("in_flight", Shape::Value("a whole number of at least 1, or `off`")) {
             Some(written) if written.is_word("off") => None,
             Some(_) => f.optional("in_flight"),
             None => base.as_ref().and_then(|base| base.in_flight),
@@ -122,7 +128,7 @@ fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
 /// Tenants are named by keys and tokens too, so their names are freer than those of tiers and routes.
 pub(super) fn tenants(f: &mut Fields<'_>) -> NamedMap<Tenant> {
     let mut tenants = NamedMap::default();
-    if let Some(value) = f.value("tenants") {
+    if let Some(value) = f.value_of("tenants", Shape::Named(&Shape::Section)) {
         keyed(&value, &mut tenants, check_tenant, |_, value| read_as::<Tenant>(value));
     }
     tenants

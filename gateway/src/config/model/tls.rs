@@ -8,24 +8,26 @@ use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
 
+/// How a listener speaks TLS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tls {
-    /// At least one. Which is shown is the caller's choice by server name; the first if it names none of them.
+    /// At least one. The server name that a caller asks for (SNI) chooses; the first is shown to callers who ask for
+    /// none of them.
     pub certificates: Vec<CertificateFiles>,
-    /// Whose certificates are taken from callers.
+    /// Certificate authorities whose client certificates are taken.
     pub client_ca_file: Option<At<PathBuf>>,
-    /// Default `required` with a `client_ca_file`, else `off`.
+    /// Whether a caller must show a certificate. `required` if there is a `client_ca_file`, else `off`.
     pub client: At<ClientCertificates>,
-    /// Default 1.2.
+    /// Oldest version of TLS that is spoken.
     pub minimum_version: At<TlsVersion>,
 }
 
 /// PEM files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CertificateFiles {
-    /// The certificate, and after it those that lead to the root.
+    /// The certificate, followed by those that lead to the root.
     pub cert_file: At<PathBuf>,
-    /// PKCS#8, PKCS#1 or SEC1; not encrypted.
+    /// The private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub key_file: At<PathBuf>,
 }
 
