@@ -60,6 +60,7 @@ impl Code {
             | Reason::BreakerOpen
             | Reason::NoEndpoint
             | Reason::Overloaded
+            | Reason::KeysUnavailable
             | Reason::Draining => Self::Unavailable,
             Reason::RequestTimeout | Reason::OutOfTime | Reason::BackendTimeout => Self::DeadlineExceeded,
             Reason::CallerGone => Self::Cancelled,

@@ -86,6 +86,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         is_grpc,
         finishing: None,
         failure_paid: false,
+        has_waited_for_keys: false,
         receipt: None,
         ending: Ending::default(),
         stated_cost: StatedCost::default(),
@@ -138,6 +139,8 @@ struct Exchange<'a> {
     finishing: Option<Finishing>,
     /// A failed authentication of this request has been charged to its address already.
     failure_paid: bool,
+    /// The keys of its token's issuer have been fetched while it waited.
+    has_waited_for_keys: bool,
     /// Once the request has been charged.
     receipt: Option<Receipt>,
     /// What becomes of the charge.
@@ -315,7 +318,15 @@ impl<'p> Exchange<'p> {
         // Who asks?
         let known = match self.identify(route, &client, whole.query(), &head.headers)? {
             Ok(known) => known,
-            Err(check) => return Err(Stop::Unproven(Box::new(Unproven { check, client, head }))),
+            Err(pending) => {
+                let wish = headers::wanted_deadline(&head.headers)?.unwrap_or(Duration::MAX);
+                return Err(Stop::Unproven(Box::new(Unproven {
+                    pending,
+                    client,
+                    until: self.started + wish.min(route.time_limit),
+                    head,
+                })));
+            }
         };
 
         let claims = known.caller.claims.as_ref();

@@ -355,6 +355,11 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             "The gateway has more work than it can do in time. Nothing was sent; send it again in ",
             *retry_after,
         ),
+        Rejection::KeysUnavailable { retry_after } => Advice::wait(
+            "The keys that the token is checked with could not be fetched from its issuer yet. Nothing is known against \
+             the token; send the request again in ",
+            *retry_after,
+        ),
         Rejection::Draining => Advice::wait(
             "This instance is shutting down; send the request again on a new connection in ",
             DRAINING,
@@ -475,6 +480,7 @@ mod tests {
                 Rejection::BreakerOpen { .. } => Rejection::BreakerOpen { retry_after: MAX },
                 Rejection::NoEndpoint { .. } => Rejection::NoEndpoint { retry_after: MAX },
                 Rejection::Overloaded { by, .. } => Rejection::Overloaded { retry_after: MAX, by },
+                Rejection::KeysUnavailable { .. } => Rejection::KeysUnavailable { retry_after: MAX },
                 other => other,
             };
             let response = answer(&rejection, "id");
@@ -675,6 +681,7 @@ mod tests {
             Rejection::BreakerOpen { retry_after },
             Rejection::NoEndpoint { retry_after },
             Rejection::Overloaded { retry_after, by: None },
+            Rejection::KeysUnavailable { retry_after },
             Rejection::Draining,
             Rejection::OutOfTime(Setting::RouteTime),
             Rejection::BackendTimeout(Setting::CallTime),

@@ -75,6 +75,10 @@ pub enum Rejection {
         /// `None` where what is full has a size of its own.
         by: Option<Setting>,
     },
+    /// The keys that the token would be checked with are not here, and could not be fetched in time.
+    KeysUnavailable {
+        retry_after: Duration,
+    },
     Draining,
     /// The request's own budget ran out before a backend could use its share.
     OutOfTime(Setting),
@@ -180,6 +184,7 @@ pub enum Reason {
     BreakerOpen,
     NoEndpoint,
     Overloaded,
+    KeysUnavailable,
     Draining,
     OutOfTime,
     BackendTimeout,
@@ -187,7 +192,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::MalformedRequest,
         Self::CredentialsMissing,
         Self::CredentialsInvalid,
@@ -213,6 +218,7 @@ impl Reason {
         Self::BreakerOpen,
         Self::NoEndpoint,
         Self::Overloaded,
+        Self::KeysUnavailable,
         Self::Draining,
         Self::OutOfTime,
         Self::BackendTimeout,
@@ -259,6 +265,7 @@ impl Reason {
             Self::BreakerOpen => ("breaker_open", 503, "Backend is failing and left alone for now"),
             Self::NoEndpoint => ("no_endpoint", 503, "No endpoint of the backend is available"),
             Self::Overloaded => ("overloaded", 503, "Gateway is overloaded"),
+            Self::KeysUnavailable => ("keys_unavailable", 503, "Keys of the token's issuer are not here"),
             Self::Draining => ("draining", 503, "Gateway is shutting down"),
             Self::OutOfTime => ("out_of_time", 504, "Request ran out of time"),
             Self::BackendTimeout => ("backend_timeout", 504, "Backend took too long"),
@@ -307,6 +314,7 @@ impl Rejection {
             Self::BreakerOpen { .. } => Reason::BreakerOpen,
             Self::NoEndpoint { .. } => Reason::NoEndpoint,
             Self::Overloaded { .. } => Reason::Overloaded,
+            Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
             Self::Draining => Reason::Draining,
             Self::OutOfTime(_) => Reason::OutOfTime,
             Self::BackendTimeout(_) => Reason::BackendTimeout,

@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
 use super::Admin;
+use crate::clock;
 use crate::observe::page;
 use crate::server::Phase;
 
@@ -21,8 +22,28 @@ pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
+/// An issuer whose first keys are still waited for: after the start, for as long as one fetch may take.
+pub(super) fn awaited_issuer(admin: &Admin) -> Option<Arc<str>> {
+    let (plan, uptime) = (
+        admin.gateway.live.load(),
+        admin.gateway.state.observer.registry.uptime(clock::now()),
+    );
+    let mut issuers = plan.doorman.issuers().iter();
+    let awaited = issuers.find(|issuer| {
+        let patience = issuer.source().map(|source| source.freshness.timeout);
+        patience.is_some_and(|patience| uptime < patience) && issuer.keys().status().is_awaited()
+    });
+    awaited.map(|issuer| Arc::clone(issuer.name()))
+}
+
 /// Whether new requests should be sent here.
 pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    if admin.gateway.lifecycle.phase() == Phase::Serving
+        && let Some(issuer) = awaited_issuer(&admin)
+    {
+        let text = format!("not ready: waiting for the keys of the issuer {issuer}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
     let lifecycle = &admin.gateway.lifecycle;
     let stopping = |what| {
         (

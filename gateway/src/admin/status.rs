@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::list_query::NoParameters;
-use super::{Admin, revocations};
+use super::{Admin, health, revocations};
 use crate::clock::{self, WallClock};
 use crate::intake::certificate;
 use crate::intake::jwt::Issuer;
@@ -180,7 +180,7 @@ impl Status {
                 wall_clock_ahead_seconds: wall_clock.ahead() as f64 / 1e9,
             },
             phase: lifecycle.phase().as_str(),
-            ready: lifecycle.phase() == Phase::Serving,
+            ready: lifecycle.phase() == Phase::Serving && health::awaited_issuer(admin).is_none(),
             workers: plan.edge.workers,
             listeners: gateway.listeners.iter().map(listener).collect(),
             admin: AdminAddress {

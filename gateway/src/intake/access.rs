@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::caller::{Caller, Kind};
 use super::check::{Category, Check};
 use super::doorman::Refusal;
+use super::key_fetches;
 use crate::rejection::{Challenge, Rejection};
 
 /// The kinds of credential that a route admits.
@@ -195,6 +196,9 @@ impl Access {
             },
             Category::Expired => Rejection::CredentialsExpired {
                 challenge: self.expired.clone(),
+            },
+            Category::Unverifiable => Rejection::KeysUnavailable {
+                retry_after: key_fetches::SOON,
             },
             Category::PutOff { retry_after } => Rejection::Overloaded {
                 retry_after,

@@ -101,6 +101,8 @@ pub enum Category {
     PutOff {
         retry_after: Duration,
     },
+    /// It may hold; there is nothing to check it with.
+    Unverifiable,
 }
 
 impl Check {
@@ -169,6 +171,7 @@ impl Check {
     pub const fn category(self) -> Category {
         match self {
             Self::Absent | Self::WrongKind | Self::Incomplete => Category::Missing,
+            Self::KeysUnavailable => Category::Unverifiable,
             Self::KeyExpired | Self::TokenExpired | Self::TokenTooOld | Self::CertificateExpired => Category::Expired,
             Self::AddressOverBudget { retry_after }
             | Self::OverBudget { retry_after }
@@ -178,14 +181,13 @@ impl Check {
     }
 
     /// Whether this is a failed authentication of the client's making. A credential that was genuine once is not, nor
-    /// is an issuer whose keys we do not have, nor a certificate that a known authority has signed.
+    /// is one that cannot be verified, nor a certificate that a known authority has signed.
     pub const fn is_suspect(self) -> bool {
         matches!(self.category(), Category::Invalid)
             && !self.is_revoked()
             && !matches!(
                 self,
-                Self::KeysUnavailable
-                    | Self::CertificateMalformed
+                Self::CertificateMalformed
                     | Self::CertificateUntrusted
                     | Self::CertificateUnknown
                     | Self::CertificateName
@@ -243,7 +245,7 @@ mod tests {
             (Check::Algorithm, Invalid, true, false),
             (Check::ClaimsMalformed, Invalid, true, false),
             (Check::Issuer, Invalid, true, false),
-            (Check::KeysUnavailable, Invalid, false, false),
+            (Check::KeysUnavailable, Category::Unverifiable, false, false),
             (Check::KeyIdUnknown, Invalid, true, false),
             (Check::KeyIdMissing, Invalid, true, false),
             (Check::Signature, Invalid, true, true),

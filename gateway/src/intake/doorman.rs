@@ -25,7 +25,8 @@ use super::credentials::Presented;
 use super::jwks::KeySet;
 use super::jws::Jws;
 use super::jwt::Issuer;
-use super::known_tokens::{KnownTokens, Verdict};
+use super::key_fetches::KeyWait;
+use super::known_tokens::{Admission, KnownTokens};
 use super::passwords::{PasswordCheck, Passwords, Unadmitted};
 use super::verifications::Verifications;
 use super::{jws, jwt};
@@ -58,6 +59,8 @@ pub struct Client<'a> {
     pub address: IpAddr,
     /// That the connection was made with, or why it does not count.
     pub certificate: Option<Result<&'a Certificate, Check>>,
+    /// The keys of the token's issuer have been fetched for this request; if one is still lacked, there is none.
+    pub has_waited: bool,
 }
 
 impl From<IpAddr> for Client<'_> {
@@ -65,6 +68,7 @@ impl From<IpAddr> for Client<'_> {
         Self {
             address,
             certificate: None,
+            has_waited: false,
         }
     }
 }
@@ -104,7 +108,13 @@ pub struct Refusal {
     /// Whether this is a failed authentication, to be counted against the client's address.
     pub suspect: bool,
     /// What has to be done first, which takes a while; then it may be asked again.
-    pub awaits: Option<Box<PasswordCheck>>,
+    pub awaits: Option<Pending>,
+}
+
+/// What takes a while before it can be told who calls.
+pub enum Pending {
+    Password(Box<PasswordCheck>),
+    Keys(Box<KeyWait>),
 }
 
 /// Why nobody was found.
@@ -113,6 +123,7 @@ enum Miss {
     /// Of the credentials that are wanted together.
     Incomplete(Held),
     Unchecked(PasswordCheck),
+    Keyless(KeyWait),
 }
 
 impl From<Check> for Miss {
@@ -248,8 +259,12 @@ impl<K> Doorman<K> {
                 Miss::Failed(check) => access.refuse(check),
                 Miss::Incomplete(lacks) => access.refuse_incomplete(lacks),
                 Miss::Unchecked(check) => Refusal {
-                    awaits: Some(Box::new(check)),
+                    awaits: Some(Pending::Password(Box::new(check))),
                     ..access.refuse(Check::PasswordUnchecked { retry_after: SOON })
+                },
+                Miss::Keyless(wait) => Refusal {
+                    awaits: Some(Pending::Keys(Box::new(wait))),
+                    ..access.refuse(Check::KeysUnavailable)
                 },
             })
     }
@@ -265,7 +280,7 @@ impl<K> Doorman<K> {
             .transpose()?;
         let by_token = presented
             .token
-            .map(|token| self.holder_of_token(token, client.address, unix_now))
+            .map(|token| self.holder_of_token(token, client, unix_now))
             .transpose()?;
         let by_certificate = match client.certificate {
             Some(certificate) if access.admits(&Kind::Mtls) => {
@@ -369,9 +384,9 @@ impl<K> Doorman<K> {
         })
     }
 
-    fn holder_of_token(&self, token: &str, client: IpAddr, unix_now: u64) -> Result<(Holder<K>, &Issuer), Check> {
+    fn holder_of_token(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<(Holder<K>, &Issuer), Miss> {
         if token.len() > jws::MAX_LENGTH {
-            return Err(Check::TokenTooLarge);
+            return Err(Check::TokenTooLarge.into());
         }
         let fingerprint = |issuer: usize| self.issuers[issuer].keys().current().fingerprint();
         let (kept, tenant, issuer) = match self.tokens.find(token, fingerprint, unix_now) {
@@ -382,17 +397,28 @@ impl<K> Doorman<K> {
     }
 
     /// The slow path: one signature check, as a rule, and the verdict is remembered.
-    fn verify(&self, token: &str, client: IpAddr, unix_now: u64) -> Verdict<K> {
+    fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, Miss> {
         let jws = Jws::parse(token)?;
         let claims = jwt::claims_of(&jws)?;
         let (at, issuer) = jwt::claimed(&self.issuers, &claims)?;
         if !issuer.takes_type(jws.typ) {
-            return Err(Check::TokenType);
+            return Err(Check::TokenType.into());
         }
         let keys = issuer.keys().current();
-        let verdict = self
-            .check_signature(&keys, &jws, token, client)
-            .and_then(|()| issuer.caller(claims, unix_now));
+        let verdict = match self.check_signature(&keys, &jws, token, client.address) {
+            Err(check @ (Check::KeyIdUnknown | Check::KeysUnavailable)) if !client.has_waited => {
+                // Nobody waits for the keys of a token that would be refused whoever has signed it.
+                issuer.caller(claims, unix_now)?;
+                return Err(match issuer.source() {
+                    Some(source) => {
+                        Miss::Keyless(KeyWait::new(issuer.keys(), jws.kid.as_deref(), source.freshness, check))
+                    }
+                    None => check.into(),
+                });
+            }
+            Err(check) => Err(check),
+            Ok(()) => issuer.caller(claims, unix_now),
+        };
         match verdict {
             Ok(caller) => {
                 let (tenant, expires) = (caller.tenant.clone(), caller.expires.unwrap_or(unix_now));
@@ -405,13 +431,10 @@ impl<K> Doorman<K> {
                 Ok((kept, tenant, at))
             }
             Err(check) => {
-                if check == Check::KeyIdUnknown {
-                    issuer.keys().ask_for_renewal();
-                }
                 if check.is_lasting() {
                     self.tokens.refuse(token, check, at, keys.fingerprint());
                 }
-                Err(check)
+                Err(check.into())
             }
         }
     }
@@ -463,6 +486,15 @@ impl<K> Clone for Holder<K> {
             kept: self.kept.clone(),
             tenant: self.tenant.clone(),
         }
+    }
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password",
+            Self::Keys(_) => "Keys",
+        })
     }
 }
 

@@ -182,6 +182,18 @@ impl KeySet {
         self.candidates(jws)?.verify(jws)
     }
 
+    /// Whether a key is meant by this `kid`, or by its absence.
+    pub(super) fn knows(&self, kid: Option<&str>) -> bool {
+        self.meant(kid).next().is_some()
+    }
+
+    fn meant<'a, 'k>(&'a self, kid: Option<&'k str>) -> impl Iterator<Item = &'a Key> + use<'a, 'k> {
+        // A key without a name may be meant by any `kid`, as long as no key is meant by name.
+        let named = self.keys.iter().any(|key| key.kid.as_deref() == kid);
+        let is_meant = move |key: &&Key| kid.is_none() || key.kid.as_deref() == kid.filter(|_| named);
+        self.keys.iter().filter(is_meant)
+    }
+
     /// The keys that the token's `kid` and `alg` admit: one at least, and few.
     ///
     /// # Errors
@@ -191,13 +203,10 @@ impl KeySet {
             return Err(Check::KeysUnavailable);
         }
         let kid = jws.kid.as_deref();
-        // A key without a name may be meant by any `kid`, as long as no key is meant by name.
-        let named = self.keys.iter().any(|key| key.kid.as_deref() == kid);
-        let is_meant = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid.filter(|_| named);
-        if !self.keys.iter().any(|key| is_meant(&key)) {
+        if !self.knows(kid) {
             return Err(Check::KeyIdUnknown);
         }
-        let fitting = self.keys.iter().filter(is_meant);
+        let fitting = self.meant(kid);
         let found: SmallVec<[&Key; MAX_CANDIDATES]> = fitting.filter(|key| key.algorithm == jws.algorithm).collect();
         match found.len() {
             0 => Err(Check::Algorithm),

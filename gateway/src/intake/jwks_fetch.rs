@@ -1,8 +1,8 @@
 //! Keeps an issuer's keys fresh from its JWKS URL, through the identity provider's bad days.
 //!
-//! Runs on the control runtime, one task per issuer; workers ask for a renewal and never wait for one. A failure
-//! changes nothing until the keys in use reach their greatest age; then they are withdrawn, and
-//! every token of the issuer is refused. A `max-age` of the answer (RFC 9111 section 5.2.2.1) brings the next fetch
+//! Runs on the control runtime, one task per issuer; requests that lack a key bring a fetch forward and wait for it
+//! ([`super::key_fetches`]). A failure changes nothing until the keys in use reach their greatest age; then they are
+//! withdrawn, and no token of the issuer can be judged. A `max-age` of the answer (RFC 9111 section 5.2.2.1) brings the next fetch
 //! forward and never puts it off: a day of it, made for browsers, would keep a withdrawn key alive.
 
 use std::fmt;
@@ -43,7 +43,8 @@ pub struct Freshness {
     pub longest_retry: Duration,
     /// Keys that were not confirmed for so long are withdrawn.
     pub max_age: Duration,
-    /// The least time between two fetches that unknown key ids, or a short `max-age`, bring about.
+    /// In which requests that lack a key bring about [`FETCHES`](super::key_fetches::FETCHES) at most; and the least time
+    /// between two fetches that a short `max-age` brings about.
     pub cool_down: Duration,
     /// For one fetch, from the connection to the last byte.
     pub timeout: Duration,
@@ -121,7 +122,9 @@ pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Clie
     let url = source.url.as_str();
     let mut schedule = Schedule::new(source.freshness, clock::now(), live.status().confirmed);
     loop {
+        live.demand().begin();
         let fetched = withdrawing_at(schedule.too_old(), live, url, fetch(source, client)).await;
+        let was_good = fetched.is_ok();
         match fetched {
             Ok(Fetched { keys, fresh_for }) => {
                 schedule.succeeded(clock::now(), fresh_for);
@@ -133,6 +136,7 @@ pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Clie
                 live.note_failure(error.outcome(), error.to_string(), clock::unix_seconds());
             }
         }
+        live.demand().end(was_good, schedule.due());
         let wait = schedule.due().since(clock::now());
         live.note_next_fetch((clock::unix_time() + wait).as_secs());
         withdrawing_at(schedule.too_old(), live, url, wait_for_next(live, &schedule)).await;
@@ -167,7 +171,7 @@ async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: im
 async fn wait_for_next(live: &LiveKeys, schedule: &Schedule) {
     tokio::select! {
         () = clock::wait_until(schedule.due()) => {}
-        () = live.renewal_asked() => clock::wait_until(schedule.due_if_asked().min(schedule.due())).await,
+        () = live.demand().asked() => {}
     }
 }
 
@@ -217,10 +221,6 @@ impl Schedule {
                 .min(self.freshness.longest_retry),
         };
         self.last_attempt + pause
-    }
-
-    fn due_if_asked(&self) -> Moment {
-        self.last_attempt + self.freshness.cool_down
     }
 
     fn too_old(&self) -> Moment {

@@ -11,9 +11,11 @@ use quick_cache::sync::Cache;
 use super::api_keys::digest_of;
 use super::check::Check;
 
-/// Who a token speaks for (what is kept for it, its tenant, the issuer's place in the list), or what is
-/// wrong with it.
-pub(super) type Verdict<K> = Result<(Arc<K>, Arc<str>, usize), Check>;
+/// Who a token speaks for: what is kept for it, its tenant, and the issuer's place in the list.
+pub(super) type Admission<K> = (Arc<K>, Arc<str>, usize);
+
+/// The same, or what is wrong with the token.
+pub(super) type Verdict<K> = Result<Admission<K>, Check>;
 
 /// Bounded memory of verified and of refused tokens, apart, so that a flood of forged ones does not push out
 /// the good.

@@ -1,23 +1,24 @@
 //! The keys of one issuer as they are now, shared between the workers that read and the task that renews them.
 //!
-//! Reading never waits. Each issuer has its own, so that a dead one does not touch the others.
+//! Reading never waits; a request that lacks a key may ([`KeyFetches`]). Each issuer has its own, so that a dead one does not touch the others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use policies::Moment;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::jwks::KeySet;
 use super::jws::Algorithm;
+use super::key_fetches::KeyFetches;
 use crate::observe::{FetchOutcome, Tally};
 
 /// A key set that can be replaced at any time.
 #[derive(Debug)]
 pub struct LiveKeys {
     current: ArcSwap<KeySet>,
-    wanted: Notify,
+    demand: KeyFetches,
     status: watch::Sender<KeysStatus>,
     fetches: Tally<FetchOutcome>,
 }
@@ -25,7 +26,7 @@ pub struct LiveKeys {
 /// What is known about an issuer's keys. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeysStatus {
-    /// Keys in use now; with none, every token of the issuer is refused.
+    /// Keys in use now; with none, no token of the issuer can be judged.
     pub keys: usize,
     pub last_ok: Option<u64>,
     /// The same by the monotonic clock, by which keys grow old.
@@ -44,6 +45,11 @@ impl KeysStatus {
         self.keys > 0 && self.last_error.is_some()
     }
 
+    /// Whether none have come yet.
+    pub fn is_awaited(&self) -> bool {
+        self.keys == 0 && self.last_ok.is_none()
+    }
+
     /// How long ago the keys in use were confirmed; `None` of those that are not fetched, and while there are none.
     pub fn age(&self, now: Moment) -> Option<Duration> {
         let confirmed = self.confirmed.filter(|_| self.keys > 0)?;
@@ -60,13 +66,13 @@ impl LiveKeys {
         };
         Arc::new(Self {
             current: ArcSwap::from_pointee(keys),
-            wanted: Notify::new(),
+            demand: KeyFetches::default(),
             status: watch::Sender::new(status),
             fetches: Tally::default(),
         })
     }
 
-    /// None yet: until a set arrives, every token of the issuer is refused.
+    /// None yet: until a set arrives, no token of the issuer can be judged.
     pub fn awaited() -> Arc<Self> {
         Self::with(KeySet::default())
     }
@@ -139,13 +145,8 @@ impl LiveKeys {
         self.status.send_modify(|status| status.keys = 0);
     }
 
-    /// Says that a token names a key that is not here. Returns at once; many calls are one.
-    pub(super) fn ask_for_renewal(&self) {
-        self.wanted.notify_one();
-    }
-
-    /// Until somebody has asked.
-    pub(super) async fn renewal_asked(&self) {
-        self.wanted.notified().await;
+    /// The fetches that requests bring about.
+    pub(super) fn demand(&self) -> &KeyFetches {
+        &self.demand
     }
 }

@@ -26,6 +26,7 @@ pub mod jwks;
 pub mod jwks_fetch;
 pub mod jws;
 pub mod jwt;
+pub mod key_fetches;
 pub mod key_format;
 pub mod key_places;
 pub mod known_passwords;

@@ -1,15 +1,18 @@
-//! Who asks: the stage that may take a while, because a password is slow to compare on purpose.
+//! Who asks: the stage that may take a while, because a password is slow to compare on purpose, and because the keys of
+//! a token may have to be fetched.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, request};
+use policies::Moment;
 
 use super::Exchange;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller::Kind;
-use crate::intake::doorman::{Client, Refusal};
+use crate::intake::doorman::{Client, Pending, Refusal};
+use crate::intake::key_fetches::KeyWait;
 use crate::intake::limits::accounts::Origin;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::reserved::Reserved;
@@ -22,8 +25,10 @@ use crate::rejection::{Rejection, Setting};
 
 /// A request whose credential takes a while to check.
 pub(super) struct Unproven {
-    pub(super) check: Box<PasswordCheck>,
+    pub(super) pending: Pending,
     pub(super) client: ClientAddress,
+    /// When the request has to be answered, by its route and by what its caller allows.
+    pub(super) until: Moment,
     pub(super) head: request::Parts,
 }
 
@@ -35,14 +40,18 @@ impl Exchange<'_> {
         client: &ClientAddress,
         query: Option<&str>,
         headers: &HeaderMap,
-    ) -> Result<Result<Arc<Known>, Box<PasswordCheck>>, Rejection> {
+    ) -> Result<Result<Arc<Known>, Pending>, Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let unix_now = self.wall.elapsed().as_secs();
         let certificate = self.peer.certificate.as_ref().map(|certificate| {
             let authorities = self.plan.edge.client_authorities(certificate.listener());
             certificate.check(self.plan.generation, authorities, unix_now)
         });
-        let from = Client { address, certificate };
+        let from = Client {
+            address,
+            certificate,
+            has_waited: self.has_waited_for_keys,
+        };
         let places = self.plan.key_places.as_ref();
         let gathered = places
             .filter(|_| route.access.admits(&Kind::ApiKey))
@@ -57,8 +66,8 @@ impl Exchange<'_> {
                 Ok(Ok(known))
             }
             Err(Refusal {
-                awaits: Some(check), ..
-            }) => Ok(Err(check)),
+                awaits: Some(pending), ..
+            }) => Ok(Err(pending)),
             Err(refusal) => {
                 self.watch.note_fault(refusal.check);
                 // Counted after the answer is known, so that a valid credential is never locked out.
@@ -72,12 +81,27 @@ impl Exchange<'_> {
         }
     }
 
-    /// Waits until a credential that nobody has seen before has been compared; gives the head back to be asked again.
+    /// Waits until it can be told whether a credential holds; gives the head back to be asked again.
+    pub(super) async fn prove(&mut self, unproven: Unproven) -> Result<request::Parts, Rejection> {
+        let Unproven {
+            pending,
+            client,
+            until,
+            head,
+        } = unproven;
+        match pending {
+            Pending::Password(check) => self.compare(*check, &client).await?,
+            Pending::Keys(wait) => self.fetch_keys(*wait, until).await?,
+        }
+        self.wall = Now::read().wall;
+        Ok(head)
+    }
+
+    /// Waits until a password that nobody has seen before has been compared.
     ///
     /// What a failed authentication costs the client's address is taken first: where nothing is left of it, nothing is
     /// compared.
-    pub(super) async fn prove(&mut self, unproven: Unproven) -> Result<request::Parts, Rejection> {
-        let Unproven { check, client, head } = unproven;
+    async fn compare(&mut self, check: PasswordCheck, client: &ClientAddress) -> Result<(), Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let until = self.started + self.plan.time.request;
         let reserve = || {
@@ -88,8 +112,17 @@ impl Exchange<'_> {
         self.failure_paid = tokio::time::timeout_at(clock::instant(until), check.done(address, until, reserve))
             .await
             .unwrap_or(Err(Rejection::OutOfTime(Setting::RequestTime)))?;
-        self.wall = Now::read().wall;
-        Ok(head)
+        Ok(())
+    }
+
+    /// Waits for the keys of a token's issuer.
+    async fn fetch_keys(&mut self, wait: KeyWait, until: Moment) -> Result<(), Rejection> {
+        let check = wait.check;
+        wait.done(until)
+            .await
+            .inspect_err(|_| self.watch.note_fault(check.as_str()))?;
+        self.has_waited_for_keys = true;
+        Ok(())
     }
 }
 

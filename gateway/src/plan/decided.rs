@@ -134,6 +134,7 @@ impl Names<'_> {
             | Reason::OutOfTime
             | Reason::BackendTimeout
             | Reason::Overloaded => None,
+            Reason::KeysUnavailable => Some("callers.jwt".to_owned()),
             Reason::MalformedRequest
             | Reason::NoRoute
             | Reason::MethodNotAllowed

@@ -128,7 +128,14 @@ async fn whatever_the_provider_does_keys_in_use_stay_and_nothing_else_gets_in() 
         // Neither token has been seen before, so nothing but the keys can vouch for them.
         assert_eq!(status_of(&gateway, &token(Algorithm::ES256, day)).await, 200, "{day}");
         assert_eq!(status_of(&gateway, &forged(day)).await, 401, "{day}");
-        assert_eq!(status_of(&gateway, &token(Algorithm::EdDSA, day)).await, 401, "{day}");
+        // Nobody can say that there is no such key.
+        let lacking = gateway
+            .get("/tokens/echo")
+            .bearer(&token(Algorithm::EdDSA, day))
+            .send()
+            .await;
+        lacking.refusal(503, "keys_unavailable");
+        assert!((1..=60).contains(&lacking.retry_after()), "{lacking:#?}");
         let told = issuer(&gateway, "main").await;
         assert_eq!(told["stale"], true, "{day}: {told}");
         assert_eq!(
@@ -174,7 +181,7 @@ async fn keys_that_nobody_confirms_are_withdrawn_at_the_stated_age() {
     assert_eq!(status_of(&gateway, &known).await, 200);
 
     // What was verified before does not outlive the key that verified it.
-    becomes(&gateway, &known, 401).await;
+    becomes(&gateway, &known, 503).await;
     assert_eq!(gateway.metric("gateway_jwks_keys", &[("issuer", "main")]).await, 0.0);
     let told = issuer(&gateway, "main").await;
     assert_eq!(
@@ -197,7 +204,7 @@ async fn a_dead_provider_neither_blocks_the_start_nor_touches_the_others() {
     let other = |name: &str, provider: &Handle| {
         format!(
             "    {name}: {{ issuer: \"https://{name}.test\", audience: [edge], algorithms: [ES256], tenant: /tenant, \
-             keys: {{ url: \"http://{}/jwks.json\" }} }}\n",
+             keys: {{ url: \"http://{}/jwks.json\", time_limit: 300ms }} }}\n",
             provider.address()
         )
     };
@@ -207,7 +214,9 @@ async fn a_dead_provider_neither_blocks_the_start_nor_touches_the_others() {
     for name in ["dead", "silent"] {
         let claims = claims_with("iss", format!("https://{name}.test").into());
         let token = mint(Algorithm::ES256, &claims, Some(&kid(Algorithm::ES256)));
-        assert_eq!(status_of(&gateway, &token).await, 401, "{name}");
+        let refused = gateway.get("/tokens/echo").bearer(&token).send().await;
+        refused.refusal(503, "keys_unavailable");
+        assert!((1..=60).contains(&refused.retry_after()), "{refused:#?}");
         assert_eq!(issuer(&gateway, name).await["keys"], json!([]), "{name}");
     }
     let labels = [("issuer", "dead"), ("outcome", "unreached")];
@@ -219,32 +228,135 @@ async fn a_dead_provider_neither_blocks_the_start_nor_touches_the_others() {
 }
 
 #[tokio::test]
-async fn rotated_keys_are_found_by_their_name_and_removed_ones_stop_at_once() {
+async fn the_first_requests_wait_for_the_keys() {
     let (_fleet, [api, provider]) = backends(["api", "provider"]).await;
     provider.behave(publishing(&[Algorithm::ES256])).await;
-    let gateway = start(&api, config(&provider, "refresh: 1h, cool_down: 1s", "")).await;
-    let (old, new) = (token(Algorithm::ES256, "ada"), token(Algorithm::EdDSA, "ada"));
-    becomes(&gateway, &old, 200).await;
+    provider.close_gate();
+    let gateway = start(&api, config(&provider, "refresh: 1h, time_limit: 30s", "")).await;
+    let sent: Vec<_> = (0..20)
+        .map(|number| {
+            let ask = gateway.get("/tokens/echo");
+            tokio::spawn(ask.bearer(&token(Algorithm::ES256, &format!("caller-{number}"))).send())
+        })
+        .collect();
+    // An instance without keys wants no requests.
+    let ready = gateway.admin("/readyz").send().await.expect(503).text();
+    assert!(ready.contains("keys of the issuer main"), "{ready}");
+    assert_eq!(gateway.admin_json("/api/v1/status").await["ready"], false);
+    provider.open_gate();
+    for sent in sent {
+        sent.await.expect("no panic").expect(200);
+    }
+    gateway.admin("/readyz").send().await.expect(200);
+    assert_eq!(gateway.admin_json("/api/v1/status").await["ready"], true);
     assert_eq!(provider.counts().requests, 1);
-
-    provider.behave(publishing(&[Algorithm::EdDSA])).await;
-    becomes(&gateway, &new, 200).await;
-    // However often the new key was asked for, that was one fetch.
-    assert_eq!(provider.counts().requests, 2);
-    assert_eq!(status_of(&gateway, &old).await, 401);
 }
 
 #[tokio::test]
-async fn names_of_keys_that_nobody_has_cost_one_fetch_per_cool_down() {
+async fn readiness_waits_for_keys_no_longer_than_for_one_fetch() {
+    let (_fleet, [api, dead]) = backends(["api", "dead"]).await;
+    dead.behave(Behaviour::always(Fault::Hang)).await;
+    let gateway = start(&api, config(&dead, "time_limit: 1s", "")).await;
+    eventually(SOON, "it is ready", || async {
+        (gateway.admin("/readyz").send().await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(issuer(&gateway, "main").await["keys"], json!([]));
+}
+
+#[tokio::test]
+async fn rotated_keys_are_found_by_their_name_and_removed_ones_stop_at_once() {
+    let (_fleet, [api, provider]) = backends(["api", "provider"]).await;
+    provider.behave(publishing(&[Algorithm::ES256])).await;
+    let gateway = start(&api, config(&provider, "refresh: 1h", "")).await;
+    let old = token(Algorithm::ES256, "ada");
+    assert_eq!(status_of(&gateway, &old).await, 200);
+    assert_eq!(provider.counts().requests, 1);
+
+    provider.behave(publishing(&[Algorithm::EdDSA])).await;
+    // The first who come wait for one fetch together.
+    provider.close_gate();
+    let sent: Vec<_> = (0..20)
+        .map(|number| {
+            let ask = gateway.get("/tokens/echo");
+            tokio::spawn(ask.bearer(&token(Algorithm::EdDSA, &format!("caller-{number}"))).send())
+        })
+        .collect();
+    provider
+        .wait_for(|counts| counts.requests == 2, SOON)
+        .await
+        .expect("it is asked");
+    assert_eq!(
+        status_of(&gateway, &old).await,
+        200,
+        "whoever lacks no key does not wait"
+    );
+    provider.open_gate();
+    for sent in sent {
+        sent.await.expect("no panic").expect(200);
+    }
+    assert_eq!(provider.counts().requests, 2);
+    // The old name may have become good again, so it is looked for.
+    let refused = gateway.get("/tokens/echo").bearer(&old).send().await;
+    refused.refusal(401, "credentials_invalid");
+    assert_eq!(provider.counts().requests, 3);
+}
+
+#[tokio::test]
+async fn names_of_keys_that_nobody_has_cost_few_fetches_and_delay_no_rotation() {
     let (_fleet, [api, provider]) = backends(["api", "provider"]).await;
     provider.behave(publishing(&[Algorithm::ES256])).await;
     let gateway = start(&api, config(&provider, "refresh: 1h, cool_down: 1h", "")).await;
-    becomes(&gateway, &token(Algorithm::ES256, "ada"), 200).await;
-    for number in 0..200 {
-        let token = mint(Algorithm::ES256, &claims(), Some(&format!("key-{number}")));
-        assert_eq!(status_of(&gateway, &token).await, 401);
+    let forged = |kid: &str| mint(Algorithm::ES256, &claims(), Some(kid));
+    assert_eq!(status_of(&gateway, &token(Algorithm::ES256, "ada")).await, 200);
+    for kid in ["one", "two", "one"] {
+        assert_eq!(status_of(&gateway, &forged(kid)).await, 401, "{kid}");
     }
-    assert_eq!(provider.counts().requests, 1);
+    provider.behave(publishing(&[Algorithm::ES256, Algorithm::EdDSA])).await;
+    assert_eq!(status_of(&gateway, &token(Algorithm::EdDSA, "ada")).await, 200);
+
+    let (mut bad, mut unknown) = (0, 0);
+    for number in 0..200 {
+        let answer = gateway
+            .get("/tokens/echo")
+            .bearer(&forged(&format!("key-{number}")))
+            .send()
+            .await;
+        match answer.status {
+            401 => bad += 1,
+            _ => {
+                answer.refusal(503, "keys_unavailable");
+                // Six in an hour.
+                assert!((1..=600).contains(&answer.retry_after()), "{answer:#?}");
+                unknown += 1;
+            }
+        }
+    }
+    assert_eq!((bad, unknown), (2, 198));
+    assert_eq!(provider.counts().requests, 1 + 6);
+    // What is known goes on, and what a fetch has shown not to be there stays bad.
+    assert_eq!(status_of(&gateway, &token(Algorithm::EdDSA, "bob")).await, 200);
+    assert_eq!(status_of(&gateway, &forged("one")).await, 401);
+    assert_eq!(provider.counts().requests, 1 + 6);
+}
+
+#[tokio::test]
+async fn who_allows_little_time_does_not_wait_longer() {
+    let (_fleet, [api, silent]) = backends(["api", "silent"]).await;
+    silent.behave(Behaviour::always(Fault::Hang)).await;
+    let gateway = start(&api, config(&silent, "time_limit: 30s", "")).await;
+    let hurried = gateway
+        .get("/tokens/echo")
+        .header("x-request-timeout-ms", "50")
+        .bearer(&token(Algorithm::ES256, "ada"))
+        .send();
+    let refused = tests::within(SOON, "it is answered", hurried).await;
+    refused.refusal(503, "keys_unavailable");
+    // What is wrong in any case is told at once, and nobody is asked for it.
+    let past = claims_with("exp", 1_000_000.into());
+    let expired = mint(Algorithm::ES256, &past, Some(&kid(Algorithm::ES256)));
+    let refused = gateway.get("/tokens/echo").bearer(&expired).send().await;
+    refused.refusal(401, "credentials_expired");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::super::access::{Admitted, AdmittedIssuers, Demands};
 use super::super::api_keys::{ApiKey, digest_of};
 use super::super::jwks::{KeySet, Origin};
+use super::super::jwks_fetch::{Freshness, JwksUrl, Source};
 use super::super::jws::Algorithm;
 use super::super::jwt::IssuerSettings;
 use super::super::limits::account::Terms;
@@ -267,7 +268,7 @@ fn each_refusal_has_its_category_and_tells_whether_it_is_suspect() {
     scene.keys.withdraw();
     check(
         &headers(None, Some(&token_of("main", json!({})))),
-        ("credentials_invalid", false),
+        ("keys_unavailable", false),
     );
 }
 
@@ -377,16 +378,56 @@ fn issuers_that_cannot_be_told_apart_are_a_mistake() {
 }
 
 #[test]
-fn an_unknown_kid_asks_for_renewal_and_nobody_waits() {
-    let scene = scene();
-    let claims = json!({ "iss": "https://main.example" });
-    let token = tokens::mint(tokens::Algorithm::ES256, &claims, Some("new"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert_eq!(
-        scene.ask(&headers(None, Some(&token)), &["jwt"], NOW),
-        Err("kid_unknown")
-    );
-    runtime.block_on(scene.keys.renewal_asked());
+fn a_token_waits_for_a_key_only_where_one_can_come() {
+    let source = || Source {
+        url: JwksUrl::parse("https://id.example/jwks.json").unwrap(),
+        algorithms: vec![Algorithm::ES256],
+        freshness: Freshness::default(),
+    };
+    let of_file = || LiveKeys::with(key_set(Algorithm::ES256));
+    let issuers = vec![
+        issuer("local", of_file()),
+        issuer("fetched", of_file()).fetched_from(Some(source())),
+        issuer("awaited", LiveKeys::awaited()).fetched_from(Some(source())),
+    ];
+    let doorman = Doorman::new(None, issuers, None, 10, |_| ()).unwrap();
+    let check = |issuer: &str, kid: Option<&str>, changes: Value, has_waited: bool, expected: (&str, bool)| {
+        let mut claims = json!({
+            "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100,
+        });
+        let all = claims.as_object_mut().unwrap();
+        all.extend(changes.as_object().unwrap().clone());
+        let token = tokens::mint(tokens::Algorithm::ES256, &claims, kid);
+        let client = Client {
+            has_waited,
+            ..CLIENT.into()
+        };
+        let answer = doorman.identify(&headers(None, Some(&token)), &access(&["jwt"]), client, NOW);
+        let refusal = answer.expect_err("nobody has such a key");
+        let waits = matches!(refusal.awaits, Some(Pending::Keys(_)));
+        assert_eq!((refusal.check, waits), expected, "{issuer} {kid:?} {changes}");
+        refusal.suspect
+    };
+    let (new, none) = (Some("new"), || json!({}));
+    assert!(check("local", new, none(), false, ("kid_unknown", false)));
+    assert!(!check("fetched", new, none(), false, ("keys_unavailable", true)));
+    assert!(check("fetched", new, none(), true, ("kid_unknown", false)));
+    for kid in [new, None] {
+        assert!(!check("awaited", kid, none(), false, ("keys_unavailable", true)));
+        assert!(!check("awaited", kid, none(), true, ("keys_unavailable", false)));
+    }
+    // What is wrong in any case is told at once.
+    for (changes, word) in [
+        (json!({ "exp": NOW - 100 }), "expired"),
+        (json!({ "nbf": NOW + 100 }), "nbf"),
+        (json!({ "aud": "others" }), "aud"),
+        (json!({ "sub": null }), "caller"),
+        (json!({ "tenant": "" }), "tenant"),
+    ] {
+        check("fetched", new, changes.clone(), false, (word, false));
+        check("awaited", new, changes, false, (word, false));
+    }
+    check("fetched", new, json!({ "iss": "https://x" }), false, ("iss", false));
 }
 
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
@@ -629,8 +670,8 @@ mod of_connections_and_passwords {
             now: u64,
         ) -> Result<String, Refusal> {
             let client = Client {
-                address: CLIENT,
                 certificate,
+                ..CLIENT.into()
             };
             let answer = self.doorman.identify(headers, &access(kinds), client, now);
             answer.map(|kept| kept.to_string())
@@ -747,7 +788,9 @@ mod of_connections_and_passwords {
                 "overloaded",
                 "unheeded, it fails closed"
             );
-            let compared = first.awaits.expect("it has to be compared");
+            let Some(Pending::Password(compared)) = first.awaits else {
+                panic!("it has to be compared")
+            };
             compared.done(CLIENT, Moment::MAX, || Ok(None)).await.unwrap();
             let second = ask(credential);
             assert_eq!(second.as_deref().map_err(|refusal| refusal.check), expected);

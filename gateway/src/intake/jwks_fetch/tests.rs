@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 
 use super::super::check::Check;
 use super::super::jws::{self, Jws};
+use super::super::key_fetches::{FETCHES, KeyWait};
 use super::super::live_keys::KeysStatus;
 use super::*;
+use crate::rejection::Rejection;
 
 type Answer = fn() -> Response<Body>;
 
@@ -78,14 +80,18 @@ struct Kept {
     live: Arc<LiveKeys>,
 }
 
-fn keep(address: SocketAddr, freshness: Freshness) -> Kept {
-    let live = LiveKeys::awaited();
-    let theirs = live.clone();
-    let source = Source {
+fn source(address: SocketAddr, freshness: Freshness) -> Source {
+    Source {
         url: JwksUrl::parse(&format!("http://{address}/jwks.json")).unwrap(),
         algorithms: jws::Algorithm::ALL.to_vec(),
         freshness,
-    };
+    }
+}
+
+fn keep(address: SocketAddr, freshness: Freshness) -> Kept {
+    let live = LiveKeys::awaited();
+    let theirs = live.clone();
+    let source = source(address, freshness);
     tokio::spawn(async move { keep_fresh(&theirs, &source, &client().unwrap()).await });
     Kept { live }
 }
@@ -117,17 +123,81 @@ async fn keys_arrive_rotate_and_the_old_ones_stop() {
     assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeyIdUnknown));
 }
 
+/// What becomes of a request that lacks this key.
+async fn waits(live: &Arc<LiveKeys>, kid: &str, freshness: Freshness) -> Result<(), Rejection> {
+    let wait = KeyWait::new(live, Some(kid), freshness, Check::KeyIdUnknown);
+    wait.done(clock::now() + Duration::from_secs(20)).await
+}
+
 #[tokio::test]
-async fn an_unknown_kid_brings_one_fetch_however_often_it_is_asked_for() {
+async fn requests_that_lack_a_key_wait_for_one_fetch_together() {
     let (address, served) = provider(vec![first, rotated]).await;
     let kept = keep(address, SLOW);
     kept.until("the first keys", |status| status.keys == 1).await;
-    for _ in 0..1000 {
-        kept.live.ask_for_renewal();
-    }
-    kept.until("the new keys", |status| status.attempts == 2).await;
+    let new = tokens::kid(Algorithm::EdDSA);
+    let all = (0..100).map(|_| waits(&kept.live, &new, SLOW));
+    let waited = futures_util::future::join_all(all).await;
+    assert!(waited.iter().all(Result::is_ok), "{waited:?}");
     assert_eq!(kept.verifies(Algorithm::EdDSA), Ok(()));
     assert_eq!(served.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn requests_without_any_keys_wait_for_the_first() {
+    let (address, served) = provider(vec![first]).await;
+    let live = LiveKeys::awaited();
+    let (kid, theirs) = (tokens::kid(Algorithm::ES256), live.clone());
+    let early = waits(&live, &kid, SLOW);
+    let source = source(address, SLOW);
+    tokio::spawn(async move { keep_fresh(&theirs, &source, &client().unwrap()).await });
+    assert!(early.await.is_ok());
+    assert_eq!(live.status().keys, 1);
+    assert!(served.load(Ordering::SeqCst) <= 2);
+}
+
+#[tokio::test]
+async fn names_of_keys_that_nobody_has_bring_few_fetches_and_hide_no_rotation() {
+    const FEW: Freshness = Freshness {
+        cool_down: Duration::from_secs(3600),
+        ..SLOW
+    };
+    let (address, served) = provider(vec![first, first, rotated]).await;
+    let kept = keep(address, FEW);
+    kept.until("the first keys", |status| status.keys == 1).await;
+    assert!(
+        waits(&kept.live, "nobody's", FEW).await.is_ok(),
+        "it is told that there is none"
+    );
+    assert_eq!(kept.verifies(Algorithm::EdDSA), Err(Check::KeyIdUnknown));
+    assert!(waits(&kept.live, &tokens::kid(Algorithm::EdDSA), FEW).await.is_ok());
+    assert_eq!(kept.verifies(Algorithm::EdDSA), Ok(()), "the rotation is found at once");
+    let mut put_off = 0;
+    for number in 0..100 {
+        if let Err(rejection) = waits(&kept.live, &format!("nobody's-{number}"), FEW).await {
+            assert!(matches!(rejection, Rejection::KeysUnavailable { .. }), "{rejection:?}");
+            put_off += 1;
+        }
+    }
+    let fetches = usize::try_from(FETCHES).unwrap();
+    assert_eq!(served.load(Ordering::SeqCst), 1 + fetches);
+    assert_eq!(put_off, 100 - (fetches - 2));
+}
+
+#[tokio::test]
+async fn requests_wait_no_longer_than_they_may() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kept = keep(address, SLOW);
+    let wait = KeyWait::new(&kept.live, Some("new"), SLOW, Check::KeysUnavailable);
+    let refused = wait.done(clock::now() + Duration::from_millis(20)).await;
+    assert!(matches!(refused, Err(Rejection::KeysUnavailable { .. })), "{refused:?}");
+    let hurried = Freshness {
+        timeout: Duration::from_millis(20),
+        ..SLOW
+    };
+    let refused = waits(&kept.live, "new", hurried).await;
+    assert!(matches!(refused, Err(Rejection::KeysUnavailable { .. })), "{refused:?}");
+    drop(listener);
 }
 
 #[tokio::test]
@@ -234,7 +304,6 @@ fn the_schedule_grows_its_pauses_and_forgets_them_after_a_success() {
     assert_eq!(schedule.too_old(), at(1000 + 24 * 3600));
     schedule.succeeded(at(now), None);
     assert_eq!(schedule.due(), at(now + 300));
-    assert_eq!(schedule.due_if_asked(), at(now + 30));
     schedule.failed(at(now + 300));
     assert_eq!(schedule.due(), at(now + 301));
     assert_eq!(schedule.too_old(), at(now + 24 * 3600));

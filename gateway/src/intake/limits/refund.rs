@@ -56,6 +56,7 @@ const fn is_callers_doing(reason: Reason) -> bool {
         | Reason::BreakerOpen
         | Reason::NoEndpoint
         | Reason::Overloaded
+        | Reason::KeysUnavailable
         | Reason::Draining
         | Reason::OutOfTime
         | Reason::BackendTimeout => false,
