@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::entity_tag;
 use super::fault::{PartFault, Served};
 use super::proxy_status;
 use crate::observe::FallbackKind;
@@ -26,6 +27,8 @@ pub struct Answer {
     pub body: Bytes,
     /// The parts that failed, in declared order, with or without a fallback in their place.
     pub faults: Vec<(Arc<str>, PartFault)>,
+    /// Of the body, where another request may name it.
+    pub tag: Option<HeaderValue>,
     /// The parts that were left out by the recipe's own word, in declared order; no failures.
     pub skipped: Vec<Arc<str>>,
 }
@@ -46,6 +49,30 @@ impl Answer {
             .all(|(_, fault)| matches!(fault.served, Some(Served::Backend(_))))
     }
 
+    /// Gives it a tag, unless something is missing: what comes next may be the same bytes, and whole.
+    pub(super) fn tag(&mut self) {
+        self.tag = self.is_complete().then(|| entity_tag::of(&self.body));
+    }
+
+    /// Whether the request comes from somebody who has this very answer (RFC 9110 section 13.1.2).
+    pub fn is_known_to(&self, request: &HeaderMap) -> bool {
+        self.tag.as_ref().is_some_and(|tag| entity_tag::is_named(tag, request))
+    }
+
+    /// Sets what a 304 says in place of this answer: all of its fields but those that describe the body, which is not
+    /// sent (RFC 9110 section 15.4.5).
+    pub fn write_unchanged_headers(&self, headers: &mut HeaderMap) {
+        self.write_headers(headers);
+        let of_body: Vec<_> = headers
+            .keys()
+            .filter(|name| name.as_str().starts_with("content-") && *name != CONTENT_LOCATION)
+            .cloned()
+            .collect();
+        for name in of_body {
+            headers.remove(name);
+        }
+    }
+
     /// What stood in for parts.
     pub fn fallbacks(&self) -> impl Iterator<Item = FallbackKind> {
         self.faults
@@ -62,6 +89,9 @@ impl Answer {
             COMPLETE,
             HeaderValue::from_static(if self.is_complete() { "true" } else { "false" }),
         );
+        if let Some(tag) = &self.tag {
+            headers.insert(ETAG, tag.clone());
+        }
         if !self.is_complete() {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }

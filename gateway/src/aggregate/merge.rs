@@ -77,6 +77,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
         headers: HeaderMap::new(),
         body: body.write(recipe.wrap.as_ref(), errors.as_ref()).into(),
         faults,
+        tag: None,
         skipped,
     })
 }

@@ -14,6 +14,7 @@ mod cache_control;
 mod critical_path;
 mod deep;
 mod draft;
+mod entity_tag;
 mod error_body;
 mod fan_out;
 mod fault;

@@ -89,6 +89,7 @@ pub struct Heads {
 
 /// The request that is to be answered from several parts.
 pub struct Request<'a> {
+    pub method: &'a Method,
     pub captures: &'a Captures<'a>,
     pub query: &'a Query<'a>,
     /// Clean and stamped.
@@ -162,7 +163,9 @@ impl Aggregate {
         )
         .await;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut answered = self.merge(outcomes, request.reservation).await;
+        // What somebody may ask for again without wanting it again.
+        let tagged = matches!(*request.method, Method::GET | Method::HEAD);
+        let mut answered = self.merge(outcomes, tagged, request.reservation).await;
         if let Ok(answer) = &mut answered {
             self.head(answer, &notes);
         }
@@ -170,10 +173,17 @@ impl Aggregate {
     }
 
     /// Puts the parts together, elsewhere if they are long.
-    async fn merge(&self, outcomes: Vec<Outcome>, reservation: &Reservation) -> Result<Answer, Failure> {
+    async fn merge(&self, outcomes: Vec<Outcome>, tagged: bool, reservation: &Reservation) -> Result<Answer, Failure> {
         let size = outcomes.iter().map(Outcome::size).sum();
         let recipe = Arc::clone(&self.recipe);
-        let merged = reservation.read(size, move || merge(&recipe, outcomes)).await;
+        let merge = move || {
+            let mut answer = merge(&recipe, outcomes)?;
+            if tagged {
+                answer.tag();
+            }
+            Ok(answer)
+        };
+        let merged = reservation.read(size, merge).await;
         merged.unwrap_or_else(|hindrance| Err(Failure::of(self.recipe.parts()[0].name(), &hindrance.into())))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Response, StatusCode};
 use policies::Deadline;
 
 use super::{Cleared, Exchange, entrant};
@@ -38,6 +38,7 @@ impl Exchange<'_> {
         };
         let (body, received) = body.unzip();
         let request = aggregate::Request {
+            method: &cleared.head.method,
             captures: &cleared.captures,
             query: cleared.query,
             headers: &cleared.head.headers,
@@ -70,6 +71,12 @@ impl Exchange<'_> {
             Err(failure) => return Ok(self.fail(aggregate, &failure)),
         };
         self.watch.fallbacks.extend(answer.fallbacks());
+        if answer.is_known_to(&cleared.head.headers) {
+            let mut response = Response::new(Content::Empty);
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            answer.write_unchanged_headers(response.headers_mut());
+            return Ok(response);
+        }
         let body = reservation.keep_for(answer.body.clone());
         let mut response = Response::new(Content::Whole(body));
         *response.status_mut() = answer.status;

@@ -303,15 +303,15 @@ async fn a_parts_fallbacks_go_in_order() {
 #[tokio::test]
 async fn fields_and_status_of_parts_become_those_of_the_whole() {
     let fleet = fleet().await;
-    let whole = "status: two, wrap: data, headers: { etag: one, set-cookie: [two, one] }";
+    let whole = "status: two, wrap: data, headers: { link: one, set-cookie: [two, one] }";
     let gateway = Gateway::start(aggregate(&fleet, whole, "").to_string()).await;
-    let fields = "etag: \"7\"\r\nset-cookie: a=1\r\ncache-control: max-age=60\r\nx-other: no\r\n";
+    let fields = "link: </7>\r\nset-cookie: a=1\r\ncache-control: max-age=60\r\nx-other: no\r\n";
     fleet.backend("first").behave(answers(fields, "{\"n\":1.0}")).await;
     let second = "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: 2\r\nset-cookie: b=2\r\ncache-control: private, max-age=9\r\n\r\n[]";
     fleet.backend("second").behave(Behaviour::raw(second)).await;
     let answer = gateway.get("/all").send().await.expect(201);
     assert_eq!(answer.text(), "{\"data\":{\"one\":{\"n\":1.0},\"two\":[]}}");
-    assert_eq!((answer.header("etag"), answer.header("x-other")), (Some("\"7\""), None));
+    assert_eq!((answer.header("link"), answer.header("x-other")), (Some("</7>"), None));
     assert_eq!(answer.header("cache-control"), Some("private, max-age=9"));
     let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
     assert_eq!(cookies, ["b=2", "a=1"], "in the order written");

@@ -23,6 +23,7 @@ mod deadlines;
 mod decided;
 mod drain;
 mod ejection;
+mod entity_tags;
 mod event_streams;
 mod fallbacks;
 mod for_each;

@@ -14,6 +14,7 @@ use crate::json::{Kind, Value};
 
 /// Whose heads are heard, by index.
 pub(super) fn compile(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
+    doubt_validators(desk, written);
     let mut index_of = |part: &At<String>| {
         let index = written.parts.names().position(|name| name == **part);
         if index.is_none() {
@@ -34,10 +35,31 @@ pub(super) fn compile(desk: &mut Desk<'_>, written: &config::Aggregate) -> Optio
             ))
         })
         .collect();
+    let mut passed: Vec<(HeaderName, Vec<usize>)> = passed.into_iter().collect::<Option<_>>()?;
+    passed.retain(|(name, _)| !VALIDATORS.contains(&name.as_str()));
     Some(Heads {
-        passed: passed.into_iter().collect::<Option<_>>()?,
+        passed,
         status: transposed(status)?,
     })
+}
+
+/// What a cache tells two versions of a document by. A part's own are those of the part.
+const VALIDATORS: [&str; 2] = ["etag", "last-modified"];
+
+fn doubt_validators(desk: &mut Desk<'_>, written: &config::Aggregate) {
+    let names = written.headers.iter().map(|(name, _)| name);
+    for name in names.filter(|name| VALIDATORS.contains(&&*name.value)) {
+        let message = format!(
+            "`{}` of a part is not passed on: it would stand for many documents",
+            **name
+        );
+        let hint = match &*name.value {
+            "etag" => "leave it out: the gateway makes the `ETag` of the whole, and answers `If-None-Match`",
+            _ => "leave it out: the whole has an `ETag` that the gateway makes, and it needs no date",
+        };
+        let doubt = Mistake::new(Code::Doubtful, name.span(), message).hint(hint);
+        desk.warnings.push(doubt);
+    }
 }
 
 /// A part that is called for each element has as many heads as elements, and none of them is its own.
