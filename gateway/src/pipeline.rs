@@ -135,7 +135,7 @@ struct Exchange<'a> {
     wall: WallTime,
     watch: &'a mut Watch,
     is_grpc: bool,
-    /// Once the route is known, if it has something to say on its answers.
+    /// What the answer is given on its way out: by its route, or while that is not known, by the top of the config.
     finishing: Option<Finishing>,
     /// A failed authentication of this request has been charged to its address already.
     failure_paid: bool,
@@ -265,6 +265,8 @@ impl<'p> Exchange<'p> {
             ClientAddress::unknown(self.peer.address)
         };
         self.watch.client = Some(client.ip);
+        let finish = plan.edge.finish.as_ref();
+        self.finishing = finish.map(|finish| Finishing::begin(finish, &head.headers, false));
         if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
             return Err(Rejection::UriTooLong.into());
         }
@@ -285,10 +287,7 @@ impl<'p> Exchange<'p> {
         }
         let (host, path) = (target.host.to_owned(), target.path);
         headers::name_host(head.version, &host, &mut head.headers);
-        let found = plan
-            .routes
-            .find(&host, &path, &head.method, &head.headers, query)
-            .map_err(Rejection::from)?;
+        let found = self.find(&host, &path, query, &head)?;
         let route: &Route = found.target;
         self.watch.route = Some(Arc::clone(&route.metrics));
         let edge = &route.edge;
@@ -297,6 +296,11 @@ impl<'p> Exchange<'p> {
             Some(keyless) if taken::removes_from_query(&route.access, route.forward_credential) => keyless,
             _ => (uri, query),
         };
+        self.finishing = edge.finish.as_ref().map(|finish| {
+            let mut finishing = Finishing::begin(finish, &head.headers, false);
+            finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, None));
+            finishing
+        });
         if settled.is_some_and(|policy| policy != edge.path_policy) {
             // What it is and what it would be leave for lead to two routes; each has its own reading of the path.
             self.decided = Some(Setting::RoutePathPolicy);
@@ -304,11 +308,6 @@ impl<'p> Exchange<'p> {
                 why: "the path is read differently by the route that it leads to",
             }
             .into());
-        }
-        if let Some(finish) = &edge.finish {
-            let mut finishing = Finishing::begin(finish, &head.headers, false);
-            finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, None));
-            self.finishing = Some(finishing);
         }
         if let Some(addresses) = &edge.addresses {
             addresses.permits(&client)?;

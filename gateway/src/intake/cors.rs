@@ -13,7 +13,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
     ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::rejection::Rejection;
 
@@ -95,6 +95,11 @@ impl Cors {
         }
     }
 
+    /// Whether not every origin is told the same.
+    pub const fn depends_on_origin(&self) -> bool {
+        matches!(self.origins, Origins::These(_))
+    }
+
     /// Says on an answer of the route what its origin may do with it, in place of what is said already.
     pub fn stamp(&self, verdict: &Verdict, is_preflight: bool, headers: &mut HeaderMap) {
         for name in [
@@ -104,8 +109,8 @@ impl Cors {
         ] {
             headers.remove(name);
         }
-        if matches!(self.origins, Origins::These(_)) {
-            vary(headers, &ORIGIN);
+        if self.depends_on_origin() {
+            vary_by_origin(headers);
         }
         let Verdict::Allowed(origin) = verdict else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -118,21 +123,23 @@ impl Cors {
     }
 }
 
-/// Adds `name` to `Vary`, unless it is there or everything is.
-fn vary(headers: &mut HeaderMap, name: &HeaderName) {
+/// Adds `Origin` to `Vary`, unless it is there or everything is.
+pub(super) fn vary_by_origin(headers: &mut HeaderMap) {
     let listed = headers.get_all(VARY).iter().any(|line| {
         line.as_bytes()
             .split(|&byte| byte == b',')
             .map(<[u8]>::trim_ascii)
-            .any(|item| item == b"*" || item.eq_ignore_ascii_case(name.as_str().as_bytes()))
+            .any(|item| item == b"*" || item.eq_ignore_ascii_case(ORIGIN.as_str().as_bytes()))
     });
     if !listed {
-        headers.append(VARY, HeaderValue::from_name(name.clone()));
+        headers.append(VARY, HeaderValue::from_name(ORIGIN));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     const APP: &str = "https://app.example.com";

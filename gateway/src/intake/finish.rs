@@ -1,20 +1,23 @@
 //! What every answer of a route is given on its way out, whoever made it: the backend, or we who refuse.
 //!
+//! An answer that no route gives says what the config's top says to pages of other origins; where the routes of a path
+//! lack the method alone, what they say.
+//!
 //! Routes that ask for none of it have no [`Finish`], and pay for none.
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::cors::{Cors, Verdict};
+use super::cors::{self, Cors, Verdict};
 use super::header_rules::{FilledValues, HeaderRules};
 use super::headers::Scheme;
 use super::security_headers::SecurityHeaders;
 use crate::template::Sources;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Finish {
-    pub cors: Option<Cors>,
+    pub cors: Option<Arc<Cors>>,
     pub rules: HeaderRules,
     pub security: Option<SecurityHeaders>,
 }
@@ -25,6 +28,8 @@ pub struct Finishing {
     pub finish: Arc<Finish>,
     pub verdict: Verdict,
     pub is_preflight: bool,
+    /// Another origin is answered otherwise, whatever the finish itself says.
+    varies: bool,
     /// What its rules fill in.
     filled: FilledValues,
 }
@@ -36,8 +41,34 @@ impl Finishing {
             finish: Arc::clone(finish),
             verdict,
             is_preflight,
+            varies: false,
             filled: FilledValues::new(),
         }
+    }
+
+    /// Of an answer that says nothing but what pages may do with it, in the words of the first that allows the request's
+    /// origin; which of `all` that is comes back with it.
+    pub fn of_first_allowed(
+        all: &[(usize, &Arc<Cors>)],
+        request: &HeaderMap,
+        is_preflight: bool,
+    ) -> Option<(usize, Self)> {
+        let judged = all.iter().map(|(index, cors)| (*index, *cors, cors.judge(request)));
+        let allowed = judged
+            .clone()
+            .find(|(.., verdict)| matches!(verdict, Verdict::Allowed(_)));
+        let (index, cors, verdict) = allowed.or_else(|| judged.clone().next())?;
+        let finishing = Self {
+            finish: Arc::new(Finish {
+                cors: Some(Arc::clone(cors)),
+                ..Finish::default()
+            }),
+            verdict,
+            is_preflight,
+            varies: all.iter().any(|(_, cors)| cors.depends_on_origin()),
+            filled: FilledValues::new(),
+        };
+        Some((index, finishing))
     }
 
     /// Takes from the request what the rules fill in: once when its route is known, and again when its caller is.
@@ -59,6 +90,9 @@ impl Finishing {
         }
         if let Some(cors) = &self.finish.cors {
             cors.stamp(&self.verdict, self.is_preflight, headers);
+        }
+        if self.varies {
+            cors::vary_by_origin(headers);
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::intake::finish::Finishing;
 use crate::intake::websocket::{self, Handshake};
 use crate::plan::Route;
 use crate::rejection::Rejection;
-use crate::routing::{self, PathPolicy, path_policy};
+use crate::routing::{self, Found, NormalPath, NotFound, PathPolicy, path_policy};
 use crate::template::{Query, Sources};
 
-impl Exchange<'_> {
+impl<'p> Exchange<'p> {
     /// An odd path as the policy of its own route has it, and that policy.
     pub(super) fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Option<PathPolicy> {
         let policies = &self.plan.path_policies;
@@ -30,7 +30,8 @@ impl Exchange<'_> {
         Some(policy)
     }
 
-    /// The answer to a preflight for a route that has something to say on it. `asked` is the method it asks leave for.
+    /// The answer to a preflight for a path whose routes have something to say on it. `asked` is the method it asks leave
+    /// for; where no route has it, the answer says which there are, and the browser what is missing.
     pub(super) fn preflight(
         &mut self,
         target: &routing::Target<'_, '_>,
@@ -40,13 +41,18 @@ impl Exchange<'_> {
         client: &ClientAddress,
     ) -> Option<Stop> {
         let routes = &self.plan.routes;
-        let found = routes.find(target.host, &target.path, asked, headers, query).ok()?;
-        let route = found.target;
-        let finish = route.edge.finish.as_ref()?;
-        let cors = finish.cors.as_ref()?;
+        let (route, finishing) = match routes.find(target.host, &target.path, asked, headers, query) {
+            Ok(found) => {
+                let finish = found.target.edge.finish.as_ref()?;
+                let mut finishing = Finishing::begin(finish, headers, true);
+                finishing.fill(&Sources::of_request(&found.captures, query, headers, None));
+                (found.target, finishing)
+            }
+            Err(NotFound::MethodNotAllowed { routes, .. }) => of_path(&routes, headers, true)?,
+            Err(NotFound::NoRoute | NotFound::TooManyParameters) => return None,
+        };
+        let cors = Arc::clone(finishing.finish.cors.as_ref()?);
         self.watch.route = Some(Arc::clone(&route.metrics));
-        let mut finishing = Finishing::begin(finish, headers, true);
-        finishing.fill(&Sources::of_request(&found.captures, query, headers, None));
         let granted = match &route.edge.addresses {
             Some(addresses) => addresses.permits(client),
             None => Ok(()),
@@ -62,6 +68,26 @@ impl Exchange<'_> {
             }
             Err(rejection) => rejection.into(),
         })
+    }
+
+    /// The route of a request. Where there is none, what its answer says to pages is that of the routes of its path, which
+    /// lack the method alone, or that of the top.
+    pub(super) fn find<'a>(
+        &mut self,
+        host: &str,
+        path: &NormalPath<'a>,
+        query: &Query<'_>,
+        head: &request::Parts,
+    ) -> Result<Found<'a, Arc<Route>>, Rejection>
+    where
+        'p: 'a,
+    {
+        let plan = self.plan;
+        let found = plan.routes.find(host, path, &head.method, &head.headers, query);
+        if let Err(NotFound::MethodNotAllowed { routes, .. }) = &found {
+            self.finishing = of_path(routes, &head.headers, false).map(|(_, finishing)| finishing);
+        }
+        found.map_err(Rejection::from)
     }
 
     /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
@@ -84,4 +110,16 @@ impl Exchange<'_> {
         }
         Ok(handshake)
     }
+}
+
+/// What the routes of a path say to pages, and which of them does.
+fn of_path<'r>(
+    routes: &[&'r Arc<Route>],
+    headers: &HeaderMap,
+    is_preflight: bool,
+) -> Option<(&'r Arc<Route>, Finishing)> {
+    let cors_of = |(index, route): (usize, &&'r Arc<Route>)| Some((index, route.edge.finish.as_ref()?.cors.as_ref()?));
+    let all: Vec<_> = routes.iter().enumerate().filter_map(cors_of).collect();
+    let (index, finishing) = Finishing::of_first_allowed(&all, headers, is_preflight)?;
+    Some((routes[index], finishing))
 }

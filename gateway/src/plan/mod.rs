@@ -135,6 +135,8 @@ pub struct Edge {
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
+    /// Of answers that no route gives.
+    pub finish: Option<Arc<Finish>>,
     /// Where these limits stand.
     pub places: Arc<EdgePlaces>,
 }

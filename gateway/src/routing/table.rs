@@ -74,23 +74,25 @@ pub struct Found<'a, T> {
 
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotFound {
+pub enum NotFound<'a, T> {
     NoRoute,
     /// Routes of that path ask for parameters, and there are more than are looked at.
     TooManyParameters,
     MethodNotAllowed {
         allow: HeaderValue,
+        /// The routes of that path whose conditions hold, in the order in which they are written.
+        routes: SmallVec<[&'a T; 4]>,
     },
 }
 
-impl From<NotFound> for Rejection {
-    fn from(not_found: NotFound) -> Self {
+impl<T> From<NotFound<'_, T>> for Rejection {
+    fn from(not_found: NotFound<'_, T>) -> Self {
         match not_found {
             NotFound::NoRoute => Self::NoRoute,
             NotFound::TooManyParameters => Self::MalformedRequest {
                 why: "the query has more than 1000 parameters",
             },
-            NotFound::MethodNotAllowed { allow } => Self::MethodNotAllowed { allow },
+            NotFound::MethodNotAllowed { allow, .. } => Self::MethodNotAllowed { allow },
         }
     }
 }
@@ -133,7 +135,7 @@ impl<T> Table<T> {
         method: &Method,
         headers: &HeaderMap,
         query: &Query<'_>,
-    ) -> Result<Found<'a, T>, NotFound> {
+    ) -> Result<Found<'a, T>, NotFound<'a, T>> {
         let host = host::normalise(host);
         let judge = |leaf: &'a Leaf| self.judge(leaf, method, headers, query);
         let (verdict, mut ranges) = self
@@ -167,16 +169,17 @@ impl<T> Table<T> {
         method: &Method,
         headers: &HeaderMap,
         query: &Query<'_>,
-    ) -> Option<Result<&'a Entry, NotFound>> {
+    ) -> Option<Result<&'a Entry, NotFound<'a, T>>> {
         let conditions_of = |route: usize| &*self.routes[route].conditions;
         let mut best = None;
-        let mut refusing = SmallVec::<[&Methods; 4]>::new();
+        let mut refusing = SmallVec::<[(u32, &Route<T>); 4]>::new();
         let asked = leaf.each_fitting(headers, query, conditions_of, |position, entry| {
+            let route = &self.routes[entry.route];
             let Route {
                 methods, conditions, ..
-            } = &self.routes[entry.route];
+            } = route;
             if !methods.admits(method) {
-                refusing.push(methods);
+                refusing.push((position, route));
                 return;
             }
             let rank = (Reverse(conditions.len()), !methods.names(method), position);
@@ -188,9 +191,13 @@ impl<T> Table<T> {
             (Err(TooManyParameters), _) => Some(Err(NotFound::TooManyParameters)),
             (Ok(()), Some((_, entry))) => Some(Ok(entry)),
             (Ok(()), None) if refusing.is_empty() => None,
-            (Ok(()), None) => Some(Err(NotFound::MethodNotAllowed {
-                allow: Methods::allow(refusing.into_iter()),
-            })),
+            (Ok(()), None) => {
+                refusing.sort_unstable_by_key(|(position, _)| *position);
+                Some(Err(NotFound::MethodNotAllowed {
+                    allow: Methods::allow(refusing.iter().map(|(_, route)| &route.methods)),
+                    routes: refusing.iter().map(|(_, route)| &route.target).collect(),
+                }))
+            }
         }
     }
 

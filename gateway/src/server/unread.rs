@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::worker::Worker;
 use crate::framing::Refusal;
-use crate::intake::headers;
+use crate::intake::finish::Finishing;
+use crate::intake::headers::{self, Scheme};
 use crate::observe::{Decided, RequestRecord};
 use crate::plan::EdgePlaces;
 use crate::rejection::{Rejection, Setting};
@@ -74,7 +76,11 @@ pub(super) fn answer(
     let places = Arc::clone(places.unwrap_or(&plan.edge.places));
     watch.decided = Some(Box::new(Decided::by(rejection.setting(), places)));
 
-    let (head, body) = problem::answer(&rejection, request_id).into_parts();
+    let origins = origins(head);
+    let (mut head, body) = problem::answer(&rejection, request_id).into_parts();
+    if let Some(finish) = &plan.edge.finish {
+        Finishing::begin(finish, &origins, false).apply(Scheme::Http, &mut head.headers);
+    }
     watch.bytes_out = body.len() as u64;
     let mut text = format!("HTTP/1.1 {}\r\n", head.status);
     for (name, value) in &head.headers {
@@ -98,6 +104,18 @@ const fn rejection(refusal: Refusal) -> Rejection {
         Refusal::HeadTooLarge => Rejection::HeadersTooLarge(Setting::HeadBytes),
         Refusal::TooManyFields => Rejection::HeadersTooLarge(Setting::HeadFields),
     }
+}
+
+/// The `Origin` lines of what has come.
+fn origins(head: &[u8]) -> HeaderMap {
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    let of_origin = |line: &[u8]| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let value = name.eq_ignore_ascii_case(ORIGIN.as_str().as_bytes()).then_some(value)?;
+        Some((ORIGIN, HeaderValue::from_bytes(value).ok()?))
+    };
+    lines.filter_map(of_origin).take(2).collect()
 }
 
 /// Method and path for the log, as far as they can be told; `-` for what cannot.

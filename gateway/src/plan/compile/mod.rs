@@ -123,6 +123,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             write: *times.write,
             drain_notice: *times.drain_notice,
             drain: *times.drain,
+            finish: route_edge::finish_of_top(config),
             places: Arc::new(EdgePlaces::of(&outline)),
         },
         time,

@@ -28,7 +28,7 @@ pub(super) fn compile(
     written: &config::Route,
     parameters: &HashSet<String>,
 ) -> RouteEdge {
-    let cors = cors_of(desk.config, written).map(|cors| compile_cors(desk.config, written, cors));
+    let cors = cors_of(desk.config, written).map(|cors| compile_cors(desk.config, &written.matches.methods, cors));
     let rules = Rules {
         path: format!("routes.{name}.headers"),
         parameters,
@@ -48,7 +48,7 @@ pub(super) fn compile(
         request_rules: (!request_rules.is_empty()).then_some(request_rules),
         finish: has_finish.then(|| {
             Arc::new(Finish {
-                cors,
+                cors: cors.map(Arc::new),
                 rules: response_rules,
                 security,
             })
@@ -260,13 +260,23 @@ fn cors_of<'c>(config: &'c config::Config, written: &'c config::Route) -> Option
     }
 }
 
-fn compile_cors(config: &config::Config, route: &config::Route, written: &config::Cors) -> Cors {
+/// What an answer says that no route gives.
+pub(super) fn finish_of_top(config: &config::Config) -> Option<Arc<Finish>> {
+    let cors = compile_cors(config, &[], config.cors.as_ref()?);
+    Some(Arc::new(Finish {
+        cors: Some(Arc::new(cors)),
+        ..Finish::default()
+    }))
+}
+
+/// `methods` are those of the route; none are all that a route can take.
+fn compile_cors(config: &config::Config, methods: &[At<Method>], written: &config::Cors) -> Cors {
     let origins = written.origins.iter().map(|origin| match &origin.value {
         config::Origin::Any => None,
         config::Origin::Exactly(origin) => HeaderValue::from_str(origin).ok(),
     });
     let origins = origins.collect::<Option<Box<[_]>>>();
-    let methods = match (written.methods.as_slice(), route.matches.methods.as_slice()) {
+    let methods = match (written.methods.as_slice(), methods) {
         ([], []) => "GET, HEAD, POST, PUT, PATCH, DELETE".to_owned(),
         ([], methods) | (methods, _) => joined(methods.iter().map(|method| method.as_str())),
     };

@@ -70,7 +70,7 @@ fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
             .fold(found.target.clone(), |out, (name, text)| format!("{out} {name}={text}")),
         Err(NotFound::NoRoute) => "none".to_owned(),
         Err(NotFound::TooManyParameters) => "too many".to_owned(),
-        Err(NotFound::MethodNotAllowed { allow }) => format!("allow {}", allow.to_str().expect("ASCII")),
+        Err(NotFound::MethodNotAllowed { allow, .. }) => format!("allow {}", allow.to_str().expect("ASCII")),
     }
 }
 
