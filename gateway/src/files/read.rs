@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 
 use super::Stamp;
 
-/// The most bytes that are read of a file.
+/// The most bytes that are read of a file that somebody else writes.
 pub const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// For whoever holds a lease on the file to give it back. `open` then fails at once, since it must not wait.
@@ -38,22 +38,26 @@ pub fn read(path: &Path) -> io::Result<FileContent> {
     whole(open(path, OFlags::empty())?)
 }
 
-/// The same of a file of our own, which is no symbolic link.
+/// The same of a file of our own, which is no symbolic link, and of `most` bytes at most: as many as we write.
 ///
 /// # Errors
 /// As of [`read`], or it is a link.
-pub fn read_own(path: &Path) -> io::Result<FileContent> {
-    whole(open(path, OFlags::NOFOLLOW)?)
+pub fn read_own(path: &Path, most: u64) -> io::Result<FileContent> {
+    up_to(most, open(path, OFlags::NOFOLLOW)?)
 }
 
-pub(super) fn whole((file, stamp): (File, Stamp)) -> io::Result<FileContent> {
+pub(super) fn whole(opened: (File, Stamp)) -> io::Result<FileContent> {
+    up_to(LARGEST, opened)
+}
+
+fn up_to(most: u64, (file, stamp): (File, Stamp)) -> io::Result<FileContent> {
     let mut bytes = Vec::new();
     // One byte more shows that there is more.
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
         return Err(io::Error::new(
             ErrorKind::FileTooLarge,
-            format!("it is larger than {LARGEST} bytes"),
+            format!("it is larger than {most} bytes"),
         ));
     }
     Ok(FileContent { bytes, stamp })
@@ -144,7 +148,7 @@ mod tests {
         check("socket", Err("it is a socket"));
         check("/dev/zero", Err("it is a device"));
         check("/dev/tty", Err("it is a device"));
-        let error = read_own(&path("link")).unwrap_err().to_string();
+        let error = read_own(&path("link"), LARGEST).unwrap_err().to_string();
         assert!(error.contains("it is a symbolic link"), "{error}");
     }
 

@@ -76,7 +76,7 @@ pub(super) fn running() -> Vec<Running> {
         .filter(|entry| ours(&entry.file_name()))
         .filter(|entry| entry.metadata().is_ok_and(|found| is_private(&found)))
         .filter_map(|entry| {
-            let text = files::read_own(&entry.path().join(RUNNING)).ok()?.bytes;
+            let text = files::read_own(&entry.path().join(RUNNING), files::LARGEST).ok()?.bytes;
             json::typed(&text, MAX_RUNNING).ok()
         })
         .filter(|demo: &Running| demo.control.ip().is_loopback())

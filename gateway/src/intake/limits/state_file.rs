@@ -4,6 +4,9 @@
 //! new ones and nothing between. Only one process may count in a file: two that share one would each forget what the
 //! other has counted.
 //!
+//! It is never longer than what is read of it, whoever calls: of more owners than that, those who have used the most are
+//! kept.
+//!
 //! A count is kept from the moment it is written: what a process counts after its last write, it takes with it when it
 //! is killed. Whoever writes decides how much that can be.
 //!
@@ -40,6 +43,10 @@ pub struct StateFile {
     path: PathBuf,
     /// What was last written, so that nothing is written where nothing has changed.
     written: Vec<u8>,
+    /// The bytes that are written at most.
+    most: usize,
+    /// Of the last write, owners for whom there was no room.
+    left_out: usize,
     /// The last write has failed.
     is_failing: bool,
     /// Held for as long as the process counts.
@@ -78,6 +85,9 @@ struct Left {
 /// Of this file's format.
 const VERSION: u32 = 1;
 
+/// Bytes of the file, at most: room for all accounts that there are by default.
+const MOST: usize = 64 << 20;
+
 impl StateFile {
     /// Takes the file at `path` for this process and adds what it holds to `accounts`, as far as `limits` still names
     /// it and its period still goes on.
@@ -90,7 +100,7 @@ impl StateFile {
             io::ErrorKind::WouldBlock => io::Error::other("another process counts in it"),
             kind => io::Error::new(kind, format!("its lock {}: {error}", lock_path(path).display())),
         })?;
-        let written = match files::read_own(path) {
+        let written = match files::read_own(path, MOST as u64) {
             Ok(found) => found.bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
@@ -101,6 +111,8 @@ impl StateFile {
         Ok(Self {
             path: path.to_owned(),
             written,
+            most: MOST,
+            left_out: 0,
             is_failing: false,
             _lock: lock,
         })
@@ -111,12 +123,26 @@ impl StateFile {
     /// # Errors
     /// If the file cannot be written; it is then as it was.
     pub fn write(&mut self, accounts: &Accounts) -> io::Result<()> {
-        let document = Document {
+        let mut document = Document {
             version: VERSION,
             counts: counted(accounts),
             set_aside: set_aside(accounts),
         };
-        let text = serde_json::to_vec(&document)?;
+        let mut text = serde_json::to_vec(&document)?;
+        let excess = text.len().saturating_sub(self.most);
+        let left_out = if excess > 0 { document.leave_out(excess)? } else { 0 };
+        if left_out > 0 {
+            text = serde_json::to_vec(&document)?;
+        }
+        if left_out > 0 && self.left_out == 0 {
+            let (owners, bytes) = (left_out, self.most);
+            tracing::warn!(
+                owners,
+                bytes,
+                "the state file would be too long: a restart will forget what those have used who have used the least"
+            );
+        }
+        self.left_out = left_out;
         if text == self.written {
             return Ok(());
         }
@@ -172,6 +198,59 @@ fn set_aside(accounts: &Accounts) -> ByOwner<Left> {
         of_limit.insert(owner.into(), left);
     });
     all
+}
+
+impl Document {
+    /// Takes out so many bytes at least, beginning with those who have used the least; says how many owners that were.
+    fn leave_out(&mut self, mut excess: usize) -> serde_json::Result<usize> {
+        let mut entries = Vec::new();
+        for (limit, owners) in &self.counts {
+            for (owner, count) in owners {
+                entries.push((
+                    count.used,
+                    written_length(owner, count)?,
+                    Arc::clone(limit),
+                    owner.clone(),
+                    true,
+                ));
+            }
+        }
+        for (limit, owners) in &self.set_aside {
+            for (owner, left) in owners {
+                let used = left
+                    .periods
+                    .iter()
+                    .fold(0, |used: u64, count| used.saturating_add(count.used));
+                entries.push((
+                    used,
+                    written_length(owner, left)?,
+                    Arc::clone(limit),
+                    owner.clone(),
+                    false,
+                ));
+            }
+        }
+        entries.sort_by_key(|(used, ..)| *used);
+        let mut left_out = 0;
+        for (_, length, limit, owner, is_count) in entries {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(length);
+            left_out += 1;
+            if is_count {
+                self.counts.get_mut(&limit).and_then(|owners| owners.remove(&owner));
+            } else {
+                self.set_aside.get_mut(&limit).and_then(|owners| owners.remove(&owner));
+            }
+        }
+        Ok(left_out)
+    }
+}
+
+/// Bytes of a member `"name":value`, without a comma.
+fn written_length(name: &str, value: &impl Serialize) -> serde_json::Result<usize> {
+    Ok(serde_json::to_vec(name)?.len() + 1 + serde_json::to_vec(value)?.len())
 }
 
 impl Count {
@@ -398,6 +477,58 @@ mod tests {
                 100 - 60 - 1 - 2 - 4 - 8,
                 "{wrong}"
             );
+        }
+    }
+
+    /// The config's default numbers of accounts, each for an address written at its longest.
+    #[test]
+    fn there_is_room_for_all_accounts() {
+        let Document { counts, .. } = read(counts(NOVEMBER, 100_000).as_bytes()).unwrap();
+        let count = counts["monthly"]["tenant acme"];
+        let length = written_length("address 2001:db8:1234:5678::", &count).unwrap() + ",".len();
+        assert!(1_000_000 * length <= MOST, "{length}");
+    }
+
+    #[test]
+    fn what_others_have_made_long_is_still_read() {
+        let (_folder, path) = written(&(counts(NOVEMBER, 60) + &" ".repeat(17 << 20)));
+        assert_eq!(Process::start(&path, NOON).left(NOON), 40);
+        let (_folder, path) = written(&" ".repeat(MOST + 1));
+        let accounts = Accounts::new(1);
+        let refused = StateFile::open(&path, &accounts, &[], now(NOON)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn the_file_never_outgrows_what_is_read_and_keeps_those_who_have_used_the_most() {
+        for most in [0, 200, 300, 370, 400, 5_000] {
+            let (_folder, path) = written(&counts(NOVEMBER, 90));
+            let mut process = Process::start(&path, NOON);
+            process.file.most = most;
+            let [(name, terms)] = &process.limits;
+            let table = process.accounts.table(name, terms);
+            for (cost, tenant) in (1..).zip(["a\"b\\c", "d", "e", "f", "g", "h", "i"]) {
+                let account = table.account(Owner::Tenant(tenant), terms.usual, Origin::Request);
+                account.take(now(NOON), cost, Duration::ZERO).unwrap();
+            }
+            process.file.write(&process.accounts).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let kept: Vec<u64> = read(text.as_bytes()).unwrap().counts["monthly"]
+                .values()
+                .map(|count| count.used)
+                .collect();
+            // Without owners it is what it has to be.
+            assert!(text.len() <= most.max(40), "{most}: {text}");
+            let least_kept = kept.iter().min().copied().unwrap_or(u64::MAX);
+            let all = (1..=7).chain([90]);
+            assert_eq!(
+                all.filter(|used| *used >= least_kept).count(),
+                kept.len(),
+                "{most}: {text}"
+            );
+            assert_eq!(kept.len() == 8, most >= 400, "{most}: {text}");
+            process.end();
+            Process::start(&path, NOON);
         }
     }
 
