@@ -150,6 +150,12 @@ fn problem(error: &RegisterError) -> Problem {
             "The list is full, and nothing was added",
             "Revoke the tenant or the subject rather than each token, and give entries an `until`.",
         ),
+        RegisterError::TooLong => Problem::new(
+            StatusCode::CONFLICT,
+            "revocations_too_long",
+            "The file of revocations would be too long to be read again, and nothing was added",
+            "Give shorter reasons, or revoke the tenant or the subject rather than each token.",
+        ),
         RegisterError::Absent => Problem::new(
             StatusCode::NOT_FOUND,
             "no_such_revocation",

@@ -140,6 +140,8 @@ pub struct RegisterStatus {
 pub enum RegisterError {
     /// The list is as long as it may be; nothing has changed.
     TooMany,
+    /// The file of the list would be longer than what is read of one; nothing has changed.
+    TooLong,
     /// There is no such entry.
     Absent,
     /// New entries are in force, and will be written when the file can be; nothing is taken out.
@@ -242,6 +244,9 @@ impl Register {
             list.extend(entries.clone());
             if list.len() > MOST {
                 return Err(RegisterError::TooMany);
+            }
+            if form::is_too_long(&list) {
+                return Err(RegisterError::TooLong);
             }
             self.in_force.replace(list);
             kept.pending.add(entries);
@@ -365,6 +370,9 @@ impl Register {
             }
             let written = match version {
                 _ if list.len() > MOST => Err(format!("there are more than {MOST} revocations with those of the file")),
+                _ if form::is_too_long(&list) => {
+                    Err("it would be too long with the revocations of the file".to_owned())
+                }
                 None => Err("there is no such file".to_owned()),
                 Some(version) => files::replace_version(&path, version, form::text(&list).as_bytes(), self.patience)
                     .map_err(|error| error.to_string()),
@@ -472,6 +480,7 @@ impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany => write!(f, "there are {MOST} revocations already"),
+            Self::TooLong => f.write_str("the file of revocations would be too long"),
             Self::Absent => f.write_str("there is no such revocation"),
             Self::NotWritten(why) => f.write_str(why),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::revocations::{Revocation, RevocationFile, What};
 use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
+use crate::files::LARGEST;
 use crate::intake::revocations::{List, MOST, NotRevocable, Revoked, RevokedKind, Terms};
 use crate::observe::timestamp::Timestamp;
 
@@ -85,6 +86,23 @@ pub(super) fn text(list: &List) -> String {
         text.push_str(" }\n");
     }
     text
+}
+
+/// Whether the file that says this list would be longer than what is read of one.
+pub(super) fn is_too_long(list: &List) -> bool {
+    // What an entry is written with beside its texts, of which each character may be escaped.
+    const PUNCTUATION: usize = 128;
+    const ESCAPED: usize = 6;
+    let length = |(revoked, terms): (&Revoked, &Terms)| {
+        let texts = [
+            Some(&**revoked.name()),
+            revoked.issuer().map(|issuer| &**issuer),
+            terms.reason.as_deref(),
+        ];
+        PUNCTUATION + ESCAPED * texts.into_iter().flatten().map(str::len).sum::<usize>()
+    };
+    let most: usize = list.iter().map(length).sum();
+    most as u64 > LARGEST && text(list).len() as u64 > LARGEST
 }
 
 #[cfg(test)]

@@ -253,6 +253,27 @@ fn without_a_file_the_list_lives_in_memory_and_is_bounded() {
 }
 
 #[test]
+fn a_list_that_would_be_too_long_to_be_read_again_is_not_taken() {
+    let bench = bench("revocations: [{ key: a }]");
+    let reason: Arc<str> = "\u{1}".repeat(1024).into();
+    let long = |from: usize, count: usize| -> List {
+        let terms = Terms {
+            until: None,
+            reason: Some(Arc::clone(&reason)),
+        };
+        (from..from + count)
+            .map(|number| (key(&format!("k{number:05}")), terms.clone()))
+            .collect()
+    };
+    bench.register.revoke(long(0, 1_500)).unwrap();
+    let refused = bench.register.revoke(long(1_500, 1_500));
+    assert!(matches!(refused, Err(RegisterError::TooLong)), "{refused:?}");
+    assert_eq!(bench.register.in_force.list().len(), 1_501);
+    bench.register.revoke(list(&["b"])).unwrap();
+    assert_eq!(bench.after_restart().in_force.list().len(), 1_502);
+}
+
+#[test]
 fn what_could_not_be_written_is_written_when_it_can_be() {
     let mut bench = bench("revocations: [{ key: a }]");
     bench.register.patience = Duration::from_millis(1);
