@@ -10,11 +10,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::body::Body;
-use super::head::{Follows, Head, Kind};
+use super::head::{Follows, Good, Head, Kind};
 use super::{Limits, Refusal};
 
 /// Read at a time while a head comes in pieces, in bytes.
 const PIECE: usize = 4096;
+
+/// Interim answers (1xx) to one request: nobody needs as many, and each costs as much as an answer.
+const MOST_INTERIM: u32 = 100;
 
 const CLOSED_WITHIN_HEAD: Read = Read::NoHead(Refusal::Malformed("the sender closed within a head"));
 
@@ -29,6 +32,8 @@ pub struct Screen {
     /// So many bytes of `held` have been judged good.
     ready: usize,
     verdict: Option<Read>,
+    /// Interim answers that have come to the request under way.
+    interim: u32,
 }
 
 #[derive(Debug)]
@@ -119,6 +124,7 @@ impl Screen {
             held: Vec::new(),
             ready: 0,
             verdict: None,
+            interim: 0,
         }
     }
 
@@ -256,11 +262,22 @@ impl Screen {
                 }
                 At::Head(head) => match head.read(&bytes[at..], &self.limits) {
                     Ok(None) => break,
+                    Ok(Some(Good {
+                        follows: Follows::AnotherHead,
+                        ..
+                    })) if self.interim == MOST_INTERIM => {
+                        let refusal = Refusal::Malformed("there are too many interim answers");
+                        self.verdict = Some(Read::NoHead(refusal));
+                        break;
+                    }
                     Ok(Some(good)) => {
                         at += good.length;
                         match good.follows {
                             Follows::Nothing => self.end_of_message(good.last),
-                            Follows::AnotherHead => self.at = At::Start,
+                            Follows::AnotherHead => {
+                                self.interim += 1;
+                                self.at = At::Start;
+                            }
                             Follows::Switch => self.at = At::Switched,
                             Follows::Body(body) => self.at = At::Body { body, last: good.last },
                         }
@@ -299,6 +316,7 @@ impl Screen {
         if let Side::Answers(awaited) = &self.side {
             awaited.end();
         }
+        self.interim = 0;
         self.at = if last { At::Over } else { At::Start };
     }
 }

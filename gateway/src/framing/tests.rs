@@ -310,6 +310,10 @@ fn only_what_was_asked_is_an_answer() {
     check(answers(false), &format!("{one}{one}"), one, UNASKED);
     check(answers(false), &format!("{one}~"), one, UNASKED);
     check(Screen::answers(Arc::default()), one, "", UNASKED);
+    let interim = |count| "HTTP/1.1 103 Early~Link: x~~".repeat(count);
+    good(&format!("{}{one}", interim(100)));
+    let too_many = Read::NoHead(Refusal::Malformed("there are too many interim answers"));
+    check(answers(false), &interim(101), &interim(100), too_many);
     let last = "HTTP/1.1 200 OK~Connection: close~Content-Length: 2~~ok";
     check(answers(false), &format!("{last}more"), last, Read::Over);
     for bad in [
