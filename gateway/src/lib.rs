@@ -4,7 +4,8 @@
 //! 3 assembly: [`plan`] ·
 //! 2 stages: [`intake`], [`routing`], [`call`], [`aggregate`] ·
 //! 1 words: [`aliases`], [`config`], [`rejection`], [`problem`], [`grpc`], [`fields`], [`files`], [`flow`], [`pace`],
-//! [`expiry`], [`identity`], [`json`], [`framing`], [`caller_body`], [`observe`], [`template`], [`coalesce`], [`stale`], [`websocket`], [`windows`],
+//! [`expiry`], [`identity`], [`json`], [`framing`], [`frames`], [`caller_body`], [`observe`], [`template`], [`coalesce`],
+//! [`stale`], [`websocket`], [`windows`],
 //! [`clock`] · 0: the `policies` crate.
 
 // Tests read what they have written themselves.
@@ -26,6 +27,7 @@ pub mod expiry;
 pub mod fields;
 pub mod files;
 pub mod flow;
+pub mod frames;
 pub mod framing;
 #[cfg(test)]
 mod generated;

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 
 use super::driver;
 use super::link::Link;
+use super::metered::Metered;
 use super::pool::Duty;
 use crate::call::attempt::Failure;
 use crate::call::classify::Fault;
@@ -45,6 +46,7 @@ async fn dial(endpoint: &Endpoint, within: Duration, settings: &PoolSettings) ->
         {
             return Err(io::Error::other("TLS: the backend does not offer HTTP/2 (ALPN `h2`)"));
         }
+        let stream = Metered::new(stream, &endpoint.url);
         driver::open(Coalesced(TokioIo::new(stream)), settings).await
     };
     match tokio::time::timeout(within, opening).await {

@@ -166,6 +166,9 @@ impl Terms<'_> {
         if response.headers().len() > form::MOST_FIELDS {
             return Err(failed(Fault::Invalid, &"the head has too many fields"));
         }
+        if response.status().as_u16() > form::HIGHEST_STATUS {
+            return Err(failed(Fault::Invalid, &"the status is not a number from 100 to 599"));
+        }
         if self.toward.switches && response.status().is_success() {
             if response.status() != StatusCode::OK {
                 return Err(failed(

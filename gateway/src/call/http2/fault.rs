@@ -1,6 +1,7 @@
 //! What an error on a shared connection says of one exchange: above all, whether it was begun.
 
 use std::error::Error as _;
+use std::io::{self, ErrorKind};
 
 use h2::Reason;
 
@@ -9,8 +10,10 @@ use crate::call::replay::Upload;
 
 /// Before the head of an answer.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {
-    let Some(cause) = cause(error) else {
-        return Fault::Broken;
+    let Some(cause) = cause::<h2::Error>(error) else {
+        let is_invalid = cause::<io::Error>(error).is_some_and(|error| error.kind() == ErrorKind::InvalidData);
+        // Of what came, and not of how it came.
+        return if is_invalid { Fault::Invalid } else { Fault::Broken };
     };
     if was_refused(cause) || was_left_out(cause) {
         Fault::Unreached
@@ -40,7 +43,7 @@ fn was_refused(cause: &h2::Error) -> bool {
     cause.is_reset() && cause.is_remote() && cause.reason() == Some(Reason::REFUSED_STREAM)
 }
 
-fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref() {

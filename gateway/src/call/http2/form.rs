@@ -14,6 +14,9 @@ use crate::websocket;
 /// Of an answer's head, as on HTTP/1.1.
 pub(super) const MOST_FIELDS: usize = 100;
 
+/// Beyond it there are no statuses (RFC 9110 section 15), nor on HTTP/1.1.
+pub(super) const HIGHEST_STATUS: u16 = 599;
+
 /// Whom and how a request is for.
 pub(crate) struct Toward<'a> {
     /// The endpoint's own, as a field and as part of a URI.

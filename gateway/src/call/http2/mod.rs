@@ -3,7 +3,8 @@
 //! Within the gateway a request has the form of HTTP/1.1; here it is put into that of HTTP/2, and the answer back. We
 //! count what a connection carries, since hyper queues whatever is more than its peer allows, without bound.
 //!
-//! Invariant: an exchange ends alone. One that is given up resets its stream, and its neighbours go on.
+//! Invariant: a backend that sends frames without end, and nothing that was asked for, loses its connection; all else
+//! ends one exchange alone. One that is given up resets its stream, and its neighbours go on.
 
 mod carried;
 mod dial;
@@ -12,6 +13,7 @@ mod exchange;
 mod fault;
 mod form;
 mod link;
+mod metered;
 mod pool;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@
 //!
 //! It reads frame headers alone and judges no grammar; that is the library's.
 
-use super::scan::{Head, Met, Scan};
+use crate::frames::{Head, Met, Scan};
 use crate::observe::FrameKind;
 
 /// Of the caller's own first words.

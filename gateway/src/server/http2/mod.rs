@@ -8,7 +8,6 @@
 mod frames;
 mod gauged;
 mod owed;
-mod scan;
 mod streams;
 
 use std::convert::Infallible;

@@ -2,15 +2,15 @@
 
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) length: u32,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub struct Head {
+    pub length: u32,
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Met {
+pub enum Met {
     /// A frame's header is there.
     Begin(Head),
     /// All of it is.
@@ -18,7 +18,7 @@ pub(super) enum Met {
 }
 
 #[derive(Debug)]
-pub(super) struct Scan {
+pub struct Scan {
     /// Of a frame's header, as far as it has come.
     header: [u8; 9],
     have: usize,
@@ -28,7 +28,7 @@ pub(super) struct Scan {
 
 impl Scan {
     /// `ahead` bytes come before the first frame.
-    pub(super) const fn begin(ahead: u32) -> Self {
+    pub const fn begin(ahead: u32) -> Self {
         Self {
             header: [0; 9],
             have: 0,
@@ -37,12 +37,12 @@ impl Scan {
     }
 
     /// Whether a frame has come in part.
-    pub(super) const fn is_within(&self) -> bool {
+    pub const fn is_within(&self) -> bool {
         self.have > 0
     }
 
     /// What is met next; takes the bytes up to there, or all of them.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Met> {
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Met> {
         loop {
             if self.have == self.header.len() && self.skip == 0 {
                 self.have = 0;
