@@ -49,7 +49,7 @@ impl<'p> Exchange<'p> {
                 (found.target, finishing)
             }
             Err(NotFound::MethodNotAllowed { routes, .. }) => of_path(&routes, headers, true)?,
-            Err(NotFound::NoRoute | NotFound::TooManyParameters) => return None,
+            Err(NotFound::NoRoute | NotFound::TooManyParameters | NotFound::TwoRoutes) => return None,
         };
         let cors = Arc::clone(finishing.finish.cors.as_ref()?);
         self.watch.route = Some(Arc::clone(&route.metrics));

@@ -10,6 +10,7 @@ mod meant;
 mod methods;
 pub mod mistake;
 pub mod path;
+mod path_parameters;
 pub mod path_policy;
 pub mod pattern;
 pub mod table;

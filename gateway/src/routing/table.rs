@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::condition::Condition;
@@ -23,6 +24,7 @@ use super::leaf::{Entry, Leaf};
 use super::methods::Methods;
 use super::mistake::Mistake;
 use super::path::NormalPath;
+use super::path_parameters;
 use super::pattern::Pattern;
 use super::tree::Tree;
 use crate::rejection::Rejection;
@@ -78,6 +80,8 @@ pub enum NotFound<'a, T> {
     NoRoute,
     /// Routes of that path ask for parameters, and there are more than are looked at.
     TooManyParameters,
+    /// Without its path parameters, the path leads to another route.
+    TwoRoutes,
     MethodNotAllowed {
         allow: HeaderValue,
         /// The routes of that path whose conditions hold, in the order in which they are written.
@@ -91,6 +95,9 @@ impl<T> From<NotFound<'_, T>> for Rejection {
             NotFound::NoRoute => Self::NoRoute,
             NotFound::TooManyParameters => Self::MalformedRequest {
                 why: "the query has more than 1000 parameters",
+            },
+            NotFound::TwoRoutes => Self::MalformedRequest {
+                why: "the path leads to another route without what follows a ';' in its segments",
             },
             NotFound::MethodNotAllowed { allow, .. } => Self::MethodNotAllowed { allow },
         }
@@ -127,7 +134,7 @@ impl<T> Table<T> {
     /// more than four captures, the method is refused, or routes of that path ask for parameters of the query.
     ///
     /// # Errors
-    /// [`NotFound`]; `Allow` lists what the routes of that path take under the conditions that hold.
+    /// [`NotFound`], also where the path has parameters (`;`) and leads to another route without them; `Allow` lists what the routes of that path take under the conditions that hold.
     pub fn find<'a>(
         &'a self,
         host: &str,
@@ -143,6 +150,16 @@ impl<T> Table<T> {
             .find_map(|tree| tree.search(path.canonical(), judge))
             .ok_or(NotFound::NoRoute)?;
         let entry = verdict?;
+        if memchr(b';', path.canonical().as_bytes()).is_some()
+            && let Some(cut) = path_parameters::cut(path.canonical(), &ranges)
+        {
+            // Whatever other servers make of it, it must be the same to us.
+            match self.trees(&host).find_map(|tree| tree.search(&cut, judge)) {
+                Some((Ok(other), _)) if other.route == entry.route => {}
+                Some(_) => return Err(NotFound::TwoRoutes),
+                None => {}
+            }
+        }
         for range in &mut ranges {
             *range = path.raw_offset(range.start)..path.raw_offset(range.end);
         }

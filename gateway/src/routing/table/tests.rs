@@ -70,6 +70,7 @@ fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
             .fold(found.target.clone(), |out, (name, text)| format!("{out} {name}={text}")),
         Err(NotFound::NoRoute) => "none".to_owned(),
         Err(NotFound::TooManyParameters) => "too many".to_owned(),
+        Err(NotFound::TwoRoutes) => "two routes".to_owned(),
         Err(NotFound::MethodNotAllowed { allow, .. }) => format!("allow {}", allow.to_str().expect("ASCII")),
     }
 }
@@ -104,6 +105,42 @@ fn literal_beats_parameter_beats_wildcard() {
     check(&table, "GET - /files/", "all rest=files/");
     check(&table, "GET - /users/", "all rest=users/");
     check(&table, "GET - /USERS/17", "all rest=USERS/17");
+}
+
+/// Servers that cut path parameters off find the rules of the same route.
+#[test]
+fn no_parameter_of_a_path_leads_around_a_route() {
+    let table = table(&[
+        "all - /{*rest} -",
+        "admin - /admin/{*rest} -",
+        "root - /admin GET",
+        "user - /users/{id} -",
+        "me - /users/me -",
+        "matrix - /matrix;v=1/{x} -",
+        "shop shop.example /{*rest} -",
+    ]);
+    for path in [
+        "/admin;x/users",
+        "/admin;/users",
+        "/admin%3Bx/users",
+        "/;x/admin/users",
+        "/admin;x",
+        "/admin/;x",
+        "/users/me;x=1",
+        "/users;v=2/7",
+        "/users;a;b/7;c",
+        "/ad%6Din;x/users",
+    ] {
+        check(&table, &format!("GET - {path}"), "two routes");
+    }
+    // No method is a way around, either.
+    check(&table, "POST - /admin;x", "two routes");
+    check(&table, "GET - /admin/a;x/b", "admin rest=a;x/b");
+    check(&table, "GET - /users/7;x=1", "user id=7;x=1");
+    check(&table, "GET - /other;x", "all rest=other;x");
+    check(&table, "GET - /matrix;v=1/7", "matrix x=7");
+    check(&table, "GET - /matrix;v=1/7;y", "matrix x=7;y");
+    check(&table, "GET shop.example /admin;x/users", "shop rest=admin;x/users");
 }
 
 #[test]
