@@ -1,9 +1,11 @@
 //! The fields that hygiene knows by name, and what becomes of each.
 //!
-//! An underscore counts as a hyphen: many backends read both as one (CGI's `HTTP_X_TENANT_ID`), so a field that is
+//! What is no letter and no digit counts as a hyphen: many backends read it as one ([`aliases`]), so a field that is
 //! kept out under one name must not come in under the other.
 
 use http::HeaderName;
+
+use crate::aliases;
 
 pub static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 pub static X_TENANT_TIER: HeaderName = HeaderName::from_static("x-tenant-tier");
@@ -74,7 +76,7 @@ pub(super) fn kind(name: &str) -> Kind {
     // Most fields are known to pass by their first letter.
     match name.as_bytes().first() {
         // The other spelling: a second length, for those who read both as one.
-        Some(b'c') if name == "connection" || name == "content_length" => Kind::HopByHop,
+        Some(b'c') if name == "connection" || is_alias(name, "content-length") => Kind::HopByHop,
         Some(b'e') if name == "expect" => Kind::HopByHop,
         Some(b'f') if name == "forwarded" || is(name, "front-end-https") => of_proxies(name),
         // What the gateway says itself, under a name that some read as its own.
@@ -83,7 +85,7 @@ pub(super) fn kind(name: &str) -> Kind {
         Some(b'k') if is(name, "keep-alive") => Kind::HopByHop,
         Some(b'p') if is(name, "proxy-connection") || is(name, "proxy-authorization") => Kind::HopByHop,
         Some(b'p') if is(name, "proxy-authenticate") || name == "proxy" => Kind::HopByHop,
-        Some(b's') if name.contains('_') && begins(name, "sec-websocket-") => Kind::Identity,
+        Some(b's') if aliases::is_odd(name) && begins(name, "sec-websocket-") => Kind::Identity,
         Some(b't') if name == "te" || is(name, "transfer-encoding") => Kind::HopByHop,
         Some(b'u') if name == "upgrade" => Kind::HopByHop,
         Some(b'x') => extension_kind(name),
@@ -155,7 +157,7 @@ fn is_word_of_proxies(name: &str) -> bool {
 }
 
 fn of_proxies(name: &str) -> Kind {
-    if name.contains('_') {
+    if aliases::is_odd(name) {
         Kind::Identity
     } else {
         Kind::FromProxies
@@ -179,12 +181,12 @@ fn ends(name: &str, hyphenated: &str) -> bool {
     let (Some(start), Some(end)) = (name.get(..before), name.get(before..)) else {
         return false;
     };
-    (start.is_empty() || start.ends_with(['-', '_'])) && begins(end, hyphenated)
+    (start.is_empty() || start.ends_with(|last: char| !last.is_ascii_alphanumeric())) && begins(end, hyphenated)
 }
 
 fn begins(name: &str, hyphenated: &str) -> bool {
-    let same = |(byte, want): (u8, u8)| byte == want || (byte == b'_' && want == b'-');
-    name.len() >= hyphenated.len() && name.bytes().zip(hyphenated.bytes()).all(same)
+    let mut both = name.bytes().zip(hyphenated.bytes());
+    name.len() >= hyphenated.len() && both.all(|(byte, want)| aliases::fold(byte) == want)
 }
 
 #[cfg(test)]
@@ -242,9 +244,11 @@ mod tests {
             assert!(is_protected(name), "{name}: Connection could name it away");
             // Each spelling but that one is nobody's word.
             for (at, _) in name.match_indices('-') {
-                let mut odd = name.to_owned();
-                odd.replace_range(at..=at, "_");
-                assert_eq!(kind(&odd), Kind::Identity, "{odd}");
+                for sign in ["_", ".", "~", "!", "'"] {
+                    let mut odd = name.to_owned();
+                    odd.replace_range(at..=at, sign);
+                    assert_eq!(kind(&odd), Kind::Identity, "{odd}");
+                }
             }
         }
     }
@@ -265,7 +269,9 @@ mod tests {
                 "te",
                 "transfer-encoding",
                 "transfer_encoding",
+                "transfer.encoding",
                 "content_length",
+                "content~length",
                 "upgrade",
                 "proxy-authenticate",
                 "proxy-authorization",
@@ -280,6 +286,9 @@ mod tests {
                 "x-tenant",
                 "x-tenant-id",
                 "x_tenant_id",
+                "x.tenant.id",
+                "x!tenant~id",
+                "x|user",
                 "x-tenant_tier",
                 "x-tenant-anything",
                 "x-user",

@@ -245,7 +245,7 @@ proptest! {
         fields in prop::collection::vec((
             prop_oneof![
                 "(connection|keep-alive|te|upgrade|proxy-connection|transfer-encoding|x-forwarded-for|forwarded)",
-                "(x[-_]tenant[-_]id|x[-_]user|x[-_]gateway[-_][a-z]{1,3}|x[-_]caller[-_]id|x-a|x-b|host|content-length)",
+                "(x[-_.~]tenant[-_.!]id|x[-_|]user|x[-_^]gateway[-_][a-z]{1,3}|x[-_]caller[-_*]id|x-a|x-b|host|content-length)",
                 "[a-z_-]{1,12}",
             ],
             "[ -~]{0,20}|(x-a|X-B|host|close|te|content-length)(, ?(x-b|keep-alive|authorization)){0,2}",
@@ -257,7 +257,7 @@ proptest! {
         let mut after = before.clone();
         if clean_request(&mut after, Version::HTTP_10, trusted, MethodOverride::Strip, &via()).is_ok() {
             for name in after.keys() {
-                let name = name.as_str().replace('_', "-");
+                let name = name.as_str().replace(|sign: char| !sign.is_ascii_alphanumeric(), "-");
                 let hop = ["connection", "keep-alive", "te", "upgrade", "proxy-connection", "transfer-encoding"];
                 prop_assert!(!hop.contains(&name.as_str()) && !name.starts_with("x-gateway-"), "{}", name);
                 prop_assert!(!["x-tenant-id", "x-user", "x-caller-id"].contains(&name.as_str()), "{}", name);
