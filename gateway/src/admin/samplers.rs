@@ -79,7 +79,6 @@ fn sample(admin: &Admin, page: &mut Page) {
         page.put(Family::Verifications, &[outcome.as_str()], count);
     }
     page.put(Family::VerificationSeconds, &[], work.spent().as_secs_f64());
-    page.put(Family::UnknownTiers, &[], plan.tiers.unknown());
     page.put(Family::JsonReserved, &[], plan.workspace.reserved());
     page.put(Family::JsonRefused, &[], plan.workspace.refused());
     let lifecycle = &gateway.lifecycle;

@@ -15,6 +15,7 @@ use crate::clock::{self, WallClock};
 use crate::intake::certificate;
 use crate::intake::jwt::Issuer;
 use crate::observe::timestamp::Timestamp;
+use crate::observe::unknown_tiers;
 use crate::plan::reload::LastReload;
 use crate::server::Phase;
 
@@ -33,6 +34,7 @@ pub(super) struct Status {
     requests_in_flight: usize,
     config: Config,
     issuers: Vec<Keys>,
+    unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
     /// Lines that are missing in the access log because it could not keep up.
     access_log_dropped: u64,
@@ -54,6 +56,23 @@ struct Listener {
     address: SocketAddr,
     /// What it shows to callers who speak TLS; empty for plain HTTP.
     certificates: Vec<Certificate>,
+}
+
+/// What credentials call their tiers and the config does not have.
+#[derive(Serialize)]
+struct UnknownTiers {
+    /// Of all names together.
+    requests: u64,
+    /// The first names that came, the busiest of them first.
+    named: Vec<UnknownTier>,
+}
+
+#[derive(Serialize)]
+struct UnknownTier {
+    name: Arc<str>,
+    /// Whose credential was the first to name it.
+    tenant: Arc<str>,
+    requests: u64,
 }
 
 /// A certificate of ours.
@@ -146,6 +165,20 @@ impl Certificate {
     }
 }
 
+impl UnknownTiers {
+    fn of(all: &unknown_tiers::UnknownTiers) -> Self {
+        let named = all.all().into_iter().map(|(tier, requests)| UnknownTier {
+            name: Arc::clone(&tier.name),
+            tenant: Arc::clone(&tier.tenant),
+            requests,
+        });
+        Self {
+            requests: all.requests(),
+            named: named.collect(),
+        }
+    }
+}
+
 impl Status {
     pub(super) fn of(admin: &Admin) -> Self {
         let gateway = &admin.gateway;
@@ -205,6 +238,7 @@ impl Status {
                 },
             },
             issuers: plan.doorman.issuers().iter().map(keys).collect(),
+            unknown_tiers: UnknownTiers::of(&observer.registry.unknown_tiers),
             revocations: revocations::summary(admin),
             access_log_dropped: observer.access_log.dropped(),
         }

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::HeaderValue;
 
@@ -18,7 +17,7 @@ use super::limits::owner::{Owner, OwnerKey};
 use super::limits::{Hold, Limit, Mode, Per};
 use super::revocations::Seen;
 use crate::identity;
-use crate::observe::{Registry, TenantMetrics};
+use crate::observe::{Registry, TenantMetrics, UnknownTier};
 
 /// A tier as meant.
 pub struct Tier {
@@ -97,13 +96,14 @@ pub struct Tiers {
     pub default: Arc<Tier>,
     pub tenants: HashMap<Arc<str>, Option<Arc<Tier>>>,
     registry: Arc<Registry>,
-    unknown: AtomicU64,
 }
 
 /// A caller with everything that its requests need: kept in the cache of verified credentials.
 pub struct Known {
     pub caller: Caller,
     pub tier: Arc<Tier>,
+    /// What its credential calls its tier, if that was to decide and there is no such tier.
+    pub unknown_tier: Option<Arc<UnknownTier>>,
     /// On everything that the tier allows.
     holds: Holds,
     /// One of them is on an account that it shares, for want of room.
@@ -131,24 +131,24 @@ impl Tiers {
             default,
             tenants,
             registry,
-            unknown: AtomicU64::new(0),
         }
     }
 
     /// Decides a caller's tier and takes hold of its accounts.
     pub fn enroll(&self, caller: Caller) -> Known {
         let written = self.tenants.get(&caller.tenant);
-        let tier = match (written, &caller.tier) {
-            (Some(Some(tier)), _) => Arc::clone(tier),
-            (_, Some(named)) => self.by_name.get(named).map_or_else(
-                || {
-                    self.unknown.fetch_add(1, Relaxed);
-                    Arc::clone(&self.default)
-                },
-                Arc::clone,
-            ),
-            (_, None) => Arc::clone(&self.default),
+        let (tier, unknown_tier) = match (written, &caller.tier) {
+            (Some(Some(tier)), _) => (tier, None),
+            (_, Some(named)) => match self.by_name.get(named) {
+                Some(tier) => (tier, None),
+                None => {
+                    let unknown = self.registry.unknown_tiers.find_or_add(named, &caller.tenant);
+                    (&self.default, Some(unknown))
+                }
+            },
+            (_, None) => (&self.default, None),
         };
+        let tier = Arc::clone(tier);
         let is_tenant_written = caller.configured || written.is_some();
         let holds = holds(&tier, &caller, is_tenant_written);
         Known {
@@ -159,16 +159,12 @@ impl Tiers {
             tenant_header: header(&caller.tenant),
             tier_header: tier.as_header.clone(),
             caller_header: header(&caller.id),
+            unknown_tier,
             seen: Seen::nothing(),
             holds,
             tier,
             caller,
         }
-    }
-
-    /// How often a credential named a tier that does not exist.
-    pub fn unknown(&self) -> u64 {
-        self.unknown.load(Relaxed)
     }
 }
 

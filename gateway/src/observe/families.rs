@@ -381,7 +381,7 @@ impl Family {
                 "gateway_unknown_tiers_total",
                 Counter,
                 &[],
-                "Credentials that named a tier that there is not, since the config was loaded; they got the default",
+                "Requests whose credential named a tier that there is not; they were given the default",
             ),
             Self::JwksFetches => (
                 "gateway_jwks_fetches_total",
@@ -393,7 +393,7 @@ impl Family {
                 "gateway_jwks_keys",
                 Gauge,
                 &["issuer"],
-                "Keys in use; with none, every token of the issuer is refused",
+                "Keys in use; with none, no token of the issuer can be judged",
             ),
             Self::JwksAge => (
                 "gateway_jwks_age_seconds",

@@ -30,6 +30,8 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
@@ -77,6 +79,7 @@ impl<'a> Line<'a> {
             route: record.route.as_ref().map(|route| &*route.name),
             tenant: record.tenant.as_ref().map(|tenant| &*tenant.name),
             tier: record.tier.as_deref(),
+            unknown_tier: record.unknown_tier.as_ref().map(|tier| &*tier.name),
             caller: record.caller.as_deref(),
             kind: (record.caller_kind != CallerKind::Nobody).then(|| record.caller_kind.as_str()),
             status: record.status,
@@ -115,6 +118,7 @@ mod tests {
     use super::*;
     use crate::observe::metrics::Registry;
     use crate::observe::tenants::Tenants;
+    use crate::observe::unknown_tiers::UnknownTiers;
     use crate::rejection::Reason;
 
     #[test]
@@ -126,6 +130,7 @@ mod tests {
         record.route = Some(Registry::default().route("users"));
         record.tenant = Some(Tenants::default().find_or_add("acme", "free"));
         record.tier = Some("free".into());
+        record.unknown_tier = Some(UnknownTiers::default().find_or_add("gold", &"acme".into()));
         record.caller = Some("key-1".into());
         record.caller_kind = CallerKind::ApiKey;
         record.refused(Reason::BackendTimeout);
@@ -145,7 +150,7 @@ mod tests {
             serde_json::to_value(Line::of(&record)).unwrap(),
             json!({
                 "time": "2024-02-29T12:34:56.007Z", "request_id": "req \"1\"", "client": "10.0.0.9",
-                "protocol": "HTTP/2", "method": "PUT", "path": "/users/1", "route": "users", "tenant": "acme", "tier": "free", "caller": "key-1",
+                "protocol": "HTTP/2", "method": "PUT", "path": "/users/1", "route": "users", "tenant": "acme", "tier": "free", "unknown_tier": "gold", "caller": "key-1",
                 "kind": "api_key", "status": 504, "reason": "backend_timeout", "limit": "free", "backend": "users", "attempts": 2,
                 "budget_ms": 5000.0, "used_ms": 2.345, "queue_ms": 0.01, "connect_ms": 0.3, "first_byte_ms": 2.0,
                 "bytes_in": 10, "bytes_out": 20, "complete": false, "aborted": true, "fault": "reset by peer",

@@ -21,6 +21,7 @@ use super::labels::{Awaited, ConnectionRefusal, FrameKind, Handshake, Tally};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
+use super::unknown_tiers::UnknownTiers;
 use crate::clock;
 
 /// Adds what it sees to the page each time someone asks for it.
@@ -39,6 +40,7 @@ pub struct Registry {
     pub floods: Tally<FrameKind>,
     /// Not on the page: their names come with requests.
     pub tenants: Tenants,
+    pub unknown_tiers: UnknownTiers,
     config_in_use_is_newest: AtomicBool,
     config_loaded_at: AtomicU64,
     config_generation: AtomicU64,
@@ -60,6 +62,7 @@ impl Default for Registry {
             overdue_connections: Tally::default(),
             floods: Tally::default(),
             tenants: Tenants::default(),
+            unknown_tiers: UnknownTiers::default(),
             config_in_use_is_newest: AtomicBool::new(false),
             config_loaded_at: AtomicU64::new(0),
             config_generation: AtomicU64::new(0),
@@ -126,6 +129,7 @@ impl Registry {
         self.backends.each(|backend| backend.put(&mut page));
         self.limits.each(|limit| limit.put(&mut page));
         self.callers.put(&mut page);
+        page.put(Family::UnknownTiers, &[], self.unknown_tiers.requests());
         for (reason, count) in self.refused_connections.iter() {
             page.put(Family::RefusedConnections, &[reason.as_str()], count);
         }
@@ -300,7 +304,6 @@ mod tests {
                 page.put(Family::LimitOverflow, &["free"], 0);
                 page.put(Family::Verifications, &["failed"], 3);
                 page.put(Family::VerificationSeconds, &[], 0.0002);
-                page.put(Family::UnknownTiers, &[], 0);
                 page.put(Family::JwksFetches, &["main", "timed_out"], 1);
                 page.put(Family::JwksKeys, &["main"], 2);
                 page.put(Family::JwksAge, &["main"], 12.5);

@@ -21,6 +21,7 @@ pub mod record;
 pub mod rejections;
 pub mod tenants;
 pub mod timestamp;
+pub mod unknown_tiers;
 
 use std::io;
 use std::mem;
@@ -45,6 +46,7 @@ pub use page::Page;
 pub use record::RequestRecord;
 pub use rejections::Rejections;
 pub use tenants::TenantMetrics;
+pub use unknown_tiers::UnknownTier;
 
 /// All that watches requests; one per process, shared by its workers.
 #[derive(Debug)]
@@ -100,6 +102,9 @@ impl Observer {
         self.registry.callers.count(&record);
         if let Some(tenant) = &record.tenant {
             tenant.count(&record);
+        }
+        if let Some(tier) = &record.unknown_tier {
+            self.registry.unknown_tiers.count(tier);
         }
         self.rejections.note(&record);
         self.access_log.write(record);

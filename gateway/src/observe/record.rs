@@ -18,6 +18,7 @@ use super::decided::Decided;
 use super::labels::{CallerKind, FallbackKind};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
+use super::unknown_tiers::UnknownTier;
 use crate::rejection::Reason;
 
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub struct RequestRecord {
     pub route: Option<Arc<RouteMetrics>>,
     pub tenant: Option<Arc<TenantMetrics>>,
     pub tier: Option<Arc<str>>,
+    /// What its credential calls its tier, if there is no such tier.
+    pub unknown_tier: Option<Arc<UnknownTier>>,
     /// Who of the tenant: a key's id or a token's subject.
     pub caller: Option<Arc<str>>,
     /// What was presented, whether or not it held.

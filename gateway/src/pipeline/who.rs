@@ -61,6 +61,7 @@ impl Exchange<'_> {
             Ok(known) => {
                 self.watch.tenant = Some(Arc::clone(&known.metrics));
                 self.watch.tier = Some(Arc::clone(&known.tier.name));
+                self.watch.unknown_tier.clone_from(&known.unknown_tier);
                 self.watch.caller = Some(Arc::clone(&known.caller.id));
                 self.watch.caller_kind = caller_kind(&known.caller.kind);
                 Ok(Ok(known))

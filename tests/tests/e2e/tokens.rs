@@ -5,7 +5,7 @@ use std::time::Duration;
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::Behaviour;
 use fixtures::tokens::{ALGORITHMS, Algorithm, kid, mint, seconds_from_now};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::configs::Config;
 use tests::{Setup, eventually};
 
@@ -38,6 +38,84 @@ async fn a_claim_gives_the_tier_if_there_is_such_a_tier() {
         let answer = gateway.get("/tokens/echo").bearer(&token).send().await.expect(200);
         assert_eq!(answer.echoed("x-tenant-tier").as_deref(), Some(tier), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn a_tier_that_there_is_not_is_the_default_and_is_told() {
+    let (_fleet, _api, gateway) = start().await;
+    let long = "\u{2603}".repeat(100);
+    let cases = [
+        (json!("premium"), "premium", None),
+        (json!(null), "open", None),
+        (json!("platinum"), "open", Some("platinum")),
+        (json!("Premium"), "open", Some("Premium")),
+        (json!("gr\u{f6}\u{df}er"), "open", Some("gr\u{f6}\u{df}er")),
+        (json!(""), "open", Some("")),
+        (json!(7), "open", Some("7")),
+        (json!(["premium"]), "open", Some("[\"premium\"]")),
+        (json!(true), "open", Some("true")),
+        (json!("a\nb"), "open", Some("a\nb")),
+        (json!(long), "open", Some(&long[..63])),
+    ];
+    // The operator has decided on this tenant, whatever the token says.
+    let mut decided = claims_with("plan", "platinum".into());
+    decided["tenant"] = "initech".into();
+    let answer = gateway
+        .get("/tokens/echo")
+        .bearer(&signed(&decided))
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(answer.echoed("x-tenant-tier").as_deref(), Some("enterprise"));
+    for (plan, tier, _) in &cases {
+        let token = signed(&claims_with("plan", plan.clone()));
+        for _ in 0..2 {
+            let answer = gateway.get("/tokens/echo").bearer(&token).send().await.expect(200);
+            assert_eq!(answer.echoed("x-tenant-tier").as_deref(), Some(*tier), "{plan}");
+        }
+    }
+    let unknown: Vec<_> = cases.iter().filter_map(|(_, _, unknown)| *unknown).collect();
+    let requests = 2 * unknown.len();
+    gateway
+        .metric_becomes("gateway_unknown_tiers_total", &[], requests as f64)
+        .await;
+    let told = gateway.admin_json("/api/v1/status").await["unknown_tiers"].clone();
+    assert_eq!(told["requests"], requests);
+    let named = told["named"].as_array().expect("a list");
+    assert_eq!(named.len(), unknown.len());
+    for name in &unknown {
+        let expected = json!({ "name": name, "tenant": "acme", "requests": 2 });
+        assert!(named.contains(&expected), "{expected} in {told}");
+    }
+    let lines = eventually(SOON, "all lines are written", || async {
+        let written = gateway.stdout();
+        let lines: Vec<Value> = written
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        (lines.len() == 1 + 2 * cases.len()).then_some(lines)
+    })
+    .await;
+    assert_eq!(lines[0]["unknown_tier"], Value::Null);
+    for (pair, (plan, tier, unknown)) in lines[1..].chunks(2).zip(&cases) {
+        for line in pair {
+            assert_eq!(
+                (&line["tier"], &line["unknown_tier"]),
+                (&json!(tier), &json!(unknown)),
+                "{plan}"
+            );
+        }
+    }
+    assert!(gateway.log().contains("names a tier that there is not"));
+
+    // A reload forgets nothing.
+    gateway.signal(tests::Signal::Hup);
+    gateway.metric_becomes("gateway_config_generation", &[], 2.0).await;
+    let token = signed(&claims_with("plan", "platinum".into()));
+    gateway.get("/tokens/echo").bearer(&token).send().await.expect(200);
+    gateway
+        .metric_becomes("gateway_unknown_tiers_total", &[], (requests + 1) as f64)
+        .await;
 }
 
 #[tokio::test]
