@@ -60,6 +60,10 @@ impl Certificate {
         })
     }
 
+    pub fn is_valid_at(&self, unix_now: u64) -> bool {
+        (self.not_before..self.expires).contains(&unix_now)
+    }
+
     /// A caller's; `None` if its names cannot be read, or could be read in two ways.
     pub fn of_caller(der: &[u8]) -> Option<Self> {
         let read = Self::read(der)?;

@@ -66,6 +66,7 @@ pub enum Check {
     /// The certificate's name is too long for a caller's.
     CertificateName,
     CertificateExpired,
+    CertificateNotYetValid,
     UserUnknown,
     UserDisabled,
     Password,
@@ -146,6 +147,7 @@ impl Check {
             Self::CertificateUnknown => "certificate_unknown",
             Self::CertificateName => "certificate_name",
             Self::CertificateExpired => "certificate_expired",
+            Self::CertificateNotYetValid => "certificate_not_before",
             Self::UserUnknown => "user_unknown",
             Self::UserDisabled => "user_disabled",
             Self::Password => "password",
@@ -191,6 +193,7 @@ impl Check {
                     | Self::CertificateUntrusted
                     | Self::CertificateUnknown
                     | Self::CertificateName
+                    | Self::CertificateNotYetValid
             )
     }
 
@@ -201,8 +204,13 @@ impl Check {
         )
     }
 
-    /// Whether the same token fails again for as long as the issuer's keys stay the same, *and* finding that
-    /// out costs a signature check. Only such verdicts are worth remembering.
+    /// Whether the time has decided; then the verdict stands while it is not earlier than when it was given.
+    pub(super) const fn is_of_time(self) -> bool {
+        matches!(self, Self::TokenExpired | Self::TokenTooOld)
+    }
+
+    /// Whether the same token fails again for as long as the issuer's keys stay the same and the time goes on, *and*
+    /// finding that out costs a signature check. Only such verdicts are worth remembering.
     pub(super) const fn is_lasting(self) -> bool {
         matches!(
             self,
@@ -229,7 +237,7 @@ mod tests {
 
     /// Every check, with what the caller learns, whether it is counted against the client's address, and whether the
     /// verdict is remembered.
-    const ALL: [(Check, Category, bool, bool); 42] = {
+    const ALL: [(Check, Category, bool, bool); 43] = {
         use Category::{Expired, Invalid, Missing};
         [
             (Check::HeaderRepeated, Invalid, true, false),
@@ -264,6 +272,7 @@ mod tests {
             (Check::CertificateUnknown, Invalid, false, false),
             (Check::CertificateName, Invalid, false, false),
             (Check::CertificateExpired, Expired, false, false),
+            (Check::CertificateNotYetValid, Invalid, false, false),
             (Check::UserUnknown, Invalid, true, false),
             (Check::UserDisabled, Invalid, true, false),
             (Check::Password, Invalid, true, false),
@@ -299,6 +308,13 @@ mod tests {
             assert_eq!(check.category(), category, "{check:?}");
             assert_eq!(check.is_suspect(), suspect, "{check:?}");
             assert_eq!(check.is_lasting(), lasting, "{check:?}");
+            let of_time = matches!(check, Check::TokenExpired | Check::TokenTooOld);
+            assert_eq!(check.is_of_time(), of_time, "{check:?}");
+            // What comes to hold by itself is not remembered.
+            assert!(
+                !(lasting && matches!(check, Check::NotBefore | Check::IssuedAt)),
+                "{check:?}"
+            );
             assert!(words.insert(check.as_str()), "{check:?} shares its word");
         }
     }

@@ -26,7 +26,7 @@ use super::jwks::KeySet;
 use super::jws::Jws;
 use super::jwt::Issuer;
 use super::key_fetches::KeyWait;
-use super::known_tokens::{Admission, KnownTokens};
+use super::known_tokens::{Admission, KnownTokens, Validity};
 use super::passwords::{PasswordCheck, Passwords, Unadmitted};
 use super::verifications::Verifications;
 use super::{jws, jwt};
@@ -350,6 +350,10 @@ impl<K> Doorman<K> {
         if unix_now >= certificate.expires {
             return Err(Check::CertificateExpired);
         }
+        // It was valid when the connection was made, by a time that may have been wrong.
+        if unix_now < certificate.not_before {
+            return Err(Check::CertificateNotYetValid);
+        }
         if let Some(verdict) = desk.known.get(&certificate.digest) {
             return verdict;
         }
@@ -417,22 +421,26 @@ impl<K> Doorman<K> {
                 });
             }
             Err(check) => Err(check),
-            Ok(()) => issuer.caller(claims, unix_now),
+            Ok(()) => {
+                let from = issuer.valid_from(claims.value());
+                issuer.caller(claims, unix_now).map(|caller| (caller, from))
+            }
         };
         match verdict {
-            Ok(caller) => {
-                let (tenant, expires) = (caller.tenant.clone(), caller.expires.unwrap_or(unix_now));
+            Ok((caller, from)) => {
+                let expires = caller.expires.unwrap_or(unix_now);
+                let (tenant, valid) = (caller.tenant.clone(), Validity { from, expires });
                 let kept = Arc::new((self.enroll)(caller));
                 if let Some(budget) = &self.verifications {
                     budget.remember(token);
                 }
                 self.tokens
-                    .admit(token, (kept.clone(), tenant.clone(), at), keys.fingerprint(), expires);
+                    .admit(token, (kept.clone(), tenant.clone(), at), keys.fingerprint(), valid);
                 Ok((kept, tenant, at))
             }
             Err(check) => {
                 if check.is_lasting() {
-                    self.tokens.refuse(token, check, at, keys.fingerprint());
+                    self.tokens.refuse(token, check, at, keys.fingerprint(), unix_now);
                 }
                 Err(check.into())
             }

@@ -212,6 +212,16 @@ impl Issuer {
         Ok(expires.min(too_old).ceil() as u64)
     }
 
+    /// The first second in which a token is taken that has passed all checks: before it, it is from the future.
+    pub(super) fn valid_from(&self, claims: Value<'_>) -> u64 {
+        let dates = ["nbf", "iat"]
+            .into_iter()
+            .filter_map(|claim| numeric_date(claims.get(claim)?));
+        let latest = dates.fold(0.0, f64::max);
+        // The cast saturates.
+        (latest - self.leeway).ceil() as u64
+    }
+
     /// Whether a token may say this of itself, as far as the issuer's settings go.
     pub(super) fn takes_type(&self, typ: Option<TokenType>) -> bool {
         self.settings.types.is_empty() || typ.is_some_and(|typ| self.settings.types.contains(&typ))
@@ -499,6 +509,33 @@ mod tests {
         let long = super::tests::issuer(|settings| settings.max_age = Some(Duration::from_secs(3600))).unwrap();
         let caller = long.caller(claims(json!({ "iat": NOW })), NOW).unwrap();
         assert_eq!(caller.expires, Some(NOW + 130), "whatever ends first");
+    }
+
+    #[test]
+    fn a_token_is_taken_from_the_second_in_which_it_passes() {
+        for issuer in [
+            issuer(|_| {}).unwrap(),
+            issuer(|settings| settings.leeway = Duration::ZERO).unwrap(),
+        ] {
+            for dates in [
+                json!({}),
+                json!({ "nbf": NOW }),
+                json!({ "iat": NOW + 7 }),
+                json!({ "nbf": NOW + 10, "iat": NOW + 5 }),
+                json!({ "nbf": NOW + 5, "iat": NOW + 10 }),
+                json!({ "nbf": NOW as f64 + 0.5 }),
+                json!({ "iat": NOW as f64 - 0.5 }),
+                json!({ "nbf": 0 }),
+                json!({ "nbf": -5 }),
+                json!({ "nbf": 31, "iat": -1 }),
+            ] {
+                let token = claims(dates.clone());
+                let from = issuer.valid_from(token.value());
+                let passes = |now| issuer.caller(token.clone(), now).is_ok();
+                assert!(passes(from), "{dates} at {from}");
+                assert!(from == 0 || !passes(from - 1), "{dates} before {from}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Tokens are known by the SHA-256 of the whole text, signature included, so that nothing that differs in one
 //! bit shares a verdict. An entry says which keys it was made with, and counts only while those are in use:
-//! a removed key stops verifying at once. Bounded; nothing allocates on a hit.
+//! a removed key stops verifying at once. It counts only at times at which the token would be judged alike, too: the time
+//! of day may go back, after it was ahead for a while. Bounded; nothing allocates on a hit.
 
 use std::sync::Arc;
 
@@ -30,8 +31,21 @@ struct Admitted<K> {
     issuer: usize,
     /// Of the issuer's key set.
     fingerprint: u64,
-    /// Seconds since 1970 from which the token is refused.
-    expires: u64,
+    valid: Validity,
+}
+
+/// When a token is taken, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Validity {
+    pub from: u64,
+    /// The first second in which it is refused.
+    pub expires: u64,
+}
+
+impl Validity {
+    fn holds(self, unix_now: u64) -> bool {
+        (self.from..self.expires).contains(&unix_now)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -39,6 +53,8 @@ struct Refused {
     check: Check,
     issuer: usize,
     fingerprint: u64,
+    /// The verdict stands from this second on.
+    from: u64,
 }
 
 impl<K> KnownTokens<K> {
@@ -54,13 +70,14 @@ impl<K> KnownTokens<K> {
     pub(super) fn find(&self, token: &str, fingerprint: impl Fn(usize) -> u64, unix_now: u64) -> Option<Verdict<K>> {
         let digest = digest_of(token.as_bytes());
         if let Some(known) = self.admitted.get(&digest) {
-            if known.fingerprint == fingerprint(known.issuer) && unix_now < known.expires {
+            if known.fingerprint == fingerprint(known.issuer) && known.valid.holds(unix_now) {
                 return Some(Ok((known.kept, known.tenant, known.issuer)));
             }
             self.admitted.remove(&digest);
         }
         let known = self.refused.get(&digest)?;
-        (known.fingerprint == fingerprint(known.issuer)).then_some(Err(known.check))
+        let stands = known.fingerprint == fingerprint(known.issuer) && unix_now >= known.from;
+        stands.then_some(Err(known.check))
     }
 
     pub(super) fn admit(
@@ -68,28 +85,30 @@ impl<K> KnownTokens<K> {
         token: &str,
         (kept, tenant, issuer): (Arc<K>, Arc<str>, usize),
         fingerprint: u64,
-        expires: u64,
+        valid: Validity,
     ) {
+        let digest = digest_of(token.as_bytes());
+        // What was said of it at another time does not come back.
+        self.refused.remove(&digest);
         let known = Admitted {
             kept,
             tenant,
             issuer,
             fingerprint,
-            expires,
+            valid,
         };
-        self.admitted.insert(digest_of(token.as_bytes()), known);
+        self.admitted.insert(digest, known);
     }
 
-    /// Only for a `check` that fails again for as long as the issuer's keys stay the same.
-    pub(super) fn refuse(&self, token: &str, check: Check, issuer: usize, fingerprint: u64) {
-        self.refused.insert(
-            digest_of(token.as_bytes()),
-            Refused {
-                check,
-                issuer,
-                fingerprint,
-            },
-        );
+    /// Only for a `check` that [lasts](Check::is_lasting).
+    pub(super) fn refuse(&self, token: &str, check: Check, issuer: usize, fingerprint: u64, unix_now: u64) {
+        let known = Refused {
+            check,
+            issuer,
+            fingerprint,
+            from: if check.is_of_time() { unix_now } else { 0 },
+        };
+        self.refused.insert(digest_of(token.as_bytes()), known);
     }
 
     #[cfg(test)]
@@ -105,14 +124,79 @@ impl<K> Clone for Admitted<K> {
             tenant,
             issuer,
             fingerprint,
-            expires,
+            valid,
         } = self;
         Self {
             kept: kept.clone(),
             tenant: tenant.clone(),
             issuer: *issuer,
             fingerprint: *fingerprint,
-            expires: *expires,
+            valid: *valid,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: u64 = 7;
+
+    fn find(tokens: &KnownTokens<()>, now: u64) -> Option<Result<(), Check>> {
+        let found = tokens.find("token", |_| KEYS, now)?;
+        Some(found.map(drop))
+    }
+
+    #[test]
+    fn a_token_is_known_only_while_it_is_valid() {
+        for (now, known) in [
+            (0, false),
+            (9, false),
+            (10, true),
+            (15, true),
+            (19, true),
+            (20, false),
+            (99, false),
+        ] {
+            let tokens = KnownTokens::new(10);
+            let valid = Validity { from: 10, expires: 20 };
+            tokens.admit("token", (Arc::new(()), "acme".into(), 0), KEYS, valid);
+            assert_eq!(find(&tokens, now), known.then_some(Ok(())), "at {now}");
+            // It has to be looked at again, and is known again then.
+            tokens.admit("token", (Arc::new(()), "acme".into(), 0), KEYS, valid);
+            assert_eq!(find(&tokens, 15), Some(Ok(())));
+        }
+    }
+
+    #[test]
+    fn what_the_time_has_decided_stands_from_then_on() {
+        for (check, stands_before) in [
+            (Check::TokenExpired, false),
+            (Check::TokenTooOld, false),
+            (Check::Signature, true),
+            (Check::Audience, true),
+            (Check::Subject, true),
+            (Check::Tenant, true),
+            (Check::TenantOfOther, true),
+            (Check::ClaimMissing, true),
+            (Check::Expiry, true),
+        ] {
+            let tokens = KnownTokens::new(10);
+            tokens.refuse("token", check, 0, KEYS, 100);
+            for (now, stands) in [(0, stands_before), (99, stands_before), (100, true), (u64::MAX, true)] {
+                assert_eq!(find(&tokens, now), stands.then_some(Err(check)), "{check:?} at {now}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_of_a_token_is_not_said_again_once_it_was_admitted() {
+        let tokens = KnownTokens::new(10);
+        tokens.refuse("token", Check::TokenExpired, 0, KEYS, 100);
+        let valid = Validity { from: 10, expires: 60 };
+        tokens.admit("token", (Arc::new(()), "acme".into(), 0), KEYS, valid);
+        assert_eq!(find(&tokens, 50), Some(Ok(())));
+        assert_eq!(find(&tokens, 60), None, "it is looked at again");
+        assert_eq!(find(&tokens, 100), None);
     }
 }

@@ -285,6 +285,60 @@ fn a_known_credential_is_not_verified_again() {
 }
 
 #[test]
+fn a_time_that_was_wrong_leaves_no_verdict_behind() {
+    const HOUR: u64 = 3600;
+    let check = |changes: Value, steps: &[(u64, Result<&str, &'static str>)]| {
+        let scene = scene();
+        let token = headers(None, Some(&token_of("main", changes.clone())));
+        for (now, expected) in steps {
+            let answer = scene.ask(&token, &["jwt"], *now);
+            assert_eq!(
+                answer.as_deref().map_err(|check| *check),
+                *expected,
+                "{changes} at {now}"
+            );
+        }
+    };
+    let ada = Ok("jwt acme/ada");
+    // Ahead for a while, before and after it was known.
+    check(json!({}), &[(NOW + HOUR, Err("expired")), (NOW, ada), (NOW + 99, ada)]);
+    check(
+        json!({}),
+        &[
+            (NOW, ada),
+            (NOW + HOUR, Err("expired")),
+            (NOW + 2 * HOUR, Err("expired")),
+            (NOW + HOUR, Err("expired")),
+            (NOW, ada),
+            (NOW + HOUR, Err("expired")),
+            (NOW + 130, Err("expired")),
+            (NOW + 129, ada),
+        ],
+    );
+    // Admitted by a clock that was ahead, and early once it is right.
+    let later = json!({ "nbf": NOW + HOUR, "exp": NOW + 2 * HOUR });
+    check(
+        later,
+        &[
+            (NOW + HOUR, ada),
+            (NOW, Err("nbf")),
+            (NOW + HOUR - 31, Err("nbf")),
+            (NOW + HOUR - 30, ada),
+            (NOW, Err("nbf")),
+        ],
+    );
+    check(
+        json!({ "iat": NOW + HOUR, "exp": NOW + 2 * HOUR }),
+        &[(NOW + HOUR, ada), (NOW, Err("iat")), (NOW + HOUR, ada)],
+    );
+    // What the time has not decided stays.
+    check(
+        json!({ "aud": "others" }),
+        &[(NOW, Err("aud")), (0, Err("aud")), (NOW, Err("aud"))],
+    );
+}
+
+#[test]
 fn what_is_remembered_expires_when_the_credential_does() {
     let scene = scene();
     let token = headers(None, Some(&token_of("main", json!({}))));
@@ -647,7 +701,7 @@ mod of_connections_and_passwords {
 
     fn certificate(name: &str) -> Certificate {
         let mut read = Certificate::read(&made(&[name], None)).unwrap();
-        read.expires = NOW + 50;
+        (read.not_before, read.expires) = (NOW - 50, NOW + 50);
         read
     }
 
@@ -755,17 +809,26 @@ mod of_connections_and_passwords {
     }
 
     #[test]
-    fn a_certificate_expires_on_an_open_connection() {
+    fn a_certificate_is_valid_at_some_times_on_an_open_connection() {
         let scene = scene_of_all();
         let acme = certificate("spiffe://acme/a");
-        assert!(scene.meet(&HeaderMap::new(), Some(&acme), &["mtls"], NOW + 49).is_ok());
-        let refusal = scene
-            .meet(&HeaderMap::new(), Some(&acme), &["mtls"], NOW + 50)
-            .unwrap_err();
-        assert_eq!(
-            (refusal.check, refusal.rejection.reason().as_str(), refusal.suspect),
-            ("certificate_expired", "credentials_expired", false)
-        );
+        let early = Err(("certificate_not_before", "credentials_invalid", false));
+        let late = Err(("certificate_expired", "credentials_expired", false));
+        // The time may go back as well.
+        for (now, expected) in [
+            (NOW, Ok(())),
+            (NOW + 49, Ok(())),
+            (NOW + 50, late),
+            (u64::MAX, late),
+            (NOW - 50, Ok(())),
+            (NOW - 51, early),
+            (0, early),
+            (NOW, Ok(())),
+        ] {
+            let answer = scene.meet(&HeaderMap::new(), Some(&acme), &["mtls"], now);
+            let told = |refusal: Refusal| (refusal.check, refusal.rejection.reason().as_str(), refusal.suspect);
+            assert_eq!(answer.map(drop).map_err(told), expected, "at {now}");
+        }
     }
 
     #[tokio::test]
