@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use crate::flow::{Flow, LIVELY, TooSlow};
 use crate::framing::Refusal;
 use crate::grpc::Messages;
+use crate::parked::ParkedUpload;
 
 pub struct CallerBody {
     incoming: Incoming,
@@ -25,6 +26,8 @@ pub struct CallerBody {
     life: Life,
     /// On a stream of its own, which knows whether it has been ended or reset.
     of_stream: bool,
+    /// What has arrived of it before it is read, where that is counted.
+    parked: Option<Arc<ParkedUpload>>,
 }
 
 /// What shows that its caller is still there: whole messages, where there are such, and otherwise much at a time.
@@ -60,13 +63,20 @@ impl CallerBody {
                 bytes: 0,
             },
             of_stream: false,
+            parked: None,
         }
     }
 
     /// The same where it has a stream for itself.
-    pub const fn of_stream(incoming: Incoming, flow: Arc<Flow>, clean_trailers: CleanTrailers) -> Self {
+    pub fn of_stream(
+        incoming: Incoming,
+        flow: Arc<Flow>,
+        parked: Option<Arc<ParkedUpload>>,
+        clean_trailers: CleanTrailers,
+    ) -> Self {
         let mut body = Self::new(incoming, Some(flow), clean_trailers);
         body.of_stream = true;
+        body.parked = parked;
         body
     }
 
@@ -82,9 +92,20 @@ impl CallerBody {
         self.flow.as_ref()
     }
 
+    /// Whether there is no room for what may come of it before it is read.
+    pub fn has_no_room(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.is_refused())
+    }
+
     /// Waiting is noted; nothing else is changed.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(parked) = &self.parked {
+            parked.start();
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let (Some(parked), Poll::Ready(Some(Ok(frame)))) = (&self.parked, &polled) {
+            parked.read(frame.data_ref().map_or(0, Bytes::len));
+        }
         if let Some(flow) = &self.flow {
             match &polled {
                 Poll::Pending if flow.awaits(cx.waker()) == Err(TooSlow) => {
@@ -127,6 +148,9 @@ impl Drop for CallerBody {
     fn drop(&mut self) {
         if let Some(flow) = &self.flow {
             flow.stop_waiting();
+        }
+        if let Some(parked) = &self.parked {
+            parked.discard();
         }
     }
 }

@@ -17,7 +17,7 @@ pub enum Met {
     End(Head),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scan {
     /// Of a frame's header, as far as it has come.
     header: [u8; 9],

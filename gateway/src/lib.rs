@@ -37,6 +37,7 @@ pub mod intake;
 pub mod json;
 pub mod observe;
 pub mod pace;
+pub mod parked;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;

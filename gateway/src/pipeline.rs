@@ -227,9 +227,16 @@ impl<'p> Exchange<'p> {
                 }
             }
         };
-        self.wait_its_turn().await;
+        let has_no_room = body.has_no_room();
+        if !has_no_room {
+            self.wait_its_turn().await;
+        }
         let cost = cleared.route.cost;
         let answered = match &cleared.route.target {
+            _ if has_no_room => Err(Rejection::Overloaded {
+                retry_after: SOON,
+                by: Some(Setting::ParkedTotal),
+            }),
             Target::Backend { backend, rewrite } => self.ask_one(cleared, backend, rewrite.as_ref(), body).await,
             Target::Aggregate(aggregate) => Box::pin(self.ask_several(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),

@@ -110,6 +110,8 @@ pub enum Setting {
     FailedVerifications,
     /// `request_limits.json_total`
     JsonTotal,
+    /// `request_limits.parked_total`
+    ParkedTotal,
     /// `time_limits.request`
     RequestTime,
     /// A route's `time_limit`, or what `time_limits` leaves.

@@ -81,6 +81,10 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::VerificationSeconds, &[], work.spent().as_secs_f64());
     page.put(Family::JsonReserved, &[], plan.workspace.reserved());
     page.put(Family::JsonRefused, &[], plan.workspace.refused());
+    page.put(Family::ParkedBytes, &[], plan.parked.held());
+    page.put(Family::ParkedCounted, &[], plan.parked.counted());
+    page.put(Family::ParkedRefused, &[], plan.parked.refusals());
+    page.put(Family::ParkedPauses, &[], plan.parked.pauses());
     let lifecycle = &gateway.lifecycle;
     page.put(Family::RequestsInFlight, &[], lifecycle.requests());
     page.put(Family::Connections, &[], lifecycle.connections());

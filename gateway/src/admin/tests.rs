@@ -749,6 +749,11 @@ async fn rejections_name_the_line_that_decided() {
             None,
         ),
         (
+            by(Reason::Overloaded, Setting::ParkedTotal),
+            "request_limits.parked_total",
+            None,
+        ),
+        (
             by(Reason::MalformedRequest, Setting::PathPolicy("encoded_slash")),
             "path_policy.encoded_slash",
             None,

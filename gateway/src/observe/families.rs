@@ -47,6 +47,10 @@ pub enum Family {
     JwksStale,
     JsonReserved,
     JsonRefused,
+    ParkedBytes,
+    ParkedCounted,
+    ParkedRefused,
+    ParkedPauses,
     RequestsInFlight,
     Connections,
     ConnectionsAccepted,
@@ -111,7 +115,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 71] = [
+    pub const ALL: [Self; 75] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -153,6 +157,10 @@ impl Family {
         Self::JwksStale,
         Self::JsonReserved,
         Self::JsonRefused,
+        Self::ParkedBytes,
+        Self::ParkedCounted,
+        Self::ParkedRefused,
+        Self::ParkedPauses,
         Self::RequestsInFlight,
         Self::Connections,
         Self::ConnectionsAccepted,
@@ -418,6 +426,30 @@ impl Family {
                 Counter,
                 &[],
                 "Times that there was no room for a body or an answer that is held as JSON",
+            ),
+            Self::ParkedBytes => (
+                "gateway_parked_upload_bytes",
+                Gauge,
+                &[],
+                "Bytes of HTTP/2 uploads that have arrived and that nobody has read yet",
+            ),
+            Self::ParkedCounted => (
+                "gateway_parked_upload_reserved_bytes",
+                Gauge,
+                &[],
+                "Bytes taken of request_limits.parked_total: those that have arrived, and those that uploads nobody reads yet may send",
+            ),
+            Self::ParkedRefused => (
+                "gateway_parked_upload_refused_total",
+                Counter,
+                &[],
+                "HTTP/2 uploads for which there was no room in request_limits.parked_total",
+            ),
+            Self::ParkedPauses => (
+                "gateway_parked_upload_pauses_total",
+                Counter,
+                &[],
+                "Times that a connection was not read further for the uploads that it has parked",
             ),
             Self::RequestsInFlight => (
                 "gateway_requests_in_flight",

@@ -310,6 +310,10 @@ mod tests {
                 page.put(Family::JwksStale, &["main"], 1);
                 page.put(Family::JsonReserved, &[], 1);
                 page.put(Family::JsonRefused, &[], 1);
+                page.put(Family::ParkedBytes, &[], 1);
+                page.put(Family::ParkedCounted, &[], 1);
+                page.put(Family::ParkedRefused, &[], 1);
+                page.put(Family::ParkedPauses, &[], 1);
                 page.put(Family::RequestsInFlight, &[], 1);
                 page.put(Family::Connections, &[], 1);
                 page.put(Family::ConnectionsAccepted, &[], 3);

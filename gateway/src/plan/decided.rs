@@ -43,6 +43,7 @@ const fn of_edge(setting: Setting) -> Option<&'static str> {
         Setting::VerificationShare => "callers.verifications.share",
         Setting::FailedVerifications => "callers.verifications.rate",
         Setting::JsonTotal => "request_limits.json_total",
+        Setting::ParkedTotal => "request_limits.parked_total",
         Setting::RequestTime => "time_limits.request",
         _ => return None,
     })

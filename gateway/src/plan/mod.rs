@@ -54,6 +54,7 @@ use crate::intake::tiers::{Known, Tiers};
 use crate::intake::tls::Tls;
 use crate::json::Workspace;
 use crate::observe::{FallbackKind, Observer, RouteMetrics};
+use crate::parked::ParkedBytes;
 use crate::routing::{PathPolicy, Table};
 use crate::stale::Store;
 use crate::template::Template;
@@ -79,6 +80,8 @@ pub struct Plan {
     pub stale: Arc<Store>,
     /// Where JSON is read.
     pub workspace: Arc<Workspace>,
+    /// What callers have sent ahead of being read.
+    pub parked: Arc<ParkedBytes>,
     pub via: Via,
     /// Where API keys may come, if not in their header alone.
     pub key_places: Option<KeyPlaces>,
@@ -122,6 +125,8 @@ pub struct Edge {
     pub header_limit: usize,
     /// Bytes of JSON that are held at once.
     pub json_total: u64,
+    /// Bytes of HTTP/2 uploads that are held before they are read.
+    pub parked_total: u64,
     /// Connections at once; of one client address; requests of one connection; of these at once, where they share it.
     pub most_connections: usize,
     pub most_per_address: Option<u32>,

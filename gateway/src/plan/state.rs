@@ -19,6 +19,7 @@ use crate::intake::password_checks::PasswordChecks;
 use crate::intake::verifications::VerificationWork;
 use crate::json::Workspace;
 use crate::observe::Observer;
+use crate::parked::ParkedBytes;
 use crate::stale::Store;
 
 /// Tokens of which it is remembered through reloads that they were good once.
@@ -36,6 +37,8 @@ pub struct State {
     pub stale: Arc<Store>,
     /// Where JSON is read, and what of it is held.
     pub workspace: Arc<Workspace>,
+    /// What callers have sent ahead of being read.
+    pub parked: Arc<ParkedBytes>,
     pub observer: Arc<Observer>,
     /// How this process calls itself to other hops.
     pub via: Via,
@@ -94,6 +97,7 @@ impl State {
             accounts: Accounts::new(100_000),
             stale: Arc::new(Store::new(STALE)),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
+            parked: Arc::default(),
             observer,
             via: Via::unique(),
             known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),

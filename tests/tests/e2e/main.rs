@@ -46,6 +46,7 @@ mod malformed;
 mod names;
 mod operating;
 mod owners;
+mod parked_uploads;
 mod part_requests;
 mod passwords;
 mod probes;

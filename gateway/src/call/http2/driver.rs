@@ -51,7 +51,7 @@ where
     T: Read + Write + Unpin + Send + 'static,
 {
     let PoolSettings { ping, streams, .. } = *settings;
-    let windows = Windows::of(streams);
+    let windows = Windows::of_backend(streams);
     let tasks = Tasks::default();
     let begun = tasks.begun.clone();
     let (sender, client) = Builder::new(tasks.clone())

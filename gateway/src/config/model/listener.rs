@@ -109,6 +109,8 @@ pub struct RequestLimits {
     /// All JSON that is held at once for requests: their bodies and the answers of parts, each byte counted twice.
     /// Beyond it the answer is 503.
     pub json_total: At<ByteSize>,
+    /// All that callers have sent over HTTP/2 and that nobody has read yet. One connection has an eighth of what is left.
+    pub parked_total: At<ByteSize>,
 }
 
 /// Where a line for each request is written.
@@ -283,6 +285,11 @@ impl Read for RequestLimits {
             json_total: f.within(
                 "json_total",
                 ByteSize(64 * KIB * KIB),
+                ByteSize(KIB * KIB)..=ByteSize(64 * KIB * KIB * KIB),
+            ),
+            parked_total: f.within(
+                "parked_total",
+                ByteSize(128 * KIB * KIB),
                 ByteSize(KIB * KIB)..=ByteSize(64 * KIB * KIB * KIB),
             ),
         })

@@ -34,6 +34,7 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     desk.note("request_limits.body".into(), sizes.body.span());
     desk.note("request_limits.json_body".into(), sizes.json_body.span());
     desk.note("request_limits.json_total".into(), sizes.json_total.span());
+    desk.note("request_limits.parked_total".into(), sizes.parked_total.span());
     let connections = &config.connection_limits;
     desk.note("connection_limits.total".into(), connections.total.span());
     let per_address = connections.per_address.as_ref().and_then(At::span);

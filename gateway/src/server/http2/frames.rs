@@ -26,15 +26,23 @@ pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
+pub(super) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 /// A frame as short as this may be nothing but padding.
 const PADDING: u32 = 256;
+
+/// How far what has come was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// All of it, or as much as ends with the head of a request that has a body.
+    pub(super) bytes: usize,
+    pub(super) ends_with_upload: bool,
+}
 
 /// What the caller sends has used up its allowance; most of it was of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,8 @@ pub(super) struct Flood(pub(super) FrameKind);
 pub(super) struct Frames {
     scan: Scan,
     in_headers: bool,
+    /// They are those of a request that has a body.
+    of_upload: bool,
     allowance: u32,
     tick: u32,
     /// Bytes sent to the caller and not yet turned into allowance.
@@ -55,6 +65,7 @@ impl Frames {
         Self {
             scan: Scan::begin(PREFACE),
             in_headers: false,
+            of_upload: false,
             allowance: MOST,
             tick,
             sent: 0,
@@ -70,33 +81,42 @@ impl Frames {
         self.sent = self.sent.saturating_add(count);
     }
 
-    /// Looks at what has come by `tick`, after so many `pieces` of answers were handed over; `begins` is told of every
-    /// frame.
+    /// Looks at what has come by `tick`, after so many `pieces` of answers were handed over, up to the end of a head
+    /// that a body follows; `meets` is told of every frame.
     ///
     /// # Errors
     /// [`Flood`]: nothing more should be read.
     pub(super) fn pass(
         &mut self,
-        mut bytes: &[u8],
+        come: &[u8],
         tick: u32,
         pieces: u32,
-        mut begins: impl FnMut(Head),
-    ) -> Result<(), Flood> {
+        mut meets: impl FnMut(Met),
+    ) -> Result<Passed, Flood> {
         self.replenish(tick, pieces);
+        let mut bytes = come;
         while let Some(met) = self.scan.next(&mut bytes) {
-            match met {
-                Met::Begin(head) => {
-                    self.pay(head)?;
-                    begins(head);
-                }
-                Met::End(head) => {
-                    if matches!(head.kind, HEADERS | CONTINUATION) && head.flags & END_HEADERS != 0 {
-                        self.in_headers = false;
-                    }
+            if let Met::Begin(head) = met {
+                self.pay(head)?;
+            }
+            meets(met);
+            if let Met::End(head) = met
+                && matches!(head.kind, HEADERS | CONTINUATION)
+                && head.flags & END_HEADERS != 0
+            {
+                self.in_headers = false;
+                if std::mem::take(&mut self.of_upload) {
+                    return Ok(Passed {
+                        bytes: come.len() - bytes.len(),
+                        ends_with_upload: true,
+                    });
                 }
             }
         }
-        Ok(())
+        Ok(Passed {
+            bytes: come.len(),
+            ends_with_upload: false,
+        })
     }
 
     fn replenish(&mut self, tick: u32, pieces: u32) {
@@ -120,6 +140,7 @@ impl Frames {
         let (price, kind) = match kind {
             HEADERS => {
                 self.in_headers = true;
+                self.of_upload = flags & END_STREAM == 0;
                 (0, FrameKind::Other)
             }
             DATA if length == 0 && flags & END_STREAM == 0 => (1, FrameKind::EmptyData),
@@ -151,8 +172,14 @@ mod tests {
 
     use super::*;
 
-    fn pass(frames: &mut Frames, bytes: &[u8], tick: u32) -> Result<(), Flood> {
-        frames.pass(bytes, tick, 0, |_| {})
+    fn pass(frames: &mut Frames, mut bytes: &[u8], tick: u32) -> Result<(), Flood> {
+        loop {
+            let passed = frames.pass(bytes, tick, 0, |_| {})?;
+            bytes = &bytes[passed.bytes..];
+            if !passed.ends_with_upload {
+                return Ok(());
+            }
+        }
     }
 
     fn begun() -> Frames {
@@ -224,7 +251,7 @@ mod tests {
         assert_eq!(pass(&mut frames, &[], 1000), Ok(()));
         assert_eq!(frames.allowance, MOST);
         frames.allowance = 0;
-        assert_eq!(frames.pass(&[], 1000, 3, |_| {}), Ok(()));
+        assert!(frames.pass(&[], 1000, 3, |_| {}).is_ok());
         assert_eq!(
             frames.allowance, 12,
             "and a piece of an answer pays for more than its bytes"
@@ -243,6 +270,32 @@ mod tests {
         }
         assert_eq!(pass(&mut frames, &rest[rest.len() - 1..], 1), Ok(()));
         assert!(!frames.is_within_head());
+    }
+
+    #[test]
+    fn what_follows_the_head_of_an_upload_is_for_another_look() {
+        let (get, rest) = (
+            frame(HEADERS, END_STREAM | END_HEADERS, &[0x82]),
+            frame(DATA, 0, &[1; 5]),
+        );
+        let check = |head: &[Vec<u8>]| {
+            let head = [std::slice::from_ref(&get), head].concat().concat();
+            let bytes = [head.clone(), rest.clone()].concat();
+            let mut frames = begun();
+            let passed = |bytes, ends_with_upload| {
+                Ok(Passed {
+                    bytes,
+                    ends_with_upload,
+                })
+            };
+            assert_eq!(frames.pass(&bytes, 1, 0, |_| {}), passed(head.len(), true));
+            assert_eq!(
+                frames.pass(&bytes[head.len()..], 1, 0, |_| {}),
+                passed(rest.len(), false)
+            );
+        };
+        check(&[frame(HEADERS, END_HEADERS, &[0x83])]);
+        check(&[frame(HEADERS, 0, &[0x83]), frame(CONTINUATION, END_HEADERS, &[])]);
     }
 
     proptest! {

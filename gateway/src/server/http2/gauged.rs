@@ -1,94 +1,215 @@
-//! An HTTP/2 connection whose frames are counted on their way to the library.
+//! An HTTP/2 connection whose frames are counted on their way to the library, and back.
+//!
+//! It reads the headers of frames, and writes two kinds of them other than the library made them (see [`Widening`]).
+//! It hands nothing on that follows the head of an upload before the library has looked at that, and reads nothing while
+//! the connection holds too much that nobody has read (see [`crate::parked`]).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
-use super::frames::{Flood, Frames};
+use super::frames::{Flood, Frames, Passed};
 use super::owed::Owed;
+use super::uploads::Uploads;
+use super::widening::{Place, Widening};
+use crate::frames::Met;
 use crate::server::enrolled::Enrolled;
 use crate::server::watch::Activity;
 use crate::server::worker::Worker;
+
+/// Between two looks whether other connections hold less.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) struct Gauged<S> {
     socket: S,
     frames: Frames,
     owed: Owed,
+    uploads: Uploads,
+    widening: Widening,
+    turn: Turn,
+    /// Read already, and not handed on yet.
+    ahead: Bytes,
+    /// Taken from the library, changed, and not written yet.
+    changed: Vec<u8>,
+    /// When to look again, while nothing is read.
+    look: Option<Pin<Box<Sleep>>>,
     worker: Arc<Worker>,
     activity: Arc<Activity>,
 }
 
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Ours,
+    /// The head of an upload was handed on: the library has to find nothing more, so that it looks at what it has.
+    GivesWay,
+    /// It has looked at it.
+    GaveWay,
+}
+
 impl<S> Gauged<S> {
-    pub(super) fn new(socket: S, enrolled: &Enrolled) -> Self {
+    pub(super) fn new(socket: S, enrolled: &Enrolled, uploads: Uploads, widening: Widening) -> Self {
         Self {
             socket,
             frames: Frames::begin(enrolled.activity().tick()),
             owed: Owed::begin(),
+            uploads,
+            widening,
+            turn: Turn::Ours,
+            ahead: Bytes::new(),
+            changed: Vec::new(),
+            look: None,
             worker: Arc::clone(enrolled.worker()),
             activity: Arc::clone(enrolled.activity()),
         }
     }
 
-    /// As many bytes of `bufs` as were written.
-    fn sent<'b>(
-        &mut self,
-        polled: Poll<io::Result<usize>>,
-        bufs: impl Iterator<Item = &'b [u8]>,
-    ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(count)) = &polled {
-            self.frames.note_sent(*count);
-            let mut left = *count;
-            for buf in bufs {
-                let gone = left.min(buf.len());
-                self.owed.goes(&buf[..gone]);
-                left -= gone;
+    /// Looks at what has come; says how much of it may be handed on now.
+    fn look_at(&mut self, come: &[u8]) -> io::Result<usize> {
+        let (owed, uploads, widening) = (&mut self.owed, &mut self.uploads, &mut self.widening);
+        let activity = &self.activity;
+        let passed = self.frames.pass(come, activity.tick(), activity.take_handed(), |met| {
+            if let Met::Begin(head) = met {
+                owed.comes(head);
             }
-            self.activity.owes(!self.owed.is_nothing());
+            uploads.meets(met);
+            widening.meets(met);
+        });
+        let Passed {
+            bytes,
+            ends_with_upload,
+        } = passed.map_err(|Flood(kind)| {
+            self.worker.live.load().observer.registry.floods.add(kind);
+            io::Error::other("too many frames that ask for nothing")
+        })?;
+        if ends_with_upload {
+            self.turn = Turn::GivesWay;
         }
-        polled
+        activity.owes(!owed.is_nothing());
+        if self.frames.is_within_head() {
+            activity.begins_head();
+        } else {
+            activity.ends_head();
+        }
+        Ok(bytes)
+    }
+
+    /// Waits until the connection may be read further.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.uploads.parked().is_free() {
+            let budget = self.worker.live.load().edge.parked_total;
+            if self.uploads.parked().may_read(budget, cx.waker()) {
+                break;
+            }
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            ready!(look.as_mut().poll(cx));
+            self.look = None;
+        }
+        self.look = None;
+        Poll::Ready(())
+    }
+
+    /// So many bytes of `pieces` have gone, or are as good as gone.
+    fn note_sent(&mut self, count: usize, pieces: &[IoSlice<'_>]) {
+        self.frames.note_sent(count);
+        let mut left = count;
+        for piece in pieces {
+            let gone = left.min(piece.len());
+            self.owed.goes(&piece[..gone], |stream| self.uploads.end(stream));
+            left -= gone;
+        }
+        self.activity.owes(!self.owed.is_nothing());
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gauged<S> {
+    /// Writes what was changed.
+    fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.changed.is_empty() {
+            let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.changed))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.changed.drain(..count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_pieces(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_changed(cx))?;
+        let found = self.widening.find(self.owed.scan(), pieces, &self.uploads);
+        let Some(Place { piece, offset, length }) = found else {
+            let count = ready!(match pieces {
+                [only] => Pin::new(&mut self.socket).poll_write(cx, only),
+                pieces => Pin::new(&mut self.socket).poll_write_vectored(cx, pieces),
+            })?;
+            self.note_sent(count, pieces);
+            return Poll::Ready(Ok(count));
+        };
+        let (before, rest) = pieces.split_at(piece);
+        let frame = &rest[0][offset..offset + length];
+        let count = if before.iter().any(|piece| !piece.is_empty()) {
+            ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, before))?
+        } else if offset > 0 {
+            ready!(Pin::new(&mut self.socket).poll_write(cx, &rest[0][..offset]))?
+        } else {
+            self.changed.extend_from_slice(frame);
+            self.widening.change(&mut self.changed, &mut self.uploads);
+            length
+        };
+        self.note_sent(count, pieces);
+        Poll::Ready(Ok(count))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gauged<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        match this.turn {
+            Turn::Ours => {}
+            Turn::GivesWay => {
+                this.turn = Turn::GaveWay;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Turn::GaveWay => {
+                this.turn = Turn::Ours;
+                this.uploads.settle();
+            }
+        }
+        ready!(this.poll_room(cx));
+        if !this.ahead.is_empty() {
+            let ahead = this.ahead.clone();
+            let count = this.look_at(&ahead[..ahead.len().min(buf.remaining())])?;
+            buf.put_slice(&this.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
-        let (frames, owed, activity) = (&mut this.frames, &mut this.owed, &this.activity);
-        let come = &buf.filled()[before..];
-        let passed = frames.pass(come, activity.tick(), activity.take_handed(), |head| owed.comes(head));
-        if let Err(Flood(kind)) = passed {
-            this.worker.live.load().observer.registry.floods.add(kind);
-            return Poll::Ready(Err(io::Error::other("too many frames that ask for nothing")));
-        }
-        activity.owes(!owed.is_nothing());
-        if frames.is_within_head() {
-            activity.begins_head();
-        } else {
-            activity.ends_head();
-        }
+        let handed = before + this.look_at(&buf.filled()[before..])?;
+        this.ahead = Bytes::copy_from_slice(&buf.filled()[handed..]);
+        buf.set_filled(handed);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gauged<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.socket).poll_write(cx, buf);
-        this.sent(polled, std::iter::once(buf))
+        self.get_mut().poll_pieces(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
-        this.sent(polled, bufs.iter().map(|buf| &**buf))
+        self.get_mut().poll_pieces(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -96,10 +217,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gauged<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_changed(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_changed(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

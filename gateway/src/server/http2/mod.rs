@@ -9,6 +9,8 @@ mod frames;
 mod gauged;
 mod owed;
 mod streams;
+mod uploads;
+mod widening;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -26,6 +28,8 @@ use tokio::sync::Notify;
 
 use self::gauged::Gauged;
 use self::streams::Streams;
+use self::uploads::{NextUpload, Uploads};
+use self::widening::Widening;
 use super::enrolled::Enrolled;
 use super::in_flight::{CountedBody, InFlight};
 use super::lifecycle::Phase;
@@ -36,6 +40,7 @@ use crate::coalesce::Coalesced;
 use crate::flow::Flow;
 use crate::grpc;
 use crate::intake::headers;
+use crate::parked::ParkedOfConnection;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 use crate::windows::Windows;
@@ -53,15 +58,27 @@ where
     let (worker, activity) = (Arc::clone(enrolled.worker()), Arc::clone(enrolled.activity()));
     let farewell = Arc::new(Notify::new());
     activity.share(Arc::clone(&farewell));
-    let stream = Coalesced(TokioIo::new(Gauged::new(stream, &enrolled)));
-    let (streams, peer) = (Streams::default(), Arc::new(peer));
-    let http = http(&worker.live.load().edge, streams.clone());
+    let (streams, peer, next_upload) = (Streams::default(), Arc::new(peer), NextUpload::default());
+    let plan = worker.live.load();
+    let windows = Windows::of_caller(plan.edge.most_streams);
+    let parked = Arc::new(ParkedOfConnection::new(Arc::clone(&plan.parked)));
+    let uploads = Uploads::new(parked, next_upload.clone(), windows);
+    let stream = Gauged::new(stream, &enrolled, uploads, Widening::new(windows));
+    let stream = Coalesced(TokioIo::new(stream));
+    let http = http(&plan.edge, windows, streams.clone());
+    drop(plan);
     let leaving = Arc::clone(&farewell);
     let service = service_fn(move |request: Request<Incoming>| {
         let flow: Arc<Flow> = Arc::default();
         streams.expect(Arc::clone(&flow));
+        let has_body = !request.body().is_end_stream();
+        let parked = has_body.then(|| next_upload.take()).flatten();
         let in_flight = InFlight::new(enrolled.worker(), enrolled.activity(), Some(Arc::clone(&flow)));
         let (peer, leaving) = (Arc::clone(&peer), Arc::clone(&leaving));
+        if let Some(parked) = &parked {
+            let budget = in_flight.worker.live.load().edge.parked_total;
+            parked.ask_for_room(request.body().size_hint().exact(), budget);
+        }
         async move {
             let plan = in_flight.worker.live.load();
             if in_flight.is_the_last(&plan.edge) {
@@ -69,7 +86,7 @@ where
             }
             let is_grpc = grpc::is_grpc(request.headers());
             let request = request.map(|body| {
-                let body = CallerBody::of_stream(body, flow, headers::clean_trailers);
+                let body = CallerBody::of_stream(body, flow, parked, headers::clean_trailers);
                 if is_grpc { body.of_grpc() } else { body }
             });
             let answer = pipeline::serve(&plan, &peer, request).await;
@@ -124,8 +141,7 @@ fn is_callers_fault(error: &hyper::Error) -> bool {
 const BEYOND_HEAD_LIMIT: usize = 16 * 1024;
 
 /// hyper with the bounds of the plan in force when the connection began.
-fn http(edge: &Edge, streams: Streams) -> http2::Builder<Streams> {
-    let windows = Windows::of(edge.most_streams);
+fn http(edge: &Edge, windows: Windows, streams: Streams) -> http2::Builder<Streams> {
     let mut http = http2::Builder::new(streams);
     http.max_concurrent_streams(edge.most_streams)
         .max_header_list_size(u32::try_from(edge.head_limit + BEYOND_HEAD_LIMIT).unwrap_or(u32::MAX))

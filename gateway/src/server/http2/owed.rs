@@ -45,15 +45,21 @@ impl Owed {
         }
     }
 
-    /// These bytes have gone to the caller.
-    pub(super) fn goes(&mut self, mut bytes: &[u8]) {
+    /// These bytes have gone to the caller; `ends` is told of each stream that ends with them.
+    pub(super) fn goes(&mut self, mut bytes: &[u8], mut ends: impl FnMut(u32)) {
         while let Some(met) = self.scan.next(&mut bytes) {
             if let Met::End(head) = met
                 && (head.kind == RST_STREAM || matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0)
             {
                 self.ends(head.stream);
+                ends(head.stream);
             }
         }
+    }
+
+    /// How far what goes to the caller has gone.
+    pub(super) const fn scan(&self) -> Scan {
+        self.scan
     }
 
     fn ends(&mut self, stream: u32) {
@@ -90,7 +96,7 @@ mod tests {
         ];
         for byte in answer.concat() {
             assert!(!owed.is_nothing());
-            owed.goes(&[byte]);
+            owed.goes(&[byte], |_| {});
         }
         assert!(owed.is_nothing());
         comes(&mut owed, HEADERS, 1);
@@ -105,7 +111,9 @@ mod tests {
         comes(&mut owed, RST_STREAM, 3);
         comes(&mut owed, RST_STREAM, 3);
         assert!(!owed.is_nothing());
-        owed.goes(&frame(RST_STREAM, 0, &[0; 4]));
+        let mut ended = None;
+        owed.goes(&frame(RST_STREAM, 0, &[0; 4]), |stream| ended = Some(stream));
+        assert_eq!(ended, Some(1));
         assert!(owed.is_nothing());
     }
 
