@@ -135,6 +135,26 @@ fn depth_is_counted_and_costs_no_stack() {
 }
 
 #[test]
+fn a_name_is_what_it_reads_and_not_how_it_is_written() {
+    for (text, name, expected) in [
+        (r#"{"\\n": 0, "\n": 1}"#, r"\\n", None),
+        (r#"{"\\n": 0, "\n": 1}"#, r"\n", Some("0")),
+        (r#"{"\n": 1, "\\n": 0}"#, r"\n", Some("0")),
+        (r#"{"\\n": 0, "\n": 1}"#, "\n", Some("1")),
+        (r#"{"\u0061": 2}"#, "a", Some("2")),
+        (r#"{"\u0061": 2}"#, r"\u0061", None),
+        (r#"{"\/": 3}"#, "/", Some("3")),
+        (r#"{"\/": 3}"#, r"\/", None),
+        (r#"{"\"": 4}"#, "\"", Some("4")),
+        (r#"{"\"": 4}"#, r#"\""#, None),
+    ] {
+        let document = Document::check(&Bytes::from_static(text.as_bytes()), usize::MAX).unwrap();
+        let found = document.value().get(name).map(|value| value.raw().to_vec());
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{name:?} in {text}");
+    }
+}
+
+#[test]
 fn no_name_stands_twice_in_an_object() {
     let check = |text: &str, distinct: bool| {
         let expected = if distinct { Ok(()) } else { Err(Refusal::DuplicateName) };

@@ -186,8 +186,14 @@ impl<'a> Name<'a> {
         self.0
     }
 
+    /// Whether it reads `name`.
     pub fn is(self, name: &str) -> bool {
-        self.0 == name.as_bytes() || self.has_escapes() && Decoded::new(self.0).eq(name.bytes())
+        if self.0 == name.as_bytes() {
+            // What is written with a backslash never reads as it is written.
+            !name.contains('\\')
+        } else {
+            self.has_escapes() && Decoded::new(self.0).eq(name.bytes())
+        }
     }
 
     /// As it reads. Names that are no text have been refused.
