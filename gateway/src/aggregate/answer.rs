@@ -16,6 +16,19 @@ const COMPLETE: HeaderName = HeaderName::from_static("x-gateway-complete");
 const SKIPPED: HeaderName = HeaderName::from_static("x-gateway-skipped");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
+
+/// Whether a backend that is a gateway itself says that something is missing in its answer, or is not what its own
+/// backend says now.
+pub(super) fn is_said_to_be_incomplete(headers: &HeaderMap) -> bool {
+    let says = |name: &HeaderName, words: &[&str]| {
+        let mut lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        lines.any(|line| words.iter().any(|word| line.trim().eq_ignore_ascii_case(word)))
+    };
+    let stand_ins = [FallbackKind::Stale, FallbackKind::Value].map(FallbackKind::as_str);
+    says(&COMPLETE, &["false"]) || says(&FALLBACK, &stand_ins)
+}
+
 /// What there is to be told, together with what is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, StatusCode, header, response};
 use http_body_util::BodyExt;
 use policies::Deadline;
 
+use super::answer::is_said_to_be_incomplete;
 use super::draft::Errors;
 use super::error_body;
 use super::fan_out::{Called, PartResult};
@@ -248,7 +249,12 @@ impl<'a> Asking<'a> {
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
-        let (result, detail) = self.read(&head, reply.body, retry_after).await;
+        let (mut result, detail) = self.read(&head, reply.body, retry_after).await;
+        if let PartResult::Body(document) = &result
+            && is_said_to_be_incomplete(&head.headers)
+        {
+            result = PartResult::Some(document.clone(), PartFault::new(Cause::Incomplete));
+        }
         if let Some(detail) = detail {
             self.note(|notes| {
                 let name = &backend.name;
@@ -256,7 +262,7 @@ impl<'a> Asking<'a> {
             });
         }
         let status = Some(head.status);
-        let is_good = matches!(result, PartResult::Body(_) | PartResult::Absent);
+        let is_good = !matches!(result, PartResult::Failed(_));
         (Called { status, result }, is_good.then_some(head))
     }
 
@@ -304,6 +310,7 @@ impl<'a> Asking<'a> {
             return (PartResult::Failed(hindrance.into()), None);
         }
         let length = if encoded.is_some() { limit } else { whole.len() };
+        let part = Arc::clone(&self.aggregate.recipe.parts()[self.index]);
         let read = reservation.read(length, move || {
             let text = match codings.undo(whole.into_text(), limit) {
                 Ok(text) => json::without_mark(text),
@@ -313,6 +320,13 @@ impl<'a> Asking<'a> {
                 }
             };
             let result = PartResult::of(status, &text, limit, retry_after);
+            if let PartResult::Body(document) = &result
+                && !part.shape.has_target(document.value())
+            {
+                let fault = PartFault::new(Cause::TargetMissing);
+                let detail = "there is nothing where `target` leads in its answer".to_owned();
+                return (PartResult::Failed(fault), text.len(), Some(detail));
+            }
             let is_refused = matches!(&result, PartResult::Failed(fault) if fault.cause == Cause::InvalidJson);
             let detail =
                 is_refused.then(|| format!("refused at byte {} of its answer", json::refused_at(&text, limit)));

@@ -110,6 +110,10 @@ pub enum Cause {
     TooManyElements(Missing),
     /// A part that this one needs failed, with the fault that began it.
     NeedFailed(Arc<str>, Box<PartFault>),
+    /// Its answer has nothing where its `target` leads.
+    TargetMissing,
+    /// Its backend, a gateway itself, says that something is missing in its answer.
+    Incomplete,
     /// Another part has put the same name at the root, and the recipe takes that for an error.
     Conflict,
 }
@@ -209,6 +213,8 @@ impl PartFault {
             Cause::NotAnArray(_) => "not_an_array",
             Cause::TooManyElements(_) => "too_many_elements",
             Cause::NeedFailed(..) => "need_failed",
+            Cause::TargetMissing => "target_missing",
+            Cause::Incomplete => "incomplete",
             Cause::Conflict => "conflict",
         }
     }
@@ -250,6 +256,8 @@ impl PartFault {
             | Cause::UnsupportedEncoding
             | Cause::TooLarge
             | Cause::NotMergeable
+            | Cause::TargetMissing
+            | Cause::Incomplete
             | Cause::Conflict => StatusCode::BAD_GATEWAY,
         }
     }
@@ -317,6 +325,8 @@ mod tests {
             | Cause::NotAnArray(_)
             | Cause::TooManyElements(_)
             | Cause::NeedFailed(..)
+            | Cause::TargetMissing
+            | Cause::Incomplete
             | Cause::Conflict => true,
         }
     }
@@ -338,6 +348,8 @@ mod tests {
             Cause::UnsupportedEncoding,
             Cause::TooLarge,
             Cause::NotMergeable,
+            Cause::TargetMissing,
+            Cause::Incomplete,
             Cause::Conflict,
         ];
         let of_others = [

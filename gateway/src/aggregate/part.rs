@@ -104,6 +104,8 @@ impl Part {
         let kind = document.value().kind();
         Ok(match (&self.place, &self.collection, kind) {
             (Place::Root, _, Kind::Object) => Placed::Members(document),
+            // It says that there is nothing.
+            (Place::Root, _, Kind::Null) => Placed::Members(Document::empty_object()),
             (Place::Root, collection, Kind::Array) => {
                 Placed::Member(collection.as_ref().unwrap_or(&self.own_name).clone(), document)
             }
@@ -195,6 +197,7 @@ mod tests {
         };
         check_both(&root, r#"{"a":1,"b":[]}"#, Ok(r#"{"a":1,"b":[]}"#));
         check_both(&root, "{}", Ok("{}"));
+        check_both(&root, "null", Ok("{}"));
         check_both(&root, "[1]", Ok(r#""p"=[1]"#));
         check_both(&root, "7", Err(Cause::NotMergeable));
 

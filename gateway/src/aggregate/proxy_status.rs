@@ -70,9 +70,9 @@ fn push_string(out: &mut String, text: &str) {
 /// A registered type (RFC 9209 section 2.3). A status outside 2xx is no error in its sense: the answer was received.
 fn error_type(cause: &Cause) -> Option<&'static str> {
     Some(match cause {
-        Cause::Status(_) => return None,
+        Cause::Status(_) | Cause::Incomplete => return None,
         Cause::Call(reason) => error_of(*reason),
-        Cause::InvalidJson => "http_protocol_error",
+        Cause::InvalidJson | Cause::TargetMissing => "http_protocol_error",
         Cause::UnsupportedEncoding => "http_response_content_coding",
         Cause::TooLarge => "http_response_body_size",
         Cause::Elements { first, .. } => return error_type(&first.cause),

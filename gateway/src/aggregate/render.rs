@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use smallvec::SmallVec;
@@ -123,25 +124,22 @@ impl PartCall {
             return Ok(Rendered::Once(request));
         };
         let whence = self.whence(&for_each.over);
-        let array = match for_each.over.value(&sources) {
-            None => None,
-            Some(Found::Json(value)) if value.is_null() => None,
-            found => found,
-        };
-        let Some(array) = array else {
-            lacks(&for_each.over.to_string(), "there is no array");
-            return Err(whence.into());
-        };
-        let array = match array {
-            Found::Json(value) if value.kind() == Kind::Array => value,
-            _ => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
+        let document = match for_each.over.value_but_null(&sources) {
+            Some(Found::Json(value)) if value.kind() == Kind::Array => sources.share(&for_each.over, value),
+            Some(_) => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
+            // Who says that there is nothing says that there are no elements.
+            None if for_each.over.is_nothing(&sources) => Document::from_checked(Bytes::from_static(b"[]")),
+            None => {
+                lacks(&for_each.over.to_string(), "there is no array");
+                return Err(whence.into());
+            }
         };
         let answers = self.uses().filter_map(|placeholder| match placeholder {
             Placeholder::Part { part, .. } => Some((Arc::from(&**part), Arc::clone(earlier.answer(part)?))),
             _ => None,
         });
         Ok(Rendered::Each(Array {
-            document: sources.share(&for_each.over, array),
+            document,
             whence,
             answers: answers.collect(),
             fields: onward(request.headers),

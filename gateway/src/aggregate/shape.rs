@@ -121,14 +121,25 @@ impl Shape {
         self.target.is_empty() && self.keep.is_empty() && self.drop.is_empty() && self.renames.is_empty()
     }
 
-    /// Appends what is left of the document. A target that is missing or null leaves an empty object.
+    fn target<'a>(&self, document: Value<'a>) -> Option<Value<'a>> {
+        document.descend(self.target.iter().map(AsRef::as_ref))
+    }
+
+    /// Whether the document has something where the target leads, be it a null.
+    pub fn has_target(&self, document: Value<'_>) -> bool {
+        self.target(document).is_some()
+    }
+
+    /// Appends what is left of the document. Of one without the target that is an empty object; a null stays one.
     pub fn apply(&self, document: Value<'_>, out: &mut Vec<u8>) {
-        let target = document.descend(self.target.iter().map(AsRef::as_ref));
-        let is_there = |target: &Value<'_>| self.target.is_empty() || !target.is_null();
-        let Some(target) = target.filter(is_there) else {
+        let Some(target) = self.target(document) else {
             out.extend_from_slice(EMPTY);
             return;
         };
+        if target.is_null() {
+            out.extend_from_slice(target.raw());
+            return;
+        }
         let mut text = Cow::Borrowed(target.raw());
         if !self.keep.is_empty() {
             text = step(&text, |cursor, out| {
@@ -400,7 +411,7 @@ mod tests {
         check("a.1.b", r#"{"a":[{"b":1},{"b":2}]}"#, "2");
         check("a.2", r#"{"a":[1,2]}"#, "{}");
         check("a.b", r#"{"a":1}"#, "{}");
-        check("a", r#"{"a":null}"#, "{}");
+        check("a", r#"{"a":null}"#, "null");
         check("a", "7", "{}");
     }
 

@@ -7,6 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::document::Document;
 use super::value::{Cursor, Kind, Value};
 
+/// Stands for a null that is not wanted itself, but leads to what is.
+const NULL: (u32, u32) = (u32::MAX, u32::MAX);
+
 /// Shorter texts are kept whole rather than copied in part.
 const SHORT: usize = 4 << 10;
 
@@ -37,7 +40,7 @@ struct Child {
 pub struct Selection {
     paths: Arc<Paths>,
     text: Bytes,
-    /// For each node that is wanted, where its value is in `text`.
+    /// For each node that is wanted, where its value is in `text`; for others whether it is [`NULL`].
     found: Box<[Option<(u32, u32)>]>,
 }
 
@@ -116,7 +119,7 @@ impl Selection {
                 (*start, to)
             })
             .collect();
-        for (start, end) in found.iter_mut().flatten() {
+        for (start, end) in found.iter_mut().flatten().filter(|place| **place != NULL) {
             // The last piece that begins before it holds it.
             let piece = moved.partition_point(|(from, _)| *from <= *start as usize);
             let (from, to) = moved[piece - 1];
@@ -134,6 +137,14 @@ impl Selection {
     pub fn get(&self, steps: &[Box<str>]) -> Option<Value<'_>> {
         let (start, end) = self.found[self.paths.node(steps)?]?;
         self.text.get(start as usize..end as usize).map(Value::from_checked)
+    }
+
+    /// Whether these steps lead to a null, or through one, so that there is nothing by the word of whoever wrote it.
+    pub fn leads_to_null(&self, steps: &[Box<str>]) -> bool {
+        (0..=steps.len()).any(|count| {
+            let place = self.paths.node(&steps[..count]).and_then(|node| self.found[node]);
+            place == Some(NULL) || self.get(&steps[..count]).is_some_and(Value::is_null)
+        })
     }
 
     /// Whether it is a value of this selection.
@@ -164,9 +175,9 @@ impl Walk<'_> {
     fn visit(&mut self, cursor: &mut Cursor<'_>, node: usize, is_kept: bool) {
         let paths = self.paths;
         let Node { wanted, children } = &paths.nodes[node];
-        let start = cursor.at();
+        let (start, kind) = (cursor.at(), cursor.kind());
         let within = is_kept || *wanted;
-        match cursor.kind() {
+        match kind {
             Kind::Object if !children.is_empty() => {
                 cursor.enter();
                 while let Some(name) = cursor.name() {
@@ -190,6 +201,8 @@ impl Walk<'_> {
             if !is_kept {
                 self.pieces.push((start, cursor.at()));
             }
+        } else if kind == Kind::Null {
+            self.found[node] = Some(NULL);
         }
     }
 

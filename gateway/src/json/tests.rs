@@ -1,6 +1,8 @@
 //! The reader against tables and against `serde_json`: the same verdict but for the rules that are stricter, and the
 //! same values.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use policies::Moment;
 use proptest::prelude::*;
@@ -595,4 +597,45 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_null_on_the_way_is_told_from_nothing() {
+    let check = |text: &str, path: &str, expected: bool| {
+        let document = document(text);
+        let split = |path: &str| -> Box<[Box<str>]> {
+            path.split('.').filter(|step| !step.is_empty()).map(Box::from).collect()
+        };
+        let (long, other) = ("x".repeat(10_000), split("z"));
+        let steps = split(path);
+        // Beside another path, and where the rest is let go.
+        let padded = match text.strip_prefix('{') {
+            Some(rest) if rest != "}" => self::document(&format!("{{\"pad\":\"{long}\",\"z\":1,{rest}")),
+            _ => document.clone(),
+        };
+        for document in [document, padded] {
+            let paths = Arc::new(Paths::new([&*steps, &*other]));
+            let found = Selection::of(&document, &paths);
+            assert_eq!(found.leads_to_null(&steps), expected, "{text} at {path}");
+            let direct = document.value().descend(steps.iter().map(AsRef::as_ref));
+            assert_eq!(
+                found.get(&steps).map(|value| value.to_string()),
+                direct.map(|value| value.to_string())
+            );
+            assert_eq!(found.leads_to_null(&other), text == "null", "{text}");
+        }
+    };
+    check("null", "", true);
+    check(r#"{"a":null}"#, "a", true);
+    check(r#"{"a":null}"#, "a.b.c", true);
+    check(r#"{"a":{"b":null}}"#, "a.b.c", true);
+    check(r#"{"a":[null]}"#, "a.0", true);
+    check(r#"{"a":[null]}"#, "a.0.b", true);
+    check(r#"{"a":[null]}"#, "a.1", false);
+    check(r#"{"a":{}}"#, "a.b", false);
+    check(r#"{"a":{"b":[null]}}"#, "a.b", false);
+    check(r#"{"b":null}"#, "a", false);
+    check(r#"{"a":"null"}"#, "a.b", false);
+    check("{}", "", false);
+    check("[]", "a", false);
 }

@@ -41,6 +41,26 @@ impl Placeholder {
         self.find(sources).or_else(|_| sources.default_for(self)).ok()
     }
 
+    /// The same where a null is none: the default stands in for it, too.
+    pub fn value_but_null<'a>(&self, sources: &Sources<'a>) -> Option<Found<'a>>
+    where
+        Self: 'a,
+    {
+        match self.value(sources) {
+            Some(found) if found.is_null() => sources.default_for(self).ok().filter(|found| !found.is_null()),
+            found => found,
+        }
+    }
+
+    /// Whether a part has said that there is nothing: by a null, there or on the way, or by an answer without content.
+    /// A caller who sends a null has sent nothing to work with.
+    pub fn is_nothing(&self, sources: &Sources<'_>) -> bool {
+        match self {
+            Self::Part { part, steps } => (sources.parts)(part).is_none_or(|answer| answer.leads_to_null(steps)),
+            _ => false,
+        }
+    }
+
     /// Reads what stands between the braces; `None` if it names nothing known.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text {

@@ -47,6 +47,7 @@ mod names;
 mod operating;
 mod owners;
 mod parked_uploads;
+mod part_answers;
 mod part_requests;
 mod passwords;
 mod probes;

@@ -12,7 +12,7 @@ use super::part_heads;
 use super::routes::{Scope, template};
 use crate::aggregate::{
     Aggregate, Conflict, Errors, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
-    PartFallback, Partial, Recipe, RecipeDraft, ShapeDraft, Splice, Subject, Test, When,
+    PartFallback, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::intake::header_rules::may_be_changed;
@@ -67,6 +67,7 @@ pub(super) fn compile(
                     .hint("`partial: deny`, the default, turns any failure into an error; write `partial: allow`"),
             );
         }
+        doubt_fallback_value(desk, part);
         part_heads::check_status_test(desk, written, part);
         for written in [&part.group, &part.collection].into_iter().flatten() {
             check_name(desk, written, "a part of the answer");
@@ -205,6 +206,26 @@ fn check_field(desk: &mut Desk<'_>, name: &At<Arc<str>>, field: &HeaderName) {
     };
     let message = format!("a part cannot set `{field}`");
     desk.mistake(Mistake::new(Code::Conflict, name.span(), message).label(label));
+}
+
+/// A value is shaped like the answer that it stands for, so it needs what the target leads to.
+fn doubt_fallback_value(desk: &mut Desk<'_>, part: &config::Part) {
+    let Some(target) = &part.target else { return };
+    let draft = ShapeDraft {
+        target: Some(target.value.clone()),
+        ..ShapeDraft::default()
+    };
+    let Ok(shape) = Shape::compile(&draft) else { return };
+    for fallback in &part.fallback {
+        if let Fallback::Value(value) = fallback
+            && !shape.has_target(value.value.value())
+        {
+            let message = format!("the fallback has nothing at `{}`, so `{{}}` stands in", target.value);
+            let hint = "write the value as the backend would answer it, with what `target` leads to";
+            let doubt = Mistake::new(Code::Doubtful, value.span(), message).hint(hint);
+            desk.warnings.push(doubt.related(target.span(), "of this only"));
+        }
+    }
 }
 
 /// What is asked before a value, which the recipe puts in.
