@@ -90,9 +90,9 @@ pub(super) fn text(list: &List) -> String {
 
 /// Whether the file that says this list would be longer than what is read of one.
 pub(super) fn is_too_long(list: &List) -> bool {
-    // What an entry is written with beside its texts, of which each character may be escaped.
+    // What an entry is written with beside its texts, of which each byte may be escaped (`\U00000001`).
     const PUNCTUATION: usize = 128;
-    const ESCAPED: usize = 6;
+    const ESCAPED: usize = 10;
     let length = |(revoked, terms): (&Revoked, &Terms)| {
         let texts = [
             Some(&**revoked.name()),
