@@ -130,7 +130,18 @@ impl Template {
     pub fn render(&self, sources: &Sources<'_>, out: &mut String) -> Result<(), Missing> {
         let before = out.len();
         let mut last: Option<&Piece> = None;
+        // The last value that shares its segment with something else.
+        let mut shared = None;
         for piece in &self.pieces {
+            match (last, piece) {
+                (Some(_), Piece::Value(value, Spelling::Segment)) if !out.ends_with('/') => shared = Some(value),
+                (Some(Piece::Value(value, Spelling::Segment)), Piece::Literal(text))
+                    if !text.starts_with(['/', '?']) =>
+                {
+                    shared = Some(value);
+                }
+                _ => {}
+            }
             let spliced = match (piece, last) {
                 // A wildcard's capture may end in a slash, but only the path as a whole may keep it.
                 (Piece::Literal(text), Some(Piece::Value(value, Spelling::Segment)))
@@ -155,8 +166,25 @@ impl Template {
             }
             last = Some(piece);
         }
+        // A slash at an end of a value may make a dot segment of the dots beside it.
+        if let Some(value) = shared
+            && leads_upwards(&out[before..])
+        {
+            out.truncate(before);
+            return Err(Missing {
+                placeholder: value.to_string(),
+                why: NOT_A_SEGMENT,
+            });
+        }
         Ok(())
     }
+}
+
+/// Whether a segment of the path, decoded once more, has a dot segment in it.
+fn leads_upwards(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let mut segments = path.split('/');
+    segments.any(|segment| percent::decode(segment).is_none_or(|decoded| has_dot_segment(&decoded)))
 }
 
 fn splice(

@@ -95,6 +95,20 @@ fn a_value_never_leaves_its_hole() {
         check("/a/{claim.v}/b", Place::Path, unfit, None);
     }
     check("/a/{claim.v}{claim.v}", Place::Path, ".", None);
+    // Dots of the template beside a slash of the value.
+    for (template, value) in [
+        ("/a/b{claim.v}.", "x/"),
+        ("/a/b{claim.v}..;x", "x\\"),
+        ("/a/b{claim.v}../c?x=1", "/"),
+        ("/a/..{claim.v}b", "/x/"),
+        ("/a/.{claim.v}b", "\\"),
+        ("/a/b{claim.v}.{claim.v}", "/"),
+    ] {
+        check(template, Place::Path, value, None);
+    }
+    check("/a/v{claim.v}.json", Place::Path, "1/x", Some("/a/v1%2Fx.json"));
+    check("/a/v{claim.v}..json", Place::Path, "1/", Some("/a/v1%2F..json"));
+    check("/a/{claim.v}?x=..", Place::Path, "x/", Some("/a/x%2F?x=.."));
     check(
         "/a?x={claim.v}&y=1",
         Place::Path,
