@@ -34,6 +34,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
+/// A frame as short as this may be nothing but padding, in bytes.
+const PADDING: u32 = 256;
 
 const TOO_MANY: &str = "the backend sends too many frames that nobody has asked for";
 
@@ -107,7 +110,8 @@ impl Allowance {
 
 /// A piece of a body is held to the windows; all else is held to nothing but this.
 const fn is_paid_for(head: Head) -> bool {
-    head.kind != DATA || head.length == 0 && head.flags & END_STREAM == 0
+    let may_be_padding = head.flags & PADDED != 0 && head.length <= PADDING;
+    head.kind != DATA || (head.length == 0 || may_be_padding) && head.flags & END_STREAM == 0
 }
 
 impl<S> Metered<S> {
@@ -238,11 +242,13 @@ mod tests {
             ("continuations", 9, 0, &[]),
             ("frames of no known kind", 0x2a, 0, &[]),
             ("empty pieces", DATA, 0, &[]),
+            ("pieces of padding", DATA, PADDED, &[255; 256]),
         ] {
             assert_eq!(passed(&frame(kind, flags, payload)), MOST, "{name}");
         }
         assert_eq!(passed(&frame(DATA, 0, b"x")), 100_000);
         assert_eq!(passed(&frame(DATA, END_STREAM, &[])), 100_000);
+        assert_eq!(passed(&frame(DATA, PADDED, &[9; 1000])), 100_000);
     }
 
     #[test]
