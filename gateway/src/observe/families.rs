@@ -60,6 +60,8 @@ pub enum Family {
     Floods,
     Tunnels,
     TlsHandshakes,
+    TlsHandshakeDelays,
+    TlsHandshakeTime,
     CertificateExpiry,
     BackendConnections,
     BackendExchanges,
@@ -115,7 +117,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 75] = [
+    pub const ALL: [Self; 77] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -170,6 +172,8 @@ impl Family {
         Self::Floods,
         Self::Tunnels,
         Self::TlsHandshakes,
+        Self::TlsHandshakeDelays,
+        Self::TlsHandshakeTime,
         Self::CertificateExpiry,
         Self::BackendConnections,
         Self::BackendExchanges,
@@ -494,6 +498,18 @@ impl Family {
                 Counter,
                 &["outcome"],
                 "TLS handshakes of callers, by how they ended",
+            ),
+            Self::TlsHandshakeDelays => (
+                "gateway_tls_handshakes_delayed_total",
+                Counter,
+                &["by"],
+                "Times that a TLS handshake of a caller had to wait: its address had too many under way, or all of them had had their share of the workers' time",
+            ),
+            Self::TlsHandshakeTime => (
+                "gateway_tls_handshake_seconds_total",
+                Counter,
+                &[],
+                "Time that workers have spent on TLS handshakes of callers",
             ),
             Self::CertificateExpiry => (
                 "gateway_tls_certificate_expiry_timestamp_seconds",

@@ -191,6 +191,16 @@ labels! {
         /// The caller hung up.
         Abandoned = "abandoned",
         TimedOut = "timed_out",
+        /// It had no place, or no turn, as long as it may take.
+        Overloaded = "overloaded",
+    }
+
+    /// Why a TLS handshake of a caller has to wait.
+    HandshakeDelay {
+        /// Its address has too many under way.
+        Address = "address",
+        /// Handshakes have had their share of the workers' time.
+        Workers = "workers",
     }
 
     /// How a TLS handshake with a backend ended.
@@ -290,6 +300,7 @@ mod tests {
         check::<CallerKind>();
         check::<CallerOutcome>();
         check::<Handshake>();
+        check::<HandshakeDelay>();
         check::<Verification>();
         check::<FetchOutcome>();
         check::<ConnectionState>();

@@ -17,7 +17,7 @@ use policies::Moment;
 
 use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
 use super::families::Family;
-use super::labels::{Awaited, ConnectionRefusal, FrameKind, Handshake, Tally};
+use super::labels::{Awaited, ConnectionRefusal, FrameKind, Handshake, HandshakeDelay, Tally};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
@@ -35,6 +35,8 @@ pub struct Registry {
     limits: Named<LimitMetrics>,
     pub(super) callers: CallerMetrics,
     pub handshakes: Tally<Handshake>,
+    pub handshake_delays: Tally<HandshakeDelay>,
+    handshake_time: AtomicU64,
     pub refused_connections: Tally<ConnectionRefusal>,
     pub overdue_connections: Tally<Awaited>,
     pub floods: Tally<FrameKind>,
@@ -58,6 +60,8 @@ impl Default for Registry {
             limits: Named::default(),
             callers: CallerMetrics::default(),
             handshakes: Tally::default(),
+            handshake_delays: Tally::default(),
+            handshake_time: AtomicU64::new(0),
             refused_connections: Tally::default(),
             overdue_connections: Tally::default(),
             floods: Tally::default(),
@@ -121,6 +125,12 @@ impl Registry {
         now.since(self.started)
     }
 
+    /// A worker has spent so long on a step of a TLS handshake.
+    pub fn note_handshake_time(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.handshake_time.fetch_add(nanos, Relaxed);
+    }
+
     /// The page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut page = Page::new();
@@ -142,6 +152,11 @@ impl Registry {
         for (outcome, count) in self.handshakes.iter() {
             page.put(Family::TlsHandshakes, &[outcome.as_str()], count);
         }
+        for (by, count) in self.handshake_delays.iter() {
+            page.put(Family::TlsHandshakeDelays, &[by.as_str()], count);
+        }
+        let time = Duration::from_nanos(self.handshake_time.load(Relaxed));
+        page.put(Family::TlsHandshakeTime, &[], time.as_secs_f64());
         let newest = u8::from(self.config_in_use_is_newest.load(Relaxed));
         page.put(Family::ConfigLastReloadSuccessful, &[], newest);
         page.put(

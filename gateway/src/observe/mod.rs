@@ -39,7 +39,7 @@ pub use decided::{Decided, SettingPlace, Settings};
 pub use families::{Family, families};
 pub use labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, Decision,
-    FallbackKind, FetchOutcome, FrameKind, Handshake, Outcome, RetryStop, Tally, Verification,
+    FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Outcome, RetryStop, Tally, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;

@@ -131,6 +131,10 @@ pub struct Edge {
     pub most_connections: usize,
     pub most_per_address: Option<u32>,
     pub most_requests: Option<u32>,
+    /// TLS handshakes of one client address at once.
+    pub most_handshakes_per_address: u32,
+    /// Of the time of each worker, for TLS handshakes; `None` is all of it.
+    pub handshake_share: Option<policies::Share>,
     pub most_streams: u32,
     pub rates: Option<Rates>,
     /// The longest wait for a first byte, for a head, between requests, and for a caller that does not read.

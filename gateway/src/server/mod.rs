@@ -11,6 +11,7 @@ mod connection;
 mod crowd;
 mod enrolled;
 mod guarded_io;
+mod handshakes;
 mod http1;
 mod http2;
 mod in_flight;
@@ -29,6 +30,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use self::handshakes::HandshakeTime;
 pub use self::lifecycle::{Lifecycle, Phase};
 use self::sockets::Bound;
 use self::watch::Watch;
@@ -57,7 +59,7 @@ impl Workers {
                 own.push(socket);
             }
         }
-        let crowd = Arc::default();
+        let (crowd, handshake_places) = (Arc::default(), Arc::default());
         let threads = sockets
             .into_iter()
             .enumerate()
@@ -68,6 +70,8 @@ impl Workers {
                     lifecycle: Arc::clone(lifecycle),
                     watch: Watch::default(),
                     crowd: Arc::clone(&crowd),
+                    handshake_places: Arc::clone(&handshake_places),
+                    handshake_time: HandshakeTime::default(),
                 };
                 worker::spawn(worker, sockets)
             })

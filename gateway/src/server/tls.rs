@@ -1,29 +1,33 @@
 //! A caller's connection that begins with a TLS handshake.
 //!
 //! The watch bounds the handshake as it bounds a head: whoever dawdles or sends something else is ended by the same
-//! sweep. Each handshake is counted once, by how it ended. The certificate of a caller is read here, once for all
+//! sweep, and so is who finds neither a place nor the time for it (see [`super::handshakes`]). Each handshake is counted
+//! once, by how it ended. The certificate of a caller is read here, once for all
 //! requests of the connection.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::{AlertDescription, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::enrolled::Enrolled;
 use super::guarded_io::GuardedIo;
 use super::screened::LastWords;
+use super::worker::Worker;
 use super::{http1, http2};
+use crate::intake::address;
 use crate::intake::caller_certificate::CallerCertificate;
 use crate::intake::headers::Scheme;
 use crate::intake::tls::Tls;
-use crate::observe::{Handshake, Observer};
+use crate::observe::{Handshake, HandshakeDelay, Observer};
 use crate::pipeline::Peer;
 
 /// How TLS is spoken on the listener at this place of the plan.
@@ -40,7 +44,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, 
         outcome: Handshake::TimedOut,
     };
     let Terms { tls, listener } = terms;
-    let Some(stream) = shake(io, tls.config, counted).await else {
+    let Some(stream) = shake(io, address, tls.config, &enrolled, counted).await else {
         return;
     };
     let session = stream.0.get_ref().1;
@@ -65,8 +69,29 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, 
     }
 }
 
-async fn shake(io: GuardedIo, config: Arc<ServerConfig>, mut counted: Counted) -> Option<Courteous> {
-    match TlsAcceptor::from(config).accept(io).await {
+async fn shake(
+    io: GuardedIo,
+    address: SocketAddr,
+    config: Arc<ServerConfig>,
+    enrolled: &Enrolled,
+    mut counted: Counted,
+) -> Option<Courteous> {
+    // Who says nothing takes no place.
+    if io.peek(&mut [0]).await.is_err() {
+        counted.outcome = Handshake::Abandoned;
+        return None;
+    }
+    let worker = enrolled.worker();
+    let (most, key) = {
+        let edge = &worker.live.load().edge;
+        let key = address::key(address.ip(), edge.ipv6_prefix);
+        (edge.most_handshakes_per_address, key)
+    };
+    counted.outcome = Handshake::Overloaded;
+    let waits = || counted.observer.registry.handshake_delays.add(HandshakeDelay::Address);
+    let _place = worker.handshake_places.enter(key, most, waits).await;
+    let accepted = in_turns(TlsAcceptor::from(config).accept(io), worker, &mut counted).await;
+    match accepted {
         Ok(stream) => {
             counted.outcome = match stream.get_ref().1.handshake_kind() {
                 Some(HandshakeKind::Resumed) => Handshake::Resumed,
@@ -78,6 +103,35 @@ async fn shake(io: GuardedIo, config: Arc<ServerConfig>, mut counted: Counted) -
             counted.outcome = outcome(&error);
             tracing::debug!(%error, outcome = counted.outcome.as_str(), "a TLS handshake failed");
             None
+        }
+    }
+}
+
+/// Takes the steps of a handshake, each when it is its turn.
+async fn in_turns(
+    accept: Accept<GuardedIo>,
+    worker: &Worker,
+    counted: &mut Counted,
+) -> io::Result<TlsStream<GuardedIo>> {
+    let mut accept = pin!(accept);
+    loop {
+        let share = worker.live.load().edge.handshake_share;
+        counted.outcome = Handshake::Overloaded;
+        let waits = || counted.observer.registry.handshake_delays.add(HandshakeDelay::Workers);
+        let turn = worker.handshake_time.turn(share, waits).await;
+        counted.outcome = Handshake::TimedOut;
+        let mut turn = Some(turn);
+        // It ends when there is something new for the handshake to look at.
+        let done = poll_fn(|cx| {
+            let Some(turn) = turn.take() else {
+                return Poll::Ready(None);
+            };
+            let (polled, took) = turn.step(accept.as_mut(), cx);
+            counted.observer.registry.note_handshake_time(took);
+            polled.map(Some)
+        });
+        if let Some(accepted) = done.await {
+            return accepted;
         }
     }
 }

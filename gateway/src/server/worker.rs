@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::connection;
 use super::crowd::Crowd;
 use super::enrolled::Enrolled;
+use super::handshakes::{HandshakePlaces, HandshakeTime};
 use super::lifecycle::{Lifecycle, Phase};
 use super::unread::{self, Unread};
 use super::watch::{Patience, Watch};
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) watch: Watch,
     pub(crate) crowd: Arc<Crowd>,
+    pub(super) handshake_places: Arc<HandshakePlaces>,
+    pub(super) handshake_time: HandshakeTime,
 }
 
 impl Worker {

@@ -31,6 +31,7 @@ mod for_each;
 mod forgeries;
 mod framing;
 mod grpc;
+mod handshakes;
 mod hostile_json;
 mod http2;
 mod http2_backends;

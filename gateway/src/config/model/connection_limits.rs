@@ -9,7 +9,7 @@ use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
 use crate::config::single::Single;
 use crate::config::span::At;
-use crate::config::units::ByteSize;
+use crate::config::units::{ByteSize, Ratio};
 
 /// Connections from callers. One beyond a limit is closed as soon as it is accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,10 @@ pub struct ConnectionLimits {
     pub requests: Option<At<u32>>,
     /// Requests at once on one HTTP/2 connection.
     pub streams: At<u32>,
+    /// TLS handshakes at once from one client address (IPv6: one network). One beyond them waits.
+    pub handshakes_per_address: At<u32>,
+    /// Part of each worker's time that TLS handshakes may take. One beyond it waits.
+    pub handshake_share: At<Ratio>,
 }
 
 /// How slowly a caller may send and read. After `grace`, each second in which the gateway waits for the caller must be
@@ -43,11 +47,14 @@ impl Read for ConnectionLimits {
     });
 
     fn read(value: &Value<'_>) -> Option<Self> {
+        let ratio = |share| Ratio::new(share).expect("between 0 and 1");
         value.fields(|f| Self {
             total: f.within("total", 10_000, 1..=1_000_000),
             per_address: number_or_off(f, "per_address", 1_000_000),
             requests: number_or_off(f, "requests", 1_000_000_000),
             streams: f.within("streams", 100, 1..=10_000),
+            handshakes_per_address: f.within("handshakes_per_address", 100, 1..=100_000),
+            handshake_share: f.within("handshake_share", ratio(0.5), ratio(0.01)..=ratio(1.0)),
         })
     }
 }

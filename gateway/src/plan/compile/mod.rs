@@ -30,6 +30,8 @@ use std::sync::Arc;
 use self::backends::Backends;
 use self::limits::Tables;
 use super::{Edge, EdgePlaces, Plan, State, TimeLimits, Written};
+use policies::{Ratio, Share};
+
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
 use crate::files::FileSet;
 use crate::flow::Rates;
@@ -112,6 +114,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             most_connections: *config.connection_limits.total as usize,
             most_per_address: config.connection_limits.per_address.as_ref().map(|most| most.value),
             most_requests: config.connection_limits.requests.as_ref().map(|most| most.value),
+            most_handshakes_per_address: *config.connection_limits.handshakes_per_address,
+            handshake_share: handshake_share(config),
             most_streams: *config.connection_limits.streams,
             rates: config.minimum_rates.as_ref().map(|rates| Rates {
                 grace: *rates.grace,
@@ -158,6 +162,12 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         outline,
     };
     Ok(Compiled { plan, warnings })
+}
+
+/// `None` if it is all the time there is.
+fn handshake_share(config: &Config) -> Option<Share> {
+    let share = Ratio::new(config.connection_limits.handshake_share.get()).filter(|share| *share < Ratio::ONE);
+    share.and_then(|share| Share::new(share, 1))
 }
 
 /// The content of a file that the config names.

@@ -1,0 +1,228 @@
+//! Bounds what TLS handshakes may take of the workers: a handshake costs its caller nothing and us a signature.
+//!
+//! Two budgets: an address has so many handshakes under way at once, over all workers; and all of them together have a
+//! share of each worker's time. On a worker they go one step at a time, first come, first served, and everything else
+//! that is ready has a turn between two steps. Who comes when a budget is used up waits, for as long as a handshake may
+//! take, and has cost nothing until then; a resumed one pays for the little that it takes.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use policies::{Share, TimeShare};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::sleep;
+
+use crate::clock;
+
+/// Time until all work is paid for that is not waited for.
+const BACKLOG: Duration = Duration::from_millis(100);
+
+/// No step takes longer. What is measured beyond that is time in which the thread did not run.
+const LONGEST: Duration = Duration::from_millis(10);
+
+/// The addresses that have handshakes under way. Bounded by the connections.
+#[derive(Default)]
+pub(super) struct HandshakePlaces(Mutex<HashMap<IpAddr, Address>>);
+
+struct Address {
+    places: Arc<Semaphore>,
+    /// Those that have a place or wait for one.
+    users: usize,
+}
+
+/// A handshake of an address; dropped, another may begin.
+#[must_use]
+pub(super) struct Place {
+    all: Arc<HandshakePlaces>,
+    address: IpAddr,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl HandshakePlaces {
+    /// Waits for a place, of which there are `most` for the address; `waits` is called if there is none now.
+    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, most: u32, waits: impl FnOnce()) -> Place {
+        let places = {
+            let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let address = addresses.entry(address).or_insert_with(|| Address {
+                places: Arc::new(Semaphore::new(most as usize)),
+                users: 0,
+            });
+            address.users += 1;
+            Arc::clone(&address.places)
+        };
+        let mut place = Place {
+            all: Arc::clone(self),
+            address,
+            permit: None,
+        };
+        place.permit = Arc::clone(&places).try_acquire_owned().ok();
+        if place.permit.is_none() {
+            waits();
+            // It is never closed.
+            place.permit = places.acquire_owned().await.ok();
+        }
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.permit = None;
+        let mut addresses = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = addresses.get_mut(&self.address) {
+            address.users -= 1;
+            if address.users == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The time that a worker has for handshakes.
+pub(super) struct HandshakeTime {
+    turns: Semaphore,
+    unpaid: TimeShare,
+}
+
+impl Default for HandshakeTime {
+    fn default() -> Self {
+        Self {
+            turns: Semaphore::new(1),
+            unpaid: TimeShare::default(),
+        }
+    }
+}
+
+/// Leave for one step of a handshake.
+#[must_use]
+pub(super) struct Turn<'a> {
+    time: &'a HandshakeTime,
+    share: Option<Share>,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl HandshakeTime {
+    /// Waits for a turn; `waits` is called if there is no time now. Without a `share` they have all the time there is.
+    pub(super) async fn turn(&self, share: Option<Share>, waits: impl FnOnce()) -> Turn<'_> {
+        // It is never closed.
+        let permit = self.turns.acquire().await.ok();
+        let mut waits = Some(waits);
+        while share.is_some()
+            && let Err(wait) = self.unpaid.begin(clock::now(), BACKLOG)
+        {
+            if let Some(waits) = waits.take() {
+                waits();
+            }
+            sleep(wait).await;
+        }
+        Turn {
+            time: self,
+            share,
+            _permit: permit,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Takes one step, and says how long it took.
+    pub(super) fn step<F: Future>(self, handshake: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, Duration) {
+        let began = clock::now();
+        let polled = handshake.poll(cx);
+        let now = clock::now();
+        let took = now.since(began).min(LONGEST);
+        if let Some(share) = self.share {
+            self.time.unpaid.spend(share, now, took);
+        }
+        (polled, took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::Ipv4Addr;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use policies::Ratio;
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_waits_for_a_place_of_its_own_and_nobody_stays_behind() {
+        let places = Arc::new(HandshakePlaces::default());
+        let (one, other): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::BROADCAST.into());
+        let waited = Cell::new(0);
+        let enter = |address| places.enter(address, 2, || waited.set(waited.get() + 1));
+        let (first, second) = (enter(one).await, enter(one).await);
+        assert_eq!(waited.get(), 0);
+        let mut third = pin!(enter(one));
+        assert!(timeout(SOON, third.as_mut()).await.is_err());
+        assert_eq!(waited.get(), 1);
+        let stranger = timeout(SOON, enter(other)).await.expect("it has places of its own");
+        {
+            // Who gives up waiting is no user any more.
+            let mut fourth = pin!(enter(one));
+            assert!(timeout(SOON, fourth.as_mut()).await.is_err());
+        }
+        drop(first);
+        let third = timeout(SOON, third).await.expect("there is a place");
+        assert!(timeout(SOON, enter(one)).await.is_err());
+        drop((second, third, stranger));
+        assert!(places.0.lock().expect("no panic").is_empty());
+    }
+
+    /// A step that takes so long.
+    async fn step(time: &HandshakeTime, share: Option<Share>, took: Duration) -> bool {
+        let waited = Cell::new(false);
+        let turn = time.turn(share, || waited.set(true)).await;
+        // It moves the clock when it is polled first.
+        let work = pin!(advance(took));
+        let _ = turn.step(work, &mut Context::from_waker(Waker::noop()));
+        waited.get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_have_their_share_of_the_time_and_no_more() {
+        let (time, share) = (
+            HandshakeTime::default(),
+            Share::new(Ratio::new(0.5).expect("a half"), 1),
+        );
+        let began = clock::now();
+        let (mut steps, mut waited) = (0, 0);
+        while clock::now().since(began) < Duration::from_secs(10) {
+            waited += u32::from(step(&time, share, Duration::from_millis(5)).await);
+            steps += 1;
+        }
+        // 5 s of work in steps of 5 ms, and what may be owed.
+        assert!((950..=1030).contains(&steps), "{steps}");
+        assert!(waited > 400, "{waited}");
+        // A thread that did not run for a minute has not worked for a minute.
+        assert!(!step(&HandshakeTime::default(), share, Duration::from_secs(60)).await);
+        // Without a share nobody waits.
+        let free = HandshakeTime::default();
+        for _ in 0..100 {
+            assert!(!step(&free, None, Duration::from_millis(10)).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_go_to_whoever_came_first() {
+        let time = HandshakeTime::default();
+        let held = time.turn(None, || {}).await;
+        let (mut second, mut third) = (pin!(time.turn(None, || {})), pin!(time.turn(None, || {})));
+        assert!(timeout(SOON, second.as_mut()).await.is_err());
+        assert!(timeout(SOON, third.as_mut()).await.is_err());
+        drop(held);
+        assert!(timeout(SOON, third.as_mut()).await.is_err());
+        drop(timeout(SOON, second).await.expect("it is its turn"));
+        let _turn = timeout(SOON, third).await.expect("it is its turn");
+    }
+}
