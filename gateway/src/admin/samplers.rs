@@ -101,6 +101,7 @@ fn sample_keys(issuer: &Issuer, page: &mut Page) {
         return;
     }
     page.put(Family::JwksStale, &[name], u8::from(status.is_stale()));
+    page.put(Family::JwksWaiting, &[name], live.waiting());
     if let Some(age) = status.age(clock::now()) {
         page.put(Family::JwksAge, &[name], age.as_secs_f64());
     }

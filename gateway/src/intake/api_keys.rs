@@ -190,7 +190,11 @@ pub fn digest_text(digest: &[u8; 32]) -> String {
 impl fmt::Display for ApiKeyMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Id { id } => write!(f, "key id `{id}` does not fit: use 1 to 255 visible ASCII characters"),
+            Self::Id { id } => write!(
+                f,
+                "key id `{}` does not fit: use 1 to 255 characters, no control characters",
+                id.escape_debug()
+            ),
             Self::IdTwice { id } => write!(f, "key id `{id}` is used twice: give each key its own id"),
             Self::DigestTwice { first, second } => {
                 write!(
@@ -200,7 +204,7 @@ impl fmt::Display for ApiKeyMistake {
             }
             Self::Tenant { id, tenant } => write!(
                 f,
-                "key `{id}` names the tenant `{tenant}`: use 1 to 128 visible ASCII characters, and not `anonymous`"
+                "key `{id}` names the tenant `{tenant}`: use 1 to 128 characters, no control characters, and not `anonymous`"
             ),
             Self::NeverValid { id } => {
                 write!(
@@ -285,7 +289,7 @@ mod tests {
             ApiKey {
                 not_before: Some(5),
                 expires: Some(5),
-                ..key("b b", "one")
+                ..key("b\tb", "one")
             },
         ])
         .unwrap_err();
@@ -297,11 +301,11 @@ mod tests {
                     id: "a".into(),
                     tenant: "anonymous".into()
                 },
-                ApiKeyMistake::Id { id: "b b".into() },
-                ApiKeyMistake::NeverValid { id: "b b".into() },
+                ApiKeyMistake::Id { id: "b\tb".into() },
+                ApiKeyMistake::NeverValid { id: "b\tb".into() },
                 ApiKeyMistake::DigestTwice {
                     first: "a".into(),
-                    second: "b b".into()
+                    second: "b\tb".into()
                 },
             ]
         );

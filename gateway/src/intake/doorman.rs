@@ -23,9 +23,10 @@ use super::certificate_holders::CertificateHolders;
 use super::check::Check;
 use super::credentials::Presented;
 use super::jwks::KeySet;
+use super::jwks_fetch::Source;
 use super::jws::Jws;
 use super::jwt::Issuer;
-use super::key_fetches::KeyWait;
+use super::key_fetches::{KeyWait, Lacked};
 use super::known_tokens::{Admission, KnownTokens, Validity};
 use super::passwords::{PasswordCheck, Passwords, Unadmitted};
 use super::verifications::Verifications;
@@ -410,17 +411,25 @@ impl<K> Doorman<K> {
         }
         let keys = issuer.keys().current();
         let verdict = match self.check_signature(&keys, &jws, token, client.address) {
-            Err(check @ (Check::KeyIdUnknown | Check::KeysUnavailable)) if !client.has_waited => {
-                // Nobody waits for the keys of a token that would be refused whoever has signed it.
-                issuer.caller(claims, unix_now)?;
-                return Err(match issuer.source() {
-                    Some(source) => {
-                        Miss::Keyless(KeyWait::new(issuer.keys(), jws.kid.as_deref(), source.freshness, check))
+            Err(check) => {
+                if !client.has_waited
+                    && let Some(source) = issuer.source()
+                    && let Some(lacked) = lacked(check, &jws, &keys, source)
+                {
+                    match (issuer.caller(claims, unix_now), check) {
+                        (Ok(_), _) => {
+                            let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
+                            if !wait.is_vain() {
+                                return Err(Miss::Keyless(wait));
+                            }
+                        }
+                        // Nobody waits for the keys of a token that would be refused whoever has signed it.
+                        (Err(other), Check::KeyIdUnknown | Check::KeysUnavailable) => return Err(other.into()),
+                        (Err(_), _) => {}
                     }
-                    None => check.into(),
-                });
+                }
+                Err(check)
             }
-            Err(check) => Err(check),
             Ok(()) => {
                 let from = issuer.valid_from(claims.value());
                 issuer.caller(claims, unix_now).map(|caller| (caller, from))
@@ -475,6 +484,19 @@ impl<K> Doorman<K> {
         }));
         self.strangers.insert(client, kept.clone());
         kept
+    }
+}
+
+/// The key that a token may have failed for want of. One that names a key of the set has failed by itself.
+fn lacked(check: Check, jws: &Jws<'_>, keys: &KeySet, source: &Source) -> Option<Lacked> {
+    let kid = jws.kid.as_deref();
+    match check {
+        Check::KeyIdUnknown | Check::KeysUnavailable => Some(Lacked::Named(kid.map(Into::into))),
+        Check::Signature if !keys.names(kid) => Some(Lacked::NotOf(keys.fingerprint())),
+        Check::Algorithm if !keys.names(kid) && source.algorithms.contains(&jws.algorithm) => {
+            Some(Lacked::NotOf(keys.fingerprint()))
+        }
+        _ => None,
     }
 }
 

@@ -187,6 +187,11 @@ impl KeySet {
         self.meant(kid).next().is_some()
     }
 
+    /// Whether a key is meant by this `kid` by name.
+    pub(super) fn names(&self, kid: Option<&str>) -> bool {
+        kid.is_some() && self.keys.iter().any(|key| key.kid.as_deref() == kid)
+    }
+
     fn meant<'a, 'k>(&'a self, kid: Option<&'k str>) -> impl Iterator<Item = &'a Key> + use<'a, 'k> {
         // A key without a name may be meant by any `kid`, as long as no key is meant by name.
         let named = self.keys.iter().any(|key| key.kid.as_deref() == kid);

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use super::api_keys::digest_of;
 use super::check::Check;
+use super::jwks::KeySet;
 use super::jwks_fetch::Freshness;
 use super::live_keys::LiveKeys;
 use crate::clock;
@@ -81,11 +82,19 @@ enum Step {
     Unknown { retry_after: Duration },
 }
 
+/// The key that a request lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lacked {
+    /// By what its token calls it; without a name any key will do.
+    Named(Option<Box<str>>),
+    /// Its token names no key, and is signed with none of the key set with this fingerprint.
+    NotOf(u64),
+}
+
 /// A request that lacks a key.
 pub struct KeyWait {
     keys: Arc<LiveKeys>,
-    /// What its token calls the key, if anything.
-    kid: Option<Box<str>>,
+    lacked: Lacked,
     freshness: Freshness,
     arrival: Arrival,
     pub check: Check,
@@ -166,9 +175,7 @@ impl KeyFetches {
         if state.asked || state.begun == 0 {
             return Step::Wait(state.begun + 1);
         }
-        // A name that was not there of late is asked for again only where enough is left for others.
-        let was_absent = kid.and_then(|kid| self.absent.get(&kid));
-        if was_absent.is_some_and(|at| now < at + cool_down) && self.bucket.balance(quota, now) <= FETCHES / 2 {
+        if self.is_absent(kid, quota, cool_down, now) {
             return Step::Absent;
         }
         if self.bucket.take(quota, now, 1).is_err() {
@@ -179,6 +186,17 @@ impl KeyFetches {
         state.asked = true;
         self.wanted.notify_waiters();
         Step::Wait(state.begun + 1)
+    }
+
+    /// A name that was not there of late is asked for again only where enough is left for others.
+    fn is_absent(&self, kid: Option<[u8; 32]>, quota: &Quota, cool_down: Duration, now: Moment) -> bool {
+        let was_absent = kid.and_then(|kid| self.absent.get(&kid));
+        was_absent.is_some_and(|at| now < at + cool_down) && self.bucket.balance(quota, now) <= FETCHES / 2
+    }
+
+    /// Requests that wait now.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
     }
 
     /// Until a fetch may be brought about, or begins by itself.
@@ -203,16 +221,42 @@ impl Drop for Place<'_> {
     }
 }
 
+impl Lacked {
+    fn is_in(&self, keys: &KeySet) -> bool {
+        match self {
+            Self::Named(kid) => keys.knows(kid.as_deref()),
+            Self::NotOf(fingerprint) => !keys.is_empty() && keys.fingerprint() != *fingerprint,
+        }
+    }
+
+    /// By which it is remembered not to be there. All tokens that name no key have one.
+    fn digest(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Named(kid) => kid.as_ref().map(|kid| digest_of(kid.as_bytes())),
+            Self::NotOf(_) => Some([0; 32]),
+        }
+    }
+}
+
 impl KeyWait {
     /// A request whose token has failed `check` for want of a key.
-    pub(super) fn new(keys: &Arc<LiveKeys>, kid: Option<&str>, freshness: Freshness, check: Check) -> Self {
+    pub(super) fn new(keys: &Arc<LiveKeys>, lacked: Lacked, freshness: Freshness, check: Check) -> Self {
         Self {
             arrival: keys.demand().arrival(),
             keys: Arc::clone(keys),
-            kid: kid.map(Into::into),
+            lacked,
             freshness,
             check,
         }
+    }
+
+    /// Whether it is known already that there is no such key.
+    pub(super) fn is_vain(&self) -> bool {
+        let cool_down = self.freshness.cool_down;
+        Quota::new(FETCHES, cool_down, FETCHES).is_ok_and(|quota| {
+            let fetches = self.keys.demand();
+            fetches.is_absent(self.lacked.digest(), &quota, cool_down, clock::now())
+        })
     }
 
     /// Ready when it can be told whether there is such a key.
@@ -227,10 +271,10 @@ impl KeyWait {
             return unavailable(SOON);
         };
         let until = clock::instant(until.min(clock::now() + timeout));
-        let kid = self.kid.as_deref().map(|kid| digest_of(kid.as_bytes()));
+        let kid = self.lacked.digest();
         let mut ended = fetches.ended.subscribe();
         loop {
-            if self.keys.current().knows(self.kid.as_deref()) {
+            if self.lacked.is_in(&self.keys.current()) {
                 return Ok(());
             }
             match fetches.step(self.arrival, kid, &quota, cool_down, clock::now()) {

@@ -145,6 +145,11 @@ impl LiveKeys {
         self.status.send_modify(|status| status.keys = 0);
     }
 
+    /// Requests that wait for keys now.
+    pub fn waiting(&self) -> usize {
+        self.demand.waiting()
+    }
+
     /// The fetches that requests bring about.
     pub(super) fn demand(&self) -> &KeyFetches {
         &self.demand

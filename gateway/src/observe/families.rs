@@ -42,6 +42,7 @@ pub enum Family {
     VerificationSeconds,
     UnknownTiers,
     JwksFetches,
+    JwksWaiting,
     JwksKeys,
     JwksAge,
     JwksStale,
@@ -117,7 +118,7 @@ impl Kind {
 }
 
 impl Family {
-    pub const ALL: [Self; 77] = [
+    pub const ALL: [Self; 78] = [
         Self::Requests,
         Self::RequestDuration,
         Self::Rejections,
@@ -154,6 +155,7 @@ impl Family {
         Self::VerificationSeconds,
         Self::UnknownTiers,
         Self::JwksFetches,
+        Self::JwksWaiting,
         Self::JwksKeys,
         Self::JwksAge,
         Self::JwksStale,
@@ -400,6 +402,12 @@ impl Family {
                 Counter,
                 &["issuer", "outcome"],
                 "Attempts to fetch an issuer's keys",
+            ),
+            Self::JwksWaiting => (
+                "gateway_jwks_waiting_requests",
+                Gauge,
+                &["issuer"],
+                "Requests that wait for an issuer's keys",
             ),
             Self::JwksKeys => (
                 "gateway_jwks_keys",

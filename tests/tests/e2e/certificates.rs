@@ -30,6 +30,7 @@ callers:
       - { uri: "spiffe://globex.test/*", tenant: globex }
       - { dns: "*.acme.test", tenant: acme }
       - { subject: "CN=nightly batch,O=Initech", id: nightly, tenant: initech }
+      - { subject: "CN=n\u00fatt \u2603,O=Soci\u00e9t\u00e9", tenant: "soci\u00e9t\u00e9" }
 "#;
 
 struct Scene {
@@ -112,6 +113,10 @@ async fn a_certificate_names_tenant_tier_and_caller() {
         ),
         (ca.issue(&["Till.acme.test"]), "acme open till.acme.test"),
         (ca.issue_to("Initech", "nightly batch"), "initech open nightly"),
+        (
+            ca.issue_to("Soci\u{e9}t\u{e9}", "n\u{fa}tt \u{2603}"),
+            "soci%C3%A9t%C3%A9 open CN=n%C3%BAtt%20%E2%98%83,O=Soci%C3%A9t%C3%A9",
+        ),
     ] {
         for listener in ["open", "mesh"] {
             let client = scene.client(listener, Some(&own));
@@ -121,7 +126,7 @@ async fn a_certificate_names_tenant_tier_and_caller() {
         }
     }
     let admitted = [("kind", "mtls"), ("outcome", "admitted")];
-    assert_eq!(scene.gateway.metric("gateway_callers_total", &admitted).await, 24.0);
+    assert_eq!(scene.gateway.metric("gateway_callers_total", &admitted).await, 30.0);
 }
 
 #[tokio::test]

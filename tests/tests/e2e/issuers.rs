@@ -340,6 +340,45 @@ async fn names_of_keys_that_nobody_has_cost_few_fetches_and_delay_no_rotation() 
     assert_eq!(provider.counts().requests, 1 + 6);
 }
 
+/// As [`publishing`], of keys that have no names.
+fn publishing_unnamed(algorithms: &[Algorithm]) -> Behaviour {
+    let mut set = all_keys();
+    let keys = set["keys"].as_array_mut().expect("a list");
+    keys.retain(|key| algorithms.iter().any(|algorithm| key["kid"] == kid(*algorithm)));
+    keys.iter_mut()
+        .for_each(|key| drop(key.as_object_mut().expect("a key").remove("kid")));
+    answering("200 OK", &set.to_string())
+}
+
+#[tokio::test]
+async fn keys_without_names_are_found_after_a_rotation_too() {
+    let (_fleet, [api, provider]) = backends(["api", "provider"]).await;
+    provider.behave(publishing_unnamed(&[Algorithm::ES256])).await;
+    let gateway = start(&api, config(&provider, "refresh: 1h, cool_down: 1h", "")).await;
+    let unnamed = |algorithm, subject: &str| mint(algorithm, &claims_with("sub", subject.into()), None);
+    assert_eq!(status_of(&gateway, &unnamed(Algorithm::ES256, "ada")).await, 200);
+    assert_eq!(provider.counts().requests, 1);
+    provider.behave(publishing_unnamed(&[Algorithm::EdDSA])).await;
+    assert_eq!(status_of(&gateway, &unnamed(Algorithm::EdDSA, "ada")).await, 200);
+    assert_eq!(provider.counts().requests, 2);
+    // What no key has signed is bad, and costs half of the fetches however much of it comes.
+    for number in 0..50 {
+        let refused = gateway
+            .get("/tokens/echo")
+            .bearer(&unnamed(Algorithm::ES256, &format!("caller-{number}")))
+            .send()
+            .await;
+        refused.refusal(401, "credentials_invalid");
+    }
+    assert_eq!(provider.counts().requests, 1 + 3);
+    assert_eq!(
+        gateway
+            .metric("gateway_jwks_waiting_requests", &[("issuer", "main")])
+            .await,
+        0.0
+    );
+}
+
 #[tokio::test]
 async fn who_allows_little_time_does_not_wait_longer() {
     let (_fleet, [api, silent]) = backends(["api", "silent"]).await;

@@ -88,7 +88,7 @@ fn a_bad_token_is_told_what_failed_first_and_what_else() {
         ],
     );
     check(
-        &["--kid=other", "--claim=tenant=7"],
+        &["--kid=other", "--claim=tenant=true"],
         &["FAILED kid_unknown", "FAILED tenant", "not valid: kid_unknown"],
     );
     check(
@@ -114,7 +114,9 @@ fn keys_that_are_elsewhere_are_asked_for_unless_told_not_to() {
         let told = inspect(&token, more);
         assert_eq!(told.code, Some(1), "{told:?}");
         assert!(
-            told.stdout.contains(words) && told.stdout.contains("FAILED keys_unavailable"),
+            told.stdout.contains(words)
+                && told.stdout.contains("FAILED keys_unavailable")
+                && told.stdout.contains("a caller is told keys_unavailable"),
             "{told:?}"
         );
     }

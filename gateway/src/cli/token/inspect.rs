@@ -81,6 +81,7 @@ pub(super) fn inspect(options: &Options) -> u8 {
         Some(check) => {
             let reason = match check.category() {
                 Category::Expired => "credentials_expired",
+                Category::Unverifiable => "keys_unavailable",
                 _ => "credentials_invalid",
             };
             let _ = writeln!(

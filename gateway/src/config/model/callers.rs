@@ -114,9 +114,9 @@ pub struct KeysUrl {
     pub refresh: At<Duration>,
     /// How long keys are used that no fetch has confirmed; at least `refresh`.
     pub max_age: At<Duration>,
-    /// Time between two fetches that are made because of unknown key ids.
+    /// Time in which requests that lack a key bring about six fetches at most.
     pub cool_down: At<Duration>,
-    /// For one fetch.
+    /// For one fetch. Requests that lack a key wait for no longer, nor does readiness after the start.
     pub time_limit: At<Duration>,
 }
 

@@ -484,6 +484,61 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
     check("fetched", new, json!({ "iss": "https://x" }), false, ("iss", false));
 }
 
+/// Keys that have no names, or tokens that name none: their issuer may have made new ones.
+#[test]
+fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
+    let set = |named: bool, algorithm| {
+        let mut set: Value = serde_json::from_str(keys::JWKS).unwrap();
+        if !named {
+            let all = set["keys"].as_array_mut().unwrap();
+            all.iter_mut()
+                .for_each(|key| drop(key.as_object_mut().unwrap().remove("kid")));
+        }
+        LiveKeys::with(KeySet::from_jwks(set.to_string().as_bytes(), &[algorithm], Origin::File).unwrap())
+    };
+    let source = || Source {
+        url: JwksUrl::parse("https://id.example/jwks.json").unwrap(),
+        algorithms: vec![Algorithm::ES256, Algorithm::EdDSA],
+        freshness: Freshness::default(),
+    };
+    let (good, other) = (
+        |kid: Option<&str>| tokens::mint(tokens::Algorithm::ES256, &of("main"), kid),
+        of("other"),
+    );
+    fn of(issuer: &str) -> Value {
+        json!({ "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100 })
+    }
+    let forged = |kid: Option<&str>| {
+        let (token, other) = (good(kid), tokens::mint(tokens::Algorithm::ES256, &other, kid));
+        let (signed, signature) = (token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+        format!("{signed}.{signature}")
+    };
+    let es256 = tokens::kid(tokens::Algorithm::ES256);
+    let name = Some(es256.as_str());
+    let check = |keys: Arc<LiveKeys>, fetched: bool, token: &str, expected: (&str, bool)| {
+        let issuer = issuer("main", keys).fetched_from(fetched.then(source));
+        let doorman = Doorman::new(None, vec![issuer], None, 10, |_| ()).unwrap();
+        let answer = doorman.identify(&headers(None, Some(token)), &access(&["jwt"]), CLIENT, NOW);
+        let refusal = answer.expect_err("no key has signed it");
+        assert_eq!(
+            (refusal.check, matches!(refusal.awaits, Some(Pending::Keys(_)))),
+            expected
+        );
+    };
+    let (waits, not_taken) = (("keys_unavailable", true), ("signature", false));
+    check(set(false, Algorithm::ES256), true, &forged(None), waits);
+    check(set(false, Algorithm::ES256), true, &forged(name), waits);
+    check(set(true, Algorithm::ES256), true, &forged(None), waits);
+    check(set(true, Algorithm::ES256), true, &forged(name), not_taken);
+    check(set(false, Algorithm::ES256), false, &forged(None), not_taken);
+    // The new key may be of another algorithm, of those that the issuer may use.
+    check(set(true, Algorithm::EdDSA), true, &good(None), waits);
+    check(set(false, Algorithm::EdDSA), true, &good(name), waits);
+    check(set(true, Algorithm::EdDSA), false, &good(None), ("alg", false));
+    let rs256 = tokens::mint(tokens::Algorithm::RS256, &of("main"), None);
+    check(set(true, Algorithm::EdDSA), true, &rs256, ("alg", false));
+}
+
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
 
 /// A scene in which `failures` checks may fail per address, for as long as a test runs.

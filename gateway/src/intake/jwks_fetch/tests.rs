@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::check::Check;
 use super::super::jws::{self, Jws};
-use super::super::key_fetches::{FETCHES, KeyWait};
+use super::super::key_fetches::{FETCHES, KeyWait, Lacked};
 use super::super::live_keys::KeysStatus;
 use super::*;
 use crate::rejection::Rejection;
@@ -123,9 +123,13 @@ async fn keys_arrive_rotate_and_the_old_ones_stop() {
     assert_eq!(kept.verifies(Algorithm::ES256), Err(Check::KeyIdUnknown));
 }
 
+fn named(kid: &str) -> Lacked {
+    Lacked::Named(Some(kid.into()))
+}
+
 /// What becomes of a request that lacks this key.
 async fn waits(live: &Arc<LiveKeys>, kid: &str, freshness: Freshness) -> Result<(), Rejection> {
-    let wait = KeyWait::new(live, Some(kid), freshness, Check::KeyIdUnknown);
+    let wait = KeyWait::new(live, named(kid), freshness, Check::KeyIdUnknown);
     wait.done(clock::now() + Duration::from_secs(20)).await
 }
 
@@ -184,11 +188,28 @@ async fn names_of_keys_that_nobody_has_bring_few_fetches_and_hide_no_rotation() 
 }
 
 #[tokio::test]
+async fn whoever_names_no_key_waits_for_another_key_set() {
+    let (address, served) = provider(vec![first, first, rotated]).await;
+    let kept = keep(address, SLOW);
+    kept.until("the first keys", |status| status.keys == 1).await;
+    let before = kept.live.current().fingerprint();
+    let unnamed = || KeyWait::new(&kept.live, Lacked::NotOf(before), SLOW, Check::Signature);
+    let later = || clock::now() + Duration::from_secs(20);
+    assert!(unnamed().done(later()).await.is_ok(), "they are the same");
+    assert_eq!(kept.live.current().fingerprint(), before);
+    assert!(unnamed().done(later()).await.is_ok());
+    assert_ne!(kept.live.current().fingerprint(), before);
+    assert_eq!(served.load(Ordering::SeqCst), 3);
+    assert!(unnamed().done(later()).await.is_ok(), "another set has come already");
+    assert_eq!(served.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn requests_wait_no_longer_than_they_may() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let kept = keep(address, SLOW);
-    let wait = KeyWait::new(&kept.live, Some("new"), SLOW, Check::KeysUnavailable);
+    let wait = KeyWait::new(&kept.live, named("new"), SLOW, Check::KeysUnavailable);
     let refused = wait.done(clock::now() + Duration::from_millis(20)).await;
     assert!(matches!(refused, Err(Rejection::KeysUnavailable { .. })), "{refused:?}");
     let hurried = Freshness {
