@@ -5,6 +5,8 @@
 //! plus an offset that [`WallClock`] keeps: a wall clock that jumps is not followed before the jump has lasted
 //! ([`policies::clock_follower`] decides, and the control thread asks it every second).
 
+#![expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -6,11 +6,12 @@ use std::io::{self, BufRead, BufReader, Read, Write, stderr, stdout};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::tour::{self, Sight, Step};
 use super::{CONTROL_VARIABLE, Running, folder};
 use crate::cli::{FAILED, OK};
+use crate::clock;
 
 /// How long a demo may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -195,8 +196,8 @@ impl Guest {
 
     /// Where it is, as soon as it says so.
     fn found(&mut self) -> io::Result<Running> {
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
+        let until = clock::now() + PATIENCE;
+        while clock::now() < until {
             if let Some(demo) = folder::running().into_iter().find(|demo| demo.pid == self.child.id()) {
                 return Ok(demo);
             }
@@ -232,8 +233,8 @@ impl Guest {
     /// Whether it ended well when it was told to.
     fn stop(&mut self) -> io::Result<bool> {
         signal("TERM", self.child.id())?;
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
+        let until = clock::now() + PATIENCE;
+        while clock::now() < until {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status.success());
             }
