@@ -324,7 +324,7 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
         .with(Fields::Limits(violation)),
         Rejection::HeadersTooLarge(_) => Advice::say("Send fewer or shorter header fields."),
         Rejection::Internal => Advice::say("The gateway failed; report the request_id to those who run it."),
-        Rejection::BackendUnreached => {
+        Rejection::BackendUnreached(_) => {
             Advice::say("No connection to the backend could be made. Nothing was sent: the request may be sent again.")
         }
         Rejection::BackendBroken => Advice::say(
@@ -673,7 +673,7 @@ mod tests {
             Rejection::TooManyInFlight(violation()),
             Rejection::HeadersTooLarge(Setting::HeadBytes),
             Rejection::Internal,
-            Rejection::BackendUnreached,
+            Rejection::BackendUnreached(None),
             Rejection::BackendBroken,
             Rejection::BackendInvalid,
             Rejection::BulkheadFull { retry_after },

@@ -52,8 +52,8 @@ pub enum Rejection {
     HeadersTooLarge(Setting),
     /// A bug of ours.
     Internal,
-    /// No connection to the backend could be made: nothing was sent.
-    BackendUnreached,
+    /// No connection to the backend could be made, in time if a setting says so: nothing was sent.
+    BackendUnreached(Option<Setting>),
     /// The connection broke before a whole answer had come.
     BackendBroken,
     /// The backend answered with something that is not HTTP.
@@ -114,6 +114,8 @@ pub enum Setting {
     ParkedTotal,
     /// `time_limits.request`
     RequestTime,
+    /// `time_limits.connect`
+    ConnectTime,
     /// A route's `time_limit`, or what `time_limits` leaves.
     RouteTime,
     /// What the caller asked for; there is no setting.
@@ -126,12 +128,22 @@ pub enum Setting {
     AttemptTime,
     /// The number of elements that a part is called for.
     ElementLimit,
+    /// A part's `body_limit`.
+    PartBytes,
+    /// An aggregate's `body_limit`, for all parts together.
+    AggregateBytes,
+    /// What an aggregate makes of two parts that have one name.
+    Conflict,
+    /// A part as it is written: what it takes from elsewhere is not there, or its answer cannot stand where it should.
+    Part,
     /// `path_policy`, by the name of its key.
     PathPolicy(&'static str),
     /// A route's `path_policy`, other than that of other routes.
     RoutePathPolicy,
     /// A route's `method_override`.
     MethodOverride,
+    /// A route's `upgrade`.
+    Upgrade,
 }
 
 /// What a 401 tells about how to authenticate (RFC 9110 section 11.6.1).
@@ -284,7 +296,7 @@ impl Rejection {
             Self::RequestTimeout(by) | Self::HeadersTooLarge(by) | Self::OutOfTime(by) | Self::BackendTimeout(by) => {
                 Some(*by)
             }
-            Self::Overloaded { by, .. } => *by,
+            Self::Overloaded { by, .. } | Self::BackendUnreached(by) => *by,
             _ => None,
         }
     }
@@ -308,7 +320,7 @@ impl Rejection {
             Self::TooManyInFlight(_) => Reason::TooManyInFlight,
             Self::HeadersTooLarge(_) => Reason::HeadersTooLarge,
             Self::Internal => Reason::Internal,
-            Self::BackendUnreached => Reason::BackendUnreached,
+            Self::BackendUnreached(_) => Reason::BackendUnreached,
             Self::BackendBroken => Reason::BackendBroken,
             Self::BackendInvalid => Reason::BackendInvalid,
             Self::BulkheadFull { .. } => Reason::BulkheadFull,

@@ -21,9 +21,9 @@ use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
 use crate::call::{self, Facts, Order, Streaming};
 use crate::clock;
-use crate::content_encoding::Codings;
+use crate::content_encoding::{Codings, Undecodable};
 use crate::json::{self, Document, Hindrance, Selection, Unread};
-use crate::rejection::Setting;
+use crate::rejection::{Reason, Setting};
 use crate::stale::{self, Kept, Key, Terms};
 
 /// The calls of one part for one request.
@@ -241,19 +241,24 @@ impl<'a> Asking<'a> {
             Ok(reply) => reply,
             Err(rejection) => {
                 let mut fault = PartFault::of_rejection(&rejection);
-                if fault.setting == Some(Setting::RouteTime) && order.deadline < self.request.deadline {
-                    fault.setting = Some(Setting::PartTime);
+                if fault.setting == Some(Setting::RouteTime) {
+                    fault.setting = Some(self.limit_of_part(order.deadline));
                 }
                 return (PartResult::Failed(fault).into(), None);
             }
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
+        let time = self.limit_of(&reply.body, order.deadline);
         let (mut result, detail) = self.read(&head, reply.body, retry_after).await;
-        if let PartResult::Body(document) = &result
-            && is_said_to_be_incomplete(&head.headers)
-        {
-            result = PartResult::Some(document.clone(), PartFault::new(Cause::Incomplete));
+        match &mut result {
+            PartResult::Body(document) if is_said_to_be_incomplete(&head.headers) => {
+                result = PartResult::Some(document.clone(), PartFault::new(Cause::Incomplete));
+            }
+            PartResult::Failed(fault) if fault.cause == Cause::Call(Reason::OutOfTime) && fault.setting.is_none() => {
+                fault.setting = Some(time);
+            }
+            _ => {}
         }
         if let Some(detail) = detail {
             self.note(|notes| {
@@ -264,6 +269,24 @@ impl<'a> Asking<'a> {
         let status = Some(head.status);
         let is_good = !matches!(result, PartResult::Failed(_));
         (Called { status, result }, is_good.then_some(head))
+    }
+
+    /// Which limit the deadline of the part is.
+    fn limit_of_part(self, deadline: Deadline) -> Setting {
+        if deadline < self.request.deadline {
+            Setting::PartTime
+        } else {
+            Setting::RouteTime
+        }
+    }
+
+    /// Which limit the end of an answer's time is.
+    fn limit_of(self, body: &ReplyBody, deadline: Deadline) -> Setting {
+        if body.ends_by().is_some_and(|last| last < deadline.moment()) {
+            Setting::CallTime
+        } else {
+            self.limit_of_part(deadline)
+        }
     }
 
     /// Reads an answer's body, if there is anything in it that is to be read; with what the log says of one that cannot be.
@@ -285,7 +308,8 @@ impl<'a> Asking<'a> {
         }
         if self.part.method == Method::HEAD {
             // There is nothing to read: the status is all that was asked for.
-            let result = drain(body, limit).await.map_or_else(failed, |()| PartResult::Absent);
+            let drained = drain(body, limit).await;
+            let result = drained.map_or_else(PartResult::Failed, |()| PartResult::Absent);
             return (result, None);
         }
         let codings = match Codings::read(&head.headers) {
@@ -298,7 +322,7 @@ impl<'a> Asking<'a> {
         let reservation = self.request.reservation;
         let whole = match json::gather(body, limit, reservation).await {
             Ok(whole) => whole,
-            Err(Unread::TooLong) => return (failed(Cause::TooLarge), None),
+            Err(Unread::TooLong) => return (PartResult::Failed(too_long()), None),
             Err(Unread::Overloaded) => return (PartResult::Failed(Hindrance::Overloaded.into()), None),
             Err(Unread::Broken(broken)) => return (failed(Cause::Call(broken.reason())), None),
         };
@@ -316,7 +340,11 @@ impl<'a> Asking<'a> {
                 Ok(text) => json::without_mark(text),
                 Err(undecodable) => {
                     let detail = undecodable.to_string();
-                    return (PartResult::Failed(PartFault::new(undecodable.into())), 0, Some(detail));
+                    let fault = match undecodable {
+                        Undecodable::TooLarge => too_long(),
+                        Undecodable::Unsupported(_) | Undecodable::Damaged(_) => PartFault::new(undecodable.into()),
+                    };
+                    return (PartResult::Failed(fault), 0, Some(detail));
                 }
             };
             let result = PartResult::of(status, &text, limit, retry_after);
@@ -399,14 +427,19 @@ fn outage(result: &PartResult) -> Option<PartFault> {
 }
 
 /// Reads to its end what nobody looks at, so that its connection can be used again.
-async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), Cause> {
+async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), PartFault> {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|broken| Cause::Call(broken.reason()))?;
+        let frame = frame.map_err(|broken| PartFault::new(Cause::Call(broken.reason())))?;
         length += frame.data_ref().map_or(0, Bytes::len);
         if length > limit {
-            return Err(Cause::TooLarge);
+            return Err(too_long());
         }
     }
     Ok(())
+}
+
+/// An answer has more bytes than its part may have.
+const fn too_long() -> PartFault {
+    PartFault::new(Cause::TooLarge).by(Setting::PartBytes)
 }

@@ -22,6 +22,7 @@ use super::part::Part;
 use super::placed::Placed;
 use super::recipe::Recipe;
 use crate::json::{Document, Reservation, Selection};
+use crate::rejection::Setting;
 
 /// What a part's call came to.
 #[derive(Debug, Clone)]
@@ -284,7 +285,7 @@ impl<'r> Progress<'r> {
         outcomes
             .map(|(outcome, size)| match outcome.unwrap_or(Outcome::Cancelled) {
                 Outcome::Data(_) | Outcome::Incomplete(..) if size > room => {
-                    Outcome::Failed(PartFault::new(Cause::TooLarge))
+                    Outcome::Failed(PartFault::new(Cause::TooLarge).by(Setting::AggregateBytes))
                 }
                 taken @ (Outcome::Data(_) | Outcome::Incomplete(..)) => {
                     room -= size;

@@ -164,6 +164,13 @@ impl PartFault {
         }
     }
 
+    /// Decided by this setting.
+    #[must_use]
+    pub const fn by(mut self, setting: Setting) -> Self {
+        self.setting = Some(setting);
+        self
+    }
+
     pub fn served_by(self, served: Served) -> Self {
         Self {
             served: Some(served),
@@ -224,6 +231,8 @@ impl PartFault {
         match &self.cause {
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.decided_by(),
             Cause::TooManyElements(_) => Some(Setting::ElementLimit),
+            Cause::Conflict => Some(Setting::Conflict),
+            Cause::NotMergeable | Cause::ValueMissing(_) | Cause::NotAnArray(_) => Some(Setting::Part),
             _ => self.setting,
         }
     }

@@ -14,6 +14,7 @@ use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, PartFault};
 use super::render::{Element, PartRequest};
 use crate::json::{Document, Paths, Reservation, Selection};
+use crate::rejection::Setting;
 use crate::template::Placeholder;
 
 /// Once requests of so many bytes are under way, the next element waits for one of them to end.
@@ -179,7 +180,7 @@ impl Answers {
 
     fn push(&mut self, item: &[u8]) -> Result<(), PartFault> {
         if self.array.len() + item.len() + 2 > self.limit {
-            return Err(PartFault::new(Cause::TooLarge));
+            return Err(PartFault::new(Cause::TooLarge).by(Setting::PartBytes));
         }
         if self.array.len() > 1 {
             self.array.put_u8(b',');

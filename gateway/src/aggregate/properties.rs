@@ -18,7 +18,7 @@ use super::merge::merge;
 use super::recipe::Recipe;
 use super::{Answer, Failure};
 use crate::json::{Document, Workspace};
-use crate::rejection::Reason;
+use crate::rejection::{Reason, Setting};
 
 /// What a part does when its turn comes.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
         };
         let length = body.bytes().len();
         if total + length > recipe.body_limit {
-            *outcome = Outcome::Failed(PartFault::new(Cause::TooLarge));
+            *outcome = Outcome::Failed(PartFault::new(Cause::TooLarge).by(Setting::AggregateBytes));
         } else {
             total += length;
         }

@@ -3,6 +3,7 @@
 //! It knows whether the request was sent, which decides what may be repeated. There are no hidden retries: only a
 //! connection that turns out to be closed, or going away, before it took anything is replaced by another.
 
+use std::fmt::Display;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -52,6 +53,8 @@ pub(crate) struct Answer {
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
     pub(crate) detail: String,
+    /// Connecting has taken all the time that it may.
+    pub(crate) is_connect_limit: bool,
     /// The shared connection on which no answer came in time.
     pub(crate) unanswered: Option<Unanswered>,
 }
@@ -82,7 +85,19 @@ impl Failure {
         Self {
             fault,
             detail: detail.to_string(),
+            is_connect_limit: false,
             unanswered: None,
+        }
+    }
+
+    /// No connection within the time that connecting may take.
+    pub(crate) fn connect_limit(address: impl Display, limit: Duration) -> Self {
+        Self {
+            is_connect_limit: true,
+            ..Self::new(
+                Fault::Unreached,
+                format_args!("{address}: no connection within {limit:?}"),
+            )
         }
     }
 
@@ -236,10 +251,7 @@ impl Way<'_> {
                 Ok(Connection::new(sender, awaited, driver.abort_handle(), now))
             }
             Ok(Err(error)) => Err(Failure::new(Fault::Unreached, format_args!("{address}: {error}"))),
-            Err(Elapsed) if until < deadline => Err(Failure::new(
-                Fault::Unreached,
-                format_args!("{address}: no connection within {:?}", self.connect),
-            )),
+            Err(Elapsed) if until < deadline => Err(Failure::connect_limit(address, self.connect)),
             Err(Elapsed) => Err(Failure::new(
                 Fault::TimedOut { sent: false },
                 format_args!("{address}: connecting"),

@@ -79,7 +79,7 @@ impl Fault {
     /// What the caller is told. `time` is the limit by which the attempt had to end.
     pub(crate) fn rejection(self, time: Setting, body_limit: u64) -> Rejection {
         match self {
-            Self::Unreached => Rejection::BackendUnreached,
+            Self::Unreached => Rejection::BackendUnreached(None),
             // What it is tried again for is that a backend broke off.
             Self::Broken | Self::BodyGone => Rejection::BackendBroken,
             Self::Invalid => Rejection::BackendInvalid,

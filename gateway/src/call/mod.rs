@@ -395,7 +395,12 @@ impl<'a> Call<'a> {
                 }
                 let fault = verdict.fault.unwrap_or(failure.fault);
                 self.facts.detail = Some(format!("{}: {}: {}", self.backend.name, fault.as_str(), failure.detail));
-                Err(limits.rejection(fault))
+                Err(match limits.rejection(fault) {
+                    Rejection::BackendUnreached(_) if failure.is_connect_limit => {
+                        Rejection::BackendUnreached(Some(Setting::ConnectTime))
+                    }
+                    rejection => rejection,
+                })
             }
         };
         let pushback = match &result {

@@ -25,8 +25,10 @@ const SOON: Duration = Duration::from_secs(1);
 /// Why a text cannot be held or read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hindrance {
-    /// There is no room, or no thread.
+    /// There is no room.
     Overloaded,
+    /// There is no thread.
+    NoThread,
     OutOfTime,
 }
 
@@ -36,6 +38,11 @@ impl From<Hindrance> for Rejection {
             Hindrance::Overloaded => Self::Overloaded {
                 retry_after: SOON,
                 by: Some(Setting::JsonTotal),
+            },
+            // How many there are no setting says.
+            Hindrance::NoThread => Self::Overloaded {
+                retry_after: SOON,
+                by: None,
             },
             Hindrance::OutOfTime => Self::OutOfTime(Setting::RouteTime),
         }
@@ -167,7 +174,7 @@ impl Reservation {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(Undone::Full)) => {
                 self.workspace.refused.fetch_add(1, Relaxed);
-                Err(Hindrance::Overloaded)
+                Err(Hindrance::NoThread)
             }
             // As it would have been had it happened here.
             Ok(Err(Undone::Panicked)) => panic!("reading a long text has panicked"),

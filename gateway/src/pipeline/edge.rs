@@ -11,7 +11,7 @@ use crate::intake::cors;
 use crate::intake::finish::Finishing;
 use crate::intake::websocket::{self, Handshake};
 use crate::plan::Route;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, Setting};
 use crate::routing::{self, Found, NormalPath, NotFound, PathPolicy, path_policy};
 use crate::template::{Query, Sources};
 
@@ -92,15 +92,16 @@ impl<'p> Exchange<'p> {
 
     /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
     /// one, so where origins are written down, they are demanded here.
-    pub(super) fn handshake(&self, head: &request::Parts, upgrades: bool) -> Result<Option<Handshake>, Rejection> {
+    pub(super) fn handshake(&mut self, head: &request::Parts, upgrades: bool) -> Result<Option<Handshake>, Rejection> {
         if !upgrades {
             // Of a connection it is a wish that need not be granted; a stream that is not switched is of no use.
-            return match websocket::asks_on_stream(head) {
-                true => Err(Rejection::MethodNotAllowed {
-                    allow: HeaderValue::from_static("GET"),
-                }),
-                false => Ok(None),
-            };
+            if !websocket::asks_on_stream(head) {
+                return Ok(None);
+            }
+            self.decided = Some(Setting::Upgrade);
+            return Err(Rejection::MethodNotAllowed {
+                allow: HeaderValue::from_static("GET"),
+            });
         }
         let handshake = Handshake::read(head)?;
         if let (Some(_), Some(finishing)) = (&handshake, &self.finishing)

@@ -68,6 +68,8 @@ impl Exchange<'_> {
             }
         }
         self.record(facts);
+        // What is told is how the route's own backend failed.
+        self.watch.backend = Some(Arc::clone(&backend.name));
         answered
     }
 

@@ -45,6 +45,7 @@ const fn of_edge(setting: Setting) -> Option<&'static str> {
         Setting::JsonTotal => "request_limits.json_total",
         Setting::ParkedTotal => "request_limits.parked_total",
         Setting::RequestTime => "time_limits.request",
+        Setting::ConnectTime => "time_limits.connect",
         _ => return None,
     })
 }
@@ -97,11 +98,16 @@ impl Names<'_> {
             Setting::RouteTime => self.own(".time_limit").or(Some("time_limits.request".to_owned())),
             Setting::PartTime => self.part(".time_limit"),
             Setting::ElementLimit => self.part(".for_each.limit"),
+            Setting::PartBytes => self.part(".body_limit"),
+            Setting::AggregateBytes => self.route(".aggregate.body_limit"),
+            Setting::Conflict => self.route(".aggregate.conflict"),
+            Setting::Part => self.part(""),
             Setting::CallTime => self.backend(".time_limit"),
             Setting::AttemptTime => self.backend(".attempt_limit"),
             Setting::PathPolicy(key) => Some(format!("path_policy.{key}")),
             Setting::RoutePathPolicy => self.own(".path_policy").or(Some("path_policy".to_owned())),
             Setting::MethodOverride => self.route(".method_override"),
+            Setting::Upgrade => self.route(".upgrade"),
             Setting::CallersWish => None,
             _ => of_edge(setting).map(str::to_owned),
         }
@@ -190,14 +196,224 @@ impl Names<'_> {
             .map(|tenant| format!("tenants.{}", tenant.name));
         if let Some(of_tenant) = key.strip_prefix("tenants.") {
             let tier = self.record.tier.as_ref().map(|tier| format!("tiers.{tier}"));
-            let places = tenant
-                .into_iter()
-                .chain(tier)
-                .map(|owner| format!("{owner}.{of_tenant}"));
-            let mut written = places.filter(|setting| self.outline.is_written(setting));
-            return written.next();
+            let own = tenant.map(|tenant| format!("{tenant}.{of_tenant}"));
+            let own = own.filter(|setting| self.outline.is_written(setting));
+            // Tiers that are built in have limits that nobody wrote.
+            return own.or_else(|| tier.map(|tier| format!("{tier}.{of_tenant}")));
         }
         let own = tenant.filter(|tenant| self.outline.is_written(&format!("{tenant}.rate")));
         Some(own.unwrap_or_else(|| format!("tiers.{key}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::observe::Registry;
+
+    const SETTINGS: [Setting; 26] = [
+        Setting::HeadBytes,
+        Setting::HeadFields,
+        Setting::HeadTime,
+        Setting::BodyPace,
+        Setting::Connections,
+        Setting::ConnectionsOfAddress,
+        Setting::VerificationShare,
+        Setting::FailedVerifications,
+        Setting::JsonTotal,
+        Setting::ParkedTotal,
+        Setting::RequestTime,
+        Setting::ConnectTime,
+        Setting::RouteTime,
+        Setting::CallersWish,
+        Setting::PartTime,
+        Setting::CallTime,
+        Setting::AttemptTime,
+        Setting::ElementLimit,
+        Setting::PartBytes,
+        Setting::AggregateBytes,
+        Setting::Conflict,
+        Setting::Part,
+        Setting::PathPolicy("backslash"),
+        Setting::RoutePathPolicy,
+        Setting::MethodOverride,
+        Setting::Upgrade,
+    ];
+
+    /// What a setting is for a request of the route `r`, which has written nothing of its own, for the tenant `t` of the
+    /// tier `gold`; its part `p` asks the backend `q`, and the request itself `b`.
+    fn place_of(setting: Setting) -> Option<&'static str> {
+        match setting {
+            Setting::HeadBytes => Some("request_limits.head"),
+            Setting::HeadFields => Some("request_limits.headers"),
+            Setting::HeadTime => Some("time_limits.head"),
+            Setting::BodyPace => Some("minimum_rates.body"),
+            Setting::Connections => Some("connection_limits.total"),
+            Setting::ConnectionsOfAddress => Some("connection_limits.per_address"),
+            Setting::VerificationShare => Some("callers.verifications.share"),
+            Setting::FailedVerifications => Some("callers.verifications.rate"),
+            Setting::JsonTotal => Some("request_limits.json_total"),
+            Setting::ParkedTotal => Some("request_limits.parked_total"),
+            Setting::RequestTime | Setting::RouteTime => Some("time_limits.request"),
+            Setting::ConnectTime => Some("time_limits.connect"),
+            Setting::CallersWish => None,
+            Setting::PartTime => Some("routes.r.aggregate.parts.p.time_limit"),
+            Setting::CallTime => Some("backends.q.time_limit"),
+            Setting::AttemptTime => Some("backends.q.attempt_limit"),
+            Setting::ElementLimit => Some("routes.r.aggregate.parts.p.for_each.limit"),
+            Setting::PartBytes => Some("routes.r.aggregate.parts.p.body_limit"),
+            Setting::AggregateBytes => Some("routes.r.aggregate.body_limit"),
+            Setting::Conflict => Some("routes.r.aggregate.conflict"),
+            Setting::Part => Some("routes.r.aggregate.parts.p"),
+            Setting::PathPolicy(_) => Some("path_policy.backslash"),
+            Setting::RoutePathPolicy => Some("path_policy"),
+            Setting::MethodOverride => Some("routes.r.method_override"),
+            Setting::Upgrade => Some("routes.r.upgrade"),
+        }
+    }
+
+    /// The same for a refusal that came with no setting.
+    fn place_of_reason(reason: Reason) -> Option<&'static str> {
+        match reason {
+            Reason::CredentialsMissing
+            | Reason::CredentialsInvalid
+            | Reason::CredentialsExpired
+            | Reason::NotAllowed => Some("routes.r.access"),
+            Reason::KeysUnavailable => Some("callers.jwt"),
+            Reason::AddressNotAllowed => Some("routes.r.access.addresses"),
+            Reason::OriginNotAllowed => Some("cors"),
+            Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight => Some("tiers.gold.in_flight"),
+            Reason::BodyTooLarge => Some("request_limits.body"),
+            Reason::UriTooLong => Some("request_limits.uri"),
+            Reason::BackendUnreached | Reason::BackendBroken | Reason::BackendInvalid | Reason::NoEndpoint => {
+                Some("backends.q.endpoints")
+            }
+            Reason::BulkheadFull => Some("backends.q.bulkhead"),
+            Reason::BulkheadTimeout => Some("backends.q.bulkhead.wait"),
+            Reason::BreakerOpen => Some("backends.q.breaker"),
+            Reason::HeadersTooLarge
+            | Reason::RequestTimeout
+            | Reason::OutOfTime
+            | Reason::BackendTimeout
+            | Reason::Overloaded
+            | Reason::MalformedRequest
+            | Reason::NoRoute
+            | Reason::MethodNotAllowed
+            | Reason::Internal
+            | Reason::Draining
+            | Reason::CallerGone => None,
+        }
+    }
+
+    fn outline(written: &[&str]) -> Arc<Outline> {
+        let at = |line: usize| Location {
+            file: "gateway.yaml".into(),
+            line,
+            column: 1,
+        };
+        let places = written
+            .iter()
+            .enumerate()
+            .map(|(line, path)| ((*path).to_owned(), at(line)));
+        Arc::new(Outline::new(Vec::new(), places.collect()))
+    }
+
+    fn record() -> RequestRecord {
+        let registry = Registry::default();
+        let mut record = RequestRecord::default();
+        record.route = Some(registry.route("r"));
+        record.backend = Some("b".into());
+        record.tenant = Some(registry.tenants.find_or_add("t", "gold"));
+        record.tier = Some("gold".into());
+        record
+    }
+
+    /// Of a request whose part failed, if `of_part`.
+    fn told(written: &[&str], reason: Reason, setting: Option<Setting>, limit: &str, of_part: bool) -> Option<String> {
+        let outline = outline(written);
+        let mut decided = Decided::by(setting, Arc::clone(&outline) as _);
+        decided.limit = Some(limit.into());
+        decided.part = of_part.then(|| ("p".into(), "q".into()));
+        let place = outline.that_decided(&record(), reason, &decided)?;
+        Some(place.setting)
+    }
+
+    #[test]
+    fn a_setting_that_comes_with_a_refusal_decides_whatever_its_reason() {
+        for reason in Reason::ALL {
+            for setting in SETTINGS {
+                let found = told(&[], reason, Some(setting), "free", true);
+                assert_eq!(found.as_deref(), place_of(setting), "{reason:?} {setting:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_one_the_reason_tells() {
+        for reason in Reason::ALL {
+            let found = told(&[], reason, None, "tenants.in_flight", true);
+            assert_eq!(found.as_deref(), place_of_reason(reason), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_nearer_comes_first() {
+        let check = |written: &[&str], reason, setting, limit, expected: &str| {
+            let found = told(written, reason, setting, limit, false);
+            assert_eq!(
+                found.as_deref(),
+                Some(expected),
+                "{written:?} {reason:?} {setting:?} {limit}"
+            );
+        };
+        let (out_of_time, limited) = (Reason::OutOfTime, Reason::RateLimited);
+        check(
+            &["routes.r.time_limit"],
+            out_of_time,
+            Some(Setting::RouteTime),
+            "",
+            "routes.r.time_limit",
+        );
+        check(&["routes.r.cors"], Reason::OriginNotAllowed, None, "", "routes.r.cors");
+        check(
+            &["routes.r.body_limit"],
+            Reason::BodyTooLarge,
+            None,
+            "",
+            "routes.r.body_limit",
+        );
+        check(
+            &["routes.r.path_policy"],
+            Reason::MalformedRequest,
+            Some(Setting::RoutePathPolicy),
+            "",
+            "routes.r.path_policy",
+        );
+        check(
+            &[],
+            Reason::BackendTimeout,
+            Some(Setting::CallTime),
+            "",
+            "backends.b.time_limit",
+        );
+        check(&[], Reason::NoEndpoint, None, "", "backends.b.endpoints");
+        for (written, key, expected) in [
+            (&[][..], "gold", "tiers.gold"),
+            (&["tenants.t.rate"], "gold", "tenants.t"),
+            (&["tenants.t.in_flight"], "tenants.in_flight", "tenants.t.in_flight"),
+            (&["tiers.gold.in_flight"], "tenants.in_flight", "tiers.gold.in_flight"),
+            (&[], "tenants.in_flight", "tiers.gold.in_flight"),
+            (
+                &["tenants.t.quotas.daily"],
+                "tenants.quotas.daily",
+                "tenants.t.quotas.daily",
+            ),
+            (&[], "r/search", "routes.r.limits.search"),
+            (&[], "callers.failures", "callers.failures"),
+        ] {
+            check(written, limited, None, key, expected);
+        }
     }
 }

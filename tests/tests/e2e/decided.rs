@@ -1,11 +1,12 @@
 //! Every refusal names the setting that decided it and the line on which it stands, in either protocol.
 
-use fixtures::fleet::{Behaviour, Fault, Fleet, Handle};
+use fixtures::fleet::{Behaviour, Fault, Fleet, Handle, Keep, Spec};
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 use tests::configs::Config;
 use tests::http2_caller::Http2;
-use tests::{Gateway, eventually};
+use tests::tls::Authority;
+use tests::{Gateway, Setup, eventually};
 
 use crate::{SOON, one_backend};
 
@@ -404,4 +405,168 @@ async fn a_reload_moves_no_line_of_what_was_decided_before() {
         moved["decided_by"]["at"]["line"],
         json!(scene.line_of("time_limit: 100ms") + 2)
     );
+}
+
+/// What only the stage that refuses can know comes with the refusal: how long connecting may take, which part's bytes, whose
+/// time an answer has used up, and that another backend has failed as well.
+#[tokio::test]
+async fn what_only_the_place_of_the_failure_knows_is_told() {
+    let specs = ["hangs", "also", "large", "drips", "well"].map(|name| Spec::new(name).keep(Keep::default()));
+    let fleet = Fleet::start(specs).await.expect("ports are free");
+    for (name, fault) in [
+        ("hangs", Fault::Hang),
+        ("also", Fault::Hang),
+        ("large", Fault::HugeBody { bytes: 3000 }),
+        ("drips", Fault::Drip { every_ms: 40 }),
+    ] {
+        fleet.backend(name).behave(Behaviour::always(fault)).await;
+    }
+    // It takes connections, and nobody speaks TLS there.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port is free");
+    let silent = silent
+        .local_addr()
+        .map(|address| (silent, address))
+        .expect("it is bound");
+    let part = |name: &str, more: &str| format!("{{ backend: {name}, path: /echo, {more} }}");
+    let aggregate = |name: &str, more: &str, parts: &[String]| {
+        let parts = parts.iter().enumerate();
+        let parts: String = parts
+            .map(|(index, part)| format!("        p{index}: {part}\n"))
+            .collect();
+        format!(
+            "\n    match: {{ path: /{name} }}\n    access: {{ any_of: [anonymous] }}\n    aggregate:\n      partial: deny\n\
+             {more}      parts:\n{parts}"
+        )
+    };
+    let guards = "retry: off, breaker: off";
+    let config = Config::default()
+        .top("time_limits:\n  connect: 120ms")
+        .backend(
+            "hangs",
+            fleet.address("hangs"),
+            &format!("{guards}, attempt_limit: 90ms"),
+        )
+        .backend(
+            "also",
+            fleet.address("also"),
+            &format!("{guards}, attempt_limit: 110ms"),
+        )
+        .backend("large", fleet.address("large"), guards)
+        .backend(
+            "slow",
+            fleet.address("drips"),
+            &format!("{guards}, time_limit: 310ms, attempt_limit: 310ms"),
+        )
+        .backend("drips", fleet.address("drips"), guards)
+        .backend("well", fleet.address("well"), guards)
+        .backend("silent", silent.1, &format!("{guards}, tls: {{ ca_file: ca.pem }}"))
+        .open_route("connect", "silent", "")
+        .open_route("instead", "hangs", "fallback: [{ backend: also }]")
+        .open_route("last", "hangs", "fallback: [{ backend: silent }]")
+        .route("bytes", &aggregate("bytes", "", &[part("large", "body_limit: 1111B")]))
+        .route(
+            "all-bytes",
+            &aggregate(
+                "all-bytes",
+                "      body_limit: 5555B\n",
+                &[part("large", ""), part("large", "")],
+            ),
+        )
+        .route(
+            "elements",
+            &aggregate("elements", "", &[part("large", "method: GET, body_limit: 2222B")]),
+        )
+        .route("call", &aggregate("call", "", &[part("slow", "")]))
+        .route("part", &aggregate("part", "", &[part("drips", "time_limit: 330ms")]))
+        .route(
+            "same",
+            &aggregate(
+                "same",
+                "      conflict: error\n",
+                &[part("well", "group: ."), part("well", "group: .")],
+            ),
+        )
+        .route(
+            "lacks",
+            &aggregate(
+                "lacks",
+                "",
+                &[part("well", ""), part("well", "query: { q: \"{part.p0.none}\" }")],
+            ),
+        )
+        .to_string()
+        .replace(&format!("http://{}", silent.1), &format!("https://{}", silent.1));
+    let setup = Setup::new(&config).file("ca.pem", Authority::new("backends").pem());
+    let scene = Scene {
+        gateway: setup.start().await,
+        _fleet: fleet,
+        config,
+    };
+    let mut refused = std::collections::HashMap::<&str, usize>::new();
+    for (path, reason, setting, line) in [
+        (
+            "/connect/x",
+            "backend_unreached",
+            "time_limits.connect",
+            "connect: 120ms",
+        ),
+        (
+            "/instead/x",
+            "backend_timeout",
+            "backends.hangs.attempt_limit",
+            "attempt_limit: 90ms",
+        ),
+        (
+            "/last/x",
+            "backend_timeout",
+            "backends.hangs.attempt_limit",
+            "attempt_limit: 90ms",
+        ),
+        (
+            "/bytes",
+            "backend_invalid",
+            "routes.bytes.aggregate.parts.p0.body_limit",
+            "1111B",
+        ),
+        (
+            "/elements",
+            "backend_invalid",
+            "routes.elements.aggregate.parts.p0.body_limit",
+            "2222B",
+        ),
+        (
+            "/all-bytes",
+            "backend_invalid",
+            "routes.all-bytes.aggregate.body_limit",
+            "5555B",
+        ),
+        ("/call", "out_of_time", "backends.slow.time_limit", "time_limit: 310ms"),
+        (
+            "/part",
+            "out_of_time",
+            "routes.part.aggregate.parts.p0.time_limit",
+            "time_limit: 330ms",
+        ),
+        (
+            "/same",
+            "backend_invalid",
+            "routes.same.aggregate.conflict",
+            "conflict: error",
+        ),
+        (
+            "/lacks",
+            "backend_invalid",
+            "routes.lacks.aggregate.parts.p1",
+            "{part.p0.none}",
+        ),
+    ] {
+        let status = scene.gateway.get(path).send().await.status;
+        assert!(status >= 500, "{path}: {status}");
+        let count = refused.entry(reason).or_default();
+        *count += 1;
+        let newest = scene.newest(reason, *count).await;
+        scene.check(&newest, reason, Some(setting), Some(line));
+    }
 }

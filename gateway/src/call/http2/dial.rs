@@ -52,6 +52,6 @@ async fn dial(endpoint: &Endpoint, within: Duration, settings: &PoolSettings) ->
     match tokio::time::timeout(within, opening).await {
         Ok(Ok(link)) => Ok(link),
         Ok(Err(error)) => Err(unreached(format!("{address}: {error}"))),
-        Err(_) => Err(unreached(format!("{address}: no connection within {within:?}"))),
+        Err(_) => Err(Failure::connect_limit(address, within)),
     }
 }

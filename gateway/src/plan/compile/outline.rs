@@ -28,6 +28,7 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     let (times, sizes) = (&config.time_limits, &config.request_limits);
     desk.note("time_limits.request".into(), times.request.span());
     desk.note("time_limits.head".into(), times.head.span());
+    desk.note("time_limits.connect".into(), times.connect.span());
     desk.note("request_limits.head".into(), sizes.head.span());
     desk.note("request_limits.headers".into(), sizes.headers.span());
     desk.note("request_limits.uri".into(), sizes.uri.span());
@@ -188,6 +189,7 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
     );
     note_path_policy(desk, &format!("{path}.path_policy"), &route.path_policy);
     desk.note(format!("{path}.method_override"), route.method_override.span());
+    desk.note(format!("{path}.upgrade"), route.upgrade.span());
     for (name, limit) in route.limits.iter() {
         desk.note(format!("{path}.limits.{name}"), name.span());
         if let config::Measure::Rate(rate) = &limit.measure {
@@ -195,6 +197,8 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
         }
     }
     if let config::Target::Aggregate(aggregate) = &route.target {
+        desk.note(format!("{path}.aggregate.body_limit"), aggregate.body_limit.span());
+        desk.note(format!("{path}.aggregate.conflict"), aggregate.conflict.span());
         for (name, part) in aggregate.parts.iter() {
             let part_path = format!("{path}.aggregate.parts.{name}");
             desk.note(
@@ -203,6 +207,7 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
             );
             let elements = part.for_each.as_ref().and_then(|for_each| for_each.limit.span());
             desk.note(format!("{part_path}.for_each.limit"), elements);
+            desk.note(format!("{part_path}.body_limit"), part.body_limit.span());
             desk.note(part_path, name.span());
         }
     }
