@@ -91,10 +91,15 @@ pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
     let (error, write_error) = (error.map(shown), write_error.map(shown));
     let (list, unix_now) = (register.in_force().list(), clock::unix_seconds());
     let ended = list.values().filter(|terms| !terms.hold(unix_now)).count();
+    let note = file.is_none().then_some(
+        "Held in memory alone: the list is forgotten when this process ends, and what it names is good again. Write \
+         `callers.revocations.file` to keep it.",
+    );
     let shown = json!({
         "total": list.len(),
         "ended": ended,
         "file": file,
+        "note": note,
         "not_in_file": unwritten,
         "last_error": error,
         "last_write_error": write_error,

@@ -6,7 +6,7 @@ use fixtures::keys;
 use http::Method;
 use serde_json::{Value, json};
 use tests::configs::Config;
-use tests::{Answer, Gateway, Setup, eventually};
+use tests::{Answer, Gateway, Setup, cli, eventually};
 
 use crate::callers::{claims_with, signed};
 use crate::{SOON, one_backend};
@@ -275,5 +275,71 @@ async fn an_editor_with_an_old_version_takes_nothing_out_that_was_just_added() {
     for key in ["key-1", "key-2"] {
         let refused = gateway.get("/any/echo").key(key).send().await;
         refused.refusal(401, "credentials_invalid");
+    }
+}
+
+/// Without a file what is revoked is good again after a restart, which nobody finds out too late.
+#[tokio::test]
+async fn that_a_list_dies_with_its_process_is_said_beforehand_and_with_each_change() {
+    const WORDS: &str = "good again";
+    let callers = [
+        "api_keys: { file: keys.yaml }",
+        "basic: { file: users.yaml }",
+        "jwt: { main: { issuer: \"https://id.test\", audience: [edge], keys: { file: jwks.json }, algorithms: [ES256], \
+         tenant: /tenant } }",
+    ];
+    let setup_of = |admin: &str, callers: &str| {
+        let top = format!(
+            "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ address: \"127.0.0.1:0\"{admin} }}\n\
+             callers: {{ {callers} }}\n"
+        );
+        let route = "{ match: { path: /hello }, access: { any_of: [anonymous] }, respond: { body: hello } }";
+        let config = Config::with(top).route("hello", route).to_string();
+        Setup::new(config)
+            .file("keys.yaml", key_file(&[KeyLine::new("k1", "acme", "key-1")]))
+            .file("users.yaml", "users: []")
+            .file("jwks.json", keys::JWKS)
+            .file("admin.token", TOKEN)
+            .file("revoked.yaml", "revocations: []")
+    };
+    let token = ", token_file: admin.token";
+    let open = "anonymous: { by: client_address }";
+    for kind in callers {
+        for (admin, more, warns) in [
+            (token, "", true),
+            (token, ", revocations: { file: revoked.yaml }", false),
+            ("", "", false),
+        ] {
+            let told = cli(&["check"], &setup_of(admin, &format!("{open}, {kind}{more}")));
+            assert_eq!(told.code, Some(0), "{kind}{more}: {told:?}");
+            let output = told.stdout + &told.stderr;
+            assert_eq!(
+                output.contains("callers.revocations"),
+                warns,
+                "{kind}{more}{admin}: {output}"
+            );
+        }
+    }
+    let told = cli(&["check"], &setup_of(token, open));
+    assert!(
+        !(told.stdout + &told.stderr).contains("callers.revocations"),
+        "nothing can be revoked"
+    );
+
+    for (more, is_lost) in [("", true), (", revocations: { file: revoked.yaml }", false)] {
+        let gateway = setup_of(token, &format!("{open}, {}{more}", callers[0])).start().await;
+        let check = |said: &Value| {
+            let note = said["note"].as_str();
+            assert_eq!(note.is_some_and(|note| note.contains(WORDS)), is_lost, "{said:#}");
+        };
+        check(&post(&gateway, json!({ "key": "k1" })).await);
+        check(&gateway.admin_json("/api/v1/revocations").await);
+        check(&gateway.admin_json("/api/v1/status").await["revocations"]);
+        check(
+            &change(&gateway, Method::DELETE, "?key=k1", &Value::Null)
+                .await
+                .expect(200)
+                .json(),
+        );
     }
 }

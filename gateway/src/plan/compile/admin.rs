@@ -28,6 +28,7 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<AdminAddresses> {
             .hint("make another with `openssl rand -hex 32`"),
         );
     }
+    doubt_revocations(desk);
     let address = *admin.address;
     if !is_loopback(address) {
         let at = admin.address.span();
@@ -61,6 +62,23 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<AdminAddresses> {
         address,
         health: health.map(|health| health.value),
     })
+}
+
+/// Warns if what the admin API takes back would be good again after a restart.
+fn doubt_revocations(desk: &mut Desk<'_>) {
+    let callers = &desk.config.callers;
+    let token_file = desk.config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
+    let is_anything_revocable =
+        callers.api_keys.is_some() || callers.basic.is_some() || callers.mtls.is_some() || !callers.jwt.is_empty();
+    let Some(token_file) = token_file.filter(|_| is_anything_revocable && callers.revocations.is_none()) else {
+        return;
+    };
+    let message = "what is revoked by the admin API is good again after a restart: there is no `callers.revocations`";
+    desk.warnings.push(
+        Mistake::new(Code::Doubtful, token_file.span(), message)
+            .label("lets credentials be revoked")
+            .hint("write `callers: { revocations: { file: revoked.yaml } }`: the file keeps them"),
+    );
 }
 
 fn read_token(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
