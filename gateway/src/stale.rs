@@ -9,9 +9,9 @@ mod shares;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, VARY};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use policies::Moment;
 
 use self::shares::{Lot, Shares};
@@ -21,6 +21,9 @@ pub const BODY_LIMIT: usize = 1 << 20;
 
 /// What an answer takes beside its key and its body, about: the store's own lists included.
 const OVERHEAD: u64 = 768;
+
+/// What a field line takes beside its name and its value, about.
+const LINE_OVERHEAD: usize = 160;
 
 pub struct Store(Mutex<Shares<Key, Arc<Kept>>>);
 
@@ -53,7 +56,7 @@ impl Store {
 
     /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long or more than there is room for.
     ///
-    /// The body is copied, since it may be a small piece of a large buffer.
+    /// Body and fields are copied, since they may be small pieces of a large buffer.
     pub fn keep(&self, key: Key, kept: Kept, Terms { tenant, within }: Terms) {
         if kept.body.len() > BODY_LIMIT {
             return;
@@ -63,8 +66,8 @@ impl Store {
             weight: weight(&key, &kept),
             expires: kept.at + within,
         };
-        let (now, body) = (kept.at, Bytes::copy_from_slice(&kept.body));
-        let kept = Arc::new(Kept { body, ..kept });
+        let now = kept.at;
+        let kept = Arc::new(kept.detached());
         // What goes is dropped once the lock is free.
         let _gone = self.shares().insert(now, key, kept, lot);
     }
@@ -80,9 +83,27 @@ impl Store {
     }
 }
 
+impl Kept {
+    /// The same in memory of its own: nothing of what it was received in is held any longer.
+    fn detached(self) -> Self {
+        let length = self.headers.values().map(HeaderValue::len).sum();
+        let mut values = BytesMut::with_capacity(length);
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            values.extend_from_slice(value.as_bytes());
+            let value = HeaderValue::from_maybe_shared(values.split().freeze());
+            headers.append(name, value.expect("it was one before"));
+        }
+        let body = Bytes::copy_from_slice(&self.body);
+        Self { headers, body, ..self }
+    }
+}
+
 fn weight(key: &Key, kept: &Kept) -> u64 {
     let lines = kept.headers.iter();
-    let headers: usize = lines.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let headers: usize = lines
+        .map(|(name, value)| LINE_OVERHEAD + name.as_str().len() + value.len())
+        .sum();
     OVERHEAD + (key.0.len() + headers + kept.body.len()) as u64
 }
 
@@ -170,8 +191,6 @@ fn is_noise(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -183,6 +202,29 @@ mod tests {
 
     fn key(lines: &[(&'static str, &'static str)]) -> Key {
         Key::of(&["route"], &Method::GET, "/a", &headers(lines))
+    }
+
+    #[test]
+    fn what_is_kept_holds_nothing_of_what_it_came_in() {
+        let buffer = Bytes::from(vec![b'a'; 1 << 20]);
+        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).expect("a value");
+        let mut fields = HeaderMap::new();
+        fields.append("etag", value(0..10));
+        fields.append("x-one", value(20..21));
+        fields.append("x-one", value(30..40));
+        fields.append("x-none", HeaderValue::from_static(""));
+        let store = Store::new(1 << 16);
+        let given = Kept {
+            status: StatusCode::OK,
+            headers: fields.clone(),
+            body: buffer.slice(100..103),
+            at: Moment::ZERO,
+        };
+        store.keep(key(&[]), given, HOUR);
+        let kept = store.recall(&key(&[]), Moment::ZERO, HOUR.within).expect("it is kept");
+        assert_eq!((&kept.headers, &*kept.body), (&fields, &b"aaa"[..]));
+        drop(fields);
+        assert!(buffer.is_unique());
     }
 
     const HOUR: Terms = Terms {
