@@ -83,7 +83,7 @@ fn read_part(index: usize, part: &[u8]) -> Option<(PartDraft, Bytes)> {
     let draft = PartDraft {
         name: format!("p{index}"),
         required: flags & 1 == 1,
-        group: [None, Some("."), Some("shared"), None][usize::from(flags >> 1) % 4].map(str::to_owned),
+        group: [None, Some("."), Some("shared"), Some("shared.a.b")][usize::from(flags >> 1) % 4].map(str::to_owned),
         collection: (flags & 8 == 8).then(|| "items".to_owned()),
         shape,
         ..PartDraft::default()

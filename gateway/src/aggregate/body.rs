@@ -3,17 +3,18 @@
 //! Members are places in the parts' texts, 32 bytes for each, so that an answer of many small ones costs little more
 //! than their text.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use super::deep;
 use super::draft::Conflict;
-use super::placed::{MemberName, Placed};
+use super::grouped::{self, Passages};
+use super::placed::{MemberName, Placed, wrapped};
 use super::recipe::Recipe;
 use crate::json::{self, Cursor, Document, Name, Value};
 
 #[derive(Default)]
 pub(super) struct Body {
-    texts: Vec<Document>,
+    texts: Vec<Bytes>,
     members: Vec<Member>,
 }
 
@@ -40,9 +41,10 @@ impl Body {
         let part = part as u32;
         let (name, value) = match placed {
             Placed::Members(object) => return self.add_members(part, object),
-            Placed::Member(name, value) => (name.written().clone(), value),
+            Placed::Member(name, value) => (name, value.bytes().clone()),
+            Placed::Within(path, value) => (path[0].clone(), wrapped(&path[1..], value.bytes()).into()),
         };
-        let mut name = self.push(name);
+        let mut name = self.push(name.written().bytes().clone());
         name.start += 1;
         name.end -= 1;
         let value = self.push(value);
@@ -55,7 +57,7 @@ impl Body {
     }
 
     fn add_members(&mut self, part: u32, object: Document) {
-        let whole = self.push(object.clone());
+        let whole = self.push(object.bytes().clone());
         let piece = |piece: &[u8]| {
             let (start, end) = json::range(object.bytes(), piece);
             Piece { start, end, ..whole }
@@ -74,8 +76,8 @@ impl Body {
         }
     }
 
-    fn push(&mut self, text: Document) -> Piece {
-        let end = text.bytes().len() as u32;
+    fn push(&mut self, text: Bytes) -> Piece {
+        let end = text.len() as u32;
         self.texts.push(text);
         Piece {
             text: self.texts.len() as u32 - 1,
@@ -85,7 +87,7 @@ impl Body {
     }
 
     fn bytes(&self, piece: Piece) -> &[u8] {
-        &self.texts[piece.text as usize].bytes()[piece.start as usize..piece.end as usize]
+        &self.texts[piece.text as usize][piece.start as usize..piece.end as usize]
     }
 
     fn name(&self, member: u32) -> Name<'_> {
@@ -93,7 +95,7 @@ impl Body {
     }
 
     /// Leaves one member of each name; fails with the first part that collides where that is forbidden.
-    pub(super) fn settle(&mut self, conflict: Conflict) -> Result<(), usize> {
+    pub(super) fn settle(&mut self, conflict: Conflict, passages: &Passages) -> Result<(), usize> {
         let mut sorted: Vec<u32> = (0..self.members.len() as u32).collect();
         sorted.sort_unstable_by(|one, other| self.name(*one).cmp(&self.name(*other)).then(one.cmp(other)));
         let mut colliding: Option<u32> = None;
@@ -105,10 +107,9 @@ impl Body {
                 .count();
             let (same, next) = others.split_at(count);
             rest = next;
-            if let (Conflict::Error, Some(second)) = (conflict, same.first()) {
-                colliding = Some(colliding.map_or(*second, |before| before.min(*second)));
+            if let Err(member) = self.settle_one(*first, same, conflict, passages) {
+                colliding = Some(colliding.map_or(member, |before| before.min(member)));
             }
-            self.settle_one(*first, same, conflict);
         }
         match colliding {
             Some(member) => Err(self.members[member as usize].part as usize),
@@ -116,35 +117,46 @@ impl Body {
         }
     }
 
-    /// `others` have the name of `first`, and come after it.
-    fn settle_one(&mut self, first: u32, others: &[u32], conflict: Conflict) {
+    /// `others` have the name of `first`, and come after it. Fails with the first that collides where that is forbidden.
+    fn settle_one(&mut self, first: u32, others: &[u32], conflict: Conflict, passages: &Passages) -> Result<(), u32> {
         for other in others {
             let (present, later) = (self.members[first as usize].value, self.members[*other as usize].value);
-            let value = match conflict {
-                Conflict::First => present,
-                Conflict::Last | Conflict::Error => later,
-                Conflict::Deep | Conflict::Concat => {
-                    let value = |piece| Value::from_checked(self.bytes(piece));
+            let value = |piece| Value::from_checked(self.bytes(piece));
+            let value = match (passages.within(self.name(first)), conflict) {
+                (Some(within), _) => {
+                    let merged = grouped::merged(value(present), value(later), within, conflict);
+                    let merged = merged.map_err(|_| *other)?;
+                    self.push(merged.into())
+                }
+                (None, Conflict::First) => present,
+                (None, Conflict::Last) => later,
+                (None, Conflict::Error) => return Err(*other),
+                (None, Conflict::Deep | Conflict::Concat) => {
                     let merged = deep::merged(value(present), value(later), conflict == Conflict::Concat);
-                    self.push(Document::from_checked(merged.into()))
+                    self.push(merged.into())
                 }
             };
             self.members[first as usize].value = value;
             self.members[*other as usize].is_gone = true;
         }
+        Ok(())
     }
 
-    /// Everything but the errors goes under `wrap`, if there is one. `errors` take the place of what has their name.
-    pub(super) fn write(&self, wrap: Option<&Arc<str>>, errors: Option<&Document>) -> Vec<u8> {
+    /// Everything but the errors goes under the names of `wrap`, if there are any. `errors` take the place of what has their name.
+    pub(super) fn write(&self, wrap: Option<&[MemberName]>, errors: Option<&Document>) -> Vec<u8> {
         let members = || self.members.iter().filter(|member| !member.is_gone);
         let length = |piece: Piece| (piece.end - piece.start) as usize;
         let size = members().map(|member| length(member.name) + length(member.value) + 4);
-        let around = 64 + wrap.map_or(0, |name| name.len()) + errors.map_or(0, |errors| errors.bytes().len());
+        let names = wrap
+            .unwrap_or_default()
+            .iter()
+            .map(|name| name.written().bytes().len() + 3);
+        let around = 64 + names.sum::<usize>() + errors.map_or(0, |errors| errors.bytes().len());
         let mut out = Vec::with_capacity(size.sum::<usize>() + around);
         let mut errors = errors;
         out.push(b'{');
-        if let Some(wrap) = wrap {
-            json::write_string(wrap, &mut out);
+        for name in wrap.unwrap_or_default() {
+            out.extend_from_slice(name.written().bytes());
             out.extend_from_slice(b":{");
         }
         for member in members() {
@@ -160,8 +172,9 @@ impl Body {
             out.extend_from_slice(value);
             out.push(b',');
         }
-        if wrap.is_some() {
+        if let Some(wrap) = wrap {
             close(&mut out);
+            out.resize(out.len() + wrap.len() - 1, b'}');
             out.push(b',');
         }
         if let Some(errors) = errors {

@@ -11,7 +11,7 @@ pub struct RecipeDraft {
     pub partial: Partial,
     pub conflict: Conflict,
     pub errors: Errors,
-    /// The name that everything but that list goes under.
+    /// The dotted path that everything but that list goes under.
     pub wrap: Option<String>,
     /// Bytes that the answers of all parts may have together.
     pub body_limit: Option<usize>,
@@ -33,9 +33,9 @@ pub struct PartDraft {
     /// Its answer is an array of those to several calls, each of which is shaped by itself.
     pub each: bool,
     pub shape: ShapeDraft,
-    /// The name it has in the answer: its own unless written; `.` merges its fields at the root.
+    /// Its dotted path in the answer: its own name unless written; `.` merges its fields at the root.
     pub group: Option<String>,
-    /// The name of a field to put an array into. Without it an array in a group stays as it is, and one at the root
+    /// The dotted path of a field to put an array into. Without it an array in a group stays as it is, and one at the root
     /// takes the part's name.
     pub collection: Option<String>,
     /// Stands in for the answer when the part fails, and is shaped like one.

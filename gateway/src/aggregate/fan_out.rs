@@ -108,8 +108,7 @@ impl Outcome {
     /// Bytes of what it has for the answer.
     pub fn size(&self) -> usize {
         match self {
-            Self::Data(Placed::Member(_, document) | Placed::Members(document))
-            | Self::Incomplete(Placed::Member(_, document) | Placed::Members(document), _) => document.bytes().len(),
+            Self::Data(placed) | Self::Incomplete(placed, _) => placed.size(),
             Self::Absent | Self::Skipped | Self::Failed(_) | Self::Cancelled => 0,
         }
     }

@@ -60,7 +60,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
         has_data = true;
         body.add(index, placed);
     }
-    if let Err(part) = body.settle(recipe.conflict) {
+    if let Err(part) = body.settle(recipe.conflict, &recipe.passages) {
         return Err(Failure::of(
             &recipe.parts()[part].name,
             &PartFault::new(Cause::Conflict),
@@ -75,7 +75,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     Ok(Answer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
-        body: body.write(recipe.wrap.as_ref(), errors.as_ref()).into(),
+        body: body.write(recipe.wrap.as_deref(), errors.as_ref()).into(),
         faults,
         tag: None,
         skipped,
@@ -112,7 +112,7 @@ mod tests {
 
     use super::super::draft::{Conflict, PartDraft, Partial, RecipeDraft};
     use super::*;
-    use crate::aggregate::Part;
+    use crate::aggregate::{MemberName, Part};
     use crate::rejection::Reason;
 
     /// Parts are named `a`, `b`, `c`; each gives a JSON text or a fault.
@@ -202,9 +202,74 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_a_path_and_what_it_leads_through_is_one_object() {
+        let group = |path: &str| PartDraft {
+            group: Some(path.into()),
+            ..PartDraft::default()
+        };
+        let check = |groups: [&str; 3], conflict, results: [&str; 3], expected: Option<&str>| {
+            let recipe = recipe(groups.map(group).to_vec(), conflict);
+            let found = answer(&recipe, &results.map(Ok));
+            assert_eq!(found.as_ref().ok().map(text), expected, "{groups:?} {conflict:?}");
+        };
+        let all = [
+            Conflict::Last,
+            Conflict::First,
+            Conflict::Deep,
+            Conflict::Concat,
+            Conflict::Error,
+        ];
+        for conflict in all {
+            let expected = Some(r#"{"p":{"q":1.0,"r":{"s":[2]}},"o":{"p":{"q":{}}}}"#);
+            check(["p.q", "p.r.s", "o.p.q"], conflict, ["1.0", "[2]", "{}"], expected);
+            // Beside what others write into the same object, in a group or at the root.
+            let expected = Some(r#"{"p":{"q":1,"a":2},"z":{"p":3}}"#);
+            check(["p.q", "p", "z.p"], conflict, ["1", r#"{"a":2}"#, "3"], expected);
+            let expected = Some(r#"{"p":{"a":{"x":1},"q":2},"b":3,"c":4}"#);
+            check(
+                [".", "p.q", "c"],
+                conflict,
+                [r#"{"p":{"a":{"x":1}},"b":3}"#, "2", "4"],
+                expected,
+            );
+        }
+        for (conflict, expected) in [
+            (Conflict::Last, Some(r#"{"p":{"q":{"m":2}},"z":0}"#)),
+            (Conflict::First, Some(r#"{"p":{"q":{"n":1}},"z":0}"#)),
+            (Conflict::Deep, Some(r#"{"p":{"q":{"n":1,"m":2}},"z":0}"#)),
+            (Conflict::Error, None),
+        ] {
+            check(
+                ["p.q", "p.q", "z"],
+                conflict,
+                [r#"{"n":1}"#, r#"{"m":2}"#, "0"],
+                expected,
+            );
+        }
+        for (conflict, expected) in [
+            (Conflict::Last, Some(r#"{"p":{"q":2},"z":0}"#)),
+            (Conflict::First, Some(r#"{"p":7,"z":0}"#)),
+            (Conflict::Error, None),
+        ] {
+            check(["p", "p.q", "z"], conflict, ["7", "2", "0"], expected);
+        }
+        let mut recipe = recipe(["p.q", "p.r", "z"].map(group).to_vec(), Conflict::Last);
+        recipe.wrap = Some(["a", "b"].map(MemberName::from).into());
+        recipe.errors = Errors::Listed;
+        let found = answer(&recipe, &[Ok("1"), Ok("2"), Err(Cause::TooLarge)]).unwrap();
+        let expected = r#"{"a":{"b":{"p":{"q":1,"r":2}}},"_errors":[{"part":"c","reason":"too_large","status":502}]}"#;
+        assert_eq!(text(&found), expected);
+        // As deep as a part may be, and its group on top.
+        let nested = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        recipe.wrap = None;
+        let found = answer(&recipe, &[Ok(&nested), Ok("2"), Ok("3")]).unwrap();
+        assert_eq!(text(&found), format!(r#"{{"p":{{"q":{nested},"r":2}},"z":3}}"#));
+    }
+
+    #[test]
     fn everything_but_the_errors_can_go_under_a_name() {
         let mut recipe = recipe(vec![root(), PartDraft::default()], Conflict::Last);
-        recipe.wrap = Some("data".into());
+        recipe.wrap = Some([MemberName::from("data")].into());
         recipe.errors = Errors::Listed;
         let found = answer(&recipe, &[Ok(r#"{"k":1.0}"#), Err(Cause::TooLarge)]).unwrap();
         let expected = r#"{"data":{"k":1.0},"_errors":[{"part":"b","reason":"too_large","status":502}]}"#;

@@ -19,6 +19,7 @@ mod error_body;
 mod fan_out;
 mod fault;
 mod for_each;
+mod grouped;
 mod merge;
 mod part;
 mod path;

@@ -29,14 +29,15 @@ pub struct Part {
     pub(super) place: Place,
     /// What an array at the root goes by.
     pub(super) own_name: MemberName,
-    pub(super) collection: Option<MemberName>,
+    pub(super) collection: Option<Arc<[MemberName]>>,
     pub(super) fallback: Option<Placed>,
 }
 
 /// Where in the answer a part goes.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
-    Group(MemberName),
+    /// By the names that lead there, one at least.
+    Group(Arc<[MemberName]>),
     Root,
 }
 
@@ -106,22 +107,21 @@ impl Part {
             (Place::Root, _, Kind::Object) => Placed::Members(document),
             // It says that there is nothing.
             (Place::Root, _, Kind::Null) => Placed::Members(Document::empty_object()),
-            (Place::Root, collection, Kind::Array) => {
-                Placed::Member(collection.as_ref().unwrap_or(&self.own_name).clone(), document)
-            }
+            (Place::Root, Some(collection), Kind::Array) => at(collection, document),
+            (Place::Root, None, Kind::Array) => Placed::Member(self.own_name.clone(), document),
             (Place::Root, ..) => return Err(Cause::NotMergeable),
-            (Place::Group(name), Some(collection), Kind::Array) => {
-                let name_length = collection.written().bytes().len();
-                let mut object = Vec::with_capacity(document.bytes().len() + name_length + 3);
-                object.push(b'{');
-                object.extend_from_slice(collection.written().bytes());
-                object.push(b':');
-                object.extend_from_slice(document.bytes());
-                object.push(b'}');
-                Placed::Member(name.clone(), Document::from_checked(object.into()))
+            (Place::Group(path), Some(collection), Kind::Array) => {
+                Placed::Within(path.iter().chain(&**collection).cloned().collect(), document)
             }
-            (Place::Group(name), ..) => Placed::Member(name.clone(), document),
+            (Place::Group(path), ..) => at(path, document),
         })
+    }
+}
+
+fn at(path: &Arc<[MemberName]>, document: Document) -> Placed {
+    match &**path {
+        [name] => Placed::Member(name.clone(), document),
+        _ => Placed::Within(Arc::clone(path), document),
     }
 }
 
@@ -130,6 +130,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::draft::{PartDraft, Partial, RecipeDraft};
+    use super::super::placed::wrapped;
     use super::super::recipe::Recipe;
     use super::super::shape::ShapeDraft;
     use super::*;
@@ -154,6 +155,10 @@ mod tests {
     fn check(part: &Part, body: &'static str, expected: Result<&str, Cause>) {
         let placed = part.read(&document(body)).map(|(placed, _)| match placed {
             Placed::Member(name, value) => format!("{name:?}={}", value.value()),
+            Placed::Within(path, value) => {
+                let text = wrapped(&path[1..], value.bytes());
+                format!("{:?}={}", path[0], String::from_utf8(text).unwrap())
+            }
             Placed::Members(object) => object.value().to_string(),
         });
         assert_eq!(placed.as_deref(), expected.as_deref(), "{part:?} reads {body}");
@@ -206,6 +211,20 @@ mod tests {
             ..root.clone()
         };
         check_both(&named, "[1]", Ok(r#""items"=[1]"#));
+
+        let deep = PartDraft {
+            group: Some("g.h".into()),
+            collection: Some("all.items".into()),
+            ..PartDraft::default()
+        };
+        check_both(&deep, "7", Ok(r#""g"={"h":7}"#));
+        check_both(&deep, "[1]", Ok(r#""g"={"h":{"all":{"items":[1]}}}"#));
+        let deep = PartDraft {
+            group: Some(".".into()),
+            ..deep
+        };
+        check_both(&deep, "[1]", Ok(r#""all"={"items":[1]}"#));
+        check_both(&deep, r#"{"a":1}"#, Ok(r#"{"a":1}"#));
     }
 
     #[test]

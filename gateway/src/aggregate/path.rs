@@ -29,6 +29,8 @@ pub enum PathMistake {
     Star,
     /// Two fields of one object would get the same name.
     SameName,
+    /// More names than a place in the answer may have.
+    TooLong,
 }
 
 impl PathMistake {
@@ -37,6 +39,7 @@ impl PathMistake {
             Self::Empty => "a path names at least one field",
             Self::EmptyName => "a path has one dot between names and none at its ends",
             Self::Star => "`*` cannot stand here: this has to lead to one place",
+            Self::TooLong => "a place in the answer has 16 names at most",
             Self::SameName => "two fields of one object cannot get the same name",
         }
     }

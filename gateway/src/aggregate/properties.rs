@@ -157,7 +157,7 @@ prop_compose! {
     fn parts()(count in 1_usize..7)(
         ranks in Just((0..count).collect::<Vec<_>>()).prop_shuffle(),
         rows in prop::collection::vec(
-            (prop::bits::u8::masked(0b0111_1111), any::<u8>(), prop::bool::weighted(0.2), any::<bool>(), 0..4_u8, prop::bool::weighted(0.3)),
+            (prop::bits::u8::masked(0b0111_1111), any::<u8>(), prop::bool::weighted(0.2), any::<bool>(), 0..6_u8, prop::bool::weighted(0.3)),
             count,
         ),
         acts in prop::collection::vec(acts(), count),
@@ -176,7 +176,7 @@ prop_compose! {
                     .map(|other| format!("p{other}"))
                     .collect(),
                 on_missing: if skips { OnMissing::Skip } else { OnMissing::Fail },
-                group: [None, Some("shared"), Some("."), Some(".")][usize::from(group)].map(str::to_owned),
+                group: [None, Some("shared"), Some("."), Some("."), Some("shared.x"), Some("shared.id.y")][usize::from(group)].map(str::to_owned),
                 fallback: (falls_back && !required).then(|| Document::of(&serde_json::json!({ "id": "fallback" }))),
                 ..PartDraft::default()
             }
@@ -239,6 +239,8 @@ proptest! {
                     let said = headers.get("x-gateway-skipped").map(|names| names.to_str().unwrap());
                     prop_assert_eq!(said.unwrap_or_default(), &skipped);
                     prop_assert_eq!(&headers["x-gateway-complete"], if failed == 0 { "true" } else { "false" });
+                    // No name is there twice.
+                    prop_assert!(Document::check(&answer.body, usize::MAX).is_ok(), "{:?}", answer.body);
                     let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
                     let names: Vec<_> = document.as_object().unwrap().keys().collect();
                     prop_assert!(!wraps || names.iter().all(|name| matches!(name.as_str(), "data" | "_errors")));

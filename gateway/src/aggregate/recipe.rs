@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::draft::{Conflict, Errors, PartDraft, Partial, RecipeDraft};
+use super::grouped::Passages;
 use super::part::{Part, Place};
-use super::path::PathMistake;
+use super::path::{Path, PathMistake, Segment};
 use super::placed::MemberName;
 use super::shape::{Shape, ShapeMistake};
 use crate::json::Paths;
@@ -20,7 +21,10 @@ pub struct Recipe {
     parts: Vec<Arc<Part>>,
     pub(super) conflict: Conflict,
     pub(super) errors: Errors,
-    pub(super) wrap: Option<Arc<str>>,
+    /// The names that everything but the errors goes under.
+    pub(super) wrap: Option<Arc<[MemberName]>>,
+    /// The places that groups lead through.
+    pub(super) passages: Passages,
     pub(super) body_limit: usize,
 }
 
@@ -53,6 +57,10 @@ pub enum Mistake {
     UnplacedFallback {
         part: String,
     },
+    BadWrap {
+        path: String,
+        mistake: PathMistake,
+    },
     /// Everything would stand where the list of errors goes.
     ReservedWrap,
     /// The part's place in the answer is that of the list of errors.
@@ -77,9 +85,17 @@ impl Recipe {
         } = draft;
         let list_errors = errors != Errors::Unlisted;
         let mut mistakes = Vec::new();
-        if list_errors && wrap.as_deref() == Some(Self::ERRORS) {
+        let wrap = wrap.map(|path| {
+            place_in_answer(&path).unwrap_or_else(|mistake| {
+                mistakes.push(Mistake::BadWrap { path, mistake });
+                [MemberName::from("")].into()
+            })
+        });
+        let errors_name = MemberName::from(Self::ERRORS);
+        if list_errors && wrap.as_ref().is_some_and(|path| path[0] == errors_name) {
             mistakes.push(Mistake::ReservedWrap);
         }
+        let mut passages = Passages::default();
         if drafts.is_empty() {
             mistakes.push(Mistake::NoParts);
         }
@@ -123,14 +139,27 @@ impl Recipe {
                 );
                 Shape::default()
             });
-            let place = match draft.group.as_deref() {
-                Some(".") => Place::Root,
-                group => Place::Group(MemberName::from(group.unwrap_or(&draft.name))),
+            let mut path_of = |path: &String| {
+                place_in_answer(path).unwrap_or_else(|mistake| {
+                    mistakes.push(Mistake::BadPath {
+                        part: draft.name.clone(),
+                        path: path.clone(),
+                        mistake,
+                    });
+                    [MemberName::from("")].into()
+                })
             };
-            if list_errors
-                && wrap.is_none()
-                && matches!(&place, Place::Group(name) if *name == MemberName::from(Self::ERRORS))
-            {
+            let place = match &draft.group {
+                Some(group) if group == "." => Place::Root,
+                Some(group) => Place::Group(path_of(group)),
+                None => Place::Group([MemberName::from(&*draft.name)].into()),
+            };
+            let collection = draft.collection.as_ref().map(&mut path_of);
+            match (&place, &collection) {
+                (Place::Group(path), _) | (Place::Root, Some(path)) => passages.add(path),
+                (Place::Root, None) => {}
+            }
+            if list_errors && wrap.is_none() && matches!(&place, Place::Group(path) if path[0] == errors_name) {
                 mistakes.push(Mistake::ReservedName {
                     part: draft.name.clone(),
                 });
@@ -147,7 +176,7 @@ impl Recipe {
                 shape,
                 place,
                 own_name: MemberName::from(&*draft.name),
-                collection: draft.collection.as_deref().map(MemberName::from),
+                collection,
                 fallback: None,
             };
             if let Some(value) = &draft.fallback {
@@ -171,7 +200,8 @@ impl Recipe {
                 parts,
                 conflict,
                 errors,
-                wrap: wrap.map(Arc::from),
+                wrap,
+                passages,
                 body_limit: body_limit.unwrap_or(usize::MAX),
             })
         } else {
@@ -186,6 +216,26 @@ impl Recipe {
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.parts.iter().position(|part| *part.name == *name)
     }
+}
+
+/// The names that lead to a place in the answer.
+fn place_in_answer(path: &str) -> Result<Arc<[MemberName]>, PathMistake> {
+    /// All documents together have to stay of a depth that everyone reads.
+    const MOST_NAMES: usize = 16;
+    if path.is_empty() {
+        // It is told of as an empty name.
+        return Ok([MemberName::from("")].into());
+    }
+    let path = Path::parse(path)?;
+    let names = path.segments().iter().map(|segment| match segment {
+        Segment::Name(name) => Ok(MemberName::from(&**name)),
+        Segment::Every => Err(PathMistake::Star),
+    });
+    let names: Arc<[MemberName]> = names.collect::<Result<_, _>>()?;
+    if names.len() > MOST_NAMES {
+        return Err(PathMistake::TooLong);
+    }
+    Ok(names)
 }
 
 /// By part, what it needs, and what it awaits.
@@ -280,6 +330,7 @@ impl fmt::Display for Mistake {
                     "the fallback of part `{part}` is neither object nor array, so it cannot be merged at the root"
                 )
             }
+            Self::BadWrap { path, mistake } => write!(f, "`wrap`: path `{path}`: {}", mistake.hint()),
             Self::ReservedWrap => write!(
                 f,
                 "everything would stand where the list of errors goes (`{}`)",

@@ -316,3 +316,50 @@ async fn a_number_is_as_it_was_written_wherever_it_goes() {
         assert_eq!(String::from_utf8_lossy(&other.body), format!(r#"{{"d":{number}}}"#));
     }
 }
+
+#[tokio::test]
+async fn a_group_is_a_path_like_everywhere_else() {
+    let one = |group: &str| {
+        format!(
+            "one: {{ backend: first, path: /a, group: {group} }}, two: {{ backend: second, path: /b, group: p.r.s }}, \
+             three: {{ backend: second, path: /b, group: p.q, collection: all.items }}"
+        )
+    };
+    for (top, group, expected) in [
+        (
+            "errors: true",
+            "p.q",
+            r#"{"p":{"q":{"all":{"items":[1.0]}},"r":{"s":[1.0]}}}"#,
+        ),
+        (
+            "conflict: deep",
+            "p.q",
+            r#"{"p":{"q":{"n":1E2,"all":{"items":[1.0]}},"r":{"s":[1.0]}}}"#,
+        ),
+        (
+            "errors: true",
+            "p",
+            r#"{"p":{"n":1E2,"r":{"s":[1.0]},"q":{"all":{"items":[1.0]}}}}"#,
+        ),
+        (
+            "wrap: data.whole",
+            "o.p",
+            r#"{"data":{"whole":{"o":{"p":{"n":1E2}},"p":{"r":{"s":[1.0]},"q":{"all":{"items":[1.0]}}}}}}"#,
+        ),
+        (
+            "errors: true",
+            "\".\"",
+            r#"{"n":1E2,"p":{"r":{"s":[1.0]},"q":{"all":{"items":[1.0]}}}}"#,
+        ),
+    ] {
+        let (fleet, gateway) = start(top, &one(group)).await;
+        fleet.backend("first").behave(says("200 OK", "", r#"{"n":1E2}"#)).await;
+        fleet.backend("second").behave(says("200 OK", "", "[1.0]")).await;
+        let answer = gateway.get("/all").send().await.expect(200);
+        assert_eq!(answer.text(), expected, "{top}, {group}");
+        assert!(is_complete(&answer), "{answer:#?}");
+    }
+    let (fleet, gateway) = start("conflict: error", &one("p.q")).await;
+    fleet.backend("second").behave(says("200 OK", "", "[1.0]")).await;
+    gateway.get("/all").send().await.refusal(502, "conflict");
+}

@@ -23,7 +23,7 @@ pub struct Aggregate {
     /// Which value counts if two parts have the same name at the root. `deep` merges objects field by field; `concat`
     /// also appends arrays; `error` fails.
     pub conflict: At<Conflict>,
-    /// Name that everything but `_errors` is put under.
+    /// Path that everything but `_errors` is put under.
     pub wrap: Option<At<String>>,
     /// Length of the answers of all parts together. A part that goes over it fails.
     pub body_limit: At<ByteSize>,

@@ -57,7 +57,7 @@ pub struct Part {
     pub rename: NamedMap<At<String>>,
     /// Path in the document that the part is put at; its name unless it is written. `.` merges it at the root.
     pub group: Option<At<String>>,
-    /// Name that an array is put under. At the root an array is put under the part's name.
+    /// Path that an array is put under. At the root an array is put under the part's name.
     pub collection: Option<At<String>>,
     /// What is used if the part fails, tried in this order.
     pub fallback: Vec<Fallback>,

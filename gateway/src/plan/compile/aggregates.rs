@@ -469,12 +469,17 @@ fn report(desk: &mut Desk<'_>, route: &str, written: &config::Aggregate, mistake
         RecipeMistake::BadPath { part, .. } => (Code::BadValue, Some(part)),
         RecipeMistake::UselessFallback { part, .. } => (Code::Conflict, Some(part)),
         RecipeMistake::UnplacedFallback { part } => (Code::BadValue, Some(part)),
+        RecipeMistake::BadWrap { .. } => (Code::BadValue, None),
         RecipeMistake::ReservedWrap => (Code::Conflict, None),
         RecipeMistake::ReservedName { part } => (Code::Conflict, Some(part)),
     };
     let at = part
         .and_then(|part| written.parts.entry(part))
         .and_then(|(name, _)| name.span());
+    let at = match mistake {
+        RecipeMistake::BadWrap { .. } | RecipeMistake::ReservedWrap => written.wrap.as_ref().and_then(At::span),
+        _ => at,
+    };
     desk.mistake(Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}")));
 }
 

@@ -1,0 +1,221 @@
+//! Merges what parts put into one object of the answer whose groups lead through it: `group: p.q` beside `group: p.r`.
+//!
+//! Invariant: at a place that some group leads through, objects are merged name by name, whoever wrote them. Where two
+//! values meet at any other place, the recipe's rule for conflicts decides.
+
+use super::deep;
+use super::draft::Conflict;
+use super::placed::MemberName;
+use crate::json::{Kind, Name, Value};
+
+/// The places in the answer that groups lead through on their way to others.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Passages {
+    below: Vec<(Box<str>, Passages)>,
+}
+
+/// Two values are at one place, and the recipe takes that for an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Collision;
+
+impl Passages {
+    /// Adds the places on the way to `path`, the last of its names left out.
+    pub(super) fn add(&mut self, path: &[MemberName]) {
+        let Some((_, way)) = path.split_last() else { return };
+        let mut place = self;
+        for name in way {
+            let name = name.text();
+            let index = place.below.iter().position(|(known, _)| **known == *name);
+            let index = index.unwrap_or_else(|| {
+                place.below.push((name.into(), Self::default()));
+                place.below.len() - 1
+            });
+            place = &mut place.below[index].1;
+        }
+    }
+
+    /// The places within a member, if groups lead through it.
+    pub(super) fn within(&self, name: Name<'_>) -> Option<&Self> {
+        let mut below = self.below.iter();
+        below.find(|(known, _)| name.is(known)).map(|(_, within)| within)
+    }
+}
+
+/// Two values at a place that groups lead through.
+pub(super) fn merged(
+    present: Value<'_>,
+    later: Value<'_>,
+    passages: &Passages,
+    conflict: Conflict,
+) -> Result<Vec<u8>, Collision> {
+    let mut out = Vec::with_capacity(present.raw().len() + later.raw().len());
+    add_merged(present, later, Some(passages), conflict, &mut out)?;
+    Ok(out)
+}
+
+/// Deeper by one with each name of a group, of which there are few.
+fn add_merged(
+    present: Value<'_>,
+    later: Value<'_>,
+    passages: Option<&Passages>,
+    conflict: Conflict,
+    out: &mut Vec<u8>,
+) -> Result<(), Collision> {
+    let are_objects = present.kind() == Kind::Object && later.kind() == Kind::Object;
+    let Some(passages) = passages.filter(|_| are_objects) else {
+        match conflict {
+            Conflict::First => out.extend_from_slice(present.raw()),
+            Conflict::Last => out.extend_from_slice(later.raw()),
+            Conflict::Deep | Conflict::Concat => {
+                out.extend_from_slice(&deep::merged(present, later, conflict == Conflict::Concat));
+            }
+            Conflict::Error => return Err(Collision),
+        }
+        return Ok(());
+    };
+    let mut others: Vec<(Name<'_>, Value<'_>, bool)> = Vec::with_capacity(later.members().count());
+    others.extend(later.members().map(|(name, value)| (name, value, false)));
+    let mut by_name: Vec<u32> = (0..others.len() as u32).collect();
+    by_name.sort_unstable_by(|one, other| others[*one as usize].0.cmp(&others[*other as usize].0));
+    out.push(b'{');
+    for (name, value) in present.members() {
+        write_name(name, out);
+        match by_name.binary_search_by(|other| others[*other as usize].0.cmp(&name)) {
+            Ok(found) => {
+                let other = &mut others[by_name[found] as usize];
+                other.2 = true;
+                add_merged(value, other.1, passages.within(name), conflict, out)?;
+            }
+            Err(_) => out.extend_from_slice(value.raw()),
+        }
+        out.push(b',');
+    }
+    for (name, value, _) in others.iter().filter(|(_, _, is_merged)| !is_merged) {
+        write_name(*name, out);
+        out.extend_from_slice(value.raw());
+        out.push(b',');
+    }
+    match out.last_mut() {
+        Some(last) if *last == b',' => *last = b'}',
+        _ => out.push(b'}'),
+    }
+    Ok(())
+}
+
+fn write_name(name: Name<'_>, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(name.raw());
+    out.extend_from_slice(b"\":");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::json::Document;
+
+    fn document(text: &str) -> Document {
+        Document::check(&Bytes::copy_from_slice(text.as_bytes()), usize::MAX).unwrap()
+    }
+
+    /// `paths` are those of groups, from the place at hand.
+    fn check(paths: &[&str], present: &str, later: &str, conflict: Conflict, expected: Option<&str>) {
+        let mut passages = Passages::default();
+        for path in paths {
+            let names: Vec<MemberName> = path.split('.').map(MemberName::from).collect();
+            passages.add(&names);
+        }
+        let (one, other) = (document(present), document(later));
+        let found = merged(one.value(), other.value(), &passages, conflict).ok();
+        let found = found.map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(found.as_deref(), expected, "{present} and {later}, {conflict:?}");
+    }
+
+    #[test]
+    fn objects_on_the_way_are_merged_and_conflicts_settled_at_the_end() {
+        let all = [
+            Conflict::Last,
+            Conflict::First,
+            Conflict::Deep,
+            Conflict::Concat,
+            Conflict::Error,
+        ];
+        for conflict in all {
+            check(
+                &["q"],
+                r#"{"q":1.0}"#,
+                r#"{ "r" : 2 }"#,
+                conflict,
+                Some(r#"{"q":1.0,"r":2}"#),
+            );
+            check(&["q"], "{}", "{}", conflict, Some("{}"));
+            check(
+                &["q.x", "q.y"],
+                r#"{"a":[1],"q":{"x":{"n":1}}}"#,
+                r#"{"q":{"y":2},"b":null}"#,
+                conflict,
+                Some(r#"{"a":[1],"q":{"x":{"n":1},"y":2},"b":null}"#),
+            );
+            check(
+                &["\u{e9}.x"],
+                r#"{"\u00e9":{"x":1}}"#,
+                "{\"\u{e9}\":{\"y\":2}}",
+                conflict,
+                Some(r#"{"\u00e9":{"x":1,"y":2}}"#),
+            );
+        }
+        let (present, later) = (r#"{"q":{"x":{"n":1,"l":[1]}}}"#, r#"{"q":{"x":{"m":2,"l":[2]}}}"#);
+        for (conflict, expected) in [
+            (Conflict::Last, Some(r#"{"q":{"x":{"m":2,"l":[2]}}}"#)),
+            (Conflict::First, Some(r#"{"q":{"x":{"n":1,"l":[1]}}}"#)),
+            (Conflict::Deep, Some(r#"{"q":{"x":{"n":1,"l":[2],"m":2}}}"#)),
+            (Conflict::Concat, Some(r#"{"q":{"x":{"n":1,"l":[1,2],"m":2}}}"#)),
+            (Conflict::Error, None),
+        ] {
+            check(&["q.x"], present, later, conflict, expected);
+        }
+        for (conflict, expected) in [
+            (Conflict::Last, Some(r#"{"q":{"x":1}}"#)),
+            (Conflict::First, Some(r#"{"q":7}"#)),
+            (Conflict::Deep, Some(r#"{"q":{"x":1}}"#)),
+            (Conflict::Concat, Some(r#"{"q":{"x":1}}"#)),
+            (Conflict::Error, None),
+        ] {
+            check(&["q.x"], r#"{"q":7}"#, r#"{"q":{"x":1}}"#, conflict, expected);
+        }
+    }
+
+    #[test]
+    fn many_members_find_their_own() {
+        let (mut present, mut later, mut expected) = (String::new(), String::new(), String::new());
+        for number in 0..500 {
+            write!(present, "\"n{number}\":{number},").unwrap();
+            write!(
+                later,
+                "\"{}\":-{number},",
+                if number % 2 == 0 {
+                    format!("n{number}")
+                } else {
+                    format!("m{number}")
+                }
+            )
+            .unwrap();
+            let sign = if number % 2 == 0 { "-" } else { "" };
+            write!(expected, "\"n{number}\":{sign}{number},").unwrap();
+        }
+        for number in (1..500).step_by(2) {
+            write!(expected, "\"m{number}\":-{number},").unwrap();
+        }
+        let object = |members: &str| format!("{{{}}}", members.trim_end_matches(','));
+        check(
+            &["x"],
+            &object(&present),
+            &object(&later),
+            Conflict::Last,
+            Some(&object(&expected)),
+        );
+    }
+}
