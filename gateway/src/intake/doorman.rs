@@ -123,8 +123,8 @@ enum Miss {
     Failed(Check),
     /// Of the credentials that are wanted together.
     Incomplete(Held),
-    Unchecked(PasswordCheck),
-    Keyless(KeyWait),
+    Unchecked(Box<PasswordCheck>),
+    Keyless(Box<KeyWait>),
 }
 
 impl From<Check> for Miss {
@@ -260,11 +260,11 @@ impl<K> Doorman<K> {
                 Miss::Failed(check) => access.refuse(check),
                 Miss::Incomplete(lacks) => access.refuse_incomplete(lacks),
                 Miss::Unchecked(check) => Refusal {
-                    awaits: Some(Pending::Password(Box::new(check))),
+                    awaits: Some(Pending::Password(check)),
                     ..access.refuse(Check::PasswordUnchecked { retry_after: SOON })
                 },
                 Miss::Keyless(wait) => Refusal {
-                    awaits: Some(Pending::Keys(Box::new(wait))),
+                    awaits: Some(Pending::Keys(wait)),
                     ..access.refuse(Check::KeysUnavailable)
                 },
             })
@@ -370,7 +370,7 @@ impl<K> Doorman<K> {
         let desk = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
         let row = desk.passwords.find(presented).map_err(|unadmitted| match unadmitted {
             Unadmitted::Failed(check) => Miss::Failed(check),
-            Unadmitted::Unchecked(check) => Miss::Unchecked(check),
+            Unadmitted::Unchecked(check) => Miss::Unchecked(Box::new(check)),
         })?;
         let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.passwords.caller(row))));
         Ok(Holder {
@@ -420,7 +420,7 @@ impl<K> Doorman<K> {
                         (Ok(_), _) => {
                             let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
                             if !wait.is_vain() {
-                                return Err(Miss::Keyless(wait));
+                                return Err(Miss::Keyless(Box::new(wait)));
                             }
                         }
                         // Nobody waits for the keys of a token that would be refused whoever has signed it.
