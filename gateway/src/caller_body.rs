@@ -103,8 +103,11 @@ impl CallerBody {
             parked.start();
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let (Some(parked), Poll::Ready(Some(Ok(frame)))) = (&self.parked, &polled) {
-            parked.read(frame.data_ref().map_or(0, Bytes::len));
+        if let Some(parked) = &self.parked {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => parked.read(frame.data_ref().map_or(0, Bytes::len)),
+                _ => parked.read_all(),
+            }
         }
         if let Some(flow) = &self.flow {
             match &polled {

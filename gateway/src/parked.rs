@@ -39,7 +39,7 @@ pub struct ParkedBytes {
 pub struct ParkedOfConnection {
     process: Arc<ParkedBytes>,
     counted: AtomicU64,
-    /// Held by uploads to which nothing is granted.
+    /// Held by uploads beyond what is granted to them.
     loose: AtomicU64,
     is_paused: AtomicBool,
     reader: AtomicWaker,
@@ -62,7 +62,16 @@ struct Bytes {
     /// 0 once it is read.
     granted: u32,
     held: u32,
+    /// In how many frames they have come.
+    frames: u32,
 }
+
+/// What the library keeps for each frame, in bytes: a body can come in frames of one byte.
+const FRAME: u64 = 256;
+
+/// No part of [`Bytes`] is as large as this; windows are smaller.
+const PART: u32 = 1 << 21;
+const PART_BITS: u32 = PART.trailing_zeros();
 
 /// Stands for an upload whose body was dropped: nothing that still comes is kept.
 const DROPPED: u64 = u64::MAX;
@@ -73,30 +82,41 @@ fn has_room(own: u64, total: u64, budget: u64) -> bool {
 }
 
 impl Bytes {
-    const NONE: Self = Self { granted: 0, held: 0 };
+    const NONE: Self = Self {
+        granted: 0,
+        held: 0,
+        frames: 0,
+    };
 
     fn counted(self) -> u64 {
-        self.granted.max(self.held).into()
+        u64::from(self.granted).max(self.in_memory())
     }
 
     fn loose(self) -> u64 {
-        if self.granted == 0 { self.held.into() } else { 0 }
+        self.in_memory().saturating_sub(self.granted.into())
+    }
+
+    fn in_memory(self) -> u64 {
+        u64::from(self.held) + FRAME * u64::from(self.frames)
     }
 
     fn packed(self) -> u64 {
-        u64::from(self.granted) << 32 | u64::from(self.held)
+        let part = |part: u32| u64::from(part.min(PART - 1));
+        part(self.granted) << (2 * PART_BITS) | part(self.held) << PART_BITS | part(self.frames)
     }
 
-    const fn unpacked(packed: u64) -> Self {
+    fn unpacked(packed: u64) -> Self {
+        let part = |shift: u32| (packed >> shift) as u32 & (PART - 1);
         Self {
-            granted: (packed >> 32) as u32,
-            held: packed as u32,
+            granted: part(2 * PART_BITS),
+            held: part(PART_BITS),
+            frames: part(0),
         }
     }
 }
 
 impl ParkedBytes {
-    /// Bytes that are held.
+    /// Bytes of bodies that are held.
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
     }
@@ -198,11 +218,12 @@ impl ParkedUpload {
         self.is_refused.load(Relaxed)
     }
 
-    /// So many bytes have arrived.
+    /// A frame of so many bytes has arrived.
     pub fn arrive(&self, count: u32) {
         let window = self.windows.stream;
         self.change(|bytes| Bytes {
             held: bytes.held.saturating_add(count).min(window),
+            frames: (bytes.frames + 1).min(window),
             ..bytes
         });
     }
@@ -214,13 +235,21 @@ impl ParkedUpload {
         }
     }
 
-    /// So many bytes were read.
+    /// A frame of so many bytes was read.
     pub fn read(&self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.change(|bytes| Bytes {
             held: bytes.held.saturating_sub(count),
+            frames: bytes.frames.saturating_sub(1),
             ..bytes
         });
+    }
+
+    /// All that has arrived was read. Padding is not, and is held by nobody.
+    pub fn read_all(&self) {
+        if self.bytes.load(Relaxed) != Bytes::NONE.packed() {
+            self.change(|_| Bytes::NONE);
+        }
     }
 
     /// Nobody reads the rest.
@@ -252,10 +281,11 @@ mod tests {
 
     use super::*;
 
-    const BUDGET: u64 = 900;
+    /// An eighth of it is 1000.
+    const BUDGET: u64 = 8000;
     const WINDOWS: Windows = Windows {
-        unread: 50,
-        stream: 200,
+        unread: 400,
+        stream: 600,
         connection: 10_000,
     };
 
@@ -263,16 +293,16 @@ mod tests {
     fn a_connection_may_have_an_eighth_of_what_is_left() {
         let check = |own, total, expected| assert_eq!(has_room(own, total, BUDGET), expected, "{own} of {total}");
         check(0, 0, true);
-        check(100, 100, true);
-        check(101, 101, false);
-        check(50, 500, true);
-        check(51, 500, false);
+        check(888, 888, true);
+        check(889, 889, false);
+        check(500, 4000, true);
+        check(501, 4000, false);
         // Who holds nothing is read even if there is nothing left.
-        check(0, 900, true);
-        check(1, 900, false);
+        check(0, 8000, true);
+        check(1, 8000, false);
         // The budget has been lowered.
-        check(0, 5000, true);
-        check(1, 5000, false);
+        check(0, 50_000, true);
+        check(1, 50_000, false);
     }
 
     struct Setup {
@@ -309,23 +339,26 @@ mod tests {
         let (one, other) = (setup.upload(), setup.upload());
         one.arrive(60);
         other.arrive(30);
-        setup.check(90, 90);
+        setup.check(90, 90 + 2 * FRAME);
         one.read(50);
-        setup.check(40, 40);
-        // Padding is never read: it does not count beyond the window, and goes with its body.
+        setup.check(40, 40 + FRAME);
+        // Padding is never read: it does not count beyond the window, and goes once everything else was read.
         one.arrive(1000);
-        setup.check(230, 230);
-        one.read(1000);
-        setup.check(30, 30);
+        setup.check(630, 630 + 3 * FRAME - FRAME);
+        one.read(100);
+        setup.check(530, 530 + FRAME);
+        one.read_all();
+        setup.check(30, 30 + FRAME);
         other.discard();
         setup.check(0, 0);
         other.arrive(10);
         other.read(10);
         other.start();
+        other.read_all();
         other.discard();
         setup.check(0, 0);
         one.arrive(7);
-        setup.check(7, 7);
+        setup.check(7, 7 + FRAME);
         drop(one);
         setup.check(0, 0);
     }
@@ -335,20 +368,35 @@ mod tests {
         let setup = Setup::new();
         let (long, short, empty) = (setup.upload(), setup.upload(), setup.upload());
         long.ask_for_room(None, BUDGET);
-        setup.check(0, 50);
+        setup.check(0, 400);
         short.ask_for_room(Some(10), BUDGET);
         empty.ask_for_room(Some(0), BUDGET);
-        setup.check(0, 60);
+        setup.check(0, 410);
         long.arrive(40);
-        setup.check(40, 60);
+        setup.check(40, 410);
         assert!(setup.connection.is_free(), "what was granted stops nobody");
         long.start();
-        setup.check(40, 50);
+        setup.check(40, 50 + FRAME);
         assert!(!setup.connection.is_free());
         long.read(40);
         setup.check(0, 10);
         short.discard();
         setup.check(0, 0);
+    }
+
+    #[test]
+    fn frames_of_one_byte_count_with_what_they_take() {
+        let setup = Setup::new();
+        let upload = setup.upload();
+        upload.ask_for_room(None, BUDGET);
+        let mut arrived = 0;
+        while setup.connection.may_read(BUDGET, Waker::noop()) {
+            upload.arrive(1);
+            arrived += 1;
+        }
+        setup.check(arrived, arrived * (1 + FRAME));
+        // An eighth of what is left, and what was granted.
+        assert_eq!(arrived, 5);
     }
 
     #[test]
@@ -358,12 +406,12 @@ mod tests {
         for upload in &uploads {
             upload.ask_for_room(None, BUDGET);
         }
-        // An eighth of 900 is 112, and of 850 it is 106; of 800 it is no three windows.
+        // Of 8000 an eighth is more than one window, and of 7600 more than two; of 7200 it is not three.
         assert_eq!(
             uploads.each_ref().map(|upload| upload.is_refused()),
             [false, false, true]
         );
-        setup.check(0, 100);
+        setup.check(0, 800);
         assert_eq!(setup.process.refusals(), 1);
         let other = Setup::of(&setup.process);
         let (first, second) = (other.upload(), other.upload());
@@ -380,12 +428,13 @@ mod tests {
         let (upload, connection) = (setup.upload(), &setup.connection);
         let woken = Arc::new(Woken::default());
         let reader = Waker::from(Arc::clone(&woken));
-        upload.arrive(101);
+        upload.arrive(600);
+        upload.arrive(1);
         assert!(!connection.may_read(BUDGET, &reader));
         assert!(!connection.may_read(BUDGET, &reader));
         assert_eq!(setup.process.pauses(), 1, "it is one pause however often one looks");
         assert!(!woken.0.load(Relaxed));
-        upload.read(1);
+        upload.read(600);
         assert!(woken.0.load(Relaxed));
         assert!(connection.may_read(BUDGET, &reader));
     }
@@ -461,7 +510,7 @@ mod tests {
                 prop_assert_eq!(process.held(), u64::from(held));
                 prop_assert!(process.counted() >= process.held());
                 // What was on its way when the decision was made: one piece for each connection.
-                prop_assert!(process.counted() <= BUDGET + 40 * 19);
+                prop_assert!(process.counted() <= BUDGET + 40 * (19 + FRAME));
             }
             drop(uploads);
             prop_assert_eq!((process.held(), process.counted()), (0, 0));

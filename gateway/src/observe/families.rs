@@ -449,7 +449,7 @@ impl Family {
                 "gateway_parked_upload_reserved_bytes",
                 Gauge,
                 &[],
-                "Bytes taken of request_limits.parked_total: those that have arrived, and those that uploads nobody reads yet may send",
+                "Bytes taken of request_limits.parked_total: what has arrived with 256 for each frame, and what uploads that nobody reads yet may send",
             ),
             Self::ParkedRefused => (
                 "gateway_parked_upload_refused_total",
