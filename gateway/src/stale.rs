@@ -6,6 +6,7 @@
 
 mod shares;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +26,20 @@ const OVERHEAD: u64 = 768;
 /// What a field line takes beside its name and its value, about.
 const LINE_OVERHEAD: usize = 160;
 
-pub struct Store(Mutex<Shares<Key, Arc<Kept>>>);
+pub struct Store {
+    shares: Mutex<Shares<Key, Arc<Kept>>>,
+    /// Bytes of answers on their way at once, at most: as many as are kept.
+    most: u64,
+    /// Of them, those that have come.
+    gathered: AtomicU64,
+}
+
+/// What has come of the body of an answer that is to be kept. All of them together are bounded: callers who take their
+/// answers slowly decide how many there are.
+pub struct Gathering {
+    store: Arc<Store>,
+    bytes: BytesMut,
+}
 
 /// Everything that an answer may depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,7 +65,11 @@ pub struct Terms {
 impl Store {
     /// For so many bytes in all.
     pub fn new(bytes: u64) -> Self {
-        Self(Mutex::new(Shares::new(bytes)))
+        Self {
+            shares: Mutex::new(Shares::new(bytes)),
+            most: bytes,
+            gathered: AtomicU64::new(0),
+        }
     }
 
     /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long or more than there is room for.
@@ -79,7 +97,46 @@ impl Store {
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares<Key, Arc<Kept>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathering {
+    pub fn begin(store: Arc<Store>) -> Self {
+        let bytes = BytesMut::new();
+        Self { store, bytes }
+    }
+
+    /// Takes a piece more; false if the answer is too long to be kept, or others take all the room.
+    #[must_use]
+    pub fn add(&mut self, piece: &[u8]) -> bool {
+        if self.bytes.len() + piece.len() > BODY_LIMIT {
+            return false;
+        }
+        let more = piece.len() as u64;
+        let fits = |gathered: u64| gathered.checked_add(more).filter(|all| *all <= self.store.most);
+        let has_room = self.store.gathered.fetch_update(Relaxed, Relaxed, fits).is_ok();
+        if has_room {
+            self.bytes.extend_from_slice(piece);
+        }
+        has_room
+    }
+
+    /// Keeps the whole answer, of which `kept` is the head.
+    pub fn keep(mut self, key: Key, kept: Kept, terms: Terms) {
+        let body = std::mem::take(&mut self.bytes).freeze();
+        self.release(body.len());
+        self.store.keep(key, Kept { body, ..kept }, terms);
+    }
+
+    fn release(&self, length: usize) {
+        self.store.gathered.fetch_sub(length as u64, Relaxed);
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.release(self.bytes.len());
     }
 }
 
@@ -202,6 +259,26 @@ mod tests {
 
     fn key(lines: &[(&'static str, &'static str)]) -> Key {
         Key::of(&["route"], &Method::GET, "/a", &headers(lines))
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_bounded_over_all_answers() {
+        let store = Arc::new(Store::new(10_000));
+        let begin = || Gathering::begin(Arc::clone(&store));
+        let (mut one, mut other) = (begin(), begin());
+        assert!(one.add(&[0; 6_000]) && other.add(&[0; 4_000]));
+        assert!(!one.add(&[0]) && !other.add(&[0]), "all the room is taken");
+        drop(other);
+        let mut third = begin();
+        assert!(third.add(&[1; 3_000]) && !third.add(&[1; 1_001]) && third.add(&[1; 1_000]));
+        third.keep(key(&[]), kept(Moment::ZERO, b""), HOUR);
+        let found = store.recall(&key(&[]), Moment::ZERO, HOUR.within).expect("it is kept");
+        assert_eq!(found.body, vec![1; 4_000]);
+        drop(one);
+        assert_eq!(store.gathered.load(Relaxed), 0);
+        let large = Arc::new(Store::new(1 << 30));
+        let mut long = Gathering::begin(large);
+        assert!(long.add(&vec![0; BODY_LIMIT]) && !long.add(&[0]));
     }
 
     #[test]

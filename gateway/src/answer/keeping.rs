@@ -1,24 +1,23 @@
 //! An answer on its way to the caller that is kept for when its backend gives none.
 //!
-//! Invariant: only a whole answer is kept: one that breaks off, that nobody takes to its end, or that is too long is
-//! forgotten, and passes undisturbed.
+//! Invariant: only a whole answer is kept: one that breaks off, that nobody takes to its end, that is too long or finds no
+//! room is forgotten at once, and passes undisturbed.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use crate::call::reply::{Broken, ReplyBody};
-use crate::stale::{BODY_LIMIT, Kept, Key, Store, Terms};
+use crate::stale::{BODY_LIMIT, Gathering, Kept, Key, Store, Terms};
 
 pub struct Keeping {
     reply: ReplyBody,
-    gathered: BytesMut,
     /// Gone once it is kept or forgotten.
-    into: Option<Place>,
+    kept: Option<(Gathering, Place)>,
 }
 
 /// Where an answer is to be kept; its body is still to come.
@@ -31,14 +30,12 @@ pub struct Place {
 
 impl Keeping {
     pub fn new(reply: ReplyBody, place: Place) -> Self {
+        let gathering = Gathering::begin(Arc::clone(&place.store));
+        let is_too_long = reply.size_hint().lower() > BODY_LIMIT as u64;
         let mut keeping = Self {
             reply,
-            gathered: BytesMut::new(),
-            into: Some(place),
+            kept: (!is_too_long).then_some((gathering, place)),
         };
-        if keeping.reply.size_hint().lower() > BODY_LIMIT as u64 {
-            keeping.into = None;
-        }
         keeping.keep_if_over();
         keeping
     }
@@ -58,17 +55,14 @@ impl Keeping {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let polled = std::task::ready!(Pin::new(&mut self.reply).poll_frame(cx));
         match &polled {
-            Some(Ok(frame)) => match frame.data_ref() {
-                Some(data) if self.gathered.len() + data.len() <= BODY_LIMIT => {
-                    if self.into.is_some() {
-                        self.gathered.extend_from_slice(data);
-                    }
-                    self.keep_if_over();
-                }
-                // Too long, or with trailers, which an answer that is kept cannot have.
-                _ => self.into = None,
-            },
-            Some(Err(_)) => self.into = None,
+            Some(Ok(frame)) => {
+                // An answer that is kept cannot have trailers.
+                let data = frame.data_ref();
+                let fits = |(gathering, _): &mut (Gathering, Place)| data.is_some_and(|data| gathering.add(data));
+                self.kept = self.kept.take_if(fits);
+                self.keep_if_over();
+            }
+            Some(Err(_)) => self.kept = None,
             None => self.keep(),
         }
         Poll::Ready(polled)
@@ -82,9 +76,8 @@ impl Keeping {
     }
 
     fn keep(&mut self) {
-        if let Some(place) = self.into.take() {
-            let body = self.gathered.split().freeze();
-            place.store.keep(place.key, Kept { body, ..place.kept }, place.terms);
+        if let Some((gathering, Place { key, kept, terms, .. })) = self.kept.take() {
+            gathering.keep(key, kept, terms);
         }
     }
 }
