@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version};
 
 use super::path::{Keeps, NormalPath};
-use super::table::Table;
+use super::table::{NotFound, Table};
 use super::target::Target;
 use crate::template::Query;
 use crate::template::percent::decode_pair;
@@ -46,7 +46,8 @@ pub enum Action {
     Keep,
 }
 
-/// The request target as the policy of its own route has it, and that policy; `None` if no route takes it.
+/// The request target as the policy of its own route has it, and that policy; `None` if no route takes it. A route that
+/// lacks the method alone has its say where no other takes the request.
 /// For an odd path alone: any other is the same under every policy.
 pub fn settle<T>(
     table: &Table<T>,
@@ -58,14 +59,20 @@ pub fn settle<T>(
 ) -> Option<(Uri, PathPolicy)> {
     // No policy changes it.
     let query = Query::new(uri.query());
-    policies.iter().find_map(|policy| {
+    let settled_by = |policy: &PathPolicy, lacks_method: bool| {
         let uri = policy.applied_to(uri)?;
         let target = Target::read(method, version, &uri, headers, policy.keeps()).ok()?;
-        let found = table.find(target.host, &target.path, method, headers, &query).ok()?;
-        let holds = policy_of(found.target) == *policy;
-        drop(found);
+        let holds = match table.find(target.host, &target.path, method, headers, &query) {
+            Ok(found) => !lacks_method && policy_of(found.target) == *policy,
+            Err(NotFound::MethodNotAllowed { routes, .. }) => {
+                lacks_method && routes.iter().any(|route| policy_of(route) == *policy)
+            }
+            Err(NotFound::NoRoute | NotFound::TwoRoutes | NotFound::TooManyParameters) => false,
+        };
         holds.then_some((uri, *policy))
-    })
+    };
+    let taken = policies.iter().find_map(|policy| settled_by(policy, false));
+    taken.or_else(|| policies.iter().find_map(|policy| settled_by(policy, true)))
 }
 
 /// The key of the policy that decided on a path that was refused: with another action for it, the path would not have

@@ -155,6 +155,8 @@ async fn start_with(top: &str) -> (Fleet, Gateway) {
         let matches = format!("match: {{ path: /{name}, methods: [GET] }}");
         config.route(name, &format!("{{ {matches}, {access}, {more} }}"))
     });
+    let odd = "match: { path: \"/odd/{*rest}\", methods: [GET] }, path_policy: { encoded_slash: keep }";
+    let config = config.route("odd", &format!("{{ {odd}, {access} }}"));
     let shared = [
         ("GET", "cors: off"),
         ("POST", ROUTES_OF_THEIR_OWN[1].1),
@@ -202,6 +204,10 @@ async fn a_page_may_read_why_there_was_no_route() {
         ("PATCH", "/closed", APP, 405, closed),
         ("DELETE", "/shared", OWN, 405, own),
         ("DELETE", "/shared", APP, 405, (Some("*"), false, true)),
+        // The path is read as the route has it that lacks the method.
+        ("DELETE", "/odd/a%2Fb", APP, 405, app),
+        ("GET", "/odd/a%2Fb", APP, 200, app),
+        ("DELETE", "/usual/a%2Fb", APP, 400, app),
         ("GET", "/nowhere", APP, 404, app),
         ("HEAD", "/nowhere", APP, 404, app),
         ("OPTIONS", "/nowhere", APP, 404, app),
@@ -264,6 +270,7 @@ async fn a_preflight_for_a_method_that_is_missing_says_which_there_are() {
         ("/own", "PUT", OWN, 204, (Some(OWN), true, true), Some("GET")),
         ("/own", "PUT", APP, 403, (None, false, true), None),
         ("/every", "PUT", EVIL, 204, (Some("*"), false, false), Some("GET")),
+        ("/odd/a%2Fb", "PUT", APP, 204, app, Some("GET")),
         ("/closed", "PUT", APP, 405, (None, false, false), None),
         ("/closed", "GET", APP, 405, (None, false, false), None),
         ("/shared", "DELETE", OWN, 204, (Some(OWN), true, true), Some("POST")),
