@@ -1,6 +1,7 @@
 //! The keys of one issuer as they are now, shared between the workers that read and the task that renews them.
 //!
-//! Reading never waits; a request that lacks a key may ([`super::key_fetches`]). Each issuer has its own, so that a dead one does not touch the others.
+//! Reading never waits; a request that lacks a key may ([`super::key_fetches`]). Each issuer has its own,
+//! so that a dead one does not touch the others.
 
 use std::sync::Arc;
 use std::time::Duration;
