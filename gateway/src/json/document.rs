@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::reader::{self, Refusal};
+use super::reader;
+use super::refusal::Refusal;
 use super::strings;
 use super::value::Value;
 

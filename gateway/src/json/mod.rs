@@ -12,6 +12,7 @@ mod document;
 mod gather;
 mod names;
 mod reader;
+mod refusal;
 mod select;
 #[cfg(test)]
 mod strict;
@@ -24,7 +25,8 @@ mod workspace;
 
 pub use document::{Document, add_member, is_number, range, refused_at, typed, without_mark, write_string};
 pub use gather::{Gathered, Unread, gather};
-pub use reader::{MAX_DEPTH, Refusal};
+pub use reader::MAX_DEPTH;
+pub use refusal::Refusal;
 pub use select::{Paths, Selection};
 pub use value::{Cursor, Kind, Name, Value};
 pub use workspace::{Hindrance, Reservation, Workspace};

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::reader::Refusal;
+use super::refusal::Refusal;
 use super::strings;
 
 /// Up to so many names of an object are compared one by one.

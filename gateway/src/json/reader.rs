@@ -1,10 +1,10 @@
 //! Decides whether bytes are one JSON value (RFC 8259), in one pass, without recursion, and with nothing kept but the
 //! names of the objects that are open.
 
-use std::fmt;
 use std::ops::Range;
 
 use super::names::{MAX_TEXT, Names};
+use super::refusal::Refusal;
 use super::strings;
 
 /// Arrays and objects within each other, at most.
@@ -15,38 +15,6 @@ const FEW_VALUES: usize = 10_000;
 
 /// Of a document that may be long, a value for every so many bytes that it may have.
 const BYTES_PER_VALUE: usize = 4;
-
-/// Why a text is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// It is not JSON, or a name in it is not Unicode: half a surrogate pair (RFC 8259 section 8.2).
-    NotJson,
-    /// Nested more deeply than [`MAX_DEPTH`].
-    TooDeep,
-    /// Two members of one object have the same name, of which two readers may take different ones (RFC 8259 section 4).
-    DuplicateName,
-    /// Longer than it may be, or with more values.
-    TooLarge,
-}
-
-impl Refusal {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotJson => "it is not JSON",
-            Self::TooDeep => "it is nested more than 128 levels deep",
-            Self::DuplicateName => "an object in it has a name twice",
-            Self::TooLarge => "it is longer, or has more values, than is taken",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// The place of the one value in `text`, without the space around it. `limit` is the bytes that such a text may have,
 /// which bounds its values, too.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::document::Document;
-use super::value::{Cursor, Kind, Value};
+use super::value::{Cursor, Kind, Value, index};
 
 /// Stands for a null that is not wanted itself, but leads to what is.
 const NULL: (u32, u32) = (u32::MAX, u32::MAX);
@@ -212,10 +212,4 @@ impl Walk<'_> {
             None => drop(cursor.skip()),
         }
     }
-}
-
-/// A step as an index: digits without leading zeros, so that no two steps are the same one.
-pub(super) fn index(step: &str) -> Option<usize> {
-    let is_plain = step == "0" || !step.starts_with(['0', '+']);
-    step.parse().ok().filter(|_| is_plain)
 }

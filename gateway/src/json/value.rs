@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::select::index;
 use super::strings::{self, Decoded};
 
 /// A JSON value as it was written, without space around it.
@@ -345,4 +344,10 @@ fn scalar_end(text: &[u8], start: usize) -> usize {
     text.get(start..)
         .and_then(|rest| rest.iter().position(is_end))
         .map_or(text.len(), |length| start + length)
+}
+
+/// A step as an index: digits without leading zeros, so that no two steps are the same one.
+pub(super) fn index(step: &str) -> Option<usize> {
+    let is_plain = step == "0" || !step.starts_with(['0', '+']);
+    step.parse().ok().filter(|_| is_plain)
 }

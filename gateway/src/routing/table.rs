@@ -22,16 +22,13 @@ use super::condition::Condition;
 use super::host;
 use super::leaf::{Entry, Leaf};
 use super::methods::Methods;
-use super::mistake::Mistake;
+use super::mistake::{MOST_PLACES, Mistake};
 use super::path::NormalPath;
 use super::path_parameters;
 use super::pattern::Pattern;
 use super::tree::Tree;
 use crate::rejection::Rejection;
 use crate::template::{Captures, Query, TooManyParameters};
-
-/// Hosts times paths of one route: it stands in the table so often.
-pub const MOST_PLACES: usize = 10_000;
 
 /// A route as it is to be found.
 #[derive(Debug, Clone)]

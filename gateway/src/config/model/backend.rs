@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Uri;
 
 use super::backend_tls::BackendTls;
-use super::breaker::{Breaker, Ejection, above_zero, ratio};
+use super::breaker::{Breaker, Ejection};
+use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
 use super::retry::Retry;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -99,9 +100,6 @@ pub struct Connections {
     /// HTTP/2 alone: a connection in use that is silent for this long is sent a PING.
     pub ping: At<Duration>,
 }
-
-pub(super) const MS: Duration = Duration::from_millis(1);
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 impl Read for Backend {
     const SINGLE: Option<Single> = Some(Single {
@@ -226,7 +224,7 @@ impl Read for Bulkhead {
             let queue = f.within("queue", *limit, 0..=100_000);
             // Of a handful of slots, one kept back is too large a part.
             let tenant_share = f.or("tenant_share", ratio(if *limit < 5 { 1.0 } else { 0.8 }));
-            above_zero(f, "tenant_share", &tenant_share);
+            ratio_above_zero(f, "tenant_share", &tenant_share);
             Self {
                 limit,
                 queue,

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::backend::{HOUR, MS};
+use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};
@@ -115,7 +115,7 @@ impl Read for Breaker {
                 adaptive,
                 failure_statuses: f.list_or("failure_statuses", &Self::FAILURE_STATUSES),
             };
-            above_zero(f, "failure_ratio", &breaker.failure_ratio);
+            ratio_above_zero(f, "failure_ratio", &breaker.failure_ratio);
             if let Some(span) = breaker.failure_ratio.span().filter(|_| breaker.adaptive.is_some()) {
                 f.push(
                     Mistake::new(Code::Conflict, span, format!("`{}.failure_ratio` does nothing", f.path))
@@ -149,7 +149,7 @@ impl Read for Slow {
                 over: over?,
                 ratio: ratio?,
             };
-            above_zero(f, "ratio", &slow.ratio);
+            ratio_above_zero(f, "ratio", &slow.ratio);
             Some(slow)
         })?
     }
@@ -190,7 +190,7 @@ impl Read for Ejection {
                 eject_for,
                 share: f.or("share", ratio(0.5)),
             };
-            above_zero(f, "share", &ejection.share);
+            ratio_above_zero(f, "share", &ejection.share);
             ejection
         })
     }
@@ -211,19 +211,4 @@ fn longest(f: &mut Fields<'_>, name: &'static str, of: &'static str, first: &At<
         );
     }
     longest
-}
-
-/// A ratio of 0 would be met by a backend that never fails, and a share of 0 by no one.
-pub(super) fn above_zero(f: &Fields<'_>, name: &str, ratio: &At<Ratio>) {
-    if ratio.get() <= 0.0 {
-        f.push(Mistake::new(
-            Code::OutOfRange,
-            ratio.span(),
-            format!("`{}.{name}` must be above 0", f.path),
-        ));
-    }
-}
-
-pub(super) fn ratio(share: f64) -> Ratio {
-    Ratio::new(share).expect("the defaults lie between 0 and 1")
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::route::above_zero;
+use super::ranges::time_above_zero;
 use crate::config::reader::{Read, Value};
 use crate::config::single::Single;
 use crate::config::span::At;
@@ -29,7 +29,7 @@ impl Read for Fallback {
         value.fields(|f| {
             let kind = f.exactly_one(&["value", "stale", "backend"]);
             let (value, within, backend) = (f.optional("value"), f.optional("stale"), f.optional("backend"));
-            above_zero(f, "stale", within.as_ref());
+            time_above_zero(f, "stale", within.as_ref());
             Some(match kind? {
                 "value" => Self::Value(value?),
                 "stale" => Self::Stale(within?),

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::route;
+use super::http_values;
 use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
@@ -82,9 +82,9 @@ impl Read for HeaderRules {
             let remove: Vec<At<HeaderName>> = f.list("remove");
             let mut rename: NamedMap<At<HeaderName>> = NamedMap::default();
             if let Some(value) = f.value_of("rename", Shape::Named(&Shape::Value("the name of a header field"))) {
-                keyed(&value, &mut rename, route::field_name, |_, value| value.scalar());
+                keyed(&value, &mut rename, http_values::field_name, |_, value| value.scalar());
             }
-            let (set, add) = (route::headers(f, "set"), route::headers(f, "add"));
+            let (set, add) = (http_values::headers(f, "set"), http_values::headers(f, "add"));
             for (name, _) in set.iter() {
                 if let Some((other, _)) = add.entry(name) {
                     let message = format!("`{}` both sets and adds `{name}`", f.path);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::fallback::Fallback;
-use super::route::{above_zero, check_path, headers};
+use super::http_values::{check_path, headers};
+use super::ranges::time_above_zero;
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -132,7 +133,7 @@ impl Read for Part {
             let (backend, path) = (f.required("backend"), f.required("path"));
             check_path(f, "path", path.as_ref());
             let time_limit = f.optional("time_limit");
-            above_zero(f, "time_limit", time_limit.as_ref());
+            time_above_zero(f, "time_limit", time_limit.as_ref());
             let mut query = NamedMap::default();
             if let Some(value) = f.value_of("query", Shape::Named(&Shape::Value("text"))) {
                 keyed(&value, &mut query, any_name, |_, value| value.scalar());

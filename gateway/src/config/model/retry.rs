@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::backend::MS;
-use super::breaker::ratio;
+use super::ranges::{MS, ratio};
 use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::{Read, Value};

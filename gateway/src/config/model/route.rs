@@ -3,9 +3,11 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
+use super::http_values::{check_path, headers};
+use super::ranges::time_above_zero;
 use super::{Aggregate, Fallback, Headers, Limit, OwnCors, PathPolicy, SecurityHeaders};
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
@@ -168,7 +170,7 @@ impl Read for Route {
             let cost = f.or("cost", NonZeroU64::MIN);
             let cost_header = f.optional("cost_header");
             let time_limit = f.optional("time_limit");
-            above_zero(f, "time_limit", time_limit.as_ref());
+            time_above_zero(f, "time_limit", time_limit.as_ref());
             let stream = f.or("stream", false);
             let body_limit = f.optional("body_limit");
             let forward_credential = f.optional("forward_credential");
@@ -234,35 +236,6 @@ fn read_target(f: &mut Fields<'_>) -> Option<Target> {
     }
 }
 
-/// Zero time would refuse every request.
-pub(super) fn above_zero(f: &Fields<'_>, name: &str, limit: Option<&At<Duration>>) {
-    if let Some(limit) = limit.filter(|limit| limit.is_zero()) {
-        f.push(Mistake::new(
-            Code::OutOfRange,
-            limit.span(),
-            format!("`{}.{name}` must be above 0", f.path),
-        ));
-    }
-}
-
-/// What is sent to a backend as its path.
-pub(super) fn check_path(f: &Fields<'_>, name: &str, path: Option<&At<String>>) {
-    if let Some(path) = path.filter(|path| !path.starts_with('/')) {
-        let message = format!("`{}.{name}` must begin with `/`", f.path);
-        let hint = if path.contains("://") {
-            "a path has no scheme and no host: the host of a route goes into `host`".to_owned()
-        } else if path.contains(' ') {
-            "a path has no spaces: the method of a route goes into `methods`".to_owned()
-        } else if path.starts_with(['^', '~', '=', '*', '(', '.', '\\']) {
-            "a path is no regular expression: `/users/{id}` takes any one segment, `/files/{*rest}` all below"
-                .to_owned()
-        } else {
-            format!("did you mean `/{}`?", **path)
-        };
-        f.push(Mistake::new(Code::BadValue, path.span(), message).hint(hint));
-    }
-}
-
 impl Read for Match {
     const SINGLE: Option<Single> = Some(Single {
         maps: &["{ path: [$] }"],
@@ -290,30 +263,6 @@ impl Read for Match {
                 query,
             })
         })?
-    }
-}
-
-/// Header fields; names are taken to lower case, values must be sendable.
-pub(super) fn headers(f: &mut Fields<'_>, name: &'static str) -> NamedMap<At<String>> {
-    let mut fields = NamedMap::default();
-    if let Some(value) = f.value_of(name, Shape::Named(&Shape::Value("text"))) {
-        keyed(&value, &mut fields, field_name, |_, value| {
-            let text: At<String> = value.scalar()?;
-            if HeaderValue::from_str(&text).is_err() {
-                let message = format!("`{}` cannot be sent as a header field", value.path);
-                value.push(Mistake::new(Code::BadValue, text.span(), message));
-            }
-            Some(text)
-        });
-    }
-    fields
-}
-
-/// The name of a header field, in lower case.
-pub(super) fn field_name(name: &str) -> Result<String, &'static str> {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(name) => Ok(name.as_str().to_owned()),
-        Err(_) => Err("that is not the name of a header field"),
     }
 }
 

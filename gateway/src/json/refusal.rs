@@ -1,0 +1,35 @@
+//! Why a text is not taken as JSON.
+
+use std::fmt;
+
+/// Why a text is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not JSON, or a name in it is not Unicode: half a surrogate pair (RFC 8259 section 8.2).
+    NotJson,
+    /// Nested more deeply than [`super::MAX_DEPTH`].
+    TooDeep,
+    /// Two members of one object have the same name, of which two readers may take different ones (RFC 8259 section 4).
+    DuplicateName,
+    /// Longer than it may be, or with more values.
+    TooLarge,
+}
+
+impl Refusal {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotJson => "it is not JSON",
+            Self::TooDeep => "it is nested more than 128 levels deep",
+            Self::DuplicateName => "an object in it has a name twice",
+            Self::TooLarge => "it is longer, or has more values, than is taken",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for Refusal {}
