@@ -5,6 +5,7 @@
 
 mod events;
 mod keeping;
+mod leaving;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -19,6 +20,7 @@ use policies::Moment;
 use self::events::Events;
 use self::keeping::Keeping;
 pub use self::keeping::Place;
+pub use self::leaving::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::grpc;
 use crate::intake::headers;
@@ -40,9 +42,6 @@ struct Grpc {
     /// Ready when we cannot wait for the end any longer.
     leaving: Option<Leaving>,
 }
-
-/// Ready when we are about to go.
-pub type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A request that is under way: its record, and where it counts as being in flight.
 struct Open {

@@ -6,7 +6,6 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,8 +16,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Admin;
-use super::breaker::{BreakerView, EjectionView, share};
+use super::breaker::{BreakerView, EjectionView};
 use super::list_query::{ListQuery, Page};
+use super::numbers::{millis, share};
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
 use crate::call::endpoints::Endpoint;
@@ -205,10 +205,6 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         .map(|backend| entry(backend, &plan.outline))
         .collect();
     json!({ "backends": entries, "total": total, "next_offset": next_offset })
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {

@@ -4,7 +4,7 @@ use policies::breaker::{AdaptiveRule, Cause, Counts, State};
 use policies::{BreakerSettings, EjectionSettings};
 use serde::Serialize;
 
-use super::backends::millis;
+use super::numbers::{millis, share};
 use crate::call::backend::Backend;
 use crate::clock;
 
@@ -151,10 +151,6 @@ impl EjectionView {
             share: share(settings.share),
         }
     }
-}
-
-pub(super) fn share(ratio: policies::Ratio) -> f64 {
-    f64::from(ratio.millionths()) / 1e6
 }
 
 const fn word(state: State) -> &'static str {

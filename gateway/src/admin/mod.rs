@@ -17,6 +17,7 @@ mod health;
 mod host;
 mod keys;
 mod list_query;
+mod numbers;
 mod problem;
 mod quotas;
 mod rejections;

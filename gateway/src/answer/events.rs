@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
-use super::Leaving;
+use super::leaving::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
 
 /// A stream that may be ended between two events.

@@ -15,7 +15,6 @@ use super::labels::{
     RetryStop, Tally,
 };
 use super::page::Page;
-use super::record::RequestRecord;
 use crate::rejection::Reason;
 
 /// Requests of one route, or of none when `name` is empty.
@@ -26,9 +25,9 @@ pub struct RouteMetrics {
     pub rejections: Tally<Reason>,
     /// From a request's head to the last byte of its answer.
     pub duration: Histogram,
-    aborted: AtomicU64,
-    partial: AtomicU64,
-    fallbacks: Tally<FallbackKind>,
+    pub(super) aborted: AtomicU64,
+    pub(super) partial: AtomicU64,
+    pub(super) fallbacks: Tally<FallbackKind>,
 }
 
 impl RouteMetrics {
@@ -41,23 +40,6 @@ impl RouteMetrics {
             aborted: AtomicU64::new(0),
             partial: AtomicU64::new(0),
             fallbacks: Tally::default(),
-        }
-    }
-
-    pub(super) fn count(&self, record: &RequestRecord, took: Duration) {
-        self.requests.add(Class::of(record.status));
-        self.duration.observe(took);
-        if let Some(reason) = record.reason {
-            self.rejections.add(reason);
-        }
-        if record.aborted {
-            self.aborted.fetch_add(1, Relaxed);
-        }
-        for kind in &record.fallbacks {
-            self.fallbacks.add(*kind);
-        }
-        if record.complete == Some(false) {
-            self.partial.fetch_add(1, Relaxed);
         }
     }
 
@@ -156,7 +138,7 @@ impl LimitMetrics {
 
 /// Who came, and with what result; read off the finished record.
 #[derive(Debug)]
-pub(super) struct CallerMetrics(Vec<Tally<CallerOutcome>>);
+pub(super) struct CallerMetrics(pub(super) Vec<Tally<CallerOutcome>>);
 
 impl Default for CallerMetrics {
     fn default() -> Self {
@@ -165,19 +147,6 @@ impl Default for CallerMetrics {
 }
 
 impl CallerMetrics {
-    pub(super) fn count(&self, record: &RequestRecord) {
-        let outcome = match record.reason {
-            Some(Reason::CredentialsMissing) => CallerOutcome::Missing,
-            Some(Reason::CredentialsInvalid) => CallerOutcome::Invalid,
-            Some(Reason::CredentialsExpired) => CallerOutcome::Expired,
-            Some(Reason::NotAllowed) => CallerOutcome::NotAllowed,
-            // Refused before anyone was asked who they are.
-            _ if record.caller_kind == CallerKind::Nobody => return,
-            _ => CallerOutcome::Admitted,
-        };
-        self.0[record.caller_kind.index()].add(outcome);
-    }
-
     pub(super) fn put(&self, page: &mut Page) {
         for (kind, outcomes) in CallerKind::ALL.iter().zip(&self.0) {
             for (outcome, count) in outcomes.iter() {

@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod counters;
 pub mod decided;
 pub mod families;
+mod finished;
 pub mod histogram;
 pub mod labels;
 mod line;

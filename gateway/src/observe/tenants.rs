@@ -10,9 +10,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::RequestRecord;
-use crate::rejection::Reason;
-
 /// Tenants that are counted.
 pub const MOST: usize = 1000;
 
@@ -21,9 +18,9 @@ pub const MOST: usize = 1000;
 pub struct TenantMetrics {
     pub name: Arc<str>,
     tier: Mutex<Arc<str>>,
-    requests: AtomicU64,
-    limited: AtomicU64,
-    rejected: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) limited: AtomicU64,
+    pub(super) rejected: AtomicU64,
 }
 
 /// The tenants that have been seen.
@@ -41,19 +38,6 @@ impl TenantMetrics {
             requests: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn count(&self, record: &RequestRecord) {
-        self.requests.fetch_add(1, Relaxed);
-        match record.reason {
-            None | Some(Reason::CallerGone) => {}
-            Some(Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight) => {
-                self.limited.fetch_add(1, Relaxed);
-            }
-            Some(_) => {
-                self.rejected.fetch_add(1, Relaxed);
-            }
         }
     }
 
@@ -121,7 +105,9 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::RequestRecord;
     use super::*;
+    use crate::rejection::Reason;
 
     #[test]
     fn a_tenant_has_one_set_of_counters_and_its_latest_tier() {

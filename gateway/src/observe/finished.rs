@@ -1,0 +1,60 @@
+//! Counts a request when it has ended, by what its record says.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::counters::{CallerMetrics, RouteMetrics};
+use super::labels::{CallerKind, CallerOutcome, Class, Label};
+use super::record::RequestRecord;
+use super::tenants::TenantMetrics;
+use crate::rejection::Reason;
+
+impl RouteMetrics {
+    /// `took` is the time from the request's head to the last byte of its answer.
+    pub(super) fn count(&self, record: &RequestRecord, took: Duration) {
+        self.requests.add(Class::of(record.status));
+        self.duration.observe(took);
+        if let Some(reason) = record.reason {
+            self.rejections.add(reason);
+        }
+        if record.aborted {
+            self.aborted.fetch_add(1, Relaxed);
+        }
+        for kind in &record.fallbacks {
+            self.fallbacks.add(*kind);
+        }
+        if record.complete == Some(false) {
+            self.partial.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl CallerMetrics {
+    pub(super) fn count(&self, record: &RequestRecord) {
+        let outcome = match record.reason {
+            Some(Reason::CredentialsMissing) => CallerOutcome::Missing,
+            Some(Reason::CredentialsInvalid) => CallerOutcome::Invalid,
+            Some(Reason::CredentialsExpired) => CallerOutcome::Expired,
+            Some(Reason::NotAllowed) => CallerOutcome::NotAllowed,
+            // Refused before anyone was asked who they are.
+            _ if record.caller_kind == CallerKind::Nobody => return,
+            _ => CallerOutcome::Admitted,
+        };
+        self.0[record.caller_kind.index()].add(outcome);
+    }
+}
+
+impl TenantMetrics {
+    pub(super) fn count(&self, record: &RequestRecord) {
+        self.requests.fetch_add(1, Relaxed);
+        match record.reason {
+            None | Some(Reason::CallerGone) => {}
+            Some(Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight) => {
+                self.limited.fetch_add(1, Relaxed);
+            }
+            Some(_) => {
+                self.rejected.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
