@@ -1,6 +1,7 @@
 //! A caller's certificate counts as long as an authority of the config in force vouches for it, and so does the
 //! connection that was made with it.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use fixtures::fleet::{Fleet, Handle};
@@ -193,9 +194,13 @@ async fn connections_end_with_the_authority_that_vouched_for_them() {
         .expect("and properly")
         .is_some()
     {}
-    within(SOON, "a farewell", http2.ended())
-        .await
-        .expect("GOAWAY, not a break");
+    let ended = within(SOON, "a farewell", http2.ended()).await;
+    // The caller's own GOAWAY may find the connection closed: it was told by then.
+    let is_late = |error: &h2::Error| error.get_io().is_some_and(|io| io.kind() == ErrorKind::BrokenPipe);
+    assert!(
+        ended.as_ref().err().is_none_or(is_late),
+        "GOAWAY, not a break: {ended:?}"
+    );
     // What was under way comes to its end, and nothing follows it.
     scene.api.open_gate();
     let answer = under_way.await.expect("no panic").expect(200);
