@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_reason_stands_in_the_readme_with_its_status() {
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../docs/refusals.md");
         for reason in Reason::ALL {
             let (word, status) = (format!("`{}`", reason.as_str()), reason.status().as_u16().to_string());
             let is_row = |line: &&str| {

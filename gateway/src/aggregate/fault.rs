@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn every_reason_of_a_part_stands_in_the_readme_with_its_status() {
-        let readme = include_str!("../../../README.md");
+        let readme = include_str!("../../docs/refusals.md");
         let boxed = || Box::new(PartFault::new(Cause::InvalidJson));
         let missing = [Missing::InRequest, Missing::InAnswer];
         let several = missing.into_iter().flat_map(|whence| {
