@@ -169,7 +169,7 @@ pub struct Violation {
     pub state: HeaderValue,
 }
 
-/// The stable word for a rejection: problem document, metric label, access log, header and README use it alike.
+/// The stable word for a rejection: problem document, metric label, access log, header and documentation use it alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reason {
@@ -342,8 +342,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_in_the_readme_with_its_status() {
-        let readme = include_str!("../docs/refusals.md");
+    fn every_reason_stands_in_the_docs_with_its_status() {
+        let page = include_str!("../docs/refusals.md");
         for reason in Reason::ALL {
             let (word, status) = (format!("`{}`", reason.as_str()), reason.status().as_u16().to_string());
             let is_row = |line: &&str| {
@@ -353,7 +353,7 @@ mod tests {
                     .is_some_and(|words| words.split(',').any(|one| one.trim() == word))
                     && cells.next().is_some_and(|statuses| statuses.contains(&status))
             };
-            assert!(readme.lines().any(|line| is_row(&line)), "{word}, {status}");
+            assert!(page.lines().any(|line| is_row(&line)), "{word}, {status}");
         }
     }
 }

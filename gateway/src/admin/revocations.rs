@@ -118,7 +118,7 @@ pub(super) async fn add(
     let body = body.map_err(|error| Problem::bad_value(error.to_string()))?;
     let list = read(&body)?;
     for (revoked, terms) in &list {
-        tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), reason = ?terms.reason, "revoked");
+        tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), reason = terms.reason.as_deref(), "revoked");
     }
     change(admin, move |register| register.revoke(list)).await
 }

@@ -319,7 +319,7 @@ fn passed_or_bad_gateway(status: StatusCode, retry_after: Option<Duration>) -> S
 mod tests {
     use super::*;
 
-    /// Another variant has no place here before it has one in the README.
+    /// Another variant has no place here before it has one in `refusals.md`.
     const fn stands_in_the_table(cause: &Cause) -> bool {
         match cause {
             // These are the reasons of any refusal.
@@ -341,8 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_of_a_part_stands_in_the_readme_with_its_status() {
-        let readme = include_str!("../../docs/refusals.md");
+    fn every_reason_of_a_part_stands_in_the_docs_with_its_status() {
+        let page = include_str!("../../docs/refusals.md");
         let boxed = || Box::new(PartFault::new(Cause::InvalidJson));
         let missing = [Missing::InRequest, Missing::InAnswer];
         let several = missing.into_iter().flat_map(|whence| {
@@ -372,7 +372,7 @@ mod tests {
         ];
         let row = |word: &str| {
             let begin = format!("| `{word}` |");
-            let found = readme.lines().find(|line| line.starts_with(&begin));
+            let found = page.lines().find(|line| line.starts_with(&begin));
             found.unwrap_or_else(|| panic!("no row for {word}")).to_owned()
         };
         for cause in several.chain(fixed) {

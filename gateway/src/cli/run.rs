@@ -137,6 +137,10 @@ impl Gateway {
             Err(error) => return failed("the control thread", &error),
         };
         let code = runtime.block_on(self.control(ready_file));
+        // Whoever waits for the next process must not read of this one.
+        if let Some(path) = ready_file {
+            let _ = std::fs::remove_file(path);
+        }
         // What still waits for a file system ends with the process.
         runtime.shutdown_background();
         code

@@ -14,7 +14,7 @@ use super::scalar::{Scalar, Wrong};
 use super::sources::Sources;
 use super::span::At;
 
-/// Made by `gateway key create`, which prints the key once and adds its digest here.
+/// `gateway key new` prints a key once, and its entry for this file to standard error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyFile {
     /// All keys.

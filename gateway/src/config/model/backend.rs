@@ -244,7 +244,7 @@ impl Read for Connections {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            let limit = f.value("limit").is_some().then(|| f.within("limit", 1, 1..=100_000));
+            let limit = f.optional("limit").map(|limit| f.held_to("limit", limit, 1..=100_000));
             Self {
                 limit,
                 idle: f.within("idle", Duration::from_secs(30), MS..=HOUR),

@@ -76,9 +76,9 @@ pub struct Match {
     pub paths: Vec<At<String>>,
     /// Methods.
     pub methods: Vec<At<Method>>,
-    /// Header fields with exactly these values.
+    /// Header fields with exactly these values; `"*"` is any value.
     pub headers: NamedMap<At<String>>,
-    /// Query parameters with exactly these values.
+    /// Query parameters with exactly these values; `"*"` is any value.
     pub query: NamedMap<At<String>>,
 }
 
