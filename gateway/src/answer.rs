@@ -24,10 +24,10 @@ pub use self::leaving::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::grpc;
 use crate::intake::headers;
-use crate::intake::limits::Presence;
-use crate::observe::{RequestRecord, Watch};
+use crate::intake::limits::InFlightGuard;
+use crate::observe::{RequestGuard, RequestRecord};
 use crate::rejection::Reason;
-use crate::tunnel::{Carried, End, Tunnel};
+use crate::tunnel::{ByteCounts, End, Tunnel};
 
 /// The body of an answer, with what goes on until its last byte.
 pub struct AnswerBody {
@@ -45,8 +45,8 @@ struct Grpc {
 
 /// A request that is under way: its record, and where it counts as being in flight.
 struct Open {
-    watch: Box<Watch>,
-    _presence: Presence,
+    watch: Box<RequestGuard>,
+    _presence: InFlightGuard,
 }
 
 /// Where an answer's body comes from. The large one is the usual one, which is why it is not on the heap.
@@ -75,7 +75,7 @@ impl Switched {
     pub async fn carry(self, leaving: impl Future<Output = ()>) {
         let Self { tunnel, mut open } = self;
         let record: &mut RequestRecord = &mut open.watch;
-        let carried = Carried {
+        let carried = ByteCounts {
             from_caller: &mut record.bytes_in,
             to_caller: &mut record.bytes_out,
         };
@@ -95,7 +95,7 @@ impl Switched {
 }
 
 impl AnswerBody {
-    pub fn new(content: Content, watch: Box<Watch>, presence: Presence) -> Self {
+    pub fn new(content: Content, watch: Box<RequestGuard>, presence: InFlightGuard) -> Self {
         let open = Open {
             watch,
             _presence: presence,

@@ -1,6 +1,6 @@
 //! The body of a caller's request: what it brings, over whichever protocol, and why it stops.
 //!
-//! It notes on the request's [`Flow`] when it has to wait for more, which is how a caller that sends too slowly is
+//! It notes on the request's [`Transfer`] when it has to wait for more, which is how a caller that sends too slowly is
 //! found out.
 
 use std::fmt;
@@ -13,15 +13,15 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::flow::{Flow, LIVELY, TooSlow};
 use crate::framing::Refusal;
 use crate::grpc::Messages;
 use crate::parked::ParkedUpload;
+use crate::slow_caller::{LIVELY, TooSlow, Transfer};
 
 pub struct CallerBody {
     incoming: Incoming,
     /// Absent where there is nothing to wait for.
-    flow: Option<Arc<Flow>>,
+    flow: Option<Arc<Transfer>>,
     clean_trailers: CleanTrailers,
     life: Life,
     /// On a stream of its own, which knows whether it has been ended or reset.
@@ -53,7 +53,7 @@ pub enum Cut {
 }
 
 impl CallerBody {
-    pub const fn new(incoming: Incoming, flow: Option<Arc<Flow>>, clean_trailers: CleanTrailers) -> Self {
+    pub const fn new(incoming: Incoming, flow: Option<Arc<Transfer>>, clean_trailers: CleanTrailers) -> Self {
         Self {
             incoming,
             flow,
@@ -70,7 +70,7 @@ impl CallerBody {
     /// The same where it has a stream for itself.
     pub fn of_stream(
         incoming: Incoming,
-        flow: Arc<Flow>,
+        flow: Arc<Transfer>,
         parked: Option<Arc<ParkedUpload>>,
         clean_trailers: CleanTrailers,
     ) -> Self {
@@ -88,7 +88,7 @@ impl CallerBody {
     }
 
     /// What its request has its caller waited for.
-    pub const fn flow(&self) -> Option<&Arc<Flow>> {
+    pub const fn flow(&self) -> Option<&Arc<Transfer>> {
         self.flow.as_ref()
     }
 

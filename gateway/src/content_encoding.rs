@@ -23,7 +23,7 @@ const BUFFER: usize = 4096;
 
 /// Why a body cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undecodable {
+pub enum DecodeError {
     /// A coding that is not known here, or too many of them: the value of the field, cut to 64 characters.
     Unsupported(String),
     /// The bytes are not what the named coding makes.
@@ -71,13 +71,13 @@ impl Codings {
     /// Those that `Content-Encoding` names. Empty elements and `identity` say nothing.
     ///
     /// # Errors
-    /// [`Undecodable::Unsupported`].
-    pub fn read(headers: &HeaderMap) -> Result<Self, Undecodable> {
+    /// [`DecodeError::Unsupported`].
+    pub fn read(headers: &HeaderMap) -> Result<Self, DecodeError> {
         let mut codings = SmallVec::new();
         for value in headers.get_all(header::CONTENT_ENCODING) {
             let unsupported = || {
                 let text = String::from_utf8_lossy(value.as_bytes());
-                Undecodable::Unsupported(text.chars().take(64).collect())
+                DecodeError::Unsupported(text.chars().take(64).collect())
             };
             let names = value.to_str().map_err(|_| unsupported())?.split(',').map(str::trim);
             for name in names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")) {
@@ -98,14 +98,14 @@ impl Codings {
     /// Undoes them, the last one first. `limit` is the most decoded bytes, of each step where there are two.
     ///
     /// # Errors
-    /// [`Undecodable::Damaged`] or [`Undecodable::TooLarge`].
-    pub fn undo(&self, body: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
+    /// [`DecodeError::Damaged`] or [`DecodeError::TooLarge`].
+    pub fn undo(&self, body: Bytes, limit: usize) -> Result<Bytes, DecodeError> {
         let mut last_first = self.0.iter().rev();
         last_first.try_fold(body, |body, coding| undo(*coding, &body, limit))
     }
 }
 
-fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, Undecodable> {
+fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
     // A body of no bytes is encoded by none: servers name a coding on empty answers, too.
     if body.is_empty() {
         return Ok(Bytes::new());
@@ -119,9 +119,9 @@ fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, Undecodable>
             .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG).map(|()| decoder))
             .and_then(|decoder| read(decoder, limit)),
     };
-    let decoded = decoded.map_err(|_| Undecodable::Damaged(coding.as_str()))?;
+    let decoded = decoded.map_err(|_| DecodeError::Damaged(coding.as_str()))?;
     if decoded.len() > limit {
-        return Err(Undecodable::TooLarge);
+        return Err(DecodeError::TooLarge);
     }
     Ok(decoded.into())
 }
@@ -144,7 +144,7 @@ fn is_zlib(body: &[u8]) -> bool {
     }
 }
 
-impl fmt::Display for Undecodable {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsupported(named) => write!(f, "its content-encoding cannot be undone: {named:?}"),
@@ -200,7 +200,7 @@ mod tests {
     /// A coding by its name, and how to encode with it.
     type Encoder = (&'static str, fn(&[u8]) -> Vec<u8>);
 
-    fn decoded(named: &[&str], body: Vec<u8>) -> Result<Bytes, Undecodable> {
+    fn decoded(named: &[&str], body: Vec<u8>) -> Result<Bytes, DecodeError> {
         let mut headers = HeaderMap::new();
         for value in named {
             headers.append(header::CONTENT_ENCODING, HeaderValue::from_str(value).unwrap());
@@ -240,14 +240,14 @@ mod tests {
     fn what_cannot_be_undone_is_told_apart() {
         let unsupported = |named: &str| {
             let told = decoded(&[named], gzip(TEXT));
-            assert_eq!(told, Err(Undecodable::Unsupported(named.to_owned())));
+            assert_eq!(told, Err(DecodeError::Unsupported(named.to_owned())));
         };
         unsupported("compress");
         unsupported("gzip, gzip, gzip");
         unsupported("gzip;q=1");
         let encoders: [Encoder; 4] = [("gzip", gzip), ("deflate", zlib), ("br", brotli), ("zstd", zstd)];
         for (named, encode) in encoders {
-            let damaged = |body: Vec<u8>| assert_eq!(decoded(&[named], body), Err(Undecodable::Damaged(named)));
+            let damaged = |body: Vec<u8>| assert_eq!(decoded(&[named], body), Err(DecodeError::Damaged(named)));
             damaged(TEXT.to_vec());
             let whole = encode(TEXT);
             damaged(whole[..whole.len() - 2].to_vec());
@@ -258,15 +258,15 @@ mod tests {
     fn a_small_body_does_not_become_a_large_one() {
         let encoders: [Encoder; 4] = [("gzip", gzip), ("deflate", raw_deflate), ("br", brotli), ("zstd", zstd)];
         for (named, encode) in encoders {
-            let check = |length: usize, expected: Result<usize, Undecodable>| {
+            let check = |length: usize, expected: Result<usize, DecodeError>| {
                 let told = decoded(&[named], encode(&vec![b' '; length]));
                 assert_eq!(told.map(|body| body.len()), expected, "{named} {length}");
             };
             check(LIMIT, Ok(LIMIT));
-            check(LIMIT + 1, Err(Undecodable::TooLarge));
-            check(64 << 20, Err(Undecodable::TooLarge));
+            check(LIMIT + 1, Err(DecodeError::TooLarge));
+            check(64 << 20, Err(DecodeError::TooLarge));
         }
         let twice = gzip(&gzip(&vec![0; 64 << 20]));
-        assert_eq!(decoded(&["gzip, gzip"], twice), Err(Undecodable::TooLarge));
+        assert_eq!(decoded(&["gzip, gzip"], twice), Err(DecodeError::TooLarge));
     }
 }

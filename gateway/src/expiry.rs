@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use policies::Moment;
 
-use crate::pace::TICK;
+use crate::min_rate::TICK;
 
 /// Unset at first, which is never.
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 
-use crate::windows::Windows;
+use crate::flow_control::FlowControlWindows;
 
 /// What one connection may have of the bytes that are left.
 const SHARE: u64 = 8;
@@ -52,7 +52,7 @@ pub struct ParkedUpload {
     /// [`Bytes`], as one number.
     bytes: AtomicU64,
     /// More is never held, whatever padding comes with it.
-    windows: Windows,
+    windows: FlowControlWindows,
     is_refused: AtomicBool,
 }
 
@@ -189,7 +189,7 @@ fn change(counter: &AtomicU64, before: u64, after: u64) {
 }
 
 impl ParkedUpload {
-    pub const fn new(connection: Arc<ParkedOfConnection>, windows: Windows) -> Self {
+    pub const fn new(connection: Arc<ParkedOfConnection>, windows: FlowControlWindows) -> Self {
         Self {
             connection,
             bytes: AtomicU64::new(0),
@@ -283,7 +283,7 @@ mod tests {
 
     /// An eighth of it is 1000.
     const BUDGET: u64 = 8000;
-    const WINDOWS: Windows = Windows {
+    const WINDOWS: FlowControlWindows = FlowControlWindows {
         unread: 400,
         stream: 600,
         connection: 10_000,

@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
 
-use self::who::Unproven;
+use self::who::NeedsPasswordCheck;
 use crate::answer::{AnswerBody, Content};
 use crate::call::{Facts, StatedCost};
 use crate::caller_body::CallerBody;
@@ -31,13 +31,13 @@ use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
 use crate::intake::caller_certificate::CallerCertificate;
 use crate::intake::cors;
-use crate::intake::finish::Finishing;
-use crate::intake::headers::{self, Scheme, Wishes};
+use crate::intake::headers::{self, RequestHints, Scheme};
 use crate::intake::limits::{self, Charges, Ending, Receipt};
+use crate::intake::response_headers::PendingResponseHeaders;
 use crate::intake::taken;
-use crate::intake::tiers::Known;
+use crate::intake::tiers::Principal;
 use crate::intake::websocket::{self, Handshake};
-use crate::observe::{Decided, RequestRecord, Watch};
+use crate::observe::{Decided, RequestGuard, RequestRecord};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::{Rejection, Setting};
 use crate::routing::{PathPolicy, path_policy};
@@ -133,10 +133,10 @@ struct Exchange<'a> {
     started: Moment,
     /// The time of day; read anew where the request had to wait to be known.
     wall: WallTime,
-    watch: &'a mut Watch,
+    watch: &'a mut RequestGuard,
     is_grpc: bool,
     /// What the answer is given on its way out: by its route, or while that is not known, by the top of the config.
-    finishing: Option<Finishing>,
+    finishing: Option<PendingResponseHeaders>,
     /// A failed authentication of this request has been charged to its address already.
     failure_paid: bool,
     /// The keys of its token's issuer have been fetched while it waited.
@@ -165,12 +165,12 @@ struct Asked<'a> {
 struct Cleared<'a> {
     route: &'a Route,
     captures: Captures<'a>,
-    known: Arc<Known>,
+    known: Arc<Principal>,
     deadline: Deadline,
     uri: &'a Uri,
     query: &'a Query<'a>,
     head: request::Parts,
-    wishes: Wishes,
+    wishes: RequestHints,
     /// To turn the connection into a WebSocket.
     handshake: Option<Handshake>,
 }
@@ -180,7 +180,7 @@ enum Stop {
     Refused(Rejection),
     /// It is answered without anyone being asked.
     Answered(Box<Response<Content>>),
-    Unproven(Box<Unproven>),
+    NeedsPasswordCheck(Box<NeedsPasswordCheck>),
 }
 
 impl From<Rejection> for Stop {
@@ -211,14 +211,14 @@ impl<'p> Exchange<'p> {
             Ok(cleared) => cleared,
             Err(Stop::Refused(rejection)) => return Err(rejection),
             Err(Stop::Answered(response)) => return Ok(*response),
-            Err(Stop::Unproven(unproven)) => {
+            Err(Stop::NeedsPasswordCheck(unproven)) => {
                 let head = self.prove(*unproven).await?;
                 match self.clear(asked, settled, head) {
                     Ok(cleared) => cleared,
                     Err(Stop::Refused(rejection)) => return Err(rejection),
                     Err(Stop::Answered(response)) => return Ok(*response),
                     // Forgotten already, which takes thousands of others in between.
-                    Err(Stop::Unproven(_)) => {
+                    Err(Stop::NeedsPasswordCheck(_)) => {
                         return Err(Rejection::Overloaded {
                             retry_after: SOON,
                             by: None,
@@ -273,7 +273,7 @@ impl<'p> Exchange<'p> {
         };
         self.watch.client = Some(client.ip);
         let finish = plan.edge.finish.as_ref();
-        self.finishing = finish.map(|finish| Finishing::begin(finish, &head.headers, false));
+        self.finishing = finish.map(|finish| PendingResponseHeaders::begin(finish, &head.headers, false));
         if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
             return Err(Rejection::UriTooLong.into());
         }
@@ -304,7 +304,7 @@ impl<'p> Exchange<'p> {
             _ => (uri, query),
         };
         self.finishing = edge.finish.as_ref().map(|finish| {
-            let mut finishing = Finishing::begin(finish, &head.headers, false);
+            let mut finishing = PendingResponseHeaders::begin(finish, &head.headers, false);
             finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, None));
             finishing
         });
@@ -326,7 +326,7 @@ impl<'p> Exchange<'p> {
             Ok(known) => known,
             Err(pending) => {
                 let wish = headers::wanted_deadline(&head.headers)?.unwrap_or(Duration::MAX);
-                return Err(Stop::Unproven(Box::new(Unproven {
+                return Err(Stop::NeedsPasswordCheck(Box::new(NeedsPasswordCheck {
                     pending,
                     client,
                     until: self.started + wish.min(route.time_limit),
@@ -389,7 +389,7 @@ impl<'p> Exchange<'p> {
         })
     }
 
-    fn charges(&self, route: &Route, known: &Known, client: &ClientAddress) -> Charges {
+    fn charges(&self, route: &Route, known: &Principal, client: &ClientAddress) -> Charges {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let held = known.holds();
         let of_tier = held.iter().map(|hold| hold.charge(route.cost));
@@ -419,7 +419,7 @@ impl<'p> Exchange<'p> {
     }
 
     /// Says what only the gateway may say.
-    fn stamp(&self, head: &mut request::Parts, route: &Route, known: &Known, client: &ClientAddress, host: &str) {
+    fn stamp(&self, head: &mut request::Parts, route: &Route, known: &Principal, client: &ClientAddress, host: &str) {
         let fields = &mut head.headers;
         // Room for what is stamped here and with each attempt, so that the map grows once.
         fields.reserve(12);
@@ -509,7 +509,7 @@ fn respond(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Co
     response
 }
 
-fn entrant(known: &Known) -> Entrant {
+fn entrant(known: &Principal) -> Entrant {
     // The call knows until when a slot is of use.
     Entrant {
         tenant: known.share,

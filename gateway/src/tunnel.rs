@@ -7,8 +7,8 @@
 //!
 //! Invariant: bytes are passed on as they came; nothing of ours stands within a frame of theirs.
 
+mod copy_buffer;
 mod frames;
-mod lane;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -21,8 +21,8 @@ use hyper_util::rt::TokioIo;
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use self::copy_buffer::CopyBuffer;
 use self::frames::going_away;
-use self::lane::Lane;
 use crate::call::reply::ReplyBody;
 use crate::clock;
 
@@ -42,7 +42,7 @@ pub struct Tunnel {
 }
 
 /// Where bytes that have gone by are counted, whatever ends the tunnel.
-pub struct Carried<'a> {
+pub struct ByteCounts<'a> {
     pub from_caller: &'a mut u64,
     pub to_caller: &'a mut u64,
 }
@@ -64,7 +64,7 @@ pub enum End {
 
 impl Tunnel {
     /// Carries bytes until the end; `leaving` is ready when we are about to go.
-    pub async fn carry(self, mut carried: Carried<'_>, leaving: impl Future<Output = ()>) -> End {
+    pub async fn carry(self, mut carried: ByteCounts<'_>, leaving: impl Future<Output = ()>) -> End {
         let Self {
             caller,
             backend,
@@ -101,14 +101,14 @@ async fn join<C, B>(
     caller: &mut C,
     backend: &mut B,
     limits: Limits,
-    carried: &mut Carried<'_>,
+    carried: &mut ByteCounts<'_>,
     leaving: impl Future<Output = ()>,
 ) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut inward, mut outward) = (Lane::new(), Lane::new());
+    let (mut inward, mut outward) = (CopyBuffer::new(), CopyBuffer::new());
     let mut leaving = pin!(leaving);
     let mut wait = Wait::begin(limits);
     let end = poll_fn(|cx| {
@@ -149,9 +149,9 @@ where
 async fn pass_on_the_end<C, B>(
     caller: &mut C,
     backend: &mut B,
-    inward: &mut Lane,
-    outward: &mut Lane,
-    carried: &mut Carried<'_>,
+    inward: &mut CopyBuffer,
+    outward: &mut CopyBuffer,
+    carried: &mut ByteCounts<'_>,
 ) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -173,9 +173,9 @@ where
 async fn take_leave<C, B>(
     caller: &mut C,
     backend: &mut B,
-    inward: &mut Lane,
-    outward: &mut Lane,
-    carried: &mut Carried<'_>,
+    inward: &mut CopyBuffer,
+    outward: &mut CopyBuffer,
+    carried: &mut ByteCounts<'_>,
 ) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -214,7 +214,7 @@ where
 }
 
 /// Reads until the other side has closed too, in its protocol or at its socket.
-async fn drain<S: AsyncRead + Unpin>(stream: &mut S, from_here: &Lane) {
+async fn drain<S: AsyncRead + Unpin>(stream: &mut S, from_here: &CopyBuffer) {
     let mut frames = frames::Frames::default();
     let mut buffer = [0; 512];
     while !from_here.said_close() && !frames.said_close() {

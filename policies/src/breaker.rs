@@ -31,7 +31,7 @@ use latencies::Latencies;
 use probes::Probes;
 use settings::SettingsInForce;
 use state::Word;
-use window::{Tag, Tally, Window};
+use window::{PackedCounts, Tag, Window};
 
 #[derive(Debug)]
 pub struct Breaker {
@@ -39,7 +39,7 @@ pub struct Breaker {
     settings: SettingsInForce,
     window: Window,
     /// Failures since the last success.
-    streak: Tally,
+    streak: PackedCounts,
     latencies: Latencies,
     seed: u64,
     /// Failed probes in a row that have reopened it. Written under `opening` alone, before `word` says open.
@@ -127,7 +127,7 @@ impl Breaker {
             word: AtomicU64::new(Word::new(State::Closed, Generation::FIRST).bits()),
             settings: SettingsInForce::new(settings),
             window: Window::default(),
-            streak: Tally::default(),
+            streak: PackedCounts::default(),
             latencies: Latencies::default(),
             seed,
             reopenings: AtomicU32::new(0),

@@ -24,7 +24,7 @@ use crate::config::keys::Timestamp as Written;
 use crate::intake::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::json::{self, Document};
 use crate::observe::timestamp::Timestamp;
-use crate::plan::register::{Failure, Register, RegisterError, RegisterStatus};
+use crate::plan::revocation_store::{Failure, RevocationStore, RevocationStoreError, RevocationStoreStatus};
 
 /// An entry as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +78,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
 /// How many there are, and whether a restart would keep them.
 pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
     let register = &admin.gateway.state.revocations;
-    let RegisterStatus {
+    let RevocationStoreStatus {
         file,
         error,
         unwritten,
@@ -137,37 +137,37 @@ pub(super) async fn remove(
 /// Makes a change where writing a file holds up nobody.
 async fn change(
     admin: Arc<Admin>,
-    make: impl FnOnce(&Register) -> Result<(), RegisterError> + Send + 'static,
+    make: impl FnOnce(&RevocationStore) -> Result<(), RevocationStoreError> + Send + 'static,
 ) -> Result<Json<Value>, Problem> {
     let state = Arc::clone(&admin.gateway.state);
     let made = tokio::task::spawn_blocking(move || make(&state.revocations)).await;
-    match made.unwrap_or_else(|_| Err(RegisterError::NotWritten("writing it has panicked".to_owned()))) {
+    match made.unwrap_or_else(|_| Err(RevocationStoreError::NotWritten("writing it has panicked".to_owned()))) {
         Ok(()) => Ok(Json(summary(&admin).into())),
         Err(error) => Err(problem(&error)),
     }
 }
 
-fn problem(error: &RegisterError) -> Problem {
+fn problem(error: &RevocationStoreError) -> Problem {
     match error {
-        RegisterError::TooMany => Problem::new(
+        RevocationStoreError::TooMany => Problem::new(
             StatusCode::CONFLICT,
             "too_many_revocations",
             "The list is full, and nothing was added",
             "Revoke the tenant or the subject rather than each token, and give entries an `until`.",
         ),
-        RegisterError::TooLong => Problem::new(
+        RevocationStoreError::TooLong => Problem::new(
             StatusCode::CONFLICT,
             "revocations_too_long",
             "The file of revocations would be too long to be read again, and nothing was added",
             "Give shorter reasons, or revoke the tenant or the subject rather than each token.",
         ),
-        RegisterError::Absent => Problem::new(
+        RevocationStoreError::Absent => Problem::new(
             StatusCode::NOT_FOUND,
             "no_such_revocation",
             "No such revocation",
             "/api/v1/revocations lists them; name it with its issuer if it has one.",
         ),
-        RegisterError::NotWritten(why) => Problem::new(
+        RevocationStoreError::NotWritten(why) => Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "revocation_not_written",
             "The file of revocations was not written",

@@ -14,7 +14,7 @@ use crate::intake::revocations::RevokedKind;
 use crate::observe::families::Family;
 use crate::observe::log_sampler::LogSampler;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};
-use crate::plan::register::RegisterStatus;
+use crate::plan::revocation_store::RevocationStoreStatus;
 
 /// Adds them to every page from now on.
 pub(super) fn register(admin: &Arc<Admin>) {
@@ -65,7 +65,7 @@ fn sample(admin: &Admin, page: &mut Page) {
         let count = holding.filter(|(revoked, _)| revoked.kind() == kind).count();
         page.put(Family::Revocations, &[kind.as_str()], count);
     }
-    let RegisterStatus { file, unwritten, .. } = gateway.state.revocations.status();
+    let RevocationStoreStatus { file, unwritten, .. } = gateway.state.revocations.status();
     page.put(Family::RevocationsUnwritten, &[], file.map_or(0, |_| unwritten));
     let clock = clock::WallClock::of_process();
     page.put(Family::LogLinesLeftOut, &[], LogSampler::of_process().left_out());

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::observe::RouteMetrics;
 use crate::observe::histogram::Histogram;
-use crate::observe::labels::{Class, Label, Tally};
+use crate::observe::labels::{Class, CounterVec, Label};
 
 /// What became of a route's requests since the start.
 #[derive(Serialize)]
@@ -99,7 +99,7 @@ impl Times {
 }
 
 /// Every value of the label.
-pub(super) fn counts<L: Label>(tally: &Tally<L>) -> Map<String, Value> {
+pub(super) fn counts<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
     tally
         .iter()
         .map(|(label, count)| (label.as_str().to_owned(), count.into()))
@@ -107,7 +107,7 @@ pub(super) fn counts<L: Label>(tally: &Tally<L>) -> Map<String, Value> {
 }
 
 /// The values that were counted at all.
-pub(super) fn occurred<L: Label>(tally: &Tally<L>) -> Map<String, Value> {
+pub(super) fn occurred<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
     let found = tally.iter().filter(|(_, count)| *count > 0);
     found
         .map(|(label, count)| (label.as_str().to_owned(), count.into()))

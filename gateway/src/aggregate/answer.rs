@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::entity_tag;
-use super::fault::{PartFault, Served};
+use super::fault::{PartFault, Substitute};
 use super::proxy_status;
 use crate::observe::FallbackKind;
 
@@ -59,7 +59,7 @@ impl Answer {
     pub fn is_complete(&self) -> bool {
         self.faults
             .iter()
-            .all(|(_, fault)| matches!(fault.served, Some(Served::Backend(_))))
+            .all(|(_, fault)| matches!(fault.served, Some(Substitute::Backend(_))))
     }
 
     /// Gives it a tag, unless something is missing: what comes next may be the same bytes, and whole.
@@ -90,7 +90,7 @@ impl Answer {
     pub fn fallbacks(&self) -> impl Iterator<Item = FallbackKind> {
         self.faults
             .iter()
-            .filter_map(|(_, fault)| fault.served.as_ref().map(Served::kind))
+            .filter_map(|(_, fault)| fault.served.as_ref().map(Substitute::kind))
     }
 
     /// Sets everything that belongs to this answer and its body. Nobody may store what was put together without a part.

@@ -13,22 +13,22 @@ use super::answer::is_said_to_be_incomplete;
 use super::draft::Errors;
 use super::error_body;
 use super::fan_out::{Called, PartResult};
-use super::fault::{Cause, ErrorAnswer, PartFault, Served};
+use super::fault::{Cause, ErrorAnswer, PartFault, Substitute};
 use super::for_each::{ForEach, elements, for_each};
 use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
 use super::serve::{Aggregate, Notes, PartCall, PartFallback, Request, notes_lack};
 use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
-use crate::call::{self, Facts, Order, Streaming};
+use crate::call::{self, CallRequest, Facts, Streaming};
 use crate::clock;
-use crate::content_encoding::{Codings, Undecodable};
-use crate::json::{self, Document, Hindrance, Selection, Unread};
+use crate::content_encoding::{Codings, DecodeError};
+use crate::json::{self, Document, GatherError, Selection, WorkspaceError};
 use crate::rejection::{Reason, Setting};
-use crate::stale::{self, Kept, Key, Terms};
+use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 
 /// The calls of one part for one request.
 #[derive(Clone, Copy)]
-pub(super) struct Asking<'a> {
+pub(super) struct PartCaller<'a> {
     aggregate: &'a Aggregate,
     part: &'a PartCall,
     request: &'a Request<'a>,
@@ -44,7 +44,7 @@ struct PartLimits {
     by_operator: Deadline,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> PartCaller<'a> {
     pub(super) fn new(
         aggregate: &'a Aggregate,
         request: &'a Request<'a>,
@@ -113,7 +113,7 @@ impl<'a> Asking<'a> {
 
     async fn ask(self, PartRequest { target, headers, body }: PartRequest, limits: PartLimits) -> Called {
         let (part, request) = (self.part, self.request);
-        let order = Order {
+        let order = CallRequest {
             method: part.method.clone(),
             target,
             headers,
@@ -137,15 +137,15 @@ impl<'a> Asking<'a> {
         self.ask_or_fall_back(&order).await
     }
 
-    async fn ask_or_fall_back(self, order: &Order) -> Called {
+    async fn ask_or_fall_back(self, order: &CallRequest) -> Called {
         let key = self.key(order);
         let mut sent = false;
         let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
         let Some(fault) = outage(&called.result) else {
             if let (Some((key, terms)), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
-                && stale::may_be_kept(&order.headers, &head.headers)
+                && stale_cache::may_be_kept(&order.headers, &head.headers)
             {
-                let kept = Kept {
+                let kept = CachedAnswer {
                     status: StatusCode::OK,
                     headers: HeaderMap::new(),
                     body: body.bytes().clone(),
@@ -169,13 +169,13 @@ impl<'a> Asking<'a> {
     }
 
     /// Under which a good answer is kept, and for how long, if one may be asked for later.
-    fn key(self, order: &Order) -> Option<(Key, Terms)> {
+    fn key(self, order: &CallRequest) -> Option<(Key, Terms)> {
         let within = |fallback: &PartFallback| match fallback {
             PartFallback::Stale(within) => Some(*within),
             PartFallback::Backend(_) => None,
         };
         let within = self.part.fallbacks.iter().filter_map(within).max()?;
-        if !stale::is_repeatable(&order.method) {
+        if !stale_cache::is_repeatable(&order.method) {
             return None;
         }
         let part = self.aggregate.recipe.parts()[self.index].name();
@@ -188,7 +188,7 @@ impl<'a> Asking<'a> {
     async fn fall_back(
         self,
         fallback: &PartFallback,
-        order: &Order,
+        order: &CallRequest,
         key: Option<&Key>,
         fault: &PartFault,
         sent: &mut bool,
@@ -197,7 +197,7 @@ impl<'a> Asking<'a> {
             PartFallback::Stale(within) => {
                 let now = clock::now();
                 let kept = self.aggregate.stale.recall(key?, now, *within)?;
-                let fault = fault.clone().served_by(Served::Stale(now.since(kept.at)));
+                let fault = fault.clone().served_by(Substitute::Stale(now.since(kept.at)));
                 Some(PartResult::Some(Document::from_checked(kept.body), fault).into())
             }
             PartFallback::Backend(backend) => {
@@ -213,7 +213,7 @@ impl<'a> Asking<'a> {
                     // That there is nothing, or not for this caller, is its answer.
                     return Some(other);
                 };
-                let fault = fault.clone().served_by(Served::Backend(Arc::clone(&backend.name)));
+                let fault = fault.clone().served_by(Substitute::Backend(Arc::clone(&backend.name)));
                 Some(Called {
                     status: other.status,
                     result: PartResult::Some(body, fault),
@@ -227,7 +227,7 @@ impl<'a> Asking<'a> {
     async fn exchange(
         self,
         backend: &Arc<Backend>,
-        order: &Order,
+        order: &CallRequest,
         sent: &mut bool,
     ) -> (Called, Option<response::Parts>) {
         let mut known = Known {
@@ -322,9 +322,9 @@ impl<'a> Asking<'a> {
         let reservation = self.request.reservation;
         let whole = match json::gather(body, limit, reservation).await {
             Ok(whole) => whole,
-            Err(Unread::TooLong) => return (PartResult::Failed(too_long()), None),
-            Err(Unread::Overloaded) => return (PartResult::Failed(Hindrance::Overloaded.into()), None),
-            Err(Unread::Broken(broken)) => return (failed(Cause::Call(broken.reason())), None),
+            Err(GatherError::TooLong) => return (PartResult::Failed(too_long()), None),
+            Err(GatherError::Overloaded) => return (PartResult::Failed(WorkspaceError::Overloaded.into()), None),
+            Err(GatherError::Broken(broken)) => return (failed(Cause::Call(broken.reason())), None),
         };
         // What an encoded body comes to is known when it has been decoded: until then it is held to be as long as it may be.
         let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
@@ -341,8 +341,8 @@ impl<'a> Asking<'a> {
                 Err(undecodable) => {
                     let detail = undecodable.to_string();
                     let fault = match undecodable {
-                        Undecodable::TooLarge => too_long(),
-                        Undecodable::Unsupported(_) | Undecodable::Damaged(_) => PartFault::new(undecodable.into()),
+                        DecodeError::TooLarge => too_long(),
+                        DecodeError::Unsupported(_) | DecodeError::Damaged(_) => PartFault::new(undecodable.into()),
                     };
                     return (PartResult::Failed(fault), 0, Some(detail));
                 }
@@ -407,7 +407,7 @@ impl<'a> Asking<'a> {
 
 /// What is known of a call. It is noted however the call ends: one that is cancelled was sent all the same.
 struct Known<'a> {
-    asking: Asking<'a>,
+    asking: PartCaller<'a>,
     facts: Facts,
 }
 

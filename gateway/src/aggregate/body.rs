@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::deep;
 use super::draft::Conflict;
 use super::grouped::{self, Passages};
-use super::placed::{MemberName, Placed, wrapped};
+use super::placed_member::{MemberName, PlacedMember, wrapped};
 use super::recipe::Recipe;
 use crate::json::{self, Cursor, Document, Name, Value};
 
@@ -37,12 +37,12 @@ struct Piece {
 
 impl Body {
     /// `part` is the part's index.
-    pub(super) fn add(&mut self, part: usize, placed: Placed) {
+    pub(super) fn add(&mut self, part: usize, placed: PlacedMember) {
         let part = part as u32;
         let (name, value) = match placed {
-            Placed::Members(object) => return self.add_members(part, object),
-            Placed::Member(name, value) => (name, value.bytes().clone()),
-            Placed::Within(path, value) => (path[0].clone(), wrapped(&path[1..], value.bytes()).into()),
+            PlacedMember::Members(object) => return self.add_members(part, object),
+            PlacedMember::Member(name, value) => (name, value.bytes().clone()),
+            PlacedMember::Within(path, value) => (path[0].clone(), wrapped(&path[1..], value.bytes()).into()),
         };
         let mut name = self.push(name.written().bytes().clone());
         name.start += 1;

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 
 /// What the parts seen so far have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Strictest {
+pub(super) struct CombinedCacheControl {
     parts: u32,
     public: u32,
     no_store: bool,
@@ -38,7 +38,7 @@ impl Shortest {
     }
 }
 
-impl Strictest {
+impl CombinedCacheControl {
     /// Takes in what one part's answer says.
     pub(super) fn add(&mut self, headers: &HeaderMap) {
         self.parts += 1;
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_strictest_counts() {
         let check = |parts: &[(&'static str, &'static str)], expected: Option<&str>| {
-            let mut strictest = Strictest::default();
+            let mut strictest = CombinedCacheControl::default();
             for (cache_control, age) in parts {
                 let mut headers = HeaderMap::new();
                 if !cache_control.is_empty() {

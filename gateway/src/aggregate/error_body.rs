@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 
 use crate::call::reply::ReplyBody;
 use crate::content_encoding::Codings;
-use crate::json::{self, Document, Reservation, Unread};
+use crate::json::{self, Document, GatherError, Reservation};
 
 /// Bytes of an error that are passed on, decoded; of a longer one nothing is.
 const LIMIT: usize = 8 << 10;
@@ -26,11 +26,11 @@ pub(super) async fn read(head: &response::Parts, mut body: ReplyBody, reservatio
     }
     match json::gather(&mut body, LIMIT, reservation).await {
         Ok(whole) => details(&head.headers, whole.into_text()),
-        Err(Unread::TooLong) => {
+        Err(GatherError::TooLong) => {
             drain(body).await;
             None
         }
-        Err(Unread::Overloaded | Unread::Broken(_)) => None,
+        Err(GatherError::Overloaded | GatherError::Broken(_)) => None,
     }
 }
 

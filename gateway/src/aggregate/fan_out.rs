@@ -19,7 +19,7 @@ use http::StatusCode;
 use super::draft::OnMissing;
 use super::fault::{Cause, Missing, PartFault};
 use super::part::Part;
-use super::placed::Placed;
+use super::placed_member::PlacedMember;
 use super::recipe::Recipe;
 use crate::json::{Document, Reservation, Selection};
 use crate::rejection::Setting;
@@ -92,9 +92,9 @@ impl From<Missing> for NotCalled {
 /// How a part ended.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    Data(Placed),
+    Data(PlacedMember),
     /// It failed, in whole or for some of its elements, and something is there all the same.
-    Incomplete(Placed, Box<PartFault>),
+    Incomplete(PlacedMember, Box<PartFault>),
     Absent,
     /// Left out by the recipe's word: its condition is not met, a value was missing that it may skip, or it needs such
     /// a part.
@@ -116,13 +116,13 @@ impl Outcome {
 
 /// What is known of the parts that have ended.
 #[derive(Clone, Copy)]
-pub struct Earlier<'v> {
+pub struct EndedParts<'v> {
     recipe: &'v Recipe,
     values: &'v [Option<Arc<Selection>>],
     statuses: &'v [Option<StatusCode>],
 }
 
-impl<'v> Earlier<'v> {
+impl<'v> EndedParts<'v> {
     /// What others take of the answer of a part; none if it has none.
     pub fn answer(&self, part: &str) -> Option<&'v Arc<Selection>> {
         self.values[self.recipe.index_of(part)?].as_ref()
@@ -142,7 +142,7 @@ impl<'v> Earlier<'v> {
 pub async fn fan_out<R, F>(
     recipe: &Recipe,
     reservation: &Reservation,
-    render: impl Fn(usize, Earlier<'_>) -> Result<R, NotCalled>,
+    render: impl Fn(usize, EndedParts<'_>) -> Result<R, NotCalled>,
     call: impl Fn(usize, R) -> F,
 ) -> Vec<Outcome>
 where
@@ -250,9 +250,9 @@ impl<'r> Progress<'r> {
     fn render<R>(
         &self,
         index: usize,
-        render: impl Fn(usize, Earlier<'_>) -> Result<R, NotCalled>,
+        render: impl Fn(usize, EndedParts<'_>) -> Result<R, NotCalled>,
     ) -> Result<R, Outcome> {
-        let earlier = Earlier {
+        let earlier = EndedParts {
             recipe: self.recipe,
             values: &self.values,
             statuses: &self.statuses,
@@ -590,7 +590,7 @@ mod tests {
             ..part("credit", &[])
         };
         let recipe = recipe(vec![credit, part("user", &[])]);
-        let render = |index, earlier: Earlier<'_>| match index {
+        let render = |index, earlier: EndedParts<'_>| match index {
             0 => earlier
                 .answer("user")
                 .and_then(|user| Some(format!("/credit/{}", user.get(&[])?.get("id")?)))
@@ -613,7 +613,7 @@ mod tests {
             let mut drafts = drafts;
             drafts[0].on_missing = on_missing;
             let recipe = recipe(drafts);
-            let render = |index, _: Earlier<'_>| {
+            let render = |index, _: EndedParts<'_>| {
                 if index == 0 {
                     Err(Missing::InRequest.into())
                 } else {
@@ -640,7 +640,7 @@ mod tests {
         let recipe = recipe(vec![create, part("find", &[]), part("log", &["create"])]);
         let check = async |status: u16, expected: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            let render = |index, earlier: Earlier<'_>| match (index, earlier.status("find")) {
+            let render = |index, earlier: EndedParts<'_>| match (index, earlier.status("find")) {
                 (0, Some(StatusCode::NOT_FOUND)) | (1 | 2, _) => Ok(index),
                 _ => Err(NotCalled::Unwanted),
             };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::content_encoding::Undecodable;
-use crate::json::{Document, Hindrance, Refusal};
+use crate::content_encoding::DecodeError;
+use crate::json::{Document, Refusal, WorkspaceError};
 use crate::observe::FallbackKind;
 use crate::rejection::{Reason, Rejection, Setting};
 
@@ -21,7 +21,7 @@ pub struct PartFault {
     /// When trying again makes sense, if somebody said so: the breaker, the bulkhead or the backend.
     pub retry_after: Option<Duration>,
     /// What stands in for it.
-    pub served: Option<Served>,
+    pub served: Option<Substitute>,
     /// The setting that decided, where its cause alone does not tell.
     pub setting: Option<Setting>,
     /// What its backend says beside the status that it refuses with.
@@ -37,8 +37,8 @@ pub struct ErrorAnswer {
     pub details: Option<Document>,
 }
 
-impl From<Hindrance> for PartFault {
-    fn from(hindrance: Hindrance) -> Self {
+impl From<WorkspaceError> for PartFault {
+    fn from(hindrance: WorkspaceError) -> Self {
         Self::of_rejection(&hindrance.into())
     }
 }
@@ -54,7 +54,7 @@ impl From<Refusal> for PartFault {
 
 /// What stands in for a part that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Served {
+pub enum Substitute {
     Value,
     /// The last good answer, of this age.
     Stale(Duration),
@@ -62,7 +62,7 @@ pub enum Served {
     Backend(Arc<str>),
 }
 
-impl Served {
+impl Substitute {
     pub const fn kind(&self) -> FallbackKind {
         match self {
             Self::Value => FallbackKind::Value,
@@ -72,7 +72,7 @@ impl Served {
     }
 }
 
-impl fmt::Display for Served {
+impl fmt::Display for Substitute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value => f.write_str("value"),
@@ -127,11 +127,11 @@ pub enum Missing {
     InAnswer,
 }
 
-impl From<Undecodable> for Cause {
-    fn from(undecodable: Undecodable) -> Self {
+impl From<DecodeError> for Cause {
+    fn from(undecodable: DecodeError) -> Self {
         match undecodable {
-            Undecodable::Unsupported(_) | Undecodable::Damaged(_) => Self::UnsupportedEncoding,
-            Undecodable::TooLarge => Self::TooLarge,
+            DecodeError::Unsupported(_) | DecodeError::Damaged(_) => Self::UnsupportedEncoding,
+            DecodeError::TooLarge => Self::TooLarge,
         }
     }
 }
@@ -171,7 +171,7 @@ impl PartFault {
         self
     }
 
-    pub fn served_by(self, served: Served) -> Self {
+    pub fn served_by(self, served: Substitute) -> Self {
         Self {
             served: Some(served),
             ..self

@@ -231,7 +231,7 @@ mod tests {
 
     use super::super::fault::Missing;
     use super::*;
-    use crate::call::OrderBody;
+    use crate::call::CallBody;
     use crate::json::Workspace;
     use crate::rejection::Reason;
 
@@ -276,7 +276,7 @@ mod tests {
         PartRequest {
             target: PathAndQuery::try_from(format!("/{index}")).unwrap(),
             headers: HeaderMap::new(),
-            body: OrderBody::Whole(vec![b' '; body].into()),
+            body: CallBody::Whole(vec![b' '; body].into()),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::deep;
 use super::draft::Conflict;
-use super::placed::MemberName;
+use super::placed_member::MemberName;
 use crate::json::{Kind, Name, Value};
 
 /// The places in the answer that groups lead through on their way to others.

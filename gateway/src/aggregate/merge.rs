@@ -12,7 +12,7 @@ use super::answer::{Answer, Failure};
 use super::body::Body;
 use super::draft::Errors;
 use super::fan_out::Outcome;
-use super::fault::{Cause, PartFault, Served};
+use super::fault::{Cause, PartFault, Substitute};
 use super::recipe::Recipe;
 use crate::json::{self, Document};
 
@@ -48,7 +48,7 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
             Outcome::Absent | Outcome::Cancelled => continue,
             Outcome::Failed(fault) => match &part.fallback {
                 Some(placed) => {
-                    faults.push((part.name.clone(), fault.served_by(Served::Value)));
+                    faults.push((part.name.clone(), fault.served_by(Substitute::Value)));
                     placed.clone()
                 }
                 None => {

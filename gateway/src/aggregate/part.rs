@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::draft::OnMissing;
 use super::fault::Cause;
-use super::placed::{MemberName, Placed};
+use super::placed_member::{MemberName, PlacedMember};
 use super::shape::Shape;
 use crate::json::{Document, Kind, Paths, Selection, Value};
 
@@ -30,7 +30,7 @@ pub struct Part {
     /// What an array at the root goes by.
     pub(super) own_name: MemberName,
     pub(super) collection: Option<Arc<[MemberName]>>,
-    pub(super) fallback: Option<Placed>,
+    pub(super) fallback: Option<PlacedMember>,
 }
 
 /// Where in the answer a part goes.
@@ -64,13 +64,13 @@ impl Part {
     /// Shapes what the backend sent: what goes into the answer, and what other parts splice.
     ///
     /// Splicing sees the document as it came, so that a value can be used and yet not be shown.
-    pub(super) fn read(&self, document: &Document) -> Result<(Placed, Option<Selection>), Cause> {
+    pub(super) fn read(&self, document: &Document) -> Result<(PlacedMember, Option<Selection>), Cause> {
         let spliced = (!self.spliced.is_empty()).then(|| Selection::of(document, &self.spliced));
         Ok((self.placed(document)?, spliced))
     }
 
     /// A document shaped, and under the name that it has in the answer. A fallback is treated as an answer would be.
-    pub(super) fn placed(&self, document: &Document) -> Result<Placed, Cause> {
+    pub(super) fn placed(&self, document: &Document) -> Result<PlacedMember, Cause> {
         if self.shape.is_identity() {
             return self.place(document.clone());
         }
@@ -101,27 +101,27 @@ impl Part {
     }
 
     /// Gives a name to anything but an object at the root, which brings its own.
-    fn place(&self, document: Document) -> Result<Placed, Cause> {
+    fn place(&self, document: Document) -> Result<PlacedMember, Cause> {
         let kind = document.value().kind();
         Ok(match (&self.place, &self.collection, kind) {
-            (Place::Root, _, Kind::Object) => Placed::Members(document),
+            (Place::Root, _, Kind::Object) => PlacedMember::Members(document),
             // It says that there is nothing.
-            (Place::Root, _, Kind::Null) => Placed::Members(Document::empty_object()),
+            (Place::Root, _, Kind::Null) => PlacedMember::Members(Document::empty_object()),
             (Place::Root, Some(collection), Kind::Array) => at(collection, document),
-            (Place::Root, None, Kind::Array) => Placed::Member(self.own_name.clone(), document),
+            (Place::Root, None, Kind::Array) => PlacedMember::Member(self.own_name.clone(), document),
             (Place::Root, ..) => return Err(Cause::NotMergeable),
             (Place::Group(path), Some(collection), Kind::Array) => {
-                Placed::Within(path.iter().chain(&**collection).cloned().collect(), document)
+                PlacedMember::Within(path.iter().chain(&**collection).cloned().collect(), document)
             }
             (Place::Group(path), ..) => at(path, document),
         })
     }
 }
 
-fn at(path: &Arc<[MemberName]>, document: Document) -> Placed {
+fn at(path: &Arc<[MemberName]>, document: Document) -> PlacedMember {
     match &**path {
-        [name] => Placed::Member(name.clone(), document),
-        _ => Placed::Within(Arc::clone(path), document),
+        [name] => PlacedMember::Member(name.clone(), document),
+        _ => PlacedMember::Within(Arc::clone(path), document),
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::draft::{PartDraft, Partial, RecipeDraft};
-    use super::super::placed::wrapped;
+    use super::super::placed_member::wrapped;
     use super::super::recipe::Recipe;
     use super::super::shape::ShapeDraft;
     use super::*;
@@ -154,12 +154,12 @@ mod tests {
 
     fn check(part: &Part, body: &'static str, expected: Result<&str, Cause>) {
         let placed = part.read(&document(body)).map(|(placed, _)| match placed {
-            Placed::Member(name, value) => format!("{name:?}={}", value.value()),
-            Placed::Within(path, value) => {
+            PlacedMember::Member(name, value) => format!("{name:?}={}", value.value()),
+            PlacedMember::Within(path, value) => {
                 let text = wrapped(&path[1..], value.bytes());
                 format!("{:?}={}", path[0], String::from_utf8(text).unwrap())
             }
-            Placed::Members(object) => object.value().to_string(),
+            PlacedMember::Members(object) => object.value().to_string(),
         });
         assert_eq!(placed.as_deref(), expected.as_deref(), "{part:?} reads {body}");
     }
@@ -268,7 +268,10 @@ mod tests {
         .unwrap();
         let body = document(r#"{"name":"Ada","account":7}"#);
         let (placed, spliced) = recipe.parts()[0].read(&body).unwrap();
-        assert_eq!(placed, Placed::Member("user".into(), document(r#"{"name":"Ada"}"#)));
+        assert_eq!(
+            placed,
+            PlacedMember::Member("user".into(), document(r#"{"name":"Ada"}"#))
+        );
         let whole = spliced.unwrap().get(&[]).map(|value| value.to_string());
         assert_eq!(whole.as_deref(), Some(r#"{"name":"Ada","account":7}"#));
         let (_, spliced) = recipe.parts()[1].read(&body).unwrap();

@@ -18,7 +18,7 @@ pub(super) enum Segment {
 }
 
 /// What is left of each path that leads through the place at hand; each holds at least one segment.
-pub(super) type Rests<'a> = SmallVec<[&'a [Segment]; 8]>;
+pub(super) type RemainingPaths<'a> = SmallVec<[&'a [Segment]; 8]>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathMistake {
@@ -78,7 +78,7 @@ impl Segment {
 }
 
 /// Follows `paths` into the field `name`. An empty slice among the result is a path that ends there.
-pub(super) fn into_field<'a>(paths: &[&'a [Segment]], name: &str) -> Rests<'a> {
+pub(super) fn into_field<'a>(paths: &[&'a [Segment]], name: &str) -> RemainingPaths<'a> {
     let step = |path: &&'a [Segment]| {
         path.split_first()
             .filter(|(first, _)| first.admits(name))
@@ -88,7 +88,7 @@ pub(super) fn into_field<'a>(paths: &[&'a [Segment]], name: &str) -> Rests<'a> {
 }
 
 /// Follows `paths` into the elements of an array. An empty slice among the result is a path that ends there.
-pub(super) fn into_elements<'a>(paths: &[&'a [Segment]]) -> Rests<'a> {
+pub(super) fn into_elements<'a>(paths: &[&'a [Segment]]) -> RemainingPaths<'a> {
     paths
         .iter()
         .map(|path| match path.split_first() {

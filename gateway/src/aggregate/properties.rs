@@ -43,7 +43,7 @@ fn answer(text: &'static str) -> PartResult {
 }
 
 async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Failure> {
-    let render = |index: usize, _: super::Earlier<'_>| match &acts[index] {
+    let render = |index: usize, _: super::EndedParts<'_>| match &acts[index] {
         Act::Call(result) => Ok(result.clone()),
         Act::Lack => Err(Missing::InRequest.into()),
         Act::Unwanted => Err(NotCalled::Unwanted),

@@ -11,7 +11,7 @@ use super::draft::{Conflict, Errors, PartDraft, Partial, RecipeDraft};
 use super::grouped::Passages;
 use super::part::{Part, Place};
 use super::path::{Path, PathMistake, Segment};
-use super::placed::MemberName;
+use super::placed_member::MemberName;
 use super::shape::{Shape, ShapeMistake};
 use crate::json::Paths;
 

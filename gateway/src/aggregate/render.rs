@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use smallvec::SmallVec;
 
 use super::draft::OnMissing;
-use super::fan_out::{Earlier, NotCalled};
+use super::fan_out::{EndedParts, NotCalled};
 use super::fault::{Cause, Missing, PartFault};
 use super::part::Part;
 use super::serve::{PartCall, Request};
 use super::when::Subject;
 use crate::aliases;
-use crate::call::OrderBody;
+use crate::call::CallBody;
 use crate::json::{Document, Kind, Selection};
 use crate::template::{Found, Placeholder, Sources, Template};
 
@@ -64,15 +64,15 @@ pub(super) enum Element {
 pub(super) struct PartRequest {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
-    pub body: OrderBody,
+    pub body: CallBody,
 }
 
 impl PartRequest {
     /// What it takes, in bytes.
     pub(super) fn size(&self) -> usize {
         let body = match &self.body {
-            OrderBody::Whole(body) => body.len(),
-            OrderBody::Empty | OrderBody::Streamed(..) => 0,
+            CallBody::Whole(body) => body.len(),
+            CallBody::Empty | CallBody::Streamed(..) => 0,
         };
         size_of::<Self>() + self.target.as_str().len() + fields_size(&self.headers) + body
     }
@@ -108,7 +108,7 @@ impl PartCall {
         &self,
         part: &Part,
         request: &Request<'_>,
-        earlier: Earlier<'_>,
+        earlier: EndedParts<'_>,
         lacks: &dyn Fn(&str, &str),
     ) -> Result<Rendered, NotCalled> {
         let answer = |name: &str| earlier.answer(name).map(AsRef::as_ref);
@@ -265,14 +265,14 @@ impl PartCall {
             aliases::set_alone(&mut headers, name, value);
         }
         let body = match &self.body {
-            None => OrderBody::Empty,
+            None => CallBody::Empty,
             Some(template) => {
                 let mut text = String::with_capacity(128);
                 fill(template, &mut text)?;
                 headers
                     .entry(header::CONTENT_TYPE)
                     .or_insert(HeaderValue::from_static("application/json"));
-                OrderBody::Whole(text.into())
+                CallBody::Whole(text.into())
             }
         };
         let target = PathAndQuery::try_from(target).map_err(|_| unfit(&self.target, "path"))?;

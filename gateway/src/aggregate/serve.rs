@@ -8,20 +8,20 @@ use policies::Deadline;
 use policies::bulkhead::Entrant;
 
 use super::answer::{Answer, Failure};
-use super::ask::Asking;
-use super::cache_control::Strictest;
+use super::ask::PartCaller;
+use super::cache_control::CombinedCacheControl;
 use super::draft::OnMissing;
 use super::fan_out::{Outcome, fan_out};
 use super::for_each::ForEach;
 use super::merge::merge;
 use super::part::Part;
 use super::recipe::Recipe;
-use super::vary::Varies;
+use super::vary::CombinedVary;
 use super::when::When;
 use crate::call::Facts;
 use crate::call::backend::Backend;
 use crate::json::{Document, Paths, Reservation, Selection};
-use crate::stale::Store;
+use crate::stale_cache::StaleCache;
 use crate::template::{Captures, Placeholder, Query, Template};
 
 /// An aggregate as meant: a recipe, and the call that each of its parts makes, by index.
@@ -31,7 +31,7 @@ pub struct Aggregate {
     pub recipe: Arc<Recipe>,
     pub calls: Vec<PartCall>,
     pub heads: Heads,
-    pub stale: Arc<Store>,
+    pub stale: Arc<StaleCache>,
     /// The values of the request's own body that parts take; with none it is not read.
     pub body_paths: Arc<Paths>,
     /// The values of an element that each part takes.
@@ -114,7 +114,7 @@ pub struct Request<'a> {
 }
 
 impl Aggregate {
-    pub fn new(route: Arc<str>, recipe: Recipe, calls: Vec<PartCall>, heads: Heads, stale: Arc<Store>) -> Self {
+    pub fn new(route: Arc<str>, recipe: Recipe, calls: Vec<PartCall>, heads: Heads, stale: Arc<StaleCache>) -> Self {
         let body = calls.iter().flat_map(PartCall::uses).filter_map(|used| match used {
             Placeholder::Body(steps) => Some(&**steps),
             _ => None,
@@ -159,7 +159,7 @@ impl Aggregate {
                 let lacks = |what: &str, why: &str| notes_lack(&notes, part, what, why);
                 self.calls[index].render(part, request, earlier, &lacks)
             },
-            |index, rendered| Asking::new(self, request, index, &notes).call(rendered),
+            |index, rendered| PartCaller::new(self, request, index, &notes).call(rendered),
         )
         .await;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -231,8 +231,8 @@ pub(super) fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &st
 #[derive(Default)]
 pub(super) struct Notes {
     pub facts: Facts,
-    pub caching: Strictest,
-    pub varies: Varies,
+    pub caching: CombinedCacheControl,
+    pub varies: CombinedVary,
     /// Of the parts that are to be heard, the heads of good answers.
     pub heads: Vec<(usize, response::Parts)>,
 }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::path::{Path, PathMistake, Rests, Segment, into_elements, into_field};
+use super::path::{Path, PathMistake, RemainingPaths, Segment, into_elements, into_field};
 use crate::json::{self, Cursor, Kind, Name, Value};
 
 /// Shaping as written.
@@ -170,7 +170,7 @@ fn step<'a>(text: &[u8], change: impl FnOnce(&mut Cursor<'_>, &mut Vec<u8>)) -> 
     Cow::Owned(out)
 }
 
-fn rests(paths: &[Path]) -> Rests<'_> {
+fn rests(paths: &[Path]) -> RemainingPaths<'_> {
     paths.iter().map(Path::segments).collect()
 }
 

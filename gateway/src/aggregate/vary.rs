@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderValue};
 
 /// The fields of the parts seen so far, in an order of their own.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Varies {
+pub(super) struct CombinedVary {
     names: BTreeSet<String>,
 }
 
-impl Varies {
+impl CombinedVary {
     /// Takes in what one part's answer says.
     pub(super) fn add(&mut self, headers: &HeaderMap) {
         for line in headers.get_all(VARY) {
@@ -42,7 +42,7 @@ mod tests {
     fn every_parts_fields_are_named_once() {
         let check = |parts: &[&'static str], expected: Option<&str>| {
             for order in [parts.to_vec(), parts.iter().rev().copied().collect()] {
-                let mut varies = Varies::default();
+                let mut varies = CombinedVary::default();
                 for part in order {
                     let headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static(part))]);
                     varies.add(&headers);

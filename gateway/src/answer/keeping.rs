@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use crate::call::reply::{Broken, ReplyBody};
-use crate::stale::{BODY_LIMIT, Gathering, Kept, Key, Store, Terms};
+use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Gathering, Key, StaleCache, Terms};
 
 pub struct Keeping {
     reply: ReplyBody,
@@ -22,9 +22,9 @@ pub struct Keeping {
 
 /// Where an answer is to be kept; its body is still to come.
 pub struct Place {
-    pub store: Arc<Store>,
+    pub store: Arc<StaleCache>,
     pub key: Key,
-    pub kept: Kept,
+    pub kept: CachedAnswer,
     pub terms: Terms,
 }
 

@@ -17,10 +17,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use policies::{Deadline, Moment};
 
+use super::checkout::Checkout;
 use super::classify::Fault;
 use super::endpoints::{Endpoint, Pools};
-use super::http2::{Terms, Toward, Unanswered};
-use super::lease::Lease;
+use super::http2::{RequestTarget, Terms, Unanswered};
 use super::pool::{self, Connection, Pool, PoolSettings};
 use super::replay::{Outbound, Upload};
 use super::screened::Screened;
@@ -30,7 +30,7 @@ use crate::coalesce::Coalesced;
 use crate::framing::{Awaited, Refusal};
 
 /// How to reach an endpoint.
-pub(crate) struct Way<'a> {
+pub(crate) struct AttemptParams<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) worker: usize,
     pub(crate) pool: &'a PoolSettings,
@@ -45,7 +45,7 @@ pub(crate) struct Way<'a> {
 /// An answer's head, with its body still to come over the leased connection.
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Lease,
+    pub(crate) lease: Checkout,
 }
 
 /// A failed attempt, with what the log should know.
@@ -106,7 +106,7 @@ impl Failure {
     }
 }
 
-impl Way<'_> {
+impl AttemptParams<'_> {
     /// Sends the request and waits for the head of the answer until `deadline`; notes when what was done in `timing`.
     /// `request` makes what is sent, anew if a connection has turned out to be closed.
     ///
@@ -131,7 +131,7 @@ impl Way<'_> {
                     pool: &pools[self.worker],
                     settings: self.pool,
                     connect: self.connect,
-                    toward: Toward {
+                    toward: RequestTarget {
                         host: &self.endpoint.authority,
                         authority,
                         is_secure: self.endpoint.tls.is_some(),
@@ -142,7 +142,7 @@ impl Way<'_> {
                 // On the heap, so that it does not weigh on calls that speak HTTP/1.1.
                 let exchange = Box::pin(terms.exchange(request, deadline, timer, timing));
                 let (response, lease) = exchange.await?;
-                let lease = Lease::Shared(lease);
+                let lease = Checkout::Shared(lease);
                 Ok(Answer { response, lease })
             }
         }
@@ -173,7 +173,7 @@ impl Way<'_> {
                 }
             };
             let used = connection.used;
-            let mut lease = pool::Lease::new(connection, Arc::clone(pool));
+            let mut lease = pool::PooledConnection::new(connection, Arc::clone(pool));
             let Connection {
                 sender, awaited, timer, ..
             } = lease.connection();
@@ -206,7 +206,7 @@ impl Way<'_> {
                         // version always (RFC 9112 section 2.3).
                         lease.connection().end_with_exchange();
                     }
-                    let lease = Lease::Own(lease);
+                    let lease = Checkout::Own(lease);
                     return Ok(Answer { response, lease });
                 }
                 Ok(Err(mut refused)) => {

@@ -17,7 +17,7 @@ use policies::{
 
 use super::classify::{Repeatable, RetryOn};
 use super::endpoints::{Endpoint, Endpoints};
-use super::guards::{self, Bell, Slot};
+use super::guards::{self, Slot, SlotNotifier};
 use super::pool::PoolSettings;
 use super::timer::Timer;
 use crate::clock;
@@ -74,9 +74,9 @@ pub struct GuardSettings {
 pub struct Guards {
     pub breaker: Arc<Breaker>,
     pub ejector: Ejector,
-    pub bulkhead: Arc<Bulkhead<Bell>>,
+    pub bulkhead: Arc<Bulkhead<SlotNotifier>>,
     /// For streams and tunnels, which may go on for as long as they please.
-    pub streams: Arc<Bulkhead<Bell>>,
+    pub streams: Arc<Bulkhead<SlotNotifier>>,
     pub retry_budget: RetryBudget,
 }
 
@@ -109,7 +109,7 @@ impl Guards {
     }
 }
 
-fn bulkhead(slots: NonZeroU32, settings: &GuardSettings) -> Bulkhead<Bell> {
+fn bulkhead(slots: NonZeroU32, settings: &GuardSettings) -> Bulkhead<SlotNotifier> {
     Bulkhead::new(slots, settings.queue).with_tenant_share(settings.tenant_share)
 }
 

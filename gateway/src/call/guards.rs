@@ -13,16 +13,16 @@ use crate::clock;
 use crate::rejection::{Rejection, Setting};
 
 /// Rings once: a slot is there, or the place in the queue was given to someone with a better claim.
-pub struct Bell(oneshot::Sender<()>);
+pub struct SlotNotifier(oneshot::Sender<()>);
 
-impl Signal for Bell {
+impl Signal for SlotNotifier {
     fn signal(self) {
         // Nobody listening means that the caller left; the dropped ticket passes the slot on.
         let _ = self.0.send(());
     }
 }
 
-pub type Slot = bulkhead::Slot<Bell>;
+pub type Slot = bulkhead::Slot<SlotNotifier>;
 
 /// A caller is told to come back after this long when a bulkhead has no room; nothing better is known.
 const COME_BACK: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const LEEWAY: Duration = Duration::from_millis(2);
 /// # Errors
 /// `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` where the deadline came before the end of the wait.
 pub(crate) async fn enter(
-    bulkhead: &Arc<Bulkhead<Bell>>,
+    bulkhead: &Arc<Bulkhead<SlotNotifier>>,
     entrant: Entrant,
     now: Moment,
     wait: Duration,
@@ -55,7 +55,7 @@ pub(crate) async fn enter(
         || {
             let (ring, heard) = oneshot::channel();
             bell = Some(heard);
-            Bell(ring)
+            SlotNotifier(ring)
         },
     );
     let ticket = match entry {

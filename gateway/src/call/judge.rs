@@ -31,7 +31,7 @@ pub(crate) enum End {
 
 /// When what happened.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Course {
+pub(crate) struct AttemptTimes {
     pub(crate) began: Moment,
     /// When the connection was given the request; `None` if there was none to give it to.
     pub(crate) sent: Option<Moment>,
@@ -75,7 +75,7 @@ pub(crate) struct Verdict {
 }
 
 /// Judges the end of an attempt.
-pub(crate) fn judge(end: End, course: &Course, limits: &Limits, again: Again<'_>) -> Verdict {
+pub(crate) fn judge(end: End, course: &AttemptTimes, limits: &Limits, again: Again<'_>) -> Verdict {
     let took = course.backend_time();
     match end {
         End::Answered { status, is_failure } => Verdict {
@@ -107,7 +107,7 @@ pub(crate) fn judge(end: End, course: &Course, limits: &Limits, again: Again<'_>
     }
 }
 
-impl Course {
+impl AttemptTimes {
     /// For how long the backend was waited for: while it was connected to, and since it last took something of the
     /// request, unless the caller is waited for.
     fn backend_time(&self) -> Duration {

@@ -4,6 +4,7 @@
 //! permit of the breaker until it is judged; nothing outlives the call's deadline but an exempt stream.
 
 pub mod backend;
+mod checkout;
 pub mod classify;
 mod cost;
 pub mod endpoints;
@@ -11,17 +12,16 @@ mod grpc;
 pub mod guards;
 mod http2;
 mod judge;
-mod lease;
 pub mod pool;
 pub mod replay;
 pub mod reply;
 
 mod attempt;
+mod call_guard;
 mod screened;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod stamp;
-mod tally;
 mod timer;
 pub mod tls;
 mod transport;
@@ -39,36 +39,36 @@ use policies::retry::Stop;
 use policies::{Deadline, Moment};
 use smallvec::SmallVec;
 
-use self::attempt::{Answer, Failure, Timing, Way};
+use self::attempt::{Answer, AttemptParams, Failure, Timing};
 use self::backend::{Backend, Settings};
+use self::call_guard::CallGuard;
 use self::classify::{Fault, Pushback};
 pub use self::cost::StatedCost;
 use self::endpoints::Endpoint;
 use self::guards::Slot;
-use self::judge::{Again, Course, End, Limits, judge};
+use self::judge::{Again, AttemptTimes, End, Limits, judge};
 use self::replay::{Outbound, Replay, Sending};
-use self::reply::{Patience, ReplyBody, Stay};
+use self::reply::{BodyLimits, ReplyBody, StreamLimits};
 use self::stamp::stamp_attempt;
-use self::tally::Tally;
 use self::timer::{Elapsed, Timer};
 use crate::clock;
-use crate::flow::Flow;
 use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::{Rejection, Setting};
+use crate::slow_caller::Transfer;
 
 /// Bytes of a body that are waited for before its request becomes a probe, and for how long.
 const READ_AHEAD: usize = 64 * 1024;
 const READ_AHEAD_FOR: Duration = Duration::from_millis(250);
 
 /// What a backend is to be asked, by whom, and until when.
-pub struct Order {
+pub struct CallRequest {
     pub method: Method,
     /// As it goes on the wire: the path bytes that were authorised.
     pub target: PathAndQuery,
     /// Clean, with our own fields set but those of a single attempt.
     pub headers: HeaderMap,
-    pub body: OrderBody,
+    pub body: CallBody,
     pub deadline: Deadline,
     /// The same by the limits of operators alone, whatever the caller asks for.
     pub operator_deadline: Deadline,
@@ -100,7 +100,7 @@ pub enum Streaming {
 }
 
 #[derive(Default)]
-pub enum OrderBody {
+pub enum CallBody {
     #[default]
     Empty,
     Whole(Bytes),
@@ -156,9 +156,14 @@ pub struct Reply {
 ///
 /// # Errors
 /// Our own refusals (bulkhead, breaker, no time) and, when no attempt brought an answer, what became of the last one.
-pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &mut Facts) -> Result<Reply, Rejection> {
+pub async fn call(
+    backend: &Arc<Backend>,
+    worker: usize,
+    order: &CallRequest,
+    facts: &mut Facts,
+) -> Result<Reply, Rejection> {
     let started = clock::now();
-    let tally = Tally::begin(backend, started);
+    let tally = CallGuard::begin(backend, started);
     let limit = backend.settings.time_limit;
     let deadline = order.deadline.child(started, limit);
     let result = Call {
@@ -185,7 +190,7 @@ pub async fn call(backend: &Arc<Backend>, worker: usize, order: &Order, facts: &
 struct Call<'a> {
     backend: &'a Arc<Backend>,
     worker: usize,
-    order: &'a Order,
+    order: &'a CallRequest,
     deadline: Deadline,
     /// The same, if its caller had not asked for less time.
     by_operator: Deadline,
@@ -270,7 +275,7 @@ impl<'a> Call<'a> {
     /// Waits a moment for the body of a request that would be a probe, so that it need not keep a place while its caller
     /// sends. What takes longer goes on without a place.
     async fn let_body_come(&mut self, timer: &mut Timer) -> Result<(), Rejection> {
-        let OrderBody::Streamed(replay, limit) = &self.order.body else {
+        let CallBody::Streamed(replay, limit) = &self.order.body else {
             return Ok(());
         };
         let until = self.deadline.child(clock::now(), READ_AHEAD_FOR).moment();
@@ -328,7 +333,7 @@ impl<'a> Call<'a> {
         self.facts.attempts += 1;
         let number = self.facts.attempts - self.failovers;
         let request = || self.order.request(number, until.remaining(began), endpoint, settings);
-        let way = Way {
+        let way = AttemptParams {
             endpoint,
             worker: self.worker,
             pool: &settings.pool,
@@ -345,7 +350,7 @@ impl<'a> Call<'a> {
         let now = clock::now();
         let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
         let generation = permit.as_ref().map(Permit::generation);
-        let course = Course {
+        let course = AttemptTimes {
             began,
             sent: timing.sent,
             ended: now,
@@ -364,7 +369,7 @@ impl<'a> Call<'a> {
         };
         let verdict = judge(self.end_of(&result), &course, &limits, again);
         let counted = match verdict.fault {
-            Some(fault) => tally::outcome_of_fault(fault),
+            Some(fault) => call_guard::outcome_of_fault(fault),
             None if matches!(verdict.outcome, Outcome::Failure { .. }) => observe::Outcome::FailedStatus,
             None => observe::Outcome::Answered,
         };
@@ -508,14 +513,14 @@ impl<'a> Call<'a> {
         // What is not exempt from the deadline is a call like any other.
         let is_exempt = is_stream && (self.order.is_stream() || self.moves_to_streams(&mut slot));
         let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            Patience::Switched
+            BodyLimits::Switched
         } else if is_exempt {
-            Patience::Idle(self.stay(is_grpc && !are_events))
+            BodyLimits::Idle(self.stay(is_grpc && !are_events))
         } else {
-            Patience::Until(self.deadline.moment())
+            BodyLimits::Until(self.deadline.moment())
         };
         let flow = self.order.body.flow();
-        if let (Some(flow), Patience::Idle(_)) = (&flow, patience) {
+        if let (Some(flow), BodyLimits::Idle(_)) = (&flow, patience) {
             flow.may_pause();
         }
         let backend = Arc::clone(self.backend);
@@ -541,13 +546,13 @@ impl<'a> Call<'a> {
     }
 
     /// For how long a stream may go on; a caller of gRPC may have said so itself.
-    fn stay(&self, is_grpc: bool) -> Stay {
+    fn stay(&self, is_grpc: bool) -> StreamLimits {
         let settings = &self.backend.settings;
         let wished = self
             .order
             .wished
             .filter(|_| is_grpc && self.order.streaming != Streaming::Always);
-        Stay {
+        StreamLimits {
             pause: settings.idle_stream,
             wished: wished.map_or(Moment::MAX, Deadline::moment),
             over: settings.stream_limit.map_or(Moment::MAX, |limit| clock::now() + limit),
@@ -555,7 +560,7 @@ impl<'a> Call<'a> {
     }
 }
 
-impl Order {
+impl CallRequest {
     /// Whether it is known beforehand that it goes on for as long as it pleases.
     fn is_stream(&self) -> bool {
         self.switches || self.streaming == Streaming::Always
@@ -583,7 +588,7 @@ impl Order {
     }
 }
 
-impl OrderBody {
+impl CallBody {
     fn for_attempt(&self) -> Option<Outbound> {
         match self {
             Self::Empty => Some(Outbound::Empty),
@@ -613,7 +618,7 @@ impl OrderBody {
     }
 
     /// What the caller is waited for, if it sends a body of its own.
-    fn flow(&self) -> Option<Arc<Flow>> {
+    fn flow(&self) -> Option<Arc<Transfer>> {
         match self {
             Self::Streamed(replay, _) => replay.flow(),
             Self::Empty | Self::Whole(_) => None,

@@ -135,12 +135,12 @@ impl Pool {
 }
 
 /// A connection taken from a pool, with the way back.
-pub(crate) struct Lease {
+pub(crate) struct PooledConnection {
     connection: Option<Connection>,
     pool: Arc<Pool>,
 }
 
-impl Lease {
+impl PooledConnection {
     pub(crate) fn new(connection: Connection, pool: Arc<Pool>) -> Self {
         pool.leased.fetch_add(1, Relaxed);
         Self {
@@ -163,7 +163,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         self.pool.leased.fetch_sub(1, Relaxed);
     }

@@ -16,8 +16,8 @@ use policies::Moment;
 use super::classify::Fault;
 use crate::caller_body::{CallerBody, Cut};
 use crate::clock;
-use crate::flow::Flow;
 use crate::rejection::Setting;
+use crate::slow_caller::Transfer;
 
 /// What a backend is sent as a body.
 #[derive(Default)]
@@ -203,7 +203,7 @@ impl Replay {
     }
 
     /// What the caller is waited for.
-    pub fn flow(&self) -> Option<Arc<Flow>> {
+    pub fn flow(&self) -> Option<Arc<Transfer>> {
         lock(&self.shared).source.flow().cloned()
     }
 

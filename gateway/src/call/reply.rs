@@ -16,28 +16,28 @@ use policies::Moment;
 use policies::breaker::Generation;
 
 use super::backend::Backend;
+use super::checkout::Checkout;
 use super::grpc;
 use super::guards::Slot;
-use super::lease::Lease;
 use crate::clock;
-use crate::flow::Flow;
 use crate::framing::Refusal;
 use crate::rejection::Reason;
+use crate::slow_caller::Transfer;
 
 /// How long a body may take.
 #[derive(Debug, Clone, Copy)]
-pub enum Patience {
+pub enum BodyLimits {
     /// All of it, until then.
     Until(Moment),
     /// A stream.
-    Idle(Stay),
+    Idle(StreamLimits),
     /// A connection that is no longer HTTP has no body: what is held, is held until this is dropped.
     Switched,
 }
 
 /// For how long a stream may go on.
 #[derive(Debug, Clone, Copy)]
-pub struct Stay {
+pub struct StreamLimits {
     /// Between two pieces of it, or two signs of life from its caller.
     pub pause: Duration,
     /// What its caller has asked for.
@@ -46,7 +46,7 @@ pub struct Stay {
     pub over: Moment,
 }
 
-impl Stay {
+impl StreamLimits {
     fn last(&self) -> Moment {
         self.wished.min(self.over)
     }
@@ -71,7 +71,7 @@ pub enum Broken {
 pub struct ReplyBody {
     incoming: Incoming,
     held: Option<Held>,
-    patience: Patience,
+    patience: BodyLimits,
     until: Moment,
     /// When a piece was handed over for which nobody has come back yet.
     handed_over: Option<Moment>,
@@ -90,12 +90,12 @@ const SLOW_READER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 struct Held {
-    lease: Lease,
+    lease: Checkout,
     slot: Slot,
     backend: Arc<Backend>,
     generation: Option<Generation>,
     /// Of the request, if its body may still be coming.
-    flow: Option<Arc<Flow>>,
+    flow: Option<Arc<Transfer>>,
     /// Signs of life from the caller that had come when this was last waited for anew.
     heard: u32,
 }
@@ -103,12 +103,12 @@ struct Held {
 impl ReplyBody {
     pub(crate) fn new(
         incoming: Incoming,
-        lease: Lease,
+        lease: Checkout,
         slot: Slot,
         backend: Arc<Backend>,
         generation: Option<Generation>,
-        patience: Patience,
-        flow: Option<Arc<Flow>>,
+        patience: BodyLimits,
+        flow: Option<Arc<Transfer>>,
     ) -> Self {
         let mut body = Self {
             incoming,
@@ -129,7 +129,7 @@ impl ReplyBody {
             has_no_stream_slot: false,
         };
         body.wait_anew();
-        if body.incoming.is_end_stream() && !matches!(patience, Patience::Switched) {
+        if body.incoming.is_end_stream() && !matches!(patience, BodyLimits::Switched) {
             body.finish();
         }
         body
@@ -166,15 +166,15 @@ impl ReplyBody {
 
     fn last(&self) -> Moment {
         match self.patience {
-            Patience::Until(last) => last,
-            Patience::Idle(stay) => stay.last(),
-            Patience::Switched => Moment::MAX,
+            BodyLimits::Until(last) => last,
+            BodyLimits::Idle(stay) => stay.last(),
+            BodyLimits::Switched => Moment::MAX,
         }
     }
 
     /// Whether the caller has shown meanwhile that it is there: then one side of a conversation speaks.
     fn has_heard(&mut self) -> bool {
-        let (Some(held), Patience::Idle(_)) = (&mut self.held, self.patience) else {
+        let (Some(held), BodyLimits::Idle(_)) = (&mut self.held, self.patience) else {
             return false;
         };
         let signs = held.flow.as_ref().map_or(0, |flow| flow.signs_of_life());
@@ -183,16 +183,16 @@ impl ReplyBody {
 
     fn wait_anew(&mut self) {
         self.until = match self.patience {
-            Patience::Until(moment) => moment,
-            Patience::Idle(stay) => (clock::now() + stay.pause).min(stay.last()),
-            Patience::Switched => Moment::MAX,
+            BodyLimits::Until(moment) => moment,
+            BodyLimits::Idle(stay) => (clock::now() + stay.pause).min(stay.last()),
+            BodyLimits::Switched => Moment::MAX,
         };
     }
 
     /// Why it ends at the moment until which it was waited for.
     fn run_out(&self) -> Broken {
         match self.patience {
-            Patience::Idle(Stay { over, wished, .. }) if self.until == over && over < wished => Broken::Over,
+            BodyLimits::Idle(StreamLimits { over, wished, .. }) if self.until == over && over < wished => Broken::Over,
             _ if self.has_no_stream_slot => Broken::NoStreamSlot,
             _ => Broken::OutOfTime,
         }
@@ -201,7 +201,7 @@ impl ReplyBody {
     /// After a piece that is not the last: whether there is still time for more. A stream is waited for anew.
     fn goes_on(&mut self) -> bool {
         let (now, last) = (clock::now(), self.last());
-        if let Patience::Idle(stay) = self.patience {
+        if let BodyLimits::Idle(stay) = self.patience {
             self.until = (now + stay.pause).min(last);
         }
         self.handed_over = Some(now);

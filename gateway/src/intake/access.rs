@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::authenticator::Refusal;
 use super::caller::{Caller, Kind};
 use super::check::{Category, Check};
-use super::doorman::Refusal;
 use super::key_fetches;
 use crate::rejection::{Challenge, Rejection};
 

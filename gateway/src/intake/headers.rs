@@ -9,10 +9,10 @@
 
 mod framing;
 mod names;
+mod request_hints;
 mod stamp;
 mod trace;
 mod via;
-mod wishes;
 
 use bytes::Bytes;
 use http::header::{
@@ -31,10 +31,10 @@ pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
     X_TENANT_ID, X_TENANT_TIER,
 };
+pub use request_hints::{RequestHints, wanted_deadline};
 pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
 pub use trace::{TraceId, continue_trace, request_id};
 pub use via::Via;
-pub use wishes::{Wishes, wanted_deadline};
 
 /// What becomes of a field that asks for another method than that of the request (`X-HTTP-Method-Override` and kin).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +59,11 @@ pub fn clean_request(
     trusted_peer: bool,
     method_override: MethodOverride,
     via: &Via,
-) -> Result<Wishes, Rejection> {
+) -> Result<RequestHints, Rejection> {
     if !headers.keys().any(names::says_something) {
         // Nothing is to be removed and nothing was asked for, as in most requests.
         headers.insert(VIA, via.value(version));
-        return Ok(Wishes::default());
+        return Ok(RequestHints::default());
     }
     if via.is_in(headers) {
         return Err(malformed(
@@ -75,7 +75,7 @@ pub fn clean_request(
     if version >= Version::HTTP_11 && !headers.get_all(EXPECT).iter().all(expected) {
         return Err(malformed("the only expectation that can be met is 100-continue"));
     }
-    let wishes = Wishes::read(headers, trusted_peer)?;
+    let wishes = RequestHints::read(headers, trusted_peer)?;
     let mut overrides_method = false;
     remove(headers, |kind| match kind {
         Kind::EndToEnd => false,

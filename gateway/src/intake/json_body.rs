@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::caller_body::{CallerBody, Cut};
-use crate::json::{self, Document, Hindrance, Paths, Refusal, Reservation, Selection, Unread};
+use crate::json::{self, Document, GatherError, Paths, Refusal, Reservation, Selection, WorkspaceError};
 use crate::rejection::{Rejection, Setting};
 
 /// The limit of such a body where nothing is written, in bytes.
@@ -31,9 +31,9 @@ pub async fn read(
     let gathered = tokio::time::timeout_at(until, json::gather(body, most, reservation)).await;
     let whole = match gathered {
         Err(_) => return Err(Rejection::RequestTimeout(Setting::RouteTime)),
-        Ok(Err(Unread::TooLong)) => return Err(Rejection::BodyTooLarge { limit }),
-        Ok(Err(Unread::Overloaded)) => return Err(Hindrance::Overloaded.into()),
-        Ok(Err(Unread::Broken(error))) => return Err(broken(&error)),
+        Ok(Err(GatherError::TooLong)) => return Err(Rejection::BodyTooLarge { limit }),
+        Ok(Err(GatherError::Overloaded)) => return Err(WorkspaceError::Overloaded.into()),
+        Ok(Err(GatherError::Broken(error))) => return Err(broken(&error)),
         Ok(Ok(whole)) => whole,
     };
     if whole.is_empty() {

@@ -17,7 +17,7 @@ use reqwest::Url;
 use super::jwks::{KeySet, KeySetMistake, Origin};
 use super::jws::Algorithm;
 use super::live_keys::LiveKeys;
-use crate::content_encoding::{Codings, Undecodable};
+use crate::content_encoding::{Codings, DecodeError};
 use crate::observe::FetchOutcome;
 use crate::{clock, json};
 
@@ -233,7 +233,7 @@ enum FetchError {
     Http(reqwest::Error),
     Status(u16),
     TooLarge,
-    Encoding(Undecodable),
+    Encoding(DecodeError),
     Keys(KeySetMistake),
 }
 
@@ -293,7 +293,7 @@ impl FetchError {
             Self::Http(error) if error.is_timeout() => FetchOutcome::TimedOut,
             Self::Http(_) => FetchOutcome::Unreached,
             Self::Status(_) => FetchOutcome::Status,
-            Self::TooLarge | Self::Encoding(Undecodable::TooLarge) => FetchOutcome::TooLarge,
+            Self::TooLarge | Self::Encoding(DecodeError::TooLarge) => FetchOutcome::TooLarge,
             Self::Encoding(_) | Self::Keys(_) => FetchOutcome::Invalid,
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::jwks::KeySet;
 use super::jws::Algorithm;
 use super::key_fetches::KeyFetches;
-use crate::observe::{FetchOutcome, Tally};
+use crate::observe::{CounterVec, FetchOutcome};
 
 /// A key set that can be replaced at any time.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct LiveKeys {
     current: ArcSwap<KeySet>,
     demand: KeyFetches,
     status: watch::Sender<KeysStatus>,
-    fetches: Tally<FetchOutcome>,
+    fetches: CounterVec<FetchOutcome>,
 }
 
 /// What is known about an issuer's keys. Times are seconds since 1970.
@@ -69,7 +69,7 @@ impl LiveKeys {
             current: ArcSwap::from_pointee(keys),
             demand: KeyFetches::default(),
             status: watch::Sender::new(status),
-            fetches: Tally::default(),
+            fetches: CounterVec::default(),
         })
     }
 

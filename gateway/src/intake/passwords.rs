@@ -71,7 +71,7 @@ pub struct PasswordCheck {
 
 /// Why a credential does not admit.
 #[derive(Debug)]
-pub(super) enum Unadmitted {
+pub(super) enum LoginFailure {
     Failed(Check),
     Unchecked(PasswordCheck),
 }
@@ -108,8 +108,8 @@ impl Passwords {
     }
 
     /// The place of the user whom a credential, as it stands after `Basic`, belongs to.
-    pub(super) fn find(&self, presented: &str) -> Result<usize, Unadmitted> {
-        let malformed = || Unadmitted::Failed(Check::HeaderMalformed);
+    pub(super) fn find(&self, presented: &str) -> Result<usize, LoginFailure> {
+        let malformed = || LoginFailure::Failed(Check::HeaderMalformed);
         if presented.len() > MAX_LENGTH {
             return Err(malformed());
         }
@@ -132,17 +132,17 @@ impl Passwords {
         match (row, user) {
             (Some(row), Some(user)) if user.line.is_right(&tag) => {
                 return match user.user.disabled {
-                    true => Err(Unadmitted::Failed(Check::UserDisabled)),
+                    true => Err(LoginFailure::Failed(Check::UserDisabled)),
                     false => Ok(row),
                 };
             }
             _ if self.known.is_wrong(&tag) => {
                 let check = user.map_or(Check::UserUnknown, |_| Check::Password);
-                return Err(Unadmitted::Failed(check));
+                return Err(LoginFailure::Failed(check));
             }
             _ => {}
         }
-        Err(Unadmitted::Unchecked(PasswordCheck {
+        Err(LoginFailure::Unchecked(PasswordCheck {
             tag,
             password: password[..password.len().min(COUNTED)].into(),
             hash: Arc::clone(user.map_or(&self.decoy, |user| &user.user.hash)),
@@ -269,8 +269,8 @@ mod tests {
 
     fn present(passwords: &Passwords, presented: &str) -> Result<usize, &'static str> {
         passwords.find(presented).map_err(|unadmitted| match unadmitted {
-            Unadmitted::Failed(check) => check.as_str(),
-            Unadmitted::Unchecked(check) => {
+            LoginFailure::Failed(check) => check.as_str(),
+            LoginFailure::Unchecked(check) => {
                 check.run();
                 "unchecked"
             }
@@ -413,7 +413,7 @@ mod tests {
         };
         let passwords = passwords(vec![with_cost("cheap", 4), with_cost("dear", 6)], &known());
         for (credential, own) in [("cheap:x", 4), ("dear:x", 6), ("nobody:x", 6)] {
-            let Err(Unadmitted::Unchecked(check)) = passwords.find(&STANDARD.encode(credential)) else {
+            let Err(LoginFailure::Unchecked(check)) = passwords.find(&STANDARD.encode(credential)) else {
                 panic!("{credential} is not known");
             };
             assert_eq!((cost(&check.hash), check.dearest), (Some(own), 6), "{credential}");

@@ -14,7 +14,7 @@ use super::caller::{Caller, Kind};
 use super::limits::account::Terms;
 use super::limits::accounts::Origin;
 use super::limits::owner::{Owner, OwnerKey};
-use super::limits::{Hold, Limit, Mode, Per};
+use super::limits::{Limit, LimitHandle, Mode, Per};
 use super::revocations::Seen;
 use crate::identity;
 use crate::observe::{Registry, TenantMetrics, UnknownTier};
@@ -73,7 +73,7 @@ impl Allowance {
         self.named.get(&owner).map(|(terms, _)| *terms).or(self.usual)
     }
 
-    fn hold(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<Hold>> {
+    fn hold(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<LimitHandle>> {
         let key = owner.key();
         let terms = self.of(key)?;
         let limit = match (owner, self.named.get(&key)) {
@@ -84,11 +84,11 @@ impl Allowance {
             }),
             _ => Arc::clone(&self.limit),
         };
-        Some(Arc::new(Hold::new(limit, owner, terms, origin)))
+        Some(Arc::new(LimitHandle::new(limit, owner, terms, origin)))
     }
 }
 
-type Holds = Box<[Arc<Hold>]>;
+type Holds = Box<[Arc<LimitHandle>]>;
 
 /// All tiers, and what the operator decided for tenants by name.
 pub struct Tiers {
@@ -99,7 +99,7 @@ pub struct Tiers {
 }
 
 /// A caller with everything that its requests need: kept in the cache of verified credentials.
-pub struct Known {
+pub struct Principal {
     pub caller: Caller,
     pub tier: Arc<Tier>,
     /// What its credential calls its tier, if that was to decide and there is no such tier.
@@ -135,7 +135,7 @@ impl Tiers {
     }
 
     /// Decides a caller's tier and takes hold of its accounts.
-    pub fn enroll(&self, caller: Caller) -> Known {
+    pub fn enroll(&self, caller: Caller) -> Principal {
         let written = self.tenants.get(&caller.tenant);
         let (tier, unknown_tier) = match (written, &caller.tier) {
             (Some(Some(tier)), _) => (tier, None),
@@ -151,7 +151,7 @@ impl Tiers {
         let tier = Arc::clone(tier);
         let is_tenant_written = caller.configured || written.is_some();
         let holds = holds(&tier, &caller, is_tenant_written);
-        Known {
+        Principal {
             is_crowded: holds.iter().any(|hold| hold.is_shared),
             is_tenant_written,
             share: Owner::Tenant(&caller.tenant).key().short(),
@@ -181,9 +181,9 @@ fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
         .collect()
 }
 
-impl Known {
+impl Principal {
     /// Its hold on everything that its tier allows. Whoever had to share an account has its own as soon as there is room.
-    pub fn holds(&self) -> Cow<'_, [Arc<Hold>]> {
+    pub fn holds(&self) -> Cow<'_, [Arc<LimitHandle>]> {
         if self.is_crowded {
             Cow::Owned(holds(&self.tier, &self.caller, self.is_tenant_written).into_vec())
         } else {

@@ -21,7 +21,7 @@ use super::limits::account::Terms;
 use super::limits::accounts::Origin;
 use super::limits::owner::Owner;
 use crate::clock::{self, Now};
-use crate::observe::{Decision, Tally, Verification};
+use crate::observe::{CounterVec, Decision, Verification};
 
 /// Work that may be waiting to be paid for by the share, from addresses without failures; others have half of it.
 const BACKLOG: Duration = Duration::from_secs(1);
@@ -50,12 +50,12 @@ pub struct VerificationWork {
     good: Cache<[u8; 32], ()>,
     unpaid: TimeShare,
     spent: AtomicU64,
-    outcomes: Tally<Verification>,
+    outcomes: CounterVec<Verification>,
 }
 
 /// Leave for one check.
 #[must_use = "its cost has to be told"]
-pub(super) struct Leave<'a> {
+pub(super) struct VerificationPermit<'a> {
     budget: &'a Verifications,
     client: IpAddr,
     began: Moment,
@@ -66,11 +66,11 @@ impl Verifications {
     ///
     /// # Errors
     /// The budget that is used up, and for how long.
-    pub(super) fn begin(&self, token: &str, client: IpAddr) -> Result<Leave<'_>, Check> {
+    pub(super) fn begin(&self, token: &str, client: IpAddr) -> Result<VerificationPermit<'_>, Check> {
         if self.work.good.get(&digest_of(token.as_bytes())).is_none() {
             self.ask(client, Now::read())?;
         }
-        Ok(Leave {
+        Ok(VerificationPermit {
             budget: self,
             client,
             began: clock::now(),
@@ -104,7 +104,7 @@ impl Verifications {
     }
 }
 
-impl Leave<'_> {
+impl VerificationPermit<'_> {
     /// Tells what came of the check.
     pub(super) fn end(self, verified: bool) {
         let now = Now::read();
@@ -139,7 +139,7 @@ impl VerificationWork {
             good: Cache::new(capacity),
             unpaid: TimeShare::default(),
             spent: AtomicU64::new(0),
-            outcomes: Tally::default(),
+            outcomes: CounterVec::default(),
         }
     }
 

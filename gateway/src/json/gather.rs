@@ -19,7 +19,7 @@ const TURN: usize = 128 << 10;
 
 /// Why there is no whole text.
 #[derive(Debug)]
-pub enum Unread<E> {
+pub enum GatherError<E> {
     /// Longer than it may be.
     TooLong,
     /// The budget is used up.
@@ -38,27 +38,27 @@ pub struct Gathered {
 /// The whole of `body`, which may have `limit` bytes. Twice as many are reserved, as they come.
 ///
 /// # Errors
-/// [`Unread`].
-pub async fn gather<B>(mut body: B, limit: usize, reservation: &Reservation) -> Result<Gathered, Unread<B::Error>>
+/// [`GatherError`].
+pub async fn gather<B>(mut body: B, limit: usize, reservation: &Reservation) -> Result<Gathered, GatherError<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return Err(Unread::TooLong);
+        return Err(GatherError::TooLong);
     }
     // Nothing is begun for which there is no room now.
     let has_room = reservation.has_room(WEIGHT.saturating_mul(announced), announced);
-    has_room.map_err(|_| Unread::Overloaded)?;
+    has_room.map_err(|_| GatherError::Overloaded)?;
     let (mut gathered, mut turn) = (Gathered::default(), 0);
     while let Some(frame) = body.frame().await {
-        let data = frame.map_err(Unread::Broken)?.into_data().unwrap_or_default();
+        let data = frame.map_err(GatherError::Broken)?.into_data().unwrap_or_default();
         let length = gathered.length + data.len();
         if length > limit {
-            return Err(Unread::TooLong);
+            return Err(GatherError::TooLong);
         }
         let grown = reservation.grow(WEIGHT * data.len(), length);
-        grown.map_err(|_| Unread::Overloaded)?;
+        grown.map_err(|_| GatherError::Overloaded)?;
         turn += data.len();
         gathered.push(data);
         if turn >= TURN {

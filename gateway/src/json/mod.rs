@@ -24,12 +24,12 @@ mod value;
 mod workspace;
 
 pub use document::{Document, add_member, is_number, range, refused_at, typed, without_mark, write_string};
-pub use gather::{Gathered, Unread, gather};
+pub use gather::{GatherError, Gathered, gather};
 pub use reader::MAX_DEPTH;
 pub use refusal::Refusal;
 pub use select::{Paths, Selection};
 pub use value::{Cursor, Kind, Name, Value};
-pub use workspace::{Hindrance, Reservation, Workspace};
+pub use workspace::{Reservation, Workspace, WorkspaceError};
 
 /// The longest text that is read on a worker, in bytes. A longer one is read on a thread that serves nobody.
 pub const LONG: usize = 64 << 10;

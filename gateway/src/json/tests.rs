@@ -338,19 +338,23 @@ fn a_share_of_the_budget_is_a_tenants_and_another_that_of_long_texts() {
     let hold = |tenant| workspace.reserve(limit, tenant, Moment::MAX);
     let (one, two, three) = (hold(1), hold(2), hold(3));
     assert_eq!(one.grow(500_000, 10), Ok(()));
-    assert_eq!(one.grow(1, 10), Err(Hindrance::Overloaded), "half is a tenant's");
-    assert_eq!(hold(1).grow(1, 10), Err(Hindrance::Overloaded), "of all its requests");
-    assert_eq!(hold(1).has_room(1, 10), Err(Hindrance::Overloaded));
+    assert_eq!(one.grow(1, 10), Err(WorkspaceError::Overloaded), "half is a tenant's");
+    assert_eq!(
+        hold(1).grow(1, 10),
+        Err(WorkspaceError::Overloaded),
+        "of all its requests"
+    );
+    assert_eq!(hold(1).has_room(1, 10), Err(WorkspaceError::Overloaded));
     assert_eq!(two.has_room(250_000, LONG + 1), Ok(()));
-    assert_eq!(two.has_room(250_001, LONG + 1), Err(Hindrance::Overloaded));
+    assert_eq!(two.has_room(250_001, LONG + 1), Err(WorkspaceError::Overloaded));
     assert_eq!(two.grow(250_000, LONG + 1), Ok(()));
     assert_eq!(
         two.grow(1, LONG + 1),
-        Err(Hindrance::Overloaded),
+        Err(WorkspaceError::Overloaded),
         "three quarters are for long texts"
     );
     assert_eq!(two.grow(1, LONG), Ok(()));
-    assert_eq!(three.grow(250_000, 10), Err(Hindrance::Overloaded));
+    assert_eq!(three.grow(250_000, 10), Err(WorkspaceError::Overloaded));
     assert_eq!(three.grow(249_999, 10), Ok(()));
     assert_eq!((workspace.reserved(), workspace.refused()), (limit, 6));
     one.shrink(100_000);
@@ -382,7 +386,7 @@ fn a_long_text_is_read_on_another_thread_within_the_time_of_its_request() {
         let late = workspace.reserve(1_000, 0, Moment::ZERO);
         let both = futures_util::future::join(busy, async {
             assert_eq!(late.read(LONG, || 7).await, Ok(7));
-            assert_eq!(late.read(LONG + 1, || 7).await, Err(Hindrance::OutOfTime));
+            assert_eq!(late.read(LONG + 1, || 7).await, Err(WorkspaceError::OutOfTime));
             release.send(()).expect("it waits");
         });
         assert_eq!(both.await.0, Ok(true));
@@ -443,9 +447,9 @@ fn what_is_gathered_is_reserved_and_bounded() {
         assert_eq!(whole.len(), pieces.concat().len());
         assert!(whole.into_text() == pieces.concat().as_bytes());
     }
-    assert!(matches!(gathered(&["abcd"], 3, 1_000).0, Err(Unread::TooLong)));
-    assert!(matches!(gathered(&["ab", "cd"], 3, 1_000).0, Err(Unread::TooLong)));
-    assert!(matches!(gathered(&["ab", "c"], 3, 11).0, Err(Unread::Overloaded)));
+    assert!(matches!(gathered(&["abcd"], 3, 1_000).0, Err(GatherError::TooLong)));
+    assert!(matches!(gathered(&["ab", "cd"], 3, 1_000).0, Err(GatherError::TooLong)));
+    assert!(matches!(gathered(&["ab", "c"], 3, 11).0, Err(GatherError::Overloaded)));
     assert_eq!(workspace.reserved(), 0);
 }
 

@@ -24,7 +24,7 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// Why work was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Undone {
+pub(super) enum JobError {
     /// Too much is waiting.
     Full,
     /// It has panicked.
@@ -59,7 +59,10 @@ impl Threads {
     }
 
     /// Does `work` on one of the threads. Dropped before it has begun, it is left out.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Undone> {
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobError> {
         self.started.call_once(|| self.start());
         let (done, result) = oneshot::channel();
         let work = move || {
@@ -69,7 +72,7 @@ impl Threads {
             }
         };
         self.queue.push(Box::new(work))?;
-        result.await.map_err(|_| Undone::Panicked)
+        result.await.map_err(|_| JobError::Panicked)
     }
 
     fn start(&self) {
@@ -98,10 +101,10 @@ impl Drop for Threads {
 }
 
 impl Queue {
-    fn push(&self, work: Work) -> Result<(), Undone> {
+    fn push(&self, work: Work) -> Result<(), JobError> {
         let mut state = self.lock();
         if state.waiting.len() >= MAX_WAITING {
-            return Err(Undone::Full);
+            return Err(JobError::Full);
         }
         state.waiting.push_back(work);
         drop(state);
@@ -159,7 +162,7 @@ mod tests {
             assert!(there.is_ok_and(|there| there != here));
             assert_eq!(
                 threads.run(|| panic!("on purpose")).await,
-                Err::<(), _>(Undone::Panicked)
+                Err::<(), _>(JobError::Panicked)
             );
             assert_eq!(threads.run(|| 7).await, Ok(7));
         });
@@ -189,7 +192,7 @@ mod tests {
                 assert!(work.as_mut().now_or_never().is_none());
                 waiting.push(work);
             }
-            assert_eq!(threads.run(|| ()).await, Err(Undone::Full));
+            assert_eq!(threads.run(|| ()).await, Err(JobError::Full));
             waiting.truncate(3);
             release.send(()).expect("it is held");
             assert_eq!(first.await, Ok(()));

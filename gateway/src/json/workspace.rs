@@ -12,7 +12,7 @@ use bytes::Bytes;
 use policies::Moment;
 
 use super::LONG;
-use super::threads::{Threads, Undone};
+use super::threads::{JobError, Threads};
 use crate::clock;
 use crate::rejection::{Rejection, Setting};
 
@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Why a text cannot be held or read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hindrance {
+pub enum WorkspaceError {
     /// There is no room.
     Overloaded,
     /// There is no thread.
@@ -32,19 +32,19 @@ pub enum Hindrance {
     OutOfTime,
 }
 
-impl From<Hindrance> for Rejection {
-    fn from(hindrance: Hindrance) -> Self {
+impl From<WorkspaceError> for Rejection {
+    fn from(hindrance: WorkspaceError) -> Self {
         match hindrance {
-            Hindrance::Overloaded => Self::Overloaded {
+            WorkspaceError::Overloaded => Self::Overloaded {
                 retry_after: SOON,
                 by: Some(Setting::JsonTotal),
             },
             // How many there are no setting says.
-            Hindrance::NoThread => Self::Overloaded {
+            WorkspaceError::NoThread => Self::Overloaded {
                 retry_after: SOON,
                 by: None,
             },
-            Hindrance::OutOfTime => Self::OutOfTime(Setting::RouteTime),
+            WorkspaceError::OutOfTime => Self::OutOfTime(Setting::RouteTime),
         }
     }
 }
@@ -109,7 +109,7 @@ impl Reservation {
     ///
     /// # Errors
     /// There is none.
-    pub fn has_room(&self, bytes: usize, text: usize) -> Result<(), Hindrance> {
+    pub fn has_room(&self, bytes: usize, text: usize) -> Result<(), WorkspaceError> {
         let bytes = bytes as u64;
         let fits = |counter: &AtomicU64, limit| counter.load(Relaxed).saturating_add(bytes) <= limit;
         let of_tenant = &self.workspace.by_tenant[self.tenant];
@@ -117,14 +117,14 @@ impl Reservation {
             return Ok(());
         }
         self.workspace.refused.fetch_add(1, Relaxed);
-        Err(Hindrance::Overloaded)
+        Err(WorkspaceError::Overloaded)
     }
 
     /// Reserves more; `text` is the length of the text that it is for, as far as it is known.
     ///
     /// # Errors
     /// There is no room; nothing has been reserved.
-    pub fn grow(&self, bytes: usize, text: usize) -> Result<(), Hindrance> {
+    pub fn grow(&self, bytes: usize, text: usize) -> Result<(), WorkspaceError> {
         let bytes = bytes as u64;
         let taken = take(&self.workspace.reserved, bytes, self.limit_of(text)).and_then(|()| {
             let of_tenant = &self.workspace.by_tenant[self.tenant];
@@ -165,20 +165,20 @@ impl Reservation {
         &self,
         text: usize,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Hindrance> {
+    ) -> Result<T, WorkspaceError> {
         if text <= LONG {
             return Ok(work());
         }
         let until = clock::instant(self.until);
         match tokio::time::timeout_at(until, self.workspace.threads.run(work)).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(Undone::Full)) => {
+            Ok(Err(JobError::Full)) => {
                 self.workspace.refused.fetch_add(1, Relaxed);
-                Err(Hindrance::NoThread)
+                Err(WorkspaceError::NoThread)
             }
             // As it would have been had it happened here.
-            Ok(Err(Undone::Panicked)) => panic!("reading a long text has panicked"),
-            Err(_) => Err(Hindrance::OutOfTime),
+            Ok(Err(JobError::Panicked)) => panic!("reading a long text has panicked"),
+            Err(_) => Err(WorkspaceError::OutOfTime),
         }
     }
 
@@ -218,10 +218,10 @@ impl Drop for Reservation {
 }
 
 /// Adds if the sum is within `limit`; undoes it otherwise, so that others may see too much for an instant.
-fn take(counter: &AtomicU64, bytes: u64, limit: u64) -> Result<(), Hindrance> {
+fn take(counter: &AtomicU64, bytes: u64, limit: u64) -> Result<(), WorkspaceError> {
     if counter.fetch_add(bytes, Relaxed).saturating_add(bytes) > limit {
         counter.fetch_sub(bytes, Relaxed);
-        return Err(Hindrance::Overloaded);
+        return Err(WorkspaceError::Overloaded);
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::families::Family;
 use super::histogram::Histogram;
 use super::labels::{
-    BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, Decision, FallbackKind, Label, Outcome,
-    RetryStop, Tally,
+    BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, CounterVec, Decision, FallbackKind, Label,
+    Outcome, RetryStop,
 };
 use super::page::Page;
 use crate::rejection::Reason;
@@ -21,25 +21,25 @@ use crate::rejection::Reason;
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub name: Arc<str>,
-    pub requests: Tally<Class>,
-    pub rejections: Tally<Reason>,
+    pub requests: CounterVec<Class>,
+    pub rejections: CounterVec<Reason>,
     /// From a request's head to the last byte of its answer.
     pub duration: Histogram,
     pub(super) aborted: AtomicU64,
     pub(super) partial: AtomicU64,
-    pub(super) fallbacks: Tally<FallbackKind>,
+    pub(super) fallbacks: CounterVec<FallbackKind>,
 }
 
 impl RouteMetrics {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
-            requests: Tally::default(),
-            rejections: Tally::default(),
+            requests: CounterVec::default(),
+            rejections: CounterVec::default(),
             duration: Histogram::default(),
             aborted: AtomicU64::new(0),
             partial: AtomicU64::new(0),
-            fallbacks: Tally::default(),
+            fallbacks: CounterVec::default(),
         }
     }
 
@@ -57,16 +57,16 @@ impl RouteMetrics {
 #[derive(Debug)]
 pub struct BackendMetrics {
     pub name: Arc<str>,
-    pub attempts: Tally<Outcome>,
-    pub rejections: Tally<Reason>,
+    pub attempts: CounterVec<Outcome>,
+    pub rejections: CounterVec<Reason>,
     /// By the state that was entered.
-    pub transitions: Tally<BreakerState>,
-    pub calls: Tally<Outcome>,
+    pub transitions: CounterVec<BreakerState>,
+    pub calls: CounterVec<Outcome>,
     /// From the start of a call, queue included, to the head of its answer.
     pub duration: Histogram,
     /// Calls that were not tried again although their end would have allowed it.
-    pub retry_stops: Tally<RetryStop>,
-    pub handshakes: Tally<BackendHandshake>,
+    pub retry_stops: CounterVec<RetryStop>,
+    pub handshakes: CounterVec<BackendHandshake>,
     retries: AtomicU64,
     ejections: AtomicU64,
 }
@@ -75,13 +75,13 @@ impl BackendMetrics {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
-            attempts: Tally::default(),
-            rejections: Tally::default(),
-            transitions: Tally::default(),
-            calls: Tally::default(),
+            attempts: CounterVec::default(),
+            rejections: CounterVec::default(),
+            transitions: CounterVec::default(),
+            calls: CounterVec::default(),
             duration: Histogram::default(),
-            retry_stops: Tally::default(),
-            handshakes: Tally::default(),
+            retry_stops: CounterVec::default(),
+            handshakes: CounterVec::default(),
             retries: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
         }
@@ -120,14 +120,14 @@ impl BackendMetrics {
 #[derive(Debug)]
 pub struct LimitMetrics {
     pub name: Arc<str>,
-    pub decisions: Tally<Decision>,
+    pub decisions: CounterVec<Decision>,
 }
 
 impl LimitMetrics {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
-            decisions: Tally::default(),
+            decisions: CounterVec::default(),
         }
     }
 
@@ -138,11 +138,11 @@ impl LimitMetrics {
 
 /// Who came, and with what result; read off the finished record.
 #[derive(Debug)]
-pub(super) struct CallerMetrics(pub(super) Vec<Tally<CallerOutcome>>);
+pub(super) struct CallerMetrics(pub(super) Vec<CounterVec<CallerOutcome>>);
 
 impl Default for CallerMetrics {
     fn default() -> Self {
-        Self(CallerKind::ALL.iter().map(|_| Tally::default()).collect())
+        Self(CallerKind::ALL.iter().map(|_| CounterVec::default()).collect())
     }
 }
 

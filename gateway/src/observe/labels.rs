@@ -18,12 +18,12 @@ pub trait Label: Copy + 'static {
 
 /// One counter for each value of a label.
 #[derive(Debug)]
-pub struct Tally<L> {
+pub struct CounterVec<L> {
     counts: Box<[AtomicU64]>,
     label: PhantomData<L>,
 }
 
-impl<L: Label> Default for Tally<L> {
+impl<L: Label> Default for CounterVec<L> {
     fn default() -> Self {
         Self {
             counts: L::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -32,7 +32,7 @@ impl<L: Label> Default for Tally<L> {
     }
 }
 
-impl<L: Label> Tally<L> {
+impl<L: Label> CounterVec<L> {
     #[inline]
     pub fn add(&self, label: L) {
         self.counts[label.index()].fetch_add(1, Relaxed);
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_tally_counts_each_value_apart() {
-        let tally = Tally::<Decision>::default();
+        let tally = CounterVec::<Decision>::default();
         tally.add(Decision::Refused);
         tally.add(Decision::Refused);
         tally.add(Decision::Shadow);

@@ -17,7 +17,7 @@ use policies::Moment;
 
 use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
 use super::families::Family;
-use super::labels::{Awaited, ConnectionRefusal, FrameKind, Handshake, HandshakeDelay, Tally};
+use super::labels::{Awaited, ConnectionRefusal, CounterVec, FrameKind, Handshake, HandshakeDelay};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
@@ -34,12 +34,12 @@ pub struct Registry {
     backends: Named<BackendMetrics>,
     limits: Named<LimitMetrics>,
     pub(super) callers: CallerMetrics,
-    pub handshakes: Tally<Handshake>,
-    pub handshake_delays: Tally<HandshakeDelay>,
+    pub handshakes: CounterVec<Handshake>,
+    pub handshake_delays: CounterVec<HandshakeDelay>,
     handshake_time: AtomicU64,
-    pub refused_connections: Tally<ConnectionRefusal>,
-    pub overdue_connections: Tally<Awaited>,
-    pub floods: Tally<FrameKind>,
+    pub refused_connections: CounterVec<ConnectionRefusal>,
+    pub overdue_connections: CounterVec<Awaited>,
+    pub floods: CounterVec<FrameKind>,
     /// Not on the page: their names come with requests.
     pub tenants: Tenants,
     pub unknown_tiers: UnknownTiers,
@@ -59,12 +59,12 @@ impl Default for Registry {
             backends: Named::default(),
             limits: Named::default(),
             callers: CallerMetrics::default(),
-            handshakes: Tally::default(),
-            handshake_delays: Tally::default(),
+            handshakes: CounterVec::default(),
+            handshake_delays: CounterVec::default(),
             handshake_time: AtomicU64::new(0),
-            refused_connections: Tally::default(),
-            overdue_connections: Tally::default(),
-            floods: Tally::default(),
+            refused_connections: CounterVec::default(),
+            overdue_connections: CounterVec::default(),
+            floods: CounterVec::default(),
             tenants: Tenants::default(),
             unknown_tiers: UnknownTiers::default(),
             config_in_use_is_newest: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! What became of each request, told once: to the counters, the access log and the list of recent refusals.
 //!
-//! A request is a [`Watch`] from its head to its last byte. Stages note facts in it; it ends with the answer's body.
+//! A request is a [`RequestGuard`] from its head to its last byte. Stages note facts in it; it ends with the answer's body.
 //!
 //! Invariant: every request that was begun is finished exactly once, also when its caller leaves or its handler panics.
 
@@ -39,8 +39,8 @@ pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
 pub use decided::{Decided, SettingPlace, Settings};
 pub use families::{Family, families};
 pub use labels::{
-    Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, Decision,
-    FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Outcome, RetryStop, Tally, Verification,
+    Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, CounterVec,
+    Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Outcome, RetryStop, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;
@@ -79,8 +79,8 @@ impl Observer {
         }))
     }
 
-    pub fn watch(self: &Arc<Self>, record: RequestRecord) -> Watch {
-        Watch {
+    pub fn watch(self: &Arc<Self>, record: RequestRecord) -> RequestGuard {
+        RequestGuard {
             observer: Arc::clone(self),
             record,
             ended: false,
@@ -112,36 +112,36 @@ impl Observer {
     }
 }
 
-/// A request under way. Dropping it finishes it: as aborted, unless [`Watch::end`] said that its last byte has left.
+/// A request under way. Dropping it finishes it: as aborted, unless [`RequestGuard::end`] said that its last byte has left.
 #[derive(Debug)]
 #[must_use = "the request is finished when this is dropped"]
-pub struct Watch {
+pub struct RequestGuard {
     observer: Arc<Observer>,
     record: RequestRecord,
     ended: bool,
 }
 
-impl Watch {
+impl RequestGuard {
     /// The whole answer has been handed to the connection.
     pub fn end(mut self) {
         self.ended = true;
     }
 }
 
-impl Deref for Watch {
+impl Deref for RequestGuard {
     type Target = RequestRecord;
     fn deref(&self) -> &RequestRecord {
         &self.record
     }
 }
 
-impl DerefMut for Watch {
+impl DerefMut for RequestGuard {
     fn deref_mut(&mut self) -> &mut RequestRecord {
         &mut self.record
     }
 }
 
-impl Drop for Watch {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut record = mem::take(&mut self.record);
         if thread::panicking() {
@@ -181,14 +181,14 @@ mod tests {
             .collect()
     }
 
-    fn begin(observer: &Arc<Observer>) -> Watch {
+    fn begin(observer: &Arc<Observer>) -> RequestGuard {
         let record = RequestRecord::begin(clock::now(), Duration::from_secs(1), "id", Method::GET, "/users/1");
         let mut watch = observer.watch(record);
         watch.route = Some(observer.registry.route("users"));
         watch
     }
 
-    fn check(expected: &[&str], request: impl FnOnce(Watch)) {
+    fn check(expected: &[&str], request: impl FnOnce(RequestGuard)) {
         let observer = Observer::start(&Target::Off).unwrap();
         request(begin(&observer));
         assert_eq!(counted(&observer), expected);

@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use super::families::{Facts, Family};
 use super::histogram::Histogram;
-use super::labels::{Label, Tally};
+use super::labels::{CounterVec, Label};
 
 /// What `/metrics` is served as.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -40,7 +40,7 @@ impl Page {
     }
 
     /// The same for each value of the tally's label, which is the last one of the family.
-    pub fn put_tally<L: Label>(&mut self, family: Family, name: &str, tally: &Tally<L>) {
+    pub fn put_tally<L: Label>(&mut self, family: Family, name: &str, tally: &CounterVec<L>) {
         for (label, count) in tally.iter() {
             self.put_count(family, name, label.as_str(), count);
         }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_a_name_multiplies_appears_when_it_is_counted() {
-        let (tally, histogram) = (Tally::<Decision>::default(), Histogram::default());
+        let (tally, histogram) = (CounterVec::<Decision>::default(), Histogram::default());
         let samples = |name: &str| {
             let mut page = Page::new();
             page.put_tally(Family::LimitDecisions, name, &tally);

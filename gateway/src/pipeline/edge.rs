@@ -8,7 +8,7 @@ use super::{Exchange, Stop};
 use crate::answer::Content;
 use crate::intake::address::ClientAddress;
 use crate::intake::cors;
-use crate::intake::finish::Finishing;
+use crate::intake::response_headers::PendingResponseHeaders;
 use crate::intake::websocket::{self, Handshake};
 use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
@@ -44,7 +44,7 @@ impl<'p> Exchange<'p> {
         let (route, finishing) = match routes.find(target.host, &target.path, asked, headers, query) {
             Ok(found) => {
                 let finish = found.target.edge.finish.as_ref()?;
-                let mut finishing = Finishing::begin(finish, headers, true);
+                let mut finishing = PendingResponseHeaders::begin(finish, headers, true);
                 finishing.fill(&Sources::of_request(&found.captures, query, headers, None));
                 (found.target, finishing)
             }
@@ -118,9 +118,9 @@ fn of_path<'r>(
     routes: &[&'r Arc<Route>],
     headers: &HeaderMap,
     is_preflight: bool,
-) -> Option<(&'r Arc<Route>, Finishing)> {
+) -> Option<(&'r Arc<Route>, PendingResponseHeaders)> {
     let cors_of = |(index, route): (usize, &&'r Arc<Route>)| Some((index, route.edge.finish.as_ref()?.cors.as_ref()?));
     let all: Vec<_> = routes.iter().enumerate().filter_map(cors_of).collect();
-    let (index, finishing) = Finishing::of_first_allowed(&all, headers, is_preflight)?;
+    let (index, finishing) = PendingResponseHeaders::of_first_allowed(&all, headers, is_preflight)?;
     Some((routes[index], finishing))
 }

@@ -14,12 +14,12 @@ use super::Exchange;
 use crate::aggregate::proxy_status;
 use crate::answer::{Content, Place};
 use crate::call::backend::Backend;
-use crate::call::{Facts, Order, OrderBody};
+use crate::call::{CallBody, CallRequest, Facts};
 use crate::clock;
 use crate::observe::FallbackKind;
 use crate::plan::{Fallback, Route};
 use crate::rejection::{Reason, Rejection};
-use crate::stale::{self, Kept, Key, Terms};
+use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 
 const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -30,7 +30,7 @@ impl Exchange<'_> {
         &mut self,
         route: &Route,
         backend: &Arc<Backend>,
-        order: &Order,
+        order: &CallRequest,
     ) -> Result<Response<Content>, Rejection> {
         let mut facts = Facts::default();
         let key = self.key(route, order);
@@ -74,14 +74,14 @@ impl Exchange<'_> {
     }
 
     /// Under which a good answer is kept, and for how long, if one may be asked for later.
-    fn key(&self, route: &Route, order: &Order) -> Option<(Key, Terms)> {
+    fn key(&self, route: &Route, order: &CallRequest) -> Option<(Key, Terms)> {
         let within = |fallback: &Fallback| match fallback {
             Fallback::Stale(within) => Some(*within),
             Fallback::Value(_) | Fallback::Backend(_) => None,
         };
         let within = route.fallbacks.iter().filter_map(within).max()?;
-        let has_body = !matches!(order.body, OrderBody::Empty);
-        if has_body || !stale::is_repeatable(&order.method) {
+        let has_body = !matches!(order.body, CallBody::Empty);
+        if has_body || !stale_cache::is_repeatable(&order.method) {
             return None;
         }
         let key = Key::of(&[&*route.name], &order.method, order.target.as_str(), &order.headers);
@@ -90,19 +90,19 @@ impl Exchange<'_> {
     }
 
     /// Keeps a good answer while it is passed on.
-    fn keep(&self, response: Response<Content>, key: Option<(Key, Terms)>, order: &Order) -> Response<Content> {
+    fn keep(&self, response: Response<Content>, key: Option<(Key, Terms)>, order: &CallRequest) -> Response<Content> {
         let Some((key, terms)) = key else { return response };
         let (head, content) = response.into_parts();
         let content = match content {
             Content::Reply(reply)
                 if head.status == StatusCode::OK
                     && !reply.is_event_stream()
-                    && stale::may_be_kept(&order.headers, &head.headers) =>
+                    && stale_cache::may_be_kept(&order.headers, &head.headers) =>
             {
                 let mut headers = head.headers.clone();
                 // What is said to one visit is not said again.
                 headers.remove(SET_COOKIE);
-                let kept = Kept {
+                let kept = CachedAnswer {
                     status: head.status,
                     headers,
                     body: Bytes::new(),

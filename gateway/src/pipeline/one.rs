@@ -12,7 +12,7 @@ use super::{Cleared, Exchange, entrant};
 use crate::answer::Content;
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
-use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
+use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::caller_body::CallerBody;
 use crate::intake::headers;
 use crate::intake::websocket::{self, Handshake};
@@ -54,7 +54,7 @@ impl Exchange<'_> {
         backend: &Backend,
         rewrite: Option<&Template>,
         body: CallerBody,
-    ) -> Result<(Order, Option<Switching>), Rejection> {
+    ) -> Result<(CallRequest, Option<Switching>), Rejection> {
         let Cleared {
             route,
             captures,
@@ -95,13 +95,13 @@ impl Exchange<'_> {
         };
         let limit = route.body_limit;
         let body = if body.is_end_stream() {
-            OrderBody::Empty
+            CallBody::Empty
         } else if body.size_hint().lower() > limit {
             return Err(Rejection::BodyTooLarge { limit });
         } else {
-            OrderBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
+            CallBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
         };
-        let order = Order {
+        let order = CallRequest {
             method: head.method,
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
             headers: head.headers,
@@ -127,7 +127,7 @@ impl Exchange<'_> {
     pub(super) async fn call(
         &mut self,
         backend: &Arc<Backend>,
-        order: &Order,
+        order: &CallRequest,
         switching: Option<Switching>,
         facts: &mut Facts,
     ) -> Result<Response<Content>, Rejection> {

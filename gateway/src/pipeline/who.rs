@@ -10,21 +10,21 @@ use policies::Moment;
 use super::Exchange;
 use crate::clock::{self, Now};
 use crate::intake::address::{self, ClientAddress};
+use crate::intake::authenticator::{Client, Pending, Refusal};
 use crate::intake::caller::Kind;
-use crate::intake::doorman::{Client, Pending, Refusal};
 use crate::intake::key_fetches::KeyWait;
 use crate::intake::limits::accounts::Origin;
 use crate::intake::limits::owner::Owner;
 use crate::intake::limits::reserved::Reserved;
 use crate::intake::limits::{self, Charges};
 use crate::intake::passwords::PasswordCheck;
-use crate::intake::tiers::Known;
+use crate::intake::tiers::Principal;
 use crate::observe::CallerKind;
 use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
 
 /// A request whose credential takes a while to check.
-pub(super) struct Unproven {
+pub(super) struct NeedsPasswordCheck {
     pub(super) pending: Pending,
     pub(super) client: ClientAddress,
     /// When the request has to be answered, by its route and by what its caller allows.
@@ -40,7 +40,7 @@ impl Exchange<'_> {
         client: &ClientAddress,
         query: Option<&str>,
         headers: &HeaderMap,
-    ) -> Result<Result<Arc<Known>, Pending>, Rejection> {
+    ) -> Result<Result<Arc<Principal>, Pending>, Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let unix_now = self.wall.elapsed().as_secs();
         let certificate = self.peer.certificate.as_ref().map(|certificate| {
@@ -83,8 +83,8 @@ impl Exchange<'_> {
     }
 
     /// Waits until it can be told whether a credential holds; gives the head back to be asked again.
-    pub(super) async fn prove(&mut self, unproven: Unproven) -> Result<request::Parts, Rejection> {
-        let Unproven {
+    pub(super) async fn prove(&mut self, unproven: NeedsPasswordCheck) -> Result<request::Parts, Rejection> {
+        let NeedsPasswordCheck {
             pending,
             client,
             until,

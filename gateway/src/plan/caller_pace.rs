@@ -20,7 +20,7 @@ use super::time_budget::properties::{on_paused_time, plan};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::scripted::{Scripted, Tail, Turn, caller_body};
-use crate::call::{self, Facts, Order, OrderBody, Reply, Streaming};
+use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::clock;
 use crate::rejection::{Reason, Rejection};
 
@@ -43,10 +43,10 @@ fn backend(plan: &Plan) -> Arc<Backend> {
 }
 
 /// Calls the backend with this body; `wish` is what its caller asks for.
-async fn ask(backend: &Arc<Backend>, body: OrderBody, wish: Option<Duration>) -> Result<Reply, Rejection> {
+async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> Result<Reply, Rejection> {
     let now = clock::now();
     let operator_deadline = Deadline::at(now + Duration::from_secs(28));
-    let order = Order {
+    let order = CallRequest {
         method: Method::POST,
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
@@ -94,7 +94,7 @@ struct Pace {
 }
 
 impl Pace {
-    async fn body(&self) -> OrderBody {
+    async fn body(&self) -> CallBody {
         let pieces: Vec<_> = self
             .pieces
             .iter()
@@ -103,7 +103,7 @@ impl Pace {
         let sum: usize = pieces.iter().map(|(_, size)| size).sum();
         let length = self.has_length.then_some(sum + usize::from(!self.ends));
         let body = caller_body(pieces, length, self.ends).await;
-        OrderBody::Streamed(Replay::new(body, 1 << 20, 1024), 1 << 20)
+        CallBody::Streamed(Replay::new(body, 1 << 20, 1024), 1 << 20)
     }
 
     /// When its last byte leaves, if it does.
@@ -210,7 +210,7 @@ fn a_caller_that_is_slow_to_read_has_its_backend_break_off_without_blame() {
         };
         let _scripted = Scripted::behind(&backend, 2, turn).await;
         for (reads_after, failures) in [(1_500, 0), (0, 1)] {
-            let mut body = ask(&backend, OrderBody::Empty, None).await.expect("a head").body;
+            let mut body = ask(&backend, CallBody::Empty, None).await.expect("a head").body;
             let first = body.frame().await.expect("a piece").expect("no failure");
             assert_eq!(first.into_data().expect("data"), Bytes::from_static(b"{\"id\""));
             sleep(Duration::from_millis(reads_after)).await;
@@ -232,7 +232,7 @@ fn a_body_that_was_read_ahead_is_sent_whole_and_in_order() {
         ];
         let mut turns = turns.into_iter();
         let scripted = Scripted::behind(&backend, 3, move || turns.next().expect("three requests")).await;
-        let broken = ask(&backend, OrderBody::Empty, None).await;
+        let broken = ask(&backend, CallBody::Empty, None).await;
         assert!(broken.is_err());
         sleep(Duration::from_secs(1)).await;
         // A little at once, and more than is kept and than is waited for.

@@ -12,8 +12,8 @@ mod decided;
 mod live;
 mod long_over;
 pub mod outline;
-pub mod register;
 pub mod reload;
+pub mod revocation_store;
 mod state;
 pub mod time_budget;
 mod watch;
@@ -29,18 +29,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 pub use self::decided::EdgePlaces;
 pub use self::live::LivePlan;
 use self::outline::Outline;
-use self::register::RevocationFile;
+use self::revocation_store::RevocationFile;
 pub use self::state::State;
 use crate::aggregate;
 use crate::call::backend::Backend;
 use crate::files::FileSet;
-use crate::flow::Rates;
 use crate::intake::access::Access;
 use crate::intake::address::TrustedProxies;
 use crate::intake::address_list::AddressList;
+use crate::intake::authenticator::Authenticator;
 use crate::intake::client_authorities::ClientAuthorities;
-use crate::intake::doorman::Doorman;
-use crate::intake::finish::Finish;
 use crate::intake::header_rules::HeaderRules;
 use crate::intake::headers::{MethodOverride, Via};
 use crate::intake::key_places::KeyPlaces;
@@ -48,15 +46,17 @@ use crate::intake::limits::account::Terms;
 use crate::intake::limits::accounts::{Origin, TermsByOwner};
 use crate::intake::limits::owner::{Credential, Owner};
 use crate::intake::limits::rooms::AccountLimits;
-use crate::intake::limits::{self, Held, Hold, Limit, Per};
+use crate::intake::limits::{self, Charge, Limit, LimitHandle, Per};
+use crate::intake::response_headers::ResponseHeaders;
 use crate::intake::taken::Forward;
-use crate::intake::tiers::{Known, Tiers};
+use crate::intake::tiers::{Principal, Tiers};
 use crate::intake::tls::Tls;
 use crate::json::Workspace;
 use crate::observe::{FallbackKind, Observer, RouteMetrics};
 use crate::parked::ParkedBytes;
 use crate::routing::{PathPolicy, Table};
-use crate::stale::Store;
+use crate::slow_caller::Rates;
+use crate::stale_cache::StaleCache;
 use crate::template::Template;
 
 /// Everything a request meets, in force at once.
@@ -70,14 +70,14 @@ pub struct Plan {
     pub listed: Vec<Arc<Route>>,
     /// Of all routes, in the order they are tried; none if what is odd is refused everywhere.
     pub path_policies: Vec<PathPolicy>,
-    pub doorman: Doorman<Known>,
+    pub doorman: Authenticator<Principal>,
     pub tiers: Arc<Tiers>,
     /// Failed authentications per client address.
     pub failures: Option<RouteLimit>,
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
     /// Good answers, for when backends fail.
-    pub stale: Arc<Store>,
+    pub stale: Arc<StaleCache>,
     /// Where JSON is read.
     pub workspace: Arc<Workspace>,
     /// What callers have sent ahead of being read.
@@ -145,7 +145,7 @@ pub struct Edge {
     pub drain_notice: Duration,
     pub drain: Duration,
     /// Of answers that no route gives.
-    pub finish: Option<Arc<Finish>>,
+    pub finish: Option<Arc<ResponseHeaders>>,
     /// Where these limits stand.
     pub places: Arc<EdgePlaces>,
 }
@@ -229,7 +229,7 @@ pub struct Route {
 pub struct RouteEdge {
     pub addresses: Option<AddressList>,
     pub request_rules: Option<HeaderRules>,
-    pub finish: Option<Arc<Finish>>,
+    pub finish: Option<Arc<ResponseHeaders>>,
     pub path_policy: PathPolicy,
     pub method_override: MethodOverride,
     /// Whether a caller may turn its connection into a WebSocket.
@@ -285,7 +285,7 @@ impl RouteLimit {
     }
 
     /// The charge to the caller's account, for a request that costs `cost` where the limit does not say otherwise.
-    pub fn charge(&self, known: &Known, address: IpAddr, route: &str, cost: u64) -> Held {
+    pub fn charge(&self, known: &Principal, address: IpAddr, route: &str, cost: u64) -> Charge {
         let caller = &known.caller;
         let written = |is_written: bool| if is_written { Origin::Written } else { Origin::Request };
         let (owner, origin) = match (self.limit.per, caller.kind.credential()) {
@@ -303,8 +303,8 @@ impl RouteLimit {
         self.hold(owner, origin).charge(cost)
     }
 
-    pub fn hold(&self, owner: Owner<'_>, origin: Origin) -> Arc<Hold> {
+    pub fn hold(&self, owner: Owner<'_>, origin: Origin) -> Arc<LimitHandle> {
         let (limit, policy) = (Arc::clone(&self.limit), self.policy.clone());
-        Arc::new(Hold::with(limit, owner, self.terms, origin, policy))
+        Arc::new(LimitHandle::with(limit, owner, self.terms, origin, policy))
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Plan;
-use super::register::Register;
+use super::revocation_store::RevocationStore;
 use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
 use crate::intake::headers::Via;
@@ -20,7 +20,7 @@ use crate::intake::verifications::VerificationWork;
 use crate::json::Workspace;
 use crate::observe::Observer;
 use crate::parked::ParkedBytes;
-use crate::stale::Store;
+use crate::stale_cache::StaleCache;
 
 /// Tokens of which it is remembered through reloads that they were good once.
 const TOKENS: usize = 10_000;
@@ -34,7 +34,7 @@ const STALE: u64 = 64 << 20;
 pub struct State {
     pub accounts: Accounts,
     /// Good answers, for when backends fail.
-    pub stale: Arc<Store>,
+    pub stale: Arc<StaleCache>,
     /// Where JSON is read, and what of it is held.
     pub workspace: Arc<Workspace>,
     /// What callers have sent ahead of being read.
@@ -45,7 +45,7 @@ pub struct State {
     pub known_passwords: Arc<KnownPasswords>,
     pub password_checks: Arc<PasswordChecks>,
     /// Credentials that were taken back.
-    pub revocations: Register,
+    pub revocations: RevocationStore,
     pub verification_work: Arc<VerificationWork>,
     kept: Mutex<Kept>,
 }
@@ -95,7 +95,7 @@ impl State {
         Self {
             // Until a plan takes effect, which says how many there may be.
             accounts: Accounts::new(100_000),
-            stale: Arc::new(Store::new(STALE)),
+            stale: Arc::new(StaleCache::new(STALE)),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             parked: Arc::default(),
             observer,
@@ -103,7 +103,7 @@ impl State {
             known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),
             password_checks: Arc::new(PasswordChecks::new(a_quarter_of_the_cores())),
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
-            revocations: Register::default(),
+            revocations: RevocationStore::default(),
             kept: Mutex::default(),
         }
     }

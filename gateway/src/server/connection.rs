@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::enrolled::Enrolled;
+use super::connection_guard::ConnectionGuard;
 use super::guarded_io::GuardedIo;
 use super::preface::{self, Preface};
 use super::{http1, http2};
@@ -15,7 +15,12 @@ use crate::intake::headers::Scheme;
 use crate::plan::Protocols;
 
 /// Serves requests in plain text until either side closes the connection.
-pub(super) async fn serve_plain(stream: TcpStream, address: SocketAddr, protocols: Protocols, enrolled: Enrolled) {
+pub(super) async fn serve_plain(
+    stream: TcpStream,
+    address: SocketAddr,
+    protocols: Protocols,
+    enrolled: ConnectionGuard,
+) {
     let peer = enrolled.peer(address, Scheme::Http);
     let mut io = GuardedIo::new(stream, enrolled.activity().clone());
     let is_http2 = match protocols {

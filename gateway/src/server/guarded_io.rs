@@ -15,12 +15,12 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
+use super::reaper::ConnectionActivity;
 use super::screened::LastWords;
-use super::watch::Activity;
 
 pub(crate) struct GuardedIo {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     /// Taken out of the socket already, and read before what is still in it.
     ahead: Vec<u8>,
     /// There was nothing more to read.
@@ -30,7 +30,7 @@ pub(crate) struct GuardedIo {
 }
 
 impl GuardedIo {
-    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: TcpStream, activity: Arc<ConnectionActivity>) -> Self {
         Self {
             stream,
             activity,
@@ -59,7 +59,7 @@ impl GuardedIo {
         &self.ahead
     }
 
-    pub(crate) fn activity(&self) -> &Activity {
+    pub(crate) fn activity(&self) -> &ConnectionActivity {
         &self.activity
     }
 

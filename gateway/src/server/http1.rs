@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::enrolled::Enrolled;
+use super::connection_guard::ConnectionGuard;
 use super::in_flight::{CountedBody, InFlight};
 use super::loan::Lender;
 use super::screened::{LastWords, Screened};
@@ -23,12 +23,12 @@ use super::tunnelled;
 use crate::answer::Switched;
 use crate::caller_body::CallerBody;
 use crate::coalesce::Coalesced;
-use crate::flow::Flow;
 use crate::intake::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 use crate::problem;
 use crate::rejection::Reason;
+use crate::slow_caller::Transfer;
 
 const MALFORMED: &str = Reason::MalformedRequest.as_str();
 
@@ -36,7 +36,7 @@ const MALFORMED: &str = Reason::MalformedRequest.as_str();
 ///
 /// While a caller brings none, all that is kept of its connection is the stream: hyper, its buffers and the room for a
 /// request take ten times as much.
-pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: Enrolled)
+pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
 {
@@ -52,7 +52,7 @@ where
 }
 
 /// Serves requests for as long as they come; gives the stream back when none has come for a while.
-async fn converse<S>(stream: Screened<S>, peer: &Peer, enrolled: &Enrolled) -> Option<Screened<S>>
+async fn converse<S>(stream: Screened<S>, peer: &Peer, enrolled: &ConnectionGuard) -> Option<Screened<S>>
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
 {
@@ -61,7 +61,7 @@ where
     let (worker, activity) = (enrolled.worker(), enrolled.activity());
     let switched = &Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let flow: Option<Arc<Flow>> = (!request.body().is_end_stream()).then(Arc::default);
+        let flow: Option<Arc<Transfer>> = (!request.body().is_end_stream()).then(Arc::default);
         let in_flight = InFlight::new(worker, activity, flow.clone());
         let takes_chunks = request.version() >= Version::HTTP_11;
         async move {

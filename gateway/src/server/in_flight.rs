@@ -9,21 +9,21 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use super::lifecycle::Phase;
-use super::watch::Activity;
+use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::answer::{AnswerBody, Leaving};
 use crate::clock;
-use crate::flow::Flow;
 use crate::plan::Edge;
+use crate::slow_caller::Transfer;
 
 pub(super) struct InFlight {
     pub(super) worker: Arc<Worker>,
-    pub(super) activity: Arc<Activity>,
-    flow: Option<Arc<Flow>>,
+    pub(super) activity: Arc<ConnectionActivity>,
+    flow: Option<Arc<Transfer>>,
 }
 
 impl InFlight {
-    pub(super) fn new(worker: &Arc<Worker>, activity: &Arc<Activity>, flow: Option<Arc<Flow>>) -> Self {
+    pub(super) fn new(worker: &Arc<Worker>, activity: &Arc<ConnectionActivity>, flow: Option<Arc<Transfer>>) -> Self {
         activity.serves(flow.as_ref());
         worker.lifecycle.request_began();
         Self {
@@ -82,7 +82,7 @@ impl InFlight {
 }
 
 /// Ready when the process is about to end, or nobody vouches any more for the caller's certificate.
-async fn must_leave(worker: &Worker, activity: &Activity) {
+async fn must_leave(worker: &Worker, activity: &ConnectionActivity) {
     let draining = worker.lifecycle.reached(Phase::Draining);
     match activity.certificate() {
         None => draining.await,

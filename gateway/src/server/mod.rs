@@ -8,22 +8,22 @@ pub mod lifecycle;
 pub mod sockets;
 
 mod connection;
-mod crowd;
-mod enrolled;
+mod connection_guard;
+mod early_refusal;
 mod guarded_io;
 mod handshakes;
 mod http1;
 mod http2;
 mod in_flight;
 mod loan;
+mod per_address;
 mod preface;
 mod proxied;
+mod reaper;
 mod screened;
 mod tls;
 mod tunnelled;
-mod unread;
 mod vouching;
-mod watch;
 mod worker;
 
 use std::io;
@@ -32,8 +32,8 @@ use std::thread::JoinHandle;
 
 use self::handshakes::HandshakeTime;
 pub use self::lifecycle::{Lifecycle, Phase};
+use self::reaper::Reaper;
 use self::sockets::Bound;
-use self::watch::Watch;
 use self::worker::Worker;
 use crate::plan::LivePlan;
 
@@ -68,7 +68,7 @@ impl Workers {
                     index,
                     live: Arc::clone(live),
                     lifecycle: Arc::clone(lifecycle),
-                    watch: Watch::default(),
+                    watch: Reaper::default(),
                     crowd: Arc::clone(&crowd),
                     handshake_places: Arc::clone(&handshake_places),
                     handshake_time: HandshakeTime::default(),

@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::enrolled::Enrolled;
+use super::connection_guard::ConnectionGuard;
 use crate::intake::proxy_protocol::{self, Origin};
 use crate::observe::ConnectionRefusal;
 
 /// For whom the sender has connected; `None` if it was refused, which is counted here.
-pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled: &Enrolled) -> Option<Origin> {
+pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled: &ConnectionGuard) -> Option<Origin> {
     if !enrolled.worker().live.load().edge.trusted.contains(sender.ip()) {
         enrolled.worker().refuse(ConnectionRefusal::ProxyUntrusted);
         return None;
@@ -41,7 +41,7 @@ pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled:
 }
 
 /// Takes the header out of the socket; `None` if what came is none.
-async fn header(stream: &mut TcpStream, enrolled: &Enrolled) -> io::Result<Option<Origin>> {
+async fn header(stream: &mut TcpStream, enrolled: &ConnectionGuard) -> io::Result<Option<Origin>> {
     let mut held = Vec::with_capacity(128);
     loop {
         let mut piece = [0; 512];
@@ -65,7 +65,7 @@ async fn header(stream: &mut TcpStream, enrolled: &Enrolled) -> io::Result<Optio
 
 /// Counts a refusal even if the wait is ended from outside: then it has taken too long.
 struct Counted<'a> {
-    enrolled: &'a Enrolled,
+    enrolled: &'a ConnectionGuard,
     refusal: Option<ConnectionRefusal>,
 }
 

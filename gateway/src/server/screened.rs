@@ -13,9 +13,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::enrolled::Enrolled;
-use super::unread::{self, Unread};
-use super::watch::Activity;
+use super::connection_guard::ConnectionGuard;
+use super::early_refusal::{self, EarlyRefusal};
+use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::framing::{Limits, Read, Screen};
 use crate::plan::EdgePlaces;
@@ -29,7 +29,7 @@ pub(crate) struct Screened<S: LastWords> {
     /// Where the limits of heads stand that hold on this connection.
     places: Arc<EdgePlaces>,
     worker: Arc<Worker>,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     address: SocketAddr,
     /// There was nothing to read.
     blocked: bool,
@@ -55,7 +55,7 @@ enum Leaving {
 }
 
 impl<S: LastWords> Screened<S> {
-    pub(crate) fn new(socket: S, address: SocketAddr, enrolled: &Enrolled) -> Self {
+    pub(crate) fn new(socket: S, address: SocketAddr, enrolled: &ConnectionGuard) -> Self {
         let worker = Arc::clone(enrolled.worker());
         let (limits, places) = {
             let edge = &worker.live.load().edge;
@@ -80,13 +80,13 @@ impl<S: LastWords> Screened<S> {
         }
     }
 
-    fn answer(&self, unread: Unread) -> Bytes {
+    fn answer(&self, unread: EarlyRefusal) -> Bytes {
         let places = match unread {
             // For how long a head may take is asked anew each time.
-            Unread::TooSlow => None,
+            EarlyRefusal::TooSlow => None,
             _ => Some(&self.places),
         };
-        unread::answer(&self.worker, self.address, self.screen.held(), unread, places)
+        early_refusal::answer(&self.worker, self.address, self.screen.held(), unread, places)
     }
 }
 
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
             Read::Passed => Poll::Ready(Ok(())),
             Read::NoBody(refusal) => Poll::Ready(Err(refusal.into())),
             Read::NoHead(refusal) => {
-                self.poll_leave(cx, |this| Leaving::Telling(this.answer(Unread::Refused(refusal))))
+                self.poll_leave(cx, |this| Leaving::Telling(this.answer(EarlyRefusal::Refused(refusal))))
             }
             Read::Over => self.poll_leave(cx, |_| Leaving::Closing),
         }
@@ -176,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
 impl<S: LastWords> Drop for Screened<S> {
     fn drop(&mut self) {
         if self.activity.is_late() && self.leaving.is_none() && !self.screen.held().is_empty() {
-            let answer = self.answer(Unread::TooSlow);
+            let answer = self.answer(EarlyRefusal::TooSlow);
             self.socket.say(&answer);
         }
     }

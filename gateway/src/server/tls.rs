@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
-use super::enrolled::Enrolled;
+use super::connection_guard::ConnectionGuard;
 use super::guarded_io::GuardedIo;
 use super::screened::LastWords;
 use super::worker::Worker;
@@ -37,7 +37,7 @@ pub(crate) struct Terms {
 }
 
 /// Shakes hands, and serves requests until either side closes.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, enrolled: Enrolled) {
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, enrolled: ConnectionGuard) {
     let io = GuardedIo::new(stream, Arc::clone(enrolled.activity()));
     let counted = Counted {
         observer: Arc::clone(&enrolled.worker().live.load().observer),
@@ -73,7 +73,7 @@ async fn shake(
     io: GuardedIo,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-    enrolled: &Enrolled,
+    enrolled: &ConnectionGuard,
     mut counted: Counted,
 ) -> Option<Courteous> {
     // Who says nothing takes no place.

@@ -9,17 +9,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::connection;
-use super::crowd::Crowd;
-use super::enrolled::Enrolled;
+use super::connection_guard::ConnectionGuard;
+use super::early_refusal::{self, EarlyRefusal};
 use super::handshakes::{HandshakePlaces, HandshakeTime};
 use super::lifecycle::{Lifecycle, Phase};
-use super::unread::{self, Unread};
-use super::watch::{Patience, Watch};
+use super::per_address::PerAddress;
+use super::reaper::{ConnectionTimeouts, Reaper};
 use super::{proxied, tls, vouching};
-use crate::flow::Leave;
 use crate::intake::proxy_protocol::Origin;
 use crate::observe::ConnectionRefusal;
 use crate::plan::{LivePlan, Protocols};
+use crate::slow_caller::WaitLimits;
 
 /// After a drain begins, a kept-alive connection may still bring one request for this long: closing it at once would
 /// fail a request that is on its way. It is answered, and told to close.
@@ -34,8 +34,8 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) live: Arc<LivePlan>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) watch: Watch,
-    pub(crate) crowd: Arc<Crowd>,
+    pub(crate) watch: Reaper,
+    pub(crate) crowd: Arc<PerAddress>,
     pub(super) handshake_places: Arc<HandshakePlaces>,
     pub(super) handshake_time: HandshakeTime,
 }
@@ -78,11 +78,11 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
             } else {
                 edge.idle
             };
-            Patience {
+            ConnectionTimeouts {
                 first_byte: edge.first_byte.min(idle),
                 head: edge.head,
                 idle,
-                leave: Leave {
+                leave: WaitLimits {
                     write: edge.write,
                     rates: edge.rates,
                 },
@@ -147,11 +147,11 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     if worker.lifecycle.connections() >= edge.most_connections {
         worker.refuse(ConnectionRefusal::TooMany);
         if listener.tls.is_none() && !listener.proxy_protocol {
-            turn_away(worker, &stream, address, Unread::TooMany);
+            turn_away(worker, &stream, address, EarlyRefusal::TooMany);
         }
         return;
     }
-    let enrolled = Enrolled::new(Arc::clone(worker));
+    let enrolled = ConnectionGuard::new(Arc::clone(worker));
     let id = enrolled.id();
     let spoken = match &listener.tls {
         None => Spoken::Plain(listener.protocols),
@@ -165,7 +165,7 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     } else {
         let Some(enrolled) = enrolled.of(address) else {
             if let Spoken::Plain(_) = spoken {
-                turn_away(worker, &stream, address, Unread::TooManyFromAddress);
+                turn_away(worker, &stream, address, EarlyRefusal::TooManyFromAddress);
             }
             return;
         };
@@ -178,13 +178,13 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
 }
 
 /// Tells a caller for whom there is no place.
-fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: Unread) {
+fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: EarlyRefusal) {
     // Whoever does not see it in time still sees the connection end.
-    let _ = stream.try_write(&unread::answer(worker, address, &[], why, None));
+    let _ = stream.try_write(&early_refusal::answer(worker, address, &[], why, None));
 }
 
 /// Lets a load balancer say who is there, and serves them.
-async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut enrolled: Enrolled) {
+async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut enrolled: ConnectionGuard) {
     let address = match proxied::origin(&mut stream, sender, &enrolled).await {
         None => return,
         Some(Origin::Client(address)) => address,
@@ -197,7 +197,7 @@ async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken
     let worker = Arc::clone(enrolled.worker());
     let Some(enrolled) = enrolled.of(address) else {
         if let Spoken::Plain(_) = spoken {
-            turn_away(&worker, &stream, address, Unread::TooManyFromAddress);
+            turn_away(&worker, &stream, address, EarlyRefusal::TooManyFromAddress);
         }
         return;
     };

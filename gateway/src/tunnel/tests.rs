@@ -26,7 +26,7 @@ fn open_for(room: usize, life: Option<Duration>) -> Scene {
     let (leave, leaving) = oneshot::channel::<()>();
     let tunnel = tokio::spawn(async move {
         let (mut from_caller, mut to_caller) = (0, 0);
-        let mut carried = Carried {
+        let mut carried = ByteCounts {
             from_caller: &mut from_caller,
             to_caller: &mut to_caller,
         };

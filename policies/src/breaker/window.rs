@@ -23,9 +23,9 @@ pub(super) struct Window {
 
 #[derive(Debug, Default)]
 struct Slice {
-    calls: Tally,
-    failures: Tally,
-    slow: Tally,
+    calls: PackedCounts,
+    failures: PackedCounts,
+    slow: PackedCounts,
 }
 
 /// What there is to count of a result.
@@ -109,7 +109,7 @@ impl Window {
 
 /// A count that knows what it counts: tag (40 bits) | count (24 bits, stops at 16 million).
 #[derive(Debug, Default)]
-pub(super) struct Tally(AtomicU64);
+pub(super) struct PackedCounts(AtomicU64);
 
 /// number of the slice (30 bits) | generation (10 bits), each as far as it goes: a count would have to
 /// lie untouched for years, or for a thousand changes within one slice, to be mistaken for another.
@@ -122,7 +122,7 @@ const GENERATION_BITS: u32 = 10;
 const GENERATIONS: u64 = 1 << GENERATION_BITS;
 const NUMBER_MASK: u64 = (1 << 30) - 1;
 
-impl Tally {
+impl PackedCounts {
     /// Counts one for `tag`, unless the count has moved on to a later generation.
     pub(super) fn add(&self, tag: Tag) {
         let mut word = self.0.load(Relaxed);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_count_stops_at_its_most() {
-        let (tally, tag) = (Tally::default(), Tag::new(7, generation(3)));
+        let (tally, tag) = (PackedCounts::default(), Tag::new(7, generation(3)));
         tally.set(tag, MOST - 1);
         tally.add(tag);
         tally.add(tag);

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use super::driver;
 use super::link::Link;
 use super::metered::Metered;
-use super::pool::Duty;
+use super::pool::DialGuard;
 use crate::call::attempt::Failure;
 use crate::call::classify::Fault;
 use crate::call::endpoints::Endpoint;
@@ -21,7 +21,7 @@ use crate::clock;
 use crate::coalesce::Coalesced;
 
 /// Does the duty, and those that come of it. `within` is the most that one may take.
-pub(super) fn begin(endpoint: Arc<Endpoint>, duty: Duty, within: Duration, settings: PoolSettings) {
+pub(super) fn begin(endpoint: Arc<Endpoint>, duty: DialGuard, within: Duration, settings: PoolSettings) {
     tokio::spawn(async move {
         match dial(&endpoint, within, &settings).await {
             Ok(link) => {

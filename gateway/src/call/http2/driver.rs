@@ -21,12 +21,12 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use super::carried::{Begun, Carried};
 use super::link::{Link, Peer};
+use super::request_body::{Begun, RequestBody};
 use crate::call::attempt::describe;
 use crate::call::pool::PoolSettings;
 use crate::clock;
-use crate::windows::Windows;
+use crate::flow_control::FlowControlWindows;
 
 /// Of an answer's head, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;
@@ -51,7 +51,7 @@ where
     T: Read + Write + Unpin + Send + 'static,
 {
     let PoolSettings { ping, streams, .. } = *settings;
-    let windows = Windows::of_backend(streams);
+    let windows = FlowControlWindows::of_backend(streams);
     let tasks = Tasks::default();
     let begun = tasks.begun.clone();
     let (sender, client) = Builder::new(tasks.clone())
@@ -135,7 +135,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
 
 struct Driver<T: Read + Write + Unpin + Send + 'static> {
     /// Takes requests, until the peer takes no more.
-    client: Option<Connection<T, Carried, Tasks>>,
+    client: Option<Connection<T, RequestBody, Tasks>>,
     connection: Task,
     peer: Arc<Peer>,
     opened: Option<oneshot::Sender<hyper::Result<()>>>,

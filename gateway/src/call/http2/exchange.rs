@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use policies::Deadline;
 
-use super::carried::Carried;
+use super::convert::{self, RequestTarget};
 use super::dial;
 use super::fault::{fault_of, is_left_out};
-use super::form::{self, Toward};
 use super::link::{Link, Unanswered};
 use super::pool::{Place, Shared, Taken};
+use super::request_body::RequestBody;
 use crate::call::attempt::{Failure, Timing, describe};
 use crate::call::classify::Fault;
 use crate::call::endpoints::Endpoint;
@@ -36,17 +36,17 @@ pub(crate) struct Terms<'a> {
     pub(crate) settings: &'a PoolSettings,
     /// The most that connecting may take.
     pub(crate) connect: Duration,
-    pub(crate) toward: Toward<'a>,
+    pub(crate) toward: RequestTarget<'a>,
 }
 
 /// An exchange under way. Dropped before its end, it resets its stream.
-pub(crate) struct Lease {
+pub(crate) struct StreamCheckout {
     place: Arc<Place>,
     is_whole: bool,
     pub(crate) timer: Timer,
 }
 
-impl Lease {
+impl StreamCheckout {
     fn new(place: Arc<Place>) -> Self {
         Self {
             place,
@@ -66,7 +66,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for StreamCheckout {
     fn drop(&mut self) {
         if !self.is_whole {
             self.place.abandon();
@@ -92,7 +92,7 @@ impl Terms<'_> {
         deadline: Deadline,
         timer: &mut Timer,
         timing: &mut Timing,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    ) -> Result<(Response<Incoming>, StreamCheckout), Failure> {
         let mut left_out = 0;
         loop {
             let place = Arc::new(self.place(deadline, timer, &mut timing.connecting).await?);
@@ -138,7 +138,7 @@ impl Terms<'_> {
         place: Arc<Place>,
         mut request: Request<Outbound>,
         deadline: Deadline,
-    ) -> Result<(Response<Incoming>, Lease), Unserved> {
+    ) -> Result<(Response<Incoming>, StreamCheckout), Unserved> {
         let failed = |fault, detail: &dyn ToString| Unserved::Failed(Failure::new(fault, detail.to_string()));
         let link: &Arc<Link> = &Arc::clone(place.link());
         if self.toward.switches && !link.allows_switching() {
@@ -147,10 +147,10 @@ impl Terms<'_> {
                 &"the backend takes no WebSockets on HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL)",
             ));
         }
-        let key = form::key(request.headers());
-        form::put(&mut request, &self.toward);
-        let mut lease = Lease::new(Arc::clone(&place));
-        let request = request.map(|body| Carried::new(body, place));
+        let key = convert::key(request.headers());
+        convert::put(&mut request, &self.toward);
+        let mut lease = StreamCheckout::new(Arc::clone(&place));
+        let request = request.map(|body| RequestBody::new(body, place));
         let mut sender = link.sender();
         let answer = pin!(sender.try_send_request(request));
         let mut response = match lease.timer.run(deadline.moment(), answer).await {
@@ -163,10 +163,10 @@ impl Terms<'_> {
             Ok(Ok(response)) => response,
         };
         link.note_answer();
-        if response.headers().len() > form::MOST_FIELDS {
+        if response.headers().len() > convert::MOST_FIELDS {
             return Err(failed(Fault::Invalid, &"the head has too many fields"));
         }
-        if response.status().as_u16() > form::HIGHEST_STATUS {
+        if response.status().as_u16() > convert::HIGHEST_STATUS {
             return Err(failed(Fault::Invalid, &"the status is not a number from 100 to 599"));
         }
         if self.toward.switches && response.status().is_success() {
@@ -176,13 +176,13 @@ impl Terms<'_> {
                     &"switched protocols with a status other than 200",
                 ));
             }
-            form::switched(&mut response, key.as_ref());
+            convert::switched(&mut response, key.as_ref());
         }
         Ok((response, lease))
     }
 }
 
-fn unanswered(mut refused: TrySendError<Request<Carried>>, was_used: bool) -> Unserved {
+fn unanswered(mut refused: TrySendError<Request<RequestBody>>, was_used: bool) -> Unserved {
     // It comes back if it never got as far as a stream.
     let came_back = refused.take_message().is_some();
     let error = refused.into_error();

@@ -8,7 +8,7 @@ use hyper::client::conn::http2::SendRequest;
 use policies::Moment;
 use tokio::sync::oneshot;
 
-use super::carried::{Begun, Carried};
+use super::request_body::{Begun, RequestBody};
 
 /// Exchanges that may run out of time one after the other before nobody is believed to be there. Otherwise all would
 /// be sent to a peer that has vanished, until a PING finds out.
@@ -16,7 +16,7 @@ const MOST_UNHEARD: u32 = 3;
 
 /// An open connection. It takes no more exchanges once its peer has said GOAWAY; it is closed when nobody holds it.
 pub(super) struct Link {
-    sender: SendRequest<Carried>,
+    sender: SendRequest<RequestBody>,
     peer: Arc<Peer>,
     begun: Begun,
     /// Exchanges at once for which there is room on our side.
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Unanswered {
 
 impl Link {
     pub(super) const fn new(
-        sender: SendRequest<Carried>,
+        sender: SendRequest<RequestBody>,
         peer: Arc<Peer>,
         begun: Begun,
         most: u32,
@@ -74,7 +74,7 @@ impl Link {
         }
     }
 
-    pub(super) fn sender(&self) -> SendRequest<Carried> {
+    pub(super) fn sender(&self) -> SendRequest<RequestBody> {
         self.sender.clone()
     }
 

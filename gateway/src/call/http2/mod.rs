@@ -6,19 +6,19 @@
 //! Invariant: a backend that sends frames without end, and nothing that was asked for, loses its connection; all else
 //! ends one exchange alone. One that is given up resets its stream, and its neighbours go on.
 
-mod carried;
+mod convert;
 mod dial;
 mod driver;
 mod exchange;
 mod fault;
-mod form;
 mod link;
 mod metered;
 mod pool;
+mod request_body;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::exchange::{Lease, Terms};
-pub(super) use self::form::Toward;
+pub(super) use self::convert::RequestTarget;
+pub(super) use self::exchange::{StreamCheckout, Terms};
 pub(super) use self::link::Unanswered;
 pub(super) use self::pool::Shared;

@@ -54,7 +54,7 @@ pub(super) type Served = Result<Place, Failure>;
 pub(super) enum Taken {
     Now(Place),
     /// It comes later; with a duty, if another connection is to be opened for that.
-    Later(oneshot::Receiver<Served>, Option<Duty>),
+    Later(oneshot::Receiver<Served>, Option<DialGuard>),
 }
 
 /// The right to one exchange on a connection, which counts until this is dropped.
@@ -70,7 +70,7 @@ pub(super) struct Place {
 
 /// To open a connection. Dropped before that is done, it has failed.
 #[must_use]
-pub(super) struct Duty {
+pub(super) struct DialGuard {
     pool: Arc<Shared>,
     is_done: bool,
 }
@@ -105,9 +105,9 @@ impl Shared {
         (busy, state.members.len() - busy, carried)
     }
 
-    fn duty(self: &Arc<Self>, state: &mut State) -> Duty {
+    fn duty(self: &Arc<Self>, state: &mut State) -> DialGuard {
         state.dials += 1;
-        Duty {
+        DialGuard {
             pool: Arc::clone(self),
             is_done: false,
         }
@@ -246,7 +246,7 @@ impl Drop for Place {
     }
 }
 
-impl Duty {
+impl DialGuard {
     /// The connection is open. Gives the duties that follow, if it does not do for all who wait.
     pub(super) fn done(mut self, link: Link, now: Moment) -> Vec<Self> {
         if !link.is_open() {
@@ -300,7 +300,7 @@ impl Duty {
     }
 }
 
-impl Drop for Duty {
+impl Drop for DialGuard {
     fn drop(&mut self) {
         if !self.is_done {
             self.fail(&Failure::new(Fault::Unreached, "given up"));

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::driver;
 use super::link::Link;
-use super::pool::{Duty, Place, Served, Shared, Taken};
+use super::pool::{DialGuard, Place, Served, Shared, Taken};
 use crate::call::attempt::Failure;
 use crate::call::classify::Fault;
 use crate::call::pool::PoolSettings;
@@ -54,7 +54,7 @@ fn now(taken: Taken) -> Place {
 }
 
 #[track_caller]
-fn later(taken: Taken) -> (tokio::sync::oneshot::Receiver<Served>, Option<Duty>) {
+fn later(taken: Taken) -> (tokio::sync::oneshot::Receiver<Served>, Option<DialGuard>) {
     match taken {
         Taken::Now(_) => panic!("there is no room"),
         Taken::Later(served, duty) => (served, duty),

@@ -26,8 +26,8 @@ fn retry_on() -> RetryOn {
 }
 
 /// An attempt that began at 0, was connected to at 10 and has ended at `ended`.
-fn course(sending: Sending, ended: u64) -> Course {
-    Course {
+fn course(sending: Sending, ended: u64) -> AttemptTimes {
+    AttemptTimes {
         began: at(0),
         sent: Some(at(10)),
         ended: at(ended),
@@ -51,7 +51,7 @@ fn limits(wish: Option<u64>) -> Limits {
     }
 }
 
-fn judged(end: End, course: &Course, limits: &Limits) -> (Option<Reason>, Outcome, bool) {
+fn judged(end: End, course: &AttemptTimes, limits: &Limits) -> (Option<Reason>, Outcome, bool) {
     let on = retry_on();
     let again = Again {
         on: &on,

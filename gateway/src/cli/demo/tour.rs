@@ -9,17 +9,17 @@ use super::{CONTROL_VARIABLE, Running};
 pub(super) struct Step {
     pub(super) label: &'static str,
     pub(super) command: String,
-    pub(super) sees: Vec<Sight>,
+    pub(super) sees: Vec<Expectation>,
 }
 
 /// Something that the output of a line must show. Text is compared without regard to case.
-pub(super) enum Sight {
+pub(super) enum Expectation {
     Text(&'static str),
     /// `curl` took at least so many seconds, and less than so many.
     Seconds(f64, f64),
 }
 
-use Sight::{Seconds, Text};
+use Expectation::{Seconds, Text};
 
 /// The lines for this demo; `program` is how a shell calls this binary.
 pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {

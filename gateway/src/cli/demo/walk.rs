@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::tour::{self, Sight, Step};
+use super::tour::{self, Expectation, Step};
 use super::{CONTROL_VARIABLE, Running, folder};
 use crate::cli::{FAILED, OK};
 use crate::clock;
@@ -41,7 +41,7 @@ fn tour() -> io::Result<bool> {
             )));
         }
     }
-    let mut guest = Guest::start()?;
+    let mut guest = DemoProcess::start()?;
     let demo = guest.found()?;
     let banner = guest.banner(&demo)?;
     let steps = tour::steps(&demo, &tour::program(&demo));
@@ -107,9 +107,9 @@ fn look(step: &Step, demo: &Running) -> io::Result<Result<String, String>> {
 }
 
 /// What was seen of a sight in an output, or in which way it is missing.
-fn spot(sight: &Sight, output: &str) -> Result<String, String> {
+fn spot(sight: &Expectation, output: &str) -> Result<String, String> {
     match sight {
-        Sight::Text(wanted) => {
+        Expectation::Text(wanted) => {
             let found = output.lines().find_map(|line| {
                 let start = line.to_lowercase().find(&wanted.to_lowercase())?;
                 // A field or a count is shown whole; of a long document only what was looked for.
@@ -122,7 +122,7 @@ fn spot(sight: &Sight, output: &str) -> Result<String, String> {
             });
             found.ok_or_else(|| format!("nothing says {wanted:?}"))
         }
-        Sight::Seconds(least, most) => {
+        Expectation::Seconds(least, most) => {
             let taken = output
                 .lines()
                 .find_map(|line| line.trim().strip_suffix(" s")?.replace(',', ".").parse::<f64>().ok());
@@ -158,7 +158,7 @@ fn paste(line: &str, control: &str) -> io::Result<Output> {
 }
 
 /// A demo of the tour's own, on free ports; killed when dropped, unless it has been stopped.
-struct Guest {
+struct DemoProcess {
     child: Child,
     /// What it prints, line by line.
     printed: mpsc::Receiver<String>,
@@ -166,7 +166,7 @@ struct Guest {
     log: Option<JoinHandle<String>>,
 }
 
-impl Guest {
+impl DemoProcess {
     fn start() -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["demo", "--port", "0", "--admin-port", "0"])
@@ -244,7 +244,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for DemoProcess {
     fn drop(&mut self) {
         // It has ended already unless something went wrong.
         let _ = self.child.kill();
@@ -261,21 +261,24 @@ fn signal(name: &str, pid: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sight, paste, spot};
+    use super::{Expectation, paste, spot};
 
     #[test]
     fn sights_are_found_or_said_to_be_missing() {
         let output = "HTTP/1.1 504 Gateway Timeout\r\nRetry-After: 1\r\n\r\n{}\n0.152 s\n";
         for (sight, seen) in [
-            (Sight::Text("504 gateway"), Ok("HTTP/1.1 504 Gateway Timeout")),
-            (Sight::Text("retry-after: 1"), Ok("Retry-After: 1")),
-            (Sight::Text("200 OK"), Err("nothing says \"200 OK\"")),
-            (Sight::Seconds(0.1, 0.2), Ok("0.152 s")),
-            (Sight::Seconds(0.2, 0.3), Err("it took 0.152 s and not 0.2 to 0.3")),
+            (Expectation::Text("504 gateway"), Ok("HTTP/1.1 504 Gateway Timeout")),
+            (Expectation::Text("retry-after: 1"), Ok("Retry-After: 1")),
+            (Expectation::Text("200 OK"), Err("nothing says \"200 OK\"")),
+            (Expectation::Seconds(0.1, 0.2), Ok("0.152 s")),
+            (
+                Expectation::Seconds(0.2, 0.3),
+                Err("it took 0.152 s and not 0.2 to 0.3"),
+            ),
         ] {
             assert_eq!(spot(&sight, output).as_deref().map_err(String::as_str), seen);
         }
-        assert!(spot(&Sight::Seconds(0.0, 1.0), "nothing").is_err());
+        assert!(spot(&Expectation::Seconds(0.0, 1.0), "nothing").is_err());
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn wishes_are_read_before_their_fields_go() {
     let deadline = Some(Duration::from_millis(5));
     assert_eq!(
         wishes(true),
-        Wishes {
+        RequestHints {
             deadline,
             is_retry: true,
             trailers: true
@@ -229,7 +229,7 @@ fn wishes_are_read_before_their_fields_go() {
     );
     assert_eq!(
         wishes(false),
-        Wishes {
+        RequestHints {
             deadline,
             is_retry: false,
             trailers: true

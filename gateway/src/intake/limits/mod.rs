@@ -5,15 +5,15 @@
 
 pub mod account;
 pub mod accounts;
+mod in_flight_guard;
 pub mod owner;
-mod presence;
+mod ratelimit_headers;
 mod refund;
 pub mod reserved;
 pub mod rooms;
 pub mod set_aside;
 pub mod state_file;
 mod table;
-mod told;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use smallvec::SmallVec;
 
 use self::account::{Account, Terms};
 use self::accounts::{Origin, Table};
+pub use self::in_flight_guard::InFlightGuard;
 use self::owner::{Owner, OwnerKey};
-pub use self::presence::Presence;
+pub use self::ratelimit_headers::granted;
 pub use self::refund::Ending;
 use self::table::Opened;
-pub use self::told::granted;
 use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
@@ -69,7 +69,7 @@ pub struct Limit {
 }
 
 /// An owner's hold on one limit: made once for a credential that is remembered.
-pub struct Hold {
+pub struct LimitHandle {
     pub limit: Arc<Limit>,
     pub account: Account,
     /// It is not the owner's own, for want of room.
@@ -79,7 +79,7 @@ pub struct Hold {
     policy: HeaderValue,
 }
 
-impl Hold {
+impl LimitHandle {
     /// Opens the owner's account.
     pub fn new(limit: Arc<Limit>, owner: Owner<'_>, terms: Terms, origin: Origin) -> Self {
         let policy = granted(&limit.name, &terms);
@@ -99,8 +99,8 @@ impl Hold {
     }
 
     /// A charge to this account, for a request that costs `cost` where the limit does not say otherwise.
-    pub fn charge(self: &Arc<Self>, cost: u64) -> Held {
-        Held {
+    pub fn charge(self: &Arc<Self>, cost: u64) -> Charge {
+        Charge {
             cost: self.limit.cost.unwrap_or(cost),
             delay: Duration::ZERO,
             is_taken: true,
@@ -111,8 +111,8 @@ impl Hold {
 
 /// A hold, and what one request takes through it.
 #[derive(Clone)]
-pub struct Held {
-    pub hold: Arc<Hold>,
+pub struct Charge {
+    pub hold: Arc<LimitHandle>,
     /// In tokens.
     pub cost: u64,
     /// For how long it had to be taken in advance.
@@ -121,7 +121,7 @@ pub struct Held {
     is_taken: bool,
 }
 
-impl Held {
+impl Charge {
     /// Gives back so many of the tokens that were taken, under whatever terms are in force by now.
     fn give_back(&self, now: Now, taken_at: Now, tokens: u64) {
         if self.is_taken {
@@ -139,15 +139,15 @@ impl Held {
     }
 }
 
-impl Deref for Held {
-    type Target = Hold;
-    fn deref(&self) -> &Hold {
+impl Deref for Charge {
+    type Target = LimitHandle;
+    fn deref(&self) -> &LimitHandle {
         &self.hold
     }
 }
 
 /// All that one request is charged to; seldom more.
-pub type Charges = SmallVec<[Held; 4]>;
+pub type Charges = SmallVec<[Charge; 4]>;
 
 /// A request's charge, which can be given back while nothing has been sent, and corrected when its cost is known.
 #[must_use]
@@ -155,7 +155,7 @@ pub struct Receipt {
     taken: Charges,
     taken_at: Now,
     /// To be kept until the request is over.
-    pub presence: Presence,
+    pub presence: InFlightGuard,
     /// How long the request has to wait before it goes on: it has been charged in advance.
     pub delay: Duration,
 }
@@ -208,14 +208,14 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
 }
 
 /// Names every limit that would refuse now, with the longest of their waits. The one at `index` has refused.
-fn refusal(charges: &[Held], index: usize, now: Now) -> Rejection {
-    let mut refused: SmallVec<[(&Held, Duration); 4]> = charges
+fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
+    let mut refused: SmallVec<[(&Charge, Duration); 4]> = charges
         .iter()
         .filter(|held| held.limit.mode == Mode::Enforce)
         .map(|held| {
             (
                 held,
-                told::bounded(&held.account, held.account.wait_for(now, held.cost)),
+                ratelimit_headers::bounded(&held.account, held.account.wait_for(now, held.cost)),
             )
         })
         .filter(|(_, wait)| !wait.is_zero())
@@ -233,8 +233,8 @@ fn refusal(charges: &[Held], index: usize, now: Now) -> Rejection {
         limits: refused.iter().map(|(held, _)| Arc::clone(&held.limit.name)).collect(),
         key: Arc::clone(&longest.limit.metrics.name),
         wait,
-        policy: told::policy(refused.iter().map(|(held, _)| *held)),
-        state: told::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),
+        policy: ratelimit_headers::policy(refused.iter().map(|(held, _)| *held)),
+        state: ratelimit_headers::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),
     });
     match longest.account {
         Account::Bucket(..) | Account::Window(..) => Rejection::RateLimited(violation),
@@ -249,7 +249,7 @@ impl Receipt {
         Self {
             taken: Charges::new(),
             taken_at: now,
-            presence: Presence::default(),
+            presence: InFlightGuard::default(),
             delay: Duration::ZERO,
         }
     }
@@ -264,7 +264,7 @@ impl Receipt {
 
     /// The request has cost `cost` after all: corrects what the route's cost decided, but not below nothing.
     pub fn settle(&mut self, now: Now, cost: u64) {
-        let by_route = |held: &&mut Held| held.limit.cost.is_none();
+        let by_route = |held: &&mut Charge| held.limit.cost.is_none();
         for held in self.taken.iter_mut().filter(by_route) {
             if cost > held.cost {
                 held.take_more(now, cost - held.cost);
@@ -277,7 +277,7 @@ impl Receipt {
 
     /// Tells the caller what its limits are and what is left of them.
     pub fn tell(&self, headers: &mut HeaderMap, now: Now) {
-        told::tell(&self.taken, headers, now);
+        ratelimit_headers::tell(&self.taken, headers, now);
     }
 }
 

@@ -178,7 +178,7 @@ proptest! {
             table: Arc::clone(&table),
             metrics: registry.limit("limit"),
         };
-        let hold = Arc::new(Hold::new(Arc::new(limit), OWNERS[0], terms, Origin::Written));
+        let hold = Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms, Origin::Written));
         hold.account.charge(at(began), spent);
         // The clock may have been set back.
         let now = at((began * 1_000).saturating_sub(back * 1_000));
@@ -222,14 +222,14 @@ proptest! {
                 table: Arc::clone(&table),
                 metrics: Registry::default().limit("limit"),
             };
-            Arc::new(Hold::new(Arc::new(limit), OWNERS[0], terms(kind, most), Origin::Written))
+            Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms(kind, most), Origin::Written))
         }).collect();
         let mut under_way = vec![];
         let mut now = 0;
         for pause in steps {
             now += pause;
             let stands = || -> Vec<_> {
-                let stand = |hold: &Arc<Hold>| {
+                let stand = |hold: &Arc<LimitHandle>| {
                     let waits = [1, 2, 3].map(|cost| hold.account.wait_for(at(now), cost));
                     (hold.account.balance(at(now)), waits)
                 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Held, refusal};
+use super::{Charge, refusal};
 use crate::clock::Now;
 use crate::observe::Decision;
 use crate::rejection::Rejection;
@@ -10,7 +10,7 @@ use crate::rejection::Rejection;
 /// Taken from an account; given back when dropped, unless it is kept.
 #[must_use = "what is dropped is given back"]
 pub struct Reserved {
-    held: Held,
+    held: Charge,
     taken_at: Now,
     kept: bool,
 }
@@ -18,7 +18,7 @@ pub struct Reserved {
 impl Reserved {
     /// # Errors
     /// What the limit says that has not enough left.
-    pub fn take(held: Held, now: Now) -> Result<Self, Rejection> {
+    pub fn take(held: Charge, now: Now) -> Result<Self, Rejection> {
         if held.account.take(now, held.cost, Duration::ZERO).is_err() {
             held.limit.metrics.decisions.add(Decision::Refused);
             return Err(refusal(&[held], 0, now));

@@ -4,7 +4,7 @@ use policies::{CalendarQuota, Every, Moment, Quota, WallTime, WindowQuota};
 use super::account::Terms;
 use super::accounts::{Accounts, TermsByOwner};
 use super::owner::Owner;
-use super::told::{RATELIMIT, RATELIMIT_POLICY};
+use super::ratelimit_headers::{RATELIMIT, RATELIMIT_POLICY};
 use super::*;
 use crate::observe::Registry;
 
@@ -18,7 +18,7 @@ fn at(seconds: u64) -> Now {
     }
 }
 
-fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<Hold> {
+fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<LimitHandle> {
     let by_owner = TermsByOwner::for_all(terms);
     let table = Accounts::new(10).table(&name.into(), &by_owner);
     let limit = Limit {
@@ -30,7 +30,12 @@ fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<
         table: Arc::clone(&table),
         metrics: Registry::default().limit(name),
     };
-    Arc::new(Hold::new(Arc::new(limit), Owner::Everyone, terms, Origin::Written))
+    Arc::new(LimitHandle::new(
+        Arc::new(limit),
+        Owner::Everyone,
+        terms,
+        Origin::Written,
+    ))
 }
 
 /// One token a second.
@@ -46,15 +51,15 @@ fn per_minute(limit: u64) -> Terms {
     Terms::Calendar(CalendarQuota::new(limit, Every::Minute).unwrap())
 }
 
-fn enforced(name: &str, terms: Terms) -> Arc<Hold> {
+fn enforced(name: &str, terms: Terms) -> Arc<LimitHandle> {
     limit(name, terms, Per::Tenant, Mode::Enforce, Duration::ZERO)
 }
 
-fn take_all(holds: &[&Arc<Hold>], now: Now) -> Result<Receipt, Rejection> {
+fn take_all(holds: &[&Arc<LimitHandle>], now: Now) -> Result<Receipt, Rejection> {
     take(holds.iter().map(|hold| hold.charge(1)).collect(), now, Duration::MAX)
 }
 
-fn left(holds: &[&Arc<Hold>], now: Now) -> Vec<u64> {
+fn left(holds: &[&Arc<LimitHandle>], now: Now) -> Vec<u64> {
     holds.iter().map(|hold| hold.account.balance(now)).collect()
 }
 
@@ -178,12 +183,12 @@ fn a_refund_gives_back_all_but_what_guards_addresses() {
 }
 
 /// A reload puts other terms in force while a request is under way.
-fn reload(hold: &Hold, terms: Terms, now: Now) {
+fn reload(hold: &LimitHandle, terms: Terms, now: Now) {
     hold.limit.table.change_terms(&TermsByOwner::for_all(terms), now);
 }
 
 /// What is left under the terms in force.
-fn left_in_force(hold: &Hold, now: Now) -> u64 {
+fn left_in_force(hold: &LimitHandle, now: Now) -> u64 {
     hold.account
         .under(hold.limit.table.terms(Owner::Everyone.key()))
         .balance(now)

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::Desk;
+use super::Compiler;
 use crate::config::{At, Code, Mistake, Span};
 use crate::files::{Exposure, Others};
 use crate::plan::AdminAddresses;
 use crate::plan::admin_token::AdminToken;
 
 /// The addresses, if there are any; pushes what is wrong or doubtful about them and their tokens.
-pub(super) fn compile(desk: &mut Desk<'_>) -> Option<AdminAddresses> {
+pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
     let admin = desk.config.admin.as_ref()?;
     let token = admin.token_file.as_ref().map(|file| read_token(desk, file));
     let for_reading = admin.read_token_file.as_ref().map(|file| read_token(desk, file));
@@ -65,7 +65,7 @@ pub(super) fn compile(desk: &mut Desk<'_>) -> Option<AdminAddresses> {
 }
 
 /// Warns if what the admin API takes back would be good again after a restart.
-fn doubt_revocations(desk: &mut Desk<'_>) {
+fn doubt_revocations(desk: &mut Compiler<'_>) {
     let callers = &desk.config.callers;
     let token_file = desk.config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
     let is_anything_revocable =
@@ -81,7 +81,7 @@ fn doubt_revocations(desk: &mut Desk<'_>) {
     );
 }
 
-fn read_token(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
+fn read_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
     doubt_token(desk, file);
     AdminToken::read(file)
         .map_err(|why| {
@@ -95,12 +95,12 @@ fn read_token(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
 }
 
 /// Warns if anybody but its owner can read or write a token.
-fn doubt_token(desk: &mut Desk<'_>, file: &At<PathBuf>) {
+fn doubt_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
     doubt(desk, file, file.span(), |found| found);
 }
 
 /// Warns if everyone can read or write a secret, such as a private key. Its group is the operator's business.
-pub(super) fn doubt_secret(desk: &mut Desk<'_>, file: &At<PathBuf>) {
+pub(super) fn doubt_secret(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
     doubt(desk, file, file.span(), |found| Exposure {
         readable: found.readable.filter(|others| *others == Others::Everyone),
         ..by_everyone(found)
@@ -108,7 +108,7 @@ pub(super) fn doubt_secret(desk: &mut Desk<'_>, file: &At<PathBuf>) {
 }
 
 /// Warns if everyone can change a file that decides who is let in.
-pub(super) fn doubt_writers(desk: &mut Desk<'_>, file: &Path, at: Option<Span>) {
+pub(super) fn doubt_writers(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>) {
     doubt(desk, file, at, by_everyone);
 }
 
@@ -120,7 +120,7 @@ fn by_everyone(found: Exposure) -> Exposure {
     }
 }
 
-fn doubt(desk: &mut Desk<'_>, file: &Path, at: Option<Span>, concerning: impl FnOnce(Exposure) -> Exposure) {
+fn doubt(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>, concerning: impl FnOnce(Exposure) -> Exposure) {
     let found = desk.sources.reader().exposure(file).map(concerning);
     if let Some(found) = found.filter(|found| !found.is_none()) {
         let message = format!("{} is open to others: {found}", file.display());

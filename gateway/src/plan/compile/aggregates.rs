@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Desk;
+use super::Compiler;
 use super::backends::Backends;
 use super::fallbacks::check_fallbacks;
 use super::part_heads;
@@ -21,7 +21,7 @@ use crate::template::{Place, Placeholder, Template};
 use http::HeaderName;
 
 pub(super) fn compile(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     route: &str,
     written: &config::Aggregate,
     route_limit: Duration,
@@ -117,7 +117,7 @@ pub(super) fn compile(
 }
 
 fn part_call(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     part: &config::Part,
     parameters: &HashSet<String>,
     parts: &[&str],
@@ -175,7 +175,7 @@ fn part_call(
 
 /// The limit as far as there can ever be room for such JSON: counted twice, it must fit into the half of the budget that
 /// is a tenant's. One that is written and does not fit is a mistake.
-pub(super) fn check_fits(desk: &mut Desk<'_>, limit: &At<config::ByteSize>, what: &str) -> u64 {
+pub(super) fn check_fits(desk: &mut Compiler<'_>, limit: &At<config::ByteSize>, what: &str) -> u64 {
     let total = &desk.config.request_limits.json_total;
     let room = total.0 / 4;
     if limit.0 > room && limit.is_written() {
@@ -187,7 +187,7 @@ pub(super) fn check_fits(desk: &mut Desk<'_>, limit: &At<config::ByteSize>, what
     limit.0.min(room)
 }
 
-fn check_name(desk: &mut Desk<'_>, name: &At<String>, of: &str) {
+fn check_name(desk: &mut Compiler<'_>, name: &At<String>, of: &str) {
     if name.is_empty() {
         let message = format!("{of} cannot stand under an empty name");
         let hint = "leave it out, or write `group: .` to merge a part at the root";
@@ -196,7 +196,7 @@ fn check_name(desk: &mut Desk<'_>, name: &At<String>, of: &str) {
 }
 
 /// Whether a part may set this field of its request.
-fn check_field(desk: &mut Desk<'_>, name: &At<Arc<str>>, field: &HeaderName) {
+fn check_field(desk: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName) {
     let label = if !may_be_changed(field) {
         "frames the message, belongs to one connection, or is the gateway's own word"
     } else if matches!(field.as_str(), "accept-encoding" | "content-encoding") {
@@ -209,7 +209,7 @@ fn check_field(desk: &mut Desk<'_>, name: &At<Arc<str>>, field: &HeaderName) {
 }
 
 /// A value is shaped like the answer that it stands for, so it needs what the target leads to.
-fn doubt_fallback_value(desk: &mut Desk<'_>, part: &config::Part) {
+fn doubt_fallback_value(desk: &mut Compiler<'_>, part: &config::Part) {
     let Some(target) = &part.target else { return };
     let draft = ShapeDraft {
         target: Some(target.value.clone()),
@@ -229,7 +229,7 @@ fn doubt_fallback_value(desk: &mut Desk<'_>, part: &config::Part) {
 }
 
 /// What is asked before a value, which the recipe puts in.
-fn fallbacks(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
+fn fallbacks(desk: &mut Compiler<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
     check_fallbacks(desk, written);
     let compiled: Vec<_> = written
         .iter()
@@ -311,7 +311,7 @@ fn write_text(text: &str, out: &mut String) {
 }
 
 /// Whether every text in a body is a template by itself; in the whole, braces of one would pair with those of another.
-fn texts_are_sound(desk: &mut Desk<'_>, value: Value<'_>, at: Option<Span>) -> bool {
+fn texts_are_sound(desk: &mut Compiler<'_>, value: Value<'_>, at: Option<Span>) -> bool {
     // All of them, so that all mistakes are told.
     let mut are_sound = true;
     for value in value.elements().chain(value.members().map(|(_, value)| value)) {
@@ -329,7 +329,7 @@ fn texts_are_sound(desk: &mut Desk<'_>, value: Value<'_>, at: Option<Span>) -> b
 }
 
 /// One placeholder that can be filled, written with its braces.
-fn placeholder(desk: &mut Desk<'_>, text: &At<String>, scope: &Scope<'_>) -> Option<Placeholder> {
+fn placeholder(desk: &mut Compiler<'_>, text: &At<String>, scope: &Scope<'_>) -> Option<Placeholder> {
     let Some(found) = Placeholder::alone(text) else {
         let message = format!("`{}` is not one placeholder", **text);
         let hint = "write for example `\"{part.NAME.FIELD}\"`, with its braces and quotes";
@@ -339,7 +339,7 @@ fn placeholder(desk: &mut Desk<'_>, text: &At<String>, scope: &Scope<'_>) -> Opt
     scope.admits(desk, &found, text.span()).then_some(found)
 }
 
-fn when(desk: &mut Desk<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
+fn when(desk: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
     let subject = match &written.subject {
         // The condition is asked once, not for every element.
         config::Subject::Value(text) => {
@@ -371,7 +371,7 @@ fn when(desk: &mut Desk<'_>, written: &config::When, scope: &Scope<'_>) -> Optio
     })
 }
 
-fn for_each(desk: &mut Desk<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
+fn for_each(desk: &mut Compiler<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
     let scope = Scope { item: false, ..*scope };
     let over = placeholder(desk, &written.over, &scope)?;
     if matches!(
@@ -395,7 +395,7 @@ fn for_each(desk: &mut Desk<'_>, written: &config::ForEach, scope: &Scope<'_>) -
 }
 
 /// Defaults for placeholders that the part really has.
-fn defaults(desk: &mut Desk<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Document)]>> {
+fn defaults(desk: &mut Compiler<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Document)]>> {
     let config::OnMissing::Default(written) = &part.missing else {
         return Some(Box::default());
     };
@@ -460,7 +460,7 @@ fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
     }
 }
 
-fn report(desk: &mut Desk<'_>, route: &str, written: &config::Aggregate, mistake: &RecipeMistake) {
+fn report(desk: &mut Compiler<'_>, route: &str, written: &config::Aggregate, mistake: &RecipeMistake) {
     let (code, part) = match mistake {
         RecipeMistake::UnknownNeed { part, .. } => (Code::UnknownName, Some(part)),
         RecipeMistake::Cycle { parts } => (Code::Cycle, parts.first()),
@@ -485,7 +485,7 @@ fn report(desk: &mut Desk<'_>, route: &str, written: &config::Aggregate, mistake
 
 /// Parts that wait for each other must fit into the route one after the other, as far as limits are written.
 fn check_critical_path(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     route: &str,
     written: &config::Aggregate,
     recipe: &Recipe,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{Desk, tls_files};
+use super::{Compiler, tls_files};
 use crate::call::tls::{self, Tls};
 use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
 use crate::intake::client_authorities;
@@ -39,7 +39,7 @@ pub(super) struct BackendTls {
 
 /// `None` is a mistake.
 pub(super) fn compile(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     system: &System,
     backend: &str,
     written: &config::Backend,
@@ -105,7 +105,7 @@ impl BackendTls {
 }
 
 fn system_authorities(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     system: &System,
     backend: &str,
     written: &config::Backend,

@@ -10,7 +10,7 @@ use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
 use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
 
-use super::Desk;
+use super::Compiler;
 use super::backend_tls::{self, BackendTls, System};
 use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
@@ -27,7 +27,7 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) fn compile(desk: &mut Desk<'_>) -> Self {
+    pub(super) fn compile(desk: &mut Compiler<'_>) -> Self {
         let config = desk.config;
         let system = System::default();
         let order: Vec<_> = config
@@ -51,7 +51,7 @@ impl Backends {
     }
 }
 
-fn backend(desk: &mut Desk<'_>, system: &System, name: &Arc<str>, written: &config::Backend) -> Backend {
+fn backend(desk: &mut Compiler<'_>, system: &System, name: &Arc<str>, written: &config::Backend) -> Backend {
     check_limits(desk, name, written);
     let settings = settings(desk.config, written);
     let guard_settings = guard_settings(written);
@@ -87,7 +87,7 @@ fn backend(desk: &mut Desk<'_>, system: &System, name: &Arc<str>, written: &conf
 
 /// `None` is a mistake, in its URL or in the backend's `tls`.
 fn endpoint(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     backend: &Arc<str>,
     url: &At<EndpointUrl>,
     tls: Option<&BackendTls>,
@@ -235,7 +235,7 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
     }
 }
 
-fn check_limits(desk: &mut Desk<'_>, name: &str, written: &config::Backend) {
+fn check_limits(desk: &mut Compiler<'_>, name: &str, written: &config::Backend) {
     if written.attempt_limit.value > written.time_limit.value {
         desk.mistake(
             Mistake::new(

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use policies::{Ratio, Share};
 
 use super::limits::Tables;
-use super::{Desk, admin, listeners, read_file};
+use super::{Compiler, admin, listeners, read_file};
 use crate::config::{self, At, CertificateName, Code, JwtKeys, KeyPlace, KeysUrl, Mistake, keys, users};
 use crate::intake::api_keys::{ApiKey, ApiKeys};
+use crate::intake::authenticator::{AnonymousTier, Authenticator};
 use crate::intake::caller::{is_caller_id, is_tenant_name};
 use crate::intake::certificate;
 use crate::intake::certificate_holders::{CertificateHolders, Holder, HolderName};
-use crate::intake::doorman::{AnonymousTier, Doorman};
 use crate::intake::issuer_tenants::IssuerTenants;
 use crate::intake::jwks::{KeySet, Origin};
 use crate::intake::jwks_fetch::{Freshness, JwksUrl, Source};
@@ -22,15 +22,15 @@ use crate::intake::key_places::KeyPlaces;
 use crate::intake::live_keys::LiveKeys;
 use crate::intake::passwords::{Passwords, User};
 use crate::intake::revocations::Revoked;
-use crate::intake::tiers::Known;
+use crate::intake::tiers::Principal;
 use crate::intake::verifications::Verifications;
-use crate::plan::register::{self, RevocationFile};
+use crate::plan::revocation_store::{self, RevocationFile};
 use crate::plan::state::KeysName;
 
 /// Verified tokens and refused ones, certificates, and addresses that are remembered, each.
 const REMEMBERED: usize = 10_000;
 
-pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Doorman<Known>> {
+pub(super) fn compile(desk: &mut Compiler<'_>, tables: &Option<Tables>) -> Option<Authenticator<Principal>> {
     let config = desk.config;
     let api_keys = config.callers.api_keys.as_ref().map(|written| api_keys(desk, written));
     let tenants = issuer_tenants(desk);
@@ -63,7 +63,7 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
         None => None,
     };
     let revoked = desk.state.revocations.in_force();
-    match Doorman::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
+    match Authenticator::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
         tiers.enroll(caller)
     }) {
         Ok(doorman) => Some(
@@ -93,7 +93,7 @@ pub(super) fn compile(desk: &mut Desk<'_>, tables: &Option<Tables>) -> Option<Do
 }
 
 /// `None` if they are off.
-fn verifications(desk: &Desk<'_>, tables: &Option<Tables>) -> Option<Verifications> {
+fn verifications(desk: &Compiler<'_>, tables: &Option<Tables>) -> Option<Verifications> {
     let written = desk.config.callers.verifications.as_ref()?;
     Some(Verifications {
         per_address: tables.as_ref()?.failed_checks.clone()?,
@@ -103,7 +103,7 @@ fn verifications(desk: &Desk<'_>, tables: &Option<Tables>) -> Option<Verificatio
     })
 }
 
-fn api_keys(desk: &mut Desk<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
+fn api_keys(desk: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
     desk.look_after(&written.file);
     let file = match keys::load(&written.file, desk.sources) {
         Ok(file) => file,
@@ -148,7 +148,7 @@ fn api_keys(desk: &mut Desk<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
         .ok()
 }
 
-fn certificates(desk: &mut Desk<'_>, written: &config::Mtls) -> Option<CertificateHolders> {
+fn certificates(desk: &mut Compiler<'_>, written: &config::Mtls) -> Option<CertificateHolders> {
     if !listeners::ask_for_certificates(desk.config) {
         let at = written.identities.first().and_then(|first| first.name.span());
         desk.mistake(
@@ -197,7 +197,7 @@ fn certificates(desk: &mut Desk<'_>, written: &config::Mtls) -> Option<Certifica
 }
 
 /// The name of callers without credentials is not to be had with one.
-fn check_tenant(desk: &mut Desk<'_>, tenant: &At<String>) {
+fn check_tenant(desk: &mut Compiler<'_>, tenant: &At<String>) {
     if !is_tenant_name(tenant) {
         desk.mistake(
             Mistake::new(
@@ -210,7 +210,7 @@ fn check_tenant(desk: &mut Desk<'_>, tenant: &At<String>) {
     }
 }
 
-fn holder_name(desk: &mut Desk<'_>, written: &CertificateName) -> Option<HolderName> {
+fn holder_name(desk: &mut Compiler<'_>, written: &CertificateName) -> Option<HolderName> {
     match written {
         CertificateName::Uri(name) => Some(match name.as_str().strip_suffix('*') {
             Some(start) => HolderName::UrisBelow(start.to_owned()),
@@ -238,7 +238,7 @@ fn holder_name(desk: &mut Desk<'_>, written: &CertificateName) -> Option<HolderN
 }
 
 /// What the caller may be called; of a wildcard's names that shows only later.
-fn check_id(desk: &mut Desk<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
+fn check_id(desk: &mut Compiler<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
     let (text, at): (&str, _) = match (id, name) {
         (Some(id), _) => (id, identity.id.as_ref().and_then(At::span)),
         (None, HolderName::Uri(name) | HolderName::Dns(name) | HolderName::Subject(name)) => {
@@ -258,7 +258,7 @@ fn check_id(desk: &mut Desk<'_>, identity: &config::Identity, name: &HolderName,
     }
 }
 
-fn passwords(desk: &mut Desk<'_>, written: &config::Basic) -> Option<Passwords> {
+fn passwords(desk: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwords> {
     desk.look_after(&written.file);
     let file = match users::load(&written.file, desk.sources) {
         Ok((file, warnings)) => {
@@ -308,13 +308,13 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
 }
 
 /// The file that keeps what is revoked, with its list.
-pub(super) fn revocations(desk: &mut Desk<'_>) -> Option<RevocationFile> {
+pub(super) fn revocations(desk: &mut Compiler<'_>) -> Option<RevocationFile> {
     let kept = desk.config.callers.revocations.as_ref()?;
     // Where other files have changed, this one is not read again: the register follows it by itself.
     admin::doubt_writers(desk, &kept.file, kept.file.span());
     let is_read = !desk.sources.reader().keeps(&kept.file);
     let changes = is_read.then(|| desk.state.revocations.changes());
-    match register::load(&kept.file, desk.sources) {
+    match revocation_store::load(&kept.file, desk.sources) {
         Ok(list) => {
             for issuer in list.keys().filter_map(Revoked::issuer) {
                 if !desk.config.callers.jwt.contains(issuer) {
@@ -348,7 +348,7 @@ pub(super) fn revocations(desk: &mut Desk<'_>) -> Option<RevocationFile> {
 }
 
 /// Of each issuer in their order.
-fn issuer_tenants(desk: &mut Desk<'_>) -> Vec<IssuerTenants> {
+fn issuer_tenants(desk: &mut Compiler<'_>) -> Vec<IssuerTenants> {
     let all = &desk.config.callers.jwt;
     for tenant in all.iter().flat_map(|(_, written)| written.tenants.iter().flatten()) {
         check_tenant(desk, tenant);
@@ -370,7 +370,7 @@ fn issuer_tenants(desk: &mut Desk<'_>) -> Vec<IssuerTenants> {
     IssuerTenants::of_each(&bound)
 }
 
-fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
+fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
     let algorithms: Vec<Algorithm> = written
         .algorithms
         .iter()
@@ -442,7 +442,7 @@ fn issuer(desk: &mut Desk<'_>, name: &Arc<str>, written: &config::Jwt) -> Option
         .ok()
 }
 
-fn read_secret(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
+fn read_secret(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
     admin::doubt_secret(desk, path);
     read_file(desk, path)
 }
@@ -455,7 +455,7 @@ const fn token_type(written: config::TokenType) -> jws::TokenType {
 }
 
 fn local_keys(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     at: Option<config::Span>,
     made: Result<KeySet, crate::intake::jwks::KeySetMistake>,
 ) -> Option<Arc<LiveKeys>> {
@@ -470,7 +470,7 @@ fn local_keys(
         .ok()
 }
 
-fn source(desk: &mut Desk<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> Option<Source> {
+fn source(desk: &mut Compiler<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> Option<Source> {
     let url = JwksUrl::parse(&written.url)
         .map_err(|mistake| desk.mistake(Mistake::new(Code::BadValue, written.url.span(), mistake.to_string())))
         .ok()?;
@@ -492,7 +492,7 @@ fn source(desk: &mut Desk<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> O
 
 /// Keys that the control thread keeps fresh; they are the same across plans while issuer, address and algorithms are.
 /// Where only the algorithms are others, what was fetched last serves until the next fetch.
-fn remote_keys(desk: &Desk<'_>, name: &Arc<str>, url: &At<String>, algorithms: &[Algorithm]) -> Arc<LiveKeys> {
+fn remote_keys(desk: &Compiler<'_>, name: &Arc<str>, url: &At<String>, algorithms: &[Algorithm]) -> Arc<LiveKeys> {
     let wanted = KeysName {
         issuer: Arc::clone(name),
         url: url.as_str().into(),

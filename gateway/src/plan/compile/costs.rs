@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::Desk;
+use super::Compiler;
 use crate::config::{self, At, Code, Config, Kind, Mistake, Quota, RateLimit, Tenant};
 
 /// Something that a request is charged to.
@@ -17,7 +17,7 @@ struct Charged {
 }
 
 /// Holds a route's cost against the terms of every tenant that it admits: those of its tier, and its own in their place.
-pub(super) fn check_route(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+pub(super) fn check_route(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     // No limit holds less than the cost of a route that says nothing of it.
     if !written.cost.is_written() {
         return;
@@ -32,7 +32,7 @@ pub(super) fn check_route(desk: &mut Desk<'_>, name: &str, written: &config::Rou
 }
 
 /// A request costs `cost`, of something that never holds more than `most`.
-pub(super) fn check(desk: &mut Desk<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
+pub(super) fn check(desk: &mut Compiler<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
     if cost.value > most.value {
         desk.mistake(
             Mistake::new(

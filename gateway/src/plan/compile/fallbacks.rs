@@ -1,12 +1,16 @@
 //! What stands in for answers: backends that exist, and nothing after what always succeeds.
 
-use super::Desk;
+use super::Compiler;
 use super::backends::Backends;
 use crate::config::{Code, Fallback, Mistake};
 use crate::plan;
 
 /// A route's.
-pub(super) fn of_route(desk: &mut Desk<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<plan::Fallback>> {
+pub(super) fn of_route(
+    desk: &mut Compiler<'_>,
+    written: &[Fallback],
+    backends: &Backends,
+) -> Option<Vec<plan::Fallback>> {
     check_fallbacks(desk, written);
     let compiled = written.iter().map(|fallback| {
         Some(match fallback {
@@ -19,7 +23,7 @@ pub(super) fn of_route(desk: &mut Desk<'_>, written: &[Fallback], backends: &Bac
 }
 
 /// Reports what can never be reached or resolved, of a route or of a part.
-pub(super) fn check_fallbacks(desk: &mut Desk<'_>, written: &[Fallback]) {
+pub(super) fn check_fallbacks(desk: &mut Compiler<'_>, written: &[Fallback]) {
     for fallback in written {
         if let Fallback::Backend(name) = fallback {
             desk.resolve("backend", name, &desk.config.backends);

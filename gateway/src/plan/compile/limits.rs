@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use policies::{CalendarQuota, Every, Quota, WindowQuota};
 
-use super::{Desk, costs};
+use super::{Compiler, costs};
 use crate::config::{self, At, Code, Measure, Mistake, NamedMap, Rate, RateLimit, Tier as WrittenTier};
 use crate::intake::limits::account::Terms;
 use crate::intake::limits::accounts::TermsByOwner;
@@ -29,7 +29,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Self> {
+    pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<Self> {
         let config = desk.config;
         let mut tables = Vec::new();
         check_periods(desk);
@@ -95,7 +95,7 @@ impl Tables {
     /// The limits of one route, in declared order. State goes by route and name: two routes share none.
     pub(super) fn of_route(
         &self,
-        desk: &mut Desk<'_>,
+        desk: &mut Compiler<'_>,
         route: &str,
         written: &config::Route,
     ) -> (Vec<RouteLimit>, Vec<(Arc<str>, TermsByOwner)>) {
@@ -159,7 +159,7 @@ struct Written {
 
 impl Written {
     /// Finds the limit's table, and notes what is to hold in it once the plan takes effect.
-    fn open(self, desk: &Desk<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, terms: &TermsByOwner) -> Limit {
+    fn open(self, desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, terms: &TermsByOwner) -> Limit {
         let limit = Limit {
             table: desk.state.accounts.table(&self.key, terms),
             metrics: desk.state.observer.registry.limit(&self.key),
@@ -181,7 +181,7 @@ impl Written {
     /// The same limit for the tenants of one tier.
     fn allow(
         self,
-        desk: &Desk<'_>,
+        desk: &Compiler<'_>,
         tables: &mut Vec<(Arc<str>, TermsByOwner)>,
         usual: Option<Terms>,
         named: HashMap<OwnerKey, (Terms, Mode)>,
@@ -197,7 +197,7 @@ impl Written {
 
 /// The rate of a tier, and of its tenants with terms of their own.
 fn rate(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
     name: &Arc<str>,
     tier: &WrittenTier,
@@ -228,7 +228,7 @@ fn rate(
 }
 
 /// How many requests a tenant may have in flight, whatever the tier of its key.
-fn in_flight(desk: &Desk<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, tier: &WrittenTier) -> Option<Allowance> {
+fn in_flight(desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, tier: &WrittenTier) -> Option<Allowance> {
     let terms = |cap: &At<std::num::NonZeroU32>| Terms::InFlight(cap.get());
     let own = |(tenant, written): (&At<Arc<str>>, &config::Tenant)| {
         let cap = written.in_flight.as_ref()?;
@@ -248,7 +248,7 @@ fn in_flight(desk: &Desk<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, tier: 
 
 /// What a tenant may use in each period: one count for a tenant, whatever the tier of its key.
 fn quota(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
     (tier_name, tier): (&Arc<str>, &WrittenTier),
     name: &Arc<str>,
@@ -298,7 +298,7 @@ fn quota_names(config: &config::Config) -> Vec<Arc<str>> {
 }
 
 /// A tenant has one count for each quota, so its period must be the same wherever it is written.
-fn check_periods(desk: &mut Desk<'_>) {
+fn check_periods(desk: &mut Compiler<'_>) {
     let mut first: BTreeMap<&str, &At<config::Every>> = BTreeMap::new();
     for (owner, quotas) in all_quotas(desk.config) {
         for (name, quota) in quotas.iter() {
@@ -319,7 +319,7 @@ fn check_periods(desk: &mut Desk<'_>) {
 }
 
 /// A quota that is sold by the month and forgotten by a restart is sold twice.
-fn warn_of_forgetting(desk: &mut Desk<'_>) {
+fn warn_of_forgetting(desk: &mut Compiler<'_>) {
     let config = desk.config;
     let of_tenants = all_quotas(config).flat_map(|(_, quotas)| quotas.iter().map(|(_, quota)| quota));
     let of_routes = config.routes.iter().flat_map(|(_, route)| route.limits.iter());
@@ -341,7 +341,7 @@ fn warn_of_forgetting(desk: &mut Desk<'_>) {
 }
 
 fn rate_terms(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     path: &str,
     limit: &RateLimit,
     rate: &At<Rate>,
@@ -363,7 +363,7 @@ fn rate_terms(
     }
 }
 
-fn bucket(desk: &mut Desk<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64>) -> Option<Quota> {
+fn bucket(desk: &mut Compiler<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64>) -> Option<Quota> {
     Quota::new(rate.count.get(), rate.per, burst.get())
         .map_err(|error| {
             desk.mistake(
@@ -378,7 +378,7 @@ fn bucket(desk: &mut Desk<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU6
         .ok()
 }
 
-fn calendar_terms(desk: &mut Desk<'_>, path: &str, quota: &config::Quota) -> Option<Terms> {
+fn calendar_terms(desk: &mut Compiler<'_>, path: &str, quota: &config::Quota) -> Option<Terms> {
     let every = match *quota.every {
         config::Every::Minute => Every::Minute,
         config::Every::Hour => Every::Hour,

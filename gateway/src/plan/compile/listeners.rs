@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Desk, tls_files};
+use super::{Compiler, tls_files};
 use crate::config::{self, At, ClientCertificates, Code, HttpVersion, Mistake, ProxyProtocol, TlsVersion};
 use crate::intake::client_authorities::ClientAuthorities;
 use crate::intake::tls::Tls;
 use crate::plan::{Listener, Protocols};
 
-pub(super) fn compile(desk: &mut Desk<'_>) -> Option<Vec<Listener>> {
+pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<Vec<Listener>> {
     let config = desk.config;
     let all: Vec<_> = config
         .listeners
@@ -56,7 +56,7 @@ pub(super) fn ask_for_certificates(config: &config::Config) -> bool {
         .any(|(_, listener)| listener.tls.as_ref().is_some_and(asks))
 }
 
-fn tls(desk: &mut Desk<'_>, name: &str, written: &config::Tls, protocols: Protocols) -> Option<Tls> {
+fn tls(desk: &mut Compiler<'_>, name: &str, written: &config::Tls, protocols: Protocols) -> Option<Tls> {
     let certificates = written.certificates.iter();
     let identities: Vec<_> = certificates.map(|files| tls_files::identity(desk, files)).collect();
     let file = written.client_ca_file.as_ref();

@@ -10,7 +10,6 @@ mod backend_tls;
 mod backends;
 mod callers;
 mod costs;
-mod doubts;
 mod fallbacks;
 mod limits;
 mod listeners;
@@ -22,6 +21,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 mod tls_files;
+mod warnings;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -34,8 +34,8 @@ use policies::{Ratio, Share};
 
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
 use crate::files::FileSet;
-use crate::flow::Rates;
 use crate::intake::address::TrustedProxies;
+use crate::slow_caller::Rates;
 
 /// A plan that could take effect.
 pub struct Compiled {
@@ -44,7 +44,7 @@ pub struct Compiled {
 }
 
 /// Everything that the sections need while they are compiled.
-pub(super) struct Desk<'a> {
+pub(super) struct Compiler<'a> {
     pub(super) config: &'a Config,
     pub(super) state: &'a State,
     pub(super) sources: &'a mut Sources,
@@ -63,7 +63,7 @@ pub(super) struct Desk<'a> {
 /// Every mistake in the config that reading it could not see.
 pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Compiled, Mistakes> {
     let config = &loaded.config;
-    let mut desk = Desk {
+    let mut desk = Compiler {
         config,
         state,
         sources: &mut loaded.sources,
@@ -83,13 +83,13 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let doorman = callers::compile(&mut desk, &tables);
     let routes = routes::compile(&mut desk, &mut tables, &backends);
     let time = time_limits(&mut desk);
-    doubts::check(&mut desk);
+    warnings::check(&mut desk);
     let made = (listeners, tables, doorman, routes);
     let ((Some(listeners), Some(tables), Some(doorman), Some(routes)), true) = (made, desk.mistakes.is_empty()) else {
         return Err(desk.mistakes);
     };
     let outline = Arc::new(outline::compile(&mut desk, &routes.listed));
-    let Desk {
+    let Compiler {
         sources,
         warnings,
         workers,
@@ -171,7 +171,7 @@ fn handshake_share(config: &Config) -> Option<Share> {
 }
 
 /// The content of a file that the config names.
-pub(super) fn read_file(desk: &mut Desk<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
+pub(super) fn read_file(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
     desk.look_after(path);
     let read = desk.sources.reader().read(&path.value);
     read.map_err(|error| {
@@ -194,7 +194,7 @@ fn workers(config: &Config) -> usize {
     }
 }
 
-fn time_limits(desk: &mut Desk<'_>) -> TimeLimits {
+fn time_limits(desk: &mut Compiler<'_>) -> TimeLimits {
     let limits = &desk.config.time_limits;
     if limits.reserve.value >= limits.request.value {
         let at = limits.reserve.span().or(limits.request.span());
@@ -214,7 +214,7 @@ fn time_limits(desk: &mut Desk<'_>) -> TimeLimits {
     }
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Compiler<'a> {
     /// What `name` stands for, or a mistake that tells what it may have been meant to be.
     pub(super) fn resolve<'m, T>(
         &mut self,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Desk;
+use super::Compiler;
 use crate::config::{self, At, Config, Credential, NamedMap, Span};
 use crate::plan::Route;
 use crate::plan::calls::FanOut;
@@ -12,7 +12,7 @@ use crate::plan::outline::{
 use crate::plan::time_budget::{Limit, TimeBudget};
 
 /// `routes` are those of the config, in the same order.
-pub(super) fn compile(desk: &mut Desk<'_>, routes: &[Arc<Route>]) -> Outline {
+pub(super) fn compile(desk: &mut Compiler<'_>, routes: &[Arc<Route>]) -> Outline {
     let config = desk.config;
     note_places(desk, config);
     let routes = config
@@ -24,7 +24,7 @@ pub(super) fn compile(desk: &mut Desk<'_>, routes: &[Arc<Route>]) -> Outline {
     Outline::new(routes, std::mem::take(&mut desk.places))
 }
 
-fn note_places(desk: &mut Desk<'_>, config: &Config) {
+fn note_places(desk: &mut Compiler<'_>, config: &Config) {
     let (times, sizes) = (&config.time_limits, &config.request_limits);
     desk.note("time_limits.request".into(), times.request.span());
     desk.note("time_limits.head".into(), times.head.span());
@@ -91,14 +91,14 @@ fn note_places(desk: &mut Desk<'_>, config: &Config) {
     }
 }
 
-fn note_allowances(desk: &mut Desk<'_>, path: &str, in_flight: Option<Span>, quotas: &NamedMap<config::Quota>) {
+fn note_allowances(desk: &mut Compiler<'_>, path: &str, in_flight: Option<Span>, quotas: &NamedMap<config::Quota>) {
     desk.note(format!("{path}.in_flight"), in_flight);
     for (name, _) in quotas.iter() {
         desk.note(format!("{path}.quotas.{name}"), name.span());
     }
 }
 
-fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &config::Backend) {
+fn note_backend(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: &config::Backend) {
     desk.note(path.to_owned(), at);
     desk.note(
         format!("{path}.endpoints"),
@@ -161,7 +161,7 @@ fn note_backend(desk: &mut Desk<'_>, path: &str, at: Option<Span>, backend: &con
     desk.note(format!("{path}.retry"), first(in_retry));
 }
 
-fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config::Route) {
+fn note_route(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, route: &config::Route) {
     desk.note(path.to_owned(), at);
     let config::Access {
         any_of,
@@ -213,7 +213,7 @@ fn note_route(desk: &mut Desk<'_>, path: &str, at: Option<Span>, route: &config:
     }
 }
 
-fn note_path_policy(desk: &mut Desk<'_>, path: &str, policy: &config::PathPolicy) {
+fn note_path_policy(desk: &mut Compiler<'_>, path: &str, policy: &config::PathPolicy) {
     let config::PathPolicy {
         dot_segments,
         double_slash,

@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use super::Desk;
+use super::Compiler;
 use super::aggregates::transposed;
 use crate::aggregate::Heads;
 use crate::config::{self, At, Code, Mistake};
 use crate::json::{Kind, Value};
 
 /// Whose heads are heard, by index.
-pub(super) fn compile(desk: &mut Desk<'_>, written: &config::Aggregate) -> Option<Heads> {
+pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> Option<Heads> {
     doubt_validators(desk, written);
     let mut index_of = |part: &At<String>| {
         let index = written.parts.names().position(|name| name == **part);
@@ -46,7 +46,7 @@ pub(super) fn compile(desk: &mut Desk<'_>, written: &config::Aggregate) -> Optio
 /// What a cache tells two versions of a document by. A part's own are those of the part.
 const VALIDATORS: [&str; 2] = ["etag", "last-modified"];
 
-fn doubt_validators(desk: &mut Desk<'_>, written: &config::Aggregate) {
+fn doubt_validators(desk: &mut Compiler<'_>, written: &config::Aggregate) {
     let names = written.headers.iter().map(|(name, _)| name);
     for name in names.filter(|name| VALIDATORS.contains(&&*name.value)) {
         let message = format!(
@@ -63,7 +63,7 @@ fn doubt_validators(desk: &mut Desk<'_>, written: &config::Aggregate) {
 }
 
 /// A part that is called for each element has as many heads as elements, and none of them is its own.
-fn check_one_answer(desk: &mut Desk<'_>, written: &config::Aggregate, named: &At<String>) {
+fn check_one_answer(desk: &mut Compiler<'_>, written: &config::Aggregate, named: &At<String>) {
     let over = written.parts.get(named).and_then(|part| part.for_each.as_ref());
     if let Some(for_each) = over {
         let message = format!(
@@ -75,7 +75,7 @@ fn check_one_answer(desk: &mut Desk<'_>, written: &config::Aggregate, named: &At
 }
 
 /// The status of a part is a number, and where the part's failure is that of the whole, a good one.
-pub(super) fn check_status_test(desk: &mut Desk<'_>, written: &config::Aggregate, part: &config::Part) {
+pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggregate, part: &config::Part) {
     let Some(config::When {
         subject: config::Subject::Status(named),
         test,

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::Desk;
+use super::Compiler;
 use super::routes::{self, Scope};
 use crate::config::{self, At, Code, Mistake, NamedMap, OwnCors, Upgrade};
 use crate::intake::address_list::AddressList;
 use crate::intake::cors::{Cors, Origins};
-use crate::intake::finish::Finish;
 use crate::intake::header_rules::{FieldValue, HeaderRules, may_be_changed};
 use crate::intake::headers::MethodOverride;
+use crate::intake::response_headers::ResponseHeaders;
 use crate::intake::security_headers::SecurityHeaders;
 use crate::plan::RouteEdge;
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
@@ -23,7 +23,7 @@ use crate::routing::path_policy::{Action, DotSegments};
 use crate::template::Place;
 
 pub(super) fn compile(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     name: &str,
     written: &config::Route,
     parameters: &HashSet<String>,
@@ -47,7 +47,7 @@ pub(super) fn compile(
         addresses: address_list(&written.access.addresses),
         request_rules: (!request_rules.is_empty()).then_some(request_rules),
         finish: has_finish.then(|| {
-            Arc::new(Finish {
+            Arc::new(ResponseHeaders {
                 cors: cors.map(Arc::new),
                 rules: response_rules,
                 security,
@@ -184,7 +184,7 @@ fn address_list(written: &config::Addresses) -> Option<AddressList> {
 }
 
 /// A network that is allowed and wholly denied lets nobody in.
-fn check_addresses(desk: &mut Desk<'_>, name: &str, written: &config::Addresses) {
+fn check_addresses(desk: &mut Compiler<'_>, name: &str, written: &config::Addresses) {
     for allowed in written.allow.iter().flatten() {
         let ends: [IpAddr; 2] = [allowed.network(), allowed.broadcast()];
         let denied = written.deny.iter().find(|net| ends.iter().all(|end| net.contains(end)));
@@ -203,7 +203,7 @@ fn check_addresses(desk: &mut Desk<'_>, name: &str, written: &config::Addresses)
 }
 
 /// Some of it means something for one kind of target alone.
-fn check_target(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+fn check_target(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     let config::Target::Backend { .. } = &written.target else {
         if let Some(at) = written.headers.request.first() {
             let message = format!("`routes.{name}.headers.request` goes with `backend` alone");
@@ -229,7 +229,7 @@ fn check_target(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
 }
 
 /// A preflight says which fields will be sent and not with which values, so it finds no route that is chosen by one.
-fn doubt_preflights(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+fn doubt_preflights(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     let Some((field, _)) = written.matches.headers.iter().next() else {
         return;
     };
@@ -261,11 +261,11 @@ fn cors_of<'c>(config: &'c config::Config, written: &'c config::Route) -> Option
 }
 
 /// What an answer says that no route gives.
-pub(super) fn finish_of_top(config: &config::Config) -> Option<Arc<Finish>> {
+pub(super) fn finish_of_top(config: &config::Config) -> Option<Arc<ResponseHeaders>> {
     let cors = compile_cors(config, &[], config.cors.as_ref()?);
-    Some(Arc::new(Finish {
+    Some(Arc::new(ResponseHeaders {
         cors: Some(Arc::new(cors)),
-        ..Finish::default()
+        ..ResponseHeaders::default()
     }))
 }
 
@@ -336,7 +336,7 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn compile(&self, desk: &mut Desk<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
+    fn compile(&self, desk: &mut Compiler<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
         let remove = written.remove.iter().map(|name| (name.value.clone(), name.span()));
         let rename = written.rename.iter().flat_map(|(old, new)| {
             let old_name = HeaderName::from_bytes(old.as_bytes()).ok();
@@ -379,7 +379,7 @@ impl Rules<'_> {
     }
 
     /// Values with placeholders in them; what cannot be one is told of.
-    fn values(&self, desk: &mut Desk<'_>, written: &NamedMap<At<String>>) -> Box<[(HeaderName, FieldValue)]> {
+    fn values(&self, desk: &mut Compiler<'_>, written: &NamedMap<At<String>>) -> Box<[(HeaderName, FieldValue)]> {
         let scope = Scope::of_route(self.parameters);
         let mut value = |(name, text): (&At<Arc<str>>, &At<String>)| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;

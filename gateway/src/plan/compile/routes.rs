@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::Desk;
+use super::Compiler;
 use super::backends::Backends;
 use super::limits::Tables;
 use super::{costs, fallbacks};
@@ -25,7 +25,7 @@ pub(super) struct Routes {
     pub(super) listed: Vec<Arc<Route>>,
 }
 
-pub(super) fn compile(desk: &mut Desk<'_>, tables: &mut Option<Tables>, backends: &Backends) -> Option<Routes> {
+pub(super) fn compile(desk: &mut Compiler<'_>, tables: &mut Option<Tables>, backends: &Backends) -> Option<Routes> {
     let config = desk.config;
     let mut specs = Vec::new();
     for (name, written) in config.routes.iter() {
@@ -82,7 +82,7 @@ fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
 }
 
 fn route(
-    desk: &mut Desk<'_>,
+    desk: &mut Compiler<'_>,
     name: &Arc<str>,
     written: &config::Route,
     tables: Option<&mut Tables>,
@@ -212,7 +212,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Whether `placeholder`, written at `text`, can ever be filled; if not, that is reported.
-    pub(super) fn admits(&self, desk: &mut Desk<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
+    pub(super) fn admits(&self, desk: &mut Compiler<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
         let (kind, name, known): (_, &str, _) = match placeholder {
             Placeholder::Path(name) => ("path parameter", name, self.parameters.contains(&**name)),
             Placeholder::Part { part, .. } => ("part", part, self.parts.contains(&&**part)),
@@ -247,7 +247,12 @@ impl<'a> Scope<'a> {
 }
 
 /// A template whose placeholders all exist.
-pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, scope: &Scope<'_>) -> Option<Template> {
+pub(super) fn template(
+    desk: &mut Compiler<'_>,
+    text: &At<String>,
+    place: Place,
+    scope: &Scope<'_>,
+) -> Option<Template> {
     let template = match Template::parse(text, place) {
         Ok(template) => template,
         Err(error) => {
@@ -271,7 +276,7 @@ pub(super) fn template(desk: &mut Desk<'_>, text: &At<String>, place: Place, sco
 }
 
 /// The smallest limit that holds for the route: its own, else what is left of the request's.
-fn time_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route) -> Duration {
+fn time_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route) -> Duration {
     let limits = &desk.config.time_limits;
     let most = limits.request.saturating_sub(*limits.reserve);
     let Some(own) = &written.time_limit else { return most };
@@ -294,7 +299,7 @@ fn time_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route) -> Durat
 }
 
 /// Only a backend's answer says what a request cost.
-fn check_cost_header(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
+fn check_cost_header(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     if let (Some(cost_header), config::Target::Respond(_)) = (&written.cost_header, &written.target) {
         desk.mistake(
             Mistake::new(
@@ -308,7 +313,7 @@ fn check_cost_header(desk: &mut Desk<'_>, name: &str, written: &config::Route) {
     }
 }
 
-fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<Access> {
+fn access(desk: &mut Compiler<'_>, name: &str, written: &config::Access) -> Option<Access> {
     let callers = &desk.config.callers;
     let mut admitted = Admitted {
         together: written.all_of.is_some(),
@@ -358,7 +363,7 @@ fn access(desk: &mut Desk<'_>, name: &str, written: &config::Access) -> Option<A
 }
 
 /// Enters the kinds of `credentials`, which all must be configured.
-fn admit(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
+fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
     let callers = &desk.config.callers;
     let mut issuers: Vec<Arc<str>> = Vec::new();
     for credential in credentials {
@@ -408,7 +413,7 @@ fn admit(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>], admitt
 }
 
 /// A request has one `Authorization`, and whoever presents something is not anonymous.
-fn check_together(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>]) {
+fn check_together(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>]) {
     let mut in_authorization: Option<&At<Credential>> = None;
     for credential in credentials {
         match &credential.value {
@@ -440,7 +445,7 @@ fn check_together(desk: &mut Desk<'_>, name: &str, credentials: &[At<Credential>
 }
 
 /// What is written; or what all bodies may have, and those that are read as JSON.
-fn body_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
+fn body_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
     let limits = &desk.config.request_limits;
     if !matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body()) {
         return written.body_limit.as_ref().unwrap_or(&limits.body).0;
@@ -451,7 +456,7 @@ fn body_limit(desk: &mut Desk<'_>, name: &str, written: &config::Route, target: 
     limits.json_body.0.min(limits.body.0)
 }
 
-fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) -> Option<Target> {
+fn respond_target(desk: &mut Compiler<'_>, name: &str, written: &config::Respond) -> Option<Target> {
     let mut headers = headers(desk, &format!("routes.{name}.respond.headers"), &written.headers);
     let body = match &written.body {
         None => Bytes::new(),
@@ -467,7 +472,7 @@ fn respond_target(desk: &mut Desk<'_>, name: &str, written: &config::Respond) ->
     Some(Target::Respond { status, headers, body })
 }
 
-fn headers(desk: &mut Desk<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
+fn headers(desk: &mut Compiler<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in written.iter() {
         match (HeaderName::from_str(name), HeaderValue::from_str(value)) {

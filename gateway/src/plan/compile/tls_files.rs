@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use super::{Desk, admin, read_file};
+use super::{Compiler, admin, read_file};
 use crate::clock;
 use crate::config::{At, CertificateFiles, Code, Mistake, Span};
 use crate::intake::tls::{self, Identity, TlsMistake};
@@ -13,14 +13,14 @@ use crate::intake::tls::{self, Identity, TlsMistake};
 /// Certificates that end sooner are warned about: what renews them should have done so by now.
 const SOON: u64 = 14 * 24 * 3600;
 
-pub(super) fn authorities(desk: &mut Desk<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
+pub(super) fn authorities(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
     let pem = read_file(desk, file)?;
     tls::authorities(&pem)
         .map_err(|mistake| push(desk, file.span(), file, &mistake))
         .ok()
 }
 
-pub(super) fn identity(desk: &mut Desk<'_>, files: &CertificateFiles) -> Option<Identity> {
+pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Option<Identity> {
     admin::doubt_secret(desk, &files.key_file);
     let (chain, key) = (read_file(desk, &files.cert_file), read_file(desk, &files.key_file));
     let now = clock::unix_seconds();
@@ -49,7 +49,7 @@ pub(super) fn identity(desk: &mut Desk<'_>, files: &CertificateFiles) -> Option<
     Some(identity)
 }
 
-fn push(desk: &mut Desk<'_>, at: Option<Span>, file: &Path, mistake: &TlsMistake) {
+fn push(desk: &mut Compiler<'_>, at: Option<Span>, file: &Path, mistake: &TlsMistake) {
     let made = Mistake::new(Code::BadValue, at, format!("{} {mistake}", file.display()));
     desk.mistake(match hint(mistake) {
         Some(hint) => made.hint(hint),

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::aggregate;
 use crate::call::scripted::{Scripted, Tail, Turn};
-use crate::call::{self, Facts, Order, OrderBody, Streaming};
+use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::config;
 use crate::json::{Document, Selection};
@@ -226,11 +226,11 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
     let head_after = match &route.target {
         Target::Backend { backend, .. } => {
             call_due = deadline.child(clock::now(), backend.settings.time_limit);
-            let order = Order {
+            let order = CallRequest {
                 method: Method::GET,
                 target: PathAndQuery::from_static("/"),
                 headers,
-                body: OrderBody::Empty,
+                body: CallBody::Empty,
                 deadline,
                 operator_deadline: Deadline::at(started + route.time_limit),
                 wished: None,

@@ -6,9 +6,9 @@
 //! Before it closes a connection the gateway says so (GOAWAY), so that a caller knows which requests were not taken.
 
 mod frames;
-mod gauged;
-mod owed;
+mod metered_io;
 mod streams;
+mod unfinished_streams;
 mod uploads;
 mod widening;
 
@@ -26,24 +26,24 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-use self::gauged::Gauged;
+use self::metered_io::MeteredIo;
 use self::streams::Streams;
 use self::uploads::{NextUpload, Uploads};
 use self::widening::Widening;
-use super::enrolled::Enrolled;
+use super::connection_guard::ConnectionGuard;
 use super::in_flight::{CountedBody, InFlight};
 use super::lifecycle::Phase;
 use super::tunnelled;
 use crate::answer::AnswerBody;
 use crate::caller_body::CallerBody;
 use crate::coalesce::Coalesced;
-use crate::flow::Flow;
+use crate::flow_control::FlowControlWindows;
 use crate::grpc;
 use crate::intake::headers;
 use crate::parked::ParkedOfConnection;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
-use crate::windows::Windows;
+use crate::slow_caller::Transfer;
 
 /// What is held of one answer that the caller has no room for.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -51,7 +51,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 const OWN_RESETS: usize = 100;
 
 /// Serves requests until either side closes the connection.
-pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: Enrolled)
+pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -60,16 +60,16 @@ where
     activity.share(Arc::clone(&farewell));
     let (streams, peer, next_upload) = (Streams::default(), Arc::new(peer), NextUpload::default());
     let plan = worker.live.load();
-    let windows = Windows::of_caller(plan.edge.most_streams);
+    let windows = FlowControlWindows::of_caller(plan.edge.most_streams);
     let parked = Arc::new(ParkedOfConnection::new(Arc::clone(&plan.parked)));
     let uploads = Uploads::new(parked, next_upload.clone(), windows);
-    let stream = Gauged::new(stream, &enrolled, uploads, Widening::new(windows));
+    let stream = MeteredIo::new(stream, &enrolled, uploads, Widening::new(windows));
     let stream = Coalesced(TokioIo::new(stream));
     let http = http(&plan.edge, windows, streams.clone());
     drop(plan);
     let leaving = Arc::clone(&farewell);
     let service = service_fn(move |request: Request<Incoming>| {
-        let flow: Arc<Flow> = Arc::default();
+        let flow: Arc<Transfer> = Arc::default();
         streams.expect(Arc::clone(&flow));
         let has_body = !request.body().is_end_stream();
         let parked = has_body.then(|| next_upload.take()).flatten();
@@ -141,7 +141,7 @@ fn is_callers_fault(error: &hyper::Error) -> bool {
 const BEYOND_HEAD_LIMIT: usize = 16 * 1024;
 
 /// hyper with the bounds of the plan in force when the connection began.
-fn http(edge: &Edge, windows: Windows, streams: Streams) -> http2::Builder<Streams> {
+fn http(edge: &Edge, windows: FlowControlWindows, streams: Streams) -> http2::Builder<Streams> {
     let mut http = http2::Builder::new(streams);
     http.max_concurrent_streams(edge.most_streams)
         .max_header_list_size(u32::try_from(edge.head_limit + BEYOND_HEAD_LIMIT).unwrap_or(u32::MAX))

@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::rt::Executor;
 
-use crate::flow::Flow;
+use crate::slow_caller::Transfer;
 
 /// hyper makes the future of a request first and then has it executed, one after the other.
 #[derive(Clone, Default)]
 pub(super) struct Streams {
-    next: Arc<Mutex<Option<Arc<Flow>>>>,
+    next: Arc<Mutex<Option<Arc<Transfer>>>>,
 }
 
 impl Streams {
     /// The next task carries this request.
-    pub(super) fn expect(&self, flow: Arc<Flow>) {
+    pub(super) fn expect(&self, flow: Arc<Transfer>) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow);
     }
 }

@@ -1,14 +1,14 @@
 //! The uploads of one connection that are still coming in: what has arrived of each, and how wide its window is.
 //!
 //! The library does not say which stream a request belongs to. So the head of a request that has a body is handed to it
-//! alone, and whatever request comes next is that one; see [`Gauged`](super::gauged::Gauged).
+//! alone, and whatever request comes next is that one; see [`MeteredIo`](super::metered_io::Gauged).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::frames::{DATA, END_STREAM, HEADERS, RST_STREAM};
+use crate::flow_control::FlowControlWindows;
 use crate::frames::{Head, Met};
 use crate::parked::{ParkedOfConnection, ParkedUpload};
-use crate::windows::Windows;
 
 /// More are not looked after; no connection is allowed as many at once.
 const MOST: usize = 4096;
@@ -20,7 +20,7 @@ pub(super) struct NextUpload(Arc<Mutex<Option<Arc<ParkedUpload>>>>);
 pub(super) struct Uploads {
     parked: Arc<ParkedOfConnection>,
     next: NextUpload,
-    windows: Windows,
+    windows: FlowControlWindows,
     open: Vec<Upload>,
     newest: u32,
 }
@@ -44,7 +44,7 @@ impl NextUpload {
 }
 
 impl Uploads {
-    pub(super) const fn new(parked: Arc<ParkedOfConnection>, next: NextUpload, windows: Windows) -> Self {
+    pub(super) const fn new(parked: Arc<ParkedOfConnection>, next: NextUpload, windows: FlowControlWindows) -> Self {
         Self {
             parked,
             next,
@@ -147,7 +147,7 @@ mod tests {
         let next = NextUpload::default();
         let parked = Arc::new(ParkedOfConnection::new(Arc::clone(&process)));
         Setup {
-            uploads: Uploads::new(parked, next.clone(), Windows::of_caller(100)),
+            uploads: Uploads::new(parked, next.clone(), FlowControlWindows::of_caller(100)),
             process,
             next,
         }

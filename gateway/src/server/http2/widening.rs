@@ -8,8 +8,8 @@ use std::io::IoSlice;
 
 use super::frames::{SETTINGS, WINDOW_UPDATE};
 use super::uploads::Uploads;
+use crate::flow_control::FlowControlWindows;
 use crate::frames::{Head, Met, Scan};
-use crate::windows::Windows;
 
 /// The header of a frame, in bytes.
 const HEADER: usize = 9;
@@ -19,7 +19,7 @@ const SETTING: usize = 6;
 const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
 
 pub(super) struct Widening {
-    windows: Windows,
+    windows: FlowControlWindows,
     stage: Stage,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Place {
 }
 
 impl Widening {
-    pub(super) fn new(windows: Windows) -> Self {
+    pub(super) fn new(windows: FlowControlWindows) -> Self {
         let is_useful = windows.unread < windows.stream;
         Self {
             windows,
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::parked::ParkedOfConnection;
 
-    const WINDOWS: Windows = Windows {
+    const WINDOWS: FlowControlWindows = FlowControlWindows {
         unread: 100,
         stream: 250,
         connection: 1000,

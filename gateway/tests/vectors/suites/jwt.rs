@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
+use gateway::intake::authenticator::Authenticator;
 use gateway::intake::caller::Caller;
-use gateway::intake::doorman::Doorman;
 use gateway::intake::jwks::{KeySet, Origin};
 use gateway::intake::jws::{self, Algorithm};
 use gateway::intake::jwt::{Issuer, IssuerSettings};
@@ -25,7 +25,7 @@ pub(super) fn answer(case: &Value) -> Answer {
 
 /// The door of a route that takes tokens of one issuer and nothing else.
 pub(crate) struct Door {
-    doorman: Doorman<()>,
+    doorman: Authenticator<()>,
     access: Access,
 }
 
@@ -62,7 +62,7 @@ impl Door {
             jwt: AdmittedIssuers::Any,
             ..Admitted::default()
         };
-        let doorman = Doorman::new(None, vec![issuer], None, 1000, |_: Caller| ());
+        let doorman = Authenticator::new(None, vec![issuer], None, 1000, |_: Caller| ());
         Ok(Self {
             doorman: doorman.map_err(|_| "issuers that exclude each other")?,
             access: Access::new(admitted, Demands::default(), &HeaderName::from_static("x-api-key")),

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::crowd::Member;
-use super::watch::Activity;
+use super::per_address::AddressSlot;
+use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::intake::address;
 use crate::intake::headers::Scheme;
@@ -12,16 +12,16 @@ use crate::observe::ConnectionRefusal;
 use crate::pipeline::Peer;
 
 /// From the acceptance of a connection to its end, whatever ends it.
-pub(crate) struct Enrolled {
+pub(crate) struct ConnectionGuard {
     worker: Arc<Worker>,
     id: u64,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     /// Where connections of one address are limited.
-    member: Option<Member>,
+    member: Option<AddressSlot>,
     client_is_known: bool,
 }
 
-impl Enrolled {
+impl ConnectionGuard {
     pub(crate) fn new(worker: Arc<Worker>) -> Self {
         worker.lifecycle.connection_opened();
         let (id, activity) = worker.watch.begin();
@@ -72,12 +72,12 @@ impl Enrolled {
         &self.worker
     }
 
-    pub(crate) const fn activity(&self) -> &Arc<Activity> {
+    pub(crate) const fn activity(&self) -> &Arc<ConnectionActivity> {
         &self.activity
     }
 }
 
-impl Drop for Enrolled {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.worker.watch.end(self.id);
         self.worker.lifecycle.connection_closed();

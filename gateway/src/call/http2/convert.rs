@@ -18,7 +18,7 @@ pub(super) const MOST_FIELDS: usize = 100;
 pub(super) const HIGHEST_STATUS: u16 = 599;
 
 /// Whom and how a request is for.
-pub(crate) struct Toward<'a> {
+pub(crate) struct RequestTarget<'a> {
     /// The endpoint's own, as a field and as part of a URI.
     pub(crate) host: &'a HeaderValue,
     pub(crate) authority: &'a Authority,
@@ -30,7 +30,7 @@ pub(crate) struct Toward<'a> {
 }
 
 /// Puts a request into the form of HTTP/2. The path bytes stay as they are.
-pub(super) fn put<B>(request: &mut Request<B>, toward: &Toward<'_>) {
+pub(super) fn put<B>(request: &mut Request<B>, toward: &RequestTarget<'_>) {
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     let authority = match headers.remove(HOST) {

@@ -16,7 +16,7 @@ use policies::Moment;
 use tokio::task::AbortHandle;
 
 use crate::expiry::Expiry;
-use crate::pace::{Pace, TICK};
+use crate::min_rate::{MinRate, TICK};
 use crate::rejection::Reason;
 
 const NOT_AWAITED: u8 = 0;
@@ -32,7 +32,7 @@ pub struct TooSlow;
 
 /// What a caller may take its time for.
 #[derive(Debug, Clone, Copy)]
-pub struct Leave {
+pub struct WaitLimits {
     /// Without taking a single byte of its answer.
     pub write: Duration,
     /// Beyond `grace`, so many bytes pay for a second of waiting: of a body, and of an answer. `None` is no rate.
@@ -55,12 +55,12 @@ pub enum Overdue {
 }
 
 #[derive(Debug, Default)]
-pub struct Flow {
+pub struct Transfer {
     /// Somebody has begun to read the body.
     asked: AtomicBool,
     /// More of it is awaited; or it was, and came too slowly.
     body: AtomicU8,
-    sends: Pace,
+    sends: MinRate,
     /// Whole messages, and large pieces, that have come of it; begins anew where it ends.
     signs_of_life: AtomicU32,
     /// It may pause for as long as it pleases.
@@ -73,7 +73,7 @@ pub struct Flow {
     handed: AtomicBool,
     /// Ticks at which that was so, without a break.
     stalled: AtomicU32,
-    takes: Pace,
+    takes: MinRate,
     /// The answer was cut, because it was not taken.
     cut: AtomicBool,
     /// When the answer has to have left.
@@ -82,7 +82,7 @@ pub struct Flow {
     carrier: OnceLock<AbortHandle>,
 }
 
-impl Flow {
+impl Transfer {
     /// So many bytes of the body have come.
     pub fn note_received(&self, count: usize) {
         self.asked.store(true, Relaxed);
@@ -185,7 +185,7 @@ impl Flow {
     }
 
     /// For each tick: what has been waited for too long, if anything has. Its body is told so; the answer is cut.
-    pub fn look(&self, leave: &Leave, now: Moment) -> Option<Overdue> {
+    pub fn look(&self, leave: &WaitLimits, now: Moment) -> Option<Overdue> {
         if let Some(carrier) = self.carrier.get()
             && !self.cut.load(Relaxed)
             && (self.expiry.has_passed(now) || self.is_taken_too_slowly(leave))
@@ -207,7 +207,7 @@ impl Flow {
     }
 
     /// One more tick at which a piece of the answer may have waited for its caller: whether that makes too many.
-    fn is_taken_too_slowly(&self, leave: &Leave) -> bool {
+    fn is_taken_too_slowly(&self, leave: &WaitLimits) -> bool {
         if !self.handed.load(Relaxed) {
             return false;
         }
@@ -224,20 +224,20 @@ impl Flow {
 mod tests {
     use super::*;
 
-    fn leave() -> Leave {
+    fn leave() -> WaitLimits {
         let rates = Rates {
             grace: Duration::from_secs(2),
             body: 100,
             answer: 100,
         };
-        Leave {
+        WaitLimits {
             write: Duration::from_secs(10),
             rates: Some(rates),
         }
     }
 
     /// What is given up on within so many ticks, `between` which something happens.
-    fn after(flow: &Flow, ticks: usize, leave: &Leave, between: impl Fn(&Flow)) -> Option<Overdue> {
+    fn after(flow: &Transfer, ticks: usize, leave: &WaitLimits, between: impl Fn(&Transfer)) -> Option<Overdue> {
         (0..ticks).find_map(|_| {
             between(flow);
             flow.look(leave, Moment::ZERO)
@@ -247,35 +247,35 @@ mod tests {
     #[test]
     fn a_body_must_come_at_a_rate_for_as_long_as_it_is_waited_for() {
         let comes = |bytes| {
-            move |flow: &Flow| {
+            move |flow: &Transfer| {
                 flow.note_received(bytes);
                 assert_eq!(flow.awaits(Waker::noop()), Ok(()));
             }
         };
         let leave = &leave();
-        assert_eq!(after(&Flow::default(), 9, leave, comes(1)), Some(Overdue::Body));
-        assert_eq!(after(&Flow::default(), 1000, leave, comes(25)), None);
+        assert_eq!(after(&Transfer::default(), 9, leave, comes(1)), Some(Overdue::Body));
+        assert_eq!(after(&Transfer::default(), 1000, leave, comes(25)), None);
         // What nobody reads is not waited for.
-        assert_eq!(after(&Flow::default(), 1000, leave, |_| {}), None);
-        let read = Flow::default();
+        assert_eq!(after(&Transfer::default(), 1000, leave, |_| {}), None);
+        let read = Transfer::default();
         assert!(!read.is_asked_for());
         assert_eq!(read.awaits(Waker::noop()), Ok(()));
         assert!(read.is_asked_for());
         read.stop_waiting();
         assert_eq!(after(&read, 1000, leave, |_| {}), None);
         // Nor is what somebody has to say when there is something to say.
-        let talk = Flow::default();
+        let talk = Transfer::default();
         talk.may_pause();
         assert_eq!(after(&talk, 1000, leave, comes(0)), None);
 
-        let slow = Flow::default();
+        let slow = Transfer::default();
         after(&slow, 9, leave, comes(0));
         assert_eq!(slow.awaits(Waker::noop()), Err(TooSlow), "its reader is told");
         assert_eq!(after(&slow, 100, leave, |_| {}), None, "and it is counted once");
     }
 
-    fn carried() -> (Flow, tokio::task::JoinHandle<()>) {
-        let (flow, task) = (Flow::default(), tokio::spawn(std::future::pending()));
+    fn carried() -> (Transfer, tokio::task::JoinHandle<()>) {
+        let (flow, task) = (Transfer::default(), tokio::spawn(std::future::pending()));
         flow.set_carrier(task.abort_handle());
         (flow, task)
     }
@@ -283,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
         let takes = |bytes| {
-            move |flow: &Flow| {
+            move |flow: &Transfer| {
                 flow.note_room();
                 flow.hands_over(bytes);
             }
@@ -292,15 +292,15 @@ mod tests {
         assert_eq!(after(&carried().0, 9, leave, takes(1)), Some(Overdue::Answer));
         assert_eq!(after(&carried().0, 1000, leave, takes(25)), None);
         // A backend that has no more of it is not the caller's fault.
-        let quiet = |flow: &Flow| flow.note_room();
+        let quiet = |flow: &Transfer| flow.note_room();
         assert_eq!(after(&carried().0, 1000, leave, quiet), None);
         // Nor is it ours to end what has no carrier of its own.
-        assert_eq!(after(&Flow::default(), 1000, leave, takes(1)), None);
+        assert_eq!(after(&Transfer::default(), 1000, leave, takes(1)), None);
     }
 
     #[tokio::test]
     async fn an_answer_that_is_not_taken_at_all_loses_its_carrier() {
-        let leave = Leave { rates: None, ..leave() };
+        let leave = WaitLimits { rates: None, ..leave() };
         let (flow, task) = carried();
         flow.hands_over(1 << 20);
         assert_eq!(after(&flow, 40, &leave, |_| {}), None);

@@ -8,7 +8,7 @@
 
 /// In bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Windows {
+pub struct FlowControlWindows {
     /// Of a stream that nobody has read yet.
     pub unread: u32,
     /// Of a stream that is read.
@@ -28,7 +28,7 @@ const CONNECTION: u32 = 16 << 20;
 /// The most that a window may be (RFC 9113 section 6.9.1).
 const MOST: u32 = (1 << 31) - 1;
 
-impl Windows {
+impl FlowControlWindows {
     /// For a connection to a backend, of so many streams.
     pub fn of_backend(streams: u32) -> Self {
         Self::new(streams, BACKEND, BACKEND)
@@ -57,25 +57,30 @@ mod tests {
     #[test]
     fn all_streams_together_have_what_each_has() {
         let check = |windows, unread, stream, connection| {
-            let expected = Windows {
+            let expected = FlowControlWindows {
                 unread,
                 stream,
                 connection,
             };
             assert_eq!(windows, expected);
         };
-        check(Windows::of_backend(1), BACKEND, BACKEND, CONNECTION);
-        check(Windows::of_backend(64), BACKEND, BACKEND, CONNECTION);
-        check(Windows::of_backend(100), BACKEND, BACKEND, 100 * BACKEND);
-        check(Windows::of_backend(10_000), MOST / 10_000, MOST / 10_000, MOST);
-        check(Windows::of_caller(100), UNREAD, READ, CONNECTION);
-        check(Windows::of_caller(10_000), UNREAD, READ, 10_000 * READ);
+        check(FlowControlWindows::of_backend(1), BACKEND, BACKEND, CONNECTION);
+        check(FlowControlWindows::of_backend(64), BACKEND, BACKEND, CONNECTION);
+        check(FlowControlWindows::of_backend(100), BACKEND, BACKEND, 100 * BACKEND);
+        check(
+            FlowControlWindows::of_backend(10_000),
+            MOST / 10_000,
+            MOST / 10_000,
+            MOST,
+        );
+        check(FlowControlWindows::of_caller(100), UNREAD, READ, CONNECTION);
+        check(FlowControlWindows::of_caller(10_000), UNREAD, READ, 10_000 * READ);
     }
 
     #[test]
     fn what_a_stream_may_send_unread_suffices_for_the_library_to_give_back() {
         for streams in [1, 100, 1000, 10_000] {
-            let Windows { unread, stream, .. } = Windows::of_caller(streams);
+            let FlowControlWindows { unread, stream, .. } = FlowControlWindows::of_caller(streams);
             assert!(unread > (stream - unread) / 2, "{streams}");
         }
     }

@@ -8,25 +8,25 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Default)]
-pub(crate) struct Crowd(Mutex<HashMap<IpAddr, u32>>);
+pub(crate) struct PerAddress(Mutex<HashMap<IpAddr, u32>>);
 
 /// One connection of an address; dropped, it leaves.
 #[must_use]
-pub(crate) struct Member {
-    crowd: Arc<Crowd>,
+pub(crate) struct AddressSlot {
+    crowd: Arc<PerAddress>,
     address: IpAddr,
 }
 
-impl Crowd {
+impl PerAddress {
     /// `None` if the address has `most` connections already.
-    pub(crate) fn join(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<Member> {
+    pub(crate) fn join(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<AddressSlot> {
         self.with(|counts| {
             let count = counts.entry(address).or_default();
             // A place that is not given is not held either: there is an entry only if there are others.
             *count = (*count < most).then_some(*count + 1)?;
             Some(())
         })?;
-        Some(Member {
+        Some(AddressSlot {
             crowd: Arc::clone(self),
             address,
         })
@@ -37,7 +37,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Member {
+impl Drop for AddressSlot {
     fn drop(&mut self) {
         self.crowd.with(|counts| {
             if let Some(count) = counts.get_mut(&self.address) {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_place_that_is_left_can_be_taken_again_and_nobody_stays_behind() {
-        let crowd = Arc::new(Crowd::default());
+        let crowd = Arc::new(PerAddress::default());
         let (one, other) = (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::new(192, 0, 2, 2).into());
         let first = crowd.join(one, 2).expect("there is room");
         let second = crowd.join(one, 2).expect("there is room");

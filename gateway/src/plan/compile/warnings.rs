@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Desk, literals};
+use super::{Compiler, literals};
 use crate::config::{self, Code, Mistake, Span};
 
-pub(super) fn check(desk: &mut Desk<'_>) {
+pub(super) fn check(desk: &mut Compiler<'_>) {
     let config = desk.config;
     for (name, route) in config.routes.iter() {
         desk.warnings.extend(literals::doubts(name, route));

@@ -10,14 +10,14 @@ use std::time::Duration;
 pub const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct MinRate {
     /// Ticks at which nothing was there.
     waited: AtomicU32,
     /// Stops at 4 GiB, which buys enough.
     bytes: AtomicU32,
 }
 
-impl Pace {
+impl MinRate {
     pub fn begin(&self) {
         self.waited.store(0, Relaxed);
         self.bytes.store(0, Relaxed);
@@ -46,7 +46,7 @@ mod tests {
 
     /// Ticks of waiting until it falls behind, where `bytes` come with each of them; at most 1000.
     fn lasts(bytes: usize, rate: u64) -> u32 {
-        let pace = Pace::default();
+        let pace = MinRate::default();
         (1..1000)
             .find(|_| {
                 pace.progress(bytes);
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_next_one_begins_anew() {
-        let pace = Pace::default();
+        let pace = MinRate::default();
         while !pace.falls_behind(GRACE, 100) {}
         pace.begin();
         assert!(!pace.falls_behind(GRACE, 100));

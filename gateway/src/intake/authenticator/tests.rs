@@ -27,7 +27,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 /// A doorman who keeps `kind tenant/id` of everyone, and counts how often somebody was enrolled.
 struct Scene {
-    doorman: Doorman<String>,
+    doorman: Authenticator<String>,
     enrolled: Arc<AtomicUsize>,
     keys: Arc<LiveKeys>,
 }
@@ -84,7 +84,7 @@ fn scene() -> Scene {
         issuer("main", keys.clone()),
         issuer("second", LiveKeys::with(key_set(Algorithm::RS256))),
     ];
-    let doorman = Doorman::new(
+    let doorman = Authenticator::new(
         Some(api_keys()),
         issuers,
         Some(AnonymousTier("free".into())),
@@ -428,7 +428,7 @@ fn memory_is_bounded_and_a_flood_costs_no_key_its_place() {
 fn issuers_that_cannot_be_told_apart_are_a_mistake() {
     let keys = || LiveKeys::with(key_set(Algorithm::ES256));
     let twice = vec![issuer("main", keys()), issuer("main", keys())];
-    assert!(Doorman::new(None, twice, None, 10, |_| ()).is_err());
+    assert!(Authenticator::new(None, twice, None, 10, |_| ()).is_err());
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
         issuer("fetched", of_file()).fetched_from(Some(source())),
         issuer("awaited", LiveKeys::awaited()).fetched_from(Some(source())),
     ];
-    let doorman = Doorman::new(None, issuers, None, 10, |_| ()).unwrap();
+    let doorman = Authenticator::new(None, issuers, None, 10, |_| ()).unwrap();
     let check = |issuer: &str, kid: Option<&str>, changes: Value, has_waited: bool, expected: (&str, bool)| {
         let mut claims = json!({
             "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100,
@@ -517,7 +517,7 @@ fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
     let name = Some(es256.as_str());
     let check = |keys: Arc<LiveKeys>, fetched: bool, token: &str, expected: (&str, bool)| {
         let issuer = issuer("main", keys).fetched_from(fetched.then(source));
-        let doorman = Doorman::new(None, vec![issuer], None, 10, |_| ()).unwrap();
+        let doorman = Authenticator::new(None, vec![issuer], None, 10, |_| ()).unwrap();
         let answer = doorman.identify(&headers(None, Some(token)), &access(&["jwt"]), CLIENT, NOW);
         let refusal = answer.expect_err("no key has signed it");
         assert_eq!(

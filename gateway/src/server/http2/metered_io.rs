@@ -15,21 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::frames::{Flood, Frames, Passed};
-use super::owed::Owed;
+use super::unfinished_streams::UnfinishedStreams;
 use super::uploads::Uploads;
 use super::widening::{Place, Widening};
 use crate::frames::Met;
-use crate::server::enrolled::Enrolled;
-use crate::server::watch::Activity;
+use crate::server::connection_guard::ConnectionGuard;
+use crate::server::reaper::ConnectionActivity;
 use crate::server::worker::Worker;
 
 /// Between two looks whether other connections hold less.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(super) struct Gauged<S> {
+pub(super) struct MeteredIo<S> {
     socket: S,
     frames: Frames,
-    owed: Owed,
+    owed: UnfinishedStreams,
     uploads: Uploads,
     widening: Widening,
     turn: Turn,
@@ -40,7 +40,7 @@ pub(super) struct Gauged<S> {
     /// When to look again, while nothing is read.
     look: Option<Pin<Box<Sleep>>>,
     worker: Arc<Worker>,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
 /// Whose turn it is.
@@ -53,12 +53,12 @@ enum Turn {
     GaveWay,
 }
 
-impl<S> Gauged<S> {
-    pub(super) fn new(socket: S, enrolled: &Enrolled, uploads: Uploads, widening: Widening) -> Self {
+impl<S> MeteredIo<S> {
+    pub(super) fn new(socket: S, enrolled: &ConnectionGuard, uploads: Uploads, widening: Widening) -> Self {
         Self {
             socket,
             frames: Frames::begin(enrolled.activity().tick()),
-            owed: Owed::begin(),
+            owed: UnfinishedStreams::begin(),
             uploads,
             widening,
             turn: Turn::Ours,
@@ -128,7 +128,7 @@ impl<S> Gauged<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gauged<S> {
+impl<S: AsyncWrite + Unpin> MeteredIo<S> {
     /// Writes what was changed.
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.changed.is_empty() {
@@ -168,7 +168,7 @@ impl<S: AsyncWrite + Unpin> Gauged<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gauged<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match this.turn {
@@ -199,7 +199,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gauged<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gauged<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().poll_pieces(cx, &[IoSlice::new(buf)])
     }

@@ -12,9 +12,9 @@ use super::account::Account;
 /// Where one request is counted as being in flight; dropped when it is over.
 #[must_use]
 #[derive(Debug, Default)]
-pub struct Presence(SmallVec<[Arc<InFlight>; 1]>);
+pub struct InFlightGuard(SmallVec<[Arc<InFlight>; 1]>);
 
-impl Presence {
+impl InFlightGuard {
     /// Notes that the request has entered, if the account counts who is in flight.
     pub(super) fn enter(&mut self, account: &Account) {
         if let Account::InFlight(count, _) = account {
@@ -31,7 +31,7 @@ impl Presence {
     }
 }
 
-impl Drop for Presence {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         for count in &self.0 {
             count.leave();

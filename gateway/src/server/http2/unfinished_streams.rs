@@ -10,14 +10,14 @@ use crate::frames::{Head, Met, Scan};
 const MOST: usize = 4096;
 
 #[derive(Debug)]
-pub(super) struct Owed {
+pub(super) struct UnfinishedStreams {
     /// Of what goes to the caller.
     scan: Scan,
     streams: Vec<u32>,
     newest: u32,
 }
 
-impl Owed {
+impl UnfinishedStreams {
     pub(super) const fn begin() -> Self {
         Self {
             scan: Scan::begin(0),
@@ -74,7 +74,7 @@ mod tests {
     use super::super::frames::frame;
     use super::*;
 
-    fn comes(owed: &mut Owed, kind: u8, stream: u32) {
+    fn comes(owed: &mut UnfinishedStreams, kind: u8, stream: u32) {
         let head = Head {
             length: 0,
             kind,
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_owed_until_its_last_byte_has_gone() {
-        let mut owed = Owed::begin();
+        let mut owed = UnfinishedStreams::begin();
         assert!(owed.is_nothing());
         comes(&mut owed, HEADERS, 1);
         let answer = [
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn whoever_resets_a_stream_is_owed_nothing_on_it() {
-        let mut owed = Owed::begin();
+        let mut owed = UnfinishedStreams::begin();
         comes(&mut owed, HEADERS, 1);
         comes(&mut owed, HEADERS, 3);
         comes(&mut owed, RST_STREAM, 3);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_caller_cannot_have_us_remember_any_number() {
-        let mut owed = Owed::begin();
+        let mut owed = UnfinishedStreams::begin();
         (0..100_000).for_each(|number| comes(&mut owed, HEADERS, 2 * number + 1));
         assert_eq!(owed.streams.len(), MOST);
     }

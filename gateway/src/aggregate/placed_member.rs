@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::json::Document;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placed {
+pub enum PlacedMember {
     /// One member.
     Member(MemberName, Document),
     /// One member of an object within the root, by the names that lead to it.
@@ -16,7 +16,7 @@ pub enum Placed {
     Members(Document),
 }
 
-impl Placed {
+impl PlacedMember {
     /// Bytes of what is placed.
     pub fn size(&self) -> usize {
         let (Self::Member(_, document) | Self::Within(_, document) | Self::Members(document)) = self;

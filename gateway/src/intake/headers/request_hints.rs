@@ -9,7 +9,7 @@ use crate::fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 
 /// What a caller wants of us, not of the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wishes {
+pub struct RequestHints {
     /// How long the caller will wait.
     pub deadline: Option<Duration>,
     /// The request is a retry already, by the word of a trusted hop; retries of retries multiply.
@@ -18,7 +18,7 @@ pub struct Wishes {
     pub trailers: bool,
 }
 
-impl Wishes {
+impl RequestHints {
     pub(super) fn read(headers: &HeaderMap, trusted_peer: bool) -> Result<Self, Rejection> {
         let attempt = || headers.get(&X_ATTEMPT)?.to_str().ok()?.parse::<u32>().ok();
         Ok(Self {

@@ -46,7 +46,7 @@ const LATE: Duration = Duration::from_secs(10);
 /// Versions that are watched for that.
 const MOST_LATE: usize = 64;
 
-pub struct Register {
+pub struct RevocationStore {
     in_force: Arc<Revocations>,
     kept: Mutex<Kept>,
     turn: FileTurn,
@@ -54,7 +54,7 @@ pub struct Register {
     patience: Duration,
 }
 
-impl Default for Register {
+impl Default for RevocationStore {
     fn default() -> Self {
         Self {
             in_force: Arc::default(),
@@ -113,7 +113,7 @@ pub struct RevocationFile {
     pub path: PathBuf,
     pub version: Option<Stamp>,
     pub list: List,
-    /// What [`Register::changes`] said before it was read; `None` if it was taken as an earlier plan had read it.
+    /// What [`RevocationStore::changes`] said before it was read; `None` if it was taken as an earlier plan had read it.
     pub changes: Option<u64>,
 }
 
@@ -126,7 +126,7 @@ pub struct Failure {
 
 /// For the admin API.
 #[derive(Debug, Clone)]
-pub struct RegisterStatus {
+pub struct RevocationStoreStatus {
     pub file: Option<PathBuf>,
     pub error: Option<Failure>,
     /// Entries that a restart would forget.
@@ -137,7 +137,7 @@ pub struct RegisterStatus {
 
 /// Why a change was not made, or not made for good.
 #[derive(Debug)]
-pub enum RegisterError {
+pub enum RevocationStoreError {
     /// The list is as long as it may be; nothing has changed.
     TooMany,
     /// The file of the list would be longer than what is read of one; nothing has changed.
@@ -148,7 +148,7 @@ pub enum RegisterError {
     NotWritten(String),
 }
 
-impl Register {
+impl RevocationStore {
     /// The list that callers are held against.
     pub fn in_force(&self) -> Arc<Revocations> {
         Arc::clone(&self.in_force)
@@ -235,18 +235,18 @@ impl Register {
     /// Takes back what the entries name, from the next request on.
     ///
     /// # Errors
-    /// See [`RegisterError`].
-    pub fn revoke(&self, entries: List) -> Result<(), RegisterError> {
+    /// See [`RevocationStoreError`].
+    pub fn revoke(&self, entries: List) -> Result<(), RevocationStoreError> {
         {
             // In force before anything else: the file may take its time.
             let mut kept = self.kept();
             let mut list = List::clone(&self.in_force.list());
             list.extend(entries.clone());
             if list.len() > MOST {
-                return Err(RegisterError::TooMany);
+                return Err(RevocationStoreError::TooMany);
             }
             if form::is_too_long(&list) {
-                return Err(RegisterError::TooLong);
+                return Err(RevocationStoreError::TooLong);
             }
             self.in_force.replace(list);
             kept.pending.add(entries);
@@ -258,12 +258,12 @@ impl Register {
     /// Lets through again what an entry named.
     ///
     /// # Errors
-    /// See [`RegisterError`].
-    pub fn restore(&self, revoked: &Revoked) -> Result<(), RegisterError> {
+    /// See [`RevocationStoreError`].
+    pub fn restore(&self, revoked: &Revoked) -> Result<(), RevocationStoreError> {
         let turn = self.turn.take(self.patience).ok_or_else(busy)?;
         self.write(&turn, |in_force| {
             let mut list = List::clone(in_force);
-            list.remove(revoked).ok_or(RegisterError::Absent)?;
+            list.remove(revoked).ok_or(RevocationStoreError::Absent)?;
             Ok(list)
         })?;
         let mut kept = self.kept();
@@ -291,9 +291,9 @@ impl Register {
         }
     }
 
-    pub fn status(&self) -> RegisterStatus {
+    pub fn status(&self) -> RevocationStoreStatus {
         let kept = self.kept();
-        RegisterStatus {
+        RevocationStoreStatus {
             file: kept.path.clone(),
             error: kept.error.clone(),
             unwritten: kept.pending.len(),
@@ -352,8 +352,8 @@ impl Register {
     fn write(
         &self,
         turn: &HeldTurn<'_>,
-        wanted: impl Fn(&List) -> Result<List, RegisterError>,
-    ) -> Result<(), RegisterError> {
+        wanted: impl Fn(&List) -> Result<List, RevocationStoreError>,
+    ) -> Result<(), RevocationStoreError> {
         for _ in 0..TRIES {
             // Many changes, one after another, leave no turn to whoever looks now and then.
             self.hear_late(turn, clock::now());
@@ -366,7 +366,7 @@ impl Register {
             let Some(path) = path else { return Ok(()) };
             if let Some(Failure { error, .. }) = error {
                 // Written over, it would lose what somebody was about to say.
-                return Err(RegisterError::NotWritten(error));
+                return Err(RevocationStoreError::NotWritten(error));
             }
             let written = match version {
                 _ if list.len() > MOST => Err(format!("there are more than {MOST} revocations with those of the file")),
@@ -386,7 +386,13 @@ impl Register {
         Err(self.has_failed("somebody else writes the file all the time".to_owned()))
     }
 
-    fn note_written(&self, path: &Path, list: List, version: Stamp, last: LastVersion) -> Result<(), RegisterError> {
+    fn note_written(
+        &self,
+        path: &Path,
+        list: List,
+        version: Stamp,
+        last: LastVersion,
+    ) -> Result<(), RevocationStoreError> {
         let (mut kept, now) = (self.kept(), clock::now());
         kept.changes += 1;
         if kept.path.as_deref() != Some(path) {
@@ -403,7 +409,7 @@ impl Register {
         Ok(())
     }
 
-    fn has_failed(&self, error: String) -> RegisterError {
+    fn has_failed(&self, error: String) -> RevocationStoreError {
         let mut kept = self.kept();
         kept.pending.failed(clock::now());
         if kept.pending.failures() == 1 {
@@ -413,7 +419,7 @@ impl Register {
             at: clock::unix_seconds(),
             error: error.clone(),
         });
-        RegisterError::NotWritten(error)
+        RevocationStoreError::NotWritten(error)
     }
 
     /// Takes over what somebody has written to a version that was replaced under their hands, or just before.
@@ -472,11 +478,11 @@ impl Register {
     }
 }
 
-fn busy() -> RegisterError {
-    RegisterError::NotWritten("whoever reads or writes the file has not finished".to_owned())
+fn busy() -> RevocationStoreError {
+    RevocationStoreError::NotWritten("whoever reads or writes the file has not finished".to_owned())
 }
 
-impl fmt::Display for RegisterError {
+impl fmt::Display for RevocationStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany => write!(f, "there are {MOST} revocations already"),
@@ -487,7 +493,7 @@ impl fmt::Display for RegisterError {
     }
 }
 
-impl std::error::Error for RegisterError {}
+impl std::error::Error for RevocationStoreError {}
 
 #[cfg(test)]
 mod tests;

@@ -10,13 +10,13 @@ use crate::observe::Outcome;
 use crate::rejection::{Reason, Rejection};
 
 /// A call under way.
-pub(crate) struct Tally<'a> {
+pub(crate) struct CallGuard<'a> {
     backend: &'a Backend,
     started: Moment,
     settled: bool,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> CallGuard<'a> {
     pub(crate) fn begin(backend: &'a Backend, started: Moment) -> Self {
         Self {
             backend,
@@ -43,7 +43,7 @@ impl<'a> Tally<'a> {
     }
 }
 
-impl Drop for Tally<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         if !self.settled {
             self.count(Outcome::Cancelled);

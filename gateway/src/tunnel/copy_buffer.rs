@@ -10,12 +10,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
-use crate::flow::LIVELY;
+use crate::slow_caller::LIVELY;
 
 /// Of each direction.
 const BUFFER: usize = 8 * 1024;
 
-pub(super) struct Lane {
+pub(super) struct CopyBuffer {
     buffer: Box<[u8]>,
     /// What is read and not yet written.
     from: usize,
@@ -28,7 +28,7 @@ pub(super) struct Lane {
     at_rest: bool,
 }
 
-impl Lane {
+impl CopyBuffer {
     pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; BUFFER].into(),

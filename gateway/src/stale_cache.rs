@@ -15,7 +15,7 @@ use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use policies::Moment;
 
-use self::shares::{Lot, Shares};
+use self::shares::{Shares, StoredEntry};
 
 /// A longer body is not kept.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -26,8 +26,8 @@ const OVERHEAD: u64 = 768;
 /// What a field line takes beside its name and its value, about.
 const LINE_OVERHEAD: usize = 160;
 
-pub struct Store {
-    shares: Mutex<Shares<Key, Arc<Kept>>>,
+pub struct StaleCache {
+    shares: Mutex<Shares<Key, Arc<CachedAnswer>>>,
     /// Bytes of answers on their way at once, at most: as many as are kept.
     most: u64,
     /// Of them, those that have come.
@@ -37,7 +37,7 @@ pub struct Store {
 /// What has come of the body of an answer that is to be kept. All of them together are bounded: callers who take their
 /// answers slowly decide how many there are.
 pub struct Gathering {
-    store: Arc<Store>,
+    store: Arc<StaleCache>,
     bytes: BytesMut,
 }
 
@@ -47,7 +47,7 @@ pub struct Key(Arc<[u8]>);
 
 /// An answer as it was given.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct CachedAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -62,7 +62,7 @@ pub struct Terms {
     pub within: Duration,
 }
 
-impl Store {
+impl StaleCache {
     /// For so many bytes in all.
     pub fn new(bytes: u64) -> Self {
         Self {
@@ -75,11 +75,11 @@ impl Store {
     /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long or more than there is room for.
     ///
     /// Body and fields are copied, since they may be small pieces of a large buffer.
-    pub fn keep(&self, key: Key, kept: Kept, Terms { tenant, within }: Terms) {
+    pub fn keep(&self, key: Key, kept: CachedAnswer, Terms { tenant, within }: Terms) {
         if kept.body.len() > BODY_LIMIT {
             return;
         }
-        let lot = Lot {
+        let lot = StoredEntry {
             owner: tenant,
             weight: weight(&key, &kept),
             expires: kept.at + within,
@@ -91,18 +91,18 @@ impl Store {
     }
 
     /// The last good answer, if it is no older than `within`.
-    pub fn recall(&self, key: &Key, now: Moment, within: Duration) -> Option<Kept> {
+    pub fn recall(&self, key: &Key, now: Moment, within: Duration) -> Option<CachedAnswer> {
         let kept = self.shares().get(key).cloned()?;
-        (now.since(kept.at) <= within).then(|| Kept::clone(&kept))
+        (now.since(kept.at) <= within).then(|| CachedAnswer::clone(&kept))
     }
 
-    fn shares(&self) -> MutexGuard<'_, Shares<Key, Arc<Kept>>> {
+    fn shares(&self) -> MutexGuard<'_, Shares<Key, Arc<CachedAnswer>>> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Gathering {
-    pub fn begin(store: Arc<Store>) -> Self {
+    pub fn begin(store: Arc<StaleCache>) -> Self {
         let bytes = BytesMut::new();
         Self { store, bytes }
     }
@@ -123,10 +123,10 @@ impl Gathering {
     }
 
     /// Keeps the whole answer, of which `kept` is the head.
-    pub fn keep(mut self, key: Key, kept: Kept, terms: Terms) {
+    pub fn keep(mut self, key: Key, kept: CachedAnswer, terms: Terms) {
         let body = std::mem::take(&mut self.bytes).freeze();
         self.release(body.len());
-        self.store.keep(key, Kept { body, ..kept }, terms);
+        self.store.keep(key, CachedAnswer { body, ..kept }, terms);
     }
 
     fn release(&self, length: usize) {
@@ -140,7 +140,7 @@ impl Drop for Gathering {
     }
 }
 
-impl Kept {
+impl CachedAnswer {
     /// The same in memory of its own: nothing of what it was received in is held any longer.
     fn detached(self) -> Self {
         let length = self.headers.values().map(HeaderValue::len).sum();
@@ -156,7 +156,7 @@ impl Kept {
     }
 }
 
-fn weight(key: &Key, kept: &Kept) -> u64 {
+fn weight(key: &Key, kept: &CachedAnswer) -> u64 {
     let lines = kept.headers.iter();
     let headers: usize = lines
         .map(|(name, value)| LINE_OVERHEAD + name.as_str().len() + value.len())
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_is_bounded_over_all_answers() {
-        let store = Arc::new(Store::new(10_000));
+        let store = Arc::new(StaleCache::new(10_000));
         let begin = || Gathering::begin(Arc::clone(&store));
         let (mut one, mut other) = (begin(), begin());
         assert!(one.add(&[0; 6_000]) && other.add(&[0; 4_000]));
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(found.body, vec![1; 4_000]);
         drop(one);
         assert_eq!(store.gathered.load(Relaxed), 0);
-        let large = Arc::new(Store::new(1 << 30));
+        let large = Arc::new(StaleCache::new(1 << 30));
         let mut long = Gathering::begin(large);
         assert!(long.add(&vec![0; BODY_LIMIT]) && !long.add(&[0]));
     }
@@ -290,8 +290,8 @@ mod tests {
         fields.append("x-one", value(20..21));
         fields.append("x-one", value(30..40));
         fields.append("x-none", HeaderValue::from_static(""));
-        let store = Store::new(1 << 16);
-        let given = Kept {
+        let store = StaleCache::new(1 << 16);
+        let given = CachedAnswer {
             status: StatusCode::OK,
             headers: fields.clone(),
             body: buffer.slice(100..103),
@@ -309,8 +309,8 @@ mod tests {
         within: Duration::from_secs(3_600),
     };
 
-    fn kept(at: Moment, body: &'static [u8]) -> Kept {
-        Kept {
+    fn kept(at: Moment, body: &'static [u8]) -> CachedAnswer {
+        CachedAnswer {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::from_static(body),
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_found_until_it_is_too_old() {
-        let store = Store::new(1 << 20);
+        let store = StaleCache::new(1 << 20);
         let start = Moment::ZERO;
         store.keep(key(&[]), kept(start, b"{}"), HOUR);
         let after = |seconds| start + Duration::from_secs(seconds);
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_kept_is_not() {
-        let store = Store::new(8 << 20);
+        let store = StaleCache::new(8 << 20);
         let start = Moment::ZERO;
         type Lines<'a> = &'a [(&'static str, &'static str)];
         fn check(asked: Lines<'_>, answered: Lines<'_>, expected: bool) {
@@ -385,7 +385,7 @@ mod tests {
             assert_eq!(found, expected, "{asked:?} {answered:?}");
         }
         check(&[], &[("cache-control", "private, max-age=0")], true);
-        check(&[], &[("cache-control", "private, No-Store")], false);
+        check(&[], &[("cache-control", "private, No-StaleCache")], false);
         check(&[("cache-control", "no-cache")], &[], true);
         check(&[("cache-control", "no-store")], &[], false);
         check(
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn one_tenant_pushes_out_nobody_elses() {
-        let store = Store::new(64 << 10);
+        let store = StaleCache::new(64 << 10);
         let start = Moment::ZERO;
         let of = |tenant| Terms { tenant, ..HOUR };
         let key = |tenant: u64, number: u32| {
@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let store = Store::new(64 << 10);
+        let store = StaleCache::new(64 << 10);
         let start = Moment::ZERO;
         let targets: Vec<String> = (0..1000).map(|n| format!("/{n}")).collect();
         let key = |target: &str| Key::of(&["r"], &Method::GET, target, &HeaderMap::new());

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policies::Every;
 
 use super::account::{Account, Terms};
-use super::{Held, Mode};
+use super::{Charge, Mode};
 use crate::clock::Now;
 use crate::fields::{self, Grant, LONGEST_RENEWAL, LONGEST_WAIT};
 
@@ -50,7 +50,7 @@ const fn length(every: Every) -> Duration {
     })
 }
 
-pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Held>) -> HeaderValue {
+pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Charge>) -> HeaderValue {
     fields::ratelimit_policy(limits.map(|held| grant(&held.limit.name, &held.account.terms())))
 }
 
@@ -63,7 +63,7 @@ pub(super) fn bounded(account: &Account, wait: Duration) -> Duration {
 }
 
 /// Limits that refuse, with the wait of each.
-pub(super) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Held, Duration)>) -> HeaderValue {
+pub(super) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Charge, Duration)>) -> HeaderValue {
     fields::ratelimit(limits.map(|(held, wait)| fields::Balance {
         limit: &held.limit.name,
         remaining: 0,
@@ -71,8 +71,8 @@ pub(super) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Held, Duration)>) 
     }))
 }
 
-pub(super) fn tell(charged: &[Held], headers: &mut HeaderMap, now: Now) {
-    let is_told = |held: &&Held| held.limit.mode == Mode::Enforce && !matches!(held.account, Account::InFlight(..));
+pub(super) fn tell(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
+    let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && !matches!(held.account, Account::InFlight(..));
     let told = || charged.iter().filter(is_told);
     let (Some(first), more) = (told().next(), told().nth(1).is_some()) else {
         return;

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::pool::Place;
 use crate::call::replay::Outbound;
 
-pub(super) struct Carried {
+pub(super) struct RequestBody {
     body: Outbound,
     place: Arc<Place>,
     begun: bool,
@@ -35,7 +35,7 @@ impl Begun {
     }
 }
 
-impl Carried {
+impl RequestBody {
     pub(super) fn new(body: Outbound, place: Arc<Place>) -> Self {
         if body.is_end_stream() {
             // It will not be read.
@@ -49,7 +49,7 @@ impl Carried {
     }
 }
 
-impl Body for Carried {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 

@@ -28,7 +28,7 @@ use super::jws::Jws;
 use super::jwt::Issuer;
 use super::key_fetches::{KeyWait, Lacked};
 use super::known_tokens::{Admission, KnownTokens, Validity};
-use super::passwords::{PasswordCheck, Passwords, Unadmitted};
+use super::passwords::{LoginFailure, PasswordCheck, Passwords};
 use super::verifications::Verifications;
 use super::{jws, jwt};
 use crate::rejection::Rejection;
@@ -37,12 +37,12 @@ use crate::rejection::Rejection;
 const SOON: Duration = Duration::from_secs(1);
 
 /// Verifies credentials and remembers, for each, a `K`: the caller with whatever its requests will need.
-pub struct Doorman<K> {
-    api_keys: Option<Desk<K>>,
+pub struct Authenticator<K> {
+    api_keys: Option<ApiKeyTable<K>>,
     issuers: Box<[Issuer]>,
     tokens: KnownTokens<K>,
-    certificates: Option<CertificateDesk<K>>,
-    passwords: Option<PasswordDesk<K>>,
+    certificates: Option<CertificateTable<K>>,
+    passwords: Option<UserTable<K>>,
     anonymous: Option<AnonymousTier>,
     strangers: Cache<IpAddr, Arc<K>>,
     /// `None` checks every signature, whatever that costs.
@@ -79,19 +79,19 @@ type Standing<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
 
 /// The keys, with a place for what each one's requests need. Bounded by the key file, so nothing is evicted and
 /// no flood of other credentials can push a key's entry out.
-struct Desk<K> {
+struct ApiKeyTable<K> {
     keys: ApiKeys,
     enrolled: Box<[OnceLock<Arc<K>>]>,
 }
 
 /// Callers by certificate. A certificate's entry is found by its digest, so that its names are looked up once.
-struct CertificateDesk<K> {
+struct CertificateTable<K> {
     holders: CertificateHolders,
     known: Cache<[u8; 32], Result<Holder<K>, Check>>,
 }
 
-/// The users, each with a place as in [`Desk`].
-struct PasswordDesk<K> {
+/// The users, each with a place as in [`ApiKeyTable`].
+struct UserTable<K> {
     passwords: Passwords,
     enrolled: Box<[OnceLock<Arc<K>>]>,
 }
@@ -119,7 +119,7 @@ pub enum Pending {
 }
 
 /// Why nobody was found.
-enum Miss {
+enum LookupFailure {
     Failed(Check),
     /// Of the credentials that are wanted together.
     Incomplete(Held),
@@ -127,7 +127,7 @@ enum Miss {
     Keyless(Box<KeyWait>),
 }
 
-impl From<Check> for Miss {
+impl From<Check> for LookupFailure {
     fn from(check: Check) -> Self {
         Self::Failed(check)
     }
@@ -146,7 +146,7 @@ struct Holder<K> {
     tenant: Arc<str>,
 }
 
-impl<K> Doorman<K> {
+impl<K> Authenticator<K> {
     /// Remembers at most `capacity` verified tokens, as many refused ones, and as many strangers. `enroll` is
     /// called once for each that is remembered anew.
     ///
@@ -169,7 +169,7 @@ impl<K> Doorman<K> {
         }
         let api_keys = api_keys.map(|keys| {
             let enrolled = (0..keys.len()).map(|_| OnceLock::new()).collect();
-            Desk { keys, enrolled }
+            ApiKeyTable { keys, enrolled }
         });
         Ok(Self {
             api_keys,
@@ -189,7 +189,7 @@ impl<K> Doorman<K> {
     /// Callers with certificates are known as well.
     #[must_use]
     pub fn with_certificates(mut self, holders: Option<CertificateHolders>) -> Self {
-        self.certificates = holders.map(|holders| CertificateDesk {
+        self.certificates = holders.map(|holders| CertificateTable {
             holders,
             known: Cache::new(self.capacity),
         });
@@ -199,7 +199,7 @@ impl<K> Doorman<K> {
     /// Callers with passwords are known as well.
     #[must_use]
     pub fn with_passwords(mut self, passwords: Option<Passwords>) -> Self {
-        self.passwords = passwords.map(|passwords| PasswordDesk {
+        self.passwords = passwords.map(|passwords| UserTable {
             enrolled: (0..passwords.len()).map(|_| OnceLock::new()).collect(),
             passwords,
         });
@@ -257,20 +257,26 @@ impl<K> Doorman<K> {
     ) -> Result<Arc<K>, Refusal> {
         self.find(headers, access, client.into(), unix_now)
             .map_err(|miss| match miss {
-                Miss::Failed(check) => access.refuse(check),
-                Miss::Incomplete(lacks) => access.refuse_incomplete(lacks),
-                Miss::Unchecked(check) => Refusal {
+                LookupFailure::Failed(check) => access.refuse(check),
+                LookupFailure::Incomplete(lacks) => access.refuse_incomplete(lacks),
+                LookupFailure::Unchecked(check) => Refusal {
                     awaits: Some(Pending::Password(check)),
                     ..access.refuse(Check::PasswordUnchecked { retry_after: SOON })
                 },
-                Miss::Keyless(wait) => Refusal {
+                LookupFailure::Keyless(wait) => Refusal {
                     awaits: Some(Pending::Keys(wait)),
                     ..access.refuse(Check::KeysUnavailable)
                 },
             })
     }
 
-    fn find(&self, headers: &HeaderMap, access: &Access, client: Client<'_>, unix_now: u64) -> Result<Arc<K>, Miss> {
+    fn find(
+        &self,
+        headers: &HeaderMap,
+        access: &Access,
+        client: Client<'_>,
+        unix_now: u64,
+    ) -> Result<Arc<K>, LookupFailure> {
         let key_header = self.api_key_header().filter(|_| access.admits(&Kind::ApiKey));
         let tokens = !self.issuers.is_empty() && access.admits_tokens();
         let passwords = self.passwords.is_some() && access.admits(&Kind::Basic);
@@ -319,7 +325,7 @@ impl<K> Doorman<K> {
             return Err(if is_stranger {
                 Check::Absent.into()
             } else {
-                Miss::Incomplete(lacks)
+                LookupFailure::Incomplete(lacks)
             });
         }
         let acting = [
@@ -366,11 +372,11 @@ impl<K> Doorman<K> {
         verdict
     }
 
-    fn holder_of_password(&self, presented: &str) -> Result<Holder<K>, Miss> {
+    fn holder_of_password(&self, presented: &str) -> Result<Holder<K>, LookupFailure> {
         let desk = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
         let row = desk.passwords.find(presented).map_err(|unadmitted| match unadmitted {
-            Unadmitted::Failed(check) => Miss::Failed(check),
-            Unadmitted::Unchecked(check) => Miss::Unchecked(Box::new(check)),
+            LoginFailure::Failed(check) => LookupFailure::Failed(check),
+            LoginFailure::Unchecked(check) => LookupFailure::Unchecked(Box::new(check)),
         })?;
         let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.passwords.caller(row))));
         Ok(Holder {
@@ -389,7 +395,12 @@ impl<K> Doorman<K> {
         })
     }
 
-    fn holder_of_token(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<(Holder<K>, &Issuer), Miss> {
+    fn holder_of_token(
+        &self,
+        token: &str,
+        client: Client<'_>,
+        unix_now: u64,
+    ) -> Result<(Holder<K>, &Issuer), LookupFailure> {
         if token.len() > jws::MAX_LENGTH {
             return Err(Check::TokenTooLarge.into());
         }
@@ -402,7 +413,7 @@ impl<K> Doorman<K> {
     }
 
     /// The slow path: one signature check, as a rule, and the verdict is remembered.
-    fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, Miss> {
+    fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, LookupFailure> {
         let jws = Jws::parse(token)?;
         let claims = jwt::claims_of(&jws)?;
         let (at, issuer) = jwt::claimed(&self.issuers, &claims)?;
@@ -420,7 +431,7 @@ impl<K> Doorman<K> {
                         (Ok(_), _) => {
                             let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
                             if !wait.is_vain() {
-                                return Err(Miss::Keyless(Box::new(wait)));
+                                return Err(LookupFailure::Keyless(Box::new(wait)));
                             }
                         }
                         // Nobody waits for the keys of a token that would be refused whoever has signed it.
@@ -528,9 +539,9 @@ impl std::fmt::Debug for Pending {
     }
 }
 
-impl<K> std::fmt::Debug for Doorman<K> {
+impl<K> std::fmt::Debug for Authenticator<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Doorman")
+        f.debug_struct("Authenticator")
             .field("issuers", &self.issuers)
             .finish_non_exhaustive()
     }

@@ -25,7 +25,7 @@ pub(super) struct Shares<K, V> {
 
 /// Whose a value is, how much of the store it takes, and until when.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lot {
+pub(super) struct StoredEntry {
     pub(super) owner: u64,
     pub(super) weight: u64,
     pub(super) expires: Moment,
@@ -61,7 +61,7 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
 
     /// Keeps a value until it expires, in place of an earlier one under this key, if its owner may hold so much. Returns
     /// what had to go, to be dropped where nobody waits.
-    pub(super) fn insert(&mut self, now: Moment, key: K, value: V, lot: Lot) -> Vec<V> {
+    pub(super) fn insert(&mut self, now: Moment, key: K, value: V, lot: StoredEntry) -> Vec<V> {
         let mut gone: Vec<V> = self.remove(&key).into_iter().collect();
         if lot.weight > self.most {
             gone.push(value);
@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     }
 
     /// What goes to make room; `None` if nothing may.
-    fn gives_way(&self, now: Moment, lot: &Lot) -> Option<K> {
+    fn gives_way(&self, now: Moment, lot: &StoredEntry) -> Option<K> {
         if let Some(((expires, _), key)) = self.by_expiry.first_key_value()
             && *expires < now
         {
@@ -170,8 +170,8 @@ mod tests {
         Moment::ZERO + Duration::from_secs(seconds)
     }
 
-    const fn lot(owner: u64, weight: u64) -> Lot {
-        Lot {
+    const fn lot(owner: u64, weight: u64) -> StoredEntry {
+        StoredEntry {
             owner,
             weight,
             expires: Moment::MAX,
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_has_expired_goes_first() {
         let mut shares = Shares::new(30);
-        let short = Lot {
+        let short = StoredEntry {
             expires: at(10),
             ..lot(1, 10)
         };
@@ -308,7 +308,7 @@ mod tests {
                         let has_expired = shares.entries.values().any(|entry| entry.expires.0 < at(now));
                         let before = held(&shares);
                         let owners = before.len() as u64 + u64::from(!before.contains_key(&owner));
-                        shares.insert(at(now), key, key, Lot { owner, weight, expires: at(now + lives) });
+                        shares.insert(at(now), key, key, StoredEntry { owner, weight, expires: at(now + lives) });
                         let after = held(&shares);
                         for (other, held) in before.iter().filter(|(other, _)| **other != owner) {
                             let left = after.get(other).copied().unwrap_or(0);

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::worker::Worker;
 use crate::framing::Refusal;
-use crate::intake::finish::Finishing;
 use crate::intake::headers::{self, Scheme};
+use crate::intake::response_headers::PendingResponseHeaders;
 use crate::observe::{Decided, RequestRecord};
 use crate::plan::EdgePlaces;
 use crate::rejection::{Rejection, Setting};
@@ -20,7 +20,7 @@ use crate::{clock, problem};
 
 /// Why nothing of a request was served.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Unread {
+pub(super) enum EarlyRefusal {
     Refused(Refusal),
     /// It has not come in the time that heads have.
     TooSlow,
@@ -44,20 +44,20 @@ pub(super) fn answer(
     worker: &Worker,
     address: SocketAddr,
     head: &[u8],
-    unread: Unread,
+    unread: EarlyRefusal,
     places: Option<&Arc<EdgePlaces>>,
 ) -> Bytes {
     let (rejection, why) = match unread {
-        Unread::Refused(refusal) => {
+        EarlyRefusal::Refused(refusal) => {
             worker.lifecycle.malformed();
             (rejection(refusal), refusal.why())
         }
-        Unread::TooMany => (overloaded(Setting::Connections), "there are too many connections"),
-        Unread::TooManyFromAddress => (
+        EarlyRefusal::TooMany => (overloaded(Setting::Connections), "there are too many connections"),
+        EarlyRefusal::TooManyFromAddress => (
             overloaded(Setting::ConnectionsOfAddress),
             "there are too many connections from this address",
         ),
-        Unread::TooSlow => (
+        EarlyRefusal::TooSlow => (
             Rejection::RequestTimeout(Setting::HeadTime),
             "the head did not come in time",
         ),
@@ -79,7 +79,7 @@ pub(super) fn answer(
     let origins = origins(head);
     let (mut head, body) = problem::answer(&rejection, request_id).into_parts();
     if let Some(finish) = &plan.edge.finish {
-        Finishing::begin(finish, &origins, false).apply(Scheme::Http, &mut head.headers);
+        PendingResponseHeaders::begin(finish, &origins, false).apply(Scheme::Http, &mut head.headers);
     }
     watch.bytes_out = body.len() as u64;
     let mut text = format!("HTTP/1.1 {}\r\n", head.status);

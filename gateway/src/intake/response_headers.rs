@@ -3,7 +3,7 @@
 //! An answer that no route gives says what the config's top says to pages of other origins; where the routes of a path
 //! lack the method alone, what they say.
 //!
-//! Routes that ask for none of it have no [`Finish`], and pay for none.
+//! Routes that ask for none of it have no [`ResponseHeaders`], and pay for none.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::security_headers::SecurityHeaders;
 use crate::template::Sources;
 
 #[derive(Debug, Default)]
-pub struct Finish {
+pub struct ResponseHeaders {
     pub cors: Option<Arc<Cors>>,
     pub rules: HeaderRules,
     pub security: Option<SecurityHeaders>,
@@ -24,8 +24,8 @@ pub struct Finish {
 
 /// The finish of one answer, from when its route is known.
 #[derive(Debug)]
-pub struct Finishing {
-    pub finish: Arc<Finish>,
+pub struct PendingResponseHeaders {
+    pub finish: Arc<ResponseHeaders>,
     pub verdict: Verdict,
     pub is_preflight: bool,
     /// Another origin is answered otherwise, whatever the finish itself says.
@@ -34,8 +34,8 @@ pub struct Finishing {
     filled: FilledValues,
 }
 
-impl Finishing {
-    pub fn begin(finish: &Arc<Finish>, request: &HeaderMap, is_preflight: bool) -> Self {
+impl PendingResponseHeaders {
+    pub fn begin(finish: &Arc<ResponseHeaders>, request: &HeaderMap, is_preflight: bool) -> Self {
         let verdict = finish.cors.as_ref().map_or(Verdict::Silent, |cors| cors.judge(request));
         Self {
             finish: Arc::clone(finish),
@@ -59,9 +59,9 @@ impl Finishing {
             .find(|(.., verdict)| matches!(verdict, Verdict::Allowed(_)));
         let (index, cors, verdict) = allowed.or_else(|| judged.clone().next())?;
         let finishing = Self {
-            finish: Arc::new(Finish {
+            finish: Arc::new(ResponseHeaders {
                 cors: Some(Arc::clone(cors)),
-                ..Finish::default()
+                ..ResponseHeaders::default()
             }),
             verdict,
             is_preflight,

@@ -9,12 +9,12 @@ use super::pool::{self, PoolSettings};
 use super::timer::Timer;
 
 /// Given back once, at the end of a whole exchange; dropped before that, the exchange is broken off.
-pub(crate) enum Lease {
-    Own(pool::Lease),
-    Shared(http2::Lease),
+pub(crate) enum Checkout {
+    Own(pool::PooledConnection),
+    Shared(http2::StreamCheckout),
 }
 
-impl Lease {
+impl Checkout {
     /// For what is waited for in this exchange.
     pub(crate) fn timer(&mut self) -> &mut Timer {
         match self {

@@ -15,10 +15,10 @@ use tokio::task::AbortHandle;
 
 use crate::clock;
 use crate::expiry::Expiry;
-use crate::flow::{Flow, Leave, Overdue};
 use crate::intake::caller_certificate::CallerCertificate;
+use crate::min_rate::{MinRate, TICK};
 use crate::observe::Awaited;
-use crate::pace::{Pace, TICK};
+use crate::slow_caller::{Overdue, Transfer, WaitLimits};
 
 /// What a connection has to end by itself once it has been asked to.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a connection may take over what it is doing. Nobody has less time than a limit says, and at most two ticks
 /// more.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct ConnectionTimeouts {
     /// From accepting to the first byte.
     pub(crate) first_byte: Duration,
     /// From the first byte of a head to its last.
@@ -34,7 +34,7 @@ pub(crate) struct Patience {
     /// Between two requests.
     pub(crate) idle: Duration,
     /// Over a body or an answer.
-    pub(crate) leave: Leave,
+    pub(crate) leave: WaitLimits,
 }
 
 const FRESH: u8 = 0;
@@ -50,7 +50,7 @@ const LEAVING: u8 = 6;
 
 /// What one connection is doing, and since which tick.
 #[derive(Debug)]
-pub(crate) struct Activity {
+pub(crate) struct ConnectionActivity {
     doing: AtomicU8,
     since: AtomicU32,
     /// Since when the caller takes nothing; 0 while it does.
@@ -67,9 +67,9 @@ pub(crate) struct Activity {
     open: AtomicU32,
     requests: AtomicU32,
     /// Ticks at which the caller took nothing of what we have for it, and bytes that it took.
-    takes: Pace,
+    takes: MinRate,
     /// Of the open requests, those that keep us waiting for something of their own.
-    flows: Mutex<Vec<Arc<Flow>>>,
+    flows: Mutex<Vec<Arc<Transfer>>>,
     /// Whoever serves the connection holds no byte of a request or of an answer.
     at_rest: AtomicBool,
     /// Wakes it.
@@ -87,7 +87,7 @@ pub(crate) struct Activity {
     ticks: Arc<AtomicU32>,
 }
 
-impl Activity {
+impl ConnectionActivity {
     fn note(&self, doing: u8) {
         self.doing.store(doing, Relaxed);
         self.since.store(self.ticks.load(Relaxed), Relaxed);
@@ -234,7 +234,7 @@ impl Activity {
     }
 
     /// A whole head has come; `flow` is what its request will have us waiting for, if anything.
-    pub(crate) fn serves(&self, flow: Option<&Arc<Flow>>) {
+    pub(crate) fn serves(&self, flow: Option<&Arc<Transfer>>) {
         if self.open.fetch_add(1, Relaxed) == 0 {
             self.note(SERVING);
             self.takes.begin();
@@ -262,7 +262,7 @@ impl Activity {
     }
 
     /// The last byte of the answer has been handed to the connection, or nobody wants it.
-    pub(crate) fn end_answer(&self, flow: Option<&Arc<Flow>>) {
+    pub(crate) fn end_answer(&self, flow: Option<&Arc<Transfer>>) {
         if let Some(flow) = flow {
             let mut flows = lock(&self.flows);
             if let Some(place) = flows.iter().position(|other| Arc::ptr_eq(other, flow)) {
@@ -341,7 +341,7 @@ impl Activity {
     }
 
     /// What has been waited for too long, if anything has. `count` is told of each request that is given up.
-    fn look(&self, patience: &Patience, now: Moment, count: &impl Fn(Awaited)) -> Option<Awaited> {
+    fn look(&self, patience: &ConnectionTimeouts, now: Moment, count: &impl Fn(Awaited)) -> Option<Awaited> {
         for flow in &*lock(&self.flows) {
             match flow.look(&patience.leave, now) {
                 Some(Overdue::Body) => count(Awaited::Body),
@@ -360,7 +360,7 @@ impl Activity {
         self.overdue(patience)
     }
 
-    fn overdue(&self, patience: &Patience) -> Option<Awaited> {
+    fn overdue(&self, patience: &ConnectionTimeouts) -> Option<Awaited> {
         let now = self.ticks.load(Relaxed);
         // The tick it began in was under way already, so only the whole ones since then are certain.
         let longer = |since: u32, limit| TICK * now.wrapping_sub(since).saturating_sub(1) >= limit;
@@ -385,13 +385,13 @@ impl Activity {
 }
 
 /// The connections of one worker.
-pub(crate) struct Watch {
+pub(crate) struct Reaper {
     /// Counts from 1, so that 0 can stand for never.
     ticks: Arc<AtomicU32>,
     watched: Mutex<Watched>,
 }
 
-impl Default for Watch {
+impl Default for Reaper {
     fn default() -> Self {
         Self {
             ticks: Arc::new(AtomicU32::new(1)),
@@ -403,13 +403,13 @@ impl Default for Watch {
 #[derive(Default)]
 struct Watched {
     next: u64,
-    connections: HashMap<u64, (Arc<Activity>, Option<AbortHandle>)>,
+    connections: HashMap<u64, (Arc<ConnectionActivity>, Option<AbortHandle>)>,
 }
 
-impl Watch {
+impl Reaper {
     /// Starts watching; the connection's task is told by [`Self::attend`] once it runs.
-    pub(crate) fn begin(&self) -> (u64, Arc<Activity>) {
-        let activity = Arc::new(Activity {
+    pub(crate) fn begin(&self) -> (u64, Arc<ConnectionActivity>) {
+        let activity = Arc::new(ConnectionActivity {
             doing: AtomicU8::new(FRESH),
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
@@ -419,7 +419,7 @@ impl Watch {
             unframed: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU32::new(0),
-            takes: Pace::default(),
+            takes: MinRate::default(),
             flows: Mutex::default(),
             at_rest: AtomicBool::new(false),
             server: OnceLock::new(),
@@ -476,7 +476,7 @@ impl Watch {
     }
 
     /// Looks at all connections, for ever; `count` is told of each that is given up.
-    pub(crate) async fn sweep(&self, patience: impl Fn() -> Patience, count: impl Fn(Awaited)) {
+    pub(crate) async fn sweep(&self, patience: impl Fn() -> ConnectionTimeouts, count: impl Fn(Awaited)) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -519,33 +519,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Rates;
+    use crate::slow_caller::Rates;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn patience() -> Patience {
-        Patience {
+    fn patience() -> ConnectionTimeouts {
+        ConnectionTimeouts {
             first_byte: SECOND,
             head: SECOND,
             idle: 4 * SECOND,
-            leave: Leave {
+            leave: WaitLimits {
                 write: 2 * SECOND,
                 rates: None,
             },
         }
     }
 
-    fn look(activity: &Activity, patience: &Patience) -> Option<Awaited> {
+    fn look(activity: &ConnectionActivity, patience: &ConnectionTimeouts) -> Option<Awaited> {
         activity.look(patience, Moment::ZERO, &|_| {})
     }
 
     #[test]
     fn a_caller_that_still_takes_its_last_answer_does_not_idle() {
-        let patience = Patience {
+        let patience = ConnectionTimeouts {
             idle: SECOND,
             ..patience()
         };
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
         let wait = |ticks: u32| {
             watch.ticks.fetch_add(ticks, Relaxed);
@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn only_what_keeps_us_waiting_is_overdue() {
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
         let wait = |seconds: u32| {
             watch.ticks.fetch_add(seconds * 4, Relaxed);
@@ -600,7 +600,7 @@ mod tests {
 
     #[test]
     fn only_who_holds_nothing_and_has_idled_is_put_away() {
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
         let after = |ticks: u32| {
             watch.ticks.fetch_add(ticks, Relaxed);
@@ -623,11 +623,11 @@ mod tests {
 
     #[test]
     fn nobody_is_hurried_by_a_tick_that_falls_behind_them() {
-        let patience = Patience {
+        let patience = ConnectionTimeouts {
             first_byte: TICK / 2,
             ..patience()
         };
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
         watch.ticks.fetch_add(1, Relaxed);
         assert!(look(&activity, &patience).is_none(), "it may have begun a moment ago");
@@ -642,15 +642,15 @@ mod tests {
             body: 100,
             answer: 100,
         };
-        let patience = Patience {
-            leave: Leave {
+        let patience = ConnectionTimeouts {
+            leave: WaitLimits {
                 write: 10 * SECOND,
                 rates: Some(rates),
             },
             ..patience()
         };
-        let after = |sweeps: usize, between: &dyn Fn(&Activity)| {
-            let watch = Watch::default();
+        let after = |sweeps: usize, between: &dyn Fn(&ConnectionActivity)| {
+            let watch = Reaper::default();
             let (_, activity) = watch.begin();
             activity.serves(None);
             (0..sweeps).find_map(|_| {
@@ -660,7 +660,7 @@ mod tests {
             })
         };
         let takes = |bytes| {
-            move |activity: &Activity| {
+            move |activity: &ConnectionActivity| {
                 activity.note_written(bytes);
                 activity.cannot_write();
             }
@@ -672,7 +672,7 @@ mod tests {
 
     #[test]
     fn a_shared_connection_is_busy_until_the_last_of_its_requests_is_answered() {
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
         let farewell = Arc::new(Notify::new());
         activity.share(Arc::clone(&farewell));
@@ -703,7 +703,7 @@ mod tests {
     #[test]
     fn an_answer_that_has_had_its_time_is_cut_and_the_next_one_is_not() {
         let at = |seconds| Moment::ZERO + seconds * SECOND;
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
         let look = |now| activity.look(&patience(), now, &|_| {});
         activity.serves(None);
@@ -717,9 +717,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_given_up_is_counted_and_takes_no_connection_along() {
-        let watch = Watch::default();
+        let watch = Reaper::default();
         let (_, activity) = watch.begin();
-        let flow = Arc::new(Flow::default());
+        let flow = Arc::new(Transfer::default());
         flow.set_carrier(tokio::spawn(std::future::pending::<()>()).abort_handle());
         activity.serves(Some(&flow));
         flow.hands_over(1);

@@ -18,14 +18,14 @@ fn list(ids: &[&str]) -> List {
 struct Bench {
     _folder: tempfile::TempDir,
     path: PathBuf,
-    register: Register,
+    register: RevocationStore,
 }
 
 fn bench(content: &str) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("revoked.yaml");
     std::fs::write(&path, content).unwrap();
-    let register = Register::default();
+    let register = RevocationStore::default();
     register.keep_in(Some(&found(&path, &register)));
     Bench {
         _folder: folder,
@@ -35,7 +35,7 @@ fn bench(content: &str) -> Bench {
 }
 
 /// The file as a plan finds it.
-fn found(path: &Path, register: &Register) -> RevocationFile {
+fn found(path: &Path, register: &RevocationStore) -> RevocationFile {
     let changes = Some(register.changes());
     let mut sources = Sources::default();
     let list = load(path, &mut sources).unwrap();
@@ -59,8 +59,8 @@ impl Bench {
         files::replace(&self.path, content.as_bytes(), files::Mode::Kept).unwrap();
     }
 
-    fn after_restart(&self) -> Register {
-        let register = Register::default();
+    fn after_restart(&self) -> RevocationStore {
+        let register = RevocationStore::default();
         register.keep_in(Some(&found(&self.path, &register)));
         register
     }
@@ -102,7 +102,10 @@ fn changes_hold_at_once_and_over_a_restart() {
     bench.register.restore(&key("a")).unwrap();
     bench.check(&["b"]);
     assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-    assert!(matches!(bench.register.restore(&key("a")), Err(RegisterError::Absent)));
+    assert!(matches!(
+        bench.register.restore(&key("a")),
+        Err(RevocationStoreError::Absent)
+    ));
     assert_eq!(bench.register.status().unwritten, 0);
 }
 
@@ -162,7 +165,7 @@ fn a_file_system_that_does_not_answer_holds_up_no_entry_and_nobody_who_asks() {
     assert_eq!(bench.register.status().unwritten, 0);
     bench.register.follow(Moment::ZERO);
     let added = bench.register.revoke(list(&["b"]));
-    assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
+    assert!(matches!(added, Err(RevocationStoreError::NotWritten(_))), "{added:?}");
     bench.check(&["b"]);
     assert_eq!(bench.register.status().unwritten, 1);
     drop(turn);
@@ -198,10 +201,10 @@ fn a_bad_file_changes_nothing_and_what_is_added_meanwhile_is_not_lost() {
     bench.register.follow(Moment::ZERO);
     bench.check(&["a"]);
     let added = bench.register.revoke(list(&["b"]));
-    assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
+    assert!(matches!(added, Err(RevocationStoreError::NotWritten(_))), "{added:?}");
     bench.check(&["a", "b"]);
     let taken = bench.register.restore(&key("a"));
-    assert!(matches!(taken, Err(RegisterError::NotWritten(_))), "{taken:?}");
+    assert!(matches!(taken, Err(RevocationStoreError::NotWritten(_))), "{taken:?}");
     bench.check(&["a", "b"]);
     bench.edit("revocations: [{ key: c }]");
     bench.register.follow(Moment::ZERO);
@@ -238,14 +241,14 @@ fn a_clock_that_is_ahead_for_a_while_erases_nothing() {
 
 #[test]
 fn without_a_file_the_list_lives_in_memory_and_is_bounded() {
-    let register = Register::default();
+    let register = RevocationStore::default();
     let ids: Vec<_> = (0..MOST).map(|number| number.to_string()).collect();
     register
         .revoke(ids.iter().map(|id| (key(id), Terms::default())).collect())
         .unwrap();
     assert!(matches!(
         register.revoke(list(&["one-more"])),
-        Err(RegisterError::TooMany)
+        Err(RevocationStoreError::TooMany)
     ));
     assert_eq!(register.in_force.list().len(), MOST);
     register.restore(&key("7")).unwrap();
@@ -267,7 +270,7 @@ fn a_list_that_would_be_too_long_to_be_read_again_is_not_taken() {
     };
     bench.register.revoke(long(0, 1_500)).unwrap();
     let refused = bench.register.revoke(long(1_500, 200));
-    assert!(matches!(refused, Err(RegisterError::TooLong)), "{refused:?}");
+    assert!(matches!(refused, Err(RevocationStoreError::TooLong)), "{refused:?}");
     assert_eq!(bench.register.in_force.list().len(), 1_501);
     bench.register.revoke(list(&["b"])).unwrap();
     assert_eq!(bench.after_restart().in_force.list().len(), 1_502);
@@ -280,7 +283,7 @@ fn what_could_not_be_written_is_written_when_it_can_be() {
     let folder = std::fs::File::open(bench._folder.path()).unwrap();
     folder.lock().unwrap();
     let added = bench.register.revoke(list(&["b"]));
-    assert!(matches!(added, Err(RegisterError::NotWritten(_))), "{added:?}");
+    assert!(matches!(added, Err(RevocationStoreError::NotWritten(_))), "{added:?}");
     bench.check(&["a", "b"]);
     let status = bench.register.status();
     assert_eq!((status.unwritten, status.error.is_some()), (1, false));
@@ -425,7 +428,7 @@ fn racing_writers_lose_nothing() {
             let all = ["a", "b", "e"]
                 .into_iter()
                 .flat_map(|who| (0..EACH).map(move |number| format!("{who}{number}")));
-            let missing = |register: &Register| -> Vec<_> {
+            let missing = |register: &RevocationStore| -> Vec<_> {
                 let list = register.in_force.list();
                 all.clone().filter(|id| !list.contains_key(&key(id))).collect()
             };
