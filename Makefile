@@ -59,8 +59,8 @@ fuzz: ## give hostile input to every reader, SECONDS=60 each (needs a C++ compil
 		mkdir -p target/fuzz/corpus/$$target && echo "fuzz: $$target" && \
 		target/fuzz/$(HOST)/fuzz/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
 			-artifact_prefix=target/fuzz/$$target- -print_final_stats=1 \
-			$$(test -f fuzz/dictionaries/$$target && echo -dict=fuzz/dictionaries/$$target) target/fuzz/corpus/$$target \
-			fuzz/cases/$$target $$(test $$target = config && echo fixtures/configs fixtures/invalid) \
+			$$(test -f tests/fuzz/dictionaries/$$target && echo -dict=tests/fuzz/dictionaries/$$target) target/fuzz/corpus/$$target \
+			tests/fuzz/cases/$$target $$(test $$target = config && echo fixtures/configs fixtures/invalid) \
 			2> target/fuzz/$$target.log || { tail -40 target/fuzz/$$target.log; exit 1; }; \
 		grep -E 'number_of_executed_units|new_units_added|peak_rss' target/fuzz/$$target.log; \
 	done

@@ -2,6 +2,7 @@
 //!
 //! Runs on the control thread alone; workers read finished values and never wait for it.
 
+pub mod reload;
 mod wall_clock;
 
 use std::collections::HashMap;
@@ -11,11 +12,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::auth::jwt::key_fetch::{self, Source};
 use crate::clock;
-use crate::intake::jwks_fetch::{self, Source};
-use crate::intake::limits::state_file::StateFile;
+use crate::control::reload::Reloader;
+use crate::limits::state_file::StateFile;
 use crate::observe::log_sampler::{LeftOut, LogSampler};
-use crate::plan::reload::Reloader;
 use crate::plan::{LivePlan, Plan, State};
 
 /// Between two rounds of upkeep.
@@ -156,7 +157,7 @@ impl Fetchers {
             }
             let client = match &self.client {
                 Some(client) => client.clone(),
-                None => match jwks_fetch::client() {
+                None => match key_fetch::client() {
                     Ok(client) => self.client.insert(client).clone(),
                     Err(error) => {
                         tracing::error!(%error, "key sets cannot be fetched");
@@ -165,7 +166,7 @@ impl Fetchers {
                 },
             };
             let (live, theirs) = (Arc::clone(live), source.clone());
-            let task = tokio::spawn(async move { jwks_fetch::keep_fresh(&live, &theirs, &client).await });
+            let task = tokio::spawn(async move { key_fetch::keep_fresh(&live, &theirs, &client).await });
             self.running.insert(id, (source.clone(), task));
         }
     }

@@ -8,6 +8,7 @@ mod lock;
 mod permissions;
 mod read;
 mod reader;
+pub(crate) mod watch;
 mod write;
 
 use std::fs::{self, Metadata};

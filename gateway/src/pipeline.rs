@@ -24,25 +24,26 @@ use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
 
 use self::who::NeedsPasswordCheck;
-use crate::answer::{AnswerBody, Content};
+use crate::auth::mtls::caller_certificate::CallerCertificate;
+use crate::auth::taken;
 use crate::call::{Facts, StatedCost};
-use crate::caller_body::CallerBody;
+use crate::client::address::{self, ClientAddress};
 use crate::clock::{self, Now};
-use crate::intake::address::{self, ClientAddress};
-use crate::intake::caller_certificate::CallerCertificate;
-use crate::intake::cors;
-use crate::intake::headers::{self, RequestHints, Scheme};
-use crate::intake::limits::{self, Charges, Ending, Receipt};
-use crate::intake::response_headers::PendingResponseHeaders;
-use crate::intake::taken;
-use crate::intake::tiers::Principal;
-use crate::intake::websocket::{self, Handshake};
+use crate::headers::cors;
+use crate::headers::response::PendingResponseHeaders;
+use crate::headers::websocket::{self, Handshake};
+use crate::headers::{self, RequestHints, Scheme};
+use crate::limits::{self, Charges, Ending, Receipt};
 use crate::observe::{Decided, RequestGuard, RequestRecord};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::{Rejection, Setting};
+use crate::response::{AnswerBody, Content};
 use crate::routing::{PathPolicy, path_policy};
 use crate::template::{Captures, Query, Sources};
-use crate::{grpc, problem, routing};
+use crate::tenancy::Principal;
+use crate::wire::caller_body::CallerBody;
+use crate::wire::grpc;
+use crate::{problem, routing};
 
 /// Whom a connection comes from, and which worker serves it.
 #[derive(Debug)]

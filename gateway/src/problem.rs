@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::fields::{self, LONGEST_RENEWAL, LONGEST_WAIT};
+use crate::header_fields::{self, LONGEST_RENEWAL, LONGEST_WAIT};
 use crate::json::{self, Document};
 use crate::rejection::{Reason, Rejection, Violation};
 
@@ -43,7 +43,7 @@ pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(reason.as_str()));
     if let Some(wait) = advice.wait {
-        headers.insert(RETRY_AFTER, fields::retry_after(wait));
+        headers.insert(RETRY_AFTER, header_fields::retry_after(wait));
     }
     insert_fields(headers, advice.fields);
     *response.body_mut() = body;
@@ -112,7 +112,7 @@ pub fn part_failed(failed: &FailedPart<'_>, request_id: &str) -> Response<Bytes>
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(failed.reason));
     if let Some(wait) = wait {
-        headers.insert(RETRY_AFTER, fields::retry_after(wait));
+        headers.insert(RETRY_AFTER, header_fields::retry_after(wait));
     }
     if let (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) = (status, failed.allow) {
         headers.insert(ALLOW, allow.clone());
@@ -125,7 +125,7 @@ pub fn part_failed(failed: &FailedPart<'_>, request_id: &str) -> Response<Bytes>
 fn part_advice(failed: &FailedPart<'_>, wait: Option<Duration>) -> String {
     let part = failed.part;
     let again = match wait {
-        Some(wait) => format!("Send it again in {} s.", fields::whole_seconds(wait)),
+        Some(wait) => format!("Send it again in {} s.", header_fields::whole_seconds(wait)),
         None => String::new(),
     };
     let advice = match failed.status.as_u16() {
@@ -173,13 +173,13 @@ fn document(reason: Reason, advice: &Advice<'_>, request_id: &str) -> Bytes {
     out.put_slice(br#"","title":""#);
     out.put_slice(reason.title().as_bytes());
     out.put_slice(br#"","status":"#);
-    fields::put_number(&mut out, reason.status().as_u16().into());
+    header_fields::put_number(&mut out, reason.status().as_u16().into());
     out.put_slice(br#","detail":""#);
     out.put_slice(advice.before.as_bytes());
     match advice.variable {
         Variable::Nothing => {}
         Variable::Text(text) => put_escaped(&mut out, text),
-        Variable::Number(number) => fields::put_number(&mut out, number),
+        Variable::Number(number) => header_fields::put_number(&mut out, number),
     }
     out.put_slice(advice.after.as_bytes());
     out.put_slice(br#"","reason":""#);
@@ -251,7 +251,7 @@ impl<'a> Advice<'a> {
     fn wait_within(before: &'static str, wait: Duration, longest: Duration) -> Self {
         let wait = wait.min(longest);
         Self {
-            variable: Variable::Number(fields::whole_seconds(wait)),
+            variable: Variable::Number(header_fields::whole_seconds(wait)),
             after: " s.",
             wait: Some(wait),
             ..Self::say(before)

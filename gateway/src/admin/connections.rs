@@ -25,8 +25,8 @@ use tokio::sync::Notify;
 use super::connection_table::ConnectionTable;
 use super::request_places::RequestPlaces;
 use super::timed_io::TimedIo;
+use crate::client::address;
 use crate::clock;
-use crate::intake::address;
 
 /// Open at once.
 const MOST: usize = 512;

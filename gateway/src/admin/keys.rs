@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::list_query::{ListQuery, Page};
 use super::problem::Problem;
+use crate::auth::api_key::keys::ApiKey;
+use crate::auth::revocations::{List, Revoked};
 use crate::clock;
-use crate::intake::api_keys::ApiKey;
-use crate::intake::revocations::{List, Revoked};
 use crate::observe::timestamp::Timestamp;
 
 #[derive(Serialize)]

@@ -45,8 +45,8 @@ use axum::{Router, middleware};
 use self::events::Streams;
 use self::token::Tokens;
 use crate::config::{self, At};
+use crate::control::reload::Reloader;
 use crate::plan::admin_token::AdminToken;
-use crate::plan::reload::Reloader;
 use crate::plan::{LivePlan, State};
 use crate::server::Lifecycle;
 

@@ -19,14 +19,14 @@ use super::problem::Problem;
 use super::tenants::{self, Known};
 use super::token::Authorised;
 use super::{Admin, MAX_BODY};
+use crate::auth::caller::ANONYMOUS;
 use crate::clock::Now;
-use crate::fields;
-use crate::intake::caller::ANONYMOUS;
-use crate::intake::limits::account::{Account, Terms};
-use crate::intake::limits::accounts::Origin;
-use crate::intake::limits::owner::Owner;
-use crate::intake::limits::{Limit, Per};
+use crate::header_fields;
 use crate::json;
+use crate::limits::account::{Account, Terms};
+use crate::limits::accounts::Origin;
+use crate::limits::owner::Owner;
+use crate::limits::{Limit, Per};
 use crate::plan::Plan;
 
 #[derive(Deserialize)]
@@ -83,7 +83,7 @@ pub(super) async fn set(
         "used": used,
         "most": terms.limit(),
         "balance": meter.usage.balance(&terms, now.wall),
-        "resets_in_seconds": fields::whole_seconds(meter.usage.ends_in(&terms, now.wall)),
+        "resets_in_seconds": header_fields::whole_seconds(meter.usage.ends_in(&terms, now.wall)),
     })))
 }
 

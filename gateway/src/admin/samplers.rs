@@ -5,12 +5,12 @@ use std::sync::Arc;
 use policies::breaker::State;
 
 use super::Admin;
+use crate::auth::jwt::issuer::Issuer;
+use crate::auth::revocations::RevokedKind;
 use crate::call::backend::Backend;
 use crate::clock;
-use crate::intake::jwt::Issuer;
-use crate::intake::limits::accounts::Census;
-use crate::intake::limits::rooms::Room;
-use crate::intake::revocations::RevokedKind;
+use crate::limits::accounts::Census;
+use crate::limits::rooms::Room;
 use crate::observe::families::Family;
 use crate::observe::log_sampler::LogSampler;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};

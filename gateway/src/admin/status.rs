@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 
 use super::list_query::NoParameters;
 use super::{Admin, health, revocations};
+use crate::auth::jwt::issuer::Issuer;
 use crate::clock::{self, WallClock};
-use crate::intake::certificate;
-use crate::intake::jwt::Issuer;
+use crate::control::reload::LastReload;
 use crate::observe::timestamp::Timestamp;
 use crate::observe::unknown_tiers;
-use crate::plan::reload::LastReload;
 use crate::server::Phase;
+use crate::tls::certificate;
 
 #[derive(Serialize)]
 pub(super) struct Status {

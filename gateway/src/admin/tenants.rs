@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::list_query::{ListQuery, Page};
+use crate::auth::caller::ANONYMOUS;
 use crate::clock::{self, Now};
 use crate::config::Location;
-use crate::fields;
-use crate::intake::caller::ANONYMOUS;
-use crate::intake::limits::account::{Kind, Terms};
-use crate::intake::limits::owner::{Owner, OwnerKey};
-use crate::intake::limits::{Limit, Per};
+use crate::header_fields;
+use crate::limits::account::{Kind, Terms};
+use crate::limits::owner::{Owner, OwnerKey};
+use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
 
@@ -222,7 +222,7 @@ fn view<'a>(
         Terms::Window(quota) => (Some(quota.limit() as f64 / quota.window().as_secs_f64()), None),
         Terms::Calendar(quota) => {
             let left = quota.every().end(now.wall).elapsed().saturating_sub(now.wall.elapsed());
-            (None, Some(fields::whole_seconds(left)))
+            (None, Some(header_fields::whole_seconds(left)))
         }
         Terms::InFlight(_) => (None, None),
     };

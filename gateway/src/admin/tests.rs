@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Gateway, bind};
+use crate::auth::jwt::key_fetch;
 use crate::clock;
 use crate::config::{Admin, At};
-use crate::intake::jwks_fetch;
-use crate::intake::limits;
+use crate::control::reload::{self, Reloader};
+use crate::limits;
 use crate::observe::{Decided, Observer, Outcome, RequestRecord, Target};
-use crate::plan::reload::{self, Reloader};
 use crate::plan::{LivePlan, State};
 use crate::rejection::{Reason, Setting};
 use crate::server::{Lifecycle, Phase};
@@ -117,7 +117,7 @@ impl Bench {
             reloader: Arc::new(Reloader::new(path, Arc::clone(&live), Arc::clone(&state))),
             listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
         }));
-        jwks_fetch::install_crypto();
+        key_fetch::install_crypto();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             folder,

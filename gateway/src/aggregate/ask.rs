@@ -21,10 +21,10 @@ use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};
 use crate::clock;
-use crate::content_encoding::{Codings, DecodeError};
 use crate::json::{self, Document, GatherError, Selection, WorkspaceError};
 use crate::rejection::{Reason, Setting};
 use crate::stale_cache::{self, CachedAnswer, Key, Terms};
+use crate::wire::content_encoding::{Codings, DecodeError};
 
 /// The calls of one part for one request.
 #[derive(Clone, Copy)]

@@ -9,8 +9,8 @@ use http::{HeaderMap, response};
 use http_body_util::BodyExt;
 
 use crate::call::reply::ReplyBody;
-use crate::content_encoding::Codings;
 use crate::json::{self, Document, GatherError, Reservation};
+use crate::wire::content_encoding::Codings;
 
 /// Bytes of an error that are passed on, decoded; of a longer one nothing is.
 const LIMIT: usize = 8 << 10;

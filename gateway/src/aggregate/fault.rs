@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::content_encoding::DecodeError;
 use crate::json::{Document, Refusal, WorkspaceError};
 use crate::observe::FallbackKind;
 use crate::rejection::{Reason, Rejection, Setting};
+use crate::wire::content_encoding::DecodeError;
 
 /// One part's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]

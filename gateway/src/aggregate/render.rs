@@ -17,10 +17,10 @@ use super::fault::{Cause, Missing, PartFault};
 use super::part::Part;
 use super::serve::{PartCall, Request};
 use super::when::Subject;
-use crate::aliases;
 use crate::call::CallBody;
 use crate::json::{Document, Kind, Selection};
 use crate::template::{Found, Placeholder, Sources, Template};
+use crate::wire::aliases;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 

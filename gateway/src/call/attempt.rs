@@ -26,8 +26,8 @@ use super::replay::{Outbound, Upload};
 use super::screened::Screened;
 use super::timer::{Elapsed, Timer};
 use crate::clock;
-use crate::coalesce::Coalesced;
-use crate::framing::{Awaited, Refusal};
+use crate::wire::coalesce::Coalesced;
+use crate::wire::framing::{Awaited, Refusal};
 
 /// How to reach an endpoint.
 pub(crate) struct AttemptParams<'a> {

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::replay::Upload;
 use crate::clock;
-use crate::fields::GRPC_RETRY_PUSHBACK_MS;
+use crate::header_fields::GRPC_RETRY_PUSHBACK_MS;
 use crate::rejection::{Rejection, Setting};
 
 /// How an attempt failed to bring an answer.

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, StatusCode, Version, response};
 
-use crate::fields::GRPC_STATUS;
-use crate::grpc::is_grpc;
+use crate::header_fields::GRPC_STATUS;
+use crate::wire::grpc::is_grpc;
 
 /// The status that asks for another try.
 const UNAVAILABLE: &[u8] = b"14";

@@ -52,10 +52,10 @@ use self::reply::{BodyLimits, ReplyBody, StreamLimits};
 use self::stamp::stamp_attempt;
 use self::timer::{Elapsed, Timer};
 use crate::clock;
-use crate::grpc::is_grpc;
 use crate::observe::{self, RetryStop};
 use crate::rejection::{Rejection, Setting};
-use crate::slow_caller::Transfer;
+use crate::wire::grpc::is_grpc;
+use crate::wire::slow_caller::Transfer;
 
 /// Bytes of a body that are waited for before its request becomes a probe, and for how long.
 const READ_AHEAD: usize = 64 * 1024;

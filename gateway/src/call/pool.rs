@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::replay::Outbound;
 use super::timer::Timer;
-use crate::framing::Awaited;
+use crate::wire::framing::Awaited;
 
 /// What bounds the pool of one backend; per worker and endpoint.
 #[derive(Debug, Clone, Copy, Default)]

@@ -14,10 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use super::classify::Fault;
-use crate::caller_body::{CallerBody, Cut};
 use crate::clock;
 use crate::rejection::Setting;
-use crate::slow_caller::Transfer;
+use crate::wire::caller_body::{CallerBody, Cut};
+use crate::wire::slow_caller::Transfer;
 
 /// What a backend is sent as a body.
 #[derive(Default)]

@@ -20,9 +20,9 @@ use super::checkout::Checkout;
 use super::grpc;
 use super::guards::Slot;
 use crate::clock;
-use crate::framing::Refusal;
 use crate::rejection::Reason;
-use crate::slow_caller::Transfer;
+use crate::wire::framing::Refusal;
+use crate::wire::slow_caller::Transfer;
 
 /// How long a body may take.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Transport;
-use crate::framing::{Awaited, Read, Refusal, Screen};
+use crate::wire::framing::{Awaited, Read, Refusal, Screen};
 
 pub(crate) struct Screened {
     socket: Transport,

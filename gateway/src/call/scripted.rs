@@ -25,9 +25,9 @@ use tokio::time::sleep;
 use super::backend::Backend;
 use super::endpoints::Pools;
 use super::pool::Connection;
-use crate::caller_body::CallerBody;
 use crate::clock;
-use crate::intake::headers;
+use crate::headers;
+use crate::wire::caller_body::CallerBody;
 
 /// What comes of one request.
 #[derive(Debug, Clone)]

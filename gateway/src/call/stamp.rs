@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
+use crate::header_fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 
 /// Says how long the backend has, in whole milliseconds rounded down, and which attempt this is, counted from 1.
 ///

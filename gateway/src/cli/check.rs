@@ -10,8 +10,9 @@ use std::path::Path;
 use super::{ConfigFile, INVALID_CONFIG, OK};
 use crate::clock;
 use crate::config::Loaded;
+use crate::control::reload;
 use crate::observe::{Observer, Target};
-use crate::plan::{Plan, State, reload};
+use crate::plan::{Plan, State};
 
 #[derive(clap::Args)]
 pub(super) struct Options {

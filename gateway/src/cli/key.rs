@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{FAILED, OK};
+use crate::auth::api_key::format::{self, Shape};
+use crate::auth::api_key::keys::{digest_of, digest_text};
+use crate::auth::caller::is_tenant_name;
 use crate::clock;
 use crate::config::keys::Timestamp;
 use crate::config::written;
-use crate::intake::api_keys::{digest_of, digest_text};
-use crate::intake::caller::is_tenant_name;
-use crate::intake::key_format::{self, Shape};
 use crate::observe::timestamp;
 
 #[derive(Subcommand)]
@@ -79,7 +79,7 @@ fn new(options: &New) -> Result<(), String> {
         Some(id) => id.clone(),
         None => make_id(&options.tenant).map_err(no_randomness)?,
     };
-    let key = key_format::issue(&id).map_err(no_randomness)?;
+    let key = format::issue(&id).map_err(no_randomness)?;
     let said = format!(
         "  # Made {}. The key itself is on standard output, now and never again.\n{}\n",
         timestamp::Timestamp(clock::unix_time()).whole_seconds(),
@@ -135,7 +135,7 @@ fn presentable(text: &[u8]) -> Result<&[u8], String> {
         "a key of more than 64 KiB could not be sent in a header"
     } else if !key.iter().all(u8::is_ascii_graphic) {
         "a key is one line of visible ASCII without spaces: anything else would not arrive as it was sent"
-    } else if key_format::shape(key) == Shape::Damaged {
+    } else if format::shape(key) == Shape::Damaged {
         "the key begins with `gw_` and its checksum does not fit: it was mistyped or cut off"
     } else {
         return Ok(key);
@@ -152,9 +152,9 @@ fn make_id(tenant: &str) -> Result<String, aws_lc_rs::error::Unspecified> {
     let name: String = tenant
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(key_format::MAX_ID - 7)
+        .take(format::MAX_ID - 7)
         .collect();
-    Ok(format!("{name}-{}", key_format::random_text(6)?))
+    Ok(format!("{name}-{}", format::random_text(6)?))
 }
 
 fn tenant(text: &str) -> Result<String, String> {
@@ -166,10 +166,10 @@ fn tenant(text: &str) -> Result<String, String> {
 }
 
 fn id(text: &str) -> Result<String, String> {
-    if key_format::is_id(text) {
+    if format::is_id(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!("use 1 to {} letters, digits and hyphens", key_format::MAX_ID))
+        Err(format!("use 1 to {} letters, digits and hyphens", format::MAX_ID))
     }
 }
 
@@ -252,7 +252,7 @@ mod tests {
     fn an_id_is_made_of_the_tenant() {
         for tenant in ["acme", "acme/eu_1", &"x".repeat(128), "\""] {
             let id = make_id(tenant).unwrap();
-            assert!(key_format::is_id(&id), "{id}");
+            assert!(format::is_id(&id), "{id}");
         }
         assert!(make_id("acme").unwrap().starts_with("acme-"));
         assert_ne!(make_id("acme").unwrap(), make_id("acme").unwrap());
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn only_what_arrives_as_it_is_sent_is_hashed() {
-        let whole = key_format::issue("a").unwrap();
+        let whole = format::issue("a").unwrap();
         let check = |text: &str, expected: Option<&str>| {
             assert_eq!(
                 presentable(text.as_bytes()).ok(),

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 
 use super::CUT;
 use crate::clock;
+use crate::control::reload::Reloader;
 use crate::plan::LivePlan;
-use crate::plan::reload::Reloader;
 use crate::server::{Lifecycle, Phase};
 
 /// What ending takes beside the drain: workers are joined, counts and the log are written.

@@ -11,7 +11,7 @@ use policies::clock_follower::{Change, PERSISTS};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{self, Now, Reading, WallClock};
-use crate::intake::limits::set_aside::Carried;
+use crate::limits::set_aside::Carried;
 use crate::observe::timestamp::Timestamp;
 use crate::plan::State;
 
@@ -105,12 +105,12 @@ mod tests {
     use policies::{CalendarQuota, Every, Moment, WallTime};
 
     use super::*;
-    use crate::intake::caller::{Caller, Kind};
-    use crate::intake::check::Check;
-    use crate::intake::limits::account::Terms;
-    use crate::intake::limits::accounts::{Origin, TermsByOwner};
-    use crate::intake::limits::owner::Owner;
-    use crate::intake::revocations::{self, List, Revoked, RevokedKind, Seen};
+    use crate::auth::caller::{Caller, Kind};
+    use crate::auth::check::Check;
+    use crate::auth::revocations::{self, List, Revoked, RevokedKind, Seen};
+    use crate::limits::account::Terms;
+    use crate::limits::accounts::{Origin, TermsByOwner};
+    use crate::limits::owner::Owner;
     use crate::observe::{Observer, Target};
 
     /// 2026-11-24, noon.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, request};
 
 use super::{Exchange, Stop};
-use crate::answer::Content;
-use crate::intake::address::ClientAddress;
-use crate::intake::cors;
-use crate::intake::response_headers::PendingResponseHeaders;
-use crate::intake::websocket::{self, Handshake};
+use crate::client::address::ClientAddress;
+use crate::headers::cors;
+use crate::headers::response::PendingResponseHeaders;
+use crate::headers::websocket::{self, Handshake};
 use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
+use crate::response::Content;
 use crate::routing::{self, Found, NormalPath, NotFound, PathPolicy, path_policy};
 use crate::template::{Query, Sources};
 

@@ -12,13 +12,13 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::Exchange;
 use crate::aggregate::proxy_status;
-use crate::answer::{Content, Place};
 use crate::call::backend::Backend;
 use crate::call::{CallBody, CallRequest, Facts};
 use crate::clock;
 use crate::observe::FallbackKind;
 use crate::plan::{Fallback, Route};
 use crate::rejection::{Reason, Rejection};
+use crate::response::{Content, Place};
 use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 
 const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");

@@ -9,16 +9,16 @@ use hyper::upgrade::OnUpgrade;
 use policies::Deadline;
 
 use super::{Cleared, Exchange, entrant};
-use crate::answer::Content;
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
-use crate::caller_body::CallerBody;
-use crate::intake::headers;
-use crate::intake::websocket::{self, Handshake};
+use crate::headers;
+use crate::headers::websocket::{self, Handshake};
 use crate::rejection::Rejection;
+use crate::response::Content;
+use crate::response::tunnel::Tunnel;
 use crate::template::{Missing, Sources, Template};
-use crate::tunnel::Tunnel;
+use crate::wire::caller_body::CallerBody;
 
 /// A caller whose connection is to become a WebSocket, if the backend agrees.
 pub(super) struct Switching {

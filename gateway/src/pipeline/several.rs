@@ -7,10 +7,10 @@ use policies::Deadline;
 
 use super::{Cleared, Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
-use crate::answer::Content;
-use crate::caller_body::CallerBody;
-use crate::intake::json_body;
 use crate::rejection::Rejection;
+use crate::response::Content;
+use crate::wire::caller_body::CallerBody;
+use crate::wire::json_body;
 use crate::{clock, problem};
 
 impl Exchange<'_> {

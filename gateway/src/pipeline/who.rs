@@ -8,20 +8,20 @@ use http::{HeaderMap, request};
 use policies::Moment;
 
 use super::Exchange;
+use crate::auth::authenticator::{Client, Pending, Refusal};
+use crate::auth::basic::users::PasswordCheck;
+use crate::auth::caller::Kind;
+use crate::auth::jwt::key_wait::KeyWait;
+use crate::client::address::{self, ClientAddress};
 use crate::clock::{self, Now};
-use crate::intake::address::{self, ClientAddress};
-use crate::intake::authenticator::{Client, Pending, Refusal};
-use crate::intake::caller::Kind;
-use crate::intake::key_fetches::KeyWait;
-use crate::intake::limits::accounts::Origin;
-use crate::intake::limits::owner::Owner;
-use crate::intake::limits::reserved::Reserved;
-use crate::intake::limits::{self, Charges};
-use crate::intake::passwords::PasswordCheck;
-use crate::intake::tiers::Principal;
+use crate::limits::accounts::Origin;
+use crate::limits::owner::Owner;
+use crate::limits::reserved::Reserved;
+use crate::limits::{self, Charges};
 use crate::observe::CallerKind;
 use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
+use crate::tenancy::Principal;
 
 /// A request whose credential takes a while to check.
 pub(super) struct NeedsPasswordCheck {

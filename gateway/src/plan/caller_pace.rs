@@ -15,13 +15,13 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tokio::time::sleep;
 
-use super::Plan;
-use super::time_budget::properties::{on_paused_time, plan};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::scripted::{Scripted, Tail, Turn, caller_body};
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::clock;
+use crate::plan::Plan;
+use crate::plan::time_budget::properties::{on_paused_time, plan};
 use crate::rejection::{Reason, Rejection};
 
 const LIMIT: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Route, Target};
+use crate::plan::{Route, Target};
 
 /// The most calls of one request, and of callers in each tier.
 #[derive(Debug, Serialize)]
@@ -83,7 +83,7 @@ impl FanOut {
 mod tests {
     use serde_json::json;
 
-    use super::super::time_budget::properties::plan;
+    use crate::plan::time_budget::properties::plan;
 
     #[test]
     fn calls_add_up_over_parts_and_elements() {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::outline::Outline;
 use crate::config::Location;
 use crate::observe::{Decided, RequestRecord, SettingPlace, Settings};
+use crate::plan::outline::Outline;
 use crate::rejection::{Reason, Setting};
 
 /// Where the settings stand that hold before a request is read, for connections that outlive the plan they began with.

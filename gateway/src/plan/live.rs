@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Plan;
+use crate::plan::Plan;
 
 /// A request keeps the plan it began with; the next one gets the new plan.
 pub struct LivePlan(ArcSwap<Plan>);
@@ -18,7 +18,7 @@ impl LivePlan {
         self.0.load_full()
     }
 
-    pub(super) fn replace(&self, plan: Arc<Plan>) {
+    pub(crate) fn replace(&self, plan: Arc<Plan>) {
         self.0.store(plan);
     }
 }

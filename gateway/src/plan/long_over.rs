@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use policies::WallTime;
 
+use crate::auth::revocations::{List, Revoked};
 use crate::clock::Now;
-use crate::intake::revocations::{List, Revoked};
 
 /// Time since an entry's end, on each clock.
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -71,7 +71,7 @@ mod tests {
     use policies::Moment;
 
     use super::*;
-    use crate::intake::revocations::{RevokedKind, Terms};
+    use crate::auth::revocations::{RevokedKind, Terms};
 
     /// Hours on either clock.
     fn at((moment, wall): (u64, u64)) -> Now {

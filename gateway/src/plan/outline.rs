@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::calls::FanOut;
-use super::time_budget::TimeBudget;
 use crate::config::Location;
+use crate::plan::calls::FanOut;
+use crate::plan::time_budget::TimeBudget;
 
 /// The config behind a plan.
 #[derive(Debug, Default)]

@@ -28,12 +28,12 @@ use policies::Moment;
 pub(super) use self::form::load;
 use self::pending::Pending;
 use self::turn::{FileTurn, HeldTurn};
-use super::long_over::Learnt;
-use super::watch::{FileWatch, Look};
+use crate::auth::revocations::{List, MOST, Revocations, Revoked};
 use crate::clock::{self, Now};
 use crate::config::Sources;
+use crate::files::watch::{FileWatch, Look};
 use crate::files::{self, LastVersion, Replaced, Stamp};
-use crate::intake::revocations::{List, MOST, Revocations, Revoked};
+use crate::plan::long_over::Learnt;
 
 /// How long a change waits for another that reads or writes the file.
 const TURN: Duration = Duration::from_secs(5);
@@ -195,7 +195,7 @@ impl RevocationStore {
     }
 
     /// Looks whether the file has changed, and writes what could not be written before.
-    pub(super) fn follow(&self, now: Moment) {
+    pub(crate) fn follow(&self, now: Moment) {
         let Some(turn) = self.turn.take(Duration::ZERO) else {
             return;
         };

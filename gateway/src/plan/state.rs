@@ -6,21 +6,21 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::Plan;
-use super::revocation_store::RevocationStore;
+use crate::auth::basic::checks::PasswordChecks;
+use crate::auth::basic::password_cache::KnownPasswords;
+use crate::auth::jwt::jws::Algorithm;
+use crate::auth::jwt::live_keys::LiveKeys;
+use crate::auth::verifications::VerificationWork;
 use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
-use crate::intake::headers::Via;
-use crate::intake::jws::Algorithm;
-use crate::intake::known_passwords::KnownPasswords;
-use crate::intake::limits::accounts::Accounts;
-use crate::intake::live_keys::LiveKeys;
-use crate::intake::password_checks::PasswordChecks;
-use crate::intake::verifications::VerificationWork;
+use crate::headers::Via;
 use crate::json::Workspace;
+use crate::limits::accounts::Accounts;
 use crate::observe::Observer;
-use crate::parked::ParkedBytes;
+use crate::plan::Plan;
+use crate::plan::revocation_store::RevocationStore;
 use crate::stale_cache::StaleCache;
+use crate::wire::parked::ParkedBytes;
 
 /// Tokens of which it is remembered through reloads that they were good once.
 const TOKENS: usize = 10_000;
@@ -109,7 +109,7 @@ impl State {
     }
 
     /// Lets go of what the plan in force does not name. What is still in use lives on with its requests.
-    pub(super) fn forget_all_but(&self, plan: &Plan) {
+    pub(crate) fn forget_all_but(&self, plan: &Plan) {
         let mut kept = self.kept();
         kept.guards
             .retain(|name, _| plan.backends.iter().any(|backend| backend.name == *name));

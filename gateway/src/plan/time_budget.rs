@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{Route, Target};
 use crate::aggregate::{Aggregate, ForEach};
 use crate::call::backend::Backend;
+use crate::plan::{Route, Target};
 
 /// The time that a route has, and what may use it.
 #[derive(Debug, Serialize)]

@@ -11,7 +11,7 @@ use super::connection_guard::ConnectionGuard;
 use super::guarded_io::GuardedIo;
 use super::preface::{self, Preface};
 use super::{http1, http2};
-use crate::intake::headers::Scheme;
+use crate::headers::Scheme;
 use crate::plan::Protocols;
 
 /// Serves requests in plain text until either side closes the connection.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::per_address::AddressSlot;
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
-use crate::intake::address;
-use crate::intake::headers::Scheme;
+use crate::client::address;
+use crate::headers::Scheme;
 use crate::observe::ConnectionRefusal;
 use crate::pipeline::Peer;
 

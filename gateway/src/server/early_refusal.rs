@@ -10,12 +10,12 @@ use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::worker::Worker;
-use crate::framing::Refusal;
-use crate::intake::headers::{self, Scheme};
-use crate::intake::response_headers::PendingResponseHeaders;
+use crate::headers::response::PendingResponseHeaders;
+use crate::headers::{self, Scheme};
 use crate::observe::{Decided, RequestRecord};
 use crate::plan::EdgePlaces;
 use crate::rejection::{Rejection, Setting};
+use crate::wire::framing::Refusal;
 use crate::{clock, problem};
 
 /// Why nothing of a request was served.

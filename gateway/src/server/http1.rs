@@ -20,15 +20,15 @@ use super::in_flight::{CountedBody, InFlight};
 use super::loan::Lender;
 use super::screened::{LastWords, Screened};
 use super::tunnelled;
-use crate::answer::Switched;
-use crate::caller_body::CallerBody;
-use crate::coalesce::Coalesced;
-use crate::intake::headers;
+use crate::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 use crate::problem;
 use crate::rejection::Reason;
-use crate::slow_caller::Transfer;
+use crate::response::Switched;
+use crate::wire::caller_body::CallerBody;
+use crate::wire::coalesce::Coalesced;
+use crate::wire::slow_caller::Transfer;
 
 const MALFORMED: &str = Reason::MalformedRequest.as_str();
 

@@ -11,10 +11,10 @@ use policies::Moment;
 use super::lifecycle::Phase;
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
-use crate::answer::{AnswerBody, Leaving};
 use crate::clock;
 use crate::plan::Edge;
-use crate::slow_caller::Transfer;
+use crate::response::{AnswerBody, Leaving};
+use crate::wire::slow_caller::Transfer;
 
 pub(super) struct InFlight {
     pub(super) worker: Arc<Worker>,

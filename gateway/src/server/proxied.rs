@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::connection_guard::ConnectionGuard;
-use crate::intake::proxy_protocol::{self, Origin};
+use crate::client::proxy_protocol::{self, Origin};
 use crate::observe::ConnectionRefusal;
 
 /// For whom the sender has connected; `None` if it was refused, which is counted here.

@@ -13,12 +13,12 @@ use policies::Moment;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::clock;
-use crate::expiry::Expiry;
-use crate::intake::caller_certificate::CallerCertificate;
-use crate::min_rate::{MinRate, TICK};
 use crate::observe::Awaited;
-use crate::slow_caller::{Overdue, Transfer, WaitLimits};
+use crate::wire::expiry::Expiry;
+use crate::wire::min_rate::{MinRate, TICK};
+use crate::wire::slow_caller::{Overdue, Transfer, WaitLimits};
 
 /// What a connection has to end by itself once it has been asked to.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -519,7 +519,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slow_caller::Rates;
+    use crate::wire::slow_caller::Rates;
 
     const SECOND: Duration = Duration::from_secs(1);
 

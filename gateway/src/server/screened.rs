@@ -17,8 +17,8 @@ use super::connection_guard::ConnectionGuard;
 use super::early_refusal::{self, EarlyRefusal};
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
-use crate::framing::{Limits, Read, Screen};
 use crate::plan::EdgePlaces;
+use crate::wire::framing::{Limits, Read, Screen};
 
 /// What is read and thrown away after a refusal, in bytes; the watch bounds the time.
 const LEFTOVERS: usize = 256 * 1024;

@@ -23,12 +23,12 @@ use super::guarded_io::GuardedIo;
 use super::screened::LastWords;
 use super::worker::Worker;
 use super::{http1, http2};
-use crate::intake::address;
-use crate::intake::caller_certificate::CallerCertificate;
-use crate::intake::headers::Scheme;
-use crate::intake::tls::Tls;
+use crate::auth::mtls::caller_certificate::CallerCertificate;
+use crate::client::address;
+use crate::headers::Scheme;
 use crate::observe::{Handshake, HandshakeDelay, Observer};
 use crate::pipeline::Peer;
+use crate::tls::listener::Tls;
 
 /// How TLS is spoken on the listener at this place of the plan.
 pub(crate) struct Terms {

@@ -2,7 +2,7 @@
 
 use super::in_flight::InFlight;
 use super::lifecycle::Lifecycle;
-use crate::answer::Switched;
+use crate::response::Switched;
 
 pub(super) async fn carry(tunnel: Switched, in_flight: InFlight) {
     let _counted = Counted::new(&in_flight.worker.lifecycle);

@@ -16,10 +16,10 @@ use super::lifecycle::{Lifecycle, Phase};
 use super::per_address::PerAddress;
 use super::reaper::{ConnectionTimeouts, Reaper};
 use super::{proxied, tls, vouching};
-use crate::intake::proxy_protocol::Origin;
+use crate::client::proxy_protocol::Origin;
 use crate::observe::ConnectionRefusal;
 use crate::plan::{LivePlan, Protocols};
-use crate::slow_caller::WaitLimits;
+use crate::wire::slow_caller::WaitLimits;
 
 /// After a drain begins, a kept-alive connection may still bring one request for this long: closing it at once would
 /// fail a request that is on its way. It is answered, and told to close.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use gateway::clock;
 use gateway::clock::Now;
-use gateway::intake::limits::account::Terms;
-use gateway::intake::limits::accounts::{Accounts, Origin, Table, TermsByOwner};
-use gateway::intake::limits::owner::Owner;
+use gateway::limits::account::Terms;
+use gateway::limits::accounts::{Accounts, Origin, Table, TermsByOwner};
+use gateway::limits::owner::Owner;
 use governor::clock::{Clock, FakeRelativeClock, MonotonicClock, QuantaClock, ReasonablyRealtime};
 use governor::{Quota as GovernorQuota, RateLimiter};
 use policies::{Bucket, Quota};

@@ -11,9 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use gateway::clock::Now;
-use gateway::intake::limits::account::Terms;
-use gateway::intake::limits::accounts::Origin;
-use gateway::intake::limits::owner::Owner;
+use gateway::limits::account::Terms;
+use gateway::limits::accounts::Origin;
+use gateway::limits::owner::Owner;
 use governor::RateLimiter;
 
 use crate::buckets::{KEYS, governor_scarce, scarce, table, tenants};

@@ -8,8 +8,8 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
 use hyper::ext::Protocol;
 
-use crate::grpc;
-use crate::websocket;
+use crate::wire::grpc;
+use crate::wire::websocket;
 
 /// Of an answer's head, as on HTTP/1.1.
 pub(super) const MOST_FIELDS: usize = 100;

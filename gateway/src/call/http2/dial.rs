@@ -18,7 +18,7 @@ use crate::call::endpoints::Endpoint;
 use crate::call::pool::PoolSettings;
 use crate::call::transport::Transport;
 use crate::clock;
-use crate::coalesce::Coalesced;
+use crate::wire::coalesce::Coalesced;
 
 /// Does the duty, and those that come of it. `within` is the most that one may take.
 pub(super) fn begin(endpoint: Arc<Endpoint>, duty: DialGuard, within: Duration, settings: PoolSettings) {

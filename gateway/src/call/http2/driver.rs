@@ -26,7 +26,7 @@ use super::request_body::{Begun, RequestBody};
 use crate::call::attempt::describe;
 use crate::call::pool::PoolSettings;
 use crate::clock;
-use crate::flow_control::FlowControlWindows;
+use crate::wire::flow_control::FlowControlWindows;
 
 /// Of an answer's head, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;

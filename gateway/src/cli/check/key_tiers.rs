@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::auth::api_key::keys::ApiKey;
 use crate::config::{Config, Rate};
-use crate::intake::api_keys::ApiKey;
 
 /// A line for each such tenant, by name: its tiers, their rates, and the sum. Keys that will never be taken again do
 /// not count.

@@ -100,8 +100,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::control::reload;
     use crate::observe::{Observer, Target};
-    use crate::plan::{State, reload};
+    use crate::plan::State;
 
     #[test]
     fn the_config_compiles_without_a_warning_and_names_no_stand_in() {

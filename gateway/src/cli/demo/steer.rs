@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::folder;
+use crate::auth::jwt::key_fetch;
 use crate::cli::{FAILED, OK};
-use crate::intake::jwks_fetch;
 
 #[derive(Clone, Copy)]
 pub(super) enum Steer<'a> {
@@ -77,7 +77,7 @@ fn tell(control: SocketAddr, backend: &str, how: Steer<'_>) -> Result<(), String
     };
     let url = format!("http://{control}/fleet/{backend}/{path}");
     let asked = async {
-        let answer = jwks_fetch::client()?.post(url).send().await?;
+        let answer = key_fetch::client()?.post(url).send().await?;
         let status = answer.status();
         Ok::<_, reqwest::Error>((status, answer.json::<Value>().await?))
     };

@@ -10,17 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{ConfigOption, FAILED, INVALID_CONFIG, OK};
+use crate::auth::caller::Caller;
+use crate::auth::check::Category;
+use crate::auth::jwt::inspect::{Inspection, Stage, inspect as judge, issuer_of};
+use crate::auth::jwt::issuer::Issuer;
+use crate::auth::jwt::key_fetch::{self, Source};
+use crate::auth::revocations::Seen;
 use crate::clock;
-use crate::intake::caller::Caller;
-use crate::intake::check::Category;
-use crate::intake::inspect::{Inspection, Stage, inspect as judge, issuer_of};
-use crate::intake::jwks_fetch::{self, Source};
-use crate::intake::jwt::Issuer;
-use crate::intake::revocations::Seen;
+use crate::control::reload;
 use crate::json::{Document, Kind, Value};
 use crate::observe::timestamp::Timestamp;
 use crate::observe::{Observer, Target};
-use crate::plan::{State, reload};
+use crate::plan::State;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Options {
@@ -132,10 +133,10 @@ fn obtain(issuer: &Issuer, offline: bool) -> String {
 }
 
 fn fetch(issuer: &Issuer, source: &Source) -> Result<(), String> {
-    let client = jwks_fetch::client().map_err(|error| error.to_string())?;
+    let client = key_fetch::client().map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(jwks_fetch::fetch_once(issuer.keys(), source, &client))
+    runtime.block_on(key_fetch::fetch_once(issuer.keys(), source, &client))
 }
 
 fn page(told: &Inspection<'_>, keys: Option<&str>, unix_now: u64) -> String {
@@ -257,7 +258,7 @@ fn speaks_for(caller: &Caller) -> String {
 
 /// What was checked before a failure has passed; what comes after it has not been looked at.
 fn stage_rows(page: &mut String, stage: &Stage) {
-    let words = |checks: &[crate::intake::check::Check]| -> String {
+    let words = |checks: &[crate::auth::check::Check]| -> String {
         let words: Vec<_> = checks.iter().map(|check| check.as_str()).collect();
         words.join(", ")
     };

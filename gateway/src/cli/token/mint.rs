@@ -144,8 +144,8 @@ mod tests {
     use fixtures::keys;
 
     use super::*;
-    use crate::intake::jwks::{KeySet, Origin};
-    use crate::intake::jws::{self, Jws};
+    use crate::auth::jwt::jws::{self, Jws};
+    use crate::auth::jwt::key_set::{KeySet, Origin};
 
     #[derive(Parser)]
     struct Typed {

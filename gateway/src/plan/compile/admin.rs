@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::Compiler;
 use crate::config::{At, Code, Mistake, Span};
 use crate::files::{Exposure, Others};
 use crate::plan::AdminAddresses;
 use crate::plan::admin_token::AdminToken;
+use crate::plan::compile::Compiler;
 
 /// The addresses, if there are any; pushes what is wrong or doubtful about them and their tokens.
 pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {

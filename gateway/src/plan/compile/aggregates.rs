@@ -5,18 +5,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Compiler;
-use super::backends::Backends;
-use super::fallbacks::check_fallbacks;
-use super::part_heads;
-use super::routes::{Scope, template};
 use crate::aggregate::{
     Aggregate, Conflict, Errors, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
     PartFallback, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
-use crate::intake::header_rules::may_be_changed;
+use crate::headers::rules::may_be_changed;
 use crate::json::{self, Document, Kind, Value};
+use crate::plan::compile::Compiler;
+use crate::plan::compile::backends::Backends;
+use crate::plan::compile::fallbacks::check_fallbacks;
+use crate::plan::compile::part_heads;
+use crate::plan::compile::routes::{Scope, template};
 use crate::template::{Place, Placeholder, Template};
 use http::HeaderName;
 

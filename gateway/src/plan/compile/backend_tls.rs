@@ -6,12 +6,12 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{Compiler, tls_files};
 use crate::call::tls::{self, Tls};
 use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
-use crate::intake::client_authorities;
 use crate::observe::BackendMetrics;
+use crate::plan::compile::{Compiler, tls_files};
 use crate::plan::state::TlsTerms;
+use crate::tls::client_authorities;
 
 /// The authorities of the system, which are read when the first backend needs them.
 #[derive(Default)]

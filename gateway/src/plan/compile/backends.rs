@@ -10,14 +10,14 @@ use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
 use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
 
-use super::Compiler;
-use super::backend_tls::{self, BackendTls, System};
 use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
 use crate::call::endpoints::{Endpoint, Endpoints};
 use crate::call::pool::PoolSettings;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
 use crate::observe::BackendMetrics;
+use crate::plan::compile::Compiler;
+use crate::plan::compile::backend_tls::{self, BackendTls, System};
 use crate::plan::state::EndpointName;
 
 /// All backends by name, in declared order.

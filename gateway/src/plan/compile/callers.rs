@@ -5,27 +5,27 @@ use std::sync::Arc;
 
 use policies::{Ratio, Share};
 
-use super::limits::Tables;
-use super::{Compiler, admin, listeners, read_file};
+use crate::auth::api_key::keys::{ApiKey, ApiKeys};
+use crate::auth::api_key::places::KeyPlaces;
+use crate::auth::authenticator::{AnonymousTier, Authenticator};
+use crate::auth::basic::users::{Passwords, User};
+use crate::auth::caller::{is_caller_id, is_tenant_name};
+use crate::auth::jwt::issuer::{Issuer, IssuerSettings};
+use crate::auth::jwt::issuer_tenants::IssuerTenants;
+use crate::auth::jwt::jws::{self, Algorithm};
+use crate::auth::jwt::key_fetch::{Freshness, JwksUrl, Source};
+use crate::auth::jwt::key_set::{KeySet, Origin};
+use crate::auth::jwt::live_keys::LiveKeys;
+use crate::auth::mtls::holders::{CertificateHolders, Holder, HolderName};
+use crate::auth::revocations::Revoked;
+use crate::auth::verifications::Verifications;
 use crate::config::{self, At, CertificateName, Code, JwtKeys, KeyPlace, KeysUrl, Mistake, keys, users};
-use crate::intake::api_keys::{ApiKey, ApiKeys};
-use crate::intake::authenticator::{AnonymousTier, Authenticator};
-use crate::intake::caller::{is_caller_id, is_tenant_name};
-use crate::intake::certificate;
-use crate::intake::certificate_holders::{CertificateHolders, Holder, HolderName};
-use crate::intake::issuer_tenants::IssuerTenants;
-use crate::intake::jwks::{KeySet, Origin};
-use crate::intake::jwks_fetch::{Freshness, JwksUrl, Source};
-use crate::intake::jws::{self, Algorithm};
-use crate::intake::jwt::{Issuer, IssuerSettings};
-use crate::intake::key_places::KeyPlaces;
-use crate::intake::live_keys::LiveKeys;
-use crate::intake::passwords::{Passwords, User};
-use crate::intake::revocations::Revoked;
-use crate::intake::tiers::Principal;
-use crate::intake::verifications::Verifications;
+use crate::plan::compile::limits::Tables;
+use crate::plan::compile::{Compiler, admin, listeners, read_file};
 use crate::plan::revocation_store::{self, RevocationFile};
 use crate::plan::state::KeysName;
+use crate::tenancy::Principal;
+use crate::tls::certificate;
 
 /// Verified tokens and refused ones, certificates, and addresses that are remembered, each.
 const REMEMBERED: usize = 10_000;
@@ -457,7 +457,7 @@ const fn token_type(written: config::TokenType) -> jws::TokenType {
 fn local_keys(
     desk: &mut Compiler<'_>,
     at: Option<config::Span>,
-    made: Result<KeySet, crate::intake::jwks::KeySetMistake>,
+    made: Result<KeySet, crate::auth::jwt::key_set::KeySetMistake>,
 ) -> Option<Arc<LiveKeys>> {
     made.map(LiveKeys::with)
         .map_err(|mistake| {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::Compiler;
 use crate::config::{self, At, Code, Config, Kind, Mistake, Quota, RateLimit, Tenant};
+use crate::plan::compile::Compiler;
 
 /// Something that a request is charged to.
 struct Charged {

@@ -1,9 +1,9 @@
 //! What stands in for answers: backends that exist, and nothing after what always succeeds.
 
-use super::Compiler;
-use super::backends::Backends;
 use crate::config::{Code, Fallback, Mistake};
 use crate::plan;
+use crate::plan::compile::Compiler;
+use crate::plan::compile::backends::Backends;
 
 /// A route's.
 pub(super) fn of_route(

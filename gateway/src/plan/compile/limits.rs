@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use policies::{CalendarQuota, Every, Quota, WindowQuota};
 
-use super::{Compiler, costs};
+use crate::auth::verifications::FailedChecks;
 use crate::config::{self, At, Code, Measure, Mistake, NamedMap, Rate, RateLimit, Tier as WrittenTier};
-use crate::intake::limits::account::Terms;
-use crate::intake::limits::accounts::TermsByOwner;
-use crate::intake::limits::owner::{Owner, OwnerKey};
-use crate::intake::limits::rooms::AccountLimits;
-use crate::intake::limits::{IN_FLIGHT, Limit, Mode, Per};
-use crate::intake::tiers::{Allowance, Tier, Tiers};
-use crate::intake::verifications::FailedChecks;
+use crate::limits::account::Terms;
+use crate::limits::accounts::TermsByOwner;
+use crate::limits::owner::{Owner, OwnerKey};
+use crate::limits::rooms::AccountLimits;
+use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
+use crate::plan::compile::{Compiler, costs};
+use crate::tenancy::{Allowance, Tier, Tiers};
 
 /// All tables of accounts that a plan uses.
 pub(super) struct Tables {

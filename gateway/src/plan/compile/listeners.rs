@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Compiler, tls_files};
 use crate::config::{self, At, ClientCertificates, Code, HttpVersion, Mistake, ProxyProtocol, TlsVersion};
-use crate::intake::client_authorities::ClientAuthorities;
-use crate::intake::tls::Tls;
+use crate::plan::compile::{Compiler, tls_files};
 use crate::plan::{Listener, Protocols};
+use crate::tls::client_authorities::ClientAuthorities;
+use crate::tls::listener::Tls;
 
 pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<Vec<Listener>> {
     let config = desk.config;

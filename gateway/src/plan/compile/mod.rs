@@ -2,7 +2,7 @@
 //!
 //! The one place that sees both the config and the stages. Sections are compiled one after another; each pushes its
 //! mistakes and carries on, so that an operator mends a file in one go. Nothing that runs is changed here: a plan
-//! that turns out to be mistaken leaves no trace, and one that is good takes effect in [`super::reload`].
+//! that turns out to be mistaken leaves no trace, and one that is good takes effect in [`crate::control::reload`].
 
 mod admin;
 mod aggregates;
@@ -29,13 +29,13 @@ use std::sync::Arc;
 
 use self::backends::Backends;
 use self::limits::Tables;
-use super::{Edge, EdgePlaces, Plan, State, TimeLimits, Written};
+use crate::plan::{Edge, EdgePlaces, Plan, State, TimeLimits, Written};
 use policies::{Ratio, Share};
 
+use crate::client::address::TrustedProxies;
 use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
 use crate::files::FileSet;
-use crate::intake::address::TrustedProxies;
-use crate::slow_caller::Rates;
+use crate::wire::slow_caller::Rates;
 
 /// A plan that could take effect.
 pub struct Compiled {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Compiler;
 use crate::config::{self, At, Config, Credential, NamedMap, Span};
 use crate::plan::Route;
 use crate::plan::calls::FanOut;
+use crate::plan::compile::Compiler;
 use crate::plan::outline::{
     AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
 };
@@ -260,7 +260,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         stream: *written.stream,
         body_limit_bytes: meant.body_limit,
         reads_json: matches!(&meant.target, crate::plan::Target::Aggregate(aggregate) if aggregate.reads_body()),
-        edge: super::route_edge::outline(config, written),
+        edge: crate::plan::compile::route_edge::outline(config, written),
         target: target(&written.target),
     }
 }

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use super::Compiler;
-use super::aggregates::transposed;
 use crate::aggregate::Heads;
 use crate::config::{self, At, Code, Mistake};
 use crate::json::{Kind, Value};
+use crate::plan::compile::Compiler;
+use crate::plan::compile::aggregates::transposed;
 
 /// Whose heads are heard, by index.
 pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> Option<Heads> {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::Compiler;
-use super::routes::{self, Scope};
+use crate::client::address_list::AddressList;
 use crate::config::{self, At, Code, Mistake, NamedMap, OwnCors, Upgrade};
-use crate::intake::address_list::AddressList;
-use crate::intake::cors::{Cors, Origins};
-use crate::intake::header_rules::{FieldValue, HeaderRules, may_be_changed};
-use crate::intake::headers::MethodOverride;
-use crate::intake::response_headers::ResponseHeaders;
-use crate::intake::security_headers::SecurityHeaders;
+use crate::headers::MethodOverride;
+use crate::headers::cors::{Cors, Origins};
+use crate::headers::response::ResponseHeaders;
+use crate::headers::rules::{FieldValue, HeaderRules, may_be_changed};
+use crate::headers::security::SecurityHeaders;
 use crate::plan::RouteEdge;
+use crate::plan::compile::Compiler;
+use crate::plan::compile::routes::{self, Scope};
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
 use crate::routing::path_policy::{Action, DotSegments};

@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::Compiler;
-use super::backends::Backends;
-use super::limits::Tables;
-use super::{costs, fallbacks};
+use crate::auth::access::{Access, Admitted, AdmittedIssuers, Demands};
+use crate::auth::taken::Forward;
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
-use crate::intake::access::{Access, Admitted, AdmittedIssuers, Demands};
-use crate::intake::taken::Forward;
+use crate::plan::compile::Compiler;
+use crate::plan::compile::backends::Backends;
+use crate::plan::compile::limits::Tables;
+use crate::plan::compile::{costs, fallbacks};
 use crate::plan::{Route, Target};
 use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
 use crate::template::{Place, Placeholder, Template, Why};
@@ -98,7 +98,7 @@ fn route(
         limits
     });
     check_cost_header(desk, name, written);
-    let edge = super::route_edge::compile(desk, name, written, &parameters);
+    let edge = crate::plan::compile::route_edge::compile(desk, name, written, &parameters);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
@@ -116,7 +116,8 @@ fn route(
             }
         }
         config::Target::Aggregate(aggregate) => {
-            super::aggregates::compile(desk, name, aggregate, time_limit, &parameters, backends).map(Target::Aggregate)
+            crate::plan::compile::aggregates::compile(desk, name, aggregate, time_limit, &parameters, backends)
+                .map(Target::Aggregate)
         }
         config::Target::Respond(respond) => respond_target(desk, name, respond),
     };
@@ -451,7 +452,7 @@ fn body_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route, targ
         return written.body_limit.as_ref().unwrap_or(&limits.body).0;
     }
     if let Some(own) = &written.body_limit {
-        return super::aggregates::check_fits(desk, own, &format!("`routes.{name}` reads bodies"));
+        return crate::plan::compile::aggregates::check_fits(desk, own, &format!("`routes.{name}` reads bodies"));
     }
     limits.json_body.0.min(limits.body.0)
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::intake::jws::Algorithm;
+use crate::auth::jwt::jws::Algorithm;
+use crate::control::reload;
 use crate::observe::{Observer, Target};
 use crate::plan::State;
-use crate::plan::reload;
 
 fn fixtures(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(folder);

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use super::{Compiler, admin, read_file};
 use crate::clock;
 use crate::config::{At, CertificateFiles, Code, Mistake, Span};
-use crate::intake::tls::{self, Identity, TlsMistake};
+use crate::plan::compile::{Compiler, admin, read_file};
+use crate::tls::listener::{self, Identity, TlsMistake};
 
 /// Certificates that end sooner are warned about: what renews them should have done so by now.
 const SOON: u64 = 14 * 24 * 3600;
 
 pub(super) fn authorities(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
     let pem = read_file(desk, file)?;
-    tls::authorities(&pem)
+    listener::authorities(&pem)
         .map_err(|mistake| push(desk, file.span(), file, &mistake))
         .ok()
 }
@@ -39,7 +39,7 @@ pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Opt
         let message = format!(
             "{} holds a certificate that expires on {}",
             files.cert_file.display(),
-            tls::day(expires)
+            listener::day(expires)
         );
         desk.warnings.push(
             Mistake::new(Code::Doubtful, files.cert_file.span(), message)

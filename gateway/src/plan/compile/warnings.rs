@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Compiler, literals};
 use crate::config::{self, Code, Mistake, Span};
+use crate::plan::compile::{Compiler, literals};
 
 pub(super) fn check(desk: &mut Compiler<'_>) {
     let config = desk.config;

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::auth::revocations::{List, MOST, NotRevocable, Revoked, RevokedKind, Terms};
 use crate::config::revocations::{Revocation, RevocationFile, What};
 use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
 use crate::files::LARGEST;
-use crate::intake::revocations::{List, MOST, NotRevocable, Revoked, RevokedKind, Terms};
 use crate::observe::timestamp::Timestamp;
 
 /// What the file says, or every mistake in it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use policies::Moment;
 
-use crate::intake::revocations::{List, Revoked, Terms};
+use crate::auth::revocations::{List, Revoked, Terms};
 
 /// Between two tries at first; doubled with each further failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::revocations::RevokedKind;
+    use crate::auth::revocations::RevokedKind;
 
     fn key(id: &str) -> Revoked {
         Revoked::new(RevokedKind::Key, id, None).unwrap()

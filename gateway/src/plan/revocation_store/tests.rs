@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use policies::WallTime;
 
-use super::*;
-use crate::intake::revocations::{RevokedKind, Terms};
+use crate::auth::revocations::{RevokedKind, Terms};
+use crate::plan::revocation_store::*;
 
 fn key(id: &str) -> Revoked {
     Revoked::new(RevokedKind::Key, id, None).unwrap()

@@ -15,7 +15,6 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tokio::time::sleep;
 
-use super::*;
 use crate::aggregate;
 use crate::call::scripted::{Scripted, Tail, Turn};
 use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
@@ -24,6 +23,7 @@ use crate::config;
 use crate::json::{Document, Selection};
 use crate::observe::{self, Observer};
 use crate::plan::compile::compile;
+use crate::plan::time_budget::*;
 use crate::plan::{Plan, State};
 use crate::template::{Captures, Query};
 

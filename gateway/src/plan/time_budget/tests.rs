@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::properties::{on_paused_time, plan, visit};
-use super::*;
 use crate::call::scripted::{Scripted, Tail, Turn};
+use crate::plan::time_budget::properties::{on_paused_time, plan, visit};
+use crate::plan::time_budget::*;
 
 /// `backends` and `routes` as they stand in a config; the request has 10s, of which 2s are kept.
 fn config(backends: &str, route: &str) -> String {

@@ -2,7 +2,7 @@
 //!
 //! It reads the headers of frames, and writes two kinds of them other than the library made them (see [`Widening`]).
 //! It hands nothing on that follows the head of an upload before the library has looked at that, and reads nothing while
-//! the connection holds too much that nobody has read (see [`crate::parked`]).
+//! the connection holds too much that nobody has read (see [`crate::wire::parked`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -34,16 +34,16 @@ use super::connection_guard::ConnectionGuard;
 use super::in_flight::{CountedBody, InFlight};
 use super::lifecycle::Phase;
 use super::tunnelled;
-use crate::answer::AnswerBody;
-use crate::caller_body::CallerBody;
-use crate::coalesce::Coalesced;
-use crate::flow_control::FlowControlWindows;
-use crate::grpc;
-use crate::intake::headers;
-use crate::parked::ParkedOfConnection;
+use crate::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
-use crate::slow_caller::Transfer;
+use crate::response::AnswerBody;
+use crate::wire::caller_body::CallerBody;
+use crate::wire::coalesce::Coalesced;
+use crate::wire::flow_control::FlowControlWindows;
+use crate::wire::grpc;
+use crate::wire::parked::ParkedOfConnection;
+use crate::wire::slow_caller::Transfer;
 
 /// What is held of one answer that the caller has no room for.
 const SEND_BUFFER: usize = 64 * 1024;

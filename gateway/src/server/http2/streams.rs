@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::rt::Executor;
 
-use crate::slow_caller::Transfer;
+use crate::wire::slow_caller::Transfer;
 
 /// hyper makes the future of a request first and then has it executed, one after the other.
 #[derive(Clone, Default)]

@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::frames::{DATA, END_STREAM, HEADERS, RST_STREAM};
-use crate::flow_control::FlowControlWindows;
 use crate::frames::{Head, Met};
-use crate::parked::{ParkedOfConnection, ParkedUpload};
+use crate::wire::flow_control::FlowControlWindows;
+use crate::wire::parked::{ParkedOfConnection, ParkedUpload};
 
 /// More are not looked after; no connection is allowed as many at once.
 const MOST: usize = 4096;
@@ -134,7 +134,7 @@ impl Uploads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parked::ParkedBytes;
+    use crate::wire::parked::ParkedBytes;
 
     struct Setup {
         process: Arc<ParkedBytes>,

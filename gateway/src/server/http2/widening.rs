@@ -8,8 +8,8 @@ use std::io::IoSlice;
 
 use super::frames::{SETTINGS, WINDOW_UPDATE};
 use super::uploads::Uploads;
-use crate::flow_control::FlowControlWindows;
 use crate::frames::{Head, Met, Scan};
+use crate::wire::flow_control::FlowControlWindows;
 
 /// The header of a frame, in bytes.
 const HEADER: usize = 9;
@@ -128,7 +128,7 @@ mod tests {
     use super::super::frames::{HEADERS, frame};
     use super::super::uploads::NextUpload;
     use super::*;
-    use crate::parked::ParkedOfConnection;
+    use crate::wire::parked::ParkedOfConnection;
 
     const WINDOWS: FlowControlWindows = FlowControlWindows {
         unread: 100,

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use gateway::clock::Now;
-use gateway::intake::limits;
+use gateway::limits;
 use policies::{Bucket, Moment, Quota, WallTime};
 use serde_json::{Value, json};
 

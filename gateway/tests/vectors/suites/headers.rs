@@ -4,7 +4,7 @@
 //! members of their own, so a document put together from given members is not among what we write.
 
 use gateway::aggregate::proxy_status;
-use gateway::fields::{Balance, Grant, ratelimit, ratelimit_policy, retry_after};
+use gateway::header_fields::{Balance, Grant, ratelimit, ratelimit_policy, retry_after};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,0 +1,330 @@
+//! What a route asks of its callers.
+//!
+//! Two questions apart: *may this kind of credential come in* belongs to finding out who it is (401), *may this
+//! caller use the route* comes after, when the tier is known too (403).
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::auth::authenticator::Refusal;
+use crate::auth::caller::{Caller, Kind};
+use crate::auth::check::{Category, Check};
+use crate::auth::jwt::key_wait;
+use crate::rejection::{Challenge, Rejection};
+
+/// The kinds of credential that a route admits.
+#[derive(Debug, Clone, Default)]
+pub struct Admitted {
+    pub api_key: bool,
+    pub jwt: AdmittedIssuers,
+    /// A certificate, shown when the connection was made.
+    pub mtls: bool,
+    pub basic: bool,
+    /// Callers without credentials.
+    pub anonymous: bool,
+    /// All of them at once, rather than one of them.
+    pub together: bool,
+}
+
+/// The issuers whose tokens a route admits.
+#[derive(Debug, Clone, Default)]
+pub enum AdmittedIssuers {
+    #[default]
+    None,
+    Any,
+    /// By their names in the config.
+    These(Box<[Arc<str>]>),
+}
+
+/// The kinds of credential that a request has and the route admits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    pub(crate) jwt: bool,
+    pub(crate) api_key: bool,
+    pub(crate) basic: bool,
+    pub(crate) mtls: bool,
+}
+
+/// Compiled form of a route's `access`.
+#[derive(Debug, Clone)]
+pub struct Access {
+    admitted: Admitted,
+    demands: Demands,
+    api_key_header: HeaderName,
+    missing: Arc<Challenge>,
+    invalid: Arc<Challenge>,
+    expired: Arc<Challenge>,
+}
+
+/// What a caller must have beside a credential that holds.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// All of them.
+    pub scopes: Box<[Arc<str>]>,
+    /// One of them; empty means any.
+    pub tiers: Box<[Arc<str>]>,
+    /// One of them; empty means any.
+    pub tenants: Box<[Arc<str>]>,
+}
+
+impl Access {
+    /// `api_key_header` is where keys are looked for, and is told to callers who lack one.
+    pub fn new(admitted: Admitted, demands: Demands, api_key_header: &HeaderName) -> Self {
+        let asked = Held {
+            jwt: !matches!(admitted.jwt, AdmittedIssuers::None),
+            api_key: admitted.api_key,
+            basic: admitted.basic,
+            mtls: admitted.mtls,
+        };
+        let challenge = |error: &str, hint: &str| {
+            Arc::new(Challenge {
+                www_authenticate: asked.schemes(api_key_header, error),
+                hint: hint.to_owned(),
+            })
+        };
+        // RFC 6750 section 3.1: `error` only where a token was presented.
+        Self {
+            missing: challenge("", &asked.how(api_key_header, admitted.together)),
+            invalid: challenge(
+                ", error=\"invalid_token\"",
+                "The credential is not valid here: check that it is complete, current and issued for this gateway.",
+            ),
+            expired: challenge(
+                ", error=\"invalid_token\", error_description=\"expired\"",
+                "The credential has expired: obtain a new one and try again.",
+            ),
+            api_key_header: api_key_header.clone(),
+            admitted,
+            demands,
+        }
+    }
+
+    /// Whether a caller whose credential holds may use the route. `tier` is the caller's final one.
+    ///
+    /// # Errors
+    /// [`Rejection::NotAllowed`], saying which demand is not met.
+    pub fn permits(&self, caller: &Caller, tier: &str) -> Result<(), Rejection> {
+        let Demands { scopes, tiers, tenants } = &self.demands;
+        if !scopes.iter().all(|scope| caller.scopes.contains(scope)) {
+            return Err(Rejection::NotAllowed {
+                why: "The credential lacks a scope that this route needs.",
+            });
+        }
+        if !tiers.is_empty() && !tiers.iter().any(|admitted| **admitted == *tier) {
+            return Err(Rejection::NotAllowed {
+                why: "This route is not part of the caller's tier.",
+            });
+        }
+        if !tenants.is_empty() && !tenants.contains(&caller.tenant) {
+            return Err(Rejection::NotAllowed {
+                why: "This route belongs to other tenants.",
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether callers of this kind may come in at all.
+    pub fn admits(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::ApiKey => self.admitted.api_key,
+            Kind::Jwt(issuer) => self.admits_issuer(issuer),
+            Kind::Mtls => self.admitted.mtls,
+            Kind::Basic => self.admitted.basic,
+            Kind::Anonymous => self.admitted.anonymous,
+        }
+    }
+
+    /// Whether tokens of any issuer may.
+    pub(crate) const fn admits_tokens(&self) -> bool {
+        !matches!(self.admitted.jwt, AdmittedIssuers::None)
+    }
+
+    pub(crate) fn admits_issuer(&self, name: &Arc<str>) -> bool {
+        match &self.admitted.jwt {
+            AdmittedIssuers::None => false,
+            AdmittedIssuers::Any => true,
+            AdmittedIssuers::These(names) => names.contains(name),
+        }
+    }
+
+    /// Whether every kind is wanted at once.
+    pub(crate) const fn is_together(&self) -> bool {
+        self.admitted.together
+    }
+
+    /// The kinds that are wanted and are not among those `held`, if any.
+    pub(crate) const fn lacks(&self, held: Held) -> Option<Held> {
+        let jwt = !matches!(self.admitted.jwt, AdmittedIssuers::None) && !held.jwt;
+        let api_key = self.admitted.api_key && !held.api_key;
+        let (basic, mtls) = (self.admitted.basic && !held.basic, self.admitted.mtls && !held.mtls);
+        if !(jwt || api_key || basic || mtls) {
+            return None;
+        }
+        Some(Held {
+            jwt,
+            api_key,
+            basic,
+            mtls,
+        })
+    }
+
+    /// The answer to a request that has some of the credentials that are wanted together; says which it `lacks`.
+    pub(crate) fn refuse_incomplete(&self, lacks: Held) -> Refusal {
+        let challenge = Challenge {
+            www_authenticate: lacks.schemes(&self.api_key_header, ""),
+            hint: lacks.how(&self.api_key_header, true),
+        };
+        Refusal {
+            rejection: Rejection::CredentialsMissing {
+                challenge: Arc::new(challenge),
+            },
+            check: Check::Incomplete.as_str(),
+            suspect: false,
+            awaits: None,
+        }
+    }
+
+    /// The answer to a credential that fails `check`.
+    pub(crate) fn refuse(&self, check: Check) -> Refusal {
+        let rejection = match check.category() {
+            Category::Missing => Rejection::CredentialsMissing {
+                challenge: self.missing.clone(),
+            },
+            Category::Invalid => Rejection::CredentialsInvalid {
+                challenge: self.invalid.clone(),
+            },
+            Category::Expired => Rejection::CredentialsExpired {
+                challenge: self.expired.clone(),
+            },
+            Category::Unverifiable => Rejection::KeysUnavailable {
+                retry_after: key_wait::SOON,
+            },
+            Category::PutOff { retry_after } => Rejection::Overloaded {
+                retry_after,
+                by: check.setting(),
+            },
+        };
+        Refusal {
+            rejection,
+            check: check.as_str(),
+            suspect: check.is_suspect(),
+            awaits: None,
+        }
+    }
+}
+
+impl Held {
+    /// `WWW-Authenticate` for these kinds. Keys and certificates have no registered scheme; a 401 names one nevertheless.
+    fn schemes(self, api_key_header: &HeaderName, error: &str) -> HeaderValue {
+        let token = self.jwt.then(|| format!("Bearer realm=\"gateway\"{error}"));
+        let password = self
+            .basic
+            .then(|| "Basic realm=\"gateway\", charset=\"UTF-8\"".to_owned());
+        let certificate = self.mtls.then(|| "ClientCertificate realm=\"gateway\"".to_owned());
+        let none = !(self.jwt || self.basic || self.mtls);
+        let key = (self.api_key || none).then(|| format!("ApiKey realm=\"gateway\", header=\"{api_key_header}\""));
+        let all: Vec<String> = [token, key, password, certificate].into_iter().flatten().collect();
+        HeaderValue::from_str(&all.join(", ")).expect("realm, error and a header's name are visible ASCII")
+    }
+
+    /// In words: what to send, and where.
+    fn how(self, api_key_header: &HeaderName, together: bool) -> String {
+        let key = self.api_key.then(|| format!("an API key as `{api_key_header}`"));
+        let token = self.jwt.then(|| "a token as `Authorization: Bearer ...`".to_owned());
+        let password = self
+            .basic
+            .then(|| "a name and a password as `Authorization: Basic ...`".to_owned());
+        let certificate = self.mtls.then(|| "a client certificate when connecting".to_owned());
+        let all: Vec<String> = [key, token, password, certificate].into_iter().flatten().collect();
+        if all.is_empty() {
+            return "This route takes no credentials that can be presented here.".to_owned();
+        }
+        format!("Send {}.", all.join(if together { ", and " } else { ", or " }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(tenant: &str, scopes: &[&str]) -> Caller {
+        Caller {
+            tenant: tenant.into(),
+            id: "k1".into(),
+            tier: None,
+            scopes: scopes.iter().map(|scope| Arc::from(*scope)).collect(),
+            kind: Kind::ApiKey,
+            claims: None,
+            configured: true,
+            expires: None,
+        }
+    }
+
+    fn names(list: &[&str]) -> Box<[Arc<str>]> {
+        list.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    #[test]
+    fn every_demand_must_be_met() {
+        let header = HeaderName::from_static("x-api-key");
+        let check = |scopes: &[&str], tiers: &[&str], tenants: &[&str], permitted: bool| {
+            let demands = Demands {
+                scopes: names(scopes),
+                tiers: names(tiers),
+                tenants: names(tenants),
+            };
+            let access = Access::new(Admitted::default(), demands, &header);
+            let answer = access.permits(&caller("acme", &["a", "b"]), "basic");
+            assert_eq!(answer.is_ok(), permitted, "{scopes:?} {tiers:?} {tenants:?}");
+        };
+        check(&[], &[], &[], true);
+        check(&["a"], &[], &[], true);
+        check(&["b", "a"], &["basic"], &["acme"], true);
+        check(&["a", "c"], &[], &[], false);
+        check(&[], &["free", "premium"], &[], false);
+        check(&[], &["free", "basic"], &[], true);
+        check(&[], &[], &["other"], false);
+    }
+
+    #[test]
+    fn the_challenge_names_what_the_route_takes() {
+        let header = HeaderName::from_static("x-key");
+        let check = |api_key, jwt, asked: Check, expected: &str| {
+            let admitted = Admitted {
+                api_key,
+                jwt,
+                ..Admitted::default()
+            };
+            let refusal = Access::new(admitted, Demands::default(), &header).refuse(asked);
+            let (Rejection::CredentialsMissing { challenge }
+            | Rejection::CredentialsInvalid { challenge }
+            | Rejection::CredentialsExpired { challenge }) = refusal.rejection
+            else {
+                panic!("a 401")
+            };
+            assert_eq!(challenge.www_authenticate, expected);
+        };
+        let key = "ApiKey realm=\"gateway\", header=\"x-key\"";
+        check(true, AdmittedIssuers::None, Check::Absent, key);
+        check(true, AdmittedIssuers::None, Check::KeyUnknown, key);
+        check(
+            true,
+            AdmittedIssuers::Any,
+            Check::Absent,
+            &format!("Bearer realm=\"gateway\", {key}"),
+        );
+        check(
+            false,
+            AdmittedIssuers::Any,
+            Check::Signature,
+            "Bearer realm=\"gateway\", error=\"invalid_token\"",
+        );
+        check(
+            false,
+            AdmittedIssuers::Any,
+            Check::TokenExpired,
+            "Bearer realm=\"gateway\", error=\"invalid_token\", error_description=\"expired\"",
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! API keys.
+
+pub mod format;
+pub mod keys;
+pub mod places;

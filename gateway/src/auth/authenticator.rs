@@ -1,0 +1,563 @@
+//! Finds out who a request is made for, at the cost of a lookup for whoever is known already.
+//!
+//! Whatever is presented of a kind that the route admits must hold, even where the route would admit a stranger: a broken
+//! credential is a mistake that its owner wants to hear of. What is of another kind is not for us, and is not read.
+//! Failing closed, every way out is a caller or a refusal.
+//!
+//! A failed authentication is told to whoever counts them per client address (`Refusal::suspect`). It must be
+//! counted *after* this file has answered: then an exhausted address is refused only where it would have been
+//! refused anyway, and valid credentials from the same address are never locked out.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+use quick_cache::sync::Cache;
+
+use crate::auth::access::{Access, Held};
+use crate::auth::api_key::keys::ApiKeys;
+use crate::auth::basic::users::{LoginFailure, PasswordCheck, Passwords};
+use crate::auth::caller::{ANONYMOUS, Caller, Kind};
+use crate::auth::check::Check;
+use crate::auth::credentials::Presented;
+use crate::auth::jwt::issuer::Issuer;
+use crate::auth::jwt::jws::Jws;
+use crate::auth::jwt::key_fetch::Source;
+use crate::auth::jwt::key_set::KeySet;
+use crate::auth::jwt::key_wait::{KeyWait, Lacked};
+use crate::auth::jwt::token_cache::{Admission, KnownTokens, Validity};
+use crate::auth::jwt::{issuer, jws};
+use crate::auth::mtls::holders::CertificateHolders;
+use crate::auth::verifications::Verifications;
+use crate::rejection::Rejection;
+use crate::tls::certificate::Certificate;
+
+/// When to come back whose password was not compared.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Verifies credentials and remembers, for each, a `K`: the caller with whatever its requests will need.
+pub struct Authenticator<K> {
+    api_keys: Option<ApiKeyTable<K>>,
+    issuers: Box<[Issuer]>,
+    tokens: KnownTokens<K>,
+    certificates: Option<CertificateTable<K>>,
+    passwords: Option<UserTable<K>>,
+    anonymous: Option<AnonymousTier>,
+    strangers: Cache<IpAddr, Arc<K>>,
+    /// `None` checks every signature, whatever that costs.
+    verifications: Option<Verifications>,
+    enroll: Box<dyn Fn(Caller) -> K + Send + Sync>,
+    capacity: usize,
+    /// Asked of every credential that holds, each time.
+    standing: Standing<K>,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// As strangers are told apart by it (IPv6 cut to its prefix).
+    pub address: IpAddr,
+    /// That the connection was made with, or why it does not count.
+    pub certificate: Option<Result<&'a Certificate, Check>>,
+    /// The keys of the token's issuer have been fetched for this request; if one is still lacked, there is none.
+    pub has_waited: bool,
+}
+
+impl From<IpAddr> for Client<'_> {
+    fn from(address: IpAddr) -> Self {
+        Self {
+            address,
+            certificate: None,
+            has_waited: false,
+        }
+    }
+}
+
+/// Whether what is remembered of a credential still stands at a time, in seconds since 1970.
+type Standing<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
+
+/// The keys, with a place for what each one's requests need. Bounded by the key file, so nothing is evicted and
+/// no flood of other credentials can push a key's entry out.
+struct ApiKeyTable<K> {
+    keys: ApiKeys,
+    enrolled: Box<[OnceLock<Arc<K>>]>,
+}
+
+/// Callers by certificate. A certificate's entry is found by its digest, so that its names are looked up once.
+struct CertificateTable<K> {
+    holders: CertificateHolders,
+    known: Cache<[u8; 32], Result<Holder<K>, Check>>,
+}
+
+/// The users, each with a place as in [`ApiKeyTable`].
+struct UserTable<K> {
+    passwords: Passwords,
+    enrolled: Box<[OnceLock<Arc<K>>]>,
+}
+
+/// The tier of callers without credentials.
+#[derive(Debug, Clone)]
+pub struct AnonymousTier(pub Arc<str>);
+
+/// Why a request comes from nobody that we know.
+#[derive(Debug)]
+pub struct Refusal {
+    pub rejection: Rejection,
+    /// The failed check's word, for the log.
+    pub check: &'static str,
+    /// Whether this is a failed authentication, to be counted against the client's address.
+    pub suspect: bool,
+    /// What has to be done first, which takes a while; then it may be asked again.
+    pub awaits: Option<Pending>,
+}
+
+/// What takes a while before it can be told who calls.
+pub enum Pending {
+    Password(Box<PasswordCheck>),
+    Keys(Box<KeyWait>),
+}
+
+/// Why nobody was found.
+enum LookupFailure {
+    Failed(Check),
+    /// Of the credentials that are wanted together.
+    Incomplete(Held),
+    Unchecked(Box<PasswordCheck>),
+    Keyless(Box<KeyWait>),
+}
+
+impl From<Check> for LookupFailure {
+    fn from(check: Check) -> Self {
+        Self::Failed(check)
+    }
+}
+
+/// Two issuers whose tokens cannot be told apart, by their names in the config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SameIssuer {
+    pub first: Arc<str>,
+    pub second: Arc<str>,
+}
+
+/// A credential that holds.
+struct Holder<K> {
+    kept: Arc<K>,
+    tenant: Arc<str>,
+}
+
+impl<K> Authenticator<K> {
+    /// Remembers at most `capacity` verified tokens, as many refused ones, and as many strangers. `enroll` is
+    /// called once for each that is remembered anew.
+    ///
+    /// # Errors
+    /// If two issuers have the same `iss`.
+    pub fn new(
+        api_keys: Option<ApiKeys>,
+        issuers: Vec<Issuer>,
+        anonymous: Option<AnonymousTier>,
+        capacity: usize,
+        enroll: impl Fn(Caller) -> K + Send + Sync + 'static,
+    ) -> Result<Self, SameIssuer> {
+        for (at, second) in issuers.iter().enumerate() {
+            if let Some(first) = issuers[..at].iter().find(|first| first.issuer() == second.issuer()) {
+                return Err(SameIssuer {
+                    first: first.name().clone(),
+                    second: second.name().clone(),
+                });
+            }
+        }
+        let api_keys = api_keys.map(|keys| {
+            let enrolled = (0..keys.len()).map(|_| OnceLock::new()).collect();
+            ApiKeyTable { keys, enrolled }
+        });
+        Ok(Self {
+            api_keys,
+            issuers: issuers.into(),
+            tokens: KnownTokens::new(capacity),
+            certificates: None,
+            passwords: None,
+            anonymous,
+            strangers: Cache::new(capacity),
+            verifications: None,
+            enroll: Box::new(enroll),
+            capacity,
+            standing: Box::new(|_, _| Ok(())),
+        })
+    }
+
+    /// Callers with certificates are known as well.
+    #[must_use]
+    pub fn with_certificates(mut self, holders: Option<CertificateHolders>) -> Self {
+        self.certificates = holders.map(|holders| CertificateTable {
+            holders,
+            known: Cache::new(self.capacity),
+        });
+        self
+    }
+
+    /// Callers with passwords are known as well.
+    #[must_use]
+    pub fn with_passwords(mut self, passwords: Option<Passwords>) -> Self {
+        self.passwords = passwords.map(|passwords| UserTable {
+            enrolled: (0..passwords.len()).map(|_| OnceLock::new()).collect(),
+            passwords,
+        });
+        self
+    }
+
+    /// The same, but what holds must also pass `standing`, which is asked for every request.
+    #[must_use]
+    pub fn heeding(self, standing: impl Fn(&K, u64) -> Result<(), Check> + Send + Sync + 'static) -> Self {
+        Self {
+            standing: Box::new(standing),
+            ..self
+        }
+    }
+
+    /// The same, with a budget for signatures that nobody has looked at yet.
+    #[must_use]
+    pub fn within(self, verifications: Option<Verifications>) -> Self {
+        Self { verifications, ..self }
+    }
+
+    pub fn verifications(&self) -> Option<&Verifications> {
+        self.verifications.as_ref()
+    }
+
+    /// The header that API keys come in.
+    pub fn api_key_header(&self) -> Option<&HeaderName> {
+        self.api_keys.as_ref().map(|desk| desk.keys.header())
+    }
+
+    pub fn api_keys(&self) -> Option<&ApiKeys> {
+        self.api_keys.as_ref().map(|desk| &desk.keys)
+    }
+
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    /// Who the request is made for. Of the kinds that the route admits, all that is presented must hold and name one
+    /// tenant; the caller is then the token's subject, else the key's holder, else the user, else
+    /// the certificate's: from what was issued for one person to what was issued for a machine.
+    ///
+    /// A certificate comes with the connection, whatever is asked for on it. So it counts only where the route admits
+    /// certificates, and one that stands for nobody is left aside there if something else was presented. One that cannot
+    /// be read, or that nobody vouches for, fails there in any case.
+    ///
+    /// # Errors
+    /// A 401, with the check that failed; or what has to be awaited before it can be told.
+    pub fn identify<'a>(
+        &self,
+        headers: &HeaderMap,
+        access: &Access,
+        client: impl Into<Client<'a>>,
+        unix_now: u64,
+    ) -> Result<Arc<K>, Refusal> {
+        self.find(headers, access, client.into(), unix_now)
+            .map_err(|miss| match miss {
+                LookupFailure::Failed(check) => access.refuse(check),
+                LookupFailure::Incomplete(lacks) => access.refuse_incomplete(lacks),
+                LookupFailure::Unchecked(check) => Refusal {
+                    awaits: Some(Pending::Password(check)),
+                    ..access.refuse(Check::PasswordUnchecked { retry_after: SOON })
+                },
+                LookupFailure::Keyless(wait) => Refusal {
+                    awaits: Some(Pending::Keys(wait)),
+                    ..access.refuse(Check::KeysUnavailable)
+                },
+            })
+    }
+
+    fn find(
+        &self,
+        headers: &HeaderMap,
+        access: &Access,
+        client: Client<'_>,
+        unix_now: u64,
+    ) -> Result<Arc<K>, LookupFailure> {
+        let key_header = self.api_key_header().filter(|_| access.admits(&Kind::ApiKey));
+        let tokens = !self.issuers.is_empty() && access.admits_tokens();
+        let passwords = self.passwords.is_some() && access.admits(&Kind::Basic);
+        let presented = Presented::read(headers, key_header, tokens, passwords)?;
+        let by_key = presented
+            .api_key
+            .map(|key| self.holder_of_key(key, unix_now))
+            .transpose()?;
+        let by_token = presented
+            .token
+            .map(|token| self.holder_of_token(token, client, unix_now))
+            .transpose()?;
+        let by_certificate = match client.certificate {
+            Some(certificate) if access.admits(&Kind::Mtls) => {
+                match self.holder_of_certificate(certificate?, unix_now) {
+                    Ok(holder) => Some(holder),
+                    Err(check) if presented.is_empty() || access.is_together() => return Err(check.into()),
+                    Err(_) => None,
+                }
+            }
+            _ => None,
+        };
+        // Last, since it may take a comparison that a failure of the others spares.
+        let by_password = presented
+            .password
+            .map(|password| self.holder_of_password(password))
+            .transpose()?;
+
+        let held = Held {
+            jwt: matches!(&by_token, Some((_, issuer)) if access.admits_issuer(issuer.name())),
+            api_key: by_key.is_some() && access.admits(&Kind::ApiKey),
+            basic: by_password.is_some() && access.admits(&Kind::Basic),
+            mtls: by_certificate.is_some(),
+        };
+        let by_token = by_token.map(|(holder, _)| holder);
+        for holder in [&by_token, &by_key, &by_password, &by_certificate]
+            .into_iter()
+            .flatten()
+        {
+            (self.standing)(&holder.kept, unix_now)?;
+        }
+        let is_stranger = !have_one_tenant([&by_token, &by_key, &by_password, &by_certificate])?;
+        if access.is_together()
+            && let Some(lacks) = access.lacks(held)
+        {
+            return Err(if is_stranger {
+                Check::Absent.into()
+            } else {
+                LookupFailure::Incomplete(lacks)
+            });
+        }
+        let acting = [
+            by_token.filter(|_| held.jwt),
+            by_key.filter(|_| held.api_key),
+            by_password.filter(|_| held.basic),
+            by_certificate,
+        ];
+        if let Some(holder) = acting.into_iter().flatten().next() {
+            return Ok(holder.kept);
+        }
+        match &self.anonymous {
+            Some(tier) if access.admits(&Kind::Anonymous) => Ok(self.stranger(client.address, tier)),
+            _ if is_stranger && !self.is_anything_there(headers) => Err(Check::Absent.into()),
+            _ => Err(Check::WrongKind.into()),
+        }
+    }
+
+    /// Whether a credential of any configured kind is presented, well formed or not.
+    fn is_anything_there(&self, headers: &HeaderMap) -> bool {
+        let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
+        let presented = Presented::read(headers, self.api_key_header(), tokens, passwords);
+        !matches!(presented, Ok(presented) if presented.is_empty())
+    }
+
+    fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<Holder<K>, Check> {
+        let desk = self.certificates.as_ref().ok_or(Check::CertificateUnknown)?;
+        // The connection may have outlived it.
+        if unix_now >= certificate.expires {
+            return Err(Check::CertificateExpired);
+        }
+        // It was valid when the connection was made, by a time that may have been wrong.
+        if unix_now < certificate.not_before {
+            return Err(Check::CertificateNotYetValid);
+        }
+        if let Some(verdict) = desk.known.get(&certificate.digest) {
+            return verdict;
+        }
+        let verdict = desk.holders.find(certificate).map(|caller| Holder {
+            tenant: caller.tenant.clone(),
+            kept: Arc::new((self.enroll)(caller)),
+        });
+        desk.known.insert(certificate.digest, verdict.clone());
+        verdict
+    }
+
+    fn holder_of_password(&self, presented: &str) -> Result<Holder<K>, LookupFailure> {
+        let desk = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
+        let row = desk.passwords.find(presented).map_err(|unadmitted| match unadmitted {
+            LoginFailure::Failed(check) => LookupFailure::Failed(check),
+            LoginFailure::Unchecked(check) => LookupFailure::Unchecked(Box::new(check)),
+        })?;
+        let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.passwords.caller(row))));
+        Ok(Holder {
+            kept: kept.clone(),
+            tenant: desk.passwords.tenant(row).clone(),
+        })
+    }
+
+    fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<Holder<K>, Check> {
+        let desk = self.api_keys.as_ref().ok_or(Check::KeyUnknown)?;
+        let row = desk.keys.find(presented, unix_now)?;
+        let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.keys.caller(row))));
+        Ok(Holder {
+            kept: kept.clone(),
+            tenant: desk.keys.tenant(row).clone(),
+        })
+    }
+
+    fn holder_of_token(
+        &self,
+        token: &str,
+        client: Client<'_>,
+        unix_now: u64,
+    ) -> Result<(Holder<K>, &Issuer), LookupFailure> {
+        if token.len() > jws::MAX_LENGTH {
+            return Err(Check::TokenTooLarge.into());
+        }
+        let fingerprint = |issuer: usize| self.issuers[issuer].keys().current().fingerprint();
+        let (kept, tenant, issuer) = match self.tokens.find(token, fingerprint, unix_now) {
+            Some(verdict) => verdict?,
+            None => self.verify(token, client, unix_now)?,
+        };
+        Ok((Holder { kept, tenant }, &self.issuers[issuer]))
+    }
+
+    /// The slow path: one signature check, as a rule, and the verdict is remembered.
+    fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, LookupFailure> {
+        let jws = Jws::parse(token)?;
+        let claims = issuer::claims_of(&jws)?;
+        let (at, issuer) = issuer::claimed(&self.issuers, &claims)?;
+        if !issuer.takes_type(jws.typ) {
+            return Err(Check::TokenType.into());
+        }
+        let keys = issuer.keys().current();
+        let verdict = match self.check_signature(&keys, &jws, token, client.address) {
+            Err(check) => {
+                if !client.has_waited
+                    && let Some(source) = issuer.source()
+                    && let Some(lacked) = lacked(check, &jws, &keys, source)
+                {
+                    match (issuer.caller(claims, unix_now), check) {
+                        (Ok(_), _) => {
+                            let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
+                            if !wait.is_vain() {
+                                return Err(LookupFailure::Keyless(Box::new(wait)));
+                            }
+                        }
+                        // Nobody waits for the keys of a token that would be refused whoever has signed it.
+                        (Err(other), Check::KeyIdUnknown | Check::KeysUnavailable) => return Err(other.into()),
+                        (Err(_), _) => {}
+                    }
+                }
+                Err(check)
+            }
+            Ok(()) => {
+                let from = issuer.valid_from(claims.value());
+                issuer.caller(claims, unix_now).map(|caller| (caller, from))
+            }
+        };
+        match verdict {
+            Ok((caller, from)) => {
+                let expires = caller.expires.unwrap_or(unix_now);
+                let (tenant, valid) = (caller.tenant.clone(), Validity { from, expires });
+                let kept = Arc::new((self.enroll)(caller));
+                if let Some(budget) = &self.verifications {
+                    budget.remember(token);
+                }
+                self.tokens
+                    .admit(token, (kept.clone(), tenant.clone(), at), keys.fingerprint(), valid);
+                Ok((kept, tenant, at))
+            }
+            Err(check) => {
+                if check.is_lasting() {
+                    self.tokens.refuse(token, check, at, keys.fingerprint(), unix_now);
+                }
+                Err(check.into())
+            }
+        }
+    }
+
+    /// HMAC costs less than keeping count of it.
+    fn check_signature(&self, keys: &KeySet, jws: &Jws<'_>, token: &str, client: IpAddr) -> Result<(), Check> {
+        let candidates = keys.candidates(jws)?;
+        let budget = self.verifications.as_ref().filter(|_| !jws.algorithm.is_hmac());
+        let leave = budget.map(|budget| budget.begin(token, client)).transpose()?;
+        let verdict = candidates.verify(jws);
+        if let Some(leave) = leave {
+            leave.end(verdict.is_ok());
+        }
+        verdict
+    }
+
+    fn stranger(&self, client: IpAddr, tier: &AnonymousTier) -> Arc<K> {
+        if let Some(kept) = self.strangers.get(&client) {
+            return kept;
+        }
+        let kept = Arc::new((self.enroll)(Caller {
+            tenant: ANONYMOUS.into(),
+            id: client.to_string().into(),
+            tier: Some(tier.0.clone()),
+            scopes: Box::default(),
+            kind: Kind::Anonymous,
+            claims: None,
+            configured: false,
+            expires: None,
+        }));
+        self.strangers.insert(client, kept.clone());
+        kept
+    }
+}
+
+/// The key that a token may have failed for want of. One that names a key of the set has failed by itself.
+fn lacked(check: Check, jws: &Jws<'_>, keys: &KeySet, source: &Source) -> Option<Lacked> {
+    let kid = jws.kid.as_deref();
+    match check {
+        Check::KeyIdUnknown | Check::KeysUnavailable => Some(Lacked::Named(kid.map(Into::into))),
+        Check::Signature if !keys.names(kid) => Some(Lacked::NotOf(keys.fingerprint())),
+        Check::Algorithm if !keys.names(kid) && source.algorithms.contains(&jws.algorithm) => {
+            Some(Lacked::NotOf(keys.fingerprint()))
+        }
+        _ => None,
+    }
+}
+
+/// Whether there is a holder at all; of several, all have the same tenant.
+fn have_one_tenant<K>(all: [&Option<Holder<K>>; 4]) -> Result<bool, Check> {
+    let mut tenants = all.into_iter().flatten().map(|holder| &holder.tenant);
+    let first = tenants.next();
+    if tenants.any(|tenant| Some(tenant) != first) {
+        return Err(Check::TenantsDiffer);
+    }
+    Ok(first.is_some())
+}
+
+impl<K> Clone for Holder<K> {
+    fn clone(&self) -> Self {
+        Self {
+            kept: self.kept.clone(),
+            tenant: self.tenant.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password",
+            Self::Keys(_) => "Keys",
+        })
+    }
+}
+
+impl<K> std::fmt::Debug for Authenticator<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("issuers", &self.issuers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Display for SameIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { first, second } = self;
+        write!(
+            f,
+            "`{first}` and `{second}` have the same `issuer`: put their audiences and keys into one of them"
+        )
+    }
+}
+
+impl std::error::Error for SameIssuer {}
+
+#[cfg(test)]
+mod tests;

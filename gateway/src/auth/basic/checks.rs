@@ -1,0 +1,283 @@
+//! Where passwords are compared: beside the workers, few at a time.
+//!
+//! A comparison takes a tenth of a second of CPU, and a worker that did it would hold up all its requests. Invariant: no
+//! more than a few cores are ever busy with it, a limited number of credentials wait, and no address has more than its
+//! share of those. Addresses take turns. Those that have had a wrong password compared of late come after all others,
+//! and make room for them where no place is left, so that guessing keeps nobody else out, from however many addresses.
+//! Many requests with one credential, as when a client with many connections starts, wait for one comparison.
+//! Credentials that are known never come here.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policies::Moment;
+use policies::bulkhead::{Bulkhead, Entrant, Entry, Signal, Slot};
+use quick_cache::sync::Cache;
+use tokio::sync::{OnceCell, oneshot};
+
+use crate::auth::basic::password_cache::Tag;
+use crate::auth::basic::users::PasswordCheck;
+use crate::clock;
+use crate::limits::owner::Owner;
+use crate::limits::reserved::Reserved;
+use crate::rejection::Rejection;
+
+/// Credentials that wait.
+const MOST: u32 = 64;
+/// Of these and of those being compared, from one address.
+const MOST_OF_ONE: usize = 8;
+/// What a caller is told that finds no place: by then some of them are done.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// For so long after a wrong password an address comes after those without.
+const PENANCE: Duration = Duration::from_secs(600);
+/// Addresses with a wrong password that are remembered.
+const MOST_FAILED: usize = 10_000;
+/// So many comparisons for addresses without a wrong password come before one for those with.
+const PREFERENCE: u32 = 1000;
+
+/// All comparisons of a process.
+#[derive(Debug)]
+pub struct PasswordChecks {
+    /// Its tenants are addresses, its tiers those without a wrong password and those with.
+    cores: Arc<Bulkhead<Wake>>,
+    waiting: Mutex<HashMap<(Tag, IpAddr), Outcome>>,
+    failed: Cache<IpAddr, Moment>,
+}
+
+/// Set when the comparison has been made.
+type Outcome = Arc<OnceCell<()>>;
+
+/// Wakes the request whose credential is to be compared.
+#[derive(Debug)]
+struct Wake(oneshot::Sender<()>);
+
+impl Signal for Wake {
+    fn signal(self) {
+        // If nobody listens the caller has left, and the ticket that was dropped passes the slot on.
+        let _ = self.0.send(());
+    }
+}
+
+/// A request's part in a comparison.
+struct Place<'a> {
+    checks: &'a PasswordChecks,
+    key: (Tag, IpAddr),
+    outcome: Outcome,
+}
+
+impl PasswordChecks {
+    /// `cores` may be busy at once, at least one.
+    pub fn new(cores: usize) -> Self {
+        let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new);
+        Self {
+            cores: Arc::new(Bulkhead::new(cores.unwrap_or(NonZeroU32::MIN), MOST)),
+            waiting: Mutex::default(),
+            failed: Cache::new(MOST_FAILED),
+        }
+    }
+
+    fn enter(&self, tag: Tag, client: IpAddr) -> Option<Place<'_>> {
+        let key = (tag, client);
+        let mut waiting = self.lock();
+        let of_client = waiting.keys().filter(|(_, of)| *of == client).count();
+        if !waiting.contains_key(&key) && of_client >= MOST_OF_ONE {
+            return None;
+        }
+        let outcome = Arc::clone(waiting.entry(key).or_default());
+        Some(Place {
+            checks: self,
+            key,
+            outcome,
+        })
+    }
+
+    /// A core for one comparison, when it is this client's turn; `None` if there is no place to wait.
+    async fn core(&self, client: IpAddr, until: Moment) -> Option<Slot<Wake>> {
+        let (now, mut woken) = (clock::now(), None);
+        let entrant = self.entrant(client, now, until);
+        let entry = self.cores.enter(now, entrant, || {
+            let (wake, woke) = oneshot::channel();
+            woken = Some(woke);
+            Wake(wake)
+        });
+        let ticket = match entry {
+            Entry::Admitted(slot) => return Some(slot),
+            Entry::Full => return None,
+            Entry::Queued(ticket) => ticket,
+        };
+        // The caller's own time limit ends the wait. Whatever has woken us, the ticket knows how it stands.
+        let _ = woken?.await;
+        ticket.claim(clock::now()).ok()
+    }
+
+    fn entrant(&self, client: IpAddr, now: Moment, deadline: Moment) -> Entrant {
+        let failed = self.failed.get(&client).is_some_and(|at| now < at + PENANCE);
+        Entrant {
+            tenant: Owner::Address(client).key().short(),
+            tier: u32::from(failed),
+            weight: if failed { 1 } else { PREFERENCE },
+            deadline,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Tag, IpAddr), Outcome>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PasswordCheck {
+    /// Ready when the credential has been compared; what came of it is remembered where the check came from.
+    ///
+    /// `reserve` takes from the client what a failure costs, before anything is compared. If the credential fails it
+    /// is not given back, even if the caller has left by then. Returns whether that was so for this request; of those
+    /// that wait for one comparison it is so for one.
+    ///
+    /// # Errors
+    /// What `reserve` says, or [`Rejection::Overloaded`] if too many others wait.
+    pub async fn done(
+        self,
+        client: IpAddr,
+        until: Moment,
+        reserve: impl FnOnce() -> Result<Option<Reserved>, Rejection>,
+    ) -> Result<bool, Rejection> {
+        let overloaded = || Rejection::Overloaded {
+            retry_after: RETRY_AFTER,
+            by: None,
+        };
+        let checks = Arc::clone(&self.checks);
+        let place = checks.enter(self.tag, client).ok_or_else(overloaded)?;
+        let (checks, mut charged) = (&checks, false);
+        let compare = async {
+            let reserved = reserve()?;
+            let core = checks.core(client, until).await.ok_or_else(overloaded)?;
+            let checks = Arc::clone(checks);
+            let compared = tokio::task::spawn_blocking(move || {
+                let admits = self.run();
+                drop(core);
+                if !admits {
+                    checks.failed.insert(client, clock::now());
+                    return reserved.is_some_and(Reserved::keep);
+                }
+                false
+            });
+            // A panic in there leaves the credential unknown, and so refused.
+            charged = compared.await.unwrap_or(false);
+            Ok::<_, Rejection>(())
+        };
+        place.outcome.get_or_try_init(|| compare).await?;
+        Ok(charged)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.checks.lock();
+        // The map's and our own.
+        if Arc::strong_count(&self.outcome) <= 2 {
+            waiting.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    #[test]
+    fn one_address_has_its_share_of_the_places() {
+        let checks = PasswordChecks::new(1);
+        let tag = |n: usize| [u8::try_from(n).unwrap(); 32];
+        let mut places = Vec::new();
+        for n in 0..MOST_OF_ONE {
+            places.push(checks.enter(tag(n), address(1)).expect("its share"));
+        }
+        assert!(checks.enter(tag(200), address(1)).is_none());
+        let again = checks.enter(tag(0), address(1)).expect("one comparison for both");
+        assert!(Arc::ptr_eq(&again.outcome, &places[0].outcome));
+        places.push(checks.enter(tag(200), address(2)).expect("another has its own"));
+        let same = checks.enter(tag(0), address(2)).expect("the same credential");
+        assert!(
+            !Arc::ptr_eq(&same.outcome, &again.outcome),
+            "nobody waits for another's turn"
+        );
+        drop((places, same));
+        assert_eq!(checks.lock().len(), 1, "one still waits");
+        drop(again);
+        assert!(checks.lock().is_empty());
+    }
+
+    /// Clients who want one comparison each, in this order, while another is being made: who is served, in order.
+    /// Capital letters have had a wrong password compared.
+    async fn served(names: &str) -> String {
+        let checks = Arc::new(PasswordChecks::new(1));
+        for name in names.chars().filter(char::is_ascii_uppercase) {
+            checks.failed.insert(address(name as u8), clock::now());
+        }
+        let (busy, served) = (
+            checks.core(address(0), Moment::MAX).await,
+            Arc::new(Mutex::new(String::new())),
+        );
+        let mut tasks = Vec::new();
+        for name in names.chars() {
+            let (checks, served) = (Arc::clone(&checks), Arc::clone(&served));
+            tasks.push(tokio::spawn(async move {
+                if let Some(core) = checks.core(address(name as u8), Moment::MAX).await {
+                    served.lock().unwrap().push(name);
+                    drop(core);
+                }
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(busy);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let served = served.lock().unwrap();
+        served.clone()
+    }
+
+    #[tokio::test]
+    async fn addresses_take_turns_and_those_that_have_failed_come_last() {
+        let check = async |names: &str, expected: &str| assert_eq!(served(names).await, expected, "{names}");
+        check("a", "a").await;
+        check("aaab", "abaa").await;
+        check("AAAb", "bAAA").await;
+        check("AABBAABBc", "cABABABAB").await;
+        // One of a thousand is theirs.
+        check("ABaabb", "aAbabB").await;
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_has_room_for_addresses_that_have_not_failed() {
+        let guessers = |each: usize| {
+            ('A'..='P')
+                .map(|name| name.to_string().repeat(each))
+                .collect::<String>()
+        };
+        for waiting in [guessers(4), guessers(8)] {
+            let order = served(&format!("{waiting}xyz")).await;
+            assert_eq!(&order[..4], "xAyz", "{order}");
+            assert_eq!(order.len(), MOST as usize);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_forgotten_in_time() {
+        let checks = PasswordChecks::new(1);
+        let at = clock::now();
+        checks.failed.insert(address(1), at);
+        let tier = |client, after| checks.entrant(address(client), at + after, Moment::MAX).tier;
+        assert_eq!((tier(1, Duration::ZERO), tier(2, Duration::ZERO)), (1, 0));
+        assert_eq!(tier(1, PENANCE - Duration::from_secs(1)), 1);
+        assert_eq!(tier(1, PENANCE), 0);
+    }
+}

@@ -1,0 +1,335 @@
+//! Keeps an issuer's keys fresh from its JWKS URL, through the identity provider's bad days.
+//!
+//! Runs on the control runtime, one task per issuer; requests that lack a key bring a fetch forward and wait for it
+//! ([`crate::auth::jwt::key_wait`]). A failure changes nothing until the keys in use reach their greatest age; then they are
+//! withdrawn, and no token of the issuer can be judged. A `max-age` of the answer (RFC 9111 section 5.2.2.1) brings the next fetch
+//! forward and never puts it off: a day of it, made for browsers, would keep a withdrawn key alive.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{AGE, CACHE_CONTROL};
+use policies::Moment;
+use reqwest::Url;
+
+use crate::auth::jwt::jws::Algorithm;
+use crate::auth::jwt::key_set::{KeySet, KeySetMistake, Origin};
+use crate::auth::jwt::live_keys::LiveKeys;
+use crate::observe::FetchOutcome;
+use crate::wire::content_encoding::{Codings, DecodeError};
+use crate::{clock, json};
+
+/// A longer answer is not read to its end, in bytes.
+pub const MAX_BODY: usize = crate::auth::jwt::key_set::MAX_LENGTH;
+
+/// Where an issuer's keys come from, and how they are kept fresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub url: JwksUrl,
+    /// Those that its keys may be used with.
+    pub algorithms: Vec<Algorithm>,
+    pub freshness: Freshness,
+}
+
+/// How long keys are used, and how often they are asked for. None of the times is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// From one successful fetch to the next, at most.
+    pub refresh: Duration,
+    /// After a failure; doubled with each further one.
+    pub retry: Duration,
+    pub longest_retry: Duration,
+    /// Keys that were not confirmed for so long are withdrawn.
+    pub max_age: Duration,
+    /// In which requests that lack a key bring about [`FETCHES`](crate::auth::jwt::key_wait::FETCHES) at most; and the least time
+    /// between two fetches that a short `max-age` brings about.
+    pub cool_down: Duration,
+    /// For one fetch, from the connection to the last byte.
+    pub timeout: Duration,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(5 * 60),
+            retry: Duration::from_secs(1),
+            longest_retry: Duration::from_secs(60),
+            max_age: Duration::from_secs(24 * 3600),
+            cool_down: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// An address that keys may be read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwksUrl(Url);
+
+/// Why an address is not one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksUrlMistake {
+    NotAUrl(String),
+    NotHttps,
+    HasCredentials,
+}
+
+impl JwksUrl {
+    /// # Errors
+    /// If it is not `https`; `http` is taken for loopback addresses and `localhost` alone.
+    pub fn parse(text: &str) -> Result<Self, JwksUrlMistake> {
+        let url = Url::parse(text).map_err(|e| JwksUrlMistake::NotAUrl(e.to_string()))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(JwksUrlMistake::HasCredentials);
+        }
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback => Ok(Self(url)),
+            _ => Err(JwksUrlMistake::NotHttps),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// The client for all fetches: no redirects, which could lead away from the address that was checked, and no
+/// proxy from the environment.
+///
+/// # Errors
+/// If the system's certificates cannot be used.
+pub fn client() -> reqwest::Result<reqwest::Client> {
+    install_crypto();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Makes aws-lc the process's TLS cryptography; calling it again changes nothing.
+pub fn install_crypto() {
+    // Failing means that it is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Renews `live` for ever.
+pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Client) {
+    let url = source.url.as_str();
+    let mut schedule = Schedule::new(source.freshness, clock::now(), live.status().confirmed);
+    loop {
+        live.demand().begin();
+        let fetched = withdrawing_at(schedule.too_old(), live, url, fetch(source, client)).await;
+        let was_good = fetched.is_ok();
+        match fetched {
+            Ok(Fetched { keys, fresh_for }) => {
+                schedule.succeeded(clock::now(), fresh_for);
+                live.replace(keys, clock::now(), clock::unix_seconds());
+            }
+            Err(error) => {
+                schedule.failed(clock::now());
+                tracing::warn!(url, %error, "fetching keys failed; those in use stay");
+                live.note_failure(error.outcome(), error.to_string(), clock::unix_seconds());
+            }
+        }
+        live.demand().end(was_good, schedule.due());
+        let wait = schedule.due().since(clock::now());
+        live.note_next_fetch((clock::unix_time() + wait).as_secs());
+        withdrawing_at(schedule.too_old(), live, url, wait_for_next(live, &schedule)).await;
+    }
+}
+
+/// Fetches the keys just now, for whoever does not keep them fresh.
+///
+/// # Errors
+/// Why there are none.
+pub async fn fetch_once(live: &LiveKeys, source: &Source, client: &reqwest::Client) -> Result<(), String> {
+    let fetched = fetch(source, client).await.map_err(|error| error.to_string())?;
+    live.replace(fetched.keys, clock::now(), clock::unix_seconds());
+    Ok(())
+}
+
+/// Does `work`, and withdraws the keys if they grow too old meanwhile.
+async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let in_use = !live.current().is_empty();
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = clock::wait_until(too_old), if in_use => {}
+    }
+    tracing::error!(url, "keys have reached their greatest age and are withdrawn");
+    live.withdraw();
+    work.await
+}
+
+/// Returns when the next fetch is due, perhaps because somebody asks for it.
+async fn wait_for_next(live: &LiveKeys, schedule: &Schedule) {
+    tokio::select! {
+        () = clock::wait_until(schedule.due()) => {}
+        () = live.demand().asked() => {}
+    }
+}
+
+/// When to fetch next. Knows nothing of fetching.
+#[derive(Debug)]
+struct Schedule {
+    freshness: Freshness,
+    last_attempt: Moment,
+    last_success: Moment,
+    /// What the last good answer says about itself.
+    fresh_for: Option<Duration>,
+    failures: u32,
+}
+
+impl Schedule {
+    /// `confirmed` is when the keys in use, if there are any, were last fetched.
+    fn new(freshness: Freshness, now: Moment, confirmed: Option<Moment>) -> Self {
+        Self {
+            freshness,
+            last_attempt: now,
+            last_success: confirmed.unwrap_or(now),
+            fresh_for: None,
+            failures: 0,
+        }
+    }
+
+    fn succeeded(&mut self, now: Moment, fresh_for: Option<Duration>) {
+        (self.last_attempt, self.last_success, self.failures) = (now, now, 0);
+        self.fresh_for = fresh_for;
+    }
+
+    fn failed(&mut self, now: Moment) {
+        self.last_attempt = now;
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn due(&self) -> Moment {
+        let pause = match self.failures {
+            0 => {
+                let Freshness { refresh, cool_down, .. } = self.freshness;
+                self.fresh_for.map_or(refresh, |told| told.max(cool_down).min(refresh))
+            }
+            n => self
+                .freshness
+                .retry
+                .saturating_mul(1 << (n - 1).min(16))
+                .min(self.freshness.longest_retry),
+        };
+        self.last_attempt + pause
+    }
+
+    fn too_old(&self) -> Moment {
+        self.last_success + self.freshness.max_age
+    }
+}
+
+#[derive(Debug)]
+enum FetchError {
+    Http(reqwest::Error),
+    Status(u16),
+    TooLarge,
+    Encoding(DecodeError),
+    Keys(KeySetMistake),
+}
+
+struct Fetched {
+    keys: KeySet,
+    fresh_for: Option<Duration>,
+}
+
+async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, FetchError> {
+    let mut response = client
+        .get(source.url.0.clone())
+        .timeout(source.freshness.timeout)
+        .send()
+        .await
+        .map_err(FetchError::Http)?;
+    if response.status() != http::StatusCode::OK {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let fresh_for = fresh_for(response.headers());
+    let codings = Codings::read(response.headers()).map_err(FetchError::Encoding)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(FetchError::Http)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(FetchError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let body = codings.undo(body.into(), MAX_BODY).map_err(FetchError::Encoding)?;
+    let body = json::without_mark(body);
+    let keys = KeySet::from_jwks(&body, &source.algorithms, Origin::Url).map_err(FetchError::Keys)?;
+    Ok(Fetched { keys, fresh_for })
+}
+
+/// What is left of an answer's `max-age`; nothing, if it is not to be kept at all.
+fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    let directives = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let told = directives.filter_map(|directive| {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => Some(0_u64),
+            "max-age" => value.trim_matches('"').parse().ok(),
+            _ => None,
+        }
+    });
+    let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok());
+    told.min()
+        .map(|told| Duration::from_secs(told.saturating_sub(age.unwrap_or(0))))
+}
+
+impl FetchError {
+    fn outcome(&self) -> FetchOutcome {
+        match self {
+            Self::Http(error) if error.is_timeout() => FetchOutcome::TimedOut,
+            Self::Http(_) => FetchOutcome::Unreached,
+            Self::Status(_) => FetchOutcome::Status,
+            Self::TooLarge | Self::Encoding(DecodeError::TooLarge) => FetchOutcome::TooLarge,
+            Self::Encoding(_) | Self::Keys(_) => FetchOutcome::Invalid,
+        }
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The innermost cause says what happened; the outer ones repeat the address.
+            Self::Http(error) if error.is_timeout() => f.write_str("no complete answer within the time limit"),
+            Self::Http(error) => {
+                let mut cause: &dyn std::error::Error = error;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                write!(f, "{cause}")
+            }
+            Self::Status(status) => write!(f, "the answer has status {status}, not 200"),
+            Self::TooLarge => write!(f, "the answer is longer than {MAX_BODY} bytes"),
+            Self::Encoding(undecodable) => undecodable.fmt(f),
+            Self::Keys(mistake) => mistake.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for JwksUrlMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAUrl(why) => write!(f, "this is not a URL: {why}"),
+            Self::NotHttps => f.write_str("keys are read over https alone, or over http from a loopback address"),
+            Self::HasCredentials => f.write_str("a JWKS is public: remove the user name and password"),
+        }
+    }
+}
+
+impl std::error::Error for JwksUrlMistake {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+//! Who calls: verifies credentials and says whom they stand for.
+
+pub mod access;
+pub mod api_key;
+pub mod authenticator;
+pub mod basic;
+pub mod caller;
+pub mod check;
+pub mod credentials;
+pub mod jwt;
+pub mod mtls;
+pub mod revocations;
+pub mod taken;
+pub mod verifications;

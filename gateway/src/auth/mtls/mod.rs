@@ -1,0 +1,4 @@
+//! Client certificates.
+
+pub mod caller_certificate;
+pub mod holders;

@@ -1,0 +1,206 @@
+//! What becomes of the fields that a credential was taken from.
+//!
+//! Invariant: a field leaves a request only if a credential that the route admits was read from it; every other field is
+//! the backend's. The header of API keys is passed on under its own spelling alone, whatever it holds.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::auth::access::Access;
+use crate::auth::api_key::places::KeyPlaces;
+use crate::auth::caller::Kind;
+use crate::auth::credentials;
+use crate::wire::aliases;
+
+/// Which of the credentials that were taken a backend is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    Nothing,
+    /// Tokens end by themselves and say for whom they are; keys and passwords are worth more to a thief.
+    Tokens,
+    Everything,
+}
+
+/// Removes the fields that the credentials of a request were taken from, as far as they are not to be passed on.
+///
+/// `caller` is the kind of the caller that was found, all of whose credentials held.
+pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Access, caller: &Kind, forward: Forward) {
+    let everything = forward == Forward::Everything;
+    if let Some(places) = places {
+        aliases::remove_others(headers, &places.header);
+        if access.admits(&Kind::ApiKey) && !everything {
+            if places.in_header {
+                headers.remove(&places.header);
+            }
+            if places.key_in_authorization(headers).is_some() {
+                headers.remove(AUTHORIZATION);
+            }
+        }
+    }
+    // A token that holds and is admitted comes before every other credential. One that does not act was not taken.
+    let by_token = matches!(caller, Kind::Jwt(_)) && forward == Forward::Nothing;
+    let by_password = access.admits(&Kind::Basic) && !everything && credentials::has_password(headers);
+    if by_token || by_password {
+        headers.remove(AUTHORIZATION);
+    }
+}
+
+/// Whether the parameters of the query that hold keys are kept from the backend.
+pub fn removes_from_query(access: &Access, forward: Forward) -> bool {
+    access.admits(&Kind::ApiKey) && forward != Forward::Everything
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::auth::access::{Admitted, AdmittedIssuers, Demands};
+
+    const KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+    fn access(kinds: &str) -> Access {
+        let has = |kind: &str| kinds.split(' ').any(|found| found == kind);
+        let admitted = Admitted {
+            api_key: has("api_key"),
+            jwt: if has("jwt") {
+                AdmittedIssuers::Any
+            } else {
+                AdmittedIssuers::None
+            },
+            mtls: has("mtls"),
+            basic: has("basic"),
+            anonymous: has("anonymous"),
+            together: false,
+        };
+        Access::new(admitted, Demands::default(), &KEY)
+    }
+
+    fn places(place: &str) -> KeyPlaces {
+        KeyPlaces {
+            header: KEY,
+            in_header: place.contains("header"),
+            in_authorization: place.contains("authorization"),
+            in_query: None,
+        }
+    }
+
+    fn kind(name: &str) -> Kind {
+        match name {
+            "api_key" => Kind::ApiKey,
+            "jwt" => Kind::Jwt("main".into()),
+            "mtls" => Kind::Mtls,
+            "basic" => Kind::Basic,
+            _ => Kind::Anonymous,
+        }
+    }
+
+    /// What is left of a key and of an `Authorization` of the given value.
+    #[track_caller]
+    fn check(keys: &str, admitted: &str, caller: &str, authorization: &'static str, left: [(bool, bool); 3]) {
+        for (forward, (key, authorized)) in [Forward::Nothing, Forward::Tokens, Forward::Everything]
+            .into_iter()
+            .zip(left)
+        {
+            let mut headers = HeaderMap::new();
+            for name in ["x-api-key", "x_api_key", "x-api_key", "x_api-key"] {
+                headers.append(name, HeaderValue::from_static("k"));
+            }
+            headers.append(AUTHORIZATION, HeaderValue::from_static(authorization));
+            headers.append("cookie", HeaderValue::from_static("a=b"));
+            remove(
+                &mut headers,
+                Some(&places(keys)),
+                &access(admitted),
+                &kind(caller),
+                forward,
+            );
+            assert_eq!(
+                (headers.contains_key(KEY), headers.contains_key(AUTHORIZATION)),
+                (key, authorized),
+                "keys in {keys}, {admitted} admitted, {caller} acts, {authorization}, {forward:?}"
+            );
+            let named: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).collect();
+            assert!(named.is_empty() && headers.contains_key("cookie"), "{named:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_goes_and_all_else_stays() {
+        const ALL: [(bool, bool); 3] = [(true, true); 3];
+        let key_goes = [(false, true), (false, true), (true, true)];
+        for authorization in ["Bearer a.b.c", "Bearer opaque", "Basic YTpi", "Digest x", "ApiKey k"] {
+            check("header", "api_key", "api_key", authorization, key_goes);
+            check("header", "anonymous", "anonymous", authorization, ALL);
+            check("header", "mtls", "mtls", authorization, ALL);
+            check("header authorization", "mtls", "mtls", authorization, ALL);
+            check("header authorization", "anonymous", "anonymous", authorization, ALL);
+            check("header", "api_key anonymous", "api_key", authorization, key_goes);
+        }
+        // Tokens are passed on unless the route says otherwise, with what is nobody's credential here.
+        let token_goes = [(true, false), (true, true), (true, true)];
+        check("header", "jwt", "jwt", "Bearer a.b.c", token_goes);
+        check("header", "jwt anonymous", "jwt", "Bearer a.b.c", token_goes);
+        check("header authorization", "jwt", "jwt", "Bearer a.b.c", token_goes);
+        check("header", "jwt anonymous", "anonymous", "Digest x", ALL);
+        check("header", "jwt anonymous", "anonymous", "Basic YTpi", ALL);
+        // Both were read, and both held.
+        let both_go = [(false, false), (false, true), (true, true)];
+        check("header", "api_key jwt", "jwt", "Bearer a.b.c", both_go);
+        check("header", "api_key jwt", "api_key", "Basic YTpi", key_goes);
+        // The token of an issuer that the route does not admit was not taken.
+        check("header", "api_key jwt", "api_key", "Bearer a.b.c", key_goes);
+        // Passwords.
+        let password_goes = [(true, false), (true, false), (true, true)];
+        for scheme in ["Basic YTpi", "basic YTpi", "BASIC   YTpi"] {
+            check("header", "basic", "basic", scheme, password_goes);
+            check(
+                "header",
+                "basic api_key",
+                "api_key",
+                scheme,
+                [(false, false), (false, false), (true, true)],
+            );
+            check("header", "api_key", "api_key", scheme, key_goes);
+        }
+        check("header", "basic mtls", "mtls", "Bearer a.b.c", ALL);
+        // Keys elsewhere than in their header, which is then the backend's.
+        check("authorization", "api_key", "api_key", "ApiKey k", password_goes);
+        check("authorization", "api_key", "api_key", "Bearer opaque", password_goes);
+        check("authorization", "api_key jwt", "jwt", "Bearer a.b.c", token_goes);
+        check("query", "api_key", "api_key", "Bearer opaque", ALL);
+        check(
+            "header authorization",
+            "api_key",
+            "api_key",
+            "ApiKey k",
+            [(false, false), (false, false), (true, true)],
+        );
+    }
+
+    #[test]
+    fn without_keys_there_is_no_header_of_keys() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-api-key", HeaderValue::from_static("k"));
+        headers.append("x_api_key", HeaderValue::from_static("k"));
+        remove(&mut headers, None, &access("jwt"), &kind("jwt"), Forward::Nothing);
+        assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_key_leaves_the_query_where_keys_are_taken() {
+        for (admitted, forward, goes) in [
+            ("api_key", Forward::Nothing, true),
+            ("api_key jwt", Forward::Tokens, true),
+            ("api_key", Forward::Everything, false),
+            ("jwt", Forward::Nothing, false),
+            ("anonymous", Forward::Tokens, false),
+        ] {
+            assert_eq!(
+                removes_from_query(&access(admitted), forward),
+                goes,
+                "{admitted} {forward:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! From where a route may be used.
+//!
+//! Invariant: what is denied stays denied, whatever is allowed beside it; and who is not on a list of those allowed is
+//! not let in. It goes by the client's address as far as that can be believed (see [`crate::client::address`]), never by what
+//! a stranger writes; who has no address that could be told is not let in either. An IPv4 address that is denied is
+//! denied in every form that it has in IPv6 (see `embedded_ipv4`); such a form allows nothing.
+
+use ipnet::IpNet;
+
+use crate::client::address::ClientAddress;
+use crate::client::embedded_ipv4;
+use crate::rejection::Rejection;
+
+#[derive(Debug)]
+pub struct AddressList {
+    /// Absent, everyone who is not denied.
+    allow: Option<Box<[IpNet]>>,
+    deny: Box<[IpNet]>,
+}
+
+impl AddressList {
+    pub fn new(allow: Option<impl IntoIterator<Item = IpNet>>, deny: impl IntoIterator<Item = IpNet>) -> Self {
+        Self {
+            allow: allow.map(|networks| networks.into_iter().collect()),
+            deny: deny.into_iter().collect(),
+        }
+    }
+
+    /// # Errors
+    /// [`Rejection::AddressNotAllowed`].
+    pub fn permits(&self, client: &ClientAddress) -> Result<(), Rejection> {
+        let ip = client.ip.to_canonical();
+        let among = |networks: &[IpNet], ip| networks.iter().any(|network| network.contains(&ip));
+        let allowed = self.allow.as_deref().is_none_or(|allow| among(allow, ip));
+        let denied = || {
+            let mut embedded = embedded_ipv4::all(ip).into_iter();
+            among(&self.deny, ip) || embedded.any(|ip| among(&self.deny, ip.into()))
+        };
+        if client.is_known && allowed && !denied() {
+            Ok(())
+        } else {
+            Err(Rejection::AddressNotAllowed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(text: &str) -> Vec<IpNet> {
+        text.split_whitespace()
+            .map(|network| network.parse().expect("a network"))
+            .collect()
+    }
+
+    #[test]
+    fn denied_beats_allowed_and_a_list_leaves_out_the_rest() {
+        let check = |allow: Option<&str>, deny, ip: &str, expected| {
+            let list = AddressList::new(allow.map(networks), networks(deny));
+            let ip = ip.parse().expect("an address");
+            let client = |is_known| ClientAddress {
+                ip,
+                peer: ip,
+                trusted_peer: false,
+                is_known,
+            };
+            let permitted = list.permits(&client(true)).is_ok();
+            assert_eq!(permitted, expected, "{allow:?} {deny:?} {ip}");
+            assert!(list.permits(&client(false)).is_err(), "who is not known is not let in");
+        };
+        check(None, "", "192.0.2.1", true);
+        check(None, "192.0.2.0/24", "192.0.2.1", false);
+        check(None, "192.0.2.0/24", "192.0.3.1", true);
+        check(Some("10.0.0.0/8"), "", "10.1.2.3", true);
+        check(Some("10.0.0.0/8"), "", "11.1.2.3", false);
+        check(Some("10.0.0.0/8"), "10.6.6.0/24", "10.6.6.6", false);
+        check(Some("10.6.6.6/32"), "10.6.6.0/24", "10.6.6.6", false);
+        check(Some("10.0.0.0/8 2001:db8::/32"), "", "2001:db8::1", true);
+        check(Some("10.0.0.0/8"), "", "2001:db8::1", false);
+        check(Some("10.0.0.0/8"), "", "::ffff:10.0.0.1", true);
+        check(None, "10.0.0.0/8", "::ffff:10.0.0.1", false);
+        for same in [
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::10.0.0.1",
+            "64:ff9b:1:0a00:0:100::",
+            "::ffff:0:10.0.0.1",
+            "::10.0.0.1",
+            "2002:a00:1::1",
+            "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+        ] {
+            check(None, "10.0.0.0/8", same, false);
+            check(Some("::/0"), "10.0.0.1/32", same, false);
+            check(Some("::/0"), "10.0.0.2/32", same, true);
+            check(Some("10.0.0.0/8"), "", same, false);
+        }
+        check(None, "64:ff9b::/96", "64:ff9b::10.0.0.1", false);
+        check(None, "64:ff9b::/96", "10.0.0.1", true);
+        check(None, "0.0.0.0/8", "::1", true);
+    }
+}

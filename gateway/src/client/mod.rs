@@ -1,0 +1,6 @@
+//! Where a request comes from.
+
+pub mod address;
+pub mod address_list;
+pub mod embedded_ipv4;
+pub mod proxy_protocol;

@@ -1,0 +1,353 @@
+//! Puts a plan in force, at the start and on every reload; a bad one changes nothing.
+//!
+//! In order: read, compile, and only then change the terms of limits, reconfigure the guards, swap the plan. Requests under way
+//! keep the plan they began with, and are counted in the same buckets and guards as the new ones.
+//!
+//! A file that the config names is read when it has changed, by itself: all others are taken as they were read last, so
+//! that one that is bad, always changing or out of reach keeps no other from taking effect.
+
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use policies::Moment;
+
+use self::worker::{Outcome, Turn, Work, Worker};
+use crate::clock;
+use crate::config::{self, AccessLog, Invalid, Loaded};
+use crate::files::watch::{FileWatch, Look};
+use crate::files::{FileReader, FileSet, Stamp};
+use crate::observe;
+use crate::plan::compile::{Compiled, compile};
+use crate::plan::{LivePlan, Plan, State};
+
+/// Reads the config again whenever it is told to.
+pub struct Reloader {
+    reloading: Arc<Reloading>,
+    worker: Worker,
+}
+
+/// What the worker does its work with.
+struct Reloading {
+    path: PathBuf,
+    live: Arc<LivePlan>,
+    state: Arc<State>,
+    last: Mutex<LastReload>,
+    /// What was seen of the files that the config names.
+    watched: Mutex<BTreeMap<PathBuf, FileWatch>>,
+}
+
+/// What brings a reload about.
+#[derive(Debug, PartialEq, Eq)]
+enum Cause<'a> {
+    /// Somebody wants the config to be read anew.
+    Asked,
+    /// These files, which the config names, have changed. The config itself is taken as it was last read: what somebody
+    /// may be writing in it is not asked for yet.
+    FilesChanged(&'a Changed),
+}
+
+/// Files and the versions of them that were found.
+type Changed = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// How the latest attempt to put a config in force ended.
+#[derive(Debug, Clone, Default)]
+pub struct LastReload {
+    pub successful: bool,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// What was wrong, as it stands in the log.
+    pub error: Option<String>,
+    /// It was the config, not only a file that it names.
+    whole: bool,
+}
+
+/// Reads and compiles the config at `path`.
+///
+/// # Errors
+/// Every mistake in it, ready to be shown.
+pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
+    compiled(config::load(path)?, state, generation)
+}
+
+fn compiled(mut loaded: Loaded, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
+    match compile(&mut loaded, state, generation) {
+        Ok(compiled) => Ok((compiled, loaded)),
+        Err(mistakes) => Err(Box::new(Invalid {
+            sources: loaded.sources,
+            mistakes,
+        })),
+    }
+}
+
+/// Makes a plan's numbers hold for the state it shares with its predecessors.
+pub fn take_effect(plan: &Plan, state: &State) {
+    let now = clock::Now::read();
+    state.accounts.rooms.resize(plan.account_limits);
+    state.accounts.take_effect(&plan.terms, now);
+    for backend in &plan.backends {
+        backend.take_effect(now.moment);
+    }
+    state.forget_all_but(plan);
+    state.revocations.keep_in(plan.revocations.as_ref());
+    state.observer.registry.config_loaded(plan.generation);
+}
+
+/// Where the access log is to go.
+pub fn access_log(loaded: &Loaded) -> observe::Target {
+    match &loaded.config.access_log {
+        AccessLog::Off => observe::Target::Off,
+        AccessLog::Stdout => observe::Target::Stdout,
+        AccessLog::File(path) => observe::Target::File(path.value.clone()),
+    }
+}
+
+impl Reloader {
+    /// Starts the thread that reads.
+    pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>) -> Self {
+        let last = LastReload {
+            successful: true,
+            at: clock::unix_seconds(),
+            error: None,
+            whole: true,
+        };
+        let reloading = Arc::new(Reloading {
+            path,
+            live,
+            state,
+            last: Mutex::new(last),
+            watched: Mutex::default(),
+        });
+        Self {
+            worker: Worker::start(Arc::clone(&reloading) as Arc<dyn Work>),
+            reloading,
+        }
+    }
+
+    /// Puts the config as it is now written in force; returns the generation of the new plan. Who asks at the same time
+    /// shares one reading.
+    ///
+    /// # Errors
+    /// What is wrong with it; everything runs on as before.
+    pub async fn reload(&self) -> Result<u64, Arc<str>> {
+        self.worker.reload().await
+    }
+
+    /// The same for somebody who does not wait for it.
+    pub fn ask(&self) {
+        self.worker.ask();
+    }
+
+    /// Has the files that the config names looked at, and those that have changed read; to be called several times a
+    /// second. Never waits.
+    pub fn tend(&self, now: Moment) {
+        self.worker.tend(now);
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.reloading.path
+    }
+
+    pub fn last(&self) -> LastReload {
+        self.reloading.last().clone()
+    }
+}
+
+impl Work for Reloading {
+    fn look(&self, turn: &Turn) {
+        let plan = self.live.load();
+        if let Some(file) = &plan.revocations {
+            turn.at(&file.path);
+        }
+        self.state.revocations.follow(clock::now());
+        let (due, changed) = self.look_at(&plan.written.files, turn);
+        if !due.is_empty() {
+            let refused = self.read_changed(&due, &changed, turn);
+            if !turn.is_given_up() {
+                self.note_files(refused);
+            }
+        }
+    }
+
+    fn reload(&self, turn: &Turn) -> Outcome {
+        let result = self.try_reload(&Cause::Asked, turn);
+        if !turn.is_given_up() {
+            self.note_asked(&result);
+        }
+        result.map_err(Into::into)
+    }
+
+    fn gave_up(&self, why: &str) {
+        self.note_asked(&Err(why.to_owned()));
+    }
+}
+
+impl Reloading {
+    /// Which files are to be read now; and which others have changed too, but could not be used so far.
+    fn look_at(&self, files: &FileSet, turn: &Turn) -> (BTreeSet<PathBuf>, Changed) {
+        let (mut due, mut changed) = (BTreeSet::new(), Changed::new());
+        let unreachable = turn.unreachable();
+        for (path, version) in files.iter().filter(|(path, _)| !unreachable.contains(*path)) {
+            turn.at(path);
+            let (found, now) = (Stamp::of(path), clock::now());
+            let mut watched = self.watched();
+            let watch = watched.entry(path.clone()).or_default();
+            let look = watch.look(version.stamp, found, now);
+            if let Some(waited) = watch.overdue(now) {
+                tracing::warn!(path = %path.display(), ?waited, "a file has changed and has not been read for long");
+            }
+            if look == Look::Due {
+                due.insert(path.clone());
+            }
+            if look == Look::Due || watch.is_refused() {
+                changed.insert(path.clone(), found);
+            }
+        }
+        self.watched().retain(|path, _| files.contains_key(path));
+        (due, changed)
+    }
+
+    /// Reads what has changed, at best all at once: files may belong together, as a certificate and its key do. If that
+    /// does not go, each that is due by itself, so that the bad one holds up no other. Returns what is wrong, if anything.
+    fn read_changed(&self, due: &BTreeSet<PathBuf>, changed: &Changed, turn: &Turn) -> Option<String> {
+        let attempt = |files: &Changed| {
+            let ours = turn.begin_reading();
+            ours.then(|| self.try_reload(&Cause::FilesChanged(files), turn).err())?
+        };
+        let of_all = attempt(changed)?;
+        if changed.len() == 1 {
+            return Some(of_all);
+        }
+        let alone = |path: &PathBuf| attempt(&Changed::from([(path.clone(), changed.get(path).copied()?)]));
+        // Each of them is tried, whatever becomes of the others.
+        let refused: Vec<String> = due.iter().filter_map(alone).collect();
+        refused.into_iter().next_back().or(Some(of_all))
+    }
+
+    /// Tells what has become of files that had changed.
+    fn note_files(&self, refused: Option<String>) {
+        let generation = self.live.load().generation;
+        let is_bad = self.watched().values().any(FileWatch::is_refused);
+        match &refused {
+            None => tracing::info!(generation, "a file that the config names has changed: reloaded"),
+            Some(error) => {
+                tracing::error!("a file that the config names is not used, everything else runs on:\n{error}");
+            }
+        }
+        let mut last = self.last();
+        let bad_config = last.whole && !last.successful;
+        if is_bad || bad_config {
+            // Good files make neither a bad config good nor another file.
+            self.state.observer.registry.config_refused();
+        }
+        if !bad_config && (refused.is_some() || !is_bad) {
+            *last = LastReload {
+                successful: refused.is_none(),
+                at: clock::unix_seconds(),
+                error: refused,
+                whole: false,
+            };
+        }
+    }
+
+    /// Tells what has become of a reload that somebody has asked for.
+    fn note_asked(&self, result: &Result<u64, String>) {
+        *self.last() = LastReload {
+            successful: result.is_ok(),
+            at: clock::unix_seconds(),
+            error: result.as_ref().err().cloned(),
+            whole: true,
+        };
+        match result {
+            Ok(generation) => tracing::info!(generation, "config reloaded"),
+            Err(error) => {
+                self.state.observer.registry.config_refused();
+                tracing::error!("config not reloaded, everything runs on as before:\n{error}");
+            }
+        }
+    }
+
+    /// Reads, compiles, and puts in force; notes which versions of the watched files that has settled.
+    fn try_reload(&self, cause: &Cause<'_>, turn: &Turn) -> Result<u64, String> {
+        let running = self.live.load();
+        let generation = running.generation + 1;
+        let on_read = turn.teller();
+        let loaded = match cause {
+            Cause::Asked => {
+                let reader = FileReader::new(FileSet::new(), turn.unreachable(), on_read);
+                config::load_by(&self.path, reader)
+            }
+            Cause::FilesChanged(fresh) => {
+                let kept = running.written.files.iter().chain(&running.written.revocations);
+                let kept = kept.filter(|(path, _)| !fresh.contains_key(*path));
+                let kept = kept.map(|(path, version)| (path.clone(), version.clone()));
+                let reader = FileReader::new(kept.collect(), turn.unreachable(), on_read);
+                config::load_again(&self.path, &running.written.text, reader)
+            }
+        };
+        let compiled = loaded.and_then(|loaded| compiled(loaded, &self.state, generation));
+        let (Compiled { plan, warnings }, loaded) = match compiled {
+            Ok(made) => made,
+            Err(mut invalid) => {
+                if let Cause::FilesChanged(fresh) = cause {
+                    self.refuse(fresh, invalid.sources.reader());
+                }
+                return Err(invalid.to_string());
+            }
+        };
+        let (old, new) = (&running.edge, &plan.edge);
+        let stays = old.addresses().eq(new.addresses());
+        if !stays || (old.workers, &old.state_file, old.admin) != (new.workers, &new.state_file, new.admin) {
+            return Err(
+                "the names and addresses of `listeners`, those of `admin`, `workers` and `state_file` cannot change \
+                 while the gateway runs: restart it"
+                    .to_owned(),
+            );
+        }
+        // A file that was rotated is let go of when somebody asks, not whenever a key file changes.
+        let log = match cause {
+            Cause::Asked => Some(
+                observe::access_log::Opened::open(&access_log(&loaded))
+                    .map_err(|error| format!("the access log cannot be opened: {error}"))?,
+            ),
+            Cause::FilesChanged(_) => None,
+        };
+        if !turn.commit() {
+            return Err("it took too long".to_owned());
+        }
+        if !warnings.is_empty() {
+            tracing::warn!("{}", loaded.sources.render_warnings(&warnings, false));
+        }
+        if let Some(log) = log {
+            self.state.observer.access_log.point_at(log);
+        }
+        take_effect(&plan, &self.state);
+        self.live.replace(Arc::new(plan));
+        // What is in force now is what was read now.
+        let mut watched = self.watched();
+        match cause {
+            Cause::Asked => watched.clear(),
+            Cause::FilesChanged(fresh) => watched.retain(|path, _| !fresh.contains_key(path)),
+        }
+        Ok(generation)
+    }
+
+    /// These versions are not tried again.
+    fn refuse(&self, files: &Changed, reader: &FileReader) {
+        let mut watched = self.watched();
+        for (path, found) in files {
+            let version = reader.stamp(path).or(*found);
+            watched.entry(path.clone()).or_default().refuse(version);
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastReload> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<PathBuf, FileWatch>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

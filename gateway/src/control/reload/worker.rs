@@ -1,0 +1,592 @@
+//! The one thread that reads configs and the files that they name.
+//!
+//! One at a time, so that what reading takes of memory is taken once; and whoever asks while one is read shares the
+//! next, which is begun after the asking and so sees what was written before it.
+//!
+//! A file system may never answer, and a thread that waits for it cannot be woken. So whoever tends the worker gives
+//! such a thread up: its waiters are told, another thread goes on, and what it may come back with is not put in force.
+//!
+//! Invariant: at most one thread may put something in force ([`Turn::commit`]), and at most [`MOST_GIVEN_UP`] beside it
+//! wait for file systems.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use policies::Moment;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::files::OnRead;
+
+/// The longest time that a reload may take.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+/// The longest time that it may take to ask of a file whether it has changed.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// What takes longer is told while it goes on.
+const TOLD: Duration = Duration::from_secs(2);
+/// Threads that were given up and have not come back; with so many, nothing more is read.
+const MOST_GIVEN_UP: usize = 4;
+/// Bytes. A config is 32 levels deep at most.
+const STACK: usize = 4 << 20;
+
+/// The generation that is in force now, or why none was put in force.
+pub(crate) type Outcome = Result<u64, Arc<str>>;
+
+/// What the thread does.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// Looks whether files have changed, and reads those that have.
+    fn look(&self, turn: &Turn);
+    /// Reads everything anew, as somebody has asked for.
+    fn reload(&self, turn: &Turn) -> Outcome;
+    /// Is told that a turn has been given up, and why. Must not wait.
+    fn gave_up(&self, why: &str);
+}
+
+/// Dropped, its thread ends when it has nothing to do.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    work: Arc<dyn Work>,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The thread that may go on; all others have been given up. 0 is none.
+    thread: u64,
+    /// Threads that have been started.
+    threads: u64,
+    is_asked: bool,
+    is_to_look: bool,
+    /// Who waits for a reload that has not begun.
+    waiting: Vec<oneshot::Sender<Outcome>>,
+    running: Option<Running>,
+    given_up: Vec<GivenUp>,
+}
+
+/// What the thread is doing.
+struct Running {
+    what: What,
+    since: Moment,
+    /// The file at hand.
+    at: Option<PathBuf>,
+    is_told: bool,
+    waiting: Vec<oneshot::Sender<Outcome>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Looking,
+    Reloading,
+    /// Takes no time that anything else could stretch.
+    Committing,
+}
+
+struct GivenUp {
+    thread: u64,
+    at: Option<PathBuf>,
+}
+
+/// The turn of one thread.
+#[derive(Clone)]
+pub(crate) struct Turn {
+    shared: Arc<Shared>,
+    thread: u64,
+}
+
+impl Worker {
+    pub(crate) fn start(work: Arc<dyn Work>) -> Self {
+        let worker = Self {
+            shared: Arc::new(Shared {
+                inner: Mutex::default(),
+                wake: Condvar::new(),
+            }),
+            work,
+        };
+        worker.start_thread(&mut worker.shared.inner());
+        worker
+    }
+
+    /// Asks for a reload.
+    pub(crate) fn ask(&self) {
+        self.shared.inner().is_asked = true;
+        self.shared.wake.notify_all();
+    }
+
+    /// Asks for a reload that begins from now on, and waits for it.
+    ///
+    /// # Errors
+    /// Why nothing was put in force.
+    pub(crate) async fn reload(&self) -> Outcome {
+        let answer = {
+            let mut inner = self.shared.inner();
+            if inner.thread == 0 {
+                return Err(full(&inner.given_up));
+            }
+            let (sender, answer) = oneshot::channel();
+            // Who has left does not wait.
+            inner.waiting.retain(|waiting| !waiting.is_closed());
+            inner.waiting.push(sender);
+            answer
+        };
+        self.ask();
+        answer.await.unwrap_or_else(|_| Err("the gateway is stopping".into()))
+    }
+
+    /// Has the thread look whether files have changed, or gives it up if it has been at something for too long. To be
+    /// called several times a second.
+    pub(crate) fn tend(&self, now: Moment) {
+        let mut inner = self.shared.inner();
+        if inner.thread == 0 {
+            if inner.given_up.len() < MOST_GIVEN_UP {
+                self.start_thread(&mut inner);
+            }
+            return;
+        }
+        let Some(running) = &mut inner.running else {
+            inner.is_to_look = true;
+            drop(inner);
+            self.shared.wake.notify_all();
+            return;
+        };
+        let took = now.since(running.since);
+        let limit = match running.what {
+            What::Looking => LONGEST_LOOK,
+            What::Reloading => LONGEST,
+            What::Committing => return,
+        };
+        if took > limit {
+            self.give_up(&mut inner, limit);
+        } else if took > TOLD && !running.is_told {
+            running.is_told = true;
+            tracing::warn!(at = ?running.at, ?took, "reading files takes long; everything runs on as before");
+        }
+    }
+
+    fn give_up(&self, inner: &mut Inner, limit: Duration) {
+        let Some(running) = inner.running.take() else { return };
+        let what = match &running.at {
+            Some(path) => format!("{} has not been read", path.display()),
+            None => "it has not ended".to_owned(),
+        };
+        let why: Arc<str> = format!(
+            "{what} after {} s, as if its file system did not answer: it is not waited for any longer",
+            limit.as_secs()
+        )
+        .into();
+        self.work.gave_up(&why);
+        for waiting in running.waiting {
+            let _ = waiting.send(Err(Arc::clone(&why)));
+        }
+        let thread = std::mem::take(&mut inner.thread);
+        inner.given_up.push(GivenUp { thread, at: running.at });
+        if inner.given_up.len() < MOST_GIVEN_UP {
+            self.start_thread(inner);
+            return;
+        }
+        let why = full(&inner.given_up);
+        tracing::error!("{why}");
+        for waiting in std::mem::take(&mut inner.waiting) {
+            let _ = waiting.send(Err(Arc::clone(&why)));
+        }
+    }
+
+    fn start_thread(&self, inner: &mut Inner) {
+        inner.threads += 1;
+        let turn = Turn {
+            shared: Arc::clone(&self.shared),
+            thread: inner.threads,
+        };
+        let work = Arc::clone(&self.work);
+        let started = thread::Builder::new()
+            .name("reload".into())
+            .stack_size(STACK)
+            .spawn(move || turn.run(&*work));
+        match started {
+            Ok(_) => inner.thread = inner.threads,
+            // Tried again with the next look.
+            Err(error) => tracing::error!(%error, "no thread to reload with"),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.inner().thread = 0;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn full(given_up: &[GivenUp]) -> Arc<str> {
+    let paths: BTreeSet<_> = given_up.iter().filter_map(|thread| thread.at.as_ref()).collect();
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "nothing is read any more: {} threads wait for file systems that do not answer ({})",
+        given_up.len(),
+        paths.join(", ")
+    )
+    .into()
+}
+
+impl Turn {
+    fn run(&self, work: &dyn Work) {
+        while let Some(what) = self.next() {
+            let outcome = catch_unwind(AssertUnwindSafe(|| match what {
+                What::Looking => {
+                    work.look(self);
+                    None
+                }
+                What::Reloading | What::Committing => Some(work.reload(self)),
+            }));
+            let outcome = outcome.unwrap_or_else(|_| Some(Err("reading it has panicked".into())));
+            let mut inner = self.shared.inner();
+            if inner.thread != self.thread {
+                break;
+            }
+            let waiting = inner.running.take().map(|running| running.waiting).unwrap_or_default();
+            drop(inner);
+            if let Some(outcome) = outcome {
+                for waiting in waiting {
+                    // Who has left does not hear of it.
+                    let _ = waiting.send(outcome.clone());
+                }
+            }
+        }
+        self.shared
+            .inner()
+            .given_up
+            .retain(|given_up| given_up.thread != self.thread);
+    }
+
+    /// Waits for something to do; `None` is the end.
+    fn next(&self) -> Option<What> {
+        let mut inner = self.shared.inner();
+        loop {
+            if inner.thread != self.thread {
+                return None;
+            }
+            let what = if inner.is_asked { What::Reloading } else { What::Looking };
+            if inner.is_asked || inner.is_to_look {
+                let waiting = match what {
+                    What::Reloading => std::mem::take(&mut inner.waiting),
+                    _ => Vec::new(),
+                };
+                match what {
+                    What::Reloading => inner.is_asked = false,
+                    _ => inner.is_to_look = false,
+                }
+                inner.running = Some(Running {
+                    what,
+                    since: clock::now(),
+                    at: None,
+                    is_told: false,
+                    waiting,
+                });
+                return Some(what);
+            }
+            inner = self.shared.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Notes the file at hand, for whoever waits.
+    pub(crate) fn at(&self, path: &Path) {
+        self.change(|running| running.at = Some(path.to_owned()));
+    }
+
+    /// Notes the file at hand, for whoever cannot be given a turn.
+    pub(crate) fn teller(&self) -> OnRead {
+        let turn = self.clone();
+        Arc::new(move |path| turn.at(path))
+    }
+
+    /// From now on files are read, each attempt with a limit of its own. False if the thread has been given up.
+    #[must_use]
+    pub(crate) fn begin_reading(&self) -> bool {
+        self.change(|running| {
+            running.what = What::Reloading;
+            running.since = clock::now();
+            running.is_told = false;
+            running.at = None;
+        })
+    }
+
+    /// Whether the thread has been given up: what it finds out is nobody's business any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.shared.inner().thread != self.thread
+    }
+
+    /// Whether what was read may be put in force now. If so, the thread is not given up before it has ended what it
+    /// does.
+    #[must_use]
+    pub(crate) fn commit(&self) -> bool {
+        self.change(|running| running.what = What::Committing)
+    }
+
+    /// Files that other threads wait for.
+    pub(crate) fn unreachable(&self) -> BTreeSet<PathBuf> {
+        let inner = self.shared.inner();
+        inner.given_up.iter().filter_map(|thread| thread.at.clone()).collect()
+    }
+
+    /// False if the thread has been given up.
+    fn change(&self, change: impl FnOnce(&mut Running)) -> bool {
+        let mut inner = self.shared.inner();
+        let ours = inner.thread == self.thread;
+        match inner.running.as_mut().filter(|_| ours) {
+            Some(running) => {
+                change(running);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Does what it is told to: each piece of work takes an order and follows it.
+    struct Told {
+        orders: Mutex<Receiver<Order>>,
+        reloads: AtomicUsize,
+        looks: AtomicUsize,
+        commits: AtomicUsize,
+        unreachable: Mutex<BTreeSet<PathBuf>>,
+        gave_up: Mutex<Vec<String>>,
+    }
+
+    enum Order {
+        Finish,
+        Panic,
+        /// Waits at a file until the sender is dropped, and then commits.
+        Hang(&'static str, Receiver<()>),
+        /// Waits after it has been allowed to commit.
+        Commit(Receiver<()>),
+    }
+
+    impl Told {
+        fn follow(&self, turn: &Turn) {
+            *self.unreachable.lock().unwrap() = turn.unreachable();
+            let order = self.orders.lock().unwrap().recv().unwrap_or(Order::Finish);
+            match order {
+                Order::Finish => {}
+                Order::Panic => panic!("as it was told to"),
+                Order::Hang(path, released) => {
+                    turn.at(Path::new(path));
+                    let _ = released.recv();
+                    self.commits.fetch_add(usize::from(turn.commit()), Ordering::SeqCst);
+                }
+                Order::Commit(released) => {
+                    assert!(turn.commit());
+                    let _ = released.recv();
+                    self.commits.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+
+    impl Work for Told {
+        fn look(&self, turn: &Turn) {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            self.follow(turn);
+        }
+
+        fn reload(&self, turn: &Turn) -> Outcome {
+            let number = self.reloads.fetch_add(1, Ordering::SeqCst) + 1;
+            self.follow(turn);
+            Ok(number as u64)
+        }
+
+        fn gave_up(&self, why: &str) {
+            self.gave_up.lock().unwrap().push(why.to_owned());
+        }
+    }
+
+    struct Bench {
+        worker: Arc<Worker>,
+        told: Arc<Told>,
+        orders: Sender<Order>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (orders, taken) = channel();
+            let told = Arc::new(Told {
+                orders: Mutex::new(taken),
+                reloads: AtomicUsize::new(0),
+                looks: AtomicUsize::new(0),
+                commits: AtomicUsize::new(0),
+                unreachable: Mutex::default(),
+                gave_up: Mutex::default(),
+            });
+            let worker = Arc::new(Worker::start(Arc::clone(&told) as Arc<dyn Work>));
+            Self { worker, told, orders }
+        }
+
+        fn order(&self, order: Order) {
+            self.orders.send(order).unwrap();
+        }
+
+        /// Asks on a task of its own, and returns once that waits.
+        async fn reload(&self) -> tokio::task::JoinHandle<Outcome> {
+            let worker = Arc::clone(&self.worker);
+            let task = tokio::spawn(async move { worker.reload().await });
+            tokio::task::yield_now().await;
+            task
+        }
+
+        fn inner<T>(&self, look: impl Fn(&mut Inner) -> T) -> T {
+            look(&mut self.worker.shared.inner())
+        }
+
+        fn becomes(&self, what: &str, condition: impl Fn(&mut Inner) -> bool) {
+            let began = std::time::Instant::now();
+            while !self.inner(&condition) {
+                assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+                thread::yield_now();
+            }
+        }
+
+        /// Returns once the thread waits at a file.
+        fn hangs(&self) {
+            self.becomes("it hangs", |inner| {
+                inner.running.as_ref().is_some_and(|running| running.at.is_some())
+            });
+        }
+
+        fn tend_in(&self, time: Duration) {
+            self.worker.tend(clock::now() + time);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_at_once_shares_a_reading_that_begins_after_the_asking() {
+        let bench = Bench::new();
+        let (release, released) = channel();
+        bench.order(Order::Hang("gateway.yaml", released));
+        let first = bench.reload().await;
+        bench.hangs();
+        let mut others = Vec::new();
+        for _ in 0..100 {
+            others.push(bench.reload().await);
+        }
+        bench.worker.ask();
+        bench.order(Order::Finish);
+        drop(release);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(2));
+        }
+        bench.becomes("it rests", |inner| inner.running.is_none() && !inner.is_asked);
+        assert_eq!(bench.told.reloads.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_does_not_end_is_given_up_and_never_takes_effect() {
+        let bench = Bench::new();
+        let (release, released) = channel();
+        bench.order(Order::Hang("/mnt/keys.yaml", released));
+        let hung = bench.reload().await;
+        bench.hangs();
+        bench.tend_in(LONGEST - Duration::from_secs(1));
+        assert!(!hung.is_finished());
+        let waits = bench.reload().await;
+        bench.order(Order::Finish);
+        bench.tend_in(LONGEST + Duration::from_secs(1));
+        let why = hung.await.unwrap().unwrap_err();
+        assert!(why.contains("/mnt/keys.yaml has not been read after 30 s"), "{why}");
+        assert_eq!(*bench.told.gave_up.lock().unwrap(), [why.to_string()]);
+        assert_eq!(waits.await.unwrap(), Ok(2), "another thread goes on");
+        let unreachable = bench.told.unreachable.lock().unwrap().clone();
+        assert_eq!(unreachable, BTreeSet::from([PathBuf::from("/mnt/keys.yaml")]));
+        drop(release);
+        bench.becomes("it comes back", |inner| inner.given_up.is_empty());
+        assert_eq!(bench.told.commits.load(Ordering::SeqCst), 0, "it is too late");
+        bench.order(Order::Finish);
+        assert_eq!(bench.worker.reload().await, Ok(3));
+        assert!(bench.told.unreachable.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_look_that_does_not_end_is_given_up_sooner() {
+        let bench = Bench::new();
+        let (_release, released) = channel();
+        bench.order(Order::Hang("/mnt/users.yaml", released));
+        bench.tend_in(Duration::ZERO);
+        bench.hangs();
+        bench.tend_in(Duration::from_secs(1));
+        assert!(bench.told.gave_up.lock().unwrap().is_empty());
+        bench.tend_in(Duration::from_secs(3));
+        assert_eq!(bench.told.gave_up.lock().unwrap().len(), 1);
+        bench.order(Order::Finish);
+        assert_eq!(bench.worker.reload().await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn threads_that_wait_for_ever_are_bounded_and_whoever_asks_is_told() {
+        let bench = Bench::new();
+        let mut releases = Vec::new();
+        for _ in 0..MOST_GIVEN_UP {
+            let (release, released) = channel();
+            releases.push(release);
+            bench.order(Order::Hang("/mnt/gateway.yaml", released));
+            let hung = bench.reload().await;
+            bench.hangs();
+            bench.tend_in(LONGEST + Duration::from_secs(1));
+            assert!(hung.await.unwrap().is_err());
+        }
+        for _ in 0..3 {
+            let why = bench.worker.reload().await.unwrap_err();
+            assert!(
+                why.contains("4 threads wait") && why.contains("/mnt/gateway.yaml"),
+                "{why}"
+            );
+            bench.tend_in(Duration::ZERO);
+        }
+        releases.pop();
+        bench.becomes("one comes back", |inner| inner.given_up.len() < MOST_GIVEN_UP);
+        bench.tend_in(Duration::ZERO);
+        bench.order(Order::Finish);
+        let reloads = bench.told.reloads.load(Ordering::SeqCst) as u64;
+        assert_eq!(bench.worker.reload().await, Ok(reloads + 1));
+    }
+
+    #[tokio::test]
+    async fn what_takes_effect_is_not_given_up_and_a_panic_is_survived() {
+        let bench = Bench::new();
+        let (release, released) = channel();
+        bench.order(Order::Commit(released));
+        let commits = bench.reload().await;
+        bench.becomes("it commits", |inner| {
+            inner
+                .running
+                .as_ref()
+                .is_some_and(|running| running.what == What::Committing)
+        });
+        bench.tend_in(LONGEST * 10);
+        drop(release);
+        assert_eq!(commits.await.unwrap(), Ok(1));
+        bench.order(Order::Panic);
+        assert_eq!(bench.worker.reload().await, Err("reading it has panicked".into()));
+        bench.order(Order::Finish);
+        assert_eq!(bench.worker.reload().await, Ok(3));
+        assert!(bench.told.gave_up.lock().unwrap().is_empty());
+    }
+}

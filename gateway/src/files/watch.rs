@@ -1,0 +1,162 @@
+//! When a file that has changed is read: once it has stayed the same from one look to the next, since it may still be
+//! being written, and at the latest [`LATEST`] after its change was first seen, since it may never rest.
+//!
+//! Decides about one file and knows no other, so that a file that changes all the time holds up no other. Told what was
+//! found and when; reads neither files nor clocks.
+
+use std::time::Duration;
+
+use policies::Moment;
+
+use crate::files::Stamp;
+
+/// The longest time that a change waits for the file to rest.
+pub(crate) const LATEST: Duration = Duration::from_secs(1);
+/// A change that has waited for longer is worth a line in the log.
+pub(crate) const TOLD: Duration = Duration::from_secs(2);
+
+/// What has been seen of one file. `None` as a version means that there is no file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileWatch {
+    change: Option<Change>,
+    /// A version that could not be used; it is not tried again.
+    refused: Option<Option<Stamp>>,
+}
+
+/// A newer version than the one in force.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    first_seen: Moment,
+    version: Option<Stamp>,
+    told: bool,
+}
+
+/// What a look at a file has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// There is nothing new to read.
+    Same,
+    /// It has changed, and may still be changing.
+    Settling,
+    /// It is to be read now.
+    Due,
+}
+
+impl FileWatch {
+    /// `read` is the version in force, `found` the one there is.
+    pub(crate) fn look(&mut self, read: Option<Stamp>, found: Option<Stamp>, now: Moment) -> Look {
+        if found == read {
+            *self = Self::default();
+            return Look::Same;
+        }
+        if self.refused == Some(found) {
+            self.change = None;
+            return Look::Same;
+        }
+        self.refused = None;
+        let Some(change) = &mut self.change else {
+            self.change = Some(Change {
+                first_seen: now,
+                version: found,
+                told: false,
+            });
+            return Look::Settling;
+        };
+        let rests = change.version == found;
+        change.version = found;
+        match rests || now.since(change.first_seen) >= LATEST {
+            true => Look::Due,
+            false => Look::Settling,
+        }
+    }
+
+    /// The version has been read and cannot be used.
+    pub(crate) fn refuse(&mut self, version: Option<Stamp>) {
+        self.change = None;
+        self.refused = Some(version);
+    }
+
+    /// Whether a version waits that could not be used so far.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// How long a change has been waiting, if that is too long and has not been told yet.
+    pub(crate) fn overdue(&mut self, now: Moment) -> Option<Duration> {
+        let change = self.change.as_mut().filter(|change| !change.told)?;
+        let waited = now.since(change.first_seen);
+        change.told = waited > TOLD;
+        change.told.then_some(waited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks every 200 ms at a file of which these versions are found, and says when it is due: `.` no, `!` yes.
+    /// `0` is the version in force, and what is read then is in force.
+    fn looks(versions: &str, good: bool) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stamps = std::collections::HashMap::new();
+        let mut stamp = |name: char| {
+            *stamps.entry(name).or_insert_with(|| {
+                let path = folder.path().join(name.to_string());
+                std::fs::write(&path, "").unwrap();
+                Stamp::of(&path).filter(|_| name != '-')
+            })
+        };
+        let mut in_force = stamp('0');
+        let mut watch = FileWatch::default();
+        let mut out = String::new();
+        for (number, name) in (0..).zip(versions.chars()) {
+            let now = Moment::from_nanos(number * 200_000_000);
+            let found = stamp(name);
+            let due = watch.look(in_force, found, now) == Look::Due;
+            match (due, good) {
+                (true, true) => (watch, in_force) = (FileWatch::default(), found),
+                (true, false) => watch.refuse(found),
+                (false, _) => {}
+            }
+            out.push(if due { '!' } else { '.' });
+        }
+        out
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_rests_and_at_the_latest_after_a_second() {
+        for (versions, good, expected) in [
+            ("0000", true, "...."),
+            ("0110", true, "..!."),
+            ("01111", true, "..!.."),
+            ("010101", true, "......"),
+            ("0--0", true, "..!."),
+            // It never rests: a second after its change was seen it is read as it is, and then the next second begins.
+            ("0123456789abcd", true, "......!.....!."),
+            ("01234566789", true, "......!...."),
+            // A version that cannot be used is tried once.
+            ("01111111", false, "..!....."),
+            ("0111222", false, "..!..!."),
+            ("0112211", false, "..!.!.!"),
+            ("011001", false, "..!..."),
+        ] {
+            assert_eq!(looks(versions, good), expected, "{versions}");
+        }
+    }
+
+    #[test]
+    fn waiting_too_long_is_told_once() {
+        let mut watch = FileWatch::default();
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let found = Stamp::of(path.path());
+        let at = |seconds: f64| Moment::ZERO + Duration::from_secs_f64(seconds);
+        assert_eq!(watch.overdue(at(9.0)), None, "nothing waits");
+        assert_eq!(watch.look(None, found, at(10.0)), Look::Settling);
+        assert_eq!(watch.overdue(at(12.0)), None);
+        assert_eq!(watch.overdue(at(12.5)), Some(Duration::from_millis(2500)));
+        assert_eq!(watch.overdue(at(13.0)), None);
+        assert_eq!(watch.look(None, found, at(9.0)), Look::Due, "time goes backwards");
+        watch.refuse(found);
+        assert_eq!(watch.overdue(at(20.0)), None);
+    }
+}

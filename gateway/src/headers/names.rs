@@ -1,0 +1,371 @@
+//! The fields that hygiene knows by name, and what becomes of each.
+//!
+//! What is no letter and no digit counts as a hyphen: many backends read it as one ([`aliases`]), so a field that is
+//! kept out under one name must not come in under the other.
+
+use http::HeaderName;
+
+use crate::wire::aliases;
+
+pub static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
+pub static X_TENANT_TIER: HeaderName = HeaderName::from_static("x-tenant-tier");
+pub static X_CALLER_ID: HeaderName = HeaderName::from_static("x-caller-id");
+pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Passes.
+    EndToEnd,
+    /// Belongs to one connection (RFC 9110 section 7.6.1).
+    HopByHop,
+    /// Says who asks, and how often and how long they asked already; only we may say that to a backend.
+    Identity,
+    /// Says what the gateway did; only we may say that to anyone.
+    Gateway,
+    /// Asks a server to take the request for one of another method than was authorised.
+    MethodOverride,
+    /// Says what a proxy saw, or what some servers believe in place of what was sent; a trusted proxy may say it, but
+    /// with hyphens: what proxies leave alone is not their word.
+    FromProxies,
+}
+
+/// How the names of fields end in which proxies say from where a request came, and for which host. What stands before it
+/// is the name of a product, of which there is no end.
+const ENDS_OF_PROXIES: [&str; 25] = [
+    "client-ip",
+    "clientip",
+    "connecting-ip",
+    "connecting-ipv4",
+    "connecting-ipv6",
+    "connection-ip",
+    "external-address",
+    "forward-for",
+    "forwarded-for",
+    "forwarded-for-ip",
+    "forwarded-host",
+    "forwarded-proto",
+    "original-ip",
+    "originating-ip",
+    "pseudo-ipv4",
+    "real-ip",
+    "realip",
+    "remote-addr",
+    "remote-address",
+    "remote-ip",
+    "socketip",
+    "source-ip",
+    "src-ip",
+    "user-ip",
+    "viewer-address",
+];
+
+/// The certificate that a caller has shown to a proxy, whole or in parts (RFC 9440 section 2, and what servers wrote
+/// before it). The gateway says what it makes of one in the caller's identity.
+const BEGINNINGS_OF_CERTIFICATES: [&str; 4] = ["client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-"];
+
+/// `name` is in lower case, as the names of a header map are.
+pub(crate) fn kind(name: &str) -> Kind {
+    if is_word_of_proxies(name) {
+        return of_proxies(name);
+    }
+    // Most fields are known to pass by their first letter.
+    match name.as_bytes().first() {
+        // The other spelling: a second length, for those who read both as one.
+        Some(b'c') if name == "connection" || is_alias(name, "content-length") => Kind::HopByHop,
+        Some(b'e') if name == "expect" => Kind::HopByHop,
+        Some(b'f') if name == "forwarded" || is(name, "front-end-https") => of_proxies(name),
+        // What the gateway says itself, under a name that some read as its own.
+        Some(b'g') if is_alias(name, "grpc-timeout") => Kind::Identity,
+        Some(b'h') if is(name, "http2-settings") => Kind::HopByHop,
+        Some(b'k') if is(name, "keep-alive") => Kind::HopByHop,
+        Some(b'p') if is(name, "proxy-connection") || is(name, "proxy-authorization") => Kind::HopByHop,
+        Some(b'p') if is(name, "proxy-authenticate") || name == "proxy" => Kind::HopByHop,
+        Some(b's') if aliases::is_odd(name) && begins(name, "sec-websocket-") => Kind::Identity,
+        Some(b't') if name == "te" || is(name, "transfer-encoding") => Kind::HopByHop,
+        Some(b'u') if name == "upgrade" => Kind::HopByHop,
+        Some(b'x') => extension_kind(name),
+        _ => Kind::EndToEnd,
+    }
+}
+
+/// Whether a request's field of this name has to be looked at: removed, or read first.
+pub(crate) fn says_something(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    kind(name) != Kind::EndToEnd || matches!(name, "via" | "grpc-timeout")
+}
+
+fn extension_kind(name: &str) -> Kind {
+    const IDENTITY: [&str; 6] = [
+        "x-tenant",
+        "x-user",
+        "x-user-id",
+        "x-caller-id",
+        "x-request-timeout-ms",
+        "x-attempt",
+    ];
+    // They make some servers take another path or host than the one that was matched.
+    const FROM_PROXIES: [&str; 3] = ["x-original-url", "x-original-host", "x-rewrite-url"];
+    const METHOD_OVERRIDE: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+    let is_ours = IDENTITY.iter().any(|identity| is(name, identity)) || begins(name, "x-tenant-");
+    if is_ours || is_alias(name, "x-request-id") {
+        Kind::Identity
+    } else if begins(name, "x-gateway-") {
+        Kind::Gateway
+    } else if FROM_PROXIES.iter().any(|theirs| is(name, theirs)) || begins(name, "x-forwarded") {
+        of_proxies(name)
+    } else if METHOD_OVERRIDE.iter().any(|theirs| is(name, theirs)) {
+        Kind::MethodOverride
+    } else {
+        Kind::EndToEnd
+    }
+}
+
+/// Fields that `Connection` cannot take away, although RFC 9110 has everything removed that it names: those that frame
+/// the body, say what it is, address the request, name it in logs, or carry a credential or what a proxy saw. Dropping
+/// them is an attack, never a wish; they pass as if they had not been named.
+pub(crate) fn is_protected(name: &str) -> bool {
+    const PROTECTED: [&str; 7] = [
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "host",
+        "authorization",
+        "via",
+        "x-request-id",
+    ];
+    PROTECTED.contains(&name) || matches!(kind(name), Kind::Identity | Kind::Gateway | Kind::FromProxies)
+}
+
+/// Whether a proxy says by it whom a request came from, whatever the proxy is called.
+fn is_word_of_proxies(name: &str) -> bool {
+    // Of most fields the last letter tells, or the first.
+    let may_end_so = matches!(
+        name.as_bytes().last(),
+        Some(b'p' | b'r' | b's' | b't' | b'o' | b'4' | b'6')
+    );
+    let may_begin_so = matches!(name.as_bytes().first(), Some(b'c' | b's' | b'x'));
+    may_end_so && ENDS_OF_PROXIES.iter().any(|end| ends(name, end))
+        || may_begin_so
+            && BEGINNINGS_OF_CERTIFICATES
+                .iter()
+                .any(|beginning| begins(name, beginning))
+}
+
+fn of_proxies(name: &str) -> Kind {
+    if aliases::is_odd(name) {
+        Kind::Identity
+    } else {
+        Kind::FromProxies
+    }
+}
+
+/// Whether it is read as `hyphenated` and written in another way.
+fn is_alias(name: &str, hyphenated: &str) -> bool {
+    name != hyphenated && is(name, hyphenated)
+}
+
+fn is(name: &str, hyphenated: &str) -> bool {
+    name.len() == hyphenated.len() && begins(name, hyphenated)
+}
+
+/// Whether its last words are these.
+fn ends(name: &str, hyphenated: &str) -> bool {
+    let Some(before) = name.len().checked_sub(hyphenated.len()) else {
+        return false;
+    };
+    let (Some(start), Some(end)) = (name.get(..before), name.get(before..)) else {
+        return false;
+    };
+    (start.is_empty() || start.ends_with(|last: char| !last.is_ascii_alphanumeric())) && begins(end, hyphenated)
+}
+
+fn begins(name: &str, hyphenated: &str) -> bool {
+    let mut both = name.bytes().zip(hyphenated.bytes());
+    name.len() >= hyphenated.len() && both.all(|(byte, want)| aliases::fold(byte) == want)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What products, servers and hosts are known to write, or to believe.
+    #[test]
+    fn who_speaks_of_the_caller_is_a_proxy() {
+        for name in [
+            "true-client-ip",
+            "x-true-client-ip",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "cf-pseudo-ipv4",
+            "fastly-client-ip",
+            "fly-client-ip",
+            "do-connecting-ip",
+            "client-ip",
+            "http-client-ip",
+            "x-client-ip",
+            "x-clientip",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "x-sucuri-clientip",
+            "incap-client-ip",
+            "x-cluster-client-ip",
+            "proxy-client-ip",
+            "wl-proxy-client-ip",
+            "x-nf-client-connection-ip",
+            "x-appengine-user-ip",
+            "x-appengine-remote-addr",
+            "x-envoy-external-address",
+            "cloudfront-viewer-address",
+            "x-real-ip",
+            "ali-cdn-real-ip",
+            "cdn-src-ip",
+            "x-remote-ip",
+            "x-remote-addr",
+            "remote-addr",
+            "x-originating-ip",
+            "x-original-ip",
+            "x-source-ip",
+            "x-original-forwarded-for",
+            "x-vercel-forwarded-for",
+            "http-x-forwarded-for",
+            "forwarded-for",
+            "x-forward-for",
+            "x-forwarded-for",
+            "x-forwarded-client-cert",
+            "cloudfront-forwarded-proto",
+            "forwarded",
+        ] {
+            assert_eq!(kind(name), Kind::FromProxies, "{name}");
+            assert!(is_protected(name), "{name}: Connection could name it away");
+            // Each spelling but that one is nobody's word.
+            for (at, _) in name.match_indices('-') {
+                for sign in ["_", ".", "~", "!", "'"] {
+                    let mut odd = name.to_owned();
+                    odd.replace_range(at..=at, sign);
+                    assert_eq!(kind(&odd), Kind::Identity, "{odd}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fields_are_known_by_name() {
+        let check = |expected: Kind, names: &[&str]| {
+            for name in names {
+                assert_eq!(kind(name), expected, "{name}");
+            }
+        };
+        check(
+            Kind::HopByHop,
+            &[
+                "connection",
+                "keep-alive",
+                "proxy-connection",
+                "te",
+                "transfer-encoding",
+                "transfer_encoding",
+                "transfer.encoding",
+                "content_length",
+                "content~length",
+                "upgrade",
+                "proxy-authenticate",
+                "proxy-authorization",
+                "expect",
+                "http2-settings",
+                "proxy",
+            ],
+        );
+        check(
+            Kind::Identity,
+            &[
+                "x-tenant",
+                "x-tenant-id",
+                "x_tenant_id",
+                "x.tenant.id",
+                "x!tenant~id",
+                "x|user",
+                "x-tenant_tier",
+                "x-tenant-anything",
+                "x-user",
+                "x-user-id",
+                "x-caller-id",
+                "x_caller_id",
+                "x-request-timeout-ms",
+                "x-attempt",
+                // No proxy's spelling.
+                "x_forwarded_for",
+                "x-real_ip",
+                "true_client_ip",
+                "cf-connecting_ip",
+                "x_client_ip",
+                "x-ssl_client-verify",
+                "client_cert",
+                "front_end_https",
+                // Nor ours.
+                "x_request_id",
+                "x-request_id",
+                "x_attempt",
+                "x_request_timeout-ms",
+                "grpc_timeout",
+                "sec_websocket_key",
+                "sec-websocket_protocol",
+            ],
+        );
+        check(Kind::Gateway, &["x-gateway-reason", "x_gateway_reason", "x-gateway-"]);
+        check(
+            Kind::FromProxies,
+            &[
+                "forwarded",
+                "x-forwarded-for",
+                "x-forwarded",
+                "x-real-ip",
+                "x-original-url",
+                "front-end-https",
+                "client-cert",
+                "client-cert-chain",
+                "x-client-cert",
+                "x-ssl-client-cert",
+                "x-ssl-client-verify",
+                "x-ssl-client-s-dn",
+                "ssl-client-subject-dn",
+            ],
+        );
+        check(
+            Kind::EndToEnd,
+            &[
+                "accept",
+                "host",
+                "authorization",
+                "content-length",
+                "trailer",
+                "x-request-id",
+                "x-tenants",
+                "x-users",
+                "x-user-agent",
+                "x-gateway",
+                "x",
+                // No address, and no certificate.
+                "ip",
+                "x-zip",
+                "x-tip",
+                "client-id",
+                "client-ip-count",
+                "x-bus-stop",
+                "x-sourceip-list",
+                "notclient-ip",
+                "x-ssl-clients",
+                "clients",
+                "server-cert",
+                "x-api-key",
+                "grpc-timeout",
+                "sec-websocket-key",
+                "traceparent",
+                "via",
+            ],
+        );
+    }
+}

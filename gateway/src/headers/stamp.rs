@@ -1,0 +1,285 @@
+//! What only the gateway may tell a backend: who asks, and from where.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, FORWARDED, HOST, TE};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+use crate::client::address::ClientAddress;
+use crate::headers::{X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_TENANT_ID, X_TENANT_TIER};
+
+/// How a request came to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Says who asks; the values are prepared with the caller.
+pub fn stamp_identity(headers: &mut HeaderMap, tenant: &HeaderValue, tier: &HeaderValue, caller: &HeaderValue) {
+    headers.insert(&X_TENANT_ID, tenant.clone());
+    headers.insert(&X_TENANT_TIER, tier.clone());
+    headers.insert(&X_CALLER_ID, caller.clone());
+}
+
+/// Asks the backend for trailers. HTTP/1.1 wants `TE` named in `Connection` (RFC 9110 section 10.1.4), HTTP/2 forbids it.
+pub fn stamp_trailers(headers: &mut HeaderMap, version: Version) {
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    if version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Says where the request came from, in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239).
+///
+/// Belongs after cleaning, once per request. A trusted peer's account is continued with the peer itself. Of its two
+/// lists only the one that the client's address was read from is continued (see
+/// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other may be the
+/// client's own and is written anew. `host` is as sent, checked; empty is none.
+pub fn stamp_forwarded(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
+    if client.trusted_peer {
+        continue_account(headers, client, scheme, host);
+    } else {
+        begin_account(headers, client, scheme, host);
+    }
+}
+
+/// For a peer that is not believed: nothing of an earlier account is left. Both lists share one buffer.
+fn begin_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
+    let mut text = String::with_capacity(128);
+    text.push_str("for=");
+    let from = match client.peer {
+        std::net::IpAddr::V4(ip) => {
+            let from = text.len();
+            push_v4(&mut text, ip);
+            from..text.len()
+        }
+        std::net::IpAddr::V6(ip) => {
+            text.push_str("\"[");
+            let from = text.len();
+            write!(text, "{ip}").expect(FITS);
+            let list = from..text.len();
+            text.push_str("]\"");
+            list
+        }
+    };
+    push_parameter(";proto=", scheme.as_str(), &mut text);
+    if !host.is_empty() {
+        push_parameter(";host=", host, &mut text);
+    }
+    let text = Bytes::from(text);
+    let list = text.slice(from);
+    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
+    // The host as it came is a piece of what was received, so that this copies nothing.
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(&X_FORWARDED_HOST, host);
+    } else if let (false, Ok(host)) = (host.is_empty(), HeaderValue::from_str(host)) {
+        headers.insert(&X_FORWARDED_HOST, host);
+    }
+    insert_shared(headers, &X_FORWARDED_FOR, list);
+    insert_shared(headers, &FORWARDED, text);
+}
+
+/// Every request of a caller without a proxy needs it, and formatting machinery would be its dearest part.
+fn push_v4(out: &mut String, ip: std::net::Ipv4Addr) {
+    for (index, octet) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push('.');
+        }
+        for (place, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+            if octet >= place || place == 1 {
+                out.push(char::from(b'0' + digit));
+            }
+        }
+    }
+}
+
+/// What is not a header value is left out.
+fn insert_shared(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, text: Bytes) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(text) {
+        headers.insert(name, value);
+    }
+}
+
+fn continue_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
+    if !headers.contains_key(&X_FORWARDED_PROTO) {
+        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
+    }
+    if !headers.contains_key(&X_FORWARDED_HOST)
+        && let (false, Ok(host)) = (host.is_empty(), HeaderValue::from_str(host))
+    {
+        headers.insert(&X_FORWARDED_HOST, host);
+    }
+    let has_for = headers.contains_key(&X_FORWARDED_FOR);
+
+    let mut forwarded = if has_for {
+        String::new()
+    } else {
+        list_so_far(headers, &FORWARDED)
+    };
+    let origin = if forwarded.is_empty() { client.ip } else { client.peer };
+    let mut list = list_so_far(headers, &X_FORWARDED_FOR);
+    if list.is_empty() && client.ip != client.peer {
+        write!(list, "{}, ", client.ip).expect(FITS);
+    }
+    write!(list, "{}", client.peer).expect(FITS);
+
+    match origin {
+        std::net::IpAddr::V4(ip) => write!(forwarded, "for={ip}"),
+        std::net::IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\""),
+    }
+    .expect(FITS);
+    for (name, field) in [(";proto=", &X_FORWARDED_PROTO), (";host=", &X_FORWARDED_HOST)] {
+        if let Some(value) = headers.get(field).and_then(|value| value.to_str().ok()) {
+            push_parameter(name, value, &mut forwarded);
+        }
+    }
+    insert(headers, &X_FORWARDED_FOR, list);
+    insert(headers, &FORWARDED, forwarded);
+}
+
+const FITS: &str = "writing to a String cannot fail";
+
+/// The lines of a list field as one, ready for another element; empty if one of them is not text. Empty elements say
+/// nothing (RFC 9110 section 5.6.1.2), and the list neither begins nor ends with one.
+fn list_so_far(headers: &HeaderMap, name: &HeaderName) -> String {
+    let mut list = String::with_capacity(64);
+    for line in headers.get_all(name) {
+        let Ok(line) = line.to_str() else { return String::new() };
+        let line = line.trim_matches([',', ' ', '\t']);
+        if !line.is_empty() {
+            list.extend([line, ", "]);
+        }
+    }
+    list
+}
+
+/// A value that is no token is quoted (RFC 7239 section 4); one that could end the quotes is left out.
+fn push_parameter(name: &str, value: &str, out: &mut String) {
+    let in_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if value.bytes().all(in_token) && !value.is_empty() {
+        out.extend([name, value]);
+    } else if !value.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
+        out.extend([name, "\"", value, "\""]);
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static HeaderName, text: String) {
+    // What was received was a header value, and what we add is printable ASCII.
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::tests::{lines, map};
+
+    #[test]
+    fn trailers_and_identity_are_said() {
+        let mut plain = HeaderMap::new();
+        stamp_trailers(&mut plain, Version::HTTP_11);
+        assert_eq!(
+            (lines(&plain, "te"), lines(&plain, "connection")),
+            (vec!["trailers".into()], vec!["te".into()])
+        );
+        let identity = ["acme", "premium", "key-7"].map(HeaderValue::from_static);
+        stamp_identity(&mut plain, &identity[0], &identity[1], &identity[2]);
+        assert_eq!(
+            ["x-tenant-id", "x-tenant-tier", "x-caller-id"].map(|name| plain[name].clone()),
+            identity
+        );
+    }
+
+    #[test]
+    fn the_client_address_is_passed_on() {
+        let check = |given: &[(&str, &str)], ip: &str, peer: &str, host: &str, list: &str, forwarded: &str| {
+            let (ip, peer) = (ip.parse().expect("an address"), peer.parse().expect("an address"));
+            let mut headers = map(given);
+            stamp_forwarded(
+                &mut headers,
+                &ClientAddress {
+                    ip,
+                    peer,
+                    trusted_peer: ip != peer,
+                    is_known: true,
+                },
+                Scheme::Http,
+                host,
+            );
+            assert_eq!(lines(&headers, "x-forwarded-for"), [list]);
+            assert_eq!(lines(&headers, "forwarded"), [forwarded]);
+            headers
+        };
+        let fresh = check(
+            &[],
+            "192.0.2.1",
+            "192.0.2.1",
+            "a.b",
+            "192.0.2.1",
+            "for=192.0.2.1;proto=http;host=a.b",
+        );
+        assert_eq!(
+            ["x-forwarded-proto", "x-forwarded-host"].map(|name| fresh[name].clone()),
+            ["http", "a.b"]
+        );
+        let v6 = "for=\"[2001:db8::1]\";proto=http;host=\"a:8080\"";
+        check(&[], "2001:db8::1", "2001:db8::1", "a:8080", "2001:db8::1", v6);
+        let nameless = check(
+            &[],
+            "192.0.2.1",
+            "192.0.2.1",
+            "",
+            "192.0.2.1",
+            "for=192.0.2.1;proto=http",
+        );
+        assert!(!nameless.contains_key("x-forwarded-host"));
+        let continued = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop"),
+            ("forwarded", "for=7.7.7.7"),
+        ];
+        for empty in [",198.51.100.8,", " , ,198.51.100.8 , ", "198.51.100.8,,"] {
+            check(
+                &[("x-forwarded-for", ","), ("x-forwarded-for", empty)],
+                "198.51.100.8",
+                "10.0.0.1",
+                "",
+                "198.51.100.8, 10.0.0.1",
+                "for=198.51.100.8;proto=http",
+            );
+        }
+        check(
+            &continued,
+            "1.2.3.4",
+            "10.0.0.1",
+            "a",
+            "6.6.6.6, 1.2.3.4, 10.0.0.1",
+            "for=1.2.3.4;proto=https;host=shop",
+        );
+        let standard = [("forwarded", "for=1.2.3.4;proto=https")];
+        let both = "for=1.2.3.4;proto=https, for=10.0.0.1;proto=http;host=a";
+        check(&standard, "1.2.3.4", "10.0.0.1", "a", "1.2.3.4, 10.0.0.1", both);
+        check(
+            &[("x-forwarded-proto", "\"\\")],
+            "1.2.3.4",
+            "1.2.3.4",
+            "a",
+            "1.2.3.4",
+            "for=1.2.3.4;proto=http;host=a",
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Gives every request a name in logs: a request id, and a place in a trace.
+//!
+//! What a caller sends is kept if it is well formed and replaced if it is not, so that what is logged and passed on
+//! has a known alphabet and length.
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
+
+/// The trace a request belongs to: 32 lower-case hexadecimal digits, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TraceId([u8; 32]);
+
+impl TraceId {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
+    }
+}
+
+impl std::fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Continues the caller's trace with a span of ours, or starts one; `sampled` says how one that starts is flagged.
+///
+/// W3C Trace Context: an unreadable or repeated `traceparent` counts as none, and `tracestate` goes with it.
+pub fn continue_trace(headers: &mut HeaderMap, sampled: bool) -> TraceId {
+    let mut lines = headers.get_all(&TRACEPARENT).iter();
+    let received = match (lines.next(), lines.next()) {
+        (Some(line), None) => read(line.as_bytes()),
+        _ => None,
+    };
+    if received.is_none() {
+        headers.remove(&TRACESTATE);
+    }
+    let (trace, flags) = received.unwrap_or_else(|| (TraceId(hex(fastrand::u128(1..))), u8::from(sampled)));
+    let mut value = *b"00-................................-................-00";
+    value[3..35].copy_from_slice(&trace.0);
+    value[36..52].copy_from_slice(&hex::<16>(u128::from(fastrand::u64(1..))));
+    value[53..].copy_from_slice(&hex::<2>(u128::from(flags)));
+    headers.insert(
+        &TRACEPARENT,
+        HeaderValue::from_bytes(&value).expect("digits and hyphens"),
+    );
+    trace
+}
+
+/// The caller's `x-request-id` if it is 1 to 128 of letters, digits, `.`, `_` and `-`; else a new one, put in its place.
+pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let mut lines = headers.get_all(&X_REQUEST_ID).iter();
+    let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    match (lines.next(), lines.next()) {
+        (Some(id), None) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(sane) => id.clone(),
+        _ => {
+            let id = HeaderValue::from_bytes(&hex::<32>(fastrand::u128(..))).expect("hexadecimal digits");
+            headers.insert(&X_REQUEST_ID, id.clone());
+            id
+        }
+    }
+}
+
+/// Trace id and flags of `VERSION-TRACE-PARENT-FLAGS`; later versions may append more.
+fn read(text: &[u8]) -> Option<(TraceId, u8)> {
+    let (head, rest) = text.split_at_checked(55)?;
+    let lower_hex = |digits: &[u8]| digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let not_zero = |digits: &[u8]| lower_hex(digits) && digits.iter().any(|&digit| digit != b'0');
+    let (version, trace, parent, flags) = (&head[..2], &head[3..35], &head[36..52], &head[53..]);
+    let hyphens = [head[2], head[35], head[52]] == *b"---";
+    let ended = rest.is_empty() || (version != b"00" && rest[0] == b'-');
+    if !(hyphens && ended && lower_hex(version) && version != b"ff") {
+        return None;
+    }
+    if !(not_zero(trace) && not_zero(parent) && lower_hex(flags)) {
+        return None;
+    }
+    // Only the flags of version 00 have a meaning: sampled, and random since level 2.
+    let flags = u8::from_str_radix(std::str::from_utf8(flags).ok()?, 16).ok()? & 0x03;
+    Some((TraceId(trace.try_into().ok()?), flags))
+}
+
+/// The last `N` hexadecimal digits, in lower case.
+fn hex<const N: usize>(mut number: u128) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0x0f) as usize];
+        number >>= 4;
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::tests::{lines, map};
+
+    #[test]
+    fn traces_are_continued_or_started() {
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        const PARENT: &str = "00f067aa0ba902b7";
+        let continued = |text: &str| {
+            let mut headers = map(&[("traceparent", text), ("tracestate", "a=b")]);
+            let trace = continue_trace(&mut headers, true);
+            let written = lines(&headers, "traceparent").remove(0);
+            assert_eq!((written.len(), &written[3..35]), (55, trace.as_str()), "{written}");
+            assert!(!written.contains(PARENT), "the span is ours");
+            assert_eq!(headers.contains_key("tracestate"), trace.as_str() == TRACE);
+            (trace.as_str() == TRACE).then(|| written[52..].to_owned())
+        };
+        assert_eq!(continued(&format!("00-{TRACE}-{PARENT}-01")).as_deref(), Some("-01"));
+        assert_eq!(continued(&format!("00-{TRACE}-{PARENT}-00")).as_deref(), Some("-00"));
+        assert_eq!(
+            continued(&format!("cc-{TRACE}-{PARENT}-ff-more")).as_deref(),
+            Some("-03")
+        );
+        for bad in [
+            String::new(),
+            format!("ff-{TRACE}-{PARENT}-01"),
+            format!("00-{TRACE}-{PARENT}-01-more"),
+            format!("00-{TRACE}-{PARENT}-0"),
+            format!("00-{TRACE}-{PARENT}-0g"),
+            format!("00-{}-{PARENT}-01", "0".repeat(32)),
+            format!("00-{TRACE}-{}-01", "0".repeat(16)),
+            format!("00-{}-{PARENT}-01", TRACE.to_uppercase()),
+            format!("00_{TRACE}-{PARENT}-01"),
+        ] {
+            assert_eq!(continued(&bad), None, "{bad}");
+        }
+        let mut twice = map(&[("traceparent", "a"), ("traceparent", "b")]);
+        continue_trace(&mut twice, false);
+        assert_eq!(lines(&twice, "traceparent").len(), 1);
+        assert!(lines(&twice, "traceparent")[0].ends_with("-00"));
+    }
+
+    #[test]
+    fn request_ids_are_kept_if_sane() {
+        let id = |given: &[(&str, &str)]| {
+            let mut headers = map(given);
+            let id = request_id(&mut headers);
+            assert_eq!(headers["x-request-id"], id);
+            id.to_str().expect("ASCII").to_owned()
+        };
+        for kept in ["a", "550e8400-e29b-41d4-a716-446655440000", &"x".repeat(128), "A_b.c-9"] {
+            assert_eq!(id(&[("x-request-id", kept)]), kept);
+        }
+        for replaced in ["", "a b", "a,b", "\u{e9}", "a\"", &"x".repeat(129)] {
+            let id = id(&[("x-request-id", replaced)]);
+            assert!(
+                id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{replaced} gave {id}"
+            );
+        }
+        assert_ne!(id(&[]), id(&[]));
+        assert_eq!(id(&[("x-request-id", "a"), ("x-request-id", "b")]).len(), 32);
+    }
+}

@@ -1,0 +1,144 @@
+//! Where the accounts are kept: one table per limit, through every reload.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use policies::{Bucket, InFlight, SlidingWindow};
+
+use crate::clock::Now;
+use crate::limits::account::{Account, Kind, Meter};
+use crate::limits::rooms::{AccountLimits, Rooms};
+use crate::limits::set_aside::SetAside;
+pub use crate::limits::table::{Origin, Table, TermsByOwner};
+use crate::limits::table::{Rows, StoodIn};
+
+/// All tables, by the name of their limit and what they count. They outlive every plan.
+pub struct Accounts {
+    tables: DashMap<(Arc<str>, Kind), Arc<dyn Table>>,
+    /// What each limit counts that is in force.
+    in_force: DashMap<Arc<str>, Kind>,
+    /// For the owners that nobody wrote down, over all tables.
+    pub rooms: Arc<Rooms>,
+    /// What quotas had counted when the clock jumped.
+    pub set_aside: SetAside,
+}
+
+/// What there is of one limit.
+pub struct Census {
+    pub limit: Arc<str>,
+    /// Accounts that are kept.
+    pub owners: usize,
+    pub stood_in: StoodIn,
+}
+
+impl Accounts {
+    /// With room for so many accounts of each kind of owner.
+    pub fn new(most: usize) -> Self {
+        Self::with(AccountLimits::all(most))
+    }
+
+    pub fn with(limits: AccountLimits) -> Self {
+        Self {
+            tables: DashMap::new(),
+            in_force: DashMap::new(),
+            set_aside: SetAside::default(),
+            rooms: Arc::new(Rooms::new(limits)),
+        }
+    }
+
+    /// The table of a limit; made with `terms` if it is new, else left as it runs until [`Self::take_effect`]. A limit
+    /// that comes to count something else has another table.
+    pub fn table(&self, limit: &Arc<str>, terms: &TermsByOwner) -> Arc<dyn Table> {
+        let kind = terms.usual.kind();
+        let table = self.tables.entry((Arc::clone(limit), kind)).or_insert_with(|| {
+            let (terms, rooms) = (terms.clone(), Arc::clone(&self.rooms));
+            match kind {
+                Kind::Bucket => Arc::new(Rows::<Bucket>::new(terms, rooms)),
+                Kind::Window => Arc::new(Rows::<SlidingWindow>::new(terms, rooms)),
+                Kind::Calendar => Arc::new(Rows::<Meter>::new(terms, rooms)),
+                Kind::InFlight => Arc::new(Rows::<InFlight>::new(terms, rooms)),
+            }
+        });
+        Arc::clone(&table)
+    }
+
+    /// The table of a limit that is a quota.
+    pub fn of_quota(&self, limit: &Arc<str>) -> Option<Arc<dyn Table>> {
+        let found = self.tables.get(&(Arc::clone(limit), Kind::Calendar));
+        found.map(|table| Arc::clone(&table))
+    }
+
+    /// For the moment a plan takes effect. Takings under the old plan may go on beside it; each is charged to the
+    /// same account, so a reload admits nothing twice.
+    pub fn take_effect(&self, limits: &[(Arc<str>, TermsByOwner)], now: Now) {
+        for (name, terms) in limits {
+            let (table, kind) = (self.table(name, terms), terms.usual.kind());
+            table.change_terms(terms, now);
+            let before = self.in_force.insert(Arc::clone(name), kind);
+            if before.is_some_and(|before| before != kind) {
+                self.change_kind(name, kind, &*table, now);
+            }
+        }
+    }
+
+    /// A limit counts something else from now on: what was taken in its last window counts in its new one.
+    fn change_kind(&self, limit: &Arc<str>, kind: Kind, table: &dyn Table, now: Now) {
+        let others = Kind::ALL.into_iter().filter(|other| *other != kind);
+        let others: Vec<_> = others
+            .filter_map(|other| {
+                self.tables
+                    .get(&(Arc::clone(limit), other))
+                    .map(|found| Arc::clone(&found))
+            })
+            .collect();
+        for other in &others {
+            other.succeed(Vec::new(), now);
+        }
+        table.succeed(others, now);
+        let counts = kind.as_str();
+        if kind == Kind::InFlight {
+            tracing::warn!(%limit, counts, "a limit counts something else: requests under way are not counted in it");
+        } else {
+            tracing::info!(%limit, counts, "a limit counts something else: what its owners have taken is carried over");
+        }
+    }
+
+    /// Drops what nobody holds and nothing is taken from.
+    pub fn forget_idle(&self, now: Now) {
+        self.set_aside.forget_old(now.moment);
+        for table in &self.tables {
+            table.forget_idle(now);
+        }
+    }
+
+    /// Hands over every account, with the name of its limit.
+    pub fn each(&self, mut f: impl FnMut(&Arc<str>, Account)) {
+        for table in &self.tables {
+            table.each(&mut |account| f(&table.key().0, account));
+        }
+    }
+
+    /// What there is of each limit, whatever it has counted, by name.
+    pub fn census(&self) -> Vec<Census> {
+        let mut all: Vec<Census> = Vec::new();
+        for table in &self.tables {
+            let (limit, owners, stood_in) = (&table.key().0, table.owners(), table.stood_in());
+            match all.iter_mut().find(|found| found.limit == *limit) {
+                Some(found) => {
+                    found.owners += owners;
+                    found.stood_in.wider += stood_in.wider;
+                    found.stood_in.others += stood_in.others;
+                }
+                None => all.push(Census {
+                    limit: Arc::clone(limit),
+                    owners,
+                    stood_in,
+                }),
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests;

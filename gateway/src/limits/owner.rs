@@ -1,0 +1,354 @@
+//! Whom an account belongs to.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
+
+use smallvec::SmallVec;
+
+use crate::identity;
+use crate::limits::rooms::Room;
+use crate::template::percent;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner<'a> {
+    Tenant(&'a str),
+    /// A caller of a tenant, by what it shows and its name there: no two kinds of credential share their names.
+    Caller(&'a str, Credential<'a>, &'a str),
+    /// Masked, without port.
+    Address(IpAddr),
+    /// All addresses of a network that have no account of their own.
+    Network(IpAddr),
+    /// All callers of a tenant that have no account of their own.
+    CallersOf(&'a str),
+    /// All of a kind that have none, nor a network or a tenant to be counted with.
+    Others(Others),
+    Route(&'a str),
+    Everyone,
+}
+
+/// What a caller shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Credential<'a> {
+    ApiKey,
+    /// Of an issuer, by its name in the config.
+    Token(&'a str),
+    Certificate,
+    Password,
+}
+
+/// Owners of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Others {
+    Addresses,
+    Tenants,
+    Callers,
+}
+
+/// An owner's name in a table: 120 keyed bits, so that two owners never share and none can be aimed at. In a table it
+/// also holds which room the account takes, which tells no two names apart.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnerKey {
+    short: u64,
+    long: [u8; 7],
+    room: Option<Room>,
+}
+
+/// An owner's name, as displayed, taken apart.
+#[derive(Debug)]
+pub struct OwnerName<'a>(SmallVec<[Cow<'a, str>; 4]>);
+
+impl<'a> OwnerName<'a> {
+    /// `None` if it is not UTF-8 once decoded.
+    pub fn read(name: &'a str) -> Option<Self> {
+        name.split(' ').map(percent::decode).collect::<Option<_>>().map(Self)
+    }
+
+    /// `None` if it is nobody's.
+    pub fn owner(&self) -> Option<Owner<'_>> {
+        let words: SmallVec<[&str; 4]> = self.0.iter().map(AsRef::as_ref).collect();
+        match *words.as_slice() {
+            ["tenant", tenant] => Some(Owner::Tenant(tenant)),
+            ["caller", tenant, id] => Some(Owner::Caller(tenant, Credential::ApiKey, id)),
+            ["caller", tenant, credential, id] => Some(Owner::Caller(tenant, Credential::parse(credential)?, id)),
+            ["address", address] => address.parse().ok().map(Owner::Address),
+            ["network", network] => network.parse().ok().map(Owner::Network),
+            ["callers", tenant] => Some(Owner::CallersOf(tenant)),
+            ["others", others] => Others::ALL
+                .into_iter()
+                .find(|all| all.as_str() == others)
+                .map(Owner::Others),
+            ["route", route] => Some(Owner::Route(route)),
+            ["everyone"] => Some(Owner::Everyone),
+            _ => None,
+        }
+    }
+}
+
+/// A name as one word.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&identity::encoded(self.0))
+    }
+}
+
+impl Owner<'_> {
+    pub fn key(&self) -> OwnerKey {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+        let [short, long] = KEYS.each_ref().map(|state| state.hash_one(self));
+        let [long @ .., _] = long.to_le_bytes();
+        OwnerKey {
+            short,
+            long,
+            room: None,
+        }
+    }
+
+    /// Whom it is counted with where there is no room for an account of its own. A network is an IPv4 /24 or an
+    /// IPv6 /48: what one party commonly has.
+    pub fn wider(&self) -> Option<Self> {
+        match self {
+            Self::Address(IpAddr::V4(ip)) => {
+                let [a, b, c, _] = ip.octets();
+                Some(Self::Network(Ipv4Addr::new(a, b, c, 0).into()))
+            }
+            Self::Address(IpAddr::V6(ip)) => {
+                let [a, b, c, ..] = ip.segments();
+                Some(Self::Network(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()))
+            }
+            Self::Caller(tenant, ..) => Some(Self::CallersOf(tenant)),
+            _ => None,
+        }
+    }
+
+    /// Whom it is counted with where there is no room for that either.
+    pub const fn others(&self) -> Others {
+        match self {
+            Self::Address(_) | Self::Network(_) => Others::Addresses,
+            Self::Caller(..) | Self::CallersOf(_) => Others::Callers,
+            Self::Tenant(_) | Self::Route(_) | Self::Everyone => Others::Tenants,
+            Self::Others(others) => *others,
+        }
+    }
+
+    /// Whose room its account takes if nobody wrote it down.
+    pub const fn room(&self) -> Option<Room> {
+        match self {
+            Self::Address(_) => Some(Room::Addresses),
+            Self::Network(_) => Some(Room::Networks),
+            Self::Tenant(_) => Some(Room::Tenants),
+            Self::Caller(..) => Some(Room::Callers),
+            Self::CallersOf(_) => Some(Room::CallersOfTenants),
+            Self::Others(_) | Self::Route(_) | Self::Everyone => None,
+        }
+    }
+}
+
+impl<'a> Credential<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        match text {
+            "api_key" => Some(Self::ApiKey),
+            "mtls" => Some(Self::Certificate),
+            "basic" => Some(Self::Password),
+            _ => text.strip_prefix("jwt:").map(Self::Token),
+        }
+    }
+}
+
+impl Others {
+    pub const ALL: [Self; 3] = [Self::Addresses, Self::Tenants, Self::Callers];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Addresses => "addresses",
+            Self::Tenants => "tenants",
+            Self::Callers => "callers",
+        }
+    }
+}
+
+/// The same in every process, and different for any two owners: names are percent-encoded, so that none holds a space.
+/// That of a caller by key is as it was before callers were told apart by what they show.
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(tenant) => write!(f, "tenant {}", Word(tenant)),
+            Self::Caller(tenant, credential, id) => {
+                write!(f, "caller {} ", Word(tenant))?;
+                match credential {
+                    Credential::ApiKey => {}
+                    Credential::Token(issuer) => write!(f, "jwt:{} ", Word(issuer))?,
+                    Credential::Certificate => f.write_str("mtls ")?,
+                    Credential::Password => f.write_str("basic ")?,
+                }
+                Word(id).fmt(f)
+            }
+            Self::Address(address) => write!(f, "address {address}"),
+            Self::Network(network) => write!(f, "network {network}"),
+            Self::CallersOf(tenant) => write!(f, "callers {}", Word(tenant)),
+            Self::Others(others) => write!(f, "others {}", others.as_str()),
+            Self::Route(route) => write!(f, "route {}", Word(route)),
+            Self::Everyone => f.write_str("everyone"),
+        }
+    }
+}
+
+impl OwnerKey {
+    /// Enough of the key to tell tenants apart in a queue.
+    pub fn short(self) -> u64 {
+        self.short
+    }
+
+    /// The same name, of an account that takes a place in the room.
+    pub(crate) const fn in_room(self, room: Option<Room>) -> Self {
+        Self { room, ..self }
+    }
+
+    /// The room in which the account takes a place.
+    pub(crate) const fn room(self) -> Option<Room> {
+        self.room
+    }
+}
+
+impl PartialEq for OwnerKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.short == other.short && self.long == other.long
+    }
+}
+
+impl Eq for OwnerKey {}
+
+impl Hash for OwnerKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.short);
+    }
+}
+
+/// The key is a hash already.
+#[derive(Default)]
+pub struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn no_two_owners_have_one_key_or_one_name() {
+        let caller = |credential, id| Owner::Caller("a", credential, id);
+        let owners = [
+            Owner::Tenant("a"),
+            Owner::Tenant("b"),
+            Owner::Route("a"),
+            Owner::Caller("ab", Credential::ApiKey, "c"),
+            caller(Credential::ApiKey, "bc"),
+            caller(Credential::Token("main"), "bc"),
+            caller(Credential::Token("other"), "bc"),
+            caller(Credential::Token("basic"), "bc"),
+            caller(Credential::Certificate, "bc"),
+            caller(Credential::Password, "bc"),
+            // As if they were the words for another kind.
+            caller(Credential::ApiKey, "mtls"),
+            caller(Credential::Token("mtls"), "mtls"),
+            caller(Credential::Certificate, "mtls"),
+            Owner::Address(address("127.0.0.1")),
+            Owner::Address(address("10.0.0.0")),
+            Owner::Network(address("10.0.0.0")),
+            Owner::CallersOf("a"),
+            Owner::Others(Others::Addresses),
+            Owner::Others(Others::Tenants),
+            Owner::Others(Others::Callers),
+            Owner::Everyone,
+            // As if they were several words, or encoded already.
+            Owner::Tenant("a b"),
+            Owner::Tenant("a%20b"),
+            Owner::Tenant(" "),
+            Owner::Tenant("%"),
+            Owner::Tenant("us\u{e9}r-\u{2603}"),
+            Owner::Tenant("use\u{301}r-\u{2603}"),
+            Owner::CallersOf("a b"),
+            Owner::Caller("a b", Credential::ApiKey, "c"),
+            Owner::Caller("a", Credential::ApiKey, "b c"),
+            Owner::Caller("a", Credential::ApiKey, "mtls c"),
+            Owner::Caller("a", Credential::Certificate, "c"),
+            Owner::Caller("\u{1f600}", Credential::Token("main"), "\u{5d0} \u{5d1}"),
+        ];
+        for (at, one) in owners.iter().enumerate() {
+            for other in &owners[..at] {
+                assert!(
+                    one.key() != other.key() && one.to_string() != other.to_string(),
+                    "{one} {other}"
+                );
+            }
+            let name = one.to_string();
+            assert_eq!(OwnerName::read(&name).expect("UTF-8").owner(), Some(*one));
+        }
+        for nobody in [
+            "",
+            "tenant",
+            "tenant a b",
+            "caller a ldap b",
+            "others",
+            "others routes",
+            "network x",
+            "tenant %ff",
+        ] {
+            let name = OwnerName::read(nobody);
+            assert_eq!(name.as_ref().and_then(OwnerName::owner), None, "{nobody}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_same_in_whatever_room() {
+        let key = Owner::Tenant("a").key();
+        let kept = key.in_room(Some(Room::Tenants));
+        assert_eq!((kept, kept.room()), (key, Some(Room::Tenants)));
+        assert_eq!(size_of::<OwnerKey>(), 16);
+    }
+
+    #[test]
+    fn who_has_no_account_is_counted_with_its_like() {
+        let check = |owner: Owner<'_>, wider: Option<Owner<'_>>, others| {
+            assert_eq!((owner.wider(), owner.others()), (wider, others), "{owner}");
+        };
+        let network = |text| Some(Owner::Network(address(text)));
+        check(
+            Owner::Address(address("10.1.2.3")),
+            network("10.1.2.0"),
+            Others::Addresses,
+        );
+        check(
+            Owner::Address(address("2001:db8:1:2::")),
+            network("2001:db8:1::"),
+            Others::Addresses,
+        );
+        check(Owner::Network(address("10.1.2.0")), None, Others::Addresses);
+        let caller = Owner::Caller("acme", Credential::Token("main"), "ada");
+        check(caller, Some(Owner::CallersOf("acme")), Others::Callers);
+        check(Owner::CallersOf("acme"), None, Others::Callers);
+        check(Owner::Tenant("acme"), None, Others::Tenants);
+    }
+}

@@ -1,0 +1,47 @@
+//! A charge that is made before it is known whether it is due.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::limits::{Charge, refusal};
+use crate::observe::Decision;
+use crate::rejection::Rejection;
+
+/// Taken from an account; given back when dropped, unless it is kept.
+#[must_use = "what is dropped is given back"]
+pub struct Reserved {
+    held: Charge,
+    taken_at: Now,
+    kept: bool,
+}
+
+impl Reserved {
+    /// # Errors
+    /// What the limit says that has not enough left.
+    pub fn take(held: Charge, now: Now) -> Result<Self, Rejection> {
+        if held.account.take(now, held.cost, Duration::ZERO).is_err() {
+            held.limit.metrics.decisions.add(Decision::Refused);
+            return Err(refusal(&[held], 0, now));
+        }
+        Ok(Self {
+            held,
+            taken_at: now,
+            kept: false,
+        })
+    }
+
+    /// It was due. Always true.
+    pub fn keep(mut self) -> bool {
+        self.held.limit.metrics.decisions.add(Decision::Admitted);
+        self.kept = true;
+        true
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.held.give_back(Now::read(), self.taken_at, self.held.cost);
+        }
+    }
+}

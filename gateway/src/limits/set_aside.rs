@@ -1,0 +1,317 @@
+//! What quotas had counted in periods that the clock has left by a jump, or that were over when the process began.
+//!
+//! The time may have been wrong, before or after, and come back: then what was used counts again, wherever
+//! ([`LeftPeriods`] says how). Kept for a day, in memory and in the state file. Only while a jump is followed, and once at
+//! the start, is anything done here; what is taken at that very moment from a period that is left may be missing from
+//! it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policies::calendar::{LeftPeriods, Saved};
+use policies::{CalendarQuota, Moment};
+
+use crate::clock::Now;
+use crate::limits::account::{Account, Terms};
+use crate::limits::accounts::{Accounts, Origin};
+use crate::limits::owner::{Owner, OwnerName};
+
+/// Owners that are remembered, of all limits; addresses take half of the places at most.
+const MOST: usize = 100_000;
+/// Since the last jump.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Default)]
+pub struct SetAside(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    by_limit: BTreeMap<Arc<str>, BTreeMap<Box<str>, LeftPeriods>>,
+    owners: usize,
+    until: Moment,
+}
+
+/// What a jump has done to quotas.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// Owners whose period begins in the future now: what it counted is carried into the period of now.
+    pub ahead: usize,
+    /// Owners of whom it is known again what they have used.
+    pub again: usize,
+}
+
+impl SetAside {
+    /// The clock jumps, which `follow` puts in force.
+    pub fn jump(&self, accounts: &Accounts, from: Now, to: Now, follow: impl FnOnce()) -> Carried {
+        let mut kept = self.kept();
+        let mut before = std::mem::take(&mut *kept);
+        let (mut done, mut again) = (Carried::default(), Vec::new());
+        accounts.each(|limit, account| {
+            let Account::Calendar(meter, quota) = &account else {
+                return;
+            };
+            let (counted, left) = (meter.usage.saved(), before.take(limit, &meter.owner));
+            if counted.used == 0 && left.is_none() {
+                return;
+            }
+            done.ahead += usize::from(counted.used > 0 && counted.is_ahead(to.wall));
+            let mut left = left.unwrap_or_default();
+            let add = left.jump(quota.every(), counted, from.wall, to.wall);
+            kept.put(limit, &meter.owner, left);
+            if add > 0 {
+                again.push((account, add));
+            }
+        });
+        // Of whom nothing is counted any more.
+        for (limit, owners) in before.by_limit {
+            for (name, mut left) in owners {
+                if let Some((account, quota)) = account(accounts, &limit, &name) {
+                    let (since, _) = left.saved();
+                    let add = left.jump(quota.every(), Saved { since, used: 0 }, from.wall, to.wall);
+                    kept.put(&limit, &name, left);
+                    if add > 0 {
+                        again.push((account, add));
+                    }
+                }
+            }
+        }
+        kept.until = to.moment + KEPT;
+        follow();
+        done.again = again.len();
+        for (account, add) in again {
+            account.charge(to, add);
+        }
+        done
+    }
+
+    /// Forgets one owner, whose count is set anew.
+    pub fn forget(&self, limit: &str, owner: &str) {
+        self.kept().take(limit, owner);
+    }
+
+    /// Takes over what a state file has kept.
+    pub(crate) fn restore(&self, limit: &Arc<str>, owner: &str, left: LeftPeriods, now: Moment) {
+        let mut kept = self.kept();
+        kept.until = now + KEPT;
+        kept.put(limit, owner, left);
+    }
+
+    /// Hands over everything, for a state file.
+    pub(crate) fn each(&self, mut f: impl FnMut(&Arc<str>, &str, &LeftPeriods)) {
+        for (limit, owners) in &self.kept().by_limit {
+            for (owner, left) in owners {
+                f(limit, owner, left);
+            }
+        }
+    }
+
+    /// Forgets all when it is a day old.
+    pub(crate) fn forget_old(&self, now: Moment) {
+        let mut kept = self.kept();
+        if kept.owners > 0 && now >= kept.until {
+            *kept = Kept::default();
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn take(&mut self, limit: &str, owner: &str) -> Option<LeftPeriods> {
+        let found = self.by_limit.get_mut(limit)?.remove(owner)?;
+        self.owners -= 1;
+        Some(found)
+    }
+
+    fn put(&mut self, limit: &Arc<str>, owner: &str, left: LeftPeriods) {
+        let name = OwnerName::read(owner);
+        let is_address = matches!(
+            name.as_ref().and_then(OwnerName::owner),
+            Some(Owner::Address(_) | Owner::Network(_))
+        );
+        let most = if is_address { MOST / 2 } else { MOST };
+        if !left.is_empty() && self.owners < most {
+            let owners = self.by_limit.entry(Arc::clone(limit)).or_default();
+            self.owners += usize::from(owners.insert(owner.into(), left).is_none());
+        }
+    }
+}
+
+/// The account of an owner by name, under the terms in force; `None` if the limit is no quota any more.
+fn account(accounts: &Accounts, limit: &Arc<str>, name: &str) -> Option<(Account, CalendarQuota)> {
+    let (table, name) = (accounts.of_quota(limit)?, OwnerName::read(name)?);
+    let owner = name.owner()?;
+    match table.terms(owner.key()) {
+        terms @ Terms::Calendar(quota) => Some((table.account(owner, terms, Origin::Restored), quota)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policies::{Every, WallTime};
+
+    use super::*;
+    use crate::limits::accounts::{Table, TermsByOwner};
+
+    /// 2026-11-24, noon.
+    const NOON: u64 = 1_795_521_600;
+    const DAY: u64 = 24 * 3600;
+    const YEAR: u64 = 365 * DAY;
+
+    fn at(moment: u64, wall: u64) -> Now {
+        Now {
+            moment: Moment::ZERO + Duration::from_secs(moment),
+            wall: WallTime::since_epoch(Duration::from_secs(wall)),
+        }
+    }
+
+    fn by_the_month(limit: u64) -> TermsByOwner {
+        TermsByOwner::for_all(Terms::Calendar(CalendarQuota::new(limit, Every::Month).unwrap()))
+    }
+
+    struct World {
+        accounts: Accounts,
+        table: Arc<dyn Table>,
+        terms: TermsByOwner,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (accounts, terms) = (Accounts::new(10), by_the_month(100));
+            Self {
+                table: accounts.table(&"monthly".into(), &terms),
+                accounts,
+                terms,
+            }
+        }
+
+        fn take(&self, tenant: &str, cost: u64, now: Now) {
+            let account = self
+                .table
+                .account(Owner::Tenant(tenant), self.terms.usual, Origin::Request);
+            account.take(now, cost, Duration::ZERO).unwrap();
+        }
+
+        fn left(&self, tenant: &str, now: Now) -> u64 {
+            self.table.balance(Owner::Tenant(tenant).key(), self.terms.usual, now)
+        }
+
+        fn jump(&self, from: Now, to: Now) -> Carried {
+            self.accounts.set_aside.jump(&self.accounts, from, to, || {})
+        }
+    }
+
+    #[test]
+    fn what_a_jump_has_ended_counts_again_when_the_clock_comes_back() {
+        let world = World::new();
+        let (now, ahead) = (at(0, NOON), at(40, NOON + 68 * YEAR));
+        world.take("acme", 90, now);
+        world.take("zeta", 7, now);
+        assert_eq!(world.jump(now, ahead), Carried::default());
+        assert_eq!(world.left("acme", ahead), 100);
+        world.take("acme", 5, ahead);
+        // Nobody holds them, and nothing is counted in the month of now.
+        world.accounts.forget_idle(ahead);
+        assert_eq!(world.table.owners(), 1);
+        let back = at(80, NOON + 80);
+        assert_eq!(world.jump(ahead, back), Carried { ahead: 1, again: 2 });
+        assert_eq!((world.left("acme", back), world.left("zeta", back)), (5, 93));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_gives_nothing_away() {
+        let world = World::new();
+        let (now, back) = (at(0, NOON), at(40, 0));
+        world.take("acme", 60, now);
+        assert_eq!(world.jump(now, back), Carried { ahead: 1, again: 0 });
+        assert_eq!(world.left("acme", back), 40);
+        world.take("acme", 10, back);
+        let then = at(80, NOON + 80);
+        assert_eq!(world.jump(back, then), Carried { ahead: 0, again: 1 });
+        assert_eq!(world.left("acme", then), 30);
+    }
+
+    #[test]
+    fn after_a_day_a_jump_was_right() {
+        let world = World::new();
+        let (now, ahead) = (at(0, NOON), at(40, NOON + 68 * YEAR));
+        world.take("acme", 90, now);
+        world.jump(now, ahead);
+        world.accounts.forget_idle(at(40 + DAY, NOON + 68 * YEAR + DAY));
+        assert_eq!(world.jump(ahead, at(80, NOON + 80)), Carried::default());
+        assert_eq!(world.left("acme", at(80, NOON + 80)), 100);
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back() {
+        let world = World::new();
+        let (now, ahead) = (at(0, NOON), at(40, NOON + 68 * YEAR));
+        world.take("acme", 90, now);
+        world.take("zeta", 90, now);
+        world.jump(now, ahead);
+        for tenant in ["acme", "zeta", "acme", "nobody"] {
+            world.accounts.set_aside.forget("monthly", &format!("tenant {tenant}"));
+        }
+        assert_eq!(world.accounts.set_aside.kept().owners, 0);
+        assert_eq!(world.jump(ahead, at(80, NOON + 80)), Carried::default());
+    }
+
+    #[test]
+    fn what_is_counted_while_a_jump_is_followed_is_not_lost() {
+        let world = World::new();
+        let (now, back) = (at(0, NOON), at(40, 0));
+        world.take("acme", 60, now);
+        world.accounts.set_aside.jump(&world.accounts, now, back, || {
+            world.take("acme", 3, now);
+        });
+        assert_eq!(world.left("acme", back), 37);
+    }
+
+    #[test]
+    fn a_limit_that_is_no_quota_any_more_is_forgotten() {
+        let world = World::new();
+        world.take("acme", 60, at(0, NOON));
+        let kept = &world.accounts.set_aside;
+        kept.restore(&"gone".into(), "tenant acme", LeftPeriods::default(), Moment::ZERO);
+        let left = || {
+            LeftPeriods::restore(
+                WallTime::default(),
+                [Saved {
+                    since: at(0, NOON).wall,
+                    used: 5,
+                }],
+            )
+        };
+        kept.restore(&"gone".into(), "tenant acme", left(), Moment::ZERO);
+        kept.restore(&"monthly".into(), "nobody", left(), Moment::ZERO);
+        world.jump(at(0, NOON), at(0, NOON + YEAR));
+        let mut found = Vec::new();
+        kept.each(|limit, owner, _| found.push(format!("{limit} {owner}")));
+        assert_eq!(found, ["monthly tenant acme"]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_addresses_take_half() {
+        let mut kept = Kept::default();
+        let left = LeftPeriods::restore(
+            WallTime::default(),
+            [Saved {
+                since: at(0, NOON).wall,
+                used: 5,
+            }],
+        );
+        for number in 0..MOST as u32 {
+            let address = std::net::Ipv4Addr::from_bits(number);
+            kept.put(&"limit".into(), &format!("address {address}"), left.clone());
+        }
+        assert_eq!(kept.owners, MOST / 2);
+        for number in 0..MOST {
+            kept.put(&"limit".into(), &format!("tenant {number}"), left.clone());
+        }
+        assert_eq!(kept.owners, MOST);
+    }
+}

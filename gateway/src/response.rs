@@ -1,0 +1,303 @@
+//! What the caller gets: a body that streams, and a record that is closed at its last byte.
+//!
+//! Invariant: a request is observed exactly once, however its answer ends; one that breaks off is never taken for
+//! whole, neither by the caller (hyper aborts the connection) nor by the log.
+
+mod events;
+mod keeping;
+mod leaving;
+pub mod tunnel;
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use policies::Moment;
+
+use self::events::Events;
+use self::keeping::Keeping;
+pub use self::keeping::Place;
+pub use self::leaving::Leaving;
+use crate::call::reply::{Broken, ReplyBody};
+use crate::headers;
+use crate::limits::InFlightGuard;
+use crate::observe::{RequestGuard, RequestRecord};
+use crate::rejection::Reason;
+use crate::response::tunnel::{ByteCounts, End, Tunnel};
+use crate::wire::grpc;
+
+/// The body of an answer, with what goes on until its last byte.
+pub struct AnswerBody {
+    content: Content,
+    open: Option<Open>,
+    grpc: Option<Grpc>,
+}
+
+/// A call of gRPC: its caller looks for a status at the end, also where the end comes too early.
+#[derive(Default)]
+struct Grpc {
+    /// Ready when we cannot wait for the end any longer.
+    leaving: Option<Leaving>,
+}
+
+/// A request that is under way: its record, and where it counts as being in flight.
+struct Open {
+    watch: Box<RequestGuard>,
+    _presence: InFlightGuard,
+}
+
+/// Where an answer's body comes from. The large one is the usual one, which is why it is not on the heap.
+#[allow(clippy::large_enum_variant)]
+pub enum Content {
+    Empty,
+    Whole(Bytes),
+    Reply(ReplyBody),
+    /// The same, kept as it passes.
+    Kept(Box<Keeping>),
+    /// A stream of events, which ends when we are about to go.
+    Events(Box<Events>),
+    /// No body: after the head, the connection is no longer HTTP.
+    Switched(Box<Tunnel>),
+}
+
+/// A connection that is to become a tunnel once the head of the answer has been sent. Its request goes on until the
+/// tunnel's end.
+pub struct Switched {
+    tunnel: Box<Tunnel>,
+    open: Open,
+}
+
+impl Switched {
+    /// Carries bytes until the end, and closes the record of the request; `leaving` is ready when we are about to go.
+    pub async fn carry(self, leaving: impl Future<Output = ()>) {
+        let Self { tunnel, mut open } = self;
+        let record: &mut RequestRecord = &mut open.watch;
+        let carried = ByteCounts {
+            from_caller: &mut record.bytes_in,
+            to_caller: &mut record.bytes_out,
+        };
+        match tunnel.carry(carried, leaving).await {
+            End::Closed | End::Leaving => open.watch.end(),
+            End::Idle => {
+                open.watch.note_fault("nothing was said for too long");
+                open.watch.end();
+            }
+            End::Over => {
+                open.watch.note_fault("a tunnel has lived as long as one may");
+                open.watch.end();
+            }
+            End::Broken(error) => open.watch.note_fault(format!("the tunnel broke: {error}")),
+        }
+    }
+}
+
+impl AnswerBody {
+    pub fn new(content: Content, watch: Box<RequestGuard>, presence: InFlightGuard) -> Self {
+        let open = Open {
+            watch,
+            _presence: presence,
+        };
+        let mut body = Self {
+            content,
+            open: Some(open),
+            grpc: None,
+        };
+        // Nobody asks an empty body for its end.
+        body.end_if_over();
+        body
+    }
+
+    /// It answers a call of gRPC.
+    #[must_use]
+    pub fn of_grpc(mut self) -> Self {
+        self.grpc = Some(Grpc::default());
+        self
+    }
+
+    /// Gives a call of gRPC that is still going on a status once `leaving` is ready. Whether it is a stream without an
+    /// end or an answer that comes in a moment cannot be told, so this is for when time is nearly up.
+    pub fn break_off_when(&mut self, leaving: impl FnOnce() -> Leaving) {
+        if let (Some(grpc), Content::Reply(_)) = (&mut self.grpc, &self.content) {
+            grpc.leaving = Some(leaving());
+        }
+    }
+
+    /// Ends a stream that would go on for as long as it pleases once `leaving` is ready.
+    pub fn end_when(&mut self, leaving: impl FnOnce() -> Leaving) {
+        if !matches!(&self.content, Content::Reply(body) if body.is_event_stream()) {
+            return;
+        }
+        if let Content::Reply(body) = std::mem::replace(&mut self.content, Content::Empty) {
+            self.content = Content::Events(Box::new(Events::new(body, leaving())));
+        }
+    }
+
+    /// When it has to have left, however slowly it is taken: what it holds is to come back then. Nothing for what goes
+    /// on for as long as it pleases, for a refusal, and for what holds nothing any more.
+    pub fn ends_by(&self) -> Option<Moment> {
+        let open = self.open.as_ref()?;
+        match &self.content {
+            Content::Reply(reply) => reply.ends_by(),
+            Content::Kept(keeping) => keeping.ends_by(),
+            Content::Events(events) => events.ends_by(),
+            Content::Empty | Content::Whole(_) if open.watch.reason.is_some() => None,
+            Content::Empty | Content::Whole(_) => Some(open.watch.started + open.watch.budget?),
+            Content::Switched(_) => None,
+        }
+    }
+
+    /// The tunnel that the connection is to become, if it is.
+    pub fn take_switched(&mut self) -> Option<Switched> {
+        if !matches!(self.content, Content::Switched(_)) {
+            return None;
+        }
+        match (std::mem::replace(&mut self.content, Content::Empty), self.open.take()) {
+            (Content::Switched(tunnel), Some(open)) => Some(Switched { tunnel, open }),
+            _ => None,
+        }
+    }
+
+    /// What goes by, for the record.
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let Some(open) = &mut self.open else { return };
+        if let Some(data) = frame.data_ref() {
+            open.watch.bytes_out += data.len() as u64;
+        } else if let (Some(_), Some(trailers)) = (&self.grpc, frame.trailers_ref()) {
+            open.watch.grpc_status = grpc::stated(trailers);
+        }
+    }
+
+    /// Says why the answer ends before its end, unless it has ended.
+    pub fn note_fault(&mut self, fault: &'static str) {
+        if let Some(open) = &mut self.open {
+            open.watch.note_fault(fault);
+        }
+    }
+
+    /// Ends a call of gRPC with a status that says why it has no end of its own.
+    fn break_off(
+        &mut self,
+        trailers: HeaderMap,
+        fault: impl Into<Cow<'static, str>>,
+    ) -> Option<Result<Frame<Bytes>, Broken>> {
+        if let Some(mut open) = self.open.take() {
+            open.watch.note_fault(fault);
+            open.watch.grpc_status = grpc::stated(&trailers);
+        }
+        self.grpc = None;
+        self.content = Content::Empty;
+        Some(Ok(Frame::trailers(trailers)))
+    }
+
+    fn end_if_over(&mut self) {
+        if self.content.is_over()
+            && !matches!(self.content, Content::Switched(_))
+            && let Some(open) = self.open.take()
+        {
+            open.watch.end();
+        }
+    }
+}
+
+impl Grpc {
+    fn must_leave(&mut self, cx: &mut Context<'_>) -> bool {
+        self.leaving
+            .as_mut()
+            .is_some_and(|leaving| leaving.as_mut().poll(cx).is_ready())
+    }
+}
+
+impl Content {
+    /// An answer that is kept while it is passed on.
+    pub fn kept(reply: ReplyBody, place: Place) -> Self {
+        Self::Kept(Box::new(Keeping::new(reply, place)))
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Empty | Self::Switched(_) => true,
+            Self::Events(events) => events.is_over(),
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Reply(body) => body.is_end_stream(),
+            Self::Kept(keeping) => keeping.is_over(),
+        }
+    }
+}
+
+/// Trailers are held to what fields are held to.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::clean_answer_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.get_mut();
+        if this.grpc.as_mut().is_some_and(|grpc| grpc.must_leave(cx)) {
+            return Poll::Ready(this.break_off(
+                grpc::broken_off(Reason::Draining),
+                "the drain could not wait for its end",
+            ));
+        }
+        let polled = match &mut this.content {
+            Content::Empty | Content::Switched(_) => None,
+            Content::Events(events) => std::task::ready!(events.poll_frame(cx)),
+            Content::Whole(bytes) if bytes.is_empty() => None,
+            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Reply(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Content::Kept(keeping) => std::task::ready!(keeping.poll_frame(cx)),
+        };
+        Poll::Ready(match polled.map(|polled| polled.map(cleaned)) {
+            Some(Ok(frame)) => {
+                this.note(&frame);
+                this.end_if_over();
+                Some(Ok(frame))
+            }
+            Some(Err(broken)) if this.grpc.is_some() => {
+                let trailers = match &broken {
+                    Broken::Over => grpc::lived_long_enough(),
+                    other => grpc::broken_off(other.reason()),
+                };
+                this.break_off(trailers, broken.to_string())
+            }
+            Some(Err(broken)) => {
+                if let Some(mut open) = this.open.take() {
+                    open.watch.note_fault(broken.to_string());
+                }
+                Some(Err(broken))
+            }
+            None => {
+                if let Some(open) = this.open.take() {
+                    open.watch.end();
+                }
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty | Content::Switched(_) => SizeHint::with_exact(0),
+            Content::Events(events) => events.size_hint(),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Reply(body) => body.size_hint(),
+            Content::Kept(keeping) => keeping.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The body of a caller's request: what it brings, over whichever protocol, and why it stops.
+//!
+//! It notes on the request's [`Transfer`] when it has to wait for more, which is how a caller that sends too slowly is
+//! found out.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::wire::framing::Refusal;
+use crate::wire::grpc::Messages;
+use crate::wire::parked::ParkedUpload;
+use crate::wire::slow_caller::{LIVELY, TooSlow, Transfer};
+
+pub struct CallerBody {
+    incoming: Incoming,
+    /// Absent where there is nothing to wait for.
+    flow: Option<Arc<Transfer>>,
+    clean_trailers: CleanTrailers,
+    life: Life,
+    /// On a stream of its own, which knows whether it has been ended or reset.
+    of_stream: bool,
+    /// What has arrived of it before it is read, where that is counted.
+    parked: Option<Arc<ParkedUpload>>,
+}
+
+/// What shows that its caller is still there: whole messages, where there are such, and otherwise much at a time.
+#[derive(Default)]
+struct Life {
+    messages: Option<Messages>,
+    /// Bytes since the last sign.
+    bytes: u64,
+}
+
+/// Takes out of trailers what must not pass.
+pub type CleanTrailers = fn(&mut HeaderMap);
+
+/// Why a body ends before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It came more slowly than it may.
+    TooSlow,
+    /// Its framing is broken; says what to mend.
+    Malformed(&'static str),
+    /// The caller broke off.
+    Broken,
+}
+
+impl CallerBody {
+    pub const fn new(incoming: Incoming, flow: Option<Arc<Transfer>>, clean_trailers: CleanTrailers) -> Self {
+        Self {
+            incoming,
+            flow,
+            clean_trailers,
+            life: Life {
+                messages: None,
+                bytes: 0,
+            },
+            of_stream: false,
+            parked: None,
+        }
+    }
+
+    /// The same where it has a stream for itself.
+    pub fn of_stream(
+        incoming: Incoming,
+        flow: Arc<Transfer>,
+        parked: Option<Arc<ParkedUpload>>,
+        clean_trailers: CleanTrailers,
+    ) -> Self {
+        let mut body = Self::new(incoming, Some(flow), clean_trailers);
+        body.of_stream = true;
+        body.parked = parked;
+        body
+    }
+
+    /// A body of messages of gRPC.
+    #[must_use]
+    pub fn of_grpc(mut self) -> Self {
+        self.life.messages = Some(Messages::default());
+        self
+    }
+
+    /// What its request has its caller waited for.
+    pub const fn flow(&self) -> Option<&Arc<Transfer>> {
+        self.flow.as_ref()
+    }
+
+    /// Whether there is no room for what may come of it before it is read.
+    pub fn has_no_room(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.is_refused())
+    }
+
+    /// Waiting is noted; nothing else is changed.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(parked) = &self.parked {
+            parked.start();
+        }
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Some(parked) = &self.parked {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => parked.read(frame.data_ref().map_or(0, Bytes::len)),
+                _ => parked.read_all(),
+            }
+        }
+        if let Some(flow) = &self.flow {
+            match &polled {
+                Poll::Pending if flow.awaits(cx.waker()) == Err(TooSlow) => {
+                    return Poll::Ready(Some(Err(Cut::TooSlow)));
+                }
+                Poll::Pending => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    let piece = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                    flow.note_received(piece.len());
+                    if self.life.shows_in(piece) {
+                        flow.shows_life();
+                    }
+                }
+                Poll::Ready(_) => flow.stop_waiting(),
+            }
+        }
+        match polled {
+            // hyper takes a reset with `NO_ERROR` for the end, which it is of an answer alone (RFC 9113 section 8.1).
+            Poll::Ready(None) if self.of_stream && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(Cut::Broken)))
+            }
+            polled => polled.map_err(|error| Cut::from(&error)),
+        }
+    }
+}
+
+impl Life {
+    fn shows_in(&mut self, piece: &[u8]) -> bool {
+        let ends_a_message = self.messages.as_mut().is_some_and(|messages| messages.pass(piece) > 0);
+        self.bytes += piece.len() as u64;
+        let shows = ends_a_message || self.bytes >= LIVELY;
+        if shows {
+            self.bytes = 0;
+        }
+        shows
+    }
+}
+
+impl Drop for CallerBody {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.flow {
+            flow.stop_waiting();
+        }
+        if let Some(parked) = &self.parked {
+            parked.discard();
+        }
+    }
+}
+
+impl Body for CallerBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let polled = ready!(this.poll_incoming(cx));
+        let Some(Ok(frame)) = polled else {
+            return Poll::Ready(polled);
+        };
+        Poll::Ready(Some(match frame.into_trailers() {
+            Err(data) => Ok(data),
+            Ok(mut trailers) => {
+                (this.clean_trailers)(&mut trailers);
+                Ok(Frame::trailers(trailers))
+            }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl From<&hyper::Error> for Cut {
+    fn from(error: &hyper::Error) -> Self {
+        match Refusal::behind(error) {
+            Some(refusal) => Self::Malformed(refusal.why()),
+            None => Self::Broken,
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSlow => f.write_str("the body comes more slowly than it may"),
+            Self::Malformed(why) => f.write_str(why),
+            Self::Broken => f.write_str("the caller broke off"),
+        }
+    }
+}
+
+impl std::error::Error for Cut {}

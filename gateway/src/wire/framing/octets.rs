@@ -1,0 +1,48 @@
+//! The alphabets of HTTP, as a table: which bytes may stand where.
+
+const TOKEN: u8 = 1;
+const TARGET: u8 = 2;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        if matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+            || matches!(byte as u8, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')
+            || matches!(byte as u8, b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+        {
+            classes[byte] |= TOKEN;
+        }
+        if !matches!(byte as u8, b'"' | b'#' | b'<' | b'>' | b'`') {
+            classes[byte] |= TARGET;
+        }
+        byte += 1;
+    }
+    classes
+};
+
+/// `tchar` (RFC 9110 section 5.6.2).
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & TOKEN != 0
+}
+
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// What a request target may be made of: printable ASCII without `#`, which begins what a target never holds
+/// (RFC 9112 section 3.2), and without what every browser encodes. Looser than RFC 3986 in `[`, `]`, `{`, `|`, `}`, `\`
+/// and `^`, which many clients send as they are and no reader takes for something else.
+pub(crate) fn is_target(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| CLASSES[byte as usize] & TARGET != 0)
+}
+
+/// `field-vchar`, SP or HTAB (RFC 9110 section 5.5): no control byte.
+pub(crate) const fn is_value_byte(byte: u8) -> bool {
+    byte >= 0x20 && byte != 0x7f || byte == b'\t'
+}
+
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    // Without an early exit, so that many bytes are compared at once.
+    bytes.iter().fold(true, |good, &byte| good & is_value_byte(byte))
+}

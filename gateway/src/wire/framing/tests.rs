@@ -1,0 +1,495 @@
+//! What is a message and what is none, and what must hold for any bytes in any pieces.
+
+use std::io::Cursor;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use proptest::prelude::*;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::wire::framing::head::{Follows, Head, Kind};
+use crate::wire::framing::{Awaited, Limits, Read, Refusal, Screen};
+
+mod differential;
+
+const LIMITS: Limits = Limits {
+    target: 200,
+    head: 1000,
+    fields: 20,
+};
+
+/// Bytes that come in the given pieces, and then nothing.
+struct Pieces<'a>(Vec<&'a [u8]>);
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let Some(piece) = self.0.first_mut() else {
+            return Poll::Pending;
+        };
+        let count = piece.len().min(buf.remaining());
+        buf.put_slice(&piece[..count]);
+        *piece = &piece[count..];
+        if piece.is_empty() {
+            self.0.remove(0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What passes, and the verdict on what does not; [`Read::Passed`] if there is none yet.
+fn screened(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Read) {
+    let mut pieces = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
+    let mut passed = Vec::new();
+    let mut memory = vec![0; room];
+    loop {
+        let mut buf = ReadBuf::new(&mut memory);
+        match screen.poll_read(&mut pieces, &mut Context::from_waker(Waker::noop()), &mut buf) {
+            Poll::Ready(Ok(Read::Passed)) => passed.extend_from_slice(buf.filled()),
+            Poll::Ready(Ok(verdict)) => return (passed, verdict),
+            Poll::Ready(Err(error)) => panic!("{error}"),
+            Poll::Pending => return (passed, Read::Passed),
+        }
+    }
+}
+
+/// The same, where each read waits until a head has come.
+fn screened_head_by_head(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Read) {
+    let mut pieces = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut passed = Vec::new();
+    let mut memory = vec![0; room];
+    while let Poll::Ready(looked) = screen.poll_head(&mut pieces, &mut cx) {
+        let verdict = looked.expect("it does not break").expect("it does not close");
+        let mut buf = ReadBuf::new(&mut memory);
+        let read = screen.poll_read(&mut pieces, &mut cx, &mut buf);
+        assert!(
+            matches!(read, Poll::Ready(Ok(read)) if read == verdict),
+            "{read:?}, not {verdict:?}"
+        );
+        if verdict != Read::Passed {
+            return (passed, verdict);
+        }
+        passed.extend_from_slice(buf.filled());
+    }
+    assert!(!screen.is_between_messages() || screen.held().is_empty());
+    (passed, Read::Passed)
+}
+
+fn answers(to_head: bool) -> Screen {
+    let awaited = Arc::new(Awaited::default());
+    awaited.begin(to_head);
+    Screen::answers(awaited)
+}
+
+/// Readable in a table: `~` is CRLF.
+fn wire(text: &str) -> Vec<u8> {
+    let text = text.replace('~', "\r\n");
+    text.chars()
+        .map(|c| u8::try_from(u32::from(c)).expect("Latin-1"))
+        .collect()
+}
+
+/// `passes` is how much of it passes.
+fn check(screen: Screen, text: &str, passes: &str, verdict: Read) {
+    let bytes = wire(text);
+    let (passed, read) = screened(screen, vec![&bytes], 8192);
+    assert_eq!((passed, read), (wire(passes), verdict), "{text:?}");
+}
+
+/// All of it passes.
+fn good(text: &str) {
+    check(Screen::requests(LIMITS), text, text, Read::Passed);
+}
+
+/// Nothing of it passes.
+fn no_head(text: &str, why: &str) {
+    let bytes = wire(text);
+    let (passed, read) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+    assert!(passed.is_empty(), "{text:?}: {passed:?}");
+    let Read::NoHead(refusal) = read else {
+        panic!("{text:?}: {read:?}")
+    };
+    assert!(refusal.why().contains(why), "{text:?}: {refusal}");
+}
+
+#[test]
+fn good_requests_pass_whole() {
+    good("GET / HTTP/1.1~Host: a~~");
+    good("GET / HTTP/1.0~~");
+    good("~GET / HTTP/1.1~Host: a~~");
+    good("OPTIONS * HTTP/1.1~Host: a~~");
+    good("CONNECT a:1 HTTP/1.1~Host: a~~");
+    good("GET http://a/b?c HTTP/1.1~Host: a~~");
+    good(
+        "GET /[a]{b}|c^d\\e?f=\"g HTTP/1.1~Host: a~~"
+            .replace('"', "%22")
+            .as_str(),
+    );
+    good("GET / HTTP/1.1~Host:a~X: \u{e9}\u{ff}\t y~Empty:~~");
+    good("POST / HTTP/1.1~Host: a~Content-Length: 5~~helloGET /2 HTTP/1.1~Host: a~~");
+    good("POST / HTTP/1.1~Host: a~Content-Length: 005~~helloGET /2 HTTP/1.1~Host: a~~");
+    good("POST / HTTP/1.1~Host: a~Transfer-Encoding:\tchunked\t~~A~0123456789~0~~GET /2 HTTP/1.1~Host: a~~");
+    good("POST / HTTP/1.1~Host: a~transfer-encoding: Chunked~~5 ; a = b;c;d=\"e\\\";\"~hello~0;f~T: v~U:~~");
+    good("GET / HTTP/1.1~Host: a~Connection: keep-alive~~GET /2 HTTP/1.1~Host: a~~");
+}
+
+#[test]
+fn what_is_no_head_does_not_pass() {
+    no_head("GET / HTTP/1.1\nHost: a~~", "LF alone");
+    no_head("GET / HTTP/1.1~Host: a\n\n", "LF alone");
+    no_head("GET / HTTP/1.1~Host: a\r~~", "control");
+    no_head("GET / HTTP/1.1~Host: a~X: 1\r2~~", "control");
+    no_head("GET / HTTP/1.1~Host: a~X: \0~~", "control");
+    no_head("GET / HTTP/1.1~Host: a~X: \u{7f}~~", "control");
+    no_head("GET / HTTP/1.1~Host: a~ folded~~", "folding");
+    no_head("GET / HTTP/1.1~ Host: a~~", "folding");
+    no_head("GET / HTTP/1.1~Host : a~~", "before the colon");
+    no_head("GET / HTTP/1.1~Host: a~X y: z~~", "token");
+    no_head("GET / HTTP/1.1~Host: a~: z~~", "token");
+    no_head("GET / HTTP/1.1~Host: a~X\u{85}: z~~", "token");
+    no_head("GET / HTTP/1.1~Host: a~X~~", "no colon");
+    no_head("GET / HTTP/1.1~~", "no Host");
+    no_head("GET / HTTP/1.1~Host: a~host: a~~", "more than one Host");
+    no_head("~~GET / HTTP/1.1~Host: a~~", "request line");
+    no_head("GET  / HTTP/1.1~Host: a~~", "must be a path");
+    no_head("GET / HTTP/1.1 ~Host: a~~", "version");
+    no_head("GET / HTTP/1.2~Host: a~~", "version");
+    no_head("PRI * HTTP/2.0~~SM~~", "must be a path");
+    no_head("GET /~", "request line");
+    no_head("GET\t/\tHTTP/1.1~Host: a~~", "request line");
+    no_head("G(T / HTTP/1.1~Host: a~~", "method");
+    no_head(" / HTTP/1.1~Host: a~~", "method");
+    no_head("GET /#a HTTP/1.1~Host: a~~", "percent-encoded");
+    no_head("GET /\u{e9} HTTP/1.1~Host: a~~", "percent-encoded");
+    no_head("GET a HTTP/1.1~Host: a~~", "must be a path");
+    no_head("GET * HTTP/1.1~Host: a~~", "must be a path");
+    no_head("GET a:1 HTTP/1.1~Host: a~~", "must be a path");
+    no_head("CONNECT http://a/ HTTP/1.1~Host: a~~", "must be a path");
+    for length in [
+        "",
+        "+5",
+        "-5",
+        "0x5",
+        "5 5",
+        "5,5",
+        "5.0",
+        "99999999999999999999",
+        "5\u{b2}",
+    ] {
+        no_head(
+            &format!("POST / HTTP/1.1~Host: a~Content-Length: {length}~~hello"),
+            "Content-Length",
+        );
+    }
+    no_head(
+        "POST / HTTP/1.1~Host: a~Content-Length: 5~Content-Length: 5~~hello",
+        "Content-Length",
+    );
+    no_head(
+        "POST / HTTP/1.1~Host: a~Content-Length: 5~Transfer-Encoding: chunked~~0~~",
+        "exclude",
+    );
+    no_head(
+        "POST / HTTP/1.1~Host: a~Transfer-Encoding: chunked~Content-Length: 5~~0~~",
+        "exclude",
+    );
+    no_head("POST / HTTP/1.0~Transfer-Encoding: chunked~~0~~", "transfer coding");
+    for coding in [
+        "",
+        "gzip",
+        "chunked, chunked",
+        "gzip, chunked",
+        "chunked;a",
+        "\"chunked\"",
+        "xchunked",
+        "\u{b}chunked",
+    ] {
+        let text = format!("POST / HTTP/1.1~Host: a~Transfer-Encoding: {coding}~~0~~");
+        no_head(
+            &text,
+            if coding.starts_with('\u{b}') {
+                "control"
+            } else {
+                "transfer coding"
+            },
+        );
+    }
+    no_head(
+        "POST / HTTP/1.1~Host: a~Transfer-Encoding: chunked~Transfer-Encoding: chunked~~0~~",
+        "transfer coding",
+    );
+}
+
+#[test]
+fn what_is_too_long_has_its_own_verdict() {
+    let check = |text: String, refusal| check(Screen::requests(LIMITS), &text, "", Read::NoHead(refusal));
+    check(format!("GET /{} HTTP/1.1~", "x".repeat(200)), Refusal::TargetTooLong);
+    check("x".repeat(265), Refusal::TargetTooLong);
+    check(format!("GET / HTTP/1.1~X: {}", "x".repeat(1000)), Refusal::HeadTooLarge);
+    check(format!("GET / HTTP/1.1~{}", "X: y~".repeat(21)), Refusal::TooManyFields);
+    good(&format!("GET /{} HTTP/1.1~Host: a~~", "x".repeat(199)));
+    good(&format!("GET / HTTP/1.1~Host: a~{}~", "X: y~".repeat(19)));
+}
+
+#[test]
+fn of_a_bad_body_what_precedes_the_fault_passes() {
+    let head = "POST / HTTP/1.1~Host: a~Transfer-Encoding: chunked~~";
+    let check = |body: &str, passes: &str| {
+        let bytes = wire(&format!("{head}{body}"));
+        let (passed, read) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+        assert!(matches!(read, Read::NoBody(_)), "{body:?}: {read:?}");
+        assert_eq!(passed, wire(&format!("{head}{passes}")), "{body:?}");
+    };
+    check("~", "");
+    check("-5~hello~", "");
+    check(" 5~hello~", "");
+    check("0x5~hello~", "0");
+    check("5_~hello~", "5");
+    check("5\nhello~", "5");
+    check("5\r\rhello~", "5\r");
+    check("5 ~hello~", "5 ");
+    check("5;~hello~", "5;");
+    check("5;a=~hello~", "5;a=");
+    check("5;a=b ~hello~", "5;a=b ");
+    check("5;a=\"b~hello~", "5;a=\"b");
+    check("5;a=\"b\"c~hello~", "5;a=\"b\"");
+    check("5;a\nhello~", "5;a");
+    check("4~hello~", "4~hell");
+    check("5~hello\n", "5~hello");
+    check("5~hello~~", "5~hello~");
+    check("11111111111111111~", "1111111111111111");
+    check("0~ T: v~~", "0~");
+    check("0~T : v~~", "0~T");
+    check("0~T~~", "0~T");
+    check("0~T: v\n", "0~T: v");
+    check("0~T: \0~~", "0~T: ");
+    check("0~\n", "0~");
+    let extension = format!("1;a{}~", "b".repeat(8191));
+    check(&extension, &extension[..extension.len() - 1]);
+    let trailers = "T: v~".repeat(64);
+    check(&format!("0~{trailers}T: v~~"), &format!("0~{trailers}"));
+}
+
+#[test]
+fn after_the_last_request_nothing_passes() {
+    for close in [
+        "GET / HTTP/1.1~Host: a~Connection: close~~",
+        "GET / HTTP/1.1~Host: a~Connection: keep-alive, Close~~",
+        "GET / HTTP/1.0~~",
+        "POST / HTTP/1.1~Host: a~Connection: close~Content-Length: 2~~ok",
+    ] {
+        check(
+            Screen::requests(LIMITS),
+            &format!("{close}GET / HTTP/1.1~Host: a~~"),
+            close,
+            Read::Over,
+        );
+    }
+    good("GET / HTTP/1.0~Connection: keep-alive~~GET / HTTP/1.0~~");
+}
+
+#[test]
+fn only_what_was_asked_is_an_answer() {
+    const UNASKED: Read = Read::NoHead(Refusal::Malformed("nothing was asked"));
+    let good = |text| check(answers(false), text, text, Read::Passed);
+    good("HTTP/1.1 200 OK~Content-Length: 2~~ok");
+    good("HTTP/1.1 200~Content-Length: 2~~ok");
+    good("HTTP/1.0 200 ~~until the end");
+    good("HTTP/1.1 100 Continue~~HTTP/1.1 103 Early~Link: x~~HTTP/1.1 204 No~~");
+    good("HTTP/1.1 200 OK~Transfer-Encoding: chunked~~2~ok~0~T: v~~");
+    good("HTTP/1.1 101 Go~Upgrade: x~~\0anything");
+    good("HTTP/1.1 204 No~Content-Length: 0~~");
+    check(
+        answers(true),
+        "HTTP/1.1 200 OK~Content-Length: 2~~ok",
+        "HTTP/1.1 200 OK~Content-Length: 2~~",
+        UNASKED,
+    );
+    let one = "HTTP/1.1 200 OK~Content-Length: 2~~ok";
+    check(answers(false), &format!("{one}{one}"), one, UNASKED);
+    check(answers(false), &format!("{one}~"), one, UNASKED);
+    check(Screen::answers(Arc::default()), one, "", UNASKED);
+    let interim = |count| "HTTP/1.1 103 Early~Link: x~~".repeat(count);
+    good(&format!("{}{one}", interim(100)));
+    let too_many = Read::NoHead(Refusal::Malformed("there are too many interim answers"));
+    check(answers(false), &interim(101), &interim(100), too_many);
+    let last = "HTTP/1.1 200 OK~Connection: close~Content-Length: 2~~ok";
+    check(answers(false), &format!("{last}more"), last, Read::Over);
+    for bad in [
+        "HTTP/1.1 99 X~~",
+        "HTTP/1.1 600 X~~",
+        "HTTP/1.1 2000 X~~",
+        "HTTP/2 200 OK~~",
+        "HTTP/1.1  200 OK~~",
+        "HTTP/1.1 200 O\0K~~",
+        "ICY 200 OK~~",
+        "~HTTP/1.1 200 OK~~",
+        "HTTP/1.1 200 OK~Content-Length: 2~Content-Length: 2~~ok",
+        "HTTP/1.1 200 OK~Content-Length: 2~Transfer-Encoding: chunked~~0~~",
+        "HTTP/1.0 200 OK~Transfer-Encoding: chunked~~0~~",
+        "HTTP/1.1 200 OK~Transfer-Encoding: gzip~~",
+        "HTTP/1.1 204 No~Transfer-Encoding: chunked~~0~~",
+        "HTTP/1.1 100 Go~Content-Length: 2~~ok",
+        "HTTP/1.1 200 OK~X: a~ b~~",
+        "HTTP/1.1 200 OK~X~~",
+        "HTTP/1.1 200 OK\n\n",
+    ] {
+        let (passed, read) = screened(answers(false), vec![&wire(bad)], 8192);
+        assert!(
+            passed.is_empty() && matches!(read, Read::NoHead(_)),
+            "{bad:?}: {read:?}"
+        );
+    }
+}
+
+#[test]
+fn a_switched_connection_passes_everything_that_was_held() {
+    let mut screen = Screen::requests(LIMITS);
+    let head = wire("GET / HTTP/1.1~Host: a~Upgrade: x~~");
+    let bytes = [&head[..], b"\x81\x05\n"].concat();
+    let mut memory = [0; 256];
+    let mut buf = ReadBuf::new(&mut memory);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut socket = Cursor::new(bytes);
+    assert!(matches!(
+        screen.poll_read(&mut socket, &mut cx, &mut buf),
+        Poll::Ready(Ok(Read::Passed))
+    ));
+    assert_eq!(buf.filled(), head);
+    screen.switch_off();
+    assert!(matches!(
+        screen.poll_read(&mut socket, &mut cx, &mut buf),
+        Poll::Ready(Ok(Read::Passed))
+    ));
+    assert_eq!(buf.filled()[head.len()..], *b"\x81\x05\n");
+}
+
+#[test]
+fn who_closes_between_two_messages_has_said_all() {
+    let look = |bytes: &[u8]| {
+        let mut screen = Screen::requests(LIMITS);
+        let polled = screen.poll_head(&mut Cursor::new(bytes), &mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(read)) = polled else {
+            panic!("{polled:?}")
+        };
+        (read, screen.is_between_messages())
+    };
+    assert_eq!(look(b""), (None, true));
+    assert_eq!(look(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), (Some(Read::Passed), false));
+    assert!(matches!(look(b"GET / HT"), (Some(Read::NoHead(_)), false)));
+}
+
+#[test]
+fn a_refusal_is_found_behind_what_it_caused() {
+    let refusal = Refusal::Malformed("so");
+    let error = std::io::Error::other(std::io::Error::from(refusal));
+    assert_eq!(Refusal::behind(&error), Some(refusal));
+    assert_eq!(Refusal::behind(&std::io::Error::other("not so")), None);
+}
+
+/// Lines, chunks and noise of which some add up to messages.
+pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
+    let start = prop::sample::select(vec![
+        "GET / HTTP/1.1~",
+        "GET /a?b=c HTTP/1.1~",
+        "POST /a HTTP/1.1~",
+        "HEAD / HTTP/1.1~",
+        "POST / HTTP/1.0~",
+        "OPTIONS * HTTP/1.1~",
+        "~GET / HTTP/1.1~",
+        "GET http://a/b HTTP/1.1~",
+        "GET  / HTTP/1.1~",
+        "GET / HTTP/1.1\n",
+        "GET /#b HTTP/1.1~",
+        "PRI * HTTP/2.0~",
+    ]);
+    let field = prop::sample::select(vec![
+        "X: y~",
+        "X:~",
+        "X: \u{e9}\t~",
+        "Connection: close~",
+        "Connection: keep-alive~",
+        "Expect: 100-continue~",
+        "X y: z~",
+        "X : y~",
+        " X: y~",
+        "X: y\n",
+        "X: \0~",
+        "Host: b~",
+        "Content-Length: 5~",
+        "Content-Length: 05~",
+        "Transfer-Encoding: chunked~",
+        "Transfer-Encoding: gzip~",
+    ]);
+    let frame = prop::sample::select(vec![
+        "",
+        "",
+        "Content-Length: 5~",
+        "Content-Length: 0~",
+        "Transfer-Encoding: chunked~",
+        "Transfer-Encoding: chunked~",
+        "transfer-encoding: Chunked ~",
+    ]);
+    let body = prop::sample::select(vec![
+        "",
+        "hello",
+        "0~~",
+        "5~hello~0~~",
+        "0005;a=b~hello~0~~",
+        "2 ;a=\"b;c\"~ok~1;d~!~0;e~T: v~~",
+        "5~hello~0~Content-Length: 5~~",
+        "5~hello~~0~~",
+        "5;~hello~0~~",
+        "5\nhello~0~~",
+        "5~hello~0~T: v\n~",
+        "ffffffffffffffff~",
+        "fffffffffffffffff~",
+    ]);
+    let message = (start, prop::collection::vec(field, 0..3), frame, body)
+        .prop_map(|(start, fields, frame, body)| wire(&format!("{start}Host: a~{}{frame}~{body}", fields.concat())));
+    let damage = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+    (prop::collection::vec(message, 1..4), damage).prop_map(|(messages, damage)| {
+        let mut bytes = messages.concat();
+        if let Some((at, byte)) = damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+/// `bytes` cut at the given places.
+fn cut<'a>(bytes: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut at: Vec<usize> = at.iter().map(|index| index.index(bytes.len() + 1)).collect();
+    at.sort_unstable();
+    let ends = at.iter().copied().chain([bytes.len()]);
+    let starts = [0].into_iter().chain(at.iter().copied());
+    starts.zip(ends).map(|(start, end)| &bytes[start..end]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..cases::counted() })]
+
+    #[test]
+    fn properties_the_verdict_does_not_depend_on_the_pieces(
+        bytes in traffic(),
+        at in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        room in 1usize..600,
+    ) {
+        let whole = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+        prop_assert_eq!(&screened(Screen::requests(LIMITS), cut(&bytes, &at), room), &whole);
+        let single = bytes.chunks(1).collect();
+        prop_assert_eq!(&screened(Screen::requests(LIMITS), single, room), &whole);
+        prop_assert_eq!(&screened_head_by_head(Screen::requests(LIMITS), cut(&bytes, &at), room), &whole);
+    }
+
+    #[test]
+    fn properties_what_passes_is_a_prefix(bytes in traffic()) {
+        let (passed, verdict) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+        prop_assert!(bytes.starts_with(&passed));
+        if let Read::NoBody(_) = verdict {
+            prop_assert!(passed.len() < bytes.len());
+        }
+    }
+}

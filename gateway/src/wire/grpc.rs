@@ -1,0 +1,210 @@
+//! What gRPC asks of a gateway: refusals as a status of its own, in trailers, under an HTTP status of 200.
+//!
+//! A client library reads `grpc-status` and shows `grpc-message`; a problem document would be lost on it. The fields
+//! that programs act on elsewhere (`x-gateway-reason`, `retry-after`, `ratelimit`) stay beside them.
+//!
+//! See PROTOCOL-HTTP2 of gRPC, *Responses* (Trailers-Only) and *Status message encoding*.
+
+mod messages;
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+pub use self::messages::Messages;
+use crate::header_fields::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
+use crate::problem;
+use crate::rejection::{Reason, Rejection};
+
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The status codes of gRPC that a gateway has a use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    Cancelled = 1,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// What a client is to make of a refusal. A backend that breaks off or answers with something else is `UNAVAILABLE`,
+    /// as a 502 is for every client of gRPC; whether a call that may have been acted on is repeated, the client decides.
+    pub const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::MalformedRequest => Self::InvalidArgument,
+            Reason::CredentialsMissing | Reason::CredentialsInvalid | Reason::CredentialsExpired => {
+                Self::Unauthenticated
+            }
+            Reason::NotAllowed | Reason::AddressNotAllowed | Reason::OriginNotAllowed => Self::PermissionDenied,
+            Reason::NoRoute | Reason::MethodNotAllowed => Self::Unimplemented,
+            Reason::BodyTooLarge
+            | Reason::UriTooLong
+            | Reason::RateLimited
+            | Reason::QuotaExhausted
+            | Reason::TooManyInFlight
+            | Reason::HeadersTooLarge => Self::ResourceExhausted,
+            Reason::Internal => Self::Internal,
+            Reason::BackendUnreached
+            | Reason::BackendBroken
+            | Reason::BackendInvalid
+            | Reason::BulkheadFull
+            | Reason::BulkheadTimeout
+            | Reason::BreakerOpen
+            | Reason::NoEndpoint
+            | Reason::Overloaded
+            | Reason::KeysUnavailable
+            | Reason::Draining => Self::Unavailable,
+            Reason::RequestTimeout | Reason::OutOfTime | Reason::BackendTimeout => Self::DeadlineExceeded,
+            Reason::CallerGone => Self::Cancelled,
+        }
+    }
+
+    fn value(self) -> HeaderValue {
+        HeaderValue::from(self as u16)
+    }
+}
+
+/// Whether a message is one of gRPC: `application/grpc`, with or without a suffix, but not gRPC-Web.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const NAME: &[u8] = b"application/grpc";
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let parted = kind.and_then(|kind| kind.split_at_checked(NAME.len()));
+    parted
+        .is_some_and(|(name, rest)| name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The whole answer to a refused call: headers that are trailers at once.
+pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
+    let (mut head, _) = problem::answer(rejection, request_id).into_parts();
+    head.status = StatusCode::OK;
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let wait = head
+        .headers
+        .get(RETRY_AFTER)
+        .and_then(|wait| wait.to_str().ok()?.parse::<u32>().ok());
+    if let Some(seconds) = wait {
+        let milliseconds = HeaderValue::from(u64::from(seconds) * 1000);
+        head.headers.insert(&GRPC_RETRY_PUSHBACK_MS, milliseconds);
+    }
+    head.headers
+        .extend(status(Code::of(rejection.reason()), &problem::detail(rejection)));
+    Response::from_parts(head, Bytes::new())
+}
+
+/// The trailers that end an answer which has begun and cannot go on.
+pub fn broken_off(reason: Reason) -> HeaderMap {
+    let message = match reason {
+        Reason::OutOfTime => "the time for this call was over before its answer was complete",
+        Reason::Draining => "this instance is shutting down before the answer is complete; call again",
+        Reason::RequestTimeout => "the request came too slowly for its answer to be completed",
+        Reason::BodyTooLarge => "the request is longer than this route admits; its answer ends here",
+        Reason::BulkheadFull => "all places for streams were taken, so this one has ended as a call does; call again",
+        Reason::MalformedRequest | Reason::CallerGone => "the request broke off before its answer was complete",
+        _ => "the backend broke off before its answer was complete",
+    };
+    status(Code::of(reason), message)
+}
+
+/// The trailers that end a stream which has lived as long as one may.
+pub fn lived_long_enough() -> HeaderMap {
+    status(
+        Code::Unavailable,
+        "a stream may live no longer here; call again to go on",
+    )
+}
+
+/// The status that an answer or its trailers state; `None` if they state none.
+pub fn stated(headers: &HeaderMap) -> Option<u16> {
+    headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+fn status(code: Code, message: &str) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(2);
+    fields.insert(&GRPC_STATUS, code.value());
+    fields.insert(&GRPC_MESSAGE, encoded(message));
+    fields
+}
+
+/// Printable ASCII as it is, all else as `%XX` of its UTF-8.
+fn encoded(message: &str) -> HeaderValue {
+    let mut text = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(text).expect("printable ASCII is a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        let check = |text: &'static str, expected| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]);
+            assert_eq!(is_grpc(&headers), expected, "{text}");
+        };
+        check("application/grpc", true);
+        check("application/grpc+proto", true);
+        check("Application/gRPC;charset=utf-8", true);
+        check("application/grpc-web", false);
+        check("application/grp", false);
+        check("application/json", false);
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_refusal_is_trailers_alone() {
+        let wait = Duration::from_millis(1500);
+        let response = refusal(&Rejection::BreakerOpen { retry_after: wait }, "req-1");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.body().is_empty());
+        let expected = [
+            ("content-type", "application/grpc"),
+            ("grpc-status", "14"),
+            ("grpc-retry-pushback-ms", "2000"),
+            ("retry-after", "2"),
+            ("x-gateway-reason", "breaker_open"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(response.headers()[name], value, "{name}");
+        }
+        assert!(!response.headers().contains_key(CONTENT_LENGTH));
+        let message = response.headers()["grpc-message"].to_str().unwrap();
+        assert!(message.ends_with("send it again in 2 s."), "{message}");
+    }
+
+    #[test]
+    fn a_message_is_printable_ascii() {
+        assert_eq!(encoded("50 % of \u{e9}\n"), "50 %25 of %C3%A9%0A");
+    }
+
+    #[test]
+    fn what_http_calls_502_or_503_is_unavailable() {
+        for reason in Reason::ALL {
+            let is_unavailable = Code::of(reason) == Code::Unavailable;
+            assert_eq!(
+                is_unavailable,
+                [502, 503].contains(&reason.status().as_u16()),
+                "{}",
+                reason.as_str()
+            );
+        }
+    }
+}
