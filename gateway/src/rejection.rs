@@ -8,84 +8,120 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-/// Why a request was not served, with what the caller needs to know about it.
-#[derive(Debug, Clone)]
-pub enum Rejection {
+/// One row a reason: what a rejection for it carries, its status, its gRPC code, its stable word, and its title
+/// (RFC 9457 section 3.1.3), which is the same for every occurrence.
+macro_rules! reasons {
+    ($(
+        $(#[$doc:meta])*
+        $reason:ident $({ $($field:tt)* })? $(($held:ty))?: $status:literal $grpc:ident $word:literal $title:literal;
+    )+) => {
+        /// Why a request was not served, with what the caller needs to know about it.
+        #[derive(Debug, Clone)]
+        pub enum Rejection {
+            $($(#[$doc])* $reason $({ $($field)* })? $(($held))?,)+
+        }
+
+        /// The stable word for a rejection: problem document, metric label, access log and header use it alike.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[$doc])* $reason,)+
+        }
+
+        impl Reason {
+            pub const ALL: [Self; [$(Self::$reason),+].len()] = [$(Self::$reason),+];
+
+            const fn facts(self) -> (&'static str, u16, &'static str) {
+                match self {
+                    $(Self::$reason => ($word, $status, $title),)+
+                }
+            }
+
+            /// What a gRPC client is to make of it. A backend that breaks off or answers with something else is
+            /// `UNAVAILABLE`, as a 502 is for every gRPC client; the client decides whether to repeat the call.
+            pub const fn grpc_code(self) -> GrpcCode {
+                match self {
+                    $(Self::$reason => GrpcCode::$grpc,)+
+                }
+            }
+        }
+
+        impl Rejection {
+            pub const fn reason(&self) -> Reason {
+                match self {
+                    $(Self::$reason { .. } => Reason::$reason,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// The message or a part of it is outside the grammar; says what to mend.
-    MalformedRequest {
-        why: &'static str,
-    },
+    MalformedRequest { why: &'static str }: 400 InvalidArgument "malformed_request" "Malformed request";
     /// The route needs a credential and none of an admitted kind was presented.
-    CredentialsMissing {
-        challenge: Arc<Challenge>,
-    },
+    CredentialsMissing { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_missing" "Credentials missing";
     /// A credential was presented and does not hold.
-    CredentialsInvalid {
-        challenge: Arc<Challenge>,
-    },
+    CredentialsInvalid { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_invalid" "Credentials invalid";
     /// A credential was genuine once; a fresh one helps.
-    CredentialsExpired {
-        challenge: Arc<Challenge>,
-    },
+    CredentialsExpired { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_expired" "Credentials expired";
     /// We know who it is, and this route is not for them.
-    NotAllowed {
-        why: &'static str,
-    },
+    NotAllowed { why: &'static str }: 403 PermissionDenied "not_allowed" "Not allowed";
     /// The route is not for where the request comes from.
-    AddressNotAllowed,
+    AddressNotAllowed: 403 PermissionDenied "address_not_allowed" "Address not allowed";
     /// The route is not for pages of that origin.
-    OriginNotAllowed,
-    NoRoute,
-    MethodNotAllowed {
-        allow: HeaderValue,
-    },
+    OriginNotAllowed: 403 PermissionDenied "origin_not_allowed" "Origin not allowed";
+    NoRoute: 404 Unimplemented "no_route" "No such route";
+    MethodNotAllowed { allow: HeaderValue }: 405 Unimplemented "method_not_allowed" "Method not allowed";
     /// The caller was too slow in sending its request.
-    RequestTimeout(Setting),
+    RequestTimeout(Setting): 408 DeadlineExceeded "request_timeout" "Request came too slowly";
     /// `limit` in bytes.
-    BodyTooLarge {
-        limit: u64,
-    },
-    UriTooLong,
-    RateLimited(Box<Violation>),
-    QuotaExhausted(Box<Violation>),
-    TooManyInFlight(Box<Violation>),
-    HeadersTooLarge(Setting),
+    BodyTooLarge { limit: u64 }: 413 ResourceExhausted "body_too_large" "Request body too large";
+    UriTooLong: 414 ResourceExhausted "uri_too_long" "Request URI too long";
+    RateLimited(Box<Violation>): 429 ResourceExhausted "rate_limited" "Rate limit exceeded";
+    QuotaExhausted(Box<Violation>): 429 ResourceExhausted "quota_exhausted" "Quota exhausted";
+    TooManyInFlight(Box<Violation>): 429 ResourceExhausted "too_many_in_flight" "Too many requests in flight";
+    HeadersTooLarge(Setting): 431 ResourceExhausted "headers_too_large" "Request headers too large";
     /// A bug of ours.
-    Internal,
+    Internal: 500 Internal "internal" "Internal error";
     /// No connection to the backend could be made, in time if a setting says so: nothing was sent.
-    BackendUnreached(Option<Setting>),
+    BackendUnreached(Option<Setting>): 502 Unavailable "backend_unreached" "Backend could not be reached";
     /// The connection broke before a whole answer had come.
-    BackendBroken,
+    BackendBroken: 502 Unavailable "backend_broken" "Backend broke off";
     /// The backend answered with something that is not HTTP.
-    BackendInvalid,
-    BulkheadFull {
-        retry_after: Duration,
-    },
-    BulkheadTimeout {
-        retry_after: Duration,
-    },
-    BreakerOpen {
-        retry_after: Duration,
-    },
-    NoEndpoint {
-        retry_after: Duration,
-    },
+    BackendInvalid: 502 Unavailable "backend_invalid" "Backend answer is invalid";
+    BulkheadFull { retry_after: Duration }: 503 Unavailable "bulkhead_full" "Backend is at its limit";
+    BulkheadTimeout { retry_after: Duration }: 503 Unavailable "bulkhead_timeout" "Waited too long for the backend";
+    BreakerOpen { retry_after: Duration }: 503 Unavailable "breaker_open" "Backend is failing and left alone for now";
+    NoEndpoint { retry_after: Duration }: 503 Unavailable "no_endpoint" "No endpoint of the backend is available";
     Overloaded {
         retry_after: Duration,
         /// `None` where what is full has a size of its own.
         by: Option<Setting>,
-    },
+    }: 503 Unavailable "overloaded" "Gateway is overloaded";
     /// The keys that the token would be checked with are not here, and could not be fetched in time.
-    KeysUnavailable {
-        retry_after: Duration,
-    },
-    Draining,
+    KeysUnavailable { retry_after: Duration }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
+    Draining: 503 Unavailable "draining" "Gateway is shutting down";
     /// The request's own budget ran out before a backend could use its share.
-    OutOfTime(Setting),
+    OutOfTime(Setting): 504 DeadlineExceeded "out_of_time" "Request ran out of time";
     /// The backend used up the time an operator gave it.
-    BackendTimeout(Setting),
+    BackendTimeout(Setting): 504 DeadlineExceeded "backend_timeout" "Backend took too long";
     /// Nobody is left to read an answer; only the log sees this.
-    CallerGone,
+    CallerGone: 499 Cancelled "caller_gone" "Caller hung up";
+}
+
+/// The status codes of gRPC that a gateway has a use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcCode {
+    Cancelled = 1,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 /// The setting that decided on a rejection, where several can. The names of route, backend and part that belong to it
@@ -169,76 +205,7 @@ pub struct Violation {
     pub state: HeaderValue,
 }
 
-/// The stable word for a rejection: problem document, metric label, access log, header and documentation use it alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Reason {
-    MalformedRequest,
-    CredentialsMissing,
-    CredentialsInvalid,
-    CredentialsExpired,
-    NotAllowed,
-    AddressNotAllowed,
-    OriginNotAllowed,
-    NoRoute,
-    MethodNotAllowed,
-    RequestTimeout,
-    BodyTooLarge,
-    UriTooLong,
-    RateLimited,
-    QuotaExhausted,
-    TooManyInFlight,
-    HeadersTooLarge,
-    Internal,
-    BackendUnreached,
-    BackendBroken,
-    BackendInvalid,
-    BulkheadFull,
-    BulkheadTimeout,
-    BreakerOpen,
-    NoEndpoint,
-    Overloaded,
-    KeysUnavailable,
-    Draining,
-    OutOfTime,
-    BackendTimeout,
-    CallerGone,
-}
-
 impl Reason {
-    pub const ALL: [Self; 30] = [
-        Self::MalformedRequest,
-        Self::CredentialsMissing,
-        Self::CredentialsInvalid,
-        Self::CredentialsExpired,
-        Self::NotAllowed,
-        Self::AddressNotAllowed,
-        Self::OriginNotAllowed,
-        Self::NoRoute,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::BodyTooLarge,
-        Self::UriTooLong,
-        Self::RateLimited,
-        Self::QuotaExhausted,
-        Self::TooManyInFlight,
-        Self::HeadersTooLarge,
-        Self::Internal,
-        Self::BackendUnreached,
-        Self::BackendBroken,
-        Self::BackendInvalid,
-        Self::BulkheadFull,
-        Self::BulkheadTimeout,
-        Self::BreakerOpen,
-        Self::NoEndpoint,
-        Self::Overloaded,
-        Self::KeysUnavailable,
-        Self::Draining,
-        Self::OutOfTime,
-        Self::BackendTimeout,
-        Self::CallerGone,
-    ];
-
     pub const fn as_str(self) -> &'static str {
         self.facts().0
     }
@@ -251,42 +218,6 @@ impl Reason {
     pub const fn title(self) -> &'static str {
         self.facts().2
     }
-
-    const fn facts(self) -> (&'static str, u16, &'static str) {
-        match self {
-            Self::MalformedRequest => ("malformed_request", 400, "Malformed request"),
-            Self::CredentialsMissing => ("credentials_missing", 401, "Credentials missing"),
-            Self::CredentialsInvalid => ("credentials_invalid", 401, "Credentials invalid"),
-            Self::CredentialsExpired => ("credentials_expired", 401, "Credentials expired"),
-            Self::NotAllowed => ("not_allowed", 403, "Not allowed"),
-            Self::AddressNotAllowed => ("address_not_allowed", 403, "Address not allowed"),
-            Self::OriginNotAllowed => ("origin_not_allowed", 403, "Origin not allowed"),
-            Self::NoRoute => ("no_route", 404, "No such route"),
-            Self::MethodNotAllowed => ("method_not_allowed", 405, "Method not allowed"),
-            Self::RequestTimeout => ("request_timeout", 408, "Request came too slowly"),
-            Self::BodyTooLarge => ("body_too_large", 413, "Request body too large"),
-            Self::UriTooLong => ("uri_too_long", 414, "Request URI too long"),
-            Self::RateLimited => ("rate_limited", 429, "Rate limit exceeded"),
-            Self::QuotaExhausted => ("quota_exhausted", 429, "Quota exhausted"),
-            Self::TooManyInFlight => ("too_many_in_flight", 429, "Too many requests in flight"),
-            Self::HeadersTooLarge => ("headers_too_large", 431, "Request headers too large"),
-            Self::Internal => ("internal", 500, "Internal error"),
-            Self::BackendUnreached => ("backend_unreached", 502, "Backend could not be reached"),
-            Self::BackendBroken => ("backend_broken", 502, "Backend broke off"),
-            Self::BackendInvalid => ("backend_invalid", 502, "Backend answer is invalid"),
-            Self::BulkheadFull => ("bulkhead_full", 503, "Backend is at its limit"),
-            Self::BulkheadTimeout => ("bulkhead_timeout", 503, "Waited too long for the backend"),
-            Self::BreakerOpen => ("breaker_open", 503, "Backend is failing and left alone for now"),
-            Self::NoEndpoint => ("no_endpoint", 503, "No endpoint of the backend is available"),
-            Self::Overloaded => ("overloaded", 503, "Gateway is overloaded"),
-            Self::KeysUnavailable => ("keys_unavailable", 503, "Keys of the token's issuer are not here"),
-            Self::Draining => ("draining", 503, "Gateway is shutting down"),
-            Self::OutOfTime => ("out_of_time", 504, "Request ran out of time"),
-            Self::BackendTimeout => ("backend_timeout", 504, "Backend took too long"),
-            // 499 is nginx's word for it; no caller ever sees it.
-            Self::CallerGone => ("caller_gone", 499, "Caller hung up"),
-        }
-    }
 }
 
 impl Rejection {
@@ -298,41 +229,6 @@ impl Rejection {
             }
             Self::Overloaded { by, .. } | Self::BackendUnreached(by) => *by,
             _ => None,
-        }
-    }
-
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Self::MalformedRequest { .. } => Reason::MalformedRequest,
-            Self::CredentialsMissing { .. } => Reason::CredentialsMissing,
-            Self::CredentialsInvalid { .. } => Reason::CredentialsInvalid,
-            Self::CredentialsExpired { .. } => Reason::CredentialsExpired,
-            Self::NotAllowed { .. } => Reason::NotAllowed,
-            Self::AddressNotAllowed => Reason::AddressNotAllowed,
-            Self::OriginNotAllowed => Reason::OriginNotAllowed,
-            Self::NoRoute => Reason::NoRoute,
-            Self::MethodNotAllowed { .. } => Reason::MethodNotAllowed,
-            Self::RequestTimeout(_) => Reason::RequestTimeout,
-            Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
-            Self::UriTooLong => Reason::UriTooLong,
-            Self::RateLimited(_) => Reason::RateLimited,
-            Self::QuotaExhausted(_) => Reason::QuotaExhausted,
-            Self::TooManyInFlight(_) => Reason::TooManyInFlight,
-            Self::HeadersTooLarge(_) => Reason::HeadersTooLarge,
-            Self::Internal => Reason::Internal,
-            Self::BackendUnreached(_) => Reason::BackendUnreached,
-            Self::BackendBroken => Reason::BackendBroken,
-            Self::BackendInvalid => Reason::BackendInvalid,
-            Self::BulkheadFull { .. } => Reason::BulkheadFull,
-            Self::BulkheadTimeout { .. } => Reason::BulkheadTimeout,
-            Self::BreakerOpen { .. } => Reason::BreakerOpen,
-            Self::NoEndpoint { .. } => Reason::NoEndpoint,
-            Self::Overloaded { .. } => Reason::Overloaded,
-            Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
-            Self::Draining => Reason::Draining,
-            Self::OutOfTime(_) => Reason::OutOfTime,
-            Self::BackendTimeout(_) => Reason::BackendTimeout,
-            Self::CallerGone => Reason::CallerGone,
         }
     }
 }

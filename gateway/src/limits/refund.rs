@@ -17,7 +17,7 @@ pub struct Ending {
 
 impl Ending {
     /// Notes why the request, a call of it or a part of it failed, even if something else was answered in its place.
-    pub const fn fail(&mut self, reason: Reason) {
+    pub fn fail(&mut self, reason: Reason) {
         self.has_failed |= !is_callers_doing(reason);
     }
 
@@ -28,39 +28,8 @@ impl Ending {
 }
 
 /// Whether a refusal says that the request, or whoever sent it, could not be served at all.
-const fn is_callers_doing(reason: Reason) -> bool {
-    match reason {
-        Reason::MalformedRequest
-        | Reason::CredentialsMissing
-        | Reason::CredentialsInvalid
-        | Reason::CredentialsExpired
-        | Reason::NotAllowed
-        | Reason::AddressNotAllowed
-        | Reason::OriginNotAllowed
-        | Reason::NoRoute
-        | Reason::MethodNotAllowed
-        | Reason::RequestTimeout
-        | Reason::BodyTooLarge
-        | Reason::UriTooLong
-        | Reason::RateLimited
-        | Reason::QuotaExhausted
-        | Reason::TooManyInFlight
-        | Reason::HeadersTooLarge
-        | Reason::CallerGone => true,
-        Reason::Internal
-        | Reason::BackendUnreached
-        | Reason::BackendBroken
-        | Reason::BackendInvalid
-        | Reason::BulkheadFull
-        | Reason::BulkheadTimeout
-        | Reason::BreakerOpen
-        | Reason::NoEndpoint
-        | Reason::Overloaded
-        | Reason::KeysUnavailable
-        | Reason::Draining
-        | Reason::OutOfTime
-        | Reason::BackendTimeout => false,
-    }
+fn is_callers_doing(reason: Reason) -> bool {
+    reason.status().is_client_error()
 }
 
 #[cfg(test)]

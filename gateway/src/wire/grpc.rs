@@ -16,61 +16,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 pub use self::messages::Messages;
 use crate::header_fields::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
 use crate::problem;
-use crate::rejection::{Reason, Rejection};
+use crate::rejection::{GrpcCode, Reason, Rejection};
 
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// The status codes of gRPC that a gateway has a use for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    Cancelled = 1,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    Unauthenticated = 16,
-}
-
-impl Code {
-    /// What a client is to make of a refusal. A backend that breaks off or answers with something else is `UNAVAILABLE`,
-    /// as a 502 is for every client of gRPC; whether a call that may have been acted on is repeated, the client decides.
-    pub const fn of(reason: Reason) -> Self {
-        match reason {
-            Reason::MalformedRequest => Self::InvalidArgument,
-            Reason::CredentialsMissing | Reason::CredentialsInvalid | Reason::CredentialsExpired => {
-                Self::Unauthenticated
-            }
-            Reason::NotAllowed | Reason::AddressNotAllowed | Reason::OriginNotAllowed => Self::PermissionDenied,
-            Reason::NoRoute | Reason::MethodNotAllowed => Self::Unimplemented,
-            Reason::BodyTooLarge
-            | Reason::UriTooLong
-            | Reason::RateLimited
-            | Reason::QuotaExhausted
-            | Reason::TooManyInFlight
-            | Reason::HeadersTooLarge => Self::ResourceExhausted,
-            Reason::Internal => Self::Internal,
-            Reason::BackendUnreached
-            | Reason::BackendBroken
-            | Reason::BackendInvalid
-            | Reason::BulkheadFull
-            | Reason::BulkheadTimeout
-            | Reason::BreakerOpen
-            | Reason::NoEndpoint
-            | Reason::Overloaded
-            | Reason::KeysUnavailable
-            | Reason::Draining => Self::Unavailable,
-            Reason::RequestTimeout | Reason::OutOfTime | Reason::BackendTimeout => Self::DeadlineExceeded,
-            Reason::CallerGone => Self::Cancelled,
-        }
-    }
-
-    fn value(self) -> HeaderValue {
-        HeaderValue::from(self as u16)
-    }
-}
 
 /// Whether a message is one of gRPC: `application/grpc`, with or without a suffix, but not gRPC-Web.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -97,7 +45,7 @@ pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
         head.headers.insert(&GRPC_RETRY_PUSHBACK_MS, milliseconds);
     }
     head.headers
-        .extend(status(Code::of(rejection.reason()), &problem::detail(rejection)));
+        .extend(status(rejection.reason().grpc_code(), &problem::detail(rejection)));
     Response::from_parts(head, Bytes::new())
 }
 
@@ -112,13 +60,13 @@ pub fn broken_off(reason: Reason) -> HeaderMap {
         Reason::MalformedRequest | Reason::CallerGone => "the request broke off before its answer was complete",
         _ => "the backend broke off before its answer was complete",
     };
-    status(Code::of(reason), message)
+    status(reason.grpc_code(), message)
 }
 
 /// The trailers that end a stream which has lived as long as one may.
 pub fn lived_long_enough() -> HeaderMap {
     status(
-        Code::Unavailable,
+        GrpcCode::Unavailable,
         "a stream may live no longer here; call again to go on",
     )
 }
@@ -128,9 +76,9 @@ pub fn stated(headers: &HeaderMap) -> Option<u16> {
     headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
-fn status(code: Code, message: &str) -> HeaderMap {
+fn status(code: GrpcCode, message: &str) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(2);
-    fields.insert(&GRPC_STATUS, code.value());
+    fields.insert(&GRPC_STATUS, HeaderValue::from(code as u16));
     fields.insert(&GRPC_MESSAGE, encoded(message));
     fields
 }
@@ -198,7 +146,7 @@ mod tests {
     #[test]
     fn what_http_calls_502_or_503_is_unavailable() {
         for reason in Reason::ALL {
-            let is_unavailable = Code::of(reason) == Code::Unavailable;
+            let is_unavailable = reason.grpc_code() == GrpcCode::Unavailable;
             assert_eq!(
                 is_unavailable,
                 [502, 503].contains(&reason.status().as_u16()),
