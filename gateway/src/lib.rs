@@ -1,9 +1,9 @@
 //! The gateway, room by room. Imports only go down; `tests/floors.rs` holds them to it.
 //!
 //! From the top: [`cli`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
-//! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`headers`], [`observe`], [`routing`] · [`config`],
-//! [`template`], [`wire`] · [`client`], [`json`], [`problem`], [`tls`] · [`clock`], [`files`], [`header_fields`],
-//! [`rejection`], [`stale_cache`] · the `policies` crate.
+//! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·
+//! [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`clock`],
+//! [`files`], [`header_fields`], [`rejection`], [`stale_cache`] · the `policies` crate.
 
 // Tests read what they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -18,7 +18,6 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod files;
-pub mod frames;
 #[cfg(test)]
 mod generated;
 pub mod header_fields;

@@ -17,7 +17,7 @@ use policies::Moment;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
-use crate::frames::{Head, Met, Scan};
+use crate::wire::http2_frames::{Head, Met, Scan};
 
 /// Frames; an allowance that is not used does not grow beyond this.
 const MOST: u64 = 20_000;

@@ -8,8 +8,8 @@
 //!
 //! It reads frame headers alone and judges no grammar; that is the library's.
 
-use crate::frames::{Head, Met, Scan};
 use crate::observe::FrameKind;
+use crate::wire::http2_frames::{Head, Met, Scan};
 
 /// Of the caller's own first words.
 const PREFACE: u32 = 24;

@@ -18,10 +18,10 @@ use super::frames::{Flood, Frames, Passed};
 use super::unfinished_streams::UnfinishedStreams;
 use super::uploads::Uploads;
 use super::widening::{Place, Widening};
-use crate::frames::Met;
 use crate::server::connection_guard::ConnectionGuard;
 use crate::server::reaper::ConnectionActivity;
 use crate::server::worker::Worker;
+use crate::wire::http2_frames::Met;
 
 /// Between two looks whether other connections hold less.
 const LOOK: Duration = Duration::from_millis(100);

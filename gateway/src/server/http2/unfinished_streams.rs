@@ -4,7 +4,7 @@
 //! lie there. So what has left is told by the frames that have: only they say when a connection owes nothing.
 
 use super::frames::{DATA, END_STREAM, HEADERS, RST_STREAM};
-use crate::frames::{Head, Met, Scan};
+use crate::wire::http2_frames::{Head, Met, Scan};
 
 /// More are not kept in mind; no connection is allowed as many at once.
 const MOST: usize = 4096;

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::frames::{DATA, END_STREAM, HEADERS, RST_STREAM};
-use crate::frames::{Head, Met};
 use crate::wire::flow_control::FlowControlWindows;
+use crate::wire::http2_frames::{Head, Met};
 use crate::wire::parked::{ParkedOfConnection, ParkedUpload};
 
 /// More are not looked after; no connection is allowed as many at once.

@@ -8,8 +8,8 @@ use std::io::IoSlice;
 
 use super::frames::{SETTINGS, WINDOW_UPDATE};
 use super::uploads::Uploads;
-use crate::frames::{Head, Met, Scan};
 use crate::wire::flow_control::FlowControlWindows;
+use crate::wire::http2_frames::{Head, Met, Scan};
 
 /// The header of a frame, in bytes.
 const HEADER: usize = 9;
