@@ -89,6 +89,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         #[test]
         fn encoding_loses_nothing_and_makes_one_word(name in any::<String>()) {
             let encoded = encoded(&name);
