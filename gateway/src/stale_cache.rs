@@ -385,7 +385,7 @@ mod tests {
             assert_eq!(found, expected, "{asked:?} {answered:?}");
         }
         check(&[], &[("cache-control", "private, max-age=0")], true);
-        check(&[], &[("cache-control", "private, No-StaleCache")], false);
+        check(&[], &[("cache-control", "private, No-Store")], false);
         check(&[("cache-control", "no-cache")], &[], true);
         check(&[("cache-control", "no-store")], &[], false);
         check(
