@@ -18,7 +18,7 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm
 	-Cdebug-assertions=yes -Coverflow-checks=yes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs e2e tour prove fuzz replay bench load soak compare fmt clean
+.PHONY: help run test check docs e2e tour prove fuzz replay bench load soak compare dist fmt clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,12 @@ soak: ## run ten minutes of aggregates at 256 at once, and watch the memory
 compare: ## measure beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=folder of the harness)
 	$(CARGO) build --release -p gateway
 	load/compare
+
+dist: ## build the release binary, and its debug information apart (needs objcopy)
+	CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release -p gateway
+	mkdir -p target/dist
+	objcopy --only-keep-debug target/release/gateway target/dist/gateway.debug
+	objcopy --strip-all --add-gnu-debuglink=target/dist/gateway.debug target/release/gateway target/dist/gateway
 
 fmt: ## format the code
 	$(CARGO) fmt --all
