@@ -1,7 +1,7 @@
-//! What a route asks of its callers.
+//! Access rules of a route: which credentials it admits, and which callers may use it.
 //!
-//! Two questions apart: *may this kind of credential come in* belongs to finding out who it is (401), *may this
-//! caller use the route* comes after, when the tier is known too (403).
+//! The two are separate. Admitting a kind of credential is part of authentication (401). Permitting a caller comes
+//! later, when its tier is known (403).
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::rejection::{Challenge, Rejection};
 pub struct Admitted {
     pub api_key: bool,
     pub jwt: AdmittedIssuers,
-    /// A certificate, shown when the connection was made.
+    /// Client certificate of the connection.
     pub mtls: bool,
     pub basic: bool,
     /// Callers without credentials.
     pub anonymous: bool,
-    /// All of them at once, rather than one of them.
+    /// Whether all kinds are required together. Otherwise any one is enough.
     pub together: bool,
 }
 
@@ -33,11 +33,11 @@ pub enum AdmittedIssuers {
     #[default]
     None,
     Any,
-    /// By their names in the config.
+    /// Issuers by their names in the config.
     These(Box<[Arc<str>]>),
 }
 
-/// The kinds of credential that a request has and the route admits.
+/// A set of credential kinds: those that a request has and the route admits, or those that are missing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Held {
     pub(crate) jwt: bool,
@@ -57,19 +57,19 @@ pub struct Access {
     expired: Arc<Challenge>,
 }
 
-/// What a caller must have beside a credential that holds.
+/// Requirements on a caller beyond a valid credential.
 #[derive(Debug, Clone, Default)]
 pub struct Demands {
-    /// All of them.
+    /// Scopes that are all required.
     pub scopes: Box<[Arc<str>]>,
-    /// One of them; empty means any.
+    /// Tiers of which one is required. Empty admits any.
     pub tiers: Box<[Arc<str>]>,
-    /// One of them; empty means any.
+    /// Tenants of which one is required. Empty admits any.
     pub tenants: Box<[Arc<str>]>,
 }
 
 impl Access {
-    /// `api_key_header` is where keys are looked for, and is told to callers who lack one.
+    /// Compiles a route's rules. `api_key_header` carries API keys, and is named to callers that lack one.
     pub fn new(admitted: Admitted, demands: Demands, api_key_header: &HeaderName) -> Self {
         let asked = Held {
             jwt: !matches!(admitted.jwt, AdmittedIssuers::None),
@@ -100,10 +100,10 @@ impl Access {
         }
     }
 
-    /// Whether a caller whose credential holds may use the route. `tier` is the caller's final one.
+    /// Checks whether a caller with a valid credential may use the route. `tier` is the caller's final tier.
     ///
     /// # Errors
-    /// [`Rejection::NotAllowed`], saying which demand is not met.
+    /// [`Rejection::NotAllowed`], naming the unmet requirement.
     pub fn permits(&self, caller: &Caller, tier: &str) -> Result<(), Rejection> {
         let Demands { scopes, tiers, tenants } = &self.demands;
         if !scopes.iter().all(|scope| caller.scopes.contains(scope)) {
@@ -124,7 +124,7 @@ impl Access {
         Ok(())
     }
 
-    /// Whether callers of this kind may come in at all.
+    /// Whether the route admits this kind of credential.
     pub fn admits(&self, kind: &Kind) -> bool {
         match kind {
             Kind::ApiKey => self.admitted.api_key,
@@ -135,7 +135,7 @@ impl Access {
         }
     }
 
-    /// Whether tokens of any issuer may.
+    /// Whether the route admits tokens of at least one issuer.
     pub(crate) const fn admits_tokens(&self) -> bool {
         !matches!(self.admitted.jwt, AdmittedIssuers::None)
     }
@@ -148,12 +148,12 @@ impl Access {
         }
     }
 
-    /// Whether every kind is wanted at once.
+    /// Whether all kinds are required together.
     pub(crate) const fn is_together(&self) -> bool {
         self.admitted.together
     }
 
-    /// The kinds that are wanted and are not among those `held`, if any.
+    /// Returns the required kinds that are not in `held`, or `None` if there are none.
     pub(crate) const fn lacks(&self, held: Held) -> Option<Held> {
         let jwt = !matches!(self.admitted.jwt, AdmittedIssuers::None) && !held.jwt;
         let api_key = self.admitted.api_key && !held.api_key;
@@ -169,7 +169,7 @@ impl Access {
         })
     }
 
-    /// The answer to a request that has some of the credentials that are wanted together; says which it `lacks`.
+    /// Builds the refusal of a request that has only some of the required credentials. `lacks` are the missing ones.
     pub(crate) fn refuse_incomplete(&self, lacks: Held) -> Refusal {
         let challenge = Challenge {
             www_authenticate: lacks.schemes(&self.api_key_header, ""),
@@ -185,7 +185,7 @@ impl Access {
         }
     }
 
-    /// The answer to a credential that fails `check`.
+    /// Builds the refusal of a credential that fails `check`.
     pub(crate) fn refuse(&self, check: Check) -> Refusal {
         let rejection = match check.category() {
             Category::Missing => Rejection::CredentialsMissing {
@@ -215,7 +215,8 @@ impl Access {
 }
 
 impl Held {
-    /// `WWW-Authenticate` for these kinds. Keys and certificates have no registered scheme; a 401 names one nevertheless.
+    /// Value of `WWW-Authenticate` for these kinds. API keys and certificates have no registered scheme, but a 401
+    /// needs one.
     fn schemes(self, api_key_header: &HeaderName, error: &str) -> HeaderValue {
         let token = self.jwt.then(|| format!("Bearer realm=\"gateway\"{error}"));
         let password = self
@@ -228,7 +229,7 @@ impl Held {
         HeaderValue::from_str(&all.join(", ")).expect("realm, error and a header's name are visible ASCII")
     }
 
-    /// In words: what to send, and where.
+    /// Text that says what to send, and where.
     fn how(self, api_key_header: &HeaderName, together: bool) -> String {
         let key = self.api_key.then(|| format!("an API key as `{api_key_header}`"));
         let token = self.jwt.then(|| "a token as `Authorization: Bearer ...`".to_owned());

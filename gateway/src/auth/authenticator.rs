@@ -1,12 +1,12 @@
-//! Finds out who a request is made for, at the cost of a lookup for whoever is known already.
+//! Identifies the caller of a request from its credentials. A known caller costs one lookup.
 //!
-//! Whatever is presented of a kind that the route admits must hold, even where the route would admit a stranger: a broken
-//! credential is a mistake that its owner wants to hear of. What is of another kind is not for us, and is not read.
-//! Failing closed, every way out is a caller or a refusal.
+//! Invariant: the result is a verified caller or a refusal; any doubt is a refusal. Every presented credential of a
+//! kind that the route admits must be valid, even where the route also admits anonymous callers, because the owner of a
+//! broken credential should learn of it. Credentials of other kinds are not read.
 //!
-//! A failed authentication is told to whoever counts them per client address (`Refusal::suspect`). It must be
-//! counted *after* this file has answered: then an exhausted address is refused only where it would have been
-//! refused anyway, and valid credentials from the same address are never locked out.
+//! `Refusal::suspect` marks failed authentications, which are counted per client address. The count must be updated
+//! *after* this file has answered. Then an exhausted address is refused only where it would be refused anyway, and
+//! valid credentials from the same address are never locked out.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -33,10 +33,10 @@ use crate::auth::verifications::Verifications;
 use crate::rejection::Rejection;
 use crate::tls::certificate::Certificate;
 
-/// When to come back whose password was not compared.
+/// Time until a caller may retry when its password was not compared.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Verifies credentials and remembers, for each, a `K`: the caller with whatever its requests will need.
+/// Verifies credentials and caches a `K` for each: the caller with everything that its requests need.
 pub struct Authenticator<K> {
     api_keys: Option<ApiKeyTable<K>>,
     issuers: Box<[Issuer]>,
@@ -45,22 +45,23 @@ pub struct Authenticator<K> {
     passwords: Option<UserTable<K>>,
     anonymous: Option<AnonymousTier>,
     strangers: Cache<IpAddr, Arc<K>>,
-    /// `None` checks every signature, whatever that costs.
+    /// Budget for signature checks. `None` checks every signature, whatever the cost.
     verifications: Option<Verifications>,
     enroll: Box<dyn Fn(Caller) -> K + Send + Sync>,
     capacity: usize,
-    /// Asked of every credential that holds, each time.
+    /// Final check of every valid credential, called for each request.
     standing: Standing<K>,
 }
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
-    /// As strangers are told apart by it (IPv6 cut to its prefix).
+    /// Client address as limits use it: an IPv6 address is cut to its prefix.
     pub address: IpAddr,
-    /// That the connection was made with, or why it does not count.
+    /// Certificate of the connection, or the reason why it does not count.
     pub certificate: Option<Result<&'a Certificate, Check>>,
-    /// The keys of the token's issuer have been fetched for this request; if one is still lacked, there is none.
+    /// Whether this request has already waited for the keys of the token's issuer. A key that is still missing then
+    /// does not exist.
     pub has_waited: bool,
 }
 
@@ -74,23 +75,23 @@ impl From<IpAddr> for Client<'_> {
     }
 }
 
-/// Whether what is remembered of a credential still stands at a time, in seconds since 1970.
+/// Checks whether a cached credential is still valid at a time, in seconds since 1970.
 type Standing<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
 
-/// The keys, with a place for what each one's requests need. Bounded by the key file, so nothing is evicted and
-/// no flood of other credentials can push a key's entry out.
+/// The API keys, with a cached entry for each. Bounded by the key file: nothing is evicted, and a flood of other
+/// credentials cannot displace a key's entry.
 struct ApiKeyTable<K> {
     keys: ApiKeys,
     enrolled: Box<[OnceLock<Arc<K>>]>,
 }
 
-/// Callers by certificate. A certificate's entry is found by its digest, so that its names are looked up once.
+/// Callers by certificate. Entries are found by the certificate's digest, so its names are looked up only once.
 struct CertificateTable<K> {
     holders: CertificateHolders,
     known: Cache<[u8; 32], Result<Holder<K>, Check>>,
 }
 
-/// The users, each with a place as in [`ApiKeyTable`].
+/// The users, with a cached entry for each, as in [`ApiKeyTable`].
 struct UserTable<K> {
     passwords: Passwords,
     enrolled: Box<[OnceLock<Arc<K>>]>,
@@ -100,28 +101,28 @@ struct UserTable<K> {
 #[derive(Debug, Clone)]
 pub struct AnonymousTier(pub Arc<str>);
 
-/// Why a request comes from nobody that we know.
+/// Reason why a request has no known caller.
 #[derive(Debug)]
 pub struct Refusal {
     pub rejection: Rejection,
-    /// The failed check's word, for the log.
+    /// Log word of the failed check.
     pub check: &'static str,
-    /// Whether this is a failed authentication, to be counted against the client's address.
+    /// Whether this is a failed authentication, which counts against the client's address.
     pub suspect: bool,
-    /// What has to be done first, which takes a while; then it may be asked again.
+    /// Slow work to wait for. Afterwards the request may be identified again.
     pub awaits: Option<Pending>,
 }
 
-/// What takes a while before it can be told who calls.
+/// Slow work that is needed before the caller can be identified.
 pub enum Pending {
     Password(Box<PasswordCheck>),
     Keys(Box<KeyWait>),
 }
 
-/// Why nobody was found.
+/// Reason why no caller was found.
 enum LookupFailure {
     Failed(Check),
-    /// Of the credentials that are wanted together.
+    /// Credentials that are missing where the route requires several together.
     Incomplete(Held),
     Unchecked(Box<PasswordCheck>),
     Keyless(Box<KeyWait>),
@@ -140,15 +141,15 @@ pub struct SameIssuer {
     pub second: Arc<str>,
 }
 
-/// A credential that holds.
+/// The cached entry of a valid credential.
 struct Holder<K> {
     kept: Arc<K>,
     tenant: Arc<str>,
 }
 
 impl<K> Authenticator<K> {
-    /// Remembers at most `capacity` verified tokens, as many refused ones, and as many strangers. `enroll` is
-    /// called once for each that is remembered anew.
+    /// Caches at most `capacity` verified tokens, as many refused tokens and as many anonymous callers. `enroll` is
+    /// called once for each new entry.
     ///
     /// # Errors
     /// If two issuers have the same `iss`.
@@ -186,7 +187,7 @@ impl<K> Authenticator<K> {
         })
     }
 
-    /// Callers with certificates are known as well.
+    /// Identifies callers by certificate as well.
     #[must_use]
     pub fn with_certificates(mut self, holders: Option<CertificateHolders>) -> Self {
         self.certificates = holders.map(|holders| CertificateTable {
@@ -196,7 +197,7 @@ impl<K> Authenticator<K> {
         self
     }
 
-    /// Callers with passwords are known as well.
+    /// Identifies callers by password as well.
     #[must_use]
     pub fn with_passwords(mut self, passwords: Option<Passwords>) -> Self {
         self.passwords = passwords.map(|passwords| UserTable {
@@ -206,7 +207,7 @@ impl<K> Authenticator<K> {
         self
     }
 
-    /// The same, but what holds must also pass `standing`, which is asked for every request.
+    /// Requires that a valid credential also passes `standing`, which is called for every request.
     #[must_use]
     pub fn heeding(self, standing: impl Fn(&K, u64) -> Result<(), Check> + Send + Sync + 'static) -> Self {
         Self {
@@ -215,7 +216,7 @@ impl<K> Authenticator<K> {
         }
     }
 
-    /// The same, with a budget for signatures that nobody has looked at yet.
+    /// Sets the budget for checking signatures of tokens that are not cached.
     #[must_use]
     pub fn within(self, verifications: Option<Verifications>) -> Self {
         Self { verifications, ..self }
@@ -225,7 +226,7 @@ impl<K> Authenticator<K> {
         self.verifications.as_ref()
     }
 
-    /// The header that API keys come in.
+    /// Header field that carries API keys.
     pub fn api_key_header(&self) -> Option<&HeaderName> {
         self.api_keys.as_ref().map(|desk| desk.keys.header())
     }
@@ -238,16 +239,18 @@ impl<K> Authenticator<K> {
         &self.issuers
     }
 
-    /// Who the request is made for. Of the kinds that the route admits, all that is presented must hold and name one
-    /// tenant; the caller is then the token's subject, else the key's holder, else the user, else
-    /// the certificate's: from what was issued for one person to what was issued for a machine.
+    /// Identifies the caller of a request. Of the kinds that the route admits, every presented credential must be
+    /// valid, and all must name one tenant. The caller is the token's subject, else the API key's owner, else the user,
+    /// else the certificate's owner: the order goes from credentials issued to a person to credentials issued to a
+    /// machine.
     ///
-    /// A certificate comes with the connection, whatever is asked for on it. So it counts only where the route admits
-    /// certificates, and one that stands for nobody is left aside there if something else was presented. One that cannot
-    /// be read, or that nobody vouches for, fails there in any case.
+    /// A certificate belongs to the connection, not to the request. So it counts only where the route admits
+    /// certificates. There, a certificate that identifies no caller is ignored if another credential was presented and
+    /// the route does not require several together. A certificate that cannot be read, or that no authority vouches
+    /// for, always fails there.
     ///
     /// # Errors
-    /// A 401, with the check that failed; or what has to be awaited before it can be told.
+    /// A 401 with the failed check, or the slow work that must be done before the caller can be identified.
     pub fn identify<'a>(
         &self,
         headers: &HeaderMap,
@@ -299,7 +302,8 @@ impl<K> Authenticator<K> {
             }
             _ => None,
         };
-        // Last, since it may take a comparison that a failure of the others spares.
+        // Passwords come last: they may need a slow comparison, which a failure of another credential makes
+        // unnecessary.
         let by_password = presented
             .password
             .map(|password| self.holder_of_password(password))
@@ -344,7 +348,7 @@ impl<K> Authenticator<K> {
         }
     }
 
-    /// Whether a credential of any configured kind is presented, well formed or not.
+    /// Whether any credential of a configured kind is presented, well formed or not.
     fn is_anything_there(&self, headers: &HeaderMap) -> bool {
         let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
         let presented = Presented::read(headers, self.api_key_header(), tokens, passwords);
@@ -353,11 +357,11 @@ impl<K> Authenticator<K> {
 
     fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<Holder<K>, Check> {
         let desk = self.certificates.as_ref().ok_or(Check::CertificateUnknown)?;
-        // The connection may have outlived it.
+        // The connection may outlive its certificate.
         if unix_now >= certificate.expires {
             return Err(Check::CertificateExpired);
         }
-        // It was valid when the connection was made, by a time that may have been wrong.
+        // The certificate was valid when the connection was made, but the clock may have been wrong then.
         if unix_now < certificate.not_before {
             return Err(Check::CertificateNotYetValid);
         }
@@ -412,7 +416,7 @@ impl<K> Authenticator<K> {
         Ok((Holder { kept, tenant }, &self.issuers[issuer]))
     }
 
-    /// The slow path: one signature check, as a rule, and the verdict is remembered.
+    /// Verifies a token that is not cached, usually with one signature check, and caches the verdict.
     fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, LookupFailure> {
         let jws = Jws::parse(token)?;
         let claims = issuer::claims_of(&jws)?;
@@ -434,7 +438,7 @@ impl<K> Authenticator<K> {
                                 return Err(LookupFailure::Keyless(Box::new(wait)));
                             }
                         }
-                        // Nobody waits for the keys of a token that would be refused whoever has signed it.
+                        // A token that would fail even with a good signature does not wait for keys.
                         (Err(other), Check::KeyIdUnknown | Check::KeysUnavailable) => return Err(other.into()),
                         (Err(_), _) => {}
                     }
@@ -467,7 +471,7 @@ impl<K> Authenticator<K> {
         }
     }
 
-    /// HMAC costs less than keeping count of it.
+    /// Checks the signature within the budget. HMAC is exempt, because it costs less than counting it.
     fn check_signature(&self, keys: &KeySet, jws: &Jws<'_>, token: &str, client: IpAddr) -> Result<(), Check> {
         let candidates = keys.candidates(jws)?;
         let budget = self.verifications.as_ref().filter(|_| !jws.algorithm.is_hmac());
@@ -498,7 +502,7 @@ impl<K> Authenticator<K> {
     }
 }
 
-/// The key that a token may have failed for want of. One that names a key of the set has failed by itself.
+/// Returns the missing key that may explain a failed check. A token that names a key of the set lacks no key.
 fn lacked(check: Check, jws: &Jws<'_>, keys: &KeySet, source: &Source) -> Option<Lacked> {
     let kid = jws.kid.as_deref();
     match check {
@@ -511,7 +515,7 @@ fn lacked(check: Check, jws: &Jws<'_>, keys: &KeySet, source: &Source) -> Option
     }
 }
 
-/// Whether there is a holder at all; of several, all have the same tenant.
+/// Returns whether any credential is valid. Fails if two of them name different tenants.
 fn have_one_tenant<K>(all: [&Option<Holder<K>>; 4]) -> Result<bool, Check> {
     let mut tenants = all.into_iter().flatten().map(|holder| &holder.tenant);
     let first = tenants.next();

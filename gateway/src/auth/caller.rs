@@ -1,7 +1,7 @@
-//! Who a request is made for.
+//! Identity of the caller that a request is made for.
 //!
-//! Invariant: a `Caller` exists only for a credential that has been verified, or for an address that a
-//! route admits without one. Its tenant and id hold no control characters; where they are passed on they are encoded
+//! Invariant: a `Caller` exists only for a verified credential, or for a client address on a route that admits
+//! anonymous callers. Its tenant and id hold no control characters, and are encoded where they are passed on
 //! ([`identity`]).
 
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use crate::identity;
 use crate::json::Document;
 use crate::limits::owner::Credential;
 
-/// The tenant of every caller without credentials. Reserved: no key and no token may name it.
+/// Tenant of all anonymous callers. Reserved: no API key and no token may name it.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Whoever a credential speaks for.
+/// Identity that a credential was issued to.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub tenant: Arc<str>,
-    /// The key's id, the token's `sub`, the certificate's name, the user's name, or the client address.
+    /// API key's id, token's `sub`, certificate's name, user's name, or client address.
     pub id: Arc<str>,
-    /// The tier that the credential names. The caller's final tier is decided where the tiers are known.
+    /// Tier that the credential names. [`crate::tenancy`] decides the final tier.
     pub tier: Option<Arc<str>>,
     pub scopes: Box<[Arc<str>]>,
     pub kind: Kind,
     /// All claims of the token.
     pub claims: Option<Document>,
-    /// The tenant stands in the key file; otherwise it is known from a claim or an address alone.
+    /// Whether a file of the operator names the tenant. Otherwise the tenant comes from a claim or an address.
     pub configured: bool,
-    /// Seconds since 1970 from which the credential is refused, leeway included.
+    /// First second since 1970 in which the credential is refused, leeway included.
     pub expires: Option<u64>,
 }
 
-/// How a caller is known.
+/// Kind of credential by which a caller is identified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     ApiKey,
-    /// Holds the issuer's name in the config.
+    /// Name of the issuer in the config.
     Jwt(Arc<str>),
     Mtls,
     Basic,
@@ -43,7 +43,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What tells callers of the same name apart; `None` if nothing is shown.
+    /// Kind of credential, which distinguishes callers with the same id. `None` for anonymous callers.
     pub fn credential(&self) -> Option<Credential<'_>> {
         match self {
             Self::ApiKey => Some(Credential::ApiKey),
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// The word that `access.any_of` and the log use.
+    /// Name of the kind in `access.any_of` and in the log.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::ApiKey => "api_key",

@@ -1,113 +1,113 @@
-//! The checks that a credential can fail, and what follows from failing each.
+//! Checks that a credential can fail, and the consequences of each failure.
 //!
-//! The log names the check; the caller learns only the category, since the detail would help a forger.
+//! The log names the check. The caller learns only the category, because the detail would help a forger.
 
 use std::time::Duration;
 
 use crate::rejection::Setting;
 
-/// The one check that a credential failed.
+/// The check that a credential failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
-    /// The header that carries the credential came twice.
+    /// The header field that carries the credential appears twice.
     HeaderRepeated,
-    /// The header holds no readable credential.
+    /// The header field holds no readable credential.
     HeaderMalformed,
-    /// Begins like a key of ours, and its checksum does not fit: mistyped or cut off.
+    /// The key has the gateway's prefix but a wrong format or checksum: it is mistyped or truncated.
     KeyMalformed,
     KeyUnknown,
     KeyDisabled,
     KeyNotYetValid,
     KeyExpired,
     TokenTooLarge,
-    /// Not three base64url parts, or a header that is not an object of distinct members.
+    /// The token is not three base64url parts, or its header is not a JSON object with distinct member names.
     TokenMalformed,
-    /// `typ` says that this is something else than an access token.
+    /// `typ` does not name an access token.
     TokenType,
-    /// `crit` demands an extension, and there is none that we understand.
+    /// `crit` is present. No critical extension is supported.
     CriticalExtension,
-    /// The algorithm is not one that the issuer's key is pinned to.
+    /// None of the issuer's candidate keys is pinned to the token's algorithm.
     Algorithm,
-    /// The claims are not an object of distinct members.
+    /// The claims are not a JSON object with distinct member names.
     ClaimsMalformed,
     Issuer,
-    /// No key has ever been read from the issuer, or the last ones are too old.
+    /// No keys have been read from the issuer yet, or the last ones are too old.
     KeysUnavailable,
     KeyIdUnknown,
-    /// Without a `kid`, too many keys would have to be tried.
+    /// The token has no `kid`, and too many keys would have to be tried.
     KeyIdMissing,
     Signature,
-    /// `exp` is missing or no number.
+    /// `exp` is missing or not a number.
     Expiry,
     TokenExpired,
-    /// Issued longer ago than the issuer's `max_age` allows.
+    /// The token was issued longer ago than the issuer's `max_age` allows.
     TokenTooOld,
     NotBefore,
     IssuedAt,
     Audience,
-    /// The claim that names the caller is missing or no name.
+    /// The claim that names the caller is missing or not a valid caller id.
     Subject,
     Tenant,
-    /// The issuer may not speak for the tenant.
+    /// The issuer may not name this tenant.
     TenantOfOther,
-    /// What holds otherwise has been taken back; each names the kind of entry.
+    /// An otherwise valid credential has been revoked. One variant for each kind of revocation entry.
     RevokedKey,
     RevokedToken,
     RevokedSubject,
     RevokedTenant,
-    /// One of the issuer's `required_claims`.
+    /// One of the issuer's `required_claims` is missing.
     ClaimMissing,
-    /// The certificate's names cannot be read, or could be read in two ways.
+    /// The certificate's names cannot be read, or have more than one reading.
     CertificateMalformed,
-    /// The authority that vouched for the certificate when the connection was made is none any more.
+    /// The authorities in force no longer vouch for the certificate.
     CertificateUntrusted,
-    /// None of the certificate's names stands for a caller.
+    /// None of the certificate's names belongs to a caller.
     CertificateUnknown,
-    /// The certificate's name is too long for a caller's.
+    /// The certificate's name is not a valid caller id, for example because it is too long.
     CertificateName,
     CertificateExpired,
     CertificateNotYetValid,
     UserUnknown,
     UserDisabled,
     Password,
-    /// The password has still to be compared.
+    /// The password has not been compared yet.
     PasswordUnchecked {
         retry_after: Duration,
     },
-    /// Two credentials were presented, and they name different tenants.
+    /// Two presented credentials name different tenants.
     TenantsDiffer,
     /// No credential was presented.
     Absent,
-    /// A credential holds, but the route takes another kind.
+    /// A presented credential is of a kind that the route does not admit.
     WrongKind,
-    /// The route takes several credentials together, and not all of them were presented.
+    /// The route requires several credentials together, and some are missing.
     Incomplete,
-    /// Not looked at: too many tokens from this client address have failed. Nothing is known of this one.
+    /// The token was not checked, because too many tokens from this client address have failed.
     AddressOverBudget {
         retry_after: Duration,
     },
-    /// Not looked at: the time that there is for tokens seen for the first time is used up.
+    /// The token was not checked, because the time budget for new tokens is used up.
     OverBudget {
         retry_after: Duration,
     },
 }
 
-/// What the caller is told.
+/// Failure category that the caller is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {
     Missing,
     Invalid,
     Expired,
-    /// It may hold; there is no time to find out.
+    /// The credential was not checked, for want of time. It may be valid.
     PutOff {
         retry_after: Duration,
     },
-    /// It may hold; there is nothing to check it with.
+    /// The credential was not checked, for want of keys. It may be valid.
     Unverifiable,
 }
 
 impl Check {
-    /// The stable word for the log.
+    /// Stable name for the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::HeaderRepeated => "header_repeated",
@@ -161,7 +161,7 @@ impl Check {
         }
     }
 
-    /// The setting that decided, where there is one beside the route's `access`.
+    /// Setting that caused the failure, unless it is the route's `access`.
     pub const fn setting(self) -> Option<Setting> {
         match self {
             Self::AddressOverBudget { .. } => Some(Setting::FailedVerifications),
@@ -182,8 +182,9 @@ impl Check {
         }
     }
 
-    /// Whether this is a failed authentication of the client's making. A credential that was genuine once is not, nor
-    /// is one that cannot be verified, nor a certificate that a known authority has signed.
+    /// Whether this is a failed authentication that counts against the client's address. Not counted are credentials
+    /// that were valid once, credentials that cannot be verified now, and certificates that a known authority has
+    /// signed.
     pub const fn is_suspect(self) -> bool {
         matches!(self.category(), Category::Invalid)
             && !self.is_revoked()
@@ -204,13 +205,13 @@ impl Check {
         )
     }
 
-    /// Whether the time has decided; then the verdict stands while it is not earlier than when it was given.
+    /// Whether the verdict depends on the time. Such a verdict stays true only from the time of the check on.
     pub(crate) const fn is_of_time(self) -> bool {
         matches!(self, Self::TokenExpired | Self::TokenTooOld)
     }
 
-    /// Whether the same token fails again for as long as the issuer's keys stay the same and the time goes on, *and*
-    /// finding that out costs a signature check. Only such verdicts are worth remembering.
+    /// Whether the same token fails again while the issuer's keys do not change and time moves forward, *and* the check
+    /// costs a signature verification. Only such verdicts are cached.
     pub(crate) const fn is_lasting(self) -> bool {
         matches!(
             self,
@@ -235,8 +236,8 @@ mod tests {
 
     const WAIT: Duration = Duration::from_secs(3);
 
-    /// Every check, with what the caller learns, whether it is counted against the client's address, and whether the
-    /// verdict is remembered.
+    /// Every check, with its category, whether it counts against the client's address, and whether the verdict is
+    /// cached.
     const ALL: [(Check, Category, bool, bool); 43] = {
         use Category::{Expired, Invalid, Missing};
         [
@@ -310,7 +311,7 @@ mod tests {
             assert_eq!(check.is_lasting(), lasting, "{check:?}");
             let of_time = matches!(check, Check::TokenExpired | Check::TokenTooOld);
             assert_eq!(check.is_of_time(), of_time, "{check:?}");
-            // What comes to hold by itself is not remembered.
+            // A failure that ends with time is not cached.
             assert!(
                 !(lasting && matches!(check, Check::NotBefore | Check::IssuedAt)),
                 "{check:?}"

@@ -1,25 +1,24 @@
-//! What the headers of a request present as credentials, unverified.
+//! Reads the credentials that a request's header fields present, without verifying them.
 //!
-//! A field that comes twice is refused rather than one of the two chosen: whoever reads the request next may
-//! choose the other. Fields are read for the kinds that are asked for alone: `Authorization` with a scheme of another
-//! kind is not ours and stays unread.
+//! A field that appears twice is refused: another reader of the request might use the other value. Only the requested
+//! kinds are read. An `Authorization` field with another scheme belongs to the backend and stays unread.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::check::Check;
 
-/// The credentials of one request, borrowed from its headers.
+/// Credentials of one request, borrowed from its header fields.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Presented<'a> {
     pub api_key: Option<&'a [u8]>,
     pub token: Option<&'a str>,
-    /// Name and password, in base64.
+    /// User name and password in base64.
     pub password: Option<&'a str>,
 }
 
 impl<'a> Presented<'a> {
-    /// Looks where credentials of the wanted kinds are carried; `api_key` is the header of keys, if those are.
+    /// Reads the credentials of the requested kinds. `api_key` is the header field of API keys, if those are requested.
     pub(crate) fn read(
         headers: &'a HeaderMap,
         api_key: Option<&HeaderName>,
@@ -53,7 +52,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// Whether `Authorization` holds a name and a password.
+/// Whether `Authorization` has the scheme `Basic`.
 pub(crate) fn has_password(headers: &HeaderMap) -> bool {
     let value = headers.get(AUTHORIZATION);
     value.is_some_and(|value| !matches!(after(b"basic", value), Ok(None)))
@@ -67,8 +66,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Head
     }
 }
 
-/// RFC 6750 section 2.1, RFC 7617 section 2 and RFC 9110 section 11.4: the scheme (here in lower case) is
-/// case-insensitive, spaces follow, then one token.
+/// Returns the credential after the scheme `wanted` (in lower case). The scheme is case-insensitive, and is followed by
+/// spaces and one token (RFC 6750 section 2.1, RFC 7617 section 2, RFC 9110 section 11.4).
 fn after<'a>(wanted: &[u8], value: &'a HeaderValue) -> Result<Option<&'a str>, Check> {
     let bytes = value.as_bytes();
     let (scheme, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len()));

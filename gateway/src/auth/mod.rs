@@ -1,4 +1,4 @@
-//! Who calls: verifies credentials and says whom they stand for.
+//! Verifies credentials and identifies the caller of each request.
 
 pub mod access;
 pub mod api_key;

@@ -1,12 +1,12 @@
-//! Credentials that are taken back before they expire: a key, a token, a subject, or all of a tenant.
+//! Revokes credentials before they expire: an API key, a token, a subject, or everything of a tenant.
 //!
-//! Verified callers are cached, so the list has to be asked again when it has changed, but not for every request. It
-//! counts its changes, and each caller remembers the count at which it was last let through ([`Seen`]): while nothing
-//! changes, a request costs one load and one comparison; a change holds from the next request on, on every worker and
-//! every open connection. A list never changes, a newer one takes its place; it holds at most [`MOST`] entries.
+//! Verified callers are cached, so each must be checked again when the list changes, but not for every request. The
+//! list counts its changes, and each caller keeps the count of its last successful check ([`Seen`]). While nothing
+//! changes, a request costs one load and one comparison. A change applies from the next request on, on every worker and
+//! every open connection. A list is immutable and is replaced as a whole; it holds at most [`MOST`] entries.
 //!
-//! An entry that has ended stays in the list and is judged by the time at which it is asked for: a clock that runs ahead
-//! for a while takes back no revocation for good. A jump of the clock counts as a change.
+//! An expired entry stays in the list, and its end is compared with the time of each check. So a clock that runs ahead
+//! for a while does not cancel a revocation for good. A jump of the clock counts as a change.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,34 +18,35 @@ use arc_swap::ArcSwap;
 use crate::auth::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use crate::auth::check::Check;
 
-/// Entries that a list may have.
+/// Maximum number of entries in a list.
 pub const MOST: usize = 100_000;
 
-/// What is taken back. Ordered, so that lists and files have an order of their own.
+/// Target of a revocation. Ordered, so that lists and files have a stable order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Revoked {
     /// The API key with this id.
     Key(Arc<str>),
-    /// The token with this `jti`, of the issuer with this name in the config or of any.
+    /// Token with this `jti`, of the issuer with this config name or of any issuer.
     Token(Arc<str>, Option<Arc<str>>),
-    /// Whoever has this id and does not come with an API key: the `sub` of tokens, of one issuer or of any.
+    /// Caller with this id, except callers with API keys: the `sub` of tokens of one issuer or of any, or a user or
+    /// certificate.
     Subject(Arc<str>, Option<Arc<str>>),
     /// Every credential that names the tenant.
     Tenant(Arc<str>),
 }
 
-/// What an entry says beside what is taken back.
+/// Details of a revocation entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The first second in which it does not hold any more, since 1970; `None` is for ever.
+    /// First second since 1970 in which the entry no longer applies. `None` is forever.
     pub until: Option<u64>,
-    /// For people.
+    /// Explanation for operators.
     pub reason: Option<Arc<str>>,
 }
 
 pub type List = BTreeMap<Revoked, Terms>;
 
-/// The kinds of entries, for metrics and logs.
+/// Kind of a revocation entry, for metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevokedKind {
     Key,
@@ -55,7 +56,7 @@ pub enum RevokedKind {
 }
 
 impl Terms {
-    /// Whether the entry holds at this second.
+    /// Whether the entry applies at this second.
     pub fn hold(&self, unix_now: u64) -> bool {
         self.until.is_none_or(|until| unix_now < until)
     }
@@ -68,22 +69,22 @@ pub struct Revocations {
     changes: AtomicU64,
 }
 
-/// How many changes of the list a caller has lived through.
+/// Number of list changes that a caller has been checked against.
 #[derive(Debug)]
 pub struct Seen(AtomicU64);
 
-/// Why something written cannot be an entry.
+/// Reason why a written entry is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotRevocable(pub &'static str);
 
 impl Revocations {
-    /// Lets a verified caller through unless something that is said about it has been taken back.
+    /// Checks that neither a verified caller nor its tenant has been revoked.
     ///
     /// # Errors
-    /// The check that names the kind of the entry.
+    /// The check that names the kind of the matching entry.
     #[inline]
     pub fn check(&self, caller: &Caller, seen: &Seen, unix_now: u64) -> Result<(), Check> {
-        // Loaded before the list is, so that a list that comes meanwhile is looked at the next time.
+        // Loaded before the list, so that a list that arrives meanwhile is checked at the next request.
         let changes = self.changes.load(Ordering::Acquire);
         if seen.0.load(Ordering::Relaxed) == changes {
             return Ok(());
@@ -93,7 +94,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Off the path of most requests, since it takes copies of names.
+    /// Searches the list. Not on the path of most requests, because it copies names.
     #[cold]
     fn look(&self, caller: &Caller, unix_now: u64) -> Result<(), Check> {
         let list = self.list.load();
@@ -129,7 +130,7 @@ impl Revocations {
         self.list.load_full()
     }
 
-    /// Puts a list in force; callers are asked again only if it is another one. One at a time.
+    /// Puts a list in force. Callers are checked again only if it differs. Calls must not overlap.
     pub fn replace(&self, list: List) {
         if **self.list.load() != list {
             self.list.store(Arc::new(list));
@@ -137,7 +138,7 @@ impl Revocations {
         }
     }
 
-    /// Has every caller held against the list again: the time by which entries are judged has jumped.
+    /// Makes every caller be checked again, because the clock that entries are compared with has jumped.
     pub fn look_again(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -150,10 +151,10 @@ impl Seen {
 }
 
 impl Revoked {
-    /// What is written with exactly one of the four; `issuer` goes with a `jti` or a `subject`.
+    /// Builds a target from its parts. `issuer` is allowed only with a `jti` or a `subject`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why it is invalid.
     pub fn new(kind: RevokedKind, name: &str, issuer: Option<&str>) -> Result<Self, NotRevocable> {
         let fits = match kind {
             RevokedKind::Key | RevokedKind::Subject => is_caller_id(name),
@@ -198,7 +199,7 @@ impl Revoked {
 impl RevokedKind {
     pub const ALL: [Self; 4] = [Self::Key, Self::Token, Self::Subject, Self::Tenant];
 
-    /// As it is written in the file and in the admin API.
+    /// Name of the kind in the revocation file and in the admin API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",
@@ -208,7 +209,7 @@ impl RevokedKind {
         }
     }
 
-    /// What a credential fails that is taken back in this way.
+    /// Check that a credential fails when it is revoked in this way.
     pub const fn check(self) -> Check {
         match self {
             Self::Key => Check::RevokedKey,
@@ -335,7 +336,7 @@ mod tests {
                 revocations.replace(list(&[(kind, name, None)]));
                 let answer = revocations.check(&caller, &Seen::nothing(), 0);
                 assert_eq!(answer, Err(kind.check()), "{kind:?} {name:?}");
-                // Neither as it is written in a header field, nor composed in another way.
+                // The entry matches neither in its encoded form nor in another Unicode composition.
                 for other in [crate::identity::encoded(name), name.replace('\u{e9}', "e\u{301}")] {
                     if other != name {
                         revocations.replace(list(&[(kind, &other, None)]));
@@ -393,7 +394,7 @@ mod tests {
         check(0, Err(Check::RevokedKey));
         check(99, Err(Check::RevokedKey));
         check(100, Ok(()));
-        // The clock was ahead: it jumps back.
+        // The clock was ahead and jumps back.
         revocations.look_again();
         check(99, Err(Check::RevokedKey));
         check(u64::MAX, Ok(()));

@@ -1,7 +1,8 @@
-//! What becomes of the fields that a credential was taken from.
+//! Removes the header fields that carried credentials before a request is forwarded.
 //!
-//! Invariant: a field leaves a request only if a credential that the route admits was read from it; every other field is
-//! the backend's. The header of API keys is passed on under its own spelling alone, whatever it holds.
+//! Invariant: a field is removed only if a credential that the route admits was read from it; every other field goes to
+//! the backend. The API key header is forwarded only under its exact configured name; other spellings are removed,
+//! whatever they hold.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -12,18 +13,18 @@ use crate::auth::caller::Kind;
 use crate::auth::credentials;
 use crate::wire::aliases;
 
-/// Which of the credentials that were taken a backend is shown.
+/// Credentials that are forwarded to the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forward {
     Nothing,
-    /// Tokens end by themselves and say for whom they are; keys and passwords are worth more to a thief.
+    /// Tokens only: they expire and name their audience. API keys and passwords are worth more to a thief.
     Tokens,
     Everything,
 }
 
-/// Removes the fields that the credentials of a request were taken from, as far as they are not to be passed on.
+/// Removes the fields that carried the credentials of a request, unless `forward` keeps them.
 ///
-/// `caller` is the kind of the caller that was found, all of whose credentials held.
+/// `caller` is the kind of the identified caller. All credentials that the route admits have been verified.
 pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Access, caller: &Kind, forward: Forward) {
     let everything = forward == Forward::Everything;
     if let Some(places) = places {
@@ -37,7 +38,7 @@ pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Acce
             }
         }
     }
-    // A token that holds and is admitted comes before every other credential. One that does not act was not taken.
+    // A valid token takes precedence over every other credential. If the caller is not a token's, no token was used.
     let by_token = matches!(caller, Kind::Jwt(_)) && forward == Forward::Nothing;
     let by_password = access.admits(&Kind::Basic) && !everything && credentials::has_password(headers);
     if by_token || by_password {
@@ -45,7 +46,7 @@ pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Acce
     }
 }
 
-/// Whether the parameters of the query that hold keys are kept from the backend.
+/// Whether query parameters that hold API keys are removed before forwarding.
 pub fn removes_from_query(access: &Access, forward: Forward) -> bool {
     access.admits(&Kind::ApiKey) && forward != Forward::Everything
 }

@@ -1,10 +1,12 @@
-//! How much work strangers may cause: a token that nobody has seen yet costs a signature check.
+//! Limits the signature checks that unknown tokens cause.
 //!
-//! A flood of forged tokens, each of them new, passes by every memory of verdicts. It meets two budgets instead, the
-//! client address's own first: so many checks that failed, and then a share of the workers' time that all addresses
-//! have together, half of which is kept for addresses without failures. What is over is put off, never let in.
-//! Tokens that are known by then, and API keys, are not asked about here; nor does anyone wait whose token was good under
-//! an earlier plan, since a reload forgets all verdicts at once.
+//! A flood of different forged tokens bypasses every cache of verdicts. Two budgets bound its cost: first a number of
+//! failed checks per client address, then a share of the workers' time for all addresses together. Half of the share's
+//! backlog is reserved for addresses without failures. A token beyond a budget is told to come back later, never
+//! admitted.
+//!
+//! API keys and tokens with a cached verdict do not use the budgets. A token that was valid under an earlier plan does
+//! not wait either, because a reload discards all verdicts at once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,37 +25,38 @@ use crate::limits::accounts::Origin;
 use crate::limits::owner::Owner;
 use crate::observe::{CounterVec, Decision, Verification};
 
-/// Work that may be waiting to be paid for by the share, from addresses without failures; others have half of it.
+/// Unpaid work that the share allows for addresses without failures. Other addresses may use half of it.
 const BACKLOG: Duration = Duration::from_secs(1);
 
-/// No signature check takes longer. What is measured beyond that is time in which the thread did not run.
+/// Longest time that one signature check counts for. A longer measurement includes time in which the thread did not
+/// run.
 const LONGEST: Duration = Duration::from_millis(2);
 
-/// Both budgets, as meant.
+/// Both budgets in compiled form.
 pub struct Verifications {
     pub per_address: FailedChecks,
-    /// `None` is all the time there is.
+    /// Share of the workers' time. `None` is unlimited.
     pub share: Option<Share>,
     pub work: Arc<VerificationWork>,
 }
 
-/// Checks that may fail, per client address.
+/// Number of failed checks that each client address may cause.
 #[derive(Clone)]
 pub struct FailedChecks {
     pub limit: Arc<Limit>,
     pub terms: Terms,
 }
 
-/// What has been done so far, through every reload.
+/// Record of past checks. It outlives reloads.
 pub struct VerificationWork {
-    /// Tokens that were good in every way, by their digest.
+    /// Digests of tokens that have been fully valid.
     good: Cache<[u8; 32], ()>,
     unpaid: TimeShare,
     spent: AtomicU64,
     outcomes: CounterVec<Verification>,
 }
 
-/// Leave for one check.
+/// Permission for one signature check.
 #[must_use = "its cost has to be told"]
 pub(crate) struct VerificationPermit<'a> {
     budget: &'a Verifications,
@@ -62,10 +65,10 @@ pub(crate) struct VerificationPermit<'a> {
 }
 
 impl Verifications {
-    /// Asks for leave to check the token's signature for this client address.
+    /// Requests permission to check the token's signature for this client address.
     ///
     /// # Errors
-    /// The budget that is used up, and for how long.
+    /// The exhausted budget, with the time until the next try.
     pub(crate) fn begin(&self, token: &str, client: IpAddr) -> Result<VerificationPermit<'_>, Check> {
         if self.work.good.get(&digest_of(token.as_bytes())).is_none() {
             self.ask(client, Now::read())?;
@@ -77,7 +80,7 @@ impl Verifications {
         })
     }
 
-    /// Spares a token the question, should it have to be checked again.
+    /// Exempts a valid token from the budgets the next time its signature is checked.
     pub(crate) fn remember(&self, token: &str) {
         self.work.good.insert(digest_of(token.as_bytes()), ());
     }
@@ -105,7 +108,7 @@ impl Verifications {
 }
 
 impl VerificationPermit<'_> {
-    /// Tells what came of the check.
+    /// Charges the check's time to the share, and a failed check to the client address.
     pub(crate) fn end(self, verified: bool) {
         let now = Now::read();
         let Verifications {
@@ -133,7 +136,7 @@ impl VerificationPermit<'_> {
 }
 
 impl VerificationWork {
-    /// Remembers at most `capacity` tokens that were good.
+    /// Remembers at most `capacity` valid tokens.
     pub fn new(capacity: usize) -> Self {
         Self {
             good: Cache::new(capacity),
@@ -143,7 +146,7 @@ impl VerificationWork {
         }
     }
 
-    /// Time spent on signature checks.
+    /// Total time spent on signature checks.
     pub fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent.load(Relaxed))
     }
