@@ -1,7 +1,7 @@
-//! One issuer of tokens: what a token of its must say, and whom it speaks for.
+//! One issuer of tokens: the claims that its tokens must have, and the caller that they identify.
 //!
-//! Never open: what cannot be verified is refused. The payload is read before the signature is checked for
-//! one thing alone, `iss`, which says whose keys to use; no other claim is believed before.
+//! Fails closed: a token that cannot be verified is refused. Before the signature check only `iss` is read from the
+//! payload, because it selects the keys. No other claim is believed before that check.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,29 +15,30 @@ use crate::auth::jwt::key_fetch::Source;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::json::{self, Document, Value};
 
-/// What the config says about an issuer. Where claims are named, it is by JSON pointers (RFC 6901).
+/// Settings of an issuer. Claims are named by JSON pointers (RFC 6901).
 #[derive(Debug, Clone)]
 pub struct IssuerSettings {
-    /// Its name in the config.
+    /// Name in the config.
     pub name: Arc<str>,
-    /// What `iss` must be, to the letter.
+    /// Exact value of `iss`.
     pub issuer: String,
-    /// `aud` must hold one of these. With none, a token that has an `aud` is for somebody else
-    /// (RFC 7519 section 4.1.3).
+    /// Accepted values of `aud`, of which the token must have one. If empty, a token with an `aud` is refused (RFC 7519
+    /// section 4.1.3).
     pub audience: Vec<String>,
-    /// `typ` must be there and be one of these; with none, those of access tokens are taken, and its absence.
+    /// Accepted values of `typ`, which is then required. If empty, any access token type is accepted, and so is no
+    /// `typ`.
     pub types: Vec<TokenType>,
-    /// Claims that must be there beside `exp` and those that are used, and not null.
+    /// Claims that must be present and not null, in addition to `exp` and the claims that are used.
     pub required_claims: Vec<String>,
-    /// Names the caller.
+    /// Claim that holds the caller's id.
     pub caller: String,
     pub tenant: String,
     pub tier: Option<String>,
-    /// Of a string with spaces between the scopes (RFC 8693 section 4.2), or of an array of strings.
+    /// Claim with the scopes: a string with spaces between them (RFC 8693 section 4.2), or an array of strings.
     pub scopes: Option<String>,
-    /// How far the issuer's clock may be from ours.
+    /// Tolerated difference between the issuer's clock and the gateway's.
     pub leeway: Duration,
-    /// How long after `iat` a token is taken, which must then be there.
+    /// Longest time after `iat` for which a token is accepted. If set, `iat` is required.
     pub max_age: Option<Duration>,
 }
 
@@ -51,7 +52,7 @@ pub struct Issuer {
     source: Option<Source>,
 }
 
-/// Why an issuer's settings cannot be used.
+/// Reason why an issuer's settings are invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IssuerMistake {
     NoIssuer { name: Arc<str> },
@@ -59,7 +60,7 @@ pub enum IssuerMistake {
     Leeway { name: Arc<str> },
 }
 
-/// The longest leeway; more would let tokens live on after they were meant to end.
+/// Longest leeway. A longer one would extend the life of tokens too far.
 const MAX_LEEWAY: Duration = Duration::from_secs(60);
 
 impl Issuer {
@@ -103,19 +104,19 @@ impl Issuer {
         })
     }
 
-    /// The same, whose keys have to be fetched.
+    /// Sets the source from which the keys are fetched.
     #[must_use]
     pub fn fetched_from(self, source: Option<Source>) -> Self {
         Self { source, ..self }
     }
 
-    /// The same, whose tokens may name these tenants alone.
+    /// Limits the tenants that the issuer's tokens may name.
     #[must_use]
     pub fn for_tenants(self, tenants: IssuerTenants) -> Self {
         Self { tenants, ..self }
     }
 
-    /// Where its keys have to be fetched from, if they have to.
+    /// Source from which the keys are fetched. `None` if they come from a file or a secret.
     pub fn source(&self) -> Option<&Source> {
         self.source.as_ref()
     }
@@ -124,7 +125,7 @@ impl Issuer {
         &self.settings.name
     }
 
-    /// What `iss` must be.
+    /// Required value of `iss`.
     pub fn issuer(&self) -> &str {
         &self.settings.issuer
     }
@@ -133,10 +134,10 @@ impl Issuer {
         &self.keys
     }
 
-    /// Whom a token speaks for, whose signature has been verified with this issuer's keys.
+    /// Returns the caller of a token whose signature has been verified with this issuer's keys.
     ///
     /// # Errors
-    /// The first claim that fails, in the order in which they are listed here.
+    /// The first check that fails, in the order of the code below.
     pub(crate) fn caller(&self, document: Document, unix_now: u64) -> Result<Caller, Check> {
         let claims = document.value();
         let expires = self.check_times(claims, unix_now as f64)?;
@@ -184,8 +185,8 @@ impl Issuer {
         })
     }
 
-    /// The first second in which the token is refused. RFC 7519 sections 4.1.4 to 4.1.6; a token from the
-    /// future comes from a clock that cannot be trusted with the other dates either.
+    /// Returns the first second in which the token is refused (RFC 7519 sections 4.1.4 to 4.1.6). A token with an `iat`
+    /// in the future is refused, because the clock behind it may have written wrong values of the other dates too.
     fn check_times(&self, claims: Value<'_>, now: f64) -> Result<u64, Check> {
         let expires = claims.get("exp").and_then(numeric_date).ok_or(Check::Expiry)? + self.leeway;
         if now >= expires {
@@ -208,11 +209,11 @@ impl Issuer {
         if now >= too_old {
             return Err(Check::TokenTooOld);
         }
-        // The cast saturates, and both are later than now, so it is positive.
+        // The cast saturates. Both values are later than `now`, so the result is positive.
         Ok(expires.min(too_old).ceil() as u64)
     }
 
-    /// The first second in which a token is taken that has passed all checks: before it, it is from the future.
+    /// First second in which a token that has passed all checks is accepted. Before it, the token is from the future.
     pub(crate) fn valid_from(&self, claims: Value<'_>) -> u64 {
         let dates = ["nbf", "iat"]
             .into_iter()
@@ -222,7 +223,7 @@ impl Issuer {
         (latest - self.leeway).ceil() as u64
     }
 
-    /// Whether a token may say this of itself, as far as the issuer's settings go.
+    /// Whether the issuer's settings accept this `typ`.
     pub(crate) fn takes_type(&self, typ: Option<TokenType>) -> bool {
         self.settings.types.is_empty() || typ.is_some_and(|typ| self.settings.types.contains(&typ))
     }
@@ -241,7 +242,7 @@ impl Issuer {
     }
 }
 
-/// The issuer that a token is of, with its claims, of which none has been verified.
+/// Returns the issuer that the claims name, with its index. None of the claims has been verified.
 pub(crate) fn claimed<'a>(issuers: &'a [Issuer], claims: &Document) -> Result<(usize, &'a Issuer), Check> {
     let iss = claims.value().get("iss").and_then(Value::text).ok_or(Check::Issuer)?;
     issuers
@@ -251,23 +252,24 @@ pub(crate) fn claimed<'a>(issuers: &'a [Issuer], claims: &Document) -> Result<(u
         .ok_or(Check::Issuer)
 }
 
-/// The claims of a token, unverified.
+/// Returns the claims of a token, unverified.
 pub(crate) fn claims_of(jws: &Jws<'_>) -> Result<Document, Check> {
     jws::object(jws.payload()?).ok_or(Check::ClaimsMalformed)
 }
 
-/// Seconds since 1970, perhaps with a fraction (RFC 7519 section 2, NumericDate).
+/// Reads a number of seconds since 1970, possibly with a fraction (RFC 7519 section 2, NumericDate).
 fn numeric_date(value: Value<'_>) -> Option<f64> {
     value.f64().filter(|date| date.is_finite())
 }
 
-/// The tier that a claim names; one that is no name is a tier that there is not, by its JSON. `null` names none.
+/// Returns the tier that a claim names, or `None` for `null`. A value that is not a name becomes its JSON text, which
+/// matches no tier.
 fn tier_in(value: Value<'_>) -> Option<Arc<str>> {
     let named = value.name().map(Arc::from);
     named.or_else(|| (!value.is_null()).then(|| value.to_string().into()))
 }
 
-/// Anything that is not a scope is left out: the caller then has fewer rights, never more.
+/// Returns the scopes of a claim. Other values are left out, so the caller has fewer rights, never more.
 fn scopes_in(value: Value<'_>) -> Box<[Arc<str>]> {
     match value.text() {
         Some(list) => list
@@ -279,7 +281,7 @@ fn scopes_in(value: Value<'_>) -> Box<[Arc<str>]> {
     }
 }
 
-/// RFC 6901 section 3, without the empty pointer, which means the whole document.
+/// Whether a text is a JSON pointer (RFC 6901 section 3). Excludes the empty pointer, which means the whole document.
 fn is_pointer(text: &str) -> bool {
     let escapes = |part: &str| part.starts_with('0') || part.starts_with('1');
     text.starts_with('/') && text.split('~').skip(1).all(escapes)
@@ -326,7 +328,7 @@ mod tests {
         Issuer::new(settings, LiveKeys::awaited())
     }
 
-    /// Good claims with some replaced; `null` takes one away.
+    /// Valid claims with changes; `null` removes a claim.
     fn claims(changes: Value) -> Document {
         let good = json!({
             "iss": "https://id.example", "aud": "edge", "sub": "ada", "exp": NOW + 100, "org": { "id": "acme" },
@@ -342,7 +344,7 @@ mod tests {
         Document::of(&claims)
     }
 
-    /// Good claims that expire at what is written.
+    /// Valid claims whose `exp` is this text.
     fn expiring(exp: &str) -> Document {
         let text = claims(json!({ "exp": null })).value().to_string();
         let text = format!("{},\"exp\":{exp}}}", &text[..text.len() - 1]);

@@ -1,9 +1,10 @@
-//! Keeps an issuer's keys fresh from its JWKS URL, through the identity provider's bad days.
+//! Keeps an issuer's keys current by fetching its JWKS URL, and tolerates failures of the identity provider.
 //!
-//! Runs on the control runtime, one task per issuer; requests that lack a key bring a fetch forward and wait for it
-//! ([`crate::auth::jwt::key_wait`]). A failure changes nothing until the keys in use reach their greatest age; then they are
-//! withdrawn, and no token of the issuer can be judged. A `max-age` of the answer (RFC 9111 section 5.2.2.1) brings the next fetch
-//! forward and never puts it off: a day of it, made for browsers, would keep a withdrawn key alive.
+//! One task per issuer runs on the control runtime. A request that lacks a key brings a fetch forward and waits for it
+//! ([`crate::auth::jwt::key_wait`]). A failed fetch changes nothing until the keys in use reach their maximum age. Then
+//! they are withdrawn, and no token of the issuer can be verified. A `max-age` in the response (RFC 9111 section
+//! 5.2.2.1) brings the next fetch forward and never delays it: a `max-age` of a day, made for browsers, would keep a
+//! withdrawn key in use.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,32 +22,32 @@ use crate::observe::FetchOutcome;
 use crate::wire::content_encoding::{Codings, DecodeError};
 use crate::{clock, json};
 
-/// A longer answer is not read to its end, in bytes.
+/// Longest response body that is read, in bytes.
 pub const MAX_BODY: usize = crate::auth::jwt::key_set::MAX_LENGTH;
 
-/// Where an issuer's keys come from, and how they are kept fresh.
+/// Source of an issuer's keys, and how they are kept current.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub url: JwksUrl,
-    /// Those that its keys may be used with.
+    /// Algorithms that the keys may be used with.
     pub algorithms: Vec<Algorithm>,
     pub freshness: Freshness,
 }
 
-/// How long keys are used, and how often they are asked for. None of the times is zero.
+/// Times that govern how long keys are used and how often they are fetched. None is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
-    /// From one successful fetch to the next, at most.
+    /// Longest time from one successful fetch to the next.
     pub refresh: Duration,
-    /// After a failure; doubled with each further one.
+    /// Time until a retry after a failure. It doubles with each further failure.
     pub retry: Duration,
     pub longest_retry: Duration,
-    /// Keys that were not confirmed for so long are withdrawn.
+    /// Age at which keys that no fetch has confirmed are withdrawn.
     pub max_age: Duration,
-    /// In which requests that lack a key bring about [`FETCHES`](crate::auth::jwt::key_wait::FETCHES) at most; and the least time
-    /// between two fetches that a short `max-age` brings about.
+    /// Time in which requests that lack a key may start [`FETCHES`](crate::auth::jwt::key_wait::FETCHES) at most. Also
+    /// the shortest time between two fetches that a short `max-age` causes.
     pub cool_down: Duration,
-    /// For one fetch, from the connection to the last byte.
+    /// Time limit of one fetch, from the connection to the last byte.
     pub timeout: Duration,
 }
 
@@ -63,11 +64,11 @@ impl Default for Freshness {
     }
 }
 
-/// An address that keys may be read from.
+/// URL that keys may be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwksUrl(Url);
 
-/// Why an address is not one.
+/// Reason why a URL is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksUrlMistake {
     NotAUrl(String),
@@ -77,7 +78,7 @@ pub enum JwksUrlMistake {
 
 impl JwksUrl {
     /// # Errors
-    /// If it is not `https`; `http` is taken for loopback addresses and `localhost` alone.
+    /// If the URL is not `https`. `http` is accepted only for loopback addresses and `localhost`.
     pub fn parse(text: &str) -> Result<Self, JwksUrlMistake> {
         let url = Url::parse(text).map_err(|e| JwksUrlMistake::NotAUrl(e.to_string()))?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -97,7 +98,7 @@ impl JwksUrl {
     }
 }
 
-/// The client for all fetches: no redirects, which could lead away from the address that was checked, and no
+/// Builds the client for all fetches. It follows no redirects, which could lead away from the checked URL, and uses no
 /// proxy from the environment.
 ///
 /// # Errors
@@ -111,13 +112,13 @@ pub fn client() -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-/// Makes aws-lc the process's TLS cryptography; calling it again changes nothing.
+/// Installs aws-lc as the process's TLS cryptography. Further calls change nothing.
 pub fn install_crypto() {
-    // Failing means that it is installed already.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// Renews `live` for ever.
+/// Renews `live` forever.
 pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Client) {
     let url = source.url.as_str();
     let mut schedule = Schedule::new(source.freshness, clock::now(), live.status().confirmed);
@@ -143,17 +144,17 @@ pub async fn keep_fresh(live: &LiveKeys, source: &Source, client: &reqwest::Clie
     }
 }
 
-/// Fetches the keys just now, for whoever does not keep them fresh.
+/// Fetches the keys once, without keeping them current.
 ///
 /// # Errors
-/// Why there are none.
+/// The reason why the fetch failed.
 pub async fn fetch_once(live: &LiveKeys, source: &Source, client: &reqwest::Client) -> Result<(), String> {
     let fetched = fetch(source, client).await.map_err(|error| error.to_string())?;
     live.replace(fetched.keys, clock::now(), clock::unix_seconds());
     Ok(())
 }
 
-/// Does `work`, and withdraws the keys if they grow too old meanwhile.
+/// Runs `work`, and withdraws the keys if they reach their maximum age meanwhile.
 async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let in_use = !live.current().is_empty();
@@ -167,7 +168,7 @@ async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: im
     work.await
 }
 
-/// Returns when the next fetch is due, perhaps because somebody asks for it.
+/// Returns when the next fetch is due or a request asks for one.
 async fn wait_for_next(live: &LiveKeys, schedule: &Schedule) {
     tokio::select! {
         () = clock::wait_until(schedule.due()) => {}
@@ -175,19 +176,19 @@ async fn wait_for_next(live: &LiveKeys, schedule: &Schedule) {
     }
 }
 
-/// When to fetch next. Knows nothing of fetching.
+/// Decides when to fetch next. Knows nothing of fetching.
 #[derive(Debug)]
 struct Schedule {
     freshness: Freshness,
     last_attempt: Moment,
     last_success: Moment,
-    /// What the last good answer says about itself.
+    /// Remaining `max-age` of the last successful response.
     fresh_for: Option<Duration>,
     failures: u32,
 }
 
 impl Schedule {
-    /// `confirmed` is when the keys in use, if there are any, were last fetched.
+    /// Starts a schedule. `confirmed` is when the keys in use were last fetched, if there are any.
     fn new(freshness: Freshness, now: Moment, confirmed: Option<Moment>) -> Self {
         Self {
             freshness,
@@ -267,7 +268,7 @@ async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, Fet
     Ok(Fetched { keys, fresh_for })
 }
 
-/// What is left of an answer's `max-age`; nothing, if it is not to be kept at all.
+/// Returns the remaining time of a response's `max-age`. Zero if the response must not be stored or reused.
 fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers
         .get_all(CACHE_CONTROL)
@@ -302,7 +303,7 @@ impl FetchError {
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The innermost cause says what happened; the outer ones repeat the address.
+            // The innermost cause says what happened; the outer errors repeat the URL.
             Self::Http(error) if error.is_timeout() => f.write_str("no complete answer within the time limit"),
             Self::Http(error) => {
                 let mut cause: &dyn std::error::Error = error;

@@ -1,8 +1,7 @@
-//! The keys of one issuer: which key may verify which token.
+//! The keys of one issuer, and which key may verify which token.
 //!
-//! Invariant: every key is pinned to exactly one algorithm, by its own `alg` or by the issuer's configured
-//! algorithms; one that fits two of them is held twice (RFC 8725 section 3.1). A set never changes; a
-//! newer one takes its place.
+//! Invariant: every key is pinned to exactly one algorithm, by its own `alg` or by the issuer's configured algorithms.
+//! A key that fits two algorithms is held twice (RFC 8725 section 3.1). A set is immutable; a newer set replaces it.
 
 use std::fmt;
 
@@ -16,13 +15,13 @@ use crate::auth::jwt::jwk::WrittenKey;
 use crate::auth::jwt::jws::{self, Algorithm, Jws};
 use crate::json::{self, Document, Kind};
 
-/// More keys than this in one set are a mistake.
+/// Maximum number of keys in one set.
 pub const MAX_KEYS: usize = 100;
 
-/// A longer set is a mistake, in bytes.
+/// Maximum length of a set, in bytes.
 pub const MAX_LENGTH: usize = 256 * 1024;
 
-/// The most keys that one token is held against, so that it costs at most as many signature checks.
+/// Maximum number of keys that one token is checked against. Limits its cost to as many signature checks.
 const MAX_CANDIDATES: usize = 4;
 
 /// An immutable set of verification keys.
@@ -30,18 +29,18 @@ const MAX_CANDIDATES: usize = 4;
 pub struct KeySet {
     keys: Box<[Key]>,
     fingerprint: u64,
-    /// As it was fetched.
+    /// Text of a set that was fetched, kept for [`Self::pinned_to`].
     document: Option<Box<[u8]>>,
 }
 
-/// Keys that a token may be signed with, all of its algorithm.
+/// Keys that may have signed a token. All are pinned to its algorithm.
 pub(crate) struct Candidates<'a>(SmallVec<[&'a Key; MAX_CANDIDATES]>);
 
-/// Where a JWKS comes from, which decides what it may hold.
+/// Origin of a JWKS, which decides which keys it may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     File,
-    /// A secret that is published is none: `oct` keys are ignored.
+    /// Fetched from a URL. `oct` keys are ignored, because a published secret is not secret.
     Url,
 }
 
@@ -52,15 +51,15 @@ struct Key {
     material: DecodingKey,
 }
 
-/// Why a key set cannot be made.
+/// Reason why a key set is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySetMistake {
     NoAlgorithms,
     NotJwks(String),
     TooManyKeys(usize),
-    /// Says of each key why it was passed over.
+    /// Reason for each key why it was skipped.
     NoUsableKey(Vec<String>),
-    /// Lengths in bytes.
+    /// The secret is too short. Lengths are in bytes.
     SecretTooShort {
         algorithm: Algorithm,
         length: usize,
@@ -70,11 +69,11 @@ pub enum KeySetMistake {
 }
 
 impl KeySet {
-    /// Reads a JWKS (RFC 7517). Keys that are not for signatures, of another type, or of an algorithm that is
-    /// not in `algorithms` are passed over.
+    /// Reads a JWKS (RFC 7517). Skips keys that are not for signatures, of an unsupported type, or of an algorithm that
+    /// is not in `algorithms`.
     ///
     /// # Errors
-    /// If no key is left, or a file's `oct` key is too short.
+    /// If no key is left, or an `oct` key of a file is too short.
     pub fn from_jwks(text: &[u8], algorithms: &[Algorithm], origin: Origin) -> Result<Self, KeySetMistake> {
         let not_jwks = |why: &dyn fmt::Display| KeySetMistake::NotJwks(why.to_string());
         let set = Document::check(&Bytes::copy_from_slice(text), MAX_LENGTH).map_err(|refusal| not_jwks(&refusal))?;
@@ -107,15 +106,15 @@ impl KeySet {
         })
     }
 
-    /// The same keys for other algorithms; `None` if none fits, or they did not come from a URL.
+    /// Returns the same keys pinned to other algorithms. `None` if no key fits, or the keys did not come from a URL.
     pub(crate) fn pinned_to(&self, algorithms: &[Algorithm]) -> Option<Self> {
         Self::from_jwks(self.document.as_ref()?, algorithms, Origin::Url).ok()
     }
 
-    /// One HMAC secret, used as it stands.
+    /// Makes a set of one HMAC secret, whose bytes are used unchanged.
     ///
     /// # Errors
-    /// If it is shorter than an algorithm's hash (RFC 7518 section 3.2).
+    /// If the secret is shorter than the hash of an algorithm (RFC 7518 section 3.2).
     pub fn from_secret(secret: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetMistake> {
         let mut keys = Vec::new();
         let pinned = pinned(algorithms, &Algorithm::HMAC, None);
@@ -127,10 +126,10 @@ impl KeySet {
         )
     }
 
-    /// One public key in PEM: RSA, P-256, P-384, P-521 or Ed25519.
+    /// Reads one public key in PEM: RSA, P-256, P-384, P-521 or Ed25519.
     ///
     /// # Errors
-    /// If it is none of these, or none of `algorithms` fits it.
+    /// If the key is of another type, or none of `algorithms` fits it.
     pub fn from_pem(pem: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetMistake> {
         let (material, fits) = if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
             (key, &Algorithm::RSA[..])
@@ -138,7 +137,7 @@ impl KeySet {
             (key, &[Algorithm::EdDSA][..])
         } else {
             let key = DecodingKey::from_ec_pem(pem).map_err(|_| KeySetMistake::NotPem)?;
-            // The uncompressed point of each curve (SEC 1 section 2.3.3).
+            // Length of an uncompressed point on each curve (SEC 1 section 2.3.3).
             match key.try_get_as_bytes().map(<[u8]>::len) {
                 Ok(65) => (key, &[Algorithm::ES256][..]),
                 Ok(97) => (key, &[Algorithm::ES384][..]),
@@ -155,12 +154,12 @@ impl KeySet {
         )
     }
 
-    /// How many keys there are, counting one that is pinned twice as two.
+    /// Number of keys. A key that is pinned to two algorithms counts twice.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Each key's name, if it has one, and the algorithm it is pinned to.
+    /// Name (if any) and algorithm of each key.
     pub fn listed(&self) -> impl Iterator<Item = (Option<&str>, Algorithm)> {
         self.keys.iter().map(|key| (key.kid.as_deref(), key.algorithm))
     }
@@ -169,12 +168,12 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Equal for sets of the same keys in whatever order, and in practice for no others. Zero for the empty set.
+    /// Hash of the set. Independent of the order of keys, and in practice unique. Zero for the empty set.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// Holds the signature against the keys that the token's `kid` and `alg` admit.
+    /// Verifies the signature with the keys that the token's `kid` and `alg` select.
     ///
     /// # Errors
     /// The check that fails.
@@ -182,27 +181,27 @@ impl KeySet {
         self.candidates(jws)?.verify(jws)
     }
 
-    /// Whether a key is meant by this `kid`, or by its absence.
+    /// Whether the set has a key for this `kid`, or for its absence.
     pub(crate) fn knows(&self, kid: Option<&str>) -> bool {
         self.meant(kid).next().is_some()
     }
 
-    /// Whether a key is meant by this `kid` by name.
+    /// Whether the set has a key with this name.
     pub(crate) fn names(&self, kid: Option<&str>) -> bool {
         kid.is_some() && self.keys.iter().any(|key| key.kid.as_deref() == kid)
     }
 
     fn meant<'a, 'k>(&'a self, kid: Option<&'k str>) -> impl Iterator<Item = &'a Key> + use<'a, 'k> {
-        // A key without a name may be meant by any `kid`, as long as no key is meant by name.
+        // A key without a name matches any `kid` that is not the name of a key.
         let named = self.keys.iter().any(|key| key.kid.as_deref() == kid);
         let is_meant = move |key: &&Key| kid.is_none() || key.kid.as_deref() == kid.filter(|_| named);
         self.keys.iter().filter(is_meant)
     }
 
-    /// The keys that the token's `kid` and `alg` admit: one at least, and few.
+    /// Selects the keys for the token's `kid` and `alg`: at least one, at most [`MAX_CANDIDATES`].
     ///
     /// # Errors
-    /// The check that fails without a look at the signature.
+    /// The check that fails before the signature is verified.
     pub(crate) fn candidates(&self, jws: &Jws<'_>) -> Result<Candidates<'_>, Check> {
         if self.keys.is_empty() {
             return Err(Check::KeysUnavailable);
@@ -241,7 +240,7 @@ impl KeySet {
 }
 
 impl Candidates<'_> {
-    /// Costs a signature check for each of them.
+    /// Verifies the signature with each key until one fits. Costs up to one signature check per key.
     pub(crate) fn verify(&self, jws: &Jws<'_>) -> Result<(), Check> {
         let good = |key: &&Key| jws.is_signed_with(&key.material, key.algorithm);
         if self.0.iter().any(good) {
@@ -252,7 +251,7 @@ impl Candidates<'_> {
     }
 }
 
-/// The configured algorithms that fit the key and that its own `alg`, if it has one, allows.
+/// Returns the configured algorithms that fit the key and that its own `alg`, if present, allows.
 fn pinned(configured: &[Algorithm], fits: &[Algorithm], own: Option<&str>) -> Vec<Algorithm> {
     let allowed = |algorithm: &Algorithm| own.is_none_or(|name| jws::algorithm(name) == Some(*algorithm));
     fits.iter()
@@ -287,7 +286,7 @@ fn add(
     Ok(())
 }
 
-/// In bytes; RFC 7518 section 3.2. `None` for algorithms that use no secret.
+/// Minimum length of a secret in bytes (RFC 7518 section 3.2). `None` for algorithms without a secret.
 const fn least_secret(algorithm: Algorithm) -> Option<usize> {
     match algorithm {
         Algorithm::HS256 => Some(32),

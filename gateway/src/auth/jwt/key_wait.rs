@@ -1,13 +1,13 @@
-//! Fetches of an issuer's keys that requests bring about, and wait for.
+//! Fetches of an issuer's keys that requests start and wait for.
 //!
-//! A token that names a key which is not here is neither good nor bad: the key may have been published a moment ago, or
-//! none may have come yet. Invariant: such a token is called bad only after a key set has come that was asked for later
-//! than the token came. Until then its request waits for the fetch that is under way or brings one about; where it may
-//! not, because too many have been brought about already, it is told when to come back.
+//! A token that names an unknown key is neither valid nor invalid: the key may be new, or no keys may have arrived yet.
+//! Invariant: such a token is called invalid only after the arrival of a key set that was requested after the token
+//! arrived. Until then its request waits for the current fetch or starts a new one. If too many fetches have been
+//! started already, the request is refused with the time of its next try.
 //!
-//! Decides and counts; the fetches themselves are made by [`crate::auth::jwt::key_fetch`]. A forged name of a key costs one of
-//! [`FETCHES`] in a `cool_down`, and brings the newest keys along like any other, so it delays no rotation by more than
-//! the time in which one is earned.
+//! This file only decides and counts; [`crate::auth::jwt::key_fetch`] makes the fetches. A forged key name costs one of
+//! the [`FETCHES`] of a `cool_down`. Its fetch brings the newest keys like any other, so a forgery delays a key
+//! rotation at most by the time in which one fetch is earned.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,73 +25,74 @@ use crate::auth::jwt::live_keys::LiveKeys;
 use crate::clock;
 use crate::rejection::Rejection;
 
-/// Fetches that requests may bring about at once; as many are earned in a `cool_down`.
+/// Number of fetches that requests may start in a burst. The same number is earned in each `cool_down`.
 pub const FETCHES: u64 = 6;
 
-/// Requests that wait for keys of one issuer.
+/// Maximum number of requests that wait for keys of one issuer.
 const MOST_WAITING: usize = 500;
 
-/// Names of keys that are remembered not to be there.
+/// Maximum number of key names that are remembered as absent.
 const MOST_ABSENT: usize = 1000;
 
-/// When to come back if nothing better is known.
+/// Time until a retry if no better estimate is known, and the shortest time that is told.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
-/// Of one issuer.
+/// State of the key fetches of one issuer.
 #[derive(Debug)]
 pub(crate) struct KeyFetches {
     state: Mutex<State>,
     bucket: Bucket,
     /// Wakes the task that fetches.
     wanted: Notify,
-    /// The number of the last fetch that has ended.
+    /// Number of the last fetch that has ended.
     ended: watch::Sender<u64>,
     waiting: AtomicUsize,
-    /// When a key set came in which these names of keys, by their digests, were not.
+    /// Time when a key name was found absent from a new key set, by the name's digest.
     absent: Cache<[u8; 32], Moment>,
 }
 
-/// Fetches are numbered from 1; there is one at a time.
+/// Progress of the fetches. They are numbered from 1 and never overlap.
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
     ended: u64,
-    /// The last one that ended brought keys.
+    /// Whether the last ended fetch brought keys.
     was_good: bool,
-    /// The next one is to begin at once.
+    /// Whether a request has asked for the next fetch to begin at once.
     asked: bool,
-    /// When the next one begins if nobody asks.
+    /// Time when the next fetch begins if no request asks for one.
     due: Moment,
 }
 
-/// How many fetches had begun and ended when a request came.
+/// Number of fetches that had begun and ended when a request arrived.
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
     begun: u64,
     ended: u64,
 }
 
-/// What becomes of a request that lacks a key.
+/// Next step of a request that lacks a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// It waits for the end of this fetch.
+    /// Wait for the end of the fetch with this number.
     Wait(u64),
-    /// There is no such key.
+    /// Stop waiting: the key does not exist.
     Absent,
-    /// It cannot be told for so long.
+    /// Give up: the answer cannot be known before `retry_after`.
     Unknown { retry_after: Duration },
 }
 
-/// The key that a request lacks.
+/// Key that a request lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lacked {
-    /// By what its token calls it; without a name any key will do.
+    /// Key with the name in the token's `kid`. Without a name, any key.
     Named(Option<Box<str>>),
-    /// Its token names no key, and is signed with none of the key set with this fingerprint.
+    /// Key that is not in the key set with this fingerprint. The token is signed with no key of that set, and names
+    /// none of them.
     NotOf(u64),
 }
 
-/// A request that lacks a key.
+/// A request that lacks a key, and the failed check.
 pub struct KeyWait {
     keys: Arc<LiveKeys>,
     lacked: Lacked,
@@ -100,7 +101,7 @@ pub struct KeyWait {
     pub check: Check,
 }
 
-/// A request that waits, among few.
+/// Place among the limited number of waiting requests. Frees it when dropped.
 struct Place<'a>(&'a KeyFetches);
 
 impl Default for KeyFetches {
@@ -117,14 +118,15 @@ impl Default for KeyFetches {
 }
 
 impl KeyFetches {
-    /// A fetch begins.
+    /// Notes the start of a fetch.
     pub(crate) fn begin(&self) {
         let mut state = self.lock();
         state.begun += 1;
         state.asked = false;
     }
 
-    /// It has ended; `due` is when the next one begins if nobody asks. Keys that it brought are in use by now.
+    /// Notes the end of a fetch. `due` is when the next one begins if no request asks for one. Fetched keys must be in
+    /// use by now.
     pub(crate) fn end(&self, was_good: bool, due: Moment) {
         let ended = {
             let mut state = self.lock();
@@ -134,10 +136,10 @@ impl KeyFetches {
         self.ended.send_replace(ended);
     }
 
-    /// Until a fetch is to begin at once.
+    /// Waits until a request asks for a fetch.
     pub(crate) async fn asked(&self) {
         loop {
-            // Made before the question, so that no answer falls in between.
+            // Registered before the check, so that no notification is lost in between.
             let woken = self.wanted.notified();
             if self.lock().asked {
                 return;
@@ -154,7 +156,8 @@ impl KeyFetches {
         }
     }
 
-    /// `kid` is the digest of the key's name, if one is lacked by name.
+    /// Decides the next step of a request. `kid` is the digest of the missing key's name, if a key with a name is
+    /// missing.
     fn step(&self, arrival: Arrival, kid: Option<[u8; 32]>, quota: &Quota, cool_down: Duration, now: Moment) -> Step {
         let mut state = self.lock();
         if state.ended > arrival.ended && !state.was_good {
@@ -171,7 +174,7 @@ impl KeyFetches {
         if state.begun > state.ended {
             return Step::Wait(state.begun);
         }
-        // The first begins by itself.
+        // The first fetch begins without a request.
         if state.asked || state.begun == 0 {
             return Step::Wait(state.begun + 1);
         }
@@ -188,18 +191,19 @@ impl KeyFetches {
         Step::Wait(state.begun + 1)
     }
 
-    /// A name that was not there of late is asked for again only where enough is left for others.
+    /// Whether a key name was found absent less than a `cool_down` ago. Ignored while more than half of the fetches are
+    /// left.
     fn is_absent(&self, kid: Option<[u8; 32]>, quota: &Quota, cool_down: Duration, now: Moment) -> bool {
         let was_absent = kid.and_then(|kid| self.absent.get(&kid));
         was_absent.is_some_and(|at| now < at + cool_down) && self.bucket.balance(quota, now) <= FETCHES / 2
     }
 
-    /// Requests that wait now.
+    /// Number of requests that wait now.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }
 
-    /// Until a fetch may be brought about, or begins by itself.
+    /// Time until a request may start a fetch or the next one begins, and at least [`SOON`].
     fn retry_after(&self, state: &State, quota: &Quota, now: Moment) -> Duration {
         let earned = self.bucket.wait_for(quota, now, 1).unwrap_or(SOON);
         earned.min(state.due.since(now)).max(SOON)
@@ -229,7 +233,7 @@ impl Lacked {
         }
     }
 
-    /// By which it is remembered not to be there. All tokens that name no key have one.
+    /// Digest under which the key is remembered as absent. All keys that are missing without a name share one.
     fn digest(&self) -> Option<[u8; 32]> {
         match self {
             Self::Named(kid) => kid.as_ref().map(|kid| digest_of(kid.as_bytes())),
@@ -239,7 +243,7 @@ impl Lacked {
 }
 
 impl KeyWait {
-    /// A request whose token has failed `check` for want of a key.
+    /// A request whose token has failed `check` because a key is missing.
     pub(crate) fn new(keys: &Arc<LiveKeys>, lacked: Lacked, freshness: Freshness, check: Check) -> Self {
         Self {
             arrival: keys.demand().arrival(),
@@ -250,7 +254,7 @@ impl KeyWait {
         }
     }
 
-    /// Whether it is known already that there is no such key.
+    /// Whether the key is already known to be absent, so that waiting is useless.
     pub(crate) fn is_vain(&self) -> bool {
         let cool_down = self.freshness.cool_down;
         Quota::new(FETCHES, cool_down, FETCHES).is_ok_and(|quota| {
@@ -259,10 +263,11 @@ impl KeyWait {
         })
     }
 
-    /// Ready when it can be told whether there is such a key.
+    /// Waits until it is known whether the key exists.
     ///
     /// # Errors
-    /// [`Rejection::KeysUnavailable`] if it cannot be told before `until` or the end of the time that a fetch has.
+    /// [`Rejection::KeysUnavailable`] if this is not known before `until`, or before the time limit of a fetch has
+    /// passed.
     pub async fn done(self, until: Moment) -> Result<(), Rejection> {
         let unavailable = |retry_after| Err(Rejection::KeysUnavailable { retry_after });
         let Freshness { cool_down, timeout, .. } = self.freshness;
@@ -308,7 +313,7 @@ mod tests {
     struct Scene(KeyFetches);
 
     impl Scene {
-        /// The first fetch has ended.
+        /// A scene after the end of the first fetch.
         fn new() -> Self {
             let scene = Self(KeyFetches::default());
             scene.fetch(true, 1);
@@ -401,7 +406,7 @@ mod tests {
     #[test]
     fn names_that_are_not_there_leave_fetches_for_others() {
         let scene = Scene::new();
-        // The same name again and again: half of what there is, and then it is known.
+        // The same absent name again and again uses half of the fetches; then it is remembered.
         for _ in 0..20 {
             let arrival = scene.0.arrival();
             if matches!(scene.step(arrival, 1, 100), Step::Wait(_)) {
@@ -411,11 +416,11 @@ mod tests {
         }
         assert_eq!(scene.0.bucket.balance(&quota(), at(100)), FETCHES / 2);
         assert_eq!(scene.step(scene.0.arrival(), 1, 100), Step::Absent, "at once");
-        // A new one is looked for.
+        // A new name starts a fetch.
         let arrival = scene.0.arrival();
         assert!(matches!(scene.step(arrival, 2, 100), Step::Wait(_)));
         scene.fetch(true, 100);
-        // And whatever is asked for, there are no more than so many.
+        // The total number of fetches is limited, whatever the names.
         for kid in 3..200 {
             let arrival = scene.0.arrival();
             if matches!(scene.step(arrival, kid, 100), Step::Wait(_)) {
@@ -426,7 +431,7 @@ mod tests {
         let refused = scene.step(scene.0.arrival(), 250, 100);
         let retry_after = COOL_DOWN / u32::try_from(FETCHES).unwrap();
         assert_eq!(refused, Step::Unknown { retry_after }, "never called bad");
-        // The name is forgotten with the cool-down.
+        // An absent name is forgotten after the cool-down.
         assert!(matches!(scene.step(scene.0.arrival(), 1, 161), Step::Wait(_)));
     }
 

@@ -1,7 +1,7 @@
-//! The keys of one issuer as they are now, shared between the workers that read and the task that renews them.
+//! The current keys of one issuer, shared by the workers, which read them, and by the task that renews them.
 //!
-//! Reading never waits; a request that lacks a key may ([`crate::auth::jwt::key_wait`]). Each issuer has its own,
-//! so that a dead one does not touch the others.
+//! Reading never waits, but a request that lacks a key may wait ([`crate::auth::jwt::key_wait`]). Each issuer has its
+//! own state, so an unreachable issuer does not affect the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::auth::jwt::key_set::KeySet;
 use crate::auth::jwt::key_wait::KeyFetches;
 use crate::observe::{CounterVec, FetchOutcome};
 
-/// A key set that can be replaced at any time.
+/// Key set that can be replaced at any time.
 #[derive(Debug)]
 pub struct LiveKeys {
     current: ArcSwap<KeySet>,
@@ -24,34 +24,34 @@ pub struct LiveKeys {
     fetches: CounterVec<FetchOutcome>,
 }
 
-/// What is known about an issuer's keys. Times are seconds since 1970.
+/// State of an issuer's keys. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeysStatus {
-    /// Keys in use now; with none, no token of the issuer can be judged.
+    /// Number of keys in use. With zero, no token of the issuer can be verified.
     pub keys: usize,
     pub last_ok: Option<u64>,
-    /// The same by the monotonic clock, by which keys grow old.
+    /// Time of the last successful fetch by the monotonic clock, which determines the keys' age.
     pub confirmed: Option<Moment>,
-    /// When the keys will be asked for again.
+    /// Time of the next fetch.
     pub next_fetch: Option<u64>,
-    /// When the last attempt failed, and why; gone after a success.
+    /// Time and reason of the last failed fetch. Cleared by a success.
     pub last_error: Option<(u64, String)>,
-    /// Attempts so far, good or bad.
+    /// Number of fetches so far, failed ones included.
     pub attempts: u64,
 }
 
 impl KeysStatus {
-    /// Whether the keys are in use although the last attempt to fetch them failed.
+    /// Whether keys are in use although the last fetch failed.
     pub fn is_stale(&self) -> bool {
         self.keys > 0 && self.last_error.is_some()
     }
 
-    /// Whether none have come yet.
+    /// Whether no keys have arrived yet.
     pub fn is_awaited(&self) -> bool {
         self.keys == 0 && self.last_ok.is_none()
     }
 
-    /// How long ago the keys in use were confirmed; `None` of those that are not fetched, and while there are none.
+    /// Time since the keys in use were last fetched. `None` if there are no keys, or they are not fetched.
     pub fn age(&self, now: Moment) -> Option<Duration> {
         let confirmed = self.confirmed.filter(|_| self.keys > 0)?;
         Some(now.since(confirmed))
@@ -59,7 +59,7 @@ impl KeysStatus {
 }
 
 impl LiveKeys {
-    /// Keys that are there from the start: those of a file or a secret.
+    /// Starts with the keys of a file or a secret.
     pub fn with(keys: KeySet) -> Arc<Self> {
         let status = KeysStatus {
             keys: keys.len(),
@@ -73,13 +73,13 @@ impl LiveKeys {
         })
     }
 
-    /// None yet: until a set arrives, no token of the issuer can be judged.
+    /// Starts without keys. Until a set arrives, no token of the issuer can be verified.
     pub fn awaited() -> Arc<Self> {
         Self::with(KeySet::default())
     }
 
-    /// The same keys as far as they fit other algorithms: none, if there are none that do. They grow old from the same
-    /// moment, and are fetched apart from now on.
+    /// Copies the keys, pinned to other algorithms; without keys if none fits. The copy keeps the age of the keys, and
+    /// is fetched separately from now on.
     #[must_use]
     pub fn pinned_to(&self, algorithms: &[Algorithm]) -> Arc<Self> {
         let Some(keys) = self.current().pinned_to(algorithms) else {
@@ -95,22 +95,22 @@ impl LiveKeys {
         self.current.load()
     }
 
-    /// A snapshot for the admin API.
+    /// Returns a snapshot for the admin API.
     pub fn status(&self) -> KeysStatus {
         self.status.borrow().clone()
     }
 
-    /// Learns of every change of the status.
+    /// Subscribes to changes of the status.
     pub fn watch(&self) -> watch::Receiver<KeysStatus> {
         self.status.subscribe()
     }
 
-    /// What came of fetching so far.
+    /// Number of fetches by outcome.
     pub fn fetches(&self) -> impl Iterator<Item = (FetchOutcome, u64)> {
         self.fetches.iter()
     }
 
-    /// Takes `keys` into use. Those that are not among them verify nothing from now on.
+    /// Replaces the keys. Keys that are not in the new set verify nothing from now on.
     pub fn replace(&self, keys: KeySet, now: Moment, unix_now: u64) {
         let found = keys.len();
         self.fetches.add(FetchOutcome::Fetched);
@@ -127,7 +127,7 @@ impl LiveKeys {
         });
     }
 
-    /// Notes that fresh keys could not be had; those in use stay.
+    /// Notes a failed fetch. The keys in use stay.
     pub(crate) fn note_failure(&self, outcome: FetchOutcome, why: String, unix_now: u64) {
         self.fetches.add(outcome);
         self.status.send_modify(|status| {
@@ -140,18 +140,18 @@ impl LiveKeys {
         self.status.send_modify(|status| status.next_fetch = Some(unix));
     }
 
-    /// Stops using the keys, because they are too old to be trusted.
+    /// Stops using the keys, because they have reached their maximum age.
     pub(crate) fn withdraw(&self) {
         self.current.store(Arc::default());
         self.status.send_modify(|status| status.keys = 0);
     }
 
-    /// Requests that wait for keys now.
+    /// Number of requests that wait for keys now.
     pub fn waiting(&self) -> usize {
         self.demand.waiting()
     }
 
-    /// The fetches that requests bring about.
+    /// Fetches that requests start.
     pub(crate) fn demand(&self) -> &KeyFetches {
         &self.demand
     }
