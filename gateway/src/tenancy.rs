@@ -1,7 +1,8 @@
-//! From a verified caller to what it may have: its tier, and its hold on what the tier allows.
+//! Gives a verified caller its tier and the accounts of the tier's limits.
 //!
-//! An account belongs to a tenant and a limit, never to a tier: two tenants of one tier share nothing. The tier is
-//! decided by the operator's table first, then by the credential, then by a signed claim; no header sets it.
+//! An account belongs to a tenant and a limit, never to a tier: two tenants of one tier share nothing. The operator's
+//! table of tenants decides the tier first, then the credential (its entry in a file, or a signed claim), then the
+//! default. No header field sets it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,14 +20,14 @@ use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::{Limit, LimitHandle, Mode, Per};
 use crate::observe::{Registry, TenantMetrics, UnknownTier};
 
-/// A tier as meant.
+/// Compiled form of a tier.
 pub struct Tier {
     pub name: Arc<str>,
-    /// Tells it from the others in a queue.
+    /// Number that identifies the tier in a backend's queue.
     pub number: u32,
-    /// Its share of a backend that has a queue.
+    /// Relative share of a backend's queue.
     pub weight: u32,
-    /// What each tenant in it may take: the tier's rate first.
+    /// Limits of each tenant in the tier, the tier's rate first.
     pub allowances: Vec<Allowance>,
     as_header: HeaderValue,
 }
@@ -34,11 +35,11 @@ pub struct Tier {
 /// One limit of a tier.
 pub struct Allowance {
     pub limit: Arc<Limit>,
-    /// The same limit for callers that are known by address alone.
+    /// The same limit for callers that are identified only by client address.
     by_address: Arc<Limit>,
-    /// `None` limits only the tenants by name.
+    /// Terms of tenants that are not in `named`. `None` leaves them unlimited.
     pub usual: Option<Terms>,
-    /// Tenants with terms of their own.
+    /// Terms and mode of tenants that have their own.
     pub named: HashMap<OwnerKey, (Terms, Mode)>,
 }
 
@@ -68,7 +69,7 @@ impl Allowance {
         }
     }
 
-    /// What the owner may take, if it is limited.
+    /// Returns the owner's terms, or `None` if it is not limited.
     pub fn of(&self, owner: OwnerKey) -> Option<Terms> {
         self.named.get(&owner).map(|(terms, _)| *terms).or(self.usual)
     }
@@ -90,7 +91,7 @@ impl Allowance {
 
 type Holds = Box<[Arc<LimitHandle>]>;
 
-/// All tiers, and what the operator decided for tenants by name.
+/// All tiers, and the tiers that the operator has set for tenants by name.
 pub struct Tiers {
     pub by_name: HashMap<Arc<str>, Arc<Tier>>,
     pub default: Arc<Tier>,
@@ -98,19 +99,19 @@ pub struct Tiers {
     registry: Arc<Registry>,
 }
 
-/// A caller with everything that its requests need: kept in the cache of verified credentials.
+/// A caller with everything that its requests need. Kept in the cache of verified credentials.
 pub struct Principal {
     pub caller: Caller,
     pub tier: Arc<Tier>,
-    /// What its credential calls its tier, if that was to decide and there is no such tier.
+    /// Tier that the credential names, if that name was to decide and is unknown.
     pub unknown_tier: Option<Arc<UnknownTier>>,
-    /// On everything that the tier allows.
+    /// Handles of the accounts of all limits of the tier.
     holds: Holds,
-    /// One of them is on an account that it shares, for want of room.
+    /// Whether a table was full, so that one of the accounts is shared with other callers.
     is_crowded: bool,
-    /// The operator names the tenant: in the config, or in the key file.
+    /// Whether the operator names the tenant, in the config or in a file of credentials.
     pub is_tenant_written: bool,
-    /// Whom a queue takes it for; all anonymous callers are one.
+    /// Queue key of the tenant. All anonymous callers have the same.
     pub share: u64,
     pub metrics: Arc<TenantMetrics>,
     pub tenant_header: HeaderValue,
@@ -134,7 +135,7 @@ impl Tiers {
         }
     }
 
-    /// Decides a caller's tier and takes hold of its accounts.
+    /// Decides a caller's tier and opens its accounts.
     pub fn enroll(&self, caller: Caller) -> Principal {
         let written = self.tenants.get(&caller.tenant);
         let (tier, unknown_tier) = match (written, &caller.tier) {
@@ -168,7 +169,7 @@ impl Tiers {
     }
 }
 
-/// Takes hold of a caller's accounts.
+/// Opens the accounts of a caller.
 fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
     let (owner, origin) = match (&caller.kind, caller.id.parse::<IpAddr>()) {
         (Kind::Anonymous, Ok(address)) => (Owner::Address(address), Origin::Request),
@@ -182,7 +183,8 @@ fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
 }
 
 impl Principal {
-    /// Its hold on everything that its tier allows. Whoever had to share an account has its own as soon as there is room.
+    /// Returns the accounts of all limits of the tier. A caller with a shared account gets its own as soon as there is
+    /// room.
     pub fn holds(&self) -> Cow<'_, [Arc<LimitHandle>]> {
         if self.is_crowded {
             Cow::Owned(holds(&self.tier, &self.caller, self.is_tenant_written).into_vec())
@@ -192,7 +194,7 @@ impl Principal {
     }
 }
 
-/// As backends are told: percent-encoded where it is no visible ASCII.
+/// Makes a field value for backends. Bytes that are not visible ASCII are percent-encoded.
 fn header(name: &str) -> HeaderValue {
     HeaderValue::try_from(identity::encoded(name)).expect("visible ASCII is a header value")
 }

@@ -1,9 +1,9 @@
-//! Whose address a request counts against: the peer's, unless the peer is a proxy that we were told to believe.
+//! Determines the client address of a request: the peer's address, unless the peer is a trusted proxy.
 //!
-//! Invariant: an address is believed only if a trusted proxy wrote it. Fields are read from the right, where the
-//! nearest proxy wrote, and reading stops at the first address that is not a trusted proxy's; everything to its left
-//! came from outside, and may be a lie, or no text at all. Where a trusted proxy's own entry cannot be read, the address
-//! that is left is a proxy's, and is marked as such.
+//! Invariant: an address is believed only if a trusted proxy wrote it. Header fields are read from the right, where the
+//! nearest proxy has written. Reading stops at the first address that is not a trusted proxy's. Everything to its left
+//! comes from outside: it may be false, and it may not even be text. If the entry of a trusted proxy cannot be read,
+//! the result is the address of a proxy and is marked as such.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -14,32 +14,32 @@ use ipnet::IpNet;
 use crate::client::embedded_ipv4;
 use crate::header_fields::X_FORWARDED_FOR;
 
-/// Proxies read through at most; behind more, the last of them is the client.
+/// Maximum number of proxies that are read through. Behind more, the last of these counts as the client.
 const MOST_HOPS: usize = 32;
 
-/// The networks whose word on a client's address is believed.
+/// Networks whose proxies are trusted to name the client's address.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     networks: Box<[IpNet]>,
 }
 
-/// Where a request comes from.
+/// Addresses of the client and the peer of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {
-    /// The client's, as far as it can be believed.
+    /// Client's address, as far as it can be believed.
     pub ip: IpAddr,
-    /// The other end of the connection.
+    /// Address at the other end of the connection.
     pub peer: IpAddr,
     /// Whether the peer is one of the trusted proxies.
     pub trusted_peer: bool,
-    /// Whether `ip` is the client's: not if what a trusted proxy says of it cannot be read, or if a load balancer has
-    /// not said whom it has connected. Then it is the proxy's own.
+    /// Whether `ip` is the client's address. False if a trusted proxy's entry cannot be read, or if a load balancer has
+    /// not named its client. Then `ip` is the address of that proxy or load balancer.
     pub is_known: bool,
 }
 
 impl ClientAddress {
-    /// Of a request that a load balancer has passed on byte by byte, without saying for whom. What its fields say is the
-    /// client's word, not the load balancer's.
+    /// Makes the address of a request from a load balancer that forwards bytes unchanged and has not named its client.
+    /// Header fields are ignored then, because the client wrote them.
     pub fn unknown(peer: SocketAddr) -> Self {
         let peer = peer.ip().to_canonical();
         Self {
@@ -58,16 +58,16 @@ impl TrustedProxies {
         }
     }
 
-    /// `ip` may be IPv4 mapped into IPv6.
+    /// Whether a trusted network contains the address. Accepts IPv4-mapped IPv6.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.networks.iter().any(|network| network.contains(&ip))
     }
 
-    /// The client's address, from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if there is none.
+    /// Returns the client's address from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if the former is absent.
     ///
-    /// A proxy that writes only one of the two would pass the other on as the client sent it, so they are never mixed.
-    /// An entry that is no address (`unknown`, an obfuscated name, garbage) ends the reading.
+    /// The two are never mixed, because a proxy that writes only one of them forwards the other as the client sent it.
+    /// An entry that is not an address (`unknown`, an obfuscated name, garbage) ends the reading.
     pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         let peer = peer.ip().to_canonical();
         let trusted_peer = self.contains(peer);
@@ -90,7 +90,7 @@ impl TrustedProxies {
         }
     }
 
-    /// `entries` from the nearest on; the address where the walk ends, and whether it is the client's.
+    /// Reads `entries` from the nearest proxy on. Returns the last address, and whether it is the client's.
     fn walk<'h>(
         &self,
         peer: IpAddr,
@@ -114,10 +114,11 @@ impl TrustedProxies {
     }
 }
 
-/// What limits per address count by: IPv6 by network, because one client commonly has a whole /64 to choose from; IPv4
-/// behind a translator as the IPv4 that it is, because all of that shares one network, or each has many.
+/// Returns the address that limits per client use. An IPv6 address is cut to its network, because one client commonly
+/// has a whole /64. An IPv6 address that embeds an IPv4 address counts as the IPv4 address, because a translator's
+/// clients all share one network, or each has many.
 ///
-/// `ipv6_prefix` in bits, 0 to 128; more is taken as 128.
+/// `ipv6_prefix` is a number of bits, 0 to 128. A larger number counts as 128.
 pub fn key(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => match embedded_ipv4::of(ip) {
@@ -133,13 +134,14 @@ pub fn key(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
     }
 }
 
-/// The lines of a field, last first. They may hold bytes that are no text: only what is read has to be.
+/// Returns the lines of a field, last first. They may hold bytes that are not text; only the entries that are read must
+/// be.
 fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
 
-/// Splits at commas outside quotes, from the right: what stands to the left cannot mislead it by opening quotes that it
-/// never closes.
+/// Splits at commas outside quotes, starting from the right. So text further left cannot mislead it with an unclosed
+/// quote.
 struct Backwards<'a> {
     left: Option<&'a [u8]>,
 }
@@ -164,14 +166,14 @@ impl<'a> Iterator for Backwards<'a> {
     }
 }
 
-/// Whether a backslash before it takes the byte at this place its meaning (RFC 9110 section 5.6.4).
+/// Whether the byte at this index is escaped by a backslash (RFC 9110 section 5.6.4).
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
     backslashes % 2 == 1
 }
 
-/// The one `for` parameter of a `Forwarded` element, without its quotes. Parameters are separated by semicolons outside
-/// quotes, since some hold what the client sent (`host`).
+/// Returns the only `for` parameter of a `Forwarded` element, without its quotes. Parameters are separated by
+/// semicolons outside quotes, because some parameters hold text of the client (`host`).
 fn for_parameter(element: &[u8]) -> Option<&[u8]> {
     let (mut start, mut quoted, mut found) = (0, false, None);
     for at in 0..=element.len() {
@@ -185,7 +187,7 @@ fn for_parameter(element: &[u8]) -> Option<&[u8]> {
                 };
                 let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
                 if name.eq_ignore_ascii_case(b"for") && found.replace(value).is_some() {
-                    // RFC 7239 section 4: once in an element.
+                    // RFC 7239 section 4: a parameter appears at most once in an element.
                     return None;
                 }
             }
@@ -201,7 +203,7 @@ fn for_parameter(element: &[u8]) -> Option<&[u8]> {
     )
 }
 
-/// `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`, and either bracketed or IPv4 with a port.
+/// Parses `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`. The first and the last may have a port.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(bytes).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
@@ -244,7 +246,7 @@ mod tests {
         );
     }
 
-    /// What is left is the address of a proxy.
+    /// Expects that only the address of a proxy is known.
     fn check_unknown(peer: &str, lines: &[(&HeaderName, &str)], proxy: &str) {
         let found = client(peer, lines);
         assert_eq!((found.ip, found.is_known), (ip(proxy), false), "{peer} with {lines:?}");

@@ -1,9 +1,9 @@
-//! From where a route may be used.
+//! Limits the client addresses that may use a route.
 //!
-//! Invariant: what is denied stays denied, whatever is allowed beside it; and who is not on a list of those allowed is
-//! not let in. It goes by the client's address as far as that can be believed (see [`crate::client::address`]), never by what
-//! a stranger writes; who has no address that could be told is not let in either. An IPv4 address that is denied is
-//! denied in every form that it has in IPv6 (see `embedded_ipv4`); such a form allows nothing.
+//! Invariant: a denied address is refused even if it is allowed too, and an address that is not on an existing allow
+//! list is refused. The client's address counts only as far as it can be believed (see [`crate::client::address`]); a
+//! request whose client address is unknown is refused. A denied IPv4 address is denied in every IPv6 form that embeds
+//! it (see `embedded_ipv4`). Such a form is never allowed as the IPv4 address.
 
 use ipnet::IpNet;
 
@@ -13,7 +13,7 @@ use crate::rejection::Rejection;
 
 #[derive(Debug)]
 pub struct AddressList {
-    /// Absent, everyone who is not denied.
+    /// Allowed networks. `None` allows every address that is not denied.
     allow: Option<Box<[IpNet]>>,
     deny: Box<[IpNet]>,
 }
@@ -26,6 +26,8 @@ impl AddressList {
         }
     }
 
+    /// Checks whether the client may use the route.
+    ///
     /// # Errors
     /// [`Rejection::AddressNotAllowed`].
     pub fn permits(&self, client: &ClientAddress) -> Result<(), Rejection> {

@@ -1,16 +1,16 @@
-//! IPv4 addresses that are written as IPv6: how a host without IPv6 of its own shows up on a network that has it.
+//! Finds IPv4 addresses that are embedded in IPv6 addresses, as translators and tunnels write them.
 //!
-//! Nothing is believed here. A caller may choose an address of one of these forms; that can only make it meet rules that
-//! hold for the IPv4 address as well.
+//! The embedded address is not trusted. A caller may choose an IPv6 address of such a form, but that only subjects it
+//! to the rules for the IPv4 address as well.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smallvec::SmallVec;
 
-/// The IPv4 address that these forms stand for, beside the one that is mapped (`::ffff:0:0/96`): NAT64's well-known
-/// prefix (`64:ff9b::/96`, RFC 6052 section 2.1), translated (`::ffff:0:0:0/96`, RFC 2765 section 2.1), 6to4
-/// (`2002::/16`, RFC 3056 section 2), Teredo's client (`2001::/32`, RFC 4380 section 4), and the old compatible form
-/// (`::/96`, RFC 4291 section 2.5.5.1).
+/// Returns the IPv4 address that is embedded in one of these forms: NAT64's well-known prefix (`64:ff9b::/96`, RFC 6052
+/// section 2.1), translated (`::ffff:0:0:0/96`, RFC 2765 section 2.1), 6to4 (`2002::/16`, RFC 3056 section 2), Teredo's
+/// client (`2001::/32`, RFC 4380 section 4), and the old compatible form (`::/96`, RFC 4291 section 2.5.5.1). The
+/// caller has already converted the mapped form (`::ffff:0:0/96`).
 pub(crate) fn of(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = ip.to_bits();
     let high = bits >> 32;
@@ -19,20 +19,20 @@ pub(crate) fn of(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     const TRANSLATED: u128 = 0xffff << 16;
     let found = match ip.segments() {
         [0x2002, high, low, ..] => (u32::from(high) << 16) | u32::from(low),
-        // Written inverted, so that no translator on the way changes it.
+        // Teredo inverts the bits, so that no translator on the way changes them.
         [0x2001, 0, ..] => !low,
         _ if high == WELL_KNOWN || high == TRANSLATED => low,
-        // `::` and `::1` are no addresses of IPv4.
+        // `::` and `::1` are not IPv4 addresses.
         _ if high == 0 && low > 1 => low,
         _ => return None,
     };
     Some(Ipv4Addr::from_bits(found))
 }
 
-/// Every IPv4 address that this one may stand for, itself included.
+/// Returns every IPv4 address that this address may embed or be.
 ///
-/// The prefix for local translators (`64:ff9b:1::/48`, RFC 8215) holds networks of all lengths, and an address does not
-/// say which it is of. So each place where RFC 6052 section 2.2 puts the four bytes counts.
+/// The prefix for local translators (`64:ff9b:1::/48`, RFC 8215) contains networks of several lengths, and an address
+/// does not tell the length. So every position where RFC 6052 section 2.2 puts the four bytes counts.
 pub(crate) fn all(ip: IpAddr) -> SmallVec<[Ipv4Addr; 4]> {
     let ip = match ip.to_canonical() {
         IpAddr::V4(ip) => return SmallVec::from_slice(&[ip]),
@@ -42,7 +42,7 @@ pub(crate) fn all(ip: IpAddr) -> SmallVec<[Ipv4Addr; 4]> {
         return of(ip).into_iter().collect();
     }
     let octets = ip.octets();
-    // Byte 8 is skipped over: bits 64 to 71 are zero.
+    // Byte 8 is skipped, because bits 64 to 71 are zero.
     let places: [[usize; 4]; 4] = [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]];
     places
         .into_iter()

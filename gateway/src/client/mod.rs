@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! Determines the client address of a request.
 
 pub mod address;
 pub mod address_list;

@@ -1,39 +1,41 @@
-//! The header by which a load balancer says who has connected to it: PROXY protocol, versions 1 and 2
+//! Reads the PROXY protocol header, versions 1 and 2, in which a load balancer names its client
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! Invariant: the first wrong byte is told at once, and nothing is asked for beyond [`LONGEST`]. Whether the sender may
-//! be believed is for whoever accepts the connection.
+//! Invariant: the first wrong byte is an error at once, and no more than [`LONGEST`] bytes are needed. The caller of
+//! this file decides whether the sender is trusted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// Bytes of a header at most. Version 2 may carry up to 64 KiB of extras; senders in the field write a few hundred.
+/// Maximum length of a header in bytes. Version 2 allows up to 64 KiB of extras; senders in practice write a few
+/// hundred bytes.
 pub const LONGEST: usize = 16 + 4096;
 
-/// Bytes of a header of version 1 at most, its line's end included (section 2.1).
+/// Maximum length of a version 1 header in bytes, with the end of its line (section 2.1).
 const LONGEST_V1: usize = 107;
 
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// For whom a connection was opened.
+/// Origin of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Client(SocketAddr),
-    /// The sender itself, to see whether we are well (`LOCAL`).
+    /// The sender itself, for a health check (`LOCAL`).
     Sender,
-    /// Somebody whose address the sender does not know or cannot write: a local socket, another kind of network.
+    /// A client whose address the sender does not know or cannot write, such as a local socket.
     Unknown,
 }
 
-/// Not a header of either version.
+/// The bytes are not a header of either version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The header at the start of `bytes` with its length, or `None` if it has not come whole.
+/// Returns the origin in the header at the start of `bytes`, and the header's length. `None` if the header is
+/// incomplete.
 ///
 /// # Errors
-/// What has come cannot become a header.
+/// If the bytes cannot become a valid header.
 pub fn read(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
     if begins(bytes, V2) {
         version_2(bytes)
@@ -44,7 +46,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
     }
 }
 
-/// As far as it has come.
+/// Whether the bytes received so far match the start.
 fn begins(bytes: &[u8], with: &[u8]) -> bool {
     let both = bytes.len().min(with.len());
     bytes[..both] == with[..both]
@@ -91,9 +93,9 @@ fn port(text: &str) -> Result<u16, Malformed> {
 }
 
 fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
-    /// Signature, command, family, length.
+    /// Length in bytes of signature, command, family and length.
     const FIXED: usize = 16;
-    /// Addresses and ports of each family.
+    /// Length in bytes of the addresses and ports of each family.
     const TCP4: usize = 12;
     const TCP6: usize = 36;
     const UNIX: usize = 216;
@@ -112,7 +114,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
         return Ok(None);
     };
     let (origin, extras) = match (command, family) {
-        // Whatever addresses come with it are to be skipped (section 2.2).
+        // The addresses of a `LOCAL` connection are skipped (section 2.2).
         (Some(0x20), _) => (Origin::Sender, &[][..]),
         (_, Some(0x00)) => (Origin::Unknown, &[][..]),
         (_, Some(0x11)) => {
@@ -128,7 +130,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
                 extras,
             )
         }
-        // A local socket of the sender's; it has no address that could be told.
+        // A local socket of the sender, which has no network address.
         (_, Some(0x31)) => {
             let (_, extras) = block.split_first_chunk::<UNIX>().ok_or(Malformed)?;
             (Origin::Unknown, extras)
@@ -139,8 +141,8 @@ fn version_2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Malformed> {
     Ok(Some((origin, length)))
 }
 
-/// Whether what follows the addresses is a whole number of type, length, value, and the checksum among them fits if
-/// there is one (section 2.2.4); nothing else of it is of use here.
+/// Checks that the bytes after the addresses are complete type-length-value fields, and that the checksum among them,
+/// if present, is right (section 2.2.4). All other fields are ignored.
 fn check_extras(header: &[u8], mut extras: &[u8]) -> Result<(), Malformed> {
     const CRC32C: u8 = 3;
     while let Some((&[kind, high, low], rest)) = extras.split_first_chunk() {
@@ -150,7 +152,7 @@ fn check_extras(header: &[u8], mut extras: &[u8]) -> Result<(), Malformed> {
         if kind == CRC32C {
             let stated: [u8; 4] = value.try_into().map_err(|_| Malformed)?;
             let end = header.len() - rest.len();
-            // The checksum itself counts as zero.
+            // The checksum field itself counts as zero.
             let parts = [&header[..end - stated.len()], &[0; 4], rest];
             if crc32c(parts.into_iter().flatten()) != u32::from_be_bytes(stated) {
                 return Err(Malformed);
@@ -161,7 +163,7 @@ fn check_extras(header: &[u8], mut extras: &[u8]) -> Result<(), Malformed> {
     if extras.is_empty() { Ok(()) } else { Err(Malformed) }
 }
 
-/// RFC 9260 appendix A.
+/// Computes the CRC32c of RFC 9260 appendix A.
 fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
     let after_byte =
         |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)));

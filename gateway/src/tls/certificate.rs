@@ -1,7 +1,7 @@
-//! What a certificate says: for whom it stands, and until when.
+//! Reads the names and the validity period of a certificate.
 //!
-//! Reads names alone. Whether to believe them is for whoever verified the chain: for a caller's certificate that is the
-//! handshake, for one of ours nobody has to.
+//! Verifies nothing. A caller's certificate is verified by the TLS handshake; the gateway's own certificates need no
+//! verification.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use x509_cert::name::Name;
 
 use crate::tls::certificate_names;
 
-/// The parts of a certificate that we go by.
+/// Fields of a certificate that the gateway uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// SHA-256 of the whole certificate.
     pub digest: [u8; 32],
-    /// Among the subject's alternative names, in their order.
+    /// URIs of the subject alternative names, in their order.
     pub uris: Box<[Arc<str>]>,
-    /// The same, in lower case.
+    /// DNS names of the subject alternative names, in lower case and in their order.
     pub dns_names: Box<[Arc<str>]>,
-    /// As RFC 4514 writes it, the last attribute first; `None` where it is empty.
+    /// Subject in the form of RFC 4514, last attribute first. `None` if it is empty.
     pub subject: Option<Arc<str>>,
-    /// Seconds since 1970.
+    /// First second since 1970 in which the certificate is valid.
     pub not_before: u64,
-    /// Seconds since 1970; from then on it does not hold.
+    /// First second since 1970 in which the certificate is no longer valid.
     pub expires: u64,
 }
 
 impl Certificate {
-    /// `None` if this is no X.509 certificate.
+    /// Reads a certificate in DER. `None` if it is not an X.509 certificate.
     pub fn read(der: &[u8]) -> Option<Self> {
         let parsed = Parsed::from_der(der).ok()?;
         let certificate = parsed.tbs_certificate();
@@ -55,7 +55,7 @@ impl Certificate {
             dns_names: dns_names.into(),
             subject: (!subject.is_empty()).then(|| subject.to_string().into()),
             not_before: validity.not_before.to_unix_duration().as_secs(),
-            // The last second is still within (RFC 5280 section 4.1.2.5).
+            // The last second still belongs to the validity period (RFC 5280 section 4.1.2.5).
             expires: validity.not_after.to_unix_duration().as_secs() + 1,
         })
     }
@@ -64,7 +64,7 @@ impl Certificate {
         (self.not_before..self.expires).contains(&unix_now)
     }
 
-    /// A caller's; `None` if its names cannot be read, or could be read in two ways.
+    /// Reads a caller's certificate. `None` if its names cannot be read, or have more than one reading.
     pub fn of_caller(der: &[u8]) -> Option<Self> {
         let read = Self::read(der)?;
         let parsed = Parsed::from_der(der).ok()?;
@@ -76,13 +76,13 @@ impl Certificate {
     }
 }
 
-/// Whether an attribute's value, if it is of one of the kinds of text, holds what these may hold, and no control
-/// characters. A kind that is not known is shown by its bytes.
+/// Whether an attribute's value is valid text without control characters. A value of a type that is not text is
+/// accepted, because it is shown as bytes.
 fn is_text(value: &Any) -> bool {
     let bytes = value.value();
     match value.tag() {
         Tag::Utf8String => std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(char::is_control)),
-        // Of these every byte is a character.
+        // In these types every byte is a character.
         Tag::PrintableString | Tag::Ia5String | Tag::TeletexString | Tag::VisibleString | Tag::NumericString => {
             !bytes.iter().any(u8::is_ascii_control)
         }
@@ -98,9 +98,9 @@ fn is_text(value: &Any) -> bool {
     }
 }
 
-/// A subject as [`Certificate::subject`] has it, from one that was written by hand; `None` if it is none.
+/// Converts a subject from a config into the form of [`Certificate::subject`]. `None` if it is invalid or empty.
 pub fn subject(written: &str) -> Option<String> {
-    // Spaces after the commas are for the eye, unless the comma is part of a value.
+    // Spaces after commas are layout, unless the comma is part of a value.
     let mut tidy = String::with_capacity(written.len());
     for letter in written.chars() {
         if !(letter == ' ' && tidy.ends_with(',') && !tidy.ends_with("\\,")) {
@@ -118,7 +118,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A certificate with these alternative names, in DER; those with a colon are URIs. The subject is `O`, then `CN`.
+    /// Makes a certificate in DER with these alternative names. Names with a colon are URIs. The subject is `O`, then
+    /// `CN`.
     pub(crate) fn made(names: &[&str], subject: Option<(&str, &str)>) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -181,7 +182,7 @@ pub(crate) mod tests {
         check("", None);
     }
 
-    /// Alternative names as they stand in a certificate, with their tags: 0x82 a DNS name, 0x86 a URI.
+    /// Encodes alternative names with their tags: 0x82 for a DNS name, 0x86 for a URI.
     fn names(all: &[(u8, &[u8])]) -> Vec<u8> {
         let entries: Vec<u8> = all
             .iter()
@@ -222,7 +223,7 @@ pub(crate) mod tests {
             &[(DNS, b"*.acme.internal"), (URI, b"urn:acme:a"), (URI, b"urn:acme:b")],
             true,
         );
-        // An address and a mailbox, which are nobody's names here.
+        // An IP address and a mailbox are ignored.
         check(&[(0x87, &[10, 0, 0, 1]), (0x81, b"a@acme.test"), (DNS, b"a")], true);
         for odd in [
             &b"a\0.acme.internal"[..],
@@ -268,7 +269,7 @@ pub(crate) mod tests {
             b"garbage".to_vec(),
             one[..one.len() - 1].to_vec(),
             [&one[..], &[0]].concat(),
-            // Not a sequence; a kind of name that there is not.
+            // Not a sequence; an unknown kind of name.
             [&[0x31], &one[1..]].concat(),
             names(&[(0x8f, b"a.b")]),
         ] {

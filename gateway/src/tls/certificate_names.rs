@@ -1,11 +1,11 @@
-//! What may be a name in a caller's certificate.
+//! Valid names in a caller's certificate.
 //!
-//! An authority signs what it is asked to sign, and those who compare names differ in what they make of an odd one: some
-//! end at a NUL, some drop an empty label, some resolve dot segments. Names go into log lines and header fields, too. So
-//! a name with two readings is none, and a certificate with such a name stands for nobody.
+//! An authority signs the names that it is given, and programs read an unusual name in different ways: some stop at a
+//! NUL, some drop an empty label, some resolve dot segments. Names also go into log lines and header fields. Invariant:
+//! a certificate with a name that has more than one reading identifies no caller.
 
-/// Letters, digits, `-` and `_` in labels of 1 to 63, at most 253 in all (RFC 1123 section 2.1). The first label may be
-/// `*`.
+/// Whether a text is a DNS name: labels of 1 to 63 letters, digits, `-` and `_`, at most 253 characters in all (RFC
+/// 1123 section 2.1). The first label may be `*`.
 pub(crate) fn is_dns_name(name: &str) -> bool {
     let rest = name.strip_prefix("*.").unwrap_or(name);
     let is_label = |label: &str| {
@@ -17,8 +17,8 @@ pub(crate) fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && rest.split('.').all(is_label)
 }
 
-/// Whether these can be all URIs of one certificate: each is one, and a SPIFFE ID is the only one (X.509-SVID
-/// section 2).
+/// Whether these can be all URIs of one certificate: each is valid, and a SPIFFE ID is the only one (X.509-SVID section
+/// 2).
 pub(crate) fn are_uris<'a>(all: impl IntoIterator<Item = &'a str> + Clone) -> bool {
     let is_spiffe = |uri: &str| {
         uri.split_once(':')
@@ -31,7 +31,8 @@ pub(crate) fn are_uris<'a>(all: impl IntoIterator<Item = &'a str> + Clone) -> bo
     })
 }
 
-/// RFC 3986, without what two readers may resolve differently: dot segments, and encoded control characters.
+/// Whether a text is a URI (RFC 3986) that all readers resolve alike: without dot segments and encoded control
+/// characters.
 fn is_uri(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else {
         return false;
@@ -57,7 +58,7 @@ fn is_uri(uri: &str) -> bool {
             .any(|segment| matches!(segment, b"." | b".."))
 }
 
-/// `None` if a `%` is not followed by two hexadecimal digits.
+/// Undoes percent-encoding. `None` if a `%` is not followed by two hexadecimal digits.
 fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let (mut decoded, mut left) = (Vec::with_capacity(text.len()), text);
@@ -75,8 +76,9 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// SPIFFE-ID section 2: a trust domain in lower case, then segments of letters, digits, `.`, `-` and `_`, none of them
-/// empty or a dot segment; 2048 bytes at most. No port, no query, nothing encoded.
+/// Whether a text is a SPIFFE ID (SPIFFE-ID section 2): a trust domain in lower case, then segments of letters, digits,
+/// `.`, `-` and `_`, at most 2048 bytes. Segments are not empty and not dot segments. No port, no query, nothing
+/// encoded.
 fn is_spiffe_id(uri: &str) -> bool {
     let Some(rest) = uri.strip_prefix("spiffe://") else {
         return false;

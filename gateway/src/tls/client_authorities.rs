@@ -13,16 +13,16 @@ use rustls::server::danger::ClientCertVerifier;
 
 use crate::tls::listener::TlsMistake;
 
-/// Verifies callers' certificates: when a connection is made, and again when there are other authorities.
+/// Verifies callers' certificates during the handshake, and again when the authorities change.
 pub struct ClientAuthorities {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// SHA-256 of all that it goes by.
+    /// SHA-256 of the authorities.
     digest: [u8; 32],
 }
 
 impl ClientAuthorities {
     /// # Errors
-    /// The authorities cannot be used.
+    /// If the authorities cannot be used.
     pub fn new(roots: Arc<RootCertStore>, must_show: bool) -> Result<Self, TlsMistake> {
         let digest = digest(&roots);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(default_provider()));
@@ -47,7 +47,7 @@ impl ClientAuthorities {
         &self.digest
     }
 
-    /// Whether they vouch for the first certificate of the chain. Takes a tenth of a millisecond.
+    /// Whether the authorities vouch for the first certificate of the chain. Takes a tenth of a millisecond.
     pub(crate) fn vouch(&self, chain: &[CertificateDer<'_>], unix_now: u64) -> bool {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_now));
         let Some((first, others)) = chain.split_first() else {
@@ -63,7 +63,7 @@ impl fmt::Debug for ClientAuthorities {
     }
 }
 
-/// SHA-256 of the authorities, in whatever order they were read.
+/// Returns the SHA-256 of the authorities, independent of their order.
 pub fn digest(roots: &RootCertStore) -> [u8; 32] {
     let mut anchors: Vec<_> = roots
         .roots

@@ -1,9 +1,9 @@
-//! What a listener shows to callers who speak TLS, and what it asks of them.
+//! TLS settings of a listener: its certificates, and the authorities that verify callers' certificates.
 //!
-//! Invariant: whatever is wrong with certificates, keys or authorities is found when a plan is made, so that a
-//! handshake fails only through the caller. Sessions are resumed with tickets, which cost no memory here and no lock
-//! between workers. Their key is made with each plan: a caller who has been verified under a plan that is gone is
-//! verified again. There is no early data, which could be replayed.
+//! Invariant: every mistake in certificates, keys or authorities is found when a plan is made, so a handshake fails
+//! only because of the caller. Sessions are resumed with tickets, which need no memory here and no lock between
+//! workers. Each plan has its own ticket key: a caller that was verified under an earlier plan is verified again. There
+//! is no early data, because it could be replayed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,26 +24,26 @@ use crate::tls::client_authorities::ClientAuthorities;
 #[derive(Debug, Clone)]
 pub struct Tls {
     pub config: Arc<ServerConfig>,
-    /// In declared order.
+    /// Certificates of the listener, in declared order.
     pub shown: Arc<[Certificate]>,
-    /// Who vouches for the certificates of callers; `None` if they are not asked for one.
+    /// Authorities for callers' certificates. `None` if callers are not asked for one.
     pub client_authorities: Option<Arc<ClientAuthorities>>,
 }
 
-/// A certificate with its chain and key, ready to be shown.
+/// One of the listener's certificates with its chain and key.
 #[derive(Debug)]
 pub struct Identity {
     certificate: Certificate,
     key: Arc<CertifiedKey>,
 }
 
-/// What is wrong with a file.
+/// Mistake in a certificate file or a key file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsMistake {
     NotPem(String),
     NoCertificate,
     NoKey,
-    /// Not one that can be used: encrypted, of an unknown kind, too short.
+    /// The key cannot be used: it is encrypted, of an unknown type, or too short.
     Key(String),
     /// The key belongs to another certificate.
     KeyMismatch,
@@ -57,10 +57,10 @@ pub enum TlsMistake {
 }
 
 impl Tls {
-    /// `identities` has at least one. `offers` are the protocols that are spoken within, the first preferred (ALPN).
+    /// Builds the settings. `identities` is not empty. `offers` are the ALPN protocols, most preferred first.
     ///
     /// # Errors
-    /// The TLS versions cannot be spoken.
+    /// If the TLS versions are not available.
     pub fn new(
         identities: Vec<Identity>,
         client_authorities: Option<Arc<ClientAuthorities>>,
@@ -93,10 +93,10 @@ impl Tls {
 }
 
 impl Identity {
-    /// From PEM: `chain` is the certificate and those that lead to its root, `key` is not encrypted.
+    /// Reads PEM. `chain` is the certificate followed by those that lead to its root; `key` is not encrypted.
     ///
     /// # Errors
-    /// What is wrong with the chain or the key; which of them, [`TlsMistake::is_about_the_key`] tells.
+    /// The mistake in the chain or the key. [`TlsMistake::is_about_the_key`] tells the two apart.
     pub fn read(chain: &[u8], key: &[u8], unix_now: u64) -> Result<Self, TlsMistake> {
         let chain = certificates(chain)?;
         let certificate = chain
@@ -137,10 +137,10 @@ impl Identity {
     }
 }
 
-/// The authorities of a PEM file, by which callers' certificates are verified.
+/// Reads the authorities of a PEM file that verify callers' certificates.
 ///
 /// # Errors
-/// The file has none, or one that cannot be used.
+/// If the file has no authority, or one that cannot be used.
 pub fn authorities(pem: &[u8]) -> Result<Arc<RootCertStore>, TlsMistake> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
@@ -161,11 +161,12 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsMistake> 
     Ok(all)
 }
 
-/// Chooses by the server name that a caller asks for, and among several by what its signatures may be.
+/// Chooses a certificate by the requested server name (SNI), and among several by the signature algorithms of the
+/// caller.
 #[derive(Debug)]
 struct ByName {
     first: Arc<CertifiedKey>,
-    /// In lower case; a wildcard without its `*`, beginning with a dot.
+    /// Keys by name in lower case. A wildcard is stored without its `*`, so it begins with a dot.
     by_name: HashMap<Arc<str>, Vec<Arc<CertifiedKey>>>,
 }
 
@@ -182,7 +183,7 @@ impl ByName {
         Self { first, by_name }
     }
 
-    /// A wildcard stands for one label (RFC 9525 section 6.3).
+    /// Returns the keys for a server name. A wildcard matches exactly one label (RFC 9525 section 6.3).
     fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
         let name = name.to_ascii_lowercase();
         let below = || self.by_name.get(&name[name.find('.')?..]);
@@ -200,7 +201,7 @@ impl ResolvesServerCert for ByName {
 }
 
 impl TlsMistake {
-    /// Whether it is the key's file that must be mended, not the certificate's.
+    /// Whether the mistake is in the key file. Otherwise it is in the certificate file.
     pub const fn is_about_the_key(&self) -> bool {
         matches!(self, Self::NoKey | Self::Key(_) | Self::KeyMismatch)
     }
@@ -223,9 +224,9 @@ impl fmt::Display for TlsMistake {
 
 impl std::error::Error for TlsMistake {}
 
-/// The day of an instant, as `2026-11-24`.
+/// Returns the day of a time in seconds since 1970, as `24 Nov 2026`.
 pub fn day(unix: u64) -> String {
     let text = httpdate::HttpDate::from(std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix)).to_string();
-    // `Sun, 06 Nov 1994 08:49:37 GMT`: the weekday and the time of day say nothing here.
+    // `Sun, 06 Nov 1994 08:49:37 GMT` without the weekday and the time of day.
     text.get(5..16).unwrap_or(&text).to_owned()
 }

@@ -1,4 +1,4 @@
-//! TLS of listeners: certificates and what is asked of callers.
+//! TLS of listeners: their own certificates, and the verification of callers' certificates.
 
 pub mod certificate;
 pub mod certificate_names;

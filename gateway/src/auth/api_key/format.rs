@@ -1,41 +1,42 @@
-//! What an API key of our own looks like: `gw_<id>_<secret><checksum>`.
+//! Format of the API keys that the gateway issues: `gw_<id>_<secret><checksum>`.
 //!
-//! After GitHub's tokens: a prefix that secret scanners can look for, an id that people can name, no character that a
-//! double click stops at but the hyphens of an id, and a checksum that tells a mistyped key from one that was never
-//! issued. Scanners match `gw_[0-9A-Za-z-]{1,64}_[0-9A-Za-z]{36}` and verify the checksum.
+//! Modelled on GitHub's tokens. Secret scanners can find the prefix, and people can read the id. A double click selects
+//! the whole key, unless its id has hyphens. The checksum distinguishes a mistyped key from one that was never issued.
+//! Scanners match `gw_[0-9A-Za-z-]{1,64}_[0-9A-Za-z]{36}` and verify the checksum.
 //!
-//! Decides nothing: whatever is presented is looked up by its digest, so keys from elsewhere may look as they like.
+//! Invariant: the format decides nothing. Every presented key is looked up by its digest, so imported keys may have any
+//! form.
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
 
-/// How every key begins.
+/// Prefix of every key.
 pub const PREFIX: &str = "gw_";
-/// The longest id that fits into a key, in characters.
+/// Maximum length of the id in a key, in characters.
 pub const MAX_ID: usize = 64;
-/// Characters of the secret: 178 bits.
+/// Length of the secret in characters: 178 bits.
 const SECRET: usize = 30;
-/// Characters of the checksum: 62^6 is more than 2^32.
+/// Length of the checksum in characters: 62^6 is more than 2^32.
 const CHECKSUM: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// What a text says about itself, before anyone has looked it up.
+/// Form of a presented text, before any lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Does not claim to be one of ours.
+    /// The text does not have the gateway's prefix.
     Foreign,
-    /// Begins like one of ours and is none: mistyped, cut off, or made up.
+    /// The text has the prefix but is not a valid key: it is mistyped, truncated, or invented.
     Damaged,
     Whole,
 }
 
-/// A new key with this id, secret from the system's randomness.
+/// Creates a key with this id and a random secret.
 ///
 /// # Errors
-/// If the system has none to give.
+/// If the system provides no randomness.
 ///
 /// # Panics
-/// If the id does not fit, see [`is_id`].
+/// If the id is invalid, see [`is_id`].
 pub fn issue(id: &str) -> Result<String, Unspecified> {
     assert!(is_id(id), "an id that was checked");
     let mut key = format!("{PREFIX}{id}_{}", random_text(SECRET)?);
@@ -44,12 +45,12 @@ pub fn issue(id: &str) -> Result<String, Unspecified> {
     Ok(key)
 }
 
-/// So many random characters of `0-9A-Za-z`.
+/// Returns `length` random characters of `0-9A-Za-z`.
 ///
 /// # Errors
-/// If the system has no randomness to give.
+/// If the system provides no randomness.
 pub fn random_text(length: usize) -> Result<String, Unspecified> {
-    // The remainder of a byte is even only below the largest multiple of 62.
+    // The remainder of a byte is uniform only below the largest multiple of 62.
     const FAIR: u8 = 62 * 4;
     let mut text = String::with_capacity(length);
     let mut bytes = [0; 64];
@@ -65,12 +66,12 @@ pub fn random_text(length: usize) -> Result<String, Unspecified> {
     Ok(text)
 }
 
-/// Whether a key can carry this id: 1 to [`MAX_ID`] letters, digits and hyphens.
+/// Whether a key may have this id: 1 to [`MAX_ID`] letters, digits and hyphens.
 pub fn is_id(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// What a presented text looks like. Costs nothing for what is not one of ours.
+/// Returns the form of a presented text. Stops at once if it has no `gw_` prefix.
 pub fn shape(presented: &[u8]) -> Shape {
     let Some(rest) = presented.strip_prefix(PREFIX.as_bytes()) else {
         return Shape::Foreign;
@@ -90,7 +91,7 @@ pub fn shape(presented: &[u8]) -> Shape {
     whole().map_or(Shape::Damaged, |()| Shape::Whole)
 }
 
-/// Most significant digit first, padded with zeros.
+/// Writes the most significant digit first, padded with zeros.
 fn base62(mut number: u32) -> String {
     let mut text = [b'0'; CHECKSUM];
     for digit in text.iter_mut().rev() {
@@ -100,7 +101,7 @@ fn base62(mut number: u32) -> String {
     text.map(char::from).iter().collect()
 }
 
-/// CRC-32 as in IEEE 802.3, zip and PNG (RFC 1952 section 8).
+/// Computes CRC-32 as in IEEE 802.3, zip and PNG (RFC 1952 section 8).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| {

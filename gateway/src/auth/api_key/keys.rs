@@ -1,8 +1,8 @@
-//! Keys that tenants were given, looked up by digest.
+//! API keys of tenants, looked up by digest.
 //!
-//! Only SHA-256 digests are held: whoever reads our memory or the key file cannot present a key. A lookup
-//! compares digests, never keys, so its duration says nothing about a key. Dates and the disabled flag are
-//! honoured at every lookup; nothing here remembers an earlier answer.
+//! Only SHA-256 digests are stored: a reader of the gateway's memory or of the key file cannot present a key. A lookup
+//! compares digests, never keys, so its duration reveals nothing about a key. Dates and the disabled flag are checked
+//! at every lookup; no earlier result is cached here.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::auth::api_key::format::{self, Shape};
 use crate::auth::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use crate::auth::check::Check;
 
-/// All keys that the gateway knows, and the header they come in.
+/// All API keys of the gateway, and the header field that carries them.
 #[derive(Debug)]
 pub struct ApiKeys {
     header: HeaderName,
@@ -23,7 +23,7 @@ pub struct ApiKeys {
     by_digest: HashMap<[u8; 32], usize>,
 }
 
-/// One key as the key file describes it. Times are seconds since 1970.
+/// One API key of the key file. Times are seconds since 1970.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
     pub id: Arc<str>,
@@ -31,16 +31,16 @@ pub struct ApiKey {
     pub digest: [u8; 32],
     pub tier: Option<Arc<str>>,
     pub scopes: Box<[Arc<str>]>,
-    /// For people.
+    /// Description for operators.
     pub label: Option<Arc<str>>,
-    /// The first second in which the key holds.
+    /// First second in which the key is valid.
     pub not_before: Option<u64>,
-    /// The first second in which it does not hold any more.
+    /// First second in which the key is no longer valid.
     pub expires: Option<u64>,
     pub disabled: bool,
 }
 
-/// What is wrong with a set of keys.
+/// Mistake in a list of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiKeyMistake {
     Id { id: Arc<str> },
@@ -51,10 +51,10 @@ pub enum ApiKeyMistake {
 }
 
 impl ApiKey {
-    /// Whether the key holds at this second.
+    /// Checks whether the key is valid at this second.
     ///
     /// # Errors
-    /// The first thing that speaks against it.
+    /// The first reason why it is not.
     pub fn check(&self, unix_now: u64) -> Result<(), Check> {
         if self.disabled {
             return Err(Check::KeyDisabled);
@@ -130,7 +130,7 @@ impl ApiKeys {
         self.keys.is_empty()
     }
 
-    /// The row of the key that was presented, if it holds now.
+    /// Returns the index of the presented key, if it is valid now.
     pub(crate) fn find(&self, presented: &[u8], unix_now: u64) -> Result<usize, Check> {
         let row = *self
             .by_digest
@@ -140,7 +140,7 @@ impl ApiKeys {
         Ok(row)
     }
 
-    /// The keys in the order of their file.
+    /// Returns the keys in the order of their file.
     pub fn all(&self) -> &[ApiKey] {
         &self.keys
     }
@@ -164,7 +164,8 @@ impl ApiKeys {
     }
 }
 
-/// Why a key is not there. Whoever reads the log learns that somebody mistyped one, not that somebody guesses.
+/// Returns why a key was not found. A damaged key is reported separately, so the log tells a typing error from
+/// guessing.
 fn unknown(presented: &[u8]) -> Check {
     match format::shape(presented) {
         Shape::Damaged => Check::KeyMalformed,
@@ -172,7 +173,7 @@ fn unknown(presented: &[u8]) -> Check {
     }
 }
 
-/// SHA-256 of a key as it is presented.
+/// Returns the SHA-256 of a presented key.
 pub fn digest_of(presented: &[u8]) -> [u8; 32] {
     digest(&SHA256, presented)
         .as_ref()
@@ -180,7 +181,7 @@ pub fn digest_of(presented: &[u8]) -> [u8; 32] {
         .expect("SHA-256 has 32 bytes")
 }
 
-/// A digest as the key file writes it.
+/// Returns a digest in the form of the key file.
 pub fn digest_text(digest: &[u8; 32]) -> String {
     digest
         .iter()

@@ -1,29 +1,29 @@
-//! Finds API keys that come elsewhere than in their header.
+//! Finds API keys outside their header field.
 //!
-//! Every key is read as if it had come in the header, so that one place alone is judged, by one set of rules: two keys,
-//! wherever they came, are a header that came twice, which is refused. Where a key has been looked for tells what of the
-//! request the backend is not shown.
+//! Every key is moved into the header field, so that one set of rules applies. Two keys, wherever they were found, are
+//! then a repeated field, which is refused. The places that were searched also determine which parts of the request are
+//! not forwarded to the backend.
 
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
-/// Where keys may come, beside or instead of their header.
+/// Places that may hold API keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPlaces {
     pub header: HeaderName,
-    /// Otherwise what a client sends there is not looked at.
+    /// Whether the header field is read. If not, its values are ignored.
     pub in_header: bool,
-    /// As `ApiKey ...`, or as `Bearer ...` without the two dots of a token.
+    /// Whether `Authorization` is read: `ApiKey ...`, or `Bearer ...` with a value that lacks the two dots of a token.
     pub in_authorization: bool,
-    /// The name of a parameter of the query.
+    /// Name of the query parameter that is read.
     pub in_query: Option<String>,
 }
 
 impl KeyPlaces {
-    /// The fields to read credentials from, with every key of the request in the header. `None` if those of the request
-    /// say it themselves.
+    /// Returns the header fields to read credentials from, with every key of the request in the keys' header field.
+    /// `None` if the request's own fields serve unchanged.
     pub fn gather(&self, query: Option<&str>, headers: &HeaderMap) -> Option<HeaderMap> {
         if self.in_header && !self.in_authorization && self.in_query.is_none() {
             return None;
@@ -35,7 +35,7 @@ impl KeyPlaces {
             }
         }
         if let Some(key) = self.key_in_authorization(headers) {
-            // Of several lines another reader may take another: all are one key that came as often.
+            // Another reader may take another of several lines, so every line counts as a repetition of the key.
             for _ in headers.get_all(AUTHORIZATION) {
                 gathered.append(&self.header, value(key));
             }
@@ -53,13 +53,13 @@ impl KeyPlaces {
         Some(gathered)
     }
 
-    /// The key that comes in the first line of `Authorization`, if one may and does.
+    /// Returns the key in the first line of `Authorization`, if that place is read and holds one.
     pub fn key_in_authorization<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         let value = headers.get(AUTHORIZATION).filter(|_| self.in_authorization)?;
         key_of(value.as_bytes())
     }
 
-    /// The target without its keys, if it has any.
+    /// Returns the request target without its keys, or `None` if it has none.
     pub fn without_keys(&self, uri: &Uri) -> Option<Uri> {
         let (name, query) = (self.in_query.as_ref()?, uri.query()?);
         if !pairs(query).any(|pair| key_in(pair, name).is_some()) {
@@ -75,7 +75,7 @@ impl KeyPlaces {
             mark = '&';
         }
         let mut parts = uri.clone().into_parts();
-        // What was a target is one still; if not, nothing is better than a key that is passed on.
+        // The shortened target is still valid. If it were not, `/` is safer than forwarding a key.
         parts.path_and_query = Some(PathAndQuery::try_from(target).unwrap_or(PathAndQuery::from_static("/")));
         Some(Uri::from_parts(parts).unwrap_or_default())
     }
@@ -85,13 +85,13 @@ fn pairs(query: &str) -> impl Iterator<Item = &str> {
     query.split('&')
 }
 
-/// The value of the parameter, if the pair is of this name, which could be written in other ways too.
+/// Returns the parameter's value if the pair has this name. The name may be percent-encoded.
 fn key_in<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
     let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
     percent_decode_str(written).eq(name.bytes()).then_some(value)
 }
 
-/// The key in a value of `Authorization`. A scheme's case does not matter (RFC 9110 section 11.1).
+/// Returns the key in a value of `Authorization`. The scheme is case-insensitive (RFC 9110 section 11.1).
 fn key_of(value: &[u8]) -> Option<&[u8]> {
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (scheme, rest) = (&value[..space], value[space..].trim_ascii());
@@ -100,7 +100,7 @@ fn key_of(value: &[u8]) -> Option<&[u8]> {
     is_key.then_some(rest)
 }
 
-/// What cannot stand in a header becomes an empty value, which is refused as malformed.
+/// Makes a field value. Bytes that a field value cannot hold become an empty value, which is refused as malformed.
 fn value(key: &[u8]) -> HeaderValue {
     let mut value = HeaderValue::from_bytes(key).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);

@@ -1,11 +1,11 @@
-//! Where passwords are compared: beside the workers, few at a time.
+//! Compares passwords outside the worker threads, a few at a time.
 //!
-//! A comparison takes a tenth of a second of CPU, and a worker that did it would hold up all its requests. Invariant: no
-//! more than a few cores are ever busy with it, a limited number of credentials wait, and no address has more than its
-//! share of those. Addresses take turns. Those that have had a wrong password compared of late come after all others,
-//! and make room for them where no place is left, so that guessing keeps nobody else out, from however many addresses.
-//! Many requests with one credential, as when a client with many connections starts, wait for one comparison.
-//! Credentials that are known never come here.
+//! A comparison takes a tenth of a second of CPU; on a worker it would delay all requests there. Invariant: a limited
+//! number of cores compare, a limited number of credentials wait, and one address has a limited part of both. Addresses
+//! take turns. An address with a recent wrong password comes after all others, and loses its place to them if the queue
+//! is full. So guessing passwords keeps nobody else out, from however many addresses. Several requests with one
+//! credential, as when a client opens many connections at its start, wait for one comparison. Credentials with a cached
+//! verdict are not compared here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,43 +25,44 @@ use crate::limits::owner::Owner;
 use crate::limits::reserved::Reserved;
 use crate::rejection::Rejection;
 
-/// Credentials that wait.
+/// Maximum number of credentials that wait.
 const MOST: u32 = 64;
-/// Of these and of those being compared, from one address.
+/// Maximum number of credentials from one address that wait or are being compared.
 const MOST_OF_ONE: usize = 8;
-/// What a caller is told that finds no place: by then some of them are done.
+/// Time until a retry when there is no place to wait. Some comparisons have ended by then.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// For so long after a wrong password an address comes after those without.
+/// Time after a wrong password for which an address comes after those without one.
 const PENANCE: Duration = Duration::from_secs(600);
-/// Addresses with a wrong password that are remembered.
+/// Maximum number of addresses with a wrong password that are remembered.
 const MOST_FAILED: usize = 10_000;
-/// So many comparisons for addresses without a wrong password come before one for those with.
+/// Number of comparisons for addresses without a wrong password to one for those with.
 const PREFERENCE: u32 = 1000;
 
-/// All comparisons of a process.
+/// All comparisons of the process.
 #[derive(Debug)]
 pub struct PasswordChecks {
-    /// Its tenants are addresses, its tiers those without a wrong password and those with.
+    /// Slots and queue for the cores. Its tenants are client addresses; its tiers are 0 without and 1 with a wrong
+    /// password.
     cores: Arc<Bulkhead<Wake>>,
     waiting: Mutex<HashMap<(Tag, IpAddr), Outcome>>,
     failed: Cache<IpAddr, Moment>,
 }
 
-/// Set when the comparison has been made.
+/// Cell that is set after the comparison.
 type Outcome = Arc<OnceCell<()>>;
 
-/// Wakes the request whose credential is to be compared.
+/// Wakes the request whose credential is next.
 #[derive(Debug)]
 struct Wake(oneshot::Sender<()>);
 
 impl Signal for Wake {
     fn signal(self) {
-        // If nobody listens the caller has left, and the ticket that was dropped passes the slot on.
+        // A send error means that the caller has left. Its dropped ticket then passes the slot on.
         let _ = self.0.send(());
     }
 }
 
-/// A request's part in a comparison.
+/// A request's share of a comparison.
 struct Place<'a> {
     checks: &'a PasswordChecks,
     key: (Tag, IpAddr),
@@ -69,7 +70,7 @@ struct Place<'a> {
 }
 
 impl PasswordChecks {
-    /// `cores` may be busy at once, at least one.
+    /// Limits the comparisons to `cores` at once, at least one.
     pub fn new(cores: usize) -> Self {
         let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new);
         Self {
@@ -94,7 +95,7 @@ impl PasswordChecks {
         })
     }
 
-    /// A core for one comparison, when it is this client's turn; `None` if there is no place to wait.
+    /// Waits for this client's turn and returns a core for one comparison. `None` if there is no place to wait.
     async fn core(&self, client: IpAddr, until: Moment) -> Option<Slot<Wake>> {
         let (now, mut woken) = (clock::now(), None);
         let entrant = self.entrant(client, now, until);
@@ -108,7 +109,8 @@ impl PasswordChecks {
             Entry::Full => return None,
             Entry::Queued(ticket) => ticket,
         };
-        // The caller's own time limit ends the wait. Whatever has woken us, the ticket knows how it stands.
+        // The caller's own time limit ends the wait. The ticket knows whether the turn has come, whatever the wake-up
+        // means.
         let _ = woken?.await;
         ticket.claim(clock::now()).ok()
     }
@@ -129,14 +131,15 @@ impl PasswordChecks {
 }
 
 impl PasswordCheck {
-    /// Ready when the credential has been compared; what came of it is remembered where the check came from.
+    /// Waits until the credential has been compared. The verdict is cached in the
+    /// [`Passwords`](super::users::Passwords) that issued this check.
     ///
-    /// `reserve` takes from the client what a failure costs, before anything is compared. If the credential fails it
-    /// is not given back, even if the caller has left by then. Returns whether that was so for this request; of those
-    /// that wait for one comparison it is so for one.
+    /// `reserve` charges the client for a failure before the comparison. If the password is wrong, the charge stays,
+    /// even if the caller has left by then. Returns whether this request was charged. Of the requests that share a
+    /// comparison, only one is.
     ///
     /// # Errors
-    /// What `reserve` says, or [`Rejection::Overloaded`] if too many others wait.
+    /// The error of `reserve`, or [`Rejection::Overloaded`] if too many others wait.
     pub async fn done(
         self,
         client: IpAddr,
@@ -163,7 +166,7 @@ impl PasswordCheck {
                 }
                 false
             });
-            // A panic in there leaves the credential unknown, and so refused.
+            // If the comparison panics, the credential has no verdict and is refused.
             charged = compared.await.unwrap_or(false);
             Ok::<_, Rejection>(())
         };
@@ -175,7 +178,7 @@ impl PasswordCheck {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = self.checks.lock();
-        // The map's and our own.
+        // One reference is the map's, and one is this request's own.
         if Arc::strong_count(&self.outcome) <= 2 {
             waiting.remove(&self.key);
         }
@@ -215,8 +218,8 @@ mod tests {
         assert!(checks.lock().is_empty());
     }
 
-    /// Clients who want one comparison each, in this order, while another is being made: who is served, in order.
-    /// Capital letters have had a wrong password compared.
+    /// Clients who want one comparison each, in this order, while another is being made. Returns them in the order in
+    /// which they are served. Capital letters have had a wrong password compared.
     async fn served(names: &str) -> String {
         let checks = Arc::new(PasswordChecks::new(1));
         for name in names.chars().filter(char::is_ascii_uppercase) {
@@ -252,7 +255,7 @@ mod tests {
         check("aaab", "abaa").await;
         check("AAAb", "bAAA").await;
         check("AABBAABBc", "cABABABAB").await;
-        // One of a thousand is theirs.
+        // One of a thousand turns belongs to addresses with a wrong password.
         check("ABaabb", "aAbabB").await;
     }
 

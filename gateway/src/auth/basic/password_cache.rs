@@ -1,11 +1,12 @@
-//! The verdicts of password comparisons, kept for as long as the process runs.
+//! Cache of the verdicts of password comparisons. It lives as long as the process.
 //!
-//! A comparison shows that a password fits one line of the user file. So a verdict is found by the line and the
-//! credential together, and holds exactly as long as the line is unchanged: a reload forgets nothing, a changed line
+//! A comparison shows that a password fits one line of the user file. So a verdict is keyed by the line and the
+//! credential together, and counts exactly while the line is unchanged: a reload discards nothing, and a changed line
 //! needs a new comparison.
 //!
-//! Invariant: no password is kept. Entries are HMACs under a key of this process; a plain digest would undo the slow
-//! hash. Memory is bounded: one right credential for each line in use, and a limited number of wrong ones.
+//! Invariant: no password is stored. Entries are HMACs with a key of this process, because a plain digest would make
+//! the slow hash useless. Memory is bounded: one right credential for each line in use, and a limited number of wrong
+//! ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,16 +17,16 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::rand::SystemRandom;
 use quick_cache::sync::Cache;
 
-/// An HMAC of a line and a credential.
+/// HMAC of a line and a credential.
 pub(crate) type Tag = [u8; 32];
 
-/// SHA-256 of what a comparison goes by: a user's name and hash.
+/// SHA-256 of the inputs of a comparison: a user's name and hash.
 type Digest = [u8; 32];
 
-/// Bytes of a password that bcrypt goes by.
+/// Number of leading bytes of a password that bcrypt uses.
 pub(crate) const COUNTED: usize = 72;
 
-/// All verdicts of a process.
+/// All verdicts of the process.
 pub struct KnownPasswords {
     key: hmac::Key,
     lines: Mutex<HashMap<Digest, Weak<Line>>>,
@@ -35,12 +36,12 @@ pub struct KnownPasswords {
 /// One line of the user file, shared by all plans that have it unchanged.
 pub(crate) struct Line {
     digest: Digest,
-    /// The credential that fits. Credentials that differ only in bytes that do not count are the same one.
+    /// Tag of the right credential. Passwords that differ only after the bytes that bcrypt uses have the same tag.
     right: ArcSwapOption<Tag>,
 }
 
 impl KnownPasswords {
-    /// Remembers at most `most_wrong` credentials that fit nothing.
+    /// Caches at most `most_wrong` wrong credentials.
     pub fn new(most_wrong: usize) -> Self {
         Self {
             key: hmac::Key::generate(HMAC_SHA256, &SystemRandom::new()).expect("the system has random numbers"),
@@ -49,7 +50,7 @@ impl KnownPasswords {
         }
     }
 
-    /// The line of this user, as an earlier plan has left it if it had the same.
+    /// Returns the line of this user, with its verdict if an earlier plan had the same line.
     pub(crate) fn line(&self, id: &str, hash: &str) -> Arc<Line> {
         let mut context = digest::Context::new(&SHA256);
         context.update(&(id.len() as u64).to_be_bytes());
@@ -69,7 +70,7 @@ impl KnownPasswords {
         line
     }
 
-    /// Where the verdict on a credential, `name:password`, is found. `line` is that of the user with the name.
+    /// Returns the cache key of a credential, `name:password`. `line` is the line of the user with that name.
     pub(crate) fn tag(&self, line: Option<&Line>, name_and_colon: &[u8], password: &[u8]) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&line.map_or([0; 32], |line| line.digest));

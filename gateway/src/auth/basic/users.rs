@@ -1,12 +1,12 @@
-//! Names and passwords (RFC 7617), for callers who have nothing better.
+//! Users with names and passwords (RFC 7617), for callers that support no better credential.
 //!
-//! A password is guessable, so it is kept as a slow hash, and comparing takes a tenth of a second of CPU. That is spent
-//! once for each credential, elsewhere (see [`crate::auth::basic::checks`]): here a credential is either known from before
-//! (see [`crate::auth::basic::password_cache`]), or it is handed out as a [`PasswordCheck`].
+//! A password can be guessed, so only a slow hash is stored, and a comparison takes a tenth of a second of CPU. It is
+//! made once for each credential, outside the workers (see [`crate::auth::basic::checks`]). Here a credential either
+//! has a cached verdict (see [`crate::auth::basic::password_cache`]), or is returned as a [`PasswordCheck`].
 //!
-//! Invariant: what fails takes the same work whoever it names. An unknown name is compared with a hash that nothing
-//! fits, and a comparison with a cheap hash is made up to the cost of the dearest one, so that the time does not tell
-//! which users exist.
+//! Invariant: a failure takes the same work for every name, so its duration does not reveal which users exist. An
+//! unknown name is compared with a hash that no password fits. A comparison with a cheap hash is extended to the cost
+//! of the most expensive one.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,18 +20,18 @@ use crate::auth::basic::password_cache::{COUNTED, KnownPasswords, Line, Tag};
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::check::Check;
 
-/// What a caller sends at most, in bytes of base64.
+/// Maximum length of a presented credential, in bytes of base64.
 const MAX_LENGTH: usize = 1024;
 
-/// What comparing with a new hash costs: 2 to the power of this, about a tenth of a second.
+/// bcrypt cost of new hashes: 2 to the power of this many rounds, about a tenth of a second.
 const COST: u32 = 11;
 
-/// Whoever knows a password.
+/// One user of the user file.
 #[derive(Debug, Clone)]
 pub struct User {
     pub id: Arc<str>,
     pub tenant: Arc<str>,
-    /// bcrypt, as `htpasswd -B` writes it.
+    /// bcrypt hash as `htpasswd -B` writes it.
     pub hash: Arc<str>,
     pub tier: Option<Arc<str>>,
     pub scopes: Box<[Arc<str>]>,
@@ -43,9 +43,9 @@ pub struct User {
 pub struct Passwords {
     users: Box<[Row]>,
     by_id: HashMap<Arc<str>, usize>,
-    /// The highest cost of a user's hash.
+    /// Highest cost of a user's hash.
     dearest: u32,
-    /// Fits no password, at that cost.
+    /// Hash with the highest cost that no password fits.
     decoy: Arc<str>,
     known: Arc<KnownPasswords>,
     checks: Arc<PasswordChecks>,
@@ -58,18 +58,18 @@ struct Row {
 
 /// A credential that has not been compared yet.
 pub struct PasswordCheck {
-    /// Of the whole credential.
+    /// Cache key of the whole credential.
     pub(crate) tag: Tag,
     password: Box<[u8]>,
     hash: Arc<str>,
     dearest: u32,
-    /// Whom it names, if there is such a user; with whether that one is let in.
+    /// Line of the named user, if it exists, and whether the user is enabled.
     user: Option<(Arc<Line>, bool)>,
     known: Arc<KnownPasswords>,
     pub(crate) checks: Arc<PasswordChecks>,
 }
 
-/// Why a credential does not admit.
+/// Reason why a credential identifies no user yet.
 #[derive(Debug)]
 pub(crate) enum LoginFailure {
     Failed(Check),
@@ -77,7 +77,7 @@ pub(crate) enum LoginFailure {
 }
 
 impl Passwords {
-    /// Ids are distinct.
+    /// Builds the table of users. Their ids must be distinct.
     pub fn new(users: Vec<User>, known: Arc<KnownPasswords>, checks: Arc<PasswordChecks>) -> Self {
         let by_id = users
             .iter()
@@ -107,7 +107,7 @@ impl Passwords {
         self.users.is_empty()
     }
 
-    /// The place of the user whom a credential, as it stands after `Basic`, belongs to.
+    /// Returns the index of the user that a credential identifies. `presented` is the value after `Basic`.
     pub(crate) fn find(&self, presented: &str) -> Result<usize, LoginFailure> {
         let malformed = || LoginFailure::Failed(Check::HeaderMalformed);
         if presented.len() > MAX_LENGTH {
@@ -173,19 +173,19 @@ impl Passwords {
 }
 
 impl PasswordCheck {
-    /// Compares, for a tenth of a second, and remembers what came of it. Returns whether it admits.
+    /// Compares for about a tenth of a second and caches the verdict. Returns whether the user is admitted.
     pub(crate) fn run(&self) -> bool {
         if let Some((line, admits)) = &self.user
             && line.is_right(&self.tag)
         {
-            // Compared meanwhile, for a request from another address.
+            // A request from another address has had the same credential compared meanwhile.
             return *admits;
         }
         let fits = bcrypt::verify(&*self.password, &self.hash).unwrap_or(false);
         let right = self.user.as_ref().filter(|_| fits);
         let admits = right.is_some_and(|(_, admits)| *admits);
         if !admits {
-            // Nobody may see the verdict before it has taken as long as any other.
+            // The verdict must not be visible before it has taken as long as any other.
             for cost in rest_of_the_work(cost(&self.hash).unwrap_or(0), self.dearest) {
                 let _ = bcrypt::verify(&*self.password, &decoy(cost));
             }
@@ -198,7 +198,7 @@ impl PasswordCheck {
     }
 }
 
-/// The costs of the comparisons that take, together with one of cost `done`, as much work as one of `dearest`.
+/// Costs of the comparisons whose work, added to one of cost `done`, equals one of cost `dearest`.
 fn rest_of_the_work(done: u32, dearest: u32) -> Range<u32> {
     // 2^done + (2^done + 2^(done + 1) + ... + 2^(dearest - 1)) = 2^dearest
     done..dearest
@@ -216,17 +216,17 @@ impl std::fmt::Debug for PasswordCheck {
     }
 }
 
-/// What the user file keeps of a password, of which 72 bytes count.
+/// Returns the hash of a password for the user file. bcrypt uses the first 72 bytes of the password.
 pub fn hash(password: &str) -> String {
     bcrypt::hash(password, COST).expect("the cost is within bcrypt's bounds")
 }
 
-/// The cost of a hash, if it is one of bcrypt's.
+/// Returns the cost of a hash, if it is a bcrypt hash.
 pub fn cost(hash: &str) -> Option<u32> {
     Some(hash.parse::<bcrypt::HashParts>().ok()?.get_cost())
 }
 
-/// The form of a hash, and no password has it: what follows the salt is not its hash.
+/// Returns a hash of valid form that no password fits, because the part after the salt is not a hash of that salt.
 fn decoy(cost: u32) -> String {
     format!("$2b${cost:02}${}", ".".repeat(53))
 }
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(ask(&passwords, format!("long:{}", "x".repeat(71))), Err("password"));
     }
 
-    /// What becomes of `credential`, compared under the users as they are, after they were changed.
+    /// Verdict on `credential`, which was compared with the original users, after the users have changed.
     #[test]
     fn a_comparison_holds_as_long_as_the_line_is_unchanged() {
         let check = |what: &str, credential: &str, change: &dyn Fn(&mut Vec<User>), expected| {

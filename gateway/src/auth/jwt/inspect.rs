@@ -1,7 +1,7 @@
-//! What the gateway makes of a token, check by check, for people.
+//! Explains a token for an operator: every check that it passes or fails.
 //!
-//! The same functions decide as for a request, so this cannot say yes where a request gets a no. Unlike there, a failed
-//! check does not end it: whoever asks wants to know everything that is wrong, and what failed first.
+//! The same functions decide as for a request, so the result cannot be better than a request's. Unlike there, a failed
+//! check does not end the inspection: the operator wants to see every failure, and the first one.
 
 use crate::auth::caller::Caller;
 use crate::auth::check::Check;
@@ -9,25 +9,25 @@ use crate::auth::jwt::issuer::{self, Issuer};
 use crate::auth::jwt::jws::{self, Jws};
 use crate::json::Document;
 
-/// Everything that can be said about a token. Never its signature.
+/// Result of an inspection. Never holds the token's signature.
 #[derive(Debug)]
 pub struct Inspection<'a> {
-    /// As far as they can be read; nobody has vouched for them unless all is well.
+    /// Header as far as it can be read. Like the claims, it is untrusted unless every check passes.
     pub header: Option<Document>,
     pub claims: Option<Document>,
     pub issuer: Option<&'a Issuer>,
-    /// In the order in which they are made.
+    /// Stages in the order of the checks.
     pub stages: Vec<Stage>,
-    /// Whom it would speak for, if its signature is good.
+    /// Caller that the token identifies if its signature is valid.
     pub caller: Option<Caller>,
 }
 
-/// Checks that belong together, made in this order until one fails.
+/// Group of checks, made in this order until one fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Stage {
     pub name: &'static str,
     pub checks: &'static [Check],
-    /// `None`: an earlier stage has left nothing to check.
+    /// Result of the stage. `None` if an earlier failure has left nothing to check.
     pub result: Option<Result<(), Check>>,
 }
 
@@ -60,13 +60,13 @@ const CLAIMS: &[Check] = &[
     Check::TenantOfOther,
 ];
 
-/// The issuer that the token names, if it is one of these.
+/// Returns the issuer that the token names, if it is in `issuers`.
 pub fn issuer_of<'a>(issuers: &'a [Issuer], token: &str) -> Option<&'a Issuer> {
     let claims = jws::readable(token).1?;
     issuer::claimed(issuers, &claims).ok().map(|(_, issuer)| issuer)
 }
 
-/// Makes every check that can be made.
+/// Makes every check that is possible.
 pub fn inspect<'a>(issuers: &'a [Issuer], token: &str, unix_now: u64) -> Inspection<'a> {
     let (header, claims) = jws::readable(token);
     let parsed = Jws::parse(token).and_then(|jws| issuer::claims_of(&jws).map(|_| jws));
@@ -107,7 +107,7 @@ pub fn inspect<'a>(issuers: &'a [Issuer], token: &str, unix_now: u64) -> Inspect
 }
 
 impl Inspection<'_> {
-    /// The check that a request with this token would fail.
+    /// Check that a request with this token would fail.
     pub fn first_failure(&self) -> Option<Check> {
         self.stages.iter().find_map(|stage| stage.result?.err())
     }

@@ -1,16 +1,16 @@
-//! Which tenants an issuer's tokens may name.
+//! Limits the tenants that an issuer's tokens may name.
 //!
-//! An issuer can write whatever it likes into a token, so without a bound one issuer speaks for the tenants of all
-//! others. Invariant: a tenant that is bound to issuers is named by no other issuer.
+//! An issuer can write any tenant into a token, so without a limit one issuer could act for the tenants of all others.
+//! Invariant: a tenant that is bound to issuers can be named by no other issuer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IssuerTenants {
-    /// Those that are bound to it.
+    /// Tenants that are bound to this issuer.
     These(HashSet<Arc<str>>),
-    /// All but those that are bound to other issuers.
+    /// All tenants except those that are bound to other issuers.
     AllBut(HashSet<Arc<str>>),
 }
 
@@ -21,7 +21,7 @@ impl Default for IssuerTenants {
 }
 
 impl IssuerTenants {
-    /// Of each of several issuers, in their order; `bound` are the tenants that are written down for each.
+    /// Computes the limits of several issuers, in their order. `bound` has the tenants that the config lists for each.
     pub fn of_each(bound: &[Option<Vec<Arc<str>>>]) -> Vec<Self> {
         let all: HashSet<_> = bound.iter().flatten().flatten().cloned().collect();
         let of_one = |bound: &Option<Vec<Arc<str>>>| match bound {
@@ -43,7 +43,8 @@ impl IssuerTenants {
 mod tests {
     use super::*;
 
-    /// `bound` are the tenants of each issuer, `-` for none written; `admitted` those of a, b and c that each may name.
+    /// `bound` are the tenants of each issuer, `-` for none listed. `admitted` are those of a, b and c that each may
+    /// name.
     fn check(bound: &[&str], admitted: &[&str]) {
         let written: Vec<Option<Vec<Arc<str>>>> = bound
             .iter()

@@ -1,7 +1,7 @@
-//! One key as an identity provider writes it, and what it is good for.
+//! Reads one key in the form that an identity provider publishes (JWK), and the algorithms that it fits.
 //!
-//! Everything that could make two readers see two keys is refused: lengths must be those of the curve, and
-//! base64url comes without padding.
+//! A key that two readers could read differently is refused: lengths must be those of the curve, and base64url must
+//! have no padding.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::key_set::Origin;
 
-/// A JWK as it is written (RFC 7517 section 4, RFC 7518 section 6); members of no interest are left out.
+/// A JWK in its JSON form (RFC 7517 section 4, RFC 7518 section 6). Unused members are left out.
 #[derive(Deserialize)]
 pub(crate) struct WrittenKey {
     kty: String,
@@ -29,10 +29,10 @@ pub(crate) struct WrittenKey {
 }
 
 impl WrittenKey {
-    /// The name of the one algorithm that the key itself says it is for.
+    /// Returns the name of the algorithm in the key's own `alg`.
     ///
-    /// `ES521` is no algorithm, but published P-521 keys bear it (RFC 7520 figure 1 as Wycheproof has it): ES512 named
-    /// after its curve, which fits no other algorithm.
+    /// `ES521` is not an algorithm, but published P-521 keys have it (RFC 7520 figure 1 in Wycheproof's form). It means
+    /// ES512, the only algorithm that fits the curve.
     pub(crate) fn own_algorithm(&self) -> Option<&str> {
         match (self.alg.as_deref(), self.crv.as_deref()) {
             (Some("ES521"), Some("P-521")) => Some("ES512"),
@@ -40,7 +40,7 @@ impl WrittenKey {
         }
     }
 
-    /// The key, and the algorithms that its type can be used with; or why it is of no use.
+    /// Returns the key and the algorithms that its type fits, or the reason why the key is unusable.
     pub(crate) fn material(&self, origin: Origin) -> Result<(DecodingKey, Vec<Algorithm>), String> {
         if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return Err("its `use` is not `sig`".into());

@@ -1,7 +1,7 @@
-//! A signed token in compact form (RFC 7515 section 7.1): taken apart, and held against one key.
+//! Parses a signed token in compact form (RFC 7515 section 7.1), and verifies its signature with one key.
 //!
-//! The token never chooses how it is verified: its `alg` must be the one that the key is pinned to. `jwk`,
-//! `jku`, `x5c` and `x5u` in the header are not looked at. Knows nothing of claims.
+//! The token never chooses how it is verified: its `alg` must be the algorithm that the key is pinned to. The header
+//! parameters `jwk`, `jku`, `x5c` and `x5u` are ignored. Knows nothing of claims.
 
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine;
@@ -11,7 +11,7 @@ use jsonwebtoken::DecodingKey;
 use crate::auth::check::Check;
 use crate::json::{Document, Kind};
 
-/// What a signature is made with: RFC 7518 section 3.1, and RFC 8037 for Ed25519.
+/// Signature algorithm: RFC 7518 section 3.1, and RFC 8037 for Ed25519.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     HS256,
@@ -29,8 +29,8 @@ pub enum Algorithm {
     EdDSA,
 }
 
-/// What a token says that it is. Anything else (logout tokens, security events, proofs of possession) is signed with
-/// the same keys and is no leave to come in (RFC 8725 section 3.11).
+/// Accepted values of `typ`. Tokens of other types (logout tokens, security events, proofs of possession) are signed
+/// with the same keys but grant no access (RFC 8725 section 3.11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenType {
     /// `JWT` (RFC 7519 section 5.1).
@@ -39,10 +39,10 @@ pub enum TokenType {
     AccessToken,
 }
 
-/// Longer tokens are refused unread, in bytes.
+/// Maximum length of a token in bytes. Longer tokens are refused unread.
 pub const MAX_LENGTH: usize = 8 * 1024;
 
-/// A well-formed token whose signature nobody has looked at yet.
+/// A well-formed token whose signature has not been verified.
 #[derive(Debug)]
 pub struct Jws<'a> {
     pub algorithm: Algorithm,
@@ -53,9 +53,9 @@ pub struct Jws<'a> {
     signature: &'a str,
 }
 
-/// The algorithm of this name, if it is one that we verify.
+/// Returns the algorithm of this name, if it is supported.
 ///
-/// `Ed25519` is what RFC 9864 calls `EdDSA` with that curve, the only one there is here.
+/// `Ed25519` is the name that RFC 9864 gives to `EdDSA` with that curve, the only EdDSA curve supported here.
 pub fn algorithm(name: &str) -> Option<Algorithm> {
     if name == "Ed25519" {
         return Some(Algorithm::EdDSA);
@@ -89,7 +89,7 @@ impl Algorithm {
         Self::EdDSA,
     ];
 
-    /// As it is written in `alg`.
+    /// Value of `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::HS256 => "HS256",
@@ -112,13 +112,13 @@ impl Algorithm {
         Self::HMAC.contains(&self)
     }
 
-    /// The JWT library's word for it; it has none for ES512.
+    /// Returns the JWT library's value for the algorithm. `None` for ES512, which the library lacks.
     pub(crate) fn in_library(self) -> Option<jsonwebtoken::Algorithm> {
         self.as_str().parse().ok()
     }
 }
 
-/// The header and the claims of whatever can be read as such, for people to look at: nothing of it is checked.
+/// Returns the header and the claims as far as they can be read, for display. Verifies nothing.
 pub fn readable(token: &str) -> (Option<Document>, Option<Document>) {
     let token = token.get(..MAX_LENGTH).unwrap_or(token);
     let mut parts = token.split('.');
@@ -135,7 +135,7 @@ impl<'a> Jws<'a> {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(Check::TokenMalformed)?;
         let (header, payload) = signed.split_once('.').ok_or(Check::TokenMalformed)?;
-        // A fourth part would have left its dot in the payload, where decoding fails; a cheap look spares the rest.
+        // A fourth part would leave its dot in the payload, where decoding fails. This cheap check fails earlier.
         if payload.contains('.') {
             return Err(Check::TokenMalformed);
         }
@@ -167,7 +167,7 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// The payload's bytes, which nobody has vouched for before [`Self::is_signed_with`] said so.
+    /// Returns the payload's bytes. They are untrusted until [`Self::is_signed_with`] has returned true.
     ///
     /// # Errors
     /// If it is not base64url without padding (RFC 7515 section 2).
@@ -175,7 +175,7 @@ impl<'a> Jws<'a> {
         decode(self.payload)
     }
 
-    /// Whether the signature is `key`'s under `pinned`, and the token does not claim another algorithm.
+    /// Whether `key` verifies the signature under `pinned`, and the token's `alg` is `pinned`.
     pub fn is_signed_with(&self, key: &DecodingKey, pinned: Algorithm) -> bool {
         let message = self.signed.as_bytes();
         self.algorithm == pinned
@@ -185,7 +185,7 @@ impl<'a> Jws<'a> {
             }
     }
 
-    /// ES512. The signature is R and S of 66 bytes each (RFC 7518 section 3.4); another length is refused.
+    /// Verifies ES512. The signature is R and S of 66 bytes each (RFC 7518 section 3.4); another length fails.
     fn is_signed_with_p521(&self, key: &DecodingKey) -> bool {
         let (Ok(point), Ok(signature)) = (key.try_get_as_bytes(), decode(self.signature)) else {
             return false;
@@ -196,7 +196,7 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// Media types are case-insensitive, and `application/` may be left out.
+/// Reads a `typ`. Media types are case-insensitive, and `application/` may be omitted.
 fn token_type(typ: &str) -> Option<TokenType> {
     let bare = match typ.split_at_checked("application/".len()) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
@@ -212,10 +212,10 @@ fn token_type(typ: &str) -> Option<TokenType> {
     }
 }
 
-/// An object as the header and the claims are: with distinct names, at any depth, and of strings that are texts.
+/// Reads a JSON object whose member names are distinct at any depth and whose strings are valid Unicode.
 ///
-/// RFC 7515 section 4 and RFC 7519 section 4 let a verifier refuse duplicates or take the last one. Whoever reads the
-/// token next may take the first, so refusing is the only answer on which all agree.
+/// RFC 7515 section 4 and RFC 7519 section 4 let a verifier refuse duplicate names or take the last one. Another reader
+/// of the token may take the first one, so a refusal is the only result on which all readers agree.
 pub(crate) fn object(json: Vec<u8>) -> Option<Document> {
     let document = Document::check(&json.into(), MAX_LENGTH).ok()?;
     let value = document.value();

@@ -1,9 +1,9 @@
-//! Verdicts on tokens that have been seen: the second sight of one costs a hash and a lookup.
+//! Cache of verdicts on tokens: a token that was seen before costs one hash and one lookup.
 //!
-//! Tokens are known by the SHA-256 of the whole text, signature included, so that nothing that differs in one
-//! bit shares a verdict. An entry says which keys it was made with, and counts only while those are in use:
-//! a removed key stops verifying at once. It counts only at times at which the token would be judged alike, too: the time
-//! of day may go back, after it was ahead for a while. Bounded; nothing allocates on a hit.
+//! Entries are keyed by the SHA-256 of the whole token, signature included, so tokens that differ in one bit share no
+//! verdict. An entry counts only while the issuer uses the key set that it was made with: a removed key stops verifying
+//! at once. An entry also counts only at times at which a new check would give the same verdict, because the clock may
+//! be corrected backwards. The cache is bounded, and a hit allocates nothing.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use quick_cache::sync::Cache;
 use crate::auth::api_key::keys::digest_of;
 use crate::auth::check::Check;
 
-/// Who a token speaks for: what is kept for it, its tenant, and the issuer's place in the list.
+/// Cached value of a valid token, its tenant, and the index of its issuer.
 pub(crate) type Admission<K> = (Arc<K>, Arc<str>, usize);
 
-/// The same, or what is wrong with the token.
+/// An admission, or the check that the token failed.
 pub(crate) type Verdict<K> = Result<Admission<K>, Check>;
 
-/// Bounded memory of verified and of refused tokens, apart, so that a flood of forged ones does not push out
-/// the good.
+/// Bounded cache of valid and of refused tokens. The two are separate, so a flood of forged tokens displaces no valid
+/// ones.
 pub(crate) struct KnownTokens<K> {
     admitted: Cache<[u8; 32], Admitted<K>>,
     refused: Cache<[u8; 32], Refused>,
@@ -29,16 +29,16 @@ struct Admitted<K> {
     kept: Arc<K>,
     tenant: Arc<str>,
     issuer: usize,
-    /// Of the issuer's key set.
+    /// Fingerprint of the issuer's key set.
     fingerprint: u64,
     valid: Validity,
 }
 
-/// When a token is taken, in seconds since 1970.
+/// Time in which a token is accepted, in seconds since 1970.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validity {
     pub from: u64,
-    /// The first second in which it is refused.
+    /// First second in which the token is refused.
     pub expires: u64,
 }
 
@@ -53,12 +53,12 @@ struct Refused {
     check: Check,
     issuer: usize,
     fingerprint: u64,
-    /// The verdict stands from this second on.
+    /// First second since 1970 in which the verdict counts.
     from: u64,
 }
 
 impl<K> KnownTokens<K> {
-    /// For at most `capacity` tokens of either sort.
+    /// Makes a cache for at most `capacity` valid tokens and as many refused ones.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             admitted: Cache::new(capacity),
@@ -66,7 +66,8 @@ impl<K> KnownTokens<K> {
         }
     }
 
-    /// The verdict that still stands. `fingerprint` tells which keys an issuer uses now.
+    /// Returns the cached verdict if it still counts. `fingerprint` returns the fingerprint of an issuer's current
+    /// keys.
     pub(crate) fn find(&self, token: &str, fingerprint: impl Fn(usize) -> u64, unix_now: u64) -> Option<Verdict<K>> {
         let digest = digest_of(token.as_bytes());
         if let Some(known) = self.admitted.get(&digest) {
@@ -88,7 +89,7 @@ impl<K> KnownTokens<K> {
         valid: Validity,
     ) {
         let digest = digest_of(token.as_bytes());
-        // What was said of it at another time does not come back.
+        // An older refusal of the same token must not return when this entry expires.
         self.refused.remove(&digest);
         let known = Admitted {
             kept,
@@ -100,7 +101,7 @@ impl<K> KnownTokens<K> {
         self.admitted.insert(digest, known);
     }
 
-    /// Only for a `check` that [lasts](Check::is_lasting).
+    /// Caches a refusal. Only for a `check` that [lasts](Check::is_lasting).
     pub(crate) fn refuse(&self, token: &str, check: Check, issuer: usize, fingerprint: u64, unix_now: u64) {
         let known = Refused {
             check,
@@ -162,7 +163,7 @@ mod tests {
             let valid = Validity { from: 10, expires: 20 };
             tokens.admit("token", (Arc::new(()), "acme".into(), 0), KEYS, valid);
             assert_eq!(find(&tokens, now), known.then_some(Ok(())), "at {now}");
-            // It has to be looked at again, and is known again then.
+            // The token has to be verified again, and is cached again afterwards.
             tokens.admit("token", (Arc::new(()), "acme".into(), 0), KEYS, valid);
             assert_eq!(find(&tokens, 15), Some(Ok(())));
         }

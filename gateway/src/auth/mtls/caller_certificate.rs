@@ -1,8 +1,9 @@
-//! The certificate that a caller has shown on its connection.
+//! Certificate that a caller has presented on its connection.
 //!
-//! It is verified when the connection is made, and the connection may last for days. Invariant: a certificate counts
-//! only while the authorities of the plan in force vouch for it. Where a plan has other authorities it is verified
-//! again, once; when nobody vouches for it any more it never counts again, and whoever waits for that is told.
+//! The certificate is verified during the handshake, and the connection may last for days. Invariant: a certificate
+//! counts only while the authorities of the plan in force vouch for it. If a plan has other authorities, the
+//! certificate is verified once more. After a failed verification it never counts again, and every task that waits in
+//! [`CallerCertificate::withdrawn`] is woken.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -14,16 +15,16 @@ use crate::auth::check::Check;
 use crate::tls::certificate::Certificate;
 use crate::tls::client_authorities::ClientAuthorities;
 
-/// Of a connection. One whose names cannot be read is a credential that fails, not the absence of one.
+/// Certificate of one connection. A certificate whose names cannot be read is a failed credential, not a missing one.
 #[derive(Debug)]
 pub struct CallerCertificate {
     named: Result<Certificate, Check>,
-    /// As it was shown, with what leads to an authority.
+    /// The presented certificates: the caller's own, then the intermediate ones.
     chain: Box<[CertificateDer<'static>]>,
     listener: usize,
-    /// The newest plan whose authorities vouch for it; [`WITHDRAWN`] if none does any more.
+    /// Generation of the newest plan whose authorities vouch for the certificate, or [`WITHDRAWN`].
     vouched_in: AtomicU64,
-    /// By which authorities it was verified last.
+    /// Digest of the authorities that verified the certificate last.
     vouched_by: Mutex<[u8; 32]>,
     withdrawn: watch::Sender<bool>,
 }
@@ -31,7 +32,7 @@ pub struct CallerCertificate {
 const WITHDRAWN: u64 = u64::MAX;
 
 impl CallerCertificate {
-    /// The chain that `authorities` have verified on a connection to this listener of the plan; `None` if it is empty.
+    /// Reads the chain that `authorities` have verified on a connection to this listener. `None` if the chain is empty.
     pub fn read(chain: &[CertificateDer<'_>], listener: usize, authorities: &ClientAuthorities) -> Option<Self> {
         Some(Self {
             named: Certificate::of_caller(chain.first()?).ok_or(Check::CertificateMalformed),
@@ -43,15 +44,15 @@ impl CallerCertificate {
         })
     }
 
-    /// The place of its listener in the plan.
+    /// Index of the listener in the plan.
     pub const fn listener(&self) -> usize {
         self.listener
     }
 
-    /// What it says, if the listener's authorities under the plan of this generation vouch for it.
+    /// Returns the certificate if the listener's authorities under the plan of this generation vouch for it.
     ///
     /// # Errors
-    /// [`Check::CertificateUntrusted`] if they do not, [`Check::CertificateMalformed`] if it cannot be told what it says.
+    /// [`Check::CertificateUntrusted`] if they do not, [`Check::CertificateMalformed`] if the names cannot be read.
     pub fn check(
         &self,
         generation: u64,
@@ -74,7 +75,8 @@ impl CallerCertificate {
     ) -> Result<&Certificate, Check> {
         let named = self.named.as_ref().map_err(|check| *check);
         if named.is_ok_and(|certificate| !certificate.is_valid_at(unix_now)) {
-            // Nobody vouches for it now, for a reason that the caller may know. The time may be wrong.
+            // The certificate is outside its validity period, and the caller may be told so. It is not withdrawn,
+            // because the clock may be wrong.
             return named;
         }
         let mut vouched_by = self.vouched_by.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +97,7 @@ impl CallerCertificate {
         self.vouched_in.load(Relaxed) == WITHDRAWN
     }
 
-    /// Ready when nobody vouches for it any more.
+    /// Waits until no authority vouches for the certificate any more.
     pub async fn withdrawn(&self) {
         // The sender lives as long as self, so waiting cannot fail.
         let _ = self.withdrawn.subscribe().wait_for(|withdrawn| *withdrawn).await;
@@ -176,7 +178,7 @@ mod tests {
         check(&[&[&namesake]], &[false]);
         check(&[&[]], &[false]);
         check(&[&[&own, &other], &[&other]], &[true, false]);
-        // What has ended does not come back.
+        // A withdrawn certificate never counts again.
         check(&[&[&other], &[&own]], &[false, false]);
     }
 
@@ -205,7 +207,7 @@ mod tests {
             let answer = shown.check(8, Some(&authorities(&[&other])), other_time);
             assert!(answer.is_ok_and(|certificate| !certificate.is_valid_at(other_time)));
         }
-        // When the time is right again, it is vouched for again.
+        // With a corrected clock, the certificate counts again.
         assert!(shown.check(8, Some(&authorities(&[&own])), NOW).is_ok());
     }
 

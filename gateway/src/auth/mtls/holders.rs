@@ -1,9 +1,9 @@
-//! Which callers' certificates stand for whom.
+//! Finds the caller that a client certificate identifies.
 //!
-//! The chain has been verified when the connection was made; here its name is looked up. A certificate has several
-//! names: URIs are looked at first, then DNS names, then the subject, since that is the order from what was made for
-//! workloads to what was made for people to read. Of one kind, a whole name goes before a wildcard and a longer
-//! wildcard before a shorter one; the order of the list decides nothing.
+//! The chain was verified during the handshake; here a name of the certificate is looked up. A certificate may have
+//! several names. URIs are tried first, then DNS names, then the subject: from names made for workloads to names made
+//! for people. Of one kind, a full name precedes a wildcard, and a longer wildcard precedes a shorter one. The order of
+//! the list does not matter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::auth::caller::{Caller, Kind, is_caller_id};
 use crate::auth::check::Check;
 use crate::tls::certificate::Certificate;
 
-/// Whoever shows a certificate with this name.
+/// Caller with a certificate of this name.
 #[derive(Debug, Clone)]
 pub struct Holder {
     pub name: HolderName,
     pub tenant: Arc<str>,
-    /// `None` is the name that the certificate has.
+    /// Id of the caller. `None` uses the matching name of the certificate.
     pub id: Option<Arc<str>>,
     pub tier: Option<Arc<str>>,
     pub scopes: Box<[Arc<str>]>,
@@ -26,31 +26,31 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HolderName {
     Uri(String),
-    /// All URIs that go on after this, which ends with `/`.
+    /// All URIs that are longer than this prefix, which ends with `/`.
     UrisBelow(String),
-    /// In lower case.
+    /// DNS name in lower case.
     Dns(String),
-    /// All names that go on before this, which begins with a dot.
+    /// All DNS names that are longer than this suffix, which begins with a dot.
     DnsBelow(String),
-    /// As [`crate::tls::certificate::subject`] has it.
+    /// Subject in the form of [`crate::tls::certificate::subject`].
     Subject(String),
 }
 
-/// All holders. Names are distinct.
+/// All configured callers with certificates. Their names are distinct.
 #[derive(Debug)]
 pub struct CertificateHolders {
     all: Box<[Holder]>,
     uris: HashMap<String, usize>,
     dns: HashMap<String, usize>,
     subjects: HashMap<String, usize>,
-    /// Longest first.
+    /// URI prefixes, longest first.
     uris_below: Box<[(String, usize)]>,
     dns_below: Box<[(String, usize)]>,
 }
 
 impl CertificateHolders {
     /// # Errors
-    /// The places of two holders of one name.
+    /// The indexes of two holders with the same name.
     pub fn new(all: Vec<Holder>) -> Result<Self, (usize, usize)> {
         let mut made = Self {
             all: Box::default(),
@@ -83,8 +83,8 @@ impl CertificateHolders {
     }
 
     /// # Errors
-    /// [`Check::CertificateUnknown`] if none of its names stands for anyone, [`Check::CertificateName`] if the one
-    /// that does is too long for a caller's.
+    /// [`Check::CertificateUnknown`] if no name of the certificate belongs to a caller, [`Check::CertificateName`] if
+    /// the matching name is too long for a caller's id.
     pub(crate) fn find(&self, certificate: &Certificate) -> Result<Caller, Check> {
         let (row, name) = self.row(certificate).ok_or(Check::CertificateUnknown)?;
         let holder = &self.all[row];
@@ -122,7 +122,7 @@ impl CertificateHolders {
             .or_else(|| dns_names.iter().find_map(|name| exactly(&self.dns, name)))
             .or_else(|| {
                 below(&self.dns_below, dns_names, |name, end| {
-                    // A certificate for a wildcard is nobody's name.
+                    // A certificate for a wildcard identifies no caller.
                     is_longer(name, end) && name.ends_with(end) && !name.contains('*')
                 })
             })
