@@ -53,7 +53,7 @@ pub struct Authenticator<K> {
     standing: Standing<K>,
 }
 
-/// Where a request comes from.
+/// Origin of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
     /// Client address as limits use it: an IPv6 address is cut to its prefix.

@@ -22,11 +22,11 @@ pub enum Check {
     TokenTooLarge,
     /// The token is not three base64url parts, or its header is not a JSON object with distinct member names.
     TokenMalformed,
-    /// `typ` does not name an access token.
+    /// `typ` is not an accepted token type.
     TokenType,
     /// `crit` is present. No critical extension is supported.
     CriticalExtension,
-    /// None of the issuer's candidate keys is pinned to the token's algorithm.
+    /// The algorithm is missing, unsupported, or not the one that the issuer's key is pinned to.
     Algorithm,
     /// The claims are not a JSON object with distinct member names.
     ClaimsMalformed,

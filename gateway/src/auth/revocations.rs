@@ -28,8 +28,8 @@ pub enum Revoked {
     Key(Arc<str>),
     /// Token with this `jti`, of the issuer with this config name or of any issuer.
     Token(Arc<str>, Option<Arc<str>>),
-    /// Caller with this id, except callers with API keys: the `sub` of tokens of one issuer or of any, or a user or
-    /// certificate.
+    /// Caller with this id that does not use an API key: a token's `sub`, of one issuer or of any; without an issuer
+    /// also a user or a certificate.
     Subject(Arc<str>, Option<Arc<str>>),
     /// Every credential that names the tenant.
     Tenant(Arc<str>),

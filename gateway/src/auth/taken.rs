@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    /// What is left of a key and of an `Authorization` of the given value.
+    /// Checks whether a key and an `Authorization` of the given value are forwarded.
     #[track_caller]
     fn check(keys: &str, admitted: &str, caller: &str, authorization: &'static str, left: [(bool, bool); 3]) {
         for (forward, (key, authorized)) in [Forward::Nothing, Forward::Tokens, Forward::Everything]
@@ -138,18 +138,18 @@ mod tests {
             check("header authorization", "anonymous", "anonymous", authorization, ALL);
             check("header", "api_key anonymous", "api_key", authorization, key_goes);
         }
-        // Tokens are passed on unless the route says otherwise, with what is nobody's credential here.
+        // Tokens are forwarded unless the route says otherwise; fields without an admitted credential always are.
         let token_goes = [(true, false), (true, true), (true, true)];
         check("header", "jwt", "jwt", "Bearer a.b.c", token_goes);
         check("header", "jwt anonymous", "jwt", "Bearer a.b.c", token_goes);
         check("header authorization", "jwt", "jwt", "Bearer a.b.c", token_goes);
         check("header", "jwt anonymous", "anonymous", "Digest x", ALL);
         check("header", "jwt anonymous", "anonymous", "Basic YTpi", ALL);
-        // Both were read, and both held.
+        // Both credentials were read, and both are valid.
         let both_go = [(false, false), (false, true), (true, true)];
         check("header", "api_key jwt", "jwt", "Bearer a.b.c", both_go);
         check("header", "api_key jwt", "api_key", "Basic YTpi", key_goes);
-        // The token of an issuer that the route does not admit was not taken.
+        // A token of an issuer that the route does not admit is not used as a credential.
         check("header", "api_key jwt", "api_key", "Bearer a.b.c", key_goes);
         // Passwords.
         let password_goes = [(true, false), (true, false), (true, true)];
@@ -165,7 +165,7 @@ mod tests {
             check("header", "api_key", "api_key", scheme, key_goes);
         }
         check("header", "basic mtls", "mtls", "Bearer a.b.c", ALL);
-        // Keys elsewhere than in their header, which is then the backend's.
+        // Keys outside their header field. The field is then left to the backend.
         check("authorization", "api_key", "api_key", "ApiKey k", password_goes);
         check("authorization", "api_key", "api_key", "Bearer opaque", password_goes);
         check("authorization", "api_key jwt", "jwt", "Bearer a.b.c", token_goes);

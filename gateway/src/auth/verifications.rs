@@ -2,8 +2,8 @@
 //!
 //! A flood of different forged tokens bypasses every cache of verdicts. Two budgets bound its cost: first a number of
 //! failed checks per client address, then a share of the workers' time for all addresses together. Half of the share's
-//! backlog is reserved for addresses without failures. A token beyond a budget is told to come back later, never
-//! admitted.
+//! backlog is reserved for addresses without failures. Invariant: if a budget is used up, the request is refused with
+//! the time of a retry, never admitted.
 //!
 //! API keys and tokens with a cached verdict do not use the budgets. A token that was valid under an earlier plan does
 //! not wait either, because a reload discards all verdicts at once.

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_one_everybody_knows() {
-        // The check value of CRC-32/ISO-HDLC.
+        // Check value of CRC-32/ISO-HDLC.
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(base62(0), "000000");
         assert_eq!(base62(61), "00000z");

@@ -25,7 +25,7 @@ const NOW: u64 = 1_000_000;
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// A doorman who keeps `kind tenant/id` of everyone, and counts how often somebody was enrolled.
+/// An authenticator that keeps `kind tenant/id` of every caller, and the number of callers that were enrolled.
 struct Scene {
     doorman: Authenticator<String>,
     enrolled: Arc<AtomicUsize>,
@@ -101,7 +101,7 @@ fn scene() -> Scene {
     }
 }
 
-/// A token of `main` (ES256) or `second` (RS256).
+/// Makes a token of `main` (ES256) or `second` (RS256).
 fn token_of(issuer: &str, changes: Value) -> String {
     let algorithm = if issuer == "main" {
         tokens::Algorithm::ES256
@@ -212,7 +212,7 @@ fn what_is_presented_and_what_is_admitted_decide() {
     check(Some("good"), Some(&main), &["api_key"], Ok("api_key acme/k1"));
     check(Some("others"), Some(&main), EVERY, Err("tenants_differ"));
     check(Some("good"), Some(&stranger_tenant), EVERY, Err("tenants_differ"));
-    // What the route does not ask for is its backend's to judge.
+    // Credentials of kinds that the route does not admit are left to the backend.
     check(Some("good"), Some(&forged), &["api_key"], Ok("api_key acme/k1"));
     check(Some("good"), Some("garbage"), &["api_key"], Ok("api_key acme/k1"));
     check(
@@ -300,7 +300,7 @@ fn a_time_that_was_wrong_leaves_no_verdict_behind() {
         }
     };
     let ada = Ok("jwt acme/ada");
-    // Ahead for a while, before and after it was known.
+    // The clock is ahead for a while, before and after the token was cached.
     check(json!({}), &[(NOW + HOUR, Err("expired")), (NOW, ada), (NOW + 99, ada)]);
     check(
         json!({}),
@@ -315,7 +315,7 @@ fn a_time_that_was_wrong_leaves_no_verdict_behind() {
             (NOW + 129, ada),
         ],
     );
-    // Admitted by a clock that was ahead, and early once it is right.
+    // A clock that was ahead admitted the token; the token is early once the clock is right.
     let later = json!({ "nbf": NOW + HOUR, "exp": NOW + 2 * HOUR });
     check(
         later,
@@ -331,7 +331,7 @@ fn a_time_that_was_wrong_leaves_no_verdict_behind() {
         json!({ "iat": NOW + HOUR, "exp": NOW + 2 * HOUR }),
         &[(NOW + HOUR, ada), (NOW, Err("iat")), (NOW + HOUR, ada)],
     );
-    // What the time has not decided stays.
+    // A verdict that does not depend on the time stays.
     check(
         json!({ "aud": "others" }),
         &[(NOW, Err("aud")), (0, Err("aud")), (NOW, Err("aud"))],
@@ -389,7 +389,7 @@ fn a_forged_token_is_remembered_apart_from_the_good() {
         );
         assert_eq!(scene.doorman.tokens.len(), (0, 1));
     }
-    // What heals by itself, or costs no signature check, is not remembered.
+    // A failure that ends with time, or costs no signature check, is not cached.
     let early = token_of("main", json!({ "nbf": NOW + 50 }));
     assert_eq!(scene.ask(&headers(None, Some(&early)), &["jwt"], NOW), Err("nbf"));
     assert_eq!(
@@ -470,7 +470,7 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
         assert!(!check("awaited", kid, none(), false, ("keys_unavailable", true)));
         assert!(!check("awaited", kid, none(), true, ("keys_unavailable", false)));
     }
-    // What is wrong in any case is told at once.
+    // A token that is wrong in any case is refused at once.
     for (changes, word) in [
         (json!({ "exp": NOW - 100 }), "expired"),
         (json!({ "nbf": NOW + 100 }), "nbf"),
@@ -484,7 +484,7 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
     check("fetched", new, json!({ "iss": "https://x" }), false, ("iss", false));
 }
 
-/// Keys that have no names, or tokens that name none: their issuer may have made new ones.
+/// Keys without names, or tokens that name none: the issuer may have made new keys.
 #[test]
 fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
     let set = |named: bool, algorithm| {
@@ -531,7 +531,7 @@ fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
     check(set(true, Algorithm::ES256), true, &forged(None), waits);
     check(set(true, Algorithm::ES256), true, &forged(name), not_taken);
     check(set(false, Algorithm::ES256), false, &forged(None), not_taken);
-    // The new key may be of another algorithm, of those that the issuer may use.
+    // The new key may have another of the issuer's algorithms.
     check(set(true, Algorithm::EdDSA), true, &good(None), waits);
     check(set(false, Algorithm::EdDSA), true, &good(name), waits);
     check(set(true, Algorithm::EdDSA), false, &good(None), ("alg", false));
@@ -541,12 +541,12 @@ fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
 
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
 
-/// A scene in which `failures` checks may fail per address, for as long as a test runs.
+/// A scene in which `failures` checks may fail per address during a test.
 fn thrifty(failures: u64) -> (Scene, Arc<VerificationWork>, Share) {
     thrifty_after(Arc::new(VerificationWork::new(100)), failures)
 }
 
-/// The same, after a reload.
+/// The same scene after a reload.
 fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<VerificationWork>, Share) {
     let terms = Terms::Bucket(Quota::new(1, Duration::from_secs(3600), failures).unwrap());
     let limit = Limit {
@@ -573,7 +573,7 @@ fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<Veri
 }
 
 impl Scene {
-    /// Like [`Self::ask`], from another address, with the reason that the caller is told.
+    /// Asks as [`Self::ask`] does, from another address. An error has the reason that the caller is told.
     fn ask_from(&self, client: IpAddr, token: &str) -> Result<(), (&'static str, &'static str)> {
         let answer = self
             .doorman
@@ -583,7 +583,7 @@ impl Scene {
     }
 }
 
-/// As many different forged tokens as one likes; the same number twice gives two of them.
+/// Makes different forged tokens. The same number twice gives two of them.
 fn forgery(n: usize) -> String {
     let forged = forged();
     let (signed, signature) = forged.rsplit_once('.').unwrap();
@@ -605,7 +605,7 @@ fn an_address_that_forges_is_put_off_and_nobody_else_is() {
             Err(("credentials_invalid", "signature"))
         );
     }
-    // Nothing is known of a token that was not looked at, good or bad, so it is not remembered either.
+    // A token that was not checked has no verdict, so none is cached.
     let fresh = token_of("main", json!({}));
     for token in [&forgeries[5], &fresh] {
         assert_eq!(
@@ -614,15 +614,15 @@ fn an_address_that_forges_is_put_off_and_nobody_else_is() {
         );
     }
     assert_eq!(scene.doorman.tokens.len(), (1, 5));
-    // What was seen before costs nothing, good or bad.
+    // A token with a cached verdict costs nothing, good or bad.
     assert_eq!(scene.ask_from(CLIENT, &known), Ok(()));
     assert_eq!(
         scene.ask_from(CLIENT, &forgeries[0]),
         Err(("credentials_invalid", "signature"))
     );
-    // Keys are looked up, whoever asks.
+    // API keys are looked up from every address.
     assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
-    // Another address brings the token in, and then it is known.
+    // Another address has the token verified, and then it is cached for all.
     assert_eq!(scene.ask_from(NEIGHBOUR, &fresh), Ok(()));
     assert_eq!(scene.ask_from(CLIENT, &fresh), Ok(()));
 
@@ -658,7 +658,7 @@ fn when_the_share_is_used_up_strangers_wait_and_the_known_do_not() {
         Err(("credentials_invalid", "signature"))
     );
 
-    // Half of the backlog is kept for addresses without failures.
+    // Half of the backlog is reserved for addresses without failures.
     work.add_for_test(share, Duration::from_millis(375));
     assert_eq!(
         scene.ask_from(NEIGHBOUR, &forgery(1)),
@@ -693,7 +693,7 @@ fn a_reload_makes_nobody_wait_whose_token_was_good() {
     let (after, ..) = thrifty_after(work, 100);
     assert_eq!(after.ask_from(CLIENT, &known), Ok(()));
     assert_eq!(after.ask_from(CLIENT, &fresh), Err(("overloaded", "verifications")));
-    // Good once is not good for ever: the signature is checked against the keys of now.
+    // A token that was valid once is verified with the current keys.
     after.keys.replace(key_set(Algorithm::EdDSA), Moment::ZERO, NOW);
     assert_eq!(
         after.ask_from(CLIENT, &known),
@@ -831,7 +831,7 @@ mod of_connections_and_passwords {
         check(&token, &acme, &["mtls", "jwt:second", "together"], Err("incomplete"));
     }
 
-    /// It is not as if none had been shown.
+    /// An invalid certificate is not treated as a missing one.
     #[test]
     fn a_certificate_that_does_not_count_fails_where_certificates_do() {
         let scene = scene_of_all();
@@ -869,7 +869,7 @@ mod of_connections_and_passwords {
         let acme = certificate("spiffe://acme/a");
         let early = Err(("certificate_not_before", "credentials_invalid", false));
         let late = Err(("certificate_expired", "credentials_expired", false));
-        // The time may go back as well.
+        // The clock may also be corrected backwards.
         for (now, expected) in [
             (NOW, Ok(())),
             (NOW + 49, Ok(())),

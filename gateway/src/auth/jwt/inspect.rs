@@ -1,7 +1,7 @@
 //! Explains a token for an operator: every check that it passes or fails.
 //!
-//! The same functions decide as for a request, so the result cannot be better than a request's. Unlike there, a failed
-//! check does not end the inspection: the operator wants to see every failure, and the first one.
+//! The same functions decide as for a request, so a token that a request would be refused for is not accepted here. A
+//! failed check does not end the inspection: the operator wants to see every failure, and the first one.
 
 use crate::auth::caller::Caller;
 use crate::auth::check::Check;

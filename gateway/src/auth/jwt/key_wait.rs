@@ -395,7 +395,7 @@ mod tests {
             scene.step(scene.0.arrival(), 1, 100),
             Step::Unknown { retry_after: due }
         );
-        // A clock that runs backwards changes nothing much.
+        // A clock that runs backwards earns no fetches.
         assert!(matches!(scene.step(scene.0.arrival(), 1, 5), Step::Unknown { .. }));
         assert_eq!(
             scene.step(scene.0.arrival(), 1, 111),

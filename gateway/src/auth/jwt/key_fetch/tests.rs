@@ -18,7 +18,7 @@ use crate::rejection::Rejection;
 
 type Answer = fn() -> Response<Body>;
 
-/// An identity provider whose answer is the `step`-th of a list, the last one for ever.
+/// Starts an identity provider whose n-th response is the n-th of a list; the last one repeats.
 async fn provider(answers: Vec<Answer>) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -33,7 +33,7 @@ async fn provider(answers: Vec<Answer>) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, served)
 }
 
-/// The public set with only these algorithms' keys.
+/// The public set with the keys of these algorithms only.
 fn only(algorithms: &[Algorithm]) -> Response<Body> {
     let mut set: Value = serde_json::from_str(keys::JWKS).unwrap();
     let wanted = |key: &Value| algorithms.iter().any(|algorithm| key["kid"] == tokens::kid(*algorithm));
@@ -56,7 +56,7 @@ fn broken() -> Response<Body> {
         .unwrap()
 }
 
-/// Every wait is short, but a retry, a refresh or a withdrawal can still be told from the others.
+/// Every wait is short, but a retry, a refresh and a withdrawal are still distinguishable.
 const QUICK: Freshness = Freshness {
     refresh: Duration::from_millis(5),
     retry: Duration::from_millis(5),
@@ -66,7 +66,7 @@ const QUICK: Freshness = Freshness {
     timeout: Duration::from_secs(5),
 };
 
-/// Nothing happens unless it is asked for.
+/// No fetch happens unless a request asks for it.
 const SLOW: Freshness = Freshness {
     refresh: Duration::from_secs(3600),
     retry: Duration::from_secs(3600),
@@ -127,7 +127,7 @@ fn named(kid: &str) -> Lacked {
     Lacked::Named(Some(kid.into()))
 }
 
-/// What becomes of a request that lacks this key.
+/// Returns the result of a request that lacks this key.
 async fn waits(live: &Arc<LiveKeys>, kid: &str, freshness: Freshness) -> Result<(), Rejection> {
     let wait = KeyWait::new(live, named(kid), freshness, Check::KeyIdUnknown);
     wait.done(clock::now() + Duration::from_secs(20)).await
@@ -328,13 +328,13 @@ fn the_schedule_grows_its_pauses_and_forgets_them_after_a_success() {
     schedule.failed(at(now + 300));
     assert_eq!(schedule.due(), at(now + 301));
     assert_eq!(schedule.too_old(), at(now + 24 * 3600));
-    // What the answer says about itself brings the next fetch forward, within bounds.
+    // `max-age` brings the next fetch forward, within bounds.
     for (told, pause) in [(0, 30), (29, 30), (120, 120), (300, 300), (86_400, 300)] {
         schedule.succeeded(at(now), Some(Duration::from_secs(told)));
         assert_eq!(schedule.due(), at(now + pause), "{told}");
     }
     schedule.failed(at(now + 300));
-    // A clock that runs backwards brings the next fetch forward, and nothing worse.
+    // A clock that runs backwards only brings the next fetch forward.
     schedule.failed(at(5));
     assert_eq!(schedule.due(), at(7));
     for _ in 0..100 {

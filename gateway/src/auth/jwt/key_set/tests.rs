@@ -10,7 +10,7 @@ use crate::auth::jwt::key_set::*;
 
 const ALL: [Algorithm; 13] = Algorithm::ALL;
 
-/// The algorithms that there are throw-away keys for.
+/// Algorithms for which test keys exist.
 fn minted() -> impl Iterator<Item = (Algorithm, tokens::Algorithm)> {
     ALL.into_iter()
         .filter_map(|algorithm| Some((algorithm, algorithm.in_library()?)))
@@ -77,7 +77,7 @@ fn a_pem_key_is_of_the_type_it_holds() {
     assert_eq!(KeySet::from_pem(b"no PEM", &ALL).unwrap_err(), KeySetMistake::NotPem);
 }
 
-/// The library that signs the other tokens knows no ES512, so this key is made here.
+/// The library that signs the other tokens lacks ES512, so this test makes its own key.
 #[test]
 fn es512_verifies_with_a_p521_key_and_nothing_else() {
     let pair = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
