@@ -471,7 +471,7 @@ impl<K> Authenticator<K> {
         }
     }
 
-    /// Checks the signature within the budget. HMAC is exempt, because it costs less than counting it.
+    /// Checks the signature within the budget. HMAC is exempt, because it costs less than the bookkeeping.
     fn check_signature(&self, keys: &KeySet, jws: &Jws<'_>, token: &str, client: IpAddr) -> Result<(), Check> {
         let candidates = keys.candidates(jws)?;
         let budget = self.verifications.as_ref().filter(|_| !jws.algorithm.is_hmac());

@@ -205,7 +205,7 @@ impl Check {
         )
     }
 
-    /// Whether the verdict depends on the time. Such a verdict stays true only from the time of the check on.
+    /// Whether the verdict depends on the time. Such a verdict holds at the time of the check and later.
     pub(crate) const fn is_of_time(self) -> bool {
         matches!(self, Self::TokenExpired | Self::TokenTooOld)
     }

@@ -65,7 +65,7 @@ pub(crate) struct VerificationPermit<'a> {
 }
 
 impl Verifications {
-    /// Requests permission to check the token's signature for this client address.
+    /// Grants a check of the token's signature for this client address, within the budgets.
     ///
     /// # Errors
     /// The exhausted budget, with the time until the next try.
@@ -80,7 +80,7 @@ impl Verifications {
         })
     }
 
-    /// Exempts a valid token from the budgets the next time its signature is checked.
+    /// Exempts a valid token from the budgets if its signature has to be checked again.
     pub(crate) fn remember(&self, token: &str) {
         self.work.good.insert(digest_of(token.as_bytes()), ());
     }

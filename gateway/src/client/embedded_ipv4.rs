@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 /// Returns the IPv4 address that is embedded in one of these forms: NAT64's well-known prefix (`64:ff9b::/96`, RFC 6052
 /// section 2.1), translated (`::ffff:0:0:0/96`, RFC 2765 section 2.1), 6to4 (`2002::/16`, RFC 3056 section 2), Teredo's
 /// client (`2001::/32`, RFC 4380 section 4), and the old compatible form (`::/96`, RFC 4291 section 2.5.5.1). The
-/// caller has already converted the mapped form (`::ffff:0:0/96`).
+/// mapped form (`::ffff:0:0/96`) is not included, because `to_canonical` has converted it before.
 pub(crate) fn of(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = ip.to_bits();
     let high = bits >> 32;

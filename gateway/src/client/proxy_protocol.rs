@@ -1,8 +1,8 @@
 //! Reads the PROXY protocol header, versions 1 and 2, in which a load balancer names its client
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! Invariant: the first wrong byte is an error at once, and no more than [`LONGEST`] bytes are needed. The caller of
-//! this file decides whether the sender is trusted.
+//! Invariant: the first wrong byte is an error at once, and no more than [`LONGEST`] bytes are needed. The code that
+//! accepts the connection decides whether the sender is trusted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;

@@ -1,11 +1,11 @@
 //! Compares passwords outside the worker threads, a few at a time.
 //!
-//! A comparison takes a tenth of a second of CPU; on a worker it would delay all requests there. Invariant: a limited
-//! number of cores compare, a limited number of credentials wait, and one address has a limited part of both. Addresses
-//! take turns. An address with a recent wrong password comes after all others, and loses its place to them if the queue
-//! is full. So guessing passwords keeps nobody else out, from however many addresses. Several requests with one
-//! credential, as when a client opens many connections at its start, wait for one comparison. Credentials with a cached
-//! verdict are not compared here.
+//! A comparison takes a tenth of a second of CPU; on a worker it would delay all requests there. Invariant: comparisons
+//! use a limited number of cores, a limited number of credentials wait, and one address has a limited part of both.
+//! Addresses take turns. An address with a recent wrong password comes after all others, and loses its place to them if
+//! the queue is full. So guessing passwords keeps nobody else out, from however many addresses. Several requests with
+//! one credential, as when a client opens many connections at its start, wait for one comparison. Credentials with a
+//! cached verdict are not compared here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -134,9 +134,9 @@ impl PasswordCheck {
     /// Waits until the credential has been compared. The verdict is cached in the
     /// [`Passwords`](super::users::Passwords) that issued this check.
     ///
-    /// `reserve` charges the client for a failure before the comparison. If the password is wrong, the charge stays,
-    /// even if the caller has left by then. Returns whether this request was charged. Of the requests that share a
-    /// comparison, only one is.
+    /// `reserve` charges the client for a failure before the comparison. If the credential is refused, the charge
+    /// stays, even if the caller has left by then. Returns whether this request was charged. Of the requests that share
+    /// a comparison, only one is charged.
     ///
     /// # Errors
     /// The error of `reserve`, or [`Rejection::Overloaded`] if too many others wait.
@@ -218,7 +218,7 @@ mod tests {
         assert!(checks.lock().is_empty());
     }
 
-    /// Clients who want one comparison each, in this order, while another is being made. Returns them in the order in
+    /// Clients that want one comparison each, in this order, while another is being made. Returns them in the order in
     /// which they are served. Capital letters have had a wrong password compared.
     async fn served(names: &str) -> String {
         let checks = Arc::new(PasswordChecks::new(1));

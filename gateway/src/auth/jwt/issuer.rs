@@ -1,7 +1,7 @@
 //! One issuer of tokens: the claims that its tokens must have, and the caller that they identify.
 //!
-//! Fails closed: a token that cannot be verified is refused. Before the signature check only `iss` is read from the
-//! payload, because it selects the keys. No other claim is believed before that check.
+//! Fails closed: a token that cannot be verified is refused. Before the signature check, `iss` is read from the payload,
+//! because it selects the keys. No other claim is believed before that check.
 
 use std::fmt;
 use std::sync::Arc;

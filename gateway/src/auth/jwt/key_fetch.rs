@@ -2,9 +2,9 @@
 //!
 //! One task per issuer runs on the control runtime. A request that lacks a key brings a fetch forward and waits for it
 //! ([`crate::auth::jwt::key_wait`]). A failed fetch changes nothing until the keys in use reach their maximum age. Then
-//! they are withdrawn, and no token of the issuer can be verified. A `max-age` in the response (RFC 9111 section
-//! 5.2.2.1) brings the next fetch forward and never delays it: a `max-age` of a day, made for browsers, would keep a
-//! withdrawn key in use.
+//! they are dropped, and no token of the issuer can be verified. A `max-age` in the response (RFC 9111 section 5.2.2.1)
+//! brings the next fetch forward and never delays it: a `max-age` of a day, made for browsers, would keep a key in use
+//! that the issuer has withdrawn.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ pub struct Freshness {
     /// Time until a retry after a failure. It doubles with each further failure.
     pub retry: Duration,
     pub longest_retry: Duration,
-    /// Age at which keys that no fetch has confirmed are withdrawn.
+    /// Age at which keys that no fetch has confirmed are dropped.
     pub max_age: Duration,
     /// Time in which requests that lack a key may start [`FETCHES`](crate::auth::jwt::key_wait::FETCHES) at most. Also
     /// the shortest time between two fetches that a short `max-age` causes.
@@ -154,7 +154,7 @@ pub async fn fetch_once(live: &LiveKeys, source: &Source, client: &reqwest::Clie
     Ok(())
 }
 
-/// Runs `work`, and withdraws the keys if they reach their maximum age meanwhile.
+/// Runs `work`, and drops the keys if they reach their maximum age meanwhile.
 async fn withdrawing_at<T>(too_old: Moment, live: &LiveKeys, url: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let in_use = !live.current().is_empty();

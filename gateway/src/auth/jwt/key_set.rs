@@ -1,7 +1,8 @@
 //! The keys of one issuer, and which key may verify which token.
 //!
 //! Invariant: every key is pinned to exactly one algorithm, by its own `alg` or by the issuer's configured algorithms.
-//! A key that fits two algorithms is held twice (RFC 8725 section 3.1). A set is immutable; a newer set replaces it.
+//! A key that fits several algorithms is stored once for each (RFC 8725 section 3.1). A set is immutable; a newer set
+//! replaces it.
 
 use std::fmt;
 
@@ -154,7 +155,7 @@ impl KeySet {
         )
     }
 
-    /// Number of keys. A key that is pinned to two algorithms counts twice.
+    /// Number of keys. A key that fits several algorithms counts once for each.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
