@@ -183,7 +183,7 @@ fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
 }
 
 impl Principal {
-    /// Returns the accounts of all limits of the tier. A caller with a shared account gets its own as soon as there is
+    /// Returns the accounts of all limits of the tier. A shared account is replaced by the caller's own once there is
     /// room.
     pub fn holds(&self) -> Cow<'_, [Arc<LimitHandle>]> {
         if self.is_crowded {

@@ -215,8 +215,8 @@ impl Access {
 }
 
 impl Held {
-    /// Value of `WWW-Authenticate` for these kinds. API keys and certificates have no registered scheme, but a 401
-    /// needs one.
+    /// Value of `WWW-Authenticate`. A 401 must name a scheme, also for keys and certificates, which have no registered
+    /// one.
     fn schemes(self, api_key_header: &HeaderName, error: &str) -> HeaderValue {
         let token = self.jwt.then(|| format!("Bearer realm=\"gateway\"{error}"));
         let password = self

@@ -60,8 +60,7 @@ pub struct Client<'a> {
     pub address: IpAddr,
     /// Certificate of the connection, or the reason why it does not count.
     pub certificate: Option<Result<&'a Certificate, Check>>,
-    /// Whether this request has already waited for the keys of the token's issuer. A key that is still missing then
-    /// does not exist.
+    /// Whether this request has already waited for the issuer's keys. A key that is missing even then does not exist.
     pub has_waited: bool,
 }
 
@@ -302,8 +301,7 @@ impl<K> Authenticator<K> {
             }
             _ => None,
         };
-        // Passwords come last: they may need a slow comparison, which a failure of another credential makes
-        // unnecessary.
+        // Passwords come last: a failure of another credential makes the slow comparison unnecessary.
         let by_password = presented
             .password
             .map(|password| self.holder_of_password(password))

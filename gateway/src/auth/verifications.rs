@@ -28,8 +28,7 @@ use crate::observe::{CounterVec, Decision, Verification};
 /// Unpaid work that the share allows for addresses without failures. Other addresses may use half of it.
 const BACKLOG: Duration = Duration::from_secs(1);
 
-/// Longest time that one signature check counts for. A longer measurement includes time in which the thread did not
-/// run.
+/// Longest time that one signature check counts for. In a longer measurement, the thread did not run all the time.
 const LONGEST: Duration = Duration::from_millis(2);
 
 /// Both budgets in compiled form.

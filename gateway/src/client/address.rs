@@ -134,14 +134,13 @@ pub fn key(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
     }
 }
 
-/// Returns the lines of a field, last first. They may hold bytes that are not text; only the entries that are read must
-/// be.
+/// Returns the lines of a field, last first. They may hold bytes that are not text; only entries that are read must be
+/// text.
 fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
 
-/// Splits at commas outside quotes, starting from the right. So text further left cannot mislead it with an unclosed
-/// quote.
+/// Splits at commas outside quotes, starting from the right. An unclosed quote further left therefore has no effect.
 struct Backwards<'a> {
     left: Option<&'a [u8]>,
 }

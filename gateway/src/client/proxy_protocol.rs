@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// Maximum length of a header in bytes. Version 2 allows up to 64 KiB of extras; senders in practice write a few
-/// hundred bytes.
+/// Maximum length of a header in bytes. Version 2 allows 64 KiB of extras; senders in practice write a few hundred
+/// bytes.
 pub const LONGEST: usize = 16 + 4096;
 
 /// Maximum length of a version 1 header in bytes, with the end of its line (section 2.1).
@@ -31,8 +31,7 @@ pub enum Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Returns the origin in the header at the start of `bytes`, and the header's length. `None` if the header is
-/// incomplete.
+/// Returns the origin and the length of the header at the start of `bytes`. `None` if the header is incomplete.
 ///
 /// # Errors
 /// If the bytes cannot become a valid header.

@@ -1,7 +1,6 @@
 //! Reads the names and the validity period of a certificate.
 //!
-//! Verifies nothing. A caller's certificate is verified by the TLS handshake; the gateway's own certificates need no
-//! verification.
+//! Verifies nothing. The TLS handshake verifies callers' certificates; the gateway's own need no verification.
 
 use std::sync::Arc;
 
@@ -118,8 +117,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Makes a certificate in DER with these alternative names. Names with a colon are URIs. The subject is `O`, then
-    /// `CN`.
+    /// Makes a certificate in DER. Alternative names with a colon are URIs. The subject is `O`, then `CN`.
     pub(crate) fn made(names: &[&str], subject: Option<(&str, &str)>) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();

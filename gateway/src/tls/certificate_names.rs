@@ -17,8 +17,7 @@ pub(crate) fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && rest.split('.').all(is_label)
 }
 
-/// Whether these can be all URIs of one certificate: each is valid, and a SPIFFE ID is the only one (X.509-SVID section
-/// 2).
+/// Whether these can be all URIs of one certificate: all are valid, and a SPIFFE ID is alone (X.509-SVID section 2).
 pub(crate) fn are_uris<'a>(all: impl IntoIterator<Item = &'a str> + Clone) -> bool {
     let is_spiffe = |uri: &str| {
         uri.split_once(':')
@@ -31,8 +30,7 @@ pub(crate) fn are_uris<'a>(all: impl IntoIterator<Item = &'a str> + Clone) -> bo
     })
 }
 
-/// Whether a text is a URI (RFC 3986) that all readers resolve alike: without dot segments and encoded control
-/// characters.
+/// Whether a text is a URI (RFC 3986) with one reading: it has no dot segments and no encoded control characters.
 fn is_uri(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else {
         return false;
@@ -77,8 +75,7 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether a text is a SPIFFE ID (SPIFFE-ID section 2): a trust domain in lower case, then segments of letters, digits,
-/// `.`, `-` and `_`, at most 2048 bytes. Segments are not empty and not dot segments. No port, no query, nothing
-/// encoded.
+/// `.`, `-` and `_`, at most 2048 bytes. No segment is empty or a dot segment. No port, no query, nothing encoded.
 fn is_spiffe_id(uri: &str) -> bool {
     let Some(rest) = uri.strip_prefix("spiffe://") else {
         return false;

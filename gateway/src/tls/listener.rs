@@ -161,8 +161,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsMistake> 
     Ok(all)
 }
 
-/// Chooses a certificate by the requested server name (SNI), and among several by the signature algorithms of the
-/// caller.
+/// Chooses a certificate by the requested server name (SNI), then by the signature algorithms that the caller supports.
 #[derive(Debug)]
 struct ByName {
     first: Arc<CertifiedKey>,

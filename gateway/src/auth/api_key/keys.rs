@@ -164,8 +164,7 @@ impl ApiKeys {
     }
 }
 
-/// Returns why a key was not found. A damaged key is reported separately, so the log tells a typing error from
-/// guessing.
+/// Returns why a key was not found. The log distinguishes a damaged key, so a typing error does not look like guessing.
 fn unknown(presented: &[u8]) -> Check {
     match format::shape(presented) {
         Shape::Damaged => Check::KeyMalformed,

@@ -41,8 +41,8 @@ const PREFERENCE: u32 = 1000;
 /// All comparisons of the process.
 #[derive(Debug)]
 pub struct PasswordChecks {
-    /// Slots and queue for the cores. Its tenants are client addresses; its tiers are 0 without and 1 with a wrong
-    /// password.
+    /// Slots and queue for the cores. Tenants are client addresses; tier 1 is for those with a wrong password, tier 0
+    /// others.
     cores: Arc<Bulkhead<Wake>>,
     waiting: Mutex<HashMap<(Tag, IpAddr), Outcome>>,
     failed: Cache<IpAddr, Moment>,
@@ -109,8 +109,7 @@ impl PasswordChecks {
             Entry::Full => return None,
             Entry::Queued(ticket) => ticket,
         };
-        // The caller's own time limit ends the wait. The ticket knows whether the turn has come, whatever the wake-up
-        // means.
+        // The caller's own time limit ends the wait. After any wake-up, the ticket knows whether the turn has come.
         let _ = woken?.await;
         ticket.claim(clock::now()).ok()
     }

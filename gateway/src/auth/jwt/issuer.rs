@@ -1,7 +1,7 @@
 //! One issuer of tokens: the claims that its tokens must have, and the caller that they identify.
 //!
-//! Fails closed: a token that cannot be verified is refused. Before the signature check, `iss` is read from the payload,
-//! because it selects the keys. No other claim is believed before that check.
+//! Fails closed: a token that cannot be verified is refused. Before the signature check, `iss` is read from the
+//! payload, because it selects the keys. No other claim is believed before that check.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,8 +25,7 @@ pub struct IssuerSettings {
     /// Accepted values of `aud`, of which the token must have one. If empty, a token with an `aud` is refused (RFC 7519
     /// section 4.1.3).
     pub audience: Vec<String>,
-    /// Accepted values of `typ`, which is then required. If empty, any access token type is accepted, and so is no
-    /// `typ`.
+    /// Accepted values of `typ`, which is then required. If empty, `typ` may be any access token type or absent.
     pub types: Vec<TokenType>,
     /// Claims that must be present and not null, in addition to `exp` and the claims that are used.
     pub required_claims: Vec<String>,
@@ -262,8 +261,8 @@ fn numeric_date(value: Value<'_>) -> Option<f64> {
     value.f64().filter(|date| date.is_finite())
 }
 
-/// Returns the tier that a claim names, or `None` for `null`. A value that is not a name becomes its JSON text, which
-/// matches no tier.
+/// Returns the tier that a claim names, or `None` for `null`. Any other value becomes its JSON text, which matches no
+/// tier.
 fn tier_in(value: Value<'_>) -> Option<Arc<str>> {
     let named = value.name().map(Arc::from);
     named.or_else(|| (!value.is_null()).then(|| value.to_string().into()))

@@ -43,7 +43,7 @@ impl IssuerTenants {
 mod tests {
     use super::*;
 
-    /// `bound` are the tenants of each issuer, `-` for none listed. `admitted` are those of a, b and c that each may
+    /// `bound` are the tenants of each issuer, `-` for none. `admitted` are those of a, b and c that each issuer may
     /// name.
     fn check(bound: &[&str], admitted: &[&str]) {
         let written: Vec<Option<Vec<Arc<str>>>> = bound

@@ -87,8 +87,7 @@ enum Step {
 pub(crate) enum Lacked {
     /// Key with the name in the token's `kid`. Without a name, any key.
     Named(Option<Box<str>>),
-    /// Key that is not in the key set with this fingerprint. The token is signed with no key of that set, and names
-    /// none of them.
+    /// Key outside the key set with this fingerprint. The token names no key of that set and is signed with none.
     NotOf(u64),
 }
 
@@ -125,8 +124,8 @@ impl KeyFetches {
         state.asked = false;
     }
 
-    /// Notes the end of a fetch. `due` is when the next one begins if no request asks for one. Fetched keys must be in
-    /// use by now.
+    /// Notes the end of a fetch, after its keys are in use. `due` is when the next one begins if no request asks for
+    /// one.
     pub(crate) fn end(&self, was_good: bool, due: Moment) {
         let ended = {
             let mut state = self.lock();
@@ -156,8 +155,7 @@ impl KeyFetches {
         }
     }
 
-    /// Decides the next step of a request. `kid` is the digest of the missing key's name, if a key with a name is
-    /// missing.
+    /// Decides the next step of a request. `kid` is the [`Lacked::digest`] of the missing key.
     fn step(&self, arrival: Arrival, kid: Option<[u8; 32]>, quota: &Quota, cool_down: Duration, now: Moment) -> Step {
         let mut state = self.lock();
         if state.ended > arrival.ended && !state.was_good {
@@ -191,7 +189,7 @@ impl KeyFetches {
         Step::Wait(state.begun + 1)
     }
 
-    /// Whether a key name was found absent less than a `cool_down` ago. Ignored while more than half of the fetches are
+    /// Whether a key was found absent less than a `cool_down` ago. Ignored while more than half of the fetches are
     /// left.
     fn is_absent(&self, kid: Option<[u8; 32]>, quota: &Quota, cool_down: Duration, now: Moment) -> bool {
         let was_absent = kid.and_then(|kid| self.absent.get(&kid));
@@ -266,8 +264,7 @@ impl KeyWait {
     /// Waits until it is known whether the key exists.
     ///
     /// # Errors
-    /// [`Rejection::KeysUnavailable`] if this is not known before `until`, or before the time limit of a fetch has
-    /// passed.
+    /// [`Rejection::KeysUnavailable`] if this is not known before `until` or within the time limit of a fetch.
     pub async fn done(self, until: Moment) -> Result<(), Rejection> {
         let unavailable = |retry_after| Err(Rejection::KeysUnavailable { retry_after });
         let Freshness { cool_down, timeout, .. } = self.freshness;

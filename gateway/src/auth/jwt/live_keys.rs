@@ -78,8 +78,8 @@ impl LiveKeys {
         Self::with(KeySet::default())
     }
 
-    /// Copies the keys that fit other algorithms, if any. The copy keeps the age of the keys, and is fetched separately
-    /// from now on.
+    /// Copies the keys that fit other algorithms, if any. The copy keeps their age, and is fetched separately from now
+    /// on.
     #[must_use]
     pub fn pinned_to(&self, algorithms: &[Algorithm]) -> Arc<Self> {
         let Some(keys) = self.current().pinned_to(algorithms) else {

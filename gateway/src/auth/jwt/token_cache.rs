@@ -18,7 +18,7 @@ pub(crate) type Admission<K> = (Arc<K>, Arc<str>, usize);
 /// An admission, or the check that the token failed.
 pub(crate) type Verdict<K> = Result<Admission<K>, Check>;
 
-/// Bounded cache of valid and of refused tokens. The two are separate, so a flood of forged tokens displaces no valid
+/// Bounded cache of valid and refused tokens. The two are separate, so a flood of forged tokens displaces no valid
 /// ones.
 pub(crate) struct KnownTokens<K> {
     admitted: Cache<[u8; 32], Admitted<K>>,
@@ -66,8 +66,8 @@ impl<K> KnownTokens<K> {
         }
     }
 
-    /// Returns the cached verdict if it still counts. `fingerprint` returns the fingerprint of an issuer's current
-    /// keys.
+    /// Returns the cached verdict if it still counts. `fingerprint` maps an issuer's index to its current key
+    /// fingerprint.
     pub(crate) fn find(&self, token: &str, fingerprint: impl Fn(usize) -> u64, unix_now: u64) -> Option<Verdict<K>> {
         let digest = digest_of(token.as_bytes());
         if let Some(known) = self.admitted.get(&digest) {
