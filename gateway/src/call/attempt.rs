@@ -1,7 +1,7 @@
-//! One attempt at an answer: a connection, the request on it, the head of what comes back.
+//! Makes one attempt: takes a connection, sends the request and reads the head of the answer.
 //!
-//! It knows whether the request was sent, which decides what may be repeated. There are no hidden retries: only a
-//! connection that turns out to be closed, or going away, before it took anything is replaced by another.
+//! An attempt knows whether its request was sent, which decides what may be repeated. There are no hidden retries. Only
+//! a connection that is found closed, or closing, before it took anything of the request is replaced by another.
 
 use std::fmt::Display;
 use std::pin::{Pin, pin};
@@ -29,47 +29,47 @@ use crate::clock;
 use crate::wire::coalesce::Coalesced;
 use crate::wire::framing::{Awaited, Refusal};
 
-/// How to reach an endpoint.
+/// Parameters of an attempt: the endpoint, its pool, and the limits.
 pub(crate) struct AttemptParams<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) worker: usize,
     pub(crate) pool: &'a PoolSettings,
-    /// The most that connecting may take.
+    /// Maximum time of connecting.
     pub(crate) connect: Duration,
-    /// Whether it is asked to switch to another protocol.
+    /// Whether the request asks the backend to switch to another protocol.
     pub(crate) switches: bool,
-    /// Whether the caller reads trailers.
+    /// Whether the caller accepts trailers.
     pub(crate) trailers: bool,
 }
 
-/// An answer's head, with its body still to come over the leased connection.
+/// Head of an answer, with a body that is still being received on the connection.
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     pub(crate) lease: Checkout,
 }
 
-/// A failed attempt, with what the log should know.
+/// Failed attempt, with details for the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
     pub(crate) detail: String,
-    /// Connecting has taken all the time that it may.
+    /// Whether connecting took longer than its own limit.
     pub(crate) is_connect_limit: bool,
-    /// The shared connection on which no answer came in time.
+    /// Shared connection on which no answer came in time.
     pub(crate) unanswered: Option<Unanswered>,
 }
 
-/// When an attempt did what.
+/// Times of the steps of an attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
-    /// The time spent on connecting.
+    /// Total time spent connecting.
     pub(crate) connecting: Duration,
-    /// When a connection was given the request last.
+    /// Time at which a connection was last given the request.
     pub(crate) sent: Option<Moment>,
 }
 
 impl Answer {
-    /// For an answer that nobody will read. Its connection is kept if the rest of the body has come already.
+    /// Drops an answer that is not used. Keeps its connection if the rest of the body has already arrived.
     pub(crate) fn discard(self, settings: &PoolSettings) {
         let mut body = self.response.into_body();
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -90,7 +90,7 @@ impl Failure {
         }
     }
 
-    /// No connection within the time that connecting may take.
+    /// Creates the failure of a connection that was not made within `limit`.
     pub(crate) fn connect_limit(address: impl Display, limit: Duration) -> Self {
         Self {
             is_connect_limit: true,
@@ -107,11 +107,12 @@ impl Failure {
 }
 
 impl AttemptParams<'_> {
-    /// Sends the request and waits for the head of the answer until `deadline`; notes when what was done in `timing`.
-    /// `request` makes what is sent, anew if a connection has turned out to be closed.
+    /// Sends the request and waits for the head of the answer until `deadline`. Records the times in `timing`. Calls
+    /// `request` to build the request, and calls it again if a connection is found closed.
     ///
     /// # Errors
-    /// [`Failure`], which knows whether anything was sent.
+    ///
+    /// Returns a [`Failure`], which says whether anything was sent.
     pub(crate) async fn attempt(
         &self,
         request: impl Fn() -> Option<Request<Outbound>>,
@@ -139,7 +140,7 @@ impl AttemptParams<'_> {
                         switches: self.switches,
                     },
                 };
-                // On the heap, so that it does not weigh on calls that speak HTTP/1.1.
+                // Boxed, so that calls over HTTP/1.1 do not carry the size of this future.
                 let exchange = Box::pin(terms.exchange(request, deadline, timer, timing));
                 let (response, lease) = exchange.await?;
                 let lease = Checkout::Shared(lease);
@@ -148,7 +149,7 @@ impl AttemptParams<'_> {
         }
     }
 
-    /// The same on HTTP/1.1, where an exchange has a connection for itself.
+    /// Makes the attempt over HTTP/1.1, where an exchange has a connection for itself.
     async fn exchange(
         &self,
         pool: &Arc<Pool>,
@@ -165,7 +166,8 @@ impl AttemptParams<'_> {
                 Some(connection) => connection,
                 None => {
                     let started = clock::now();
-                    // Rare, and large: on the heap it does not weigh on the calls that need no new connection.
+                    // Boxed, because connecting is rare and its future is large. Calls on pooled connections do not
+                    // carry its size.
                     let dialled = Box::pin(self.dial(started, deadline, timer)).await;
                     ready = clock::now();
                     timing.connecting += ready.since(started);
@@ -178,7 +180,7 @@ impl AttemptParams<'_> {
                 sender, awaited, timer, ..
             } = lease.connection();
             if !sender.is_ready() {
-                // The exchange before this one is over, but its connection may not have noticed yet.
+                // The previous exchange is complete, but its connection may not have noticed yet.
                 match timer.run(deadline.moment(), pin!(sender.ready())).await {
                     Err(Elapsed) => return Err(Failure::new(Fault::TimedOut { sent: false }, "connection not ready")),
                     Ok(Err(_)) if used => continue,
@@ -202,8 +204,8 @@ impl AttemptParams<'_> {
                 }
                 Ok(Ok(response)) => {
                     if response.version() < Version::HTTP_11 {
-                        // hyper would speak HTTP/1.0 on it from now on, which has no chunked bodies. We speak our own
-                        // version always (RFC 9112 section 2.3).
+                        // hyper would speak HTTP/1.0 on this connection from now on, which has no chunked bodies. The
+                        // gateway always speaks its own version (RFC 9112 section 2.3).
                         lease.connection().end_with_exchange();
                     }
                     let lease = Checkout::Own(lease);
@@ -245,7 +247,7 @@ impl AttemptParams<'_> {
         match timer.run(until.moment(), pin!(dialling)).await {
             Ok(Ok((sender, connection, awaited))) => {
                 let driver = tokio::spawn(async move {
-                    // Whatever ends the connection, its exchange has been told.
+                    // However the connection ends, its exchange has already been told.
                     let _ = connection.with_upgrades().await;
                 });
                 Ok(Connection::new(sender, awaited, driver.abort_handle(), now))
@@ -260,8 +262,8 @@ impl AttemptParams<'_> {
     }
 }
 
-/// Announces a body of unknown length: left to itself, hyper sends none with GET or HEAD. Framing does not depend on the
-/// method (RFC 9112 section 6.3).
+/// Adds `Transfer-Encoding: chunked` to a request whose body has unknown length. Without it, hyper sends no body with
+/// GET or HEAD. Framing does not depend on the method (RFC 9112 section 6.3).
 fn frame_body(request: &mut Request<Outbound>) {
     let body = request.body();
     let is_announced = body.is_end_stream() || body.size_hint().exact().is_some();
@@ -282,7 +284,7 @@ fn fault_of(error: &hyper::Error) -> Fault {
     }
 }
 
-/// An error with its causes, which hyper leaves out.
+/// Formats an error with its causes, which hyper leaves out.
 pub(crate) fn describe(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

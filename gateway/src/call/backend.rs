@@ -1,6 +1,6 @@
-//! A backend as meant: its endpoints, its limits, and the guards that every route to it shares.
+//! A compiled backend: its endpoints, its limits, and the guards that all routes to it share.
 //!
-//! The guards' state is kept by the backend's name and outlives the plan that named it.
+//! The state of the guards is kept by the backend's name and outlives the plan.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -24,58 +24,58 @@ use crate::clock;
 use crate::observe::{BackendMetrics, BreakerState};
 use crate::rejection::{Rejection, Setting};
 
-/// What an operator wrote about calls to a backend.
+/// Operator's settings of the calls to a backend.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The most one call may take, queue and all attempts together.
+    /// Maximum time of one call, with queueing and all attempts.
     pub time_limit: Duration,
     pub attempt_limit: Duration,
-    /// The most that connecting may take.
+    /// Maximum time of connecting.
     pub connect: Duration,
-    /// Nothing starts that would leave less than this.
+    /// Minimum time that must remain for the call, a wait or an attempt to start.
     pub minimum: Duration,
-    /// The most a call may wait for a slot.
+    /// Maximum time that a call waits for a slot.
     pub queue_wait: Duration,
     pub retry: Retry,
     pub retry_on: RetryOn,
     pub repeatable: Repeatable,
-    /// Bytes of a request body that are kept for another attempt.
+    /// Maximum size in bytes of the request body that is kept for another attempt.
     pub keep: usize,
-    /// Statuses that count as failures of the backend and of its endpoint.
+    /// Statuses that count as failures of the backend and of the endpoint.
     pub failures: Vec<StatusCode>,
     pub pool: PoolSettings,
-    /// Whether the backend sees the Host that the caller asked for.
+    /// Whether the backend receives the caller's Host instead of the endpoint's own.
     pub preserve_host: bool,
-    /// The longest pause within a stream.
+    /// Maximum pause within a stream.
     pub idle_stream: Duration,
-    /// The longest life of a stream or tunnel.
+    /// Maximum duration of a stream or tunnel.
     pub stream_limit: Option<Duration>,
 }
 
-/// What an operator wrote about the guards of a backend.
+/// Operator's settings of the guards of a backend.
 #[derive(Debug, Clone)]
 pub struct GuardSettings {
-    /// Off, the breaker neither counts nor refuses.
+    /// Settings of the breaker. `None` turns it off: it neither counts nor rejects.
     pub breaker: Option<BreakerSettings>,
-    /// Off, no endpoint is left out.
+    /// Settings of ejection. `None` turns it off: no endpoint is left out.
     pub ejection: Option<EjectionSettings>,
-    /// Calls at once.
+    /// Maximum number of concurrent calls.
     pub slots: NonZeroU32,
-    /// Streams and tunnels at once, beside the calls.
+    /// Maximum number of concurrent streams and tunnels, counted apart from the calls.
     pub stream_slots: NonZeroU32,
-    /// Calls that may wait.
+    /// Maximum number of waiting calls.
     pub queue: u32,
-    /// The most of the slots for one tenant.
+    /// Maximum share of the slots for one tenant.
     pub tenant_share: Ratio,
     pub retry_budget: RetryBudgetSettings,
 }
 
-/// What stands before a backend, for all routes and all plans.
+/// Guards of a backend, shared by all routes and all plans.
 pub struct Guards {
     pub breaker: Arc<Breaker>,
     pub ejector: Ejector,
     pub bulkhead: Arc<Bulkhead<SlotNotifier>>,
-    /// For streams and tunnels, which may go on for as long as they please.
+    /// Slots of streams and tunnels, whose duration may be unlimited.
     pub streams: Arc<Bulkhead<SlotNotifier>>,
     pub retry_budget: RetryBudget,
 }
@@ -113,32 +113,32 @@ fn bulkhead(slots: NonZeroU32, settings: &GuardSettings) -> Bulkhead<SlotNotifie
     Bulkhead::new(slots, settings.queue).with_tenant_share(settings.tenant_share)
 }
 
-/// A backend with everything that a call needs.
+/// Backend with everything that a call needs.
 pub struct Backend {
     pub name: Arc<str>,
     pub settings: Settings,
     pub guards: Arc<Guards>,
     pub guard_settings: GuardSettings,
-    /// Off, the breaker neither counts nor refuses.
+    /// Whether the breaker is on. When off, it neither counts nor rejects.
     pub breaker_on: bool,
     pub endpoints: Endpoints,
-    /// When the certificate that is shown to it expires, in seconds since 1970.
+    /// Expiry of the client certificate for this backend, in seconds since 1970.
     pub certificate_expires: Option<u64>,
     pub metrics: Arc<BackendMetrics>,
 }
 
 impl Backend {
-    /// What its endpoints speak, in the words of the config.
+    /// Returns the protocol of the endpoints, as named in the config.
     pub fn protocol(&self) -> &'static str {
         self.endpoints.all().first().map_or("http1", |first| first.protocol())
     }
 
-    /// For the moment its plan takes effect: other numbers for the guards, the same state.
+    /// Applies the guards' settings of a plan that takes effect. Keeps the guards' state.
     pub fn take_effect(&self, now: Moment) {
         self.guards.reconfigure(&self.guard_settings, &self.endpoints, now);
     }
 
-    /// Waits for a slot: for a stream, one of those that are for streams.
+    /// Waits for a slot. A stream waits for a stream slot.
     pub(crate) async fn enter(
         &self,
         entrant: Entrant,
@@ -159,15 +159,16 @@ impl Backend {
         guards::enter(slots, entrant, now, queue_wait, (deadline, time), minimum, timer).await
     }
 
-    /// Whether an attempt would be a probe.
+    /// Whether the breaker is half-open, so that an attempt would be a probe.
     pub(crate) fn is_half_open(&self, now: Moment) -> bool {
         self.breaker_on && self.guards.breaker.state(now) == State::HalfOpen
     }
 
-    /// The breaker's leave for one attempt; nothing to hold while it is off.
+    /// Returns the breaker's permit for one attempt, or `None` while the breaker is off.
     ///
     /// # Errors
-    /// It gives none, and says why.
+    ///
+    /// Returns why the breaker admits nothing, and when it may.
     pub(crate) fn admit(&self, asker: Asker, now: Moment) -> Result<Option<Permit>, Open> {
         if !self.breaker_on {
             return Ok(None);
@@ -181,7 +182,7 @@ impl Backend {
         self.tell(self.guards.breaker.record(permit, outcome, now));
     }
 
-    /// The same for the endpoint that was asked. One that is ejected or has returned is logged once, here.
+    /// Records an outcome for the endpoint of an attempt. Logs once when the endpoint is ejected or returns.
     pub(crate) fn judge_endpoint(
         &self,
         endpoint: &Endpoint,
@@ -206,8 +207,8 @@ impl Backend {
         self.tell_of(endpoint, changed);
     }
 
-    /// Connects to the endpoints that are left out because no connection could be made, and lets in what can be reached.
-    /// Each may take as long as `limit`.
+    /// Connects to the endpoints that were ejected because they could not be reached, and returns those that can be
+    /// reached to use. Each connection may take at most `limit`.
     pub async fn bring_back(&self, limit: Duration) {
         for endpoint in self.endpoints.all() {
             if !endpoint.is_unreached() || !endpoint.standing.is_ejected(clock::now()) {
@@ -233,14 +234,14 @@ impl Backend {
         }
     }
 
-    /// An answer that was taken for a success has broken off within its body.
+    /// Records that an answer counted as a success broke off within its body.
     pub(crate) fn broke_off(&self, generation: Option<Generation>) {
         if let Some(generation) = generation {
             self.tell(self.guards.breaker.late_failure(generation, clock::now()));
         }
     }
 
-    /// A change of the breaker's state is logged once, here.
+    /// Logs and counts a change of the breaker's state. Every change is logged once, here.
     pub(crate) fn tell(&self, transition: Option<Transition>) {
         if let Some(Transition { from, to, cause, .. }) = transition {
             self.metrics.transitions.add(match to {

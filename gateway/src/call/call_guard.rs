@@ -1,4 +1,4 @@
-//! Counts a call exactly once, however it ends: by its result, or as cancelled if nobody waited for one.
+//! Counts a call exactly once: by its result, or as cancelled if it was dropped before it had one.
 
 use http::StatusCode;
 use policies::Moment;
@@ -9,7 +9,7 @@ use crate::clock;
 use crate::observe::Outcome;
 use crate::rejection::{Reason, Rejection};
 
-/// A call under way.
+/// Guard that counts its call when the call ends or the guard is dropped.
 pub(crate) struct CallGuard<'a> {
     backend: &'a Backend,
     started: Moment,

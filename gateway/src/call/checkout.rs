@@ -1,4 +1,4 @@
-//! What an exchange holds of a connection: the whole of it, or a place on one that is shared.
+//! Holds the connection of an exchange: an HTTP/1.1 connection for itself, or a place on a shared HTTP/2 connection.
 
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -8,14 +8,15 @@ use super::http2;
 use super::pool::{self, PoolSettings};
 use super::timer::Timer;
 
-/// Given back once, at the end of a whole exchange; dropped before that, the exchange is broken off.
+/// Connection of an exchange. It is given back once, when the exchange is complete; an earlier drop aborts the
+/// exchange.
 pub(crate) enum Checkout {
     Own(pool::PooledConnection),
     Shared(http2::StreamCheckout),
 }
 
 impl Checkout {
-    /// For what is waited for in this exchange.
+    /// Returns the timer of this exchange.
     pub(crate) fn timer(&mut self) -> &mut Timer {
         match self {
             Self::Own(lease) => &mut lease.connection().timer,
@@ -23,10 +24,10 @@ impl Checkout {
         }
     }
 
-    /// Whether an answer that ends as `incoming` has ended is less than the backend had to say.
+    /// Whether the answer, whose body `incoming` has ended, is incomplete.
     ///
-    /// On HTTP/2 an answer is whole at END_STREAM and nowhere else (RFC 9113 section 8.1). hyper takes RST_STREAM with
-    /// `NO_ERROR` for an end as well, by which a backend that has answered early tells us to stop sending.
+    /// On HTTP/2 an answer is complete only at END_STREAM (RFC 9113 section 8.1). hyper also takes RST_STREAM with
+    /// `NO_ERROR` for an end. A backend that has answered early sends it to make the gateway stop sending.
     pub(crate) fn is_cut_short(&self, incoming: &Incoming) -> bool {
         match self {
             Self::Own(_) => false,
@@ -41,11 +42,11 @@ impl Checkout {
         }
     }
 
-    /// For an answer that nobody reads, if all of it has come.
+    /// Gives back the connection of an unused answer that has been received completely.
     pub(crate) fn discard(self, settings: &PoolSettings, now: Moment) {
         match self {
             Self::Own(lease) => lease.give_back(settings, now),
-            // Its request may still be on its way, and is broken off: another attempt needs the same body.
+            // Aborts the exchange if its request is still being sent, because another attempt needs the same body.
             Self::Shared(lease) => drop(lease),
         }
     }

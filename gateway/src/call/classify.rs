@@ -1,6 +1,6 @@
-//! How attempts fail, on what they may be made again, and what their callers are told.
+//! Lists how attempts fail, which failures may be retried, and what rejection the caller receives.
 //!
-//! Whose fault the end of an attempt is, is decided in `judge`.
+//! `judge` decides which side caused the end of an attempt.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use crate::clock;
 use crate::header_fields::GRPC_RETRY_PUSHBACK_MS;
 use crate::rejection::{Rejection, Setting};
 
-/// How an attempt failed to bring an answer.
+/// Fault that kept an attempt from bringing an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// No connection, or one that closed before it took the request: nothing was sent.
+    /// No connection was made, or it closed before it took the request: nothing was sent.
     Unreached,
     /// The connection broke after the request was sent.
     Broken,
-    /// What came back is not HTTP.
+    /// The bytes received are not a valid HTTP answer.
     Invalid,
-    /// The attempt's time was over; `sent` tells whether the request was on its way.
+    /// The attempt ran out of time; `sent` says whether the request was already being sent.
     TimedOut { sent: bool },
-    /// Too much of the body had gone by in an earlier attempt, or to another backend: nothing was sent.
+    /// Too much of the body was used up by an earlier attempt or by another backend: nothing was sent.
     BodyGone,
-    /// The caller's own body stopped the exchange.
+    /// The caller's body ended the exchange.
     Upload(Upload),
 }
 
-/// On what a call is tried again.
+/// Failures after which a call is retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryOn {
     pub unreached: bool,
@@ -38,12 +38,11 @@ pub struct RetryOn {
     pub statuses: BTreeSet<u16>,
 }
 
-/// Which requests may be sent twice.
+/// Rules for which requests may be sent twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeatable {
     pub methods: Vec<Method>,
-    /// Whether `Idempotency-Key` admits any method
-    /// (draft-ietf-httpapi-idempotency-key-header).
+    /// Whether an `Idempotency-Key` field admits any method (draft-ietf-httpapi-idempotency-key-header).
     pub with_idempotency_key: bool,
 }
 
@@ -54,7 +53,8 @@ impl Repeatable {
 }
 
 impl RetryOn {
-    /// `repeatable` tells whether the request may be sent twice; what was never sent always may.
+    /// Whether a fault may be retried. `repeatable` says whether the request may be sent twice; an unsent request
+    /// always may.
     pub fn admits_fault(&self, fault: Fault, repeatable: bool) -> bool {
         match fault {
             Fault::Unreached => self.unreached,
@@ -76,11 +76,11 @@ impl Fault {
         !matches!(self, Self::Unreached | Self::TimedOut { sent: false } | Self::BodyGone)
     }
 
-    /// What the caller is told. `time` is the limit by which the attempt had to end.
+    /// Returns the rejection for the caller. `time` is the limit that ended the attempt, `body_limit` a size in bytes.
     pub(crate) fn rejection(self, time: Setting, body_limit: u64) -> Rejection {
         match self {
             Self::Unreached => Rejection::BackendUnreached(None),
-            // What it is tried again for is that a backend broke off.
+            // A body is sent again only after an earlier backend broke off, so that `BodyGone` reports the same.
             Self::Broken | Self::BodyGone => Rejection::BackendBroken,
             Self::Invalid => Rejection::BackendInvalid,
             Self::TimedOut { .. } => timed_out(time),
@@ -92,7 +92,7 @@ impl Fault {
         }
     }
 
-    /// For the log.
+    /// Returns the name of the fault for the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreached => "unreached",
@@ -106,7 +106,7 @@ impl Fault {
     }
 }
 
-/// What a caller is told for whom there is no time left by this limit.
+/// Returns the rejection of a request that ran out of time by this limit.
 pub(crate) const fn timed_out(by: Setting) -> Rejection {
     match by {
         Setting::CallTime | Setting::AttemptTime => Rejection::BackendTimeout(by),
@@ -114,14 +114,15 @@ pub(crate) const fn timed_out(by: Setting) -> Rejection {
     }
 }
 
-/// What an answer says about being asked again.
+/// Backend's request to wait before a retry, or not to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushback {
     After(Duration),
     Never,
 }
 
-/// gRPC's word if there is one, since it was meant for exactly this; else `Retry-After`.
+/// Returns the pushback of an answer: gRPC's field if there is one, because it is meant for retries; else
+/// `Retry-After`.
 pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
     let mut grpc = headers.get_all(&GRPC_RETRY_PUSHBACK_MS).into_iter();
     if let Some(value) = grpc.next() {
@@ -133,12 +134,13 @@ pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
     retry_after(headers).map(Pushback::After)
 }
 
-/// The wait that an answer asks for.
+/// Returns the wait in the answer's `Retry-After`.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wait_of(headers.get(header::RETRY_AFTER)?.to_str().ok()?, clock::unix_time())
 }
 
-/// Digits of a signed 32-bit number; anything else, a negative one included, asks not to be tried again (gRFC A6).
+/// Parses the digits of a signed 32-bit number, in milliseconds. Any other value, also a negative one, forbids a retry
+/// (gRFC A6).
 fn grpc_wait(value: &[u8]) -> Option<Duration> {
     let digits = std::str::from_utf8(value).ok()?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -146,10 +148,10 @@ fn grpc_wait(value: &[u8]) -> Option<Duration> {
     Some(Duration::from_millis(millis.unsigned_abs().into()))
 }
 
-/// The wait that a `Retry-After` asks for, in seconds or as a date in any of the three formats of HTTP (RFC 9110
-/// sections 10.2.3 and 5.6.7); anything else says nothing. `now` is our own time since 1970: a wait that is reckoned
-/// from the answer's `Date` would trust a clock that may be wrong, or a cache. White space around the value is not
-/// part of it (section 5.5), so one that has any is not valid.
+/// Parses a `Retry-After` into a wait: seconds, or a date in any of HTTP's three formats (RFC 9110 sections 10.2.3 and
+/// 5.6.7). Returns `None` for any other value. `now` is the gateway's own time since 1970; the answer's `Date` is not
+/// used, because it may come from a wrong clock or from a cache. White space around a value is not part of it (section
+/// 5.5), so that a value with white space is invalid.
 pub fn wait_of(value: &str, now: Duration) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));

@@ -1,24 +1,24 @@
-//! What backends say that a request has cost, summed up over all the answers that it took: of every attempt, fallback
-//! and part, good or bad.
+//! Sums up the cost that backends state for a request, over all answers: of every attempt, fallback and part, whatever
+//! their status.
 //!
-//! Invariant: no statement makes another one count for less. Sums saturate, and a statement that cannot be read counts
-//! as the route's own cost.
+//! Invariant: no statement reduces what another one counts. Sums saturate, and an unreadable statement counts as the
+//! route's own cost.
 
 use http::{HeaderMap, HeaderName};
 
-/// The statements of all answers to one request.
+/// Stated costs of all answers to one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StatedCost {
-    /// The sum of those that can be read, in tokens.
+    /// Sum of the readable statements, in tokens.
     tokens: u64,
-    /// How many can be read, and how many cannot.
+    /// Number of readable and of unreadable statements.
     readable: u64,
     unreadable: u64,
 }
 
 impl StatedCost {
-    /// Takes an answer's statement out of its head: whole numbers, in one field line or several, with or without commas
-    /// between them.
+    /// Removes the statement from an answer's head and adds it. It consists of whole numbers, in one field line or
+    /// several, with or without commas between them.
     pub fn take_from(&mut self, headers: &mut HeaderMap, name: &HeaderName) {
         if !headers.contains_key(name) {
             return;
@@ -37,14 +37,14 @@ impl StatedCost {
         headers.remove(name);
     }
 
-    /// Takes in what was stated in another call for the same request.
+    /// Adds the statements of another call for the same request.
     pub fn add(&mut self, other: Self) {
         self.tokens = self.tokens.saturating_add(other.tokens);
         self.readable = self.readable.saturating_add(other.readable);
         self.unreadable = self.unreadable.saturating_add(other.unreadable);
     }
 
-    /// The cost of the request in tokens, where the route's own is `own`; `None` if nothing was stated.
+    /// Returns the cost of the request in tokens, where `own` is the route's own cost; `None` if nothing was stated.
     pub const fn total(&self, own: u64) -> Option<u64> {
         if self.readable == 0 && self.unreadable == 0 {
             return None;
@@ -52,13 +52,13 @@ impl StatedCost {
         Some(self.tokens.saturating_add(self.unreadable.saturating_mul(own)))
     }
 
-    /// Whether something was stated that is no number.
+    /// Whether any statement was not a number.
     pub const fn is_partly_unreadable(&self) -> bool {
         self.unreadable > 0
     }
 }
 
-/// Decimal digits alone; more than fit are as many as fit.
+/// Parses decimal digits only; a number that is too large saturates.
 fn tokens(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -78,7 +78,7 @@ mod tests {
 
     const NAME: HeaderName = HeaderName::from_static("x-cost");
 
-    /// Of answers, each with its field lines.
+    /// Sums up answers, each given as its field lines.
     fn stated(answers: &[&[&str]]) -> StatedCost {
         let mut all = StatedCost::default();
         for lines in answers {
@@ -109,10 +109,10 @@ mod tests {
         check(&[&["0"], &["0"]], Some(0));
         check(&[&["007"]], Some(7));
         check(&[&[" 7\t"]], Some(7));
-        // In one answer.
+        // Several statements in one answer.
         check(&[&["1", "2"]], Some(3));
         check(&[&["1, 2,3"]], Some(6));
-        // Longer than any number that we have.
+        // Numbers that do not fit into 64 bits.
         check(&[&["18446744073709551615"]], Some(u64::MAX));
         check(&[&["18446744073709551616"]], Some(u64::MAX));
         check(&[&["99999999999999999999"]], Some(u64::MAX));
@@ -140,7 +140,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Against a sum that cannot overflow, whatever the order of the answers.
+        /// Compares with a sum that cannot overflow, in both orders of the answers.
         #[test]
         fn it_is_the_sum(costs in prop::collection::vec(any::<u64>(), 1..6)) {
             let sum = costs.iter().map(|cost| u128::from(*cost)).sum::<u128>().min(u128::from(u64::MAX));

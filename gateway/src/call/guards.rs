@@ -1,4 +1,4 @@
-//! Waiting for a slot: the bulkhead orders the tickets, this does the waiting.
+//! Waits for a slot of a bulkhead. The bulkhead orders the tickets; this file does the waiting.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,29 +12,30 @@ use super::timer::Timer;
 use crate::clock;
 use crate::rejection::{Rejection, Setting};
 
-/// Rings once: a slot is there, or the place in the queue was given to someone with a better claim.
+/// Signal sent once to a waiting call: a slot is free, or a call with a higher claim took its place in the queue.
 pub struct SlotNotifier(oneshot::Sender<()>);
 
 impl Signal for SlotNotifier {
     fn signal(self) {
-        // Nobody listening means that the caller left; the dropped ticket passes the slot on.
+        // Without a receiver, the caller has left. Its dropped ticket passes the slot on.
         let _ = self.0.send(());
     }
 }
 
 pub type Slot = bulkhead::Slot<SlotNotifier>;
 
-/// A caller is told to come back after this long when a bulkhead has no room; nothing better is known.
+/// `Retry-After` of a full bulkhead. Nothing better is known.
 const COME_BACK: Duration = Duration::from_secs(1);
 
-/// Timers are no finer than this: with less left, it was the deadline that ended the wait.
+/// Resolution of timers. If less time than this is left, the deadline ended the wait.
 const LEEWAY: Duration = Duration::from_millis(2);
 
-/// Enters the bulkhead, waiting for at most `wait` and never so long that less than `minimum` of the deadline is left,
-/// which is the limit `time`.
+/// Enters the bulkhead. Waits at most `wait`, and stops early enough to leave `minimum` of the deadline. `time` names
+/// the limit that sets the deadline.
 ///
 /// # Errors
-/// `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` where the deadline came before the end of the wait.
+///
+/// Returns `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` if the deadline ended the wait.
 pub(crate) async fn enter(
     bulkhead: &Arc<Bulkhead<SlotNotifier>>,
     entrant: Entrant,
@@ -64,7 +65,7 @@ pub(crate) async fn enter(
         Entry::Queued(ticket) => ticket,
     };
     if let Some(heard) = bell {
-        // Heard or not, the ticket knows how it stands.
+        // With or without a signal, the ticket knows its state.
         let _ = timer.run(last, pin!(heard)).await;
     }
     let now = clock::now();

@@ -1,7 +1,7 @@
-//! One guarded call to one backend: bulkhead, then { breaker, endpoint, attempt, classify, record, retry? }.
+//! Makes one guarded call to one backend: bulkhead, then { breaker, endpoint, attempt, classify, record, retry? }.
 //!
-//! Invariant: a call holds exactly one slot from its admission to the last byte of its answer; every attempt holds a
-//! permit of the breaker until it is judged; nothing outlives the call's deadline but an exempt stream.
+//! Invariants: a call holds exactly one slot from its admission to the last byte of its answer. Every attempt holds a
+//! permit of the breaker until the attempt is judged. Nothing outlives the call's deadline except an exempt stream.
 
 pub mod backend;
 mod checkout;
@@ -57,45 +57,46 @@ use crate::rejection::{Rejection, Setting};
 use crate::wire::grpc::is_grpc;
 use crate::wire::slow_caller::Transfer;
 
-/// Bytes of a body that are waited for before its request becomes a probe, and for how long.
+/// Size limit in bytes and time limit of reading a request body ahead, before the request becomes a probe.
 const READ_AHEAD: usize = 64 * 1024;
 const READ_AHEAD_FOR: Duration = Duration::from_millis(250);
 
-/// What a backend is to be asked, by whom, and until when.
+/// Request to a backend, with the limits and the priority of its call.
 pub struct CallRequest {
     pub method: Method,
-    /// As it goes on the wire: the path bytes that were authorised.
+    /// Request target as sent on the wire: exactly the path bytes that were authorised.
     pub target: PathAndQuery,
-    /// Clean, with our own fields set but those of a single attempt.
+    /// Cleaned fields. They include the gateway's own fields except those of a single attempt.
     pub headers: HeaderMap,
     pub body: CallBody,
     pub deadline: Deadline,
-    /// The same by the limits of operators alone, whatever the caller asks for.
+    /// Deadline by the operators' limits alone, without the caller's own time limit.
     pub operator_deadline: Deadline,
-    /// When the caller will have left, if it has said so.
+    /// Deadline that the caller asked for, if any.
     pub wished: Option<Deadline>,
-    /// Whether the caller reads trailers.
+    /// Whether the caller accepts trailers.
     pub trailers: bool,
-    /// The smallest limit that an operator wrote above the backend's own: the route's, the part's.
+    /// Smallest operator's limit above the backend's own limits: that of the route or of the part.
     pub meant: Duration,
     pub entrant: Entrant,
-    /// Whether the request came to us as somebody's retry, which is not to be multiplied.
+    /// Whether the caller marked its request as a retry. Such a request is not retried, so that retries do not
+    /// multiply.
     pub is_retry: bool,
     pub streaming: Streaming,
-    /// Whether the backend is asked to switch to another protocol.
+    /// Whether the request asks the backend to switch to another protocol.
     pub switches: bool,
-    /// Where answers say what the request has cost; it goes no further.
+    /// Name of the field in which answers state the cost of the request. The gateway removes this field.
     pub cost_header: Option<HeaderName>,
 }
 
-/// Whether the answer may go on past its deadline, for as long as it does not pause.
+/// Whether an answer may continue past its deadline, as long as it does not pause too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streaming {
-    /// Somebody needs the whole of it.
+    /// Holds every answer to the deadline, because the gateway needs the whole answer.
     Never,
-    /// If it is a stream of events.
+    /// Exempts an answer whose head declares a stream: server-sent events or gRPC.
     AsItSays,
-    /// Whatever it says of itself.
+    /// Exempts every answer, whatever its head says.
     Always,
 }
 
@@ -104,35 +105,35 @@ pub enum CallBody {
     #[default]
     Empty,
     Whole(Bytes),
-    /// With the bound of the body in bytes.
+    /// Streamed body with its size limit in bytes.
     Streamed(Replay, u64),
 }
 
-/// What happened in a call, for the record.
+/// Facts about a call, for metrics and the log.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// Attempts that were started; with none, nothing was sent.
+    /// Number of attempts started. Zero means that nothing was sent.
     pub attempts: u32,
-    /// A backend may have seen the request.
+    /// Whether a backend may have seen the request.
     pub sent: bool,
     /// Time spent waiting for a slot.
     pub queued: Duration,
     /// Time spent connecting, over all attempts.
     pub connecting: Duration,
-    /// From the start of the call to the head of the answer.
+    /// Time from the start of the call to the head of the answer.
     pub first_byte: Option<Duration>,
-    /// Of the caller's body, as far as it was read.
+    /// Number of bytes read from the caller's body.
     pub bytes_in: u64,
-    /// What the answers of all attempts say that the request has cost.
+    /// Total cost that the answers of all attempts state.
     pub cost: StatedCost,
-    /// Its time was over before anything was sent, and it was the caller that gave it no more.
+    /// Whether the call ran out of time before its first attempt because of the caller's own time limit.
     pub by_callers_time: bool,
-    /// What happened inside, for the log alone.
+    /// Internal detail, for the log only.
     pub detail: Option<String>,
 }
 
 impl Facts {
-    /// Takes in the facts of another call for the same request.
+    /// Adds the facts of another call for the same request.
     pub(crate) fn add(&mut self, other: Self) {
         self.attempts += other.attempts;
         self.sent |= other.sent;
@@ -146,16 +147,18 @@ impl Facts {
     }
 }
 
-/// A backend's answer: the head, and a body that is still coming.
+/// Head of a backend's answer, and a body that is still being received.
 pub struct Reply {
     pub head: response::Parts,
     pub body: ReplyBody,
 }
 
-/// Makes a call and, where it is safe and affordable, makes it again.
+/// Calls a backend, and retries where that is safe and the retry budget allows it.
 ///
 /// # Errors
-/// Our own refusals (bulkhead, breaker, no time) and, when no attempt brought an answer, what became of the last one.
+///
+/// Returns the gateway's own rejection (bulkhead, breaker, no time left). If no attempt brought an answer, returns the
+/// fault of the last one.
 pub async fn call(
     backend: &Arc<Backend>,
     worker: usize,
@@ -186,36 +189,36 @@ pub async fn call(
     result
 }
 
-/// A call under way. It borrows what it can: what a future holds is moved whenever the future is.
+/// State of a call. It borrows what it can, because whatever a future holds is moved with the future.
 struct Call<'a> {
     backend: &'a Arc<Backend>,
     worker: usize,
     order: &'a CallRequest,
     deadline: Deadline,
-    /// The same, if its caller had not asked for less time.
+    /// Deadline without the caller's own time limit.
     by_operator: Deadline,
     started: Moment,
-    /// When the attempt began that is under way. What goes on elsewhere, since no connection was made, is the same one.
+    /// Start of the current attempt. A failover after a failed connection continues the same attempt.
     attempt_began: Moment,
-    /// Endpoints that could not be connected to, and were followed by another within the same attempt.
+    /// Number of failovers: endpoints that could not be reached and were replaced within the same attempt.
     failovers: u32,
     facts: &'a mut Facts,
 }
 
-/// An attempt that has ended and been judged.
+/// Attempt that has ended and been judged.
 struct Ended {
     result: Result<Answer, Rejection>,
     generation: Option<Generation>,
-    /// Whether it may be made again, as far as its own end says.
+    /// Whether the attempt may be repeated, judged only by how it ended.
     again: bool,
     is_probe: bool,
-    /// What the backend said about it.
+    /// Wait or stop that the backend asked for.
     pushback: Option<Pushback>,
-    /// No connection was made, and there is an endpoint that was not tried yet.
+    /// Whether no connection was made and another endpoint has not been tried yet.
     fails_over: bool,
 }
 
-/// The endpoints that have failed within a call, each once, in the order of their last attempts.
+/// Endpoints that failed within a call, each once, ordered by their last attempt.
 type Tried<'a> = SmallVec<[&'a Arc<Endpoint>; 2]>;
 
 impl<'a> Call<'a> {
@@ -253,7 +256,7 @@ impl<'a> Call<'a> {
             tried.retain(|earlier| !Arc::ptr_eq(earlier, endpoint));
             tried.push(endpoint);
             let ended = self.attempt(&tried, permit, repeatable, now, &mut timer).await;
-            // Nothing was begun anywhere, so that to go elsewhere at once repeats nothing: it is no retry.
+            // No endpoint has begun the request, so that a failover repeats nothing. It does not count as a retry.
             if ended.fails_over {
                 self.failovers += 1;
                 now = clock::now();
@@ -272,8 +275,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Waits a moment for the body of a request that would be a probe, so that it need not keep a place while its caller
-    /// sends. What takes longer goes on without a place.
+    /// Waits up to [`READ_AHEAD_FOR`] for the body of a request that would be a probe, so that the probe does not hold
+    /// its place while the caller uploads. A body that takes longer is sent without such a place.
     async fn let_body_come(&mut self, timer: &mut Timer) -> Result<(), Rejection> {
         let CallBody::Streamed(replay, limit) = &self.order.body else {
             return Ok(());
@@ -288,7 +291,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The endpoint to ask and the breaker's leave to ask it.
+    /// Returns the next endpoint and the breaker's permit for an attempt.
     fn clear_for_attempt(
         &mut self,
         tried: &[&Arc<Endpoint>],
@@ -318,7 +321,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Asks the last of `tried`.
+    /// Sends the request to the last endpoint of `tried`.
     async fn attempt(
         &mut self,
         tried: &Tried<'a>,
@@ -380,7 +383,7 @@ impl<'a> Call<'a> {
             && self.order.body.can_be_sent_again()
             && until.allows(now, Duration::ZERO, settings.minimum);
         if let Some(permit) = permit {
-            // The backend as a whole is judged by what comes of it elsewhere.
+            // The failover decides how the breaker of the whole backend counts this attempt.
             let outcome = if fails_over { Outcome::Ignored } else { verdict.outcome };
             self.backend.judge(permit, outcome, now);
         }
@@ -422,7 +425,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The end of an attempt, as the connection tells it.
+    /// Returns how an attempt ended, as seen on the connection.
     fn end_of(&self, result: &Result<Answer, Failure>) -> End {
         match result {
             Ok(answer) => {
@@ -435,7 +438,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The wait before another attempt, or nothing if there is to be none.
+    /// Returns the wait before a retry, or `None` if there is no retry.
     fn wait_before_another(&mut self, ended: &Ended) -> Option<Duration> {
         if !ended.again || self.backend.settings.retry.attempts == 1 {
             return None;
@@ -454,7 +457,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The wait before another attempt, or what forbids it. Nothing is paid unless all else allows it.
+    /// Returns the wait before a retry, or the reason against one. Withdraws from the retry budget only after all other
+    /// checks pass.
     fn another(&self, ended: &Ended) -> Result<Duration, RetryStop> {
         if self.order.is_retry {
             return Err(RetryStop::IsRetry);
@@ -482,7 +486,7 @@ impl<'a> Call<'a> {
             Stop::OutOfTime => RetryStop::OutOfTime,
             Stop::RetryAfterTooLong => RetryStop::RetryAfterTooLong,
         })?;
-        // Closed by the word of this very probe, it would let a retry pass.
+        // The result of this probe may have just closed the breaker. A probe is still not retried.
         if ended.is_probe || self.backend.breaker_on && guards.breaker.state(now) != State::Closed {
             return Err(RetryStop::BreakerNotClosed);
         }
@@ -493,7 +497,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The limit that `until` is, which is the call's own deadline or that of an attempt.
+    /// Returns which limit `until` comes from: the attempt's, the call's or the route's.
     fn time(&self, until: Deadline) -> Setting {
         if until < self.deadline {
             Setting::AttemptTime
@@ -510,7 +514,7 @@ impl<'a> Call<'a> {
         let are_events = may_stream && is_event_stream(&head.headers);
         let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && is_grpc(&head.headers);
         let is_stream = are_events || may_stream && is_grpc || self.order.streaming == Streaming::Always;
-        // What is not exempt from the deadline is a call like any other.
+        // A stream that is not exempt from the deadline is treated like any other call.
         let is_exempt = is_stream && (self.order.is_stream() || self.moves_to_streams(&mut slot));
         let patience = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             BodyLimits::Switched
@@ -535,8 +539,7 @@ impl<'a> Call<'a> {
         Reply { head, body }
     }
 
-    /// Changes the slot of a call that has turned out to be a stream for one of those that are for streams, if one is
-    /// free.
+    /// Exchanges the slot of a call whose answer is a stream for a stream slot. Returns `false` if none is free.
     fn moves_to_streams(&self, slot: &mut Slot) -> bool {
         let Some(own) = self.backend.guards.streams.try_enter(self.order.entrant.tenant) else {
             return false;
@@ -545,7 +548,7 @@ impl<'a> Call<'a> {
         true
     }
 
-    /// For how long a stream may go on; a caller of gRPC may have said so itself.
+    /// Returns the limits of a stream. A gRPC caller's own deadline is among them.
     fn stay(&self, is_grpc: bool) -> StreamLimits {
         let settings = &self.backend.settings;
         let wished = self
@@ -561,12 +564,12 @@ impl<'a> Call<'a> {
 }
 
 impl CallRequest {
-    /// Whether it is known beforehand that it goes on for as long as it pleases.
+    /// Whether the call is known from the start to be a stream or tunnel of unlimited length.
     fn is_stream(&self) -> bool {
         self.switches || self.streaming == Streaming::Always
     }
 
-    /// What goes on the wire in one attempt; nothing once too much of the body has gone by to send it again.
+    /// Builds the request of one attempt. Returns `None` if too much of the body is gone to send it again.
     fn request(
         &self,
         attempt: u32,
@@ -597,7 +600,7 @@ impl CallBody {
         }
     }
 
-    /// Whether nothing has to come from the caller any more.
+    /// Whether nothing more has to come from the caller.
     fn is_whole(&self) -> bool {
         match self {
             Self::Streamed(replay, _) => replay.is_whole(),
@@ -609,7 +612,7 @@ impl CallBody {
         !matches!(self, Self::Streamed(replay, _) if !replay.is_kept())
     }
 
-    /// How far the newest attempt has come, whose request was given to the connection at `sent`.
+    /// Returns the progress of the newest attempt, whose request was given to the connection at `sent`.
     fn sending(&self, sent: Moment) -> Sending {
         match self {
             Self::Streamed(replay, _) => replay.sending(sent),
@@ -617,7 +620,7 @@ impl CallBody {
         }
     }
 
-    /// What the caller is waited for, if it sends a body of its own.
+    /// Returns the state of the transfer with the caller, if the caller streams a body.
     fn flow(&self) -> Option<Arc<Transfer>> {
         match self {
             Self::Streamed(replay, _) => replay.flow(),
@@ -640,7 +643,7 @@ impl CallBody {
     }
 }
 
-/// Why a breaker that is not simply open lets nothing through, for the log.
+/// Describes, for the log, why a breaker that is forced open or half-open admits nothing.
 const fn detail_of(why: Why) -> Option<&'static str> {
     match why {
         Why::Open => None,
@@ -652,7 +655,7 @@ const fn detail_of(why: Why) -> Option<&'static str> {
     }
 }
 
-/// Server-sent events (WHATWG HTML section 9.2) go on for as long as they please.
+/// Whether the answer is a stream of server-sent events (WHATWG HTML section 9.2), which has no fixed length.
 fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value

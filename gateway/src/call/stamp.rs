@@ -1,4 +1,4 @@
-//! What a backend is told of one attempt: how long it has, and which one it is.
+//! Tells the backend how long an attempt may take and which number it has.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 
 use crate::header_fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 
-/// Says how long the backend has, in whole milliseconds rounded down, and which attempt this is, counted from 1.
+/// Writes the remaining time, in whole milliseconds rounded down, and the number of the attempt, counted from 1.
 ///
-/// May be called again for the next attempt. A gRPC deadline is written only where there was one.
+/// The next attempt overwrites these fields. A gRPC deadline is written only if the caller sent one.
 pub(crate) fn stamp_attempt(headers: &mut HeaderMap, remaining: Duration, attempt: u32) {
     let milliseconds = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
     headers.insert(&X_REQUEST_TIMEOUT_MS, HeaderValue::from(milliseconds));
@@ -19,7 +19,7 @@ pub(crate) fn stamp_attempt(headers: &mut HeaderMap, remaining: Duration, attemp
     }
 }
 
-/// At most eight digits and a unit, so that a longer time is given in seconds.
+/// Formats a gRPC timeout: at most eight digits and a unit. A time with more digits is given in seconds.
 fn grpc_timeout(milliseconds: u64) -> HeaderValue {
     const MOST: u64 = 99_999_999;
     let (amount, unit) = if milliseconds <= MOST {
@@ -61,7 +61,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// In either form a backend is told of no more time than it has, and of all but the rounding.
+        /// Both forms state at most the remaining time, and lose only the rounding.
         #[test]
         fn no_more_is_emitted_than_is_left(remaining in prop_oneof![0..1u64 << 40, 0..100_000_000_000_000_000u64]) {
             let remaining = Duration::from_nanos(remaining);
