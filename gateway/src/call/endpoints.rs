@@ -1,6 +1,6 @@
-//! The addresses of one backend, taken in turn, those left out that keep failing.
+//! Chooses among the endpoints of one backend by weighted round robin and leaves out endpoints that keep failing.
 //!
-//! Names are resolved on the control thread; a worker only reads the latest answer.
+//! The control thread resolves names. A worker only reads the latest result.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,47 +18,47 @@ use super::pool::{Pool, PoolSettings};
 use super::tls::Tls;
 use super::transport::Transport;
 
-/// One address of a backend, with each worker's pool of connections to it.
+/// Endpoint of a backend, with each worker's pool of connections to it.
 pub struct Endpoint {
-    /// As written in the config: the name that logs and the admin API use.
+    /// URL as written in the config; logs and the admin API name the endpoint by it.
     pub url: Arc<str>,
-    /// `host[:port]` for the Host field.
+    /// Value of the Host field: `host[:port]`.
     pub(crate) authority: HeaderValue,
-    /// Plain HTTP without.
+    /// TLS settings. `None` means plain text.
     pub(crate) tls: Option<Tls>,
     host: String,
     port: u16,
     resolved: ArcSwapOption<Vec<SocketAddr>>,
     turn: AtomicUsize,
-    /// Whether it is left out for now.
+    /// Ejection state: whether the endpoint is left out for now.
     pub standing: Standing,
-    /// The last attempt that failed did so because no connection could be made.
+    /// Whether the last failed attempt failed because no connection could be made.
     unreached: AtomicBool,
     pub(crate) pools: Pools,
 }
 
-/// Each worker's connections to an endpoint, by the protocol that is spoken on them.
+/// Pools of connections to an endpoint, one for each worker, by protocol.
 pub(crate) enum Pools {
     Http1(Box<[Arc<Pool>]>),
     Http2 {
-        /// `host[:port]` as part of a URI.
+        /// Authority of the request URI: `host[:port]`.
         authority: Authority,
         pools: Box<[Arc<Shared>]>,
     },
 }
 
-/// How many connections there are to an endpoint, of all workers together.
+/// Number of connections to an endpoint, over all workers.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ConnectionCount {
-    /// That carry an exchange.
+    /// Number of connections that carry an exchange.
     pub active: usize,
     pub idle: usize,
-    /// Exchanges; on HTTP/2 a connection carries several.
+    /// Number of exchanges. An HTTP/2 connection can carry several.
     pub exchanges: usize,
 }
 
 impl Endpoint {
-    /// `host` is a name or an address (IPv6 without brackets); an address needs no resolving.
+    /// Creates an endpoint. `host` is a name or an address (IPv6 without brackets); an address needs no resolving.
     pub fn new(url: Arc<str>, authority: HeaderValue, host: String, port: u16, workers: usize) -> Self {
         let fixed = host.parse().ok().map(|ip| Arc::new(vec![SocketAddr::new(ip, port)]));
         Self {
@@ -75,7 +75,7 @@ impl Endpoint {
         }
     }
 
-    /// In HTTP/2 rather than in HTTP/1.1.
+    /// Speaks HTTP/2 instead of HTTP/1.1.
     #[must_use]
     pub fn in_http2(mut self, authority: Authority) -> Self {
         if let Pools::Http1(pools) = &self.pools {
@@ -87,7 +87,7 @@ impl Endpoint {
         self
     }
 
-    /// In TLS rather than in plain HTTP.
+    /// Speaks TLS instead of plain text.
     #[must_use]
     pub fn over(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -98,7 +98,7 @@ impl Endpoint {
         self.tls.is_some()
     }
 
-    /// In the words of the config.
+    /// Returns the protocol, as named in the config.
     pub const fn protocol(&self) -> &'static str {
         match (&self.pools, &self.tls) {
             (Pools::Http1(_), _) => "http1",
@@ -107,7 +107,7 @@ impl Endpoint {
         }
     }
 
-    /// A stream of bytes to the endpoint, in TLS if it is to be.
+    /// Opens a byte stream to the endpoint, with TLS if it is configured.
     pub(crate) async fn reach(&self, address: SocketAddr) -> std::io::Result<Transport> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -117,10 +117,11 @@ impl Endpoint {
         })
     }
 
-    /// Asks the resolver anew; a failure keeps the last good answer.
+    /// Resolves the name again. A failure keeps the last good result.
     ///
     /// # Errors
-    /// What the resolver said.
+    ///
+    /// Returns the resolver's error.
     pub async fn resolve(&self) -> std::io::Result<()> {
         if self.host.parse::<std::net::IpAddr>().is_ok() {
             return Ok(());
@@ -135,7 +136,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// An address to dial; several are taken in turn.
+    /// Returns an address to connect to. Several addresses are used in turn.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let addresses = self.resolved.load();
         let addresses = addresses.as_ref()?;
@@ -147,7 +148,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether the last attempt that failed did so because no connection could be made.
+    /// Whether the last failed attempt failed because no connection could be made.
     pub(crate) fn is_unreached(&self) -> bool {
         self.unreached.load(Relaxed)
     }
@@ -158,7 +159,7 @@ impl Endpoint {
         }
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes connections that have been idle for too long.
     pub fn sweep(&self, settings: &PoolSettings, now: Moment) {
         match &self.pools {
             Pools::Http1(pools) => pools.iter().for_each(|pool| pool.sweep(settings, now)),
@@ -166,7 +167,7 @@ impl Endpoint {
         }
     }
 
-    /// Where the endpoint is: what its address was last resolved to, at most 16; empty if it never was.
+    /// Returns the addresses from the last successful resolution, at most 16; empty if there was none.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.resolved
             .load()
@@ -198,18 +199,18 @@ impl Endpoint {
     }
 }
 
-/// All endpoints of a backend; taken in turn, an endpoint as often as its weight says.
+/// Endpoints of a backend, chosen in turn according to their weights.
 pub struct Endpoints {
     all: Vec<Arc<Endpoint>>,
-    /// Indexes into `all`, spread so that a heavy endpoint's turns do not follow each other.
+    /// Indexes into `all`, spread so that the turns of a heavy endpoint do not follow each other.
     turns: Box<[u16]>,
     next: AtomicUsize,
-    /// Calls that found nobody in by turns.
+    /// Number of choices for which no turn gave a usable endpoint.
     out_of_turn: AtomicUsize,
 }
 
 impl Endpoints {
-    /// Weights count from 1; their sum is bounded by the config.
+    /// Creates the turns. Weights count from 1; the config bounds their sum.
     pub fn new(weighted: Vec<(Arc<Endpoint>, u32)>) -> Self {
         let turns = spread(&weighted.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
         Self {
@@ -228,8 +229,9 @@ impl Endpoints {
         self.all.iter().map(|endpoint| &endpoint.standing)
     }
 
-    /// The endpoint for another attempt, where `tried` have failed, the last of them at last: the next in turn that is in
-    /// and was not tried, else one that is out and was not tried, else another than the last.
+    /// Chooses the endpoint of an attempt, where the endpoints in `tried` have failed, the latest of them at the end.
+    /// Prefers the next in turn that is neither ejected nor tried, then an ejected one that was not tried, then a tried
+    /// one that is not ejected and, if possible, not the latest.
     pub(crate) fn choose(&self, tried: &[&Arc<Endpoint>], now: Moment) -> Option<&Arc<Endpoint>> {
         if let [only] = self.all.as_slice() {
             return Some(only);
@@ -237,13 +239,15 @@ impl Endpoints {
         let is_in = |endpoint: &&Arc<Endpoint>| !endpoint.standing.is_ejected(now);
         let is_untried = |endpoint: &&Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let fits = |endpoint: &&Arc<Endpoint>| is_in(endpoint) && is_untried(endpoint);
-        // A turn that is missed is used up: otherwise whoever comes next would get all of them.
+        // A turn of an unusable endpoint is used up. Otherwise the next endpoint in the list would get all of those
+        // turns.
         let in_turn = (0..self.all.len())
             .map(|_| self.next.fetch_add(1, Relaxed) % self.turns.len())
             .map(|turn| &self.all[usize::from(self.turns[turn])])
             .find(fits);
         in_turn.or_else(|| {
-            // A heavy endpoint is left out, and it is its turn for long: the others in equal shares.
+            // The turns of an ejected heavy endpoint can fill the whole window. The other endpoints then take equal
+            // shares.
             let number = self.out_of_turn.fetch_add(1, Relaxed);
             let one_of = |wanted: &dyn Fn(&&Arc<Endpoint>) -> bool| {
                 let count = self.all.iter().filter(wanted).count();
@@ -258,13 +262,14 @@ impl Endpoints {
         })
     }
 
-    /// Whether there is one that is not among `tried`, which names none twice.
+    /// Whether an endpoint is not in `tried`. `tried` names no endpoint twice.
     pub(crate) fn has_another(&self, tried: &[&Arc<Endpoint>]) -> bool {
         tried.len() < self.all.len()
     }
 }
 
-/// Smooth weighted round robin (nginx's): every turn all gain their weight, the richest goes and pays the total.
+/// Spreads turns by smooth weighted round robin, as nginx does. In each turn every endpoint gains its weight as credit;
+/// the endpoint with the most credit is chosen and pays the total weight.
 fn spread(weights: &[u32]) -> Box<[u16]> {
     let total: i64 = weights.iter().map(|weight| i64::from(*weight)).sum();
     let mut credit = vec![0i64; weights.len()];
@@ -322,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Ejects the first endpoint of a backend with these weights, and counts how often each is chosen.
+    /// Ejects the first endpoint of a backend with these weights, and counts how often each endpoint is chosen.
     fn chosen_without_the_first<const N: usize>(weights: [u32; N], tried: &[usize]) -> [usize; N] {
         let weighted = (1..).zip(weights).map(|(n, weight)| (endpoint(n), weight)).collect();
         let endpoints = Endpoints::new(weighted);
@@ -354,7 +359,7 @@ mod tests {
         assert_eq!(chosen_without_the_first([1, 1, 1], &[1]), [0, 0, 600]);
         assert_eq!(chosen_without_the_first([1, 1, 1], &[1, 2]), [600, 0, 0]);
         assert_eq!(chosen_without_the_first([1, 1], &[1]), [600, 0]);
-        // All have been tried: another than the last, and one that is in.
+        // After all have been tried, the choice is not the latest and not ejected, where possible.
         assert_eq!(chosen_without_the_first([1, 1, 1], &[0, 1, 2]), [0, 600, 0]);
         assert_eq!(chosen_without_the_first([1, 1], &[0, 1]), [0, 600]);
         assert!(Endpoints::new(vec![]).choose(&[], Moment::ZERO).is_none());

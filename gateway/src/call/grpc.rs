@@ -1,19 +1,19 @@
-//! How a call of gRPC ended, as far as a backend is judged by it.
+//! Determines the status by which a backend is judged for a gRPC call.
 
 use http::{HeaderMap, StatusCode, Version, response};
 
 use crate::header_fields::GRPC_STATUS;
 use crate::wire::grpc::is_grpc;
 
-/// The status that asks for another try.
+/// gRPC status UNAVAILABLE, which invites a retry.
 const UNAVAILABLE: &[u8] = b"14";
 
-/// Whether a head or trailers say UNAVAILABLE.
+/// Whether a head or trailers carry the status UNAVAILABLE.
 pub(crate) fn is_unavailable(headers: &HeaderMap) -> bool {
     headers.get(&GRPC_STATUS).is_some_and(|status| status == UNAVAILABLE)
 }
 
-/// The status by which an answer is judged. One that says UNAVAILABLE instead of answering is what HTTP calls 503.
+/// Returns the status by which an answer is judged. A gRPC answer whose head carries UNAVAILABLE counts as an HTTP 503.
 pub(crate) fn judged(version: Version, status: StatusCode, headers: &HeaderMap) -> StatusCode {
     let says_so = version == Version::HTTP_2 && status == StatusCode::OK && is_unavailable(headers);
     if says_so && is_grpc(headers) {

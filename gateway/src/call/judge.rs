@@ -1,9 +1,10 @@
-//! Judges an attempt by what happened on both sides: what its caller is told, what is recorded of the backend, and
-//! whether it may be made again.
+//! Judges an attempt by the behaviour of both sides: what the caller is told, what is recorded for the backend, and
+//! whether the attempt may be repeated.
 //!
-//! A backend answers for the time in which it was waited for, which begins with the last byte of the request: the pace of
-//! a caller is not its fault. What it does itself (it closes, resets, answers with something else) is its own doing
-//! however far the request has come; only a timeout can be explained by a body that is still to come.
+//! A backend is responsible only for the time it is waited for, which begins with the last byte of the request: a slow
+//! caller is not the backend's fault. What the backend does itself (it closes, resets, sends something invalid) is its
+//! own fault, however much of the request was sent. Only a timeout can be explained by a request body that is not
+//! complete.
 //!
 //! Pure: no clock, no state.
 
@@ -17,7 +18,7 @@ use super::classify::{Fault, RetryOn};
 use super::replay::{Sending, Upload};
 use crate::rejection::{Rejection, Setting};
 
-/// How an attempt ended, as the connection tells it.
+/// End of an attempt, as seen on the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
     Answered {
@@ -25,38 +26,38 @@ pub(crate) enum End {
         /// Whether an operator counts this status as a failure.
         is_failure: bool,
     },
-    /// [`Fault::Upload`] if the exchange was ended by the end of the request's own body.
+    /// Failure. [`Fault::Upload`] means that the request's own body ended the exchange.
     Failed(Fault),
 }
 
-/// When what happened.
+/// Times of the steps of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttemptTimes {
     pub(crate) began: Moment,
-    /// When the connection was given the request; `None` if there was none to give it to.
+    /// Time at which the connection was given the request; `None` if there was no connection.
     pub(crate) sent: Option<Moment>,
-    /// When the head of the answer came, or the attempt failed.
+    /// Time at which the head of the answer came, or the attempt failed.
     pub(crate) ended: Moment,
-    /// How far the request had come by then.
+    /// Progress of sending the request at that time.
     pub(crate) sending: Sending,
 }
 
-/// Until when an attempt could go on, by whose word.
+/// Limits of an attempt, and where they come from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The attempt, in all.
+    /// Deadline of the whole attempt.
     pub(crate) attempt: Deadline,
-    /// The attempt, if its caller had not asked for less time.
+    /// Deadline of the attempt without the caller's own time limit.
     pub(crate) by_operator: Deadline,
-    /// The limit that `attempt` is.
+    /// Limit that sets `attempt`.
     pub(crate) time: Setting,
-    /// The smallest limit that an operator wrote for the attempt or for what it is part of.
+    /// Smallest operator's limit for the attempt, the call, and the part or route.
     pub(crate) meant: Duration,
-    /// Bytes of the request's body.
+    /// Size limit of the request body in bytes.
     pub(crate) body: u64,
 }
 
-/// What may be tried again.
+/// Rules of what may be retried.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Again<'a> {
     pub(crate) on: &'a RetryOn,
@@ -66,11 +67,11 @@ pub(crate) struct Again<'a> {
 
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// What is recorded of the backend and of its endpoint.
+    /// Outcome recorded for the backend and for its endpoint.
     pub(crate) outcome: Outcome,
-    /// Why there is no answer; `None` if there is one.
+    /// Fault because of which there is no answer; `None` if there is an answer.
     pub(crate) fault: Option<Fault>,
-    /// Whether the attempt may be made again, as far as its own end says.
+    /// Whether the attempt may be repeated, judged only by how it ended.
     pub(crate) again: bool,
 }
 
@@ -108,8 +109,8 @@ pub(crate) fn judge(end: End, course: &AttemptTimes, limits: &Limits, again: Aga
 }
 
 impl AttemptTimes {
-    /// For how long the backend was waited for: while it was connected to, and since it last took something of the
-    /// request, unless the caller is waited for.
+    /// Returns how long the backend was waited for: while connecting, and since it last took a part of the request.
+    /// Time in which the caller is waited for does not count.
     fn backend_time(&self) -> Duration {
         let Some(sent) = self.sent else {
             return self.ended.since(self.began);
@@ -121,7 +122,7 @@ impl AttemptTimes {
         sent.since(self.began) + owed
     }
 
-    /// What the caller's side does to explain a fault.
+    /// Replaces a fault by the caller's if the caller's side explains it.
     fn explain(&self, fault: Fault) -> Fault {
         match (fault, self.sending) {
             (Fault::TimedOut { sent: true } | Fault::Upload(_), Sending::Spoilt(upload)) => Fault::Upload(upload),
@@ -132,14 +133,14 @@ impl AttemptTimes {
 }
 
 impl Limits {
-    /// What the caller is told of a fault, as it was judged.
+    /// Returns the rejection for a judged fault.
     pub(crate) fn rejection(&self, fault: Fault) -> Rejection {
         fault.rejection(self.time, self.body)
     }
 
-    /// Whether a backend that was waited for so long has had what its operator gave it: most of it where the operator's
-    /// own limit ended the attempt, all of it where the caller's wish did. Otherwise a caller could open a breaker for
-    /// everyone by asking for little time, or by taking most of it for itself.
+    /// Whether the backend used up the operator's time limit. It must use 4/5 of the limit if the operator's own limit
+    /// ended the attempt, and all of it if the caller's own time limit did. Otherwise a caller could open the breaker
+    /// for all callers by asking for little time, or by using most of the time itself.
     fn were_used_up_by_backend(&self, took: Duration) -> bool {
         if self.attempt < self.by_operator {
             took >= self.meant

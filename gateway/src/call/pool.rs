@@ -1,8 +1,10 @@
-//! The connections of one worker to one endpoint: bounded, newest reused first, aged out.
+//! Pools the HTTP/1.1 connections of one worker to one endpoint. The pool is bounded, reuses the newest connection
+//! first, and drops old ones.
 //!
-//! Each worker has its own pool, so its lock is taken by that worker alone (and for a look by the admin API).
-//! A connection is owned by whoever uses it and comes back only after a whole exchange; dropped in the middle it is
-//! closed at the socket, which is how a backend learns that its caller has gone.
+//! Each worker has its own pool, so only that worker takes its lock, and the admin API for a look.
+//!
+//! A connection belongs to the exchange that uses it, and returns only after a complete exchange. A connection dropped
+//! earlier is closed at the socket, so that the backend learns that its caller has gone.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,33 +19,33 @@ use super::replay::Outbound;
 use super::timer::Timer;
 use crate::wire::framing::Awaited;
 
-/// What bounds the pool of one backend; per worker and endpoint.
+/// Limits of the pools of one backend, for each worker and endpoint.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PoolSettings {
-    /// Idle connections kept.
+    /// Maximum number of idle connections.
     pub idle_limit: usize,
-    /// An idle connection older than this is not used again.
+    /// Maximum idle time, after which a connection is not used again.
     pub idle_for: Duration,
-    /// A connection is not used for a new request past this age.
+    /// Maximum age at which a connection is used for a new request.
     pub max_age: Duration,
-    /// Exchanges at once on a connection that is shared.
+    /// Maximum number of concurrent exchanges on a shared connection.
     pub streams: u32,
-    /// A shared connection that is used and silent for so long is asked whether its peer is there.
+    /// Time after which a silent connection in use is checked with a PING (HTTP/2).
     pub ping: Duration,
 }
 
-/// An open connection to an endpoint, ready for one exchange at a time.
+/// Open connection to an endpoint, for one exchange at a time.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Outbound>,
-    /// To be told of every request before it is sent.
+    /// Requests whose answers are awaited. It is told of every request before the request is sent.
     pub(crate) awaited: Arc<Awaited>,
     driver: AbortHandle,
     born: Moment,
-    /// Whether an exchange has gone over it before.
+    /// Whether the connection has carried an exchange before.
     pub(crate) used: bool,
-    /// Whether it is closed after the exchange that it carries.
+    /// Whether the connection is closed after its current exchange.
     is_last: bool,
-    /// Set anew for each exchange, which is cheaper than making one.
+    /// Timer of the exchange. It is kept and reset, which is cheaper than creating one.
     pub(crate) timer: Timer,
 }
 
@@ -60,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// Closes it after the exchange that it carries.
+    /// Closes the connection after its current exchange.
     pub(crate) fn end_with_exchange(&mut self) {
         self.is_last = true;
     }
@@ -86,12 +88,12 @@ impl Pool {
         }
     }
 
-    /// The newest connection that is still good, if there is one.
+    /// Takes the newest usable connection, if there is one.
     pub(crate) fn take(&self, settings: &PoolSettings, now: Moment) -> Option<Connection> {
         let mut idle = self.lock();
         while let Some((connection, since)) = idle.pop_back() {
             if now.since(since) > settings.idle_for {
-                // Everything in front of it has been idle for longer still.
+                // The connections before this one have been idle even longer.
                 idle.clear();
                 return None;
             }
@@ -114,7 +116,7 @@ impl Pool {
         idle.push_back((connection, now));
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes connections that have been idle for too long.
     pub(crate) fn sweep(&self, settings: &PoolSettings, now: Moment) {
         self.lock()
             .retain(|(connection, since)| !connection.sender.is_closed() && now.since(*since) <= settings.idle_for);
@@ -124,7 +126,7 @@ impl Pool {
         self.lock().len()
     }
 
-    /// Connections that an exchange holds.
+    /// Number of connections held by an exchange.
     pub(crate) fn leased(&self) -> usize {
         self.leased.load(Relaxed)
     }
@@ -134,7 +136,7 @@ impl Pool {
     }
 }
 
-/// A connection taken from a pool, with the way back.
+/// Connection taken from a pool. It counts as in use until it is dropped.
 pub(crate) struct PooledConnection {
     connection: Option<Connection>,
     pool: Arc<Pool>,
@@ -155,7 +157,7 @@ impl PooledConnection {
             .expect("a lease holds its connection until it is given back")
     }
 
-    /// For the end of a whole exchange: the connection may serve another.
+    /// Returns the connection to the pool after a complete exchange.
     pub(crate) fn give_back(mut self, settings: &PoolSettings, now: Moment) {
         if let Some(connection) = self.connection.take() {
             self.pool.put(connection, settings, now);

@@ -1,7 +1,8 @@
-//! A request's body on its way to the backend: it streams at once, and what has passed is kept for another attempt.
+//! Streams a request's body to the backend, and keeps what has passed for another attempt.
 //!
-//! Nothing is collected first. Past the bound on what is kept, the body can no longer be sent again; the first
-//! attempt goes on undisturbed. Faults of the *caller's* side are remembered, so that no backend is blamed for them.
+//! The body is not collected before it is sent. If it outgrows the bound on what is kept, it can no longer be sent
+//! again, but the current attempt continues. Faults of the *caller's* side are remembered, so that no backend is blamed
+//! for them.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use crate::rejection::Setting;
 use crate::wire::caller_body::{CallerBody, Cut};
 use crate::wire::slow_caller::Transfer;
 
-/// What a backend is sent as a body.
+/// Request body as sent to a backend.
 #[derive(Default)]
 pub enum Outbound {
     #[default]
@@ -28,48 +29,48 @@ pub enum Outbound {
     Streamed(Cursor),
 }
 
-/// How a streamed request body ended, if it has.
+/// State of a streamed request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upload {
-    /// There is more to come from the caller.
+    /// More has to come from the caller.
     Underway,
     Complete,
     /// The caller sent more than the route admits.
     TooLarge,
-    /// The caller sent it more slowly than it may.
+    /// The caller sent more slowly than its minimum rate.
     TooSlow,
     /// The caller broke the framing.
     Malformed(&'static str),
-    /// The caller broke off.
+    /// The caller's connection or stream broke off.
     Broken,
 }
 
-/// How far an attempt has come in sending its request, and who is waited for.
+/// Progress of an attempt in sending its request, and which side is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
-    /// The connection has had the last byte since then.
+    /// The connection received the last byte at `since`.
     Complete { since: Moment },
-    /// There is more, of which the backend has taken nothing since then.
+    /// More is to be sent, and the backend has taken nothing since `since`.
     Untaken { since: Moment },
-    /// All that the caller has sent is with the connection; more has to come from the caller.
+    /// The connection has everything that the caller has sent; the caller is waited for.
     AwaitsCaller,
-    /// The caller's body has come to a bad end.
+    /// The caller's body failed.
     Spoilt(Upload),
 }
 
-/// A caller's body that is streamed to the backend and kept up to a bound.
+/// Caller's body that is streamed to the backend and kept up to a bound.
 pub struct Replay {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// One attempt's position in a [`Replay`].
+/// Position of one attempt in a [`Replay`].
 pub struct Cursor {
     shared: Arc<Mutex<Shared>>,
-    /// The number of its attempt.
+    /// Number of the attempt.
     attempt: u32,
     next: usize,
     sent: u64,
-    /// The trailers have been sent.
+    /// Whether the end of the body, with its trailers, has been sent.
     has_ended: bool,
 }
 
@@ -83,24 +84,24 @@ struct Shared {
     received: u64,
     limit: u64,
     upload: Upload,
-    /// Of the newest attempt, which alone is noted.
+    /// Progress of the newest attempt. Older attempts are not tracked.
     progress: Progress,
 }
 
-/// How far an attempt has come with the body.
+/// Progress of an attempt in sending the body.
 #[derive(Default)]
 struct Progress {
-    /// Counted from 1.
+    /// Number of the attempt, counted from 1.
     attempt: u32,
-    /// The backend would take more, and the caller has sent no more.
+    /// Whether the backend has room for more while the caller has sent no more.
     starving: bool,
-    /// When the connection last took something of it, or learnt that there is no more.
+    /// Time at which the connection last took data, or learnt that there is no more.
     taken: Option<Moment>,
-    /// The connection knows that there is no more.
+    /// Whether the connection knows that the body has ended.
     is_whole: bool,
 }
 
-/// Why a request body stopped; hyper reports it as the cause of the failed exchange.
+/// Fault that ended a request body. hyper reports it as the cause of the failed exchange.
 #[derive(Debug)]
 pub struct UploadFault(Upload);
 
@@ -113,7 +114,7 @@ impl std::fmt::Display for UploadFault {
 impl std::error::Error for UploadFault {}
 
 impl Replay {
-    /// `limit` bounds the whole body, `keep` what may be sent again; both in bytes.
+    /// Wraps a caller's body. `limit` bounds the whole body, `keep` the part kept for another attempt; both in bytes.
     pub fn new(source: CallerBody, limit: u64, keep: usize) -> Self {
         let shared = Shared {
             source,
@@ -132,7 +133,7 @@ impl Replay {
         }
     }
 
-    /// The body for one more attempt, or nothing if too much has passed to send it again.
+    /// Returns the body for another attempt, or `None` if too much has passed to send it again.
     pub fn attempt(&self) -> Option<Outbound> {
         let mut shared = lock(&self.shared);
         if shared.forgotten {
@@ -152,16 +153,17 @@ impl Replay {
         }))
     }
 
-    /// Whether all of the body is here, and kept.
+    /// Whether the whole body has been received and kept.
     pub fn is_whole(&self) -> bool {
         let shared = lock(&self.shared);
         shared.upload == Upload::Complete && !shared.forgotten
     }
 
-    /// Reads ahead of the next attempt, to the end of the body or until at least `enough` bytes are kept.
+    /// Reads the body before the next attempt, to its end or until at least `enough` bytes are kept.
     ///
     /// # Errors
-    /// What has become of the body, if that is its end.
+    ///
+    /// Returns the fault that ended the body.
     pub async fn read_ahead(&self, enough: usize) -> Result<(), Upload> {
         poll_fn(|cx| {
             let shared = &mut *lock(&self.shared);
@@ -175,7 +177,7 @@ impl Replay {
                 if let Some(Ok(frame)) = std::task::ready!(shared.poll_source(cx))
                     && let Ok(data) = frame.into_data()
                 {
-                    // Kept whatever the bound on what is kept: none of it has been sent.
+                    // Kept even beyond the bound, because none of it has been sent.
                     shared.kept_bytes += data.len();
                     shared.kept.push(data);
                 }
@@ -184,12 +186,12 @@ impl Replay {
         .await
     }
 
-    /// Whether all that has passed is still there.
+    /// Whether everything that has passed is still kept.
     pub fn is_kept(&self) -> bool {
         !lock(&self.shared).forgotten
     }
 
-    /// How far the newest attempt has come; its request was given to the connection at `sent`.
+    /// Returns the progress of the newest attempt, whose request was given to the connection at `sent`.
     pub fn sending(&self, sent: Moment) -> Sending {
         let shared = lock(&self.shared);
         let since = shared.progress.taken.unwrap_or(sent);
@@ -202,12 +204,12 @@ impl Replay {
         }
     }
 
-    /// What the caller is waited for.
+    /// Returns the state of the transfer with the caller, if it is watched.
     pub fn flow(&self) -> Option<Arc<Transfer>> {
         lock(&self.shared).source.flow().cloned()
     }
 
-    /// Bytes that have come from the caller so far.
+    /// Number of bytes received from the caller so far.
     pub fn received(&self) -> u64 {
         lock(&self.shared).received
     }
@@ -232,7 +234,7 @@ impl Shared {
             }))),
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else {
-                    // They are the last of it.
+                    // Trailers end the body.
                     self.trailers = frame.trailers_ref().cloned();
                     self.upload = Upload::Complete;
                     return Poll::Ready(Some(Ok(frame)));
@@ -249,7 +251,8 @@ impl Shared {
         })
     }
 
-    /// The answer may have begun already; whoever reads that has to know whose fault its end is.
+    /// Records a fault of the caller's body. If the answer has already begun, its reader learns from here which side
+    /// failed.
     fn spoil(&mut self, upload: Upload) -> UploadFault {
         self.upload = upload;
         if let Some(flow) = self.source.flow() {
@@ -279,7 +282,7 @@ impl Shared {
 type Polled = Poll<Option<Result<Frame<Bytes>, UploadFault>>>;
 
 impl Cursor {
-    /// What has passed before, then what comes.
+    /// Returns the kept data first, then new data from the caller.
     fn poll(&mut self, shared: &mut Shared, cx: &mut Context<'_>) -> Polled {
         if let Some(data) = shared.kept.get(self.next) {
             self.next += 1;
@@ -319,7 +322,7 @@ impl Cursor {
         self.next >= shared.kept.len() && is_over
     }
 
-    /// Notes who is waited for, and since when.
+    /// Records which side is waited for, and since when.
     fn note(&self, shared: &mut Shared, polled: &Polled) {
         if self.attempt != shared.progress.attempt || shared.progress.is_whole {
             return;
@@ -365,7 +368,7 @@ impl Body for Outbound {
             Self::Streamed(cursor) => {
                 let shared = lock(&cursor.shared);
                 match shared.source.size_hint().exact() {
-                    // The source tells what is left of it; what was taken before has to be added again.
+                    // The source reports what is left of it. Data read from it but not yet sent is added.
                     Some(left) => SizeHint::with_exact((left + shared.received).saturating_sub(cursor.sent)),
                     None => SizeHint::default(),
                 }

@@ -1,7 +1,7 @@
-//! An answer on its way back: its body streams, and holds the slot and the connection to its last byte.
+//! Streams the body of an answer, and holds the slot and the connection until its last byte.
 //!
-//! Both come back exactly once, however it ends: at the last byte the connection may serve another exchange; dropped
-//! before that it is closed, and the backend sees its caller leave.
+//! Both are given back exactly once. After the last byte the connection may serve another exchange. If the body is
+//! dropped earlier, the connection is closed, and the backend sees that its caller has left.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use crate::rejection::Reason;
 use crate::wire::framing::Refusal;
 use crate::wire::slow_caller::Transfer;
 
-/// How long a body may take.
+/// Time limits of a body.
 #[derive(Debug, Clone, Copy)]
 pub enum BodyLimits {
-    /// All of it, until then.
+    /// The whole body must end by this time.
     Until(Moment),
-    /// A stream.
+    /// The body is a stream.
     Idle(StreamLimits),
-    /// A connection that is no longer HTTP has no body: what is held, is held until this is dropped.
+    /// The connection has switched protocols and has no body. Slot and connection are held until this value is dropped.
     Switched,
 }
 
-/// For how long a stream may go on.
+/// Time limits of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
-    /// Between two pieces of it, or two signs of life from its caller.
+    /// Maximum pause between two pieces of the stream, or between two signs of life from the caller.
     pub pause: Duration,
-    /// What its caller has asked for.
+    /// Deadline that the caller asked for.
     pub wished: Moment,
-    /// When the longest life of a stream is over.
+    /// End of the maximum duration of a stream.
     pub over: Moment,
 }
 
@@ -52,41 +52,40 @@ impl StreamLimits {
     }
 }
 
-/// Why a body ended before its end.
+/// Reason why a body ended early.
 #[derive(Debug)]
 pub enum Broken {
     Backend(hyper::Error),
-    /// In good order, but before the end.
+    /// The backend ended the stream in order, but before the end of the answer.
     CutShort,
     OutOfTime,
-    /// A stream that is held to the deadline of its call, since all slots for streams were taken.
+    /// A stream reached the deadline of its call, which applied because no stream slot was free.
     NoStreamSlot,
-    /// A stream has lived as long as one may.
+    /// A stream reached its maximum duration.
     Over,
-    /// The caller spoilt its request while it was being answered.
+    /// The caller's request body failed while the answer was being sent.
     Caller(Reason),
 }
 
-/// The body of a backend's answer.
+/// Body of a backend's answer.
 pub struct ReplyBody {
     incoming: Incoming,
     held: Option<Held>,
     patience: BodyLimits,
     until: Moment,
-    /// When a piece was handed over for which nobody has come back yet.
+    /// Time at which a piece was handed over, until the next piece is asked for.
     handed_over: Option<Moment>,
-    /// For how long the caller has let it wait in all, pauses that are short left out.
+    /// Total time in which the caller did not ask for the next piece, without short pauses.
     unread: Duration,
     is_event_stream: bool,
     is_grpc: bool,
-    /// A stream for which there was no slot of its own.
+    /// Whether the body is a stream that found no free stream slot.
     has_no_stream_slot: bool,
 }
 
-/// A backend that breaks off is not blamed if its caller has let it wait for so long in all: many give up on a reader
-/// that is slow.
+/// Total time after which a backend that breaks off is not blamed, because many backends give up on a slow reader.
 const SLOW_READER: Duration = Duration::from_secs(1);
-/// What is shorter is the time that it takes us to write a piece, and not the caller's.
+/// Minimum pause that counts. A shorter pause is the gateway's own time to write a piece.
 const PAUSE: Duration = Duration::from_millis(50);
 
 struct Held {
@@ -94,9 +93,9 @@ struct Held {
     slot: Slot,
     backend: Arc<Backend>,
     generation: Option<Generation>,
-    /// Of the request, if its body may still be coming.
+    /// Transfer of the request, if its body may still be arriving.
     flow: Option<Arc<Transfer>>,
-    /// Signs of life from the caller that had come when this was last waited for anew.
+    /// Number of signs of life from the caller at the last reset of the timer.
     heard: u32,
 }
 
@@ -135,19 +134,19 @@ impl ReplyBody {
         body
     }
 
-    /// Server-sent events, which may be ended anywhere between two of them.
+    /// Marks the body as server-sent events, which may be ended between any two events.
     pub(crate) const fn of_events(mut self) -> Self {
         self.is_event_stream = true;
         self
     }
 
-    /// Of gRPC, where the end says how it went.
+    /// Marks the body as gRPC, whose trailers carry the status.
     pub(crate) const fn of_grpc(mut self) -> Self {
         self.is_grpc = true;
         self
     }
 
-    /// A stream that is not exempt.
+    /// Marks the body as a stream that is not exempt from the deadline of its call.
     pub(crate) const fn held_to_its_deadline(mut self) -> Self {
         self.has_no_stream_slot = true;
         self
@@ -157,7 +156,8 @@ impl ReplyBody {
         self.is_event_stream
     }
 
-    /// When the whole of it has to be over, if that is fixed; nothing once it holds nothing any more.
+    /// Returns the time by which the whole body must end; `None` if there is no such limit or the body holds nothing
+    /// any more.
     pub(crate) fn ends_by(&self) -> Option<Moment> {
         self.held.as_ref()?;
         let last = self.last();
@@ -172,7 +172,8 @@ impl ReplyBody {
         }
     }
 
-    /// Whether the caller has shown meanwhile that it is there: then one side of a conversation speaks.
+    /// Whether the caller has shown a sign of life since the last check. A stream then continues although the backend
+    /// is silent.
     fn has_heard(&mut self) -> bool {
         let (Some(held), BodyLimits::Idle(_)) = (&mut self.held, self.patience) else {
             return false;
@@ -189,7 +190,7 @@ impl ReplyBody {
         };
     }
 
-    /// Why it ends at the moment until which it was waited for.
+    /// Returns why the body ends when its timer runs out.
     fn run_out(&self) -> Broken {
         match self.patience {
             BodyLimits::Idle(StreamLimits { over, wished, .. }) if self.until == over && over < wished => Broken::Over,
@@ -198,7 +199,7 @@ impl ReplyBody {
         }
     }
 
-    /// After a piece that is not the last: whether there is still time for more. A stream is waited for anew.
+    /// Resets the timer of a stream after a piece that is not the last. Returns whether time is left for more.
     fn goes_on(&mut self) -> bool {
         let (now, last) = (clock::now(), self.last());
         if let BodyLimits::Idle(stay) = self.patience {
@@ -216,7 +217,7 @@ impl ReplyBody {
         }
     }
 
-    /// What was taken for a success ends by saying that the backend is out of service.
+    /// Records a late failure: an answer counted as a success ended with gRPC status UNAVAILABLE.
     fn fail_late(&self) {
         if let Some(held) = &self.held
             && held
@@ -234,7 +235,8 @@ impl ReplyBody {
         held.is_some_and(|held| held.lease.is_cut_short(&self.incoming))
     }
 
-    /// Why it broke, where we may have ended the exchange ourselves because of what the caller did.
+    /// Replaces the reason by the caller's fault if the caller's request failed. The gateway may then have ended the
+    /// exchange itself.
     fn blamed(&self, broken: Broken) -> Broken {
         let flow = self.held.as_ref().and_then(|held| held.flow.as_ref());
         flow.and_then(|flow| flow.is_spoilt()).map_or(broken, Broken::Caller)
@@ -269,7 +271,8 @@ impl Body for ReplyBody {
                     this.finish();
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                // A backend that always has more must not carry an answer past its time.
+                // Checked after each piece, so that a backend that always has more cannot extend an answer past its
+                // deadline.
                 if this.goes_on() {
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -309,7 +312,7 @@ impl Body for ReplyBody {
 }
 
 impl Broken {
-    /// The stable word for it, where the body was for us alone.
+    /// Returns the reason, for a body that the gateway reads itself.
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Backend(_) | Self::CutShort => Reason::BackendBroken,

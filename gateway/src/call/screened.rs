@@ -1,6 +1,6 @@
-//! A connection to a backend of which only well-formed answers can be read, each to a request that was sent.
+//! A connection to a backend that passes on only well-formed answers, each to a request that was sent.
 //!
-//! The first bad byte ends the connection, so nothing that follows it is ever taken for an answer to somebody else.
+//! The first invalid byte ends the connection, so that nothing after it is taken for the answer to another request.
 
 use std::io;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
-//! A backend for tests on paused time: its connections are pipes in memory, and a script says what comes of a request.
+//! A backend for tests on paused time: its connections are pipes in memory, and a script decides each answer.
 //!
-//! Everything else is real: pool, exchange, guards, deadlines. The endpoint's name is never resolved, so that once its
-//! connections are used up there is nothing left to reach.
+//! Everything else is real: pool, exchange, guards, deadlines. The endpoint's name is never resolved, so that no
+//! endpoint can be reached once the connections are used up.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,56 +29,56 @@ use crate::clock;
 use crate::headers;
 use crate::wire::caller_body::CallerBody;
 
-/// What comes of one request.
+/// Scripted behaviour for one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Turn {
-    /// So long after the last byte of the request.
+    /// Answers `after` the last byte of the request.
     Answer {
         after: Duration,
         status: u16,
-        /// In seconds.
+        /// `Retry-After` in seconds.
         retry_after: Option<u64>,
         tail: Tail,
     },
-    /// The connection breaks instead of an answer, so long after the head of the request.
+    /// Breaks the connection instead of answering, `after` the head of the request.
     Break { after: Duration },
-    /// No answer, ever.
+    /// Never answers.
     Hang,
 }
 
-/// How the body of an answer comes.
+/// Timing of an answer's body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Tail {
     AtOnce,
-    /// Its second half is this late.
+    /// Sends the second half late by this time.
     Late(Duration),
-    /// The connection breaks instead of its second half.
+    /// Breaks the connection instead of sending the second half.
     Breaks,
-    /// Server-sent events without end, so far apart.
+    /// Sends server-sent events without end, at this interval.
     Events(Duration),
 }
 
-/// A request as it arrived.
+/// Request as it arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) at: Moment,
     pub(crate) headers: HeaderMap,
-    /// Bytes of its body, once all of it has come.
+    /// Size of the body in bytes, once the whole body has arrived.
     pub(crate) body: usize,
 }
 
 type Play = Box<dyn FnMut() -> Turn + Send>;
 type TurnBody = UnsyncBoxBody<Bytes, Broke>;
 
-/// What stands behind the connections of one backend.
+/// Script behind the connections of one backend.
 pub(crate) struct Scripted {
     play: Mutex<Play>,
     arrivals: Mutex<Vec<Arrival>>,
-    /// Requests that have no end yet.
+    /// Number of requests that have not ended.
     active: AtomicUsize,
 }
 
-/// A request that has not ended counts until it is dropped.
+/// Counts a request as active until dropped.
 struct Active(Arc<Scripted>);
 
 impl Drop for Active {
@@ -87,7 +87,7 @@ impl Drop for Active {
     }
 }
 
-/// The connection is to be closed.
+/// Error that closes the connection.
 #[derive(Debug)]
 struct Broke;
 
@@ -100,8 +100,7 @@ impl std::fmt::Display for Broke {
 impl std::error::Error for Broke {}
 
 impl Scripted {
-    /// Opens so many connections to each endpoint of `backend`, for its first worker; `play` says what comes of each
-    /// request.
+    /// Opens `connections` connections to each endpoint of `backend`, for its first worker; `play` decides each answer.
     pub(crate) async fn behind(
         backend: &Backend,
         connections: usize,
@@ -124,12 +123,12 @@ impl Scripted {
         scripted
     }
 
-    /// Every request so far, in order.
+    /// Returns all requests so far, in order.
     pub(crate) fn arrivals(&self) -> MutexGuard<'_, Vec<Arrival>> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Requests whose caller has neither had the whole answer nor left.
+    /// Number of requests whose caller neither has the whole answer nor has left.
     pub(crate) fn active(&self) -> usize {
         self.active.load(Relaxed)
     }
@@ -138,7 +137,7 @@ impl Scripted {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let service = service_fn(move |request| Arc::clone(&self).answer(request));
         tokio::spawn(async move {
-            // However it ends, the other end has been told.
+            // However the connection ends, its other end has already been told.
             let _ = server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(theirs), service)
                 .await;
@@ -174,7 +173,7 @@ impl Scripted {
                 retry_after,
                 tail,
             } => {
-                // One that does not come to its end is broken off by the gateway.
+                // An incomplete body means that the gateway aborted the request.
                 let whole = request.into_body().collect().await.map_err(|_| Broke)?;
                 active.0.arrivals()[index].body = whole.to_bytes().len();
                 sleep(after).await;
@@ -204,7 +203,7 @@ fn body(tail: Tail, active: Active) -> TurnBody {
         Tail::Breaks => {
             let frames = stream::unfold((false, active), |(begun, active)| async move {
                 let piece = if begun {
-                    // Until the first piece has left.
+                    // Lets the first piece leave before the break.
                     sleep(Duration::from_millis(1)).await;
                     Err(Broke)
                 } else {
@@ -231,8 +230,9 @@ fn body(tail: Tail, active: Active) -> TurnBody {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// The body of a request whose caller sends these pieces, each so long after the one before; with a length that is said
-/// before, or in chunks. Nothing follows them, not even the end of a body in chunks, unless it `ends`.
+/// Returns the body of a request whose caller sends `pieces`: each a pause before it and a size in bytes. The body is
+/// sent with a `Content-Length`, or in chunks without `length`. Nothing follows the pieces; a chunked body has an end
+/// only if `ends` is set.
 pub(crate) async fn caller_body(pieces: Vec<(Duration, usize)>, length: Option<usize>, ends: bool) -> CallerBody {
     let (mut caller, ours) = tokio::io::duplex(64 * 1024);
     let (bring, brought) = oneshot::channel();
@@ -243,7 +243,7 @@ pub(crate) async fn caller_body(pieces: Vec<(Duration, usize)>, length: Option<u
         std::future::pending::<Result<Response<Full<Bytes>>, Broke>>()
     });
     tokio::spawn(async move {
-        // Never answered: it ends with the test.
+        // Never answered: the connection ends with the test.
         let _ = server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(ours), service)
             .await;
@@ -270,7 +270,7 @@ pub(crate) async fn caller_body(pieces: Vec<(Duration, usize)>, length: Option<u
         if ends && length.is_none() {
             caller.write_all(b"0\r\n\r\n").await?;
         }
-        // It stays, and says nothing.
+        // The caller stays connected and sends nothing.
         std::future::pending::<std::io::Result<()>>().await
     });
     let incoming = brought.await.expect("a request comes");

@@ -1,6 +1,6 @@
-//! One timer for the whole of a call: each wait sets it to what is nearest, instead of stacking a timer a layer.
+//! One timer for a whole call. Each wait resets it to the nearest deadline, instead of adding a timer for each layer.
 //!
-//! The article's pitfall 3 is three timers of which one counts; here there is one, and it is moved.
+//! Pitfall 3 of the resilience article is three timers of which only one takes effect. Here one timer is reset instead.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,11 +11,11 @@ use tokio::time::Sleep;
 
 use crate::clock;
 
-/// The time given to something ran out before it was done.
+/// The time for some work ran out before the work was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// A timer that is made at its first use and moved afterwards.
+/// Timer that is created at its first use and reset afterwards.
 #[derive(Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -23,10 +23,11 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Runs `work` until `until` at the latest; what is not finished by then is dropped.
+    /// Runs `work` until `until` at the latest. Work that is not done by then is no longer polled.
     ///
     /// # Errors
-    /// [`Elapsed`] if the time came first.
+    ///
+    /// Returns [`Elapsed`] if the time ran out first.
     pub(crate) async fn run<F: Future>(&mut self, until: Moment, mut work: Pin<&mut F>) -> Result<F::Output, Elapsed> {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {

@@ -1,7 +1,8 @@
-//! TLS toward an endpoint: whom it must be, and what came of asking.
+//! TLS to an endpoint: verifies the endpoint's name and counts the results of handshakes.
 //!
-//! Invariant: a certificate that was not verified for the endpoint's name is never spoken to. Sessions are resumed; no
-//! request is sent before the handshake is over (there is no early data), so whatever fails here was not sent.
+//! Invariant: no data is sent to an endpoint whose certificate was not verified for its name. Sessions are resumed. No
+//! request is sent before the handshake is complete (there is no early data), so that a failure here means that nothing
+//! was sent.
 
 use std::error::Error as _;
 use std::io;
@@ -19,10 +20,10 @@ use tokio_rustls::client::TlsStream;
 use crate::clock::TlsTime;
 use crate::observe::{BackendHandshake, BackendMetrics};
 
-/// Sessions of one endpoint that are kept to be resumed, by all workers.
+/// Maximum number of stored TLS sessions for one endpoint, shared by all workers.
 const SESSIONS: usize = 64;
 
-/// Compiled form of a backend's `tls`, for one of its endpoints.
+/// Compiled form of a backend's `tls` section for one of its endpoints.
 #[derive(Debug)]
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -30,10 +31,11 @@ pub struct Tls {
     metrics: Arc<BackendMetrics>,
 }
 
-/// What all endpoints of a backend have in common.
+/// Builds the TLS settings that all endpoints of a backend share.
 ///
 /// # Errors
-/// The library takes none of the versions, which would be our bug.
+///
+/// Returns an error if the library supports none of the versions, which would be a bug of the gateway.
 pub fn terms(
     roots: Arc<RootCertStore>,
     own: Option<Arc<CertifiedKey>>,
@@ -57,10 +59,11 @@ pub fn terms(
 }
 
 impl Tls {
-    /// `name` is whom the certificate must stand for, and what is asked for.
+    /// Creates the TLS settings of an endpoint. `name` is sent as server name, and the certificate must be valid for
+    /// it.
     pub fn new(terms: &ClientConfig, name: ServerName<'static>, metrics: Arc<BackendMetrics>) -> Self {
         let mut config = terms.clone();
-        // Another endpoint could not resume them.
+        // Separate for each endpoint, because another endpoint could not resume the sessions.
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Self {
             config: Arc::new(config),
@@ -69,10 +72,11 @@ impl Tls {
         }
     }
 
-    /// Shakes hands. Dropped before it is done, it counts as timed out.
+    /// Performs the handshake and counts it. A handshake dropped before its end counts as timed out.
     ///
     /// # Errors
-    /// What was wrong, for the log; it is counted here.
+    ///
+    /// Returns what went wrong, for the log.
     pub(crate) async fn shake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut counted = Counted {
             metrics: &self.metrics,
@@ -91,8 +95,9 @@ impl Tls {
         shaken.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))
     }
 
-    /// Whether the endpoint has ended a new connection because of our certificate. In TLS 1.3 that is told only after
-    /// the handshake, in place of an answer (RFC 8446 section 4.4.2.4): what was sent was not read as a request.
+    /// Whether the endpoint closed a new connection because it refused the gateway's certificate. In TLS 1.3 this is
+    /// reported only after the handshake, instead of an answer (RFC 8446 section 4.4.2.4). What was sent was not read
+    /// as a request.
     pub(crate) fn was_refused(&self, error: &hyper::Error) -> bool {
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -133,7 +138,7 @@ fn outcome(error: &io::Error) -> BackendHandshake {
     }
 }
 
-/// Counts a handshake when it is over, even if it is given up: then it has taken too long.
+/// Counts a handshake when dropped. A handshake that was abandoned counts as timed out.
 struct Counted<'a> {
     metrics: &'a BackendMetrics,
     outcome: BackendHandshake,

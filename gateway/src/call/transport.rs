@@ -1,4 +1,4 @@
-//! The bytes to and from an endpoint, in TLS or not.
+//! The byte stream to an endpoint, with or without TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -10,11 +10,11 @@ use tokio_rustls::client::TlsStream;
 
 pub(crate) enum Transport {
     Plain(TcpStream),
-    /// On the heap: a session is a kilobyte, and most connections have none.
+    /// Boxed, because a session takes a kilobyte and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Calls the same method of whichever it is.
+/// Calls the same method on either stream.
 macro_rules! either {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
         match $self.get_mut() {

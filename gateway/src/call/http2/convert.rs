@@ -1,7 +1,8 @@
-//! The form of HTTP/1.1, which everything inside the gateway has, and that of HTTP/2.
+//! Converts requests from HTTP/1.1, the form used inside the gateway, to HTTP/2, and answers back.
 //!
-//! A WebSocket is asked for by an upgrade in one and by an extended CONNECT in the other (RFC 8441). Nobody proves
-//! there that the key was read; the stream cannot be mistaken for anything else, so the proof is ours to give.
+//! A WebSocket is requested by an upgrade in HTTP/1.1 and by an extended CONNECT in HTTP/2 (RFC 8441). In HTTP/2 the
+//! backend sends no proof of the key, because the stream cannot be mistaken for anything else. The gateway computes the
+//! proof for the caller.
 
 use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE};
 use http::uri::{Authority, Scheme};
@@ -11,25 +12,25 @@ use hyper::ext::Protocol;
 use crate::wire::grpc;
 use crate::wire::websocket;
 
-/// Of an answer's head, as on HTTP/1.1.
+/// Maximum number of fields in an answer's head, as on HTTP/1.1.
 pub(super) const MOST_FIELDS: usize = 100;
 
-/// Beyond it there are no statuses (RFC 9110 section 15), nor on HTTP/1.1.
+/// Highest status (RFC 9110 section 15), as on HTTP/1.1.
 pub(super) const HIGHEST_STATUS: u16 = 599;
 
-/// Whom and how a request is for.
+/// Target of a request.
 pub(crate) struct RequestTarget<'a> {
-    /// The endpoint's own, as a field and as part of a URI.
+    /// The endpoint's own host, as a field value and as part of a URI.
     pub(crate) host: &'a HeaderValue,
     pub(crate) authority: &'a Authority,
     pub(crate) is_secure: bool,
-    /// Whether the caller reads trailers.
+    /// Whether the caller accepts trailers.
     pub(crate) trailers: bool,
-    /// Whether it asks for a WebSocket.
+    /// Whether the request asks for a WebSocket.
     pub(crate) switches: bool,
 }
 
-/// Puts a request into the form of HTTP/2. The path bytes stay as they are.
+/// Converts a request to HTTP/2. The bytes of the path are unchanged.
 pub(super) fn put<B>(request: &mut Request<B>, toward: &RequestTarget<'_>) {
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
@@ -62,12 +63,12 @@ pub(super) fn put<B>(request: &mut Request<B>, toward: &RequestTarget<'_>) {
     *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path make a URI");
 }
 
-/// The key of a caller who asks for a WebSocket.
+/// Returns the WebSocket key that the caller sent.
 pub(super) fn key(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(SEC_WEBSOCKET_KEY).cloned()
 }
 
-/// Gives an answer that agrees to a WebSocket the form that it has in HTTP/1.1.
+/// Converts an answer that accepts a WebSocket to the form of HTTP/1.1.
 pub(super) fn switched<B>(response: &mut Response<B>, key: Option<&HeaderValue>) {
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

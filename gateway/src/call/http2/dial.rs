@@ -1,6 +1,6 @@
-//! Opens a connection to an endpoint for all who wait for one.
+//! Opens a connection to an endpoint for all exchanges that wait for one.
 //!
-//! It is a task of its own: a caller who leaves takes nothing away from the others.
+//! Runs in a task of its own, so that a caller who leaves does not stop the connection for the others.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::call::transport::Transport;
 use crate::clock;
 use crate::wire::coalesce::Coalesced;
 
-/// Does the duty, and those that come of it. `within` is the most that one may take.
+/// Opens the connection of a duty, and those that follow from it. Each may take at most `within`.
 pub(super) fn begin(endpoint: Arc<Endpoint>, duty: DialGuard, within: Duration, settings: PoolSettings) {
     tokio::spawn(async move {
         match dial(&endpoint, within, &settings).await {

@@ -1,10 +1,10 @@
-//! Keeps one connection going, and publishes what its peer allows.
+//! Drives one connection, and publishes the limits of its peer.
 //!
-//! hyper makes two tasks of a client's connection, of which the one that knows the peer's settings is not woken when
-//! they change. Here both run in one task: whatever comes is read, and then seen.
+//! hyper splits a client connection into two tasks. The one that knows the peer's settings is not woken when they
+//! change. Here both run in one task, so that new settings are seen as soon as they are read.
 //!
-//! A connection counts as open once the peer's SETTINGS have come. So no request is sent to somebody who speaks
-//! another protocol, and none is refused for a limit that was on its way.
+//! A connection counts as open once the peer's SETTINGS frame has arrived. Hence no request is sent to a peer that
+//! speaks another protocol, and none is refused because of a limit that was still on its way.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,24 +28,25 @@ use crate::call::pool::PoolSettings;
 use crate::clock;
 use crate::wire::flow_control::FlowControlWindows;
 
-/// Of an answer's head, as on HTTP/1.1.
+/// Maximum size of an answer's head in bytes, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;
 
-/// Streams that were reset and are remembered for the second in which more may come for them.
+/// Maximum number of reset streams that are remembered for a second, in which more frames may arrive for them.
 const RESET_STREAMS: usize = 1000;
 
-/// For a peer to acknowledge a PING, if it is to be asked no sooner than that.
+/// Maximum time in which a peer must acknowledge a PING. A shorter `ping` interval also shortens this time.
 const PONG: Duration = Duration::from_secs(10);
 
-/// For what is left to say on a connection that nobody needs any more.
+/// Time for the last frames on a connection that is no longer used.
 const LEAVE: Duration = Duration::from_secs(5);
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Opens a connection; dropped before it is open, it is closed.
+/// Opens a connection. If the future is dropped earlier, the connection is closed.
 ///
 /// # Errors
-/// The peer does not speak HTTP/2, or not for long.
+///
+/// Returns an error if the peer does not speak HTTP/2, or closes the connection before its SETTINGS.
 pub(super) async fn open<T>(stream: T, settings: &PoolSettings) -> io::Result<Link>
 where
     T: Read + Write + Unpin + Send + 'static,
@@ -56,14 +57,14 @@ where
     let begun = tasks.begun.clone();
     let (sender, client) = Builder::new(tasks.clone())
         .timer(TokioTimer::new())
-        // None, until the peer has said how many.
+        // No streams until the peer has stated its limit.
         .initial_max_send_streams(0)
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .max_header_list_size(HEAD)
         .max_concurrent_reset_streams(RESET_STREAMS)
-        // What comes later still is answered with another reset. To count those against the peer would let callers
-        // who hang up break the connection for the others.
+        // Frames for a stream that is no longer remembered are answered with another reset. Counting those against the
+        // peer would let callers who cancel break the connection for the others.
         .max_local_error_reset_streams(None)
         .keep_alive_interval(ping)
         .keep_alive_timeout(ping.min(PONG))
@@ -92,11 +93,11 @@ fn not_spoken(error: hyper::Error) -> io::Error {
     io::Error::other(format!("does not speak HTTP/2: {}", describe(&error)))
 }
 
-/// Runs what hyper starts, but for the first: that is the connection itself, which is the driver's.
+/// Executor of hyper's tasks. The first task is the connection itself, which the driver runs; all others are spawned.
 #[derive(Clone, Default)]
 pub(super) struct Tasks {
     first: Arc<Mutex<First>>,
-    /// Whose body the next task carries.
+    /// Place of the exchange whose body the next task sends.
     begun: Begun,
 }
 
@@ -126,7 +127,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
             return;
         }
         let task = tokio::spawn(task);
-        // With a body that has gone at once, it is the task that waits for the answer's head, which may end as well.
+        // If the body is sent at once, the task only waits for the answer's head. The exchange may end that task as
+        // well.
         if let Some(place) = self.begun.take() {
             place.set_carrier(task.abort_handle());
         }
@@ -134,7 +136,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
 }
 
 struct Driver<T: Read + Write + Unpin + Send + 'static> {
-    /// Takes requests, until the peer takes no more.
+    /// hyper's connection, until the peer takes no more requests.
     client: Option<Connection<T, RequestBody, Tasks>>,
     connection: Task,
     peer: Arc<Peer>,
@@ -151,7 +153,7 @@ impl<T: Read + Write + Unpin + Send + 'static> Driver<T> {
         };
         self.client = None;
         if let (Err(error), Some(opened)) = (ended, self.opened.take()) {
-            // Nobody waits for it any more, or is told.
+            // The receiver may be gone; then the error is dropped.
             let _ = opened.send(Err(error));
         }
     }
@@ -170,7 +172,7 @@ impl<T: Read + Write + Unpin + Send + 'static> Driver<T> {
         }
     }
 
-    /// Whether nobody holds the connection, and what was left to say has had its time.
+    /// Whether the last holder has released the connection and the time for the last frames is over.
     fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(released) = &mut self.released
             && Pin::new(released).poll(cx).is_ready()
@@ -191,7 +193,7 @@ impl<T: Read + Write + Unpin + Send + 'static> Future for Driver<T> {
         let this = &mut *self;
         this.poll_client(cx);
         let over = this.connection.as_mut().poll(cx).is_ready();
-        // What has been read may have been a GOAWAY.
+        // The data just read may have held a GOAWAY.
         this.poll_client(cx);
         this.publish();
         if over || this.has_left(cx) {

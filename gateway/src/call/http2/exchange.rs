@@ -1,7 +1,7 @@
-//! One exchange on a shared connection: a place, the request, the head of the answer.
+//! Makes one exchange on a shared connection: takes a place, sends the request, and receives the head of the answer.
 //!
-//! What its peer did not begin (the connection was going away) is taken elsewhere within the same attempt; what it
-//! refused is the call's to repeat.
+//! A request that the peer did not begin, because the connection was going away, is sent on another connection within
+//! the same attempt. A request that the peer refused may be retried only by the call.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,20 +26,20 @@ use crate::call::replay::Outbound;
 use crate::call::timer::{Elapsed, Timer};
 use crate::clock;
 
-/// Connections that an attempt may find going away.
+/// Maximum number of connections that an attempt may find going away before it fails.
 const MOST_LEFT_OUT: u32 = 3;
 
-/// On what terms an attempt is made.
+/// Parameters of an exchange: the endpoint, its pool, and the limits.
 pub(crate) struct Terms<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) pool: &'a Arc<Shared>,
     pub(crate) settings: &'a PoolSettings,
-    /// The most that connecting may take.
+    /// Maximum time of connecting.
     pub(crate) connect: Duration,
     pub(crate) toward: RequestTarget<'a>,
 }
 
-/// An exchange under way. Dropped before its end, it resets its stream.
+/// Exchange in progress. If it is dropped before its end, it resets its stream.
 pub(crate) struct StreamCheckout {
     place: Arc<Place>,
     is_whole: bool,
@@ -55,12 +55,12 @@ impl StreamCheckout {
         }
     }
 
-    /// Whether all of the request has been handed to the connection.
+    /// Whether the whole request has been handed to the connection.
     pub(crate) fn is_asked(&self) -> bool {
         self.place.is_asked()
     }
 
-    /// For the end of a whole answer. Nobody waits for what is left of its request, so that is not sent.
+    /// Ends the exchange after a complete answer. The rest of its request is no longer needed and is not sent.
     pub(crate) fn give_back(mut self) {
         self.is_whole = self.is_asked();
     }
@@ -74,18 +74,19 @@ impl Drop for StreamCheckout {
     }
 }
 
-/// Why there is no head of an answer.
+/// Reason why there is no head of an answer.
 enum Unserved {
-    /// The request was not begun, and may be sent elsewhere.
+    /// The peer did not begin the request. It may be sent on another connection.
     LeftOut(Failure),
     Failed(Failure),
 }
 
 impl Terms<'_> {
-    /// Sends the request and waits for the head of the answer until `deadline`; notes when what was done in `timing`.
+    /// Sends the request and waits for the head of the answer until `deadline`. Records the times in `timing`.
     ///
     /// # Errors
-    /// [`Failure`], which knows whether anything was begun.
+    ///
+    /// Returns a [`Failure`], which says whether the peer may have begun the request.
     pub(crate) async fn exchange(
         &self,
         request: impl Fn() -> Option<Request<Outbound>>,
@@ -183,7 +184,7 @@ impl Terms<'_> {
 }
 
 fn unanswered(mut refused: TrySendError<Request<RequestBody>>, was_used: bool) -> Unserved {
-    // It comes back if it never got as far as a stream.
+    // hyper returns the request if it never got a stream.
     let came_back = refused.take_message().is_some();
     let error = refused.into_error();
     if is_left_out(&error) || came_back && was_used {

@@ -1,4 +1,4 @@
-//! What an error on a shared connection says of one exchange: above all, whether it was begun.
+//! Maps an error on a shared connection to the fault of one exchange, and tells whether the request was begun.
 
 use std::error::Error as _;
 use std::io::{self, ErrorKind};
@@ -8,37 +8,37 @@ use h2::Reason;
 use crate::call::classify::Fault;
 use crate::call::replay::Upload;
 
-/// Before the head of an answer.
+/// Returns the fault of an exchange that failed before the head of its answer.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {
     let Some(cause) = cause::<h2::Error>(error) else {
         let is_invalid = cause::<io::Error>(error).is_some_and(|error| error.kind() == ErrorKind::InvalidData);
-        // Of what came, and not of how it came.
+        // `InvalidData` describes what was received, all other kinds the connection.
         return if is_invalid { Fault::Invalid } else { Fault::Broken };
     };
     if was_refused(cause) || was_left_out(cause) {
         Fault::Unreached
     } else if cause.is_reset() && !cause.is_remote() && !cause.is_library() {
-        // By us, since the body of the request has come to a bad end.
+        // The gateway reset the stream because the request's body failed.
         Fault::Upload(Upload::Broken)
     } else if cause.is_library() {
-        // What came was against the protocol.
+        // The peer violated the protocol.
         Fault::Invalid
     } else {
         Fault::Broken
     }
 }
 
-/// Whether a GOAWAY says that the exchange was not begun (RFC 9113 section 6.8).
+/// Whether a GOAWAY says that the request was not begun (RFC 9113 section 6.8).
 pub(super) fn is_left_out(error: &hyper::Error) -> bool {
     cause(error).is_some_and(was_left_out)
 }
 
-/// Only streams above the last one that the GOAWAY names end with it.
+/// Whether the error is a GOAWAY of the peer. It only ends streams above the last one that it names.
 fn was_left_out(cause: &h2::Error) -> bool {
     cause.is_go_away() && cause.is_remote()
 }
 
-/// RFC 9113 section 8.7: not processed, and safe to be sent again.
+/// Whether the peer refused the stream: it was not processed and may be sent again (RFC 9113 section 8.7).
 fn was_refused(cause: &h2::Error) -> bool {
     cause.is_reset() && cause.is_remote() && cause.reason() == Some(Reason::REFUSED_STREAM)
 }

@@ -1,4 +1,4 @@
-//! One connection to an endpoint: where requests go in, and what its peer allows.
+//! One connection to an endpoint: the sender of its requests, and the limits of its peer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,38 +10,38 @@ use tokio::sync::oneshot;
 
 use super::request_body::{Begun, RequestBody};
 
-/// Exchanges that may run out of time one after the other before nobody is believed to be there. Otherwise all would
-/// be sent to a peer that has vanished, until a PING finds out.
+/// Number of consecutive timeouts after which the peer counts as gone. Without this limit all exchanges would go to a
+/// peer that has vanished, until a PING reveals it.
 const MOST_UNHEARD: u32 = 3;
 
-/// An open connection. It takes no more exchanges once its peer has said GOAWAY; it is closed when nobody holds it.
+/// Open connection. It takes no more exchanges after the peer's GOAWAY, and is closed when nothing holds it any more.
 pub(super) struct Link {
     sender: SendRequest<RequestBody>,
     peer: Arc<Peer>,
     begun: Begun,
-    /// Exchanges at once for which there is room on our side.
+    /// Maximum number of concurrent exchanges on the gateway's side.
     most: usize,
     born: Moment,
     used: AtomicBool,
     unheard: AtomicU32,
-    /// Dropped with the link, which tells its driver that nobody will ask for more.
+    /// Dropped with the link. The drop tells the driver that no more requests follow.
     _held: oneshot::Sender<Infallible>,
 }
 
-/// What the other end allows, as the driver has seen it last.
+/// Limits of the peer, as last seen by the driver.
 #[derive(Default)]
 pub(super) struct Peer {
     pub(super) streams: AtomicUsize,
     pub(super) extended_connect: AtomicBool,
 }
 
-/// A connection on which an answer has not come in time. Whether that says something of the connection depends on whose
-/// fault it is.
+/// Connection on which an answer did not come in time. The timeout counts against the connection only if it is the
+/// backend's fault.
 #[derive(Clone)]
 pub(crate) struct Unanswered(pub(super) Arc<Link>);
 
 impl Unanswered {
-    /// It is the fault of the backend.
+    /// Counts the timeout as the backend's fault.
     pub(crate) fn blame(&self) {
         self.0.note_silence();
     }
@@ -86,33 +86,33 @@ impl Link {
         self.born
     }
 
-    /// Whether it may be asked for more.
+    /// Whether the connection takes more requests.
     pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed() && self.unheard.load(Relaxed) < MOST_UNHEARD
     }
 
-    /// Exchanges at once.
+    /// Returns the maximum number of concurrent exchanges.
     pub(super) fn allows(&self) -> usize {
         self.peer.streams.load(Relaxed).min(self.most)
     }
 
-    /// Whether a request may ask for another protocol (RFC 8441).
+    /// Whether the peer accepts an extended CONNECT, which asks for another protocol (RFC 8441).
     pub(super) fn allows_switching(&self) -> bool {
         self.peer.extended_connect.load(Relaxed)
     }
 
-    /// Whether an answer has come over it before.
+    /// Whether the connection has carried an answer before.
     pub(super) fn is_used(&self) -> bool {
         self.used.load(Relaxed)
     }
 
-    /// An answer has come.
+    /// Records that an answer has come.
     pub(super) fn note_answer(&self) {
         self.used.store(true, Relaxed);
         self.unheard.store(0, Relaxed);
     }
 
-    /// An answer has not come in time.
+    /// Records that an answer has not come in time.
     pub(super) fn note_silence(&self) {
         self.unheard.fetch_add(1, Relaxed);
     }

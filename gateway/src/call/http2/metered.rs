@@ -1,12 +1,12 @@
-//! A connection to a backend whose frames are counted on their way to the library.
+//! Limits the frames that a backend may send without being asked.
 //!
-//! Pings, settings, window updates, interim answers, empty frames: each is legal, the library answers or reads each, and
-//! a backend that sends nothing else keeps a worker busy for as long as it likes, in use or not (CVE-2019-9512 to 9518).
-//! So they are paid for, out of an allowance that comes back with time and with what the backend is asked: whoever takes
-//! uploads has windows to update, and every request may be answered, reset and asked about. What the library says in
-//! return to a frame (PONG, an acknowledgement) asks for nothing.
+//! Pings, settings, window updates, interim answers, empty frames: each is legal, and the library reads or answers
+//! each. A backend that sends only these keeps a worker busy without end, on a used or an idle connection
+//! (CVE-2019-9512 to 9518). Hence each such frame uses up an allowance, which grows with time and with the bytes of
+//! requests sent. Requests count because a backend must update windows for uploads, and may answer, reset and ping for
+//! each request. Frames that the library sends in reply (PONG, an acknowledgement) add nothing.
 //!
-//! Reads frame headers alone and judges no grammar; that is the library's.
+//! Reads only frame headers and does not check the grammar; the library does.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -19,14 +19,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::clock;
 use crate::wire::http2_frames::{Head, Met, Scan};
 
-/// Frames; an allowance that is not used does not grow beyond this.
+/// Maximum allowance, in frames.
 const MOST: u64 = 20_000;
-/// Frames that come back in a millisecond.
+/// Frames added to the allowance each millisecond.
 const PER_MILLISECOND: u64 = 1;
-/// Of requests that are sent, for one frame more. A request has at least 80.
+/// Bytes of sent requests that add one frame. A request has at least 80.
 const BYTES_PER_FRAME: u64 = 8;
 
-/// Of our own first words.
+/// Size of the client's connection preface in bytes (RFC 9113 section 3.4).
 const PREFACE: u32 = 24;
 const FRAME_HEADER: u64 = 9;
 
@@ -35,7 +35,7 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
-/// A frame as short as this may be nothing but padding, in bytes.
+/// Size in bytes up to which a frame may be nothing but padding.
 const PADDING: u32 = 256;
 
 const TOO_MANY: &str = "the backend sends too many frames that nobody has asked for";
@@ -43,23 +43,23 @@ const TOO_MANY: &str = "the backend sends too many frames that nobody has asked 
 pub(super) struct Metered<S> {
     socket: S,
     allowance: Allowance,
-    /// For the log.
+    /// Name of the endpoint, for the log.
     endpoint: Arc<str>,
 }
 
-/// How many frames may come that carry nothing of an answer's body.
+/// Number of frames that may arrive without any data of an answer's body.
 #[derive(Debug)]
 struct Allowance {
     comes: Scan,
     goes: Scan,
     frames: u64,
-    /// Up to when it has been given what comes back with time.
+    /// Time up to which the allowance has grown.
     since: Moment,
-    /// Bytes of requests that were sent and not yet turned into frames.
+    /// Bytes of sent requests that have not yet added to the allowance.
     asked: u64,
 }
 
-/// More has come than may.
+/// The allowance is used up.
 #[derive(Debug, PartialEq, Eq)]
 struct Exhausted;
 
@@ -108,7 +108,7 @@ impl Allowance {
     }
 }
 
-/// A piece of a body is held to the windows; all else is held to nothing but this.
+/// Whether a frame uses up the allowance. A piece of a body is limited by flow control; all other frames only by this.
 const fn is_paid_for(head: Head) -> bool {
     let may_be_padding = head.flags & PADDED != 0 && head.length <= PADDING;
     head.kind != DATA || (head.length == 0 || may_be_padding) && head.flags & END_STREAM == 0
@@ -123,7 +123,7 @@ impl<S> Metered<S> {
         }
     }
 
-    /// As many bytes of `bufs` as were written.
+    /// Counts the bytes of `bufs` that were written.
     fn sent<'b>(
         &mut self,
         polled: Poll<io::Result<usize>>,
@@ -198,7 +198,7 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// A request of so many bytes.
+    /// Builds a request of this many bytes.
     fn request(bytes: usize) -> Vec<u8> {
         frame(HEADERS, END_HEADERS, &vec![0; bytes - 9])
     }
@@ -213,7 +213,7 @@ mod tests {
         Moment::ZERO + Duration::from_millis(milliseconds)
     }
 
-    /// How many of a frame pass, of 100,000 that come at once.
+    /// Counts how many of 100,000 equal frames pass at once.
     fn passed(frame: &[u8]) -> u64 {
         let mut allowance = begun(at(0));
         (0..100_000)
@@ -257,7 +257,7 @@ mod tests {
         let count = |allowance: &mut Allowance, now| (0..).take_while(|_| allowance.pass(&ping, now).is_ok()).count();
         let mut allowance = begun(at(1_000));
         assert_eq!(count(&mut allowance, at(1_000)), 20_000);
-        // The one that is refused has begun: what follows it is of no interest in use, and is its rest here.
+        // The refused frame has already begun. In real use the connection then closes; here its rest is skipped.
         let mut check = |sent: &[u8], now, expected| {
             allowance.comes = Scan::begin(0);
             allowance.note_sent(sent);
@@ -274,16 +274,16 @@ mod tests {
         check(&request(12), 1_250, 1);
         check(&request(12), 1_250, 2);
         check(&request(80).repeat(5_000), 1_250, 20_000);
-        // Said in return to frames that have come.
+        // Replies to received frames add nothing.
         for kind in [3, 4, 6, 8] {
             check(&frame(kind, 1, &[0; 8]).repeat(10), 1_250, 0);
         }
-        // Time that goes backwards gives nothing.
+        // Time that goes backwards adds nothing.
         check(&[], 0, 0);
         check(&[], 3_600_000, 20_000);
     }
 
-    /// Twenty thousand requests at once of the smallest size, each with the most that a good backend says about one.
+    /// Sends 20,000 of the smallest requests at once, each with all the frames that a good backend may send for it.
     #[test]
     fn a_busy_backend_is_no_flood() {
         let mut allowance = begun(at(0));
@@ -299,7 +299,7 @@ mod tests {
         .concat();
         for _ in 0..20_000 {
             allowance.note_sent(&request(80));
-            // However the network cuts it.
+            // The network may cut the bytes anywhere.
             for piece in about_one.chunks(5) {
                 assert_eq!(allowance.pass(piece, at(0)), Ok(()));
             }

@@ -1,10 +1,11 @@
-//! HTTP/2 toward an endpoint: connections that many exchanges share.
+//! HTTP/2 to an endpoint: connections that carry many exchanges at once.
 //!
-//! Within the gateway a request has the form of HTTP/1.1; here it is put into that of HTTP/2, and the answer back. We
-//! count what a connection carries, since hyper queues whatever is more than its peer allows, without bound.
+//! Inside the gateway a request has the form of HTTP/1.1. This folder converts it to HTTP/2, and converts the answer
+//! back. The gateway counts the exchanges on a connection, because hyper queues without bound what exceeds the peer's
+//! limit.
 //!
-//! Invariant: a backend that sends frames without end, and nothing that was asked for, loses its connection; all else
-//! ends one exchange alone. One that is given up resets its stream, and its neighbours go on.
+//! Invariant: only a backend that floods the gateway with unrequested frames loses its connection. Any other fault ends
+//! a single exchange. An abandoned exchange resets its own stream, and the other exchanges on the connection continue.
 
 mod convert;
 mod dial;

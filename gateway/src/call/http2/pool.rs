@@ -1,13 +1,15 @@
-//! The shared connections of one worker to one endpoint, and who may use which.
+//! Pools the shared connections of one worker to one endpoint, and limits the exchanges on each.
 //!
-//! An exchange takes a place on the newest connection that has room, so that load gathers and what is left over can
-//! age out. If none has room it waits: for a place that comes free, or for a connection that is being opened. One is
-//! opened only when those under way would not do for all who wait, so a crowd does not open one each.
+//! An exchange takes a place on the newest connection that has room. Load gathers there, so that older connections
+//! become idle and can be closed. If none has room, the exchange waits for a free place or for a new connection. A
+//! connection is opened only if those being opened do not suffice for all waiting exchanges, so that a burst does not
+//! open one for each.
 //!
-//! Invariants: a connection carries at most as many exchanges as we and its peer allow; a place counts exactly once,
-//! until it is dropped; nobody waits unless a connection is being opened. How many wait is bounded by the bulkhead.
+//! Invariants: a connection carries at most as many exchanges as both the gateway and its peer allow. A place counts
+//! exactly once, until it is dropped. An exchange waits only while a connection is being opened. The bulkhead bounds
+//! how many wait.
 //!
-//! Each worker has its own, so its lock is taken by that worker alone (and for a look by the admin API).
+//! Each worker has its own pool, so only that worker takes its lock, and the admin API for a look.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,44 +33,44 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct State {
     settings: PoolSettings,
-    /// Oldest first.
+    /// Connections, oldest first.
     members: Vec<Member>,
-    /// Connections that are being opened.
+    /// Number of connections being opened.
     dials: usize,
-    /// First come, first served.
+    /// Waiting exchanges, first come, first served.
     waiting: VecDeque<oneshot::Sender<Served>>,
-    /// What the newest connection can carry, which is expected of the next.
+    /// Number of exchanges that the newest connection can carry. The next one is expected to carry as many.
     expected: Option<usize>,
 }
 
 struct Member {
     link: Arc<Link>,
-    /// Exchanges that it carries.
+    /// Number of exchanges on the connection.
     carries: usize,
     idle_since: Moment,
 }
 
-/// What comes of waiting.
+/// Result of waiting for a place.
 pub(super) type Served = Result<Place, Failure>;
 
 pub(super) enum Taken {
     Now(Place),
-    /// It comes later; with a duty, if another connection is to be opened for that.
+    /// The place comes later. A guard is included if the receiver of this value must open another connection.
     Later(oneshot::Receiver<Served>, Option<DialGuard>),
 }
 
-/// The right to one exchange on a connection, which counts until this is dropped.
+/// Right to one exchange on a connection. It counts until dropped.
 pub(super) struct Place {
     pool: Arc<Shared>,
     link: Arc<Link>,
     abandoned: AtomicBool,
-    /// All of the request has been handed to the connection.
+    /// Whether the whole request has been handed to the connection.
     asked: AtomicBool,
-    /// What sends its body, or has sent it.
+    /// Task that sends the body, or has sent it.
     carrier: OnceLock<AbortHandle>,
 }
 
-/// To open a connection. Dropped before that is done, it has failed.
+/// Duty to open a connection. Dropped before it is done, it counts as failed.
 #[must_use]
 pub(super) struct DialGuard {
     pool: Arc<Shared>,
@@ -90,14 +92,14 @@ impl Shared {
         Taken::Later(served, duty)
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes connections that have been idle for too long.
     pub(crate) fn sweep(&self, settings: &PoolSettings, now: Moment) {
         let mut state = self.lock();
         state.settings = *settings;
         state.let_go(now);
     }
 
-    /// Connections that carry something, connections that carry nothing, exchanges.
+    /// Returns the number of connections in use, of idle connections, and of exchanges.
     pub(crate) fn count(&self) -> (usize, usize, usize) {
         let state = self.lock();
         let busy = state.members.iter().filter(|member| member.carries > 0).count();
@@ -124,7 +126,7 @@ impl Shared {
             state.let_go(now);
             next
         };
-        // Outside of the lock: one who has left meanwhile drops the place, which takes it.
+        // Sent outside the lock: if the receiver has left, the place is dropped here, and its drop takes the lock.
         if let Some((serve, link)) = next {
             let _ = serve.send(Ok(Place::new(Arc::clone(self), link)));
         }
@@ -136,7 +138,7 @@ impl Shared {
 }
 
 impl State {
-    /// A place on the newest connection that has room.
+    /// Takes a place on the newest connection that has room.
     fn occupy(&mut self, now: Moment) -> Option<Arc<Link>> {
         let settings = &self.settings;
         let member = self
@@ -148,7 +150,7 @@ impl State {
         Some(Arc::clone(&member.link))
     }
 
-    /// Whoever has waited longest, with a place if there is one.
+    /// Returns the exchange that has waited longest, with the connection of its place, if there is one.
     fn next_served(&mut self, now: Moment) -> Option<(oneshot::Sender<Served>, Arc<Link>)> {
         while self.waiting.front().is_some_and(oneshot::Sender::is_closed) {
             self.waiting.pop_front();
@@ -160,7 +162,7 @@ impl State {
         Some((self.waiting.pop_front()?, link))
     }
 
-    /// Whether the connections that are being opened will not do for all who wait.
+    /// Whether the connections being opened do not suffice for all waiting exchanges.
     fn is_short(&self) -> bool {
         self.waiting.len() > self.dials.saturating_mul(self.expected())
     }
@@ -170,7 +172,7 @@ impl State {
         self.expected.map_or(most, |expected| expected.min(most)).max(1)
     }
 
-    /// Lets go of the connections that are of no more use once they carry nothing.
+    /// Removes idle connections that are closed, too old or idle for too long, and those beyond the idle limit.
     fn let_go(&mut self, now: Moment) {
         let settings = &self.settings;
         self.members
@@ -212,7 +214,7 @@ impl Place {
         &self.link
     }
 
-    /// Nobody waits for the answer any more: no more of the request is sent.
+    /// Stops sending the request, because the answer is no longer needed.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Relaxed);
         if let Some(carrier) = self.carrier.get() {
@@ -220,9 +222,9 @@ impl Place {
         }
     }
 
-    /// The body is sent by this task, which is ended with the exchange.
+    /// Records the task that sends the body. It is aborted with the exchange.
     pub(super) fn set_carrier(&self, task: AbortHandle) {
-        // One exchange has one body.
+        // An exchange has only one body.
         let _ = self.carrier.set(task);
     }
 
@@ -230,7 +232,7 @@ impl Place {
         self.abandoned.load(Relaxed)
     }
 
-    /// There is no more of the request.
+    /// Records that the whole request has been handed over.
     pub(super) fn end_request(&self) {
         self.asked.store(true, Relaxed);
     }
@@ -247,10 +249,11 @@ impl Drop for Place {
 }
 
 impl DialGuard {
-    /// The connection is open. Gives the duties that follow, if it does not do for all who wait.
+    /// Adds the opened connection and serves the waiting exchanges. Returns further duties if the connection does not
+    /// suffice.
     pub(super) fn done(mut self, link: Link, now: Moment) -> Vec<Self> {
         if !link.is_open() {
-            // Otherwise who waits would open another at once, and another.
+            // A failure ends the waiting. Otherwise the waiting exchanges would open one connection after another.
             self.fail(&Failure::new(Fault::Unreached, "closed as soon as it was open"));
             return Vec::new();
         }
@@ -278,7 +281,7 @@ impl DialGuard {
         duties
     }
 
-    /// It could not be opened, as those are told who would have used it.
+    /// Reports a failed connection to the exchanges that would have used it.
     pub(super) fn failed(mut self, failure: &Failure) {
         self.fail(failure);
     }

@@ -1,7 +1,7 @@
-//! A request's body on a shared connection: it holds the place of its exchange while it is being sent.
+//! A request's body on a shared connection. It holds the place of its exchange while it is being sent.
 //!
-//! Once begun it is carried by a task of the library's own, which looks at nothing else while its peer has no room for
-//! more. So that an exchange can be broken off then, too, its place is told which task that is.
+//! A body that has begun is sent by a task of hyper's, which waits while the peer's window is full. The place is told
+//! which task that is, so that the exchange can be aborted even then.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -21,7 +21,8 @@ pub(super) struct RequestBody {
     begun: bool,
 }
 
-/// The place whose body a connection has just begun to send: hyper tries that first, and then has it carried.
+/// Place whose body a connection has just begun to send. hyper polls a body once, and then spawns a task to send the
+/// rest.
 #[derive(Clone, Default)]
 pub(super) struct Begun(Arc<Mutex<Option<Arc<Place>>>>);
 
@@ -38,7 +39,7 @@ impl Begun {
 impl RequestBody {
     pub(super) fn new(body: Outbound, place: Arc<Place>) -> Self {
         if body.is_end_stream() {
-            // It will not be read.
+            // An empty body is not polled.
             place.end_request();
         }
         Self {
@@ -53,7 +54,8 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
-    /// An error resets the stream with its reason; what the caller did is remembered where the body comes from.
+    /// Passes the body on. An error resets the stream; the caller's fault is recorded in
+    /// [`Replay`](crate::call::replay::Replay).
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         if !this.begun {
@@ -61,7 +63,7 @@ impl Body for RequestBody {
             this.place.link().begun().note(&this.place);
         }
         if this.place.is_abandoned() {
-            // Another attempt may be reading from the same source by now.
+            // Another attempt may already be reading from the same source.
             return Poll::Ready(Some(Err(cancelled())));
         }
         let polled = Pin::new(&mut this.body).poll_frame(cx);

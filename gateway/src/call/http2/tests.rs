@@ -1,4 +1,4 @@
-//! The pool by itself: its connections are pipes in memory whose other end says how many exchanges it allows.
+//! Tests the pool alone. Its connections are pipes in memory, whose far end states how many exchanges it allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const SETTINGS: PoolSettings = PoolSettings {
     ping: Duration::from_secs(30),
 };
 
-/// The end of a pipe that was connected to a link; dropped, it closes that.
+/// Far end of a link's pipe. Its connection closes when the task is aborted.
 type Far = tokio::task::JoinHandle<()>;
 
 async fn link(streams: u32) -> (Link, Far) {
@@ -61,7 +61,7 @@ fn later(taken: Taken) -> (tokio::sync::oneshot::Receiver<Served>, Option<DialGu
     }
 }
 
-/// A pool with so many connections, opened one after the other.
+/// Returns a pool with `links` connections, opened one after the other.
 async fn pool(links: u32, streams: u32) -> (Arc<Shared>, Vec<Far>) {
     let pool = Arc::<Shared>::default();
     let (mut places, mut fars) = (Vec::new(), Vec::new());
@@ -82,7 +82,7 @@ async fn pool(links: u32, streams: u32) -> (Arc<Shared>, Vec<Far>) {
     (pool, fars)
 }
 
-/// A place if there is one at once; nobody is left waiting for it.
+/// Takes a place if one is free at once; never leaves an exchange waiting.
 fn room(pool: &Arc<Shared>) -> Option<Place> {
     let (busy, idle, carried) = pool.count();
     let most = (busy + idle) * SETTINGS.streams as usize;
@@ -118,7 +118,7 @@ async fn a_crowd_opens_as_few_connections_as_will_do() {
         duties.extend(duty);
     }
     assert_eq!(duties.len(), 3, "seven at three a connection");
-    // The first turns out to carry two, and so will the others.
+    // The first connection carries two exchanges, so that the others are expected to carry two as well.
     let (first, _far) = link(2).await;
     let more = duties.remove(0).done(first, clock::now());
     assert_eq!(more.len(), 1, "five are left, four of them were to be had");
@@ -165,7 +165,7 @@ async fn all_who_wait_are_told_of_a_failure() {
         let told = told.await.expect("told").err().expect("a failure");
         assert_eq!((told.fault, told.detail.as_str()), (Fault::Unreached, "refused"));
     }
-    // A connection that is closed again is none.
+    // A connection that closes at once counts as failed.
     let (closed, duty) = later(take(&pool));
     let (link, far) = link(3).await;
     far.abort();
@@ -174,7 +174,7 @@ async fn all_who_wait_are_told_of_a_failure() {
     }
     assert!(duty.expect("a duty").done(link, clock::now()).is_empty());
     assert!(closed.await.expect("told").is_err());
-    // And whoever was to open one may vanish.
+    // The holder of a duty may drop it.
     let (third, duty) = later(take(&pool));
     drop(duty.expect("nobody else opens one"));
     assert!(third.await.expect("told").is_err());
@@ -217,7 +217,7 @@ async fn what_is_old_idle_or_closed_takes_nothing() {
     assert!(matches!(take(&pool), Taken::Later(..)), "it is closed");
     drop(held);
     assert_eq!(pool.count(), (0, 0, 0));
-    // Time that goes backwards makes nothing old.
+    // Time that goes backwards makes no connection old.
     let early = pool.take(&SETTINGS, Moment::ZERO);
     assert!(matches!(early, Taken::Later(..)));
 }

@@ -1,4 +1,4 @@
-//! The whole judgement as a table, and what no caller can do as properties.
+//! Tests the whole judgement as a table, and what no caller can achieve as properties.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn at(milliseconds: u64) -> Moment {
     Moment::ZERO + ms(milliseconds)
 }
 
-/// The operator's limit for an attempt; the request may take ten times as long.
+/// Operator's limit for an attempt, in milliseconds. The request may take ten times as long.
 const LIMIT: u64 = 1_000;
 
 fn retry_on() -> RetryOn {
@@ -25,7 +25,7 @@ fn retry_on() -> RetryOn {
     }
 }
 
-/// An attempt that began at 0, was connected to at 10 and has ended at `ended`.
+/// Returns the times of an attempt that began at 0, had its connection at 10 and ended at `ended`, in milliseconds.
 fn course(sending: Sending, ended: u64) -> AttemptTimes {
     AttemptTimes {
         began: at(0),
@@ -107,14 +107,14 @@ fn a_timeout_is_explained_by_who_was_waited_for() {
     };
     let since = |since| Sending::Complete { since: at(since) };
     let untaken = |since| Sending::Untaken { since: at(since) };
-    // The backend had it in hand, or did not take it: all of its limit, most of it, too little of it.
+    // The backend had the whole request, or did not take it: for all, for most, for too little of its limit.
     check(since(10), 1_000, None, Reason::BackendTimeout, failure(1_000));
     check(since(210), 1_000, None, Reason::BackendTimeout, failure(800));
     check(since(211), 1_000, None, Reason::BackendTimeout, Outcome::Ignored);
     check(since(990), 1_000, None, Reason::BackendTimeout, Outcome::Ignored);
     check(untaken(10), 1_000, None, Reason::BackendTimeout, failure(1_000));
     check(untaken(211), 1_000, None, Reason::BackendTimeout, Outcome::Ignored);
-    // The caller was waited for, or has spoilt it.
+    // The caller was waited for, or its body failed.
     check(
         Sending::AwaitsCaller,
         1_000,
@@ -143,12 +143,12 @@ fn a_timeout_is_explained_by_who_was_waited_for() {
         Reason::BodyTooLarge,
         Outcome::Ignored,
     );
-    // What the caller's wish ended says nothing, unless the backend had all that its operator gave it.
+    // A timeout by the caller's limit counts only if the backend had all of the operator's limit.
     check(since(10), 800, Some(800), Reason::OutOfTime, Outcome::Ignored);
     check(since(10), 999, Some(999), Reason::OutOfTime, Outcome::Ignored);
     check(since(10), 1_000, Some(1_000), Reason::OutOfTime, failure(1_000));
     check(since(10), 1_000, Some(2_000), Reason::BackendTimeout, failure(1_000));
-    // Time that runs backwards blames nobody.
+    // Time that runs backwards blames no backend.
     check(since(2_000), 1_000, None, Reason::BackendTimeout, Outcome::Ignored);
     check(since(10), 0, None, Reason::BackendTimeout, Outcome::Ignored);
 }
@@ -207,13 +207,13 @@ fn the_time_of_a_backend_begins_with_the_last_byte() {
             assert_eq!(ended, (None, outcome, again), "{sending:?}");
         }
     };
-    // With what connecting took.
+    // The time of connecting is included.
     check(Sending::Complete { since: at(10) }, 900);
     check(Sending::Complete { since: at(850) }, 60);
-    // A body that was kept is with the connection as soon as there is one.
+    // A kept body is given to the connection as soon as there is one.
     check(Sending::Complete { since: at(5) }, 900);
     check(Sending::Untaken { since: at(600) }, 310);
-    // It has answered before it was asked in full.
+    // The backend answered before it had the whole request.
     check(Sending::AwaitsCaller, 10);
     check(Sending::Complete { since: at(2_000) }, 10);
 }
@@ -238,8 +238,8 @@ fn what_may_not_be_sent_twice_is_not_tried_again() {
     }));
 }
 
-/// An attempt with a backend that takes what it is sent at once and answers `x` after the last byte, and a caller who
-/// sends the last byte `upload` after the beginning, and may want it to be over after `wish`.
+/// Plays an attempt. The backend takes data at once and answers `x` after the last byte. The caller sends the last byte
+/// `upload` after the start, and may limit the time to `wish`; all in milliseconds.
 fn played(upload: u64, x: u64, wish: Option<u64>) -> (Option<Reason>, Outcome) {
     let limits = limits(wish);
     let (asked, answered) = (10 + upload, 10 + upload + x);
@@ -263,7 +263,7 @@ fn played(upload: u64, x: u64, wish: Option<u64>) -> (Option<Reason>, Outcome) {
 proptest! {
     #![proptest_config(cases::counted())]
 
-    /// Of a backend that answers within four fifths of its limit nothing else is recorded than what it took, or nothing.
+    /// A backend that answers within 4/5 of its limit is recorded with its true time, or not at all.
     #[test]
     fn no_pace_of_a_caller_changes_what_is_recorded_of_a_good_backend(
         x in 0..LIMIT * 4 / 5 - 10, upload in 0..3 * LIMIT, wish in prop::option::of(0..3 * LIMIT),
@@ -282,7 +282,7 @@ proptest! {
         }
     }
 
-    /// A backend that never answers is found out by every caller that leaves it its time.
+    /// A backend that never answers is blamed in every request whose caller leaves it its time.
     #[test]
     fn a_backend_that_hangs_is_found_out(upload in 0..LIMIT / 5 - 10, wish in prop::option::of(LIMIT..3 * LIMIT)) {
         let (told, outcome) = played(upload, 10 * LIMIT, wish);
