@@ -1,7 +1,7 @@
-//! What the caller gets: a body that streams, and a record that is closed at its last byte.
+//! Sends an answer to the caller: streams its body and closes the request's record at its last byte.
 //!
-//! Invariant: a request is observed exactly once, however its answer ends; one that breaks off is never taken for
-//! whole, neither by the caller (hyper aborts the connection) nor by the log.
+//! Invariant: a request is observed exactly once, however its answer ends. An answer that breaks off is never taken for
+//! a complete one, neither by the caller (hyper aborts the connection) nor by the log.
 
 mod events;
 mod keeping;
@@ -30,49 +30,48 @@ use crate::rejection::Reason;
 use crate::response::tunnel::{ByteCounts, End, Tunnel};
 use crate::wire::grpc;
 
-/// The body of an answer, with what goes on until its last byte.
+/// Body of an answer, with everything that is held until its last byte.
 pub struct AnswerBody {
     content: Content,
     open: Option<Open>,
     grpc: Option<Grpc>,
 }
 
-/// A call of gRPC: its caller looks for a status at the end, also where the end comes too early.
+/// State of a gRPC answer. The caller expects a status at the end, also if the answer ends early.
 #[derive(Default)]
 struct Grpc {
-    /// Ready when we cannot wait for the end any longer.
+    /// Signal that the drain can no longer wait for the end of the answer.
     leaving: Option<Leaving>,
 }
 
-/// A request that is under way: its record, and where it counts as being in flight.
+/// Record of a request in progress, and its guard in the count of requests in flight.
 struct Open {
     watch: Box<RequestGuard>,
     _presence: InFlightGuard,
 }
 
-/// Where an answer's body comes from. The large one is the usual one, which is why it is not on the heap.
+/// Source of an answer's body. The largest variant is also the most common one, so it is not boxed.
 #[allow(clippy::large_enum_variant)]
 pub enum Content {
     Empty,
     Whole(Bytes),
     Reply(ReplyBody),
-    /// The same, kept as it passes.
+    /// Backend's answer that is cached while it is sent.
     Kept(Box<Keeping>),
-    /// A stream of events, which ends when we are about to go.
+    /// Server-sent events, which end when the process shuts down.
     Events(Box<Events>),
-    /// No body: after the head, the connection is no longer HTTP.
+    /// Tunnel without a body: after the head, the connection no longer speaks HTTP.
     Switched(Box<Tunnel>),
 }
 
-/// A connection that is to become a tunnel once the head of the answer has been sent. Its request goes on until the
-/// tunnel's end.
+/// Connection that becomes a tunnel after the head of the answer is sent. The request lasts until the tunnel ends.
 pub struct Switched {
     tunnel: Box<Tunnel>,
     open: Open,
 }
 
 impl Switched {
-    /// Carries bytes until the end, and closes the record of the request; `leaving` is ready when we are about to go.
+    /// Carries bytes until the end, and closes the request's record. `leaving` is ready when the process shuts down.
     pub async fn carry(self, leaving: impl Future<Output = ()>) {
         let Self { tunnel, mut open } = self;
         let record: &mut RequestRecord = &mut open.watch;
@@ -106,27 +105,27 @@ impl AnswerBody {
             open: Some(open),
             grpc: None,
         };
-        // Nobody asks an empty body for its end.
+        // hyper does not poll an empty body for its end.
         body.end_if_over();
         body
     }
 
-    /// It answers a call of gRPC.
+    /// Marks the answer as gRPC.
     #[must_use]
     pub fn of_grpc(mut self) -> Self {
         self.grpc = Some(Grpc::default());
         self
     }
 
-    /// Gives a call of gRPC that is still going on a status once `leaving` is ready. Whether it is a stream without an
-    /// end or an answer that comes in a moment cannot be told, so this is for when time is nearly up.
+    /// Ends a gRPC call with a status once `leaving` is ready. A stream without end looks like an answer that is about
+    /// to end, so this signal must come only when the drain is nearly over.
     pub fn break_off_when(&mut self, leaving: impl FnOnce() -> Leaving) {
         if let (Some(grpc), Content::Reply(_)) = (&mut self.grpc, &self.content) {
             grpc.leaving = Some(leaving());
         }
     }
 
-    /// Ends a stream that would go on for as long as it pleases once `leaving` is ready.
+    /// Ends a stream of server-sent events, which has no end of its own, once `leaving` is ready.
     pub fn end_when(&mut self, leaving: impl FnOnce() -> Leaving) {
         if !matches!(&self.content, Content::Reply(body) if body.is_event_stream()) {
             return;
@@ -136,8 +135,9 @@ impl AnswerBody {
         }
     }
 
-    /// When it has to have left, however slowly it is taken: what it holds is to come back then. Nothing for what goes
-    /// on for as long as it pleases, for a refusal, and for what holds nothing any more.
+    /// Returns the time by which the answer must have been sent, however slowly the caller reads it; then everything it
+    /// holds is released. `None` for a stream without limit, for a rejection, and for an answer that holds nothing any
+    /// more.
     pub fn ends_by(&self) -> Option<Moment> {
         let open = self.open.as_ref()?;
         match &self.content {
@@ -150,7 +150,7 @@ impl AnswerBody {
         }
     }
 
-    /// The tunnel that the connection is to become, if it is.
+    /// Takes the tunnel that the connection becomes, if there is one.
     pub fn take_switched(&mut self) -> Option<Switched> {
         if !matches!(self.content, Content::Switched(_)) {
             return None;
@@ -161,7 +161,7 @@ impl AnswerBody {
         }
     }
 
-    /// What goes by, for the record.
+    /// Records a frame that is sent.
     fn note(&mut self, frame: &Frame<Bytes>) {
         let Some(open) = &mut self.open else { return };
         if let Some(data) = frame.data_ref() {
@@ -171,14 +171,14 @@ impl AnswerBody {
         }
     }
 
-    /// Says why the answer ends before its end, unless it has ended.
+    /// Records why the answer ends early, unless it has already ended.
     pub fn note_fault(&mut self, fault: &'static str) {
         if let Some(open) = &mut self.open {
             open.watch.note_fault(fault);
         }
     }
 
-    /// Ends a call of gRPC with a status that says why it has no end of its own.
+    /// Ends a gRPC call early with a status that gives the reason.
     fn break_off(
         &mut self,
         trailers: HeaderMap,
@@ -212,7 +212,7 @@ impl Grpc {
 }
 
 impl Content {
-    /// An answer that is kept while it is passed on.
+    /// Caches an answer while it is sent.
     pub fn kept(reply: ReplyBody, place: Place) -> Self {
         Self::Kept(Box::new(Keeping::new(reply, place)))
     }
@@ -228,7 +228,7 @@ impl Content {
     }
 }
 
-/// Trailers are held to what fields are held to.
+/// Cleans trailers by the same rules as header fields.
 fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {

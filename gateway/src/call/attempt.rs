@@ -111,7 +111,6 @@ impl AttemptParams<'_> {
     /// `request` to build the request, and calls it again if a connection is found closed.
     ///
     /// # Errors
-    ///
     /// Returns a [`Failure`], which says whether anything was sent.
     pub(crate) async fn attempt(
         &self,

@@ -159,7 +159,7 @@ impl Backend {
         guards::enter(slots, entrant, now, queue_wait, (deadline, time), minimum, timer).await
     }
 
-    /// Whether the breaker is half-open, so that an attempt would be a probe.
+    /// Whether the breaker is half-open, so an attempt would be a probe.
     pub(crate) fn is_half_open(&self, now: Moment) -> bool {
         self.breaker_on && self.guards.breaker.state(now) == State::HalfOpen
     }
@@ -167,7 +167,6 @@ impl Backend {
     /// Returns the breaker's permit for one attempt, or `None` while the breaker is off.
     ///
     /// # Errors
-    ///
     /// Returns why the breaker admits nothing, and when it may.
     pub(crate) fn admit(&self, asker: Asker, now: Moment) -> Result<Option<Permit>, Open> {
         if !self.breaker_on {

@@ -80,7 +80,7 @@ impl Fault {
     pub(crate) fn rejection(self, time: Setting, body_limit: u64) -> Rejection {
         match self {
             Self::Unreached => Rejection::BackendUnreached(None),
-            // A body is sent again only after an earlier backend broke off, so that `BodyGone` reports the same.
+            // A body is sent again only after an earlier backend broke off, so `BodyGone` reports the same.
             Self::Broken | Self::BodyGone => Rejection::BackendBroken,
             Self::Invalid => Rejection::BackendInvalid,
             Self::TimedOut { .. } => timed_out(time),
@@ -151,7 +151,7 @@ fn grpc_wait(value: &[u8]) -> Option<Duration> {
 /// Parses a `Retry-After` into a wait: seconds, or a date in any of HTTP's three formats (RFC 9110 sections 10.2.3 and
 /// 5.6.7). Returns `None` for any other value. `now` is the gateway's own time since 1970; the answer's `Date` is not
 /// used, because it may come from a wrong clock or from a cache. White space around a value is not part of it (section
-/// 5.5), so that a value with white space is invalid.
+/// 5.5), so a value with white space is invalid.
 pub fn wait_of(value: &str, now: Duration) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));

@@ -120,7 +120,6 @@ impl Endpoint {
     /// Resolves the name again. A failure keeps the last good result.
     ///
     /// # Errors
-    ///
     /// Returns the resolver's error.
     pub async fn resolve(&self) -> std::io::Result<()> {
         if self.host.parse::<std::net::IpAddr>().is_ok() {

@@ -34,7 +34,6 @@ const LEEWAY: Duration = Duration::from_millis(2);
 /// the limit that sets the deadline.
 ///
 /// # Errors
-///
 /// Returns `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` if the deadline ended the wait.
 pub(crate) async fn enter(
     bulkhead: &Arc<Bulkhead<SlotNotifier>>,

@@ -156,7 +156,6 @@ pub struct Reply {
 /// Calls a backend, and retries where that is safe and the retry budget allows it.
 ///
 /// # Errors
-///
 /// Returns the gateway's own rejection (bulkhead, breaker, no time left). If no attempt brought an answer, returns the
 /// fault of the last one.
 pub async fn call(
@@ -256,7 +255,7 @@ impl<'a> Call<'a> {
             tried.retain(|earlier| !Arc::ptr_eq(earlier, endpoint));
             tried.push(endpoint);
             let ended = self.attempt(&tried, permit, repeatable, now, &mut timer).await;
-            // No endpoint has begun the request, so that a failover repeats nothing. It does not count as a retry.
+            // No endpoint has begun the request, so a failover repeats nothing. It does not count as a retry.
             if ended.fails_over {
                 self.failovers += 1;
                 now = clock::now();

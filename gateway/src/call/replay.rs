@@ -162,7 +162,6 @@ impl Replay {
     /// Reads the body before the next attempt, to its end or until at least `enough` bytes are kept.
     ///
     /// # Errors
-    ///
     /// Returns the fault that ended the body.
     pub async fn read_ahead(&self, enough: usize) -> Result<(), Upload> {
         poll_fn(|cx| {

@@ -1,6 +1,6 @@
 //! A backend for tests on paused time: its connections are pipes in memory, and a script decides each answer.
 //!
-//! Everything else is real: pool, exchange, guards, deadlines. The endpoint's name is never resolved, so that no
+//! Everything else is real: pool, exchange, guards, deadlines. The endpoint's name is never resolved, so no
 //! endpoint can be reached once the connections are used up.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -26,7 +26,6 @@ impl Timer {
     /// Runs `work` until `until` at the latest. Work that is not done by then is no longer polled.
     ///
     /// # Errors
-    ///
     /// Returns [`Elapsed`] if the time ran out first.
     pub(crate) async fn run<F: Future>(&mut self, until: Moment, mut work: Pin<&mut F>) -> Result<F::Output, Elapsed> {
         std::future::poll_fn(|cx| {

@@ -1,7 +1,7 @@
 //! TLS to an endpoint: verifies the endpoint's name and counts the results of handshakes.
 //!
 //! Invariant: no data is sent to an endpoint whose certificate was not verified for its name. Sessions are resumed. No
-//! request is sent before the handshake is complete (there is no early data), so that a failure here means that nothing
+//! request is sent before the handshake is complete (there is no early data), so a failure here means that nothing
 //! was sent.
 
 use std::error::Error as _;
@@ -34,7 +34,6 @@ pub struct Tls {
 /// Builds the TLS settings that all endpoints of a backend share.
 ///
 /// # Errors
-///
 /// Returns an error if the library supports none of the versions, which would be a bug of the gateway.
 pub fn terms(
     roots: Arc<RootCertStore>,
@@ -75,7 +74,6 @@ impl Tls {
     /// Performs the handshake and counts it. A handshake dropped before its end counts as timed out.
     ///
     /// # Errors
-    ///
     /// Returns what went wrong, for the log.
     pub(crate) async fn shake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut counted = Counted {

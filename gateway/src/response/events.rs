@@ -1,8 +1,8 @@
-//! Server-sent events on their way to a caller, until we are about to go.
+//! Sends server-sent events to a caller, and ends them when the process shuts down.
 //!
-//! Such a stream has no end of its own, and a drain cannot wait for one. It is ended properly, which makes a browser
-//! connect again and tell the last event it has seen; and between two events, so that none is lost in halves (WHATWG
-//! HTML section 9.2.6: an event that is not whole is thrown away).
+//! Such a stream has no end of its own, so a drain cannot wait for it. The stream is ended in order, so that a
+//! browser reconnects and reports the last event it has received. It is ended between two events, because a client
+//! discards an incomplete event (WHATWG HTML section 9.2.6).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,11 +14,11 @@ use policies::Moment;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::response::leaving::Leaving;
 
-/// A stream that may be ended between two events.
+/// Stream that may be ended between two events.
 pub struct Events {
-    /// Absent once it has ended; what it held is free then.
+    /// Body of the answer. `None` once the stream has ended, so slot and connection are free.
     body: Option<ReplyBody>,
-    /// Absent once it has come.
+    /// Shutdown signal. `None` once it was received.
     leaving: Option<Leaving>,
     last: Last,
 }
@@ -60,7 +60,7 @@ impl Events {
         if let Poll::Ready(Some(Err(Broken::Over))) = &polled
             && self.last.ends_an_event()
         {
-            // Whoever wants more connects again, and tells the last event that it has seen.
+            // The client reconnects and reports the last event it has received.
             self.body = None;
             return Poll::Ready(None);
         }
@@ -73,7 +73,7 @@ impl Events {
     }
 }
 
-/// The last bytes that went by: an event ends with an empty line, whichever of three line ends it is written with.
+/// Last four bytes sent. An event ends with an empty line, in any of three line endings.
 #[derive(Default)]
 struct Last {
     bytes: [u8; 4],
@@ -89,7 +89,7 @@ impl Last {
         }
     }
 
-    /// So does a stream that has not begun.
+    /// Whether the stream stands between two events. True before the first byte.
     fn ends_an_event(&self) -> bool {
         !self.any
             || [&b"\n\n"[..], b"\r\r", b"\r\n\r\n"]

@@ -1,7 +1,7 @@
-//! An answer on its way to the caller that is kept for when its backend gives none.
+//! Caches an answer on its way to the caller, for use when its backend fails later.
 //!
-//! Invariant: only a whole answer is kept: one that breaks off, that nobody takes to its end, that is too long or finds no
-//! room is forgotten at once, and passes undisturbed.
+//! Invariant: only a complete answer is kept. An answer that breaks off, is not read to its end, is too long, or finds
+//! no room in the cache is not kept. Its way to the caller is not affected.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Gathering, Key, StaleCache, T
 
 pub struct Keeping {
     reply: ReplyBody,
-    /// Gone once it is kept or forgotten.
+    /// Bytes gathered so far. `None` after they are kept or discarded.
     kept: Option<(Gathering, Place)>,
 }
 
-/// Where an answer is to be kept; its body is still to come.
+/// Place of an answer in the cache, while its body is still being received.
 pub struct Place {
     pub store: Arc<StaleCache>,
     pub key: Key,
@@ -56,7 +56,7 @@ impl Keeping {
         let polled = std::task::ready!(Pin::new(&mut self.reply).poll_frame(cx));
         match &polled {
             Some(Ok(frame)) => {
-                // An answer that is kept cannot have trailers.
+                // An answer with trailers cannot be kept.
                 let data = frame.data_ref();
                 let fits = |(gathering, _): &mut (Gathering, Place)| data.is_some_and(|data| gathering.add(data));
                 self.kept = self.kept.take_if(fits);
@@ -68,7 +68,7 @@ impl Keeping {
         Poll::Ready(polled)
     }
 
-    /// Nobody asks for more than there is.
+    /// Keeps the answer at its last byte, because hyper may not poll a body again after that.
     fn keep_if_over(&mut self) {
         if self.is_over() {
             self.keep();

@@ -1,7 +1,7 @@
-//! When an answer that goes on has to end because the process does.
+//! The signal that ends long answers when the process shuts down.
 
 use std::future::Future;
 use std::pin::Pin;
 
-/// Ready when we are about to go.
+/// Future that is ready when the process shuts down.
 pub type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;

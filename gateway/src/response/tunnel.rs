@@ -1,11 +1,11 @@
-//! A connection that is no longer HTTP: bytes go both ways between a caller and a backend, until either has enough.
+//! Carries bytes both ways between a caller and a backend after a switch of protocols, until either side closes.
 //!
-//! What the call held (its slot, its connection) is held for as long as the tunnel lives. There is a limit on the whole,
-//! and one on silence, which only whole frames of the caller end that are no pings, and bytes of the backend. Who ends it
-//! without being asked to (we drain, or a limit is reached) says so in the protocol: a close frame "going away" to both
-//! ends, at a place where a frame may stand.
+//! The tunnel holds the slot and the connection of its call while it lives. Its whole duration and its idle time are
+//! limited. An idle period ends with a whole frame from the caller that is neither ping nor pong, with 16 KiB of such
+//! frames, or with any byte from the backend except pongs. When the gateway ends the tunnel (for a drain or a limit),
+//! it sends a close frame "going away" to both sides, between two of their frames.
 //!
-//! Invariant: bytes are passed on as they came; nothing of ours stands within a frame of theirs.
+//! Invariant: bytes are passed on unchanged, and the gateway never writes inside a frame of either side.
 
 mod copy_buffer;
 mod frames;
@@ -26,44 +26,44 @@ use self::frames::going_away;
 use crate::call::reply::ReplyBody;
 use crate::clock;
 
-/// For the ends to take their leave once the tunnel is over.
+/// Time for both sides to close after the tunnel has ended.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// Two connections that are about to become one.
+/// Two connections that become one tunnel.
 pub struct Tunnel {
     pub caller: OnUpgrade,
     pub backend: OnUpgrade,
-    /// Holds the slot and the connection.
+    /// Answer that holds the slot and the connection.
     pub held: ReplyBody,
-    /// The longest silence.
+    /// Maximum idle time.
     pub idle: Duration,
-    /// The longest life.
+    /// Maximum duration.
     pub limit: Option<Duration>,
 }
 
-/// Where bytes that have gone by are counted, whatever ends the tunnel.
+/// Counters of the bytes carried. They are correct however the tunnel ends.
 pub struct ByteCounts<'a> {
     pub from_caller: &'a mut u64,
     pub to_caller: &'a mut u64,
 }
 
-/// Why a tunnel ended.
+/// Reason why a tunnel ended.
 #[derive(Debug)]
 pub enum End {
-    /// One of the two closed it.
+    /// The caller or the backend closed it.
     Closed,
-    /// We are about to go.
+    /// The process shuts down.
     Leaving,
-    /// Nobody has spoken for too long.
+    /// The idle time is over.
     Idle,
-    /// It has lived as long as it may.
+    /// The maximum duration is over.
     Over,
-    /// A connection broke.
+    /// A connection failed.
     Broken(io::Error),
 }
 
 impl Tunnel {
-    /// Carries bytes until the end; `leaving` is ready when we are about to go.
+    /// Carries bytes until the end. `leaving` is ready when the process shuts down.
     pub async fn carry(self, mut carried: ByteCounts<'_>, leaving: impl Future<Output = ()>) -> End {
         let Self {
             caller,
@@ -88,12 +88,12 @@ impl Tunnel {
     }
 }
 
-/// How long a tunnel may go on.
+/// Time limits of a tunnel.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Without a sign of life.
+    /// Maximum time without a sign of life.
     idle: Duration,
-    /// In all.
+    /// End of the maximum duration.
     over: Moment,
 }
 
@@ -121,7 +121,7 @@ where
             (Poll::Ready(Ok(_)), _) | (_, Poll::Ready(Ok(_))) => return Poll::Ready(End::Closed),
             (Poll::Pending, Poll::Pending) => {}
         }
-        // A lane that has no room to write does not read, and would not see its caller leave.
+        // A direction that cannot write does not read either, and would not notice that the caller has left.
         if let Poll::Ready(Err(error)) = Pin::new(&mut *caller).poll_flush(cx) {
             return Poll::Ready(End::Broken(error));
         }
@@ -140,12 +140,12 @@ where
             End::Broken(_) => Ok(()),
         }
     };
-    // Who does not take part in it is left behind.
+    // A side that does not close in time is dropped.
     let _ = tokio::time::timeout(LEAVE, parting).await;
     end
 }
 
-/// One end has closed its direction; the other may still have an answer to that.
+/// Passes on the close of one direction. The other direction may still carry a reply.
 async fn pass_on_the_end<C, B>(
     caller: &mut C,
     backend: &mut B,
@@ -169,7 +169,7 @@ where
     }
 }
 
-/// Lets both directions finish their frames, says that we go, and waits for the ends to agree.
+/// Finishes the current frame of each direction, sends close frames, and waits for both sides to close.
 async fn take_leave<C, B>(
     caller: &mut C,
     backend: &mut B,
@@ -183,7 +183,7 @@ where
 {
     inward.stop();
     outward.stop();
-    // A lane that breaks is at rest as well; writing to its end tells.
+    // A direction that fails is finished too; a write to its end reports the error.
     let (mut there, mut back) = (Poll::Pending, Poll::Pending);
     poll_fn(|cx| {
         if there.is_pending() {
@@ -213,7 +213,7 @@ where
     one.and(other)
 }
 
-/// Reads until the other side has closed too, in its protocol or at its socket.
+/// Reads until the other side has closed as well, with a close frame or at its socket.
 async fn drain<S: AsyncRead + Unpin>(stream: &mut S, from_here: &CopyBuffer) {
     let mut frames = frames::Frames::default();
     let mut buffer = [0; 512];
@@ -225,13 +225,12 @@ async fn drain<S: AsyncRead + Unpin>(stream: &mut S, from_here: &CopyBuffer) {
     }
 }
 
-/// Ends a tunnel in which nobody speaks, or that has lived long enough. Its timer is moved when it rings, not with every
-/// byte.
+/// Timer that ends an idle tunnel or one at its maximum duration. It is reset when it fires, not at every byte.
 struct Wait {
     limits: Limits,
     timer: Pin<Box<tokio::time::Sleep>>,
     until: Moment,
-    /// Signs of life that have been seen.
+    /// Number of signs of life seen so far.
     seen: u64,
 }
 

@@ -1,24 +1,25 @@
-//! Field names that some backends read as one: CGI, and WSGI after it, write every hyphen as an underscore
-//! (RFC 3875 section 4.1.18), and some servers do so with whatever is no letter and no digit: `x.tenant~id` is
-//! `HTTP_X_TENANT_ID` to them.
+//! Removes spellings of a field name that some backends read as the same name.
 //!
-//! Invariant: a field that is kept from a backend, or that the gateway sets, comes to it under no other spelling.
+//! CGI, and WSGI after it, write every hyphen as an underscore (RFC 3875 section 4.1.18). Some servers do the same with
+//! any byte that is not a letter or digit: they read `x.tenant~id` as `HTTP_X_TENANT_ID`.
+//!
+//! Invariant: a field that is withheld from a backend, or set by the gateway, does not reach it under another spelling.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Removes a field under each of its spellings.
+/// Removes a field under all its spellings.
 pub fn remove_all(headers: &mut HeaderMap, name: &HeaderName) {
     headers.remove(name);
     remove_others(headers, name);
 }
 
-/// Sets a field, and removes its other spellings.
+/// Sets a field and removes its other spellings.
 pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     remove_others(headers, name);
     headers.insert(name, value);
 }
 
-/// Removes a field under each of its spellings but this one.
+/// Removes all spellings of a field except this one.
 pub fn remove_others(headers: &mut HeaderMap, name: &HeaderName) {
     if name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return;
@@ -29,17 +30,17 @@ pub fn remove_others(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// A byte of a name as those read it who read the fewest.
+/// Maps a byte of a name as the least exact server reads it: anything but a letter or digit becomes a hyphen.
 pub const fn fold(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte } else { b'-' }
 }
 
-/// Whether a name has anything else than letters, digits and hyphens.
+/// Whether a name has bytes other than letters, digits and hyphens.
 pub fn is_odd(name: &str) -> bool {
     name.bytes().any(|byte| fold(byte) != byte)
 }
 
-/// Whether two names, in lower case, are spellings of one.
+/// Whether two names in lower case are spellings of the same name.
 fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().map(fold).eq(other.bytes().map(fold))
 }
@@ -92,7 +93,7 @@ mod tests {
         let mut all = headers();
         set_alone(&mut all, &KEY, HeaderValue::from_static("ours"));
         assert_eq!((all.len(), all.get(&KEY)), (4, Some(&HeaderValue::from_static("ours"))));
-        // Also where the name that is kept is the odd one.
+        // The name that is kept may itself be an unusual spelling.
         let mut all = headers();
         remove_others(&mut all, &HeaderName::from_static("x_api_key"));
         assert!(all.len() == 4 && all.contains_key("x_api_key"), "{all:?}");

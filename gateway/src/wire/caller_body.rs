@@ -1,7 +1,6 @@
-//! The body of a caller's request: what it brings, over whichever protocol, and why it stops.
+//! Reads the body of a caller's request over any protocol, and says why it ends.
 //!
-//! It notes on the request's [`Transfer`] when it has to wait for more, which is how a caller that sends too slowly is
-//! found out.
+//! It records on the request's [`Transfer`] when it waits for more, so that a caller that sends too slowly is found.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,35 +19,35 @@ use crate::wire::slow_caller::{LIVELY, TooSlow, Transfer};
 
 pub struct CallerBody {
     incoming: Incoming,
-    /// Absent where there is nothing to wait for.
+    /// Transfer on which waiting is recorded, if the caller is watched.
     flow: Option<Arc<Transfer>>,
     clean_trailers: CleanTrailers,
     life: Life,
-    /// On a stream of its own, which knows whether it has been ended or reset.
+    /// Whether the body has an HTTP/2 stream of its own, which knows whether it was ended or reset.
     of_stream: bool,
-    /// What has arrived of it before it is read, where that is counted.
+    /// Count of the bytes that arrived but are not yet read, where these are counted.
     parked: Option<Arc<ParkedUpload>>,
 }
 
-/// What shows that its caller is still there: whole messages, where there are such, and otherwise much at a time.
+/// Detector of signs of life from a caller: whole gRPC messages, or else at least [`LIVELY`] bytes.
 #[derive(Default)]
 struct Life {
     messages: Option<Messages>,
-    /// Bytes since the last sign.
+    /// Bytes since the last sign of life.
     bytes: u64,
 }
 
-/// Takes out of trailers what must not pass.
+/// Function that removes forbidden fields from trailers.
 pub type CleanTrailers = fn(&mut HeaderMap);
 
-/// Why a body ends before its end.
+/// Reason why a body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// It came more slowly than it may.
+    /// The body came more slowly than the minimum rate.
     TooSlow,
-    /// Its framing is broken; says what to mend.
+    /// The framing is broken. The text says what the caller should correct.
     Malformed(&'static str),
-    /// The caller broke off.
+    /// The caller's connection or stream broke off.
     Broken,
 }
 
@@ -67,7 +66,7 @@ impl CallerBody {
         }
     }
 
-    /// The same where it has a stream for itself.
+    /// Wraps a body that has an HTTP/2 stream of its own.
     pub fn of_stream(
         incoming: Incoming,
         flow: Arc<Transfer>,
@@ -80,24 +79,24 @@ impl CallerBody {
         body
     }
 
-    /// A body of messages of gRPC.
+    /// Marks the body as gRPC messages.
     #[must_use]
     pub fn of_grpc(mut self) -> Self {
         self.life.messages = Some(Messages::default());
         self
     }
 
-    /// What its request has its caller waited for.
+    /// Returns the transfer with the caller, if it is watched.
     pub const fn flow(&self) -> Option<&Arc<Transfer>> {
         self.flow.as_ref()
     }
 
-    /// Whether there is no room for what may come of it before it is read.
+    /// Whether the request was refused room for the bytes that arrive before it is read.
     pub fn has_no_room(&self) -> bool {
         self.parked.as_ref().is_some_and(|parked| parked.is_refused())
     }
 
-    /// Waiting is noted; nothing else is changed.
+    /// Polls the body and records waiting. Changes nothing else.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if let Some(parked) = &self.parked {
             parked.start();
@@ -126,7 +125,7 @@ impl CallerBody {
             }
         }
         match polled {
-            // hyper takes a reset with `NO_ERROR` for the end, which it is of an answer alone (RFC 9113 section 8.1).
+            // hyper takes a reset with `NO_ERROR` for the end. It is an end only for answers (RFC 9113 section 8.1).
             Poll::Ready(None) if self.of_stream && !self.incoming.is_end_stream() => {
                 Poll::Ready(Some(Err(Cut::Broken)))
             }

@@ -1,7 +1,7 @@
-//! Writes small pieces with one plain write.
+//! Writes several small pieces with one plain write.
 //!
-//! hyper hands over a head and a body as two pieces. Gathering them in the kernel costs more than copying a few hundred
-//! bytes here; large pieces are gathered, since copying those would cost more.
+//! hyper hands over a head and a body as two pieces. A vectored write costs more than copying a few hundred bytes here.
+//! Large pieces use a vectored write, because copying them would cost more.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// What is copied at most, in bytes.
+/// Maximum number of bytes that are copied.
 const SMALL: usize = 2048;
 
-/// Writes `bufs` as one piece if they are small, else gathered.
+/// Writes `bufs` as one piece if they are small, else with a vectored write.
 pub fn write_as_one<W: Write>(
     stream: Pin<&mut W>,
     cx: &mut Context<'_>,
@@ -34,7 +34,7 @@ pub fn write_as_one<W: Write>(
     stream.poll_write(cx, &whole[..end])
 }
 
-/// A stream whose small writes are made as one.
+/// Stream whose small writes are combined.
 pub struct Coalesced<T>(pub T);
 
 impl<T: Read + Unpin> Read for Coalesced<T> {
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// What was written, and how.
+    /// Record of the writes and of their bytes.
     #[derive(Default)]
     struct Recorder {
         plain: usize,

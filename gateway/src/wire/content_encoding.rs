@@ -1,8 +1,8 @@
-//! Decodes a body whose sender compressed it, so that it can be read.
+//! Decodes a compressed body, so that the gateway can read it.
 //!
-//! Invariant: no more than `limit` decoded bytes are ever made, and no coding takes a window above 16 MiB, whatever the
-//! encoded bytes claim. The codings are those of the HTTP Content Coding Registry that senders use in practice: `gzip`
-//! (also `x-gzip`), `deflate`, `br` and `zstd` (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
+//! Invariant: at most one byte more than `limit` is decoded, and no coding uses a window above 16 MiB, whatever the
+//! encoded bytes claim. Supported are those codings of the HTTP Content Coding Registry that senders use in practice:
+//! `gzip` (also `x-gzip`), `deflate`, `br` and `zstd` (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
 
 use std::fmt;
 use std::io::{self, Read};
@@ -12,23 +12,23 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 use smallvec::SmallVec;
 
-/// Codings that may be applied one after the other. One is the rule; a proxy that compresses again makes it two.
+/// Maximum number of codings on one body. One is usual; a proxy that compresses again makes it two.
 const MOST: usize = 2;
 
-/// The greatest zstd window, as a power of two: 8 MiB, the most that a decoder of HTTP has to take (RFC 9659 section 3).
+/// Largest zstd window, as a power of two: 8 MiB, which every HTTP decoder must support (RFC 9659 section 3).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// Size of the buffer that a brotli decoder reads through, in bytes.
+/// Size of the brotli decoder's read buffer in bytes.
 const BUFFER: usize = 4096;
 
-/// Why a body cannot be decoded.
+/// Reason why a body cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecodeError {
-    /// A coding that is not known here, or too many of them: the value of the field, cut to 64 characters.
+    /// The coding is unknown, or there are too many codings. Holds the field's value, cut to 64 characters.
     Unsupported(String),
-    /// The bytes are not what the named coding makes.
+    /// The bytes are not valid in the named coding.
     Damaged(&'static str),
-    /// More decoded bytes than are allowed.
+    /// The decoded body exceeds the limit.
     TooLarge,
 }
 
@@ -41,7 +41,7 @@ enum Coding {
 }
 
 impl Coding {
-    /// Compares without case (RFC 9110 section 8.4.1).
+    /// Finds a coding by its name, without regard to case (RFC 9110 section 8.4.1).
     fn named(name: &str) -> Option<Self> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match () {
@@ -63,15 +63,15 @@ impl Coding {
     }
 }
 
-/// The codings of a body, in the order in which they were applied.
+/// Codings of a body, in the order in which they were applied.
 #[derive(Debug, Default)]
 pub struct Codings(SmallVec<[Coding; MOST]>);
 
 impl Codings {
-    /// Those that `Content-Encoding` names. Empty elements and `identity` say nothing.
+    /// Reads the codings in `Content-Encoding`. Empty elements and `identity` are ignored.
     ///
     /// # Errors
-    /// [`DecodeError::Unsupported`].
+    /// Returns [`DecodeError::Unsupported`].
     pub fn read(headers: &HeaderMap) -> Result<Self, DecodeError> {
         let mut codings = SmallVec::new();
         for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -90,15 +90,15 @@ impl Codings {
         Ok(Self(codings))
     }
 
-    /// Whether the body is as its sender means it.
+    /// Whether the body has no coding.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Undoes them, the last one first. `limit` is the most decoded bytes, of each step where there are two.
+    /// Decodes a body, the last coding first. `limit` is the maximum size in bytes after each step.
     ///
     /// # Errors
-    /// [`DecodeError::Damaged`] or [`DecodeError::TooLarge`].
+    /// Returns [`DecodeError::Damaged`] or [`DecodeError::TooLarge`].
     pub fn undo(&self, body: Bytes, limit: usize) -> Result<Bytes, DecodeError> {
         let mut last_first = self.0.iter().rev();
         last_first.try_fold(body, |body, coding| undo(*coding, &body, limit))
@@ -106,7 +106,7 @@ impl Codings {
 }
 
 fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
-    // A body of no bytes is encoded by none: servers name a coding on empty answers, too.
+    // An empty body is not encoded: servers name a coding on empty answers as well.
     if body.is_empty() {
         return Ok(Bytes::new());
     }
@@ -126,7 +126,7 @@ fn undo(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, DecodeError>
     Ok(decoded.into())
 }
 
-/// At most one byte more than `limit`.
+/// Reads at most one byte more than `limit`.
 fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut decoded = Vec::new();
     decoder
@@ -135,8 +135,9 @@ fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
         .map(|_| decoded)
 }
 
-/// `deflate` means the zlib format (RFC 9110 section 8.4.1.2), but some senders leave its two bytes out. They are a
-/// method of 8 and, read as one number, a multiple of 31 (RFC 1950 section 2.2).
+/// Whether a `deflate` body starts with the zlib header. `deflate` means the zlib format (RFC 9110 section 8.4.1.2),
+/// but some senders omit this header. Its two bytes state method 8 and, as one number, are a multiple of 31 (RFC 1950
+/// section 2.2).
 fn is_zlib(body: &[u8]) -> bool {
     match body {
         [method, flags, ..] => method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31),
@@ -197,7 +198,7 @@ mod tests {
         zstd::encode_all(plain, 1).unwrap()
     }
 
-    /// A coding by its name, and how to encode with it.
+    /// Name of a coding and its encoder.
     type Encoder = (&'static str, fn(&[u8]) -> Vec<u8>);
 
     fn decoded(named: &[&str], body: Vec<u8>) -> Result<Bytes, DecodeError> {
@@ -225,7 +226,7 @@ mod tests {
         check(&["identity, br"], brotli(TEXT));
         check(&["gzip, br"], brotli(&gzip(TEXT)));
         check(&["gzip", "br"], brotli(&gzip(TEXT)));
-        // A gzip file of two members is the two one after the other (RFC 1952 section 2.2).
+        // A gzip file of two members decodes to both, one after the other (RFC 1952 section 2.2).
         check(&["gzip"], [gzip(&TEXT[..5]), gzip(&TEXT[5..])].concat());
     }
 

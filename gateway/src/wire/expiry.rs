@@ -1,7 +1,7 @@
-//! The moment by which something has to be over, for a sweep that ends what has not ended itself.
+//! A time by which some work must end, for a sweep that ends work which has not ended itself.
 //!
-//! Whoever carries out the work watches the moment as well, and can say properly that it has come. The sweep is for
-//! work that is not polled any more, such as an answer whose caller takes no byte, so it waits a tick longer.
+//! The work also watches this time, and can report properly that it is over. The sweep is for work that is no longer
+//! polled, such as an answer whose caller reads nothing. It therefore waits one tick longer.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,17 +9,17 @@ use policies::Moment;
 
 use crate::wire::min_rate::TICK;
 
-/// Unset at first, which is never.
+/// Time of expiry. Unset means never.
 #[derive(Debug, Default)]
 pub struct Expiry(AtomicU64);
 
 impl Expiry {
     pub fn set(&self, moment: Option<Moment>) {
-        // The process has not begun at moment zero, so that can stand for never.
+        // Moment zero lies before the start of the process, so 0 can stand for never.
         self.0.store(moment.map_or(0, Moment::nanos), Relaxed);
     }
 
-    /// Whether the moment lies more than a tick back.
+    /// Whether the time passed at least one tick ago.
     pub fn has_passed(&self, now: Moment) -> bool {
         match self.0.load(Relaxed) {
             0 => false,

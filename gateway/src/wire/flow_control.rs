@@ -1,40 +1,40 @@
-//! What the other side of an HTTP/2 connection may send before it is read (RFC 9113 section 6.9).
+//! Sets the flow control windows of HTTP/2: how much a peer may send before it is read (RFC 9113 section 6.9).
 //!
-//! Bounded by what is written here. Windows that adapt to the network are measured with pings, for which some peers
-//! close a connection.
+//! The sizes are fixed. Adaptive windows are measured with PINGs, for which some peers close the connection.
 //!
-//! Invariant: a connection's window is as large as those of all its streams: none that waits to be read takes away what
-//! another needs.
+//! Invariant: a connection's window is at least the sum of its streams' windows, so that a stream that is not read does
+//! not block another.
 
-/// In bytes.
+/// Window sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowControlWindows {
-    /// Of a stream that nobody has read yet.
+    /// Window of a stream that is not yet read.
     pub unread: u32,
-    /// Of a stream that is read.
+    /// Window of a stream that is read.
     pub stream: u32,
     pub connection: u32,
 }
 
-/// Of one stream of a backend: somebody waits for its answer.
+/// Window of a backend's stream. Its answer is always awaited.
 const BACKEND: u32 = 256 << 10;
-/// Of a caller's stream that nobody has read yet.
+/// Window of a caller's stream that is not yet read.
 const UNREAD: u32 = 64 << 10;
-/// Of one that is read. The library gives back what was read once it is a third of this, so [`UNREAD`] must be more.
+/// Window of a caller's stream that is read. The h2 library returns space once a third of this was read, so [`UNREAD`]
+/// must be more than a third.
 const READ: u32 = 160 << 10;
-/// The least for all streams of a connection. Larger than a few need: the library allows for small frames by it, and
-/// ends the connection, neighbours and all, where one slow reader lets too many tiny messages pile up.
+/// Minimum window of a connection. It is larger than a few streams need, because the h2 library derives its allowance
+/// for small frames from it, and closes the whole connection if one slow reader lets too many small frames accumulate.
 const CONNECTION: u32 = 16 << 20;
-/// The most that a window may be (RFC 9113 section 6.9.1).
+/// Maximum size of a window (RFC 9113 section 6.9.1).
 const MOST: u32 = (1 << 31) - 1;
 
 impl FlowControlWindows {
-    /// For a connection to a backend, of so many streams.
+    /// Returns the windows of a connection to a backend with `streams` concurrent streams.
     pub fn of_backend(streams: u32) -> Self {
         Self::new(streams, BACKEND, BACKEND)
     }
 
-    /// For a connection of a caller, of so many streams.
+    /// Returns the windows of a caller's connection with `streams` concurrent streams.
     pub fn of_caller(streams: u32) -> Self {
         Self::new(streams, UNREAD, READ)
     }

@@ -1,7 +1,7 @@
-//! What gRPC asks of a gateway: refusals as a status of its own, in trailers, under an HTTP status of 200.
+//! Answers gRPC calls as gRPC expects: a rejection is a gRPC status in trailers, under HTTP status 200.
 //!
-//! A client library reads `grpc-status` and shows `grpc-message`; a problem document would be lost on it. The fields
-//! that programs act on elsewhere (`x-gateway-reason`, `retry-after`, `ratelimit`) stay beside them.
+//! A client library reads `grpc-status` and shows `grpc-message`; it would ignore a problem document. The fields that
+//! other programs use (`x-gateway-reason`, `retry-after`, `ratelimit`) are kept.
 //!
 //! See PROTOCOL-HTTP2 of gRPC, *Responses* (Trailers-Only) and *Status message encoding*.
 
@@ -20,7 +20,7 @@ use crate::rejection::{GrpcCode, Reason, Rejection};
 
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether a message is one of gRPC: `application/grpc`, with or without a suffix, but not gRPC-Web.
+/// Whether a message is gRPC: `application/grpc`, with or without a suffix, but not gRPC-Web.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -29,7 +29,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|(name, rest)| name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The whole answer to a refused call: headers that are trailers at once.
+/// Builds the whole answer to a rejected call. Its head also serves as trailers (Trailers-Only).
 pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     let (mut head, _) = problem::answer(rejection, request_id).into_parts();
     head.status = StatusCode::OK;
@@ -49,7 +49,7 @@ pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     Response::from_parts(head, Bytes::new())
 }
 
-/// The trailers that end an answer which has begun and cannot go on.
+/// Builds the trailers of an answer that has begun and cannot be completed.
 pub fn broken_off(reason: Reason) -> HeaderMap {
     let message = match reason {
         Reason::OutOfTime => "the time for this call was over before its answer was complete",
@@ -63,7 +63,7 @@ pub fn broken_off(reason: Reason) -> HeaderMap {
     status(reason.grpc_code(), message)
 }
 
-/// The trailers that end a stream which has lived as long as one may.
+/// Builds the trailers of a stream that reached its maximum duration.
 pub fn lived_long_enough() -> HeaderMap {
     status(
         GrpcCode::Unavailable,
@@ -71,7 +71,7 @@ pub fn lived_long_enough() -> HeaderMap {
     )
 }
 
-/// The status that an answer or its trailers state; `None` if they state none.
+/// Returns the status in a head or trailers; `None` if there is none.
 pub fn stated(headers: &HeaderMap) -> Option<u16> {
     headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
@@ -83,7 +83,7 @@ fn status(code: GrpcCode, message: &str) -> HeaderMap {
     fields
 }
 
-/// Printable ASCII as it is, all else as `%XX` of its UTF-8.
+/// Encodes a message: printable ASCII except `%` is unchanged, all other bytes of the UTF-8 text become `%XX`.
 fn encoded(message: &str) -> HeaderValue {
     let mut text = String::with_capacity(message.len());
     for byte in message.bytes() {

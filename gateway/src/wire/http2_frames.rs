@@ -1,6 +1,6 @@
-//! Finds the frames in what goes by, wherever the network cuts it (RFC 9113 section 4.1).
+//! Finds the HTTP/2 frames in a byte stream that arrives in any pieces (RFC 9113 section 4.1).
 
-/// The header of a frame.
+/// Header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub length: u32,
@@ -11,23 +11,23 @@ pub struct Head {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met {
-    /// A frame's header is there.
+    /// The header of a frame is complete.
     Begin(Head),
-    /// All of it is.
+    /// The whole frame is complete.
     End(Head),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Scan {
-    /// Of a frame's header, as far as it has come.
+    /// Frame header, as far as it has arrived.
     header: [u8; 9],
     have: usize,
-    /// Bytes that follow before the next header.
+    /// Number of bytes before the next header.
     skip: u32,
 }
 
 impl Scan {
-    /// `ahead` bytes come before the first frame.
+    /// Starts a scan; `ahead` bytes come before the first frame.
     pub const fn begin(ahead: u32) -> Self {
         Self {
             header: [0; 9],
@@ -36,12 +36,12 @@ impl Scan {
         }
     }
 
-    /// Whether a frame has come in part.
+    /// Whether a frame has arrived in part.
     pub const fn is_within(&self) -> bool {
         self.have > 0
     }
 
-    /// What is met next; takes the bytes up to there, or all of them.
+    /// Returns the next event and removes the bytes up to it; without an event, removes all bytes.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Met> {
         loop {
             if self.have == self.header.len() && self.skip == 0 {

@@ -1,7 +1,7 @@
-//! Reads a request's body as JSON, for routes that take values from it.
+//! Reads a request's body as JSON, for routes that use values from it.
 //!
-//! Invariant: no more than the route's limit is held, and nobody is waited for beyond the request's deadline. What is
-//! not taken from it is let go before anyone is asked.
+//! Invariant: at most the route's limit is held, and the body is awaited at most until the request's deadline. Values
+//! that the route does not use are released before a backend is called.
 
 use std::sync::Arc;
 
@@ -11,15 +11,17 @@ use crate::json::{self, Document, GatherError, Paths, Refusal, Reservation, Sele
 use crate::rejection::{Rejection, Setting};
 use crate::wire::caller_body::{CallerBody, Cut};
 
-/// The limit of such a body where nothing is written, in bytes.
+/// Default size limit of such a body in bytes.
 pub const DEFAULT_LIMIT: u64 = 256 << 10;
 
-/// What is wanted of `body`, which has at most `limit` bytes, and how many it has; `None` if there is no body.
+/// Returns the `wanted` values of `body`, which may have at most `limit` bytes, and its length; `None` if there is no
+/// body.
 ///
 /// # Errors
-/// [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until`, or comes too
-/// slowly; [`Rejection::CallerGone`] if it breaks off; [`Rejection::MalformedRequest`] if it is not JSON that is taken;
-/// [`Rejection::Overloaded`] if there is no room for it, and [`Rejection::OutOfTime`] if it could not be read in time.
+/// Returns [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until` or comes
+/// too slowly; [`Rejection::CallerGone`] if it breaks off; [`Rejection::MalformedRequest`] if it is not acceptable
+/// JSON; [`Rejection::Overloaded`] if there is no room for it; [`Rejection::OutOfTime`] if it could not be parsed in
+/// time.
 pub async fn read(
     body: CallerBody,
     limit: u64,

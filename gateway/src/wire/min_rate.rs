@@ -1,19 +1,20 @@
-//! Whether somebody who is waited for again and again makes up for it: a byte now and then resets no clock.
+//! Enforces a minimum rate: the total time of waiting must be covered by the bytes received. A single byte does not
+//! reset it.
 //!
-//! Waiting is sampled once a tick, and paid for by bytes: beyond a grace, `rate` bytes buy a second of it. Kept by the
-//! one thread that serves the connection, so that noting is a plain store.
+//! Waiting is sampled once a tick. Beyond a grace period, `rate` bytes pay for one second of waiting. Only the thread
+//! that serves the connection updates it, so an update is a plain store.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How often whoever is waited for is looked at.
+/// Interval at which waiting is sampled.
 pub const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub struct MinRate {
-    /// Ticks at which nothing was there.
+    /// Number of ticks at which nothing had arrived.
     waited: AtomicU32,
-    /// Stops at 4 GiB, which buys enough.
+    /// Number of bytes. It saturates at 4 GiB, which is enough for any wait.
     bytes: AtomicU32,
 }
 
@@ -29,7 +30,7 @@ impl MinRate {
             .store(self.bytes.load(Relaxed).saturating_add(count), Relaxed);
     }
 
-    /// For each tick at which it is waited for: whether that makes too many. `rate` in bytes a second, above 0.
+    /// Counts one more tick of waiting. Returns whether the total is too long. `rate` is in bytes per second, above 0.
     pub fn falls_behind(&self, grace: Duration, rate: u64) -> bool {
         let waited = self.waited.load(Relaxed).saturating_add(1);
         self.waited.store(waited, Relaxed);
@@ -44,7 +45,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(2);
 
-    /// Ticks of waiting until it falls behind, where `bytes` come with each of them; at most 1000.
+    /// Returns the ticks until the rate falls behind, with `bytes` at each tick; at most 1000.
     fn lasts(bytes: usize, rate: u64) -> u32 {
         let pace = MinRate::default();
         (1..1000)
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn only_bytes_buy_time_beyond_the_grace() {
         let check = |bytes, rate, ticks| assert_eq!(lasts(bytes, rate), ticks, "{bytes} at {rate}");
-        // A tick is a quarter of a second: at 100 bytes a second, 25 of them pay for one.
+        // A tick is a quarter of a second: at 100 bytes per second, 25 bytes pay for one tick.
         check(0, 100, 9);
         check(1, 100, 9);
         check(12, 100, 16);

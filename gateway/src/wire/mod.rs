@@ -1,4 +1,4 @@
-//! What is sent and received: HTTP/1.1 framing, gRPC, WebSocket, and how slowly callers may send and read.
+//! Handles what is sent and received: HTTP/1.1 framing, HTTP/2 frames, gRPC, WebSocket, JSON bodies, and slow callers.
 
 pub mod aliases;
 pub mod caller_body;

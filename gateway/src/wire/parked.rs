@@ -1,16 +1,16 @@
-//! Counts the bytes of HTTP/2 uploads that have arrived and that nobody has read yet, over the whole process.
+//! Counts the bytes of HTTP/2 uploads that have arrived but are not read yet, over the whole process.
 //!
-//! A caller may send as much as its windows allow before anybody wants it: while its request waits for a slot, say. One
-//! connection of many streams holds megabytes so, and many connections hold all memory there is. So one budget counts
-//! what is held, and each connection may have an eighth of what is left of it. The more is held, the less each of them
-//! may add; so the budget is never used up, and a caller whose uploads are read does not notice.
+//! A caller may fill its windows before its body is read, for example while its request waits for a slot. One
+//! connection with many streams can hold megabytes in this way, and many connections all memory. Hence one budget
+//! counts what is held, and each connection may use one eighth of what is left of it. The more is held, the less each
+//! connection may add. The budget is never used up, and a caller whose uploads are read is not affected.
 //!
-//! An upload that nobody reads yet counts with all that it may send: if there is no room for that, its request is
-//! refused. So what waits never keeps what is read from going on. Once it is read it counts with what it holds; if that
-//! is too much the connection is not read further, until somebody reads.
+//! An upload that is not yet read counts with all that it may send. If there is no room for that, its request is
+//! refused. Waiting uploads therefore never block uploads that are read. Once it is read, an upload counts with what it
+//! holds. If that is too much, the gateway stops reading the connection until some of it is read.
 //!
-//! Invariant: what counts is no less than what the streams hold. It falls as bodies are read, and with each body that is
-//! dropped. Knows nothing of sockets.
+//! Invariant: the counted bytes are never less than the bytes held. They fall when bodies are read or dropped. Knows
+//! nothing of sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -20,63 +20,63 @@ use futures_util::task::AtomicWaker;
 
 use crate::wire::flow_control::FlowControlWindows;
 
-/// What one connection may have of the bytes that are left.
+/// Divisor of the remaining bytes: one connection may use one part in eight.
 const SHARE: u64 = 8;
 
-/// The parked bytes of the process.
+/// Parked bytes of the process.
 #[derive(Debug, Default)]
 pub struct ParkedBytes {
-    /// Held.
+    /// Bytes of bodies held.
     held: AtomicU64,
-    /// Held, or granted to uploads that nobody reads yet.
+    /// Bytes held, or granted to uploads that are not yet read.
     counted: AtomicU64,
     pauses: AtomicU64,
     refusals: AtomicU64,
 }
 
-/// Those of one connection.
+/// Parked bytes of one connection.
 #[derive(Debug)]
 pub struct ParkedOfConnection {
     process: Arc<ParkedBytes>,
     counted: AtomicU64,
-    /// Held by uploads beyond what is granted to them.
+    /// Bytes that uploads hold beyond their grants.
     loose: AtomicU64,
     is_paused: AtomicBool,
     reader: AtomicWaker,
 }
 
-/// Those of one upload.
+/// Parked bytes of one upload.
 #[derive(Debug)]
 pub struct ParkedUpload {
     connection: Arc<ParkedOfConnection>,
-    /// [`Bytes`], as one number.
+    /// [`Bytes`], packed into one number.
     bytes: AtomicU64,
-    /// More is never held, whatever padding comes with it.
+    /// Windows of the stream. An upload never counts more than its window, even with padding.
     windows: FlowControlWindows,
     is_refused: AtomicBool,
 }
 
-/// Of one upload.
+/// Parked bytes of one upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bytes {
-    /// 0 once it is read.
+    /// Granted bytes; 0 once the upload is read.
     granted: u32,
     held: u32,
-    /// In how many frames they have come.
+    /// Number of frames in which the bytes arrived.
     frames: u32,
 }
 
-/// What the library keeps for each frame, in bytes: a body can come in frames of one byte.
+/// Memory in bytes that the h2 library needs for each frame. A body can come in frames of one byte.
 const FRAME: u64 = 256;
 
-/// No part of [`Bytes`] is as large as this; windows are smaller.
+/// Exclusive maximum of each part of [`Bytes`]. Windows are smaller.
 const PART: u32 = 1 << 21;
 const PART_BITS: u32 = PART.trailing_zeros();
 
-/// Stands for an upload whose body was dropped: nothing that still comes is kept.
+/// Mark of an upload whose body was dropped. Later bytes are not kept.
 const DROPPED: u64 = u64::MAX;
 
-/// Whether a connection may have `own` of the bytes while all of them have `total`.
+/// Whether a connection may use `own` bytes while the whole process uses `total`.
 fn has_room(own: u64, total: u64, budget: u64) -> bool {
     own <= budget.saturating_sub(total) / SHARE
 }
@@ -116,22 +116,22 @@ impl Bytes {
 }
 
 impl ParkedBytes {
-    /// Bytes of bodies that are held.
+    /// Returns the bytes of bodies held.
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
     }
 
-    /// Bytes of the budget that are taken.
+    /// Returns the bytes of the budget in use.
     pub fn counted(&self) -> u64 {
         self.counted.load(Relaxed)
     }
 
-    /// Times that a connection was not read further.
+    /// Returns how often the gateway stopped reading a connection.
     pub fn pauses(&self) -> u64 {
         self.pauses.load(Relaxed)
     }
 
-    /// Uploads for which there was no room.
+    /// Returns the number of uploads refused for lack of room.
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Relaxed)
     }
@@ -148,13 +148,13 @@ impl ParkedOfConnection {
         }
     }
 
-    /// Whether it may be read further in any case.
+    /// Whether the connection may be read whatever the budget.
     pub fn is_free(&self) -> bool {
         self.loose.load(Relaxed) == 0
     }
 
-    /// Whether the connection may be read further. If not, `reader` is woken when this connection holds less; that
-    /// others do is to be looked for from time to time.
+    /// Whether the connection may be read further. If not, `reader` is woken when this connection holds less. The
+    /// caller of this function must check from time to time whether other connections hold less.
     pub fn may_read(&self, budget: u64, reader: &Waker) -> bool {
         let decide = || has_room(self.loose.load(Relaxed), self.process.counted(), budget);
         if decide() {
@@ -165,7 +165,7 @@ impl ParkedOfConnection {
         if !self.is_paused.swap(true, Relaxed) {
             self.process.pauses.fetch_add(1, Relaxed);
         }
-        // What has been read meanwhile woke nobody.
+        // Checked again, because a read in between did not wake the reader.
         decide()
     }
 
@@ -198,7 +198,7 @@ impl ParkedUpload {
         }
     }
 
-    /// Its request has come, and says how long it is, if it does. Nothing has arrived yet.
+    /// Requests room for an upload when its request arrives, before any of its body. `length` is the announced size.
     pub fn ask_for_room(&self, length: Option<u64>, budget: u64) {
         let window = self.windows.unread;
         let granted = length.map_or(window, |length| u32::try_from(length).unwrap_or(window).min(window));
@@ -207,18 +207,18 @@ impl ParkedUpload {
         if has_room(own + u64::from(granted), process.counted(), budget) {
             self.change(|bytes| Bytes { granted, ..bytes });
         } else if own > 0 {
-            // The only upload of a connection keeps no other from going on, and is counted as it comes.
+            // The only upload of a connection blocks no other upload. It is not refused, and counts as it arrives.
             process.refusals.fetch_add(1, Relaxed);
             self.is_refused.store(true, Relaxed);
         }
     }
 
-    /// Whether there was no room for it.
+    /// Whether there was no room for the upload.
     pub fn is_refused(&self) -> bool {
         self.is_refused.load(Relaxed)
     }
 
-    /// A frame of so many bytes has arrived.
+    /// Counts a frame of `count` bytes that arrived.
     pub fn arrive(&self, count: u32) {
         let window = self.windows.stream;
         self.change(|bytes| Bytes {
@@ -228,14 +228,14 @@ impl ParkedUpload {
         });
     }
 
-    /// Somebody reads it from now on.
+    /// Marks the upload as read from now on.
     pub fn start(&self) {
         if Bytes::unpacked(self.bytes.load(Relaxed)).granted > 0 {
             self.change(|bytes| Bytes { granted: 0, ..bytes });
         }
     }
 
-    /// A frame of so many bytes was read.
+    /// Counts a frame of `count` bytes that was read.
     pub fn read(&self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.change(|bytes| Bytes {
@@ -245,14 +245,14 @@ impl ParkedUpload {
         });
     }
 
-    /// All that has arrived was read. Padding is not, and is held by nobody.
+    /// Records that everything that arrived was read. Padding is never read, and nothing holds it.
     pub fn read_all(&self) {
         if self.bytes.load(Relaxed) != Bytes::NONE.packed() {
             self.change(|_| Bytes::NONE);
         }
     }
 
-    /// Nobody reads the rest.
+    /// Drops the rest of the upload from the count.
     pub fn discard(&self) {
         let before = self.bytes.swap(DROPPED, Relaxed);
         if before != DROPPED {
@@ -281,7 +281,7 @@ mod tests {
 
     use super::*;
 
-    /// An eighth of it is 1000.
+    /// Budget in bytes, of which an eighth is 1000.
     const BUDGET: u64 = 8000;
     const WINDOWS: FlowControlWindows = FlowControlWindows {
         unread: 400,
@@ -297,7 +297,7 @@ mod tests {
         check(889, 889, false);
         check(500, 4000, true);
         check(501, 4000, false);
-        // Who holds nothing is read even if there is nothing left.
+        // A connection that holds nothing is read even if the budget is used up.
         check(0, 8000, true);
         check(1, 8000, false);
         // The budget has been lowered.
@@ -342,7 +342,7 @@ mod tests {
         setup.check(90, 90 + 2 * FRAME);
         one.read(50);
         setup.check(40, 40 + FRAME);
-        // Padding is never read: it does not count beyond the window, and goes once everything else was read.
+        // Padding is never read: it counts at most up to the window, until everything else is read.
         one.arrive(1000);
         setup.check(630, 630 + 3 * FRAME - FRAME);
         one.read(100);
@@ -395,7 +395,7 @@ mod tests {
             arrived += 1;
         }
         setup.check(arrived, arrived * (1 + FRAME));
-        // An eighth of what is left, and what was granted.
+        // The count is an eighth of what is left, plus the grant.
         assert_eq!(arrived, 5);
     }
 
@@ -406,7 +406,7 @@ mod tests {
         for upload in &uploads {
             upload.ask_for_room(None, BUDGET);
         }
-        // Of 8000 an eighth is more than one window, and of 7600 more than two; of 7200 it is not three.
+        // An eighth of 8000 is more than one window, and of 7600 more than two windows. Of 7200 it is less than three.
         assert_eq!(
             uploads.each_ref().map(|upload| upload.is_refused()),
             [false, false, true]
@@ -468,7 +468,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Connections that begin uploads and send as they please, wherever they are read; some are read by somebody.
+        /// Connections begin uploads and send in any order, before and after they are read.
         #[test]
         fn no_crowd_uses_up_the_budget(
             steps in prop::collection::vec((0..40_usize, 0..4_usize, steps()), 1..400),
@@ -488,7 +488,7 @@ mod tests {
                     }
                     Step::Arrive(count) if connection.may_read(BUDGET, Waker::noop()) => {
                         if let Some((upload, held, is_read)) = of_it.get_mut(place) {
-                            // No caller sends more than its window.
+                            // A caller never sends more than its window.
                             let window = if *is_read { WINDOWS.stream } else { WINDOWS.unread };
                             let count = count.min(window.saturating_sub(*held));
                             upload.arrive(count);
@@ -509,7 +509,7 @@ mod tests {
                 let held: u32 = uploads.iter().flatten().map(|(_, held, _)| *held).sum();
                 prop_assert_eq!(process.held(), u64::from(held));
                 prop_assert!(process.counted() >= process.held());
-                // What was on its way when the decision was made: one piece for each connection.
+                // One piece for each connection may have been on its way when the decision was made.
                 prop_assert!(process.counted() <= BUDGET + 40 * (19 + FRAME));
             }
             drop(uploads);

@@ -1,11 +1,11 @@
-//! What one request has its caller waited for: more of its body, and room for more of its answer.
+//! Records what a request waits for from its caller: more of its body, and room for more of its answer.
 //!
-//! Those who carry the bytes note what they wait for; a sweep looks once a tick and gives up on whoever is too slow.
-//! A body that comes too slowly is told to its reader, so that the caller can still be answered. An answer that is
-//! not taken can only be cut, and that only where it is one stream of many: elsewhere the connection itself is watched.
+//! The code that carries the bytes records the waiting. A sweep checks once per tick and gives up on a caller that is
+//! too slow. For a slow body the reader is told, so that the caller still gets an answer. A slow answer can only be
+//! cut, and only if it is one stream of many; elsewhere the connection itself is watched.
 //!
-//! Invariant: only the caller's slowness counts. Whatever a backend or we ourselves take is not waited for here, and a
-//! conversation, which has no pace, is waited for by whoever watches its silence.
+//! Invariant: only the caller's slowness counts. Time that a backend or the gateway takes is not counted. Two-way
+//! streams have no rate; their idle time is limited elsewhere.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -23,23 +23,23 @@ const NOT_AWAITED: u8 = 0;
 const AWAITED: u8 = 1;
 const TOO_SLOW: u8 = 2;
 
-/// So many bytes from a caller show as much life as a whole message does.
+/// Bytes from a caller that count as one sign of life, like a whole message.
 pub const LIVELY: u64 = 16 * 1024;
 
-/// A request's body has come more slowly than it may.
+/// Error of a request body that came more slowly than the minimum rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooSlow;
 
-/// What a caller may take its time for.
+/// Limits on how long a caller may take.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitLimits {
-    /// Without taking a single byte of its answer.
+    /// Maximum time without taking a single byte of the answer.
     pub write: Duration,
-    /// Beyond `grace`, so many bytes pay for a second of waiting: of a body, and of an answer. `None` is no rate.
+    /// Minimum rates beyond `grace`. `None` means no rates.
     pub rates: Option<Rates>,
 }
 
-/// How slow a caller may be beyond `grace`, in bytes a second.
+/// Minimum rates of body and answer beyond `grace`, in bytes per second.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
     pub grace: Duration,
@@ -47,7 +47,7 @@ pub struct Rates {
     pub answer: u64,
 }
 
-/// What has been waited for too long.
+/// Part of the exchange that was waited for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
     Body,
@@ -56,34 +56,34 @@ pub enum Overdue {
 
 #[derive(Debug, Default)]
 pub struct Transfer {
-    /// Somebody has begun to read the body.
+    /// Whether reading of the body has begun.
     asked: AtomicBool,
-    /// More of it is awaited; or it was, and came too slowly.
+    /// State of waiting for the body: not awaited, awaited, or too slow.
     body: AtomicU8,
     sends: MinRate,
-    /// Whole messages, and large pieces, that have come of it; begins anew where it ends.
+    /// Number of signs of life in the body: whole messages and large pieces. It wraps around.
     signs_of_life: AtomicU32,
-    /// It may pause for as long as it pleases.
+    /// Whether the body may pause without limit.
     pauses: AtomicBool,
-    /// Why it came to a bad end, which is the caller's doing.
+    /// Reason why the body failed, which is the caller's fault.
     spoilt: OnceLock<Reason>,
-    /// Wakes whoever reads the body.
+    /// Waker of the body's reader.
     reader: Mutex<Option<Waker>>,
-    /// A piece of the answer has been handed over, and nobody has asked for the next one.
+    /// Whether a piece of the answer was handed over and the next one was not asked for.
     handed: AtomicBool,
-    /// Ticks at which that was so, without a break.
+    /// Number of consecutive ticks at which a piece of the answer waited for the caller.
     stalled: AtomicU32,
     takes: MinRate,
-    /// The answer was cut, because it was not taken.
+    /// Whether the answer was cut because it was not taken.
     cut: AtomicBool,
-    /// When the answer has to have left.
+    /// Time by which the answer must have been sent.
     expiry: Expiry,
-    /// What carries the answer, where that can be ended by itself.
+    /// Task that carries the answer, if it can be ended alone.
     carrier: OnceLock<AbortHandle>,
 }
 
 impl Transfer {
-    /// So many bytes of the body have come.
+    /// Counts bytes of the body that arrived.
     pub fn note_received(&self, count: usize) {
         self.asked.store(true, Relaxed);
         self.sends.progress(count);
@@ -92,10 +92,10 @@ impl Transfer {
         }
     }
 
-    /// Nothing of the body is there to be read.
+    /// Records that the reader waits for more of the body.
     ///
     /// # Errors
-    /// It is not waited for any longer.
+    /// Returns [`TooSlow`] if the body is no longer waited for.
     pub fn awaits(&self, reader: &Waker) -> Result<(), TooSlow> {
         if self.body.load(Relaxed) == TOO_SLOW {
             return Err(TooSlow);
@@ -109,82 +109,83 @@ impl Transfer {
         Ok(())
     }
 
-    /// Whether anybody has begun to read the body.
+    /// Whether reading of the body has begun.
     pub fn is_asked_for(&self) -> bool {
         self.asked.load(Relaxed)
     }
 
-    /// The body is read no more.
+    /// Records that the body is no longer read.
     pub fn stop_waiting(&self) {
         self.body.store(NOT_AWAITED, Relaxed);
     }
 
-    /// Something has come of the body that a byte now and then is not.
+    /// Counts a sign of life of the caller. A few single bytes are none.
     pub fn shows_life(&self) {
         let signs = self.signs_of_life.load(Relaxed);
         self.signs_of_life.store(signs.wrapping_add(1), Relaxed);
     }
 
-    /// Changes whenever such has come.
+    /// Returns the number of signs of life, which changes with each.
     pub fn signs_of_life(&self) -> u32 {
         self.signs_of_life.load(Relaxed)
     }
 
-    /// The body is one side of a conversation.
+    /// Marks the body as one side of a two-way stream, which may pause.
     pub fn may_pause(&self) {
         self.pauses.store(true, Relaxed);
     }
 
-    /// The caller has brought its body to a bad end.
+    /// Records that the body failed through the caller's fault.
     pub fn spoil(&self, reason: Reason) {
-        // What comes after the end changes nothing.
+        // Only the first reason counts.
         let _ = self.spoilt.set(reason);
     }
 
-    /// Why the body came to a bad end, if it did.
+    /// Returns why the body failed, if it did.
     pub fn is_spoilt(&self) -> Option<Reason> {
         self.spoilt.get().copied()
     }
 
-    /// The answer is carried by a task of its own.
+    /// Records the task that carries only this answer.
     pub fn set_carrier(&self, task: AbortHandle) {
-        // One request has one task.
+        // A request has only one task.
         let _ = self.carrier.set(task);
     }
 
-    /// Whether the answer is carried by a task of its own.
+    /// Whether the answer has a task of its own.
     pub fn is_carried(&self) -> bool {
         self.carrier.get().is_some()
     }
 
-    /// The answer has to have left by then, if it is carried by a task of its own.
+    /// Sets the time by which the answer must have been sent, if it has a task of its own.
     pub fn expires(&self, moment: Option<Moment>) {
         self.expiry.set(moment);
     }
 
-    /// Whether the answer has had all its time.
+    /// Whether the time for sending the answer passed at least one tick ago.
     pub fn has_expired(&self, now: Moment) -> bool {
         self.expiry.has_passed(now)
     }
 
-    /// The caller has room for more of its answer.
+    /// Records that the caller has room for more of its answer.
     pub fn note_room(&self) {
         self.handed.store(false, Relaxed);
         self.stalled.store(0, Relaxed);
     }
 
-    /// So many bytes of the answer are on their way.
+    /// Counts bytes of the answer that were handed over.
     pub fn hands_over(&self, count: usize) {
         self.takes.progress(count);
         self.handed.store(true, Relaxed);
     }
 
-    /// Whether the answer was cut, because it was not taken.
+    /// Whether the answer was cut because it was not taken.
     pub fn is_cut(&self) -> bool {
         self.cut.load(Relaxed)
     }
 
-    /// For each tick: what has been waited for too long, if anything has. Its body is told so; the answer is cut.
+    /// Checks the caller at a tick, and returns what was waited for too long. Wakes the reader of a slow body. Cuts a
+    /// slow answer, and one whose time is over.
     pub fn look(&self, leave: &WaitLimits, now: Moment) -> Option<Overdue> {
         if let Some(carrier) = self.carrier.get()
             && !self.cut.load(Relaxed)
@@ -206,14 +207,14 @@ impl Transfer {
         None
     }
 
-    /// One more tick at which a piece of the answer may have waited for its caller: whether that makes too many.
+    /// Counts one more tick if a piece of the answer waits for the caller. Returns whether the caller is too slow.
     fn is_taken_too_slowly(&self, leave: &WaitLimits) -> bool {
         if !self.handed.load(Relaxed) {
             return false;
         }
         let ticks = self.stalled.load(Relaxed).saturating_add(1);
         self.stalled.store(ticks, Relaxed);
-        // The tick it began in was under way already, so only the whole ones since then are certain.
+        // The first tick was already under way when the wait began, so only the ticks after it are whole.
         let for_too_long = TICK * (ticks - 1) >= leave.write;
         let rate = leave.rates.as_ref();
         for_too_long || rate.is_some_and(|rates| self.takes.falls_behind(rates.grace, rates.answer))
@@ -236,7 +237,7 @@ mod tests {
         }
     }
 
-    /// What is given up on within so many ticks, `between` which something happens.
+    /// Returns what is given up on within `ticks`, with `between` called before each.
     fn after(flow: &Transfer, ticks: usize, leave: &WaitLimits, between: impl Fn(&Transfer)) -> Option<Overdue> {
         (0..ticks).find_map(|_| {
             between(flow);
@@ -255,7 +256,7 @@ mod tests {
         let leave = &leave();
         assert_eq!(after(&Transfer::default(), 9, leave, comes(1)), Some(Overdue::Body));
         assert_eq!(after(&Transfer::default(), 1000, leave, comes(25)), None);
-        // What nobody reads is not waited for.
+        // A body that is not read is not waited for.
         assert_eq!(after(&Transfer::default(), 1000, leave, |_| {}), None);
         let read = Transfer::default();
         assert!(!read.is_asked_for());
@@ -263,7 +264,7 @@ mod tests {
         assert!(read.is_asked_for());
         read.stop_waiting();
         assert_eq!(after(&read, 1000, leave, |_| {}), None);
-        // Nor is what somebody has to say when there is something to say.
+        // A two-way stream may pause.
         let talk = Transfer::default();
         talk.may_pause();
         assert_eq!(after(&talk, 1000, leave, comes(0)), None);
@@ -291,10 +292,10 @@ mod tests {
         let leave = &leave();
         assert_eq!(after(&carried().0, 9, leave, takes(1)), Some(Overdue::Answer));
         assert_eq!(after(&carried().0, 1000, leave, takes(25)), None);
-        // A backend that has no more of it is not the caller's fault.
+        // A backend without more to send is not the caller's fault.
         let quiet = |flow: &Transfer| flow.note_room();
         assert_eq!(after(&carried().0, 1000, leave, quiet), None);
-        // Nor is it ours to end what has no carrier of its own.
+        // An answer without a task of its own cannot be cut here.
         assert_eq!(after(&Transfer::default(), 1000, leave, takes(1)), None);
     }
 

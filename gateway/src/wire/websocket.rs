@@ -1,10 +1,11 @@
-//! The proof that a server has read the key of a WebSocket's opening handshake.
+//! Computes the proof that a server has read the key of a WebSocket's opening handshake.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// RFC 6455 section 4.2.2: proof of having read the key, no secret.
+/// Returns the value of `Sec-WebSocket-Accept` (RFC 6455 section 4.2.2). It proves that the key was read, and is no
+/// secret.
 pub fn accept(key: &[u8]) -> String {
     let proof = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &proof))

@@ -45,7 +45,6 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Opens a connection. If the future is dropped earlier, the connection is closed.
 ///
 /// # Errors
-///
 /// Returns an error if the peer does not speak HTTP/2, or closes the connection before its SETTINGS.
 pub(super) async fn open<T>(stream: T, settings: &PoolSettings) -> io::Result<Link>
 where

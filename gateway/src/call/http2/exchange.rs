@@ -85,7 +85,6 @@ impl Terms<'_> {
     /// Sends the request and waits for the head of the answer until `deadline`. Records the times in `timing`.
     ///
     /// # Errors
-    ///
     /// Returns a [`Failure`], which says whether the peer may have begun the request.
     pub(crate) async fn exchange(
         &self,

@@ -1,12 +1,12 @@
 //! Limits the frames that a backend may send without being asked.
 //!
-//! Pings, settings, window updates, interim answers, empty frames: each is legal, and the library reads or answers
+//! Pings, settings, window updates, interim answers, empty frames: each is legal, and the h2 library reads or answers
 //! each. A backend that sends only these keeps a worker busy without end, on a used or an idle connection
 //! (CVE-2019-9512 to 9518). Hence each such frame uses up an allowance, which grows with time and with the bytes of
 //! requests sent. Requests count because a backend must update windows for uploads, and may answer, reset and ping for
-//! each request. Frames that the library sends in reply (PONG, an acknowledgement) add nothing.
+//! each request. Frames that h2 sends in reply (PONG, an acknowledgement) add nothing.
 //!
-//! Reads only frame headers and does not check the grammar; the library does.
+//! Reads only frame headers and does not check the grammar; h2 does.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;

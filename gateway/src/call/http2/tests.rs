@@ -118,7 +118,7 @@ async fn a_crowd_opens_as_few_connections_as_will_do() {
         duties.extend(duty);
     }
     assert_eq!(duties.len(), 3, "seven at three a connection");
-    // The first connection carries two exchanges, so that the others are expected to carry two as well.
+    // The first connection carries two exchanges, so the others are expected to carry two as well.
     let (first, _far) = link(2).await;
     let more = duties.remove(0).done(first, clock::now());
     assert_eq!(more.len(), 1, "five are left, four of them were to be had");

@@ -1,7 +1,7 @@
-//! One direction of a tunnel: bytes are read from one end and written to the other, through a buffer of fixed size.
+//! Copies one direction of a tunnel, from one side to the other, through a buffer of fixed size.
 //!
-//! Invariant: nothing is read that has no room, so an end that does not read slows the other down, and memory is
-//! bounded; told to stop, the lane comes to rest between two frames.
+//! Invariant: nothing is read without room for it. A side that does not read therefore slows the other side down, and
+//! memory is bounded. After a stop, the direction ends between two frames.
 
 use std::io;
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::response::tunnel::frames::Frames;
 use crate::wire::slow_caller::LIVELY;
 
-/// Of each direction.
+/// Size of the buffer of each direction in bytes.
 const BUFFER: usize = 8 * 1024;
 
 pub(crate) struct CopyBuffer {
     buffer: Box<[u8]>,
-    /// What is read and not yet written.
+    /// Start of the bytes that are read but not yet written; `to` is their end.
     from: usize,
     to: usize,
     needs_flush: bool,
     frames: Frames,
-    /// No more is read than the frame under way.
+    /// Whether to stop reading after the current frame.
     stopping: bool,
-    /// Its source has said all that it will say, or it was told to stop and stands between two frames.
+    /// Whether the source has closed, or the direction was stopped and stands between two frames.
     at_rest: bool,
 }
 
@@ -45,23 +45,23 @@ impl CopyBuffer {
         self.stopping = true;
     }
 
-    /// Whether a close frame has gone this way.
+    /// Whether a close frame was carried in this direction.
     pub(crate) const fn said_close(&self) -> bool {
         self.frames.said_close()
     }
 
-    /// What has come this way from a caller, in whole frames and in pieces as large as to stand for one. Changes when a
-    /// byte now and then does not change it.
+    /// Returns a count of a caller's signs of life: whole frames, and pieces as large as [`LIVELY`]. Single bytes do
+    /// not change it.
     pub(crate) const fn signs_of_life(&self) -> u64 {
         self.frames.whole().wrapping_add(self.frames.said() / LIVELY)
     }
 
-    /// What has come this way from a backend, in bytes that are more than an echo.
+    /// Returns the bytes from a backend, without pongs, which only echo.
     pub(crate) const fn said(&self) -> u64 {
         self.frames.said().wrapping_add(self.frames.pinged())
     }
 
-    /// Carries what there is; ready when there will be no more. `carried` counts bytes that have been written.
+    /// Copies what is available. Ready when nothing more will come. `carried` counts the bytes written.
     pub(crate) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,

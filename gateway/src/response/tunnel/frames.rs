@@ -1,32 +1,32 @@
-//! Where one WebSocket frame ends and the next begins (RFC 6455 section 5.2), so that a word of our own can stand
-//! between two of them.
+//! Finds the end of each WebSocket frame (RFC 6455 section 5.2), so that the gateway can send a frame of its own
+//! between two frames.
 //!
-//! Knows nothing of messages, masks or content: it counts. One direction of a connection has one.
+//! Counts bytes; knows nothing of messages, masks or content. Each direction of a connection has its own counter.
 
-/// How far the bytes that went by have come within a frame.
+/// Position within a frame after the bytes so far.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// Of a head that is not whole.
+    /// Bytes of an incomplete head.
     head: [u8; 14],
     head_len: usize,
-    /// Bytes of payload to come.
+    /// Remaining bytes of payload.
     payload: u64,
     said_close: bool,
-    /// Frames that have come whole and are no pings or pongs.
+    /// Number of complete frames, without pings and pongs.
     whole: u64,
-    /// Bytes of such frames, whole or not.
+    /// Bytes of such frames, complete or not.
     said: u64,
     /// Bytes of pings.
     pinged: u64,
 }
 
-/// The opcode of a close frame (RFC 6455 section 5.5.1).
+/// Opcode of a close frame (RFC 6455 section 5.5.1).
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
 impl Frames {
-    /// Takes note of bytes that go by.
+    /// Counts the bytes that pass.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.payload > 0 {
@@ -48,15 +48,15 @@ impl Frames {
         }
     }
 
-    /// Of the frame under way.
+    /// Returns the opcode of the current frame.
     const fn opcode(&self) -> u8 {
         self.head[0] & 0x0f
     }
 
-    /// So many more bytes of a frame have come.
+    /// Counts more bytes of the current frame.
     const fn count(&mut self, bytes: usize) {
         match self.opcode() {
-            // It only repeats what the other side has sent.
+            // A pong only echoes what the other side has sent.
             PONG => {}
             PING => self.pinged += bytes as u64,
             _ => {
@@ -66,22 +66,22 @@ impl Frames {
         }
     }
 
-    /// Frames that have gone by whole, but for pings and pongs, which say nothing.
+    /// Returns the number of complete frames, without pings and pongs, which carry no data.
     pub(crate) const fn whole(&self) -> u64 {
         self.whole
     }
 
-    /// Bytes of those frames, and of the one under way.
+    /// Returns the bytes of those frames and of the current one.
     pub(crate) const fn said(&self) -> u64 {
         self.said
     }
 
-    /// Bytes of pings.
+    /// Returns the bytes of pings.
     pub(crate) const fn pinged(&self) -> u64 {
         self.pinged
     }
 
-    /// At most this many bytes can be taken without going beyond the frame under way; 0 between two frames.
+    /// Returns how many bytes are certain to belong to the current frame; 0 between two frames.
     pub(crate) fn until_boundary(&self) -> usize {
         if self.head_len > 0 {
             self.head_size() - self.head_len
@@ -90,12 +90,12 @@ impl Frames {
         }
     }
 
-    /// Whether a close frame has gone by, after which nothing may follow.
+    /// Whether a close frame has passed. No frame may follow it.
     pub(crate) const fn said_close(&self) -> bool {
         self.said_close
     }
 
-    /// Of what is there of the head.
+    /// Returns the size of the head, as far as the bytes so far determine it.
     fn head_size(&self) -> usize {
         if self.head_len < 2 {
             return 2;
@@ -109,7 +109,7 @@ impl Frames {
         2 + length + mask
     }
 
-    /// Of a whole head.
+    /// Returns the payload size in a complete head.
     fn payload_size(&self) -> u64 {
         let extended = |bytes: &[u8]| bytes.iter().fold(0, |size, byte| size << 8 | u64::from(*byte));
         match self.head[1] & 0x7f {
@@ -120,7 +120,7 @@ impl Frames {
     }
 }
 
-/// A close frame that says "going away" (status 1001); from a caller's side it is masked (RFC 6455 section 5.3).
+/// Builds a close frame "going away" (status 1001). Frames from a caller's side are masked (RFC 6455 section 5.3).
 pub(crate) fn going_away(mask: Option<[u8; 4]>) -> Vec<u8> {
     const STATUS: [u8; 2] = 1001_u16.to_be_bytes();
     match mask {

@@ -1,4 +1,4 @@
-//! Two ends made of memory, on a clock that stands still while there is something to do.
+//! Tests tunnels between two pipes in memory, on a paused clock.
 
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::oneshot;
@@ -8,7 +8,7 @@ use crate::response::tunnel::*;
 
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The far ends of a tunnel, and the word that we are about to go.
+/// Far ends of a tunnel, and the shutdown signal.
 struct Scene {
     caller: DuplexStream,
     backend: DuplexStream,
@@ -20,7 +20,7 @@ fn open(room: usize) -> Scene {
     open_for(room, None)
 }
 
-/// A tunnel of this life.
+/// Opens a tunnel with this maximum duration.
 fn open_for(room: usize, life: Option<Duration>) -> Scene {
     let ((caller, mut near), (mut far, backend)) = (duplex(room), duplex(room));
     let (leave, leaving) = oneshot::channel::<()>();
@@ -69,7 +69,7 @@ async fn rest(stream: &mut DuplexStream) -> Vec<u8> {
     bytes
 }
 
-/// A masked close frame that says 1001.
+/// Whether this is a masked close frame with status 1001.
 fn is_going_away_to_a_server(frame: &[u8]) -> bool {
     matches!(frame, [0x88, 0x82, a, b, _, _, x, y] if [x ^ a, y ^ b] == [0x03, 0xe9])
 }
@@ -109,9 +109,9 @@ async fn we_leave_between_two_frames_and_say_so() {
     scene.caller.write_all(b"\x82\x80mas").await.expect("room");
     assert_eq!(take(&mut scene.backend, 5).await, b"\x82\x80mas");
     scene.leave();
-    // Time passes only when everyone waits, so this lets the tunnel hear of it.
+    // Paused time advances only when all tasks wait, so the tunnel sees the signal first.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    // The rest of both frames, and one more each that is not ours to begin.
+    // The rest of both frames, and the start of one more each, after which the gateway must not write.
     scene.backend.write_all(b"cd\x82\x01x").await.expect("room");
     scene.caller.write_all(b"k\x82\x80mask").await.expect("room");
     assert_eq!(take(&mut scene.caller, 6).await, b"cd\x88\x02\x03\xe9");
@@ -145,7 +145,7 @@ enum From {
     Backend,
 }
 
-/// Whether a tunnel lives longer for this being sent by one side, shortly before it would have ended.
+/// Whether a tunnel lives longer because one side sends `bytes` shortly before its idle time is over.
 async fn prolongs(from: From, bytes: &[u8]) -> bool {
     let begun = tokio::time::Instant::now();
     let Scene {
@@ -163,7 +163,7 @@ async fn prolongs(from: From, bytes: &[u8]) -> bool {
     let (end, ..) = tunnel.await.expect("no panic");
     assert!(matches!(end, End::Idle), "{end:?}");
     drop(leave);
-    // Beside the time for taking leave.
+    // The time for closing comes on top.
     let lived = begun.elapsed();
     assert!(lived >= IDLE && lived < IDLE * 2, "{lived:?}");
     lived > IDLE * 3 / 2

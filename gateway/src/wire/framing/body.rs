@@ -1,21 +1,23 @@
-//! A body, byte by byte where bytes frame it: chunk sizes, their extensions, the ends of chunks, the trailer section.
+//! Checks the framing of a body byte by byte: chunk sizes, extensions, the ends of chunks, the trailer section.
 //!
-//! Content is counted and skipped. A state machine, since a chunk's line may come in any number of pieces.
+//! Content is counted and skipped. The check is a state machine, because a chunk's line may arrive in any number of
+//! pieces.
 
 use crate::wire::framing::octets::{is_token_byte, is_value_byte};
 use crate::wire::framing::{Refusal, Result, malformed};
 
-/// Bytes of all chunk extensions of a body together: nobody uses them, so many are an attack. Below hyper's bound.
+/// Maximum bytes of all chunk extensions of a body. Nobody uses them, so many of them are an attack. Below hyper's
+/// limit.
 const EXTENSIONS: u32 = 8 * 1024;
-/// Bytes and lines of a trailer section. Below hyper's bounds, whatever those for heads are.
+/// Maximum bytes and lines of a trailer section. Below hyper's limits, whatever the limits for heads are.
 const TRAILERS: u32 = 4 * 1024;
 const TRAILER_LINES: u32 = 64;
-/// Digits of a chunk's size, leading zeros included: more would not fit a 64-bit number.
+/// Maximum digits of a chunk's size, with leading zeros. More would not fit into 64 bits.
 const SIZE_DIGITS: u32 = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
-    /// So many bytes are still to come.
+    /// Number of remaining bytes.
     Length(u64),
     Chunked(Chunked),
     UntilClose,
@@ -24,7 +26,7 @@ pub(crate) enum Body {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunked {
     state: State,
-    /// Of the chunk under way, still to come.
+    /// Remaining bytes of the current chunk.
     size: u64,
     digits: u32,
     extensions: u32,
@@ -35,18 +37,18 @@ pub(crate) struct Chunked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Size,
-    /// White space after the size, which only an extension may follow.
+    /// White space after the size; only an extension may follow.
     SpaceBeforeExtension,
-    /// After `;`.
+    /// Position after `;`.
     SpaceBeforeName,
     Name,
     SpaceAfterName,
-    /// After `=`.
+    /// Position after `=`.
     SpaceBeforeValue,
     Value,
     Quoted,
     Escaped,
-    /// After the closing quote.
+    /// Position after the closing quote.
     Closed,
     SpaceAfterValue,
     SizeLf,
@@ -77,7 +79,7 @@ impl Body {
         })
     }
 
-    /// How many of `bytes` belong to this body; and, unless there may be more to come, why there is not.
+    /// Returns how many of `bytes` belong to this body, and the result if the body ends here or is malformed.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Result<()>>) {
         match self {
             Self::UntilClose => (bytes.len(), None),
@@ -109,7 +111,7 @@ impl Body {
     }
 }
 
-/// Takes what it can of `most` from `left`.
+/// Subtracts up to `most` from `left`. Returns how much it subtracted.
 fn skip(left: &mut u64, most: usize) -> usize {
     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(most);
     *left -= taken as u64;
@@ -117,7 +119,7 @@ fn skip(left: &mut u64, most: usize) -> usize {
 }
 
 impl Chunked {
-    /// One byte of framing (RFC 9112 section 7.1).
+    /// Checks one byte of framing (RFC 9112 section 7.1).
     fn take(&mut self, byte: u8) -> Result<()> {
         use State as S;
         if matches!(

@@ -1,14 +1,15 @@
-//! One field line: its name, a colon, its value, and nothing that another reader could take for anything else.
+//! Splits a field line into name and value, and refuses lines that another reader could read differently.
 
 use memchr::memchr;
 
 use crate::wire::framing::octets::{is_token, is_value};
 use crate::wire::framing::{Result, malformed};
 
-/// Name and trimmed value of a line without its CRLF (RFC 9112 section 5).
+/// Returns the name and the trimmed value of a line without its CRLF (RFC 9112 section 5).
 ///
 /// # Errors
-/// [`Refusal`](crate::wire::framing::Refusal) for a folded line, for white space around the name, and for bytes outside the grammar.
+/// Returns a [`Refusal`](crate::wire::framing::Refusal) for a folded line, for white space around the name, and for
+/// bytes outside the grammar.
 pub(crate) fn split(line: &[u8]) -> Result<(&[u8], &[u8])> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return malformed("a field line begins with white space (obsolete folding)");
@@ -29,7 +30,7 @@ pub(crate) fn split(line: &[u8]) -> Result<(&[u8], &[u8])> {
     Ok((name, trim(value)))
 }
 
-/// Without optional white space at its ends, which is only SP and HTAB (RFC 9110 section 5.6.3).
+/// Removes optional white space at both ends, which is only SP and HTAB (RFC 9110 section 5.6.3).
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;

@@ -1,7 +1,7 @@
-//! A head, line by line, and what it says about the body that follows.
+//! Checks a head line by line, and derives from it which body follows.
 //!
-//! A line is judged when its last byte has come, so each is contiguous and is looked at once. The limits are compared
-//! before the content: a line that is too long is too long wherever the network cuts it.
+//! A line is judged once, when its last byte has arrived, so its bytes are contiguous. The limits are checked
+//! before the content, so a line that is too long gets the same verdict wherever the network cuts it.
 
 use memchr::memchr;
 
@@ -9,50 +9,50 @@ use crate::wire::framing::body::Body;
 use crate::wire::framing::octets::{is_target, is_token, is_value};
 use crate::wire::framing::{Limits, Refusal, Result, field, malformed};
 
-/// hyper's own bound on a target, in bytes.
+/// hyper's limit on a target in bytes.
 const LONGEST_TARGET: usize = 65_534;
-/// Room for the rest of a request line beside its target: method, version, spaces.
+/// Bytes allowed for the rest of a request line beside its target: method, version, spaces.
 const REST_OF_REQUEST_LINE: usize = 64;
 
-/// What a head begins with.
+/// Kind of message that a head begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
     Answer { to_head: bool },
 }
 
-/// What follows a head.
+/// Kind of data that follows a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Follows {
     Body(Body),
     Nothing,
-    /// The answer proper, to the same request.
+    /// Another head: the final answer to the same request, after an interim one.
     AnotherHead,
-    /// Another protocol.
+    /// Data of another protocol.
     Switch,
 }
 
-/// A good head.
+/// Head that passed all checks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Good {
-    /// In bytes, with the empty line.
+    /// Length in bytes, with the empty line.
     pub(crate) length: usize,
     pub(crate) follows: Follows,
-    /// No other message may follow this one.
+    /// Whether this is the last message on the connection.
     pub(crate) last: bool,
 }
 
-/// A head of which some lines have been judged.
+/// Head of which some lines have been judged.
 #[derive(Debug)]
 pub(crate) struct Head {
     kind: Kind,
-    /// Bytes of the lines that have been judged.
+    /// Bytes in judged lines.
     judged: usize,
-    /// Bytes that hold no end of the line under way.
+    /// Bytes of the current line already searched for its end.
     searched: usize,
-    /// Judged, the first included.
+    /// Number of judged lines, with the first line.
     lines: usize,
-    /// The empty line that may precede a request (RFC 9112 section 2.2).
+    /// Whether the one empty line that may precede a request was skipped (RFC 9112 section 2.2).
     skipped: bool,
     is_11: bool,
     status: u16,
@@ -81,7 +81,7 @@ impl Head {
         }
     }
 
-    /// Goes on reading; `bytes` are all since the head began. `None` until it is complete.
+    /// Reads on; `bytes` is everything since the head began. Returns `None` until the head is complete.
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Good>> {
         loop {
             let rest = &bytes[self.judged..];
@@ -104,7 +104,7 @@ impl Head {
         }
     }
 
-    /// Whether a line of `length` bytes and what precedes it are within the limits.
+    /// Checks that a line of `length` bytes and everything before it are within the limits.
     fn fits(&self, length: usize, limits: &Limits) -> Result<()> {
         if self.lines == 0 && self.kind == Kind::Request && length > limits.target + REST_OF_REQUEST_LINE {
             return Err(Refusal::TargetTooLong);
@@ -134,7 +134,7 @@ impl Head {
         Ok(())
     }
 
-    /// RFC 9112 section 3.
+    /// Checks a request line (RFC 9112 section 3).
     fn request_line(&mut self, line: &[u8], limits: &Limits) -> Result<()> {
         let mut words = line.splitn(3, |&byte| byte == b' ');
         let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next()) else {
@@ -160,8 +160,8 @@ impl Head {
         Ok(())
     }
 
-    /// RFC 9112 section 4. The space before an empty reason may be missing: many servers leave it out, and it frames
-    /// nothing.
+    /// Checks a status line (RFC 9112 section 4). The space before an empty reason may be missing, because many servers
+    /// omit it and it does not affect framing.
     fn status_line(&mut self, line: &[u8]) -> Result<()> {
         let (version, status, reason) = match line {
             [
@@ -192,7 +192,7 @@ impl Head {
         Ok(())
     }
 
-    /// Looks at the fields that frame the message.
+    /// Checks a field line, and evaluates the fields that frame the message.
     fn field(&mut self, line: &[u8]) -> Result<()> {
         let (name, value) = field::split(line)?;
         let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
@@ -207,7 +207,7 @@ impl Head {
             14 if is("content-length") => {
                 let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
                 let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                // Beyond that hyper has no lengths.
+                // hyper supports no larger lengths.
                 let number = number.filter(|&number| is_number && number <= u64::MAX / 2);
                 if number.is_none() || self.length.replace(number.unwrap_or_default()).is_some() {
                     return malformed("Content-Length is not one number");
@@ -224,7 +224,7 @@ impl Head {
         Ok(())
     }
 
-    /// At the empty line (RFC 9112 section 6.3).
+    /// Evaluates the head at its empty line (RFC 9112 section 6.3).
     fn end(&self) -> Result<Good> {
         if self.chunked && self.length.is_some() {
             return malformed("Content-Length and Transfer-Encoding exclude each other");
@@ -253,7 +253,7 @@ impl Head {
 
     fn follows_answer(&self, to_head: bool, framed: Option<Body>) -> Result<Follows> {
         let bodyless = matches!(self.status, 100..=199 | 204);
-        // A length of nothing is forbidden there as well, and sent by so many that it has to do (RFC 9110 section 8.6).
+        // A length of 0 is forbidden here as well, but accepted because so many servers send it (RFC 9110 section 8.6).
         if bodyless && (self.chunked || self.length.is_some_and(|length| length > 0)) {
             return malformed("a status without a body announces one");
         }
@@ -267,8 +267,8 @@ impl Head {
     }
 }
 
-/// Whether a target is in one of the four forms (RFC 9112 section 3.2). The usual one is told by its first byte; the
-/// others are read by the same parser as hyper reads them with.
+/// Whether a target has one of the four forms (RFC 9112 section 3.2). The usual form is recognised by its first byte;
+/// the others are read by the parser that hyper uses.
 fn is_form(method: &[u8], target: &[u8]) -> bool {
     match target {
         [b'/', ..] => true,

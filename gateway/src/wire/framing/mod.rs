@@ -1,13 +1,13 @@
-//! Where an HTTP/1.1 message ends: a strict reading, taken before hyper's, of the same bytes.
+//! Checks HTTP/1.1 framing strictly, before hyper reads the same bytes.
 //!
-//! A message that two readers could frame differently is how requests are smuggled past one of them. hyper reads some
-//! of those in a defined way; here they have no reading at all (RFC 9112, with every MAY and SHOULD to be lenient left
-//! out). What is well formed passes untouched and uncopied, so that hyper stays the one who parses.
+//! Request smuggling uses messages that two readers frame differently. hyper accepts some of those in a defined way.
+//! This check refuses them all: RFC 9112 without any MAY or SHOULD that allows lenience. Well-formed bytes pass
+//! unchanged and without a copy, so that hyper remains the parser.
 //!
-//! Invariant: a head passes whole and good, or nothing of it does; of a body, what precedes the first bad byte passes.
-//! The verdict depends on the bytes and never on how the network cuts them.
+//! Invariant: a head passes only if it is complete and valid. Of a body, everything before the first invalid byte
+//! passes. The verdict depends on the bytes, never on how the network cuts them.
 //!
-//! It knows nothing of sockets that must be answered, of routes or of hosts; [`crate::routing`] reads those.
+//! Knows nothing of sockets that must be answered, of routes or of hosts; [`crate::routing`] reads those.
 
 mod body;
 mod field;
@@ -22,21 +22,21 @@ use std::fmt;
 
 pub use self::screen::{Awaited, Read, Screen};
 
-/// What bounds a request's head; all in bytes but `fields`.
+/// Limits of a request's head, in bytes except `fields`.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The request target.
+    /// Maximum length of the request target.
     pub target: usize,
-    /// From the request line to the empty line.
+    /// Maximum length from the request line to the empty line.
     pub head: usize,
-    /// Field lines.
+    /// Maximum number of field lines.
     pub fields: usize,
 }
 
-/// Why bytes do not pass.
+/// Reason why bytes do not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Outside the grammar or open to two readings; says what to mend.
+    /// Outside the grammar, or open to two readings. The text says what the sender should correct.
     Malformed(&'static str),
     TargetTooLong,
     HeadTooLarge,
@@ -53,14 +53,14 @@ impl Refusal {
         }
     }
 
-    /// The refusal that an error of hyper's was caused by, if one was.
+    /// Finds the refusal among the causes of an error.
     pub fn behind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(refusal) = error.downcast_ref::<Self>() {
                 return Some(*refusal);
             }
-            // An I/O error names the cause of what it holds, and not what it holds.
+            // An I/O error's `source` skips the error it holds and names that error's cause.
             let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
             cause = match held {
                 Some(held) => Some(held as &(dyn std::error::Error + 'static)),

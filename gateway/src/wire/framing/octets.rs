@@ -1,4 +1,4 @@
-//! The alphabets of HTTP, as a table: which bytes may stand where.
+//! Table of the character sets of HTTP.
 
 const TOKEN: u8 = 1;
 const TARGET: u8 = 2;
@@ -21,7 +21,7 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// `tchar` (RFC 9110 section 5.6.2).
+/// Whether a byte is a `tchar` (RFC 9110 section 5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     CLASSES[byte as usize] & TOKEN != 0
 }
@@ -30,19 +30,19 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
 
-/// What a request target may be made of: printable ASCII without `#`, which begins what a target never holds
-/// (RFC 9112 section 3.2), and without what every browser encodes. Looser than RFC 3986 in `[`, `]`, `{`, `|`, `}`, `\`
-/// and `^`, which many clients send as they are and no reader takes for something else.
+/// Whether all bytes may occur in a request target: printable ASCII without `#`, which begins a fragment and never
+/// occurs in a target (RFC 9112 section 3.2), and without the characters that every browser encodes. Unlike RFC 3986 it
+/// admits `[`, `]`, `{`, `|`, `}`, `\` and `^`, which many clients send unencoded and every reader reads the same way.
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| CLASSES[byte as usize] & TARGET != 0)
 }
 
-/// `field-vchar`, SP or HTAB (RFC 9110 section 5.5): no control byte.
+/// Whether a byte is `field-vchar`, SP or HTAB (RFC 9110 section 5.5), and so no control byte.
 pub(crate) const fn is_value_byte(byte: u8) -> bool {
     byte >= 0x20 && byte != 0x7f || byte == b'\t'
 }
 
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
-    // Without an early exit, so that many bytes are compared at once.
+    // No early exit, so that the compiler can compare many bytes at once.
     bytes.iter().fold(true, |good, &byte| good & is_value_byte(byte))
 }

@@ -1,4 +1,4 @@
-//! One direction of a connection: message after message, and what is held back until it has been judged.
+//! Checks one direction of a connection, message after message, and holds bytes back until they are judged.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,26 +13,26 @@ use crate::wire::framing::body::Body;
 use crate::wire::framing::head::{Follows, Good, Head, Kind};
 use crate::wire::framing::{Limits, Refusal};
 
-/// Read at a time while a head comes in pieces, in bytes.
+/// Size in bytes of one read while a head arrives in pieces.
 const PIECE: usize = 4096;
 
-/// Interim answers (1xx) to one request: nobody needs as many, and each costs as much as an answer.
+/// Maximum number of interim answers (1xx) to one request. No client needs more, and each costs as much as an answer.
 const MOST_INTERIM: u32 = 100;
 
 const CLOSED_WITHIN_HEAD: Read = Read::NoHead(Refusal::Malformed("the sender closed within a head"));
 
-/// What stands between a socket and the reader of its messages.
+/// Check between a socket and the reader of its messages.
 #[derive(Debug)]
 pub struct Screen {
     side: Side,
     limits: Limits,
     at: At,
-    /// A head that has come in part, or what was read together with its end.
+    /// Incomplete head, or bytes that were read together with its end.
     held: Vec<u8>,
-    /// So many bytes of `held` have been judged good.
+    /// Number of bytes of `held` that were judged valid.
     ready: usize,
     verdict: Option<Read>,
-    /// Interim answers that have come to the request under way.
+    /// Number of interim answers to the current request.
     interim: u32,
 }
 
@@ -44,33 +44,33 @@ enum Side {
 
 #[derive(Debug)]
 enum At {
-    /// Between messages.
+    /// Position between two messages.
     Start,
     Head(Head),
     Body {
         body: Body,
         last: bool,
     },
-    /// The last message has come; what follows belongs to none.
+    /// The last message is complete; later bytes belong to no message.
     Over,
-    /// Another protocol is spoken.
+    /// Another protocol is in use.
     Switched,
 }
 
-/// What has become of a read.
+/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
-    /// Good bytes have been handed over, or the other side has closed.
+    /// Valid bytes were handed over, or the other side has closed.
     Passed,
-    /// What comes next is not the head of a message. It is in [`Screen::held`].
+    /// The next bytes are not a valid head. They are in [`Screen::held`].
     NoHead(Refusal),
-    /// The body of the message under way is broken.
+    /// The body of the current message is malformed.
     NoBody(Refusal),
-    /// Bytes have come after the last message.
+    /// Bytes arrived after the last message.
     Over,
 }
 
-/// Which answer a backend owes; set before a request is sent to it.
+/// Answer that a backend owes. It is set before a request is sent.
 #[derive(Debug, Default)]
 pub struct Awaited(AtomicU8);
 
@@ -79,7 +79,7 @@ impl Awaited {
     const ANSWER: u8 = 1;
     const ANSWER_TO_HEAD: u8 = 2;
 
-    /// A request is about to be sent; `to_head` if it is HEAD, whose answer has no body.
+    /// Records that a request is about to be sent. `to_head` marks a HEAD request, whose answer has no body.
     pub fn begin(&self, to_head: bool) {
         let owed = if to_head { Self::ANSWER_TO_HEAD } else { Self::ANSWER };
         self.0.store(owed, Relaxed);
@@ -100,17 +100,17 @@ impl Awaited {
 }
 
 impl Screen {
-    /// For what a caller sends.
+    /// Creates the check for a caller's requests.
     pub const fn requests(limits: Limits) -> Self {
         Self::new(Side::Requests, limits)
     }
 
-    /// For what a backend sends.
+    /// Creates the check for a backend's answers.
     pub const fn answers(awaited: Arc<Awaited>) -> Self {
         let limits = Limits {
             target: usize::MAX / 2,
             head: 256 * 1024,
-            // What hyper takes.
+            // hyper's limit.
             fields: 100,
         };
         Self::new(Side::Answers(awaited), limits)
@@ -128,32 +128,32 @@ impl Screen {
         }
     }
 
-    /// The head that is being judged, or was refused; as far as it has come.
+    /// Returns the head that is being judged or was refused, as far as it has arrived.
     pub fn held(&self) -> &[u8] {
         &self.held[self.ready..]
     }
 
-    /// Whether more of a message's body must come.
+    /// Whether more of a message's body must arrive.
     pub const fn is_within_body(&self) -> bool {
         matches!(self.at, At::Body { .. })
     }
 
-    /// Whether everything that has come is part of a whole message and has been handed over.
+    /// Whether everything that arrived was part of a complete message and has been handed over.
     pub const fn is_between_messages(&self) -> bool {
         matches!(self.at, At::Start) && self.held.is_empty() && self.verdict.is_none()
     }
 
-    /// The connection has been switched to another protocol: everything passes.
+    /// Passes everything from now on, after a switch to another protocol.
     pub fn switch_off(&mut self) {
         self.at = At::Switched;
         self.verdict = None;
         self.ready = self.held.len();
     }
 
-    /// Reads good bytes into `buf`. Anything else than [`Read::Passed`] is final.
+    /// Reads valid bytes into `buf`. Any result but [`Read::Passed`] is final.
     ///
     /// # Errors
-    /// The socket's.
+    /// Returns the socket's error.
     pub fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
@@ -182,7 +182,7 @@ impl Screen {
                     return Poll::Ready(Ok(Read::Passed));
                 }
             } else if !ready!(self.poll_piece(socket, cx))? {
-                // A caller may still read why; of a backend it is known that it broke off.
+                // A caller may still read the reason. A backend is simply reported as having broken off.
                 if let Side::Answers(_) = self.side {
                     return Poll::Ready(Ok(Read::Passed));
                 }
@@ -191,11 +191,11 @@ impl Screen {
         }
     }
 
-    /// What [`Self::poll_read`] would say, once it can say anything; nothing is handed over. `None` if the other side
-    /// has closed between two messages.
+    /// Waits until [`Self::poll_read`] has a result, and returns that result without handing bytes over. Returns `None`
+    /// if the other side closed between two messages.
     ///
     /// # Errors
-    /// The socket's.
+    /// Returns the socket's error.
     pub fn poll_head<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
@@ -217,7 +217,7 @@ impl Screen {
         }
     }
 
-    /// Reads what there is into `held`, and judges all of that; false if the other side has closed.
+    /// Reads available bytes into `held` and judges all of `held`. Returns `false` if the other side has closed.
     fn poll_piece<S: AsyncRead + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut piece = [MaybeUninit::uninit(); PIECE];
         let mut piece = ReadBuf::uninit(&mut piece);
@@ -243,8 +243,8 @@ impl Screen {
         }
     }
 
-    /// How many of `bytes` are good, from the first; the rest is a head in part, or what `verdict` is about. A head in
-    /// part is given again, with more, the next time.
+    /// Returns how many of the first `bytes` are valid. The rest is an incomplete head, or belongs to `verdict`. An
+    /// incomplete head is passed in again, with more bytes, the next time.
     fn judge(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {

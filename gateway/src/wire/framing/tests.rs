@@ -1,4 +1,4 @@
-//! What is a message and what is none, and what must hold for any bytes in any pieces.
+//! Tests which bytes are messages, and properties that hold for any bytes in any pieces.
 
 use std::io::Cursor;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ const LIMITS: Limits = Limits {
     fields: 20,
 };
 
-/// Bytes that come in the given pieces, and then nothing.
+/// Reader that yields the given pieces, and then nothing.
 struct Pieces<'a>(Vec<&'a [u8]>);
 
 impl AsyncRead for Pieces<'_> {
@@ -37,7 +37,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What passes, and the verdict on what does not; [`Read::Passed`] if there is none yet.
+/// Returns the bytes that pass, and the verdict on the rest; [`Read::Passed`] if there is none yet.
 fn screened(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Read) {
     let mut pieces = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
     let mut passed = Vec::new();
@@ -53,7 +53,7 @@ fn screened(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Re
     }
 }
 
-/// The same, where each read waits until a head has come.
+/// Does the same, but each read waits until a head has arrived.
 fn screened_head_by_head(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Read) {
     let mut pieces = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
     let mut cx = Context::from_waker(Waker::noop());
@@ -82,7 +82,7 @@ fn answers(to_head: bool) -> Screen {
     Screen::answers(awaited)
 }
 
-/// Readable in a table: `~` is CRLF.
+/// Converts the readable text of a table to bytes: `~` is CRLF.
 fn wire(text: &str) -> Vec<u8> {
     let text = text.replace('~', "\r\n");
     text.chars()
@@ -90,19 +90,19 @@ fn wire(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// `passes` is how much of it passes.
+/// Checks that exactly `passes` of the text passes.
 fn check(screen: Screen, text: &str, passes: &str, verdict: Read) {
     let bytes = wire(text);
     let (passed, read) = screened(screen, vec![&bytes], 8192);
     assert_eq!((passed, read), (wire(passes), verdict), "{text:?}");
 }
 
-/// All of it passes.
+/// Checks that all of the text passes.
 fn good(text: &str) {
     check(Screen::requests(LIMITS), text, text, Read::Passed);
 }
 
-/// Nothing of it passes.
+/// Checks that none of the text passes.
 fn no_head(text: &str, why: &str) {
     let bytes = wire(text);
     let (passed, read) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
@@ -388,7 +388,7 @@ fn a_refusal_is_found_behind_what_it_caused() {
     assert_eq!(Refusal::behind(&std::io::Error::other("not so")), None);
 }
 
-/// Lines, chunks and noise of which some add up to messages.
+/// Generates lines, chunks and noise, some of which form messages.
 pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
     let start = prop::sample::select(vec![
         "GET / HTTP/1.1~",
@@ -459,7 +459,7 @@ pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// `bytes` cut at the given places.
+/// Cuts `bytes` at the given places.
 fn cut<'a>(bytes: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = at.iter().map(|index| index.index(bytes.len() + 1)).collect();
     at.sort_unstable();

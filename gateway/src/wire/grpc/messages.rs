@@ -1,20 +1,20 @@
-//! Where one message of gRPC ends and the next begins, in a body that comes in any pieces.
+//! Finds the end of each gRPC message in a body that arrives in any pieces.
 //!
-//! A message is a byte of flags, its length in four bytes, and as many bytes (PROTOCOL-HTTP2 of gRPC,
-//! *Length-Prefixed-Message*). Knows nothing of what is in them: it counts.
+//! A message is a byte of flags, four bytes of length, and that many bytes (PROTOCOL-HTTP2 of gRPC,
+//! *Length-Prefixed-Message*). Counts bytes; knows nothing of their content.
 
-/// How far a body has come within a message.
+/// Position within a message after the bytes so far.
 #[derive(Debug, Default)]
 pub struct Messages {
-    /// Of a prefix that is not whole.
+    /// Bytes of an incomplete prefix.
     prefix: [u8; 5],
     have: usize,
-    /// Bytes of the message to come.
+    /// Remaining bytes of the message.
     left: u32,
 }
 
 impl Messages {
-    /// How many messages end in these bytes.
+    /// Returns the number of messages that end in these bytes.
     pub fn pass(&mut self, mut bytes: &[u8]) -> u32 {
         let mut ended = 0;
         while !bytes.is_empty() {
@@ -60,7 +60,7 @@ mod tests {
         check(&message(0), &[0, 0, 0, 0, 1]);
         check(&message(2), &[0, 0, 0, 0, 0, 0, 1]);
         check(&[message(0), message(1)].concat(), &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
-        // A length that nobody can send.
+        // The largest possible length.
         check(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3], &[0; 8]);
     }
 

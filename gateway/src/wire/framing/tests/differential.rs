@@ -1,7 +1,7 @@
-//! Whatever passes the screen, hyper reads as the same messages: as many, with bodies of the same length.
+//! Tests that hyper reads everything that passes the check as the same messages, with bodies of the same length.
 //!
-//! That is the point of a screen before a parser. Where the two differ is only where the screen refuses: white space and
-//! bare LF that hyper takes for line ends, lengths that hyper reconciles, extensions that it does not look at.
+//! This is the purpose of a check before a parser. The two differ only where the check refuses: white space and bare LF
+//! that hyper takes for line ends, lengths that hyper reconciles, extensions that hyper does not inspect.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::wire::framing::tests::*;
 
-/// Lengths of the bodies that are complete in `bytes`, and whether they end between two messages.
+/// Returns the lengths of the complete bodies in `bytes`, and whether the bytes end between two messages.
 fn read_by_us(mut bytes: &[u8]) -> (Vec<u64>, bool) {
     let mut lengths = Vec::new();
     while !bytes.is_empty() {
@@ -25,7 +25,7 @@ fn read_by_us(mut bytes: &[u8]) -> (Vec<u64>, bool) {
         bytes = &bytes[good.length..];
         let mut length = 0;
         if let Follows::Body(mut body) = good.follows {
-            // Byte by byte, so that content can be told from framing.
+            // Read byte by byte, so that content can be told from framing.
             loop {
                 let Some((first, rest)) = bytes.split_first() else {
                     return (lengths, false);
@@ -53,7 +53,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// The same by hyper's server; and the error, if it ends with one.
+/// Returns the body lengths that hyper's server reads, and its error if there is one.
 async fn read_by_hyper(bytes: &[u8]) -> (Vec<u64>, Option<hyper::Error>) {
     let (mut near, far) = tokio::io::duplex(64 * 1024);
     near.write_all(bytes).await.expect("there is room");
@@ -71,7 +71,7 @@ async fn read_by_hyper(bytes: &[u8]) -> (Vec<u64>, Option<hyper::Error>) {
     (lengths, ended.err())
 }
 
-/// The answer by hyper's client: status and body, as far as they are whole.
+/// Returns status and body as hyper's client reads them, if they are complete.
 async fn answer_by_hyper(bytes: Vec<u8>, method: http::Method) -> Option<(u16, Vec<u8>)> {
     let (mut near, far) = tokio::io::duplex(64 * 1024);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(far)).await.ok()?;
