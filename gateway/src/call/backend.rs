@@ -159,7 +159,7 @@ impl Backend {
         guards::enter(slots, entrant, now, queue_wait, (deadline, time), minimum, timer).await
     }
 
-    /// Whether the breaker is half-open, so an attempt would be a probe.
+    /// Whether the breaker is half-open, and an attempt would be a probe.
     pub(crate) fn is_half_open(&self, now: Moment) -> bool {
         self.breaker_on && self.guards.breaker.state(now) == State::HalfOpen
     }
@@ -206,8 +206,8 @@ impl Backend {
         self.tell_of(endpoint, changed);
     }
 
-    /// Connects to the endpoints that were ejected because they could not be reached, and returns those that can be
-    /// reached to use. Each connection may take at most `limit`.
+    /// Connects to the endpoints that were ejected because they could not be reached, and ends the ejection
+    /// of each that it reaches now. Each connection may take at most `limit`.
     pub async fn bring_back(&self, limit: Duration) {
         for endpoint in self.endpoints.all() {
             if !endpoint.is_unreached() || !endpoint.standing.is_ejected(clock::now()) {

@@ -382,7 +382,7 @@ impl<'a> Call<'a> {
             && self.order.body.can_be_sent_again()
             && until.allows(now, Duration::ZERO, settings.minimum);
         if let Some(permit) = permit {
-            // The failover decides how the breaker of the whole backend counts this attempt.
+            // The breaker of the whole backend ignores this attempt. It counts the failover instead.
             let outcome = if fails_over { Outcome::Ignored } else { verdict.outcome };
             self.backend.judge(permit, outcome, now);
         }

@@ -208,7 +208,7 @@ impl Replay {
         lock(&self.shared).source.flow().cloned()
     }
 
-    /// Number of bytes received from the caller so far.
+    /// Returns the number of bytes received from the caller so far.
     pub fn received(&self) -> u64 {
         lock(&self.shared).received
     }

@@ -83,7 +83,8 @@ pub struct ReplyBody {
     has_no_stream_slot: bool,
 }
 
-/// Total time after which a backend that breaks off is not blamed, because many backends give up on a slow reader.
+/// Total time of waiting for the caller after which a backend that breaks off is not blamed, because many backends
+/// give up on a slow reader.
 const SLOW_READER: Duration = Duration::from_secs(1);
 /// Minimum pause that counts. A shorter pause is the gateway's own time to write a piece.
 const PAUSE: Duration = Duration::from_millis(50);

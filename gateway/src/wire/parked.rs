@@ -6,8 +6,9 @@
 //! connection may add. The budget is never used up, and a caller whose uploads are read is not affected.
 //!
 //! An upload that is not yet read counts with all that it may send. If there is no room for that, its request is
-//! refused. Waiting uploads therefore never block uploads that are read. Once it is read, an upload counts with what it
-//! holds. If that is too much, the gateway stops reading the connection until some of it is read.
+//! refused, unless it is the only upload of its connection. Waiting uploads therefore never block uploads that are
+//! read. Once it is read, an upload counts with what it holds. If that is too much, the gateway stops reading the
+//! connection until some of it is read.
 //!
 //! Invariant: the counted bytes are never less than the bytes held. They fall when bodies are read or dropped. Knows
 //! nothing of sockets.
