@@ -1,7 +1,7 @@
 //! Pools the HTTP/1.1 connections of one worker to one endpoint. The pool is bounded, reuses the newest connection
 //! first, and drops old ones.
 //!
-//! Each worker has its own pool. Its lock is taken by that worker, and briefly by the control thread (sweep, admin API).
+//! Each worker has its own pool. Its lock is taken by that worker and by the control thread (sweep, admin API).
 //!
 //! A connection belongs to the exchange that uses it, and returns only after a complete exchange. A connection dropped
 //! earlier is closed at the socket, so that the backend learns that its caller has gone.

@@ -9,7 +9,7 @@
 //! exactly once, until it is dropped. An exchange waits only while a connection is being opened. The bulkhead bounds
 //! how many wait.
 //!
-//! Each worker has its own pool. Its lock is taken by that worker, and briefly by the control thread (sweep, admin API).
+//! Each worker has its own pool. Its lock is taken by that worker and by the control thread (sweep, admin API).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
