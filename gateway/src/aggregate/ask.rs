@@ -1,5 +1,5 @@
-//! Makes the calls of one part: each is a full guarded call with its slice of the deadline, and if no good answer comes
-//! of it, whatever may answer for it is asked in order.
+//! Makes the calls of one part. Each is a full guarded call within the part's share of the deadline. If the backend
+//! gives no good answer, the part's fallbacks are tried in order.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::rejection::{Reason, Setting};
 use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 use crate::wire::content_encoding::{Codings, DecodeError};
 
-/// The calls of one part for one request.
+/// Makes the calls of one part for one request.
 #[derive(Clone, Copy)]
 pub(super) struct PartCaller<'a> {
     aggregate: &'a Aggregate,
@@ -36,11 +36,11 @@ pub(super) struct PartCaller<'a> {
     notes: &'a Mutex<Notes>,
 }
 
-/// Until when a part has to be done.
+/// Time limits of one part's calls.
 #[derive(Clone, Copy)]
 struct PartLimits {
     deadline: Deadline,
-    /// By the limits of operators alone, whatever the caller asks for.
+    /// Deadline by the operators' limits alone, without the caller's own limit.
     by_operator: Deadline,
 }
 
@@ -168,7 +168,8 @@ impl<'a> PartCaller<'a> {
         }
     }
 
-    /// Under which a good answer is kept, and for how long, if one may be asked for later.
+    /// Returns the key and the terms for keeping a good answer, or `None` if the part has no stale fallback or the
+    /// method is not repeatable.
     fn key(self, order: &CallRequest) -> Option<(Key, Terms)> {
         let within = |fallback: &PartFallback| match fallback {
             PartFallback::Stale(within) => Some(*within),
@@ -210,7 +211,7 @@ impl<'a> PartCaller<'a> {
                 }
                 self.hear(head);
                 let PartResult::Body(body) = other.result else {
-                    // That there is nothing, or not for this caller, is its answer.
+                    // An absent body, a refusal or an incomplete answer of the fallback backend is passed on as it is.
                     return Some(other);
                 };
                 let fault = fault.clone().served_by(Substitute::Backend(Arc::clone(&backend.name)));
@@ -222,8 +223,8 @@ impl<'a> PartCaller<'a> {
         }
     }
 
-    /// Makes one call, however many attempts it takes; with the head if the answer is a good one. `sent` becomes true if
-    /// the backend may have seen the request.
+    /// Makes one call with all its attempts. Returns the head as well if the answer is good. Sets `sent` to true if the
+    /// backend may have received the request.
     async fn exchange(
         self,
         backend: &Arc<Backend>,
@@ -271,7 +272,7 @@ impl<'a> PartCaller<'a> {
         (Called { status, result }, is_good.then_some(head))
     }
 
-    /// Which limit the deadline of the part is.
+    /// Returns the setting that gave the part its deadline.
     fn limit_of_part(self, deadline: Deadline) -> Setting {
         if deadline < self.request.deadline {
             Setting::PartTime
@@ -280,7 +281,7 @@ impl<'a> PartCaller<'a> {
         }
     }
 
-    /// Which limit the end of an answer's time is.
+    /// Returns the setting that limits the time of this answer.
     fn limit_of(self, body: &ReplyBody, deadline: Deadline) -> Setting {
         if body.ends_by().is_some_and(|last| last < deadline.moment()) {
             Setting::CallTime
@@ -289,7 +290,8 @@ impl<'a> PartCaller<'a> {
         }
     }
 
-    /// Reads an answer's body, if there is anything in it that is to be read; with what the log says of one that cannot be.
+    /// Reads and checks an answer's body, if the status and the method call for one. Returns the log detail with a body
+    /// that is refused.
     async fn read(
         self,
         head: &response::Parts,
@@ -307,7 +309,7 @@ impl<'a> PartCaller<'a> {
             return (PartResult::Failed(fault), None);
         }
         if self.part.method == Method::HEAD {
-            // There is nothing to read: the status is all that was asked for.
+            // A HEAD answer has no body: its status is the whole result.
             let drained = drain(body, limit).await;
             let result = drained.map_or_else(PartResult::Failed, |()| PartResult::Absent);
             return (result, None);
@@ -326,7 +328,7 @@ impl<'a> PartCaller<'a> {
             Err(GatherError::Overloaded) => return (PartResult::Failed(WorkspaceError::Overloaded.into()), None),
             Err(GatherError::Broken(broken)) => return (failed(Cause::Call(broken.reason())), None),
         };
-        // What an encoded body comes to is known when it has been decoded: until then it is held to be as long as it may be.
+        // The decoded length is unknown until decoding ends. Until then the full limit is reserved.
         let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
         if let Some(more) = encoded
             && let Err(hindrance) = reservation.grow(more, limit)
@@ -374,7 +376,7 @@ impl<'a> PartCaller<'a> {
         (result, detail)
     }
 
-    /// What a backend says beside a status outside 2xx. However its body ends, the status has been given.
+    /// Reads the details of an answer outside 2xx. An error while its body is read does not change the status.
     async fn read_error(self, head: &response::Parts, body: ReplyBody) -> Option<Box<ErrorAnswer>> {
         let details = if self.aggregate.recipe.errors == Errors::Detailed {
             error_body::read(head, body, self.request.reservation).await
@@ -388,7 +390,7 @@ impl<'a> PartCaller<'a> {
         (allow.is_some() || details.is_some()).then(|| Box::new(ErrorAnswer { allow, details }))
     }
 
-    /// What a good answer's head says for the whole.
+    /// Records what a good answer's head adds to the whole answer.
     fn hear(self, head: Option<response::Parts>) {
         let Some(head) = head else { return };
         self.note(|notes| {
@@ -405,7 +407,7 @@ impl<'a> PartCaller<'a> {
     }
 }
 
-/// What is known of a call. It is noted however the call ends: one that is cancelled was sent all the same.
+/// Facts of one call. They are recorded on drop, because a cancelled call may have been sent too.
 struct Known<'a> {
     asking: PartCaller<'a>,
     facts: Facts,
@@ -418,7 +420,7 @@ impl Drop for Known<'_> {
     }
 }
 
-/// The fault for which something else may stand in, if the result is one.
+/// Returns the fault if it is an outage that a fallback may replace.
 fn outage(result: &PartResult) -> Option<PartFault> {
     match result {
         PartResult::Failed(fault) => fault.is_outage().then(|| fault.clone()),
@@ -426,7 +428,7 @@ fn outage(result: &PartResult) -> Option<PartFault> {
     }
 }
 
-/// Reads to its end what nobody looks at, so that its connection can be used again.
+/// Reads an unused body to its end, so that its connection can be reused. Fails if it has more than `limit` bytes.
 async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), PartFault> {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
@@ -439,7 +441,7 @@ async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), PartFault> {
     Ok(())
 }
 
-/// An answer has more bytes than its part may have.
+/// Fault of a part whose answer has more bytes than allowed.
 const fn too_long() -> PartFault {
     PartFault::new(Cause::TooLarge).by(Setting::PartBytes)
 }

@@ -1,28 +1,28 @@
-//! How long parts that wait for each other take at most: the longest chain of parts that await each other.
+//! Computes the longest time that dependent parts can take: the longest chain of parts that await each other.
 //!
-//! Knows no deadline: whoever has one cuts what comes out here.
+//! Knows nothing of deadlines. A caller with a deadline limits the result itself.
 
 use std::time::Duration;
 
 use super::recipe::Recipe;
 
-/// The longest chain of a recipe, and when each part starts.
+/// Longest chain of a recipe, and the latest start of each part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CriticalPath {
     pub time: Duration,
-    /// Each waits for the one before it; of chains that are equally long, the one that is declared first.
+    /// Part indexes in the order of their calls. Of several chains of the same length, the one declared first.
     pub parts: Vec<usize>,
-    /// By part, the latest start.
+    /// Latest start of each part, counted from the start of the aggregate.
     pub starts: Vec<Duration>,
 }
 
 impl Recipe {
-    /// The longest time that parts can take one after the other, `limit` being what each may take.
+    /// Computes the longest chain. `limit` returns the time limit of each part.
     pub fn critical_path(&self, limit: impl Fn(usize) -> Duration) -> CriticalPath {
         let parts = self.parts();
         let mut starts = vec![None; parts.len()];
         let end = |starts: &[Option<Duration>], part: usize| Some(starts[part]?.saturating_add(limit(part)));
-        // What parts await is free of circles, so that every round settles at least one part.
+        // The dependencies have no cycles, so every round settles at least one part.
         while starts.contains(&None) {
             for part in 0..parts.len() {
                 starts[part] = parts[part]

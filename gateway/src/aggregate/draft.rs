@@ -1,52 +1,52 @@
-//! An aggregate as its operator wrote it; [`Recipe`](super::Recipe) is what it means.
+//! Config of an aggregate as the operator wrote it. [`Recipe`](super::Recipe) is the compiled form.
 
 use super::shape::ShapeDraft;
 use crate::json::Document;
 
-/// An aggregate as written.
+/// Aggregate as written in the config.
 #[derive(Debug, Clone, Default)]
 pub struct RecipeDraft {
-    /// In declared order, which decides what is merged over what.
+    /// Parts in declared order, which decides which part's value comes last when values are merged.
     pub parts: Vec<PartDraft>,
     pub partial: Partial,
     pub conflict: Conflict,
     pub errors: Errors,
-    /// The dotted path that everything but that list goes under.
+    /// Dotted path under which everything except the list of errors is placed.
     pub wrap: Option<String>,
-    /// Bytes that the answers of all parts may have together.
+    /// Limit in bytes for the answers of all parts together.
     pub body_limit: Option<usize>,
 }
 
-/// A part as written.
+/// Part as written in the config.
 #[derive(Debug, Clone, Default)]
 pub struct PartDraft {
     pub name: String,
-    /// Without this part there is no answer.
+    /// If this part fails, there is no answer.
     pub required: bool,
     /// Parts that must have succeeded before this one starts.
     pub needs: Vec<String>,
-    /// What its request splices of other parts' answers; these parts are needed, too.
+    /// Values of other parts' answers that the request uses. These parts are needed, too.
     pub splices: Vec<Splice>,
-    /// Parts that must have ended, well or not, before this one starts.
+    /// Parts that must have ended, successfully or not, before this one starts.
     pub after: Vec<String>,
     pub on_missing: OnMissing,
-    /// Its answer is an array of those to several calls, each of which is shaped by itself.
+    /// The answer is an array of the answers to several calls. Each element is shaped by itself.
     pub each: bool,
     pub shape: ShapeDraft,
-    /// Its dotted path in the answer: its own name unless written; `.` merges its fields at the root.
+    /// Dotted path of this part in the answer. Default: the part's name. `.` merges the part's fields at the root.
     pub group: Option<String>,
-    /// The dotted path of a field to put an array into. Without it an array in a group stays as it is, and one at the root
-    /// takes the part's name.
+    /// Dotted path of a field for an array. Without it, an array in a group stays as it is, and an array at the root is
+    /// placed under the part's name.
     pub collection: Option<String>,
-    /// Stands in for the answer when the part fails, and is shaped like one.
+    /// Value used in place of the answer when the part fails. It is shaped like an answer.
     pub fallback: Option<Document>,
 }
 
-/// A value in the answer of a part.
+/// Reference to a value in the answer of a part.
 #[derive(Debug, Clone)]
 pub struct Splice {
     pub part: String,
-    /// To the value, from the top; with none it is the whole answer.
+    /// Steps from the top of the answer to the value. No steps: the whole answer.
     pub steps: Box<[Box<str>]>,
 }
 
@@ -60,28 +60,28 @@ impl From<&str> for Splice {
     }
 }
 
-/// What becomes of the answer when a part fails.
+/// Effect of a failed part on the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Partial {
     /// Any failure is an error: every part is required.
     #[default]
     Deny,
-    /// Only a required part's failure is.
+    /// Only a failed required part is an error.
     Allow,
 }
 
-/// What a caller is told of the parts that failed, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
+/// Details about failed parts in the body, under [`Recipe::ERRORS`](super::Recipe::ERRORS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Errors {
     #[default]
     Unlisted,
-    /// Which, and for what reason.
+    /// Names of the failed parts and their reasons.
     Listed,
-    /// And what their backends say, where that is JSON; also where there is no answer for want of a part.
+    /// Also the backends' error bodies, if they are JSON. Included in error responses for a failed required part, too.
     Detailed,
 }
 
-/// What happens when two parts put the same name at the root.
+/// Rule for two parts that put the same name at the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Conflict {
     /// The part declared later replaces the value.
@@ -89,19 +89,19 @@ pub enum Conflict {
     Last,
     /// The part declared earlier keeps it.
     First,
-    /// Objects are merged field by field at any depth; of anything else the last counts.
+    /// Objects are merged field by field at any depth. Any other value is replaced by the later one.
     Deep,
-    /// As `Deep`, and arrays are appended in declared order.
+    /// Like `Deep`, and arrays are appended in declared order.
     Concat,
-    /// There is no answer.
+    /// The aggregate fails.
     Error,
 }
 
-/// What becomes of a part whose request cannot be made because a value to splice is missing.
+/// Effect of a missing spliced value on a part whose request cannot be made without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissing {
     #[default]
     Fail,
-    /// It is left out by the operator's wish, and so is what needs it: the answer is complete without it.
+    /// The part is left out, and so are the parts that need it. The answer counts as complete without them.
     Skip,
 }

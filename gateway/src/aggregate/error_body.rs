@@ -1,7 +1,8 @@
-//! Reads the body that a backend's error comes with, for the caller to see.
+//! Reads the body of a backend's error answer, to be shown to the caller.
 //!
-//! Invariant: what is passed on is a JSON value by our own reader, short and shallow enough to stand within another
-//! document, whatever the backend calls it. Everything else is read to its end and let go: it is the status that counts.
+//! Invariant: only JSON that passes the gateway's own check is passed on, and only if it is short and shallow enough to
+//! be embedded in another document. The backend's content type alone proves nothing. Any other body is read to its end
+//! and dropped; the status remains.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -12,13 +13,13 @@ use crate::call::reply::ReplyBody;
 use crate::json::{self, Document, GatherError, Reservation};
 use crate::wire::content_encoding::Codings;
 
-/// Bytes of an error that are passed on, decoded; of a longer one nothing is.
+/// Longest error body that is passed on, in bytes after decoding. A longer one is dropped whole.
 const LIMIT: usize = 8 << 10;
 
-/// Arrays and objects within each other. Those around it in our own documents come on top.
+/// Deepest nesting of an error body that is passed on. The enclosing document adds levels of its own.
 const DEPTH: u32 = 32;
 
-/// The body, if it is JSON that can be passed on.
+/// Returns the body if it is JSON that can be passed on.
 pub(super) async fn read(head: &response::Parts, mut body: ReplyBody, reservation: &Reservation) -> Option<Document> {
     if !may_be_json(&head.headers) {
         drain(body).await;
@@ -34,7 +35,7 @@ pub(super) async fn read(head: &response::Parts, mut body: ReplyBody, reservatio
     }
 }
 
-/// Reads a body to its end, so that its connection can be used again; what is long or breaks off is dropped.
+/// Reads a body to its end, so that its connection can be reused. Stops at a long body or at an error.
 pub(super) async fn drain(mut body: ReplyBody) {
     let mut length = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -45,7 +46,7 @@ pub(super) async fn drain(mut body: ReplyBody) {
     }
 }
 
-/// Whether it says that it is JSON, or says nothing.
+/// Returns whether the content type is JSON or absent.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return true;
@@ -57,7 +58,7 @@ fn may_be_json(headers: &HeaderMap) -> bool {
 
 fn details(headers: &HeaderMap, text: Bytes) -> Option<Document> {
     let text = Codings::read(headers).ok()?.undo(text, LIMIT).ok()?;
-    // Copied, since it may be a small piece of a large buffer.
+    // Copied, because the text may be a small slice of a large buffer.
     let text = Bytes::copy_from_slice(&json::without_mark(text));
     let document = Document::check(&text, LIMIT).ok()?;
     let value = document.value();

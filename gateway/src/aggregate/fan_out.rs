@@ -1,10 +1,10 @@
-//! Runs the parts of a recipe: each starts when everything that it needs has succeeded, all on the caller's own task.
+//! Runs the parts of a recipe on the caller's own task. Each part starts when all parts that it needs have succeeded.
 //!
-//! Invariant: once a required part has failed, nothing starts any more and what runs is dropped, which is how a call
-//! is cancelled. Failures of the same instant are all noted, so that which of them is reported is the recipe's order
-//! and not chance.
+//! Invariant: after a required part has failed, no part starts any more and the running parts are dropped, which
+//! cancels their calls. Failures that are ready at the same instant are all recorded, so that the recipe's order, not
+//! chance, decides which failure is reported.
 //!
-//! Knows nothing of requests or backends: `render` and `call` do.
+//! Knows nothing of requests or backends: `render` makes the requests and `call` makes the calls.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -24,22 +24,22 @@ use super::recipe::Recipe;
 use crate::json::{Document, Reservation, Selection};
 use crate::rejection::Setting;
 
-/// What a part's call came to.
+/// Result of a part's call.
 #[derive(Debug, Clone)]
 pub enum PartResult {
-    /// The whole body of a 2xx answer.
+    /// Whole body of a 2xx answer.
     Body(Document),
-    /// Not what was asked for, but something: what stands in for a part that failed, or the elements that are there of
-    /// several; and the fault.
+    /// Incomplete data and its fault: a fallback in place of a failed part's answer, an answer that declares itself
+    /// incomplete, or the array of a `for_each` part of which some elements failed.
     Some(Document, PartFault),
-    /// Success with nothing to show: 204 and its like.
+    /// Success without a body: 204, 205, an empty 2xx other than 200, or any 2xx to HEAD.
     Absent,
     Failed(PartFault),
 }
 
 impl PartResult {
-    /// Sorts a complete answer by its status: any 2xx is success. A 200 has to have a body; others may do without. What
-    /// has a body is JSON of `limit` bytes at most, or a failure.
+    /// Classifies a complete answer by its status and body. Any 2xx is a success. A 200 must have a body; other 2xx may
+    /// have none. A body must be JSON of at most `limit` bytes, otherwise the part fails.
     pub fn of(status: StatusCode, body: &Bytes, limit: usize, retry_after: Option<Duration>) -> Self {
         let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
         if !status.is_success() {
@@ -58,7 +58,7 @@ impl PartResult {
     }
 }
 
-/// A call's result, and the status that its backend answered with, if it answered.
+/// Result of a call, and the backend's status if it answered.
 #[derive(Debug, Clone)]
 pub struct Called {
     pub status: Option<StatusCode>,
@@ -75,11 +75,11 @@ impl From<PartResult> for Called {
     }
 }
 
-/// Why a part is not called although nothing that it needs is in the way.
+/// Reason not to call a part although all parts that it needs have succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotCalled {
     Missing(Missing),
-    /// Its condition is not met.
+    /// The part's condition is false.
     Unwanted,
 }
 
@@ -89,23 +89,23 @@ impl From<Missing> for NotCalled {
     }
 }
 
-/// How a part ended.
+/// Final state of a part.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Data(PlacedMember),
-    /// It failed, in whole or for some of its elements, and something is there all the same.
+    /// The part failed, fully or for some of its elements, but has data: a fallback or the other elements.
     Incomplete(PlacedMember, Box<PartFault>),
     Absent,
-    /// Left out by the recipe's word: its condition is not met, a value was missing that it may skip, or it needs such
-    /// a part.
+    /// The recipe left the part out: its condition is false, a value that may be skipped was missing, or it needs a
+    /// part that was left out.
     Skipped,
     Failed(PartFault),
-    /// Cancelled or never started, since a required part had failed.
+    /// The part was cancelled or never started, because a required part had failed.
     Cancelled,
 }
 
 impl Outcome {
-    /// Bytes of what it has for the answer.
+    /// Bytes that the part contributes to the answer.
     pub fn size(&self) -> usize {
         match self {
             Self::Data(placed) | Self::Incomplete(placed, _) => placed.size(),
@@ -114,7 +114,7 @@ impl Outcome {
     }
 }
 
-/// What is known of the parts that have ended.
+/// Read access to the parts that have ended.
 #[derive(Clone, Copy)]
 pub struct EndedParts<'v> {
     recipe: &'v Recipe,
@@ -123,22 +123,22 @@ pub struct EndedParts<'v> {
 }
 
 impl<'v> EndedParts<'v> {
-    /// What others take of the answer of a part; none if it has none.
+    /// Returns the values that other parts take from a part's answer, or `None` if it has no answer.
     pub fn answer(&self, part: &str) -> Option<&'v Arc<Selection>> {
         self.values[self.recipe.index_of(part)?].as_ref()
     }
 
-    /// What its backend answered with, if it did.
+    /// Returns the status of a part's backend, if it answered.
     pub fn status(&self, part: &str) -> Option<StatusCode> {
         self.statuses[self.recipe.index_of(part)?]
     }
 }
 
-/// Runs every part of `recipe` and says how each ended, in declared order.
+/// Runs every part of `recipe` and returns the outcomes in declared order.
 ///
-/// `render` makes the request of the part with the given index, taking values from earlier answers. It is asked once
-/// for each part that starts, in declared order where several can. `call` makes the call; it gives up when its future
-/// is dropped. Long answers are read where `reservation` has them read.
+/// `render` makes the request of the part with the given index, with values from earlier answers. It is called once for
+/// each part that starts, in declared order if several parts can start. `call` makes the call; dropping its future
+/// cancels the call. `reservation` decides where long answers are read.
 pub async fn fan_out<R, F>(
     recipe: &Recipe,
     reservation: &Reservation,
@@ -173,17 +173,17 @@ where
     progress.finish()
 }
 
-/// A part that has been called, and its answer read.
+/// Part whose call has ended and whose answer has been read.
 struct Ended {
     status: Option<StatusCode>,
     outcome: Outcome,
-    /// Of the answer, in bytes.
+    /// Size of the answer in bytes.
     size: usize,
-    /// What others take of it.
+    /// Values that other parts take from the answer.
     value: Option<Arc<Selection>>,
 }
 
-/// Shapes an answer.
+/// Reads and shapes an answer.
 async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> Ended {
     let without = |outcome| Ended {
         status: called.status,
@@ -218,15 +218,15 @@ async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> En
 struct Progress<'r> {
     recipe: &'r Recipe,
     outcomes: Vec<Option<Outcome>>,
-    /// What other parts splice of the answers.
+    /// Values that other parts splice, by part.
     values: Vec<Option<Arc<Selection>>>,
     statuses: Vec<Option<StatusCode>>,
-    /// Bytes of the answers.
+    /// Size of each part's answer in bytes.
     sizes: Vec<usize>,
-    /// How many of the parts that a part awaits have not ended yet.
+    /// Number of awaited parts that have not ended yet, by part.
     waiting_for: Vec<usize>,
     ready: VecDeque<usize>,
-    /// A required part has failed.
+    /// True once a required part has failed.
     is_doomed: bool,
 }
 
@@ -272,9 +272,10 @@ impl<'r> Progress<'r> {
         self.settle(index, ended.outcome);
     }
 
-    /// How every part ended. Whose answer is too much is known when all are there: it is counted in declared order.
+    /// Returns the outcome of every part. The size limit is applied here in declared order, because only then all sizes
+    /// are known.
     fn finish(self) -> Vec<Outcome> {
-        // Where there will be no answer, the blame stays with who ended it.
+        // After a fatal failure no limit is applied, so that the failed required part is the one reported.
         let mut room = if self.is_doomed {
             usize::MAX
         } else {
@@ -295,7 +296,8 @@ impl<'r> Progress<'r> {
             .collect()
     }
 
-    /// Without recursion: parts may be a long chain, of which the first settles all.
+    /// Records an outcome and the outcomes that follow from it. A loop, not recursion, because one part may settle a
+    /// long chain of parts.
     fn settle(&mut self, index: usize, outcome: Outcome) {
         let mut ended = vec![(index, outcome)];
         while let Some((index, outcome)) = ended.pop() {
@@ -303,13 +305,13 @@ impl<'r> Progress<'r> {
             let is_fatal = part.required && matches!(outcome, Outcome::Failed(_));
             self.outcomes[index] = Some(outcome);
             if is_fatal {
-                // What needs it is cancelled, not failed: the blame stays here.
+                // Dependent parts are cancelled, not failed, so that this part is the one reported.
                 self.is_doomed = true;
                 continue;
             }
             for dependent in &part.awaited_by {
                 self.waiting_for[*dependent] -= 1;
-                // Judged when the last of what it awaits has ended, not the first: so it does not matter which that was.
+                // Decided only when the last awaited part has ended, so that their order in time does not matter.
                 if self.waiting_for[*dependent] == 0 {
                     match self.hindrance(*dependent) {
                         Some(outcome) => ended.push((*dependent, outcome)),
@@ -320,8 +322,8 @@ impl<'r> Progress<'r> {
         }
     }
 
-    /// What keeps a part from starting though all it needs has ended. A fallback is for the caller to see; it does not
-    /// make a needed part succeed.
+    /// Returns the outcome of a part that cannot start because of the parts that it needs. A fallback value is for the
+    /// caller only; it does not make a needed part succeed.
     fn hindrance(&self, index: usize) -> Option<Outcome> {
         let parts = self.recipe.parts();
         let needs = || {
@@ -395,7 +397,8 @@ mod tests {
         PartResult::Failed(PartFault::new(Cause::Call(Reason::BackendTimeout)))
     }
 
-    /// Each part's result comes after its time; also says which part started after how long, in milliseconds.
+    /// Runs the recipe; each part's result comes after its time. Also returns which part started after how many
+    /// milliseconds.
     async fn run(recipe: &Recipe, script: &[(u64, PartResult)]) -> (Vec<Outcome>, Vec<(usize, u64)>) {
         let start = Instant::now();
         let started = RefCell::new(Vec::new());
@@ -417,7 +420,7 @@ mod tests {
         (outcomes, started.into_inner())
     }
 
-    /// One letter for each outcome.
+    /// Encodes each outcome as one letter.
     fn letters(outcomes: &[Outcome]) -> String {
         let letter = |outcome: &Outcome| match outcome {
             Outcome::Data(_) => 'd',

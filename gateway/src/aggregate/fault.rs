@@ -1,7 +1,7 @@
-//! Why a part has no answer of its own, and what that means where the part is required.
+//! Describes why a part has no answer of its own, and which status the caller receives if the part is required.
 //!
-//! A backend's refusal keeps its status where it is the caller's business, and is a bad gateway otherwise: a required
-//! part's 404 is the caller's 404, and its 402 says that payment is required, not that something is down.
+//! A backend's refusal keeps its status if it concerns the caller, and becomes 502 otherwise. A required part's 404 is
+//! the caller's 404; its 402 says that payment is required, not that something is down.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::observe::FallbackKind;
 use crate::rejection::{Reason, Rejection, Setting};
 use crate::wire::content_encoding::DecodeError;
 
-/// One part's failure.
+/// Failure of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartFault {
     pub cause: Cause,
-    /// When trying again makes sense, if somebody said so: the breaker, the bulkhead or the backend.
+    /// Time until a retry makes sense, if the breaker, the bulkhead or the backend gave one.
     pub retry_after: Option<Duration>,
-    /// What stands in for it.
+    /// Fallback that replaced the part's own answer.
     pub served: Option<Substitute>,
-    /// The setting that decided, where its cause alone does not tell.
+    /// Setting that caused the failure, if the cause alone does not tell.
     pub setting: Option<Setting>,
-    /// What its backend says beside the status that it refuses with.
+    /// Details of the backend's error answer.
     pub error: Option<Box<ErrorAnswer>>,
 }
 
-/// What of a backend's answer outside 2xx is passed on beside its status.
+/// Details of a backend's answer outside 2xx that are passed on beside its status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErrorAnswer {
-    /// Of a 405 (RFC 9110 section 15.5.6).
+    /// `Allow` field of a 405 (RFC 9110 section 15.5.6).
     pub allow: Option<HeaderValue>,
-    /// Its body, where the recipe shows such, and it is JSON of bounded size and depth.
+    /// Error body, if the recipe shows such bodies and this one is JSON of bounded size and depth.
     pub details: Option<Document>,
 }
 
@@ -52,13 +52,13 @@ impl From<Refusal> for PartFault {
     }
 }
 
-/// What stands in for a part that failed.
+/// Replacement for the answer of a failed part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Substitute {
     Value,
-    /// The last good answer, of this age.
+    /// Last good answer, with its age.
     Stale(Duration),
-    /// Another backend, by name: its answer is as good as the part's own.
+    /// Name of another backend. Its answer counts as good as the part's own.
     Backend(Arc<str>),
 }
 
@@ -86,44 +86,44 @@ impl fmt::Display for Substitute {
 pub enum Cause {
     /// The guarded call gave no answer.
     Call(Reason),
-    /// The backend answered outside 2xx.
+    /// The backend's status is outside 2xx.
     Status(StatusCode),
-    /// Not JSON, or such as no two readers read the same.
+    /// The answer is not JSON, or is JSON that two readers could read differently.
     InvalidJson,
-    /// In a coding that is not known here, or not in the one that it names.
+    /// The answer has an unsupported content coding, or does not decode with the coding that it declares.
     UnsupportedEncoding,
-    /// Longer than the part may be, or with more values.
+    /// The answer has more bytes or more values than the part may have.
     TooLarge,
-    /// A string or number that would have to stand at the root of the answer, where it has no name.
+    /// The answer is a string, number or boolean that would be merged at the root, where it has no name.
     NotMergeable,
     /// A value to be spliced into the part's request does not exist.
     ValueMissing(Missing),
-    /// Some of the elements that it was called for failed, the first with this fault.
+    /// Some of the called elements failed. `first` is the fault of the first failed element.
     Elements {
         failed: usize,
         of: usize,
         first: Box<PartFault>,
     },
-    /// It would have to be called for something that is not an array, found there.
+    /// The value for `for_each` is not an array. The field tells where that value comes from.
     NotAnArray(Missing),
-    /// It would have to be called for more elements than it may be.
+    /// The array has more elements than `for_each` allows.
     TooManyElements(Missing),
-    /// A part that this one needs failed, with the fault that began it.
+    /// A needed part failed. Holds the name and the fault of the part in which the failure began.
     NeedFailed(Arc<str>, Box<PartFault>),
-    /// Its answer has nothing where its `target` leads.
+    /// The answer has nothing at the path of `target`.
     TargetMissing,
-    /// Its backend, a gateway itself, says that something is missing in its answer.
+    /// The backend, a gateway itself, declares its answer incomplete.
     Incomplete,
-    /// Another part has put the same name at the root, and the recipe takes that for an error.
+    /// Another part has put the same name at the root, and the recipe treats that as an error.
     Conflict,
 }
 
-/// Where a value was looked for, and so whose fault it is that it does not serve.
+/// Source of a missing or unusable value. It decides whether the caller or a backend is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// In what the caller sent: path, query, header, claim.
+    /// Caller's request: path, query, header, claim or body.
     InRequest,
-    /// In the answer of another part.
+    /// Answer of another part.
     InAnswer,
 }
 
@@ -147,7 +147,7 @@ impl PartFault {
         }
     }
 
-    /// Of a call that was refused, or of what we could not do for it.
+    /// Makes the fault of a call that this gateway rejected.
     pub fn of_rejection(rejection: &Rejection) -> Self {
         let retry_after = match rejection {
             Rejection::BulkheadFull { retry_after }
@@ -164,7 +164,7 @@ impl PartFault {
         }
     }
 
-    /// Decided by this setting.
+    /// Sets the setting that caused the failure.
     #[must_use]
     pub const fn by(mut self, setting: Setting) -> Self {
         self.setting = Some(setting);
@@ -178,8 +178,8 @@ impl PartFault {
         }
     }
 
-    /// Whether it says nothing about what was asked for, only that it could not be had: another answer may stand in. A
-    /// refusal (4xx) is an answer; to show what is gone, or not for this caller, would be a lie.
+    /// Returns whether the answer could not be obtained, so that a fallback may replace it. A refusal (4xx) is itself
+    /// an answer: showing a deleted or forbidden resource from a fallback would be wrong.
     pub fn is_outage(&self) -> bool {
         match &self.cause {
             Cause::Call(Reason::CallerGone) => false,
@@ -189,7 +189,7 @@ impl PartFault {
         }
     }
 
-    /// The fault of a part that needs the part `name`, which failed with this one.
+    /// Makes the fault of a part that needs the part `name`, which failed with this fault.
     pub(super) fn passed_on(&self, name: &Arc<str>) -> Self {
         let (name, origin) = self.origin(name);
         Self {
@@ -198,7 +198,7 @@ impl PartFault {
         }
     }
 
-    /// The part in which the trouble began, and its fault; `name` is the part that has this fault.
+    /// Returns the part in which the failure began, and its fault. `name` is the part that has this fault.
     pub(super) fn origin<'a>(&'a self, name: &'a Arc<str>) -> (&'a Arc<str>, &'a Self) {
         match &self.cause {
             Cause::NeedFailed(name, fault) => (name, fault),
@@ -206,7 +206,7 @@ impl PartFault {
         }
     }
 
-    /// The stable word for it.
+    /// Stable code of the cause.
     pub const fn reason(&self) -> &'static str {
         match &self.cause {
             Cause::Call(reason) => reason.as_str(),
@@ -226,7 +226,7 @@ impl PartFault {
         }
     }
 
-    /// The setting that decided that this part failed, where the reason alone does not tell.
+    /// Returns the setting that caused the failure, if the reason alone does not tell.
     pub fn decided_by(&self) -> Option<Setting> {
         match &self.cause {
             Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.decided_by(),
@@ -237,7 +237,7 @@ impl PartFault {
         }
     }
 
-    /// The reason under which a request is counted that could not do without this part.
+    /// Reason under which a request is counted that failed because of this part.
     pub fn rejection(&self) -> Reason {
         match &self.cause {
             Cause::Call(reason) => *reason,
@@ -249,7 +249,7 @@ impl PartFault {
         }
     }
 
-    /// What the caller gets if the part is required.
+    /// Status that the caller receives if the part is required.
     pub fn status(&self) -> StatusCode {
         match &self.cause {
             Cause::Call(reason) => reason.status(),
@@ -271,12 +271,12 @@ impl PartFault {
         }
     }
 
-    /// Whether its backend refuses what was asked, and the caller is told so: nothing is out of order.
+    /// Returns whether the backend refuses the request and the caller is told so. Such an answer is no malfunction.
     pub fn is_refusal(&self) -> bool {
         self.backend_status().is_some() && self.status().is_client_error()
     }
 
-    /// What the backend says beside its status, where that is passed on.
+    /// Details of the backend's error answer that are passed on.
     pub fn error(&self) -> Option<&ErrorAnswer> {
         match &self.cause {
             Cause::Elements { first, .. } => first.error(),
@@ -284,12 +284,12 @@ impl PartFault {
         }
     }
 
-    /// The JSON body of its backend's error, where the recipe shows such.
+    /// JSON body of the backend's error answer, if the recipe shows such bodies.
     pub fn details(&self) -> Option<&Document> {
         self.error()?.details.as_ref()
     }
 
-    /// What the backend answered, where it did.
+    /// Status of the backend's answer, if it answered.
     pub fn backend_status(&self) -> Option<StatusCode> {
         match &self.cause {
             Cause::Status(status) => Some(*status),
@@ -299,12 +299,13 @@ impl PartFault {
     }
 }
 
-/// What is the caller's business is passed on: what the request as a whole asks for is refused, or not now.
+/// Returns the status that the caller receives for a backend's status. A status that concerns the caller's request as a
+/// whole is passed on.
 ///
-/// A 4xx that is about the connection or the exchange between us and the backend is ours: 401 and 407 have to carry
-/// the challenge of whoever refuses (RFC 9110 sections 15.5.2 and 15.5.8), and the caller has satisfied ours; 408, 421,
-/// 425, 426 and 431 speak of how *we* have asked. So is a redirect that nobody follows, and any 5xx but one that says
-/// when to come back.
+/// A 4xx about the connection or the exchange between the gateway and the backend becomes 502. A 401 or 407 must carry
+/// the challenge of the server that refuses (RFC 9110 sections 15.5.2 and 15.5.8), and the caller has already
+/// authenticated to the gateway. A 408, 421, 425, 426 or 431 concerns the gateway's own request. A redirect becomes
+/// 502, because the gateway does not follow it. So does a 5xx, except a 503 with `Retry-After`.
 fn passed_or_bad_gateway(status: StatusCode, retry_after: Option<Duration>) -> StatusCode {
     let is_passed = match status.as_u16() {
         401 | 407 | 408 | 421 | 425 | 426 | 431 => false,
@@ -319,10 +320,10 @@ fn passed_or_bad_gateway(status: StatusCode, retry_after: Option<Duration>) -> S
 mod tests {
     use super::*;
 
-    /// Another variant has no place here before it has one in `refusals.md`.
+    /// A new variant needs a row in `refusals.md` before it is added here.
     const fn stands_in_the_table(cause: &Cause) -> bool {
         match cause {
-            // These are the reasons of any refusal.
+            // These have the reasons of any rejection.
             Cause::Call(_) => false,
             Cause::Status(_)
             | Cause::InvalidJson

@@ -1,9 +1,9 @@
-//! Calls one part for every element of an array, a few at once, and makes an array of the answers. A request is made
-//! when its element's turn comes, so that there are never more than are under way.
+//! Calls one part for every element of an array, several at a time, and makes an array of the answers. The request for
+//! an element is made only when its call starts, so no more requests exist than calls are running.
 //!
-//! Invariant: the array's order is kept, and of several failures the one of the first element is reported, whichever
-//! came first. Nothing is cut off unsaid: more elements than the limit are a failure, and so is an array of which
-//! nothing is left but failures.
+//! Invariant: the array keeps its order. Of several failures, the failure of the first element is reported, whichever
+//! came first in time. Nothing is truncated silently: more elements than the limit fail the part, and so does an array
+//! in which every called element failed.
 
 use std::sync::Arc;
 
@@ -17,40 +17,40 @@ use crate::json::{Document, Paths, Reservation, Selection};
 use crate::rejection::Setting;
 use crate::template::Placeholder;
 
-/// Once requests of so many bytes are under way, the next element waits for one of them to end.
+/// Total size in bytes of the running requests above which the next element waits for one of them to end.
 const UNDER_WAY: usize = 1 << 20;
 
-/// Over what a part is called, and how.
+/// Settings for calling a part once for each element of an array.
 #[derive(Debug, Clone)]
 pub struct ForEach {
     pub over: Placeholder,
-    /// Elements, at least 1; more are a failed part.
+    /// Most elements, at least 1. More elements fail the part.
     pub limit: usize,
-    /// Calls that run at the same time, at least 1.
+    /// Most calls that run at the same time, at least 1.
     pub at_once: usize,
     pub on_failure: OnFailure,
 }
 
 impl ForEach {
-    /// Into how many rounds the calls fall at most. A slow call holds back those behind it, and never a round longer
-    /// than it takes: with `k` at once, an element starts when those `k` or more before it have ended.
+    /// Returns the largest number of consecutive rounds of calls. A slow call delays later ones by at most its own
+    /// duration: with `k` calls at once, an element starts when at least `k` calls before it have ended.
     pub fn waves(&self) -> u32 {
         u32::try_from(self.limit.div_ceil(self.at_once)).unwrap_or(u32::MAX)
     }
 }
 
-/// What one failed element does to its part.
+/// Effect of a failed element on its part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The part fails with it.
+    /// The part fails with the element's fault.
     Fail,
-    /// It is not in the array.
+    /// The array has no entry for the element.
     Omit,
-    /// A null stands in its place.
+    /// The array has a null for the element.
     Null,
 }
 
-/// What is taken of each element of an array, in its order; none if there are more than `limit`.
+/// Returns the wanted values of each element in order, or `None` if the array has more than `limit` elements.
 pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> Option<Vec<Selection>> {
     let mut found = Vec::new();
     for element in array.value().elements() {
@@ -62,8 +62,8 @@ pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> O
     Some(found)
 }
 
-/// Makes a request of each element when its turn comes, with `make`, and runs `call` for it; `limit` is the bytes that
-/// the whole array of answers may have. What the requests take is taken from `reservation`.
+/// Makes a request for each element with `make` when it may start, and runs `call` with it. `limit` is the most bytes
+/// of the array of answers. The size of the running requests is reserved from `reservation`.
 pub(super) async fn for_each<'f, F>(
     terms: &ForEach,
     elements: &[Selection],
@@ -77,7 +77,7 @@ where
 {
     let mut running = FuturesOrdered::new();
     let mut waiting = elements.iter().enumerate();
-    // Bytes of the requests that are under way.
+    // Bytes of the running requests.
     let mut under_way = 0;
     let mut array = Answers::new(terms.on_failure, elements.len(), limit);
     loop {
@@ -118,7 +118,7 @@ where
     }
 }
 
-/// The answers so far, as an array.
+/// Answers added so far, as a JSON array.
 struct Answers {
     on_failure: OnFailure,
     of: usize,
@@ -142,7 +142,7 @@ impl Answers {
         }
     }
 
-    /// Adds the answer for the next element; `None` if it was not called. Fails if that fails the whole.
+    /// Adds the answer for the next element; `None` if the element was not called. Fails if this answer fails the part.
     fn add(&mut self, answer: Option<PartResult>) -> Result<(), PartFault> {
         match answer {
             None if self.on_failure == OnFailure::Null => self.push(NULL),
@@ -189,7 +189,7 @@ impl Answers {
         Ok(())
     }
 
-    /// The fault of the whole, of which `first` is the first.
+    /// Returns the fault of the whole part. `first` is the fault of its first failed element.
     fn all(&self, first: PartFault) -> PartFault {
         PartFault {
             retry_after: first.retry_after,
@@ -237,7 +237,7 @@ mod tests {
 
     const ROOM: usize = 1 << 20;
 
-    /// What comes of one element.
+    /// Result of one element's call.
     #[derive(Debug, Clone)]
     enum Act {
         Answer(&'static str),
@@ -261,7 +261,7 @@ mod tests {
         PartFault::new(Cause::ValueMissing(Missing::InRequest))
     }
 
-    /// An array of so many elements.
+    /// Makes an array of `count` elements.
     fn array(count: usize) -> Vec<Selection> {
         let array = Document::of(&vec![0; count]);
         elements(&array, count, &Arc::default()).unwrap()
@@ -271,7 +271,7 @@ mod tests {
         Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX)
     }
 
-    /// A request that carries its number as its target, with a body of so many bytes.
+    /// Makes a request with its index as the target and a body of `body` bytes.
     fn numbered(index: usize, body: usize) -> PartRequest {
         PartRequest {
             target: PathAndQuery::try_from(format!("/{index}")).unwrap(),
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// The result, and the most calls that ran at the same time.
+    /// Returns the result and the largest number of calls that ran at the same time.
     fn run(terms: &ForEach, acts: &[Act], delays: &[u64], room: usize) -> (PartResult, usize) {
         let make = |index: usize, _: &Selection| match &acts[index] {
             Act::Omit => Element::Omitted,
@@ -319,7 +319,8 @@ mod tests {
         (result, most.get())
     }
 
-    /// An array as text, with the failures in it as `failed/of first` behind it; or the failure alone.
+    /// Describes an array as text, followed by its failures as `failed/of first`. A failed part is described by its
+    /// fault alone.
     fn told(result: &PartResult) -> String {
         let fault_text = |fault: &PartFault| match &fault.cause {
             Cause::Elements { failed, of, first } => format!("{failed}/{of} {}", first.status().as_u16()),
@@ -410,7 +411,7 @@ mod tests {
             .start_paused(true)
             .build()
             .unwrap();
-        // How many requests there are at the same time, of bodies of so many bytes; and bytes that are reserved for them.
+        // Counts the requests that exist at the same time, with bodies of `body` bytes and a budget of reserved bytes.
         let check = |body: usize, budget: u64, expected: &str, most_expected: usize| {
             let workspace = Arc::new(Workspace::new(1));
             let reservation = workspace.reserve(budget, 0, Moment::MAX);
@@ -439,7 +440,7 @@ mod tests {
         check(0, u64::MAX, &nulls, 20);
         check(UNDER_WAY / 4, u64::MAX, &nulls, 4);
         check(2 * UNDER_WAY, u64::MAX, &nulls, 1);
-        // The fifth is refused for want of room: half of the budget is a tenant's.
+        // The fifth request is refused: a tenant may reserve at most half of the budget.
         check(1_000, 10_000, "1/50 503", 4);
     }
 
@@ -474,7 +475,8 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// The result depends on what comes of the elements, never on when; and no more run at once than may.
+        /// The result depends on the outcomes of the elements, never on their times. No more calls run at once than
+        /// allowed.
         #[test]
         fn neither_time_nor_concurrency_changes_the_array(
             acts in prop::collection::vec(prop_oneof![

@@ -1,4 +1,4 @@
-//! What must hold for any recipe, whatever its backends do and in whatever order they do it.
+//! Property tests of random recipes, with any results of the backends, in any order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use super::{Answer, Failure};
 use crate::json::{Document, Workspace};
 use crate::rejection::{Reason, Setting};
 
-/// What a part does when its turn comes.
+/// Action of a part when its turn comes.
 #[derive(Debug, Clone)]
 enum Act {
     Call(PartResult),
-    /// Its request cannot be made.
+    /// The part's request cannot be made.
     Lack,
-    /// Its condition is not met.
+    /// The part's condition is false.
     Unwanted,
 }
 
@@ -56,8 +56,8 @@ async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Fa
     merge(recipe, fan_out(recipe, &room, render, call).await)
 }
 
-/// The same without time: every part is judged after what it needs, and a failed required part cancels only what needs
-/// it. Says how each part ended, and in which parts the failures began that may be the answer.
+/// Model without time: every part is judged after the parts that it needs, and a failed required part cancels only the
+/// parts that need it. Returns the outcome of each part, and the parts whose failure may be the reported one.
 fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
     let parts = recipe.parts();
     let mut ended: Vec<Option<Outcome>> = vec![None; parts.len()];
@@ -153,7 +153,7 @@ fn acts() -> impl Strategy<Value = Act> {
 }
 
 prop_compose! {
-    /// Parts of which each may need any with a lower rank; ranks are shuffled, so needs may be declared later.
+    /// Parts of which each may need any part with a lower rank. Ranks are shuffled, so needs may be declared later.
     fn parts()(count in 1_usize..7)(
         ranks in Just((0..count).collect::<Vec<_>>()).prop_shuffle(),
         rows in prop::collection::vec(
@@ -198,8 +198,8 @@ fn conflicts() -> impl Strategy<Value = Conflict> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..cases::counted() })]
 
-    /// Of several required parts that fail, the first to do so ends the rest; but that there is no answer, and an
-    /// answer's every byte, never depend on time.
+    /// If several required parts fail, the first failure in time ends the others. Apart from that, neither success nor
+    /// any byte of an answer depends on time.
     #[test]
     fn the_answer_depends_on_recipe_and_results_alone(
         (drafts, acts) in parts(),
@@ -239,7 +239,7 @@ proptest! {
                     let said = headers.get("x-gateway-skipped").map(|names| names.to_str().unwrap());
                     prop_assert_eq!(said.unwrap_or_default(), &skipped);
                     prop_assert_eq!(&headers["x-gateway-complete"], if failed == 0 { "true" } else { "false" });
-                    // No name is there twice.
+                    // No name appears twice.
                     prop_assert!(Document::check(&answer.body, usize::MAX).is_ok(), "{:?}", answer.body);
                     let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
                     let names: Vec<_> = document.as_object().unwrap().keys().collect();

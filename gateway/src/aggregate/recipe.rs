@@ -1,7 +1,7 @@
-//! What an aggregate consists of: its parts in declared order, what each needs, and how they are put together.
+//! Compiled form of an aggregate: its parts in declared order, their dependencies, and the rules for merging them.
 //!
-//! Invariant: names are unique, needs are known and free of circles, paths can be followed, and every fallback can
-//! really be used. Requests are not held here: a part's index leads to whatever makes its request.
+//! Invariant: part names are unique, dependencies exist and have no cycles, paths are valid, and every fallback can be
+//! used. Requests are not stored here: a part's index is the key to the code that makes its request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,20 +15,20 @@ use super::placed_member::MemberName;
 use super::shape::{Shape, ShapeMistake};
 use crate::json::Paths;
 
-/// An aggregate as meant.
+/// Compiled aggregate.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     parts: Vec<Arc<Part>>,
     pub(super) conflict: Conflict,
     pub(super) errors: Errors,
-    /// The names that everything but the errors goes under.
+    /// Path under which everything except the list of errors is placed.
     pub(super) wrap: Option<Arc<[MemberName]>>,
-    /// The places that groups lead through.
+    /// Places on the way of group paths.
     pub(super) passages: Passages,
     pub(super) body_limit: usize,
 }
 
-/// What is wrong with a recipe.
+/// Error in the config of an aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mistake {
     NoParts,
@@ -39,7 +39,7 @@ pub enum Mistake {
         part: String,
         need: String,
     },
-    /// Each needs the next, and the last the first.
+    /// Each part needs the next one, and the last needs the first.
     Cycle {
         parts: Vec<String>,
     },
@@ -48,12 +48,12 @@ pub enum Mistake {
         path: String,
         mistake: PathMistake,
     },
-    /// A required part never falls back.
+    /// Fallback of a required part, which is never used.
     UselessFallback {
         part: String,
         partial: Partial,
     },
-    /// A fallback that would have to stand at the root without a name.
+    /// Fallback that would be merged at the root but has no name there.
     UnplacedFallback {
         part: String,
     },
@@ -61,19 +61,19 @@ pub enum Mistake {
         path: String,
         mistake: PathMistake,
     },
-    /// Everything would stand where the list of errors goes.
+    /// `wrap` path that collides with the list of errors.
     ReservedWrap,
-    /// The part's place in the answer is that of the list of errors.
+    /// Part whose place in the answer is the one of the list of errors.
     ReservedName {
         part: String,
     },
 }
 
 impl Recipe {
-    /// Where the body lists what failed, if it is asked to.
+    /// Name of the list of failed parts in the body, if the recipe asks for one.
     pub const ERRORS: &str = "_errors";
 
-    /// Every mistake at once.
+    /// Compiles a recipe. Returns all mistakes at once.
     pub fn compile(draft: RecipeDraft) -> Result<Self, Vec<Mistake>> {
         let RecipeDraft {
             parts: drafts,
@@ -218,12 +218,12 @@ impl Recipe {
     }
 }
 
-/// The names that lead to a place in the answer.
+/// Parses a path to a place in the answer into its names.
 fn place_in_answer(path: &str) -> Result<Arc<[MemberName]>, PathMistake> {
-    /// All documents together have to stay of a depth that everyone reads.
+    /// Limit that keeps the whole answer within a nesting depth that common JSON parsers accept.
     const MOST_NAMES: usize = 16;
     if path.is_empty() {
-        // It is told of as an empty name.
+        // Reported elsewhere as an empty name.
         return Ok([MemberName::from("")].into());
     }
     let path = Path::parse(path)?;
@@ -238,7 +238,7 @@ fn place_in_answer(path: &str) -> Result<Arc<[MemberName]>, PathMistake> {
     Ok(names)
 }
 
-/// By part, what it needs, and what it awaits.
+/// Resolves the names of the parts that each part needs and of those that it awaits.
 fn resolve_needs(
     drafts: &[PartDraft],
     indexes: &HashMap<String, usize>,
@@ -271,7 +271,7 @@ fn resolve_needs(
     drafts.iter().map(both).unzip()
 }
 
-/// One cycle, if there is any: parts of which each needs the next.
+/// Finds one cycle, if any: parts of which each needs the next.
 fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
     let mut settled = vec![false; needs.len()];
     while let Some(next) =
@@ -279,7 +279,7 @@ fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
     {
         settled[next] = true;
     }
-    // Every part that is left needs one that is left; following them must come back to where it has been.
+    // Each remaining part needs another remaining part, so following the needs must return to a visited part.
     let mut trail = vec![settled.iter().position(|settled| !settled)?];
     loop {
         let last = trail[trail.len() - 1];

@@ -1,8 +1,9 @@
-//! Makes a part's requests: fills its templates from the caller's request and from earlier answers.
+//! Makes the requests of a part: fills its templates from the caller's request and from earlier answers.
 //!
-//! Invariant: whatever is spliced stays where it was written (see [`crate::template`]). A request that would not be
-//! safe to send twice carries a key of its own part and element, never the caller's as it is: two parts that share a
-//! backend would take each other for repetitions.
+//! Invariant: a spliced value stays at its place in the template (see [`crate::template`]). If the caller
+//! sends an idempotency key, each request with an unsafe method gets a key derived from the caller's key, the part and
+//! the element. With the caller's key alone, a backend that serves two parts would take the second request for a
+//! repetition of the first.
 
 use std::sync::Arc;
 
@@ -24,24 +25,24 @@ use crate::wire::aliases;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Bytes that the requests for all elements may have together. They are counted before the first is sent.
+/// Limit in bytes for the requests of all elements together. They are measured before the first is sent.
 pub(super) const ELEMENTS_LIMIT: usize = 16 << 20;
 
-/// What a part is to ask.
+/// Requests that a part makes.
 pub(super) enum Rendered {
     Once(PartRequest),
     Each(Array),
-    /// There is no array that it could be called for.
+    /// The value for `for_each` is not an array.
     Impossible(Cause),
 }
 
-/// The array that a part is called for each element of, and what its requests are made of.
+/// Array for whose elements a part is called, and the sources of the requests.
 pub(super) struct Array {
     pub document: Document,
     pub whence: Missing,
-    /// The answers that may be spliced, by part.
+    /// Answers of other parts that may be spliced, by part name.
     answers: SmallVec<[(Arc<str>, Arc<Selection>); 2]>,
-    /// What all requests have in common.
+    /// Header fields common to all requests.
     fields: HeaderMap,
 }
 
@@ -52,15 +53,15 @@ impl Array {
     }
 }
 
-/// One element of the array that a part is called for.
+/// Request of one element, or the reason why there is none.
 pub(super) enum Element {
     Call(PartRequest),
-    /// The recipe may skip it for want of a value.
+    /// The recipe leaves the element out because a value is missing.
     Omitted,
     Failed(PartFault),
 }
 
-/// One request of a part, spliced.
+/// One request of a part, with all values filled in.
 pub(super) struct PartRequest {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
@@ -68,7 +69,7 @@ pub(super) struct PartRequest {
 }
 
 impl PartRequest {
-    /// What it takes, in bytes.
+    /// Memory that the request takes, in bytes.
     pub(super) fn size(&self) -> usize {
         let body = match &self.body {
             CallBody::Whole(body) => body.len(),
@@ -86,7 +87,7 @@ fn fields_size(fields: &HeaderMap) -> usize {
 }
 
 impl PartCall {
-    /// Every placeholder: of what it sends, of its condition, and of what it is called for.
+    /// Returns every placeholder of the request, of the condition and of `for_each`.
     pub fn uses(&self) -> impl Iterator<Item = &Placeholder> {
         let in_query = self.query.iter().map(|(_, template)| template);
         let in_headers = self.headers.iter().map(|(_, template)| template);
@@ -103,7 +104,8 @@ impl PartCall {
         sent.flat_map(Template::uses).chain(condition).chain(over)
     }
 
-    /// `lacks` is told what cannot be filled, and why, for the log.
+    /// Makes the request or requests of a part. `lacks` receives each placeholder that cannot be filled and the reason,
+    /// for the log.
     pub(super) fn render(
         &self,
         part: &Part,
@@ -127,7 +129,7 @@ impl PartCall {
         let document = match for_each.over.value_but_null(&sources) {
             Some(Found::Json(value)) if value.kind() == Kind::Array => sources.share(&for_each.over, value),
             Some(_) => return Ok(Rendered::Impossible(Cause::NotAnArray(whence))),
-            // Who says that there is nothing says that there are no elements.
+            // A null from a part, or an answer without a body, counts as an empty array.
             None if for_each.over.is_nothing(&sources) => Document::from_checked(Bytes::from_static(b"[]")),
             None => {
                 lacks(&for_each.over.to_string(), "there is no array");
@@ -146,7 +148,7 @@ impl PartCall {
         }))
     }
 
-    /// Bytes of the requests for all elements, fields included; more than [`ELEMENTS_LIMIT`] are not counted to the end.
+    /// Size in bytes of the requests for all elements, header fields included. Counting stops above [`ELEMENTS_LIMIT`].
     pub(super) fn size_of_all(&self, request: &Request<'_>, array: &Array, elements: &[Selection]) -> usize {
         let answer = |name: &str| array.answer(name);
         let in_query = self.query.iter().map(|(_, template)| template);
@@ -168,7 +170,7 @@ impl PartCall {
             total += fields;
             for template in templates() {
                 text.clear();
-                // What cannot be made is not sent.
+                // A request that cannot be made is not sent, so its size does not matter.
                 let _ = template.render(&sources, &mut text);
                 total += text.len();
             }
@@ -217,7 +219,7 @@ impl PartCall {
         }
     }
 
-    /// `fields` are those that the caller's request has for every part.
+    /// Makes one request. `fields` are the caller's header fields that every part receives.
     fn render_once(
         &self,
         part: &Part,
@@ -279,7 +281,7 @@ impl PartCall {
         Ok(PartRequest { target, headers, body })
     }
 
-    /// Where a placeholder's value comes from: an element comes from where its array does.
+    /// Returns the source of a placeholder's value. An element has the source of its array.
     fn whence(&self, placeholder: &Placeholder) -> Missing {
         let origin = match (placeholder, &self.for_each) {
             (Placeholder::Item(_), Some(for_each)) => &for_each.over,
@@ -292,15 +294,16 @@ impl PartCall {
     }
 }
 
-/// Safe methods ask for nothing that could happen twice (RFC 9110 section 9.2.1).
+/// Returns whether a method is safe. A safe request has no effect that a repetition could double (RFC 9110 section
+/// 9.2.1).
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// The caller's key made this part's own, and this element's, as `KEY:part[2]`. A structured-field string stays one
+/// Derives a key for this part and element from the caller's key, as `KEY:part[2]`. A structured-field string stays one
 /// (draft-ietf-httpapi-idempotency-key-header).
 ///
-/// No part's name has a colon or a bracket, so that no two parts or elements get one key, whatever the caller's is.
+/// Part names contain no colon and no bracket, so no two parts or elements get the same key.
 fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue {
     let (start, end) = match key.as_bytes() {
         [start @ .., b'"'] => (start, b"\"".as_slice()),
@@ -314,8 +317,9 @@ fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue
     HeaderValue::from_bytes(&own).expect("names of parts are made of what a header may hold")
 }
 
-/// The caller's fields that still make sense for a part: it has a body of its own or none, and its answer must be
-/// whole, fresh JSON that we can read.
+/// Returns the caller's header fields that every part receives. Fields about the caller's body and about a partial,
+/// conditional or encoded answer are removed, because a part has a body of its own or none, and its answer must be
+/// whole, fresh JSON that the gateway can read.
 fn onward(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| is_callers_alone(name)).cloned().collect();
@@ -323,7 +327,7 @@ fn onward(headers: &HeaderMap) -> HeaderMap {
         headers.remove(name);
     }
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    // Without it any coding would be welcome (RFC 9110 section 12.5.3).
+    // Without this field, the backend may use any coding (RFC 9110 section 12.5.3).
     aliases::set_alone(
         &mut headers,
         &header::ACCEPT_ENCODING,
@@ -332,7 +336,8 @@ fn onward(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Fields about the caller's own body, about how it is framed, and about how the caller would have the answer.
+/// Returns whether a field concerns the caller's own body, its framing, or the form of the answer that the caller
+/// wants.
 fn is_callers_alone(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("content-")

@@ -1,4 +1,4 @@
-//! An aggregate ready to serve: its recipe, the calls of its parts, and what their heads add to the answer.
+//! Serves an aggregate: runs the calls of its parts, merges the answers, and adds what the parts' heads contribute.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,44 +24,44 @@ use crate::json::{Document, Paths, Reservation, Selection};
 use crate::stale_cache::StaleCache;
 use crate::template::{Captures, Placeholder, Query, Template};
 
-/// An aggregate as meant: a recipe, and the call that each of its parts makes, by index.
+/// Compiled aggregate: a recipe and the call of each part, by part index.
 pub struct Aggregate {
-    /// The route's name, under which good answers are kept.
+    /// Name of the route. Part of the key under which good answers are kept.
     pub route: Arc<str>,
     pub recipe: Arc<Recipe>,
     pub calls: Vec<PartCall>,
     pub heads: Heads,
     pub stale: Arc<StaleCache>,
-    /// The values of the request's own body that parts take; with none it is not read.
+    /// Paths in the request's body that parts use. If empty, the body is not read.
     pub body_paths: Arc<Paths>,
-    /// The values of an element that each part takes.
+    /// Paths in an element that each part uses.
     pub(super) item_paths: Vec<Arc<Paths>>,
 }
 
-/// How a part asks its backend.
+/// Describes the call that a part makes to its backend.
 pub struct PartCall {
     pub backend: Arc<Backend>,
     pub method: Method,
     pub target: Template,
     pub query: Vec<(String, Template)>,
     pub headers: Vec<(HeaderName, Template)>,
-    /// A JSON text.
+    /// JSON text.
     pub body: Option<Template>,
-    /// Called at all only if this holds.
+    /// Condition of the call.
     pub when: Option<When>,
     pub for_each: Option<ForEach>,
-    /// What stands in for values that are absent.
+    /// Values used in place of absent ones.
     pub defaults: Box<[(Placeholder, Document)]>,
-    /// Its slice of the route's time, if it has one of its own.
+    /// Time limit of the part itself. `None`: only the route's limit applies.
     pub time_limit: Option<Duration>,
-    /// Bytes of an answer that are read; a longer one is a failed part.
+    /// Most bytes of an answer. A longer answer fails the part.
     pub body_limit: usize,
-    /// Asked in order when the backend gives no good answer. A value is the recipe's to put in.
+    /// Tried in order if the backend gives no good answer. A fallback value is not listed here; the recipe holds it.
     pub fallbacks: Vec<PartFallback>,
 }
 
 impl PartCall {
-    /// The backends that may be asked one after the other for one answer, its own first.
+    /// Backends that may be called one after the other for one answer, the part's own backend first.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let others = self.fallbacks.iter().filter_map(|fallback| match fallback {
             PartFallback::Backend(backend) => Some(backend),
@@ -71,42 +71,42 @@ impl PartCall {
     }
 }
 
-/// What else may answer for a part.
+/// Fallback other than a fixed value.
 pub enum PartFallback {
-    /// The last good answer, if it is no older.
+    /// Last good answer, if it is at most this old.
     Stale(Duration),
     Backend(Arc<Backend>),
 }
 
-/// What of the parts' own heads goes into the answer's.
+/// Parts' header fields and status that the answer takes over.
 #[derive(Debug, Default)]
 pub struct Heads {
-    /// Fields, and the parts whose lines they are, in this order.
+    /// Field names, each with the indexes of the parts whose lines are passed on, in this order.
     pub passed: Vec<(HeaderName, Vec<usize>)>,
-    /// The part whose status is the answer's.
+    /// Index of the part whose status the answer takes.
     pub status: Option<usize>,
 }
 
-/// The request that is to be answered from several parts.
+/// Request to be answered by an aggregate.
 pub struct Request<'a> {
     pub method: &'a Method,
     pub captures: &'a Captures<'a>,
     pub query: &'a Query<'a>,
-    /// Clean and stamped.
+    /// Cleaned header fields, with the gateway's own fields added.
     pub headers: &'a HeaderMap,
     pub claims: Option<&'a Document>,
-    /// What parts take of its body.
+    /// Values of the request body that parts use.
     pub body: Option<&'a Selection>,
-    /// For what is read on the way.
+    /// Memory for the answers and requests of the parts.
     pub reservation: &'a Reservation,
     pub deadline: Deadline,
-    /// The same by the limits of operators alone, whatever the caller asks for.
+    /// Deadline by the operators' limits alone, without the caller's own limit.
     pub operator_deadline: Deadline,
-    /// When the caller will have left, if it has said so.
+    /// Deadline that the caller announced for itself, if any.
     pub wished: Option<Deadline>,
-    /// Where answers say what the request has cost.
+    /// Field in which answers report the cost of the request.
     pub cost_header: Option<&'a HeaderName>,
-    /// The route's own limit.
+    /// Time limit of the route itself.
     pub meant: Duration,
     pub entrant: Entrant,
     pub is_retry: bool,
@@ -137,18 +137,18 @@ impl Aggregate {
         }
     }
 
-    /// The backend that a part asks first.
+    /// Returns the backend that a part calls first.
     pub fn backend_of(&self, part: &str) -> Option<&Arc<Backend>> {
         let index = self.recipe.parts().iter().position(|known| **known.name() == *part)?;
         Some(&self.calls[index].backend)
     }
 
-    /// Whether a part takes values from the request's own body.
+    /// Returns whether a part takes values from the request's body.
     pub fn reads_body(&self) -> bool {
         !self.body_paths.is_empty()
     }
 
-    /// Asks all parts and puts their answers together. Facts add up over the parts.
+    /// Calls all parts and merges their answers. The returned facts are the sum over the parts.
     pub async fn serve(&self, request: &Request<'_>) -> (Result<Answer, Failure>, Facts) {
         let notes = Mutex::new(Notes::default());
         let outcomes = fan_out(
@@ -163,7 +163,7 @@ impl Aggregate {
         )
         .await;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // What somebody may ask for again without wanting it again.
+        // Only these methods are repeated with `If-None-Match`.
         let tagged = matches!(*request.method, Method::GET | Method::HEAD);
         let mut answered = self.merge(outcomes, tagged, request.reservation).await;
         if let Ok(answer) = &mut answered {
@@ -172,7 +172,7 @@ impl Aggregate {
         (answered, notes.facts)
     }
 
-    /// Puts the parts together, elsewhere if they are long.
+    /// Merges the outcomes, on another thread if they are long.
     async fn merge(&self, outcomes: Vec<Outcome>, tagged: bool, reservation: &Reservation) -> Result<Answer, Failure> {
         let size = outcomes.iter().map(Outcome::size).sum();
         let recipe = Arc::clone(&self.recipe);
@@ -187,11 +187,11 @@ impl Aggregate {
         merged.unwrap_or_else(|hindrance| Err(Failure::of(self.recipe.parts()[0].name(), &hindrance.into())))
     }
 
-    /// Puts into the answer what its parts' heads say.
+    /// Adds the contributions of the parts' heads to the answer.
     fn head(&self, answer: &mut Answer, notes: &Notes) {
         let head = |index: usize| notes.heads.iter().find(|(of, _)| *of == index).map(|(_, head)| head);
         if let Some(head) = self.heads.status.and_then(head) {
-            // The answer has a body, and all of it, whatever the part had.
+            // The aggregate's body is present and complete, so these statuses of the part do not apply.
             answer.status = match head.status {
                 StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT => StatusCode::OK,
                 status => status,
@@ -212,13 +212,13 @@ impl Aggregate {
         }
     }
 
-    /// Whether a part's head is needed after its body.
+    /// Returns whether a part's head is needed after its body has been read.
     pub(super) fn keeps_head_of(&self, index: usize) -> bool {
         self.heads.status == Some(index) || self.heads.passed.iter().any(|(_, parts)| parts.contains(&index))
     }
 }
 
-/// Where the recipe may skip the part, it is no fault.
+/// Records for the log why a part's request cannot be made, unless the recipe may skip the part.
 pub(super) fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &str) {
     if part.on_missing == OnMissing::Fail {
         let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,12 +227,12 @@ pub(super) fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &st
     }
 }
 
-/// What is gathered over the calls of all parts.
+/// Data collected over the calls of all parts.
 #[derive(Default)]
 pub(super) struct Notes {
     pub facts: Facts,
     pub caching: CombinedCacheControl,
     pub varies: CombinedVary,
-    /// Of the parts that are to be heard, the heads of good answers.
+    /// Heads of good answers, of the parts whose head is needed later.
     pub heads: Vec<(usize, response::Parts)>,
 }

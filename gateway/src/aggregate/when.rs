@@ -1,42 +1,44 @@
-//! Whether a part is wanted at all: a condition on a value or on how an earlier part was answered.
+//! Evaluates a part's condition: a test of a value or of the status of an earlier part. A part whose condition is false
+//! is skipped.
 //!
-//! Invariant: a value that is absent is nothing but absent: it is no text, no null, and equal to nothing.
+//! Invariant: an absent value is neither a text nor null, and it equals nothing.
 
 use http::StatusCode;
 
 use crate::json::{Document, Kind, Name, Value};
 use crate::template::{Found, Placeholder, Sources};
 
-/// Digits of a number that are compared as they are written alone.
+/// Longest number, in bytes of its text, that is compared by value. Longer numbers are compared as text only.
 const LONG_NUMBER: usize = 1_000;
 
-/// A part's condition.
+/// Condition of a part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct When {
     pub subject: Subject,
     pub test: Test,
 }
 
-/// What is looked at.
+/// Value that a condition tests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
     Value(Placeholder),
-    /// The status with which a part's backend answered, good or bad; absent if it gave no answer.
+    /// Status of a part's backend answer, success or error. Absent if the backend gave no answer.
     Status(String),
 }
 
-/// What it has to be. Numbers and words in a text count as what they say: `5` in a query is `is: 5`.
+/// Test of the subject. A text that spells a number or a boolean matches it: `5` in a query matches `is: 5`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
+    /// `true`: the value is present and not null. `false`: it is absent or null.
     Exists(bool),
     Is(Document),
-    /// Also met by what is absent.
+    /// Also true for an absent value.
     IsNot(Document),
     In(Vec<Document>),
 }
 
 impl When {
-    /// `status` finds the status of a part by name.
+    /// Returns whether the condition is true. `status` finds the status of a part by name.
     pub fn holds(&self, sources: &Sources<'_>, status: impl Fn(&str) -> Option<StatusCode>) -> bool {
         let found = match &self.subject {
             Subject::Value(placeholder) => placeholder.value(sources),
@@ -50,7 +52,7 @@ impl Test {
     fn holds(&self, found: Option<&Found<'_>>) -> bool {
         let is = |wanted: Value<'_>| found.is_some_and(|found| equal(found, wanted));
         match self {
-            // A null says that there is nothing.
+            // A null counts as absent.
             Self::Exists(wanted) => found.is_some_and(|found| !found.is_null()) == *wanted,
             Self::Is(wanted) => is(wanted.value()),
             Self::IsNot(wanted) => !is(wanted.value()),
@@ -60,7 +62,7 @@ impl Test {
 }
 
 fn equal(found: &Found<'_>, wanted: Value<'_>) -> bool {
-    // Words and numbers in a text count as what they say.
+    // A text matches a number or boolean that is spelled the same.
     let spelt = matches!(wanted.kind(), Kind::Number | Kind::Bool).then(|| wanted.to_string());
     match (found, spelt) {
         (Found::Json(value), Some(spelt)) if value.kind() == Kind::String => value.is_text(&spelt),
@@ -70,7 +72,7 @@ fn equal(found: &Found<'_>, wanted: Value<'_>) -> bool {
     }
 }
 
-/// As deep as what an operator wrote, and no further along what was found than the two are the same.
+/// Compares two JSON values. The recursion is no deeper than the configured value, and stops at the first difference.
 fn equal_values(found: Value<'_>, wanted: Value<'_>) -> bool {
     match (found.kind(), wanted.kind()) {
         (Kind::Number, Kind::Number) => same(found.number().unwrap_or_default(), wanted.number().unwrap_or_default()),
@@ -95,7 +97,7 @@ fn equal_values(found: Value<'_>, wanted: Value<'_>) -> bool {
     }
 }
 
-/// Whether two numbers are the same as written or as values; whole numbers are never rounded, as identifiers are some.
+/// Compares two numbers as text or as values. Whole numbers are never rounded, because some of them are identifiers.
 fn same(found: &str, wanted: &str) -> bool {
     if found.len() > LONG_NUMBER {
         return found == wanted;
