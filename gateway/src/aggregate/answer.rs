@@ -1,4 +1,4 @@
-//! What an aggregate tells its caller, in headers: whether everything is there, and if not, what failed and why.
+//! Describes an aggregate's answer in header fields: whether it is complete, and if not, which parts failed and why.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
 
-/// Whether a backend that is a gateway itself says that something is missing in its answer, or is not what its own
-/// backend says now.
+/// Returns whether a backend's answer declares itself incomplete or served from a fallback. Only a backend that is
+/// itself such a gateway sends these header fields.
 pub(super) fn is_said_to_be_incomplete(headers: &HeaderMap) -> bool {
     let says = |name: &HeaderName, words: &[&str]| {
         let mut lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
@@ -29,51 +29,52 @@ pub(super) fn is_said_to_be_incomplete(headers: &HeaderMap) -> bool {
     says(&COMPLETE, &["false"]) || says(&FALLBACK, &stand_ins)
 }
 
-/// What there is to be told, together with what is missing.
+/// Combined body of all parts, together with the parts that failed or were skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// 200, unless a part's is to be the answer's.
+    /// 200, unless the recipe takes the status of one part.
     pub status: StatusCode,
-    /// Of parts' own, those that are to be passed on; what belongs to the body is written over them.
+    /// Header fields passed on from parts. Fields that describe the body overwrite them.
     pub headers: HeaderMap,
-    /// A JSON object.
+    /// JSON object.
     pub body: Bytes,
-    /// The parts that failed, in declared order, with or without a fallback in their place.
+    /// Parts that failed, in declared order, with or without a fallback in their place.
     pub faults: Vec<(Arc<str>, PartFault)>,
-    /// Of the body, where another request may name it.
+    /// Entity tag of the body. Set only if the answer is complete and the method is GET or HEAD.
     pub tag: Option<HeaderValue>,
-    /// The parts that were left out by the recipe's own word, in declared order; no failures.
+    /// Parts that the recipe left out, in declared order. They do not count as failures.
     pub skipped: Vec<Arc<str>>,
 }
 
-/// There is no answer, because of one part.
+/// Failed aggregate: one part prevents the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The part in which the trouble began.
+    /// Part in which the failure began.
     pub part: Arc<str>,
     pub fault: PartFault,
 }
 
 impl Answer {
-    /// Whether every part is there by a backend's own and present word. A value or an old answer is neither.
+    /// Returns whether every part comes from a fresh backend answer. A fallback value or a stale answer does not count.
     pub fn is_complete(&self) -> bool {
         self.faults
             .iter()
             .all(|(_, fault)| matches!(fault.served, Some(Substitute::Backend(_))))
     }
 
-    /// Gives it a tag, unless something is missing: what comes next may be the same bytes, and whole.
+    /// Sets the entity tag if the answer is complete. An incomplete answer gets none, because a later complete answer
+    /// may have the same bytes.
     pub(super) fn tag(&mut self) {
         self.tag = self.is_complete().then(|| entity_tag::of(&self.body));
     }
 
-    /// Whether the request comes from somebody who has this very answer (RFC 9110 section 13.1.2).
+    /// Returns whether the request names this answer's tag in `If-None-Match` (RFC 9110 section 13.1.2).
     pub fn is_known_to(&self, request: &HeaderMap) -> bool {
         self.tag.as_ref().is_some_and(|tag| entity_tag::is_named(tag, request))
     }
 
-    /// Sets what a 304 says in place of this answer: all of its fields but those that describe the body, which is not
-    /// sent (RFC 9110 section 15.4.5).
+    /// Sets the header fields of a 304 in place of this answer. A 304 has no body, so the fields that describe the body
+    /// are left out (RFC 9110 section 15.4.5).
     pub fn write_unchanged_headers(&self, headers: &mut HeaderMap) {
         self.write_headers(headers);
         let of_body: Vec<_> = headers
@@ -86,14 +87,14 @@ impl Answer {
         }
     }
 
-    /// What stood in for parts.
+    /// Kinds of the fallbacks that replaced failed parts.
     pub fn fallbacks(&self) -> impl Iterator<Item = FallbackKind> {
         self.faults
             .iter()
             .filter_map(|(_, fault)| fault.served.as_ref().map(Substitute::kind))
     }
 
-    /// Sets everything that belongs to this answer and its body. Nobody may store what was put together without a part.
+    /// Sets all header fields of this answer and its body. Caches must not store an incomplete answer.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         headers.clone_from(&self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -130,12 +131,12 @@ impl Failure {
         }
     }
 
-    /// Never 2xx.
+    /// Status that the caller receives. Never 2xx.
     pub fn status(&self) -> StatusCode {
         self.fault.status()
     }
 
-    /// The stable word of the fault.
+    /// Stable code of the fault.
     pub fn reason(&self) -> &'static str {
         self.fault.reason()
     }
@@ -144,7 +145,7 @@ impl Failure {
         self.fault.retry_after
     }
 
-    /// Sets what an aggregate says beside its problem document.
+    /// Sets the header fields that an aggregate adds to its problem document.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         headers.insert(COMPLETE, HeaderValue::from_static("false"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

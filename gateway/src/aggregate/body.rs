@@ -1,7 +1,7 @@
-//! The root of an answer: the members that parts put there, in the order in which their names first came.
+//! Collects the members at the root of an answer, in the order in which their names first appeared.
 //!
-//! Members are places in the parts' texts, 32 bytes for each, so that an answer of many small ones costs little more
-//! than their text.
+//! Members are ranges of the parts' texts, 32 bytes each. An answer of many small members therefore costs little more
+//! than its text.
 
 use bytes::Bytes;
 
@@ -19,15 +19,15 @@ pub(super) struct Body {
 }
 
 struct Member {
-    /// Without its quotes.
+    /// Name without its quotes.
     name: Piece,
     value: Piece,
     part: u32,
-    /// Another of the same name stands for it.
+    /// Merged into an earlier member of the same name.
     is_gone: bool,
 }
 
-/// A piece of one of the texts.
+/// Byte range in one of the texts.
 #[derive(Clone, Copy)]
 struct Piece {
     text: u32,
@@ -36,7 +36,7 @@ struct Piece {
 }
 
 impl Body {
-    /// `part` is the part's index.
+    /// Adds the members of one part. `part` is the part's index.
     pub(super) fn add(&mut self, part: usize, placed: PlacedMember) {
         let part = part as u32;
         let (name, value) = match placed {
@@ -62,7 +62,7 @@ impl Body {
             let (start, end) = json::range(object.bytes(), piece);
             Piece { start, end, ..whole }
         };
-        // Counted first, so that they take no more room than they need.
+        // Count first, so that the vector gets exactly the capacity that it needs.
         self.members.reserve_exact(object.value().members().count());
         let mut cursor = Cursor::new(object.value());
         cursor.enter();
@@ -94,7 +94,8 @@ impl Body {
         Name::from_checked(self.bytes(self.members[member as usize].name))
     }
 
-    /// Leaves one member of each name; fails with the first part that collides where that is forbidden.
+    /// Merges members of the same name into one. Under [`Conflict::Error`], returns the index of the first colliding
+    /// part.
     pub(super) fn settle(&mut self, conflict: Conflict, passages: &Passages) -> Result<(), usize> {
         let mut sorted: Vec<u32> = (0..self.members.len() as u32).collect();
         sorted.sort_unstable_by(|one, other| self.name(*one).cmp(&self.name(*other)).then(one.cmp(other)));
@@ -117,7 +118,8 @@ impl Body {
         }
     }
 
-    /// `others` have the name of `first`, and come after it. Fails with the first that collides where that is forbidden.
+    /// Merges `others`, which have the name of `first` and come after it, into `first`. Under [`Conflict::Error`],
+    /// returns the first colliding member.
     fn settle_one(&mut self, first: u32, others: &[u32], conflict: Conflict, passages: &Passages) -> Result<(), u32> {
         for other in others {
             let (present, later) = (self.members[first as usize].value, self.members[*other as usize].value);
@@ -142,7 +144,8 @@ impl Body {
         Ok(())
     }
 
-    /// Everything but the errors goes under the names of `wrap`, if there are any. `errors` take the place of what has their name.
+    /// Writes the JSON object. `wrap` gives the names that enclose everything except `errors`. A member with the
+    /// errors' name is replaced by `errors`.
     pub(super) fn write(&self, wrap: Option<&[MemberName]>, errors: Option<&Document>) -> Vec<u8> {
         let members = || self.members.iter().filter(|member| !member.is_gone);
         let length = |piece: Piece| (piece.end - piece.start) as usize;
@@ -187,7 +190,7 @@ impl Body {
     }
 }
 
-/// Puts the brace in the place of the last comma.
+/// Replaces the last comma with the closing brace.
 fn close(out: &mut Vec<u8>) {
     match out.last_mut() {
         Some(last) if *last == b',' => *last = b'}',

@@ -1,12 +1,12 @@
-//! The one `Cache-Control` that all parts of an answer can live with (RFC 9111 section 5.2.2).
+//! Combines the `Cache-Control` fields of all parts into one (RFC 9111 section 5.2.2).
 //!
-//! Invariant: never laxer than any part's own. Who says nothing promises nothing: a part without a lifetime leaves the
-//! whole without one, but a part's prohibition holds for the whole.
+//! Invariant: the result is never less strict than any part's field. A part without a lifetime leaves the answer
+//! without one, but a prohibition by any part applies to the whole answer.
 
 use http::header::{AGE, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue};
 
-/// What the parts seen so far have in common.
+/// Directives of the parts seen so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CombinedCacheControl {
     parts: u32,
@@ -20,7 +20,7 @@ pub(super) struct CombinedCacheControl {
     says_shared: bool,
 }
 
-/// The shortest of those that were said, in seconds, and how many were.
+/// Shortest of the lifetimes seen, in seconds, and the number of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Shortest {
     said: u32,
@@ -39,7 +39,7 @@ impl Shortest {
 }
 
 impl CombinedCacheControl {
-    /// Takes in what one part's answer says.
+    /// Adds the directives of one part's answer.
     pub(super) fn add(&mut self, headers: &HeaderMap) {
         self.parts += 1;
         let (mut lifetime, mut shared, mut public) = (None, None, false);
@@ -47,11 +47,12 @@ impl CombinedCacheControl {
             let Ok(line) = line.to_str() else { continue };
             for directive in line.split(',').map(str::trim) {
                 let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-                // A lifetime that cannot be read is none at all (RFC 9111 section 4.2.1).
+                // An unreadable lifetime counts as 0 (RFC 9111 section 4.2.1).
                 let seconds = || value.trim_matches('"').parse().unwrap_or(0);
                 match name.to_ascii_lowercase().as_str() {
                     "no-store" => self.no_store = true,
-                    // With a list of fields both are about those; as prohibitions of the whole they are safe.
+                    // With a list of fields, both apply to these fields only. Applying them to the whole answer is
+                    // stricter, and therefore safe.
                     "no-cache" => self.no_cache = true,
                     "private" => self.private = true,
                     "must-revalidate" | "proxy-revalidate" => self.must_revalidate = true,
@@ -62,7 +63,7 @@ impl CombinedCacheControl {
                 }
             }
         }
-        // What a cache behind us has used up of it already.
+        // Seconds that the answer has already spent in caches between its origin and this gateway.
         let age = headers
             .get(AGE)
             .and_then(|age| age.to_str().ok()?.parse().ok())
@@ -77,7 +78,7 @@ impl CombinedCacheControl {
         }
     }
 
-    /// What may be said of the whole; nothing if the parts say nothing in common.
+    /// Returns the field value for the whole answer, or `None` if the parts have no directive in common.
     pub(super) fn value(&self) -> Option<HeaderValue> {
         if self.no_store {
             return Some(HeaderValue::from_static("no-store"));

@@ -1,16 +1,16 @@
 //! Merges two JSON values into one: objects member by member, at any depth.
 //!
-//! The first is passed over once, and so is the second, of whose members an outline is made: where each of them stands,
-//! and where those within it.
+//! The first value is read once. The second is read twice: to count its members at all depths, and to index them in an
+//! outline.
 
 use std::ops::Range;
 
 use crate::json::{self, Cursor, Kind, Name, Value};
 
-/// So many members of an object are looked through one by one.
+/// Objects with at most this number of members are searched linearly.
 const FEW: usize = 16;
 
-/// The members of an object and of the objects in it, each before those within it.
+/// Members of an object and of its nested objects. Each member comes before its nested members.
 struct Outline<'a> {
     of: Value<'a>,
     members: Vec<Member>,
@@ -19,12 +19,12 @@ struct Outline<'a> {
 struct Member {
     name: (u32, u32),
     value: (u32, u32),
-    /// Where in the outline those within it end.
+    /// Index in the outline one past the member's nested members.
     end: u32,
     is_merged: bool,
 }
 
-/// Objects member by member; arrays one after the other if `appends`; of anything else the later counts.
+/// Merges objects member by member. Appends arrays if `appends` is set. For any other pair, takes the later value.
 pub(super) fn merged(present: Value<'_>, later: Value<'_>, appends: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(present.raw().len() + later.raw().len());
     let mut outline = Outline::of(later);
@@ -42,14 +42,14 @@ impl<'a> Outline<'a> {
     fn of(value: Value<'a>) -> Self {
         let mut outline = Self {
             of: value,
-            // Counted first, so that it takes no more room than it needs.
+            // Count first, so that the vector gets exactly the capacity that it needs.
             members: Vec::with_capacity(count(&mut Cursor::new(value))),
         };
         outline.add(&mut Cursor::new(value));
         outline
     }
 
-    /// As deep as a document may be.
+    /// Adds the members of the value at the cursor. The recursion is as deep as the document.
     fn add(&mut self, cursor: &mut Cursor<'_>) {
         if cursor.kind() != Kind::Object {
             cursor.skip();
@@ -81,19 +81,19 @@ impl<'a> Outline<'a> {
         Value::from_checked(&self.of.raw()[start as usize..end as usize])
     }
 
-    /// Those within a member.
+    /// Outline range of a member's nested members.
     fn within(&self, member: usize) -> Range<usize> {
         member + 1..self.members[member].end as usize
     }
 
-    /// The outermost members of a stretch.
+    /// Outermost members of a range of the outline.
     fn own(&self, of: Range<usize>) -> impl Iterator<Item = usize> {
         let next = move |member: usize| (member < of.end).then_some(member);
         std::iter::successors(next(of.start), move |member| next(self.members[*member].end as usize))
     }
 }
 
-/// How many members an outline has.
+/// Number of members in the outline of the value at the cursor.
 fn count(cursor: &mut Cursor<'_>) -> usize {
     if cursor.kind() != Kind::Object {
         cursor.skip();
@@ -114,7 +114,7 @@ struct Merge<'m, 'a> {
 }
 
 impl Merge<'_, '_> {
-    /// `members` are those of the later value.
+    /// Merges two values. `members` is the outline range of the later value.
     fn values(&mut self, present: &mut Cursor<'_>, later: Value<'_>, members: Range<usize>) {
         match (present.kind(), later.kind()) {
             (Kind::Object, Kind::Object) => self.objects(present, members),
@@ -190,7 +190,7 @@ impl Merge<'_, '_> {
         self.out.extend_from_slice(b"\":");
     }
 
-    /// Puts the bracket in the place of the last comma.
+    /// Replaces the last comma with the closing bracket.
     fn close(&mut self, bracket: u8) {
         match self.out.last_mut() {
             Some(last) if *last == b',' => *last = bracket,

@@ -1,16 +1,17 @@
-//! The entity tag of a whole answer, and whether a request names it (RFC 9110 sections 8.8.3 and 13.1.2).
+//! Computes the entity tag of a whole answer and checks whether a request names it (RFC 9110 sections 8.8.3 and
+//! 13.1.2).
 //!
-//! Invariant: the same bytes have the same tag and others another one, whichever parts they came from. A tag of one part
-//! would stand for many documents.
+//! Invariant: equal bytes have equal tags and different bytes have different tags, regardless of the parts they came
+//! from. The tag of a single part would stand for many different answers.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue};
 
-/// Bytes of the digest that go into a tag: enough that nobody finds two documents with the same.
+/// Bytes of the digest that go into a tag. 16 bytes are enough to make collisions infeasible.
 const LENGTH: usize = 16;
 
-/// A strong tag of exactly these bytes.
+/// Returns a strong tag of exactly these bytes.
 pub(super) fn of(body: &[u8]) -> HeaderValue {
     let digest = digest(&SHA256, body);
     let mut text = String::with_capacity(2 * LENGTH + 2);
@@ -22,7 +23,7 @@ pub(super) fn of(body: &[u8]) -> HeaderValue {
     HeaderValue::try_from(text).expect("quotes and digits")
 }
 
-/// Whether `If-None-Match` names `tag`, or anything at all. The comparison is weak, as the field asks for.
+/// Returns whether `If-None-Match` names `tag` or is `*`. The comparison is weak, as the field requires.
 pub(super) fn is_named(tag: &HeaderValue, request: &HeaderMap) -> bool {
     let lines = request.get_all(IF_NONE_MATCH);
     lines.iter().any(|line| {
@@ -31,7 +32,7 @@ pub(super) fn is_named(tag: &HeaderValue, request: &HeaderMap) -> bool {
     })
 }
 
-/// The tags of a list, without the mark of weak ones. It ends where the text is no list any more.
+/// Returns the tags of a list, without the `W/` prefix. Stops at the first byte that does not fit the list syntax.
 fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -39,7 +40,7 @@ fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         let tag = &rest[start..];
         let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
         let inside = tag.strip_prefix(b"\"")?;
-        // A comma within quotes is part of a tag.
+        // A comma within quotes belongs to the tag.
         let end = inside.iter().position(|byte| *byte == b'"')? + 2;
         rest = &tag[end..];
         let next = rest.trim_ascii_start().first();
@@ -63,7 +64,7 @@ mod tests {
             let tag = of(body);
             assert!(tag.len() == 34 && tag.as_bytes().starts_with(b"\""), "a strong tag");
         }
-        // SHA-256 of nothing begins so (FIPS 180-4).
+        // SHA-256 of the empty input begins with these digits (FIPS 180-4).
         assert_eq!(of(b""), "\"e3b0c44298fc1c149afbf4c8996fb924\"");
     }
 

@@ -1,25 +1,26 @@
-//! Merges what parts put into one object of the answer whose groups lead through it: `group: p.q` beside `group: p.r`.
+//! Merges the values of parts that share an object of the answer on their group paths, such as `group: p.q` and
+//! `group: p.r`.
 //!
-//! Invariant: at a place that some group leads through, objects are merged name by name, whoever wrote them. Where two
-//! values meet at any other place, the recipe's rule for conflicts decides.
+//! Invariant: at a place on the way of a group path, objects are merged name by name, whichever parts wrote them. At
+//! any other place, the recipe's conflict rule decides between two values.
 
 use super::deep;
 use super::draft::Conflict;
 use super::placed_member::MemberName;
 use crate::json::{Kind, Name, Value};
 
-/// The places in the answer that groups lead through on their way to others.
+/// Places in the answer on the way of group paths, as a tree.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Passages {
     below: Vec<(Box<str>, Passages)>,
 }
 
-/// Two values are at one place, and the recipe takes that for an error.
+/// Two values at one place, which the recipe treats as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Collision;
 
 impl Passages {
-    /// Adds the places on the way to `path`, the last of its names left out.
+    /// Adds the places on the way to `path`: all of its names except the last.
     pub(super) fn add(&mut self, path: &[MemberName]) {
         let Some((_, way)) = path.split_last() else { return };
         let mut place = self;
@@ -34,14 +35,14 @@ impl Passages {
         }
     }
 
-    /// The places within a member, if groups lead through it.
+    /// Returns the places within a member, if a group path leads through it.
     pub(super) fn within(&self, name: Name<'_>) -> Option<&Self> {
         let mut below = self.below.iter();
         below.find(|(known, _)| name.is(known)).map(|(_, within)| within)
     }
 }
 
-/// Two values at a place that groups lead through.
+/// Merges two values at a place on the way of group paths.
 pub(super) fn merged(
     present: Value<'_>,
     later: Value<'_>,
@@ -53,7 +54,7 @@ pub(super) fn merged(
     Ok(out)
 }
 
-/// Deeper by one with each name of a group, of which there are few.
+/// Appends the merge of two values. The recursion is as deep as the group paths, which are short.
 fn add_merged(
     present: Value<'_>,
     later: Value<'_>,
@@ -121,7 +122,7 @@ mod tests {
         Document::check(&Bytes::copy_from_slice(text.as_bytes()), usize::MAX).unwrap()
     }
 
-    /// `paths` are those of groups, from the place at hand.
+    /// Checks a merge. `paths` are group paths relative to the place of the two values.
     fn check(paths: &[&str], present: &str, later: &str, conflict: Conflict, expected: Option<&str>) {
         let mut passages = Passages::default();
         for path in paths {

@@ -1,7 +1,7 @@
-//! Puts the outcomes of the parts together: a pure function of the recipe and of what came of each part.
+//! Combines the outcomes of the parts into one answer: a pure function of the recipe and the outcomes.
 //!
-//! Invariant: parts are taken in declared order, so the same outcomes give the same bytes. A failed required part never
-//! gives an answer; a part that failed and is not required is never missing unsaid.
+//! Invariant: parts are taken in declared order, so equal outcomes give equal bytes. A failed required part never gives
+//! an answer. A failed optional part is always reported.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::fault::{Cause, PartFault, Substitute};
 use super::recipe::Recipe;
 use crate::json::{self, Document};
 
-/// The answer made of `outcomes`, one for each part in declared order.
+/// Makes the answer from `outcomes`, one for each part in declared order.
 ///
-/// Fails with the first required part that failed; if no part has anything to show, with the first that failed; or
-/// with a part that collides where the recipe forbids it.
+/// Fails with the first required part that failed. If no part has data, fails with the first failed part. Fails with a
+/// colliding part if the recipe forbids collisions.
 pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure> {
     debug_assert_eq!(outcomes.len(), recipe.parts().len());
     for (part, outcome) in recipe.parts().iter().zip(&outcomes) {
@@ -115,7 +115,7 @@ mod tests {
     use crate::aggregate::{MemberName, Part};
     use crate::rejection::Reason;
 
-    /// Parts are named `a`, `b`, `c`; each gives a JSON text or a fault.
+    /// Merges results of parts named `a`, `b`, `c`. Each result is a JSON text or a cause.
     fn answer(recipe: &Recipe, results: &[Result<&str, Cause>]) -> Result<Answer, Failure> {
         let outcome = |(part, result): (&Arc<Part>, &Result<&str, Cause>)| match result {
             Ok("") => Outcome::Absent,
@@ -181,7 +181,7 @@ mod tests {
             ];
             let found = answer(&recipe, &results.map(Ok));
             assert_eq!(found.as_ref().ok().map(text), expected, "{conflict:?}");
-            // Many names are found in another way than few.
+            // Objects with many names take another code path.
             let many: Vec<String> = (0..50).map(|number| format!("\"n{number}\":{number}")).collect();
             let many = format!("{{\"z\":0,{}}}", many.join(","));
             let found = answer(&recipe, &[Ok(results[0]), Ok(results[1]), Ok(&many)]);
@@ -222,7 +222,7 @@ mod tests {
         for conflict in all {
             let expected = Some(r#"{"p":{"q":1.0,"r":{"s":[2]}},"o":{"p":{"q":{}}}}"#);
             check(["p.q", "p.r.s", "o.p.q"], conflict, ["1.0", "[2]", "{}"], expected);
-            // Beside what others write into the same object, in a group or at the root.
+            // Merged with other parts' members of the same object, in a group or at the root.
             let expected = Some(r#"{"p":{"q":1,"a":2},"z":{"p":3}}"#);
             check(["p.q", "p", "z.p"], conflict, ["1", r#"{"a":2}"#, "3"], expected);
             let expected = Some(r#"{"p":{"a":{"x":1},"q":2},"b":3,"c":4}"#);
@@ -259,7 +259,7 @@ mod tests {
         let found = answer(&recipe, &[Ok("1"), Ok("2"), Err(Cause::TooLarge)]).unwrap();
         let expected = r#"{"a":{"b":{"p":{"q":1,"r":2}}},"_errors":[{"part":"c","reason":"too_large","status":502}]}"#;
         assert_eq!(text(&found), expected);
-        // As deep as a part may be, and its group on top.
+        // The deepest allowed part, inside a group.
         let nested = format!("{}{}", "[".repeat(128), "]".repeat(128));
         recipe.wrap = None;
         let found = answer(&recipe, &[Ok(&nested), Ok("2"), Ok("3")]).unwrap();

@@ -1,11 +1,12 @@
-//! One answer out of several backends' answers.
+//! Builds one answer from the answers of several backends.
 //!
-//! A [`Recipe`] is compiled once from what the operator wrote. [`fan_out`] runs its parts, each as soon as what it
-//! needs has succeeded; [`merge`] puts the outcomes together in declared order. Neither knows of sockets: making a
-//! part's request and calling its backend are functions that the caller supplies.
+//! A [`Recipe`] is compiled once from the operator's config. [`fan_out`] runs its parts; each part starts as soon as
+//! the parts that it needs have succeeded. [`merge`] combines the outcomes in declared order. Neither knows of sockets:
+//! the caller supplies the functions that make a part's request and call its backend.
 //!
-//! Invariant: an answer depends on the recipe and on what came of its parts, never on which came first. Time decides
-//! one thing alone: of several required parts that fail, the first to do so ends the rest and is the one reported.
+//! Invariant: an answer depends on the recipe and on the outcomes of its parts, never on their order in time. There is
+//! one exception: if several required parts fail, the first failure in time ends the other parts and is the one
+//! reported.
 
 mod answer;
 mod ask;

@@ -1,6 +1,6 @@
-//! One part of a recipe: what it waits for, and what of its backend's answer goes where.
+//! One part of a recipe: the parts that it waits for, and the place of its backend's answer in the whole.
 //!
-//! Invariant: what is not shaped goes into the answer as it came.
+//! Invariant: an answer without shaping is copied as it was received.
 
 use std::sync::Arc;
 
@@ -15,28 +15,28 @@ pub struct Part {
     pub(super) name: Arc<str>,
     pub(super) required: bool,
     pub(super) on_missing: OnMissing,
-    /// Its answer is an array of those to several calls.
+    /// The answer is an array of the answers to several calls.
     pub(super) each: bool,
-    /// Ascending, each once.
+    /// Indexes of needed parts, ascending, without duplicates.
     pub(super) needs: Vec<usize>,
-    /// `needs`, and the parts that must have ended however they did; ascending, each once.
+    /// Indexes of `needs` and of the parts that must have ended, successfully or not. Ascending, without duplicates.
     pub(super) awaits: Vec<usize>,
-    /// The parts that await this one.
+    /// Indexes of the parts that await this one.
     pub(super) awaited_by: Vec<usize>,
-    /// The values of its answer that other parts' requests take.
+    /// Paths of the values in its answer that other parts' requests use.
     pub(super) spliced: Arc<Paths>,
     pub(super) shape: Shape,
     pub(super) place: Place,
-    /// What an array at the root goes by.
+    /// Name for an array at the root.
     pub(super) own_name: MemberName,
     pub(super) collection: Option<Arc<[MemberName]>>,
     pub(super) fallback: Option<PlacedMember>,
 }
 
-/// Where in the answer a part goes.
+/// Place of a part in the answer.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
-    /// By the names that lead there, one at least.
+    /// Path of at least one name.
     Group(Arc<[MemberName]>),
     Root,
 }
@@ -51,25 +51,25 @@ impl Part {
         &self.needs
     }
 
-    /// Indexes of the parts that must have ended, and of those it needs among them.
+    /// Indexes of the parts that must have ended before this one starts, including the needed parts.
     pub fn awaits(&self) -> &[usize] {
         &self.awaits
     }
 
-    /// Whether there is no answer without it, be it by its own word or by `partial: deny`.
+    /// Returns whether the answer fails without this part, because the part is required or because of `partial: deny`.
     pub fn is_required(&self) -> bool {
         self.required
     }
 
-    /// Shapes what the backend sent: what goes into the answer, and what other parts splice.
+    /// Shapes a backend's answer. Returns the data for the answer and the values that other parts splice.
     ///
-    /// Splicing sees the document as it came, so that a value can be used and yet not be shown.
+    /// Splicing reads the document before shaping, so that a value can be used without being shown.
     pub(super) fn read(&self, document: &Document) -> Result<(PlacedMember, Option<Selection>), Cause> {
         let spliced = (!self.spliced.is_empty()).then(|| Selection::of(document, &self.spliced));
         Ok((self.placed(document)?, spliced))
     }
 
-    /// A document shaped, and under the name that it has in the answer. A fallback is treated as an answer would be.
+    /// Shapes a document and gives it its place in the answer. A fallback is treated like a backend's answer.
     pub(super) fn placed(&self, document: &Document) -> Result<PlacedMember, Cause> {
         if self.shape.is_identity() {
             return self.place(document.clone());
@@ -90,7 +90,7 @@ impl Part {
             if index > 0 {
                 out.push(b',');
             }
-            // A null in the place of an element stays one, so that the others keep theirs.
+            // A null element stays null, so that the other elements keep their positions.
             if element.is_null() {
                 out.extend_from_slice(element.raw());
             } else {
@@ -100,12 +100,12 @@ impl Part {
         out.push(b']');
     }
 
-    /// Gives a name to anything but an object at the root, which brings its own.
+    /// Places the document. At the root, anything except an object gets a name; an object brings its own names.
     fn place(&self, document: Document) -> Result<PlacedMember, Cause> {
         let kind = document.value().kind();
         Ok(match (&self.place, &self.collection, kind) {
             (Place::Root, _, Kind::Object) => PlacedMember::Members(document),
-            // It says that there is nothing.
+            // A null at the root adds no members.
             (Place::Root, _, Kind::Null) => PlacedMember::Members(Document::empty_object()),
             (Place::Root, Some(collection), Kind::Array) => at(collection, document),
             (Place::Root, None, Kind::Array) => PlacedMember::Member(self.own_name.clone(), document),
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(placed.as_deref(), expected.as_deref(), "{part:?} reads {body}");
     }
 
-    /// Raw and shaped documents are placed alike; `keep` names everything that the bodies hold.
+    /// Checks that raw and shaped documents are placed alike. `keep` names all fields of the bodies.
     fn check_both(draft: &PartDraft, body: &'static str, expected: Result<&str, Cause>) {
         check(&part(draft.clone()), body, expected.clone());
         let drop_nothing = ShapeDraft {

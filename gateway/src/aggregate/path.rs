@@ -1,12 +1,12 @@
-//! Dot paths into a JSON document: `items.price`, `users.*.name`.
+//! Parses and follows dotted paths in a JSON document, such as `items.price` and `users.*.name`.
 //!
-//! A path goes through arrays without naming them: `items.price` is the price of every item. `*` stands for any one
-//! name, or for every element of an array, so that `items.*.price` says the same. Numbers are not special here, and
-//! a name that itself holds a dot cannot be addressed.
+//! A path passes through arrays without naming them: `items.price` is the price of every item. `*` matches any one
+//! member name, or every element of an array, so `items.*.price` means the same. A number in a path is an ordinary
+//! name. A name that contains a dot cannot be addressed.
 
 use smallvec::SmallVec;
 
-/// Names to follow from the top of a document; never empty.
+/// Names to follow from the top of a document. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Path(Vec<Segment>);
 
@@ -17,19 +17,19 @@ pub(super) enum Segment {
     Every,
 }
 
-/// What is left of each path that leads through the place at hand; each holds at least one segment.
+/// Remaining segments of each path that leads through the current value.
 pub(super) type RemainingPaths<'a> = SmallVec<[&'a [Segment]; 8]>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathMistake {
     Empty,
-    /// Two dots in a row, or one at an end.
+    /// Two dots in a row, or a dot at either end.
     EmptyName,
-    /// `*` where the path has to lead to one place.
+    /// `*` in a path that must lead to exactly one place.
     Star,
-    /// Two fields of one object would get the same name.
+    /// Two fields of one object that get the same name.
     SameName,
-    /// More names than a place in the answer may have.
+    /// Path with more names than a place in the answer may have.
     TooLong,
 }
 
@@ -62,7 +62,7 @@ impl Path {
         &self.0
     }
 
-    /// Whether `other` leads to the same place or to one above it.
+    /// Returns whether `other` leads to the same place or to a place above it.
     pub(super) fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
@@ -77,7 +77,7 @@ impl Segment {
     }
 }
 
-/// Follows `paths` into the field `name`. An empty slice among the result is a path that ends there.
+/// Follows `paths` into the field `name`. An empty slice in the result is a path that ends at that field.
 pub(super) fn into_field<'a>(paths: &[&'a [Segment]], name: &str) -> RemainingPaths<'a> {
     let step = |path: &&'a [Segment]| {
         path.split_first()
@@ -87,7 +87,7 @@ pub(super) fn into_field<'a>(paths: &[&'a [Segment]], name: &str) -> RemainingPa
     paths.iter().filter_map(step).collect()
 }
 
-/// Follows `paths` into the elements of an array. An empty slice among the result is a path that ends there.
+/// Follows `paths` into the elements of an array. An empty slice in the result is a path that ends at the elements.
 pub(super) fn into_elements<'a>(paths: &[&'a [Segment]]) -> RemainingPaths<'a> {
     paths
         .iter()

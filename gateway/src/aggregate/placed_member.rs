@@ -1,4 +1,4 @@
-//! What one part puts at the root of the answer.
+//! The members that one part adds to the root of the answer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,23 +8,23 @@ use crate::json::Document;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlacedMember {
-    /// One member.
+    /// One member of the root.
     Member(MemberName, Document),
-    /// One member of an object within the root, by the names that lead to it.
+    /// One member of an object below the root. The path leads from the root to the member.
     Within(Arc<[MemberName]>, Document),
-    /// The members of an object.
+    /// All members of an object.
     Members(Document),
 }
 
 impl PlacedMember {
-    /// Bytes of what is placed.
+    /// Size of the placed document in bytes.
     pub fn size(&self) -> usize {
         let (Self::Member(_, document) | Self::Within(_, document) | Self::Members(document)) = self;
         document.bytes().len()
     }
 }
 
-/// A value as the only member, at the end of these names, of objects within each other.
+/// Wraps a value into nested objects, one for each name, outermost first.
 pub(super) fn wrapped(names: &[MemberName], value: &[u8]) -> Vec<u8> {
     let length: usize = names.iter().map(|name| name.written().bytes().len() + 3).sum();
     let mut out = Vec::with_capacity(length + value.len());
@@ -38,7 +38,7 @@ pub(super) fn wrapped(names: &[MemberName], value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A name as it is written, quotes and all.
+/// Member name as a JSON string with its quotes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MemberName(Document);
 

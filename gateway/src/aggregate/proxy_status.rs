@@ -1,28 +1,28 @@
-//! `Proxy-Status` (RFC 9209): one list member for each part that failed, for whoever has to find out why.
+//! Writes `Proxy-Status` (RFC 9209): one list member for each failed part, for troubleshooting.
 
 use http::{HeaderValue, StatusCode};
 
 use super::fault::{Cause, Missing, PartFault};
 use crate::rejection::Reason;
 
-/// One list member: what this gateway says of a request that it sent, or could not send, on.
+/// List member that describes a request which the gateway forwarded or could not forward.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Member<'a> {
-    /// A registered error type (RFC 9209 section 2.3).
+    /// Registered error type (RFC 9209 section 2.3).
     pub error: Option<&'a str>,
     pub received_status: Option<StatusCode>,
-    /// Any text; what is not printable ASCII becomes `?`.
+    /// Free text. Bytes other than printable ASCII become `?`.
     pub details: Option<&'a str>,
 }
 
-/// Our name in the list; not that of the machine, which is nobody's business.
+/// Name of this gateway in the list. The machine's own name stays private.
 pub const NAME: &str = "gateway";
 
 impl Member<'_> {
-    /// For example `gateway;error=http_response_timeout;details="orders: backend_timeout"`.
+    /// Writes the member, for example `gateway;error=http_response_timeout;details="orders: backend_timeout"`.
     ///
     /// # Panics
-    /// If `error` is no token.
+    /// If `error` is not a token.
     pub fn to_value(&self) -> HeaderValue {
         let mut text = String::from(NAME);
         if let Some(error) = self.error {
@@ -42,7 +42,7 @@ impl Member<'_> {
     }
 }
 
-/// What is said of a part that failed.
+/// Makes the list member of a failed part.
 pub(super) fn entry(part: &str, fault: &PartFault) -> HeaderValue {
     let mut details = format!("{part}: {}", fault.reason());
     if let Some(served) = &fault.served {
@@ -56,7 +56,7 @@ pub(super) fn entry(part: &str, fault: &PartFault) -> HeaderValue {
     .to_value()
 }
 
-/// The inside of a structured-field string (RFC 9651 section 3.3.3), which holds printable ASCII alone.
+/// Appends the inside of a structured-field string (RFC 9651 section 3.3.3), which allows only printable ASCII.
 fn push_string(out: &mut String, text: &str) {
     for char in text.chars() {
         match char {
@@ -67,7 +67,8 @@ fn push_string(out: &mut String, text: &str) {
     }
 }
 
-/// A registered type (RFC 9209 section 2.3). A status outside 2xx is no error in its sense: the answer was received.
+/// Returns the registered error type (RFC 9209 section 2.3). A status outside 2xx is not an error there, because the
+/// answer was received.
 fn error_type(cause: &Cause) -> Option<&'static str> {
     Some(match cause {
         Cause::Status(_) | Cause::Incomplete => return None,
@@ -78,14 +79,14 @@ fn error_type(cause: &Cause) -> Option<&'static str> {
         Cause::Elements { first, .. } => return error_type(&first.cause),
         Cause::NotAnArray(Missing::InAnswer) => "http_protocol_error",
         Cause::TooManyElements(Missing::InAnswer) => "http_response_body_size",
-        // Nothing was asked of a backend, and what came to us is no answer (RFC 9209 section 2.3.29).
+        // No backend was called, and the caller's request is at fault (RFC 9209 section 2.3.29).
         Cause::NotAnArray(Missing::InRequest) | Cause::TooManyElements(Missing::InRequest) => "http_request_error",
         Cause::ValueMissing(_) | Cause::NeedFailed(..) => "proxy_internal_response",
         Cause::NotMergeable | Cause::Conflict => "proxy_configuration_error",
     })
 }
 
-/// The registered error type of a call that gave no answer.
+/// Registered error type of a call that gave no answer.
 pub const fn error_of(reason: Reason) -> &'static str {
     match reason {
         Reason::BackendUnreached | Reason::BreakerOpen | Reason::NoEndpoint => "destination_unavailable",

@@ -1,27 +1,27 @@
-//! Cuts one part's document to what its recipe asks for: take a sub-document, keep, drop, rename, in this order.
+//! Shapes one part's document in four steps: take a sub-document, keep, drop, rename, in this order.
 //!
-//! Each step passes once over the text that the one before has left, and writes what is to remain.
+//! Each step reads the text of the step before once and writes the remaining text.
 //!
-//! Invariant: fields that remain keep their order, their nesting and their spelling.
+//! Invariant: remaining fields keep their order, their nesting and their spelling.
 
 use std::borrow::Cow;
 
 use super::path::{Path, PathMistake, RemainingPaths, Segment, into_elements, into_field};
 use crate::json::{self, Cursor, Kind, Name, Value};
 
-/// Shaping as written.
+/// Shaping as written in the config.
 #[derive(Debug, Clone, Default)]
 pub struct ShapeDraft {
-    /// The sub-document to work on. Field names and array indexes between dots; no `*`.
+    /// Path of the sub-document to work on: field names and array indexes, without `*`.
     pub target: Option<String>,
-    /// What to keep; empty keeps everything.
+    /// Paths to keep. Empty keeps everything.
     pub keep: Vec<String>,
     pub drop: Vec<String>,
-    /// From a path to the new last name.
+    /// Pairs of a path and the new name of its last field.
     pub rename: Vec<(String, String)>,
 }
 
-/// Shaping as meant.
+/// Compiled shaping.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
     target: Vec<Box<str>>,
@@ -30,14 +30,14 @@ pub struct Shape {
     renames: Vec<Renames>,
 }
 
-/// The new names of the fields of one object (or of each object that the path leads to).
+/// New names for the fields of one object, or of each object that the path leads to.
 #[derive(Debug, Clone)]
 struct Renames {
     parent: Vec<Segment>,
     names: Vec<(Box<str>, Box<str>)>,
 }
 
-/// A path that cannot be followed, as it was written.
+/// Invalid path, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapeMistake {
     pub path: String,
@@ -45,7 +45,7 @@ pub struct ShapeMistake {
 }
 
 impl Shape {
-    /// Every mistake at once.
+    /// Compiles the shaping. Returns all mistakes at once.
     pub fn compile(draft: &ShapeDraft) -> Result<Self, Vec<ShapeMistake>> {
         let mut mistakes = Vec::new();
         let mut parse = |text: &String| match Path::parse(text) {
@@ -86,7 +86,7 @@ impl Shape {
                 });
             }
         }
-        // What is kept by name is not dropped again by the same name or one above it; only what lies below.
+        // A kept path wins over a dropped path that is equal or above it. A dropped path below a kept one stays.
         drop.retain(|dropped| !keep.iter().any(|kept| kept.is_within(dropped)));
         if mistakes.is_empty() {
             Ok(Self { keep, drop, ..shape })
@@ -116,7 +116,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Whether every document comes out as it went in, so that it need not be parsed.
+    /// Returns whether every document passes unchanged, so that it need not be parsed.
     pub fn is_identity(&self) -> bool {
         self.target.is_empty() && self.keep.is_empty() && self.drop.is_empty() && self.renames.is_empty()
     }
@@ -125,12 +125,12 @@ impl Shape {
         document.descend(self.target.iter().map(AsRef::as_ref))
     }
 
-    /// Whether the document has something where the target leads, be it a null.
+    /// Returns whether the document has a value at the target, possibly null.
     pub fn has_target(&self, document: Value<'_>) -> bool {
         self.target(document).is_some()
     }
 
-    /// Appends what is left of the document. Of one without the target that is an empty object; a null stays one.
+    /// Appends the shaped document. A document without the target becomes an empty object; a null stays null.
     pub fn apply(&self, document: Value<'_>, out: &mut Vec<u8>) {
         let Some(target) = self.target(document) else {
             out.extend_from_slice(EMPTY);
@@ -182,10 +182,10 @@ fn names(segments: &[Segment]) -> Option<Vec<Box<str>>> {
     segments.iter().map(name).collect()
 }
 
-/// Writes what some path leads to; says whether that is anything.
+/// Writes the values that some path leads to. Returns whether there are any.
 ///
-/// An object left empty goes too. An array stays, and so does each of its objects, since the number of elements
-/// and their order mean something.
+/// An object without kept fields is dropped. An array is kept, and so is each object in it, because the number and the
+/// order of elements have a meaning.
 fn keep(cursor: &mut Cursor<'_>, paths: &[&[Segment]], out: &mut Vec<u8>) -> bool {
     match cursor.kind() {
         Kind::Object => {
@@ -235,7 +235,7 @@ fn keep(cursor: &mut Cursor<'_>, paths: &[&[Segment]], out: &mut Vec<u8>) -> boo
     }
 }
 
-/// Writes all but what a path leads to.
+/// Writes everything except the values that a path leads to.
 fn drop_from(cursor: &mut Cursor<'_>, paths: &[&[Segment]], out: &mut Vec<u8>) {
     match cursor.kind() {
         Kind::Object if !paths.is_empty() => each_member(cursor, out, |cursor, name, out| {
@@ -268,7 +268,7 @@ fn ends(rests: &[&[Segment]]) -> bool {
     rests.iter().any(|rest| rest.is_empty())
 }
 
-/// Writes all, with new names in each object that `path` leads to.
+/// Writes everything, with new field names in each object that `path` leads to.
 fn rename(cursor: &mut Cursor<'_>, path: &[Segment], names: &[(Box<str>, Box<str>)], out: &mut Vec<u8>) {
     match (cursor.kind(), path.split_first()) {
         (Kind::Object, None) => rename_members(cursor, names, out),
@@ -295,7 +295,8 @@ fn rename(cursor: &mut Cursor<'_>, path: &[Segment], names: &[(Box<str>, Box<str
     }
 }
 
-/// All names change at once, so that two can be swapped; a renamed field takes the place of one that had its name.
+/// Renames all fields at once, so that two names can be swapped. A renamed field replaces a field that had its new
+/// name.
 fn rename_members(cursor: &mut Cursor<'_>, names: &[(Box<str>, Box<str>)], out: &mut Vec<u8>) {
     let object = cursor.skip();
     let is_there = |(from, _): &&(Box<str>, Box<str>)| object.members().any(|(name, _)| name.is(from));
@@ -319,7 +320,8 @@ fn rename_members(cursor: &mut Cursor<'_>, names: &[(Box<str>, Box<str>)], out: 
     });
 }
 
-/// Writes an object: `write` writes a member, name and all, and says whether it is to stay. The cursor is at its value.
+/// Writes an object. `write` writes one member with its name and returns whether to keep it. The cursor is at its
+/// value.
 fn each_member<'a>(
     cursor: &mut Cursor<'a>,
     out: &mut Vec<u8>,
@@ -339,7 +341,7 @@ fn each_member<'a>(
     close(out, b'}');
 }
 
-/// The same of an array's elements.
+/// Writes an array. `write` writes one element and returns whether to keep it.
 fn each_element<'a>(
     cursor: &mut Cursor<'a>,
     out: &mut Vec<u8>,
@@ -359,7 +361,7 @@ fn each_element<'a>(
     close(out, b']');
 }
 
-/// Puts the bracket in the place of the last comma.
+/// Replaces the last comma with the closing bracket.
 fn close(out: &mut Vec<u8>, bracket: u8) {
     match out.last_mut() {
         Some(last) if *last == b',' => *last = bracket,

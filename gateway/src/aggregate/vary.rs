@@ -1,21 +1,22 @@
-//! What the whole depends on: every request field that the answer of some part varies with (RFC 9110 section 12.5.5).
+//! Combines the `Vary` fields of all parts: every request field that the answer of some part depends on (RFC 9110
+//! section 12.5.5).
 //!
-//! Invariant: a cache that may keep the answer is told of all of them. What is the same in every part's request,
-//! whatever the caller sent, is none.
+//! Invariant: a cache that may store the answer learns all of these fields. Fields that the gateway sets to the same
+//! value in every part's request are left out.
 
 use std::collections::BTreeSet;
 
 use http::header::VARY;
 use http::{HeaderMap, HeaderValue};
 
-/// The fields of the parts seen so far, in an order of their own.
+/// Lower-case field names of the parts seen so far, sorted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CombinedVary {
     names: BTreeSet<String>,
 }
 
 impl CombinedVary {
-    /// Takes in what one part's answer says.
+    /// Adds the field names of one part's answer.
     pub(super) fn add(&mut self, headers: &HeaderMap) {
         for line in headers.get_all(VARY) {
             let Ok(line) = line.to_str() else { continue };
