@@ -1,4 +1,4 @@
-//! A text that has been found to be one JSON value.
+//! A text that has been checked to be exactly one JSON value.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,26 +9,26 @@ use super::refusal::Refusal;
 use super::strings;
 use super::value::Value;
 
-/// Exactly one JSON value, without space around it. Cheap to clone.
+/// Exactly one JSON value, without whitespace around it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document(Bytes);
 
 impl Document {
-    /// Checks `text`; `limit` is the bytes that such a text may have, which bounds its values, too.
+    /// Checks `text`. `limit` is the most bytes of the text; it also limits the number of values.
     ///
     /// # Errors
-    /// It is not one JSON value, or one that is not taken.
+    /// The text is not one JSON value, or is refused for another [`Refusal`].
     pub fn check(text: &Bytes, limit: usize) -> Result<Self, Refusal> {
         reader::check(text, limit).map(|place| Self(text.slice(place)))
     }
 
-    /// What we write ourselves.
+    /// Serializes a value of this gateway.
     pub fn of(value: &impl Serialize) -> Self {
         let text = serde_json::to_vec(value).expect("what we write has names that are texts, and a Vec takes it all");
         Self(text.into())
     }
 
-    /// The bytes of a document.
+    /// Wraps bytes that are already known to be one JSON value. Checked only in debug builds.
     pub fn from_checked(text: Bytes) -> Self {
         debug_assert!(reader::check(&text, usize::MAX).is_ok(), "{text:?}");
         Self(text)
@@ -46,18 +46,18 @@ impl Document {
         &self.0
     }
 
-    /// A value in this document, as a document that shares its bytes.
+    /// Returns a value of this document as a document that shares the bytes.
     pub fn share(&self, value: Value<'_>) -> Self {
         Self(self.0.slice_ref(value.raw()))
     }
 }
 
-/// The byte, from 0, at which a text is refused that [`Document::check`] does not take.
+/// Offset in bytes, from 0, at which [`Document::check`] refuses a text.
 pub fn refused_at(text: &[u8], limit: usize) -> usize {
     reader::refused_at(text, limit)
 }
 
-/// The text without a byte order mark, which a reader may ignore (RFC 8259 section 8.1).
+/// Removes a leading byte order mark, which a reader may ignore (RFC 8259 section 8.1).
 pub fn without_mark(text: Bytes) -> Bytes {
     const MARK: &[u8] = "\u{feff}".as_bytes();
     if text.starts_with(MARK) {
@@ -67,30 +67,30 @@ pub fn without_mark(text: Bytes) -> Bytes {
     }
 }
 
-/// Where a piece of a text begins and ends in it.
+/// Returns the start and end of `piece` within `text`, in bytes.
 ///
 /// # Panics
-/// It is a piece of another text.
+/// If `piece` is not a slice of `text`.
 pub fn range(text: &[u8], piece: &[u8]) -> (u32, u32) {
     let start = piece.as_ptr() as usize - text.as_ptr() as usize;
     assert!(start + piece.len() <= text.len(), "it belongs to another text");
     (start as u32, (start + piece.len()) as u32)
 }
 
-/// Whether `text` is a JSON number and nothing else.
+/// Returns whether `text` is a JSON number and nothing else.
 pub fn is_number(text: &str) -> bool {
     reader::is_number(text)
 }
 
-/// Appends `text` as a JSON string, quotes and all.
+/// Appends `text` as a JSON string with its quotes.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     strings::write(text, out);
 }
 
-/// Adds a member to the object that `out` ends with, which has one at least.
+/// Adds a member to the object at the end of `out`. The object has at least one member.
 ///
 /// # Panics
-/// It ends with something else.
+/// If `out` does not end with an object.
 pub fn add_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
     let end = out.pop();
     assert_eq!(end, Some(b'}'), "an object ends there");
@@ -101,13 +101,13 @@ pub fn add_member(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
     out.push(b'}');
 }
 
-/// Reads what has a known form and is short, as the bodies of the admin API are.
+/// Deserializes a short text of a known type, such as a body of the admin API.
 ///
 /// # Errors
-/// It is not JSON that is taken, or has another form; says what is wrong with it.
+/// The text is not accepted as JSON, or does not fit the type. The error describes the problem.
 pub fn typed<T: DeserializeOwned>(text: &[u8], limit: usize) -> Result<T, String> {
     let place = reader::check(text, limit).map_err(|refusal| refusal.to_string())?;
-    // Of a known form, and no deeper than it: what is there beside is passed over.
+    // The type limits the depth; unknown members are skipped.
     #[expect(
         clippy::disallowed_methods,
         reason = "the text has been checked, and its form is known"

@@ -1,4 +1,4 @@
-//! Reads a body to its end, within its limit and the budget of the process.
+//! Reads a body to its end, within its own limit and the memory budget of the process.
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -7,27 +7,27 @@ use http_body_util::BodyExt;
 use super::LONG;
 use super::workspace::Reservation;
 
-/// What each byte of a text is counted as: as it came, and once more when it is put together.
+/// Bytes reserved per byte of a text: one as received, one for the joined copy.
 const WEIGHT: usize = 2;
 
-/// Pieces of so many bytes are kept as they come; shorter ones are put together, so that none is a small part of a large
-/// buffer.
+/// Pieces of at least this number of bytes are kept as received. Shorter pieces are copied together, so that none of
+/// them keeps a large buffer alive.
 const PIECE: usize = 16 << 10;
 
-/// After so many bytes it is the turn of others on the same worker, however much there is to read.
+/// Bytes after which reading yields to other tasks of the same worker.
 const TURN: usize = 128 << 10;
 
-/// Why there is no whole text.
+/// Reason why a body could not be gathered.
 #[derive(Debug)]
 pub enum GatherError<E> {
-    /// Longer than it may be.
+    /// The body is longer than its limit.
     TooLong,
-    /// The budget is used up.
+    /// The memory budget is used up.
     Overloaded,
     Broken(E),
 }
 
-/// A whole body, as it came. Room is made for what has come, and not for what was announced.
+/// Whole body, as received. Memory is reserved for the bytes received, not for the announced length.
 #[derive(Debug, Default)]
 pub struct Gathered {
     pieces: Vec<Bytes>,
@@ -35,7 +35,7 @@ pub struct Gathered {
     length: usize,
 }
 
-/// The whole of `body`, which may have `limit` bytes. Twice as many are reserved, as they come.
+/// Reads all of `body`, at most `limit` bytes. Twice the received bytes are reserved while they arrive.
 ///
 /// # Errors
 /// [`GatherError`].
@@ -47,7 +47,7 @@ where
     if announced > limit {
         return Err(GatherError::TooLong);
     }
-    // Nothing is begun for which there is no room now.
+    // A body whose announced length has no room now is not read at all.
     let has_room = reservation.has_room(WEIGHT.saturating_mul(announced), announced);
     has_room.map_err(|_| GatherError::Overloaded)?;
     let (mut gathered, mut turn) = (Gathered::default(), 0);
@@ -70,7 +70,7 @@ where
 }
 
 impl Gathered {
-    /// Bytes.
+    /// Length in bytes.
     pub const fn len(&self) -> usize {
         self.length
     }
@@ -83,7 +83,7 @@ impl Gathered {
         if data.is_empty() {
             return;
         }
-        // Most come in one piece, which is not copied.
+        // Most bodies arrive in one piece, which is not copied.
         let is_kept = self.length == 0 || data.len() >= PIECE;
         self.length += data.len();
         if is_kept {
@@ -103,7 +103,7 @@ impl Gathered {
         }
     }
 
-    /// The text in one piece.
+    /// Joins the body into one piece.
     pub fn into_text(mut self) -> Bytes {
         self.end_piece();
         if self.pieces.len() <= 1 {

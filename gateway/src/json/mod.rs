@@ -1,12 +1,12 @@
-//! JSON that others write: request bodies, backends' answers, tokens, key sets, bodies of the admin API.
+//! Reads JSON from outside: request bodies, backends' answers, tokens, key sets, bodies of the admin API.
 //!
-//! A text is checked once, byte by byte and without recursion ([`Document::check`]), and stays a text: values are found
-//! in it where they are needed ([`Value`], [`Selection`]) and written as they came, so that numbers keep their digits
-//! and a document costs little more than its bytes. What all documents of the process may take, in memory and in time,
-//! is bounded by a [`Workspace`].
+//! A text is checked once, byte by byte and without recursion ([`Document::check`]), and stays a text. Values are
+//! located in it when they are needed ([`Value`], [`Selection`]) and written exactly as received. Numbers therefore
+//! keep their digits, and a document costs little more memory than its bytes. A [`Workspace`] limits the memory and the
+//! threads that all documents of the process may use.
 //!
-//! Invariant: what is accepted is valid by RFC 8259 and reads the same to everyone: no object has a name twice, nothing
-//! is nested more deeply than [`MAX_DEPTH`], and no name means anything to the reader.
+//! Invariant: accepted JSON is valid by RFC 8259 and has one meaning for all readers: no object has a duplicate name,
+//! nothing is nested more deeply than [`MAX_DEPTH`], and no name has a special meaning to the reader.
 
 mod document;
 mod gather;
@@ -31,5 +31,5 @@ pub use select::{Paths, Selection};
 pub use value::{Cursor, Kind, Name, Value};
 pub use workspace::{Reservation, Workspace, WorkspaceError};
 
-/// The longest text that is read on a worker, in bytes. A longer one is read on a thread that serves nobody.
+/// Longest text that is read on a worker, in bytes. A longer text is read on a separate thread.
 pub const LONG: usize = 64 << 10;

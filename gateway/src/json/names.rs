@@ -1,29 +1,30 @@
-//! Finds names that stand twice in one object.
+//! Detects duplicate names in one object.
 //!
-//! Names are held as places in the text, those of open objects alone: eight bytes for each. Few are compared with each
-//! other as they come; many are sorted when their object ends. There is no hash that somebody could aim at.
+//! Names are stored as ranges of the text, eight bytes each, and only for open objects. Few names are compared with
+//! each other as they arrive; many names are sorted when their object ends. There is no hash function, so no input can
+//! provoke collisions.
 
 use smallvec::SmallVec;
 
 use super::refusal::Refusal;
 use super::strings;
 
-/// Up to so many names of an object are compared one by one.
+/// Objects with at most this number of names compare them one by one.
 const FEW: usize = 16;
 
-/// Marks places in [`Names::decoded`].
+/// Bit that marks offsets into [`Names::decoded`].
 const DECODED: u32 = 1 << 31;
 
-/// Texts are shorter than this, so that places and the mark fit into 32 bits.
+/// Exclusive upper limit for the length of a text, so that offsets and the mark fit into 32 bits.
 pub(super) const MAX_TEXT: usize = DECODED as usize;
 
-/// The names of all objects that are open.
+/// Names of all open objects.
 #[derive(Default)]
 pub(super) struct Names {
     places: SmallVec<[Place; 32]>,
-    /// Names that are escaped in the text, as they read.
+    /// Decoded form of the names that contain escapes.
     decoded: Vec<u8>,
-    /// For each open object, where its names begin in `places` and in `decoded`.
+    /// Start of each open object's names in `places` and in `decoded`.
     objects: SmallVec<[(u32, u32); 8]>,
 }
 
@@ -44,12 +45,12 @@ impl Place {
 }
 
 impl Names {
-    /// Begins an object.
+    /// Opens an object.
     pub(super) fn open(&mut self) {
         self.objects.push((self.places.len() as u32, self.decoded.len() as u32));
     }
 
-    /// Adds a name to the innermost object: what stands between its quotes.
+    /// Adds a name to the innermost object. The name is the text between its quotes.
     pub(super) fn add(&mut self, text: &[u8], start: usize, end: usize, has_escapes: bool) -> Result<(), Refusal> {
         let place = if has_escapes {
             let before = self.decoded.len();
@@ -77,7 +78,7 @@ impl Names {
         Ok(())
     }
 
-    /// Ends the innermost object.
+    /// Closes the innermost object.
     pub(super) fn close(&mut self, text: &[u8]) -> Result<(), Refusal> {
         let Some((first, decoded)) = self.objects.pop() else {
             return Ok(());
@@ -85,7 +86,7 @@ impl Names {
         let own = &mut self.places[first as usize..];
         if own.len() > FEW {
             let bytes = |place: &Place| place.bytes(text, &self.decoded);
-            // By length first, which needs no look at the text.
+            // Lengths are compared first, because that does not read the text.
             own.sort_unstable_by(|one, other| one.length.cmp(&other.length).then_with(|| bytes(one).cmp(bytes(other))));
             let is_twice = |pair: &[Place]| pair[0].length == pair[1].length && bytes(&pair[0]) == bytes(&pair[1]);
             if own.windows(2).any(is_twice) {

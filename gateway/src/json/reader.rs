@@ -1,5 +1,5 @@
-//! Decides whether bytes are one JSON value (RFC 8259), in one pass, without recursion, and with nothing kept but the
-//! names of the objects that are open.
+//! Checks whether bytes are one JSON value (RFC 8259), in one pass and without recursion. Stores only the names of open
+//! objects.
 
 use std::ops::Range;
 
@@ -7,17 +7,17 @@ use super::names::{MAX_TEXT, Names};
 use super::refusal::Refusal;
 use super::strings;
 
-/// Arrays and objects within each other, at most.
+/// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: u32 = u128::BITS;
 
-/// Any document may have so many values, however short it may be.
+/// Number of values that any document may have, however short its limit is.
 const FEW_VALUES: usize = 10_000;
 
-/// Of a document that may be long, a value for every so many bytes that it may have.
+/// Bytes of the limit per allowed value, for documents with a long limit.
 const BYTES_PER_VALUE: usize = 4;
 
-/// The place of the one value in `text`, without the space around it. `limit` is the bytes that such a text may have,
-/// which bounds its values, too.
+/// Returns the range of the value in `text`, without whitespace around it. `limit` is the most bytes of the text; it
+/// also limits the number of values.
 pub(super) fn check(text: &[u8], limit: usize) -> Result<Range<usize>, Refusal> {
     if text.len() > limit.min(MAX_TEXT - 1) {
         return Err(Refusal::TooLarge);
@@ -26,7 +26,7 @@ pub(super) fn check(text: &[u8], limit: usize) -> Result<Range<usize>, Refusal> 
     Reader::new(text, limit).document()
 }
 
-/// The byte, from 0, at which a text is refused that [`check`] does not take.
+/// Offset in bytes, from 0, at which [`check`] refuses a text.
 pub(super) fn refused_at(text: &[u8], limit: usize) -> usize {
     if let Err(error) = std::str::from_utf8(text) {
         return error.valid_up_to();
@@ -36,7 +36,7 @@ pub(super) fn refused_at(text: &[u8], limit: usize) -> usize {
     reader.at
 }
 
-/// Whether `text` is a number and nothing else.
+/// Returns whether `text` is a JSON number and nothing else.
 pub(super) fn is_number(text: &str) -> bool {
     text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && check(text.as_bytes(), text.len()).is_ok()
 }
@@ -44,11 +44,11 @@ pub(super) fn is_number(text: &str) -> bool {
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
-    /// That may still come.
+    /// Number of values that may still follow.
     values: usize,
-    /// Arrays and objects that are open.
+    /// Number of open arrays and objects.
     depth: u32,
-    /// A bit for each of them, the innermost lowest: set for an object.
+    /// One bit for each open array or object, the innermost lowest. Set for an object.
     objects: u128,
     names: Names,
 }
@@ -95,7 +95,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes on from the end of a value to the beginning of the next, closing what ends; says whether all has ended.
+    /// Moves from the end of a value to the start of the next and closes the arrays and objects that end between them.
+    /// Returns whether the document has ended.
     fn after_value(&mut self) -> Result<bool, Refusal> {
         while self.depth > 0 {
             self.space();
@@ -120,7 +121,7 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// The byte at hand; at the end of the text one that can stand nowhere.
+    /// Byte at the current position. At the end of the text 0, which is invalid everywhere.
     fn byte(&self) -> u8 {
         self.text.get(self.at).copied().unwrap_or(0)
     }
@@ -131,7 +132,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Says whether there is something in it.
+    /// Opens an array. Returns whether it has elements.
     fn open_array(&mut self) -> Result<bool, Refusal> {
         self.deepen()?;
         if self.byte() == b']' {
@@ -143,7 +144,7 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Says whether there is something in it; if so, its first name has been read.
+    /// Opens an object. Returns whether it has members; if so, the first name has been read.
     fn open_object(&mut self) -> Result<bool, Refusal> {
         self.deepen()?;
         if self.byte() == b'}' {
@@ -167,7 +168,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A name, the colon, and the space around both.
+    /// Reads a name, the colon, and the whitespace around the colon.
     fn name(&mut self) -> Result<(), Refusal> {
         if self.byte() != b'"' {
             return Err(Refusal::NotJson);
@@ -198,7 +199,7 @@ impl<'a> Reader<'a> {
         Err(Refusal::NotJson)
     }
 
-    /// RFC 8259 section 6. What may follow it is up to what it stands in.
+    /// Reads a number (RFC 8259 section 6). The caller checks what follows it.
     fn number(&mut self) -> Result<bool, Refusal> {
         if self.byte() == b'-' {
             self.at += 1;
@@ -222,7 +223,7 @@ impl<'a> Reader<'a> {
         Ok(false)
     }
 
-    /// One digit at least.
+    /// Reads at least one digit.
     fn digits(&mut self) -> Result<(), Refusal> {
         let start = self.at;
         while self.byte().is_ascii_digit() {

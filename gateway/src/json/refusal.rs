@@ -1,17 +1,18 @@
-//! Why a text is not taken as JSON.
+//! Reasons to refuse a text as JSON.
 
 use std::fmt;
 
-/// Why a text is not taken.
+/// Reason to refuse a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is not JSON, or a name in it is not Unicode: half a surrogate pair (RFC 8259 section 8.2).
+    /// The text is not JSON, or a name in it is not Unicode because half of a surrogate pair is missing (RFC 8259
+    /// section 8.2).
     NotJson,
-    /// Nested more deeply than [`super::MAX_DEPTH`].
+    /// The nesting is deeper than [`super::MAX_DEPTH`].
     TooDeep,
-    /// Two members of one object have the same name, of which two readers may take different ones (RFC 8259 section 4).
+    /// Two members of one object have the same name. Two readers may take different ones (RFC 8259 section 4).
     DuplicateName,
-    /// Longer than it may be, or with more values.
+    /// The text has more bytes or more values than allowed.
     TooLarge,
 }
 

@@ -1,4 +1,4 @@
-//! Takes out of a document the values that are wanted of it, in one pass; the rest is let go.
+//! Extracts selected values from a document in one pass. The rest of the document is not kept.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::document::Document;
 use super::value::{Cursor, Kind, Value, index};
 
-/// Stands for a null that is not wanted itself, but leads to what is.
+/// Marks a null that is not wanted itself but stands on the way to a wanted value.
 const NULL: (u32, u32) = (u32::MAX, u32::MAX);
 
-/// Shorter texts are kept whole rather than copied in part.
+/// Texts up to this number of bytes are kept whole, because copying a part of them saves nothing.
 const SHORT: usize = 4 << 10;
 
-/// Places in a document, each named by the steps that lead to it from the top: names, or indexes into arrays.
+/// Places in a document. Each is given by its steps from the top: member names or array indexes.
 #[derive(Debug, Clone, Default)]
 pub struct Paths {
-    /// The top first.
+    /// Nodes of a tree of steps. The first is the root.
     nodes: Vec<Node>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Node {
-    /// Whether the value here is wanted, and not just some within it.
+    /// True if the value at this node is wanted, and not only values within it.
     wanted: bool,
     children: Vec<Child>,
 }
@@ -30,17 +30,17 @@ struct Node {
 #[derive(Debug, Clone)]
 struct Child {
     name: Box<str>,
-    /// The name as an index into an array, if it can be one.
+    /// Step as an array index, if it can be one.
     index: Option<usize>,
     node: usize,
 }
 
-/// What was found of the values at [`Paths`].
+/// Values of a document that were found at [`Paths`].
 #[derive(Debug, Clone)]
 pub struct Selection {
     paths: Arc<Paths>,
     text: Bytes,
-    /// For each node that is wanted, where its value is in `text`; for others whether it is [`NULL`].
+    /// Range of each wanted node's value in `text`. For other nodes, [`NULL`] if the value there is null.
     found: Box<[Option<(u32, u32)>]>,
 }
 
@@ -90,7 +90,7 @@ impl Paths {
 }
 
 impl Selection {
-    /// Passes over the document once.
+    /// Selects the values in one pass over the document.
     pub fn of(document: &Document, paths: &Arc<Paths>) -> Self {
         let mut walk = Walk {
             paths,
@@ -120,7 +120,7 @@ impl Selection {
             })
             .collect();
         for (start, end) in found.iter_mut().flatten().filter(|place| **place != NULL) {
-            // The last piece that begins before it holds it.
+            // The value lies in the last piece that starts at or before it.
             let piece = moved.partition_point(|(from, _)| *from <= *start as usize);
             let (from, to) = moved[piece - 1];
             *end = (*end as usize - from + to) as u32;
@@ -133,13 +133,13 @@ impl Selection {
         }
     }
 
-    /// The value to which these steps lead, if it is there and was asked for.
+    /// Returns the value at these steps, if they are among the paths and the value exists.
     pub fn get(&self, steps: &[Box<str>]) -> Option<Value<'_>> {
         let (start, end) = self.found[self.paths.node(steps)?]?;
         self.text.get(start as usize..end as usize).map(Value::from_checked)
     }
 
-    /// Whether these steps lead to a null, or through one, so that there is nothing by the word of whoever wrote it.
+    /// Returns whether these steps lead to a null or through a null. The document then says that there is no value.
     pub fn leads_to_null(&self, steps: &[Box<str>]) -> bool {
         (0..=steps.len()).any(|count| {
             let place = self.paths.node(&steps[..count]).and_then(|node| self.found[node]);
@@ -147,17 +147,17 @@ impl Selection {
         })
     }
 
-    /// Whether it is a value of this selection.
+    /// Returns whether `value` is a slice of this selection's text.
     pub fn holds(&self, value: Value<'_>) -> bool {
         self.text.as_ptr_range().contains(&value.raw().as_ptr())
     }
 
-    /// A value of this selection as a document that shares its bytes.
+    /// Returns a value of this selection as a document that shares the bytes.
     pub fn share(&self, value: Value<'_>) -> Document {
         Document::from_checked(self.text.slice_ref(value.raw()))
     }
 
-    /// Bytes that are kept.
+    /// Kept bytes.
     pub fn size(&self) -> usize {
         self.text.len()
     }
@@ -166,12 +166,12 @@ impl Selection {
 struct Walk<'p> {
     paths: &'p Paths,
     found: Box<[Option<(u32, u32)>]>,
-    /// Values that are wanted and not within another that is, in the order of the text.
+    /// Ranges of wanted values that are not inside another wanted value, in text order.
     pieces: Vec<(usize, usize)>,
 }
 
 impl Walk<'_> {
-    /// Passes over the value at hand. As deep as the paths are.
+    /// Visits the value at the cursor. The recursion is as deep as the paths.
     fn visit(&mut self, cursor: &mut Cursor<'_>, node: usize, is_kept: bool) {
         let paths = self.paths;
         let Node { wanted, children } = &paths.nodes[node];

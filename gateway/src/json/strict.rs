@@ -1,12 +1,12 @@
-//! Reads JSON with `serde_json` into a tree and refuses an object that has a name twice: what our own reader is held
-//! against, by the tests here and by the fuzz target.
+//! Reads JSON with `serde_json` into a tree and refuses duplicate names in an object. Serves as the reference for the
+//! gateway's own reader, in the tests here and in the fuzz target.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Tree;
 
-/// Any JSON whose objects have distinct names.
+/// Seed for any JSON whose objects have distinct names.
 pub(crate) struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {

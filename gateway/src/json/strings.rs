@@ -1,18 +1,18 @@
-//! The inside of JSON strings (RFC 8259 section 7): where they end, and what they say.
+//! Finds the end of JSON strings and decodes their contents (RFC 8259 section 7).
 
 use std::borrow::Cow;
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = ONES << 7;
 
-/// The closing quote of a string, and whether there are escapes before it.
+/// Position of a string's closing quote, and whether the string has escapes.
 pub(super) struct End {
     pub(super) at: usize,
     pub(super) has_escapes: bool,
 }
 
-/// Checks the string that begins after a quote, at `from`. Surrogates need not come in pairs: the grammar does not ask
-/// for it.
+/// Checks the string whose content begins at `from`, after the opening quote. Unpaired surrogates are accepted, because
+/// the grammar allows them.
 pub(super) fn check(text: &[u8], from: usize) -> Option<End> {
     let (mut at, mut has_escapes) = (from, false);
     loop {
@@ -32,7 +32,7 @@ pub(super) fn check(text: &[u8], from: usize) -> Option<End> {
     }
 }
 
-/// The closing quote of a string that has been checked; it begins after a quote, at `from`.
+/// Position of the closing quote of a checked string whose content begins at `from`.
 pub(super) fn end(text: &[u8], from: usize) -> usize {
     let mut at = from;
     while let Some(stop) = stop(text, at) {
@@ -44,7 +44,7 @@ pub(super) fn end(text: &[u8], from: usize) -> usize {
     text.len()
 }
 
-/// The first quote, backslash or control character, eight bytes at a time.
+/// Position of the first quote, backslash or control character. Reads eight bytes at a time.
 fn stop(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk) {
@@ -59,8 +59,8 @@ fn stop(text: &[u8], from: usize) -> Option<usize> {
     rest.iter().position(is_stop).map(|more| at + more)
 }
 
-/// The high bit of each byte that is a quote, a backslash or below 0x20. The lowest bit that is set is always right;
-/// those above it may be wrong, as subtraction borrows from them.
+/// Sets the high bit of each byte that is a quote, a backslash or below 0x20. The lowest set bit is always correct.
+/// Higher bits may be wrong, because the subtraction borrows from them.
 const fn stops(eight: u64) -> u64 {
     let quote = eight ^ (ONES * b'"' as u64);
     let backslash = eight ^ (ONES * b'\\' as u64);
@@ -70,7 +70,7 @@ const fn stops(eight: u64) -> u64 {
     (is_quote | is_backslash | is_control) & HIGH
 }
 
-/// Appends what the inside of a checked string says. Fails if a surrogate has no partner: there is no such text.
+/// Appends the decoded content of a checked string. Fails on an unpaired surrogate, which no text can represent.
 pub(super) fn decode(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut rest = raw;
     while let Some(backslash) = memchr::memchr(b'\\', rest) {
@@ -97,7 +97,7 @@ pub(super) fn decode(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Whether every string in a checked text can be decoded.
+/// Returns whether every string in a checked text can be decoded.
 pub(super) fn are_texts(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some(backslash) = memchr::memchr(b'\\', rest) {
@@ -111,7 +111,8 @@ pub(super) fn are_texts(text: &[u8]) -> bool {
     true
 }
 
-/// The character whose digits `text` begins with, after `\u`, and what follows it; a pair of surrogates is one.
+/// Decodes the four digits after `\u` at the start of `text`, or a whole surrogate pair. Returns the character and the
+/// rest.
 fn unicode(text: &[u8]) -> Option<(char, &[u8])> {
     let unit = |text: &[u8]| u32::from_str_radix(std::str::from_utf8(text.get(..4)?).ok()?, 16).ok();
     let (first, rest) = (unit(text)?, &text[4..]);
@@ -124,11 +125,11 @@ fn unicode(text: &[u8]) -> Option<(char, &[u8])> {
     Some((char, &digits[4..]))
 }
 
-/// The bytes of what the inside of a checked string says, one after the other. Where [`decode`] fails it ends with a byte
-/// that stands in no text.
+/// Iterator over the bytes of a checked string's decoded content. Where [`decode`] would fail, the last byte is one
+/// that UTF-8 never contains.
 pub(super) struct Decoded<'a> {
     rest: &'a [u8],
-    /// Of a character that is not yet given out.
+    /// Bytes of the current character that have not been returned yet, in reverse order.
     pending: [u8; 4],
     count: usize,
 }
@@ -159,7 +160,7 @@ impl<'a> Decoded<'a> {
                 self.rest = rest;
                 self.count = char.len_utf8();
                 char.encode_utf8(&mut self.pending);
-                // Given out from the front.
+                // Reversed, because bytes are taken from the end.
                 self.pending[..self.count].reverse();
                 return self.next();
             }
@@ -185,7 +186,7 @@ impl Iterator for Decoded<'_> {
     }
 }
 
-/// What the inside of a checked string says; none if it is no text (see [`decode`]).
+/// Returns the decoded content of a checked string, or `None` if it has an unpaired surrogate (see [`decode`]).
 pub(super) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', raw).is_none() {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
@@ -195,7 +196,7 @@ pub(super) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     String::from_utf8(out).ok().map(Cow::Owned)
 }
 
-/// Appends `text` as a string, quotes and all.
+/// Appends `text` as a JSON string with its quotes.
 pub(super) fn write(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("any text can be written as JSON, and a Vec takes it all");
 }

@@ -1,5 +1,5 @@
-//! The reader against tables and against `serde_json`: the same verdict but for the rules that are stricter, and the
-//! same values.
+//! Checks the reader with tables and against `serde_json`: the verdicts are equal, except where this reader is
+//! stricter, and the values are equal.
 
 use std::sync::Arc;
 
@@ -129,7 +129,7 @@ fn depth_is_counted_and_costs_no_stack() {
         }
     }
     assert_eq!(checked(&"[".repeat(1_000_000)), Err(Refusal::TooDeep));
-    // Each of them is as deep as may be, and there are many.
+    // Many elements, each with the deepest allowed nesting.
     let wide = format!("[{}1]", format!("{},", nested("[", "]", 127)).repeat(1_000));
     assert!(checked(&wide).is_ok());
     let mixed = format!("{}{}{}", "[{\"a\":".repeat(64), "{}", "}]".repeat(64));
@@ -174,7 +174,7 @@ fn no_name_stands_twice_in_an_object() {
     check(r#"[[{"x":{"a":1,"b":2,"a":3}}]]"#, false);
     check(r#"{"a":{"b":1},"b":{"a":1},"c":{"b":{"\u0062":1},"a":1}}"#, true);
     check(r#"{"x":{"a":1,"\u0061b":2},"a":1,"ab":2,"b":{"ab":1}}"#, true);
-    // Many are looked at in another way than few, wherever the second one is.
+    // Objects with many names take another code path. The duplicate may be at any position.
     for count in [15, 16, 17, 18, 100] {
         let names: Vec<String> = (0..count)
             .map(|number| format!("\"n{number:03}\":[{{\"n000\":0}}]"))
@@ -195,7 +195,7 @@ fn no_name_stands_twice_in_an_object() {
 #[test]
 fn values_and_bytes_are_bounded() {
     let zeros = |count: usize| Bytes::from(format!("[{}0]", "0,".repeat(count - 1)));
-    // The array is a value, too.
+    // The array itself counts as a value.
     assert!(Document::check(&zeros(9_999), 100_000).is_ok());
     assert_eq!(Document::check(&zeros(10_000), 30_000), Err(Refusal::TooLarge));
     assert!(Document::check(&zeros(65_535), 262_144).is_ok());
@@ -380,7 +380,7 @@ fn a_long_text_is_read_on_another_thread_within_the_time_of_its_request() {
         let reservation = workspace.reserve(1_000, 0, Moment::MAX);
         assert_eq!(reservation.read(LONG, thread).await, Ok(thread()));
         assert_eq!(reservation.read(LONG + 1, thread).await, Ok(Some("json-0".to_owned())));
-        // The one thread is busy, and there is no time left to wait for it.
+        // The only thread is busy until after the deadline.
         let (release, held) = std::sync::mpsc::channel::<()>();
         let busy = reservation.read(LONG + 1, move || held.recv().is_ok());
         let late = workspace.reserve(1_000, 0, Moment::ZERO);
@@ -453,7 +453,7 @@ fn what_is_gathered_is_reserved_and_bounded() {
     assert_eq!(workspace.reserved(), 0);
 }
 
-/// Holds the reader against `serde_json`.
+/// Compares the reader with `serde_json`.
 fn compare(text: &[u8]) {
     let told = String::from_utf8_lossy(text);
     let ours = Document::check(&Bytes::copy_from_slice(text), usize::MAX);
@@ -488,7 +488,7 @@ fn is_same(ours: Value<'_>, theirs: &Tree) -> bool {
             let (Some(ours), Some(theirs)) = (ours.f64(), theirs.as_f64()) else {
                 return false;
             };
-            // Theirs may be off by a bit.
+            // The last bit may differ in `serde_json`.
             (ours - theirs).abs() <= theirs.abs() * 1e-15
         }
         (Kind::String, Tree::String(theirs)) => ours.text().is_some_and(|ours| ours == *theirs),
@@ -507,7 +507,7 @@ fn is_same(ours: Value<'_>, theirs: &Tree) -> bool {
     }
 }
 
-/// Text that is nearly JSON, or is.
+/// Text that is JSON or close to it.
 fn nearly() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![
         prop::sample::select(vec![
@@ -587,7 +587,7 @@ proptest! {
         compare(&bytes);
     }
 
-    /// What is found by a path is what is found by its steps.
+    /// A selection by paths finds the same values as following the steps one by one.
     #[test]
     fn a_selection_finds_what_is_there(text in nearly(), wanted in prop::collection::vec(prop::collection::vec(prop::sample::select(vec!["a", "b", "c", "", "0", "1"]), 0..4), 1..5)) {
         if let Ok(document) = checked(&text) {
@@ -612,7 +612,7 @@ fn a_null_on_the_way_is_told_from_nothing() {
         };
         let (long, other) = ("x".repeat(10_000), split("z"));
         let steps = split(path);
-        // Beside another path, and where the rest is let go.
+        // Together with a second path, and with a text long enough that the rest is not kept.
         let padded = match text.strip_prefix('{') {
             Some(rest) if rest != "}" => self::document(&format!("{{\"pad\":\"{long}\",\"z\":1,{rest}")),
             _ => document.clone(),

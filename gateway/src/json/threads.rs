@@ -1,8 +1,8 @@
-//! A few threads for what would hold up a worker: reading long texts. They serve nobody, so nobody waits for them but
-//! whoever sent the text.
+//! Runs work that would block a worker, such as reading long texts, on a few separate threads. These threads serve no
+//! requests, so a long text delays only the request that it belongs to.
 //!
-//! Invariant: the queue is bounded; work for which nobody waits any more is left out; a panic ends its work and not the
-//! thread. Threads are started when there is something to do for the first time.
+//! Invariant: the queue is bounded. Work whose result nobody awaits any more is skipped. A panic ends the work, not the
+//! thread. The threads start with the first work.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -11,23 +11,23 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// What may wait for a thread. Each has a long text, which the budget in bytes bounds more tightly as a rule.
+/// Most jobs in the queue. Each has a long text, so the byte budget is usually the tighter limit.
 const MAX_WAITING: usize = 1024;
 
-/// The stack of each thread, in bytes. Nothing is as deep as a text that has been checked may be, many times over.
+/// Stack of each thread, in bytes. It is many times what the deepest accepted text needs.
 const STACK: usize = 2 << 20;
 
-/// How far behind the workers they stand, as `nice` counts it.
+/// Scheduling priority of the threads as a `nice` value. Workers have precedence.
 const NICE: i32 = 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Why work was not done.
+/// Reason why work was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobError {
-    /// Too much is waiting.
+    /// The queue is full.
     Full,
-    /// It has panicked.
+    /// The work panicked.
     Panicked,
 }
 
@@ -58,7 +58,7 @@ impl Threads {
         }
     }
 
-    /// Does `work` on one of the threads. Dropped before it has begun, it is left out.
+    /// Runs `work` on one of the threads. If the future is dropped before the work starts, the work is skipped.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -67,7 +67,7 @@ impl Threads {
         let (done, result) = oneshot::channel();
         let work = move || {
             if !done.is_closed() {
-                // Whoever waited may have gone since.
+                // The receiver may have been dropped in the meantime.
                 let _ = done.send(work());
             }
         };
@@ -82,7 +82,7 @@ impl Threads {
                 .name(format!("json-{number}"))
                 .stack_size(STACK)
                 .spawn(move || {
-                    // Workers come first. Where that cannot be said, the system shares as it pleases.
+                    // Workers come first. If the priority cannot be set, the threads run with the default one.
                     let _ = rustix::process::setpriority_process(None, NICE);
                     queue.serve();
                 });
@@ -114,7 +114,7 @@ impl Queue {
 
     fn serve(&self) {
         while let Some(work) = self.next() {
-            // What it was to tell is dropped with it, which whoever waits notices.
+            // A panic drops the result's sender, which the receiver notices.
             let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
         }
     }

@@ -1,4 +1,4 @@
-//! Values found in a text that has been checked. Nothing is parsed but what is asked for; the rest is passed over.
+//! Locates values in a checked text. Only requested values are read; everything else is skipped.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -6,11 +6,11 @@ use std::fmt;
 
 use super::strings::{self, Decoded};
 
-/// A JSON value as it was written, without space around it.
+/// JSON value as written, without whitespace around it.
 #[derive(Clone, Copy)]
 pub struct Value<'a>(&'a [u8]);
 
-/// What stands between the quotes of a name.
+/// Text between the quotes of a member name.
 #[derive(Clone, Copy)]
 pub struct Name<'a>(&'a [u8]);
 
@@ -24,7 +24,7 @@ pub enum Kind {
     Object,
 }
 
-/// A place in a checked text from which it is read on: at the beginning of a value, or within an array or object.
+/// Read position in a checked text: at the start of a value, or inside an array or object.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
     text: &'a [u8],
@@ -32,12 +32,12 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// `text` is one value that has been checked, or that we have written.
+    /// Wraps a text that is one value. It has been checked, or this gateway has written it.
     pub const fn from_checked(text: &'a [u8]) -> Self {
         Self(text)
     }
 
-    /// As it was written.
+    /// Text of the value, as written.
     pub const fn raw(self) -> &'a [u8] {
         self.0
     }
@@ -54,25 +54,24 @@ impl<'a> Value<'a> {
         (self.kind() == Kind::Bool).then(|| self.0 == b"true")
     }
 
-    /// The digits of a number, as they were written.
+    /// Digits of a number, as written.
     pub fn number(self) -> Option<&'a str> {
         (self.kind() == Kind::Number).then(|| std::str::from_utf8(self.0).unwrap_or_default())
     }
 
-    /// A number; infinite if it is beyond what fits.
+    /// Value of a number. Infinite if it does not fit.
     pub fn f64(self) -> Option<f64> {
         self.number()?.parse().ok()
     }
 
-    /// What a string says; none if it is no text: half a surrogate pair.
+    /// Decoded content of a string, or `None` if it has an unpaired surrogate.
     pub fn text(self) -> Option<Cow<'a, str>> {
         let inside = self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         strings::text(inside)
     }
 
-    /// Whether it is a string that says this.
-    /// A string's text, or the digits of a whole number as they were written: what names something. A number that could
-    /// be written in several ways (`1e3`, `7.0`, `-0`) names nothing.
+    /// Returns the value as an identifier: a string's content, or the digits of an integer as written. A number that
+    /// can be written in several ways (`1e3`, `7.0`, `-0`) gives `None`.
     pub fn name(self) -> Option<Cow<'a, str>> {
         let Some(number) = self.number() else {
             return self.text();
@@ -82,17 +81,19 @@ impl<'a> Value<'a> {
         is_whole.then_some(Cow::Borrowed(number))
     }
 
+    /// Returns whether the value is a string with this content.
     pub fn is_text(self, text: &str) -> bool {
         let inside = self.0.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
         inside.is_some_and(|inside| Decoded::new(inside).eq(text.bytes()))
     }
 
-    /// Whether every string in it is a text: no half of a surrogate pair (RFC 8259 section 8.2).
+    /// Returns whether every string in the value decodes to Unicode text, without unpaired surrogates (RFC 8259 section
+    /// 8.2).
     pub fn is_unicode(self) -> bool {
         strings::are_texts(self.0)
     }
 
-    /// How many arrays and objects there are within each other.
+    /// Nesting depth of arrays and objects.
     pub fn depth(self) -> u32 {
         let (mut at, mut depth, mut most) = (0, 0_u32, 0);
         while let Some(byte) = self.0.get(at) {
@@ -110,7 +111,7 @@ impl<'a> Value<'a> {
         most
     }
 
-    /// None but for an array.
+    /// Elements of an array. Empty for any other value.
     pub fn elements(self) -> impl Iterator<Item = Self> {
         let mut cursor = self.within(Kind::Array);
         std::iter::from_fn(move || {
@@ -119,7 +120,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// None but for an object.
+    /// Members of an object. Empty for any other value.
     pub fn members(self) -> impl Iterator<Item = (Name<'a>, Self)> {
         let mut cursor = self.within(Kind::Object);
         std::iter::from_fn(move || {
@@ -132,7 +133,7 @@ impl<'a> Value<'a> {
         self.members().find(|(own, _)| own.is(name)).map(|(_, value)| value)
     }
 
-    /// Follows names, and indexes into arrays.
+    /// Follows member names and array indexes to a nested value.
     pub fn descend<'s>(self, steps: impl IntoIterator<Item = &'s str>) -> Option<Self> {
         steps.into_iter().try_fold(self, |value, step| match value.kind() {
             Kind::Object => value.get(step),
@@ -141,7 +142,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The value that a JSON pointer leads to (RFC 6901).
+    /// Returns the value at a JSON pointer (RFC 6901).
     pub fn pointer(self, pointer: &str) -> Option<Self> {
         let Some(tokens) = pointer.strip_prefix('/') else {
             return pointer.is_empty().then_some(self);
@@ -175,27 +176,27 @@ impl fmt::Display for Value<'_> {
 }
 
 impl<'a> Name<'a> {
-    /// `raw` is what stands between the quotes of a string that has been checked.
+    /// Wraps the text between the quotes of a checked string.
     pub const fn from_checked(raw: &'a [u8]) -> Self {
         Self(raw)
     }
 
-    /// As it was written, without its quotes.
+    /// Text of the name as written, without its quotes.
     pub const fn raw(self) -> &'a [u8] {
         self.0
     }
 
-    /// Whether it reads `name`.
+    /// Returns whether the decoded name equals `name`.
     pub fn is(self, name: &str) -> bool {
         if self.0 == name.as_bytes() {
-            // What is written with a backslash never reads as it is written.
+            // A backslash in the raw text starts an escape, so the decoded name differs from the raw text.
             !name.contains('\\')
         } else {
             self.has_escapes() && Decoded::new(self.0).eq(name.bytes())
         }
     }
 
-    /// As it reads. Names that are no text have been refused.
+    /// Decoded name. Names with an unpaired surrogate have already been refused.
     pub fn text(self) -> Cow<'a, str> {
         strings::text(self.0).unwrap_or_default()
     }
@@ -205,7 +206,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// In the order of what they read.
+/// Orders names by their decoded bytes.
 impl Ord for Name<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         if self.has_escapes() || other.has_escapes() {
@@ -244,27 +245,28 @@ impl Kind {
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of `value`.
+    /// Places the cursor at the start of `value`.
     pub const fn new(value: Value<'a>) -> Self {
         Self { text: value.0, at: 0 }
     }
 
-    /// Of the value at hand.
+    /// Kind of the value at the cursor.
     pub fn kind(&self) -> Kind {
         Kind::begun_by(self.text.get(self.at).copied())
     }
 
-    /// Bytes from where it began.
+    /// Offset in bytes from the start of the text.
     pub const fn at(&self) -> usize {
         self.at
     }
 
-    /// Into the array or object at hand.
+    /// Enters the array or object at the cursor.
     pub fn enter(&mut self) {
         self.at += 1;
     }
 
-    /// To the next member of an object: its name; the cursor is then at its value. At the end it leaves the object.
+    /// Returns the name of the next member and moves to its value. At the end of the object, leaves it and returns
+    /// `None`.
     pub fn name(&mut self) -> Option<Name<'a>> {
         if !self.next() {
             return None;
@@ -272,19 +274,19 @@ impl<'a> Cursor<'a> {
         let start = self.at + 1;
         let end = strings::end(self.text, start);
         self.at = end + 1;
-        // The colon and the space around it.
+        // Skips the colon and the whitespace around it.
         self.space();
         self.at += 1;
         self.space();
         Some(Name(self.text.get(start..end)?))
     }
 
-    /// To the next element of an array; at the end it leaves the array.
+    /// Moves to the next element of an array. At the end of the array, leaves it and returns false.
     pub fn element(&mut self) -> bool {
         self.next()
     }
 
-    /// Passes over the value at hand.
+    /// Skips the value at the cursor and returns it.
     pub fn skip(&mut self) -> Value<'a> {
         let start = self.at;
         self.at = match self.kind() {
@@ -295,7 +297,7 @@ impl<'a> Cursor<'a> {
         Value(self.text.get(start..self.at).unwrap_or_default())
     }
 
-    /// Over a comma, or over the bracket that ends what is being read: then there is no next.
+    /// Skips a comma, or the closing bracket of the array or object. Returns whether another entry follows.
     fn next(&mut self) -> bool {
         self.space();
         match self.text.get(self.at) {
@@ -319,7 +321,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Where the array or object ends that begins at `start`.
+/// Returns the end of the array or object that starts at `start`.
 fn nested_end(text: &[u8], start: usize) -> usize {
     let (mut at, mut depth) = (start, 0_u32);
     while let Some(byte) = text.get(at) {
@@ -346,7 +348,7 @@ fn scalar_end(text: &[u8], start: usize) -> usize {
         .map_or(text.len(), |length| start + length)
 }
 
-/// A step as an index: digits without leading zeros, so that no two steps are the same one.
+/// Parses a step as an array index: digits without leading zeros, so that different steps never mean the same index.
 pub(super) fn index(step: &str) -> Option<usize> {
     let is_plain = step == "0" || !step.starts_with(['0', '+']);
     step.parse().ok().filter(|_| is_plain)

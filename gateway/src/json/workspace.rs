@@ -1,8 +1,8 @@
-//! What all JSON documents of the process may take: bytes of memory, and threads for those that are long.
+//! Limits what all JSON documents of the process may use: bytes of memory, and threads for long documents.
 //!
-//! Bytes are reserved as they arrive, by the request that they belong to, and given back when it lets go of them. Two
-//! shares keep some from taking all: long texts get no further than three quarters of the budget, so that ordinary ones
-//! go on beside them; and one tenant gets no further than half.
+//! Each request reserves bytes as they arrive, and releases them when it no longer holds them. Two limits prevent one
+//! user from taking all memory. Long texts may use at most three quarters of the budget, so that ordinary ones still
+//! fit. One tenant may use at most half.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,18 +16,18 @@ use super::threads::{JobError, Threads};
 use crate::clock;
 use crate::rejection::{Rejection, Setting};
 
-/// Tenants are told apart by so many numbers; those of the same number share what is one tenant's.
+/// Number of tenant counters. Tenants whose numbers are equal modulo this share one counter and its limit.
 const TENANTS: usize = 1024;
 
-/// When to come back who finds no room.
+/// Time after which a refused request should retry.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Why a text cannot be held or read now.
+/// Reason why a text cannot be stored or read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkspaceError {
-    /// There is no room.
+    /// The memory budget is used up.
     Overloaded,
-    /// There is no thread.
+    /// The queue for the threads is full.
     NoThread,
     OutOfTime,
 }
@@ -39,7 +39,7 @@ impl From<WorkspaceError> for Rejection {
                 retry_after: SOON,
                 by: Some(Setting::JsonTotal),
             },
-            // How many there are no setting says.
+            // No setting controls the number of threads or the length of their queue.
             WorkspaceError::NoThread => Self::Overloaded {
                 retry_after: SOON,
                 by: None,
@@ -50,28 +50,28 @@ impl From<WorkspaceError> for Rejection {
 }
 
 pub struct Workspace {
-    /// Bytes, in all and by tenant.
+    /// Reserved bytes of all requests.
     reserved: AtomicU64,
     by_tenant: Box<[AtomicU64]>,
-    /// Reservations that were refused.
+    /// Number of refused reservations.
     refused: AtomicU64,
     threads: Threads,
 }
 
-/// What one request holds. Dropped, it is given back.
+/// Memory reserved by one request. Released on drop.
 #[must_use = "what is dropped is given back"]
 pub struct Reservation {
     workspace: Arc<Workspace>,
-    /// Of all together, in bytes.
+    /// Budget of all requests together, in bytes.
     limit: u64,
     tenant: usize,
-    /// The end of the request's time.
+    /// End of the request's time.
     until: Moment,
     bytes: AtomicU64,
 }
 
 impl Workspace {
-    /// With so many threads for long texts.
+    /// Makes a workspace with this number of threads for long texts.
     pub fn new(threads: usize) -> Self {
         Self {
             reserved: AtomicU64::new(0),
@@ -81,8 +81,8 @@ impl Workspace {
         }
     }
 
-    /// Begins a request of `tenant`, a number that is the same for all of its requests. `limit` is the budget for all
-    /// requests together, in bytes. Nothing is waited for past `until`.
+    /// Starts the reservation of one request. `tenant` is a number that all requests of a tenant share. `limit` is the
+    /// budget of all requests together, in bytes. `until` limits every wait.
     pub fn reserve(self: &Arc<Self>, limit: u64, tenant: u64, until: Moment) -> Reservation {
         Reservation {
             workspace: Arc::clone(self),
@@ -98,17 +98,17 @@ impl Workspace {
         self.reserved.load(Relaxed)
     }
 
-    /// How often there was no room, since the start.
+    /// Number of refusals since the start.
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
 }
 
 impl Reservation {
-    /// Whether there is room now for a text of this length, of which so many bytes are to be reserved.
+    /// Checks whether `bytes` could be reserved now for a text of length `text`, both in bytes. Reserves nothing.
     ///
     /// # Errors
-    /// There is none.
+    /// There is not enough room.
     pub fn has_room(&self, bytes: usize, text: usize) -> Result<(), WorkspaceError> {
         let bytes = bytes as u64;
         let fits = |counter: &AtomicU64, limit| counter.load(Relaxed).saturating_add(bytes) <= limit;
@@ -120,10 +120,10 @@ impl Reservation {
         Err(WorkspaceError::Overloaded)
     }
 
-    /// Reserves more; `text` is the length of the text that it is for, as far as it is known.
+    /// Reserves `bytes` more. `text` is the length in bytes of the text they are for, as far as it is known.
     ///
     /// # Errors
-    /// There is no room; nothing has been reserved.
+    /// There is not enough room. Nothing has been reserved.
     pub fn grow(&self, bytes: usize, text: usize) -> Result<(), WorkspaceError> {
         let bytes = bytes as u64;
         let taken = take(&self.workspace.reserved, bytes, self.limit_of(text)).and_then(|()| {
@@ -140,27 +140,27 @@ impl Reservation {
         Ok(())
     }
 
-    /// How far all together may go for a text of this length.
+    /// Limit in bytes of all reservations together for a text of this length.
     fn limit_of(&self, text: usize) -> u64 {
         if text > LONG { self.limit / 4 * 3 } else { self.limit }
     }
 
-    /// Gives back so much of what is held.
+    /// Releases `bytes` of the reservation, or all of it if it is smaller.
     pub fn shrink(&self, bytes: usize) {
         let held = self.bytes.load(Relaxed);
         self.give_back(held.min(bytes as u64));
     }
 
-    /// Holds on to no more than this.
+    /// Releases everything above `bytes`.
     pub fn shrink_to(&self, bytes: usize) {
         let held = self.bytes.load(Relaxed);
         self.give_back(held.saturating_sub(bytes as u64));
     }
 
-    /// Reads a text of this length: here if it is short, and on another thread otherwise.
+    /// Runs `work` on a text of this length in bytes: in place if the text is short, otherwise on another thread.
     ///
     /// # Errors
-    /// There is no thread for it, or none in time.
+    /// The thread queue is full, or the request's time ends first.
     pub async fn read<T: Send + 'static>(
         &self,
         text: usize,
@@ -176,14 +176,14 @@ impl Reservation {
                 self.workspace.refused.fetch_add(1, Relaxed);
                 Err(WorkspaceError::NoThread)
             }
-            // As it would have been had it happened here.
+            // The panic continues here, as if the work had run in place.
             Ok(Err(JobError::Panicked)) => panic!("reading a long text has panicked"),
             Err(_) => Err(WorkspaceError::OutOfTime),
         }
     }
 
-    /// Goes on with nothing but `text`: what it takes is held until the last of its bytes is let go. A short one is not
-    /// worth it.
+    /// Ties the reservation to `text`: shrinks it to the text's length and releases it when the last reference to the
+    /// text is dropped. For a short text the reservation is released at once.
     pub fn keep_for(self, text: Bytes) -> Bytes {
         if text.len() <= LONG {
             return text;
@@ -199,7 +199,7 @@ impl Reservation {
     }
 }
 
-/// A text, with what is reserved for it.
+/// Text together with its reservation.
 struct Kept {
     text: Bytes,
     _held: Reservation,
@@ -217,7 +217,8 @@ impl Drop for Reservation {
     }
 }
 
-/// Adds if the sum is within `limit`; undoes it otherwise, so that others may see too much for an instant.
+/// Adds to the counter if the sum stays within `limit`. A failed addition is undone, so other threads may briefly see
+/// too high a value.
 fn take(counter: &AtomicU64, bytes: u64, limit: u64) -> Result<(), WorkspaceError> {
     if counter.fetch_add(bytes, Relaxed).saturating_add(bytes) > limit {
         counter.fetch_sub(bytes, Relaxed);
