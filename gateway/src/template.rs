@@ -1,9 +1,9 @@
-//! Text with holes that are filled from a request: rewrites, part paths, header values, bodies.
+//! Fills text templates with values from a request: rewrites, part paths, header values, bodies.
 //!
-//! Invariant: what fills a hole stays in its hole. A value cannot add a segment, a query parameter, a header line or
-//! JSON structure, because every value is decoded once and encoded once for the place it goes to; where a place has
-//! no encoding for it, rendering fails. The one exception keeps the promise in another way: a capture spliced into
-//! a path goes in raw, as it was cut out of a path that had been checked.
+//! Invariant: a value stays at its place. It cannot add a segment, a query parameter, a header line or JSON structure,
+//! because every value is decoded once and encoded once for its place. If a place has no encoding for the value,
+//! rendering fails. There is one exception: a capture spliced into a path is inserted raw. This is safe, because it is
+//! a piece of a path that has already been checked.
 
 pub mod captures;
 pub mod percent;
@@ -26,20 +26,20 @@ pub use parse::{TemplateError, Why};
 pub use placeholder::Placeholder;
 pub use query::{MOST_PARAMETERS, Query, TooManyParameters};
 
-/// Where the text goes, which decides how values are encoded.
+/// Place of the rendered text. Decides how values are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// A request target: a path that begins with `/`; what follows the first `?` is a query.
+    /// Request target: a path that begins with `/`, and after the first `?` a query.
     Path,
-    /// The part of a request target after `?`.
+    /// Query of a request target, after the `?`.
     Query,
-    /// A header value.
+    /// Value of a header field.
     Header,
-    /// A JSON text. Within quotes a value is escaped; elsewhere it becomes a whole JSON value of its own kind.
+    /// JSON text. Within quotes a value is escaped; elsewhere it becomes a whole JSON value of its own kind.
     Json,
 }
 
-/// Text with placeholders, ready to be rendered.
+/// Parsed text with placeholders.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     pieces: Box<[Piece]>,
@@ -51,7 +51,7 @@ enum Piece {
     Value(Placeholder, Spelling),
 }
 
-/// How a value is written at its place.
+/// Encoding of a value at its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spelling {
     Segment,
@@ -61,33 +61,34 @@ enum Spelling {
     JsonValue,
 }
 
-/// What a template may draw on.
+/// Sources of the values of a template.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
     pub captures: &'a Captures<'a>,
     pub query: &'a Query<'a>,
     pub headers: &'a HeaderMap,
-    /// The verified claims of the caller's token.
+    /// Verified claims of the caller's token.
     pub claims: Option<&'a Document>,
-    /// What is taken of the answer of another part of the same aggregate.
+    /// Finds the selected values of another part's answer in the same aggregate.
     pub parts: &'a dyn Fn(&str) -> Option<&'a Selection>,
-    /// Of the request's own body.
+    /// Selected values of the request's own body.
     pub body: Option<&'a Selection>,
-    /// Of the element that a part is called for.
+    /// Selected values of the element that a part is called for.
     pub item: Option<&'a Selection>,
-    /// What stands in for a value that is absent, or null where a null has no spelling.
+    /// Values used in place of an absent value, or of a null where a null has no spelling.
     pub defaults: &'a [(Placeholder, Document)],
 }
 
-/// A placeholder that could not be filled; says why, for the log.
+/// Placeholder that could not be filled, and the reason for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// As written, without its braces.
+    /// Placeholder as written, without its braces.
     pub placeholder: String,
     pub why: &'static str,
 }
 
-/// Of a value in a path or a header, bytes as it is written: no longer one could be sent.
+/// Longest JSON value, in bytes as written, that is spliced into a path or a header. A request with a longer value
+/// could not be sent.
 const MAX_LINE: usize = 64 << 10;
 
 const ABSENT: &str = "there is no such value";
@@ -98,15 +99,15 @@ const TOO_LONG: &str = "the value is too long for a path or a header";
 const NOT_A_LINE: &str = "the value cannot stand in a header: it has a control character";
 
 impl Template {
-    /// Reads `text`, in which `{source.name}` is a placeholder and `{{`, `}}` are literal braces.
+    /// Parses `text`. `{source.name}` is a placeholder; `{{` and `}}` are literal braces.
     ///
     /// # Errors
-    /// A malformed or unknown placeholder, or a literal that cannot stand at its place.
+    /// A placeholder is malformed or unknown, or a literal is not allowed at its place.
     pub fn parse(text: &str, place: Place) -> Result<Self, TemplateError> {
         parse::parse(text, place)
     }
 
-    /// The text, if there is nothing to fill in; doubled braces are single ones in it.
+    /// Returns the text if it has no placeholders, with doubled braces replaced by single ones.
     pub fn as_literal(&self) -> Option<&str> {
         match &*self.pieces {
             [] => Some(""),
@@ -115,7 +116,7 @@ impl Template {
         }
     }
 
-    /// Every placeholder, in order of appearance, so that names can be checked before anything runs.
+    /// Placeholders in order of appearance. Allows checking the names before anything runs.
     pub fn uses(&self) -> impl Iterator<Item = &Placeholder> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Value(placeholder, _) => Some(placeholder),
@@ -123,14 +124,14 @@ impl Template {
         })
     }
 
-    /// Appends the filled text to `out`.
+    /// Appends the rendered text to `out`.
     ///
     /// # Errors
-    /// A value is absent or has no safe spelling at its place; `out` is then as it was.
+    /// A value is absent or cannot be encoded safely at its place. `out` is then unchanged.
     pub fn render(&self, sources: &Sources<'_>, out: &mut String) -> Result<(), Missing> {
         let before = out.len();
         let mut last: Option<&Piece> = None;
-        // The last value that shares its segment with something else.
+        // Last value that shares its path segment with other text.
         let mut shared = None;
         for piece in &self.pieces {
             match (last, piece) {
@@ -143,7 +144,7 @@ impl Template {
                 _ => {}
             }
             let spliced = match (piece, last) {
-                // A wildcard's capture may end in a slash, but only the path as a whole may keep it.
+                // A wildcard's capture may end in a slash, but only at the end of the whole path.
                 (Piece::Literal(text), Some(Piece::Value(value, Spelling::Segment)))
                     if text.starts_with('/') && out.ends_with('/') =>
                 {
@@ -166,7 +167,7 @@ impl Template {
             }
             last = Some(piece);
         }
-        // A slash at an end of a value may make a dot segment of the dots beside it.
+        // A slash at an end of a value may turn dots beside the value into a dot segment.
         if let Some(value) = shared
             && leads_upwards(&out[before..])
         {
@@ -180,7 +181,7 @@ impl Template {
     }
 }
 
-/// Whether a segment of the path, decoded once more, has a dot segment in it.
+/// Returns whether a segment of the path contains a dot segment after one more decoding.
 fn leads_upwards(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
     let mut segments = path.split('/');
@@ -216,7 +217,7 @@ fn splice(
             write!(out, "{value}").expect("writing to a String cannot fail");
             return Ok(());
         }
-        // It is escaped already for where it goes.
+        // The JSON text is already escaped for a JSON string.
         (Found::Json(value), Spelling::JsonText) if value.kind() == Kind::String => {
             let quoted = value.to_string();
             out.push_str(&quoted[1..quoted.len() - 1]);
@@ -234,7 +235,7 @@ fn splice(
         Spelling::Segment if is_unfit_segment(&text) => return Err(NOT_A_SEGMENT),
         Spelling::Segment | Spelling::Parameter => percent::encode(&text, out),
         Spelling::HeaderText if text.chars().any(|char| char.is_control() && char != '\t') => return Err(NOT_A_LINE),
-        // It is of a field already, and goes on as it came.
+        // A header value is already valid in a header field and is passed on unchanged.
         Spelling::HeaderText if matches!(placeholder, Placeholder::Header(_)) => out.push_str(&text),
         Spelling::HeaderText => percent::encode_field(&text, out),
         Spelling::JsonText => push_json_text(&text, out),
@@ -251,14 +252,14 @@ fn is_unfit_segment(decoded: &str) -> bool {
     decoded.is_empty() || decoded.chars().any(char::is_control) || has_dot_segment(decoded)
 }
 
-/// Whether a server could walk up by it: one that decodes once more than it should sees a slash where we wrote `%2F`,
-/// and some take a backslash for one.
+/// Returns whether a server could go up a directory because of this segment. A server that decodes once too often sees
+/// a slash where this gateway wrote `%2F`, and some servers treat a backslash as a slash.
 fn has_dot_segment(decoded: &str) -> bool {
     let segments = decoded.split(['/', '\\']);
     segments.map(str::as_bytes).any(percent::is_dot_segment)
 }
 
-/// Escapes for the inside of a JSON string (RFC 8259 section 7).
+/// Appends text escaped for the inside of a JSON string (RFC 8259 section 7).
 fn push_json_text(text: &str, out: &mut String) {
     for char in text.chars() {
         match char {
@@ -271,7 +272,7 @@ fn push_json_text(text: &str, out: &mut String) {
     }
 }
 
-/// A value found in a source, already decoded.
+/// Decoded value found in a source.
 #[derive(Debug, Clone)]
 pub enum Found<'a> {
     Text(Cow<'a, str>),
@@ -283,7 +284,7 @@ impl Found<'_> {
         matches!(self, Self::Json(value) if value.is_null())
     }
 
-    /// As it is written where there is no JSON. Numbers keep their digits.
+    /// Returns the value as plain text. Numbers keep their digits.
     fn text(&self) -> Result<Cow<'_, str>, &'static str> {
         match self {
             Self::Text(text) => Ok(Cow::Borrowed(text)),
@@ -297,7 +298,7 @@ impl Found<'_> {
 }
 
 impl<'a> Sources<'a> {
-    /// What there is of a request before anybody is asked.
+    /// Makes the sources of a request before any backend has been called.
     pub fn of_request(
         captures: &'a Captures<'a>,
         query: &'a Query<'a>,
@@ -321,7 +322,7 @@ impl<'a> Sources<'a> {
         found.map(|(_, value)| Found::Json(value.value())).ok_or(ABSENT)
     }
 
-    /// The value that was found for a placeholder, as a document of its own.
+    /// Returns the value found for a placeholder as a document.
     pub fn share(&self, placeholder: &Placeholder, value: Value<'_>) -> Document {
         let selection = match placeholder {
             Placeholder::Body(_) => self.body,

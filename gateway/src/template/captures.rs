@@ -1,13 +1,13 @@
-//! What a path pattern cut out of a path, by name, and still as raw as it came.
+//! Captures of a path pattern by name, still raw.
 //!
-//! Invariant: a capture is a piece of the raw path between two slashes (or, for a wildcard, up to the end), so
-//! splicing it into another path cannot say more than the request itself said.
+//! Invariant: a capture is a piece of the raw path between two slashes, or up to the end for a wildcard. Splicing it
+//! into another path therefore adds nothing that the request did not contain.
 
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
-/// Byte ranges of captures, in the order of the pattern. Four fit without an allocation.
+/// Byte ranges of captures, in pattern order. Four fit without an allocation.
 pub type Ranges = SmallVec<[Range<usize>; 4]>;
 
 /// Named pieces of a raw path.
@@ -19,16 +19,16 @@ pub struct Captures<'a> {
 }
 
 impl<'a> Captures<'a> {
-    /// `ranges` are in `raw`, one for each of `names`.
+    /// Makes captures from `ranges` in `raw`, one for each of `names`.
     ///
     /// # Panics
-    /// If there are not as many names as ranges.
+    /// If `names` and `ranges` differ in length.
     pub fn new(raw: &'a str, names: &'a [Box<str>], ranges: Ranges) -> Self {
         assert_eq!(names.len(), ranges.len(), "a pattern names each of its captures");
         Self { raw, names, ranges }
     }
 
-    /// For a request without captures.
+    /// Makes the captures of a request that has none.
     pub fn none() -> Self {
         Self {
             raw: "",
@@ -37,7 +37,7 @@ impl<'a> Captures<'a> {
         }
     }
 
-    /// The raw text of a capture, percent-encodings and all.
+    /// Raw text of a capture, with its percent-encodings.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.iter().find_map(|(known, text)| (known == name).then_some(text))
     }

@@ -1,16 +1,18 @@
-//! The placeholders of other products, and what each is here: `{id}` and `:id` are `{path.id}`, `$arg_q` is `{query.q}`.
+//! Maps placeholders of other products to the ones used here: `{id}` and `:id` become `{path.id}`, `$arg_q` becomes
+//! `{query.q}`.
 
 use super::{Placeholder, TemplateError, Why};
 
 impl TemplateError {
-    /// The whole text as it was probably meant, if that is known. `parameters` are those of the route's path.
+    /// Returns the whole text with the placeholder that was probably intended, if there is one. `parameters` are the
+    /// parameters of the route's path.
     pub fn meant(&self, text: &str, parameters: &[&str]) -> Option<String> {
         match &self.why {
             Why::Unknown(name) => {
                 let ours = placeholder_meant(name, parameters)?;
                 Some(text.replacen(&format!("{{{name}}}"), &format!("{{{ours}}}"), 1))
             }
-            // `{{name}}`, which is a literal brace here.
+            // `{{name}}`, which here means literal braces.
             Why::Unencoded if text.contains("{{") => {
                 let inner = text.split_once("{{")?.1.split_once("}}")?.0;
                 let name = inner.trim();
@@ -23,7 +25,8 @@ impl TemplateError {
     }
 }
 
-/// What was probably to be filled in and is sent as it stands: the piece of the text, and what is written here.
+/// Returns a piece of the text that was probably intended as a placeholder but is sent literally, and its placeholder
+/// here.
 pub fn taken_literally(text: &str, parameters: &[&str]) -> Option<(String, String)> {
     for piece in text.split(['/', '?', '&', '=', ' ', ',', ';', '"']) {
         let named = piece.strip_prefix(':').or_else(|| piece.strip_prefix('$'));
@@ -43,7 +46,7 @@ pub fn taken_literally(text: &str, parameters: &[&str]) -> Option<(String, Strin
             let known = place.and_then(|place| parameters.get(place)).copied().unwrap_or("NAME");
             return Some((piece.to_owned(), format!("{{path.{known}}}")));
         }
-        // Those of nginx.
+        // Variables of nginx.
         let ours = [("arg_", "query"), ("http_", "header")];
         for (prefix, source) in ours {
             if let Some(name) = name.strip_prefix(prefix).filter(|name| !name.is_empty()) {
@@ -51,14 +54,14 @@ pub fn taken_literally(text: &str, parameters: &[&str]) -> Option<(String, Strin
             }
         }
     }
-    // Two braces are literal ones; with a placeholder between them, one was meant.
+    // Doubled braces are literal. With a placeholder name between them, a placeholder was intended.
     let inner = text.split_once("{{")?.1.split_once("}}")?.0;
     let ours = Placeholder::parse(inner.trim()).map(|_| inner.trim().to_owned());
     let ours = ours.or_else(|| placeholder_meant(inner.trim(), parameters))?;
     Some((format!("{{{{{inner}}}}}"), format!("{{{ours}}}")))
 }
 
-/// A name of another product, without braces, as it is called here.
+/// Translates another product's placeholder name, without braces, to the name used here.
 fn placeholder_meant(name: &str, parameters: &[&str]) -> Option<String> {
     let name = name.trim().trim_start_matches(['$', '*', ':', '.']);
     if parameters.contains(&name) {

@@ -1,34 +1,34 @@
-//! Reads a template and decides, once, how each of its values will be spelt.
+//! Parses a template and decides once how each of its values is encoded.
 
 use std::fmt;
 
 use super::{Piece, Place, Placeholder, Spelling, Template, percent};
 
-/// What is wrong with a template, and where.
+/// Error in a template and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
-    /// Bytes into the text.
+    /// Offset in bytes from the start of the text.
     pub at: usize,
     pub why: Why,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
-    /// A `{` that is neither closed nor doubled.
+    /// `{` that is neither closed nor doubled.
     Unclosed,
-    /// A `}` that closes nothing.
+    /// `}` that closes nothing.
     Unopened,
-    /// What stands between the braces names no source.
+    /// Text between braces that names no source.
     Unknown(String),
-    /// A path that does not begin with `/`.
+    /// Path that does not begin with `/`.
     NotAbsolute,
-    /// A literal with a character that has to be percent-encoded, or with a malformed encoding.
+    /// Literal with a character that must be percent-encoded, or with a malformed encoding.
     Unencoded,
-    /// A path segment that is `.` or `..`, or would be with some value.
+    /// Path segment that is `.` or `..`, or could become one with some value.
     DotSegment,
-    /// A segment without a character in it.
+    /// Path segment without any character.
     EmptySegment,
-    /// A header value with a control character.
+    /// Header value with a control character.
     NotALine,
 }
 
@@ -105,17 +105,18 @@ pub(super) fn parse(text: &str, place: Place) -> Result<Template, TemplateError>
 }
 
 struct Reader {
-    /// Changes from path to query at the first `?`.
+    /// Current place. Changes from path to query at the first `?`.
     place: Place,
     pieces: Vec<Piece>,
     literal: String,
-    /// Within a JSON string, and behind a backslash in it.
+    /// True within a JSON string.
     quoted: bool,
+    /// True after a backslash in a JSON string.
     escaped: bool,
 }
 
 impl Reader {
-    /// Takes one literal character; `rest` is what follows it.
+    /// Reads one literal character. `rest` is the text after it.
     fn literal(&mut self, char: char, rest: &str) -> Result<(), Why> {
         match self.place {
             Place::Path if char == '?' => self.place = Place::Query,
@@ -159,11 +160,11 @@ impl Reader {
     }
 }
 
-/// No segment may be, or become, a dot segment or an empty one.
+/// Checks that no segment is a dot segment or empty, or can become one.
 ///
-/// A value is never empty, `.` or `..` by itself (see `render`), so only literal dots beside it could do harm.
+/// A value alone is never empty, `.` or `..` (see `render`), so only literal dots beside a value are a risk.
 fn check_segments(pieces: &[Piece]) -> Result<(), Why> {
-    // A value stands as `{`, which no literal of a path contains.
+    // `{` represents a value, because no literal of a path contains it.
     let mut outline = String::new();
     for piece in pieces {
         match piece {

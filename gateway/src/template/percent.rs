@@ -1,17 +1,18 @@
-//! One spelling for the text of a URL, so that what was matched and what is sent cannot mean two things.
+//! Encodes and decodes URL text in one canonical form, so that the matched path and the sent path cannot differ in
+//! meaning.
 //!
-//! RFC 3986 section 2: a byte outside the unreserved set is data only while it is percent-encoded. Everything that
-//! is spliced from outside the path goes through [`encode`], which leaves the unreserved characters alone and
-//! nothing else, and therefore cannot add a segment, a parameter, or a line.
+//! A byte outside the unreserved set is data only while it is percent-encoded (RFC 3986 section 2). Every value that is
+//! spliced into a URL, except a capture of its path, passes through [`encode`]. It encodes everything except unreserved
+//! characters, so a value cannot add a segment, a parameter or a line.
 
 use std::borrow::Cow;
 
-/// Characters that never need an encoding (RFC 3986 section 2.3).
+/// Returns whether a byte never needs an encoding (RFC 3986 section 2.3).
 pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Characters that may stand for themselves in a path segment: `pchar` of RFC 3986 section 3.3 without `%`.
+/// Returns whether a byte may appear unencoded in a path segment: `pchar` of RFC 3986 section 3.3 without `%`.
 pub const fn is_segment_byte(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
@@ -20,7 +21,7 @@ pub const fn is_segment_byte(byte: u8) -> bool {
         )
 }
 
-/// The byte that `%XX` stands for, if `escape` begins with two hexadecimal digits (without the `%`).
+/// Decodes the two hexadecimal digits of a `%XX`, without the `%`. `None` if there are fewer than two digits.
 pub fn decode_pair(escape: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     match escape {
@@ -37,7 +38,7 @@ pub fn push_escaped(byte: u8, out: &mut String) {
     out.push(char::from(DIGITS[usize::from(byte & 0x0f)]));
 }
 
-/// Appends `text` with everything but unreserved characters encoded.
+/// Appends `text` with everything except unreserved characters encoded.
 pub fn encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if is_unreserved(byte) {
@@ -48,8 +49,8 @@ pub fn encode(text: &str, out: &mut String) {
     }
 }
 
-/// Appends text for a header field: what is no printable ASCII is encoded, and so are `%` and the space at either end,
-/// which a reader of the field would take away. Decoded it is the same text again.
+/// Appends `text` for a header field. Encodes `%`, everything except printable ASCII, and whitespace at either end,
+/// which a reader of the field would strip. Decoding returns the original text.
 pub fn encode_field(text: &str, out: &mut String) {
     let inner = text.trim_matches([' ', '\t']);
     let start = text.len() - text.trim_start_matches([' ', '\t']).len();
@@ -63,14 +64,14 @@ pub fn encode_field(text: &str, out: &mut String) {
     }
 }
 
-/// `text` with every `%XX` decoded once; absent if the result is not UTF-8.
+/// Decodes every `%XX` in `text` once. `None` if the result is not UTF-8.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_encoding::percent_decode_str(text).decode_utf8().ok()
 }
 
-/// A segment that a backend would resolve: `.` or `..`, also with path parameters behind it.
+/// Returns whether a backend would resolve this segment: `.` or `..`, also with path parameters after it.
 ///
-/// `..;x` counts because servlet containers cut the parameter off first and resolve then.
+/// `..;x` counts, because servlet containers first remove the parameter and then resolve.
 pub fn is_dot_segment(decoded: &[u8]) -> bool {
     let name = decoded.split(|&byte| byte == b';').next().unwrap_or_default();
     matches!(name, b"." | b"..")

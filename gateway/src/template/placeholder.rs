@@ -1,4 +1,4 @@
-//! What a placeholder names, and how it is looked up.
+//! Parses placeholders and looks up their values.
 
 use std::fmt;
 
@@ -10,30 +10,30 @@ use crate::json::Selection;
 /// One `{source.name}` of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placeholder {
-    /// A capture of the route's path pattern.
+    /// Capture of the route's path pattern.
     Path(Box<str>),
-    /// The first value of a query parameter.
+    /// First value of a query parameter.
     Query(Box<str>),
-    /// The first value of a header.
+    /// First value of a header.
     Header(HeaderName),
-    /// A member of the verified claims; each step is a member's name or an index.
+    /// Member of the verified claims. Each step is a member name or an array index.
     Claim(Box<[Box<str>]>),
-    /// A value in another part's answer; no steps stand for the whole answer.
+    /// Value in another part's answer. No steps: the whole answer.
     Part { part: Box<str>, steps: Box<[Box<str>]> },
-    /// A value in the request's own JSON; no steps stand for all of it.
+    /// Value in the request's own JSON body. No steps: the whole body.
     Body(Box<[Box<str>]>),
-    /// A value in the element that a part is called for; no steps stand for the element.
+    /// Value in the element that a part is called for. No steps: the whole element.
     Item(Box<[Box<str>]>),
 }
 
 impl Placeholder {
-    /// Reads a text that is one placeholder, braces and all; `None` if it is anything else.
+    /// Parses a text that is exactly one placeholder with its braces. `None` for any other text.
     pub fn alone(text: &str) -> Option<Self> {
         let name = text.strip_prefix('{')?.strip_suffix('}')?;
         (!name.contains(['{', '}'])).then(|| Self::parse(name))?
     }
 
-    /// The value, whatever it is, or its default. `None` if there is neither.
+    /// Returns the value, or its default if the value is absent. `None` if neither exists.
     pub fn value<'a>(&self, sources: &Sources<'a>) -> Option<Found<'a>>
     where
         Self: 'a,
@@ -41,7 +41,8 @@ impl Placeholder {
         self.find(sources).or_else(|_| sources.default_for(self)).ok()
     }
 
-    /// The same where a null is none: the default stands in for it, too.
+    /// Returns the value, or its default if the value is absent or null. `None` if neither exists or the default is
+    /// null.
     pub fn value_but_null<'a>(&self, sources: &Sources<'a>) -> Option<Found<'a>>
     where
         Self: 'a,
@@ -52,8 +53,8 @@ impl Placeholder {
         }
     }
 
-    /// Whether a part has said that there is nothing: by a null, there or on the way, or by an answer without content.
-    /// A caller who sends a null has sent nothing to work with.
+    /// Returns whether a part's answer says that there is no value: by a null at the steps or on the way, or by an
+    /// answer without content. A null sent by a caller does not count; there the value is missing.
     pub fn is_nothing(&self, sources: &Sources<'_>) -> bool {
         match self {
             Self::Part { part, steps } => (sources.parts)(part).is_none_or(|answer| answer.leads_to_null(steps)),
@@ -61,7 +62,7 @@ impl Placeholder {
         }
     }
 
-    /// Reads what stands between the braces; `None` if it names nothing known.
+    /// Parses the text between the braces. `None` if it names no known source.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text {
             "body" => return Some(Self::Body(Box::default())),

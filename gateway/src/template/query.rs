@@ -1,9 +1,8 @@
-//! The query of a request, taken apart once, when somebody first asks for a parameter of it.
+//! Parses the query of a request once, when a parameter of it is first needed.
 //!
-//! Routes are chosen by parameters before anybody is asked who they are, and a placeholder may be filled a thousand times
-//! for one request. So a parameter is decoded once, however many ask; and of a query with more than
-//! [`MOST_PARAMETERS`], whoever asks is told rather than answered from a part of it: what the rest says, a backend may
-//! read.
+//! Routes are chosen by parameters before the caller is authenticated, and one request may fill a placeholder a
+//! thousand times. Each parameter is therefore decoded once, however many readers it has. A query with more than
+//! [`MOST_PARAMETERS`] gives an error instead of a result from its first part, because a backend may read the rest.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,39 +11,39 @@ use std::sync::OnceLock;
 
 use super::percent;
 
-/// Parameters that are looked at.
+/// Most parameters that are read.
 pub const MOST_PARAMETERS: usize = 1000;
 
-/// A query that may have been taken apart already.
+/// Query of a request, parsed on first use.
 #[derive(Debug, Default)]
 pub struct Query<'q> {
     raw: Option<&'q str>,
     parsed: OnceLock<Result<Box<[Parameter]>, TooManyParameters>>,
-    /// By name and value, for who asks for many.
+    /// Indexes of the parameters, sorted by name and value, for fast lookups.
     sorted: OnceLock<Box<[u16]>>,
 }
 
-/// There are more than [`MOST_PARAMETERS`].
+/// Error for a query with more than [`MOST_PARAMETERS`] parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyParameters;
 
-/// Read as `application/x-www-form-urlencoded`: `+` is a space, and a name without `=` has the empty value.
+/// Parameter in `application/x-www-form-urlencoded`: `+` is a space, and a name without `=` has the empty value.
 #[derive(Debug)]
 struct Parameter {
     name: Text,
-    /// `None` if it is not UTF-8.
+    /// `None` if the value is not UTF-8.
     value: Option<Text>,
 }
 
 #[derive(Debug)]
 enum Text {
-    /// As it stands in the query.
+    /// Range in the raw query.
     Raw(Range<u32>),
     Decoded(Box<str>),
 }
 
 impl<'q> Query<'q> {
-    /// `raw` is without `?`. Takes nothing apart yet.
+    /// Makes a query from its raw text without `?`. Parses nothing yet.
     pub const fn new(raw: Option<&'q str>) -> Self {
         Self {
             raw,
@@ -57,36 +56,36 @@ impl<'q> Query<'q> {
         self.raw
     }
 
-    /// Names and values in order; a value that is not UTF-8 is `None`, and a parameter with such a name is left out.
+    /// Names and values in order. A value that is not UTF-8 is `None`; a parameter whose name is not UTF-8 is left out.
     ///
     /// # Errors
-    /// There are too many.
+    /// The query has too many parameters.
     pub fn parameters(&self) -> Result<impl Iterator<Item = (&str, Option<&str>)>, TooManyParameters> {
         let parameters = self.parsed()?.iter();
         Ok(parameters.map(|parameter| self.texts(parameter)))
     }
 
-    /// The first value of a parameter.
+    /// Returns the first value of a parameter that is UTF-8.
     ///
     /// # Errors
-    /// There are too many parameters.
+    /// The query has too many parameters.
     pub fn first(&self, name: &str) -> Result<Option<&str>, TooManyParameters> {
         let mut values = self.parameters()?.filter(|(known, _)| *known == name);
         Ok(values.find_map(|(_, value)| value))
     }
 
-    /// Whether there is a parameter of this name, whatever its value.
+    /// Returns whether a parameter has this name, with any value.
     ///
     /// # Errors
-    /// There are too many parameters.
+    /// The query has too many parameters.
     pub fn has(&self, name: &str) -> Result<bool, TooManyParameters> {
         self.finds(|(known, _)| known.cmp(name))
     }
 
-    /// Whether there is a parameter of this name with this value.
+    /// Returns whether a parameter has this name and this value.
     ///
     /// # Errors
-    /// There are too many parameters.
+    /// The query has too many parameters.
     pub fn says(&self, name: &str, value: &str) -> Result<bool, TooManyParameters> {
         self.finds(|(known, found)| known.cmp(name).then_with(|| found.cmp(&Some(value))))
     }
@@ -137,7 +136,7 @@ fn parse(raw: &str) -> Result<Box<[Parameter]>, TooManyParameters> {
         }
         let name_end = range.start + pair.find('=').unwrap_or(pair.len());
         let value_start = (name_end + 1).min(range.end);
-        // A name that is not UTF-8 is nobody's, but counts.
+        // A parameter whose name is not UTF-8 is left out, but counts for the limit.
         let name = text(raw, range.start..name_end);
         let value = text(raw, value_start..range.end);
         parameters.push(name.map(|name| Parameter { name, value }));
@@ -145,7 +144,7 @@ fn parse(raw: &str) -> Result<Box<[Parameter]>, TooManyParameters> {
     Ok(parameters.into_iter().flatten().collect())
 }
 
-/// `None` if it is not UTF-8 once decoded.
+/// Decodes a piece of the query. `None` if the result is not UTF-8.
 fn text(raw: &str, range: Range<usize>) -> Option<Text> {
     let written = &raw[range.clone()];
     let as_it_is = |range: Range<usize>| {

@@ -8,7 +8,7 @@ use smallvec::smallvec;
 use super::*;
 use crate::json::Paths;
 
-/// Fills `template` from one of everything: `value` is the claim `v`, and the request is `/users/{id}/{*rest}`.
+/// Renders `template` with one value in every source: `value` is the claim `v`, the route is `/users/{id}/{*rest}`.
 fn render(template: &str, place: Place, value: Value) -> Result<String, Missing> {
     let names: [Box<str>; 2] = ["id".into(), "rest".into()];
     let raw = "/a%20b%2Fc/x/y%3F/";
@@ -95,7 +95,7 @@ fn a_value_never_leaves_its_hole() {
         check("/a/{claim.v}/b", Place::Path, unfit, None);
     }
     check("/a/{claim.v}{claim.v}", Place::Path, ".", None);
-    // Dots of the template beside a slash of the value.
+    // Dots in the template next to a slash in the value.
     for (template, value) in [
         ("/a/b{claim.v}.", "x/"),
         ("/a/b{claim.v}..;x", "x\\"),
