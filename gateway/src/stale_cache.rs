@@ -1,8 +1,8 @@
-//! The last good answers of backends, for when there is no fresh one.
+//! Keeps the last good answers of backends, for use when no fresh answer is available.
 //!
-//! Invariant: an answer is found only by the request that it was given to, in everything that a backend could have told
-//! requests apart by, its caller among it; so nobody is shown what was said to another. The store is bounded in bytes,
-//! which tenants share alike: none pushes out what another has within its share.
+//! Invariant: an answer is found only by an equal request. The key contains everything that a backend could use to
+//! distinguish requests, including the caller's identity, so no caller sees another caller's answer. The store is
+//! bounded in bytes, which the tenants share equally: no tenant evicts what another one holds within its share.
 
 mod shares;
 
@@ -17,35 +17,35 @@ use policies::Moment;
 
 use self::shares::{Shares, StoredEntry};
 
-/// A longer body is not kept.
+/// Longest body that is kept, in bytes.
 pub const BODY_LIMIT: usize = 1 << 20;
 
-/// What an answer takes beside its key and its body, about: the store's own lists included.
+/// Approximate memory of an entry in bytes beside its key, header fields and body, including the store's own indexes.
 const OVERHEAD: u64 = 768;
 
-/// What a field line takes beside its name and its value, about.
+/// Approximate memory of a header field line in bytes, beside its name and value.
 const LINE_OVERHEAD: usize = 160;
 
 pub struct StaleCache {
     shares: Mutex<Shares<Key, Arc<CachedAnswer>>>,
-    /// Bytes of answers on their way at once, at most: as many as are kept.
+    /// Limit in bytes for all answers being received at once. Equal to the limit of the stored answers.
     most: u64,
-    /// Of them, those that have come.
+    /// Bytes of the answers being received now.
     gathered: AtomicU64,
 }
 
-/// What has come of the body of an answer that is to be kept. All of them together are bounded: callers who take their
-/// answers slowly decide how many there are.
+/// Received bytes of an answer that is to be kept. All such bytes together are limited, because slow callers could
+/// otherwise keep any number of answers in memory.
 pub struct Gathering {
     store: Arc<StaleCache>,
     bytes: BytesMut,
 }
 
-/// Everything that an answer may depend on.
+/// Identifies everything that an answer may depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Arc<[u8]>);
 
-/// An answer as it was given.
+/// Kept answer with its arrival time.
 #[derive(Debug, Clone)]
 pub struct CachedAnswer {
     pub status: StatusCode,
@@ -54,16 +54,16 @@ pub struct CachedAnswer {
     pub at: Moment,
 }
 
-/// Whose an answer is, and for how long it is of use.
+/// Owner of a kept answer, and its useful lifetime.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// The tenant that it was given to, as a queue knows it.
+    /// Tenant that the answer was given to, as numbered in the bulkhead's queue.
     pub tenant: u64,
     pub within: Duration,
 }
 
 impl StaleCache {
-    /// For so many bytes in all.
+    /// Makes a store for at most `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
         Self {
             shares: Mutex::new(Shares::new(bytes)),
@@ -72,9 +72,9 @@ impl StaleCache {
         }
     }
 
-    /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long or more than there is room for.
+    /// Keeps a good answer that [may be kept](may_be_kept), unless it is too long or the tenant has no room for it.
     ///
-    /// Body and fields are copied, since they may be small pieces of a large buffer.
+    /// Body and header fields are copied, because they may be small slices of a large buffer.
     pub fn keep(&self, key: Key, kept: CachedAnswer, Terms { tenant, within }: Terms) {
         if kept.body.len() > BODY_LIMIT {
             return;
@@ -86,11 +86,11 @@ impl StaleCache {
         };
         let now = kept.at;
         let kept = Arc::new(kept.detached());
-        // What goes is dropped once the lock is free.
+        // Evicted values are dropped after the lock is released.
         let _gone = self.shares().insert(now, key, kept, lot);
     }
 
-    /// The last good answer, if it is no older than `within`.
+    /// Returns the last good answer if it is at most `within` old.
     pub fn recall(&self, key: &Key, now: Moment, within: Duration) -> Option<CachedAnswer> {
         let kept = self.shares().get(key).cloned()?;
         (now.since(kept.at) <= within).then(|| CachedAnswer::clone(&kept))
@@ -107,7 +107,8 @@ impl Gathering {
         Self { store, bytes }
     }
 
-    /// Takes a piece more; false if the answer is too long to be kept, or others take all the room.
+    /// Adds a piece of the body. Returns false if the answer is too long to be kept, or the limit for all such answers
+    /// is reached.
     #[must_use]
     pub fn add(&mut self, piece: &[u8]) -> bool {
         if self.bytes.len() + piece.len() > BODY_LIMIT {
@@ -122,7 +123,7 @@ impl Gathering {
         has_room
     }
 
-    /// Keeps the whole answer, of which `kept` is the head.
+    /// Keeps the whole answer. `kept` supplies its head.
     pub fn keep(mut self, key: Key, kept: CachedAnswer, terms: Terms) {
         let body = std::mem::take(&mut self.bytes).freeze();
         self.release(body.len());
@@ -141,7 +142,7 @@ impl Drop for Gathering {
 }
 
 impl CachedAnswer {
-    /// The same in memory of its own: nothing of what it was received in is held any longer.
+    /// Copies the answer into new memory, so that it no longer holds the buffer it was received in.
     fn detached(self) -> Self {
         let length = self.headers.values().map(HeaderValue::len).sum();
         let mut values = BytesMut::with_capacity(length);
@@ -164,20 +165,20 @@ fn weight(key: &Key, kept: &CachedAnswer) -> u64 {
     OVERHEAD + (key.0.len() + headers + kept.body.len()) as u64
 }
 
-/// Whether an answer to this method says nothing about what it did, and so can stand for another (RFC 9110 section 9.2.1).
+/// Returns whether a method is safe, so that one answer can stand for another (RFC 9110 section 9.2.1).
 pub fn is_repeatable(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Whether neither the request nor its answer forbids to keep it (RFC 9111 section 5.2), and the answer was chosen by
-/// nothing that [`Key`] leaves out.
+/// Returns whether neither the request nor the answer forbids storing (RFC 9111 section 5.2), and the answer does not
+/// vary with a field that [`Key`] leaves out.
 pub fn may_be_kept(asked: &HeaderMap, answered: &HeaderMap) -> bool {
     let no_store = |headers| any_token(headers, &CACHE_CONTROL, |directive| directive == "no-store");
     let varies = any_token(answered, &VARY, |name| name == "*" || is_noise(name));
     !no_store(asked) && !no_store(answered) && !varies
 }
 
-/// `is` is asked of each token of a list, in lower case.
+/// Returns whether `is` is true for any token of a list field. Tokens are passed in lower case.
 fn any_token(headers: &HeaderMap, name: &HeaderName, is: impl Fn(&str) -> bool) -> bool {
     headers.get_all(name).iter().any(|line| {
         let text = String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase();
@@ -186,20 +187,21 @@ fn any_token(headers: &HeaderMap, name: &HeaderName, is: impl Fn(&str) -> bool) 
 }
 
 impl Key {
-    /// Of a request without a body, as its backend would get it. `place` says by which route, and part of it, it is sent.
+    /// Makes the key of a request without a body, as its backend would receive it. `place` names the route and, in an
+    /// aggregate, the part.
     ///
-    /// Every field counts but those that no backend chooses an answer by: what tells one try from another, and what says
-    /// how the request travelled.
+    /// All header fields count, except those by which no backend chooses an answer: fields that differ between retries,
+    /// and fields that describe how the request travelled.
     pub fn of(place: &[&str], method: &Method, target: &str, headers: &HeaderMap) -> Self {
         let mut fields: Vec<(&HeaderName, &[u8])> = headers
             .iter()
             .filter(|(name, _)| !is_noise(name.as_str()))
             .map(|(name, value)| (name, value.as_bytes()))
             .collect();
-        // By name alone: of lines with the same name the order means something.
+        // Sorted by name only, because the order of lines with the same name has a meaning.
         fields.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
         let mut key = Vec::with_capacity(256);
-        // With its length, so that no two lists of texts run together the same way.
+        // Each text is preceded by its length, so that different lists of texts give different keys.
         let mut push = |text: &[u8]| {
             key.extend_from_slice(&(text.len() as u64).to_le_bytes());
             key.extend_from_slice(text);
@@ -241,7 +243,7 @@ fn is_noise(name: &str) -> bool {
         "x-attempt",
         "dnt",
     ];
-    // Whose site was asked for is said there, where `Host` is ours.
+    // `X-Forwarded-Host` names the requested site when the gateway sets its own `Host`.
     let is_account = name.starts_with("x-forwarded-") && name != "x-forwarded-host";
     NOISE.contains(&name) || is_account || name.starts_with("sec-")
 }

@@ -1,9 +1,9 @@
-//! A store of bounded weight that its owners share: when it is full, each may hold as much as any other, and what one
-//! does not use is there for the rest.
+//! A store of bounded weight that several owners share equally. When it is full, each owner may hold as much as any
+//! other; space that one owner does not use is available to the others.
 //!
-//! Invariant: an owner that holds no more than its share, the whole divided by the owners that hold anything, loses
-//! nothing to another. What has expired goes first; then, of the owner that has to give way, what was used least
-//! recently.
+//! Invariant: an owner's share is the whole weight divided by the number of owners that hold anything. An owner within
+//! its share loses nothing to another owner. Expired values are evicted first. Next comes the least recently used value
+//! of the inserting owner, if the new value takes that owner above its share, otherwise of the heaviest owner.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -13,17 +13,17 @@ use policies::Moment;
 pub(super) struct Shares<K, V> {
     entries: HashMap<K, Entry<V>>,
     owners: HashMap<u64, Holding<K>>,
-    /// Every owner by what it holds: the heaviest last.
+    /// Owners sorted by held weight, the heaviest last.
     by_weight: BTreeSet<(u64, u64)>,
-    /// Every entry by when it expires, then by when it came.
+    /// Entries sorted by expiry, then by arrival.
     by_expiry: BTreeMap<(Moment, u64), K>,
     weight: u64,
     most: u64,
-    /// Counts uses.
+    /// Counter of uses. Orders entries by their last use.
     turn: u64,
 }
 
-/// Whose a value is, how much of the store it takes, and until when.
+/// Owner, weight and expiry of a stored value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredEntry {
     pub(super) owner: u64,
@@ -36,13 +36,13 @@ struct Entry<V> {
     owner: u64,
     weight: u64,
     expires: (Moment, u64),
-    /// When it was used last.
+    /// Turn of the last use.
     used: u64,
 }
 
 struct Holding<K> {
     weight: u64,
-    /// By when each was used last.
+    /// Entries sorted by last use, the oldest first.
     by_use: BTreeMap<u64, K>,
 }
 
@@ -59,8 +59,9 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         }
     }
 
-    /// Keeps a value until it expires, in place of an earlier one under this key, if its owner may hold so much. Returns
-    /// what had to go, to be dropped where nobody waits.
+    /// Stores a value until it expires and replaces an earlier value of this key, if the owner may hold that much.
+    /// Returns the evicted values, so that the caller can drop them outside the lock. A refused value is returned as
+    /// well.
     pub(super) fn insert(&mut self, now: Moment, key: K, value: V, lot: StoredEntry) -> Vec<V> {
         let mut gone: Vec<V> = self.remove(&key).into_iter().collect();
         if lot.weight > self.most {
@@ -96,7 +97,7 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         gone
     }
 
-    /// The value, which counts as used now.
+    /// Returns a value and marks it as used now.
     pub(super) fn get(&mut self, key: &K) -> Option<&V> {
         let entry = self.entries.get_mut(key)?;
         self.turn += 1;
@@ -107,7 +108,7 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         Some(&entry.value)
     }
 
-    /// What goes to make room; `None` if nothing may.
+    /// Chooses the entry to evict. `None` if no entry may be evicted.
     fn gives_way(&self, now: Moment, lot: &StoredEntry) -> Option<K> {
         if let Some(((expires, _), key)) = self.by_expiry.first_key_value()
             && *expires < now
@@ -118,13 +119,14 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         let owners = self.owners.len() as u64 + u64::from(held == 0);
         let share = self.most / owners;
         if lot.weight > share && self.weight - held + lot.weight > self.most {
-            // What is more than a share takes from nobody else, and nothing goes in vain.
+            // A value larger than a share must not evict other owners' values. Nothing is evicted for a value that
+            // would not fit anyway.
             return None;
         }
         let owner = if held > 0 && held + lot.weight > share {
             lot.owner
         } else {
-            // It stays within its share, so there is another that does not.
+            // This owner stays within its share, so another owner is above its share.
             self.by_weight.last()?.1
         };
         let (_, key) = self.owners.get(&owner)?.by_use.first_key_value()?;
@@ -142,7 +144,7 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         Some(entry.value)
     }
 
-    /// Changes what an owner holds.
+    /// Changes the holding of an owner and updates the indexes.
     fn change(&mut self, owner: u64, change: impl FnOnce(&mut Holding<K>)) {
         let holding = self.owners.entry(owner).or_insert_with(|| Holding {
             weight: 0,
@@ -178,7 +180,7 @@ mod tests {
         }
     }
 
-    /// Keeps a value of this weight under each key in turn.
+    /// Stores a value of this weight under each key in turn.
     fn fill(shares: &mut Shares<u32, u32>, owner: u64, weight: u64, keys: impl IntoIterator<Item = u32>) {
         for key in keys {
             shares.insert(at(0), key, key, lot(owner, weight));
@@ -198,7 +200,7 @@ mod tests {
         assert_eq!(kept(&shares, 0..20), (10..20).collect::<Vec<_>>(), "the latest");
         fill(&mut shares, 2, 10, 100..103);
         assert_eq!(kept(&shares, 10..200), [13, 14, 15, 16, 17, 18, 19, 100, 101, 102]);
-        // The second comes up to its half, and no further.
+        // The second owner gets up to its half, and no more.
         fill(&mut shares, 2, 10, 103..120);
         assert_eq!(kept(&shares, 0..20), [15, 16, 17, 18, 19]);
         assert_eq!(kept(&shares, 100..120), [115, 116, 117, 118, 119]);
@@ -222,7 +224,7 @@ mod tests {
         fill(&mut shares, 1, 10, [3]);
         assert_eq!(kept(&shares, 0..10), [0, 2, 3]);
         assert_eq!(shares.get(&1), None);
-        // Kept anew, it is new.
+        // Storing a value again renews its last use.
         fill(&mut shares, 1, 10, [2, 4]);
         assert_eq!(kept(&shares, 0..10), [2, 3, 4]);
     }
@@ -292,7 +294,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Bounded, true to itself, and fair at every insertion.
+        /// Checks the limits, the indexes and the fairness after every insertion.
         #[test]
         fn nobody_loses_its_share_to_another(steps in steps()) {
             let mut shares: Shares<u32, u32> = Shares::new(100);
