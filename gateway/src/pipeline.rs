@@ -1,9 +1,18 @@
-//! A request's life, in order.
+//! Runs one request through the gateway, from its head to the last byte of its response.
 //!
-//! clean headers, request id, trace, client address -> route? -> who? -> allowed? -> how many? -> how long?
-//! -> call one backend | aggregate several | answer directly -> respond -> observe (at the last byte)
+//! The stages run in this order:
 //!
-//! Each stage takes a value and returns a value or a [`Rejection`]; `?` is the way out. Nothing is decided here.
+//! 1. Read the head: request id, client address, size limits, forbidden header fields.
+//! 2. Find the route. A CORS preflight is answered here.
+//! 3. Apply the route's rules for the path, the client address and WebSocket handshakes.
+//! 4. Authenticate the caller. A slow check (a password, a token's keys) is awaited, then stages 1 to 4 run again.
+//! 5. Authorize the caller for the route.
+//! 6. Charge the limits of the caller's tier and of the route; set the deadline; set the header fields for the backend.
+//! 7. Wait until the charged tokens are there. Call the backend, or several for an aggregate, or answer directly.
+//! 8. Settle the charge and finish the response. Metrics and the access log are written at its last byte.
+//!
+//! Each stage takes a value and returns a value or a [`Rejection`], and `?` ends the request. This file only sets the
+//! order: the stages and the policies decide.
 
 mod edge;
 mod fallback;
@@ -45,22 +54,22 @@ use crate::wire::caller_body::CallerBody;
 use crate::wire::grpc;
 use crate::{problem, routing};
 
-/// Whom a connection comes from, and which worker serves it.
+/// A client connection, as the stages see it.
 #[derive(Debug)]
 pub struct Peer {
     pub address: SocketAddr,
-    /// Whether the address is that of whoever calls, and not of a load balancer that did not say for whom it connects.
+    /// False if a load balancer sits in front and did not name its client; `address` is then the load balancer's.
     pub client_is_known: bool,
     pub worker: usize,
     pub scheme: Scheme,
-    /// That the caller has shown.
+    /// The client certificate of the TLS handshake, if one was presented.
     pub certificate: Option<Arc<CallerCertificate>>,
 }
 
-/// When to come back who was refused for nothing of their own.
+/// `Retry-After` of a refusal that the caller did not cause.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Answers a request; every request ends in a response.
+/// Answers one request. Every request ends in a response, also after a panic in a stage.
 pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -> Response<AnswerBody> {
     let Now { moment: started, wall } = Now::read();
     let request_id = headers::request_id(request.headers_mut());
@@ -94,7 +103,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         decided: None,
         is_hurried: false,
     };
-    // A bug that one request meets must not take its neighbours along, nor leave its caller without a word.
+    // A panic affects one request only: its caller gets a 500, and other requests on the connection go on.
     let result = {
         let run = pin!(exchange.run(request));
         AssertUnwindSafe(run)
@@ -106,7 +115,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         Ok(response) => response,
         Err(rejection) => {
             let refusal = exchange.refuse(&rejection, &request_id);
-            // Nothing is under way any more, however long its caller takes over the refusal.
+            // A refused request is no longer in flight, even if its caller reads the refusal slowly.
             exchange.receipt = None;
             refusal
         }
@@ -127,42 +136,42 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
     })
 }
 
-/// A request on its way through the stages.
+/// State of one request while it passes through the stages.
 struct Exchange<'a> {
     plan: &'a Plan,
     peer: &'a Peer,
     started: Moment,
-    /// The time of day; read anew where the request had to wait to be known.
+    /// The time of day. It is read again after a slow authentication.
     wall: WallTime,
     watch: &'a mut RequestGuard,
     is_grpc: bool,
-    /// What the answer is given on its way out: by its route, or while that is not known, by the top of the config.
+    /// Header fields to add to the response: those of the route, or of the config's top level until the route is known.
     finishing: Option<PendingResponseHeaders>,
-    /// A failed authentication of this request has been charged to its address already.
+    /// True if the client address has already been charged for a failed authentication of this request.
     failure_paid: bool,
-    /// The keys of its token's issuer have been fetched while it waited.
+    /// True if this request has already waited for the keys of its token's issuer.
     has_waited_for_keys: bool,
-    /// Once the request has been charged.
+    /// The charge to the limits; `None` until the request is charged.
     receipt: Option<Receipt>,
-    /// What becomes of the charge.
+    /// How the request ends, which decides whether the charge is given back.
     ending: Ending,
     stated_cost: StatedCost,
-    /// The setting that decided on a refusal, where the rejection does not carry it.
+    /// The setting that led to a refusal, where the rejection does not name it.
     decided: Option<Setting>,
-    /// The caller allows less time than the route.
+    /// True if the caller allows less time than the route does.
     is_hurried: bool,
 }
 
-/// What a request asks for.
+/// The URI of a request.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     uri: &'a Uri,
     query: &'a Query<'a>,
-    /// The same without the API keys in its query, if it has any there.
+    /// URI and query without the API keys in the query; `None` if the query has none.
     keyless: Option<(&'a Uri, &'a Query<'a>)>,
 }
 
-/// What the stages have found out, for the target.
+/// A request that has passed every check and can be sent to its target.
 struct Cleared<'a> {
     route: &'a Route,
     captures: Captures<'a>,
@@ -172,14 +181,14 @@ struct Cleared<'a> {
     query: &'a Query<'a>,
     head: request::Parts,
     wishes: RequestHints,
-    /// To turn the connection into a WebSocket.
+    /// Present if the caller asks for a WebSocket.
     handshake: Option<Handshake>,
 }
 
-/// Why a request is not cleared.
+/// Reasons why `clear` does not clear a request.
 enum Stop {
     Refused(Rejection),
-    /// It is answered without anyone being asked.
+    /// The gateway answers itself, without a backend.
     Answered(Box<Response<Content>>),
     NeedsPasswordCheck(Box<NeedsPasswordCheck>),
 }
@@ -218,7 +227,8 @@ impl<'p> Exchange<'p> {
                     Ok(cleared) => cleared,
                     Err(Stop::Refused(rejection)) => return Err(rejection),
                     Err(Stop::Answered(response)) => return Ok(*response),
-                    // Forgotten already, which takes thousands of others in between.
+                    // The result of the password check has been evicted from its cache. This takes thousands of other
+                    // checks.
                     Err(Stop::NeedsPasswordCheck(_)) => {
                         return Err(Rejection::Overloaded {
                             retry_after: SOON,
@@ -253,7 +263,7 @@ impl<'p> Exchange<'p> {
         Ok(response)
     }
 
-    /// Everything that is decided before anyone is asked.
+    /// Runs stages 1 to 6: everything that is decided before a backend is called.
     fn clear<'u>(
         &mut self,
         asked: Asked<'u>,
@@ -266,7 +276,7 @@ impl<'p> Exchange<'p> {
         let plan = self.plan;
         let Asked { uri, query, .. } = asked;
 
-        // What came in, and from where?
+        // Stage 1: the head and the client address.
         let client = if self.peer.client_is_known {
             plan.edge.trusted.client_address(self.peer.address, &head.headers)
         } else {
@@ -282,7 +292,7 @@ impl<'p> Exchange<'p> {
         headers::check(head.version, &head.headers, plan.edge.header_limit)?;
         headers::join_cookies(head.version, &mut head.headers);
 
-        // Which route?
+        // Stage 2: the route.
         let keeps = settled.unwrap_or_default().keeps();
         let target =
             routing::Target::read(&head.method, head.version, uri, &head.headers, keeps).inspect_err(|_| {
@@ -310,7 +320,8 @@ impl<'p> Exchange<'p> {
             finishing
         });
         if settled.is_some_and(|policy| policy != edge.path_policy) {
-            // What it is and what it would be leave for lead to two routes; each has its own reading of the path.
+            // The method of a preflight and the method that it asks for can lead to two routes with different path
+            // policies.
             self.decided = Some(Setting::RoutePathPolicy);
             return Err(Rejection::MalformedRequest {
                 why: "the path is read differently by the route that it leads to",
@@ -322,7 +333,7 @@ impl<'p> Exchange<'p> {
         }
         let handshake = self.handshake(&head, edge.upgrades)?;
 
-        // Who asks?
+        // Stage 4: authentication.
         let known = match self.identify(route, &client, whole.query(), &head.headers)? {
             Ok(known) => known,
             Err(pending) => {
@@ -341,10 +352,10 @@ impl<'p> Exchange<'p> {
             finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, claims));
         }
 
-        // May they?
+        // Stage 5: authorization.
         route.access.permits(&known.caller, &known.tier.name)?;
 
-        // How many? Not before what it asks of us is understood: a malformed request is not charged.
+        // Stage 6: limits. The header fields are checked first, because a malformed request is not charged.
         let wishes = headers::clean_request(
             &mut head.headers,
             head.version,
@@ -368,7 +379,7 @@ impl<'p> Exchange<'p> {
             limit.saturating_sub(plan.time.minimum),
         )?);
 
-        // How long?
+        // Stage 6: the deadline.
         let deadline = Deadline::at(self.started + limit);
         self.watch.budget = Some(limit);
 
@@ -400,7 +411,7 @@ impl<'p> Exchange<'p> {
             .collect()
     }
 
-    /// A request that was charged in advance goes on when its tokens are there.
+    /// Stage 7: waits until the tokens that were charged in advance are there.
     async fn wait_its_turn(&mut self) {
         if let Some(delay) = self.receipt.as_ref().map(|receipt| receipt.delay)
             && !delay.is_zero()
@@ -410,8 +421,8 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    /// When the request began, and the time of day as it goes on: a quota is taken from the period that it is now, however
-    /// long the request has waited to be known.
+    /// Start of the request on the monotonic clock, with the current time of day. A quota is charged to the period of
+    /// the current time, also if authentication took long.
     const fn at_start(&self) -> Now {
         Now {
             moment: self.started,
@@ -419,10 +430,10 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    /// Says what only the gateway may say.
+    /// Removes the credential and sets the header fields that only the gateway may set: identity, forwarding and trace.
     fn stamp(&self, head: &mut request::Parts, route: &Route, known: &Principal, client: &ClientAddress, host: &str) {
         let fields = &mut head.headers;
-        // Room for what is stamped here and with each attempt, so that the map grows once.
+        // Space for these fields and those of each attempt, so that the map grows only once.
         fields.reserve(12);
         let (places, caller) = (self.plan.key_places.as_ref(), &known.caller.kind);
         taken::remove(fields, places, &route.access, caller, route.forward_credential);
@@ -431,7 +442,7 @@ impl<'p> Exchange<'p> {
         headers::continue_trace(fields, false);
     }
 
-    /// Notes what happened in all calls together.
+    /// Copies the facts of all calls into the access record and the state of the charge.
     fn record(&mut self, facts: Facts) {
         self.ending.attempts = facts.attempts;
         self.ending.by_callers_time |= facts.by_callers_time;
@@ -446,8 +457,8 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    /// Gives the charge back if nothing is owed, else corrects it to what the backends say that the request has cost;
-    /// `own` is what the route says. Once for a request, when nobody is asked any more.
+    /// Stage 8: refunds the charge if none is owed, or corrects it to the cost that the backends stated. `own` is the
+    /// route's cost. Called once per request, after the last call has ended.
     fn settle(&mut self, own: u64) {
         if self.stated_cost.is_partly_unreadable() {
             self.watch
@@ -461,7 +472,7 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    /// The setting that decided, in the config that holds for this request.
+    /// Returns the setting that led to the result, located in the config of this request.
     fn decided_by(&self, setting: Option<Setting>) -> Box<Decided> {
         let setting = match setting {
             Some(Setting::RouteTime) if self.is_hurried => Some(Setting::CallersWish),
@@ -470,7 +481,7 @@ impl<'p> Exchange<'p> {
         Box::new(Decided::by(setting, Arc::clone(&self.plan.outline) as _))
     }
 
-    /// The answer to a request that was not served.
+    /// Builds the response to a rejected request and notes the reason.
     fn refuse(&mut self, rejection: &Rejection, request_id: &HeaderValue) -> Response<Content> {
         self.watch.refused(rejection.reason());
         let mut decided = self.decided_by(self.decided.or(rejection.setting()));
@@ -511,7 +522,7 @@ fn respond(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Co
 }
 
 fn entrant(known: &Principal) -> Entrant {
-    // The call knows until when a slot is of use.
+    // The call itself sets the time until which a slot is useful.
     Entrant {
         tenant: known.share,
         tier: known.tier.number,

@@ -1,4 +1,4 @@
-//! What a route says of requests that come in an odd shape: paths with two readings, preflights, WebSocket handshakes.
+//! Applies a route's rules to special requests: ambiguous paths, CORS preflights, WebSocket handshakes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::routing::{self, Found, NormalPath, NotFound, PathPolicy, path_policy}
 use crate::template::{Query, Sources};
 
 impl<'p> Exchange<'p> {
-    /// An odd path as the policy of its own route has it, and that policy.
+    /// Normalizes an ambiguous path by the policy of the route that it matches. Returns that policy, or `None` if the
+    /// path is not ambiguous or no route matches.
     pub(super) fn settle_path(&self, uri: &mut Uri, head: &request::Parts) -> Option<PathPolicy> {
         let policies = &self.plan.path_policies;
         if policies.is_empty() || !path_policy::is_odd(uri.path()) {
@@ -30,8 +31,9 @@ impl<'p> Exchange<'p> {
         Some(policy)
     }
 
-    /// The answer to a preflight for a path whose routes have something to say on it. `asked` is the method it asks leave
-    /// for; where no route has it, the answer says which there are, and the browser what is missing.
+    /// Answers a CORS preflight for a path whose routes have CORS settings. `asked` is the method that the browser
+    /// wants to use. If no route has this method, the answer lists the allowed ones, and the browser reports the
+    /// missing one.
     pub(super) fn preflight(
         &mut self,
         target: &routing::Target<'_, '_>,
@@ -70,8 +72,8 @@ impl<'p> Exchange<'p> {
         })
     }
 
-    /// The route of a request. Where there is none, what its answer says to pages is that of the routes of its path, which
-    /// lack the method alone, or that of the top.
+    /// Finds the route of a request. If only the method does not match, the 405 response carries the CORS fields of the
+    /// routes of that path. Other misses carry those of the config's top level.
     pub(super) fn find<'a>(
         &mut self,
         host: &str,
@@ -90,11 +92,12 @@ impl<'p> Exchange<'p> {
         found.map_err(Rejection::from)
     }
 
-    /// A wish to switch to a WebSocket. Browsers do not keep a page of another origin from reading what comes over
-    /// one, so where origins are written down, they are demanded here.
+    /// Reads a WebSocket handshake. The origin is checked here if the route lists origins, because browsers do not
+    /// apply the same-origin policy to WebSockets.
     pub(super) fn handshake(&mut self, head: &request::Parts, upgrades: bool) -> Result<Option<Handshake>, Rejection> {
         if !upgrades {
-            // Of a connection it is a wish that need not be granted; a stream that is not switched is of no use.
+            // An HTTP/1.1 Upgrade may be ignored (RFC 9110, section 7.8). An extended CONNECT on a stream must be
+            // refused.
             if !websocket::asks_on_stream(head) {
                 return Ok(None);
             }
@@ -113,7 +116,8 @@ impl<'p> Exchange<'p> {
     }
 }
 
-/// What the routes of a path say to pages, and which of them does.
+/// Returns the first of `routes` whose CORS settings allow the request's origin, or else the first that has CORS
+/// settings, with its response header fields.
 fn of_path<'r>(
     routes: &[&'r Arc<Route>],
     headers: &HeaderMap,

@@ -1,7 +1,8 @@
-//! What a route answers with when its backend gives no good answer: the article's graceful degradation.
+//! Serves a route's fallbacks when its backend gives no good response (graceful degradation in the resilience article).
 //!
-//! Only an outage is covered up: a refusal, or a 4xx, is an answer, and to show what is gone would be a lie. Whoever is
-//! served something else is told so in `x-gateway-fallback` and `Proxy-Status`, and nobody may store it.
+//! Only an outage is replaced. A rejection or a 4xx is a valid answer: to serve a resource that is gone would be false.
+//! A fallback response carries `x-gateway-fallback` and `Proxy-Status`. Unless it comes from another backend, it is
+//! `no-store`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,12 +69,12 @@ impl Exchange<'_> {
             }
         }
         self.record(facts);
-        // What is told is how the route's own backend failed.
+        // The record names the route's own backend, not the last fallback.
         self.watch.backend = Some(Arc::clone(&backend.name));
         answered
     }
 
-    /// Under which a good answer is kept, and for how long, if one may be asked for later.
+    /// Returns the cache key and the maximum age if the route has a stale fallback and the request can be cached.
     fn key(&self, route: &Route, order: &CallRequest) -> Option<(Key, Terms)> {
         let within = |fallback: &Fallback| match fallback {
             Fallback::Stale(within) => Some(*within),
@@ -89,7 +90,7 @@ impl Exchange<'_> {
         Some((key, Terms { tenant, within }))
     }
 
-    /// Keeps a good answer while it is passed on.
+    /// Stores a good response in the stale cache while it is passed on.
     fn keep(&self, response: Response<Content>, key: Option<(Key, Terms)>, order: &CallRequest) -> Response<Content> {
         let Some((key, terms)) = key else { return response };
         let (head, content) = response.into_parts();
@@ -100,7 +101,7 @@ impl Exchange<'_> {
                     && stale_cache::may_be_kept(&order.headers, &head.headers) =>
             {
                 let mut headers = head.headers.clone();
-                // What is said to one visit is not said again.
+                // A cookie belongs to one client and must not be replayed to another.
                 headers.remove(SET_COOKIE);
                 let kept = CachedAnswer {
                     status: head.status,
@@ -124,7 +125,7 @@ impl Exchange<'_> {
     fn recall(&self, key: &Key, within: Duration) -> Option<Response<Content>> {
         let now = clock::now();
         let kept = self.plan.stale.recall(key, now, within)?;
-        // It may have been old when it came.
+        // The response may already have been old when the backend sent it (RFC 9111, section 5.1).
         let before = kept
             .headers
             .get(AGE)
@@ -139,7 +140,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Why something else is served.
+/// Why a fallback is served.
 struct Outage {
     why: &'static str,
     error: Option<&'static str>,
@@ -189,7 +190,7 @@ fn value(body: &Bytes) -> Response<Content> {
     response
 }
 
-/// Whether it is about the backend, and not about the request or its caller.
+/// Returns true if the reason is a failure of the backend and not of the request or its caller.
 const fn is_outage(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,4 @@
-//! Calls the one backend of a route.
+//! Calls the backend of a route that has exactly one.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::response::tunnel::Tunnel;
 use crate::template::{Missing, Sources, Template};
 use crate::wire::caller_body::CallerBody;
 
-/// A caller whose connection is to become a WebSocket, if the backend agrees.
+/// A caller whose connection becomes a WebSocket if the backend agrees.
 pub(super) struct Switching {
     handshake: Handshake,
     caller: OnUpgrade,
 }
 
 impl Exchange<'_> {
-    /// Asks the route's backend, and whatever the route has in its place.
+    /// Calls the route's backend, and the route's fallbacks if it fails.
     pub(super) async fn ask_one(
         &mut self,
         cleared: Cleared<'_>,
@@ -37,7 +37,7 @@ impl Exchange<'_> {
     ) -> Result<Response<Content>, Rejection> {
         let route = cleared.route;
         let (order, switching) = self.order(cleared, backend, rewrite, body)?;
-        // Nothing can stand in for a tunnel.
+        // A WebSocket has no fallback.
         if !route.fallbacks.is_empty() && switching.is_none() {
             return Box::pin(self.call_or_fall_back(route, backend, &order)).await;
         }
@@ -47,7 +47,7 @@ impl Exchange<'_> {
         called
     }
 
-    /// What the route's backend is to be asked.
+    /// Builds the request for the route's backend.
     fn order(
         &mut self,
         cleared: Cleared<'_>,
@@ -66,13 +66,14 @@ impl Exchange<'_> {
             wishes,
             handshake,
         } = cleared;
-        // Without a connection that can be switched, the wish has gone with the other fields of the connection.
+        // If the connection cannot be switched, the request goes on as a plain one: its upgrade fields are already
+        // removed.
         let switching = handshake.and_then(|handshake| {
             let caller = head.extensions.remove::<OnUpgrade>()?;
             Some(Switching { handshake, caller })
         });
         if switching.is_some() && !body.is_end_stream() {
-            // Behind it, the bytes of the body could not be told from those of the tunnel.
+            // The backend could not tell the bytes of a body from those of the tunnel.
             return Err(Rejection::MalformedRequest {
                 why: "a request that opens a WebSocket has no body",
             });
@@ -170,7 +171,7 @@ impl Exchange<'_> {
     }
 }
 
-/// The target that a rewrite makes; a query that it does not write itself is passed on.
+/// Renders the rewritten request target. The original query is appended unless the rewrite contains a query itself.
 fn rewritten(rewrite: &Template, sources: &Sources<'_>, query: Option<&str>) -> Result<PathAndQuery, Missing> {
     let mut text = String::with_capacity(64);
     rewrite.render(sources, &mut text)?;

@@ -1,4 +1,4 @@
-//! Answers from several backends at once.
+//! Answers a request to an aggregate by calling several backends.
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ impl Exchange<'_> {
             let until = clock::instant(cleared.deadline.moment());
             let limit = cleared.route.body_limit;
             let body = json_body::read(body, limit, until, &aggregate.body_paths, &reservation).await?;
-            // Whoever takes longer to ask than it leaves for the answer has had its time.
+            // If sending the body took longer than the time that is left for the answer, the caller counts as the slow
+            // side.
             let now = clock::now();
             self.ending.by_callers_time |= now.since(began) > cleared.deadline.remaining(now);
             body
@@ -84,12 +85,12 @@ impl Exchange<'_> {
         Ok(response)
     }
 
-    /// The answer of an aggregate that cannot do without the part that failed.
+    /// Builds the response of an aggregate whose required part failed.
     fn fail(&mut self, aggregate: &Aggregate, failure: &Failure) -> Response<Content> {
         let request_id = self.watch.request_id.clone();
         self.watch
             .note_fault(format!("part {}: {}", failure.part, failure.reason()));
-        // What a backend refuses is its answer, and no refusal of ours.
+        // A backend's own refusal is passed on as its answer, not recorded as a rejection by the gateway.
         self.watch.reason = (!failure.fault.is_refusal()).then(|| failure.fault.rejection());
         let mut decided = self.decided_by(failure.fault.decided_by());
         decided.part = aggregate

@@ -1,5 +1,5 @@
-//! Who asks: the stage that may take a while, because a password is slow to compare on purpose, and because the keys of
-//! a token may have to be fetched.
+//! Authenticates the caller. This can take long: a password hash is slow on purpose, and the keys of a token's issuer
+//! may have to be fetched first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +23,17 @@ use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
 use crate::tenancy::Principal;
 
-/// A request whose credential takes a while to check.
+/// A request that must wait for a slow authentication check. The check is a password comparison or a key fetch.
 pub(super) struct NeedsPasswordCheck {
     pub(super) pending: Pending,
     pub(super) client: ClientAddress,
-    /// When the request has to be answered, by its route and by what its caller allows.
+    /// Time by which the request must be answered: the route's limit or the caller's, whichever is earlier.
     pub(super) until: Moment,
     pub(super) head: request::Parts,
 }
 
 impl Exchange<'_> {
-    /// Who asks; or what has to be done before that can be told.
+    /// Returns the caller, or the pending check that must finish first.
     pub(super) fn identify(
         &mut self,
         route: &Route,
@@ -71,7 +71,7 @@ impl Exchange<'_> {
             }) => Ok(Err(pending)),
             Err(refusal) => {
                 self.watch.note_fault(refusal.check);
-                // Counted after the answer is known, so that a valid credential is never locked out.
+                // A failure is charged only after the check, so that a valid credential is never locked out.
                 let paid = std::mem::take(&mut self.failure_paid);
                 if let (true, false, Some(failures)) = (refusal.suspect, paid, &self.plan.failures) {
                     let held = failures.hold(Owner::Address(address), Origin::Request).charge(1);
@@ -82,7 +82,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Waits until it can be told whether a credential holds; gives the head back to be asked again.
+    /// Waits for the pending check to finish, then returns the head so that the stages can run again.
     pub(super) async fn prove(&mut self, unproven: NeedsPasswordCheck) -> Result<request::Parts, Rejection> {
         let NeedsPasswordCheck {
             pending,
@@ -98,10 +98,10 @@ impl Exchange<'_> {
         Ok(head)
     }
 
-    /// Waits until a password that nobody has seen before has been compared.
+    /// Waits for a password comparison whose result is not cached.
     ///
-    /// What a failed authentication costs the client's address is taken first: where nothing is left of it, nothing is
-    /// compared.
+    /// The client address is charged for a failed authentication in advance. If it has no tokens left, the password is
+    /// not compared.
     async fn compare(&mut self, check: PasswordCheck, client: &ClientAddress) -> Result<(), Rejection> {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let until = self.started + self.plan.time.request;
@@ -116,7 +116,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Waits for the keys of a token's issuer.
+    /// Waits for the keys of a token's issuer to be fetched.
     async fn fetch_keys(&mut self, wait: KeyWait, until: Moment) -> Result<(), Rejection> {
         let check = wait.check;
         wait.done(until)
