@@ -1,6 +1,7 @@
 //! A bearer token of the admin API.
 //!
-//! Only its SHA-256 is kept, so a memory dump does not hand it out and comparing takes the same time for any guess.
+//! Only the SHA-256 is kept: a memory dump does not reveal the token, and a comparison takes the same time for any
+//! guess.
 
 use std::fmt;
 use std::io;
@@ -11,13 +12,13 @@ use aws_lc_rs::digest::{Digest, SHA256, digest};
 
 use crate::files;
 
-/// Characters; 16 random ones of base64 hold 96 bits.
+/// Minimum length in characters. 16 random base64 characters hold 96 bits.
 const SHORTEST: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct AdminToken(Digest);
 
-/// Why a file holds no token.
+/// Reasons why a file has no usable token.
 #[derive(Debug)]
 pub enum NoToken {
     Unreadable(io::Error),
@@ -25,10 +26,10 @@ pub enum NoToken {
 }
 
 impl AdminToken {
-    /// The content of `file` without the white space around it.
+    /// Reads the token from `file`, without the white space around it.
     ///
     /// # Errors
-    /// It cannot be read or is too short to be a secret.
+    /// If the file cannot be read or the token is too short.
     pub fn read(file: &Path) -> Result<Self, NoToken> {
         let content = files::read(file).map_err(NoToken::Unreadable)?;
         let text = String::from_utf8_lossy(&content.bytes);

@@ -1,5 +1,5 @@
-//! What is recorded of a backend does not depend on the pace of its callers: whole calls on a virtual clock, over real
-//! connections in memory.
+//! Tests that the breaker's record of a backend does not depend on how fast callers send or read. Whole calls run on a
+//! virtual clock, over connections in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::rejection::{Reason, Rejection};
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// An attempt may take two seconds; 400 ms are slow. `more` are further keys of the breaker.
+/// Builds a config: an attempt may take 2 s and is slow above 400 ms. `more` adds keys to the breaker.
 fn config(more: &str) -> String {
     format!(
         "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
@@ -42,7 +42,7 @@ fn backend(plan: &Plan) -> Arc<Backend> {
     Arc::clone(&plan.backends[0])
 }
 
-/// Calls the backend with this body; `wish` is what its caller asks for.
+/// Calls the backend with this body. `wish` is the deadline that the caller asks for.
 async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> Result<Reply, Rejection> {
     let now = clock::now();
     let operator_deadline = Deadline::at(now + Duration::from_secs(28));
@@ -83,8 +83,8 @@ fn answers(after: Duration) -> Turn {
     }
 }
 
-/// How a caller sends its body: pieces with pauses before them in ms, whether it says their length before, whether it
-/// comes to the end, and what it wishes, in ms.
+/// The way in which a caller sends its body: pieces, each with a pause before it in ms; whether it states the length;
+/// whether it finishes; and the deadline that it asks for, in ms.
 #[derive(Debug, Clone)]
 struct Pace {
     pieces: Vec<(u64, usize)>,
@@ -106,7 +106,7 @@ impl Pace {
         CallBody::Streamed(Replay::new(body, 1 << 20, 1024), 1 << 20)
     }
 
-    /// When its last byte leaves, if it does.
+    /// Returns when the last byte is sent; `None` if the caller does not finish.
     fn upload(&self) -> Option<Duration> {
         let sum = self.pieces.iter().map(|(pause, _)| pause).sum();
         self.ends.then(|| Duration::from_millis(sum))
@@ -133,7 +133,7 @@ async fn no_pace_is_recorded(x: Duration, paces: &[Pace]) -> TestCaseResult {
         let told = ask(&backend, pace.body().await, pace.wish.map(Duration::from_millis)).await;
         let told = told.map(|_| ()).map_err(|rejection| rejection.reason());
         let limit = LIMIT.min(pace.wish.map_or(LIMIT, Duration::from_millis));
-        // Timers are no finer than a millisecond.
+        // Timers have a resolution of one millisecond.
         let slack = Duration::from_millis(10);
         match (told, pace.upload()) {
             (Ok(()), Some(upload)) => {
@@ -162,7 +162,7 @@ async fn no_pace_is_recorded(x: Duration, paces: &[Pace]) -> TestCaseResult {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..cases::counted() })]
 
-    /// Of a backend that answers within 400 ms of the last byte, success is recorded or nothing.
+    /// A backend that answers within 400 ms of the last byte is recorded as a success or not at all.
     #[test]
     fn of_a_backend_that_answers_soon_no_failure_and_no_slow_call_is_recorded(
         x in 0..390_u64, paces in prop::collection::vec(pace(), 1..8),
@@ -235,7 +235,7 @@ fn a_body_that_was_read_ahead_is_sent_whole_and_in_order() {
         let broken = ask(&backend, CallBody::Empty, None).await;
         assert!(broken.is_err());
         sleep(Duration::from_secs(1)).await;
-        // A little at once, and more than is kept and than is waited for.
+        // First a few bytes at once, then more than the gateway keeps or waits for.
         for pieces in [
             vec![(0, 3_000), (200, 10)],
             vec![(0, 50_000), (100, 50_000), (300, 50_000)],

@@ -1,8 +1,8 @@
-//! How many backend calls a route's requests make at most: what one request fans out to, and what that comes to for a
-//! caller who uses all of its tier's rate.
+//! Computes the maximum number of backend calls of a route: per request, and per second for a caller at its tier's
+//! rate.
 //!
-//! Told from the plan alone, as the time budget is. Rates are those that last: a burst comes on top for as long as its
-//! tokens do, and a route's own limits may allow less.
+//! The numbers follow from the plan alone. Rates are sustained rates: a burst can exceed them until its tokens are used
+//! up, and the limits of a route can lower them.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use crate::plan::{Route, Target};
 
-/// The most calls of one request, and of callers in each tier.
+/// The maximum number of calls, per request and per tier.
 #[derive(Debug, Serialize)]
 pub struct FanOut {
-    /// Over all backends, those included that stand in for another. Attempts beyond a call's first come on top.
+    /// Calls to all backends, including fallback backends. Retries are not included.
     pub calls: u64,
-    /// The same with every attempt made that a backend's settings allow.
+    /// Attempts at all backends, with all retries that their settings allow.
     pub attempts: u64,
-    /// In the order in which parts name them.
+    /// Calls per backend, in the order in which the parts name them.
     pub backends: Vec<BackendCalls>,
     /// The tiers that the route admits, in declared order.
     pub tiers: Vec<TierCalls>,
@@ -26,22 +26,22 @@ pub struct FanOut {
 #[derive(Debug, Serialize)]
 pub struct BackendCalls {
     pub backend: Arc<str>,
-    /// Of one request.
+    /// Calls per request.
     pub calls: u64,
 }
 
-/// What one caller of a tier can cause.
+/// Rates that one caller of a tier can cause.
 #[derive(Debug, Serialize)]
 pub struct TierCalls {
     pub tier: Arc<str>,
     pub requests_per_second: f64,
-    /// Over all backends; each has its share of a request's calls.
+    /// Calls to all backends together.
     pub calls_per_second: f64,
 }
 
 impl FanOut {
-    /// `None` for a route that is no aggregate: a request is one call there, or none. `tiers` are those admitted, with
-    /// the tokens that each gets in a second.
+    /// Returns `None` for a route that is no aggregate: it makes at most one call per request. `tiers` are the admitted
+    /// tiers, each with its tokens per second.
     pub fn of(route: &Route, tiers: impl IntoIterator<Item = (Arc<str>, f64)>) -> Option<Self> {
         let Target::Aggregate(aggregate) = &route.target else {
             return None;

@@ -1,4 +1,4 @@
-//! Which setting decided on a refusal: told by the setting that came with it, and else by its reason.
+//! Finds the setting that led to a rejection: the one that the rejection carries, or else one by the reason.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::observe::{Decided, RequestRecord, SettingPlace, Settings};
 use crate::plan::outline::Outline;
 use crate::rejection::{Reason, Setting};
 
-/// Where the settings stand that hold before a request is read, for connections that outlive the plan they began with.
+/// Locations of the settings that apply before a request is read. A connection can outlive its plan, so it keeps these.
 #[derive(Debug, Default)]
 pub struct EdgePlaces(HashMap<&'static str, Location>);
 
@@ -31,7 +31,7 @@ impl EdgePlaces {
 
 const URI: &str = "request_limits.uri";
 
-/// The path of a setting at the top of the config.
+/// Returns the path of a setting that stands outside of routes, backends and tiers.
 const fn of_edge(setting: Setting) -> Option<&'static str> {
     Some(match setting {
         Setting::HeadBytes => "request_limits.head",
@@ -82,7 +82,7 @@ impl Settings for Outline {
     }
 }
 
-/// The names that complete a setting.
+/// The request's route, part, backend and tenant, which complete the path of a setting.
 struct Names<'a> {
     outline: &'a Outline,
     record: &'a RequestRecord,
@@ -135,7 +135,7 @@ impl Names<'_> {
             Reason::BulkheadFull => self.backend(".bulkhead"),
             Reason::BulkheadTimeout => self.backend(".bulkhead.wait"),
             Reason::BreakerOpen => self.backend(".breaker"),
-            // These come with a setting, or there is none.
+            // These reasons carry their setting, or none applies.
             Reason::HeadersTooLarge
             | Reason::RequestTimeout
             | Reason::OutOfTime
@@ -159,18 +159,18 @@ impl Names<'_> {
         self.route_name().map(|route| format!("routes.{route}{of}"))
     }
 
-    /// What the route itself has written.
+    /// Returns the route's setting, if it is written.
     fn own(&self, of: &str) -> Option<String> {
         self.route(of).filter(|setting| self.outline.is_written(setting))
     }
 
-    /// What stands with the part that the request failed with.
+    /// Returns a setting of the failed part.
     fn part(&self, of: &str) -> Option<String> {
         let (part, _) = self.decided.part.as_ref()?;
         self.route(&format!(".aggregate.parts.{part}{of}"))
     }
 
-    /// What stands with the backend that was asked; where none was, with the route.
+    /// Returns a setting of the called backend, or the route if no backend was called.
     fn backend(&self, of: &str) -> Option<String> {
         let of_part = self.decided.part.as_ref().map(|(_, backend)| backend);
         match of_part.or(self.record.backend.as_ref()) {
@@ -179,8 +179,8 @@ impl Names<'_> {
         }
     }
 
-    /// A limit by its key: a route's own, one of all callers, or what the tier allows, unless the tenant has terms of its
-    /// own.
+    /// Returns the setting of a limit by its key. A limit belongs to a route, to all callers or to a tier; terms that
+    /// the config writes for the tenant replace those of the tier.
     fn limit(&self) -> Option<String> {
         let key = &**self.decided.limit.as_ref()?;
         if let Some((route, limit)) = key.split_once('/') {
@@ -198,7 +198,7 @@ impl Names<'_> {
             let tier = self.record.tier.as_ref().map(|tier| format!("tiers.{tier}"));
             let own = tenant.map(|tenant| format!("{tenant}.{of_tenant}"));
             let own = own.filter(|setting| self.outline.is_written(setting));
-            // Tiers that are built in have limits that nobody wrote.
+            // A built-in tier has limits that are not written in the config, so this path is not checked.
             return own.or_else(|| tier.map(|tier| format!("{tier}.{of_tenant}")));
         }
         let own = tenant.filter(|tenant| self.outline.is_written(&format!("{tenant}.rate")));
@@ -242,8 +242,8 @@ mod tests {
         Setting::Upgrade,
     ];
 
-    /// What a setting is for a request of the route `r`, which has written nothing of its own, for the tenant `t` of the
-    /// tier `gold`; its part `p` asks the backend `q`, and the request itself `b`.
+    /// Expected path for a request of route `r` (which writes no settings), backend `b`, tenant `t` and tier `gold`.
+    /// Its part `p` calls backend `q`.
     fn place_of(setting: Setting) -> Option<&'static str> {
         match setting {
             Setting::HeadBytes => Some("request_limits.head"),
@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// The same for a refusal that came with no setting.
+    /// Expected path for a rejection that carries no setting.
     fn place_of_reason(reason: Reason) -> Option<&'static str> {
         match reason {
             Reason::CredentialsMissing
@@ -330,7 +330,7 @@ mod tests {
         record
     }
 
-    /// Of a request whose part failed, if `of_part`.
+    /// Returns the decided setting of a rejected request; `of_part` says whether a part failed.
     fn told(written: &[&str], reason: Reason, setting: Option<Setting>, limit: &str, of_part: bool) -> Option<String> {
         let outline = outline(written);
         let mut decided = Decided::by(setting, Arc::clone(&outline) as _);

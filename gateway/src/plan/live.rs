@@ -1,4 +1,4 @@
-//! The plan in force: read by every request, replaced as a whole.
+//! Holds the plan in force. Every request reads it; a reload replaces it as a whole.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::plan::Plan;
 
-/// A request keeps the plan it began with; the next one gets the new plan.
+/// The plan in force. A request keeps the plan that it began with; later requests get the new one.
 pub struct LivePlan(ArcSwap<Plan>);
 
 impl LivePlan {

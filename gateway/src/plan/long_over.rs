@@ -1,7 +1,7 @@
-//! When an entry of the list of revocations may be forgotten: when both clocks say that it is long over.
+//! Decides when an ended revocation may be deleted: when both clocks agree that it ended long ago.
 //!
-//! The wall clock may be wrong for an hour, and what it takes out of the list is taken out of the file by the next
-//! change. So the monotonic clock has to agree: by the time at which the entry was learnt, and what has passed since.
+//! The wall clock can be wrong for an hour, and an entry that leaves the list also leaves the file at the next change.
+//! So the monotonic clock must agree: the wall time at which the entry was learnt plus the time since then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use policies::WallTime;
 use crate::auth::revocations::{List, Revoked};
 use crate::clock::Now;
 
-/// Time since an entry's end, on each clock.
+/// Time that must pass after an entry's end, on each clock.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-/// Time that an entry has been known: it may have been learnt while the wall clock was wrong.
+/// Time that an entry must be known, because the wall clock may have been wrong when it was learnt.
 const KNOWN: Duration = Duration::from_secs(3600);
 
-/// When each entry that ends was learnt. As long as the list, which is bounded.
+/// Time at which each entry with an end was learnt. It is no longer than the list, which is bounded.
 #[derive(Default)]
 pub(super) struct Learnt {
     list: Option<Arc<List>>,
@@ -25,13 +25,13 @@ pub(super) struct Learnt {
 }
 
 struct Entry {
-    /// Seconds since 1970.
+    /// End of the entry, in seconds since 1970.
     until: u64,
     learnt: Now,
 }
 
 impl Learnt {
-    /// The entries of the list in force that are long over.
+    /// Returns the entries that ended long ago.
     pub(super) fn long_over(&mut self, list: &Arc<List>, now: Now) -> Vec<Revoked> {
         self.learn(list, now);
         let over = self
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::auth::revocations::{RevokedKind, Terms};
 
-    /// Hours on either clock.
+    /// Clock readings in hours.
     fn at((moment, wall): (u64, u64)) -> Now {
         Now {
             moment: Moment::ZERO + Duration::from_secs(moment * 3600),
@@ -87,22 +87,22 @@ mod tests {
             let answer = is_long_over(until * 3600, at(learnt), at(now));
             assert_eq!(answer, expected, "until {until}, learnt at {learnt:?}, at {now:?}");
         };
-        // Both go on as they should.
+        // Both clocks are correct.
         check(100, (5, 90), (15, 100), false);
         check(100, (5, 90), (38, 123), false);
         check(100, (5, 90), (39, 124), true);
-        // The wall clock is ahead, for however long.
+        // The wall clock is ahead.
         check(100, (5, 90), (5, 9_999), false);
         check(100, (5, 90), (38, 9_999), false);
         check(100, (5, 90), (39, 9_999), true);
-        // It is behind, or was set back.
+        // The wall clock is behind, or was set back.
         check(100, (5, 90), (39, 80), false);
         check(100, (5, 90), (999, 123), false);
-        // Learnt while it was ahead.
+        // The entry was learnt while the wall clock was ahead.
         check(100, (5, 9_999), (5, 9_999), false);
         check(100, (5, 9_999), (6, 90), false);
         check(100, (5, 9_999), (999, 90), false);
-        // Learnt long after its end, as from a file that nobody tends.
+        // The entry was learnt long after its end, for example from an old file.
         check(100, (5, 500), (5, 500), false);
         check(100, (5, 500), (6, 501), true);
         // The monotonic clock goes backwards.
@@ -131,7 +131,7 @@ mod tests {
         let one = list(&[("a", Some(100)), ("b", Some(200)), ("c", None)]);
         check(&one, (0, 90), &[]);
         check(&one, (34, 124), &["a"]);
-        // Another list with the same entry goes on from when that was learnt, one with another end does not.
+        // An entry of the old list keeps its learning time; an entry with another end is learnt anew.
         let two = list(&[("b", Some(200)), ("d", Some(50))]);
         check(&two, (100, 9_999), &[]);
         check(&two, (134, 9_999), &["b", "d"]);

@@ -1,7 +1,7 @@
-//! What the config means: names resolved, ranges proven, nothing left to check while a request runs.
+//! The compiled config: names resolved and ranges checked, so that a request has nothing left to validate.
 //!
-//! A plan never changes; a reload makes a new one. State that must outlive it (buckets, breakers, bulkheads, pools,
-//! keys) is kept beside it, by name, in [`State`].
+//! A plan never changes; a reload makes a new one. State that must outlive a plan (buckets, breakers, bulkheads, pools,
+//! keys) is kept by name in [`State`].
 
 pub mod admin_token;
 #[cfg(test)]
@@ -57,16 +57,16 @@ use crate::tls::listener::Tls;
 use crate::wire::parked::ParkedBytes;
 use crate::wire::slow_caller::Rates;
 
-/// Everything a request meets, in force at once.
+/// Everything that a request needs, in force as a whole.
 pub struct Plan {
-    /// Counts the plans of this process, from 1.
+    /// Number of this plan in the process, from 1.
     pub generation: u64,
     pub edge: Edge,
     pub time: TimeLimits,
     pub routes: Table<Arc<Route>>,
-    /// The same routes in declared order.
+    /// The same routes in the order of the config.
     pub listed: Vec<Arc<Route>>,
-    /// Of all routes, in the order they are tried; none if what is odd is refused everywhere.
+    /// Path policies of all routes, in the order of trial; empty if every route refuses ambiguous paths.
     pub path_policies: Vec<PathPolicy>,
     pub doorman: Authenticator<Principal>,
     pub tiers: Arc<Tiers>,
@@ -74,100 +74,106 @@ pub struct Plan {
     pub failures: Option<RouteLimit>,
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
-    /// Good answers, for when backends fail.
+    /// Good responses, for routes with a stale fallback.
     pub stale: Arc<StaleCache>,
-    /// Where JSON is read.
+    /// Parses JSON bodies within a memory budget.
     pub workspace: Arc<Workspace>,
-    /// What callers have sent ahead of being read.
+    /// HTTP/2 request bodies that have arrived but are not read yet.
     pub parked: Arc<ParkedBytes>,
     pub via: Via,
-    /// Where API keys may come, if not in their header alone.
+    /// Places where an API key may come; `None` if only its header.
     pub key_places: Option<KeyPlaces>,
-    /// Keeps what is revoked, as it was read.
+    /// The revocation file, as it was read for this plan.
     pub revocations: Option<RevocationFile>,
     pub written: Written,
-    /// How many accounts there may be of owners that nobody wrote down.
+    /// Caps on the number of accounts whose owners the config does not name.
     pub account_limits: AccountLimits,
-    /// What every limit grants, for the moment the plan takes effect.
+    /// Terms of every limit, applied when the plan takes effect.
     pub terms: Vec<(Arc<str>, TermsByOwner)>,
-    /// What was written, for the admin API.
+    /// The config as written, for the admin API.
     pub outline: Arc<Outline>,
 }
 
-/// What the plan was made of, to be made again when a file changes.
+/// The text and the files that the plan was compiled from. A change of one of them triggers a reload.
 pub struct Written {
-    /// The config.
+    /// Text of the config file.
     pub text: Arc<str>,
-    /// The files that it names, as they were read; empty if nobody is to look after them.
+    /// Files named in the config, as they were read; empty if `watch` is off.
     pub files: FileSet,
-    /// The file of revocations, which is looked after by itself.
+    /// The revocation file. It is watched separately.
     pub revocations: FileSet,
 }
 
-/// What holds for every connection and head.
+/// Settings for all connections and request heads.
 pub struct Edge {
-    /// In the same order as the sockets that are bound.
+    /// Listeners, in the order of the bound sockets.
     pub listeners: Vec<Listener>,
     pub workers: usize,
-    /// Keeps what calendar quotas have counted.
+    /// File that keeps the counts of calendar quotas.
     pub state_file: Option<PathBuf>,
     pub admin: Option<AdminAddresses>,
     pub trusted: TrustedProxies,
-    /// IPv6 callers are told apart by this many bits.
+    /// Prefix length in bits by which IPv6 callers are told apart.
     pub ipv6_prefix: u8,
-    /// Bytes of a request's target.
+    /// Maximum length of a request target, in bytes.
     pub uri_limit: usize,
-    /// Bytes of a whole head.
+    /// Maximum size of a request head, in bytes.
     pub head_limit: usize,
-    /// Field lines.
+    /// Maximum number of field lines in a head.
     pub header_limit: usize,
-    /// Bytes of JSON that are held at once.
+    /// Maximum memory for JSON in all requests together, in bytes.
     pub json_total: u64,
-    /// Bytes of HTTP/2 uploads that are held before they are read.
+    /// Maximum size of HTTP/2 request bodies that are held unread, in bytes.
     pub parked_total: u64,
-    /// Connections at once; of one client address; requests of one connection; of these at once, where they share it.
+    /// Maximum number of open connections.
     pub most_connections: usize,
+    /// Maximum number of open connections per client address.
     pub most_per_address: Option<u32>,
+    /// Maximum number of requests on one connection.
     pub most_requests: Option<u32>,
-    /// TLS handshakes of one client address at once.
+    /// Maximum number of concurrent TLS handshakes per client address.
     pub most_handshakes_per_address: u32,
-    /// Of the time of each worker, for TLS handshakes; `None` is all of it.
+    /// Share of each worker's time for TLS handshakes; `None` sets no limit.
     pub handshake_share: Option<policies::Share>,
+    /// Maximum number of concurrent requests on one HTTP/2 connection.
     pub most_streams: u32,
     pub rates: Option<Rates>,
-    /// The longest wait for a first byte, for a head, between requests, and for a caller that does not read.
+    /// Longest wait for the first byte of a connection.
     pub first_byte: Duration,
+    /// Longest wait for a complete request head.
     pub head: Duration,
+    /// Longest wait for the next request on a connection.
     pub idle: Duration,
+    /// Longest wait for a caller that does not read its response.
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
-    /// Of answers that no route gives.
+    /// Header fields for responses outside of any route.
     pub finish: Option<Arc<ResponseHeaders>>,
-    /// Where these limits stand.
+    /// Places of these settings in the config.
     pub places: Arc<EdgePlaces>,
 }
 
-/// Where operators and probes connect.
+/// Addresses of the admin API and of the health probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminAddresses {
     pub address: SocketAddr,
-    /// For probes alone.
+    /// Address that serves health probes only.
     pub health: Option<SocketAddr>,
 }
 
-/// Where callers connect. The address is taken once; how it is spoken there is looked up for each connection.
+/// An address where callers connect. The address is bound once; TLS and protocol settings are read for each connection.
 pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
-    /// Plain HTTP without.
+    /// TLS settings; `None` is plain HTTP.
     pub tls: Option<Tls>,
     pub protocols: Protocols,
-    /// Whether each connection must say first for whom it was opened.
+    /// Whether each connection must start with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
-/// What callers may speak. Under TLS it is what they are offered.
+/// HTTP versions that a listener accepts. Under TLS they are offered by ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocols {
     Http1,
@@ -176,14 +182,14 @@ pub enum Protocols {
 }
 
 impl Edge {
-    /// What is bound at the start and stays.
+    /// Names and addresses that are bound at the start and then never change.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         self.listeners
             .iter()
             .map(|listener| (listener.name.as_str(), listener.address))
     }
 
-    /// Who vouches for the certificates of callers on the listener at this place.
+    /// Returns the trusted certificate authorities for callers on the listener with this index.
     pub fn client_authorities(&self, listener: usize) -> Option<&ClientAuthorities> {
         self.listeners
             .get(listener)?
@@ -195,50 +201,50 @@ impl Edge {
 }
 
 pub struct TimeLimits {
-    /// The most a request may take: what the config calls request, less the reserve.
+    /// Maximum time of a request: `time_limits.request` minus the reserve.
     pub request: Duration,
-    /// Nothing starts that would leave less.
+    /// Minimum time that must be left for a step to start.
     pub minimum: Duration,
 }
 
-/// A route as meant.
+/// A compiled route.
 pub struct Route {
     pub name: Arc<str>,
     pub access: Access,
     pub limits: Vec<RouteLimit>,
-    /// Tokens a request takes from each of its limits that does not say otherwise.
+    /// Tokens that a request takes from each limit without a cost of its own.
     pub cost: u64,
-    /// Where the backend's answer says what the request cost after all.
+    /// Response field in which the backend states the actual cost of the request.
     pub cost_header: Option<HeaderName>,
-    /// The smallest limit written for it.
+    /// Maximum time of a request on this route: the route's own limit, or that of all requests.
     pub time_limit: Duration,
     pub stream: bool,
-    /// Bytes.
+    /// Maximum size of a request body, in bytes.
     pub body_limit: u64,
     pub forward_credential: Forward,
     pub edge: RouteEdge,
-    /// What is answered when its backend gives no good answer, tried in order.
+    /// Fallbacks if the backend gives no good response, in the order of trial.
     pub fallbacks: Vec<Fallback>,
     pub target: Target,
     pub metrics: Arc<RouteMetrics>,
 }
 
-/// What a route asks for beyond being found and used; most ask for nothing.
+/// Optional rules of a route for addresses, header fields, paths and connections. Most routes have none.
 pub struct RouteEdge {
     pub addresses: Option<AddressList>,
     pub request_rules: Option<HeaderRules>,
     pub finish: Option<Arc<ResponseHeaders>>,
     pub path_policy: PathPolicy,
     pub method_override: MethodOverride,
-    /// Whether a caller may turn its connection into a WebSocket.
+    /// Whether a caller may switch to a WebSocket.
     pub upgrades: bool,
 }
 
-/// What stands in for the answer of a route's backend.
+/// A substitute for a failed response of a route's backend.
 pub enum Fallback {
-    /// A JSON text.
+    /// A fixed JSON text.
     Value(Bytes),
-    /// The last good answer to the same request, if it is no older.
+    /// The last good response to the same request, up to this age.
     Stale(Duration),
     Backend(Arc<Backend>),
 }
@@ -266,7 +272,7 @@ pub enum Target {
     },
 }
 
-/// A limit that is not a tier's.
+/// A limit of a route or of failed authentications, in contrast to the limits of a tier.
 pub struct RouteLimit {
     pub limit: Arc<Limit>,
     pub terms: Terms,
@@ -282,18 +288,18 @@ impl RouteLimit {
         }
     }
 
-    /// The charge to the caller's account, for a request that costs `cost` where the limit does not say otherwise.
+    /// Returns the charge to the account of the caller. `cost` applies if the limit has no cost of its own.
     pub fn charge(&self, known: &Principal, address: IpAddr, route: &str, cost: u64) -> Charge {
         let caller = &known.caller;
         let written = |is_written: bool| if is_written { Origin::Written } else { Origin::Request };
         let (owner, origin) = match (self.limit.per, caller.kind.credential()) {
             (Per::Route, _) => (Owner::Route(route), Origin::Written),
             (Per::Global, _) => (Owner::Everyone, Origin::Written),
-            // Anonymous callers have no tenant of their own; each address is one.
+            // An anonymous caller has no tenant, so its address takes the tenant's place.
             (Per::ClientAddress, _) | (_, None) => (Owner::Address(address), Origin::Request),
             (Per::Tenant, _) => (Owner::Tenant(&caller.tenant), written(known.is_tenant_written)),
             (Per::Caller, Some(shown)) => {
-                // Subjects and names in certificates are whatever their issuers sign.
+                // Token subjects and certificate names are unbounded: the issuer chooses them.
                 let is_listed = matches!(shown, Credential::ApiKey | Credential::Password);
                 (Owner::Caller(&caller.tenant, shown, &caller.id), written(is_listed))
             }

@@ -1,6 +1,6 @@
-//! What the operator wrote, for whoever asks the running gateway what it goes by and which line says so.
+//! The config as written, with defaults and line numbers, so that the admin API can show which setting is in force.
 //!
-//! Read by the admin API alone; no request meets it.
+//! Only the admin API reads it; requests do not.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::config::Location;
 use crate::plan::calls::FanOut;
 use crate::plan::time_budget::TimeBudget;
 
-/// The config behind a plan.
+/// The config that a plan was compiled from.
 #[derive(Debug, Default)]
 pub struct Outline {
-    /// In the order written.
+    /// Routes, in the order of the config.
     pub routes: Vec<RouteOutline>,
-    /// By a setting's path in the config.
+    /// Location of each written setting, by its path in the config.
     places: HashMap<String, Location>,
 }
 
-/// A route as written, defaults filled in.
+/// A route as written, with defaults filled in.
 #[derive(Debug, Serialize)]
 pub struct RouteOutline {
     pub name: Arc<str>,
@@ -28,33 +28,34 @@ pub struct RouteOutline {
     pub matches: MatchOutline,
     pub access: AccessOutline,
     pub limits: Vec<LimitOutline>,
-    /// Tokens a request takes from each limit that does not say otherwise.
+    /// Tokens that a request takes from each limit without a cost of its own.
     pub cost: u64,
     pub time_limit_ms: u64,
-    /// The longest wait for the head of an answer.
+    /// Longest wait for the response head.
     pub worst_case_ms: u64,
     pub time_budget: TimeBudget,
-    /// Of an aggregate.
+    /// Calls of an aggregate; `null` for other routes.
     pub fan_out: Option<FanOut>,
     pub stream: bool,
     pub body_limit_bytes: u64,
-    /// Whether values are taken from the body.
+    /// Whether the route reads values from the JSON body.
     pub reads_json: bool,
     pub edge: EdgeOutline,
     pub target: TargetOutline,
 }
 
-/// From where the route may be used, and what happens to fields, paths and connections on the way.
+/// Rules of a route for addresses, header fields, paths and connections.
 #[derive(Debug, Serialize)]
 pub struct EdgeOutline {
-    /// Networks; `null` is all that are not denied.
+    /// Allowed networks; `null` allows all that are not denied.
     pub allow: Option<Vec<String>>,
     pub deny: Vec<String>,
-    /// Whose pages may use it; `null` without CORS.
+    /// Allowed CORS origins; `null` without CORS.
     pub origins: Option<Vec<String>>,
     pub security_headers: &'static str,
-    /// Names of fields that are changed on the way to the backend, and to the caller.
+    /// Names of header fields that are changed on the way to the backend.
     pub request_fields: Vec<String>,
+    /// Names of header fields that are changed on the way to the caller.
     pub response_fields: Vec<String>,
     pub method_override: &'static str,
     pub path_policy: PathPolicyOutline,
@@ -69,22 +70,22 @@ pub struct PathPolicyOutline {
     pub backslash: &'static str,
 }
 
-/// Empty lists ask for nothing.
+/// Match conditions of a route. An empty list sets no condition.
 #[derive(Debug, Serialize)]
 pub struct MatchOutline {
     pub hosts: Vec<String>,
     pub paths: Vec<String>,
     pub methods: Vec<String>,
-    /// `name: value`, as in a header.
+    /// Required header fields, as `name: value`.
     pub headers: Vec<String>,
-    /// `name=value`, as in a query.
+    /// Required query parameters, as `name=value`.
     pub query: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 pub struct AccessOutline {
     pub any_of: Vec<String>,
-    /// In place of `any_of`.
+    /// Credentials that are required together; excludes `any_of`.
     pub all_of: Vec<String>,
     pub scopes: Vec<String>,
     pub tiers: Vec<String>,
@@ -94,7 +95,7 @@ pub struct AccessOutline {
 #[derive(Debug, Serialize)]
 pub struct LimitOutline {
     pub name: Arc<str>,
-    /// `5/s, burst 10`, `1000 every day` or `5 in flight`.
+    /// Terms as text: `5/s, burst 10`, `1000 every day` or `5 in flight`.
     pub terms: String,
     pub per: &'static str,
     pub mode: &'static str,
@@ -126,12 +127,12 @@ pub struct PartOutline {
     pub time_limit_ms: Option<u64>,
     pub needs: Vec<String>,
     pub method: String,
-    /// Whether a condition decides that it is called at all.
+    /// Whether a `when` condition can skip the part.
     pub conditional: bool,
     pub for_each: Option<ForEachOutline>,
 }
 
-/// One call for each element of an array.
+/// Settings of a part that makes one call per element of an array.
 #[derive(Debug, Serialize)]
 pub struct ForEachOutline {
     pub over: String,
@@ -145,15 +146,15 @@ impl Outline {
         Self { routes, places }
     }
 
-    /// Where `setting` stands, or else the nearest one around it; `None` for a default that nothing written is around.
+    /// Returns the location of `setting`, or of the nearest section around it; `None` if neither is written.
     ///
-    /// A setting is named by its path, `backends.users.breaker`; `keys.acme` is a tenant's first key in the key file.
+    /// `setting` is a path like `backends.users.breaker`. `keys.acme` is the first key of a tenant in the key file.
     pub fn place(&self, setting: &str) -> Option<&Location> {
         let around = |inner: &&str| inner.rfind('.').map(|dot| &setting[..dot]);
         std::iter::successors(Some(setting), around).find_map(|setting| self.places.get(setting))
     }
 
-    /// Whether the setting itself stands in the config.
+    /// Returns true if the config itself writes this setting.
     pub fn is_written(&self, setting: &str) -> bool {
         self.places.contains_key(setting)
     }

@@ -1,7 +1,7 @@
-//! What outlives a plan, kept by name: accounts, guards, endpoints with their pools, signing keys, metrics.
+//! State that outlives a plan, kept by name: accounts, guards, endpoints with their pools, signing keys, metrics.
 //!
-//! A new plan takes over what still has its name; what no plan names any more is let go with the last request that
-//! holds it. Numbers are not changed while a plan is being compiled, since it may yet turn out to be a mistake.
+//! A new plan takes over the state whose name it still uses. Unused state is dropped with the last request that holds
+//! it. Compiling a plan changes no limits, because the plan may still be rejected as mistaken.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,29 +22,29 @@ use crate::plan::revocation_store::RevocationStore;
 use crate::stale_cache::StaleCache;
 use crate::wire::parked::ParkedBytes;
 
-/// Tokens of which it is remembered through reloads that they were good once.
+/// Number of verified tokens that are remembered across reloads.
 const TOKENS: usize = 10_000;
 
-/// Wrong passwords that are remembered, so that one is compared once.
+/// Number of wrong passwords that are remembered, so that each is hashed only once.
 const WRONG_PASSWORDS: usize = 10_000;
 
-/// Bytes of good answers that are kept for when backends fail.
+/// Memory for good responses in the stale cache, in bytes.
 const STALE: u64 = 64 << 20;
 
 pub struct State {
     pub accounts: Accounts,
-    /// Good answers, for when backends fail.
+    /// Good responses, for stale fallbacks.
     pub stale: Arc<StaleCache>,
-    /// Where JSON is read, and what of it is held.
+    /// Parses JSON bodies and holds the memory budget for them.
     pub workspace: Arc<Workspace>,
-    /// What callers have sent ahead of being read.
+    /// HTTP/2 request bodies that have arrived but are not read yet.
     pub parked: Arc<ParkedBytes>,
     pub observer: Arc<Observer>,
-    /// How this process calls itself to other hops.
+    /// Name of this process in the `Via` field.
     pub via: Via,
     pub known_passwords: Arc<KnownPasswords>,
     pub password_checks: Arc<PasswordChecks>,
-    /// Credentials that were taken back.
+    /// Revoked credentials.
     pub revocations: RevocationStore,
     pub verification_work: Arc<VerificationWork>,
     kept: Mutex<Kept>,
@@ -57,7 +57,7 @@ pub(super) struct Kept {
     pub(super) keys: HashMap<KeysName, Arc<LiveKeys>>,
 }
 
-/// Which endpoint, of a backend by its name. Changed terms make another one: its connections were made on the old ones.
+/// Identity of an endpoint. Other TLS settings make a new endpoint, because pooled connections use the old settings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct EndpointName {
     pub(super) backend: Arc<str>,
@@ -66,18 +66,18 @@ pub(super) struct EndpointName {
     pub(super) in_http2: bool,
 }
 
-/// On what terms TLS is spoken with an endpoint.
+/// TLS settings of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct TlsTerms {
-    /// SHA-256 of the authorities that are trusted.
+    /// SHA-256 of the trusted certificate authorities.
     pub(super) authorities: [u8; 32],
-    /// SHA-256 of the certificate that is shown.
+    /// SHA-256 of the client certificate.
     pub(super) own: Option<[u8; 32]>,
     pub(super) name: Option<Arc<str>>,
     pub(super) only_1_3: bool,
 }
 
-/// Which keys that are fetched: those of an issuer by its name, from an address, pinned to algorithms.
+/// Identity of a fetched key set: the issuer's name, the URL and the accepted algorithms.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct KeysName {
     pub(super) issuer: Arc<str>,
@@ -85,7 +85,7 @@ pub(super) struct KeysName {
     pub(super) algorithms: Vec<Algorithm>,
 }
 
-/// For work that must not hold up requests: a quarter of the machine, one core at least and four at most.
+/// Number of threads for work that must not delay requests: a quarter of the cores, between 1 and 4.
 fn a_quarter_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).clamp(1, 4))
 }
@@ -93,7 +93,7 @@ fn a_quarter_of_the_cores() -> usize {
 impl State {
     pub fn new(observer: Arc<Observer>) -> Self {
         Self {
-            // Until a plan takes effect, which says how many there may be.
+            // Initial cap; the first plan sets its own.
             accounts: Accounts::new(100_000),
             stale: Arc::new(StaleCache::new(STALE)),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    /// Lets go of what the plan in force does not name. What is still in use lives on with its requests.
+    /// Drops the state that the plan in force does not use. Requests that still hold some of it keep it alive.
     pub(crate) fn forget_all_but(&self, plan: &Plan) {
         let mut kept = self.kept();
         kept.guards

@@ -1,10 +1,11 @@
-//! How long a route may keep a caller waiting, told from the plan alone: the budget tree that deadlines are cut from.
+//! Computes how long a route may keep a caller waiting, from the plan alone.
 //!
-//! Invariant: no request waits longer for the head of its answer than its route's worst case, whatever backends do
-//! and however long they ask us to wait; timers are taken to be exact. It reads the settings that calls go by, so
-//! that what it says and what happens cannot drift apart, and the properties hold the two against each other.
+//! Invariant: no request waits longer for its response head than the worst case of its route, whatever backends do or
+//! ask for. Exact timers are assumed. The settings are the ones that calls use, so the result cannot drift from the
+//! real behaviour; the property tests compare the two.
 //!
-//! Knows no clock and starts nothing. What a caller wishes only shortens; an endless stream goes on past its head.
+//! Reads no clock and starts nothing. A caller's own deadline can only shorten the wait. A stream goes on after its
+//! head.
 
 #[cfg(test)]
 pub(super) mod properties;
@@ -20,18 +21,18 @@ use crate::aggregate::{Aggregate, ForEach};
 use crate::call::backend::Backend;
 use crate::plan::{Route, Target};
 
-/// The time that a route has, and what may use it.
+/// The time limit of a route and the steps that use it.
 #[derive(Debug, Serialize)]
 pub struct TimeBudget {
-    /// The route's own limit, else what the request's limit leaves of it.
+    /// The route's own limit, or the request limit minus the reserve.
     pub limit: Limit,
-    /// The longest wait of a request that comes before its tokens, where a limit lets it wait.
+    /// Longest wait for rate-limit tokens, if a limit lets requests wait.
     pub turn: Option<Limit>,
     pub uses: Uses,
     pub worst: Worst,
 }
 
-/// A bound on time, and the setting it comes from by its path in the config.
+/// A time limit and the path of its setting in the config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limit {
     pub setting: String,
@@ -39,72 +40,72 @@ pub struct Limit {
     pub time: Duration,
 }
 
-/// What happens within a route's time.
+/// The steps within a route's time limit.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Uses {
     Call(CallBudget),
-    /// In declared order; each begins when all that it needs is done.
+    /// Parts in the order of the config. Each starts when all parts that it needs are done.
     Parts(Vec<PartBudget>),
-    /// An answer that is there at once.
+    /// A fixed response.
     Nothing,
 }
 
-/// The steps of one call, each at its longest.
+/// The longest time of each step of one call.
 #[derive(Debug, Serialize)]
 pub struct CallBudget {
     pub backend: Arc<str>,
-    /// In the words of the config.
+    /// Protocol, in the words of the config.
     pub protocol: &'static str,
     pub limit: Limit,
-    /// The wait for a slot; zero where nobody may wait.
+    /// Wait for a slot; zero without a queue.
     #[serde(rename = "queue_ms", serialize_with = "millis")]
     pub queue: Duration,
-    /// Connecting included.
+    /// Limit of one attempt, including the connect.
     pub attempt: Limit,
-    /// Before each attempt but the first, jitter included.
+    /// Wait before each retry, including jitter.
     #[serde(rename = "backoffs_ms", serialize_with = "all_millis")]
     pub backoffs: Vec<Duration>,
-    /// A backend that answers with `Retry-After` may put an attempt off for as long as the call's limit allows.
+    /// Whether `Retry-After` can delay a retry, up to the call's limit.
     pub heeds_retry_after: bool,
 }
 
-/// A call among others.
+/// The budget of one part of an aggregate.
 #[derive(Debug, Serialize)]
 pub struct PartBudget {
     pub name: Arc<str>,
-    /// The names of what it waits for.
+    /// Names of the parts that it waits for.
     pub needs: Vec<Arc<str>>,
-    /// What bounds it from its own start, up to the last byte of its answer: its own limit, or for each of its waves
-    /// its backend's, and those of the backends that stand in.
+    /// Longest time from its start to the last byte of its response: its own limit, or the limits of its backend and
+    /// its fallback backends, times the number of waves.
     #[serde(flatten)]
     pub limit: Limit,
-    /// When it starts at the latest, from the start of the request.
+    /// Latest start, from the start of the request.
     #[serde(rename = "starts_ms", serialize_with = "millis")]
     pub starts: Duration,
-    /// Whether it is on the chain that takes longest.
+    /// Whether the part is on the critical path.
     pub critical: bool,
-    /// How often its calls follow each other: with `for_each`, elements over those at once; otherwise 1.
+    /// Number of sequential rounds of calls: with `for_each`, elements divided by concurrent calls; otherwise 1.
     pub waves: u32,
     pub call: CallBudget,
-    /// Calls to the backends that stand in, one after the other, each when all before it have failed.
+    /// Calls to fallback backends, one after the other, each after all before it have failed.
     pub stand_ins: Vec<CallBudget>,
 }
 
-/// The longest wait for the head of an answer.
+/// The longest wait for a response head.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Worst {
     #[serde(rename = "worst_case_ms", serialize_with = "millis")]
     pub time: Duration,
-    /// The setting to change for another worst case; empty where there is nothing to wait for.
+    /// The setting that limits the worst case; empty if there is no wait.
     pub decided_by: String,
-    /// What all steps would take one after the other if nothing cut them short, no `Retry-After` being sent.
+    /// Sum of all steps if no limit cut them short and no `Retry-After` came.
     #[serde(rename = "uncut_ms", serialize_with = "millis")]
     pub uncut: Duration,
 }
 
 impl TimeBudget {
-    /// `limited_by` is the setting that `route.time_limit` comes from; `turn` is the longest wait for tokens.
+    /// `limited_by` is the setting behind `route.time_limit`; `turn` is the longest wait for tokens.
     pub fn of(route: &Route, limited_by: String, turn: Option<Limit>) -> Self {
         let limit = Limit {
             setting: limited_by,
@@ -151,7 +152,7 @@ impl Worst {
         }
     }
 
-    /// A limit that is met exactly decides too, as what runs goes by the outermost.
+    /// Caps the worst case. On a tie the outer limit is named, because it is the one that ends the call.
     fn within(self, limit: &Limit) -> Self {
         if self.time < limit.time {
             return self;
@@ -184,12 +185,13 @@ impl CallBudget {
             backoffs: (1..settings.retry.attempts)
                 .map(|retry| settings.retry.backoff.longest(retry))
                 .collect(),
-            // Only an answer can carry the field, and only an answer of these is followed by an attempt.
+            // A retry can follow a response only if its status is listed in `retry.on`; other retries carry no
+            // `Retry-After`.
             heeds_retry_after: settings.retry.attempts > 1 && !settings.retry_on.statuses.is_empty(),
         }
     }
 
-    /// Everything one after the other.
+    /// Returns the sum of all steps.
     fn uncut(&self) -> Duration {
         let attempts = u32::try_from(self.backoffs.len()).map_or(u32::MAX, |retries| retries.saturating_add(1));
         self.backoffs
@@ -198,11 +200,11 @@ impl CallBudget {
             .saturating_add(self.attempt.time.saturating_mul(attempts))
     }
 
-    /// Were there no route around it.
+    /// Returns the worst case of the call without a route's limit.
     fn worst(&self) -> Worst {
         let uncut = self.uncut();
         let worst = Worst {
-            // Whatever a backend asks for, the call's limit is the first to refuse.
+            // `Retry-After` can ask for any wait, so only the call's limit bounds it.
             time: if self.heeds_retry_after { Duration::MAX } else { uncut },
             decided_by: self.attempt.setting.clone(),
             uncut,
@@ -212,24 +214,24 @@ impl CallBudget {
 }
 
 impl PartBudget {
-    /// What all calls for one answer take at most.
+    /// Returns the longest time of all calls for one element.
     fn wave(call: &CallBudget, stand_ins: &[CallBudget]) -> Duration {
         let others = stand_ins.iter().map(|other| other.limit.time);
         others.fold(call.limit.time, Duration::saturating_add)
     }
 
-    /// What the part would take if it had no limit of its own.
+    /// Returns the longest time of the part without its own limit.
     pub fn uncut(&self) -> Duration {
         Self::wave(&self.call, &self.stand_ins).saturating_mul(self.waves)
     }
 }
 
-/// The outer one if they are the same, as calls go by it too.
+/// Returns the shorter limit, or the outer one on a tie, because it is the one that ends the call.
 fn shorter<'l>(outer: &'l Limit, inner: &'l Limit) -> &'l Limit {
     if inner.time < outer.time { inner } else { outer }
 }
 
-/// A part may use all of its limit whatever its attempts take: its body is awaited too.
+/// Computes the budgets of all parts. A part can use its whole limit, because its body is awaited too.
 fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
     let parts = aggregate.recipe.parts();
     let mut budgets: Vec<_> = parts
@@ -286,7 +288,7 @@ fn parts(route: &str, aggregate: &Aggregate) -> (Vec<PartBudget>, Worst) {
     (budgets, worst)
 }
 
-/// Up to the next whole millisecond, as befits a bound.
+/// Rounds up to whole milliseconds, because the value is an upper bound.
 fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Who can reach the admin address, and whether others can read or change the files that decide who is let in.
+//! Compiles the admin API's addresses, and warns about exposed admin addresses, secrets and files that control access.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::plan::AdminAddresses;
 use crate::plan::admin_token::AdminToken;
 use crate::plan::compile::Compiler;
 
-/// The addresses, if there are any; pushes what is wrong or doubtful about them and their tokens.
+/// Returns the admin addresses, if any; reports mistakes and warnings about them and their tokens.
 pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
     let admin = desk.config.admin.as_ref()?;
     let token = admin.token_file.as_ref().map(|file| read_token(desk, file));
@@ -64,7 +64,7 @@ pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
     })
 }
 
-/// Warns if what the admin API takes back would be good again after a restart.
+/// Warns if revocations made through the admin API would be lost at a restart.
 fn doubt_revocations(desk: &mut Compiler<'_>) {
     let callers = &desk.config.callers;
     let token_file = desk.config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
@@ -94,12 +94,12 @@ fn read_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<AdminToken>
         .ok()
 }
 
-/// Warns if anybody but its owner can read or write a token.
+/// Warns if anyone but the owner can read or write a token file.
 fn doubt_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
     doubt(desk, file, file.span(), |found| found);
 }
 
-/// Warns if everyone can read or write a secret, such as a private key. Its group is the operator's business.
+/// Warns if everyone can read or write a secret, such as a private key. Access by its group is allowed.
 pub(super) fn doubt_secret(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
     doubt(desk, file, file.span(), |found| Exposure {
         readable: found.readable.filter(|others| *others == Others::Everyone),
@@ -107,7 +107,7 @@ pub(super) fn doubt_secret(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
     });
 }
 
-/// Warns if everyone can change a file that decides who is let in.
+/// Warns if everyone can change a file that controls access.
 pub(super) fn doubt_writers(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>) {
     doubt(desk, file, at, by_everyone);
 }

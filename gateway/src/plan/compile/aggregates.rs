@@ -1,4 +1,4 @@
-//! Aggregates as written -> a recipe, and the call that each of its parts makes.
+//! Compiles an aggregate into a recipe and the calls of its parts.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -173,8 +173,8 @@ fn part_call(
     Some(call)
 }
 
-/// The limit as far as there can ever be room for such JSON: counted twice, it must fit into the half of the budget that
-/// is a tenant's. One that is written and does not fit is a mistake.
+/// Caps a size limit at a quarter of the JSON budget: JSON counts twice, and one tenant may use half of the budget. A
+/// written limit above that is a mistake.
 pub(super) fn check_fits(desk: &mut Compiler<'_>, limit: &At<config::ByteSize>, what: &str) -> u64 {
     let total = &desk.config.request_limits.json_total;
     let room = total.0 / 4;
@@ -195,7 +195,7 @@ fn check_name(desk: &mut Compiler<'_>, name: &At<String>, of: &str) {
     }
 }
 
-/// Whether a part may set this field of its request.
+/// Checks that a part may set this field of its request.
 fn check_field(desk: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName) {
     let label = if !may_be_changed(field) {
         "frames the message, belongs to one connection, or is the gateway's own word"
@@ -208,7 +208,8 @@ fn check_field(desk: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName)
     desk.mistake(Mistake::new(Code::Conflict, name.span(), message).label(label));
 }
 
-/// A value is shaped like the answer that it stands for, so it needs what the target leads to.
+/// Warns about a fallback value without the target. A value has the shape of the backend's answer, so the target must
+/// exist in it.
 fn doubt_fallback_value(desk: &mut Compiler<'_>, part: &config::Part) {
     let Some(target) = &part.target else { return };
     let draft = ShapeDraft {
@@ -228,7 +229,7 @@ fn doubt_fallback_value(desk: &mut Compiler<'_>, part: &config::Part) {
     }
 }
 
-/// What is asked before a value, which the recipe puts in.
+/// Compiles the fallbacks that come before a value. The recipe itself inserts the value.
 fn fallbacks(desk: &mut Compiler<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
     check_fallbacks(desk, written);
     let compiled: Vec<_> = written
@@ -242,7 +243,7 @@ fn fallbacks(desk: &mut Compiler<'_>, written: &[Fallback], backends: &Backends)
     compiled.into_iter().collect()
 }
 
-/// Nothing, something sound, or a mistake.
+/// Turns a failed optional section into `None`, and a missing one into `Some(None)`.
 pub(super) fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
     match compiled {
         None => Some(None),
@@ -250,7 +251,8 @@ pub(super) fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-/// A JSON template as text: a string that is one placeholder loses its quotes, so that the value keeps its kind.
+/// Writes a JSON template as text. A string that is a single placeholder loses its quotes, so that the value keeps its
+/// type.
 fn write_body(value: Value<'_>, out: &mut String) {
     match (value.kind(), value.text()) {
         (Kind::Object, _) => {
@@ -291,7 +293,7 @@ fn quoted(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The inside of a JSON string: literals are escaped, and names within braces stay what they are.
+/// Writes the content of a JSON string. Literals are escaped; placeholder names in braces are not.
 fn write_text(text: &str, out: &mut String) {
     let escaped = |literal: &str| {
         let quoted = quoted(literal);
@@ -310,9 +312,10 @@ fn write_text(text: &str, out: &mut String) {
     out.push_str(&escaped(rest));
 }
 
-/// Whether every text in a body is a template by itself; in the whole, braces of one would pair with those of another.
+/// Checks that every string in a body is a template by itself. In the whole text, braces of different strings could
+/// form a pair.
 fn texts_are_sound(desk: &mut Compiler<'_>, value: Value<'_>, at: Option<Span>) -> bool {
-    // All of them, so that all mistakes are told.
+    // Checks all strings, so that all mistakes are reported.
     let mut are_sound = true;
     for value in value.elements().chain(value.members().map(|(_, value)| value)) {
         are_sound &= texts_are_sound(desk, value, at);
@@ -328,7 +331,7 @@ fn texts_are_sound(desk: &mut Compiler<'_>, value: Value<'_>, at: Option<Span>) 
         .is_ok()
 }
 
-/// One placeholder that can be filled, written with its braces.
+/// Parses a text that must be one placeholder in braces, valid in this scope.
 fn placeholder(desk: &mut Compiler<'_>, text: &At<String>, scope: &Scope<'_>) -> Option<Placeholder> {
     let Some(found) = Placeholder::alone(text) else {
         let message = format!("`{}` is not one placeholder", **text);
@@ -341,7 +344,7 @@ fn placeholder(desk: &mut Compiler<'_>, text: &At<String>, scope: &Scope<'_>) ->
 
 fn when(desk: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
     let subject = match &written.subject {
-        // The condition is asked once, not for every element.
+        // A condition is evaluated once and not per element.
         config::Subject::Value(text) => {
             let scope = Scope { item: false, ..*scope };
             placeholder(desk, text, &scope).map(Subject::Value)
@@ -394,7 +397,7 @@ fn for_each(desk: &mut Compiler<'_>, written: &config::ForEach, scope: &Scope<'_
     })
 }
 
-/// Defaults for placeholders that the part really has.
+/// Compiles the defaults. Each must belong to a placeholder that the part uses.
 fn defaults(desk: &mut Compiler<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Document)]>> {
     let config::OnMissing::Default(written) = &part.missing else {
         return Some(Box::default());
@@ -483,7 +486,7 @@ fn report(desk: &mut Compiler<'_>, route: &str, written: &config::Aggregate, mis
     desk.mistake(Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}")));
 }
 
-/// Parts that wait for each other must fit into the route one after the other, as far as limits are written.
+/// Checks that the written limits of sequential parts add up to no more than the route's limit.
 fn check_critical_path(
     desk: &mut Compiler<'_>,
     route: &str,
@@ -539,7 +542,7 @@ mod tests {
     use crate::json::{Paths, Selection};
     use crate::template::{Captures, Query, Sources};
 
-    /// What is sent where `body` is written and `item` is the element.
+    /// Returns the body that is sent if the config writes `body` and the element is `item`.
     fn sent(body: &Value, item: &Value) -> Result<Value, String> {
         let text = written(&Document::of(body), &Document::of(item))?;
         serde_json::from_str(&text).map_err(|error| format!("{text}: {error}"))

@@ -1,4 +1,4 @@
-//! How the endpoints of a backend are spoken to in TLS.
+//! Compiles the TLS settings for the endpoints of a backend.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::plan::compile::{Compiler, tls_files};
 use crate::plan::state::TlsTerms;
 use crate::tls::client_authorities;
 
-/// The authorities of the system, which are read when the first backend needs them.
+/// The system's certificate authorities, loaded when the first backend needs them.
 #[derive(Default)]
 pub(super) struct System(OnceCell<Arc<RootCertStore>>);
 
@@ -21,23 +21,23 @@ impl System {
     fn authorities(&self) -> &Arc<RootCertStore> {
         self.0.get_or_init(|| {
             let mut roots = RootCertStore::empty();
-            // What cannot be used there is for whoever looks after the system; the others still can.
+            // Unusable certificates are skipped: the system's administrator must fix them, and the others still work.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             Arc::new(roots)
         })
     }
 }
 
-/// What the TLS endpoints of one backend have in common.
+/// TLS settings that all endpoints of one backend share.
 pub(super) struct BackendTls {
     config: ClientConfig,
     terms: TlsTerms,
     name: Option<ServerName<'static>>,
-    /// When the certificate that is shown to the backend expires, in seconds since 1970.
+    /// Expiry of the client certificate, in seconds since 1970.
     pub(super) expires: Option<u64>,
 }
 
-/// `None` is a mistake.
+/// Returns `None` after a mistake.
 pub(super) fn compile(
     desk: &mut Compiler<'_>,
     system: &System,
@@ -58,7 +58,7 @@ pub(super) fn compile(
             })
             .ok()
     });
-    // All of them are looked at before one of them ends it.
+    // All three are evaluated first, so that all mistakes are reported.
     let (roots, own, name) = (roots?, transpose(own)?, transpose(name)?);
     let only_1_3 = tls.minimum_version.value == TlsVersion::V1_3;
     let terms = TlsTerms {
@@ -88,17 +88,17 @@ pub(super) fn compile(
 }
 
 impl BackendTls {
-    /// By what an endpoint is told from one that is spoken to otherwise: connections are not shared between them.
+    /// Returns the terms that identify an endpoint's TLS setup. Endpoints with other terms share no connections.
     pub(super) const fn terms(&self) -> &TlsTerms {
         &self.terms
     }
 
-    /// For one endpoint, which must prove to be `name`.
+    /// Returns the TLS setup of one endpoint, whose certificate must be valid for `name`.
     pub(super) fn endpoint(&self, name: ServerName<'static>, metrics: &Arc<BackendMetrics>) -> Tls {
         Tls::new(&self.config, name, Arc::clone(metrics))
     }
 
-    /// Whom the endpoint's certificate must stand for; `None` if its host is nobody's name.
+    /// Returns the name that the endpoint's certificate must carry; `None` if its host is not a valid name.
     pub(super) fn name_of(&self, url: &EndpointUrl) -> Option<ServerName<'static>> {
         self.name.clone().or_else(|| server_name(&url.host))
     }
@@ -127,7 +127,7 @@ fn server_name(name: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).ok()
 }
 
-/// A part that is not written is fine; one that is mistaken is not.
+/// Turns a failed optional section into `None`, and a missing one into `Some(None)`.
 fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
     match part {
         None => Some(None),

@@ -1,4 +1,4 @@
-//! Backends as written -> backends as meant, with the guards and endpoints that the state has kept for them.
+//! Compiles backends, reusing the guards and endpoints that outlive a plan.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -20,7 +20,7 @@ use crate::plan::compile::Compiler;
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
 use crate::plan::state::EndpointName;
 
-/// All backends by name, in declared order.
+/// All backends, by name and in the order of the config.
 pub(super) struct Backends {
     order: Vec<Arc<Backend>>,
     by_name: HashMap<Arc<str>, Arc<Backend>>,
@@ -85,7 +85,7 @@ fn backend(desk: &mut Compiler<'_>, system: &System, name: &Arc<str>, written: &
     }
 }
 
-/// `None` is a mistake, in its URL or in the backend's `tls`.
+/// Returns `None` after a mistake in the URL or in the backend's `tls`.
 fn endpoint(
     desk: &mut Compiler<'_>,
     backend: &Arc<str>,
@@ -175,7 +175,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
             .filter_map(|status| StatusCode::from_u16(status).ok())
             .collect(),
         pool: PoolSettings {
-            // By default as many as can be in use, so that a full backend's connections are all kept.
+            // The default is the number of slots, so that all connections of a full backend are kept.
             idle_limit: written
                 .connections
                 .limit

@@ -1,4 +1,4 @@
-//! Key file, issuers, certificates, users and anonymous callers -> the doorman.
+//! Compiles API keys, issuers, certificates, users and anonymous callers into the authenticator.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::plan::state::KeysName;
 use crate::tenancy::Principal;
 use crate::tls::certificate;
 
-/// Verified tokens and refused ones, certificates, and addresses that are remembered, each.
+/// Cache size for each of: verified tokens, refused tokens, certificates, client addresses.
 const REMEMBERED: usize = 10_000;
 
 pub(super) fn compile(desk: &mut Compiler<'_>, tables: &Option<Tables>) -> Option<Authenticator<Principal>> {
@@ -92,7 +92,7 @@ pub(super) fn compile(desk: &mut Compiler<'_>, tables: &Option<Tables>) -> Optio
     }
 }
 
-/// `None` if they are off.
+/// Returns the limits on signature checks; `None` if they are off.
 fn verifications(desk: &Compiler<'_>, tables: &Option<Tables>) -> Option<Verifications> {
     let written = desk.config.callers.verifications.as_ref()?;
     Some(Verifications {
@@ -109,7 +109,7 @@ fn api_keys(desk: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKey
         Ok(file) => file,
         Err(mistakes) => {
             for mistake in mistakes.iter() {
-                // A file that cannot be read has no place in itself, but it is named in the config.
+                // An unreadable file has no position of its own, so the mistake points to the config.
                 desk.mistake(Mistake {
                     at: mistake.at.or(written.file.span()),
                     ..mistake.clone()
@@ -196,7 +196,7 @@ fn certificates(desk: &mut Compiler<'_>, written: &config::Mtls) -> Option<Certi
         .ok()
 }
 
-/// The name of callers without credentials is not to be had with one.
+/// Checks that the tenant's name is valid and not that of anonymous callers.
 fn check_tenant(desk: &mut Compiler<'_>, tenant: &At<String>) {
     if !is_tenant_name(tenant) {
         desk.mistake(
@@ -237,7 +237,7 @@ fn holder_name(desk: &mut Compiler<'_>, written: &CertificateName) -> Option<Hol
     }
 }
 
-/// What the caller may be called; of a wildcard's names that shows only later.
+/// Checks that the caller's id is valid. The names that a wildcard matches are only known later.
 fn check_id(desk: &mut Compiler<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
     let (text, at): (&str, _) = match (id, name) {
         (Some(id), _) => (id, identity.id.as_ref().and_then(At::span)),
@@ -267,7 +267,7 @@ fn passwords(desk: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwor
         }
         Err(mistakes) => {
             for mistake in mistakes.iter() {
-                // A file that cannot be read has no place in itself, but it is named in the config.
+                // An unreadable file has no position of its own, so the mistake points to the config.
                 desk.mistake(Mistake {
                     at: mistake.at.or(written.file.span()),
                     ..mistake.clone()
@@ -295,7 +295,7 @@ fn passwords(desk: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwor
     Some(Passwords::new(all, Arc::clone(known), Arc::clone(checks)))
 }
 
-/// Where keys may come, if there are keys.
+/// Returns the places where API keys may come; `None` if there are no API keys.
 pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
     let written = config.callers.api_keys.as_ref()?;
     let listed = |place| written.places.iter().any(|listed| listed.value == place);
@@ -307,10 +307,10 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
     })
 }
 
-/// The file that keeps what is revoked, with its list.
+/// Loads the revocation file, if there is one.
 pub(super) fn revocations(desk: &mut Compiler<'_>) -> Option<RevocationFile> {
     let kept = desk.config.callers.revocations.as_ref()?;
-    // Where other files have changed, this one is not read again: the register follows it by itself.
+    // A change of another file does not read this one again: the revocation store follows it separately.
     admin::doubt_writers(desk, &kept.file, kept.file.span());
     let is_read = !desk.sources.reader().keeps(&kept.file);
     let changes = is_read.then(|| desk.state.revocations.changes());
@@ -347,7 +347,7 @@ pub(super) fn revocations(desk: &mut Compiler<'_>) -> Option<RevocationFile> {
     }
 }
 
-/// Of each issuer in their order.
+/// Returns the allowed tenants of each issuer, in their order.
 fn issuer_tenants(desk: &mut Compiler<'_>) -> Vec<IssuerTenants> {
     let all = &desk.config.callers.jwt;
     for tenant in all.iter().flat_map(|(_, written)| written.tenants.iter().flatten()) {
@@ -397,7 +397,7 @@ fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Op
             KeySet::from_secret(secret.expose().as_bytes(), &algorithms),
         ),
         JwtKeys::SecretFile(path) => read_secret(desk, path).and_then(|text| {
-            // Editors end a file with a line end, which is not part of the secret.
+            // Editors add a line end, which is not part of the secret.
             local_keys(
                 desk,
                 path.span(),
@@ -490,8 +490,8 @@ fn source(desk: &mut Compiler<'_>, written: &KeysUrl, algorithms: &[Algorithm]) 
     })
 }
 
-/// Keys that the control thread keeps fresh; they are the same across plans while issuer, address and algorithms are.
-/// Where only the algorithms are others, what was fetched last serves until the next fetch.
+/// Returns the keys of a URL, which the control thread refreshes. They are shared across plans with the same issuer,
+/// URL and algorithms. If only the algorithms differ, the keys that were fetched last are used until the next fetch.
 fn remote_keys(desk: &Compiler<'_>, name: &Arc<str>, url: &At<String>, algorithms: &[Algorithm]) -> Arc<LiveKeys> {
     let wanted = KeysName {
         issuer: Arc::clone(name),

@@ -1,5 +1,5 @@
-//! What a request costs must fit into everything that it is charged to: a request that costs more than there can ever
-//! be would never be admitted, whenever its caller came back.
+//! Checks that the cost of a request fits into every limit that it is charged to. A request that costs more than a
+//! limit can hold would never be admitted.
 
 use std::collections::HashSet;
 use std::num::NonZeroU64;
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use crate::config::{self, At, Code, Config, Kind, Mistake, Quota, RateLimit, Tenant};
 use crate::plan::compile::Compiler;
 
-/// Something that a request is charged to.
+/// A limit that a request is charged to.
 struct Charged {
-    /// Where it is written, as an operator would name it.
+    /// Path of the limit in the config.
     place: String,
-    /// The most that it ever holds, in tokens.
+    /// Maximum number of tokens that it holds.
     most: At<NonZeroU64>,
 }
 
-/// Holds a route's cost against the terms of every tenant that it admits: those of its tier, and its own in their place.
+/// Checks a route's cost against the terms of every admitted tenant: its own terms, or those of its tier.
 pub(super) fn check_route(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
-    // No limit holds less than the cost of a route that says nothing of it.
+    // The default cost fits into every limit.
     if !written.cost.is_written() {
         return;
     }
@@ -31,7 +31,7 @@ pub(super) fn check_route(desk: &mut Compiler<'_>, name: &str, written: &config:
     }
 }
 
-/// A request costs `cost`, of something that never holds more than `most`.
+/// Reports a mistake if `cost` is higher than `most`, the maximum that the limit holds.
 pub(super) fn check(desk: &mut Compiler<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
     if cost.value > most.value {
         desk.mistake(
@@ -46,16 +46,16 @@ pub(super) fn check(desk: &mut Compiler<'_>, path: &str, cost: &At<NonZeroU64>, 
     }
 }
 
-/// The most that one request can take from a rate.
+/// Returns the maximum that one request can take from a rate.
 pub(super) fn most_at_once(rate: &RateLimit) -> At<NonZeroU64> {
     rate.burst.unwrap_or_else(|| rate.rate.map(|rate| rate.count))
 }
 
-/// What the requests of all admitted tenants are charged to, tier by tier; some of it may come twice.
+/// Returns the limits that the requests of all admitted tenants are charged to, by tier. The list can have duplicates.
 fn charged<'c>(config: &'c Config, access: &'c config::Access) -> Vec<Charged> {
     let mut all = Vec::new();
     let tenant = |name: &'c str| config.tenants.entry(name).map(|(name, terms)| (&name.value, terms));
-    // `None` is whoever the table says nothing of.
+    // `None` stands for all tenants that the config does not name.
     let tenants: Vec<Option<(&Arc<str>, &Tenant)>> = match access.tenants.as_slice() {
         [] => {
             let written = config.tenants.iter().map(|(name, terms)| Some((&name.value, terms)));
@@ -70,7 +70,7 @@ fn charged<'c>(config: &'c Config, access: &'c config::Access) -> Vec<Charged> {
         let of_tier = format!("tiers.{tier_name}");
         for tenant in &tenants {
             let own = tenant.map(|(_, terms)| terms);
-            // A tenant that the table puts into a tier is in no other.
+            // A tenant with its own `tier` is in no other tier.
             let its_tier = own.and_then(|own| own.tier.as_ref());
             if its_tier.is_some_and(|its| **its != *tier_name.value) {
                 continue;
@@ -91,8 +91,7 @@ fn charged<'c>(config: &'c Config, access: &'c config::Access) -> Vec<Charged> {
     all
 }
 
-/// The most that a tenant with terms of its own, if it has any, can take from its tier's rate at once; and whether the
-/// tenant's terms say so.
+/// Returns the maximum that a tenant can take from its tier's rate at once, and whether the tenant's own terms set it.
 fn rate_of(tier: &RateLimit, own: Option<&Tenant>) -> (bool, At<NonZeroU64>) {
     let own = match *tier.kind {
         Kind::TokenBucket => own.and_then(|own| own.burst),

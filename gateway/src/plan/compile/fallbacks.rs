@@ -1,11 +1,11 @@
-//! What stands in for answers: backends that exist, and nothing after what always succeeds.
+//! Compiles fallbacks. Their backends must exist, and no fallback may follow a value, which always succeeds.
 
 use crate::config::{Code, Fallback, Mistake};
 use crate::plan;
 use crate::plan::compile::Compiler;
 use crate::plan::compile::backends::Backends;
 
-/// A route's.
+/// Compiles the fallbacks of a route.
 pub(super) fn of_route(
     desk: &mut Compiler<'_>,
     written: &[Fallback],
@@ -22,7 +22,7 @@ pub(super) fn of_route(
     compiled.collect()
 }
 
-/// Reports what can never be reached or resolved, of a route or of a part.
+/// Reports fallbacks with an unknown backend and fallbacks that can never be reached.
 pub(super) fn check_fallbacks(desk: &mut Compiler<'_>, written: &[Fallback]) {
     for fallback in written {
         if let Fallback::Backend(name) = fallback {

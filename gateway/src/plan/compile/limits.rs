@@ -1,4 +1,4 @@
-//! Tiers, tenants and written limits -> tables of accounts, and what each owner may take.
+//! Compiles tiers, tenants and limits into account tables, and into the terms of each owner.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
@@ -18,13 +18,13 @@ use crate::plan::RouteLimit;
 use crate::plan::compile::{Compiler, costs};
 use crate::tenancy::{Allowance, Tier, Tiers};
 
-/// All tables of accounts that a plan uses.
+/// All account tables of a plan.
 pub(super) struct Tables {
     pub(super) tiers: Arc<Tiers>,
     pub(super) failures: Option<RouteLimit>,
-    /// Taken by the doorman.
+    /// Limits on failed signature checks, for the authenticator.
     pub(super) failed_checks: Option<FailedChecks>,
-    /// What takes effect with the plan.
+    /// Terms to apply when the plan takes effect.
     pub(super) terms: Vec<(Arc<str>, TermsByOwner)>,
 }
 
@@ -92,7 +92,8 @@ impl Tables {
         })
     }
 
-    /// The limits of one route, in declared order. State goes by route and name: two routes share none.
+    /// Compiles the limits of one route, in the order of the config. State is keyed by route and limit, so two routes
+    /// share none.
     pub(super) fn of_route(
         &self,
         desk: &mut Compiler<'_>,
@@ -134,7 +135,7 @@ impl Tables {
     }
 }
 
-/// How many accounts there may be of owners that nobody wrote down.
+/// Returns the caps on the number of accounts whose owners the config does not name.
 pub(super) fn account_limits(config: &config::Config) -> AccountLimits {
     let most = |written: &At<u32>| **written as usize;
     let written = &config.account_limits;
@@ -146,10 +147,10 @@ pub(super) fn account_limits(config: &config::Config) -> AccountLimits {
     }
 }
 
-/// A limit with its terms proven.
+/// A limit with checked terms.
 struct Written {
     name: Arc<str>,
-    /// What its state and metrics go by.
+    /// Key of its state and its metrics.
     key: Arc<str>,
     per: Per,
     mode: Mode,
@@ -158,7 +159,7 @@ struct Written {
 }
 
 impl Written {
-    /// Finds the limit's table, and notes what is to hold in it once the plan takes effect.
+    /// Opens the limit's table and collects the terms that apply when the plan takes effect.
     fn open(self, desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, terms: &TermsByOwner) -> Limit {
         let limit = Limit {
             table: desk.state.accounts.table(&self.key, terms),
@@ -178,7 +179,7 @@ impl Written {
         limit
     }
 
-    /// The same limit for the tenants of one tier.
+    /// Opens the limit for the tenants of one tier.
     fn allow(
         self,
         desk: &Compiler<'_>,
@@ -195,7 +196,7 @@ impl Written {
     }
 }
 
-/// The rate of a tier, and of its tenants with terms of their own.
+/// Compiles the rate of a tier, with the own terms of its tenants.
 fn rate(
     desk: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
@@ -227,7 +228,7 @@ fn rate(
     limit.allow(desk, tables, Some(usual), named)
 }
 
-/// How many requests a tenant may have in flight, whatever the tier of its key.
+/// Compiles the cap on a tenant's requests in flight. The count is per tenant, across the tiers of its keys.
 fn in_flight(desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, tier: &WrittenTier) -> Option<Allowance> {
     let terms = |cap: &At<std::num::NonZeroU32>| Terms::InFlight(cap.get());
     let own = |(tenant, written): (&At<Arc<str>>, &config::Tenant)| {
@@ -246,7 +247,7 @@ fn in_flight(desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, ti
     limit.allow(desk, tables, tier.in_flight.as_ref().map(terms), named)
 }
 
-/// What a tenant may use in each period: one count for a tenant, whatever the tier of its key.
+/// Compiles a calendar quota. The count is per tenant, across the tiers of its keys.
 fn quota(
     desk: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
@@ -297,7 +298,7 @@ fn quota_names(config: &config::Config) -> Vec<Arc<str>> {
     names
 }
 
-/// A tenant has one count for each quota, so its period must be the same wherever it is written.
+/// Checks that a quota has the same period everywhere, because a tenant has only one count for it.
 fn check_periods(desk: &mut Compiler<'_>) {
     let mut first: BTreeMap<&str, &At<config::Every>> = BTreeMap::new();
     for (owner, quotas) in all_quotas(desk.config) {
@@ -318,7 +319,7 @@ fn check_periods(desk: &mut Compiler<'_>) {
     }
 }
 
-/// A quota that is sold by the month and forgotten by a restart is sold twice.
+/// Warns about a quota longer than a minute without a state file, because a restart resets its count.
 fn warn_of_forgetting(desk: &mut Compiler<'_>) {
     let config = desk.config;
     let of_tenants = all_quotas(config).flat_map(|(_, quotas)| quotas.iter().map(|(_, quota)| quota));

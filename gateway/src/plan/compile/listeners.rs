@@ -1,4 +1,4 @@
-//! Listeners as written -> where to listen, and how to speak TLS there.
+//! Compiles listeners: their addresses, protocols and TLS settings.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ fn protocols(written: &config::Listener) -> Protocols {
     }
 }
 
-/// Whether any listener asks callers for certificates.
+/// Returns true if any listener asks callers for client certificates.
 pub(super) fn ask_for_certificates(config: &config::Config) -> bool {
     let asks = |tls: &config::Tls| tls.client.value != ClientCertificates::Off;
     config

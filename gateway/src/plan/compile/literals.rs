@@ -1,10 +1,10 @@
-//! Patterns and placeholders of other products: here they are text, taken and sent as it stands.
+//! Warns about patterns and placeholders in the syntax of other products. The gateway sends them as literal text.
 
 use crate::config::{self, At, Code, Mistake, NamedMap};
 use crate::routing::{Pattern, pattern_meant};
 use crate::template;
 
-/// What of a route was probably not meant literally.
+/// Returns warnings for texts of a route that are probably not meant literally.
 pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
     let (mut names, mut doubts): (Vec<Box<str>>, Vec<_>) = (Vec::new(), Vec::new());
     for path in &route.matches.paths {
@@ -29,7 +29,7 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
     doubts
 }
 
-/// Placeholders in the fields of a fixed answer, which is the same for every request.
+/// Warns about placeholders in the fields of a fixed response, which is the same for every request.
 fn unfilled<'c>(name: &'c str, route: &'c config::Route) -> impl Iterator<Item = Mistake> + 'c {
     let fields = match &route.target {
         config::Target::Respond(respond) => Some(&respond.headers),
@@ -47,7 +47,7 @@ fn unfilled<'c>(name: &'c str, route: &'c config::Route) -> impl Iterator<Item =
         })
 }
 
-/// Every text of a route that may hold placeholders, by its path in the config.
+/// Returns every text of a route that may hold placeholders, with its path in the config.
 fn filled_texts<'c>(path: &str, route: &'c config::Route) -> Vec<(String, &'c At<String>)> {
     let rules = [
         ("request", &route.headers.request),

@@ -1,8 +1,8 @@
-//! Config -> Plan, or every mistake at once.
+//! Compiles the config into a plan, or reports every mistake at once.
 //!
-//! The one place that sees both the config and the stages. Sections are compiled one after another; each pushes its
-//! mistakes and carries on, so that an operator mends a file in one go. Nothing that runs is changed here: a plan
-//! that turns out to be mistaken leaves no trace, and one that is good takes effect in [`crate::control::reload`].
+//! This is the only module that sees both the config and the stages. Each section reports its mistakes and goes on, so
+//! that an operator can fix a file in one pass. Nothing that runs is changed here: a mistaken plan leaves no trace, and
+//! a good one takes effect in [`crate::control::reload`].
 
 mod admin;
 mod aggregates;
@@ -37,30 +37,30 @@ use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, Named
 use crate::files::FileSet;
 use crate::wire::slow_caller::Rates;
 
-/// A plan that could take effect.
+/// A plan that is ready to take effect.
 pub struct Compiled {
     pub plan: Plan,
     pub warnings: Mistakes,
 }
 
-/// Everything that the sections need while they are compiled.
+/// The inputs and results that all sections share.
 pub(super) struct Compiler<'a> {
     pub(super) config: &'a Config,
     pub(super) state: &'a State,
     pub(super) sources: &'a mut Sources,
     pub(super) mistakes: Mistakes,
     pub(super) warnings: Mistakes,
-    /// Where settings stand, by their path.
+    /// Locations of settings, by their path in the config.
     pub(super) places: HashMap<String, Location>,
     pub(super) workers: usize,
-    /// Files that the plan is made of, to be read again when they change.
+    /// Files that the plan depends on. A change of one of them triggers a reload.
     pub(super) files: Vec<PathBuf>,
 }
 
-/// Resolves names, proves ranges, takes over what the state has kept.
+/// Resolves names, checks ranges and reuses the state that outlives a plan.
 ///
 /// # Errors
-/// Every mistake in the config that reading it could not see.
+/// Every mistake that could not be seen while the config was read.
 pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Compiled, Mistakes> {
     let config = &loaded.config;
     let mut desk = Compiler {
@@ -164,13 +164,13 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     Ok(Compiled { plan, warnings })
 }
 
-/// `None` if it is all the time there is.
+/// Returns the share of a worker's time for TLS handshakes; `None` sets no limit.
 fn handshake_share(config: &Config) -> Option<Share> {
     let share = Ratio::new(config.connection_limits.handshake_share.get()).filter(|share| *share < Ratio::ONE);
     share.and_then(|share| Share::new(share, 1))
 }
 
-/// The content of a file that the config names.
+/// Reads a file that the config names.
 pub(super) fn read_file(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
     desk.look_after(path);
     let read = desk.sources.reader().read(&path.value);
@@ -215,7 +215,7 @@ fn time_limits(desk: &mut Compiler<'_>) -> TimeLimits {
 }
 
 impl<'a> Compiler<'a> {
-    /// What `name` stands for, or a mistake that tells what it may have been meant to be.
+    /// Finds `name`, or reports a mistake that suggests a similar name.
     pub(super) fn resolve<'m, T>(
         &mut self,
         kind: &str,
@@ -229,14 +229,14 @@ impl<'a> Compiler<'a> {
         found
     }
 
-    /// Remembers where `setting` stands, if it was written.
+    /// Stores the location of `setting`, if it is written.
     pub(super) fn note(&mut self, setting: String, at: Option<Span>) {
         if let Some(at) = at {
             self.places.insert(setting, self.sources.locate(at));
         }
     }
 
-    /// Says that the file is about to be read: when it has changed since, the config is compiled again.
+    /// Registers a file before it is read, so that a change of it compiles the config again.
     pub(super) fn look_after(&mut self, file: &At<PathBuf>) {
         admin::doubt_writers(self, file, file.span());
         self.files.push(file.value.clone());

@@ -1,4 +1,4 @@
-//! What was written, and where, for the admin API.
+//! Collects the written config and its locations for the admin API.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::plan::outline::{
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
-/// `routes` are those of the config, in the same order.
+/// Builds the outline. `routes` are the compiled routes, in the order of the config.
 pub(super) fn compile(desk: &mut Compiler<'_>, routes: &[Arc<Route>]) -> Outline {
     let config = desk.config;
     note_places(desk, config);
@@ -232,7 +232,7 @@ fn note_path_policy(desk: &mut Compiler<'_>, path: &str, policy: &config::PathPo
     }
 }
 
-/// Where a section begins, as far as can be told from what stands in it.
+/// Returns the start of a section: the position of its first written setting.
 fn first(spans: impl IntoIterator<Item = Option<Span>>) -> Option<Span> {
     spans.into_iter().flatten().min()
 }
@@ -265,7 +265,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
     }
 }
 
-/// The longest that a request may have to wait for its tokens, if it may.
+/// Returns the longest wait for rate-limit tokens; `None` if no limit lets requests wait.
 fn turn(config: &Config, name: &str, written: &config::Route) -> Option<Limit> {
     let of_tiers = admitted(config, written).map(|(tier, terms)| (format!("tiers.{tier}.wait"), *terms.rate.wait));
     let own = written.limits.iter().filter_map(|(limit, terms)| match &terms.measure {
@@ -288,7 +288,7 @@ fn admitted<'c>(
     config.tiers.iter().filter(move |(tier, _)| admits(tier))
 }
 
-/// The tiers that the route admits, with the tokens that each gets in a second.
+/// Returns the tiers that the route admits, with their tokens per second.
 fn tiers<'c>(config: &'c Config, written: &'c config::Route) -> impl Iterator<Item = (Arc<str>, f64)> {
     admitted(config, written).map(|(tier, terms)| {
         let rate = &terms.rate.rate;

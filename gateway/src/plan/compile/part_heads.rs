@@ -1,6 +1,6 @@
-//! Whose head says something for the whole: its status and fields for the answer, its status for parts that wait for it.
+//! Compiles the use of part heads in an aggregate: for the status and fields of the response, and in `when` conditions.
 //!
-//! What can never be so is a mistake: it would be met by silence, not by an error.
+//! A use that can never take effect is reported as a mistake, because at run time it would show no error.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use crate::json::{Kind, Value};
 use crate::plan::compile::Compiler;
 use crate::plan::compile::aggregates::transposed;
 
-/// Whose heads are heard, by index.
+/// Resolves the parts whose heads are used to their indexes.
 pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> Option<Heads> {
     doubt_validators(desk, written);
     let mut index_of = |part: &At<String>| {
@@ -43,7 +43,7 @@ pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> O
     })
 }
 
-/// What a cache tells two versions of a document by. A part's own are those of the part.
+/// Fields that identify a version of a document. Those of a part identify the part only, so they are not passed on.
 const VALIDATORS: [&str; 2] = ["etag", "last-modified"];
 
 fn doubt_validators(desk: &mut Compiler<'_>, written: &config::Aggregate) {
@@ -62,7 +62,7 @@ fn doubt_validators(desk: &mut Compiler<'_>, written: &config::Aggregate) {
     }
 }
 
-/// A part that is called for each element has as many heads as elements, and none of them is its own.
+/// Reports a `for_each` part, which has one head per element and none for the whole part.
 fn check_one_answer(desk: &mut Compiler<'_>, written: &config::Aggregate, named: &At<String>) {
     let over = written.parts.get(named).and_then(|part| part.for_each.as_ref());
     if let Some(for_each) = over {
@@ -74,7 +74,8 @@ fn check_one_answer(desk: &mut Compiler<'_>, written: &config::Aggregate, named:
     }
 }
 
-/// The status of a part is a number, and where the part's failure is that of the whole, a good one.
+/// Checks a `when` on a part's status: it must be a number from 100 to 599. If the part's failure fails the whole
+/// response, it must also be a 2xx.
 pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggregate, part: &config::Part) {
     let Some(config::When {
         subject: config::Subject::Status(named),

@@ -1,5 +1,6 @@
-//! What a route asks of its edge, as written -> from where it may be used, what happens to its fields, its paths and
-//! its connections. Nothing is made of what is not written.
+//! Compiles the optional rules of a route: addresses, header fields, CORS, path policy and upgrades.
+//!
+//! A rule that is not written compiles to nothing.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -62,7 +63,7 @@ pub(super) fn compile(
     }
 }
 
-/// The same for the admin API.
+/// Describes the same rules for the admin API.
 pub(super) fn outline(config: &config::Config, written: &config::Route) -> EdgeOutline {
     let shown = |networks: &Vec<At<ipnet::IpNet>>| networks.iter().map(ToString::to_string).collect();
     let action = |action| match action {
@@ -105,7 +106,7 @@ fn origin_text(origin: &config::Origin) -> String {
     }
 }
 
-/// Names alone: a value may be a secret.
+/// Returns the names of changed fields, without their values: a value may be a secret.
 fn fields_of(rules: &config::HeaderRules) -> Vec<String> {
     let removed = rules.remove.iter().map(ToString::to_string);
     let renamed = rules
@@ -123,7 +124,8 @@ fn fields_of(rules: &config::HeaderRules) -> Vec<String> {
     names
 }
 
-/// Every policy that some route has, the one of the top first; empty if all paths that are odd are refused.
+/// Returns every path policy that a route uses, that of the top level first; empty if all routes refuse ambiguous
+/// paths.
 pub(super) fn path_policies(config: &config::Config) -> Vec<PathPolicy> {
     let mut policies = vec![policy_of(&config.path_policy, &config::PathPolicy::default())];
     for (_, route) in config.routes.iter() {
@@ -183,7 +185,7 @@ fn address_list(written: &config::Addresses) -> Option<AddressList> {
     (allow.is_some() || !written.deny.is_empty()).then(|| AddressList::new(allow, networks(&written.deny)))
 }
 
-/// A network that is allowed and wholly denied lets nobody in.
+/// Reports an allowed network that is denied as a whole.
 fn check_addresses(desk: &mut Compiler<'_>, name: &str, written: &config::Addresses) {
     for allowed in written.allow.iter().flatten() {
         let ends: [IpAddr; 2] = [allowed.network(), allowed.broadcast()];
@@ -202,7 +204,7 @@ fn check_addresses(desk: &mut Compiler<'_>, name: &str, written: &config::Addres
     }
 }
 
-/// Some of it means something for one kind of target alone.
+/// Reports rules that apply only to another kind of target.
 fn check_target(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     let config::Target::Backend { .. } = &written.target else {
         if let Some(at) = written.headers.request.first() {
@@ -228,7 +230,8 @@ fn check_target(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     }
 }
 
-/// A preflight says which fields will be sent and not with which values, so it finds no route that is chosen by one.
+/// Warns about a route with CORS that matches on a header field. A preflight carries field names without values, so it
+/// cannot find such a route.
 fn doubt_preflights(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     let Some((field, _)) = written.matches.headers.iter().next() else {
         return;
@@ -260,7 +263,7 @@ fn cors_of<'c>(config: &'c config::Config, written: &'c config::Route) -> Option
     }
 }
 
-/// What an answer says that no route gives.
+/// Returns the response rules for responses outside of any route.
 pub(super) fn finish_of_top(config: &config::Config) -> Option<Arc<ResponseHeaders>> {
     let cors = compile_cors(config, &[], config.cors.as_ref()?);
     Some(Arc::new(ResponseHeaders {
@@ -269,7 +272,7 @@ pub(super) fn finish_of_top(config: &config::Config) -> Option<Arc<ResponseHeade
     }))
 }
 
-/// `methods` are those of the route; none are all that a route can take.
+/// Compiles CORS settings. `methods` are those of the route; an empty list means all methods.
 fn compile_cors(config: &config::Config, methods: &[At<Method>], written: &config::Cors) -> Cors {
     let origins = written.origins.iter().map(|origin| match &origin.value {
         config::Origin::Any => None,
@@ -309,7 +312,7 @@ fn compile_cors(config: &config::Config, methods: &[At<Method>], written: &confi
     }
 }
 
-/// What the gateway says in answers, and a page may want to act on.
+/// Response fields set by the gateway that a script in a browser may need.
 const SAID_BY_US: [&str; 6] = [
     "x-request-id",
     "x-gateway-reason",
@@ -327,10 +330,10 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("names of methods and fields are tokens")
 }
 
-/// The rules of one route, while they are compiled.
+/// Context for the header rules of one route.
 struct Rules<'a> {
     path: String,
-    /// What every path of the route binds.
+    /// Path parameters that every path of the route has.
     parameters: &'a HashSet<String>,
     has_cors: bool,
 }
@@ -378,7 +381,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Values with placeholders in them; what cannot be one is told of.
+    /// Compiles values with placeholders, and reports the invalid ones.
     fn values(&self, desk: &mut Compiler<'_>, written: &NamedMap<At<String>>) -> Box<[(HeaderName, FieldValue)]> {
         let scope = Scope::of_route(self.parameters);
         let mut value = |(name, text): (&At<Arc<str>>, &At<String>)| {

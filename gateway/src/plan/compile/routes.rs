@@ -1,4 +1,4 @@
-//! Routes as written -> the table, each with its target and everything that a request needs on the way.
+//! Compiles routes into the routing table, each with its target, access rules and limits.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ use crate::plan::{Route, Target};
 use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
 use crate::template::{Place, Placeholder, Template, Why};
 
-/// All routes, to be found and in declared order.
+/// All routes, as a routing table and in the order of the config.
 pub(super) struct Routes {
     pub(super) table: Table<Arc<Route>>,
     pub(super) listed: Vec<Arc<Route>>,
@@ -42,7 +42,7 @@ pub(super) fn compile(desk: &mut Compiler<'_>, tables: &mut Option<Tables>, back
     Some(Routes { table, listed })
 }
 
-/// A mistake of the table with the places in the config that it is about.
+/// Converts a mistake of the routing table into one with locations in the config.
 fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
     let written = |route: &str| config.routes.get(route).map_or(&[][..], |route| &route.matches.paths);
     let paths = written(mistake.route());
@@ -178,7 +178,7 @@ fn conditions(matches: &config::Match) -> Vec<Condition> {
     headers.chain(query).collect()
 }
 
-/// Names that every path of the route binds; a name that only some bind cannot be relied on.
+/// Returns the parameters that every path of the route has. A parameter of only some paths cannot be used.
 fn parameters(paths: &[At<String>]) -> HashSet<String> {
     let names = |path: &At<String>| -> HashSet<String> {
         Pattern::parse(path)
@@ -190,15 +190,15 @@ fn parameters(paths: &[At<String>]) -> HashSet<String> {
     all.fold(first, |common, names| common.intersection(&names).cloned().collect())
 }
 
-/// What a template may draw on at its place.
+/// The values that a template may use at its place.
 pub(super) struct Scope<'a> {
-    /// The path parameters of the route.
+    /// Path parameters of the route.
     pub parameters: &'a HashSet<String>,
-    /// The parts of the aggregate; none outside of one.
+    /// Parts of the aggregate; empty outside of one.
     pub parts: &'a [&'a str],
-    /// Whether the body of the request is at hand.
+    /// Whether the request body is available.
     pub body: bool,
-    /// Whether there is an element of an array.
+    /// Whether there is an array element (`for_each`).
     pub item: bool,
 }
 
@@ -212,7 +212,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether `placeholder`, written at `text`, can ever be filled; if not, that is reported.
+    /// Checks that `placeholder` can be filled, and reports it if not.
     pub(super) fn admits(&self, desk: &mut Compiler<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
         let (kind, name, known): (_, &str, _) = match placeholder {
             Placeholder::Path(name) => ("path parameter", name, self.parameters.contains(&**name)),
@@ -247,7 +247,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A template whose placeholders all exist.
+/// Compiles a template and checks that all of its placeholders exist.
 pub(super) fn template(
     desk: &mut Compiler<'_>,
     text: &At<String>,
@@ -276,7 +276,7 @@ pub(super) fn template(
     sound.then_some(template)
 }
 
-/// The smallest limit that holds for the route: its own, else what is left of the request's.
+/// Returns the time limit of the route: its own, or the request limit minus the reserve.
 fn time_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route) -> Duration {
     let limits = &desk.config.time_limits;
     let most = limits.request.saturating_sub(*limits.reserve);
@@ -299,7 +299,7 @@ fn time_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route) -> D
     **own
 }
 
-/// Only a backend's answer says what a request cost.
+/// Reports a cost header on a fixed response: only a backend can state a cost.
 fn check_cost_header(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
     if let (Some(cost_header), config::Target::Respond(_)) = (&written.cost_header, &written.target) {
         desk.mistake(
@@ -363,7 +363,7 @@ fn access(desk: &mut Compiler<'_>, name: &str, written: &config::Access) -> Opti
     Some(Access::new(admitted, demands, &header))
 }
 
-/// Enters the kinds of `credentials`, which all must be configured.
+/// Adds the kinds of `credentials`, and reports those that are not configured.
 fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
     let callers = &desk.config.callers;
     let mut issuers: Vec<Arc<str>> = Vec::new();
@@ -413,7 +413,7 @@ fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], ad
     }
 }
 
-/// A request has one `Authorization`, and whoever presents something is not anonymous.
+/// Reports credentials that cannot come together: two that use `Authorization`, or any with `anonymous`.
 fn check_together(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>]) {
     let mut in_authorization: Option<&At<Credential>> = None;
     for credential in credentials {
@@ -445,7 +445,7 @@ fn check_together(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credent
     }
 }
 
-/// What is written; or what all bodies may have, and those that are read as JSON.
+/// Returns the route's body limit; by default that of all bodies, or that of JSON bodies if the route reads them.
 fn body_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
     let limits = &desk.config.request_limits;
     if !matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body()) {

@@ -1,4 +1,4 @@
-//! Every example config compiles; every mistaken one says what it must say, to the letter.
+//! Tests that every example config compiles, and that every invalid one gives exactly its expected messages.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ fn every_example_compiles() {
         let is_no_config = path
             .file_name()
             .is_some_and(|name| name == "keys.yaml" || name == "users.yaml" || name == "revoked.yaml");
-        // It takes a secret from the environment, as such configs should.
+        // This config takes a secret from the environment, as recommended.
         let needs_environment = path.file_name().is_some_and(|name| name == "callers.yaml");
         if is_no_config || needs_environment {
             continue;
@@ -55,7 +55,7 @@ fn every_doubt_is_told() {
     says("doubtful", |path| read(path).expect("a doubtful config still runs"));
 }
 
-/// What is said about each config is what stands beside it; `UPDATE_EXPECTED=1` writes what is said now.
+/// Compares the messages for each config with the file beside it. `UPDATE_EXPECTED=1` writes these files.
 fn says(folder: &str, say: impl Fn(&Path) -> String) {
     for path in fixtures(folder) {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -75,7 +75,7 @@ fn says(folder: &str, say: impl Fn(&Path) -> String) {
     }
 }
 
-/// A P-521 key is not among the throw-away ones; this is the one of RFC 7520 section 3.1.
+/// Uses the P-521 key of RFC 7520 section 3.1, because the test keys have none.
 #[test]
 fn every_algorithm_can_be_configured() {
     let mut keys = Vec::new();

@@ -1,4 +1,4 @@
-//! Certificates, keys and authorities out of the files that the config names, or what is wrong with them.
+//! Loads certificates, keys and authorities from the files that the config names, and reports mistakes in them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::config::{At, CertificateFiles, Code, Mistake, Span};
 use crate::plan::compile::{Compiler, admin, read_file};
 use crate::tls::listener::{self, Identity, TlsMistake};
 
-/// Certificates that end sooner are warned about: what renews them should have done so by now.
+/// Time before expiry, in seconds, from which a certificate causes a warning: it should have been renewed by then.
 const SOON: u64 = 14 * 24 * 3600;
 
 pub(super) fn authorities(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {

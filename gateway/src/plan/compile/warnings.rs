@@ -1,4 +1,4 @@
-//! What is not wrong, but cannot have been meant. Only what was written is doubted, never a default.
+//! Warns about settings that are valid but probably not intended. Defaults cause no warnings.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub(super) fn check(desk: &mut Compiler<'_>) {
     }
 }
 
-/// An attempt that may use up the call leaves nothing for another after a timeout. Whoever asks for another in that
-/// very case has to leave some; the default `on` asks for nothing.
+/// Warns if retries after a timeout are asked for and the first attempt may use all of the call's time. The default of
+/// `on` does not ask for them.
 fn retries_without_time(name: &str, backend: &config::Backend) -> Option<Mistake> {
     let (retry, attempt) = (&backend.retry, &backend.attempt_limit);
     let timed_out = retry.on.iter().find(|on| ***on == config::RetryOn::TimedOut)?;
     let written = timed_out.span()?;
-    // A written attempt limit that leaves too little is told of with its backend.
+    // An attempt limit that leaves too little time is reported with its backend.
     if *retry.attempts < 2 || attempt.is_written() {
         return None;
     }
@@ -40,7 +40,7 @@ fn retries_without_time(name: &str, backend: &config::Backend) -> Option<Mistake
     )
 }
 
-/// Whoever waits for a slot until all time is gone cannot be served any more.
+/// Warns if the wait for a slot can use up all of the request's time.
 fn wait_without_end(config: &config::Config, name: &str, backend: &config::Backend) -> Option<Mistake> {
     let wait = &backend.bulkhead.wait;
     if !wait.is_written() || *backend.bulkhead.queue == 0 {
@@ -64,7 +64,7 @@ fn wait_without_end(config: &config::Config, name: &str, backend: &config::Backe
     })
 }
 
-/// The limits of all routes and parts that call the backend: time, setting, and where it stands.
+/// Returns the limits of all routes and parts that call the backend: time, setting and location.
 fn limits_above<'c>(
     config: &'c config::Config,
     backend: &'c str,

@@ -1,5 +1,5 @@
-//! Static worst case >= any latency: random plans are compiled, and their calls and aggregates made on paused time by
-//! the code that serves requests, against backends that answer, ask for patience, break, hang and drip as they please.
+//! Checks that no request waits longer than the static worst case. Random plans run on paused time, in the code that
+//! serves requests, against backends that answer, send `Retry-After`, break off, hang or send slowly.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -27,15 +27,15 @@ use crate::plan::time_budget::*;
 use crate::plan::{Plan, State};
 use crate::template::{Captures, Query};
 
-/// Three backends, and a route to one or several of them.
+/// A config with three backends and one route, and the callers that use it.
 #[derive(Clone)]
 struct Case {
     config: String,
-    /// When each caller comes, and how much time it wants, in milliseconds.
+    /// Arrival time of each caller and the deadline that it asks for, in milliseconds.
     callers: Vec<(u64, Option<u64>)>,
-    /// Connections that each backend takes before it cannot be reached.
+    /// Number of connections that each backend accepts before it becomes unreachable.
     connections: usize,
-    /// Of what backends do and of jitter.
+    /// Seed for the backends' behaviour and for jitter.
     seed: u64,
 }
 
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// Short enough to be cut, or long enough for a wait of whole seconds.
+/// A limit in milliseconds: either short enough to cut a step or long enough for waits of whole seconds.
 fn limit() -> impl Strategy<Value = u64> {
     prop_oneof![20..600u64, 600..5_000u64]
 }
@@ -82,7 +82,7 @@ fn backend() -> impl Strategy<Value = String> {
     )
 }
 
-/// Parts need some of those before them. Their own limits fit into the route even one after the other.
+/// Each part needs some of the earlier parts. The sum of their own limits fits into the route's limit.
 fn target(route_limit: u64) -> impl Strategy<Value = String> {
     let each = prop::option::weighted(0.3, 1..=5u32);
     let part = (
@@ -153,9 +153,9 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-/// What backends do: mostly answer, sometimes late; often enough anything else.
+/// Returns a random behaviour of a backend: mostly an answer, sometimes late, sometimes a fault.
 fn turn(random: &mut fastrand::Rng) -> Turn {
-    // Rather soon than late, so that short attempts see answers too.
+    // Short delays are more likely, so that short attempts also see answers.
     let after = Duration::from_millis(random.u64(0..20).pow(2));
     let tail = match random.u8(0..6) {
         0 => Tail::Late(Duration::from_millis(random.u64(1..2_000))),
@@ -190,15 +190,15 @@ pub(in crate::plan) fn plan(config: &str) -> Plan {
     }
 }
 
-/// One caller, from its arrival to the last byte.
+/// The result of one request, from its arrival to the last byte.
 pub(super) struct Visit {
     number: usize,
     deadline: Deadline,
-    /// By which a call to the route's own backend is due.
+    /// Deadline of a call to the route's own backend.
     call_due: Deadline,
     pub(super) head_after: Duration,
     ended: Moment,
-    /// A stream that the caller left after its head.
+    /// Whether the caller left a stream after its head.
     left: bool,
 }
 
@@ -218,7 +218,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
         weight: 1,
         deadline: Moment::MAX,
     };
-    // The policy grants no longer wait than this, and the pipeline waits it out.
+    // The policy grants no longer wait, and the pipeline waits for that long.
     let longest = budget(plan).turn.as_ref().map_or(Duration::ZERO, |turn| turn.time);
     let longest = longest.min(deadline.remaining(started).saturating_sub(plan.time.minimum));
     sleep(Duration::from_millis(fastrand::u64(0..=longest.as_millis() as u64))).await;
@@ -247,7 +247,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             if let Ok(reply) = called {
                 left = reply.head.headers["content-type"] == "text/event-stream";
                 if !left {
-                    // Whole or cut off, it comes to an end.
+                    // The body ends, complete or broken off.
                     let _ = reply.body.collect().await;
                 }
             }
@@ -295,7 +295,7 @@ fn budget(plan: &Plan) -> &TimeBudget {
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Tokio's timers may each be a millisecond late.
+/// Allowance for Tokio timers, each of which can be a millisecond late.
 fn slack(budget: &TimeBudget) -> Duration {
     match &budget.uses {
         Uses::Call(call) if budget.worst.decided_by == call.attempt.setting => {
@@ -341,7 +341,7 @@ async fn play(case: &Case) -> TestCaseResult {
         let told = Duration::from_millis(number("x-request-timeout-ms"));
         prop_assert!(told <= left && visit.deadline >= visit.call_due, "{told:?} of {left:?}");
     }
-    // What was cancelled is gone at the backend too, once it has had a look at its connections.
+    // A backend sees a cancelled request when it next looks at its connections.
     sleep(MS).await;
     for (backend, scripted) in plan.backends.iter().zip(&scripted) {
         let bulkhead = &backend.guards.bulkhead;

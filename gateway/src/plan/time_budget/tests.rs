@@ -1,4 +1,4 @@
-//! Budgets worked out by hand, and worst cases that are met to the millisecond.
+//! Tests budgets computed by hand, and worst cases that are reached to the millisecond.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::call::scripted::{Scripted, Tail, Turn};
 use crate::plan::time_budget::properties::{on_paused_time, plan, visit};
 use crate::plan::time_budget::*;
 
-/// `backends` and `routes` as they stand in a config; the request has 10s, of which 2s are kept.
+/// Builds a config from `backends` and `routes`. The request limit is 10s, with a reserve of 2s.
 fn config(backends: &str, route: &str) -> String {
     format!(
         "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
@@ -42,7 +42,7 @@ fn the_worst_case_of_a_call_is_its_steps_or_what_cuts_them() {
     let (route, request) = ("routes.r.time_limit", "time_limits.request");
     let (call, attempt) = ("backends.b.time_limit", "backends.b.attempt_limit");
     let once = "retry: off, bulkhead: { limit: 20, queue: 0 }";
-    // One attempt, cut by whichever is smallest; the outer limit if there are two.
+    // One attempt is cut by the smallest limit; on a tie the outer limit is named.
     check(&format!("time_limit: 3s, {once}"), "cost: 1", 3000, call, 3000);
     check(&format!("time_limit: 3s, {once}"), "time_limit: 2s", 2000, route, 3000);
     check(&format!("time_limit: 3s, {once}"), "time_limit: 3s", 3000, route, 3000);
@@ -54,19 +54,19 @@ fn the_worst_case_of_a_call_is_its_steps_or_what_cuts_them() {
         attempt,
         1000,
     );
-    // The queue comes before it, unless nobody may wait.
+    // The wait in the queue comes first, if there is a queue.
     let queue = "time_limit: 3s, attempt_limit: 1s, retry: off, bulkhead: { limit: 1, wait: 500ms }";
     check(queue, "cost: 1", 1500, attempt, 1500);
-    // Waits grow to their cap, with jitter above it.
+    // Backoffs grow to their cap; jitter is added on top.
     let thrice = "time_limit: 5s, attempt_limit: 200ms, bulkhead: { limit: 20, queue: 0 }";
     let waits = |on| format!("{thrice}, retry: {{ attempts: 4, backoff: 100ms..150ms, jitter: 0.1, on: [{on}] }}");
     check(&waits("timed_out"), "cost: 1", 1240, attempt, 1240);
     check(&waits("timed_out"), "time_limit: 1s", 1000, route, 1240);
-    // Tokens come first, the longest wait among those of all limits.
+    // The wait for tokens comes first: the longest of all limits.
     let turns = "limits: { a: { rate: 1/s, burst: 1, wait: 30ms }, b: { rate: 1/s, burst: 1, wait: 70ms } }";
     check(queue, turns, 1570, attempt, 1570);
     check(queue, &format!("time_limit: 1550ms, {turns}"), 1550, route, 1570);
-    // A Retry-After may ask for any wait that fits.
+    // `Retry-After` can ask for any wait within the limit.
     check(&waits("503"), "cost: 1", 5000, call, 1240);
 }
 
@@ -106,7 +106,7 @@ fn the_worst_case_of_an_aggregate_is_its_longest_chain() {
         3000,
         &["a", "b"],
     );
-    // Seven elements, three at once, are three waves; its own limit holds for all of them.
+    // Seven elements, three at once, make three waves. The part's own limit applies to all waves together.
     let each = |more: &str| {
         format!(
             "a: {{ backend: one, path: '/{{item}}', for_each: {{ in: '{{body}}', limit: 7, at_once: 3 }}{more} }}, {}",
@@ -146,7 +146,7 @@ fn the_worst_case_of_an_aggregate_is_its_longest_chain() {
     check(limited, "cost: 1", 2900, own, 2900, &["a", "b"]);
 }
 
-/// How long the only caller of the route waits when `turn` is what comes of every request.
+/// Returns how long the only caller waits if the backend answers every request with `turn`.
 fn wait(config: &str, turn: Turn) -> (Duration, Duration) {
     on_paused_time(async {
         let plan = plan(config);
@@ -188,7 +188,7 @@ fn worst_cases_are_met() {
             400,
         ),
         (call(asks, "time_limit: 5s"), patience, 1020),
-        // A part is awaited to its last byte, and a stream of events has none.
+        // A part is awaited to its last byte, and an event stream has none.
         (
             config(&backend("b", "time_limit: 700ms"), parts),
             slowly(Tail::Late(ms(50))),
