@@ -1,6 +1,6 @@
-//! What has to be done beside requests: names resolved, key sets renewed, counts kept, what is idle let go.
+//! Runs the periodic work beside requests: DNS, key sets, quota counts, idle state.
 //!
-//! Runs on the control thread alone; workers read finished values and never wait for it.
+//! It runs only on the control thread. Workers read finished values and never wait for it.
 
 pub mod reload;
 mod wall_clock;
@@ -19,16 +19,17 @@ use crate::limits::state_file::StateFile;
 use crate::observe::log_sampler::{LeftOut, LogSampler};
 use crate::plan::{LivePlan, Plan, State};
 
-/// Between two rounds of upkeep.
+/// Interval of the general upkeep.
 const ROUND: Duration = Duration::from_secs(1);
-/// Between two looks at the files that the config names. A change is read once it has stayed the same for so long, so a
-/// revoked credential is refused within half a second; of a file that never rests, a second after it was seen.
+/// Interval between checks of the files that the config names. A change is read once it has been stable for one
+/// interval, so a revoked credential is refused within half a second. A file that never becomes stable is read one
+/// second after its change was seen.
 const LOOK: Duration = Duration::from_millis(200);
-/// Between two tries to reach an endpoint that is left out because it refused connections.
+/// Interval between connection attempts to an ejected endpoint that had refused connections.
 const REACH: Duration = Duration::from_millis(500);
-/// For one such try, from the connection to the end of the TLS handshake.
+/// Time limit of such an attempt, including the TLS handshake.
 const REACH_LIMIT: Duration = Duration::from_secs(1);
-/// Names are asked for again after so many rounds.
+/// Number of rounds between DNS lookups.
 const RESOLVE_EVERY: u32 = 30;
 
 pub struct Control {
@@ -41,7 +42,7 @@ impl Control {
         Arc::new(Self { live, state })
     }
 
-    /// Asks for the addresses of every endpoint that is a name.
+    /// Resolves the host names of all endpoints.
     pub async fn resolve(&self) {
         for backend in &self.live.load().backends {
             for endpoint in backend.endpoints.all() {
@@ -52,7 +53,7 @@ impl Control {
         }
     }
 
-    /// Looks after everything, for ever.
+    /// Runs the general upkeep, forever.
     pub async fn upkeep(self: Arc<Self>) {
         let resolver = Arc::clone(&self);
         let mut fetchers = Fetchers::default();
@@ -80,13 +81,13 @@ impl Control {
     }
 }
 
-/// Looks after the time of day that is told to all, for ever.
+/// Follows jumps of the wall clock, forever.
 pub async fn follow_wall_clock(state: Arc<State>) {
     wall_clock::follow(state).await;
 }
 
-/// Tries to reach endpoints that are left out because they refused connections, for ever. A restart is over long before
-/// an ejection is.
+/// Tries to reach ejected endpoints that had refused connections, forever. A restarted endpoint is back long before its
+/// ejection would end.
 pub async fn bring_back(live: Arc<LivePlan>) {
     let mut round = tokio::time::interval(REACH);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,7 +99,7 @@ pub async fn bring_back(live: Arc<LivePlan>) {
     }
 }
 
-/// Looks after the files that the config names, for ever.
+/// Checks the files that the config names, forever.
 pub async fn follow_files(reloader: Arc<Reloader>) {
     let mut round = tokio::time::interval(LOOK);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,9 +109,9 @@ pub async fn follow_files(reloader: Arc<Reloader>) {
     }
 }
 
-/// Writes what quotas have counted, once a second at most and no more than a twentieth of the time; for ever.
+/// Writes the quota counts to the state file, forever: at most once a second, and for at most a twentieth of the time.
 ///
-/// What is counted after the last write is lost if the process is killed; [`keep_counts_once`] is for a good end.
+/// Counts since the last write are lost if the process is killed. A clean shutdown calls [`keep_counts_once`].
 pub async fn keep_counts(file: Arc<Mutex<StateFile>>, state: Arc<State>) {
     loop {
         let began = clock::now();
@@ -120,7 +121,7 @@ pub async fn keep_counts(file: Arc<Mutex<StateFile>>, state: Arc<State>) {
     }
 }
 
-/// Writes what quotas have counted; a failure is logged, and mended by the next write.
+/// Writes the quota counts to the state file once. A failure is logged; the next write includes these counts.
 pub async fn keep_counts_once(file: &Arc<Mutex<StateFile>>, state: &Arc<State>) {
     let (file, state) = (Arc::clone(file), Arc::clone(state));
     let write = move || {
@@ -130,10 +131,10 @@ pub async fn keep_counts_once(file: &Arc<Mutex<StateFile>>, state: &Arc<State>) 
     let _ = tokio::task::spawn_blocking(write).await;
 }
 
-/// One task for each key set that comes from a URL, for as long as the plan in force names it.
+/// One task per key set that is fetched from a URL, as long as the plan in force uses it.
 #[derive(Default)]
 struct Fetchers {
-    /// By where the keys are kept; with how they are fetched.
+    /// Tasks by the address of their key set, with the source that they fetch from.
     running: HashMap<usize, (Source, JoinHandle<()>)>,
     client: Option<reqwest::Client>,
 }

@@ -1,10 +1,10 @@
-//! Puts a plan in force, at the start and on every reload; a bad one changes nothing.
+//! Puts a plan in force, at the start and on every reload. A bad config changes nothing.
 //!
-//! In order: read, compile, and only then change the terms of limits, reconfigure the guards, swap the plan. Requests under way
-//! keep the plan they began with, and are counted in the same buckets and guards as the new ones.
+//! The order is: read, compile, then set the terms of limits, reconfigure the guards and swap the plan. Requests in
+//! progress keep their plan, and count in the same buckets and guards as new ones.
 //!
-//! A file that the config names is read when it has changed, by itself: all others are taken as they were read last, so
-//! that one that is bad, always changing or out of reach keeps no other from taking effect.
+//! A file that the config names is read alone when it has changed; all other files keep the content that was last read.
+//! So a file that is bad, always changing or unreachable does not block the others.
 
 mod worker;
 
@@ -23,51 +23,51 @@ use crate::observe;
 use crate::plan::compile::{Compiled, compile};
 use crate::plan::{LivePlan, Plan, State};
 
-/// Reads the config again whenever it is told to.
+/// Reloads the config on request and when its files change.
 pub struct Reloader {
     reloading: Arc<Reloading>,
     worker: Worker,
 }
 
-/// What the worker does its work with.
+/// The inputs of the worker thread.
 struct Reloading {
     path: PathBuf,
     live: Arc<LivePlan>,
     state: Arc<State>,
     last: Mutex<LastReload>,
-    /// What was seen of the files that the config names.
+    /// Observed changes of the files that the config names.
     watched: Mutex<BTreeMap<PathBuf, FileWatch>>,
 }
 
-/// What brings a reload about.
+/// The trigger of a reload.
 #[derive(Debug, PartialEq, Eq)]
 enum Cause<'a> {
-    /// Somebody wants the config to be read anew.
+    /// An explicit request to read the whole config again.
     Asked,
-    /// These files, which the config names, have changed. The config itself is taken as it was last read: what somebody
-    /// may be writing in it is not asked for yet.
+    /// Changes of these files, which the config names. The config file itself is not read, because it may be half
+    /// edited and nobody has asked for its changes yet.
     FilesChanged(&'a Changed),
 }
 
-/// Files and the versions of them that were found.
+/// Files with the versions that were found; `None` if the file is missing.
 type Changed = BTreeMap<PathBuf, Option<Stamp>>;
 
-/// How the latest attempt to put a config in force ended.
+/// The result of the latest reload.
 #[derive(Debug, Clone, Default)]
 pub struct LastReload {
     pub successful: bool,
-    /// Seconds since 1970.
+    /// Time of the reload, in seconds since 1970.
     pub at: u64,
-    /// What was wrong, as it stands in the log.
+    /// The error, as in the log.
     pub error: Option<String>,
-    /// It was the config, not only a file that it names.
+    /// Whether the whole config was read, and not only files that it names.
     whole: bool,
 }
 
 /// Reads and compiles the config at `path`.
 ///
 /// # Errors
-/// Every mistake in it, ready to be shown.
+/// Every mistake in the config, ready to be shown.
 pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
     compiled(config::load(path)?, state, generation)
 }
@@ -82,7 +82,7 @@ fn compiled(mut loaded: Loaded, state: &State, generation: u64) -> Result<(Compi
     }
 }
 
-/// Makes a plan's numbers hold for the state it shares with its predecessors.
+/// Applies a plan's limits and settings to the state that it shares with earlier plans.
 pub fn take_effect(plan: &Plan, state: &State) {
     let now = clock::Now::read();
     state.accounts.rooms.resize(plan.account_limits);
@@ -95,7 +95,7 @@ pub fn take_effect(plan: &Plan, state: &State) {
     state.observer.registry.config_loaded(plan.generation);
 }
 
-/// Where the access log is to go.
+/// Returns the configured target of the access log.
 pub fn access_log(loaded: &Loaded) -> observe::Target {
     match &loaded.config.access_log {
         AccessLog::Off => observe::Target::Off,
@@ -105,7 +105,7 @@ pub fn access_log(loaded: &Loaded) -> observe::Target {
 }
 
 impl Reloader {
-    /// Starts the thread that reads.
+    /// Starts the thread that reads files.
     pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>) -> Self {
         let last = LastReload {
             successful: true,
@@ -126,21 +126,21 @@ impl Reloader {
         }
     }
 
-    /// Puts the config as it is now written in force; returns the generation of the new plan. Who asks at the same time
-    /// shares one reading.
+    /// Reads the config and puts it in force; returns the generation of the new plan. Requests at the same time share
+    /// one reload.
     ///
     /// # Errors
-    /// What is wrong with it; everything runs on as before.
+    /// The mistakes in the config. The old plan stays in force.
     pub async fn reload(&self) -> Result<u64, Arc<str>> {
         self.worker.reload().await
     }
 
-    /// The same for somebody who does not wait for it.
+    /// Requests a reload without waiting for it.
     pub fn ask(&self) {
         self.worker.ask();
     }
 
-    /// Has the files that the config names looked at, and those that have changed read; to be called several times a
+    /// Starts a check of the files that the config names; changed files are read. Must be called several times a
     /// second. Never waits.
     pub fn tend(&self, now: Moment) {
         self.worker.tend(now);
@@ -185,7 +185,7 @@ impl Work for Reloading {
 }
 
 impl Reloading {
-    /// Which files are to be read now; and which others have changed too, but could not be used so far.
+    /// Returns the files to read now, and all changed files, including those whose content was refused before.
     fn look_at(&self, files: &FileSet, turn: &Turn) -> (BTreeSet<PathBuf>, Changed) {
         let (mut due, mut changed) = (BTreeSet::new(), Changed::new());
         let unreachable = turn.unreachable();
@@ -209,8 +209,9 @@ impl Reloading {
         (due, changed)
     }
 
-    /// Reads what has changed, at best all at once: files may belong together, as a certificate and its key do. If that
-    /// does not go, each that is due by itself, so that the bad one holds up no other. Returns what is wrong, if anything.
+    /// Reads the changed files, first all together: files may depend on each other, like a certificate and its key. If
+    /// that fails, each due file is tried alone, so that a bad file does not block the others. Returns an error, if
+    /// any.
     fn read_changed(&self, due: &BTreeSet<PathBuf>, changed: &Changed, turn: &Turn) -> Option<String> {
         let attempt = |files: &Changed| {
             let ours = turn.begin_reading();
@@ -221,12 +222,12 @@ impl Reloading {
             return Some(of_all);
         }
         let alone = |path: &PathBuf| attempt(&Changed::from([(path.clone(), changed.get(path).copied()?)]));
-        // Each of them is tried, whatever becomes of the others.
+        // Every file is tried, even if another one fails.
         let refused: Vec<String> = due.iter().filter_map(alone).collect();
         refused.into_iter().next_back().or(Some(of_all))
     }
 
-    /// Tells what has become of files that had changed.
+    /// Logs and records the result of a reload that file changes triggered.
     fn note_files(&self, refused: Option<String>) {
         let generation = self.live.load().generation;
         let is_bad = self.watched().values().any(FileWatch::is_refused);
@@ -239,7 +240,7 @@ impl Reloading {
         let mut last = self.last();
         let bad_config = last.whole && !last.successful;
         if is_bad || bad_config {
-            // Good files make neither a bad config good nor another file.
+            // A good file fixes neither a bad config nor another bad file.
             self.state.observer.registry.config_refused();
         }
         if !bad_config && (refused.is_some() || !is_bad) {
@@ -252,7 +253,7 @@ impl Reloading {
         }
     }
 
-    /// Tells what has become of a reload that somebody has asked for.
+    /// Logs and records the result of a requested reload.
     fn note_asked(&self, result: &Result<u64, String>) {
         *self.last() = LastReload {
             successful: result.is_ok(),
@@ -269,7 +270,7 @@ impl Reloading {
         }
     }
 
-    /// Reads, compiles, and puts in force; notes which versions of the watched files that has settled.
+    /// Reads, compiles and puts in force. Records which file versions are now handled.
     fn try_reload(&self, cause: &Cause<'_>, turn: &Turn) -> Result<u64, String> {
         let running = self.live.load();
         let generation = running.generation + 1;
@@ -306,7 +307,7 @@ impl Reloading {
                     .to_owned(),
             );
         }
-        // A file that was rotated is let go of when somebody asks, not whenever a key file changes.
+        // A log rotation reopens the access log on request only, not at a change of another file.
         let log = match cause {
             Cause::Asked => Some(
                 observe::access_log::Opened::open(&access_log(&loaded))
@@ -325,7 +326,7 @@ impl Reloading {
         }
         take_effect(&plan, &self.state);
         self.live.replace(Arc::new(plan));
-        // What is in force now is what was read now.
+        // The plan in force now has the versions that were just read.
         let mut watched = self.watched();
         match cause {
             Cause::Asked => watched.clear(),
@@ -334,7 +335,7 @@ impl Reloading {
         Ok(generation)
     }
 
-    /// These versions are not tried again.
+    /// Marks these versions as refused, so that they are not tried again.
     fn refuse(&self, files: &Changed, reader: &FileReader) {
         let mut watched = self.watched();
         for (path, found) in files {

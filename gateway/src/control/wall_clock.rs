@@ -1,7 +1,7 @@
-//! Looks at the wall clock every second, and tells those who depend on the time of day when it has jumped.
+//! Checks the wall clock every second, and adjusts quotas and revocations when it has jumped.
 //!
-//! What counts as a jump, and when one is followed, [`ClockFollower`] decides; it is told both clocks, so that a test can
-//! make them up.
+//! [`ClockFollower`] decides what is a jump and when to follow it. It gets the readings of both clocks, so that a test
+//! can invent them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::limits::set_aside::Carried;
 use crate::observe::timestamp::Timestamp;
 use crate::plan::State;
 
-/// Between two looks.
+/// Interval between checks.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Follows one wall clock.
@@ -25,7 +25,7 @@ pub(super) struct WallClockWatch {
     state: Arc<State>,
 }
 
-/// Follows the wall clock of the process, for ever.
+/// Follows the wall clock of the process, forever.
 pub(super) async fn follow(state: Arc<State>) {
     let watch = WallClockWatch::new(WallClock::of_process(), clock::read(), state);
     let watch = Arc::new(Mutex::new(watch));
@@ -34,7 +34,7 @@ pub(super) async fn follow(state: Arc<State>) {
     loop {
         round.tick().await;
         let watch = Arc::clone(&watch);
-        // A jump that is followed goes through all quotas.
+        // A followed jump visits all quotas, so it runs on a blocking thread.
         let look = move || {
             let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
             watch.look(clock::read());
@@ -94,7 +94,7 @@ impl WallClockWatch {
     }
 }
 
-/// Of nanoseconds.
+/// Converts nanoseconds to seconds.
 fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
 }
@@ -113,17 +113,17 @@ mod tests {
     use crate::limits::owner::Owner;
     use crate::observe::{Observer, Target};
 
-    /// 2026-11-24, noon.
+    /// Noon on 2026-11-24 (UTC).
     const NOON: u64 = 1_795_521_600;
     const HOUR: i64 = 3_600;
     const YEAR: i64 = 365 * 24 * HOUR;
 
-    /// A gateway's state on clocks that are made up.
+    /// The state of a gateway with invented clocks.
     struct World {
         watch: WallClockWatch,
-        /// Seconds since the start.
+        /// Monotonic time since the start, in seconds.
         time: u64,
-        /// By how much the wall clock is ahead.
+        /// Difference of the wall clock to the true time, in seconds.
         ahead: i64,
     }
 
@@ -138,7 +138,7 @@ mod tests {
             }
         }
 
-        /// Time passes, a look every second.
+        /// Lets time pass, with a check every second.
         fn pass(&mut self, seconds: u64) {
             for _ in 0..seconds {
                 self.time += 1;
@@ -154,12 +154,12 @@ mod tests {
             &self.watch.state
         }
 
-        /// Seconds since 1970.
+        /// Returns the gateway's time in seconds since 1970.
         fn unix_now(&self) -> u64 {
             self.watch.clock.at(reading(self.time, 0).moment).elapsed().as_secs()
         }
 
-        /// How far the time told is ahead.
+        /// Returns by how many seconds the gateway's time is ahead.
         fn followed(&self) -> i64 {
             self.unix_now() as i64 - (NOON + self.time) as i64
         }
@@ -218,7 +218,7 @@ mod tests {
         let terms = by_the_month(100);
         let table = world.state().accounts.table(&"monthly".into(), &terms);
         let account = table.account(Owner::Tenant("acme"), terms.usual, Origin::Written);
-        // How much is left after taking, and in how many days it begins anew.
+        // Takes `cost`, then checks how much is left and in how many days the quota restarts.
         let check = |world: &World, cost, left: u64, days: u64| {
             let now = Now {
                 moment: reading(world.time, 0).moment,
@@ -234,28 +234,28 @@ mod tests {
             );
         };
         check(world, 50, 50, 6);
-        // For a second: that is in the month of now.
+        // A jump of one second counts in the current month.
         world.jump(68 * YEAR);
         world.pass(1);
         check(world, 5, 45, 6);
         world.jump(-68 * YEAR);
         world.pass(1);
         check(world, 5, 40, 6);
-        // For minutes: that is another month, and none of it is lost when the clock comes back.
+        // A jump of minutes counts in another month, and none of it is lost when the clock returns.
         world.jump(68 * YEAR);
         world.pass(100);
         check(world, 3, 97, 23);
         world.jump(-68 * YEAR);
         world.pass(100);
         check(world, 1, 36, 6);
-        // Back, and again to where it was.
+        // The clock goes back, and returns.
         world.jump(-50 * YEAR);
         world.pass(100);
         check(world, 2, 34, 25);
         world.jump(50 * YEAR);
         world.pass(100);
         check(world, 4, 30, 6);
-        // Suspended for a week: it is December. What was used at wrong times may have been used in it.
+        // After a suspension of a week it is December. Usage at wrong times may belong to December, so it counts there.
         world.jump(7 * 24 * HOUR);
         world.pass(100);
         check(world, 0, 95, 30);
@@ -289,14 +289,14 @@ mod tests {
         };
         world.pass(1);
         check(&world, Err(Check::RevokedKey));
-        // For a second, and nobody notices.
+        // A jump of one second has no effect.
         world.jump(YEAR);
         world.pass(1);
         check(&world, Err(Check::RevokedKey));
         world.jump(-YEAR);
         world.pass(1);
         check(&world, Err(Check::RevokedKey));
-        // For long, and it is over for as long.
+        // A long jump ends the revocation for as long as it lasts.
         world.jump(YEAR);
         world.pass(100);
         check(&world, Ok(()));

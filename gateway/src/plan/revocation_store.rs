@@ -1,16 +1,14 @@
-//! The register of revocations: the list in force, and the file that keeps it over a restart.
+//! Stores revocations: the list in force, and the file that keeps it across restarts.
 //!
-//! The file has the last word. It is read when a plan takes effect and whenever it changes; what the admin API adds is
-//! in force at once and is then written to it. Failing closed: a file that cannot be read or has mistakes changes
-//! nothing, and an entry that cannot be written holds all the same, and is written when it can be (`pending`).
+//! The file is authoritative. It is read when a plan takes effect and whenever it changes. Entries from the admin API
+//! are in force at once and are then written to the file. The store fails closed: a file that cannot be read or has
+//! mistakes changes nothing, and an entry that cannot be written stays in force and is written later (`pending`).
 //!
-//! Others write the file as well, at any moment and in any way. So it is replaced only where it still is the version that
-//! was read, what somebody is just writing is waited for, and what is written to a version after it was replaced is taken
-//! over.
+//! Other processes may write the file at any time and in any way. So the store replaces only the version that it has
+//! read, waits for a write in progress to end, and takes over what is written to a version after its replacement.
 //!
-//! Runs on the control thread and its helpers alone; workers see the list. The file system may take its time, or for
-//! ever, so what is kept is never locked while the file is read or written: only `FileTurn` is held then, which nobody
-//! waits for without a limit.
+//! Runs only on the control thread and its helper threads; workers only read the list. A file system may be slow or
+//! never answer, so no lock on `Kept` is held during file access, only a `FileTurn`. Every wait for a turn has a limit.
 
 mod form;
 mod pending;
@@ -35,22 +33,22 @@ use crate::files::watch::{FileWatch, Look};
 use crate::files::{self, LastVersion, Replaced, Stamp};
 use crate::plan::long_over::Learnt;
 
-/// How long a change waits for another that reads or writes the file.
+/// Longest wait of a change for another read or write of the file.
 const TURN: Duration = Duration::from_secs(5);
-/// Between two looks at a file that somebody else is writing, while a change waits for it to rest.
+/// Interval between checks of a file that another process is writing, while a change waits for it.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a change begins anew because somebody else has changed the file in between.
+/// Number of tries of a change if another process changes the file in between.
 const TRIES: u32 = 5;
-/// For so long somebody who had the version open that was replaced may still write to it.
+/// Time during which a process that has the replaced version open may still write to it.
 const LATE: Duration = Duration::from_secs(10);
-/// Versions that are watched for that.
+/// Maximum number of replaced versions that are checked for late writes.
 const MOST_LATE: usize = 64;
 
 pub struct RevocationStore {
     in_force: Arc<Revocations>,
     kept: Mutex<Kept>,
     turn: FileTurn,
-    /// How long a turn is waited for.
+    /// Longest wait for a turn.
     patience: Duration,
 }
 
@@ -68,19 +66,19 @@ impl Default for RevocationStore {
 #[derive(Default)]
 struct Kept {
     path: Option<PathBuf>,
-    /// The version of the file that was read or written last.
+    /// The version of the file that was last read or written.
     version: Option<Stamp>,
-    /// What it says.
+    /// Content of that version.
     says: Arc<List>,
     watch: FileWatch,
-    /// Why the newest version is not in force.
+    /// Reason why the newest version is not in force.
     error: Option<Failure>,
-    /// Why it is not written, if it was to be.
+    /// Reason why the list could not be written.
     write_error: Option<Failure>,
     pending: Pending,
-    /// The oldest first.
+    /// Replaced versions, the oldest first.
     replaced: VecDeque<ReplacedVersion>,
-    /// Counts what has been read and written.
+    /// Number of reads and writes of the file.
     changes: u64,
     learnt: Learnt,
 }
@@ -99,66 +97,66 @@ impl Kept {
     }
 }
 
-/// A version that was replaced a short while ago.
+/// A version of the file that was replaced a short time ago.
 struct ReplacedVersion {
     version: LastVersion,
     replaced: Moment,
     said: Arc<List>,
-    /// Found written to it, and not looked at before it has stayed the same from one look to the next.
+    /// Content that was written late. It is used once it is the same in two checks.
     late: Option<Vec<u8>>,
 }
 
-/// The file as a plan has found it.
+/// The file as a plan has read it.
 pub struct RevocationFile {
     pub path: PathBuf,
     pub version: Option<Stamp>,
     pub list: List,
-    /// What [`RevocationStore::changes`] said before it was read; `None` if it was taken as an earlier plan had read it.
+    /// Value of [`RevocationStore::changes`] before the read; `None` if the content comes from an earlier plan.
     pub changes: Option<u64>,
 }
 
-/// Why the file is not what is in force, and since when (seconds since 1970).
+/// Reason and time (in seconds since 1970) of a failed read or write.
 #[derive(Debug, Clone)]
 pub struct Failure {
     pub at: u64,
     pub error: String,
 }
 
-/// For the admin API.
+/// The state of the store, for the admin API.
 #[derive(Debug, Clone)]
 pub struct RevocationStoreStatus {
     pub file: Option<PathBuf>,
     pub error: Option<Failure>,
-    /// Entries that a restart would forget.
+    /// Number of entries that a restart would lose.
     pub unwritten: usize,
-    /// Why they are not written; they are tried again.
+    /// Reason why they are not written yet; the write is retried.
     pub write_error: Option<Failure>,
 }
 
-/// Why a change was not made, or not made for good.
+/// Reasons why a change failed, wholly or in part.
 #[derive(Debug)]
 pub enum RevocationStoreError {
-    /// The list is as long as it may be; nothing has changed.
+    /// The list is full; nothing has changed.
     TooMany,
-    /// The file of the list would be longer than what is read of one; nothing has changed.
+    /// The file would exceed the size that is read; nothing has changed.
     TooLong,
-    /// There is no such entry.
+    /// The entry does not exist.
     Absent,
-    /// New entries are in force, and will be written when the file can be; nothing is taken out.
+    /// The file could not be written. New entries are in force and will be written later; nothing is removed.
     NotWritten(String),
 }
 
 impl RevocationStore {
-    /// The list that callers are held against.
+    /// Returns the list that callers are checked against.
     pub fn in_force(&self) -> Arc<Revocations> {
         Arc::clone(&self.in_force)
     }
 
-    /// From now on the list is kept in this file, if in any, and is what the file says. Reads nothing.
+    /// Sets the file that keeps the list, and replaces the list by its content. Reads no file.
     pub fn keep_in(&self, file: Option<&RevocationFile>) {
         let mut kept = self.kept();
         let path = file.map(|file| &file.path);
-        // What the file said before it was read or written the last time is out of date.
+        // The content is out of date if the file has been read or written since.
         let is_older = file.is_some_and(|file| file.changes != Some(kept.changes)) && kept.path.as_ref() == path;
         if is_older {
             return;
@@ -173,12 +171,12 @@ impl RevocationStore {
         }
     }
 
-    /// Changes whenever the file has been read or written.
+    /// Returns a number that changes with every read and write of the file.
     pub fn changes(&self) -> u64 {
         self.kept().changes
     }
 
-    /// The file says this now.
+    /// Puts the content of a new version of the file in force, together with entries that are not written yet.
     fn replace(&self, kept: &mut Kept, list: List) {
         kept.changes += 1;
         kept.says = Arc::new(list);
@@ -194,7 +192,7 @@ impl RevocationStore {
         self.in_force.replace(list);
     }
 
-    /// Looks whether the file has changed, and writes what could not be written before.
+    /// Checks the file for changes, and retries a failed write.
     pub(crate) fn follow(&self, now: Moment) {
         let Some(turn) = self.turn.take(Duration::ZERO) else {
             return;
@@ -218,12 +216,12 @@ impl RevocationStore {
             kept.error.is_none() && kept.pending.is_due(now)
         };
         if is_due && look != Look::Settling {
-            // Whoever waits for it is told by the status.
+            // The result is visible in the status.
             let _ = self.write(&turn, |in_force| Ok(List::clone(in_force)));
         }
     }
 
-    /// Tries once more to write what could not be written; for a good end.
+    /// Writes pending entries before a shutdown.
     pub fn write_out(&self) {
         if self.kept().pending.len() > 0
             && let Some(turn) = self.turn.take(self.patience)
@@ -232,13 +230,13 @@ impl RevocationStore {
         }
     }
 
-    /// Takes back what the entries name, from the next request on.
+    /// Adds entries to the list. They are in force from the next request on.
     ///
     /// # Errors
     /// See [`RevocationStoreError`].
     pub fn revoke(&self, entries: List) -> Result<(), RevocationStoreError> {
         {
-            // In force before anything else: the file may take its time.
+            // The entries are in force before the write, because the file may be slow.
             let mut kept = self.kept();
             let mut list = List::clone(&self.in_force.list());
             list.extend(entries.clone());
@@ -255,7 +253,7 @@ impl RevocationStore {
         self.write(&turn, |in_force| Ok(List::clone(in_force)))
     }
 
-    /// Lets through again what an entry named.
+    /// Removes an entry from the list.
     ///
     /// # Errors
     /// See [`RevocationStoreError`].
@@ -268,15 +266,14 @@ impl RevocationStore {
         })?;
         let mut kept = self.kept();
         kept.pending.remove(revoked);
-        // Others may have come or ended since.
+        // The list may have changed during the write.
         let mut list = List::clone(&self.in_force.list());
         list.remove(revoked);
         self.in_force.replace(list);
         Ok(())
     }
 
-    /// Takes entries out that are long over; the file loses them when it is written next. To be called
-    /// every second or so.
+    /// Removes entries that ended long ago; the file loses them at the next write. Must be called about once a second.
     pub fn forget_ended(&self, now: Now) {
         let mut kept = self.kept();
         let list = self.in_force.list();
@@ -301,8 +298,7 @@ impl RevocationStore {
         }
     }
 
-    /// Whoever changes the list begins with what the file says now. What somebody else is just writing is not taken for
-    /// the whole before it rests.
+    /// Reads the current version of the file before a change. A file that is being written is read once it is stable.
     fn catch_up(&self, turn: &HeldTurn<'_>) {
         let Some(path) = self.kept().path.clone() else { return };
         loop {
@@ -327,7 +323,7 @@ impl RevocationStore {
         let loaded = form::load(&path, &mut sources);
         let mut kept = self.kept();
         if kept.path.as_ref() != Some(&path) {
-            // It is kept elsewhere since.
+            // Another plan has set another file meanwhile.
             return;
         }
         kept.version = version;
@@ -348,14 +344,14 @@ impl RevocationStore {
         }
     }
 
-    /// Writes what `wanted` makes of the list in force to the file, over the version that was read and no other.
+    /// Writes the list that `wanted` makes from the list in force, if the file still is the version that was read.
     fn write(
         &self,
         turn: &HeldTurn<'_>,
         wanted: impl Fn(&List) -> Result<List, RevocationStoreError>,
     ) -> Result<(), RevocationStoreError> {
         for _ in 0..TRIES {
-            // Many changes, one after another, leave no turn to whoever looks now and then.
+            // A series of changes would leave `follow` no turn to check for late writes, so they are checked here too.
             self.hear_late(turn, clock::now());
             self.catch_up(turn);
             let (path, version, error) = {
@@ -365,7 +361,7 @@ impl RevocationStore {
             let list = wanted(&self.in_force.list())?;
             let Some(path) = path else { return Ok(()) };
             if let Some(Failure { error, .. }) = error {
-                // Written over, it would lose what somebody was about to say.
+                // A write would destroy the change that could not be read.
                 return Err(RevocationStoreError::NotWritten(error));
             }
             let written = match version {
@@ -396,7 +392,7 @@ impl RevocationStore {
         let (mut kept, now) = (self.kept(), clock::now());
         kept.changes += 1;
         if kept.path.as_deref() != Some(path) {
-            // It is kept elsewhere since, and has to be written there.
+            // Another plan has set another file, and the list must be written there.
             return Err(busy());
         }
         if kept.write_error.take().is_some() {
@@ -422,7 +418,7 @@ impl RevocationStore {
         RevocationStoreError::NotWritten(error)
     }
 
-    /// Takes over what somebody has written to a version that was replaced under their hands, or just before.
+    /// Takes over what another process has written to a replaced version, during its replacement or after it.
     fn hear_late(&self, _: &HeldTurn<'_>, now: Moment) {
         let mut all = std::mem::take(&mut self.kept().replaced);
         all.retain_mut(|one| {
@@ -442,11 +438,11 @@ impl RevocationStore {
             }
             now.since(one.replaced) < LATE || one.late.is_some()
         });
-        // Nobody else has a turn, so none has come meanwhile.
+        // Only one thread has a turn, so the field is still empty.
         self.kept().replaced = all;
     }
 
-    /// Adds what `late` has that was not `said` before. What it has no more stays: failing closed.
+    /// Adds the entries of `late` that are not in `said`. Entries that are missing in `late` stay, to fail closed.
     fn take_over(&self, kept: &mut Kept, said: &List, late: &[u8]) {
         let mut sources = Sources::default();
         let text = String::from_utf8_lossy(late);

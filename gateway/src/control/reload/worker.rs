@@ -1,13 +1,13 @@
-//! The one thread that reads configs and the files that they name.
+//! Runs reloads on one thread, which reads the config and the files that it names.
 //!
-//! One at a time, so that what reading takes of memory is taken once; and whoever asks while one is read shares the
-//! next, which is begun after the asking and so sees what was written before it.
+//! One reload runs at a time, so its memory is used only once. A request during a reload shares the next one, which
+//! begins after the request and so sees everything that was written before it.
 //!
-//! A file system may never answer, and a thread that waits for it cannot be woken. So whoever tends the worker gives
-//! such a thread up: its waiters are told, another thread goes on, and what it may come back with is not put in force.
+//! A file system may never answer, and a thread that waits for it cannot be interrupted. [`Worker::tend`] abandons such
+//! a thread: its callers get an error, a new thread takes over, and the results of the old one are discarded.
 //!
-//! Invariant: at most one thread may put something in force ([`Turn::commit`]), and at most [`MOST_GIVEN_UP`] beside it
-//! wait for file systems.
+//! Invariant: at most one thread may put a plan in force ([`Turn::commit`]), and at most [`MOST_GIVEN_UP`] abandoned
+//! threads wait for file systems.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,31 +22,31 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::files::OnRead;
 
-/// The longest time that a reload may take.
+/// Time limit of a reload.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
-/// The longest time that it may take to ask of a file whether it has changed.
+/// Time limit of a check for changed files.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
-/// What takes longer is told while it goes on.
+/// Time after which a warning is logged while the work goes on.
 const TOLD: Duration = Duration::from_secs(2);
-/// Threads that were given up and have not come back; with so many, nothing more is read.
+/// Maximum number of abandoned threads that still wait. At this number, nothing more is read.
 const MOST_GIVEN_UP: usize = 4;
-/// Bytes. A config is 32 levels deep at most.
+/// Stack size in bytes. A config has at most 32 levels.
 const STACK: usize = 4 << 20;
 
-/// The generation that is in force now, or why none was put in force.
+/// The generation in force now, or the error.
 pub(crate) type Outcome = Result<u64, Arc<str>>;
 
-/// What the thread does.
+/// The work of the thread.
 pub(crate) trait Work: Send + Sync + 'static {
-    /// Looks whether files have changed, and reads those that have.
+    /// Checks for changed files, and reads them.
     fn look(&self, turn: &Turn);
-    /// Reads everything anew, as somebody has asked for.
+    /// Reads the whole config and its files, on request.
     fn reload(&self, turn: &Turn) -> Outcome;
-    /// Is told that a turn has been given up, and why. Must not wait.
+    /// Called when a turn is abandoned, with the reason. Must not block.
     fn gave_up(&self, why: &str);
 }
 
-/// Dropped, its thread ends when it has nothing to do.
+/// A handle on the worker thread. When it is dropped, the thread ends after its current work.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     work: Arc<dyn Work>,
@@ -59,23 +59,23 @@ struct Shared {
 
 #[derive(Default)]
 struct Inner {
-    /// The thread that may go on; all others have been given up. 0 is none.
+    /// Number of the current thread; all others are abandoned. 0 means no thread.
     thread: u64,
-    /// Threads that have been started.
+    /// Number of threads started so far.
     threads: u64,
     is_asked: bool,
     is_to_look: bool,
-    /// Who waits for a reload that has not begun.
+    /// Callers that wait for the next reload.
     waiting: Vec<oneshot::Sender<Outcome>>,
     running: Option<Running>,
     given_up: Vec<GivenUp>,
 }
 
-/// What the thread is doing.
+/// The current work of the thread.
 struct Running {
     what: What,
     since: Moment,
-    /// The file at hand.
+    /// The file that is being read.
     at: Option<PathBuf>,
     is_told: bool,
     waiting: Vec<oneshot::Sender<Outcome>>,
@@ -85,7 +85,7 @@ struct Running {
 enum What {
     Looking,
     Reloading,
-    /// Takes no time that anything else could stretch.
+    /// Puts the plan in force. Waits for no file system, so it has no time limit.
     Committing,
 }
 
@@ -94,7 +94,7 @@ struct GivenUp {
     at: Option<PathBuf>,
 }
 
-/// The turn of one thread.
+/// The right of one thread to work.
 #[derive(Clone)]
 pub(crate) struct Turn {
     shared: Arc<Shared>,
@@ -114,16 +114,16 @@ impl Worker {
         worker
     }
 
-    /// Asks for a reload.
+    /// Requests a reload.
     pub(crate) fn ask(&self) {
         self.shared.inner().is_asked = true;
         self.shared.wake.notify_all();
     }
 
-    /// Asks for a reload that begins from now on, and waits for it.
+    /// Requests a reload that begins after this call, and waits for it.
     ///
     /// # Errors
-    /// Why nothing was put in force.
+    /// The reason why no plan was put in force.
     pub(crate) async fn reload(&self) -> Outcome {
         let answer = {
             let mut inner = self.shared.inner();
@@ -131,7 +131,7 @@ impl Worker {
                 return Err(full(&inner.given_up));
             }
             let (sender, answer) = oneshot::channel();
-            // Who has left does not wait.
+            // Callers that have left are removed.
             inner.waiting.retain(|waiting| !waiting.is_closed());
             inner.waiting.push(sender);
             answer
@@ -140,8 +140,8 @@ impl Worker {
         answer.await.unwrap_or_else(|_| Err("the gateway is stopping".into()))
     }
 
-    /// Has the thread look whether files have changed, or gives it up if it has been at something for too long. To be
-    /// called several times a second.
+    /// Starts a check for changed files, or abandons the thread if its current work takes too long. Must be called
+    /// several times a second.
     pub(crate) fn tend(&self, now: Moment) {
         let mut inner = self.shared.inner();
         if inner.thread == 0 {
@@ -211,7 +211,7 @@ impl Worker {
             .spawn(move || turn.run(&*work));
         match started {
             Ok(_) => inner.thread = inner.threads,
-            // Tried again with the next look.
+            // The next call of `tend` tries again.
             Err(error) => tracing::error!(%error, "no thread to reload with"),
         }
     }
@@ -260,7 +260,7 @@ impl Turn {
             drop(inner);
             if let Some(outcome) = outcome {
                 for waiting in waiting {
-                    // Who has left does not hear of it.
+                    // The receiver may have left.
                     let _ = waiting.send(outcome.clone());
                 }
             }
@@ -271,7 +271,7 @@ impl Turn {
             .retain(|given_up| given_up.thread != self.thread);
     }
 
-    /// Waits for something to do; `None` is the end.
+    /// Waits for work; `None` ends the thread.
     fn next(&self) -> Option<What> {
         let mut inner = self.shared.inner();
         loop {
@@ -301,18 +301,18 @@ impl Turn {
         }
     }
 
-    /// Notes the file at hand, for whoever waits.
+    /// Notes the file that is being read, for messages about slow reads.
     pub(crate) fn at(&self, path: &Path) {
         self.change(|running| running.at = Some(path.to_owned()));
     }
 
-    /// Notes the file at hand, for whoever cannot be given a turn.
+    /// Returns a callback that does the same, for code that cannot hold a turn.
     pub(crate) fn teller(&self) -> OnRead {
         let turn = self.clone();
         Arc::new(move |path| turn.at(path))
     }
 
-    /// From now on files are read, each attempt with a limit of its own. False if the thread has been given up.
+    /// Starts the time limit of one attempt to read files. Returns false if the thread is abandoned.
     #[must_use]
     pub(crate) fn begin_reading(&self) -> bool {
         self.change(|running| {
@@ -323,25 +323,24 @@ impl Turn {
         })
     }
 
-    /// Whether the thread has been given up: what it finds out is nobody's business any more.
+    /// Returns true if the thread is abandoned and its results must be discarded.
     pub(crate) fn is_given_up(&self) -> bool {
         self.shared.inner().thread != self.thread
     }
 
-    /// Whether what was read may be put in force now. If so, the thread is not given up before it has ended what it
-    /// does.
+    /// Returns true if the plan may be put in force now. The thread is then not abandoned until it is done.
     #[must_use]
     pub(crate) fn commit(&self) -> bool {
         self.change(|running| running.what = What::Committing)
     }
 
-    /// Files that other threads wait for.
+    /// Returns the files that abandoned threads wait for.
     pub(crate) fn unreachable(&self) -> BTreeSet<PathBuf> {
         let inner = self.shared.inner();
         inner.given_up.iter().filter_map(|thread| thread.at.clone()).collect()
     }
 
-    /// False if the thread has been given up.
+    /// Returns false if the thread is abandoned.
     fn change(&self, change: impl FnOnce(&mut Running)) -> bool {
         let mut inner = self.shared.inner();
         let ours = inner.thread == self.thread;
@@ -362,7 +361,7 @@ mod tests {
 
     use super::*;
 
-    /// Does what it is told to: each piece of work takes an order and follows it.
+    /// A worker that follows orders: each piece of work takes one order.
     struct Told {
         orders: Mutex<Receiver<Order>>,
         reloads: AtomicUsize,
@@ -375,9 +374,9 @@ mod tests {
     enum Order {
         Finish,
         Panic,
-        /// Waits at a file until the sender is dropped, and then commits.
+        /// Waits at a file until the sender is dropped, then commits.
         Hang(&'static str, Receiver<()>),
-        /// Waits after it has been allowed to commit.
+        /// Commits, then waits.
         Commit(Receiver<()>),
     }
 
@@ -444,7 +443,7 @@ mod tests {
             self.orders.send(order).unwrap();
         }
 
-        /// Asks on a task of its own, and returns once that waits.
+        /// Requests a reload on a separate task, and returns once that task waits.
         async fn reload(&self) -> tokio::task::JoinHandle<Outcome> {
             let worker = Arc::clone(&self.worker);
             let task = tokio::spawn(async move { worker.reload().await });

@@ -75,7 +75,7 @@ fn check_one_answer(desk: &mut Compiler<'_>, written: &config::Aggregate, named:
 }
 
 /// Checks a `when` on a part's status: it must be a number from 100 to 599. If the part's failure fails the whole
-/// response, it must also be a 2xx.
+/// response, one of the listed statuses must be a 2xx.
 pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggregate, part: &config::Part) {
     let Some(config::When {
         subject: config::Subject::Status(named),

@@ -1,4 +1,4 @@
-//! The list of revocations as its file says it, in both directions.
+//! Converts between the list of revocations and the text of its file.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
 use crate::files::LARGEST;
 use crate::observe::timestamp::Timestamp;
 
-/// What the file says, or every mistake in it.
+/// Reads the list from a file, or returns every mistake in it.
 pub(in crate::plan) fn load(path: &Path, sources: &mut Sources) -> Result<List, Mistakes> {
     meant(&revocations::load(path, sources)?)
 }
 
-/// The same of what somebody has written elsewhere.
+/// Reads the list from a text that is not in the file.
 pub(super) fn parse(name: &str, text: &str, sources: &mut Sources) -> Result<List, Mistakes> {
     meant(&revocations::parse(name, text, sources)?)
 }
@@ -29,7 +29,7 @@ fn meant(file: &RevocationFile) -> Result<List, Mistakes> {
                     until: entry.until.as_ref().map(|until| until.0),
                     reason: entry.reason.as_ref().map(|reason| reason.as_str().into()),
                 };
-                // Written twice, the one counts that holds for longer.
+                // Of two entries for the same name, the one that ends later counts.
                 match list.get(&revoked) {
                     Some(other) if lasts(other) >= lasts(&terms) => {}
                     _ => {
@@ -65,7 +65,7 @@ fn revoked(entry: &Revocation) -> Result<Revoked, NotRevocable> {
     Revoked::new(kind, &entry.name, entry.issuer.as_ref().map(|issuer| issuer.as_str()))
 }
 
-/// The file that says this list.
+/// Returns the text of the file for this list.
 pub(super) fn text(list: &List) -> String {
     let mut text = String::from(
         "# Written by the gateway when the list is changed through its admin API: comments are lost then.\nrevocations:",
@@ -88,9 +88,9 @@ pub(super) fn text(list: &List) -> String {
     text
 }
 
-/// Whether the file that says this list would be longer than what is read of one.
+/// Returns true if the file for this list would exceed the size that is read.
 pub(super) fn is_too_long(list: &List) -> bool {
-    // What an entry is written with beside its texts, of which each byte may be escaped (`\U00000001`).
+    // Upper bounds: characters per entry beside its texts, and characters per escaped byte (`\U00000001`).
     const PUNCTUATION: usize = 128;
     const ESCAPED: usize = 10;
     let length = |(revoked, terms): (&Revoked, &Terms)| {

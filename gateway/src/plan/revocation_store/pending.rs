@@ -1,8 +1,8 @@
-//! What was added to the list of revocations and is not safely in its file: when it is written, and what it outlives.
+//! Tracks revocations that were added but are not safely in the file: when to write them, and how long to protect them.
 //!
-//! An entry that cannot be written is tried again, at first after a second and then more and more seldom. One that was
-//! written is kept in mind for a minute: whoever edits the file with a version from before would take it out without a
-//! thought. Told the time; knows nothing of files.
+//! A failed write is retried after one second, then at growing intervals. A written entry is protected for a minute: a
+//! process that edits an older version of the file would remove the entry without knowing it. Is told the time and does
+//! no file access.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use policies::Moment;
 
 use crate::auth::revocations::{List, Revoked, Terms};
 
-/// Between two tries at first; doubled with each further failure.
+/// Wait before the first retry; each further failure doubles it.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// A version of the file that comes so soon after an entry was written does not take it out.
+/// Time after its write during which a new version of the file does not remove an entry.
 const RECENT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Pending {
-    /// In force, and not in the file.
+    /// Entries in force that are not in the file.
     unwritten: List,
-    /// In the file since then.
+    /// Entries written a short time ago, with the time of the write.
     recent: BTreeMap<Revoked, (Terms, Moment)>,
     failures: u32,
-    /// When it is tried again.
+    /// Time of the next try.
     due: Moment,
 }
 
@@ -33,18 +33,18 @@ impl Pending {
         self.unwritten.len()
     }
 
-    /// These are in force now, and to be written.
+    /// Adds entries that are in force and must be written.
     pub(super) fn add(&mut self, entries: List) {
         self.unwritten.extend(entries);
     }
 
-    /// These are in force no more.
+    /// Forgets an entry that is no longer in force.
     pub(super) fn remove(&mut self, revoked: &Revoked) {
         self.unwritten.remove(revoked);
         self.recent.remove(revoked);
     }
 
-    /// What is in force when the file says `list`, and how many entries the file has lost that were just written to it.
+    /// Returns the list in force if the file contains `list`, and how many recently written entries the file has lost.
     pub(super) fn over(&mut self, mut list: List, now: Moment) -> (List, usize) {
         self.forget_old(now);
         let lost: Vec<_> = self
@@ -53,13 +53,13 @@ impl Pending {
             .collect();
         let count = lost.len();
         self.add(lost.into_iter().map(|(revoked, (terms, _))| (revoked, terms)).collect());
-        // Whatever could not be written before, it is another file now.
+        // The file is a new one, so earlier failures do not count.
         (self.failures, self.due) = (0, now);
         list.extend(self.unwritten.clone());
         (list, count)
     }
 
-    /// The file says this now, by our hand.
+    /// Notes that the gateway has written this list.
     pub(super) fn written(&mut self, list: &List, now: Moment) {
         self.forget_old(now);
         let written = self
@@ -70,19 +70,19 @@ impl Pending {
         (self.failures, self.due) = (0, now);
     }
 
-    /// It could not be written.
+    /// Notes a failed write.
     pub(super) fn failed(&mut self, now: Moment) {
         let wait = RETRY.saturating_mul(1 << self.failures.min(16)).min(LONGEST_RETRY);
         self.failures = self.failures.saturating_add(1);
         self.due = now + wait;
     }
 
-    /// Tries that have failed, one after another.
+    /// Returns the number of consecutive failed writes.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Whether there is something to write, and it is time to.
+    /// Returns true if there is something to write and the wait is over.
     pub(super) fn is_due(&self, now: Moment) -> bool {
         !self.unwritten.is_empty() && now >= self.due
     }
@@ -129,13 +129,13 @@ mod tests {
         pending.written(&list("a b c"), at(2));
         check(&mut pending, "a b", 3, "a b", 0, 0);
         check(&mut pending, "a c", 4, "a b c", 1, 1);
-        // Not written yet, for however long.
+        // An entry that is not written stays for any time.
         check(&mut pending, "", 500, "b", 0, 1);
         pending.written(&list("b"), at(500));
         check(&mut pending, "", 559, "b", 1, 1);
         pending.written(&list("b"), at(560));
         check(&mut pending, "", 620, "", 0, 0);
-        // Taken back, it is nobody's business any more.
+        // An entry that was removed is not protected.
         pending.add(list("d"));
         pending.written(&list("d"), at(630));
         pending.remove(&key("d"));
@@ -178,7 +178,7 @@ mod tests {
             now += wait;
         }
         assert_eq!(pending.failures(), 9);
-        // Another version of the file: perhaps it can be.
+        // A new version of the file may be writable, so it is tried at once.
         pending.over(list(""), at(now + 1));
         assert!(pending.is_due(at(now + 1)));
         pending.failed(at(now + 1));

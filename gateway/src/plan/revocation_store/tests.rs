@@ -34,7 +34,7 @@ fn bench(content: &str) -> Bench {
     }
 }
 
-/// The file as a plan finds it.
+/// Reads the file in the way a plan does.
 fn found(path: &Path, register: &RevocationStore) -> RevocationFile {
     let changes = Some(register.changes());
     let mut sources = Sources::default();
@@ -288,7 +288,7 @@ fn what_could_not_be_written_is_written_when_it_can_be() {
     let status = bench.register.status();
     assert_eq!((status.unwritten, status.error.is_some()), (1, false));
     assert!(status.write_error.is_some_and(|failure| failure.error.contains("lock")));
-    // Not at once, and not every time.
+    // The write is not retried at once, nor at every check.
     bench.register.follow(clock::now());
     bench.register.follow(clock::now() + Duration::from_secs(2));
     folder.unlock().unwrap();
@@ -298,7 +298,7 @@ fn what_could_not_be_written_is_written_when_it_can_be() {
     let status = bench.register.status();
     assert_eq!((status.unwritten, status.write_error.is_some()), (0, false));
     assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-    // And at a good end at once.
+    // At a shutdown it is retried at once.
     folder.lock().unwrap();
     let _ = bench.register.revoke(list(&["c"]));
     folder.unlock().unwrap();
@@ -339,7 +339,7 @@ fn what_is_written_into_a_version_that_was_replaced_is_taken_over() {
     }
     bench.check(&["a", "b", "c"]);
     assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
-    // Until nobody can mean it any more.
+    // Late writes are only accepted for a limited time.
     bench.register.follow(clock::now() + LATE);
     editor.set_len(0).unwrap();
     editor.rewind().unwrap();
@@ -369,7 +369,7 @@ fn a_file_that_is_just_being_written_is_not_taken_for_the_whole() {
                 thread::sleep(LOOK / 8);
             }
         });
-        // Where the editor is held up for long, it is written only later.
+        // If the editor is slow, the entry is written later.
         let _ = bench.register.revoke(list(&["e"]));
     });
     for _ in 0..4 {
@@ -379,7 +379,7 @@ fn a_file_that_is_just_being_written_is_not_taken_for_the_whole() {
     assert_eq!(bench.after_restart().in_force.list(), bench.register.in_force.list());
 }
 
-/// Two gateways with one file, and an editor that knows nothing of them, all at once.
+/// Two gateways and an independent editor change one file at the same time.
 #[test]
 fn racing_writers_lose_nothing() {
     const EACH: usize = 12;
@@ -392,7 +392,7 @@ fn racing_writers_lose_nothing() {
             let writers = registers.map(|(name, register)| {
                 scope.spawn(move || {
                     for number in 0..EACH {
-                        // It may be written by another's hand only later.
+                        // The other gateway may be the one that writes the entry.
                         let _ = register.revoke(list(&[&format!("{name}{number}")]));
                     }
                 })
@@ -439,7 +439,7 @@ fn racing_writers_lose_nothing() {
     }
 }
 
-/// As an editor does it: reads the file, adds a line, and writes all of it.
+/// Edits the file as a text editor does: reads all of it, adds a line, and writes all of it.
 fn edit(path: &Path, id: &str, in_place: bool) {
     let text = std::fs::read_to_string(path).unwrap();
     let text = text.replace("revocations: []", "revocations:") + &format!("  - {{ key: {id} }}\n");

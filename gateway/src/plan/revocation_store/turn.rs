@@ -1,4 +1,4 @@
-//! One at a time reads or writes the file of revocations, and nobody waits for that without a limit.
+//! Lets one thread at a time read or write the revocation file. Every wait for it has a limit.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) struct FileTurn {
 pub(super) struct HeldTurn<'a>(&'a FileTurn);
 
 impl FileTurn {
-    /// `None` if another still has it when the limit is over.
+    /// Waits for the turn; `None` if another thread still has it after `limit`.
     pub(super) fn take(&self, limit: Duration) -> Option<HeldTurn<'_>> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut taken, _) = self
@@ -22,7 +22,7 @@ impl FileTurn {
             .unwrap_or_else(PoisonError::into_inner);
         let free = !std::mem::replace(&mut *taken, true);
         drop(taken);
-        // Not `then_some`: a turn that is not ours must not end.
+        // Not `then_some`: it would make and drop a `HeldTurn`, and so end the turn of another thread.
         free.then(|| HeldTurn(self))
     }
 }
