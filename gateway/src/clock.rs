@@ -1,9 +1,9 @@
-//! The only file that reads a clock: every other part is told the time.
+//! Reads the clocks, as the only file that does; all other code is told the time.
 //!
-//! [`now`] is monotonic and counts from the start of the process; it follows tokio's paused clock in tests.
-//! [`unix_time`] is the time of day, for tokens, certificates, revocations and the calendar. It is the monotonic time
-//! plus an offset that [`WallClock`] keeps: a wall clock that jumps is not followed before the jump has lasted
-//! ([`policies::clock_follower`] decides, and the control thread asks it every second).
+//! [`now`] is monotonic, counts from the start of the process, and follows tokio's paused clock in tests. [`unix_time`]
+//! is the time of day, for tokens, certificates, revocations and calendar quotas: the monotonic time plus an offset
+//! that [`WallClock`] keeps. A jump of the wall clock is followed only after it has lasted for a while
+//! ([`policies::clock_follower`] decides; the control thread asks it every second).
 
 #![expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
 
@@ -15,7 +15,7 @@ use policies::clock_follower::Offset;
 use policies::{Moment, WallTime};
 use tokio::time::Instant;
 
-/// The instant that [`Moment::ZERO`] stands for: an hour before the first reading, so that a policy may look back.
+/// Returns the instant of [`Moment::ZERO`]: an hour before the first reading, so that a policy can look back.
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(|| {
@@ -24,7 +24,7 @@ fn epoch() -> Instant {
     })
 }
 
-/// The two clocks at one instant: rates go by the one, the calendar by the other.
+/// Both clocks at one instant: the monotonic time for rates, the time of day for the calendar.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Now {
     pub moment: Moment,
@@ -36,7 +36,7 @@ impl Now {
         Self::at(now())
     }
 
-    /// The time of day at a moment, as far as is known now.
+    /// Returns the time of day at `moment`, by the current offset.
     pub fn at(moment: Moment) -> Self {
         Self {
             moment,
@@ -45,7 +45,7 @@ impl Now {
     }
 }
 
-/// The monotonic time.
+/// Returns the monotonic time.
 #[inline]
 pub fn now() -> Moment {
     since_epoch(Instant::now())
@@ -56,41 +56,41 @@ fn since_epoch(instant: Instant) -> Moment {
     Moment::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// The instant a timer must be set to, to fire at `moment`.
+/// Returns the instant for a timer that fires at `moment`.
 #[inline]
 pub fn instant(moment: Moment) -> Instant {
-    // No timer is further away than this; the bound keeps the addition from overflowing.
+    // Caps the distance at 100 years, so that the addition cannot overflow.
     const FAR: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
     epoch() + moment.since(Moment::ZERO).min(FAR)
 }
 
-/// Whole seconds since 1970-01-01T00:00:00Z.
+/// Returns the whole seconds since 1970-01-01T00:00:00Z.
 pub fn unix_seconds() -> u64 {
     unix_time().as_secs()
 }
 
-/// Time since 1970-01-01T00:00:00Z.
+/// Returns the time since 1970-01-01T00:00:00Z.
 pub fn unix_time() -> Duration {
     Now::read().wall.elapsed()
 }
 
-/// Ready when `moment` has come.
+/// Waits until `moment`.
 pub async fn wait_until(moment: Moment) {
     tokio::time::sleep_until(instant(moment)).await;
 }
 
-/// The time of day that is told to all, and what became of the wall clock meanwhile.
+/// The gateway's time of day, and statistics on jumps of the wall clock.
 #[derive(Debug)]
 pub struct WallClock {
-    /// As [`Offset`] counts.
+    /// Offset in nanoseconds, as in [`Offset`].
     offset: AtomicI64,
     jumps: AtomicU64,
-    /// Nanoseconds that the wall clock is ahead of the time told.
+    /// Nanoseconds by which the wall clock is ahead of the gateway's time.
     ahead: AtomicI64,
 }
 
 impl WallClock {
-    /// The one of this process. It begins with the wall clock as it is when the time is first asked for.
+    /// Returns the clock of the process. It starts with the wall clock at the first call.
     pub fn of_process() -> &'static Self {
         static CLOCK: LazyLock<WallClock> = LazyLock::new(|| {
             let Reading { moment, wall } = read();
@@ -112,12 +112,13 @@ impl WallClock {
         Offset::from_nanos(self.offset.load(Relaxed)).at(moment)
     }
 
-    /// How often the wall clock has jumped, there or back.
+    /// Returns the number of jumps of the wall clock, forward or back.
     pub fn jumps(&self) -> u64 {
         self.jumps.load(Relaxed)
     }
 
-    /// Nanoseconds that the wall clock is ahead of the time told, or behind it; zero unless it has jumped just now.
+    /// Returns by how many nanoseconds the wall clock is ahead of the gateway's time (negative: behind). It is zero
+    /// unless a jump is not followed yet.
     pub fn ahead(&self) -> i64 {
         self.ahead.load(Relaxed)
     }
@@ -135,16 +136,17 @@ impl WallClock {
     }
 }
 
-/// Both clocks of the machine as they are, whatever time is told.
+/// The readings of both clocks of the machine, independent of the gateway's time.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
     pub moment: Moment,
     pub wall: WallTime,
 }
 
-/// Reads both clocks at one instant. In tests the monotonic one is the real one, paused or not.
+/// Reads both clocks at one instant. The monotonic clock is the real one, also in tests that pause time.
 pub fn read() -> Reading {
-    // A thread that is held up in between would take the pause for a jump: it reads again, though not for ever.
+    // A thread that is suspended between the two readings would see a jump, so a slow reading is repeated, up to 10
+    // times.
     const CLOSE: Duration = Duration::from_millis(100);
     let mut tries = 0;
     loop {
@@ -160,7 +162,7 @@ pub fn read() -> Reading {
     }
 }
 
-/// For TLS, which reads a clock of its own otherwise: certificates are judged by the time that is told to all.
+/// Gives TLS the gateway's time of day to check certificates with, in place of the machine's wall clock.
 #[derive(Debug)]
 pub struct TlsTime;
 

@@ -1,7 +1,7 @@
-//! Files that others read while we write them, and that others write while we read them.
+//! Reads and writes files that other processes read and write at the same time.
 //!
-//! A file is replaced as a whole or not at all, and only a regular file is ever read; one that has changed is told from
-//! one that has not by its [`Stamp`], since a notification can be lost and a mounted file may send none.
+//! A file is replaced as a whole or not at all, and only regular files are read. A change is detected by a file's
+//! [`Stamp`], because a change notification can be lost and a mounted file may send none.
 
 mod exchange;
 mod lock;
@@ -22,7 +22,7 @@ pub use read::{FileContent, LARGEST, read, read_own};
 pub use reader::{FileReader, FileSet, FileVersion, OnRead};
 pub use write::{Mode, append, ends_within_a_line, replace};
 
-/// What differs between a file and its next version: its inode, its length, and when content and inode were changed.
+/// Identity of a file version: inode, length, and the times at which content and inode were changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     inode: u64,
@@ -32,12 +32,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of what the path leads to; `None` if that is nothing.
+    /// Returns the stamp of the file at `path`, following symbolic links; `None` if there is no file.
     pub fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().as_ref().map(Self::from)
     }
 
-    /// Whether both are of one file with one content, which may have got another name meanwhile.
+    /// Returns true if both are one file with one content, possibly renamed in between.
     fn is_same_content(&self, other: &Self) -> bool {
         (self.inode, self.length, self.modified) == (other.inode, other.length, other.modified)
     }

@@ -1,9 +1,10 @@
-//! Replaces a file that somebody else may be writing at the same moment, so that neither version is lost.
+//! Replaces a file that another process may be writing at the same moment, so that neither version is lost.
 //!
-//! A name can be given to another file in one step, but not on the condition that it still means what it did. So the two
-//! files trade names (`RENAME_EXCHANGE`), and what was traded in is kept open: if it is not the version that was to be
-//! replaced, or becomes another since somebody had it open, that is found out afterwards. It is not put back: whoever has
-//! read ours in between goes on from there. Those who write in this way take turns, by a lock on the folder (`flock`).
+//! A rename is atomic, but it cannot depend on the current content of the target. So the new file and the old one
+//! exchange names (`RENAME_EXCHANGE`), and the old one stays open. If it is not the expected version, or if a process
+//! that has it open still writes to it, the caller learns this afterwards. The exchange is not undone, because other
+//! processes may have read the new file already. Processes that use this function take turns by a lock on the folder
+//! (`flock`).
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
@@ -19,32 +20,32 @@ use super::read::{open, regular, whole};
 use super::write::{create_beside, folder_of};
 use super::{FileContent, Stamp};
 
-/// What became of a replacement.
+/// The result of a replacement.
 #[derive(Debug)]
 pub enum Replaced {
-    /// The file has this version now.
+    /// The file is replaced and has this version.
     Done { version: Stamp, last: LastVersion },
-    /// The file was not the version that was to be replaced any more, and was left as it is.
+    /// The file was no longer the expected version and is left as it is.
     Changed,
 }
 
-/// What has been replaced: mostly the version that was to be, else one that came in between. It has no name any more, but
-/// whoever has it open may still write to it.
+/// The replaced file: usually the expected version, or else one that came in between. It has no name any more, but a
+/// process that has it open may still write to it.
 #[derive(Debug)]
 pub struct LastVersion {
     file: File,
-    /// Of the version that is known.
+    /// Stamp of the content that the caller knows.
     known: Stamp,
 }
 
-/// Between two looks whether another process still writes in the folder.
+/// Interval between tries to get the lock on the folder.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Replaces one version of a regular file, whose mode is kept. Another process that does the same in its folder is waited
-/// for as long as `patience` says.
+/// Replaces a regular file if it is the expected version, and keeps its mode. Waits up to `patience` for another
+/// process that holds the lock on its folder.
 ///
 /// # Errors
-/// It cannot be written, or is not a regular file; it is then as it was.
+/// If the file cannot be written or is not regular. It is then unchanged.
 pub fn replace_version(path: &Path, expected: Stamp, content: &[u8], patience: Duration) -> io::Result<Replaced> {
     let _turn = turn(folder_of(path), patience)?;
     let found = fs::symlink_metadata(path)?;
@@ -60,7 +61,7 @@ pub fn replace_version(path: &Path, expected: Stamp, content: &[u8], patience: D
     trade(path, expected, &file, &ours)
 }
 
-/// Ends when the file is closed.
+/// Locks the folder until the returned file is closed.
 fn turn(folder: &Path, mut patience: Duration) -> io::Result<File> {
     let folder = File::open(folder)?;
     loop {
@@ -72,7 +73,7 @@ fn turn(folder: &Path, mut patience: Duration) -> io::Result<File> {
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another process holds a lock on its folder"));
             }
-            // A file system without locks: nobody takes turns.
+            // The file system has no locks, so the work goes on without one.
             Ok(()) | Err(TryLockError::Error(_)) => return Ok(folder),
         }
     }
@@ -80,7 +81,7 @@ fn turn(folder: &Path, mut patience: Duration) -> io::Result<File> {
 
 fn trade(path: &Path, known: Stamp, file: &File, ours: &Beside) -> io::Result<Replaced> {
     let written = stamp(file)?;
-    // Of a file system that cannot trade names: what comes between is lost.
+    // Keeps the old file open for file systems without an exchange. A version that comes in between is then lost.
     let found = File::open(path)?;
     let last = match exchange(path, &ours.0) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
@@ -92,9 +93,10 @@ fn trade(path: &Path, known: Stamp, file: &File, ours: &Beside) -> io::Result<Re
             open(&ours.0, OFlags::NOFOLLOW)?.0
         }
     };
-    // Without it the new name may not outlive a power cut.
+    // Without this sync, the new name may be lost in a power failure.
     File::open(folder_of(path))?.sync_all()?;
-    // To get a name is a change that is ours. What somebody has written into it since is not.
+    // The exchange itself changes the inode's time, which is expected. A changed content is a later write by another
+    // process.
     let named = stamp(file)?;
     let version = if named.is_same_content(&written) {
         named
@@ -115,22 +117,22 @@ fn stamp(file: &File) -> io::Result<Stamp> {
     Ok(Stamp::from(&file.metadata()?))
 }
 
-/// A file of ours beside another, or what has been traded for it. Deleted when dropped.
+/// A temporary file beside the target, or the old file after the exchange. Deleted when dropped.
 struct Beside(PathBuf);
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        // Nobody else will take it away; after a plain rename it is not there.
+        // No other code deletes it. After a plain rename it does not exist.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 impl LastVersion {
-    /// What it says that is not known: somebody has put it there just before it was replaced, or has written to it since
-    /// it was replaced or last asked for.
+    /// Returns the content if it is not known to the caller: written just before the replacement, or since then, or
+    /// since the last call.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// If the file cannot be read.
     pub fn written_since(&mut self) -> io::Result<Option<FileContent>> {
         let found = stamp(&self.file)?;
         if found.is_same_content(&self.known) {
@@ -178,7 +180,7 @@ mod tests {
         );
     }
 
-    /// What is found of the version that was replaced.
+    /// Returns the unknown content of the replaced version.
     #[track_caller]
     fn heard(traded: io::Result<Replaced>) -> Option<String> {
         let Ok(Replaced::Done { mut last, .. }) = traded else {
@@ -255,7 +257,7 @@ mod tests {
         });
     }
 
-    /// Each writer adds a number to what it has read, over and over. None of them is ever lost.
+    /// Several writers each append a number to what they have read, again and again. No number is lost.
     #[test]
     fn racing_writers_lose_nothing() {
         const EACH: usize = 40;

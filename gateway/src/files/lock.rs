@@ -1,6 +1,6 @@
-//! A lock file: whoever holds it is the only one.
+//! Locks a file, so that only one process at a time holds it.
 //!
-//! Its content is nobody's: it is neither written nor truncated, and a link in its place is not followed.
+//! The content of the file does not matter: it is neither written nor truncated. A symbolic link is not followed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -11,13 +11,13 @@ use rustix::fs::OFlags;
 
 use super::read::regular;
 
-/// Times that a lock file may be taken away while it is being locked.
+/// Number of tries if the lock file is deleted while it is being locked.
 const TRIES: u32 = 8;
 
-/// Takes the lock at `path` for as long as the file that is returned stays open; made for its owner alone if absent.
+/// Locks the file at `path` until the returned file is closed. A missing file is created with mode 0600.
 ///
 /// # Errors
-/// Another process holds it, or it cannot be opened or is not a regular file.
+/// If another process holds the lock, or the file cannot be opened or is not regular.
 pub fn lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     for _ in 0..TRIES {
@@ -40,7 +40,7 @@ pub fn lock(path: &Path) -> io::Result<File> {
             TryLockError::WouldBlock => io::Error::new(ErrorKind::WouldBlock, "another process holds it"),
             TryLockError::Error(error) => error,
         })?;
-        // A lock on a file that has been taken away since keeps nobody out.
+        // A lock on a deleted file excludes no one, so the name must still lead to the locked file.
         if fs::symlink_metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
             return Ok(file);
         }

@@ -1,4 +1,4 @@
-//! Whether others can read or change a file that holds a secret.
+//! Checks whether other users can read or change a file that holds a secret.
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What others can do with a file. Superusers can do anything and do not count.
+/// Access of other users to a file. Superusers have all access and do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exposure {
-    /// Another user owns it, and can change it.
+    /// Whether another user owns the file and so can change it.
     pub foreign: bool,
     pub readable: Option<Others>,
     pub writable: Option<Others>,
-    /// Everyone can put another file in its place, as its folder is writable and not sticky.
+    /// Whether everyone can replace the file, because its folder is writable and not sticky.
     pub replaceable: bool,
 }
 
@@ -29,10 +29,10 @@ impl Exposure {
     }
 }
 
-/// Of what the path leads to, and of the folder that it is named in.
+/// Checks the file that the path leads to, and the folder in the path.
 ///
 /// # Errors
-/// There is nothing at the path.
+/// If there is no file at the path.
 pub(super) fn exposure(path: &Path) -> io::Result<Exposure> {
     let file = fs::metadata(path)?;
     let folder = match path.parent() {

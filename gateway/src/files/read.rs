@@ -1,9 +1,8 @@
-//! Reads a file without ever waiting for whoever put it there.
+//! Reads regular files without waiting for another process.
 //!
-//! A FIFO blocks its reader until there is a writer, a device may never end, and both can stand where a file stood.
-//! So only regular files are opened, and no more than [`LARGEST`] bytes are read of one. What remains is a file system
-//! that does not answer: nothing here can wait for that with a limit, so whoever reads does it on a thread that can be
-//! done without.
+//! A FIFO blocks its reader until it has a writer, and a device may never end. Both can replace a regular file. So only
+//! regular files are opened, and at most [`LARGEST`] bytes are read. A file system that does not answer can still block
+//! without a limit, so files are read on a thread that can be abandoned.
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
@@ -16,32 +15,33 @@ use rustix::fs::OFlags;
 
 use super::Stamp;
 
-/// The most bytes that are read of a file that somebody else writes.
+/// Maximum size in bytes of a file that is read.
 pub const LARGEST: u64 = 16 * 1024 * 1024;
 
-/// For whoever holds a lease on the file to give it back. `open` then fails at once, since it must not wait.
+/// Interval and number of tries while another process holds a lease on the file. A non-blocking `open` then fails at
+/// once.
 const LEASE: (Duration, u32) = (Duration::from_millis(20), 50);
 
-/// A file's bytes, and which version of it they are.
+/// Content of a file and the version that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContent {
     pub bytes: Vec<u8>,
-    /// Taken before the bytes were read: of a file that changes meanwhile, it is the stamp of the earlier version.
+    /// Stamp from before the content was read. If the file changes during the read, it is that of the earlier version.
     pub stamp: Stamp,
 }
 
-/// All of a regular file of [`LARGEST`] bytes at most. Symbolic links are followed.
+/// Reads a regular file of at most [`LARGEST`] bytes. Symbolic links are followed.
 ///
 /// # Errors
-/// It cannot be read, is not a regular file, or is too large.
+/// If the file cannot be read, is not regular or is too large.
 pub fn read(path: &Path) -> io::Result<FileContent> {
     whole(open(path, OFlags::empty())?)
 }
 
-/// The same of a file of our own, which is no symbolic link, and of `most` bytes at most: as many as we write.
+/// Reads a file that the gateway itself writes, of at most `most` bytes. Symbolic links are not followed.
 ///
 /// # Errors
-/// As of [`read`], or it is a link.
+/// The errors of [`read`], or if the file is a symbolic link.
 pub fn read_own(path: &Path, most: u64) -> io::Result<FileContent> {
     up_to(most, open(path, OFlags::NOFOLLOW)?)
 }
@@ -52,7 +52,7 @@ pub(super) fn whole(opened: (File, Stamp)) -> io::Result<FileContent> {
 
 fn up_to(most: u64, (file, stamp): (File, Stamp)) -> io::Result<FileContent> {
     let mut bytes = Vec::new();
-    // One byte more shows that there is more.
+    // One more byte shows whether the file is too large.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(
@@ -64,7 +64,7 @@ fn up_to(most: u64, (file, stamp): (File, Stamp)) -> io::Result<FileContent> {
 }
 
 pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<(File, Stamp)> {
-    // Asked before it is opened, since opening a device can do something.
+    // The type is checked before the file is opened, because opening a device can have effects.
     let found = match flags.contains(OFlags::NOFOLLOW) {
         true => fs::symlink_metadata(path)?,
         false => fs::metadata(path)?,
@@ -89,7 +89,7 @@ pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<(File, Stamp)> {
 }
 
 /// # Errors
-/// It is anything else; says what.
+/// If the file is of another type, which the error names.
 pub(super) fn regular(found: FileType) -> io::Result<()> {
     let what = match found {
         found if found.is_file() => return Ok(()),

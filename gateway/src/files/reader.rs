@@ -1,7 +1,8 @@
-//! The files that a config is made of, each as it was when it was read.
+//! Reads the files of a config and keeps them as they were read.
 //!
-//! A reader can be given versions that it takes as they are: so one file that has changed is read without the others,
-//! which may be changing, broken or out of reach just then. It says which file it is reading, for whoever waits.
+//! A reader can be given earlier versions that it does not read again. So a changed file can be read alone while others
+//! are changing, broken or unreachable. The reader announces each file before it reads it, for messages about slow
+//! reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,28 +14,28 @@ use super::permissions::exposure;
 use super::read::read;
 use super::{Exposure, Stamp};
 
-/// Files by their path.
+/// File versions by path.
 pub type FileSet = BTreeMap<PathBuf, FileVersion>;
 
-/// A file as it was read.
+/// The content of a file as it was read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileVersion {
     pub stamp: Option<Stamp>,
     pub bytes: Arc<[u8]>,
 }
 
-/// Told of each file before it is read.
+/// Callback that is called before each file is read.
 pub type OnRead = Arc<dyn Fn(&Path) + Send + Sync>;
 
-/// Reads each file once, and remembers what it read.
+/// Reads each file once and keeps its content.
 #[derive(Clone, Default)]
 pub struct FileReader {
-    /// Taken as they are.
+    /// Earlier versions that are used without a read.
     kept: FileSet,
-    /// Their file system does not answer, so they are not waited for.
+    /// Files whose file system does not answer. They are not read.
     unreachable: BTreeSet<PathBuf>,
     on_read: Option<OnRead>,
-    /// What was read, and why it could not be.
+    /// Results by path: the content, or the error.
     read: BTreeMap<PathBuf, Result<FileVersion, (Option<Stamp>, String)>>,
 }
 
@@ -48,10 +49,10 @@ impl FileReader {
         }
     }
 
-    /// All of a regular file; see [`read`](super::read()).
+    /// Returns the content of a regular file; see [`read`](super::read()).
     ///
     /// # Errors
-    /// It cannot be read.
+    /// If the file cannot be read.
     pub fn read(&mut self, path: &Path) -> io::Result<Arc<[u8]>> {
         if let Some(version) = self.kept.get(path) {
             self.read.insert(path.to_owned(), Ok(version.clone()));
@@ -83,18 +84,18 @@ impl FileReader {
         }
     }
 
-    /// Whether the file is taken as it was, and not read.
+    /// Returns true if an earlier version is used and the file is not read.
     pub fn keeps(&self, path: &Path) -> bool {
         self.kept.contains_key(path)
     }
 
-    /// What others can do with a file that is read; `None` if it is not read, or is not there.
+    /// Returns the access of other users to a file; `None` if the reader does not read it or it does not exist.
     pub fn exposure(&self, path: &Path) -> Option<Exposure> {
         let is_read = !self.keeps(path) && !self.unreachable.contains(path);
         is_read.then(|| exposure(path).ok())?
     }
 
-    /// Which version of a file was read, or could not be.
+    /// Returns the version that was read, or that could not be read.
     pub fn stamp(&self, path: &Path) -> Option<Stamp> {
         match self.read.get(path)? {
             Ok(version) => version.stamp,
@@ -102,14 +103,14 @@ impl FileReader {
         }
     }
 
-    /// Those of `paths` that were read.
+    /// Returns the versions of those `paths` that were read.
     pub fn versions<'p>(&self, paths: impl IntoIterator<Item = &'p PathBuf>) -> FileSet {
         let version = |path: &PathBuf| Some((path.clone(), self.read.get(path)?.as_ref().ok()?.clone()));
         paths.into_iter().filter_map(version).collect()
     }
 }
 
-/// Without the bytes, which may be a secret.
+/// Omits the content, which may be a secret.
 impl fmt::Debug for FileVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes at {:?}", self.bytes.len(), self.stamp)

@@ -1,8 +1,8 @@
-//! When a file that has changed is read: once it has stayed the same from one look to the next, since it may still be
-//! being written, and at the latest [`LATEST`] after its change was first seen, since it may never rest.
+//! Decides when to read a changed file: when two checks in a row find the same version, because it may still be being
+//! written, and at the latest [`LATEST`] after the change was seen, because it may never become stable.
 //!
-//! Decides about one file and knows no other, so that a file that changes all the time holds up no other. Told what was
-//! found and when; reads neither files nor clocks.
+//! Each watch is for one file, so that a file that changes all the time does not delay others. Is told the versions and
+//! the time; reads neither files nor clocks.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use policies::Moment;
 
 use crate::files::Stamp;
 
-/// The longest time that a change waits for the file to rest.
+/// Longest wait for a changed file to become stable.
 pub(crate) const LATEST: Duration = Duration::from_secs(1);
-/// A change that has waited for longer is worth a line in the log.
+/// Wait after which a change that is not read is logged.
 pub(crate) const TOLD: Duration = Duration::from_secs(2);
 
-/// What has been seen of one file. `None` as a version means that there is no file.
+/// The observed changes of one file. A version of `None` means that the file does not exist.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FileWatch {
     change: Option<Change>,
-    /// A version that could not be used; it is not tried again.
+    /// A version that could not be used and is not tried again.
     refused: Option<Option<Stamp>>,
 }
 
-/// A newer version than the one in force.
+/// A version that differs from the one in force.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     first_seen: Moment,
@@ -31,19 +31,19 @@ struct Change {
     told: bool,
 }
 
-/// What a look at a file has shown.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// There is nothing new to read.
+    /// Nothing new to read.
     Same,
-    /// It has changed, and may still be changing.
+    /// The file has changed and may still be changing.
     Settling,
-    /// It is to be read now.
+    /// The file must be read now.
     Due,
 }
 
 impl FileWatch {
-    /// `read` is the version in force, `found` the one there is.
+    /// Checks the version `found` against the version `read`, which is in force.
     pub(crate) fn look(&mut self, read: Option<Stamp>, found: Option<Stamp>, now: Moment) -> Look {
         if found == read {
             *self = Self::default();
@@ -70,18 +70,18 @@ impl FileWatch {
         }
     }
 
-    /// The version has been read and cannot be used.
+    /// Notes that a version has been read and cannot be used.
     pub(crate) fn refuse(&mut self, version: Option<Stamp>) {
         self.change = None;
         self.refused = Some(version);
     }
 
-    /// Whether a version waits that could not be used so far.
+    /// Returns true if the newest version could not be used.
     pub(crate) fn is_refused(&self) -> bool {
         self.refused.is_some()
     }
 
-    /// How long a change has been waiting, if that is too long and has not been told yet.
+    /// Returns how long a change has waited, if it is too long and not reported yet.
     pub(crate) fn overdue(&mut self, now: Moment) -> Option<Duration> {
         let change = self.change.as_mut().filter(|change| !change.told)?;
         let waited = now.since(change.first_seen);
@@ -94,8 +94,8 @@ impl FileWatch {
 mod tests {
     use super::*;
 
-    /// Looks every 200 ms at a file of which these versions are found, and says when it is due: `.` no, `!` yes.
-    /// `0` is the version in force, and what is read then is in force.
+    /// Checks a file every 200 ms that has these versions, one per character; `0` is in force, `-` is no file. Returns
+    /// `!` where the file is due and `.` elsewhere. A version that is read is in force afterwards if `good`.
     fn looks(versions: &str, good: bool) -> String {
         let folder = tempfile::tempdir().unwrap();
         let mut stamps = std::collections::HashMap::new();
@@ -131,7 +131,8 @@ mod tests {
             ("01111", true, "..!.."),
             ("010101", true, "......"),
             ("0--0", true, "..!."),
-            // It never rests: a second after its change was seen it is read as it is, and then the next second begins.
+            // A file that never becomes stable is read one second after its change was seen, and again a second after
+            // the next change.
             ("0123456789abcd", true, "......!.....!."),
             ("01234566789", true, "......!...."),
             // A version that cannot be used is tried once.

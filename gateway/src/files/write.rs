@@ -1,7 +1,7 @@
-//! Writes files where somebody else may have put something first.
+//! Writes files in folders where other processes may have put something first.
 //!
-//! Invariant: nothing that is found is opened for writing but by [`append`], and nothing is truncated. New content goes
-//! into a file that did not exist before (`O_EXCL`, so no symbolic link is followed), which then takes the old name.
+//! Invariant: only [`append`] opens an existing file for writing, and no file is truncated. New content goes into a new
+//! file (`O_EXCL`, so no symbolic link is followed), which then takes the old name.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,24 +12,24 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::read::regular;
 
-/// Who may read what is written.
+/// Permissions of a written file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The owner alone (0600), whatever was found.
+    /// Mode 0600, also if the old file had another mode.
     Private,
-    /// As found; the owner alone if nothing was.
+    /// Mode of the old file; 0600 if there was none.
     Kept,
 }
 
 const PRIVATE: u32 = 0o600;
 
-/// Names that are tried for the new file; each has 64 random bits.
+/// Number of names that are tried for the new file. Each has 64 random bits.
 const TRIES: u32 = 8;
 
-/// Writes a second file beside the first that then takes its place: a crash leaves the old content or the new.
+/// Replaces a file by a new one that is written beside it. A crash leaves either the old content or the new.
 ///
 /// # Errors
-/// It cannot be written, or what is to be replaced is not a regular file, such as a symbolic link; it is then as it was.
+/// If the file cannot be written, or the old one is not regular (for example a symbolic link). It is then unchanged.
 pub fn replace(path: &Path, content: &[u8], mode: Mode) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => {
@@ -49,15 +49,15 @@ pub fn replace(path: &Path, content: &[u8], mode: Mode) -> io::Result<()> {
         fs::rename(&fresh, path)
     })();
     if let Err(error) = written {
-        // It is ours, and nobody else will take it away.
+        // The temporary file belongs to this process, and no other code deletes it.
         let _ = fs::remove_file(&fresh);
         return Err(error);
     }
-    // Without it the new name may not outlive a power cut.
+    // Without this sync, the new name may be lost in a power failure.
     File::open(folder_of(path))?.sync_all()
 }
 
-/// A new file that nobody else can have opened, in the same folder.
+/// Creates a file in the same folder that no other process can have opened.
 pub(super) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     let name = path
         .file_name()
@@ -87,18 +87,18 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Opens a file to append to; made for its owner alone if there is none.
+/// Opens a file to append to. A missing file is created with mode 0600.
 ///
-/// A symbolic link is not followed, unless it is one of `/dev`. A FIFO needs a reader.
+/// Symbolic links are followed only below `/dev`. A FIFO must have a reader.
 ///
 /// # Errors
-/// It cannot be opened.
+/// If the file cannot be opened.
 pub fn append(path: &Path) -> io::Result<File> {
     let flags = match path.starts_with("/dev") {
         true => OFlags::NOCTTY,
         false => OFlags::NOCTTY | OFlags::NOFOLLOW,
     };
-    // Not to wait for the reader of a FIFO.
+    // Fails at once, instead of a wait for the reader of a FIFO.
     let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
     let options = || {
         let mut options = OpenOptions::new();
@@ -106,19 +106,20 @@ pub fn append(path: &Path) -> io::Result<File> {
         options
     };
     let is_regular = fs::metadata(path).map_or(true, |found| found.is_file());
-    // Reading is for the last byte alone; a log that may only be written is as good.
+    // Read access is used only to check the last byte, so a file without it works too.
     let readable = is_regular.then(|| options().read(true).open(path));
     let file = match readable {
         Some(Ok(file)) => file,
         _ => options().open(path).map_err(|error| explained(error, path))?,
     };
-    // From here on a write waits for whoever takes it.
+    // Writes may block from here on.
     let plain = fcntl_getfl(&file)? - OFlags::NONBLOCK;
     fcntl_setfl(&file, plain)?;
     Ok(file)
 }
 
-/// Whether the last line of a file has no end, as a crash or a full disk leaves it. False if it cannot be read.
+/// Returns true if the last line of a file has no line end, as after a crash or on a full disk. Returns false if the
+/// file cannot be read.
 pub fn ends_within_a_line(file: &mut File) -> bool {
     let is_regular = file.metadata().is_ok_and(|found| found.is_file());
     let mut last = [b'\n'];

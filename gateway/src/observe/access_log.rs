@@ -1,11 +1,11 @@
-//! One JSON line a request, with the decision and what it was based on.
+//! Writes the access log: one JSON line per request, with the decision and its reasons.
 //!
-//! Invariant: a request never waits for the log. A worker hands over the record through a bounded queue and goes on; if
-//! the log cannot keep up, the record is dropped and counted. What was accepted is written, also at shutdown, or counted
-//! once if its target takes no more; and no line that was begun is followed by another before it has ended.
+//! Invariant: a request never waits for the log. A worker puts the record in a bounded queue and goes on; if the queue
+//! is full, the record is dropped and counted. An accepted record is written, also at shutdown, or is counted once as
+//! lost if its target fails. A line is finished before the next one begins.
 //!
-//! A worker that wakes another thread pays for it with a system call. So the log's thread blocks only while there is
-//! nothing to do; under load it looks into the queue at fixed short intervals, and handing over costs no more than a copy.
+//! To wake another thread costs a worker a system call. So the log's thread blocks only while it has nothing to do.
+//! Under load it polls the queue at short fixed intervals, and a write costs the worker only a copy.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,25 +24,25 @@ use super::lines::Lines;
 use super::record::RequestRecord;
 use crate::{clock, files};
 
-/// Records that may wait. Together with [`TICK`] enough for 200,000 requests a second.
+/// Capacity of the queue in records. With [`TICK`] it allows 200,000 requests per second.
 const CAPACITY: usize = 4096;
-/// How long the thread rests between two looks into the queue while requests keep coming.
+/// Interval of polls while requests keep coming.
 const TICK: Duration = Duration::from_millis(20);
-/// Written at once when there is this much of it, in bytes.
+/// Size in bytes at which the buffer is written without waiting for the next poll.
 const BUFFER: usize = 64 * 1024;
 
-/// Where the lines go.
+/// The target of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Off,
     Stdout,
-    /// Appended to, created if absent.
+    /// A file to append to; created if missing.
     File(PathBuf),
 }
 
-/// Where the log's thread writes to.
+/// An opened target.
 trait Sink: Write + Send {
-    /// Whether it was found to hold a last line without an end.
+    /// Returns true if the target ends with an incomplete line.
     fn ends_within_a_line(&mut self) -> bool {
         false
     }
@@ -58,11 +58,11 @@ impl Sink for io::Sink {}
 
 #[derive(Debug)]
 pub struct AccessLog {
-    /// `None` wakes the thread to look at what is shared.
+    /// Records for the thread. `None` wakes it to look at `shared`.
     queue: SyncSender<Option<RequestRecord>>,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
-    /// Disconnected when the thread has written its last line.
+    /// Disconnected when the thread has ended.
     finished: Mutex<Receiver<()>>,
 }
 
@@ -76,7 +76,7 @@ struct Shared {
 
 impl AccessLog {
     /// # Errors
-    /// The file cannot be opened, or the thread cannot be started.
+    /// If the file cannot be opened or the thread cannot be started.
     pub fn start(target: &Target) -> io::Result<Self> {
         let Opened(sink) = Opened::open(target)?;
         let on = sink.is_some();
@@ -104,7 +104,7 @@ impl AccessLog {
         })
     }
 
-    /// Hands over a record; never waits.
+    /// Queues a record; never waits.
     #[inline]
     pub fn write(&self, record: RequestRecord) {
         if self.shared.on.load(Ordering::Relaxed) && self.queue.try_send(Some(record)).is_err() {
@@ -112,10 +112,10 @@ impl AccessLog {
         }
     }
 
-    /// Writes elsewhere from now on. A file is opened anew even if it is the same one, so this is also how a rotated
-    /// file is let go of. Switched off, what is still in the queue goes where it was meant to go.
+    /// Switches to another target. A file is opened again even if it is the same one, which releases a rotated file. If
+    /// the log is switched off, queued records still go to the old target.
     ///
-    /// Waits for nothing.
+    /// Never waits.
     pub fn point_at(&self, Opened(sink): Opened) {
         let on = sink.is_some();
         if on {
@@ -125,8 +125,8 @@ impl AccessLog {
         self.shared.on.store(on, Ordering::Relaxed);
     }
 
-    /// Writes all that was accepted and stops; false if that takes longer than `limit`. To be called when the workers
-    /// have stopped: a record that comes later is dropped.
+    /// Writes all accepted records and stops; returns false if that takes longer than `limit`. Must be called after the
+    /// workers have stopped: later records are dropped.
     pub fn close(&self, limit: Duration) -> bool {
         self.shared.closing.store(true, Ordering::Release);
         self.wake();
@@ -134,13 +134,13 @@ impl AccessLog {
         finished.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Records that were not written: there was no room in the queue, or the target took no more.
+    /// Returns the number of records that were lost, by a full queue or a failed target.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
-        // A full queue is as good: its reader is not asleep for longer than a tick.
+        // A full queue needs no wake-up: the thread polls it within one tick.
         let _ = self.queue.try_send(None);
         self.thread.thread().unpark();
     }
@@ -155,16 +155,16 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// A target that can be written to; `None` is off.
+/// An opened target; `None` if the log is off.
 pub struct Opened(Option<Box<dyn Sink>>);
 
 impl Opened {
     /// # Errors
-    /// The file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(target: &Target) -> io::Result<Self> {
         Ok(Self(match target {
             Target::Off => None,
-            // Not through the process's own buffer, which would not say how much of a line is out.
+            // Bypasses the buffer of `io::stdout`, which does not tell how much of a line is written.
             Target::Stdout => Some(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))),
             Target::File(path) => Some(Box::new(files::append(path)?)),
         }))
@@ -190,12 +190,12 @@ impl Writer {
         writer
     }
 
-    /// Goes on in another target.
+    /// Switches to another target.
     fn begin(&mut self, mut sink: Box<dyn Sink>) {
-        // A line that was begun ends where it was begun, or nowhere.
+        // A partly written line is finished in its old target, or dropped.
         let _ = self.lines.finish_begun(&mut self.sink);
         self.drop_lines(Lines::drop_begun);
-        // Asked only now, as it may be the same file.
+        // Checked only now, because the new target may be the same file.
         if sink.ends_within_a_line() {
             self.lines.end_found();
         }
@@ -204,7 +204,7 @@ impl Writer {
 
     fn run(mut self, records: &Receiver<Option<RequestRecord>>, _alive: &Sender<()>) {
         loop {
-            // Read before the queue is emptied: what was accepted before the close is then still found.
+            // Read before the queue is emptied, so that everything accepted before the close is found.
             let closing = self.shared.closing.load(Ordering::Acquire);
             if !closing {
                 match records.recv() {
@@ -212,7 +212,7 @@ impl Writer {
                     Err(_) => break,
                 }
             }
-            // The bound lets the log look up from its work while the queue is filled as fast as it is emptied.
+            // The cap gives the thread time to write while workers fill the queue as fast as it is emptied.
             for record in records.try_iter().take(CAPACITY) {
                 self.add(record);
             }
@@ -234,7 +234,7 @@ impl Writer {
     }
 
     fn flush(&mut self) {
-        // Taken here, so that a line handed over after the change cannot go to the old target.
+        // The switch happens here, so that a record queued after it cannot go to the old target.
         let next = self
             .shared
             .next_sink
@@ -253,7 +253,7 @@ impl Writer {
         }
     }
 
-    /// Counts what it drops.
+    /// Drops lines and counts them.
     fn drop_lines(&mut self, drop: impl FnOnce(&mut Lines) -> u64) -> u64 {
         let lost = drop(&mut self.lines);
         self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
@@ -261,7 +261,7 @@ impl Writer {
     }
 }
 
-/// Tells of lines that cannot be written: once when it begins, once when it is over.
+/// Logs a failure of the target once when it begins and once when it ends.
 #[derive(Default)]
 struct Outage {
     lost: Option<u64>,
@@ -269,7 +269,7 @@ struct Outage {
 }
 
 impl Outage {
-    /// A target may fail and recover many times a second.
+    /// Minimum time between two warnings, because a target can fail and recover many times a second.
     const QUIET: Duration = Duration::from_secs(60);
 
     fn note(&mut self, error: &io::Error, lost: u64, now: Moment) {
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_stuck_costs_lines_and_no_time() {
-        /// Takes nothing until it is let go.
+        /// Accepts nothing until it is released.
         struct Stuck(Receiver<()>);
         impl Write for Stuck {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_line_that_was_begun_is_never_ended_elsewhere() {
-        /// Takes so many bytes.
+        /// Accepts a limited number of bytes.
         struct Small(usize, Arc<Mutex<Vec<u8>>>);
         impl Write for Small {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -430,7 +430,7 @@ mod tests {
         let held = Arc::default();
         let log = AccessLog::with_sink(Box::new(Small(100, Arc::clone(&held)))).unwrap();
         log.write(record("begun"));
-        // Each waits for what came before to be tried.
+        // Waits until the lines before have been tried.
         let lost = |count| {
             while log.dropped() < count {
                 thread::yield_now();

@@ -1,8 +1,8 @@
-//! The counters that requests touch. A stage holds the `Arc` of its route, backend or limit, so counting is one relaxed
-//! addition: no name is looked up and nothing is allocated.
+//! Counters that requests increment. A stage holds the `Arc` of its route, backend or limit, so a count is one relaxed
+//! addition, without a lookup or an allocation.
 //!
-//! Invariant: counters only rise. What mirrors a state (slots in use, a breaker's state, open connections) is read where
-//! it is when the page is asked for, and has no place here.
+//! Invariant: counters only rise. Values that mirror a state (slots in use, breaker state, open connections) are read
+//! from their owner at each scrape and are not stored here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,13 +17,13 @@ use super::labels::{
 use super::page::Page;
 use crate::rejection::Reason;
 
-/// Requests of one route, or of none when `name` is empty.
+/// Requests of one route, or without a route if `name` is empty.
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub name: Arc<str>,
     pub requests: CounterVec<Class>,
     pub rejections: CounterVec<Reason>,
-    /// From a request's head to the last byte of its answer.
+    /// Time from a request's head to the last byte of its response.
     pub duration: Histogram,
     pub(super) aborted: AtomicU64,
     pub(super) partial: AtomicU64,
@@ -53,18 +53,18 @@ impl RouteMetrics {
     }
 }
 
-/// Calls to one backend, counted by the guarded call.
+/// Calls to one backend.
 #[derive(Debug)]
 pub struct BackendMetrics {
     pub name: Arc<str>,
     pub attempts: CounterVec<Outcome>,
     pub rejections: CounterVec<Reason>,
-    /// By the state that was entered.
+    /// Breaker transitions, by the new state.
     pub transitions: CounterVec<BreakerState>,
     pub calls: CounterVec<Outcome>,
-    /// From the start of a call, queue included, to the head of its answer.
+    /// Time from the start of a call, including the queue, to the head of its response.
     pub duration: Histogram,
-    /// Calls that were not tried again although their end would have allowed it.
+    /// Failed calls that were not retried although their result allows it.
     pub retry_stops: CounterVec<RetryStop>,
     pub handshakes: CounterVec<BackendHandshake>,
     retries: AtomicU64,
@@ -87,7 +87,8 @@ impl BackendMetrics {
         }
     }
 
-    /// A whole call is over; `took` is the time from its start, queue included, to the head of the answer or the end.
+    /// Counts a finished call. `took` is the time from its start, including the queue, to the head of the response or
+    /// the end.
     #[inline]
     pub fn called(&self, outcome: Outcome, took: Duration) {
         self.calls.add(outcome);
@@ -99,7 +100,7 @@ impl BackendMetrics {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    /// One of its endpoints was left out.
+    /// Counts an ejection of one of its endpoints.
     pub fn ejected(&self) {
         self.ejections.fetch_add(1, Relaxed);
     }
@@ -116,7 +117,7 @@ impl BackendMetrics {
     }
 }
 
-/// What one limit decided, counted by the limits stage.
+/// Decisions of one limit.
 #[derive(Debug)]
 pub struct LimitMetrics {
     pub name: Arc<str>,
@@ -136,7 +137,7 @@ impl LimitMetrics {
     }
 }
 
-/// Who came, and with what result; read off the finished record.
+/// Results of authentication, by the kind of credential. They are taken from finished records.
 #[derive(Debug)]
 pub(super) struct CallerMetrics(pub(super) Vec<CounterVec<CallerOutcome>>);
 

@@ -1,7 +1,7 @@
-//! Which setting of the config decided on a refusal, and on which line it stands.
+//! Names the setting of the config that led to a rejection, and the line where it stands.
 //!
-//! The config is the one that was in force for the request: it is asked when the refusal is kept, not when somebody
-//! reads of it.
+//! The lookup uses the config that was in force for the request. It is done when the rejection is recorded, not when it
+//! is read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use super::record::RequestRecord;
 use crate::config::Location;
 use crate::rejection::{Reason, Setting};
 
-/// A config that can tell where its settings stand.
+/// A config that can locate its settings.
 pub trait Settings: Send + Sync {
-    /// The setting that decided on the refusal of `record`; `None` if none would have changed the answer.
+    /// Returns the setting that led to the rejection of `record`; `None` if no setting would change the response.
     fn that_decided(&self, record: &RequestRecord, reason: Reason, decided: &Decided) -> Option<SettingPlace>;
 }
 
-/// What is known of the decision beside its reason.
+/// Details of a rejection beside its reason.
 pub struct Decided {
-    /// `None` where the reason alone tells.
+    /// The deciding setting; `None` if the reason alone determines it.
     pub setting: Option<Setting>,
-    /// The limit that decided, by the key of its state.
+    /// Key of the deciding limit's state.
     pub limit: Option<Arc<str>>,
-    /// The part of an aggregate that the request failed with, and its backend.
+    /// The failed part of an aggregate, and its backend.
     pub part: Option<(Arc<str>, Arc<str>)>,
     pub config: Arc<dyn Settings>,
 }
 
-/// A setting by its path in the config. It stands at `at`, or within what does; `null` for a default.
+/// A setting, by its path in the config. `at` is its location or that of the section around it; `null` for a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SettingPlace {
     pub setting: String,

@@ -1,9 +1,10 @@
-//! Every metric the gateway has: name, type, labels and meaning, in the order of the page.
+//! Lists every metric: name, type, labels and meaning, in the order of the page.
 //!
-//! Labels come from the plan (route, backend, limit) or from a closed set of words, never from a request, so what the
-//! page can grow to is known when the plan is made. Units are base units; counters, and nothing else, end in `_total`.
+//! Label values come from the plan (route, backend, limit) or from a closed set of words, never from a request. So the
+//! maximum size of the page is known when the plan is made. Units are base units. Counters end in `_total`, and only
+//! counters do.
 
-/// One row a family: what the code calls it, its kind and name, its labels, and what it means.
+/// One row per family: its name in the code, its kind and metric name, its labels, and its help text.
 macro_rules! families {
     ($($family:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
         /// One metric family.
@@ -195,7 +196,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// What the page and the documentation say about a family.
+/// Facts about a family for the page and the documentation.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     pub name: &'static str,
@@ -204,7 +205,7 @@ pub struct Facts {
     pub help: &'static str,
 }
 
-/// All families, in the order of the page.
+/// Returns all families, in the order of the page.
 pub fn families() -> impl Iterator<Item = Facts> {
     Family::ALL.into_iter().map(Family::facts)
 }
@@ -225,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// `gateway/docs/metrics.md`; after a change `make docs` writes it anew.
+    /// Compares `gateway/docs/metrics.md`; `make docs` updates it.
     #[test]
     fn the_reference_lists_every_family() {
         let mut page =

@@ -1,4 +1,4 @@
-//! Counts a request when it has ended, by what its record says.
+//! Counts a finished request by its record.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::tenants::TenantMetrics;
 use crate::rejection::Reason;
 
 impl RouteMetrics {
-    /// `took` is the time from the request's head to the last byte of its answer.
+    /// Counts the request. `took` is the time from its head to the last byte of its response.
     pub(super) fn count(&self, record: &RequestRecord, took: Duration) {
         self.requests.add(Class::of(record.status));
         self.duration.observe(took);
@@ -36,7 +36,7 @@ impl CallerMetrics {
             Some(Reason::CredentialsInvalid) => CallerOutcome::Invalid,
             Some(Reason::CredentialsExpired) => CallerOutcome::Expired,
             Some(Reason::NotAllowed) => CallerOutcome::NotAllowed,
-            // Refused before anyone was asked who they are.
+            // The request was rejected before authentication.
             _ if record.caller_kind == CallerKind::Nobody => return,
             _ => CallerOutcome::Admitted,
         };

@@ -1,12 +1,12 @@
-//! How long things take, counted in fixed buckets.
+//! Counts durations in fixed buckets.
 //!
-//! One observation is two relaxed additions. The count of a histogram is the sum of its buckets, so a scrape can never
-//! see a count that contradicts them.
+//! An observation is two relaxed additions. The total count is the sum of the buckets, so a scrape never sees a count
+//! that contradicts them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Upper bounds in nanoseconds: from what the gateway itself takes to the default budget of a request.
+/// Upper bounds in nanoseconds, from the gateway's own latency to the default time limit of a request.
 const BOUNDS: [u64; 16] = [
     500_000,
     1_000_000,
@@ -28,9 +28,9 @@ const BOUNDS: [u64; 16] = [
 
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// The last one counts what is above every bound.
+    /// Counts per bucket; the last one is for values above every bound.
     buckets: [AtomicU64; BOUNDS.len() + 1],
-    /// Wraps after 584 years of observed time.
+    /// Sum in nanoseconds. Wraps after 584 years of observed time.
     sum_nanos: AtomicU64,
 }
 
@@ -43,7 +43,8 @@ impl Histogram {
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
 
-    /// Upper bounds in seconds with the count at or below each; the last bound is infinite and its count is the total.
+    /// Returns the upper bounds in seconds, each with the number of observations at or below it. The last bound is
+    /// infinite, so its count is the total.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = BOUNDS.iter().map(|&bound| bound as f64 / 1e9).chain([f64::INFINITY]);
         bounds.zip(&self.buckets).scan(0, |total, (bound, bucket)| {
@@ -52,7 +53,7 @@ impl Histogram {
         })
     }
 
-    /// Whether nothing has been observed.
+    /// Returns true if nothing has been observed.
     pub fn is_empty(&self) -> bool {
         self.buckets.iter().all(|bucket| bucket.load(Relaxed) == 0)
     }

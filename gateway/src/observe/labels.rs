@@ -1,22 +1,22 @@
-//! The values that labels may have, and counters for them.
+//! Defines the possible values of labels, and counters for them.
 //!
-//! Invariant: a label's values are known before the first request, so what the page can grow to is known as well; no
-//! request can add a value.
+//! Invariant: all values of a label are known before the first request, and no request can add one. So the maximum size
+//! of the page is known.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::rejection::Reason;
 
-/// A closed set of words for one label.
+/// A closed set of values for one label.
 pub trait Label: Copy + 'static {
     const ALL: &'static [Self];
     fn as_str(self) -> &'static str;
-    /// The position in [`Label::ALL`].
+    /// Returns the position in [`Label::ALL`].
     fn index(self) -> usize;
 }
 
-/// One counter for each value of a label.
+/// One counter per value of a label.
 #[derive(Debug)]
 pub struct CounterVec<L> {
     counts: Box<[AtomicU64]>,
@@ -72,57 +72,57 @@ macro_rules! labels {
 }
 
 labels! {
-    /// The class of an answer's status. A status outside of 100 to 599 cannot be sent.
+    /// Class of a response status. A status outside of 100 to 599 cannot be sent.
     Class { Informational = "1xx", Successful = "2xx", Redirection = "3xx", ClientError = "4xx", ServerError = "5xx" }
 
-    /// What stood in for an answer that a backend did not give.
+    /// Fallback that was served for a failed backend.
     FallbackKind { Value = "value", Stale = "stale", Backend = "backend" }
 
-    /// How a call to a backend, or one attempt of it, ended.
+    /// Result of a call to a backend, or of one attempt.
     Outcome {
-        /// With a status that does not count as a failure.
+        /// A response with a status that does not count as a failure.
         Answered = "answered",
-        /// With a status that counts as a failure.
+        /// A response with a status that counts as a failure.
         FailedStatus = "failed_status",
         Unreached = "unreached",
         Broken = "broken",
         Invalid = "invalid",
         TimedOut = "timed_out",
-        /// A guard said no: nothing was sent.
+        /// A guard rejected the call and nothing was sent.
         Refused = "refused",
-        /// The caller left, or a sibling's failure made it pointless.
+        /// The caller left, or another part's failure made the call useless.
         Cancelled = "cancelled",
     }
 
-    /// The four disjoint ends of asking a bulkhead for a slot.
+    /// Result of waiting for a slot of a bulkhead. Exactly one applies.
     Admission { Admitted = "admitted", Full = "full", TimedOut = "timeout", Left = "left" }
 
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
-    /// Why an attempt that could have been made again was not.
+    /// Reason why an attempt was not retried although its result allows it.
     RetryStop {
-        /// All attempts were made.
+        /// All attempts have been made.
         Exhausted = "exhausted",
-        /// After the wait, too little time would be left.
+        /// Too little time would be left after the wait.
         OutOfTime = "out_of_time",
-        /// The backend asked for a longer wait than there is time for.
+        /// The backend asked for a longer wait than the time that is left.
         RetryAfterTooLong = "retry_after_too_long",
         /// The backend asked not to be tried again.
         PushedBack = "pushed_back",
-        /// The retries of this backend have used up what its first attempts earned.
+        /// The retry budget of the backend is used up.
         BudgetEmpty = "budget_empty",
-        /// It is open, or the attempt was a probe.
+        /// The breaker is not closed, or the attempt was a probe.
         BreakerNotClosed = "breaker_not_closed",
-        /// Too much of the request's body has gone by to send it again.
+        /// Too much of the request body has been sent to send it again.
         BodyNotKept = "body_not_kept",
-        /// The request came to us as somebody's retry.
+        /// The request itself is a retry by its sender.
         IsRetry = "is_retry",
     }
 
-    /// What a limit said. `delayed` was admitted after a wait, `shadow` would have refused, but only counts.
+    /// Decision of a limit. `delayed`: admitted after a wait. `shadow`: would have been refused, but is only counted.
     Decision { Admitted = "admitted", Delayed = "delayed", Refused = "refused", Shadow = "shadow" }
 
-    /// What a caller proved to be, or tried to.
+    /// Kind of credential that a caller presented.
     #[derive(Default)]
     CallerKind {
         ApiKey = "api_key",
@@ -130,12 +130,12 @@ labels! {
         Mtls = "mtls",
         Basic = "basic",
         Anonymous = "anonymous",
-        /// No credential that the route takes.
+        /// No credential that the route accepts.
         #[default]
         Nobody = "none",
     }
 
-    /// What came of identifying a caller.
+    /// Result of authenticating and authorizing a caller.
     CallerOutcome {
         Admitted = "admitted",
         Missing = "missing",
@@ -144,27 +144,27 @@ labels! {
         NotAllowed = "not_allowed",
     }
 
-    /// Why a connection was closed before anything was read from it as a request.
+    /// Reason why a connection was closed before a request was read from it.
     ConnectionRefusal {
-        /// There are as many as there may be.
+        /// The maximum number of connections is open.
         TooMany = "too_many",
-        /// Its client address has as many as it may have.
+        /// Its client address has the maximum number of connections.
         TooManyFromAddress = "too_many_from_address",
-        /// The listener is for trusted proxies alone.
+        /// The listener accepts only trusted proxies.
         ProxyUntrusted = "proxy_untrusted",
-        /// It did not begin with a header of the PROXY protocol.
+        /// It did not begin with a PROXY protocol header.
         ProxyMalformed = "proxy_malformed",
-        /// The other side hung up within that header.
+        /// The peer closed it within the PROXY protocol header.
         ProxyAbandoned = "proxy_abandoned",
-        /// That header did not come in time.
+        /// The PROXY protocol header did not arrive in time.
         ProxyTimedOut = "proxy_timed_out",
     }
 
-    /// What an HTTP/2 caller sent too much of, asking for nothing.
+    /// Kind of frame that an HTTP/2 caller sent too often without need.
     FrameKind {
         EmptyData = "empty_data",
         Priority = "priority",
-        /// Requests that were cancelled as soon as they were made.
+        /// Requests that were cancelled right after they were made.
         RstStream = "rst_stream",
         Settings = "settings",
         Ping = "ping",
@@ -173,82 +173,82 @@ labels! {
         Other = "other",
     }
 
-    /// What a connection had been waited for too long.
+    /// The awaited event whose time limit closed a connection.
     Awaited { FirstByte = "first_byte", Head = "head", Body = "body", Reader = "reader", NextRequest = "next_request" }
 
-    /// How the TLS handshake of a caller ended.
+    /// Result of a caller's TLS handshake.
     Handshake {
-        /// With everything verified.
+        /// Completed with full verification.
         Full = "full",
-        /// With the session of an earlier one.
+        /// Completed by resuming an earlier session.
         Resumed = "resumed",
-        /// The caller showed no certificate, or one that no authority of the listener has signed.
+        /// The caller sent no certificate, or one that no authority of the listener has signed.
         CertificateRefused = "certificate_refused",
-        /// The caller did not like our certificate.
+        /// The caller rejected the gateway's certificate.
         RefusedByCaller = "refused_by_caller",
-        /// What came was not TLS, or there was nothing that both sides speak.
+        /// The bytes were not TLS, or the two sides have no common version or cipher.
         Failed = "failed",
-        /// The caller hung up.
+        /// The caller closed the connection.
         Abandoned = "abandoned",
         TimedOut = "timed_out",
-        /// It had no place, or no turn, as long as it may take.
+        /// The handshake got no place or no turn within its time limit.
         Overloaded = "overloaded",
     }
 
-    /// Why a TLS handshake of a caller has to wait.
+    /// Reason why a caller's TLS handshake must wait.
     HandshakeDelay {
-        /// Its address has too many under way.
+        /// Its client address has too many handshakes in progress.
         Address = "address",
-        /// Handshakes have had their share of the workers' time.
+        /// Handshakes have used their share of the workers' time.
         Workers = "workers",
     }
 
-    /// How a TLS handshake with a backend ended.
+    /// Result of a TLS handshake with a backend.
     BackendHandshake {
-        /// With everything verified.
+        /// Completed with full verification.
         Full = "full",
-        /// With the session of an earlier one.
+        /// Completed by resuming an earlier session.
         Resumed = "resumed",
-        /// No authority that we trust has signed its certificate.
+        /// No trusted authority has signed the backend's certificate.
         Untrusted = "untrusted",
-        /// Its certificate stands for somebody else.
+        /// The backend's certificate is for another name.
         WrongName = "wrong_name",
-        /// Its certificate does not hold any more, or not yet.
+        /// The backend's certificate has expired or is not valid yet.
         Expired = "expired",
-        /// It wants a certificate of ours, or another one.
+        /// The backend requires a client certificate, or another one.
         RefusedByBackend = "refused_by_backend",
-        /// What came was not TLS, or there was nothing that both sides speak.
+        /// The bytes were not TLS, or the two sides have no common version or cipher.
         Failed = "failed",
-        /// It hung up.
+        /// The backend closed the connection.
         Abandoned = "abandoned",
         TimedOut = "timed_out",
     }
 
-    /// What came of a signature that nobody had looked at yet.
+    /// Result of a signature check whose answer is not cached.
     Verification {
         Verified = "verified",
         Failed = "failed",
-        /// Put off: too many from the same client address have failed.
+        /// Postponed: too many checks from this client address have failed.
         AddressOverBudget = "address_over_budget",
-        /// Put off: the workers' share for it is used up.
+        /// Postponed: the workers' share for checks is used up.
         OverBudget = "over_budget",
     }
 
-    /// What came of fetching an issuer's keys.
+    /// Result of fetching an issuer's keys.
     FetchOutcome {
-        /// Keys that are in use now.
+        /// New keys are in use.
         Fetched = "fetched",
-        /// No connection, or one that broke.
+        /// The connection failed or broke.
         Unreached = "unreached",
         TimedOut = "timed_out",
-        /// An answer that is not 200; redirects are not followed.
+        /// The status is not 200; redirects are not followed.
         Status = "status",
         TooLarge = "too_large",
-        /// Not a key set, too many keys, or none that is of use.
+        /// The response is not a key set, has too many keys, or none that can be used.
         Invalid = "invalid",
     }
 
-    /// What a pooled connection to a backend is doing.
+    /// State of a pooled connection to a backend.
     ConnectionState { Active = "active", Idle = "idle" }
 }
 

@@ -1,7 +1,7 @@
-//! A line of the access log: what was decided about a request, and what that was based on.
+//! A line of the access log: the decision on a request and its reasons.
 //!
-//! Made from the record by the log's own thread, never by a worker. What does not apply to a request is left out, so
-//! that an absent name means "no" and not "unknown".
+//! The log's own thread builds it from the record, never a worker. Fields that do not apply are left out, so a missing
+//! field means "no" and not "unknown".
 
 use std::net::IpAddr;
 use std::ops::Not;
@@ -104,7 +104,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Milliseconds with three digits behind the point.
+/// Returns milliseconds with three decimals.
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }

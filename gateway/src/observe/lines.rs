@@ -1,7 +1,7 @@
-//! Lines on their way to a target that may take a part of them and then no more, as a full disk does.
+//! Buffers log lines for a target that may accept only a part of them, such as a full disk.
 //!
-//! Invariant: a line is written whole, or not at all, or its beginning is out and the rest of it is what is written next.
-//! So no two lines run into each other, and each line that is lost is lost once.
+//! Invariant: a line is written completely, not at all, or in part, and then its rest is written before anything else.
+//! So two lines never merge, and each lost line is counted once.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -12,24 +12,24 @@ use serde_json::ser::Formatter;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     text: Vec<u8>,
-    /// Where each line ends in the text, its line feed included.
+    /// End of each line in the text, including its line feed.
     ends: Vec<usize>,
     first: First,
 }
 
-/// How much of the first line is out.
+/// The state of the first line.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum First {
     #[default]
     Nothing,
-    /// Its beginning; the text begins with the rest of it.
+    /// Its beginning is written; the text starts with the rest.
     Begun,
-    /// All but its end, by somebody else: it is not a line of ours that could be lost.
+    /// Only a line end, for an incomplete line that the target already had. It does not count as a lost line.
     Found,
 }
 
-/// JSON without characters that a terminal obeys or an editor hides: beside those that JSON itself escapes, other
-/// control characters, line and paragraph separators, and what turns the direction of text.
+/// Writes JSON without invisible or active characters. Beside those that JSON escapes, it escapes other control
+/// characters, line and paragraph separators, and characters that change the text direction.
 struct Visible;
 
 impl Formatter for Visible {
@@ -37,7 +37,7 @@ impl Formatter for Visible {
         let mut rest = fragment;
         while let Some((at, hidden)) = rest.char_indices().find(|(_, letter)| is_hidden(*letter)) {
             writer.write_all(&rest.as_bytes()[..at])?;
-            // All of them are in the first plane.
+            // All of these characters are in the basic plane, so four hex digits suffice.
             write!(writer, "\\u{:04x}", u32::from(hidden))?;
             rest = &rest[at + hidden.len_utf8()..];
         }
@@ -56,7 +56,7 @@ const fn is_hidden(letter: char) -> bool {
 }
 
 impl Lines {
-    /// Adds a value as one line of JSON.
+    /// Appends a value as one line of JSON.
     pub(super) fn push(&mut self, value: &impl Serialize) {
         let mut written = Serializer::with_formatter(&mut self.text, Visible);
         value
@@ -66,7 +66,7 @@ impl Lines {
         self.ends.push(self.text.len());
     }
 
-    /// Ends the line that a target was found to end in, before anything else.
+    /// Inserts a line end in front, for a target that ends with an incomplete line.
     pub(super) fn end_found(&mut self) {
         self.text.insert(0, b'\n');
         self.ends.iter_mut().for_each(|end| *end += 1);
@@ -78,20 +78,20 @@ impl Lines {
         self.text.len()
     }
 
-    /// Writes as much as the target takes; what it does not take stays.
+    /// Writes as much as the target accepts and keeps the rest.
     ///
     /// # Errors
-    /// It does not take all.
+    /// If the target does not accept everything.
     pub(super) fn write_to(&mut self, target: &mut impl Write) -> io::Result<()> {
         let (written, result) = write_some(target, &self.text);
         self.written(written);
         result
     }
 
-    /// The same for the rest of a line that was begun.
+    /// Writes only the rest of a line whose beginning is written.
     ///
     /// # Errors
-    /// The target does not take all of it.
+    /// If the target does not accept all of it.
     pub(super) fn finish_begun(&mut self, target: &mut impl Write) -> io::Result<()> {
         let rest = match self.first {
             First::Nothing => 0,
@@ -102,7 +102,7 @@ impl Lines {
         result
     }
 
-    /// Drops all lines of which nothing is out; returns how many.
+    /// Drops all lines that are not written in part; returns their number.
     pub(super) fn drop_unbegun(&mut self) -> u64 {
         let kept = usize::from(self.first != First::Nothing);
         let lost = self.ends.len() - kept;
@@ -111,7 +111,7 @@ impl Lines {
         lost as u64
     }
 
-    /// Drops the rest of a line that was begun and will not be ended; returns how many that are lost by it.
+    /// Drops the rest of a partly written line; returns the number of lost lines, 0 or 1.
     pub(super) fn drop_begun(&mut self) -> u64 {
         let first = std::mem::take(&mut self.first);
         if first != First::Nothing {
@@ -137,7 +137,7 @@ impl Lines {
     }
 }
 
-/// How much was taken, and why no more.
+/// Returns how many bytes the target accepted, and the error that stopped it.
 fn write_some(target: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -157,12 +157,12 @@ mod tests {
 
     use super::*;
 
-    /// A disk with so much room.
+    /// A disk with limited space.
     #[derive(Default)]
     struct Disk {
         content: Vec<u8>,
         room: usize,
-        /// The most that it takes at once.
+        /// Maximum number of bytes that it accepts in one write.
         piece: usize,
     }
 
@@ -182,7 +182,8 @@ mod tests {
         }
     }
 
-    /// Writes rounds of lines, each with so much more room; says what is on the disk and how many lines are lost.
+    /// Writes rounds of lines, each after so much more space. Returns the content of the disk and the number of lost
+    /// lines.
     fn write(rounds: &[(usize, &[u32])]) -> (String, u64) {
         let (mut lines, mut lost) = (Lines::default(), 0);
         let mut disk = Disk {
@@ -232,7 +233,7 @@ mod tests {
         check(&[(3, &[11, 22, 33])], "11\n", 2);
         check(&[(4, &[11, 22, 33])], "11\n2", 2);
         check(&[(5, &[11, 22, 33])], "11\n22", 2);
-        // With room again, what was begun is ended first.
+        // When there is space again, the partly written line is finished first.
         check(&[(4, &[11, 22, 33]), (99, &[44])], "11\n22\n44\n", 1);
         check(&[(5, &[11, 22, 33]), (99, &[])], "11\n22\n", 1);
         check(&[(4, &[11, 22]), (0, &[33]), (99, &[44])], "11\n22\n44\n", 1);

@@ -1,7 +1,7 @@
-//! The operational log: what the gateway did and what changed, to stderr.
+//! Writes the operational log to stderr: actions of the gateway and changes of its state.
 //!
-//! It tells of changes (a reload, a breaker that opens, a drain), never of single requests; those are the access log's
-//! business. What others can cause as often as they like is sampled ([`LogSampler`]), a bug that panics among it.
+//! It reports changes such as a reload, an opened breaker or a drain. Single requests are in the access log only. Lines
+//! that peers can cause at will, including those of panics, are sampled ([`LogSampler`]).
 
 use std::error::Error;
 use std::io;
@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use super::log_sampler::LogSampler;
 
-/// The environment variable with the filter, such as `debug` or `info,gateway::plan=trace`.
+/// Environment variable with the log filter, such as `debug` or `info,gateway::plan=trace`.
 pub const FILTER_VARIABLE: &str = "GATEWAY_LOG";
 const DEFAULT_FILTER: &str = "info";
 
@@ -25,10 +25,10 @@ pub enum Format {
     Json,
 }
 
-/// Starts the log of the process; `filter` defaults to what [`FILTER_VARIABLE`] says, and that to `info`.
+/// Starts the log of the process. Without `filter`, the value of [`FILTER_VARIABLE`] is used, or else `info`.
 ///
 /// # Errors
-/// The filter is not valid, or the process has a log already.
+/// If the filter is invalid or the process already has a log.
 pub fn start(format: Format, filter: Option<&str>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let variable = std::env::var(FILTER_VARIABLE).ok().filter(|value| !value.is_empty());
     let filter = filter.or(variable.as_deref()).unwrap_or(DEFAULT_FILTER);
@@ -62,7 +62,7 @@ where
     })
 }
 
-/// Has a panic be a line of the log: by itself the runtime writes to stderr, as often as it happens.
+/// Writes panics to the log. Otherwise the runtime writes each of them to stderr, without sampling.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

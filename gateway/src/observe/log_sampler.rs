@@ -1,11 +1,12 @@
-//! Keeps the operational log to a few lines a second of each kind, however often something happens.
+//! Limits the operational log to a few lines per second of each kind.
 //!
-//! Some of what libraries log is caused by a peer's bytes: a frame of 17 bytes makes a line of 100, as often as the peer
-//! likes, which fills the disk or hides what matters. Our own lines are told apart by the place in the code; the lines
-//! of a library share one allowance, since a peer can choose which of them it causes. What is left out is counted, and
-//! the log says once a second how much it was. Lines for debugging are all written: they have been asked for.
+//! A peer can cause some of the lines that libraries log: a frame of 17 bytes makes a line of 100 bytes, as often as
+//! the peer likes. That can fill the disk or hide important lines. The gateway's own lines have one allowance per place
+//! in the code. All lines of a library share one allowance, because a peer can choose among them. Dropped lines are
+//! counted, and the log reports their number once a second. Debug lines are never dropped, because an operator has
+//! asked for them.
 //!
-//! Invariant: there are as many allowances as places in the code that log, so memory is bounded by the program.
+//! Invariant: there are at most as many allowances as places in the code that log, so memory is bounded by the program.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,9 +21,9 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::clock;
 
-/// Lines a second of one kind.
+/// Lines per second of one kind.
 const RATE: u64 = 5;
-/// Lines of one kind at once, after a silence.
+/// Maximum burst of one kind after a silence, in lines.
 const BURST: u64 = 20;
 
 static OF_PROCESS: LazyLock<LogSampler> = LazyLock::new(LogSampler::default);
@@ -34,27 +35,27 @@ pub struct LogSampler {
     left_out: AtomicU64,
 }
 
-/// What shares an allowance.
+/// The key of an allowance.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Kind {
-    /// A place in our own code.
+    /// A place in the gateway's own code.
     Place(Identifier),
-    /// All of a library.
+    /// All lines of one library.
     Library(&'static str),
 }
 
 struct Allowance {
     lines: Bucket,
     name: &'static str,
-    /// Lines since the last report.
+    /// Number of lines dropped since the last report.
     left_out: u64,
 }
 
-/// What was left out since the last report.
+/// The lines that were dropped since the last report.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeftOut {
     pub lines: u64,
-    /// What most of them were about: a module of ours, or a library.
+    /// The kind with the most dropped lines: a module of the gateway or a library.
     pub most_of: &'static str,
 }
 
@@ -63,12 +64,12 @@ impl LogSampler {
         &OF_PROCESS
     }
 
-    /// Lines left out since the start.
+    /// Returns the number of lines dropped since the start.
     pub fn left_out(&self) -> u64 {
         self.left_out.load(Relaxed)
     }
 
-    /// What was left out since this was asked last; nothing if nothing was.
+    /// Returns the lines dropped since the last call; `None` if there are none.
     pub fn report(&self) -> Option<LeftOut> {
         let mut kinds = self.lock();
         let most = kinds.values().max_by_key(|kind| kind.left_out)?;
@@ -126,7 +127,7 @@ impl Kind {
     }
 }
 
-/// A handle on the sampler of the process, to put before what writes the log.
+/// Filters the log through the sampler of the process.
 impl<S: Subscriber> Filter<S> for &'static LogSampler {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
@@ -143,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// A line of this level from this module.
+    /// Builds the metadata of a line of this level from this module.
     macro_rules! line {
         ($target:expr, $level:expr) => {{
             static __CALLSITE: tracing::callsite::DefaultCallsite = tracing::callsite2! {
@@ -175,7 +176,7 @@ mod tests {
         };
         assert_eq!((sampler.report(), sampler.report()), (Some(told), None));
         assert_eq!(sampler.left_out(), 2955);
-        // Time that goes backwards admits nothing more.
+        // A clock that goes backwards does not refill the allowance.
         assert_eq!(admitted(&sampler, own, at(500)), 0);
     }
 

@@ -1,11 +1,11 @@
-//! Where counters are kept by name, and read as one page.
+//! Keeps all counters by name and writes them as one page.
 //!
-//! Invariant: a name has one set of counters for the life of the process. A plan asks for its handles by name, so a
-//! reload goes on counting where the last plan stopped.
+//! Invariant: a name has one set of counters for the life of the process. A plan gets its handles by name, so counts
+//! continue across reloads.
 //!
-//! This is a table of atomics and a text writer rather than a recorder of the `metrics` crate: all families are known
-//! beforehand, a recorder's counter is two additions behind a virtual call instead of one, its page has no stable order,
-//! its gauges must be pushed by those who are being measured, and its histograms need upkeep.
+//! The `metrics` crate is not used. All families are known in advance. Its counters cost two additions behind a virtual
+//! call instead of one addition, its page has no stable order, its gauges must be pushed by their owners, and its
+//! histograms need upkeep.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use super::tenants::Tenants;
 use super::unknown_tiers::UnknownTiers;
 use crate::clock;
 
-/// Adds what it sees to the page each time someone asks for it.
+/// Callback that adds current values to the page at each scrape.
 pub type Sampler = Box<dyn Fn(&mut Page) + Send + Sync>;
 
 /// All metrics of a process.
@@ -40,7 +40,7 @@ pub struct Registry {
     pub refused_connections: CounterVec<ConnectionRefusal>,
     pub overdue_connections: CounterVec<Awaited>,
     pub floods: CounterVec<FrameKind>,
-    /// Not on the page: their names come with requests.
+    /// Tenants are not on the page, because their names come from requests.
     pub tenants: Tenants,
     pub unknown_tiers: UnknownTiers,
     config_in_use_is_newest: AtomicBool,
@@ -78,12 +78,12 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The counters of a route; the page has them from the first time they are asked for, or counted (see [`Page`]).
+    /// Returns the counters of a route. [`Page`] says when they appear on the page.
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
         self.routes.find_or_add(name, RouteMetrics::new)
     }
 
-    /// The counters of requests that matched no route.
+    /// Returns the counters of requests that matched no route.
     pub fn unrouted(&self) -> Arc<RouteMetrics> {
         Arc::clone(&self.unrouted)
     }
@@ -96,42 +96,42 @@ impl Registry {
         self.limits.find_or_add(name, LimitMetrics::new)
     }
 
-    /// A config was put to use, at the start or by a reload.
+    /// Notes that a config was put in force, at the start or by a reload.
     pub fn config_loaded(&self, generation: u64) {
         self.config_generation.store(generation, Relaxed);
         self.config_loaded_at.store(clock::unix_seconds(), Relaxed);
         self.config_in_use_is_newest.store(true, Relaxed);
     }
 
-    /// A config was read and refused; the one in use stays.
+    /// Notes that a config was rejected; the old one stays in force.
     pub fn config_refused(&self) {
         self.config_in_use_is_newest.store(false, Relaxed);
     }
 
-    /// Calls `sampler` for every page from now on, in place of an earlier one of the same name.
+    /// Calls `sampler` at each scrape, in place of an earlier one with this name.
     ///
-    /// A sampler must not register another, and must not wait for a worker.
+    /// A sampler must not register another one and must not wait for a worker.
     pub fn on_scrape(&self, name: &'static str, sampler: Sampler) {
         unpoisoned(&self.samplers).insert(name, sampler);
     }
 
-    /// When the process started, since 1970-01-01T00:00:00Z.
+    /// Returns the start of the process, as time since 1970-01-01T00:00:00Z.
     pub const fn started_at(&self) -> Duration {
         self.started_at
     }
 
-    /// How long the process runs, whatever became of the wall clock meanwhile.
+    /// Returns how long the process has run, by the monotonic clock.
     pub fn uptime(&self, now: Moment) -> Duration {
         now.since(self.started)
     }
 
-    /// A worker has spent so long on a step of a TLS handshake.
+    /// Adds the time that a worker spent on a step of a TLS handshake.
     pub fn note_handshake_time(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.handshake_time.fetch_add(nanos, Relaxed);
     }
 
-    /// The page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
+    /// Returns the page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut page = Page::new();
         self.unrouted.put(&mut page);
@@ -181,7 +181,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// One `T` per name, added when first asked for and kept. Bounded by the names that the operator's configs have used.
+/// One `T` per name, added at first use and then kept. Bounded by the number of names in the operator's configs.
 struct Named<T>(Mutex<BTreeMap<Arc<str>, Arc<T>>>);
 
 impl<T> Default for Named<T> {
@@ -207,7 +207,7 @@ impl<T> Named<T> {
     }
 }
 
-/// What a panicking thread left behind is still a whole map: every change to it is one insertion.
+/// Ignores poisoning: every change to the map is one insertion, so no change can be half done.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -240,7 +240,7 @@ mod tests {
         let mut record = RequestRecord::default();
         record.refused(Reason::BreakerOpen);
         users.count(&record, Duration::from_millis(3));
-        // Its class, its reason, and the histogram: 17 buckets, sum and count.
+        // One status class, one reason, and the histogram with 17 buckets, sum and count.
         assert_eq!(series(&registry, "users"), 2 + 2 + 19);
     }
 
@@ -362,7 +362,7 @@ mod tests {
         samples: HashMap<String, f64>,
     }
 
-    /// A strict reader of the exposition format, with the rules of `promtool check metrics`.
+    /// Parses the exposition format strictly, with the rules of `promtool check metrics`.
     fn parse(text: &str) -> Parsed {
         assert!(
             text.ends_with('\n') && !text.contains("\n\n"),
@@ -429,7 +429,7 @@ mod tests {
         parsed
     }
 
-    /// The inside of `name="value",...}`, escapes undone.
+    /// Parses `name="value",...}` and removes the escapes.
     fn read_labels(text: &str) -> Vec<(String, String)> {
         let (mut labels, mut rest) = (Vec::new(), text);
         while let Some((name, after)) = rest.split_once("=\"") {

@@ -1,8 +1,9 @@
-//! What became of each request, told once: to the counters, the access log and the list of recent refusals.
+//! Reports the result of each request once: to the counters, the access log and the list of recent rejections.
 //!
-//! A request is a [`RequestGuard`] from its head to its last byte. Stages note facts in it; it ends with the answer's body.
+//! A [`RequestGuard`] follows a request from its head to its last byte. Stages note facts in it, and the end of the
+//! response body ends it.
 //!
-//! Invariant: every request that was begun is finished exactly once, also when its caller leaves or its handler panics.
+//! Invariant: every request that begins is finished exactly once, also when its caller leaves or its handler panics.
 
 pub mod access_log;
 pub mod counters;
@@ -49,20 +50,20 @@ pub use rejections::Rejections;
 pub use tenants::TenantMetrics;
 pub use unknown_tiers::UnknownTier;
 
-/// All that watches requests; one per process, shared by its workers.
+/// Everything that observes requests. One per process, shared by its workers.
 #[derive(Debug)]
 pub struct Observer {
     pub registry: Arc<Registry>,
     pub access_log: Arc<AccessLog>,
     pub rejections: Rejections,
     unrouted: Arc<RouteMetrics>,
-    /// The drain is over, and what is under way ends with it.
+    /// Set when the drain is over. Requests that still run are then ended by the gateway.
     cutting: AtomicBool,
 }
 
 impl Observer {
     /// # Errors
-    /// The access log cannot be opened or its thread not started.
+    /// If the access log cannot be opened or its thread cannot be started.
     pub fn start(access_log: &Target) -> io::Result<Arc<Self>> {
         let registry = Arc::new(Registry::default());
         let access_log = Arc::new(AccessLog::start(access_log)?);
@@ -87,12 +88,13 @@ impl Observer {
         }
     }
 
-    /// What has not ended by itself is cut from now on; it was not its caller who left.
+    /// Marks the end of the drain: a request that is dropped from now on was ended by the gateway and not by its
+    /// caller.
     pub fn cuts(&self) {
         self.cutting.store(true, Relaxed);
     }
 
-    /// The last byte has left, or never will.
+    /// Finishes a request: its last byte has been sent, or never will be.
     pub fn finish(&self, mut record: RequestRecord) {
         record.used = clock::now().since(record.started);
         record
@@ -112,7 +114,7 @@ impl Observer {
     }
 }
 
-/// A request under way. Dropping it finishes it: as aborted, unless [`RequestGuard::end`] said that its last byte has left.
+/// A request in progress. A drop finishes it, as aborted unless [`RequestGuard::end`] was called.
 #[derive(Debug)]
 #[must_use = "the request is finished when this is dropped"]
 pub struct RequestGuard {
@@ -122,7 +124,7 @@ pub struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// The whole answer has been handed to the connection.
+    /// Notes that the whole response has been handed to the connection.
     pub fn end(mut self) {
         self.ended = true;
     }
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
     use crate::observe::labels::CallerKind;
 
-    /// The lines of the page that are not zero, without those that count time.
+    /// Returns the lines of the metrics page with a value above zero, except those that count time.
     fn counted(observer: &Observer) -> Vec<String> {
         let page = observer.registry.render();
         page.lines()
@@ -278,7 +280,7 @@ mod tests {
         watch.end();
         assert!(observer.access_log.close(Duration::from_secs(10)));
         let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        // The clock starts an hour after its zero, so that is what this request has used.
+        // The clock starts one hour after `Moment::ZERO`, so this request has used at least an hour.
         assert!(line["used_ms"].as_f64().unwrap() >= 3_600_000.0, "{line}");
         assert_eq!(line["reason"], "overloaded");
         assert_eq!(observer.rejections.newest(1)[0].request_id.as_str(), "id");

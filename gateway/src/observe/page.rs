@@ -1,7 +1,7 @@
-//! The text of `/metrics`: the Prometheus exposition format 0.0.4.
+//! Writes the text of `/metrics` in the Prometheus exposition format 0.0.4.
 //!
-//! Invariant: whoever adds samples, and in whatever order, a family's HELP and TYPE stand once, directly above all of
-//! its samples, and families keep the order of [`Family::ALL`]. A family without samples is left out.
+//! Invariant: the HELP and TYPE lines of a family appear once, directly above all of its samples, and families have the
+//! order of [`Family::ALL`], in whatever order samples are added. A family without samples is left out.
 
 use std::fmt::{Display, Write};
 
@@ -9,13 +9,13 @@ use super::families::{Facts, Family};
 use super::histogram::Histogram;
 use super::labels::{CounterVec, Label};
 
-/// What `/metrics` is served as.
+/// `Content-Type` of `/metrics`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A page in the making: one scrape.
+/// The page of one scrape, while it is being built.
 #[derive(Debug)]
 pub struct Page {
-    /// The sample lines of each family.
+    /// Sample lines of each family.
     samples: [String; Family::ALL.len()],
 }
 
@@ -31,22 +31,22 @@ impl Page {
         self.line(family, "", values, None, sample);
     }
 
-    /// Adds a count of `name` and one value of another label, once it is not zero. The empty name is that of requests
-    /// without a route, which stands beside all others and is there from the start.
+    /// Adds a count for `name` and one value of another label if it is above zero. The empty name stands for requests
+    /// without a route, whose samples are always present.
     pub fn put_count(&mut self, family: Family, name: &str, value: &str, count: u64) {
         if count > 0 || name.is_empty() {
             self.put(family, &[name, value], count);
         }
     }
 
-    /// The same for each value of the tally's label, which is the last one of the family.
+    /// Adds the count of each value of `L`, which is the family's last label.
     pub fn put_tally<L: Label>(&mut self, family: Family, name: &str, tally: &CounterVec<L>) {
         for (label, count) in tally.iter() {
             self.put_count(family, name, label.as_str(), count);
         }
     }
 
-    /// Adds the samples of a histogram, once something has been observed.
+    /// Adds the samples of a histogram if it has observations.
     pub fn put_histogram(&mut self, family: Family, name: &str, histogram: &Histogram) {
         if !name.is_empty() && histogram.is_empty() {
             return;

@@ -1,5 +1,6 @@
-//! What the process uses, as the operating system counts it. Read when the page is asked for; where there is no
-//! `/proc`, these families are absent.
+//! Adds the resource use of the process to the metrics page, read from `/proc` at each scrape.
+//!
+//! Without `/proc`, these families are absent.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use super::families::Family;
 use super::page::Page;
 
 pub(super) fn sample(page: &mut Page) {
-    // The unit of the kernel's CPU times toward user space; 100 on every architecture that Linux runs on today.
+    // Unit of the kernel's CPU times in user space; 100 on every current architecture of Linux.
     const TICKS_PER_SECOND: f64 = 100.0;
     if let Some(ticks) = fs::read_to_string("/proc/self/stat")
         .ok()
@@ -25,7 +26,7 @@ pub(super) fn sample(page: &mut Page) {
         }
     }
     if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-        // One of them is the directory that is being read.
+        // One of the descriptors is that of the directory being read.
         page.put(Family::ProcessOpenFds, &[], descriptors.count().saturating_sub(1));
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -34,7 +35,8 @@ pub(super) fn sample(page: &mut Page) {
     }
 }
 
-/// Fields 14 and 15 of proc_pid_stat(5). Field 2, the program's name, may itself hold spaces and parentheses.
+/// Returns the sum of fields 14 and 15 of proc_pid_stat(5). Field 2, the program's name, may contain spaces and
+/// parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut times = after_name.split_ascii_whitespace().skip(11);

@@ -1,7 +1,7 @@
-//! The facts of one request, noted as it goes through the stages and read once, when its last byte has left.
+//! The facts of one request. Stages note them; they are read once, after the last byte.
 //!
-//! Small and bounded: text that a caller chose is cut, names are shared with the plan. Nothing in it decides anything;
-//! a stage that needs a value is given it as an argument.
+//! The record is small and bounded: text from a caller is cut, and names are shared with the plan. No decision depends
+//! on it; a stage that needs a value gets it as an argument.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -23,67 +23,67 @@ use crate::rejection::Reason;
 
 #[derive(Debug, Default)]
 pub struct RequestRecord {
-    /// When the request's head had arrived: t0 of its budget.
+    /// Time at which the request's head had arrived. The time limits count from here.
     pub started: Moment,
-    /// The same instant on the wall clock.
+    /// The same instant in the time of day.
     pub at: Timestamp,
     pub request_id: Text,
     pub method: Method,
-    /// Without the query, which may hold secrets.
+    /// Path without the query, which may hold secrets.
     pub path: Text,
-    /// As its caller spoke it; empty if that is not known.
+    /// HTTP version of the caller; empty if unknown.
     pub protocol: &'static str,
     pub client: Option<IpAddr>,
     pub route: Option<Arc<RouteMetrics>>,
     pub tenant: Option<Arc<TenantMetrics>>,
     pub tier: Option<Arc<str>>,
-    /// What its credential calls its tier, if there is no such tier.
+    /// Tier named by the credential, if the config has no such tier.
     pub unknown_tier: Option<Arc<UnknownTier>>,
-    /// Who of the tenant: a key's id or a token's subject.
+    /// Caller within the tenant: a key's id or a token's subject.
     pub caller: Option<Arc<str>>,
-    /// What was presented, whether or not it held.
+    /// Kind of credential that was presented, valid or not.
     pub caller_kind: CallerKind,
-    /// What was answered; 0 until there is an answer.
+    /// Status of the response; 0 until there is one.
     pub status: u16,
-    /// What a call of gRPC ended with, as far as it is known; its `status` is nearly always 200.
+    /// Status of a gRPC call, if known; its HTTP `status` is nearly always 200.
     pub grpc_status: Option<u16>,
-    /// Why the gateway said no; `None` for a backend's own answer, whatever its status.
+    /// Reason of the gateway's rejection; `None` for a backend's own response, whatever its status.
     pub reason: Option<Reason>,
-    /// The tightest of the limits that refused it.
+    /// The strictest of the limits that rejected the request.
     pub limit: Option<Arc<str>>,
-    /// Which setting of which config refused it.
+    /// The setting that led to the rejection.
     pub decided: Option<Box<Decided>>,
-    /// Spent waiting for a limit.
+    /// Time spent waiting for tokens of a limit.
     pub delayed: Duration,
-    /// The one backend that was called; `None` for an aggregate.
+    /// The backend that was called; `None` for an aggregate.
     pub backend: Option<Arc<str>>,
-    /// Of all calls together.
+    /// Number of attempts in all calls.
     pub attempts: u32,
-    /// What the request was given when it was routed.
+    /// Time limit of the request, set when its limits are charged.
     pub budget: Option<Duration>,
-    /// From `started` to the last byte; set at the end.
+    /// Time from `started` to the last byte; set at the end.
     pub used: Duration,
-    /// Spent waiting for a bulkhead.
+    /// Time spent waiting for a slot of a bulkhead.
     pub queued: Duration,
-    /// Spent on opening a connection; `None` if one was reused.
+    /// Time spent opening a connection; `None` if one was reused.
     pub connect: Option<Duration>,
-    /// From `started` to the head of the backend's answer.
+    /// Time from `started` to the head of the backend's response.
     pub first_byte: Option<Duration>,
-    /// Of the request's body.
+    /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Of the answer's body.
+    /// Bytes of the response body.
     pub bytes_out: u64,
-    /// Whether an aggregate has all of its parts; `None` for anything else.
+    /// Whether an aggregate has all of its parts; `None` for other routes.
     pub complete: Option<bool>,
-    /// What stood in for answers that backends did not give, each as often as it did.
+    /// Fallbacks that were served, one entry for each use.
     pub fallbacks: SmallVec<[FallbackKind; 4]>,
-    /// The answer broke off after its head had been sent.
+    /// Whether the response broke off after its head was sent.
     pub aborted: bool,
     fault: Option<Cow<'static, str>>,
 }
 
 impl RequestRecord {
-    /// `path` is cut at 256 bytes, `request_id` at 128.
+    /// Starts a record. `path` is cut at 256 bytes, `request_id` at 128.
     pub fn begin(started: Moment, at: Duration, request_id: &str, method: Method, path: &str) -> Self {
         Self {
             started,
@@ -95,13 +95,13 @@ impl RequestRecord {
         }
     }
 
-    /// The gateway answers with a rejection of its own.
+    /// Notes that the gateway rejects the request.
     pub fn refused(&mut self, reason: Reason) {
         self.reason = Some(reason);
         self.status = reason.status().as_u16();
     }
 
-    /// Notes what went wrong inside, for the log alone. The first fault is kept: what follows is mostly its result.
+    /// Notes an internal fault, for the log only. The first fault is kept, because later ones mostly result from it.
     pub fn note_fault(&mut self, fault: impl Into<Cow<'static, str>>) {
         const MOST: usize = 256;
         if self.fault.is_none() {
@@ -117,12 +117,12 @@ impl RequestRecord {
     }
 }
 
-/// Text of bounded length, kept without an allocation if it is as short as a UUID.
+/// Text of limited length, without an allocation up to the length of a UUID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text(SmallVec<[u8; 36]>);
 
 impl Text {
-    /// At most `most` bytes of `text`.
+    /// Keeps at most `most` bytes of `text`.
     pub fn cut(text: &str, most: usize) -> Self {
         Self(SmallVec::from_slice(start_of(text, most).as_bytes()))
     }
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!((record.status, record.reason), (503, Some(Reason::BreakerOpen)));
     }
 
-    /// A record is moved a few times and waits in the access log's queue by the thousand.
+    /// A record is moved several times, and thousands can wait in the access log's queue.
     #[test]
     fn a_record_stays_small() {
         assert!(

@@ -1,7 +1,8 @@
-//! The last refusals in detail, so that "why was I refused?" has an answer without searching a log.
+//! Keeps the latest rejections in detail, so that a rejected request can be explained without a search in the logs.
 //!
-//! Invariant: a flood of refusals costs one relaxed load each. Only the first few of a reason in a second are kept, so a
-//! flood of one reason cannot wash out the others; and whoever finds the ring busy goes on without it.
+//! Invariant: during a flood, a rejection that is not kept costs one relaxed load. Only the first few per reason and
+//! second are kept, so a flood of one reason does not push out the others. A request that finds the list locked does
+//! not wait and is not kept.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -17,12 +18,12 @@ use super::record::{RequestRecord, Text};
 use super::timestamp::Timestamp;
 use crate::rejection::Reason;
 
-/// Refusals that are kept.
+/// Maximum number of rejections in the list.
 const CAPACITY: usize = 1000;
-/// Of one reason in one second.
+/// Maximum number of rejections kept per reason and second.
 const PER_SECOND: u64 = 20;
 
-/// One refusal, as `/api/v1/rejections` shows it.
+/// One rejection, as `/api/v1/rejections` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recent {
     pub time: Timestamp,
@@ -31,26 +32,27 @@ pub struct Recent {
     pub status: u16,
     #[serde(serialize_with = "method_word")]
     pub method: Method,
-    /// Without the query, which may hold secrets.
+    /// Path without the query, which may hold secrets.
     pub path: Text,
     pub route: Option<Arc<str>>,
     pub tenant: Option<Arc<str>>,
     pub tier: Option<Arc<str>>,
-    /// The limit that refused.
+    /// The limit that rejected the request.
     pub limit: Option<Arc<str>>,
-    /// The one backend that was called.
+    /// The backend that was called; absent for an aggregate.
     pub backend: Option<Arc<str>>,
     pub request_id: Text,
-    /// What happened inside.
+    /// The internal fault, if any.
     pub detail: Option<Cow<'static, str>>,
-    /// `null` if no setting would have changed the answer.
+    /// The setting that led to the rejection; `null` if no setting would change the response.
     pub decided_by: Option<SettingPlace>,
 }
 
 #[derive(Debug)]
 pub struct Rejections {
     ring: Mutex<VecDeque<Recent>>,
-    /// By reason: the second of the last refusal in the upper half, how many were kept in it in the lower.
+    /// One gate per reason: the second of the last kept rejection in the upper 32 bits, and how many were kept in it in
+    /// the lower 32.
     gates: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -64,7 +66,8 @@ impl Default for Rejections {
 }
 
 impl Rejections {
-    /// Keeps the refusal of `record`, if it was refused and there is room for it. A caller who left was not refused.
+    /// Keeps the rejection of `record`, if there is one and its reason has room in this second. A caller that left was
+    /// not rejected.
     #[inline]
     pub(super) fn note(&self, record: &RequestRecord) {
         if let Some(reason) = record.reason
@@ -75,7 +78,7 @@ impl Rejections {
         }
     }
 
-    /// The newest first, at most `most`.
+    /// Returns at most `most` rejections, the newest first.
     pub fn newest(&self, most: usize) -> Vec<Recent> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.iter().rev().take(most).cloned().collect()
@@ -89,7 +92,7 @@ impl Rejections {
         } else {
             0
         };
-        // Losing the race to a neighbour loses one of many.
+        // A lost race drops one rejection of many, which is acceptable.
         kept < PER_SECOND
             && gate
                 .compare_exchange(seen, second | (kept + 1), Relaxed, Relaxed)

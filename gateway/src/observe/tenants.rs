@@ -1,16 +1,16 @@
-//! How much each tenant asks for and is refused, for the admin API.
+//! Counts the requests and rejections of each tenant, for the admin API.
 //!
-//! Tenants come with credentials and not with the config, so they are no labels of the metrics page, and there are at
-//! most [`MOST`] of them here. Past that, a newcomer takes the place of the least busy one whose credentials have been
-//! forgotten; if there is none, it is counted by nobody but is served all the same.
+//! Tenants come from credentials and not from the config, so they are no labels of the metrics page, and at most
+//! [`MOST`] are counted. Above that, a new tenant replaces the least busy one whose credentials are no longer cached.
+//! If there is none, the new tenant is served but not listed.
 //!
-//! A verified credential is kept together with the counters of its tenant, so that counting is one relaxed addition.
+//! A cached credential holds the counters of its tenant, so that a count is one relaxed addition.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tenants that are counted.
+/// Maximum number of counted tenants.
 pub const MOST: usize = 1000;
 
 /// Requests of one tenant.
@@ -23,7 +23,7 @@ pub struct TenantMetrics {
     pub(super) rejected: AtomicU64,
 }
 
-/// The tenants that have been seen.
+/// All counted tenants.
 #[derive(Debug, Default)]
 pub struct Tenants {
     seen: Mutex<HashMap<Arc<str>, Arc<TenantMetrics>>>,
@@ -41,7 +41,7 @@ impl TenantMetrics {
         }
     }
 
-    /// The tier of the credential that was verified last.
+    /// Returns the tier of the credential that was verified last.
     pub fn tier(&self) -> Arc<str> {
         Arc::clone(&unpoisoned(&self.tier))
     }
@@ -50,19 +50,19 @@ impl TenantMetrics {
         self.requests.load(Relaxed)
     }
 
-    /// Of these, how many a limit refused.
+    /// Returns the number of requests that a limit rejected.
     pub fn limited(&self) -> u64 {
         self.limited.load(Relaxed)
     }
 
-    /// And how many the gateway refused or failed for another reason.
+    /// Returns the number of requests that the gateway rejected or failed for another reason.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Relaxed)
     }
 }
 
 impl Tenants {
-    /// The counters of the tenant `name`, who has just been found to be in `tier`.
+    /// Finds or adds the counters of the tenant `name`, and sets its tier.
     pub fn find_or_add(&self, name: &str, tier: &str) -> Arc<TenantMetrics> {
         let mut seen = unpoisoned(&self.seen);
         if let Some(found) = seen.get(name) {
@@ -79,12 +79,12 @@ impl Tenants {
         added
     }
 
-    /// Whoever is counted, in no order.
+    /// Returns all counted tenants, in no order.
     pub fn all(&self) -> Vec<Arc<TenantMetrics>> {
         unpoisoned(&self.seen).values().cloned().collect()
     }
 
-    /// How often a tenant found no place.
+    /// Returns how often a tenant could not be added.
     pub fn unlisted(&self) -> u64 {
         self.unlisted.load(Relaxed)
     }
@@ -98,7 +98,7 @@ fn make_room(seen: &mut HashMap<Arc<str>, Arc<TenantMetrics>>) -> bool {
     least.is_some_and(|name| seen.remove(&name).is_some())
 }
 
-/// Every change to what these guard is one assignment or insertion, so nothing is left half done.
+/// Ignores poisoning: every change under these locks is one assignment or insertion, so no change can be half done.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

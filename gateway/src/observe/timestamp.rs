@@ -1,4 +1,4 @@
-//! A point in time as people and log readers write it: RFC 3339, UTC, milliseconds.
+//! Formats a point in time by RFC 3339, in UTC with milliseconds.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 pub struct Timestamp(pub Duration);
 
 impl Timestamp {
-    /// Without the fraction, as the key file takes it: `2027-01-31T00:00:00Z`.
+    /// Formats the time without its fraction, as in the key file: `2027-01-31T00:00:00Z`.
     pub fn whole_seconds(self) -> String {
         let mut text = Self(Duration::from_secs(self.0.as_secs())).to_string();
         text.truncate(text.len() - ".000Z".len());
@@ -37,8 +37,8 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Days since 1970-01-01 as year, month and day. Counts years from March, so that a leap day is the last of its year
-/// and falls out of a division; a cycle of the calendar is 400 years, or 146,097 days.
+/// Converts days since 1970-01-01 to year, month and day. Years are counted from March, so that a leap day is the last
+/// day of its year. A calendar cycle has 400 years, or 146,097 days.
 const fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (cycle, day_of_cycle) = (shifted / 146_097, shifted % 146_097);

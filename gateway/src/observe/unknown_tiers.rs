@@ -1,31 +1,30 @@
-//! Tiers that credentials name and the config does not have: their callers get the default tier, which somebody should
-//! hear of.
+//! Counts requests whose credential names a tier that the config does not have. Such callers get the default tier, and
+//! the operator should know.
 //!
-//! Counted by request, through every reload. Names come with tokens, so only so many are told apart, and none is longer
-//! than a tier's can be.
+//! The counts survive reloads. The names come from tokens, so their number and length are bounded.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Names that are told apart.
+/// Maximum number of names that are counted separately.
 const MOST: usize = 50;
 
-/// Bytes of a name that are kept.
+/// Maximum length of a name in bytes; the rest is cut. A tier's name cannot be longer.
 const MOST_OF_NAME: usize = 64;
 
-/// All of a process.
+/// All unknown tiers that the process has seen.
 #[derive(Debug, Default)]
 pub struct UnknownTiers {
     by_name: Mutex<BTreeMap<Arc<str>, Arc<UnknownTier>>>,
     requests: AtomicU64,
 }
 
-/// A tier that there is not.
+/// A tier that the config does not have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownTier {
     pub name: Arc<str>,
-    /// The tenant of the first credential that named it.
+    /// Tenant of the first credential that named it.
     pub tenant: Arc<str>,
     requests: Requests,
 }
@@ -42,7 +41,7 @@ impl PartialEq for Requests {
 impl Eq for Requests {}
 
 impl UnknownTiers {
-    /// A credential of this tenant names a tier that there is not. The log says so of each name once.
+    /// Finds or adds the counter of an unknown tier. Each added name is logged once.
     pub fn find_or_add(&self, name: &str, tenant: &Arc<str>) -> Arc<UnknownTier> {
         let name = &name[..name.floor_char_boundary(MOST_OF_NAME)];
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,18 +64,18 @@ impl UnknownTiers {
         added
     }
 
-    /// Counts a request of somebody whose tier this is said to be.
+    /// Counts a request whose credential names this tier.
     pub(super) fn count(&self, tier: &UnknownTier) {
         self.requests.fetch_add(1, Relaxed);
         tier.requests.0.fetch_add(1, Relaxed);
     }
 
-    /// Requests of all of them, those whose names are not told apart among them.
+    /// Returns the number of requests for all unknown tiers, including names that are not counted separately.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
 
-    /// Those that are told apart, with their requests: the busiest first.
+    /// Returns the separately counted tiers with their requests, the busiest first.
     pub fn all(&self) -> Vec<(Arc<UnknownTier>, u64)> {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = |tier: &Arc<UnknownTier>| (Arc::clone(tier), tier.requests.0.load(Relaxed));
