@@ -1,4 +1,4 @@
-//! Reads the clocks, as the only file that does; all other code is told the time.
+//! The only file that reads clocks. All other code gets the time from here.
 //!
 //! [`now`] is monotonic, counts from the start of the process, and follows tokio's paused clock in tests. [`unix_time`]
 //! is the time of day, for tokens, certificates, revocations and calendar quotas: the monotonic time plus an offset

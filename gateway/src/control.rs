@@ -1,6 +1,6 @@
 //! Runs the periodic work beside requests: DNS, key sets, quota counts, idle state.
 //!
-//! It runs only on the control thread. Workers read finished values and never wait for it.
+//! Runs only on the control thread. Workers read finished values and never wait for it.
 
 pub mod reload;
 mod wall_clock;

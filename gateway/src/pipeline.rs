@@ -153,7 +153,7 @@ struct Exchange<'a> {
     has_waited_for_keys: bool,
     /// The charge to the limits; `None` until the request is charged.
     receipt: Option<Receipt>,
-    /// How the request ends, which decides whether the charge is given back.
+    /// Facts about the request's end, which decide whether the charge is given back.
     ending: Ending,
     stated_cost: StatedCost,
     /// The setting that led to a refusal, where the rejection does not name it.
@@ -319,6 +319,7 @@ impl<'p> Exchange<'p> {
             finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, None));
             finishing
         });
+        // Stage 3: the route's rules.
         if settled.is_some_and(|policy| policy != edge.path_policy) {
             // The method of a preflight and the method that it asks for can lead to two routes with different path
             // policies.

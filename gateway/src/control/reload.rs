@@ -60,7 +60,7 @@ pub struct LastReload {
     pub at: u64,
     /// The error, as in the log.
     pub error: Option<String>,
-    /// Whether the whole config was read, and not only files that it names.
+    /// True if the whole config was read, and not only files that it names.
     whole: bool,
 }
 

@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// process that holds the lock on its folder.
 ///
 /// # Errors
-/// If the file cannot be written or is not regular. It is then unchanged.
+/// Returns an error if the file cannot be written or is not regular. It is then unchanged.
 pub fn replace_version(path: &Path, expected: Stamp, content: &[u8], patience: Duration) -> io::Result<Replaced> {
     let _turn = turn(folder_of(path), patience)?;
     let found = fs::symlink_metadata(path)?;
@@ -132,7 +132,7 @@ impl LastVersion {
     /// since the last call.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn written_since(&mut self) -> io::Result<Option<FileContent>> {
         let found = stamp(&self.file)?;
         if found.is_same_content(&self.known) {

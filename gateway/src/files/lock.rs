@@ -17,7 +17,7 @@ const TRIES: u32 = 8;
 /// Locks the file at `path` until the returned file is closed. A missing file is created with mode 0600.
 ///
 /// # Errors
-/// If another process holds the lock, or the file cannot be opened or is not regular.
+/// Returns an error if another process holds the lock, or the file cannot be opened or is not regular.
 pub fn lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     for _ in 0..TRIES {

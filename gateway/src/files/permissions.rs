@@ -9,11 +9,11 @@ use std::path::Path;
 /// Access of other users to a file. Superusers have all access and do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exposure {
-    /// Whether another user owns the file and so can change it.
+    /// True if another user owns the file and so can change it.
     pub foreign: bool,
     pub readable: Option<Others>,
     pub writable: Option<Others>,
-    /// Whether everyone can replace the file, because its folder is writable and not sticky.
+    /// True if everyone can replace the file, because its folder is writable and not sticky.
     pub replaceable: bool,
 }
 
@@ -32,7 +32,7 @@ impl Exposure {
 /// Checks the file that the path leads to, and the folder in the path.
 ///
 /// # Errors
-/// If there is no file at the path.
+/// Returns an error if there is no file at the path.
 pub(super) fn exposure(path: &Path) -> io::Result<Exposure> {
     let file = fs::metadata(path)?;
     let folder = match path.parent() {

@@ -33,7 +33,7 @@ pub struct FileContent {
 /// Reads a regular file of at most [`LARGEST`] bytes. Symbolic links are followed.
 ///
 /// # Errors
-/// If the file cannot be read, is not regular or is too large.
+/// Returns an error if the file cannot be read, is not regular or is too large.
 pub fn read(path: &Path) -> io::Result<FileContent> {
     whole(open(path, OFlags::empty())?)
 }
@@ -89,7 +89,7 @@ pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<(File, Stamp)> {
 }
 
 /// # Errors
-/// If the file is of another type, which the error names.
+/// Returns an error if the file is of another type, which the error names.
 pub(super) fn regular(found: FileType) -> io::Result<()> {
     let what = match found {
         found if found.is_file() => return Ok(()),

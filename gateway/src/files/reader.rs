@@ -52,7 +52,7 @@ impl FileReader {
     /// Returns the content of a regular file; see [`read`](super::read()).
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn read(&mut self, path: &Path) -> io::Result<Arc<[u8]>> {
         if let Some(version) = self.kept.get(path) {
             self.read.insert(path.to_owned(), Ok(version.clone()));

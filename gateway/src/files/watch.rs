@@ -1,8 +1,8 @@
 //! Decides when to read a changed file: when two checks in a row find the same version, because it may still be being
 //! written, and at the latest [`LATEST`] after the change was seen, because it may never become stable.
 //!
-//! Each watch is for one file, so that a file that changes all the time does not delay others. Is told the versions and
-//! the time; reads neither files nor clocks.
+//! Each watch is for one file, so that a file that changes all the time does not delay others. The caller passes in the
+//! versions and the time; a watch reads neither files nor clocks.
 
 use std::time::Duration;
 

@@ -29,7 +29,8 @@ const TRIES: u32 = 8;
 /// Replaces a file by a new one that is written beside it. A crash leaves either the old content or the new.
 ///
 /// # Errors
-/// If the file cannot be written, or the old one is not regular (for example a symbolic link). It is then unchanged.
+/// Returns an error if the file cannot be written, or the old one is not regular (for example a symbolic link). It is
+/// then unchanged.
 pub fn replace(path: &Path, content: &[u8], mode: Mode) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => {
@@ -92,7 +93,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// Symbolic links are followed only below `/dev`. A FIFO must have a reader.
 ///
 /// # Errors
-/// If the file cannot be opened.
+/// Returns an error if the file cannot be opened.
 pub fn append(path: &Path) -> io::Result<File> {
     let flags = match path.starts_with("/dev") {
         true => OFlags::NOCTTY,

@@ -4,7 +4,7 @@
 //! is full, the record is dropped and counted. An accepted record is written, also at shutdown, or is counted once as
 //! lost if its target fails. A line is finished before the next one begins.
 //!
-//! To wake another thread costs a worker a system call. So the log's thread blocks only while it has nothing to do.
+//! Waking another thread costs a worker a system call. So the log's thread blocks only while it has nothing to do.
 //! Under load it polls the queue at short fixed intervals, and a write costs the worker only a copy.
 
 use std::fs::File;
@@ -76,7 +76,7 @@ struct Shared {
 
 impl AccessLog {
     /// # Errors
-    /// If the file cannot be opened or the thread cannot be started.
+    /// Returns an error if the file cannot be opened or the thread cannot be started.
     pub fn start(target: &Target) -> io::Result<Self> {
         let Opened(sink) = Opened::open(target)?;
         let on = sink.is_some();
@@ -160,7 +160,7 @@ pub struct Opened(Option<Box<dyn Sink>>);
 
 impl Opened {
     /// # Errors
-    /// If the file cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn open(target: &Target) -> io::Result<Self> {
         Ok(Self(match target {
             Target::Off => None,

@@ -148,11 +148,11 @@ labels! {
     ConnectionRefusal {
         /// The maximum number of connections is open.
         TooMany = "too_many",
-        /// Its client address has the maximum number of connections.
+        /// The client address has the maximum number of connections.
         TooManyFromAddress = "too_many_from_address",
         /// The listener accepts only trusted proxies.
         ProxyUntrusted = "proxy_untrusted",
-        /// It did not begin with a PROXY protocol header.
+        /// The connection did not begin with a PROXY protocol header.
         ProxyMalformed = "proxy_malformed",
         /// The peer closed it within the PROXY protocol header.
         ProxyAbandoned = "proxy_abandoned",

@@ -81,7 +81,7 @@ impl Lines {
     /// Writes as much as the target accepts and keeps the rest.
     ///
     /// # Errors
-    /// If the target does not accept everything.
+    /// Returns an error if the target does not accept everything.
     pub(super) fn write_to(&mut self, target: &mut impl Write) -> io::Result<()> {
         let (written, result) = write_some(target, &self.text);
         self.written(written);
@@ -91,7 +91,7 @@ impl Lines {
     /// Writes only the rest of a line whose beginning is written.
     ///
     /// # Errors
-    /// If the target does not accept all of it.
+    /// Returns an error if the target does not accept all of it.
     pub(super) fn finish_begun(&mut self, target: &mut impl Write) -> io::Result<()> {
         let rest = match self.first {
             First::Nothing => 0,

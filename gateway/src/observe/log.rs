@@ -1,6 +1,6 @@
 //! Writes the operational log to stderr: actions of the gateway and changes of its state.
 //!
-//! It reports changes such as a reload, an opened breaker or a drain. Single requests are in the access log only. Lines
+//! The log reports changes such as a reload, an opened breaker or a drain. Single requests are in the access log only. Lines
 //! that peers can cause at will, including those of panics, are sampled ([`LogSampler`]).
 
 use std::error::Error;
@@ -28,7 +28,7 @@ pub enum Format {
 /// Starts the log of the process. Without `filter`, the value of [`FILTER_VARIABLE`] is used, or else `info`.
 ///
 /// # Errors
-/// If the filter is invalid or the process already has a log.
+/// Returns an error if the filter is invalid or the process already has a log.
 pub fn start(format: Format, filter: Option<&str>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let variable = std::env::var(FILTER_VARIABLE).ok().filter(|value| !value.is_empty());
     let filter = filter.or(variable.as_deref()).unwrap_or(DEFAULT_FILTER);

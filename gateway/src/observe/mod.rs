@@ -63,7 +63,7 @@ pub struct Observer {
 
 impl Observer {
     /// # Errors
-    /// If the access log cannot be opened or its thread cannot be started.
+    /// Returns an error if the access log cannot be opened or its thread cannot be started.
     pub fn start(access_log: &Target) -> io::Result<Arc<Self>> {
         let registry = Arc::new(Registry::default());
         let access_log = Arc::new(AccessLog::start(access_log)?);

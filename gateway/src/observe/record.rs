@@ -73,11 +73,11 @@ pub struct RequestRecord {
     pub bytes_in: u64,
     /// Bytes of the response body.
     pub bytes_out: u64,
-    /// Whether an aggregate has all of its parts; `None` for other routes.
+    /// True if an aggregate has all of its parts; `None` for other routes.
     pub complete: Option<bool>,
     /// Fallbacks that were served, one entry for each use.
     pub fallbacks: SmallVec<[FallbackKind; 4]>,
-    /// Whether the response broke off after its head was sent.
+    /// True if the response broke off after its head was sent.
     pub aborted: bool,
     fault: Option<Cow<'static, str>>,
 }

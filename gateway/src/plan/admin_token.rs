@@ -29,7 +29,7 @@ impl AdminToken {
     /// Reads the token from `file`, without the white space around it.
     ///
     /// # Errors
-    /// If the file cannot be read or the token is too short.
+    /// Returns an error if the file cannot be read or the token is too short.
     pub fn read(file: &Path) -> Result<Self, NoToken> {
         let content = files::read(file).map_err(NoToken::Unreadable)?;
         let text = String::from_utf8_lossy(&content.bytes);

@@ -169,7 +169,7 @@ pub struct Listener {
     /// TLS settings; `None` is plain HTTP.
     pub tls: Option<Tls>,
     pub protocols: Protocols,
-    /// Whether each connection must start with a PROXY protocol header.
+    /// True if each connection must start with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
@@ -236,7 +236,7 @@ pub struct RouteEdge {
     pub finish: Option<Arc<ResponseHeaders>>,
     pub path_policy: PathPolicy,
     pub method_override: MethodOverride,
-    /// Whether a caller may switch to a WebSocket.
+    /// True if a caller may switch to a WebSocket.
     pub upgrades: bool,
 }
 

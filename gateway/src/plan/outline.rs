@@ -38,7 +38,7 @@ pub struct RouteOutline {
     pub fan_out: Option<FanOut>,
     pub stream: bool,
     pub body_limit_bytes: u64,
-    /// Whether the route reads values from the JSON body.
+    /// True if the route reads values from the JSON body.
     pub reads_json: bool,
     pub edge: EdgeOutline,
     pub target: TargetOutline,
@@ -127,7 +127,7 @@ pub struct PartOutline {
     pub time_limit_ms: Option<u64>,
     pub needs: Vec<String>,
     pub method: String,
-    /// Whether a `when` condition can skip the part.
+    /// True if a `when` condition can skip the part.
     pub conditional: bool,
     pub for_each: Option<ForEachOutline>,
 }

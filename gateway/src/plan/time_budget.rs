@@ -66,7 +66,7 @@ pub struct CallBudget {
     /// Wait before each retry, including jitter.
     #[serde(rename = "backoffs_ms", serialize_with = "all_millis")]
     pub backoffs: Vec<Duration>,
-    /// Whether `Retry-After` can delay a retry, up to the call's limit.
+    /// True if `Retry-After` can delay a retry, up to the call's limit.
     pub heeds_retry_after: bool,
 }
 
@@ -83,7 +83,7 @@ pub struct PartBudget {
     /// Latest start, from the start of the request.
     #[serde(rename = "starts_ms", serialize_with = "millis")]
     pub starts: Duration,
-    /// Whether the part is on the critical path.
+    /// True if the part is on the critical path.
     pub critical: bool,
     /// Number of sequential rounds of calls: with `for_each`, elements divided by concurrent calls; otherwise 1.
     pub waves: u32,

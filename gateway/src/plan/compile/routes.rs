@@ -196,9 +196,9 @@ pub(super) struct Scope<'a> {
     pub parameters: &'a HashSet<String>,
     /// Parts of the aggregate; empty outside of one.
     pub parts: &'a [&'a str],
-    /// Whether the request body is available.
+    /// True if the request body is available.
     pub body: bool,
-    /// Whether there is an array element (`for_each`).
+    /// True if there is an array element (`for_each`).
     pub item: bool,
 }
 

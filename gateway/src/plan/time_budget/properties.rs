@@ -198,7 +198,7 @@ pub(super) struct Visit {
     call_due: Deadline,
     pub(super) head_after: Duration,
     ended: Moment,
-    /// Whether the caller left a stream after its head.
+    /// True if the caller left a stream after its head.
     left: bool,
 }
 
