@@ -1,7 +1,7 @@
 //! Writes the operational log to stderr: actions of the gateway and changes of its state.
 //!
-//! The log reports changes such as a reload, an opened breaker or a drain. Single requests are in the access log only. Lines
-//! that peers can cause at will, including those of panics, are sampled ([`LogSampler`]).
+//! The log reports changes such as a reload, an opened breaker or a drain. Single requests are in the access log only.
+//! Lines that peers can cause at will, including those of panics, are sampled ([`LogSampler`]).
 
 use std::error::Error;
 use std::io;

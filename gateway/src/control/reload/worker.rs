@@ -1,7 +1,7 @@
 //! Runs reloads on one thread, which reads the config and the files that it names.
 //!
-//! One reload runs at a time, so its memory is used only once. A request during a reload shares the next one, which
-//! begins after the request and so sees everything that was written before it.
+//! One reload runs at a time, so its memory is used only once. All callers that ask for a reload while one runs share
+//! the next one. It begins after they asked, and so sees everything that was written before.
 //!
 //! A file system may never answer, and a thread that waits for it cannot be interrupted. [`Worker::tend`] abandons such
 //! a thread: its callers get an error, a new thread takes over, and the results of the old one are discarded.

@@ -1,8 +1,9 @@
 //! Tracks revocations that were added but are not safely in the file: when to write them, and how long to protect them.
 //!
 //! A failed write is retried after one second, then at growing intervals. A written entry is protected for a minute: a
-//! process that edits an older version of the file would remove the entry without knowing it. The
-//! caller passes in the time; no files are accessed.
+//! process that edits an older version of the file would remove the entry without knowing it.
+//!
+//! Takes the time as an argument and accesses no files.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
