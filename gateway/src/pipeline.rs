@@ -66,7 +66,7 @@ pub struct Peer {
     pub certificate: Option<Arc<CallerCertificate>>,
 }
 
-/// `Retry-After` of a refusal that the caller did not cause.
+/// `Retry-After` of a rejection that the caller did not cause.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Answers one request. Every request ends in a response, also after a panic in a stage.
@@ -115,7 +115,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         Ok(response) => response,
         Err(rejection) => {
             let refusal = exchange.refuse(&rejection, &request_id);
-            // A refused request is no longer in flight, even if its caller reads the refusal slowly.
+            // A rejected request is no longer in flight, even if its caller reads the response slowly.
             exchange.receipt = None;
             refusal
         }
@@ -156,7 +156,7 @@ struct Exchange<'a> {
     /// Facts about the request's end, which decide whether the charge is given back.
     ending: Ending,
     stated_cost: StatedCost,
-    /// The setting that led to a refusal, where the rejection does not name it.
+    /// The setting that led to the rejection, if the rejection does not name it.
     decided: Option<Setting>,
     /// True if the caller allows less time than the route does.
     is_hurried: bool,
@@ -200,6 +200,7 @@ impl From<Rejection> for Stop {
 }
 
 impl<'p> Exchange<'p> {
+    /// Runs all stages, from the head of the request to the head of the response.
     async fn run(&mut self, request: Request<CallerBody>) -> Result<Response<Content>, Rejection> {
         let (mut head, body) = request.into_parts();
         websocket::unfold(&mut head);
@@ -402,6 +403,7 @@ impl<'p> Exchange<'p> {
         })
     }
 
+    /// Returns the charges of the request: to the limits of the tenant's tier, then to those of the route.
     fn charges(&self, route: &Route, known: &Principal, client: &ClientAddress) -> Charges {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
         let held = known.holds();

@@ -3,8 +3,8 @@
 //! The order is: read, compile, then set the terms of limits, reconfigure the guards and swap the plan. Requests in
 //! progress keep their plan, and count in the same buckets and guards as new ones.
 //!
-//! A file that the config names is read alone when it has changed; all other files keep the content that was last read.
-//! So a file that is bad, always changing or unreachable does not block the others.
+//! When a file that the config names has changed, only that file is read; all others keep the content that was read
+//! last. So a file that is bad, always changing or unreachable does not block the others.
 
 mod worker;
 
@@ -126,8 +126,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the config and puts it in force; returns the generation of the new plan. Requests at the same time share
-    /// one reload.
+    /// Reads the config and puts it in force; returns the generation of the new plan. Callers that ask at the same
+    /// time share one reload.
     ///
     /// # Errors
     /// The mistakes in the config. The old plan stays in force.

@@ -234,14 +234,14 @@ mod tests {
             );
         };
         check(world, 50, 50, 6);
-        // A jump of one second counts in the current month.
+        // A jump that lasts one second counts in the current month.
         world.jump(68 * YEAR);
         world.pass(1);
         check(world, 5, 45, 6);
         world.jump(-68 * YEAR);
         world.pass(1);
         check(world, 5, 40, 6);
-        // A jump of minutes counts in another month, and none of it is lost when the clock returns.
+        // A jump that lasts minutes counts in another month, and nothing is lost when the clock returns.
         world.jump(68 * YEAR);
         world.pass(100);
         check(world, 3, 97, 23);
@@ -289,7 +289,7 @@ mod tests {
         };
         world.pass(1);
         check(&world, Err(Check::RevokedKey));
-        // A jump of one second has no effect.
+        // A jump that lasts one second has no effect.
         world.jump(YEAR);
         world.pass(1);
         check(&world, Err(Check::RevokedKey));

@@ -1,5 +1,5 @@
-//! Decides when to read a changed file: when two checks in a row find the same version, because it may still be being
-//! written, and at the latest [`LATEST`] after the change was seen, because it may never become stable.
+//! Decides when to read a changed file: when two checks in a row find the same version, because a process
+//! may still be writing it, and at the latest [`LATEST`] after the change was seen, because it may never become stable.
 //!
 //! Each watch is for one file, so that a file that changes all the time does not delay others. The caller passes in the
 //! versions and the time; a watch reads neither files nor clocks.

@@ -1,8 +1,8 @@
 //! Keeps the latest rejections in detail, so that a rejected request can be explained without a search in the logs.
 //!
 //! Invariant: during a flood, a rejection that is not kept costs one relaxed load. Only the first few per reason and
-//! second are kept, so a flood of one reason does not push out the others. A request that finds the list locked does
-//! not wait and is not kept.
+//! second are kept, so a flood of one reason does not push out the others. If the list is locked, the
+//! request does not wait and its rejection is not kept.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

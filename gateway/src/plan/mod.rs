@@ -81,7 +81,7 @@ pub struct Plan {
     /// HTTP/2 request bodies that have arrived but are not read yet.
     pub parked: Arc<ParkedBytes>,
     pub via: Via,
-    /// Places where an API key may come; `None` if only its header.
+    /// Places where an API key may come; `None` if the config has no API keys.
     pub key_places: Option<KeyPlaces>,
     /// The revocation file, as it was read for this plan.
     pub revocations: Option<RevocationFile>,

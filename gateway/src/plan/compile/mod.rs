@@ -1,8 +1,8 @@
 //! Compiles the config into a plan, or reports every mistake at once.
 //!
-//! This is the only module that sees both the config and the stages. Each section reports its mistakes and goes on, so
-//! that an operator can fix a file in one pass. Nothing that runs is changed here: a mistaken plan leaves no trace, and
-//! a good one takes effect in [`crate::control::reload`].
+//! This folder is the only place that sees both the config and the stages. Each section reports its mistakes and goes
+//! on, so that an operator can fix a file in one pass. Nothing that runs is changed here: a mistaken plan leaves no
+//! trace, and a good one takes effect in [`crate::control::reload`].
 
 mod admin;
 mod aggregates;
