@@ -41,7 +41,7 @@ pub fn read(path: &Path) -> io::Result<FileContent> {
 /// Reads a file that the gateway itself writes, of at most `most` bytes. Symbolic links are not followed.
 ///
 /// # Errors
-/// The errors of [`read`], or if the file is a symbolic link.
+/// Returns the errors of [`read`], or an error if the file is a symbolic link.
 pub fn read_own(path: &Path, most: u64) -> io::Result<FileContent> {
     up_to(most, open(path, OFlags::NOFOLLOW)?)
 }
