@@ -19,7 +19,7 @@ pub struct FanOut {
     pub attempts: u64,
     /// Calls per backend, in the order in which the parts name them.
     pub backends: Vec<BackendCalls>,
-    /// The tiers that the route admits, in declared order.
+    /// The tiers that the route admits, in the order of the config.
     pub tiers: Vec<TierCalls>,
 }
 

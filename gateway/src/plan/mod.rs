@@ -70,7 +70,7 @@ pub struct Plan {
     pub path_policies: Vec<PathPolicy>,
     pub doorman: Authenticator<Principal>,
     pub tiers: Arc<Tiers>,
-    /// Failed authentications per client address.
+    /// Limit on failed authentications per client address.
     pub failures: Option<RouteLimit>,
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
