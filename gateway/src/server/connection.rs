@@ -1,7 +1,8 @@
-//! One caller's connection, once it is known for whom it was opened: which protocol it speaks, and who serves that.
+//! Chooses the protocol of a plain-text connection and serves it.
 //!
-//! Under TLS both sides have agreed on it (ALPN). In plain text a caller of HTTP/2 begins with the preface that no
-//! HTTP/1.1 request can begin with ("prior knowledge", RFC 9113 section 3.3); `Upgrade: h2c` is not offered.
+//! Under TLS both sides agree on the protocol by ALPN (see [`super::tls`]). In plain text an HTTP/2 caller begins with
+//! the connection preface, which no HTTP/1.1 request can begin with ("prior knowledge", RFC 9113 section 3.3).
+//! `Upgrade: h2c` is not offered.
 
 use std::net::SocketAddr;
 
@@ -28,12 +29,12 @@ pub(super) async fn serve_plain(
         Protocols::Http2 => true,
         Protocols::Both => match preface::read(&mut io).await {
             Ok(preface) => preface == Preface::Http2,
-            // Nobody is left to be served.
+            // The caller has left.
             Err(_) => return,
         },
     };
     if is_http2 {
-        // What it holds weighs on no connection of the other kind.
+        // Boxed, so that an HTTP/1.1 connection does not reserve memory for the HTTP/2 state.
         Box::pin(http2::serve(io, peer, enrolled)).await;
     } else {
         http1::serve(io, peer, enrolled).await;

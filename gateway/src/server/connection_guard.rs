@@ -1,4 +1,4 @@
-//! A connection's entry in the books of its worker.
+//! Registers a connection with its worker for as long as it exists.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::headers::Scheme;
 use crate::observe::ConnectionRefusal;
 use crate::pipeline::Peer;
 
-/// From the acceptance of a connection to its end, whatever ends it.
+/// Counts a connection from its acceptance to its end, and holds its place in the per-address limit.
 pub(crate) struct ConnectionGuard {
     worker: Arc<Worker>,
     id: u64,
     activity: Arc<ConnectionActivity>,
-    /// Where connections of one address are limited.
+    /// Set where the connections of one address are limited.
     member: Option<AddressSlot>,
     client_is_known: bool,
 }
@@ -34,12 +34,12 @@ impl ConnectionGuard {
         }
     }
 
-    /// A load balancer has passed it on without saying for whom.
+    /// Records that a load balancer has passed the connection on without naming the client.
     pub(crate) const fn client_is_unknown(&mut self) {
         self.client_is_known = false;
     }
 
-    /// Now that its client is known; `None` if that has too many connections already, which is counted.
+    /// Sets the client. Returns `None`, and counts a refusal, if the client's address has too many connections.
     pub(crate) fn of(mut self, client: SocketAddr) -> Option<Self> {
         let edge = &self.worker.live.load().edge;
         if let Some(most) = edge.most_per_address {
@@ -53,7 +53,7 @@ impl ConnectionGuard {
         Some(self)
     }
 
-    /// Whom it comes from.
+    /// Describes the other side of the connection for the pipeline.
     pub(crate) fn peer(&self, address: SocketAddr, scheme: Scheme) -> Peer {
         Peer {
             address,

@@ -1,11 +1,11 @@
-//! Room for connections: each is a file to the system, and so is the one to a backend that its request goes on with.
+//! Raises the limit of open files: each connection is a file, and so is the backend connection of its request.
 //!
-//! Systems begin a process with far fewer files than it may have. Where they run out nobody is accepted and no backend
-//! is reached, so a crowd of idle callers would fail everybody else, whatever `connection_limits` says.
+//! Systems start a process with far fewer files than it may have. When they run out, no connection is accepted and no
+//! backend is reached. Then many idle callers would fail all others, whatever `connection_limits` says.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Takes all that the process may have, and says in the log if that is too little for so many connections of callers.
+/// Raises the limit to the most that the process may have. Logs a warning if that is too few for `connections` callers.
 pub fn make_room(connections: usize) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {
@@ -35,7 +35,7 @@ mod tests {
     fn the_process_takes_what_it_may_have() {
         let before = getrlimit(Resource::Nofile);
         let fewer = Rlimit {
-            // Enough for whatever else is tested at the same time.
+            // Other tests run at the same time and need files.
             current: before.maximum.map_or(Some(4096), |most| Some(most / 2)),
             ..before
         };

@@ -1,4 +1,5 @@
-//! The answer to a head that was never read as a request: a whole problem document, counted and logged as any refusal.
+//! Writes the answer to a head that was never read as a request: a problem document, counted and logged as any
+//! rejection.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,15 +19,15 @@ use crate::rejection::{Rejection, Setting};
 use crate::wire::framing::Refusal;
 use crate::{clock, problem};
 
-/// Why nothing of a request was served.
+/// Reason why the request was not read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum EarlyRefusal {
     Refused(Refusal),
-    /// It has not come in the time that heads have.
+    /// The head was not complete in time.
     TooSlow,
-    /// There are too many connections.
+    /// The process has too many connections.
     TooMany,
-    /// There are too many from its address.
+    /// The client's address has too many connections.
     TooManyFromAddress,
 }
 
@@ -37,9 +38,10 @@ const fn overloaded(by: Setting) -> Rejection {
     }
 }
 
-/// What to write before the connection closes. `head` is what has come of it.
+/// Returns the bytes to write before the connection closes. `head` is the part of the head that has come.
 ///
-/// `places` are those of the config whose limits the head was held to; left out, those of the one in force.
+/// `places` are the places of the limits in the config under which the head was read; without them, those of the config
+/// in force are used.
 pub(super) fn answer(
     worker: &Worker,
     address: SocketAddr,
@@ -106,7 +108,7 @@ const fn rejection(refusal: Refusal) -> Rejection {
     }
 }
 
-/// The `Origin` lines of what has come.
+/// Returns the `Origin` fields of the head, at most two.
 fn origins(head: &[u8]) -> HeaderMap {
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let of_origin = |line: &[u8]| {
@@ -118,7 +120,7 @@ fn origins(head: &[u8]) -> HeaderMap {
     lines.filter_map(of_origin).take(2).collect()
 }
 
-/// Method and path for the log, as far as they can be told; `-` for what cannot.
+/// Returns method and path for the log, cut to 32 and 256 bytes; `-` stands for an unreadable one.
 fn named(head: &[u8]) -> (Method, String) {
     let line = head
         .trim_ascii_start()

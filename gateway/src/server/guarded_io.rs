@@ -1,9 +1,9 @@
-//! A caller's socket that notes its reads and writes for the watch, and otherwise passes them through.
+//! A caller's socket that reports its reads and writes to the reaper, and otherwise passes them through.
 //!
-//! It lies beneath TLS where there is any, so that what is watched is what the network does.
+//! It lies below TLS, so that the reaper sees what the network does.
 //!
-//! Whoever serves the connection reads no further than it has use for, and cannot see past what it has not read that the
-//! caller has left. Here that is told by the socket's state, whatever lies unread in it.
+//! hyper reads no further than it needs, so it does not notice a caller that has left behind unread bytes. This file
+//! detects that from the socket's state, whatever lies unread in it.
 
 use std::io::{self, Read as _};
 use std::pin::{Pin, pin};
@@ -21,11 +21,11 @@ use super::screened::LastWords;
 pub(crate) struct GuardedIo {
     stream: TcpStream,
     activity: Arc<ConnectionActivity>,
-    /// Taken out of the socket already, and read before what is still in it.
+    /// Bytes already taken out of the socket; they are read first.
     ahead: Vec<u8>,
-    /// There was nothing more to read.
+    /// Whether the last read found nothing.
     is_drained: bool,
-    /// Something may lie in the socket of which the runtime has been told to forget.
+    /// Whether the socket may hold bytes although the runtime's readiness flag was cleared.
     is_forgotten: bool,
 }
 
@@ -40,14 +40,15 @@ impl GuardedIo {
         }
     }
 
-    /// Looks at what comes next in the socket, without taking it; waits until there is something. 0 is its end.
+    /// Waits for the next bytes and copies them without taking them out of the socket. Returns 0 at the end of the
+    /// stream.
     pub(crate) async fn peek(&self, piece: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.peek(piece).await?;
         self.activity.note_read();
         Ok(count)
     }
 
-    /// Takes so many bytes out of the socket, where they are; they are read before what follows.
+    /// Takes `count` bytes, which must have arrived, out of the socket. They are read before all later bytes.
     pub(crate) async fn take_ahead(&mut self, count: usize) -> io::Result<()> {
         let held = self.ahead.len();
         self.ahead.resize(held + count, 0);
@@ -63,7 +64,7 @@ impl GuardedIo {
         &self.activity
     }
 
-    /// Writes what goes out at once, for whoever cannot wait.
+    /// Writes what the socket accepts at once, without waiting.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.try_write(bytes)
     }
@@ -79,10 +80,9 @@ impl GuardedIo {
         polled
     }
 
-    /// Whether the caller is still there to be answered; wakes the task when it leaves.
+    /// Checks that the caller is still connected. Wakes the task when the caller leaves.
     ///
-    /// # Errors
-    /// It has left.
+    /// # Errors Fails if the caller has left.
     fn check_presence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.activity.is_serving() {
             return Ok(());
@@ -92,8 +92,8 @@ impl GuardedIo {
             if has_left(state, self.activity.has_switched()) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            // Whoever has found nothing to read is woken by what comes. Once the other direction has been closed nothing
-            // comes any more, and what we write will tell.
+            // After a read that found nothing, the next bytes wake the task. After the caller has closed its direction
+            // no bytes come, and a failing write shows when it has left.
             if self.is_drained || state.is_read_closed() {
                 return Ok(());
             }
@@ -102,7 +102,7 @@ impl GuardedIo {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(())) => {}
             }
-            // There would be no further word from the runtime while it believes that there is something to be read.
+            // Clears the runtime's readiness flag; while it is set, the runtime does not wake the task again.
             let _ = self.stream.try_io(Interest::READABLE, || -> io::Result<()> {
                 Err(io::ErrorKind::WouldBlock.into())
             });
@@ -110,7 +110,7 @@ impl GuardedIo {
         }
     }
 
-    /// What the runtime knows of the socket.
+    /// Returns the socket's state as the runtime knows it, without waiting.
     fn state(&self) -> Ready {
         let state = pin!(self.stream.ready(Interest::READABLE | Interest::WRITABLE));
         match state.poll(&mut Context::from_waker(Waker::noop())) {
@@ -120,7 +120,7 @@ impl GuardedIo {
         }
     }
 
-    /// Reads what the runtime has been told to forget; nothing if there is none.
+    /// Reads bytes for which the readiness flag was cleared. Returns `None` if there are none.
     fn read_forgotten(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
         let piece = buf.initialize_unfilled();
         let room = piece.len();
@@ -131,7 +131,7 @@ impl GuardedIo {
             }
             Err(error) => Some(Err(error)),
             Ok(count) => {
-                // A socket that gives less than there is room for is empty, and its next byte is news to the runtime.
+                // A read that does not fill the buffer has emptied the socket. The runtime then reports the next byte.
                 self.is_forgotten = count == room;
                 buf.advance(count);
                 Some(Ok(()))
@@ -140,8 +140,8 @@ impl GuardedIo {
     }
 }
 
-/// Whether nobody is left on the other side. On HTTP, who closes its side before it has its answer counts as gone; once
-/// the connection is `switched` to another protocol, either side may end first.
+/// Returns whether the caller has left. On HTTP a caller that closes its direction before the answer counts as gone.
+/// After a switch to another protocol (`switched`) either direction may end first.
 fn has_left(state: Ready, switched: bool) -> bool {
     if switched {
         state.is_write_closed()
@@ -152,7 +152,7 @@ fn has_left(state: Ready, switched: bool) -> bool {
 
 impl LastWords for GuardedIo {
     fn say(&mut self, bytes: &[u8]) {
-        // If there is no room the other side does not read, and would not read this either.
+        // A full socket means that the caller does not read, so it would not read this either.
         let _ = self.try_write(bytes);
     }
 }
@@ -199,7 +199,7 @@ impl AsyncWrite for GuardedIo {
         self.stream.is_write_vectored()
     }
 
-    /// Nothing is held here. Whoever serves the connection asks for it whenever it has nothing else to do.
+    /// Buffers nothing, so only checks the caller. hyper calls this whenever it has nothing else to do.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_presence(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -213,10 +213,11 @@ impl AsyncWrite for GuardedIo {
 }
 
 impl Drop for GuardedIo {
-    /// An answer that ends with its connection and is cut must not look whole: the connection is reset.
+    /// Resets the connection if it is cut within an answer that ends with the connection: the answer must not look
+    /// complete.
     fn drop(&mut self) {
         if self.activity.has_unframed_answer() {
-            // Fails only if the caller was faster.
+            // This fails only if the caller has closed the connection already.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }

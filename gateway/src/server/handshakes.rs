@@ -1,9 +1,10 @@
-//! Bounds what TLS handshakes may take of the workers: a handshake costs its caller nothing and us a signature.
+//! Limits the worker time that TLS handshakes take: a handshake costs the caller nothing and the gateway a signature.
 //!
-//! Two budgets: an address has so many handshakes under way at once, over all workers; and all of them together have a
-//! share of each worker's time. On a worker they go one step at a time, first come, first served, and everything else
-//! that is ready has a turn between two steps. Who comes when a budget is used up waits, for as long as a handshake may
-//! take, and has cost nothing until then; a resumed one pays for the little that it takes.
+//! There are two limits. One address has at most a fixed number of handshakes at once, over all workers. All handshakes
+//! together have at most a share of each worker's time. On a worker, handshakes advance one step at a time, first come,
+//! first served; between two steps all other ready tasks run. A handshake that exceeds a limit waits, at most for the
+//! time that a handshake may take, and costs nothing until it starts. A resumed handshake is charged only for the
+//! little time it takes.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,23 +19,23 @@ use tokio::time::sleep;
 
 use crate::clock;
 
-/// Time until all work is paid for that is not waited for.
+/// Unpaid time at which the next step has to wait.
 const BACKLOG: Duration = Duration::from_millis(100);
 
-/// No step takes longer. What is measured beyond that is time in which the thread did not run.
+/// Longest time charged for one step. A longer measurement includes time in which the thread did not run.
 const LONGEST: Duration = Duration::from_millis(10);
 
-/// The addresses that have handshakes under way. Bounded by the connections.
+/// Handshakes under way by address. Its size is bounded by the number of connections.
 #[derive(Default)]
 pub(super) struct HandshakePlaces(Mutex<HashMap<IpAddr, Address>>);
 
 struct Address {
     places: Arc<Semaphore>,
-    /// Those that have a place or wait for one.
+    /// Number of handshakes that have a place or wait for one.
     users: usize,
 }
 
-/// A handshake of an address; dropped, another may begin.
+/// Place of one handshake of an address; given back on drop.
 #[must_use]
 pub(super) struct Place {
     all: Arc<HandshakePlaces>,
@@ -43,7 +44,7 @@ pub(super) struct Place {
 }
 
 impl HandshakePlaces {
-    /// Waits for a place, of which there are `most` for the address; `waits` is called if there is none now.
+    /// Waits for one of the `most` places of the address. Calls `waits` if none is free now.
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, most: u32, waits: impl FnOnce()) -> Place {
         let places = {
             let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +63,7 @@ impl HandshakePlaces {
         place.permit = Arc::clone(&places).try_acquire_owned().ok();
         if place.permit.is_none() {
             waits();
-            // It is never closed.
+            // The semaphore is never closed, so this does not fail.
             place.permit = places.acquire_owned().await.ok();
         }
         place
@@ -82,7 +83,7 @@ impl Drop for Place {
     }
 }
 
-/// The time that a worker has for handshakes.
+/// Time that one worker may spend on handshakes.
 pub(super) struct HandshakeTime {
     turns: Semaphore,
     unpaid: TimeShare,
@@ -97,7 +98,7 @@ impl Default for HandshakeTime {
     }
 }
 
-/// Leave for one step of a handshake.
+/// Permission for one step of a handshake.
 #[must_use]
 pub(super) struct Turn<'a> {
     time: &'a HandshakeTime,
@@ -106,9 +107,9 @@ pub(super) struct Turn<'a> {
 }
 
 impl HandshakeTime {
-    /// Waits for a turn; `waits` is called if there is no time now. Without a `share` they have all the time there is.
+    /// Waits for a turn. Calls `waits` if the time is used up now. Without a `share` the time is not limited.
     pub(super) async fn turn(&self, share: Option<Share>, waits: impl FnOnce()) -> Turn<'_> {
-        // It is never closed.
+        // The semaphore is never closed, so this does not fail.
         let permit = self.turns.acquire().await.ok();
         let mut waits = Some(waits);
         while share.is_some()
@@ -128,7 +129,7 @@ impl HandshakeTime {
 }
 
 impl Turn<'_> {
-    /// Takes one step, and says how long it took.
+    /// Takes one step. Returns its result and how long it took.
     pub(super) fn step<F: Future>(self, handshake: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, Duration) {
         let began = clock::now();
         let polled = handshake.poll(cx);
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(waited.get(), 1);
         let stranger = timeout(SOON, enter(other)).await.expect("it has places of its own");
         {
-            // Who gives up waiting is no user any more.
+            // A handshake that stops waiting no longer counts as a user.
             let mut fourth = pin!(enter(one));
             assert!(timeout(SOON, fourth.as_mut()).await.is_err());
         }
@@ -179,11 +180,11 @@ mod tests {
         assert!(places.0.lock().expect("no panic").is_empty());
     }
 
-    /// A step that takes so long.
+    /// Takes a step of the given length. Returns whether it had to wait.
     async fn step(time: &HandshakeTime, share: Option<Share>, took: Duration) -> bool {
         let waited = Cell::new(false);
         let turn = time.turn(share, || waited.set(true)).await;
-        // It moves the clock when it is polled first.
+        // The clock advances when this future is first polled.
         let work = pin!(advance(took));
         let _ = turn.step(work, &mut Context::from_waker(Waker::noop()));
         waited.get()
@@ -201,12 +202,12 @@ mod tests {
             waited += u32::from(step(&time, share, Duration::from_millis(5)).await);
             steps += 1;
         }
-        // 5 s of work in steps of 5 ms, and what may be owed.
+        // 5 s of work in steps of 5 ms, and the backlog.
         assert!((950..=1030).contains(&steps), "{steps}");
         assert!(waited > 400, "{waited}");
-        // A thread that did not run for a minute has not worked for a minute.
+        // A thread that was paused for a minute has not worked for a minute.
         assert!(!step(&HandshakeTime::default(), share, Duration::from_secs(60)).await);
-        // Without a share nobody waits.
+        // Without a share no step waits.
         let free = HandshakeTime::default();
         for _ in 0..100 {
             assert!(!step(&free, None, Duration::from_millis(10)).await);

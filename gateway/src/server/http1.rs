@@ -1,4 +1,4 @@
-//! A caller's connection that speaks HTTP/1.1: one request after the other, or a tunnel after the last.
+//! Serves a caller's HTTP/1.1 connection: one request after another, and perhaps a tunnel at the end.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -34,8 +34,8 @@ const MALFORMED: &str = Reason::MalformedRequest.as_str();
 
 /// Serves requests until either side closes the connection.
 ///
-/// While a caller brings none, all that is kept of its connection is the stream: hyper, its buffers and the room for a
-/// request take ten times as much.
+/// An idle connection keeps only its stream, because hyper, its buffers and the request state take ten times as much
+/// memory.
 pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
@@ -47,11 +47,11 @@ where
             None => return,
         }
     }
-    // It may be closed already.
+    // The connection may already be closed.
     let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
 }
 
-/// Serves requests for as long as they come; gives the stream back when none has come for a while.
+/// Serves requests while they come. Returns the stream when the connection is idle for a while.
 async fn converse<S>(stream: Screened<S>, peer: &Peer, enrolled: &ConnectionGuard) -> Option<Screened<S>>
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
@@ -109,13 +109,13 @@ where
     }
     let waits: Option<(Switched, InFlight)> = switched.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((tunnel, in_flight)) = waits {
-        // Rare, and large: on the heap it does not weigh on connections that stay what they are.
+        // A tunnel is rare and its future is large; boxed, it does not enlarge the future of an ordinary connection.
         Box::pin(tunnelled::carry(tunnel, in_flight)).await;
     }
     None
 }
 
-/// Whether the request was refused for having two readings or none: then so has whatever follows it.
+/// Returns whether the request was refused as malformed. Bytes after such a request cannot be trusted either.
 fn has_no_reading<B>(answer: &Response<B>) -> bool {
     answer.status() == StatusCode::BAD_REQUEST
         && answer.headers().get(&problem::X_GATEWAY_REASON) == Some(&HeaderValue::from_static(MALFORMED))
@@ -125,14 +125,14 @@ fn is_of_unknown_length<B: Body>(answer: &Response<B>) -> bool {
     !answer.body().is_end_stream() && !answer.headers().contains_key(CONTENT_LENGTH)
 }
 
-/// hyper with the bounds of the plan in force when the connection began. A head beyond them is answered with 431.
+/// Configures hyper with the limits of the plan in force when the connection began. A larger head is answered with 431.
 fn http(edge: &Edge) -> http1::Builder {
-    /// So many field lines are read without an allocation for them.
+    /// Number of field lines that hyper reads without allocating for them.
     const USUAL_HEADERS: usize = 100;
-    /// What may lie in a buffer unless a head may be longer; hyper's own default.
+    /// Bytes in a read buffer unless a head may be longer; hyper's default.
     const USUAL_BUFFER: usize = 400 * 1024;
     let mut http = http1::Builder::new();
-    // The watch has the timers; hyper's own cost as much per request as a limit.
+    // The reaper enforces the time limit, because hyper's own timer costs as much per request as a rate limit.
     http.header_read_timeout(None);
     http.max_header_size(edge.head_limit);
     http.max_buf_size(edge.head_limit.max(USUAL_BUFFER));

@@ -1,4 +1,4 @@
-//! A request from its head to the last byte of its answer, in the books of its connection and of the process.
+//! Counts one request, from its head to the last byte of its answer, for its connection and for the process.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,20 +33,20 @@ impl InFlight {
         }
     }
 
-    /// Whether no other may follow on its connection.
+    /// Returns whether the connection must close after this request.
     pub(super) fn is_the_last(&self, edge: &Edge) -> bool {
         self.worker.lifecycle.phase() >= Phase::Draining
             || self.activity.is_withdrawn()
             || edge.most_requests.is_some_and(|most| self.activity.requests() >= most)
     }
 
-    /// Whether something is still to come of a body that nobody has asked for: then the connection ends with the answer.
+    /// Returns whether more of an unread body is still to come. The connection then closes after the answer.
     pub(super) fn leaves_a_body(&self) -> bool {
         let unasked = self.flow.as_ref().is_some_and(|flow| !flow.is_asked_for());
         unasked && self.activity.is_within_body()
     }
 
-    /// Its answer has to have left by then.
+    /// Sets the moment by which the answer must be sent.
     pub(super) fn expires(&self, moment: Option<Moment>) {
         match self.flow.as_ref().filter(|flow| flow.is_carried()) {
             Some(flow) => flow.expires(moment),
@@ -59,18 +59,18 @@ impl InFlight {
         self.activity.has_expired(now) || self.flow.as_ref().is_some_and(|flow| flow.has_expired(now))
     }
 
-    /// Whether its answer ends because the caller takes too little of it.
+    /// Returns whether the answer ends because the caller reads it too slowly.
     fn is_unread(&self) -> bool {
         self.activity.is_unread() || self.flow.as_ref().is_some_and(|flow| flow.is_cut())
     }
 
-    /// Ready when what would go on for ever has to end.
+    /// Returns a future that is ready when an endless stream or tunnel must end.
     pub(super) fn leaving(&self) -> Leaving {
         let (worker, activity) = (Arc::clone(&self.worker), Arc::clone(&self.activity));
         Box::pin(async move { must_leave(&worker, &activity).await })
     }
 
-    /// Ready when only a quarter of the drain's time is left for what may yet come to an end.
+    /// Returns a future that is ready after three quarters of the drain time, when a long answer must be cut.
     pub(super) fn leaving_late(&self) -> Leaving {
         let (worker, activity) = (Arc::clone(&self.worker), Arc::clone(&self.activity));
         Box::pin(async move {
@@ -81,7 +81,7 @@ impl InFlight {
     }
 }
 
-/// Ready when the process is about to end, or nobody vouches any more for the caller's certificate.
+/// Waits until the drain begins, or until no authority accepts the caller's certificate any more.
 async fn must_leave(worker: &Worker, activity: &ConnectionActivity) {
     let draining = worker.lifecycle.reached(Phase::Draining);
     match activity.certificate() {
@@ -100,7 +100,7 @@ impl Drop for InFlight {
     }
 }
 
-/// An answer's body that tells the connection when it has ended.
+/// Body of an answer that tells its connection and the lifecycle when it ends.
 pub(super) struct CountedBody {
     body: AnswerBody,
     in_flight: Option<InFlight>,
@@ -145,7 +145,7 @@ impl Body for CountedBody {
                     flow.note_room();
                     flow.hands_over(frame.data_ref().map_or(0, Bytes::len));
                     if self.body.is_end_stream() {
-                        // What it held has come back.
+                        // The caller has taken the whole body, so no time limit is left to hold.
                         flow.expires(None);
                     }
                 }

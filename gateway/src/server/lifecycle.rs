@@ -1,7 +1,8 @@
-//! Where the process is between its start and its end, and how many connections and requests hold it back.
+//! The phase of the process between its start and its end, and the numbers of connections and requests that delay the
+//! end.
 //!
 //! Serving -> Noticed (readiness fails, callers are served as before) -> Draining (no new connections, every answer
-//! closes its own) -> Cut (what is left is dropped). It only ever moves forward.
+//! closes its connection) -> Cut (open connections are dropped). The phase only moves forward.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
@@ -28,7 +29,7 @@ impl Phase {
 
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
-    /// The same, for whoever only looks: every request does.
+    /// Copy of the phase that is cheap to read, because every request reads it.
     glance: AtomicU8,
     connections: AtomicUsize,
     requests: AtomicUsize,
@@ -61,7 +62,7 @@ impl Lifecycle {
         }
     }
 
-    /// Moves on; never back.
+    /// Moves to a later phase; does nothing if that phase has passed.
     pub fn advance(&self, to: Phase) {
         self.glance.fetch_max(to as u8, Relaxed);
         self.phase.send_if_modified(|phase| {
@@ -110,27 +111,27 @@ impl Lifecycle {
         self.tunnels.fetch_sub(1, Relaxed);
     }
 
-    /// Connections that have become WebSockets.
+    /// Number of requests that have become tunnels (WebSockets).
     pub fn tunnels(&self) -> usize {
         self.tunnels.load(Relaxed)
     }
 
-    /// Open connections.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.connections.load(Relaxed)
     }
 
-    /// Requests whose head has arrived and whose answer has not yet left.
+    /// Number of requests whose head has arrived and whose answer is not completely sent.
     pub fn requests(&self) -> usize {
         self.requests.load(Relaxed)
     }
 
-    /// Connections accepted since the start.
+    /// Number of connections accepted since the start.
     pub fn opened(&self) -> usize {
         self.opened.load(Relaxed)
     }
 
-    /// Connections ended because what came was not HTTP.
+    /// Number of connections ended because the caller did not send valid HTTP.
     pub fn malformed_connections(&self) -> usize {
         self.malformed.load(Relaxed)
     }

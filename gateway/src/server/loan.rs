@@ -1,7 +1,7 @@
-//! A thing that comes back by itself, whoever has it and drops it.
+//! A value that returns to its lender when the borrower drops it.
 //!
-//! hyper takes a stream for good. What is lent to it can be had again while nothing is under way, and hyper with its
-//! buffers made anew when there is something to do.
+//! hyper takes ownership of a stream. A lent stream can be taken back by dropping hyper while no request is under way.
+//! hyper and its buffers are then made again for the next request.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ impl<T> Lender<T> {
         }
     }
 
-    /// What has come back.
+    /// Returns the value if it has come back.
     pub(crate) fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

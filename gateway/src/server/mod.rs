@@ -1,7 +1,7 @@
-//! The edge towards callers: one worker per core, each with sockets of its own, and the way they stop.
+//! The listening side: one worker per core, each with its own sockets, and an orderly shutdown.
 //!
-//! Nothing is shared between workers on the way of a request but atomics; a slow request on one never holds up
-//! another worker, and the control thread holds up none.
+//! While a request is served, workers share nothing but atomics. A slow request on one worker never delays another
+//! worker, and the control thread delays none.
 
 pub mod descriptors;
 pub mod lifecycle;
@@ -37,13 +37,13 @@ use self::sockets::Bound;
 use self::worker::Worker;
 use crate::plan::LivePlan;
 
-/// Workers that run until their lifecycle ends.
+/// Worker threads that run until the lifecycle ends.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    /// Starts `count` workers on sockets that are bound already.
+    /// Starts `count` workers on sockets that are already bound.
     ///
     /// # Errors
     /// A thread could not be started.

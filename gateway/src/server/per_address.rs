@@ -1,7 +1,7 @@
-//! How many connections each client address holds, over all workers.
+//! Counts the connections of each client address, over all workers.
 //!
-//! Bounded by the connections themselves: an address without one is not in the table. Asked once a connection, and not
-//! at all where addresses are not limited.
+//! The table is bounded by the number of connections, because an address without a connection has no entry. It is used
+//! once per connection, and not at all where connections per address are not limited.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Default)]
 pub(crate) struct PerAddress(Mutex<HashMap<IpAddr, u32>>);
 
-/// One connection of an address; dropped, it leaves.
+/// Slot of one connection of an address; given back on drop.
 #[must_use]
 pub(crate) struct AddressSlot {
     crowd: Arc<PerAddress>,
@@ -18,11 +18,11 @@ pub(crate) struct AddressSlot {
 }
 
 impl PerAddress {
-    /// `None` if the address has `most` connections already.
+    /// Takes a slot. Returns `None` if the address already has `most` connections.
     pub(crate) fn join(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<AddressSlot> {
         self.with(|counts| {
             let count = counts.entry(address).or_default();
-            // A place that is not given is not held either: there is an entry only if there are others.
+            // A refused connection leaves no empty entry, because the address then has other connections.
             *count = (*count < most).then_some(*count + 1)?;
             Some(())
         })?;
@@ -66,7 +66,7 @@ mod tests {
         let third = crowd.join(other, 2).expect("another address has room of its own");
         drop(first);
         let fourth = crowd.join(one, 2).expect("there is room again");
-        // A limit that has been lowered ends nobody, and admits nobody.
+        // A lowered limit ends no connection and admits no new one.
         assert!(crowd.join(one, 1).is_none());
         drop((second, third, fourth));
         assert_eq!(crowd.with(|counts| counts.len()), 0);

@@ -1,26 +1,26 @@
-//! Which protocol a caller begins to speak in plain text, told by its first bytes.
+//! Detects the protocol of a plain-text connection from its first bytes.
 //!
-//! Invariant: what was looked at is still there to be read. Nearly always one look tells, at bytes that stay in the
-//! socket; only a preface that comes in pieces is taken out, since a look at the same bytes again would not wait for more.
+//! Invariant: every byte that was examined can still be read. Usually one peek is enough, and the bytes stay in the
+//! socket. A preface that comes in pieces is taken out, because a second peek at the same bytes would not wait for
+//! more.
 
 use std::io;
 
 use super::guarded_io::GuardedIo;
 
-/// RFC 9113 section 3.4.
+/// Connection preface of HTTP/2 (RFC 9113 section 3.4).
 const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Preface {
     Http2,
-    /// Whatever else it is, it has to be HTTP/1.1.
+    /// Anything else, which must be HTTP/1.1.
     Other,
 }
 
-/// Waits for as many bytes as it takes to tell; the watch bounds the time.
+/// Waits for as many bytes as needed to decide. The reaper limits the time.
 ///
-/// # Errors
-/// The socket's, also if the caller closes without having sent anything.
+/// # Errors Returns the socket's error, also if the caller closes without having sent a byte.
 pub(super) async fn read(io: &mut GuardedIo) -> io::Result<Preface> {
     loop {
         let mut piece = [0; HTTP2.len()];

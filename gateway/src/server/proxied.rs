@@ -1,8 +1,8 @@
-//! A connection that a load balancer has passed on: before anything else it must say for whom (PROXY protocol).
+//! Reads the PROXY protocol header with which a load balancer names the client of a connection.
 //!
-//! Invariant: only a trusted proxy is listened to, and who does not begin with a header gets no further; a client that
-//! reaches the listener by another way could otherwise be anyone. The watch bounds the time, as it does for a head.
-//! What follows the header stays in the socket.
+//! Invariant: only a trusted proxy is believed, and a connection without the header is refused; otherwise a client that
+//! reaches the listener directly could claim any address. The reaper limits the time as it does for a head. Bytes after
+//! the header stay in the socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use super::connection_guard::ConnectionGuard;
 use crate::client::proxy_protocol::{self, Origin};
 use crate::observe::ConnectionRefusal;
 
-/// For whom the sender has connected; `None` if it was refused, which is counted here.
+/// Returns the client that the sender names, or `None`, and counts the refusal, if the connection is refused.
 pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled: &ConnectionGuard) -> Option<Origin> {
     if !enrolled.worker().live.load().edge.trusted.contains(sender.ip()) {
         enrolled.worker().refuse(ConnectionRefusal::ProxyUntrusted);
@@ -40,7 +40,7 @@ pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled:
     }
 }
 
-/// Takes the header out of the socket; `None` if what came is none.
+/// Takes the header out of the socket. Returns `None` if the bytes are no valid header.
 async fn header(stream: &mut TcpStream, enrolled: &ConnectionGuard) -> io::Result<Option<Origin>> {
     let mut held = Vec::with_capacity(128);
     loop {
@@ -63,7 +63,7 @@ async fn header(stream: &mut TcpStream, enrolled: &ConnectionGuard) -> io::Resul
     }
 }
 
-/// Counts a refusal even if the wait is ended from outside: then it has taken too long.
+/// Counts a refusal on drop. If the task is aborted, the header was too slow.
 struct Counted<'a> {
     enrolled: &'a ConnectionGuard,
     refusal: Option<ConnectionRefusal>,

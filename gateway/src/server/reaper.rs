@@ -1,7 +1,8 @@
-//! Ends connections that keep us waiting: for their first bytes, for a whole head or body, for room to write an answer.
+//! Ends connections whose caller is too slow: to send its first byte, a whole head or a body, or to read an answer.
 //!
-//! One coarse sweep per worker instead of a timer per connection: a connection notes in atomics what it is doing,
-//! and the sweep ends what has been at it for too long. The time is the sweep's own, so noting costs no clock.
+//! Runs one coarse sweep per worker instead of one timer per connection. A connection records in atomics what it is
+//! doing. The sweep ends each connection that has been in one state for too long. Only the sweep reads the clock, so
+//! recording costs no clock call.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
@@ -20,20 +21,19 @@ use crate::wire::expiry::Expiry;
 use crate::wire::min_rate::{MinRate, TICK};
 use crate::wire::slow_caller::{Overdue, Transfer, WaitLimits};
 
-/// What a connection has to end by itself once it has been asked to.
+/// Time that a connection has to end by itself after the reaper has asked it to.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a connection may take over what it is doing. Nobody has less time than a limit says, and at most two ticks
-/// more.
+/// Time limits for each state of a connection. The reaper waits at least the limit and at most two ticks longer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionTimeouts {
-    /// From accepting to the first byte.
+    /// Time from accepting the connection to its first byte.
     pub(crate) first_byte: Duration,
-    /// From the first byte of a head to its last.
+    /// Time from the first byte of a head to its last.
     pub(crate) head: Duration,
-    /// Between two requests.
+    /// Time between two requests.
     pub(crate) idle: Duration,
-    /// Over a body or an answer.
+    /// Limits for reading a body and for writing an answer.
     pub(crate) leave: WaitLimits,
 }
 
@@ -41,48 +41,49 @@ const FRESH: u8 = 0;
 const AWAITING_HEAD: u8 = 1;
 const SERVING: u8 = 2;
 const IDLE: u8 = 3;
-/// Idle for too long, and about to be ended.
+/// State: idle for too long, and about to be ended.
 const DISMISSED: u8 = 4;
-/// Too slow in sending a head, and about to be ended.
+/// State: too slow in sending a head, and about to be ended.
 const LATE: u8 = 5;
-/// Answered for the last time.
+/// State: the last answer has been sent.
 const LEAVING: u8 = 6;
 
-/// What one connection is doing, and since which tick.
+/// What one connection is doing, and the tick at which it began to.
 #[derive(Debug)]
 pub(crate) struct ConnectionActivity {
     doing: AtomicU8,
     since: AtomicU32,
-    /// Since when the caller takes nothing; 0 while it does.
+    /// Tick since which the caller reads nothing; 0 while it reads.
     stalled: AtomicU32,
-    /// It ends because the caller takes too little of an answer.
+    /// Whether the connection ends because the caller reads too little of an answer.
     unread: AtomicBool,
-    /// When the answer under way has to have left. Where requests share the connection each knows for itself.
+    /// Moment by which the current answer must be sent. On HTTP/2 each request's [`Transfer`] holds its own.
     expiry: Expiry,
-    /// Another protocol is spoken.
+    /// Whether the connection has switched to another protocol.
     switched: AtomicBool,
-    /// The answer under way is whole only if the connection is closed in good order.
+    /// Whether the end of the current answer is the end of the connection, so that only an orderly close makes it
+    /// complete.
     unframed: AtomicBool,
-    /// Requests whose answers have not left yet.
+    /// Number of requests whose answers are not sent yet.
     open: AtomicU32,
     requests: AtomicU32,
-    /// Ticks at which the caller took nothing of what we have for it, and bytes that it took.
+    /// Ticks at which the caller read nothing although there was something to send, and bytes that it read.
     takes: MinRate,
-    /// Of the open requests, those that keep us waiting for something of their own.
+    /// Transfers of the open requests that are checked one by one.
     flows: Mutex<Vec<Arc<Transfer>>>,
-    /// Whoever serves the connection holds no byte of a request or of an answer.
+    /// Whether hyper holds no byte of a request or of an answer.
     at_rest: AtomicBool,
-    /// Wakes it.
+    /// Waker of the task that runs hyper.
     server: OnceLock<Waker>,
-    /// Something is still to come of a body. Where requests share the connection nobody says so.
+    /// Whether more of the current body is still to come. Never set on HTTP/2.
     within_body: AtomicBool,
-    /// Where requests share the connection: something of an answer has been handed over and has not left.
+    /// On HTTP/2: whether a part of an answer was handed to the library and is not sent yet.
     owing: AtomicBool,
-    /// There too: pieces of answers that were handed over and are not yet looked at.
+    /// On HTTP/2: number of pieces of answers handed over since the last call of `take_handed`.
     handed: AtomicU32,
-    /// Where requests share the connection: tells it that it is to end.
+    /// On HTTP/2: tells the connection to end.
     farewell: OnceLock<Arc<Notify>>,
-    /// That the caller has shown.
+    /// Certificate that the caller has presented.
     certificate: OnceLock<Arc<CallerCertificate>>,
     ticks: Arc<AtomicU32>,
 }
@@ -93,38 +94,38 @@ impl ConnectionActivity {
         self.since.store(self.ticks.load(Relaxed), Relaxed);
     }
 
-    /// Bytes have come from the caller. Where requests share a connection that says nothing about heads; there
-    /// [`Self::begins_head`] and [`Self::ends_head`] do.
+    /// Records that bytes came from the caller. On HTTP/2 this says nothing about heads; [`Self::begins_head`] and
+    /// [`Self::ends_head`] do.
     pub(crate) fn note_read(&self) {
         if self.farewell.get().is_none() && matches!(self.doing.load(Relaxed), FRESH | IDLE) {
             self.note(AWAITING_HEAD);
         }
     }
 
-    /// From now on requests share the connection; `farewell` is told when it is to end.
+    /// Marks the connection as HTTP/2, where requests share it. `farewell` is notified when the connection must end.
     pub(crate) fn share(&self, farewell: Arc<Notify>) {
-        // Said once.
+        // This is called once per connection, so the cell is empty.
         let _ = self.farewell.set(farewell);
         self.note(IDLE);
     }
 
-    /// The caller has shown this certificate, and the connection lasts as long as somebody vouches for it.
+    /// Records the certificate that the caller has presented. The connection ends when no authority accepts it any
+    /// more.
     pub(crate) fn shows(&self, certificate: Arc<CallerCertificate>) {
-        // Said once.
+        // This is called once per connection, so the cell is empty.
         let _ = self.certificate.set(certificate);
     }
 
-    /// That the caller has shown, if it has.
     pub(crate) fn certificate(&self) -> Option<&Arc<CallerCertificate>> {
         self.certificate.get()
     }
 
-    /// Whether nobody vouches any more for the certificate that the connection was made with.
+    /// Returns whether no authority accepts the caller's certificate any more.
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.certificate().is_some_and(|certificate| certificate.is_withdrawn())
     }
 
-    /// Asks the connection to end with what is under way on it; whether it has to be ended from outside.
+    /// Asks the connection to end after its current requests. Returns whether its task must be aborted instead.
     fn withdraw(&self) -> bool {
         match (self.doing.load(Relaxed), self.farewell.get()) {
             (_, Some(farewell)) => {
@@ -135,36 +136,36 @@ impl ConnectionActivity {
                 self.doing.store(DISMISSED, Relaxed);
                 true
             }
-            // Its next answer is its last.
+            // The connection closes after its next answer.
             _ => false,
         }
     }
 
-    /// A head has come in part.
+    /// Records that a part of a head has come.
     pub(crate) fn begins_head(&self) {
         if self.doing.load(Relaxed) == IDLE {
             self.note(AWAITING_HEAD);
         }
     }
 
-    /// It is there.
+    /// Records that the head is complete.
     pub(crate) fn ends_head(&self) {
         if self.doing.load(Relaxed) == AWAITING_HEAD {
             self.note(IDLE);
         }
     }
 
-    /// Whom to wake when what serves the connection may be put away.
+    /// Sets the waker to call when hyper may be dropped until the next request.
     pub(crate) fn set_server(&self, server: &Waker) {
         self.server.get_or_init(|| server.clone());
     }
 
-    /// Whether whoever serves the connection holds no byte of a request or of an answer.
+    /// Records whether hyper holds no byte of a request or of an answer.
     pub(crate) fn rests(&self, at_rest: bool) {
         self.at_rest.store(at_rest, Relaxed);
     }
 
-    /// Whether something is still to come of the body under way.
+    /// Records whether more of the current body is still to come.
     pub(crate) fn notes_body(&self, within: bool) {
         self.within_body.store(within, Relaxed);
     }
@@ -173,54 +174,55 @@ impl ConnectionActivity {
         self.within_body.load(Relaxed)
     }
 
-    /// Whether nothing has happened for a while, so that what serves requests may be put away until one comes.
+    /// Returns whether the connection is idle for more than one tick, so that hyper may be dropped until the next
+    /// request.
     pub(crate) fn may_be_put_away(&self) -> bool {
         self.at_rest.load(Relaxed)
             && self.doing.load(Relaxed) == IDLE
             && self.ticks.load(Relaxed).wrapping_sub(self.since.load(Relaxed)) > 1
     }
 
-    /// Counts from 1, four in a second.
+    /// Current tick, counted from 1, four in a second.
     pub(crate) fn tick(&self) -> u32 {
         self.ticks.load(Relaxed)
     }
 
-    /// A handshake is over, and the connection is as if it had just been accepted.
+    /// Treats the connection as newly accepted, after a handshake or a PROXY header.
     pub(crate) fn begins_anew(&self) {
         self.note(FRESH);
     }
 
-    /// All is said, and the caller may finish sending what nobody wants.
+    /// Records that the last answer is sent. The caller may still send the rest of a body, which is not used.
     pub(crate) fn takes_leave(&self) {
         self.note(LEAVING);
     }
 
-    /// Whether it is being ended for idling, when nothing was owed to it.
+    /// Returns whether the connection is being ended because it was idle; no answer was due.
     pub(crate) fn is_dismissed(&self) -> bool {
         self.doing.load(Relaxed) == DISMISSED
     }
 
-    /// Whether it is being ended for sending a head too slowly.
+    /// Returns whether the connection is being ended because it sent a head too slowly.
     pub(crate) fn is_late(&self) -> bool {
         self.doing.load(Relaxed) == LATE
     }
 
-    /// Whether an answer is owed.
+    /// Returns whether an answer is due.
     pub(crate) fn is_serving(&self) -> bool {
         self.doing.load(Relaxed) == SERVING
     }
 
-    /// The answer switches to another protocol.
+    /// Records that the answer switches to another protocol.
     pub(crate) fn switches(&self) {
         self.switched.store(true, Relaxed);
     }
 
-    /// An answer begins whose end is that of the connection (RFC 9112 section 6.3).
+    /// Records the start of an answer whose end is the end of the connection (RFC 9112 section 6.3).
     pub(crate) fn start_unframed_answer(&self) {
         self.unframed.store(true, Relaxed);
     }
 
-    /// All that was to be said has been, and the connection is closed in good order.
+    /// Records that this answer is complete and the connection is closed in good order.
     pub(crate) fn end_unframed_answer(&self) {
         self.unframed.store(false, Relaxed);
     }
@@ -233,7 +235,7 @@ impl ConnectionActivity {
         self.switched.load(Relaxed)
     }
 
-    /// A whole head has come; `flow` is what its request will have us waiting for, if anything.
+    /// Records that a whole head has come. `flow` is the request's [`Transfer`], if its body or answer is watched.
     pub(crate) fn serves(&self, flow: Option<&Arc<Transfer>>) {
         if self.open.fetch_add(1, Relaxed) == 0 {
             self.note(SERVING);
@@ -246,22 +248,22 @@ impl ConnectionActivity {
             .store(self.requests.load(Relaxed).saturating_add(1), Relaxed);
     }
 
-    /// Requests that have come so far.
+    /// Number of requests that have come so far.
     pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Relaxed)
     }
 
-    /// The answer under way has to have left by then.
+    /// Sets the moment by which the current answer must be sent.
     pub(crate) fn expires(&self, moment: Option<Moment>) {
         self.expiry.set(moment);
     }
 
-    /// Whether the answer under way has had all its time.
+    /// Returns whether the current answer has used up its time.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         self.expiry.has_passed(now)
     }
 
-    /// The last byte of the answer has been handed to the connection, or nobody wants it.
+    /// Records that the last byte of the answer is handed to the connection, or that the answer is dropped.
     pub(crate) fn end_answer(&self, flow: Option<&Arc<Transfer>>) {
         if let Some(flow) = flow {
             let mut flows = lock(&self.flows);
@@ -275,14 +277,14 @@ impl ConnectionActivity {
         }
     }
 
-    /// The caller takes nothing at present.
+    /// Records that the caller reads nothing at present.
     pub(crate) fn cannot_write(&self) {
         if self.stalled.load(Relaxed) == 0 {
             self.stalled.store(self.ticks.load(Relaxed), Relaxed);
         }
     }
 
-    /// So many bytes have gone to the caller.
+    /// Records that `count` bytes have gone to the caller.
     pub(crate) fn note_written(&self, count: usize) {
         self.takes.progress(count);
         if self.stalled.load(Relaxed) != 0 {
@@ -291,7 +293,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// Whether an answer has not left to its last byte, although it may have been handed over.
+    /// Records whether a part of an answer is not sent yet, even if it was handed to the library.
     pub(crate) fn owes(&self, owes: bool) {
         if self.owing.load(Relaxed) != owes {
             self.owing.store(owes, Relaxed);
@@ -299,19 +301,19 @@ impl ConnectionActivity {
         }
     }
 
-    /// What the caller took until now is no idling.
+    /// Restarts the idle time, because time in which the caller reads an answer is not idle time.
     fn idles_anew(&self) {
         if self.doing.load(Relaxed) == IDLE {
             self.note(IDLE);
         }
     }
 
-    /// A piece of an answer has been handed over.
+    /// Records that a piece of an answer was handed to the library.
     pub(crate) fn hands_over(&self) {
         self.handed.store(self.handed.load(Relaxed).saturating_add(1), Relaxed);
     }
 
-    /// So many have since the last look.
+    /// Returns the number of pieces handed over since the last call.
     pub(crate) fn take_handed(&self) -> u32 {
         let handed = self.handed.load(Relaxed);
         if handed > 0 {
@@ -320,7 +322,7 @@ impl ConnectionActivity {
         handed
     }
 
-    /// Prepares the connection for its end; whether it has to be ended from outside.
+    /// Prepares the connection for its end. Returns whether its task must be aborted.
     fn dismiss(&self) -> bool {
         match (self.doing.load(Relaxed), self.farewell.get()) {
             (IDLE, Some(farewell)) => {
@@ -335,12 +337,12 @@ impl ConnectionActivity {
         true
     }
 
-    /// Whether it ends because the caller takes too little of an answer.
+    /// Returns whether the connection ends because the caller reads too little of an answer.
     pub(crate) fn is_unread(&self) -> bool {
         self.unread.load(Relaxed)
     }
 
-    /// What has been waited for too long, if anything has. `count` is told of each request that is given up.
+    /// Returns what has been waited for too long, if anything. Calls `count` for each single request that is given up.
     fn look(&self, patience: &ConnectionTimeouts, now: Moment, count: &impl Fn(Awaited)) -> Option<Awaited> {
         for flow in &*lock(&self.flows) {
             match flow.look(&patience.leave, now) {
@@ -362,7 +364,7 @@ impl ConnectionActivity {
 
     fn overdue(&self, patience: &ConnectionTimeouts) -> Option<Awaited> {
         let now = self.ticks.load(Relaxed);
-        // The tick it began in was under way already, so only the whole ones since then are certain.
+        // The first tick was already under way when the state began, so only the whole ticks after it are counted.
         let longer = |since: u32, limit| TICK * now.wrapping_sub(since).saturating_sub(1) >= limit;
         let stalled = self.stalled.load(Relaxed);
         if stalled != 0 && longer(stalled, patience.leave.write) {
@@ -371,12 +373,12 @@ impl ConnectionActivity {
         let (awaited, limit) = match self.doing.load(Relaxed) {
             FRESH => (Awaited::FirstByte, patience.first_byte),
             AWAITING_HEAD => (Awaited::Head, patience.head),
-            // Its last answer is still on its way.
+            // The last answer is still being sent.
             IDLE | DISMISSED if stalled != 0 => return None,
             IDLE | DISMISSED if self.owing.load(Relaxed) => (Awaited::Reader, patience.idle.max(patience.leave.write)),
             IDLE => (Awaited::NextRequest, patience.idle),
             DISMISSED => (Awaited::NextRequest, FAREWELL),
-            // As long as a head may take; less, when we are to go.
+            // The time of a head; the idle time if it is shorter, as during a drain.
             LEAVING => (Awaited::Body, patience.head.min(patience.idle)),
             _ => return None,
         };
@@ -384,9 +386,9 @@ impl ConnectionActivity {
     }
 }
 
-/// The connections of one worker.
+/// Watches the connections of one worker.
 pub(crate) struct Reaper {
-    /// Counts from 1, so that 0 can stand for never.
+    /// Counts from 1, so that 0 can mean never.
     ticks: Arc<AtomicU32>,
     watched: Mutex<Watched>,
 }
@@ -407,7 +409,7 @@ struct Watched {
 }
 
 impl Reaper {
-    /// Starts watching; the connection's task is told by [`Self::attend`] once it runs.
+    /// Starts to watch a connection. [`Self::attend`] sets its task once it runs.
     pub(crate) fn begin(&self) -> (u64, Arc<ConnectionActivity>) {
         let activity = Arc::new(ConnectionActivity {
             doing: AtomicU8::new(FRESH),
@@ -443,7 +445,7 @@ impl Reaper {
         }
     }
 
-    /// The connections that were made with a certificate.
+    /// Returns the connections that were made with a certificate.
     pub(crate) fn certified(&self) -> Vec<(u64, Arc<CallerCertificate>)> {
         let watched = self.lock();
         let certified = watched.connections.iter().filter_map(|(id, (activity, _))| {
@@ -453,8 +455,8 @@ impl Reaper {
         certified.collect()
     }
 
-    /// Ends a connection whose certificate does not count any more, if nothing is under way on it. Returns whether it is
-    /// still there, to be asked again.
+    /// Ends a connection whose certificate is no longer accepted, if no request is under way on it. Returns whether the
+    /// connection still exists and must be asked again.
     pub(crate) fn withdraw(&self, id: u64) -> bool {
         match self.lock().connections.get(&id) {
             None => false,
@@ -475,7 +477,7 @@ impl Reaper {
         self.lock().connections.is_empty()
     }
 
-    /// Looks at all connections, for ever; `count` is told of each that is given up.
+    /// Checks all connections once a tick, for ever. Calls `count` for each one that is given up.
     pub(crate) async fn sweep(&self, patience: impl Fn() -> ConnectionTimeouts, count: impl Fn(Awaited)) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -512,7 +514,7 @@ impl Reaper {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside is whole at every step.
+    // A panic leaves the content valid, because every change is one step.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,8 +1,8 @@
-//! A caller's connection of which only well-formed requests can be read; whoever sends something else is told so.
+//! A caller's connection from which only well-formed requests can be read; anything else is answered with a refusal.
 //!
-//! hyper sees good messages, and then an end. The refusal is written here, once the answers before it are out: hyper
-//! would write a bare status line, and would drop what it still owes. After it the caller may finish sending for a
-//! moment, since closing on unread bytes would reset the connection and take the refusal with it.
+//! hyper reads valid messages, and then an end. The refusal is written here after the answers to earlier requests,
+//! because hyper would write a bare status line and drop the answers that are due. After the refusal the caller may
+//! send for a moment longer: closing a socket with unread bytes resets the connection, and the refusal would be lost.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,36 +20,36 @@ use super::worker::Worker;
 use crate::plan::EdgePlaces;
 use crate::wire::framing::{Limits, Read, Screen};
 
-/// What is read and thrown away after a refusal, in bytes; the watch bounds the time.
+/// Bytes that are read and discarded after a refusal. The reaper limits the time.
 const LEFTOVERS: usize = 256 * 1024;
 
 pub(crate) struct Screened<S: LastWords> {
     socket: S,
     screen: Screen,
-    /// Where the limits of heads stand that hold on this connection.
+    /// Places in the config of the head limits that hold on this connection.
     places: Arc<EdgePlaces>,
     worker: Arc<Worker>,
     activity: Arc<ConnectionActivity>,
     address: SocketAddr,
-    /// There was nothing to read.
+    /// Whether the last read found nothing.
     blocked: bool,
-    /// hyper could not write all that it has.
+    /// Whether hyper has bytes that are not written yet.
     unflushed: bool,
-    /// A verdict waits for the answers before it.
+    /// Whether a refusal waits until earlier answers are written.
     waits: bool,
     leaving: Option<Leaving>,
 }
 
-/// A stream that takes a few more bytes where nobody can wait any longer.
+/// A stream that accepts a few last bytes without waiting.
 pub(crate) trait LastWords {
     fn say(&mut self, bytes: &[u8]);
 }
 
-/// How far the end of a connection has come on which something may still be sent.
+/// Steps of closing a connection that may still write and read.
 enum Leaving {
     Telling(Bytes),
     Closing,
-    /// So many bytes of what the caller still sends are read.
+    /// Number of bytes that may still be read and discarded.
     Draining(usize),
     Gone,
 }
@@ -82,7 +82,7 @@ impl<S: LastWords> Screened<S> {
 
     fn answer(&self, unread: EarlyRefusal) -> Bytes {
         let places = match unread {
-            // For how long a head may take is asked anew each time.
+            // The time limit of a head may change during the connection, so the places in force are used.
             EarlyRefusal::TooSlow => None,
             _ => Some(&self.places),
         };
@@ -91,7 +91,8 @@ impl<S: LastWords> Screened<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
-    /// Ready with true once a request can be read; with false once nothing is owed to a caller who brings none.
+    /// Returns true when a request can be read, and false when the connection has ended and nothing is due to the
+    /// caller.
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         match ready!(self.screen.poll_head(&mut self.socket, cx))? {
             None => Poll::Ready(Ok(false)),
@@ -100,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
         }
     }
 
-    /// Does what the screen's word asks for.
+    /// Acts on the result of the screen: reads on, fails, or closes the connection.
     fn poll_heed(&mut self, read: Read, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match read {
             Read::Passed => Poll::Ready(Ok(())),
@@ -112,19 +113,19 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
         }
     }
 
-    /// hyper has something to write.
+    /// Records that hyper has bytes to write.
     fn begins_to_write(&mut self) {
         self.unflushed = true;
         self.note_rest();
     }
 
-    /// With nothing to read and all written, hyper holds no byte between two messages.
+    /// Records that hyper holds no byte: nothing to read, all written, and between two messages.
     fn note_rest(&self) {
         self.activity
             .rests(self.blocked && !self.unflushed && self.screen.is_between_messages());
     }
 
-    /// Ready when nothing is owed to the caller any more.
+    /// Starts to close once earlier answers are written, and is ready when the close is complete.
     fn poll_leave(&mut self, cx: &mut Context<'_>, leaving: impl FnOnce(&Self) -> Leaving) -> Poll<io::Result<()>> {
         if self.leaving.is_none() {
             if self.activity.is_serving() || self.unflushed {
@@ -136,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
         self.poll_left(cx)
     }
 
-    /// Goes on leaving.
+    /// Continues to close.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(leaving) = &mut self.leaving else {
             return Poll::Ready(Ok(()));
@@ -218,11 +219,11 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
-        // hyper flushes when it has handed over all that it has.
+        // hyper flushes after it has written all that it has.
         self.unflushed = false;
         self.note_rest();
         if !self.screen.held().is_empty() {
-            // A head that began to come during the answer has no more time than any other.
+            // A head that began to come during the answer has the same time limit as any other head.
             self.activity.note_read();
         }
         if self.waits && !self.activity.is_serving() {
@@ -238,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
             if this.activity.is_serving() || !this.screen.is_within_body() {
                 return Pin::new(&mut this.socket).poll_shutdown(cx);
             }
-            // The rest of a body that nobody wants is on its way.
+            // The caller is still sending a body that is not used.
             this.activity.takes_leave();
             this.leaving = Some(Leaving::Closing);
         }

@@ -1,33 +1,32 @@
-//! Binding: one socket per worker on the same address, so that the kernel spreads connections over the workers.
+//! Binds one socket per worker to the same address, so that the kernel spreads connections over the workers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait for a worker to accept them.
+/// Number of connections that may wait for a worker to accept them.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that may wait in the kernel before they are sent, beyond which it takes no more of an answer.
+/// Unsent bytes in the kernel from which on it accepts no more of an answer.
 ///
-/// Left to itself it takes megabytes, and then nothing until a third of them has gone: whoever reads steadily seems to
-/// take nothing for many seconds, and would be cut for it.
+/// By default the kernel accepts megabytes, and then nothing until a third of them is sent. A caller that reads
+/// steadily would seem to read nothing for many seconds, and its connection would be cut.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 32 * 1024;
 
-/// A listener's sockets, one for each worker.
+/// Sockets of one listener, one for each worker.
 pub struct Bound {
     pub name: String,
-    /// With the port that was really taken.
+    /// Bound address, with the port that the kernel chose for port 0.
     pub address: SocketAddr,
     pub(crate) sockets: Vec<TcpListener>,
 }
 
 /// Binds `address` once per worker.
 ///
-/// # Errors
-/// The address is taken or not ours. With `SO_REUSEPORT` the kernel would let a second gateway share a port
-/// silently and serve half of the callers, so the address is tried without it first.
+/// # Errors Fails if the address is in use or not local. With `SO_REUSEPORT` the kernel would let a second gateway
+/// share the port silently and take half of the callers, so the address is first bound without it.
 pub fn bind(name: &str, address: SocketAddr, workers: usize) -> io::Result<Bound> {
     let address = {
         let probe = socket(address, false)?;
@@ -49,12 +48,12 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
-    // What is accepted inherits it. Where it is not to be had, steady readers have less time than they should.
+    // Accepted sockets inherit this. Where it is not supported, steady readers have less time than they should.
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // Only listening tells whether somebody else has the port.
+    // Only `listen` detects that another process uses the port.
     socket.listen(BACKLOG)?;
     Ok(socket)
 }

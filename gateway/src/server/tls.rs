@@ -1,9 +1,8 @@
-//! A caller's connection that begins with a TLS handshake.
+//! Serves a caller's connection that begins with a TLS handshake.
 //!
-//! The watch bounds the handshake as it bounds a head: whoever dawdles or sends something else is ended by the same
-//! sweep, and so is who finds neither a place nor the time for it (see [`super::handshakes`]). Each handshake is counted
-//! once, by how it ended. The certificate of a caller is read here, once for all
-//! requests of the connection.
+//! The reaper limits the handshake as it limits a head. It also ends a connection that waits too long for a place or a
+//! turn (see [`super::handshakes`]). Each handshake is counted once, by its outcome. The caller's certificate is read
+//! here once, for all requests of the connection.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -30,13 +29,13 @@ use crate::observe::{Handshake, HandshakeDelay, Observer};
 use crate::pipeline::Peer;
 use crate::tls::listener::Tls;
 
-/// How TLS is spoken on the listener at this place of the plan.
+/// TLS settings of a listener, and the listener's place in the plan.
 pub(crate) struct Terms {
     pub(crate) tls: Tls,
     pub(crate) listener: usize,
 }
 
-/// Shakes hands, and serves requests until either side closes.
+/// Completes the handshake, and serves requests until either side closes the connection.
 pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, enrolled: ConnectionGuard) {
     let io = GuardedIo::new(stream, Arc::clone(enrolled.activity()));
     let counted = Counted {
@@ -60,7 +59,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, 
         ..enrolled.peer(address, Scheme::Https)
     };
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    // From here on it is a connection that has yet to send its first byte.
+    // The connection now waits for its first HTTP byte.
     enrolled.activity().begins_anew();
     if is_http2 {
         Box::pin(http2::serve(stream, peer, enrolled)).await;
@@ -76,7 +75,7 @@ async fn shake(
     enrolled: &ConnectionGuard,
     mut counted: Counted,
 ) -> Option<Courteous> {
-    // Who says nothing takes no place.
+    // A connection that sends nothing takes no place.
     if io.peek(&mut [0]).await.is_err() {
         counted.outcome = Handshake::Abandoned;
         return None;
@@ -107,7 +106,7 @@ async fn shake(
     }
 }
 
-/// Takes the steps of a handshake, each when it is its turn.
+/// Advances the handshake, each step in its turn.
 async fn in_turns(
     accept: Accept<GuardedIo>,
     worker: &Worker,
@@ -121,7 +120,7 @@ async fn in_turns(
         let turn = worker.handshake_time.turn(share, waits).await;
         counted.outcome = Handshake::TimedOut;
         let mut turn = Some(turn);
-        // It ends when there is something new for the handshake to look at.
+        // The turn ends after one step; the next one waits until the handshake is woken.
         let done = poll_fn(|cx| {
             let Some(turn) = turn.take() else {
                 return Poll::Ready(None);
@@ -153,7 +152,7 @@ fn outcome(error: &io::Error) -> Handshake {
     }
 }
 
-/// Counts a handshake when it is over, even if it is ended from outside: then it has taken too long.
+/// Counts a handshake on drop. If the task is aborted, the handshake was too slow.
 struct Counted {
     observer: Arc<Observer>,
     outcome: Handshake,
@@ -165,13 +164,13 @@ impl Drop for Counted {
     }
 }
 
-/// A stream that takes its leave even where the watch ends it between two requests: without a word (`close_notify`) the
-/// other side could not tell the end from a break. In the middle of an answer it says nothing, since that *is* a break.
+/// A stream that sends `close_notify` also when the reaper ends it between two requests; otherwise the caller could not
+/// tell an orderly end from a broken connection. Within an answer it sends none, because that end *is* a break.
 struct Courteous(TlsStream<GuardedIo>);
 
 impl Courteous {
     fn take_leave(&mut self) {
-        /// Writes what goes out at once.
+        /// Writes what the socket accepts at once.
         struct AtOnce<'a>(&'a GuardedIo);
         impl Write for AtOnce<'_> {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -183,7 +182,7 @@ impl Courteous {
         }
         let (io, session) = self.0.get_mut();
         session.send_close_notify();
-        // If there is no room the other side does not read, and would not read this either.
+        // A full socket means that the caller does not read, so it would not read this either.
         while session.wants_write() && session.write_tls(&mut AtOnce(io)).is_ok_and(|count| count > 0) {}
     }
 }
@@ -191,7 +190,7 @@ impl Courteous {
 impl LastWords for Courteous {
     fn say(&mut self, bytes: &[u8]) {
         let session = self.0.get_mut().1;
-        // The session's buffer takes so little.
+        // The session's buffer has room for so few bytes.
         let _ = session.writer().write_all(bytes);
         self.take_leave();
     }

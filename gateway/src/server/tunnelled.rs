@@ -1,4 +1,4 @@
-//! A request that has become a tunnel, in the books until the tunnel's end.
+//! Carries a tunnel, and counts it and its request until the tunnel ends.
 
 use super::in_flight::InFlight;
 use super::lifecycle::Lifecycle;
@@ -9,7 +9,7 @@ pub(super) async fn carry(tunnel: Switched, in_flight: InFlight) {
     tunnel.carry(in_flight.leaving()).await;
 }
 
-/// Counted whatever ends it.
+/// Counts a tunnel until it is dropped.
 struct Counted<'a>(&'a Lifecycle);
 
 impl<'a> Counted<'a> {

@@ -1,7 +1,7 @@
-//! Ends the connections whose certificates nobody vouches for any more, after a reload that took an authority out.
+//! Ends connections whose certificates are no longer accepted after a reload has removed an authority.
 //!
-//! A request on such a connection is refused in any case; this is for those that bring none, and for streams and tunnels
-//! that go on without one. What is under way may finish.
+//! A request on such a connection is rejected in any case. This sweep is for idle connections, and for streams and
+//! tunnels that last. Requests under way may finish.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::worker::Worker;
 use crate::clock;
 
-/// Between two looks for a new plan.
+/// Time between two checks for a new plan.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Looks at the connections of one worker, for ever.
+/// Checks the connections of one worker, for ever.
 pub(super) async fn sweep(worker: Arc<Worker>) {
     let mut looked_in = worker.live.load().generation;
-    // Those that had something under way when they were asked to end.
+    // Ids of connections that were asked to end and still exist.
     let mut ending: HashSet<u64> = HashSet::new();
     let mut round = tokio::time::interval(LOOK);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -35,7 +35,7 @@ pub(super) async fn sweep(worker: Arc<Worker>) {
             if certificate.is_withdrawn() {
                 ending.insert(id);
             }
-            // A signature may have been checked: others have a turn in between.
+            // A check may verify a signature, so other tasks run in between.
             tokio::task::yield_now().await;
         }
         let ended = ending.len() - before;

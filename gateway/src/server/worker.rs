@@ -1,4 +1,4 @@
-//! One worker: a runtime on one thread, with its own sockets, connections and pools.
+//! Runs one worker: a single-threaded runtime with its own sockets, connections and pools.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,15 +21,15 @@ use crate::observe::ConnectionRefusal;
 use crate::plan::{LivePlan, Protocols};
 use crate::wire::slow_caller::WaitLimits;
 
-/// After a drain begins, a kept-alive connection may still bring one request for this long: closing it at once would
-/// fail a request that is on its way. It is answered, and told to close.
+/// Time after the start of a drain in which a kept-alive connection may still send one request. Closing at once would
+/// fail a request that is on its way. That request is answered, and its answer closes the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The stack of a worker, in bytes. What is nested in what strangers send is bounded (see [`crate::json`]) and takes
-/// a small part of it.
+/// Stack of a worker, in bytes. The nesting of input from callers is bounded (see [`crate::json`]) and takes a small
+/// part of it.
 const STACK: usize = 4 << 20;
 
-/// What the connections of one worker share.
+/// State that all connections of one worker share.
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) live: Arc<LivePlan>,
@@ -41,14 +41,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Counts a connection that gets no further.
+    /// Counts a refused connection.
     pub(crate) fn refuse(&self, reason: ConnectionRefusal) {
         tracing::debug!(reason = reason.as_str(), "a connection gets no further");
         self.live.load().observer.registry.refused_connections.add(reason);
     }
 }
 
-/// How a connection is spoken on.
+/// Protocol and security of a connection.
 enum Spoken {
     Plain(Protocols),
     Tls(tls::Terms),
@@ -117,7 +117,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
     }
 }
 
-/// Accepts until the drain begins, and then what is waiting: closing a socket resets the connections in its queue.
+/// Accepts until the drain begins, and then all that wait in the queue, because closing a socket resets them.
 async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpListener) {
     loop {
         tokio::select! {
@@ -137,9 +137,10 @@ async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpLis
     }
 }
 
-/// `listener` is its place in the plan, whose certificates are those that are in force now.
+/// Starts the task of a connection, or refuses it. `listener` is an index into the listeners of the plan in force,
+/// whose certificates are used.
 fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: SocketAddr) {
-    // A socket that cannot be set up is gone already; serving it ends at its first read.
+    // A failure means that the caller has left already; serving it ends at its first read.
     let _ = stream.set_nodelay(true);
     let edge = &worker.live.load().edge;
     let place = listener;
@@ -177,13 +178,13 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
     worker.watch.attend(id, task.abort_handle());
 }
 
-/// Tells a caller for whom there is no place.
+/// Sends a refusal to a caller whose connection is not accepted.
 fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: EarlyRefusal) {
-    // Whoever does not see it in time still sees the connection end.
+    // A caller that does not receive it in time still sees the connection end.
     let _ = stream.try_write(&early_refusal::answer(worker, address, &[], why, None));
 }
 
-/// Lets a load balancer say who is there, and serves them.
+/// Reads the client's address from the load balancer, and serves the connection.
 async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut enrolled: ConnectionGuard) {
     let address = match proxied::origin(&mut stream, sender, &enrolled).await {
         None => return,
@@ -208,7 +209,7 @@ async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken
     }
 }
 
-/// Out of descriptors or memory: accepting again at once would spin.
+/// Waits after a failed accept. Without descriptors or memory, accepting again at once would spin.
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "cannot accept a connection");
     tokio::time::sleep(Duration::from_millis(50)).await;

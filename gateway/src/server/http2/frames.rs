@@ -1,25 +1,25 @@
-//! Counts what an HTTP/2 caller sends that costs us something and asks for nothing, and says when it is too much.
+//! Limits frames of an HTTP/2 caller that cost work and ask for nothing.
 //!
-//! Pings, settings, resets, empty frames: each is legal, the library answers each, and a caller who sends nothing else
-//! can keep a core busy from one connection (CVE-2019-9512 to 9518, CVE-2023-44487, CVE-2024-27316). So they are paid
-//! for: out of an allowance that comes back with time, and with what the caller is sent. Whoever takes large answers has
-//! windows to update, and clients of gRPC measure their bandwidth at every message. A cancelled request costs more than
-//! a ping does.
+//! Pings, settings, resets and empty frames are legal, and the library answers each. A caller that sends nothing else
+//! can keep a core busy from one connection (CVE-2019-9512 to 9518, CVE-2023-44487, CVE-2024-27316). So each such frame
+//! is charged to an allowance. The allowance grows with time and with the bytes sent to the caller, because a caller
+//! that reads large answers must update windows, and gRPC clients measure their bandwidth at every message. A cancelled
+//! request costs more than a ping.
 //!
-//! It reads frame headers alone and judges no grammar; that is the library's.
+//! This file reads only frame headers. The library checks the rest of the protocol.
 
 use crate::observe::FrameKind;
 use crate::wire::http2_frames::{Head, Met, Scan};
 
-/// Of the caller's own first words.
+/// Length of the client's connection preface, in bytes (RFC 9113 section 3.4).
 const PREFACE: u32 = 24;
-/// An allowance that is not used does not grow beyond this.
+/// Largest allowance; unused allowance does not grow beyond it.
 const MOST: u32 = 2000;
 const PER_TICK: u32 = 100;
 const BYTES_PER_FRAME: usize = 256;
-/// For a piece of an answer, which is not one of the frames that the caller's windows cut it into.
+/// Allowance earned by each piece of an answer; the caller's windows may cut a piece into several frames.
 const PER_PIECE: u32 = 4;
-/// What a request that is cancelled costs; many at once are a page that is left.
+/// Price of a cancelled request. A browser cancels many at once when its user leaves a page.
 const RESET: u32 = 10;
 
 pub(super) const DATA: u8 = 0;
@@ -33,18 +33,18 @@ const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
-/// A frame as short as this may be nothing but padding.
+/// Length up to which a padded frame may hold nothing but padding, in bytes.
 const PADDING: u32 = 256;
 
-/// How far what has come was looked at.
+/// Number of bytes that [`Frames::pass`] has examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Passed {
-    /// All of it, or as much as ends with the head of a request that has a body.
+    /// All bytes, or those up to the end of the head of a request that has a body.
     pub(super) bytes: usize,
     pub(super) ends_with_upload: bool,
 }
 
-/// What the caller sends has used up its allowance; most of it was of this kind.
+/// The caller has used up its allowance, with a last frame of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flood(pub(super) FrameKind);
 
@@ -52,7 +52,7 @@ pub(super) struct Flood(pub(super) FrameKind);
 pub(super) struct Frames {
     scan: Scan,
     in_headers: bool,
-    /// They are those of a request that has a body.
+    /// Whether the current head belongs to a request that has a body.
     of_upload: bool,
     allowance: u32,
     tick: u32,
@@ -72,7 +72,7 @@ impl Frames {
         }
     }
 
-    /// Whether a head has come in part: a frame that belongs to one, or any frame in part.
+    /// Returns whether a head is incomplete: within a frame of any kind, or between the frames of one head.
     pub(super) const fn is_within_head(&self) -> bool {
         self.in_headers || self.scan.is_within()
     }
@@ -81,11 +81,10 @@ impl Frames {
         self.sent = self.sent.saturating_add(count);
     }
 
-    /// Looks at what has come by `tick`, after so many `pieces` of answers were handed over, up to the end of a head
-    /// that a body follows; `meets` is told of every frame.
+    /// Examines the bytes that have come by `tick`, after `pieces` pieces of answers were handed over. Stops after a
+    /// head that a body follows. Calls `meets` for every frame.
     ///
-    /// # Errors
-    /// [`Flood`]: nothing more should be read.
+    /// # Errors [`Flood`] if the allowance is used up; the connection must not be read further.
     pub(super) fn pass(
         &mut self,
         come: &[u8],
@@ -159,7 +158,7 @@ impl Frames {
     }
 }
 
-/// A frame of the first stream.
+/// Encodes a frame of stream 1.
 #[cfg(test)]
 pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
@@ -188,7 +187,7 @@ mod tests {
         frames
     }
 
-    /// How many of a frame are taken at one tick, and what is said to the next.
+    /// Returns how many of a frame are accepted within one tick, and the kind of the flood that the next one causes.
     fn taken(frame: &[u8]) -> (u32, Option<FrameKind>) {
         let mut frames = begun();
         for count in 0..100_000 {
@@ -256,7 +255,7 @@ mod tests {
             frames.allowance, 12,
             "and a piece of an answer pays for more than its bytes"
         );
-        // A clock of ticks that wraps is no reason to be cut.
+        // A tick counter that wraps around must not end a connection.
         assert_eq!(pass(&mut Frames::begin(u32::MAX), &[], 0), Ok(()));
     }
 
@@ -301,7 +300,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// What the network does with frames changes nothing.
+        /// The network may cut the bytes anywhere.
         #[test]
         fn the_verdict_does_not_depend_on_where_bytes_are_cut(
             kinds in prop::collection::vec((0..12u8, any::<u8>(), 0..20usize), 0..50),

@@ -1,8 +1,8 @@
-//! An HTTP/2 connection whose frames are counted on their way to the library, and back.
+//! Inspects the frames of an HTTP/2 connection in both directions.
 //!
-//! It reads the headers of frames, and writes two kinds of them other than the library made them (see [`Widening`]).
-//! It hands nothing on that follows the head of an upload before the library has looked at that, and reads nothing while
-//! the connection holds too much that nobody has read (see [`crate::wire::parked`]).
+//! It reads frame headers, and changes two kinds of outgoing frames (see [`Widening`]). It passes nothing on after the
+//! head of an upload until the library has read that head. It reads nothing while the connection holds too many unread
+//! bytes (see [`crate::wire::parked`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use crate::server::reaper::ConnectionActivity;
 use crate::server::worker::Worker;
 use crate::wire::http2_frames::Met;
 
-/// Between two looks whether other connections hold less.
+/// Time between two checks whether other connections hold less.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) struct MeteredIo<S> {
@@ -33,23 +33,23 @@ pub(super) struct MeteredIo<S> {
     uploads: Uploads,
     widening: Widening,
     turn: Turn,
-    /// Read already, and not handed on yet.
+    /// Bytes read from the socket and not yet passed to the library.
     ahead: Bytes,
-    /// Taken from the library, changed, and not written yet.
+    /// Bytes taken from the library, changed, and not yet written.
     changed: Vec<u8>,
-    /// When to look again, while nothing is read.
+    /// Time of the next check, while reading is paused.
     look: Option<Pin<Box<Sleep>>>,
     worker: Arc<Worker>,
     activity: Arc<ConnectionActivity>,
 }
 
-/// Whose turn it is.
+/// Whether this type may read, or the library must first handle what it has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Ours,
-    /// The head of an upload was handed on: the library has to find nothing more, so that it looks at what it has.
+    /// The head of an upload was passed on. The next read finds nothing, so that the library handles that head.
     GivesWay,
-    /// It has looked at it.
+    /// The library has handled the head.
     GaveWay,
 }
 
@@ -70,7 +70,7 @@ impl<S> MeteredIo<S> {
         }
     }
 
-    /// Looks at what has come; says how much of it may be handed on now.
+    /// Examines incoming bytes. Returns how many of them may be passed on now.
     fn look_at(&mut self, come: &[u8]) -> io::Result<usize> {
         let (owed, uploads, widening) = (&mut self.owed, &mut self.uploads, &mut self.widening);
         let activity = &self.activity;
@@ -115,7 +115,7 @@ impl<S> MeteredIo<S> {
         Poll::Ready(())
     }
 
-    /// So many bytes of `pieces` have gone, or are as good as gone.
+    /// Records that the first `count` bytes of `pieces` are written, or wait in `changed`.
     fn note_sent(&mut self, count: usize, pieces: &[IoSlice<'_>]) {
         self.frames.note_sent(count);
         let mut left = count;
@@ -129,7 +129,7 @@ impl<S> MeteredIo<S> {
 }
 
 impl<S: AsyncWrite + Unpin> MeteredIo<S> {
-    /// Writes what was changed.
+    /// Writes the changed bytes.
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.changed.is_empty() {
             let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.changed))?;

@@ -1,9 +1,9 @@
-//! A caller's connection that speaks HTTP/2: many requests at once, each on a stream of its own.
+//! Serves a caller's HTTP/2 connection: many requests at once, each on its own stream.
 //!
-//! Invariant: what one stream does ends no other. Too many frames that ask for nothing, a head that does not come to its
-//! end and a socket that takes nothing end the connection; all else ends the stream that it is about.
+//! Invariant: a stream cannot end another stream. A connection ends for too many frames that ask for nothing, for a
+//! head that is never completed, and for a caller that reads nothing; any other fault ends only its own stream.
 //!
-//! Before it closes a connection the gateway says so (GOAWAY), so that a caller knows which requests were not taken.
+//! Before the gateway closes a connection it sends GOAWAY, so that the caller knows which requests were not served.
 
 mod frames;
 mod metered_io;
@@ -45,9 +45,9 @@ use crate::wire::grpc;
 use crate::wire::parked::ParkedOfConnection;
 use crate::wire::slow_caller::Transfer;
 
-/// What is held of one answer that the caller has no room for.
+/// Bytes of one answer that are buffered while the caller's window is full.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a caller may make us reset before it is sent away (CVE-2025-8671).
+/// Number of resets that a caller may provoke before its connection is closed (CVE-2025-8671).
 const OWN_RESETS: usize = 100;
 
 /// Serves requests until either side closes the connection.
@@ -118,7 +118,7 @@ fn finish(mut answer: http::Response<AnswerBody>, in_flight: InFlight) -> http::
     answer.body_mut().end_when(|| in_flight.leaving());
     answer.body_mut().break_off_when(|| in_flight.leaving_late());
     if let Some(tunnel) = answer.body_mut().take_switched() {
-        // Here the stream alone is switched, and 200 says so (RFC 8441 section 5).
+        // On HTTP/2 only the stream is switched, and the status is 200 (RFC 8441 section 5).
         *answer.status_mut() = StatusCode::OK;
         for field in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
             answer.headers_mut().remove(field);
@@ -130,17 +130,17 @@ fn finish(mut answer: http::Response<AnswerBody>, in_flight: InFlight) -> http::
     answer.map(|body| CountedBody::new(body, Some(in_flight)))
 }
 
-/// Whether the connection ended because of what came, and not because somebody went away.
+/// Returns whether the connection ended because of invalid input, and not because a side closed it.
 fn is_callers_fault(error: &hyper::Error) -> bool {
     let h2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
     h2.is_some_and(|error| error.is_library() && error.reason().is_some())
 }
 
-/// Bytes by which a head may be longer than its limit and still be read, so that its refusal says why. What is longer is
-/// answered with a bare 431.
+/// Bytes by which a head may exceed its limit and still be read, so that its rejection names the reason. A longer head
+/// is answered with a bare 431.
 const BEYOND_HEAD_LIMIT: usize = 16 * 1024;
 
-/// hyper with the bounds of the plan in force when the connection began.
+/// Configures hyper with the limits of the plan in force when the connection began.
 fn http(edge: &Edge, windows: FlowControlWindows, streams: Streams) -> http2::Builder<Streams> {
     let mut http = http2::Builder::new(streams);
     http.max_concurrent_streams(edge.most_streams)

@@ -1,4 +1,4 @@
-//! Gives each request of a shared connection a task of its own, which can be ended without the others.
+//! Runs each request of an HTTP/2 connection in its own task, which can be aborted without the others.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,14 +6,14 @@ use hyper::rt::Executor;
 
 use crate::wire::slow_caller::Transfer;
 
-/// hyper makes the future of a request first and then has it executed, one after the other.
+/// Links the next task to its request: hyper makes a request's future and executes it before it makes another.
 #[derive(Clone, Default)]
 pub(super) struct Streams {
     next: Arc<Mutex<Option<Arc<Transfer>>>>,
 }
 
 impl Streams {
-    /// The next task carries this request.
+    /// Sets the request that the next task carries.
     pub(super) fn expect(&self, flow: Arc<Transfer>) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow);
     }

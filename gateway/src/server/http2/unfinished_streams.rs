@@ -1,17 +1,17 @@
-//! Which streams still wait for the end of their answer.
+//! Tracks the streams whose answers are not completely sent.
 //!
-//! The library takes an answer's last piece before its caller has room for it, and what we have handed over may still
-//! lie there. So what has left is told by the frames that have: only they say when a connection owes nothing.
+//! The library takes the last piece of an answer before the caller's window has room for it, so a piece that was handed
+//! over may still wait in the library. Only the frames that are written show that no answer is due any more.
 
 use super::frames::{DATA, END_STREAM, HEADERS, RST_STREAM};
 use crate::wire::http2_frames::{Head, Met, Scan};
 
-/// More are not kept in mind; no connection is allowed as many at once.
+/// Largest number of streams that are tracked; no connection may have as many at once.
 const MOST: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct UnfinishedStreams {
-    /// Of what goes to the caller.
+    /// Position in the bytes sent to the caller.
     scan: Scan,
     streams: Vec<u32>,
     newest: u32,
@@ -30,10 +30,10 @@ impl UnfinishedStreams {
         self.streams.is_empty()
     }
 
-    /// The caller sends a frame.
+    /// Records a frame from the caller.
     pub(super) fn comes(&mut self, head: Head) {
         match head.kind {
-            // A later one has trailers.
+            // A later HEADERS frame of a stream carries its trailers.
             HEADERS if head.stream > self.newest => {
                 self.newest = head.stream;
                 if self.streams.len() < MOST {
@@ -45,7 +45,7 @@ impl UnfinishedStreams {
         }
     }
 
-    /// These bytes have gone to the caller; `ends` is told of each stream that ends with them.
+    /// Records bytes sent to the caller. Calls `ends` for each stream that ends in them.
     pub(super) fn goes(&mut self, mut bytes: &[u8], mut ends: impl FnMut(u32)) {
         while let Some(met) = self.scan.next(&mut bytes) {
             if let Met::End(head) = met
@@ -57,7 +57,7 @@ impl UnfinishedStreams {
         }
     }
 
-    /// How far what goes to the caller has gone.
+    /// Returns the position in the bytes sent to the caller.
     pub(super) const fn scan(&self) -> Scan {
         self.scan
     }

@@ -1,7 +1,7 @@
-//! The uploads of one connection that are still coming in: what has arrived of each, and how wide its window is.
+//! Tracks the uploads of one connection: the bytes that have arrived of each, and the width of its window.
 //!
-//! The library does not say which stream a request belongs to. So the head of a request that has a body is handed to it
-//! alone, and whatever request comes next is that one; see [`MeteredIo`](super::metered_io::Gauged).
+//! The library does not say which stream a request belongs to. So the head of a request that has a body is passed to it
+//! alone, and the next request that it delivers is that one; see [`MeteredIo`](super::metered_io::MeteredIo).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use crate::wire::flow_control::FlowControlWindows;
 use crate::wire::http2_frames::{Head, Met};
 use crate::wire::parked::{ParkedOfConnection, ParkedUpload};
 
-/// More are not looked after; no connection is allowed as many at once.
+/// Largest number of uploads that are tracked; no connection may have as many at once.
 const MOST: usize = 4096;
 
-/// Passes what is counted of an upload to its request.
+/// Passes the byte count of an upload to its request.
 #[derive(Clone, Default)]
 pub(super) struct NextUpload(Arc<Mutex<Option<Arc<ParkedUpload>>>>);
 
@@ -27,13 +27,13 @@ pub(super) struct Uploads {
 
 struct Upload {
     stream: u32,
-    /// Absent if no request takes it.
+    /// Absent if no request has taken it.
     parked: Option<Arc<ParkedUpload>>,
     is_wide: bool,
 }
 
 impl NextUpload {
-    /// What is counted of the upload whose request comes now.
+    /// Takes the byte count of the upload whose request is delivered now.
     pub(super) fn take(&self) -> Option<Arc<ParkedUpload>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -58,11 +58,11 @@ impl Uploads {
         &self.parked
     }
 
-    /// The caller sends a frame.
+    /// Records a frame from the caller.
     pub(super) fn meets(&mut self, met: Met) {
         match met {
             Met::Begin(head) if head.kind == HEADERS => self.begin(head),
-            // What has come of a frame in part cannot be read by anybody yet.
+            // Counted at the end of a frame, because nothing can read a part of it.
             Met::End(head) if head.kind == DATA => {
                 if let Some(parked) = self.find(head.stream).and_then(|upload| upload.parked.as_ref()) {
                     parked.arrive(head.length);
@@ -78,7 +78,7 @@ impl Uploads {
 
     fn begin(&mut self, head: Head) {
         if head.flags & END_STREAM != 0 {
-            // Trailers, or a request without a body.
+            // The frame carries trailers, or a request without a body.
             self.end(head.stream);
         } else if head.stream > self.newest && self.open.len() < MOST {
             self.newest = head.stream;
@@ -92,7 +92,7 @@ impl Uploads {
         }
     }
 
-    /// The request of the newest upload has come, if there is one: the library may have refused it.
+    /// Ends the wait for the newest upload's request. If none has taken the count, the library has refused the request.
     pub(super) fn settle(&mut self) {
         if self.next.take().is_some()
             && let Some(upload) = self.find(self.newest)
@@ -101,19 +101,19 @@ impl Uploads {
         }
     }
 
-    /// Nothing more comes on the stream, or it is for nobody.
+    /// Forgets a stream that is complete or reset.
     pub(super) fn end(&mut self, stream: u32) {
         if let Some(place) = self.open.iter().position(|upload| upload.stream == stream) {
             self.open.swap_remove(place);
         }
     }
 
-    /// Whether there are uploads whose windows were not widened.
+    /// Returns whether any upload's window is still small.
     pub(super) fn has_narrow(&self) -> bool {
         self.open.iter().any(|upload| !upload.is_wide)
     }
 
-    /// Whether the stream's window was not widened.
+    /// Returns whether the upload on this stream has a window that is still small.
     pub(super) fn is_narrow(&self, stream: u32) -> bool {
         self.open
             .iter()
@@ -165,7 +165,7 @@ mod tests {
             self.uploads.meets(Met::End(head));
         }
 
-        /// An upload begins, and its request is there.
+        /// Begins an upload and delivers its request.
         fn begins(&mut self, stream: u32) -> Arc<ParkedUpload> {
             self.comes(HEADERS, 0, stream, 5);
             let parked = self.next.take().expect("it has begun");
@@ -180,7 +180,7 @@ mod tests {
         let (one, other) = (setup.begins(1), setup.begins(5));
         setup.comes(DATA, 0, 1, 100);
         setup.comes(DATA, 0, 5, 10);
-        // A request without a body, and a stream that does not exist.
+        // A request without a body, and DATA of a stream that does not exist.
         setup.comes(HEADERS, END_STREAM, 7, 5);
         setup.comes(DATA, 0, 9, 500);
         assert_eq!(setup.process.held(), 110);
@@ -205,7 +205,7 @@ mod tests {
         let _next = setup.begins(3);
         setup.comes(DATA, 0, 3, 100);
         assert_eq!(setup.process.held(), 100);
-        // It has been reset before anybody asked.
+        // The stream is reset before a request takes it.
         setup.comes(HEADERS, 0, 5, 5);
         setup.uploads.end(5);
         setup.uploads.settle();

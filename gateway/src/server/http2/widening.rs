@@ -1,8 +1,8 @@
-//! Announces a small window for each upload, and widens it once somebody reads.
+//! Announces a small window for each upload, and widens it once the gateway reads the upload.
 //!
-//! The library knows one window for all streams, and believes it to be wide. Its SETTINGS are made to announce the small
-//! one; the first WINDOW_UPDATE of a stream says that some of it was read, and is made to add the difference. What a
-//! caller may send is so never more than what the library takes (RFC 9113 section 6.9.2).
+//! The library has one window size for all streams, and believes that the large one is announced. Its SETTINGS frame is
+//! changed to announce the small one. The first WINDOW_UPDATE of a stream shows that some of it was read, and is
+//! changed to add the difference. So a caller can never send more than the library accepts (RFC 9113 section 6.9.2).
 
 use std::io::IoSlice;
 
@@ -11,10 +11,10 @@ use super::uploads::Uploads;
 use crate::wire::flow_control::FlowControlWindows;
 use crate::wire::http2_frames::{Head, Met, Scan};
 
-/// The header of a frame, in bytes.
+/// Length of a frame header, in bytes.
 const HEADER: usize = 9;
 const ACK: u8 = 1;
-/// Of a setting: its name and its value.
+/// Length of one setting, in bytes: its identifier and its value.
 const SETTING: usize = 6;
 const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
 
@@ -25,19 +25,19 @@ pub(super) struct Widening {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The SETTINGS are still to be written.
+    /// The SETTINGS frame is not written yet.
     Unannounced,
-    /// The caller has not said yet that it knows the small window.
+    /// The caller has not yet acknowledged the small window.
     Announced,
     Acknowledged,
-    /// All windows are what the library believes.
+    /// All windows have the size that the library believes.
     Off,
 }
 
-/// A frame that is written other than the library made it.
+/// Place of an outgoing frame that must be changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Which piece it lies in, and where.
+    /// Index of the piece that holds the frame.
     pub(super) piece: usize,
     pub(super) offset: usize,
     pub(super) length: usize,
@@ -52,7 +52,7 @@ impl Widening {
         }
     }
 
-    /// The caller sends a frame.
+    /// Records a frame from the caller.
     pub(super) fn meets(&mut self, met: Met) {
         if let Met::End(head) = met
             && head.kind == SETTINGS
@@ -63,7 +63,7 @@ impl Widening {
         }
     }
 
-    /// Where in these pieces, of which `scan` has seen none, the next frame is that is to be changed.
+    /// Finds the next frame to change in `pieces`. `scan` is the position before the first of them.
     pub(super) fn find(&mut self, mut scan: Scan, pieces: &[IoSlice<'_>], uploads: &Uploads) -> Option<Place> {
         match self.stage {
             Stage::Unannounced => {}
@@ -82,7 +82,8 @@ impl Widening {
                 if let Some(offset) = offset.filter(|offset| offset + length <= bytes.len()) {
                     return Some(Place { piece, offset, length });
                 }
-                // A frame in pieces goes as it is. That is one window that stays small; or all are wide from the start.
+                // A frame that is split over pieces is not changed: one window stays small, or all are wide from the
+                // start.
                 if head.kind == SETTINGS {
                     self.stage = Stage::Off;
                     return None;
@@ -99,7 +100,7 @@ impl Widening {
         }
     }
 
-    /// Changes a frame that was found.
+    /// Changes a frame that [`Self::find`] has found.
     pub(super) fn change(&mut self, frame: &mut [u8], uploads: &mut Uploads) {
         let payload = &mut frame[HEADER..];
         if self.stage == Stage::Unannounced {
@@ -165,7 +166,7 @@ mod tests {
             }
         }
 
-        /// What goes out in place of these pieces.
+        /// Returns the bytes that are written for these pieces.
         fn goes(&mut self, pieces: &[&[u8]]) -> Vec<u8> {
             let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             let mut slices = &mut slices[..];
