@@ -1,6 +1,6 @@
-//! `GET /api/v1/backends`: where each backend is, how its guards stand, and what became of the calls to it.
+//! `GET /api/v1/backends`: the address of each backend, the state of its guards, and the outcomes of its calls.
 //!
-//! Those in trouble come first, then by how many calls they had.
+//! Backends in trouble come first, then those with the most calls.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -32,31 +32,31 @@ struct Entry<'a> {
     at: Option<&'a Location>,
     /// `http1`, `h2` or `h2c`.
     protocol: &'static str,
-    /// The most one call may take, queue and all attempts together.
+    /// Longest time of one call, including the queue and all attempts.
     time_limit_ms: u64,
     attempt_limit_ms: u64,
     endpoints: Vec<EndpointView<'a>>,
     bulkhead: BulkheadView<'a>,
-    /// `null` where the config turns it off.
+    /// `null` where the config turns the breaker off.
     breaker: Option<BreakerView>,
     breaker_at: Option<&'a Location>,
-    /// When an endpoint is left out; `null` where the config turns it off.
+    /// Settings of endpoint ejection; `null` where the config turns it off.
     ejection: Option<EjectionView>,
     retry: RetryView,
-    /// Calls by outcome, all attempts together.
+    /// Calls by outcome; all attempts of a call count as one.
     calls: Map<String, Value>,
     attempts: Map<String, Value>,
     rejections: Map<String, Value>,
-    /// From the start of a call, queue included, to the head of its answer.
+    /// Time from the start of a call, including the queue, to the head of its answer.
     duration: Times,
 }
 
 #[derive(Serialize)]
 struct EndpointView<'a> {
     url: &'a str,
-    /// Empty while the name has not been resolved.
+    /// Empty until the name is resolved.
     addresses: Vec<SocketAddr>,
-    /// Left out because it kept failing, and so long to its return; `null` while it is asked.
+    /// Time until an ejected endpoint is used again; `null` while it is in use.
     returns_in_ms: Option<u64>,
     connections: Connections,
 }
@@ -65,7 +65,7 @@ struct EndpointView<'a> {
 struct Connections {
     active: usize,
     idle: usize,
-    /// That are under way; on HTTP/2 a connection carries several.
+    /// Exchanges under way; on HTTP/2 one connection carries several.
     exchanges: usize,
 }
 
@@ -74,18 +74,18 @@ struct BulkheadView<'a> {
     at: Option<&'a Location>,
     in_use: u32,
     limit: u32,
-    /// Slots that one tenant may hold; `null` if all.
+    /// Slots that one tenant may hold; `null` if it may hold all.
     tenant_cap: Option<NonZeroU32>,
     waiting: u32,
-    /// Calls that may wait.
+    /// Number of calls that may wait.
     queue: u32,
-    /// The most that one may wait.
+    /// Longest time that a call may wait.
     wait_ms: u64,
     outcomes: Outcomes,
     streams: StreamSlotsView,
 }
 
-/// The slots that are for streams and tunnels, beside those for calls.
+/// Slots for streams and tunnels, separate from those for calls.
 #[derive(Serialize)]
 struct StreamSlotsView {
     in_use: u32,
@@ -95,7 +95,7 @@ struct StreamSlotsView {
     outcomes: Outcomes,
 }
 
-/// Calls that asked for a slot, each counted once.
+/// Calls that asked for a slot, each counted once, by outcome.
 #[derive(Serialize)]
 struct Outcomes {
     admitted: u64,
@@ -117,34 +117,34 @@ impl From<bulkhead::Outcomes> for Outcomes {
 
 #[derive(Serialize)]
 struct RetryView {
-    /// The first included; 1 is no retry.
+    /// Number of attempts including the first; 1 means no retry.
     attempts: u32,
     budget: Budget,
-    /// Calls that were not tried again although their end would have allowed it, by what forbade it.
+    /// Calls that were not retried although their outcome allowed it, by the reason that prevented it.
     stopped: Map<String, Value>,
 }
 
-/// Retries that could be paid for now, out of at most `cap`, and what is earned.
+/// Number of retries that can be paid for now, at most `cap`, and how they are earned.
 #[derive(Serialize)]
 struct Budget {
     balance: u64,
     cap: u64,
-    /// Per first attempt.
+    /// Earned by each first attempt.
     share: f64,
     floor_per_second: f64,
 }
 
-/// The state of a backend by which a list is ordered: later variants are worse and stand first.
+/// State of a backend by which lists are sorted: later variants are worse and come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trouble {
     None,
-    /// All slots are taken, or calls wait for one.
+    /// All slots are in use, or calls wait for one.
     Crowded,
-    /// An endpoint is left out.
+    /// An endpoint is ejected.
     Ejected,
-    /// Probes are let through, or an operator holds the breaker closed.
+    /// Probes are allowed, or an operator forces the breaker closed.
     HalfOpen,
-    /// The backend is not called.
+    /// The breaker rejects all calls.
     Open,
 }
 
@@ -180,7 +180,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
     Json(list(&admin, &query))
 }
 
-/// The most troubled first; of equals, in the order of the config.
+/// Lists backends, the most troubled first; equal ones in the order of the config.
 pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let plan = admin.gateway.live.load();
     let mut found: Vec<_> = plan

@@ -1,4 +1,4 @@
-//! A breaker as the admin API shows it, and the ejection of a backend's endpoints.
+//! Describes a breaker, and the ejection of endpoints, for the admin API.
 
 use policies::breaker::{AdaptiveRule, Cause, Counts, State};
 use policies::{BreakerSettings, EjectionSettings};
@@ -12,28 +12,29 @@ use crate::clock;
 pub(super) struct BreakerView {
     /// `closed` means that traffic flows.
     state: &'static str,
-    /// The cause of the last change of state; `null` if it has never changed.
+    /// Cause of the last change of state; `null` if the state has never changed.
     cause: Option<&'static str>,
-    /// Milliseconds to the next probe; `null` unless it is open.
+    /// Milliseconds until the next probe; `null` unless the breaker is open.
     retry_in_ms: Option<u64>,
     counts: CountsView,
-    /// What `adaptive` goes by; `null` without it, and until it has seen enough calls in this state.
+    /// Mean latency that `adaptive` compares; `null` without `adaptive`, and until enough calls are counted in this
+    /// state.
     mean_latency_ms: Option<u64>,
     settings: SettingsView,
 }
 
-/// Of the present state; it starts anew with every change.
+/// Counts of the present state; every change of state resets them.
 #[derive(Serialize)]
 struct CountsView {
     calls: u64,
     failures: u64,
     slow: u64,
     consecutive_failures: u64,
-    /// How often in a row a failed probe has opened it again.
+    /// Number of failed probes in a row that have opened the breaker again.
     reopenings: u32,
-    /// Probes that have a place.
+    /// Number of probes that hold a place.
     probes_under_way: u32,
-    /// Probes whose callers owe a part of them, or whose place another tenant has taken over.
+    /// Number of probes without a place: the caller is late with its part, or another tenant has taken the place.
     probes_without_place: u32,
     probe_successes: u32,
 }
@@ -53,7 +54,8 @@ struct SettingsView {
     probes: u32,
 }
 
-/// The ratios hold, in this order, until the window is full, then while the mean is over the threshold, then always.
+/// Failure ratios that open the breaker: until the window is full, then while the mean exceeds the threshold, and
+/// always.
 #[derive(Serialize)]
 struct AdaptiveView {
     latency_window: u32,
@@ -77,7 +79,7 @@ struct SlowView {
 }
 
 impl BreakerView {
-    /// `None` where the config turns the breaker off.
+    /// Returns `None` where the config turns the breaker off.
     pub(super) fn of(backend: &Backend) -> Option<Self> {
         let settings = backend.guard_settings.breaker?;
         let (breaker, now) = (&backend.guards.breaker, clock::now());

@@ -1,6 +1,6 @@
-//! What can be changed from outside: the config read anew, a breaker forced, the process drained.
+//! Handles changes by an operator: reload the config, force a breaker, drain the process.
 //!
-//! Each handler takes [`Authorised`] first, so nothing is read or said before the token has been checked.
+//! Each handler takes [`Authorised`] first, so the token is checked before anything else is read or answered.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::clock;
 use crate::json;
 use crate::server::Phase;
 
-/// `POST /api/v1/reload`: 422 with every mistake if the config cannot be used; then nothing has changed.
+/// `POST /api/v1/reload`: answers 422 with every mistake if the config cannot be used; then nothing has changed.
 pub(super) async fn reload(
     _: Authorised,
     _: NoParameters,
@@ -40,7 +40,7 @@ pub(super) async fn reload(
     }
 }
 
-/// `POST /api/v1/drain`: readiness fails, then the gateway stops as it does on SIGTERM.
+/// `POST /api/v1/drain`: readiness fails, and the gateway stops as it does on SIGTERM.
 pub(super) async fn drain(
     _: Authorised,
     _: NoParameters,
@@ -55,13 +55,13 @@ pub(super) async fn drain(
     )
 }
 
-/// What an operator wants of a breaker.
+/// Breaker state that an operator asks for.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Wanted {
     Open,
     Closed,
-    /// Its own judgement, starting anew.
+    /// The breaker decides by itself again, with new counts.
     Auto,
 }
 
@@ -71,7 +71,8 @@ struct Force {
     state: Wanted,
 }
 
-/// `POST /api/v1/backends/{name}/breaker` with `{"state": "open" | "closed" | "auto"}`: shows the breaker as it is then.
+/// `POST /api/v1/backends/{name}/breaker` with `{"state": "open" | "closed" | "auto"}`: answers with the new state of
+/// the breaker.
 pub(super) async fn force_breaker(
     _: Authorised,
     _: NoParameters,

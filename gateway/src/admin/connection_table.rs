@@ -1,17 +1,17 @@
-//! The open connections of an address, and which of them makes room for another.
+//! Tracks the open connections of an admin address, and chooses which one to close when there are too many.
 //!
-//! A connection that is not being answered holds nothing but its own socket, whatever it sends or does not send. So a new one is
-//! always taken, and when there are too many, one of those is closed: that which has been waiting longest, of the peer
-//! that has most of them. Who opens hundreds closes his own, and a probe that connects is heard.
+//! A connection without a request in progress holds nothing but its socket. So a new connection is always accepted.
+//! When there are too many, one idle connection is closed: the one that is idle longest, of the peer that has the most.
+//! A peer that opens hundreds loses its own, and a new probe is always served.
 //!
-//! Knows neither sockets nor clocks.
+//! This file knows neither sockets nor clocks.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use policies::Moment;
 
-/// Connections by their number.
+/// Open connections by number.
 pub(super) struct ConnectionTable {
     most: usize,
     open: HashMap<u64, Entry>,
@@ -20,16 +20,16 @@ pub(super) struct ConnectionTable {
 
 struct Entry {
     peer: IpAddr,
-    /// Requests that are being answered.
+    /// Number of requests in progress.
     busy: u32,
     since: Moment,
 }
 
-/// A connection that was taken in, and the one that has to make room for it.
+/// A new connection, and the connection that is closed for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Admitted {
     pub(super) number: u64,
-    /// To be closed, as there are too many.
+    /// Number of the connection to close, if there are too many.
     pub(super) closes: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Takes in a new connection; `None` if all others are being answered.
+    /// Accepts a connection. Returns `None` if there are too many and each of them has a request in progress.
     pub(super) fn admit(&mut self, peer: IpAddr, now: Moment) -> Option<Admitted> {
         let closes = if self.open.len() < self.most {
             None
@@ -63,7 +63,7 @@ impl ConnectionTable {
         Some(Admitted { number, closes })
     }
 
-    /// Notes that a request is being answered; false if the connection has been closed meanwhile.
+    /// Records the start of a request. Returns false if the connection has been closed.
     pub(super) fn begin(&mut self, number: u64) -> bool {
         let entry = self.open.get_mut(&number);
         entry.is_some_and(|entry| {
@@ -72,7 +72,7 @@ impl ConnectionTable {
         })
     }
 
-    /// Notes that a request has been answered.
+    /// Records the end of a request.
     pub(super) fn end(&mut self, number: u64, now: Moment) {
         if let Some(entry) = self.open.get_mut(&number) {
             entry.busy = entry.busy.saturating_sub(1);
@@ -124,10 +124,10 @@ mod tests {
         assert_eq!(admit(2, 1), Some((1, None)));
         assert_eq!(admit(2, 2), Some((2, None)));
         assert_eq!(admit(2, 3), Some((3, None)));
-        // Peer 1 has waited longest, but peer 2 has most.
+        // Peer 1 is idle longest, but peer 2 has the most connections.
         assert_eq!(admit(3, 4), Some((4, Some(1))));
         assert_eq!(admit(3, 5), Some((5, Some(2))));
-        // Peers 1 and 2 have one, peer 3 two.
+        // Peers 1 and 2 have one, peer 3 has two.
         assert_eq!(admit(1, 6), Some((6, Some(4))));
         assert_eq!(
             admit(1, 7),

@@ -1,7 +1,7 @@
-//! Serves an admin router: every connection is taken, and none can keep another from being answered.
+//! Serves an admin router so that no connection can keep another from being answered.
 //!
-//! Each write, each request and each connection has a limit in time; how many there are is for [`ConnectionTable`] and
-//! [`RequestPlaces`] to say.
+//! Each write, each request and each connection has a time limit. [`ConnectionTable`] and [`RequestPlaces`] limit their
+//! numbers.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,18 +28,18 @@ use super::timed_io::TimedIo;
 use crate::client::address;
 use crate::clock;
 
-/// Open at once.
+/// Largest number of open connections of one admin address.
 const MOST: usize = 512;
-/// For a request's head to arrive, and for the next one on a connection that is kept alive.
+/// Time for a request's head to arrive, and for the next request on a kept-alive connection.
 const HEAD: Duration = Duration::from_secs(75);
-/// The longest wait for the other side to take a byte of what is written.
+/// Longest time in which the other side reads nothing of what is written.
 const WRITE: Duration = Duration::from_secs(10);
-/// The longest life of a connection; an answer that has begun by then is ended.
+/// Longest life of a connection. An answer in progress at that time is still finished.
 const LIFE: Duration = Duration::from_secs(600);
-/// The time between two looks at what a connection has been doing.
+/// Time between two checks of a connection's limits.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The connections of one address.
+/// The connections of one admin address.
 struct Connections {
     table: Mutex<Open>,
     places: Arc<RequestPlaces>,
@@ -50,26 +50,26 @@ struct Open {
     by_number: HashMap<u64, Arc<Connection>>,
 }
 
-/// One connection, as its requests know it.
+/// One connection, as its requests see it.
 pub(super) struct Connection {
     number: u64,
     peer: IpAddr,
     opened: Moment,
     all: Weak<Connections>,
     places: Arc<RequestPlaces>,
-    /// The requests that are being answered, by number, with the moment at which each has to have ended.
+    /// Number and deadline of each request in progress.
     ends: Mutex<Vec<(u64, Moment)>>,
     closed: Notify,
 }
 
-/// A request that is being answered, until this is dropped.
+/// Marks a request as in progress until dropped.
 #[must_use = "the answer counts as ended when this is dropped"]
 pub(super) struct InAnswer {
     connection: Arc<Connection>,
     id: u64,
 }
 
-/// Accepts for ever.
+/// Accepts connections for ever.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let all = Arc::new(Connections {
         table: Mutex::new(Open {
@@ -109,7 +109,7 @@ async fn run(http: http1::Builder, stream: TcpStream, connection: Arc<Connection
     {
         let mut served = pin!(served);
         tokio::select! {
-            // How it ends concerns nobody.
+            // The result of a closed connection is of no interest.
             _ = &mut served => {}
             () = connection.closed.notified() => {}
             () = connection.outlives_its_limits() => {}
@@ -153,10 +153,10 @@ impl Connection {
         &self.places
     }
 
-    /// Notes that a request is being answered, which may take so long.
+    /// Records the start of a request that may take as long as `limit`.
     pub(super) fn begin(self: &Arc<Self>, limit: Duration) -> InAnswer {
         if let Some(all) = self.all.upgrade() {
-            // One that has just been closed ends anyway.
+            // A connection that was closed meanwhile ends anyway.
             let _ = all.open().table.begin(self.number);
         }
         let mut ends = self.ends();
@@ -168,7 +168,7 @@ impl Connection {
         }
     }
 
-    /// Ready when an answer takes too long, or the connection has lived for long enough and nothing is being answered.
+    /// Waits until a request exceeds its limit, or until the connection is too old and has no request in progress.
     async fn outlives_its_limits(&self) {
         loop {
             tokio::time::sleep(LOOK).await;

@@ -1,11 +1,11 @@
-//! `GET /`: the dashboard, one static page that asks this address alone and runs nothing but its own script.
+//! `GET /`: the dashboard, one static page that requests only this address and runs only its own script.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::response::{IntoResponse, Response};
 
-/// Names of tenants and paths come from strangers; should one ever get into the page as markup, it still cannot run.
+/// Names of tenants and paths come from callers. If one reaches the page as markup, this policy keeps it from running.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -28,7 +28,7 @@ fn file(kind: &'static str, text: &'static str) -> Response {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
-        // The page belongs to the binary, which may be another one tomorrow.
+        // The page belongs to the binary, and the next binary may have another page.
         (CACHE_CONTROL, "no-cache"),
     ];
     (headers, text).into_response()

@@ -1,7 +1,7 @@
-//! `GET /api/v1/events`: a snapshot of everything, once a second, as server-sent events; what the dashboard lives on.
+//! `GET /api/v1/events`: a snapshot of everything, once a second, as server-sent events. The dashboard uses it.
 //!
-//! Bounded in streams and in what each snapshot lists. A stream ends when the drain begins, with a last snapshot that
-//! says so; a client that does not read holds up nobody but itself.
+//! The number of streams and the entries of each snapshot are bounded. A stream ends when the drain begins, with a last
+//! snapshot that says so. A client that does not read delays only itself.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,18 +24,18 @@ use super::status::Status;
 use super::{Admin, backends, rejections, routes, tenants};
 use crate::server::Phase;
 
-/// The path at which the stream is served.
+/// Path of the stream.
 pub(super) const PATH: &str = "/api/v1/events";
-/// Streams that may be open at once, in all and of one peer.
+/// Largest number of open streams, in total and per peer.
 pub(super) const MOST: usize = 32;
 pub(super) const MOST_OF_PEER: usize = 16;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The places that streams can take.
+/// Number of open streams by peer.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<HashMap<IpAddr, usize>>);
 
-/// Given back when dropped.
+/// Place of one stream; given back on drop.
 struct Place {
     admin: Arc<Admin>,
     peer: IpAddr,
@@ -99,7 +99,7 @@ struct Watcher {
     _place: Place,
 }
 
-/// The next snapshot; the one of a drain is the last.
+/// Returns the next snapshot; the snapshot of a drain is the last.
 async fn next(watcher: Option<Watcher>) -> Option<(Result<Event, Infallible>, Option<Watcher>)> {
     let mut watcher = watcher?;
     let lifecycle = &watcher.admin.gateway.lifecycle;

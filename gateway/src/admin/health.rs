@@ -1,4 +1,4 @@
-//! What probes and scrapers ask for.
+//! Answers probes and metrics scrapers.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::clock;
 use crate::observe::page;
 use crate::server::Phase;
 
-/// Whether this is what probes ask for, which is answered whoever asks and whatever else is going on.
+/// Returns whether the path is a probe, which is always answered, without a token and without a place.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz")
 }
 
-/// The control thread turns.
+/// Answers as long as the control thread runs.
 pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-/// An issuer whose first keys are still waited for: after the start, for as long as one fetch may take.
+/// Returns an issuer that still waits for its first keys. After the start this lasts at most the time of one fetch.
 pub(super) fn awaited_issuer(admin: &Admin) -> Option<Arc<str>> {
     let (plan, uptime) = (
         admin.gateway.live.load(),
@@ -36,7 +36,7 @@ pub(super) fn awaited_issuer(admin: &Admin) -> Option<Arc<str>> {
     awaited.map(|issuer| Arc::clone(issuer.name()))
 }
 
-/// Whether new requests should be sent here.
+/// Answers whether new requests should be sent to this gateway.
 pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.gateway.lifecycle.phase() == Phase::Serving
         && let Some(issuer) = awaited_issuer(&admin)

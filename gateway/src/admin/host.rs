@@ -1,6 +1,7 @@
-//! Keeps web pages out: a page whose name has been rebound to our address sends its own name as Host.
+//! Rejects requests of web pages: a page whose name was rebound to the admin address (DNS rebinding) sends its own name
+//! as Host.
 //!
-//! An address or `localhost` cannot be rebound, so these are all that is answered to.
+//! An IP address or `localhost` cannot be rebound, so only these names are accepted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use super::problem::Problem;
 
 pub(super) async fn check(request: Request, next: Next) -> Response {
-    // Without a Host it is HTTP/1.0, which no browser speaks.
+    // A request without Host is HTTP/1.0, which no browser speaks.
     let mut hosts = request.headers().get_all(HOST).iter();
     let named = hosts.all(|host| host.to_str().is_ok_and(is_ours));
     let targeted = request
@@ -39,7 +40,7 @@ fn is_ours(host: &str) -> bool {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(name);
-    // A name before an `@` is not a host.
+    // Text before an `@` is user information, not a host.
     !host.contains('@') && (address.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost"))
 }
 

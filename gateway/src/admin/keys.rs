@@ -1,7 +1,6 @@
-//! `GET /api/v1/keys`: the API keys of the key file, and whether each holds now.
+//! `GET /api/v1/keys`: the API keys of the key file, and whether each is accepted now.
 //!
-//! In the order of the file, at most as many as asked for; `?tenant=` shows those of one tenant. Neither keys nor
-//! digests.
+//! The order is that of the file. `?tenant=` shows the keys of one tenant. Keys and digests are never shown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +23,14 @@ use crate::observe::timestamp::Timestamp;
 struct Entry<'a> {
     id: &'a str,
     tenant: &'a str,
-    /// Of the key file; the tenants table may say otherwise.
+    /// Tier in the key file; the tenants table may override it.
     tier: Option<&'a str>,
     scopes: &'a [Arc<str>],
     label: Option<&'a str>,
     not_before: Option<Timestamp>,
     expires: Option<Timestamp>,
     holds: bool,
-    /// The check that a request with it fails, as the log calls it.
+    /// Check that a request with this key fails, named as in the log.
     fails: Option<&'static str>,
 }
 

@@ -1,7 +1,6 @@
-//! Reads the parameters of a list of the admin API: `?limit=`, `?offset=` and `?q=`.
+//! Reads the query parameters of lists in the admin API: `?limit=`, `?offset=` and `?q=`.
 //!
-//! A parameter that is not known is refused rather than ignored: an answer that was not filtered must not be taken for
-//! one that was.
+//! An unknown parameter is refused, because otherwise an unfiltered list could be mistaken for a filtered one.
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::Uri;
@@ -9,33 +8,33 @@ use axum::http::request::Parts;
 
 use super::problem::Problem;
 
-/// Which entries of a list are shown.
+/// Selects the entries of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListQuery {
-    /// 1 to [`ListQuery::MOST`], 100 unless asked otherwise.
+    /// Number of entries, from 1 to [`ListQuery::MOST`]; 100 by default.
     limit: usize,
-    /// Entries that are left out at the beginning.
+    /// Number of entries to skip.
     offset: usize,
-    /// The text that an entry must hold somewhere, in lower case.
+    /// Text that an entry must contain, in lower case.
     wanted: Option<String>,
 }
 
-/// A part of a list.
+/// One page of a list.
 pub(super) struct Page<T> {
     pub(super) entries: Vec<T>,
-    /// Entries of the whole list that hold what was asked for.
+    /// Number of entries in the whole list that match the query.
     pub(super) total: usize,
-    /// Where the next page begins; `None` on the last one.
+    /// Offset of the next page; `None` on the last page.
     pub(super) next_offset: Option<usize>,
 }
 
-/// Refuses every parameter, for what takes none.
+/// Extractor for requests without parameters; refuses every parameter.
 pub(super) struct NoParameters;
 
 impl ListQuery {
     const MOST: usize = 1000;
 
-    /// The first `limit` entries.
+    /// Selects the first `limit` entries.
     pub(super) const fn first(limit: usize) -> Self {
         Self {
             limit,
@@ -44,7 +43,7 @@ impl ListQuery {
         }
     }
 
-    /// Reads a query in which the parameter `other` may stand as well; its value comes beside.
+    /// Reads a query that may also hold the parameter `other`. Returns the value of `other` separately.
     pub(super) fn read(uri: &Uri, other: Option<&str>) -> Result<(Self, Option<String>), Problem> {
         let known: Vec<_> = ["limit", "offset", "q"].into_iter().chain(other).collect();
         let mut values: Vec<Option<String>> = vec![None; known.len()];
@@ -72,13 +71,13 @@ impl ListQuery {
         Ok((Self { limit, offset, wanted }, other))
     }
 
-    /// Whether one of the texts holds what is wanted, in whatever case.
+    /// Returns whether one of the texts contains the wanted text, ignoring case.
     pub(super) fn finds<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> bool {
         let Some(wanted) = &self.wanted else { return true };
         texts.into_iter().any(|text| text.to_lowercase().contains(wanted))
     }
 
-    /// The part of `found` that is asked for.
+    /// Returns the selected page of `found`.
     pub(super) fn page<T>(&self, found: Vec<T>) -> Page<T> {
         let total = found.len();
         let end = self.offset.saturating_add(self.limit);
@@ -90,7 +89,7 @@ impl ListQuery {
     }
 }
 
-/// The parameters in order, decoded.
+/// Returns the decoded parameters in their order.
 fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     let read = Query::<Vec<(String, String)>>::try_from_uri(uri);
     read.map(|Query(pairs)| pairs)

@@ -1,7 +1,7 @@
-//! The admin address: health, metrics, what the gateway knows of itself, and the few things that can be changed.
+//! Serves the admin address: health, metrics, the state of the gateway, and a few changes.
 //!
-//! Runs on the control thread and only reads what workers publish. Everything is answered from the plan in force, so an
-//! answer after a reload is about the new config.
+//! It runs on the control thread and only reads what workers publish. Every answer comes from the plan in force, so
+//! after a reload it describes the new config.
 //!
 //! Invariant: GET never changes anything, and a change needs the token. No answer holds a secret, a key or a digest.
 //! `/livez` and `/readyz` are answered whatever other connections do.
@@ -50,20 +50,20 @@ use crate::plan::admin_token::AdminToken;
 use crate::plan::{LivePlan, State};
 use crate::server::Lifecycle;
 
-/// Bytes of a request's body, at most.
+/// Largest body of a request, in bytes.
 const MAX_BODY: usize = 2 << 20;
 
-/// What the admin API looks at.
+/// Parts of the gateway that the admin API reads and changes.
 pub struct Gateway {
     pub live: Arc<LivePlan>,
     pub state: Arc<State>,
     pub lifecycle: Arc<Lifecycle>,
     pub reloader: Arc<Reloader>,
-    /// The addresses that are served, by listener.
+    /// Name and bound address of each listener.
     pub listeners: Vec<(String, SocketAddr)>,
 }
 
-/// The admin sockets, before they serve.
+/// Bound admin sockets that do not serve yet.
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
@@ -71,7 +71,7 @@ pub struct Bound {
     tokens: Tokens,
 }
 
-/// What every handler is given.
+/// State that every handler receives.
 struct Admin {
     gateway: Gateway,
     address: SocketAddr,
@@ -80,10 +80,9 @@ struct Admin {
     streams: Streams,
 }
 
-/// Binds the admin address, and that of probes if there is one. Without a token, nothing can be changed.
+/// Binds the admin address, and the address for probes if there is one. Without a token, nothing can be changed.
 ///
-/// # Errors
-/// An address is taken, or a token cannot be read or is too short.
+/// # Errors Fails if an address is in use, or if a token cannot be read or is too short.
 pub fn bind(written: &config::Admin) -> io::Result<Bound> {
     let token = |file: &Option<At<PathBuf>>| {
         let read = file.as_ref().map(|file| {
@@ -122,12 +121,12 @@ impl Bound {
         self.address
     }
 
-    /// Where probes are answered, if not there alone.
+    /// Address that answers only probes, if there is one.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health.as_ref().map(|(_, address)| *address)
     }
 
-    /// Serves until it is dropped.
+    /// Serves until the future is dropped.
     pub async fn serve(self, gateway: Gateway) {
         let health_address = self.health_address();
         let Self {
@@ -161,7 +160,7 @@ async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-/// For probes alone, by whatever name they ask: it tells nothing that a page of another origin could want.
+/// Serves only probes, under any host name, because the answers hold nothing that a page of another origin could want.
 fn probe_router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/livez", get(health::live))

@@ -1,4 +1,4 @@
-//! What the admin API says instead of an answer: problem documents (RFC 9457), as callers get them.
+//! Problem documents (RFC 9457) of the admin API, in the form that callers of the gateway get.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// One "no" of the admin API. `detail` says what to do.
+/// An error of the admin API. `detail` says what to do.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     status: StatusCode,
-    /// A stable word, the last part of the problem's type.
+    /// Stable name of the error, the last part of the problem's type.
     word: &'static str,
     title: &'static str,
     detail: Cow<'static, str>,
@@ -82,7 +82,7 @@ impl Problem {
         }
     }
 
-    /// The same with something to say that is known only now.
+    /// Replaces the detail with a text that is known only at run time.
     pub(super) fn detail(self, detail: String) -> Self {
         Self {
             detail: Cow::Owned(detail),

@@ -1,8 +1,8 @@
-//! `POST /api/v1/tenants/{tenant}/quotas/{quota}` with `{"used": 0}`: sets what a tenant has used of a quota in the current
-//! period, and shows it as it is then.
+//! `POST /api/v1/tenants/{tenant}/quotas/{quota}` with `{"used": 0}`: sets how much of a quota a tenant has used in the
+//! current period, and answers with the new state.
 //!
-//! For credit after an outage, or where a wrong clock has left a wrong count. `?route=NAME` means a limit of that route
-//! that is counted per tenant. The state file keeps it as it keeps any count.
+//! Use it to give credit after an outage, or to correct a count after a wrong clock. `?route=NAME` selects a limit of
+//! that route that is counted per tenant. The new count is kept in the state file as any count is.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ pub(super) async fn set(
     else {
         return Err(no_such_quota());
     };
-    // What was set aside would be added to it when the clock jumps.
+    // Otherwise the amount that was set aside would be added when the clock jumps.
     state.accounts.set_aside.forget(&limit.metrics.name, &meter.owner);
     let now = Now::read();
     let was = meter.usage.set(&terms, now.wall, used);
@@ -87,7 +87,7 @@ pub(super) async fn set(
     })))
 }
 
-/// The quota of a tenant's tiers or of a route, and what the tenant may take.
+/// Finds the quota in the tenant's tiers or in the route, and the terms of the tenant.
 fn find<'a>(
     plan: &'a Plan,
     tenant: &str,

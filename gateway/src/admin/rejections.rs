@@ -1,4 +1,4 @@
-//! `GET /api/v1/rejections`: the newest refusals, each with the line of the config that decided it.
+//! `GET /api/v1/rejections`: the newest rejections, each with the config line that decided it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
     Json(list(&admin, &query))
 }
 
-/// The newest first.
+/// Lists rejections, the newest first.
 pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let mut found = admin.gateway.state.observer.rejections.newest(usize::MAX);
     found.retain(|recent| query.finds(texts(recent)));
@@ -26,7 +26,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     json!({ "rejections": entries, "total": total, "next_offset": next_offset })
 }
 
-/// What a refusal can be found by.
+/// Returns the texts that a search looks at.
 fn texts(recent: &Recent) -> impl Iterator<Item = &str> {
     let words = [recent.reason.as_str(), recent.path.as_str(), recent.request_id.as_str()];
     let names = [

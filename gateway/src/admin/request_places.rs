@@ -1,6 +1,6 @@
-//! How many requests are answered at once: few, few of one peer, and none for long.
+//! Limits the requests in progress at the admin address, in total and per peer, and the time of each.
 //!
-//! A request that finds no place waits a while for one. Probes need none, and event streams have places of their own.
+//! A request without a place waits for one for a while. Probes need no place. Event streams have their own places.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,17 +22,17 @@ use super::connections::{Connection, InAnswer};
 use super::problem::Problem;
 use super::{events, health};
 
-/// Requests that are answered at once, and of one peer.
+/// Largest number of requests in progress, in total and per peer.
 const MOST: u32 = 64;
 const MOST_OF_PEER: u32 = 32;
-/// How long a request waits for a place.
+/// Longest time that a request waits for a place.
 const WAIT: Duration = Duration::from_secs(10);
-/// For a request to be read and answered, to the last byte; a reload is waited for that long.
+/// Longest time to read and answer a request, to the last byte. A reload also has to end in that time.
 const REQUEST: Duration = Duration::from_secs(90);
-/// The same for an event stream; who still looks opens another.
+/// Longest life of an event stream; a client that still wants it opens a new one.
 const STREAM: Duration = Duration::from_secs(3600);
 
-/// The places of one address.
+/// Places of one admin address.
 #[derive(Default)]
 pub(super) struct RequestPlaces {
     taken: Mutex<Taken>,
@@ -45,7 +45,7 @@ struct Taken {
     by_peer: HashMap<IpAddr, u32>,
 }
 
-/// Given back when dropped.
+/// Place of one request; given back on drop.
 #[must_use = "the place is given back when this is dropped"]
 struct Place {
     places: Arc<RequestPlaces>,
@@ -70,7 +70,7 @@ impl RequestPlaces {
     async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let taken = async {
             loop {
-                // Enlisted before it looks, so that no place is given back unheard.
+                // Registers before it tries, so that a place freed in between is not missed.
                 let freed = self.freed.notified();
                 let mut freed = std::pin::pin!(freed);
                 freed.as_mut().enable();
@@ -99,12 +99,12 @@ impl Drop for Place {
             }
         }
         drop(taken);
-        // All of them: the first in line may be of a peer that has too many.
+        // Wakes all waiters, because the first one may be of a peer that already has too many places.
         self.places.freed.notify_waiters();
     }
 }
 
-/// Answers a request when there is a place for it, and holds the place to the last byte of the answer.
+/// Answers a request when it has a place, and holds the place until the last byte of the answer.
 pub(super) async fn hold(Extension(connection): Extension<Arc<Connection>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if health::is_probe(path) {
@@ -128,7 +128,7 @@ pub(super) async fn hold(Extension(connection): Extension<Arc<Connection>>, requ
     })
 }
 
-/// A body that holds a place.
+/// A body that holds its request's place.
 struct HeldBody {
     body: Body,
     _place: Option<Place>,

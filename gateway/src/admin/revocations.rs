@@ -1,8 +1,8 @@
-//! `/api/v1/revocations`: credentials that are taken back, from the next request on.
+//! `/api/v1/revocations`: revokes credentials from the next request on.
 //!
-//! GET lists them, POST adds one or `{"revocations": [...]}`, DELETE takes out the one that the query names, as in
-//! `?key=acme-1` or `?subject=ada&issuer=main`. An entry is written as in the file of revocations. What is added holds
-//! even if the file cannot be written, and the answer then says so.
+//! GET lists the revocations. POST adds one entry or `{"revocations": [...]}`. DELETE removes the entry that the query
+//! names, as in `?key=acme-1` or `?subject=ada&issuer=main`. An entry is written as in the revocations file. An added
+//! entry is in force even if the file cannot be written, and the answer then says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::json::{self, Document};
 use crate::observe::timestamp::Timestamp;
 use crate::plan::revocation_store::{Failure, RevocationStore, RevocationStoreError, RevocationStoreStatus};
 
-/// An entry as it is written.
+/// An entry as it is written in a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
@@ -35,7 +35,7 @@ pub(super) struct Entry {
     subject: Option<String>,
     tenant: Option<String>,
     issuer: Option<String>,
-    /// An instant, a day, or a time from now.
+    /// An instant, a day, or a duration from now.
     until: Option<String>,
     reason: Option<String>,
 }
@@ -46,7 +46,7 @@ struct Entries {
     revocations: Vec<Entry>,
 }
 
-/// The longest reason, in bytes.
+/// Longest reason, in bytes.
 const MAX_REASON: usize = 1024;
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
@@ -75,7 +75,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
     Json(shown.into())
 }
 
-/// How many there are, and whether a restart would keep them.
+/// Summarises the list: the number of entries, and whether a restart keeps them.
 pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
     let register = &admin.gateway.state.revocations;
     let RevocationStoreStatus {
@@ -134,7 +134,7 @@ pub(super) async fn remove(
     change(admin, move |register| register.restore(&revoked)).await
 }
 
-/// Makes a change where writing a file holds up nobody.
+/// Makes a change on a thread where writing a file delays no other work.
 async fn change(
     admin: Arc<Admin>,
     make: impl FnOnce(&RevocationStore) -> Result<(), RevocationStoreError> + Send + 'static,

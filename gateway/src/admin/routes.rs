@@ -1,7 +1,7 @@
-//! `GET /api/v1/routes`: every route as it is in force, where it stands in the config, and what became of its requests.
+//! `GET /api/v1/routes`: every route in force, its place in the config, and the outcomes of its requests.
 //!
-//! Those come first that need to be looked at: routes to a backend in trouble, then by how many of their answers were
-//! failures, then by how many requests they had.
+//! Routes to a backend in trouble come first, then routes with the most failed answers, then routes with the most
+//! requests.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
     Json(list(&admin, &query))
 }
 
-/// `unrouted` is what matched no route, `totals` what became of all requests together.
+/// Lists routes. `unrouted` counts requests that matched no route; `totals` counts all requests.
 pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let (plan, registry) = (admin.gateway.live.load(), &admin.gateway.state.observer.registry);
     let outline = &plan.outline;
@@ -63,7 +63,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     })
 }
 
-/// The routes that are asked for, the most troubled first; of equals, in the order of the config.
+/// Returns the matching routes, the most troubled first; equal ones in the order of the config.
 fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p RouteMetrics)> {
     let troubled: HashMap<&str, Trouble> = plan
         .backends
@@ -87,7 +87,7 @@ fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Ro
     found
 }
 
-/// What a route can be found by.
+/// Returns the texts that a search looks at.
 fn texts(route: &RouteOutline) -> impl Iterator<Item = &str> {
     let matches = &route.matches;
     let written = [&matches.hosts, &matches.paths].into_iter().flatten();
@@ -97,7 +97,7 @@ fn texts(route: &RouteOutline) -> impl Iterator<Item = &str> {
 }
 
 impl TargetOutline {
-    /// The names of the backends that it asks.
+    /// Returns the names of the backends that the route calls.
     fn backends(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         match self {
             Self::Backend { name, .. } => Box::new(std::iter::once(name.as_str())),

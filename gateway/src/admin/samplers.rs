@@ -1,4 +1,4 @@
-//! The metrics that mirror a state: read when the page is asked for, from the plan then in force.
+//! Samples metrics that mirror a state, from the plan in force, at each scrape.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::observe::log_sampler::LogSampler;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};
 use crate::plan::revocation_store::RevocationStoreStatus;
 
-/// Adds them to every page from now on.
+/// Adds these metrics to every later scrape.
 pub(super) fn register(admin: &Arc<Admin>) {
     let registry = &admin.gateway.state.observer.registry;
-    // The registry is reached from what is sampled; a strong handle would keep all of it alive for ever.
+    // The admin state refers to the registry. A strong reference back would be a cycle that is never freed.
     let admin = Arc::downgrade(admin);
     registry.on_scrape(
         "state",
@@ -167,7 +167,7 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
     page.put(Family::BackendExchanges, &[name], exchanges);
 }
 
-/// By what it means for traffic, forced or not.
+/// Maps a state by its effect on traffic, whether it is forced or not.
 const fn breaker_state(state: State) -> BreakerState {
     match state {
         State::Closed | State::ForcedClosed => BreakerState::Closed,

@@ -1,4 +1,4 @@
-//! `GET /api/v1/status`: what runs here, since when, by which config, and how it is.
+//! `GET /api/v1/status`: version, start time, config and state of the gateway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,17 +36,17 @@ pub(super) struct Status {
     issuers: Vec<Keys>,
     unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
-    /// Lines that are missing in the access log because it could not keep up.
+    /// Number of access log lines that were dropped because the log could not keep up.
     access_log_dropped: u64,
 }
 
-/// The time of day that everything goes by.
+/// The time of day that all of the gateway uses.
 #[derive(Serialize)]
 struct Clock {
     time: Timestamp,
-    /// Times that the wall clock has jumped, there or back.
+    /// Number of jumps of the wall clock, forward or back.
     jumps: u64,
-    /// By how much it is ahead of that time; negative if behind, and zero unless it has jumped just now.
+    /// Lead of the wall clock over the gateway's time; negative if it is behind, and zero except shortly after a jump.
     wall_clock_ahead_seconds: f64,
 }
 
@@ -54,28 +54,28 @@ struct Clock {
 struct Listener {
     name: String,
     address: SocketAddr,
-    /// What it shows to callers who speak TLS; empty for plain HTTP.
+    /// Certificates that TLS callers see; empty for plain HTTP.
     certificates: Vec<Certificate>,
 }
 
-/// What credentials call their tiers and the config does not have.
+/// Tier names in credentials that the config does not define.
 #[derive(Serialize)]
 struct UnknownTiers {
-    /// Of all names together.
+    /// Number of requests for all such names together.
     requests: u64,
-    /// The first names that came, the busiest of them first.
+    /// The first names that were seen, those with the most requests first.
     named: Vec<UnknownTier>,
 }
 
 #[derive(Serialize)]
 struct UnknownTier {
     name: Arc<str>,
-    /// Whose credential was the first to name it.
+    /// Tenant whose credential was the first with this name.
     tenant: Arc<str>,
     requests: u64,
 }
 
-/// A certificate of ours.
+/// A certificate of the gateway.
 #[derive(Serialize)]
 struct Certificate {
     dns_names: Box<[Arc<str>]>,
@@ -86,32 +86,32 @@ struct Certificate {
 #[derive(Serialize)]
 struct AdminAddress {
     address: SocketAddr,
-    /// Where probes are answered besides.
+    /// Address that answers only probes.
     health: Option<SocketAddr>,
-    /// Whether there is a token with which something can be changed.
+    /// Whether a token for changes is configured.
     changes: bool,
     /// Whether reading needs a token.
     read_token: bool,
 }
 
-/// Those of callers.
+/// Connections of callers.
 #[derive(Serialize)]
 struct Connections {
     open: usize,
     accepted: usize,
-    /// Ended because what came was not HTTP.
+    /// Connections that ended because the caller did not send valid HTTP.
     malformed: usize,
 }
 
 #[derive(Serialize)]
 struct Config {
     path: String,
-    /// Counts the plans of this process, from 1.
+    /// Number of the plan in this process, counted from 1.
     generation: u64,
     last_reload: Reload,
 }
 
-/// The latest attempt to put a config in force; the start is the first.
+/// Latest attempt to put a config in force; the start is the first attempt.
 #[derive(Serialize)]
 struct Reload {
     successful: bool,
@@ -119,20 +119,20 @@ struct Reload {
     error: Option<String>,
 }
 
-/// The key set of an issuer of tokens.
+/// Key set of a token issuer.
 #[derive(Serialize)]
 struct Keys {
     name: Arc<str>,
     issuer: String,
-    /// In use now; with none, every token of the issuer is refused.
+    /// Keys in use now; without any, every token of the issuer is rejected.
     keys: Vec<Key>,
-    /// The last attempt to fetch them failed: they are in use until `usable_until`.
+    /// Whether the last fetch failed; the keys are then used until `usable_until`.
     stale: bool,
-    /// Where they are fetched from, if they are; else the rest is empty.
+    /// URL that the keys are fetched from; without it, all following fields are empty.
     url: Option<String>,
     last_ok: Option<Timestamp>,
     age_seconds: Option<u64>,
-    /// Unless a fetch succeeds before, they are withdrawn then.
+    /// Time at which the keys are withdrawn unless a fetch succeeds before.
     usable_until: Option<Timestamp>,
     next_fetch: Option<Timestamp>,
     last_error: Option<KeysError>,

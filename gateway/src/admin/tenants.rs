@@ -1,8 +1,8 @@
-//! `GET /api/v1/tenants`: whom the config and the key file name and who has come with a token, what they may take, and
-//! what they have left.
+//! `GET /api/v1/tenants`: the tenants of the config, the key file and seen tokens, their limits, and what is left of
+//! each.
 //!
-//! The busiest first, and at most as many as asked for. Callers without credentials are the tenant `anonymous`, which
-//! has a bucket for each address and so no balance of its own.
+//! The busiest tenants come first. Callers without credentials are the tenant `anonymous`, which has one bucket per
+//! address and so no balance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,52 +24,52 @@ use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
 
-/// Of one tenant.
+/// Largest number of limits shown for one tenant.
 const MOST_LIMITS: usize = 20;
 
 #[derive(Serialize)]
 struct Entry<'a> {
     name: &'a str,
-    /// In the tenants table, or of its first key in the key file; `null` for a tenant known from tokens alone.
+    /// Place in the tenants table, or of its first key in the key file; `null` for a tenant that only tokens name.
     at: Option<&'a Location>,
-    /// One, unless its keys are of several.
+    /// One tier, unless its keys have several.
     tiers: Vec<&'a str>,
-    /// Keys that hold now.
+    /// Number of keys that are accepted now.
     api_keys: usize,
     requests: Requests,
-    /// What its tiers allow, then each limit of a route that is counted per tenant.
+    /// Limits of its tiers, then each limit of a route that is counted per tenant.
     limits: Vec<LimitView<'a>>,
 }
 
-/// Since the start.
+/// Requests since the start.
 #[derive(Default, Serialize)]
 struct Requests {
     total: u64,
-    /// Refused by a limit.
+    /// Rejected by a limit.
     limited: u64,
-    /// Refused or failed by the gateway for another reason.
+    /// Rejected or failed by the gateway for another reason.
     rejected: u64,
 }
 
 #[derive(Serialize)]
 struct LimitView<'a> {
     name: &'a str,
-    /// `null` for what a tier allows.
+    /// `null` for a limit of a tier.
     route: Option<&'a str>,
-    /// Where it stands in the config; `null` for a built-in tier.
+    /// Place in the config; `null` for a built-in tier.
     at: Option<&'a Location>,
     kind: &'static str,
-    /// The burst, the number of a window or period, or requests at once.
+    /// Burst of a bucket, limit of a window or period, or largest number of requests at once.
     most: u64,
-    /// What is earned; `null` for a quota and for requests in flight.
+    /// Rate at which the limit refills; `null` for a quota and for requests in flight.
     per_second: Option<f64>,
-    /// Whole tokens left, or requests that could be let in.
+    /// Whole tokens left, or number of further requests that are admitted.
     balance: u64,
-    /// Until a quota begins anew; `null` for anything else.
+    /// Time until the quota's next period; `null` for other limits.
     resets_in_seconds: Option<u64>,
 }
 
-/// What is known of a tenant before its buckets are looked at.
+/// Facts about a tenant, without the state of its limits.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) tiers: BTreeSet<Arc<str>>,
@@ -194,7 +194,7 @@ fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<L
             let setting = format!("routes.{route}.limits.{}", limit.limit.name);
             (&*limit.limit, Some(route), setting, limit.terms)
         });
-    // A tenant of two tiers has one count for what they share.
+    // A tenant of two tiers has one count for a limit that both have.
     let mut seen: Vec<(&str, Option<&str>)> = Vec::new();
     of_tiers
         .chain(of_routes)

@@ -1,5 +1,5 @@
-//! The admin API over a real socket, on a gateway whose workers are not started: what requests would leave behind is
-//! noted by hand.
+//! Tests the admin API over a real socket. The workers of the gateway are not started; the tests record by hand what
+//! requests would leave behind.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ routes:
     aggregate: { partial: allow, parts: { orders: { backend: orders, path: /orders } } }
 "#;
 
-/// A gateway in a folder of its own, with its admin API served.
+/// A gateway in its own folder, with its admin API served.
 struct Bench {
     folder: TempDir,
     address: std::net::SocketAddr,
@@ -156,12 +156,12 @@ impl Bench {
         self.ask(Method::GET, "/metrics").await.text().await.unwrap()
     }
 
-    /// Acme asks for a user and is refused for `reason`.
+    /// Records a request of acme that is rejected for `reason`.
     fn refuse(&self, id: &str, reason: Reason) {
         self.refuse_by(id, reason, None);
     }
 
-    /// The same, and `setting` decided it.
+    /// Records a request of acme that is rejected for `reason`, decided by `setting`.
     fn refuse_by(&self, id: &str, reason: Reason, setting: Option<Setting>) {
         let (plan, observer) = (self.live.load(), &self.state.observer);
         let route = plan.listed.iter().find(|route| &*route.name == "users").unwrap();
@@ -179,7 +179,7 @@ impl Bench {
         let known = known.unwrap();
         let now = clock::Now::read();
         let charges = known.holds().iter().map(|hold| hold.charge(1)).collect();
-        // More refusals than its bucket holds are as good.
+        // A failed charge of an empty bucket does not matter here.
         let _ = limits::take(charges, now, Duration::ZERO);
         let record = RequestRecord::begin(clock::now(), clock::unix_time(), id, Method::GET, "/users/1");
         let mut watch = observer.watch(record);
@@ -215,7 +215,7 @@ async fn problem(response: Response, status: u16, reason: &str) -> Value {
     document
 }
 
-/// The line of the config that holds `text`, from 1.
+/// Returns the number of the line that holds `text`, from 1.
 fn line_of(text: &str) -> Value {
     json!(CONFIG.lines().position(|line| line.contains(text)).unwrap() + 1)
 }
@@ -343,7 +343,7 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
     assert_eq!((one["routes"].as_array().unwrap().len(), &one["total"]), (1, &json!(2)));
 }
 
-/// As many routes as large installations have, over so many backends.
+/// Numbers of routes and of backends in a large installation.
 const MANY: (usize, usize) = (10_000, 600);
 
 fn many_routes() -> String {
@@ -389,7 +389,7 @@ async fn a_large_config_shows_its_trouble_first_and_has_a_short_metrics_page() {
     let (used, most) = (bench.page().await.len(), 16 << 20);
     assert!(used < most, "{} KiB with all routes in use", used >> 10);
 
-    // In the order written while all is well.
+    // Without trouble, the order is that of the config.
     let all = bench.get("/api/v1/backends?limit=3").await;
     assert_eq!(names(&all, "backends"), ["service-0", "service-1", "service-2"]);
     assert_eq!((&all["total"], &all["next_offset"]), (&json!(600), &json!(3)));
@@ -418,7 +418,7 @@ async fn a_large_config_shows_its_trouble_first_and_has_a_short_metrics_page() {
         ["route-500", "route-1100"],
         "those of the backend that is not called"
     );
-    // 16 or 17 routes for each of the two backends, and then the one that failed.
+    // Each of the two backends has 16 or 17 routes; the failed route comes after them.
     assert_eq!((&*shown[32], &*shown[33]), ("route-9999", "route-0"));
     assert_eq!(
         (
@@ -799,7 +799,7 @@ async fn rejections_name_the_line_that_decided() {
     );
 }
 
-/// What decided is what was in force then, also once the line has moved and the limit is another one.
+/// A rejection shows the setting that was in force, also after its line has moved and its limit has changed.
 #[tokio::test]
 async fn a_refusal_names_the_config_that_it_was_refused_by() {
     let bench = Bench::start().await;
@@ -954,7 +954,7 @@ async fn with_a_token_for_reading_nothing_but_probes_is_answered_without_one() {
         assert_eq!(get(path, None).await.status(), StatusCode::OK, "{path}");
         assert_eq!(get(path, Some("Bearer wrong")).await.status(), StatusCode::OK, "{path}");
     }
-    // Who may read may not change; and no page can change anything with what a browser sends by itself.
+    // A token for reading allows no change, and nothing that a browser sends by itself does.
     for (authorization, status, reason) in [
         (format!("Bearer {READ}"), 401, "token_invalid"),
         (basic(READ), 401, "token_invalid"),
@@ -981,7 +981,7 @@ async fn the_health_address_answers_probes_and_nothing_else() {
     let bench = Bench::start().await;
     let get = async |path: &str| {
         let request = bench.client.get(format!("http://{}{path}", bench.health_address));
-        // A load balancer asks by whatever name it knows.
+        // A load balancer may use any host name.
         request.header("host", "gateway.example").send().await.unwrap()
     };
     assert_eq!(get("/livez").await.status(), StatusCode::OK);
@@ -1133,7 +1133,7 @@ async fn what_is_not_served_is_a_problem_too() {
     }
 }
 
-/// The first event of a stream.
+/// Reads the first event of a stream.
 async fn event(stream: &mut Response) -> Value {
     let mut text = String::new();
     while !text.ends_with("\n\n") {
@@ -1178,7 +1178,7 @@ async fn streams_are_bounded_and_their_places_come_back() {
     }
     problem(bench.ask(Method::GET, "/api/v1/events").await, 503, "too_many_streams").await;
     streams.clear();
-    // The server learns of it when it next writes or reads.
+    // The server notices at its next write or read.
     let until = clock::now() + Duration::from_secs(10);
     while bench.ask(Method::GET, "/api/v1/events").await.status() != StatusCode::OK {
         assert!(

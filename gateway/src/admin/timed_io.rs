@@ -1,4 +1,4 @@
-//! A socket that nobody can keep from being written to for long.
+//! A socket whose writes fail when the other side stops reading.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write when the other side has taken nothing for `limit`.
+/// Fails a write after the other side has read nothing for `limit`.
 pub(super) struct TimedIo<S> {
     stream: S,
     limit: Duration,
-    /// Since a write found no room.
+    /// Timer that runs since a write found no room.
     blocked: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! The bearer tokens: one that every change needs, and one that reading needs if the config says so.
+//! Checks the bearer tokens: one for every change, and one for reading if the config asks for it.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use super::problem::Problem;
 use super::{Admin, health};
 use crate::plan::admin_token::AdminToken;
 
-/// What the config asks for.
+/// Tokens that the config names.
 #[derive(Default)]
 pub(super) struct Tokens {
-    /// `None`: nothing can be changed.
+    /// `None` means that nothing can be changed.
     pub(super) change: Option<AdminToken>,
-    /// `None`: whoever connects can read.
+    /// `None` means that reading needs no token.
     pub(super) read: Option<AdminToken>,
 }
 
-/// Proof that a request may change something: a handler that takes it cannot be reached without the token.
+/// Proof that a request may change something: a handler that takes it runs only with the token.
 pub(super) struct Authorised;
 
 impl FromRequestParts<Arc<Admin>> for Authorised {
@@ -34,14 +34,14 @@ impl FromRequestParts<Arc<Admin>> for Authorised {
         let token = admin.tokens.change.as_ref().ok_or(Problem::CHANGES_DISABLED)?;
         match Presented::read(&parts.headers) {
             None => Err(Problem::TOKEN_MISSING),
-            // Not as a password: a browser sends that by itself, whichever page asks.
+            // A password is not accepted, because a browser sends it by itself for any page.
             Some(Presented::Bearer(presented)) if token.is(&presented) => Ok(Self),
             Some(_) => Err(Problem::TOKEN_INVALID),
         }
     }
 }
 
-/// Lets nobody read without a token, if there is one for reading. That for changes is good for reading, too.
+/// Rejects reading without a token, if one is configured for reading. The token for changes also allows reading.
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let tokens = &admin.tokens;
     let Some(read) = &tokens.read else {
@@ -63,21 +63,21 @@ pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, nex
 
 enum Presented {
     Bearer(String),
-    /// Of basic authentication with whatever user name, as browsers can do it.
+    /// Password of basic authentication, with any user name, as browsers send it.
     Password(String),
-    /// Of another scheme, or malformed.
+    /// Another scheme, or a malformed field.
     Nothing,
 }
 
 impl Presented {
-    /// `None` if there is no such field.
+    /// Returns `None` if the field is absent.
     fn read(headers: &HeaderMap) -> Option<Self> {
         let field = headers.get(AUTHORIZATION)?;
         let Some((scheme, rest)) = field.to_str().ok().and_then(|text| text.split_once(' ')) else {
             return Some(Self::Nothing);
         };
         let rest = rest.trim();
-        // RFC 9110 section 11.1: the scheme's case does not matter.
+        // The scheme is case-insensitive (RFC 9110 section 11.1).
         if scheme.eq_ignore_ascii_case("bearer") {
             return Some(Self::Bearer(rest.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! Counters and times as the admin API shows them.
+//! Converts counters and histograms for the admin API.
 
 use std::collections::BTreeMap;
 
@@ -9,36 +9,36 @@ use crate::observe::RouteMetrics;
 use crate::observe::histogram::Histogram;
 use crate::observe::labels::{Class, CounterVec, Label};
 
-/// What became of a route's requests since the start.
+/// Outcomes of a route's requests since the start.
 #[derive(Serialize)]
 pub(super) struct Traffic {
-    /// By class of status.
+    /// Counts by status class.
     requests: Map<String, Value>,
-    /// By reason, without those that never occurred.
+    /// Counts by reason, without reasons that never occurred.
     rejections: Map<String, Value>,
     duration: Times,
 }
 
-/// Requests and refusals since the start, of one route or of several.
+/// Requests and rejections since the start, of one route or of several.
 #[derive(Serialize)]
 pub(super) struct Totals {
-    /// By class of status.
+    /// Counts by status class.
     requests: BTreeMap<&'static str, u64>,
-    /// By reason, without those that never occurred.
+    /// Counts by reason, without reasons that never occurred.
     rejections: BTreeMap<&'static str, u64>,
 }
 
-/// A histogram, with what can be read off it.
+/// A histogram and its quantiles.
 #[derive(Serialize)]
 pub(super) struct Times {
     count: u64,
     sum_ms: f64,
-    /// Estimated within the bucket that holds it; `null` while nothing has been counted.
+    /// Estimated within a bucket; `null` while nothing is counted.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
-    /// Upper bounds in milliseconds; the last bucket has none and is `null`.
+    /// Upper bound of each bucket, in milliseconds; `null` for the last bucket, which has none.
     le_ms: Vec<Option<f64>>,
-    /// Times at or below each bound.
+    /// Number of times at or below each bound.
     at_or_below: Vec<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Totals {
     }
 }
 
-/// Answers of 5xx, and all requests.
+/// Returns the number of 5xx answers and of all requests.
 pub(super) fn failures_and_requests(route: &RouteMetrics) -> (u64, u64) {
     let all = route.requests.iter().map(|(_, count)| count).sum();
     (route.requests.count(Class::ServerError), all)
@@ -98,7 +98,7 @@ impl Times {
     }
 }
 
-/// Every value of the label.
+/// Returns the count of every label.
 pub(super) fn counts<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
     tally
         .iter()
@@ -106,7 +106,7 @@ pub(super) fn counts<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
         .collect()
 }
 
-/// The values that were counted at all.
+/// Returns the counts that are not zero.
 pub(super) fn occurred<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
     let found = tally.iter().filter(|(_, count)| *count > 0);
     found
@@ -114,7 +114,8 @@ pub(super) fn occurred<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
         .collect()
 }
 
-/// Even spread within a bucket, as Prometheus' `histogram_quantile`; above the last bound, that bound.
+/// Estimates a quantile, as Prometheus' `histogram_quantile` does: values are spread evenly within a bucket. Returns
+/// the last bound for a value above it.
 fn quantile(points: &[(f64, u64)], share: f64) -> Option<f64> {
     let total = points.last().map(|(_, total)| *total).filter(|total| *total > 0)?;
     let rank = share * total as f64;
