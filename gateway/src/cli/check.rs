@@ -1,4 +1,4 @@
-//! `gateway check`: is this config good, and what does it mean?
+//! `gateway check`: checks a config, and shows how long requests may take with it.
 
 mod key_tiers;
 mod time_tree;
@@ -18,7 +18,7 @@ use crate::plan::{Plan, State};
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) file: ConfigFile,
-    /// Say only whether it is good, not what it comes to.
+    /// Print only whether the config is good, not what it means.
     #[arg(short, long)]
     quiet: bool,
 }
@@ -34,7 +34,7 @@ pub(super) fn check(options: &Options) -> u8 {
             let warnings = loaded
                 .sources
                 .render_warnings(&compiled.warnings, stderr().is_terminal());
-            // A closed output is the reader's wish to hear no more.
+            // Writing fails if the reader has closed the output.
             let _ = stderr().write_all(warnings.as_bytes());
             let page = page(path, &compiled.plan, &loaded, options.quiet);
             let _ = stdout().write_all(page.as_bytes());
@@ -47,7 +47,7 @@ pub(super) fn check(options: &Options) -> u8 {
     }
 }
 
-/// What a good config comes to.
+/// Returns the report on a good config.
 fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
     let (routes, backends) = (loaded.config.routes.len(), plan.backends.len());
     let mut page = format!("{}: good: {routes} routes, {backends} backends\n", path.display());

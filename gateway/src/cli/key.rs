@@ -1,8 +1,8 @@
 //! `gateway key`: makes API keys, and digests of keys that were made elsewhere.
 //!
-//! Invariant: a key leaves by standard output alone, once, and comes in by standard input, never by an argument, which
-//! every user of the machine could read. Standard error says what to do with it, as lines that a key file takes:
-//! `gateway key new --tenant acme 2>> keys.yaml`.
+//! Invariant: a key is written once, to standard output, and is read from standard input. It is never an argument,
+//! because every user of the machine can read arguments. Standard error shows the line for the key file: `gateway key
+//! new --tenant acme 2>> keys.yaml`.
 
 use std::io::{self, IsTerminal, Read, Write, stderr, stdin, stdout};
 use std::time::Duration;
@@ -28,30 +28,30 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct New {
-    /// Whom the key is for.
+    /// Tenant of the key.
     #[arg(long, value_parser = tenant)]
     tenant: String,
-    /// The tier of its requests, unless the tenants table has one; default: the default tier.
+    /// Tier of the key's requests, unless the tenants table names one; default: the default tier.
     #[arg(long)]
     tier: Option<String>,
-    /// What it may be used for, separated by commas.
+    /// Scopes of the key, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// For people.
+    /// Description for people; it has no effect.
     #[arg(long)]
     label: Option<String>,
-    /// When it begins to hold: a day, an instant in UTC, or a time from now such as `2h`.
+    /// Start of validity: a day, an instant in UTC, or a time from now such as `2h`.
     #[arg(long, value_name = "WHEN", value_parser = when)]
     not_before: Option<u64>,
-    /// When it ends: a day, an instant in UTC, or a time from now such as `90d`.
+    /// End of validity: a day, an instant in UTC, or a time from now such as `90d`.
     #[arg(long, value_name = "WHEN", value_parser = when)]
     expires: Option<u64>,
-    /// What logs call it: letters, digits and hyphens; default: the tenant with a random ending.
+    /// Name of the key in logs: letters, digits and hyphens; default: the tenant with a random ending.
     #[arg(long, value_parser = id)]
     id: Option<String>,
 }
 
-/// Longer input is not a key: it would not fit into the head of a request.
+/// Largest input, in bytes. A longer key would not fit into the head of a request.
 const MAX_KEY: u64 = 64 * 1024;
 
 pub(super) fn key(command: &Command) -> u8 {
@@ -85,12 +85,12 @@ fn new(options: &New) -> Result<(), String> {
         timestamp::Timestamp(clock::unix_time()).whole_seconds(),
         line(options, &id, &key)
     );
-    // The line first: a key without one is of no use, a line without a key is noticed.
+    // The line comes first: a key without a line is of no use, and a line without a key is noticed.
     stderr().write_all(said.as_bytes()).map_err(|error| error.to_string())?;
     write_out(&key)
 }
 
-/// The entry of a key file, to be put below `keys:`.
+/// Returns the entry for a key file, to be put below `keys:`.
 fn line(options: &New, id: &str, key: &str) -> String {
     let mut fields = vec![format!("id: {id}"), format!("tenant: {}", written(&options.tenant))];
     if let Some(tier) = &options.tier {
@@ -125,7 +125,7 @@ fn hash() -> Result<(), String> {
     write_out(&digest_text(&digest_of(presentable(&text)?)))
 }
 
-/// The key in the text, without the line end that editors and shells add.
+/// Returns the key in the text, without the line end that editors and shells add.
 fn presentable(text: &[u8]) -> Result<&[u8], String> {
     let key = text.strip_suffix(b"\n").unwrap_or(text);
     let key = key.strip_suffix(b"\r").unwrap_or(key);
@@ -147,7 +147,7 @@ fn write_out(line: &str) -> Result<(), String> {
     writeln!(stdout(), "{line}").map_err(|error: io::Error| format!("standard output: {error}"))
 }
 
-/// What people recognise the tenant by, and a few characters that no other key of it has.
+/// Makes an id from the readable part of the tenant's name and a few random characters.
 fn make_id(tenant: &str) -> Result<String, aws_lc_rs::error::Unspecified> {
     let name: String = tenant
         .chars()
@@ -173,7 +173,7 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
-/// Seconds since 1970.
+/// Parses a time, as seconds since 1970.
 fn when(text: &str) -> Result<u64, &'static str> {
     Timestamp::read_from(text, clock::unix_seconds()).map(|at| at.0)
 }

@@ -1,4 +1,4 @@
-//! The commands of the binary: what each takes, and which exit code it ends with.
+//! The commands of the binary, their options and their exit codes.
 
 mod check;
 #[cfg(feature = "demo")]
@@ -14,13 +14,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Fine.
+/// Exit code: success.
 pub const OK: u8 = 0;
-/// Failed at run time.
+/// Exit code: a failure at run time.
 pub const FAILED: u8 = 1;
-/// Stopped, but requests were cut at the drain limit.
+/// Exit code: stopped, but requests were cut at the drain limit.
 pub const CUT: u8 = 3;
-/// The config is invalid (`EX_CONFIG` of sysexits.h).
+/// Exit code: the config is invalid (`EX_CONFIG` of sysexits.h).
 pub const INVALID_CONFIG: u8 = 78;
 
 #[derive(Parser)]
@@ -48,7 +48,7 @@ enum Command {
     /// Sign tokens for tests, and say what is wrong with one.
     #[command(subcommand)]
     Token(token::Command),
-    /// Serve a pretend fleet, with everything to paste that there is to see.
+    /// Serve a demo fleet, and print commands to try.
     #[cfg(feature = "demo")]
     Demo(demo::Options),
 }
@@ -61,7 +61,7 @@ struct ConfigOption {
     config: Option<PathBuf>,
 }
 
-/// The same, which may also stand without the option's name.
+/// The config file, which may also be given without the option's name.
 #[derive(clap::Args)]
 struct ConfigFile {
     #[command(flatten)]
@@ -104,7 +104,7 @@ mod tests {
 
     use super::{Cli, Command};
 
-    /// Clap proves only in debug builds, and only for the command that runs, that options do not clash.
+    /// Clap checks only in debug builds, and only for the command that runs, that options do not conflict.
     #[test]
     fn the_commands_are_consistent() {
         Cli::command().debug_assert();

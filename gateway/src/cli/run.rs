@@ -1,6 +1,7 @@
-//! `gateway run`: from a config file to a serving process, and back to a clean end.
+//! `gateway run`: starts to serve from a config file, and stops cleanly.
 //!
-//! This thread is the control thread: admin, reload, key sets, names and upkeep run here, and no request waits for it.
+//! This thread is the control thread. Admin requests, reloads, key sets, name resolution and upkeep run here, and no
+//! request of a caller waits for it.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use crate::server::{Lifecycle, Phase, Workers, descriptors};
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) file: ConfigFile,
-    /// Write the addresses that are served to this file once they are.
+    /// Write the served addresses to this file once the gateway serves.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// Log as JSON lines.
@@ -46,7 +47,7 @@ pub(super) fn run(options: &Options) -> u8 {
     }
 }
 
-/// For what quotas have counted to be written at the end.
+/// Longest time to write the counts of quotas at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// A gateway with its sockets bound and its plan in force.
@@ -59,7 +60,7 @@ pub(crate) struct Gateway {
     counts: Option<StateFile>,
 }
 
-/// Reads the config and binds; nothing is bound for a config with a mistake.
+/// Reads the config and binds its sockets. Binds nothing if the config has a mistake.
 pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
     let state = Arc::new(State::new(
         Observer::start(&observe::Target::Off).map_err(|error| failed("the access log", &error))?,
@@ -120,28 +121,28 @@ fn failed(what: &str, error: &std::io::Error) -> u8 {
 }
 
 impl Gateway {
-    /// The addresses that are served, by listener.
+    /// Returns the name and bound address of each listener.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (&str, std::net::SocketAddr)> {
         self.bound.iter().map(|bound| (bound.name.as_str(), bound.address))
     }
 
-    /// Where the admin API is, unless it is off.
+    /// Returns the address of the admin API, unless it is off.
     pub(crate) fn admin_address(&self) -> Option<std::net::SocketAddr> {
         self.admin.as_ref().map(admin::Bound::address)
     }
 
-    /// Serves until a signal ends it; returns the exit code.
+    /// Serves until a signal ends it. Returns the exit code.
     pub(crate) fn serve(self, ready_file: Option<&Path>) -> u8 {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return failed("the control thread", &error),
         };
         let code = runtime.block_on(self.control(ready_file));
-        // Whoever waits for the next process must not read of this one.
+        // A process that waits for the next gateway must not read the addresses of this one.
         if let Some(path) = ready_file {
             let _ = std::fs::remove_file(path);
         }
-        // What still waits for a file system ends with the process.
+        // Tasks that still wait for a file system end with the process.
         runtime.shutdown_background();
         code
     }
@@ -166,7 +167,7 @@ impl Gateway {
             Err(error) => return failed("signals", &error),
         };
         let control = Control::new(Arc::clone(&self.live), Arc::clone(&self.state));
-        // A name that does not resolve must not hold up the start; its backend is unreached until it does.
+        // A name that does not resolve must not delay the start; its backend is unreachable until it resolves.
         let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
         let upkeep = tokio::spawn(control.upkeep());
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
@@ -205,7 +206,7 @@ impl Gateway {
         lifecycle.reached(Phase::Noticed).await;
         let plan = self.live.load();
         let cut = drain(&lifecycle, &plan, &mut stops).await;
-        // Workers end by themselves now; joining blocks, but nothing else is left to do here.
+        // The workers end by themselves now. Joining blocks, but nothing else is left to do here.
         if tokio::task::spawn_blocking(move || workers.join()).await.is_err() {
             return FAILED;
         }
@@ -237,7 +238,7 @@ impl Gateway {
     }
 }
 
-/// Lets what is under way finish; returns how many requests had to be cut.
+/// Waits for open requests to finish. Returns how many had to be cut.
 async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
     tracing::info!(
         requests = lifecycle.requests(),
@@ -266,7 +267,7 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
     cut
 }
 
-/// Tells whoever started us where we serve: the file appears whole or not at all.
+/// Writes the served addresses to the ready file. The file appears whole or not at all.
 fn write_ready(
     path: &Path,
     addresses: &[(String, std::net::SocketAddr)],

@@ -4,10 +4,10 @@ use std::io::{Write, stdout};
 
 use super::{FAILED, OK};
 
-/// Generated from the reader and held to it by a test.
+/// Generated from the config reader; a test keeps it up to date.
 const SCHEMA: &str = include_str!("../../docs/config.schema.json");
 
-/// Writes the schema to standard output.
+/// Writes the schema to standard output. Returns the exit code.
 pub(super) fn schema() -> u8 {
     match stdout().lock().write_all(SCHEMA.as_bytes()) {
         Ok(()) => OK,

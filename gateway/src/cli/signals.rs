@@ -1,7 +1,7 @@
-//! Hears signals on a thread of its own, and ends the process if nothing else does.
+//! Handles signals on its own thread, and ends the process if it does not end by itself.
 //!
-//! The control thread may be held up by what it looks after; SIGTERM is heard all the same. From the moment the gateway
-//! begins to stop, the process has as long as draining may take, and a little more, to end by itself.
+//! The control thread may be blocked by its work; SIGTERM is handled all the same. From the start of the shutdown the
+//! process has the drain time, and a little more, to end by itself.
 
 use std::io;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::control::reload::Reloader;
 use crate::plan::LivePlan;
 use crate::server::{Lifecycle, Phase};
 
-/// What ending takes beside the drain: workers are joined, counts and the log are written.
+/// Time to end after the drain: workers are joined, and counts and the log are written.
 const ENDING: Duration = Duration::from_secs(20);
-/// The same once nothing is waited for any more.
+/// Time to end after the second signal, when no request is waited for.
 const HURRIED: Duration = Duration::from_secs(10);
 
-/// What the thread works with.
+/// State that the signal thread uses.
 pub(super) struct Heard {
     pub(super) reloader: Arc<Reloader>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) live: Arc<LivePlan>,
 }
 
-/// How often SIGTERM or SIGINT has come.
+/// Number of SIGTERM and SIGINT signals so far.
 pub(super) struct Stops(watch::Receiver<u32>);
 
 impl Stops {
@@ -40,18 +40,17 @@ impl Stops {
         *self.0.borrow()
     }
 
-    /// Waits until there were more of them.
+    /// Waits until there are more than `count` signals.
     pub(super) async fn more_than(&mut self, count: u32) {
-        // The thread that sends lives as long as the process.
+        // The sending thread lives as long as the process, so waiting does not fail.
         let _ = self.0.wait_for(|now| *now > count).await;
     }
 }
 
-/// Listens from now on. SIGHUP reloads; SIGTERM and SIGINT begin to stop, twice at once, three times without anything
-/// being waited for.
+/// Starts to handle signals. SIGHUP reloads the config. The first SIGTERM or SIGINT begins to stop, the second stops
+/// without a drain, and the third ends the process at once.
 ///
-/// # Errors
-/// Signals cannot be listened to.
+/// # Errors Fails if the signal handlers cannot be installed.
 pub(super) fn listen(heard: Heard) -> io::Result<Stops> {
     let (sender, stops) = watch::channel(0);
     let (ready, started) = channel();
@@ -98,7 +97,7 @@ struct Signals {
 enum Event {
     Reload,
     Stop,
-    /// By the admin API.
+    /// The admin API has started the shutdown.
     Stopping,
     TimeIsUp,
 }
@@ -143,9 +142,9 @@ impl Signals {
     }
 }
 
-/// Ends the process whatever it is waiting for.
+/// Ends the process at once, with exit code [`CUT`].
 fn give_up(why: &'static str) {
-    // On another thread, as the log may be what everything waits for.
+    // Logged on another thread, because the log may be blocked.
     let _ = thread::Builder::new().spawn(move || tracing::error!("{why}: ended as it is"));
     thread::sleep(Duration::from_millis(100));
     std::process::exit(i32::from(CUT));

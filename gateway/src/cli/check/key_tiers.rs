@@ -1,17 +1,17 @@
-//! Tenants whose keys are in different tiers: they hold a bucket in each, so what they may do is the sum.
+//! Finds tenants whose keys are in different tiers. They have a bucket in each tier, so their rates add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auth::api_key::keys::ApiKey;
 use crate::config::{Config, Rate};
 
-/// A line for each such tenant, by name: its tiers, their rates, and the sum. Keys that will never be taken again do
-/// not count.
+/// Returns a line for each such tenant, sorted by name: its tiers, their rates, and the sum. Keys that are never
+/// accepted again do not count.
 pub(super) fn in_several(keys: &[ApiKey], config: &Config, unix_now: u64) -> Vec<String> {
     let mut tiers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for key in keys {
         let is_over = key.disabled || key.expires.is_some_and(|at| at <= unix_now);
-        // A tenant that the table puts into a tier is in no other.
+        // A tenant with a tier in the tenants table has only that tier.
         let is_placed = config
             .tenants
             .get(&key.tenant)
@@ -40,7 +40,7 @@ fn line(tenant: &str, tiers: &BTreeSet<&str>, config: &Config) -> String {
         .iter()
         .map(|(_, rate)| rate.count.get() as f64 / rate.per.as_secs_f64())
         .sum();
-    // Rates of a day still show a digit that counts.
+    // Three decimals show even a rate per day.
     let sum = format!("{sum:.3}");
     let sum = sum.trim_end_matches('0').trim_end_matches('.');
     format!("{tenant}: {} = {sum}/s", each.join(" + "))

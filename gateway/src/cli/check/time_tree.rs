@@ -1,4 +1,4 @@
-//! The time budget of a route as a tree that fits a terminal, with the lines of the config to change.
+//! Draws the time budget of a route as a tree that fits a terminal, with the config lines that set each limit.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::plan::calls::{BackendCalls, FanOut, TierCalls};
 use crate::plan::outline::{Outline, RouteOutline};
 use crate::plan::time_budget::{CallBudget, Limit, PartBudget, TimeBudget, Uses};
 
-/// Adds the route's tree to `page`; every line ends in a newline.
+/// Appends the route's tree to `page`. Every line ends in a newline.
 pub(super) fn draw(page: &mut String, route: &RouteOutline, outline: &Outline) {
     let tree = Tree { route, outline };
     let rows = tree.rows(&route.time_budget);
@@ -29,7 +29,7 @@ struct Tree<'a> {
 }
 
 struct Row {
-    /// Indented by its depth.
+    /// Indented by the depth of the row.
     label: String,
     time: String,
     note: String,
@@ -123,11 +123,11 @@ impl Tree<'_> {
         }
     }
 
-    /// Where a limit comes from.
+    /// Returns the setting that a limit comes from.
     fn source(&self, limit: &Limit) -> String {
         let place = self.place(&limit.setting);
         if limit.setting == "time_limits.request" {
-            // The limit is what is left of the setting.
+            // The limit is what remains of the setting.
             let (setting, at) = place.split_at(limit.setting.len());
             format!("{setting} less reserve{at}")
         } else {
@@ -135,7 +135,7 @@ impl Tree<'_> {
         }
     }
 
-    /// A setting, and the line that it stands on.
+    /// Returns a setting and the config line that it stands on.
     fn place(&self, setting: &str) -> String {
         match self.outline.place(setting) {
             Some(at) if self.outline.is_written(setting) => {
@@ -159,7 +159,8 @@ impl Tree<'_> {
     }
 }
 
-/// The most calls of a request, and by backend those that one caller can cause in each tier.
+/// Adds rows for the most calls of a request, and for the most calls per backend that one caller of each tier can
+/// cause.
 fn calls(fan_out: &FanOut, rows: &mut Vec<Row>) {
     let retries = match fan_out.attempts {
         attempts if attempts == fan_out.calls => String::new(),
@@ -183,13 +184,13 @@ fn calls(fan_out: &FanOut, rows: &mut Vec<Row>) {
     }
 }
 
-/// With as many digits as count: `40`, `0.5`, `3.333`.
+/// Formats a number with only the digits it needs: `40`, `0.5`, `3.333`.
 fn number_text(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A backend, and what is spoken with it if that is not the usual.
+/// Returns the name of a backend, and its protocol if that is not HTTP/1.1.
 fn title(call: &CallBudget) -> String {
     match call.protocol {
         "http1" => call.backend.to_string(),
@@ -197,7 +198,7 @@ fn title(call: &CallBudget) -> String {
     }
 }
 
-/// The steps of a part's call, which its limit cuts anyway.
+/// Returns the steps of a part's call, which the part's limit cuts.
 fn steps_text(call: &CallBudget) -> String {
     let mut text = String::new();
     if !call.queue.is_zero() {
@@ -242,7 +243,7 @@ fn verdict(budget: &TimeBudget) -> String {
     }
 }
 
-/// Up to the next millisecond: `800ms`, `1.3s`, `2m5s`, `1h30m`.
+/// Formats a time rounded up to the next millisecond: `800ms`, `1.3s`, `2m5s`, `1h30m`.
 fn time_text(time: Duration) -> String {
     let millis = time.as_nanos().div_ceil(1_000_000);
     if millis < 1000 && millis > 0 {
@@ -263,7 +264,7 @@ fn time_text(time: Duration) -> String {
     text
 }
 
-/// The folder is the config's own, or near it.
+/// Returns the name of a file without its folder, which is the config's folder or near it.
 fn file_name(path: &str) -> &str {
     Path::new(path)
         .file_name()

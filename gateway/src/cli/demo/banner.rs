@@ -1,6 +1,6 @@
-//! What a newcomer reads first: where the demo is, what it routes, who may call how often, and lines to paste.
+//! Writes the banner of the demo: its addresses, routes, tiers and keys, and commands to paste.
 //!
-//! Routes and tiers are told from the config that runs, so the banner cannot say anything else than what holds.
+//! Routes and tiers are read from the running config, so the banner cannot differ from what is in force.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::Running;
 use super::tour::Step;
 use crate::config::{Access, Config, Credential, Per, Route, Target, duration_text};
 
-/// The whole text; `notes` are things that are not as usual.
+/// Returns the whole text. `notes` lists what differs from the usual start.
 pub(super) fn banner(demo: &Running, config: &Config, steps: &[Step], notes: &[String], colour: bool) -> String {
     let paint = Paint { colour };
     let Running {
@@ -130,7 +130,7 @@ fn target(route: &Route) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, the first row as their heads, and an empty line.
+/// Appends a table whose columns are as wide as their widest cell, with the first row as its head, and an empty line.
 fn table<const N: usize>(out: &mut String, rows: &[[String; N]], paint: &Paint) {
     let widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter()
@@ -164,7 +164,7 @@ impl Paint {
         self.with("36", text)
     }
 
-    /// Between the ANSI sequences for a rendition (ECMA-48 SGR) and its end.
+    /// Returns the text between an ANSI sequence that sets its style (ECMA-48 SGR) and one that resets it.
     fn with(&self, rendition: &str, text: &str) -> String {
         if self.colour {
             format!("\x1b[{rendition}m{text}\x1b[0m")

@@ -1,4 +1,4 @@
-//! What the demo's folder holds: the config it runs on, the digests of its keys, its issuer's keys, and tokens to call with.
+//! Writes the files of the demo's folder: its config, the digests of its keys, its issuer's keys, and tokens.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,26 +11,25 @@ use serde_json::{Value, json};
 
 use super::folder::Folder;
 
-/// The config of the demo; addresses in it stand for those that are found at the start.
+/// Config of the demo, with placeholders for the addresses that are chosen at the start.
 const SHOP: &str = include_str!("shop.yaml");
 const PUBLIC: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9900";
-/// `http://users.demo` stands for the address of the backend `users`.
+/// End of a placeholder: `http://users.demo` stands for the address of the backend `users`.
 const BACKEND_SUFFIX: &str = ".demo\"";
 
-/// How long the valid tokens are good: longer than anybody tries a demo.
+/// Lifetime of the valid tokens; longer than a demo runs.
 const VALID_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where a demo listens; port 0 is any.
+/// Ports that a demo listens on; port 0 means any free port.
 pub(super) struct Ports {
     pub(super) public: u16,
     pub(super) admin: u16,
 }
 
-/// Writes all of it; returns the path of the config.
+/// Writes all files. Returns the path of the config.
 ///
-/// # Errors
-/// The folder cannot be written to.
+/// # Errors Fails if the folder cannot be written to.
 pub(super) fn write<'a>(
     folder: &Folder,
     ports: &Ports,
@@ -55,7 +54,7 @@ fn config<'a>(ports: &Ports, backends: impl IntoIterator<Item = (&'a str, Socket
     text
 }
 
-/// Lines of a shell: `export JWT_PREMIUM=...`, one for each thing that a token can be.
+/// Returns shell lines such as `export JWT_PREMIUM=...`, one for each kind of token.
 fn tokens_to_source() -> String {
     let valid = |plan: &str| {
         json!({

@@ -1,7 +1,8 @@
-//! The demo's private folder: what it runs on, laid open for its user to read and edit, and gone when it ends.
+//! Manages the demo's private folder. It holds the demo's files for the user to read and edit, and is removed at the
+//! end.
 //!
-//! The folder is also how a second process finds the demo: `running.json` in it says where it listens. Only its owner
-//! can read it, so nobody steers somebody else's demo.
+//! A second process finds the demo by the folder: `running.json` in it holds the addresses. Only its owner can read the
+//! folder, so no user can control another user's demo.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, ErrorKind};
@@ -16,20 +17,19 @@ use crate::json;
 
 const PREFIX: &str = "gateway-demo-";
 const RUNNING: &str = "running.json";
-/// A longer one is none of ours, in bytes.
+/// Largest `running.json` that is read, in bytes; a demo never writes a longer one.
 const MAX_RUNNING: usize = 64 << 10;
 
-/// Removed, with everything in it, when this is dropped.
+/// A folder that is removed, with everything in it, on drop.
 #[must_use = "the folder is removed when this is dropped"]
 pub(super) struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// A new folder in the system's temporary one.
+    /// Creates a new folder in the system's temporary folder.
     ///
-    /// # Errors
-    /// It cannot be made.
+    /// # Errors Fails if the folder cannot be created.
     pub(super) fn create() -> io::Result<Self> {
         loop {
             let path = std::env::temp_dir().join(format!("{PREFIX}{:04x}", fastrand::u16(..)));
@@ -45,14 +45,14 @@ impl Folder {
         &self.path
     }
 
-    /// Writes a file into it and says where that is.
+    /// Writes a file into the folder. Returns its path.
     pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
         files::replace(&path, text.as_bytes(), files::Mode::Private)?;
         Ok(path)
     }
 
-    /// From now on, [`running`] finds this demo.
+    /// Makes this demo known to [`running`].
     pub(super) fn announce(&self, demo: &Running) -> io::Result<()> {
         self.write(RUNNING, &serde_json::to_string_pretty(demo)?).map(drop)
     }
@@ -60,12 +60,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What cannot be removed is the system's to clean up, as it is in a temporary folder.
+        // The system cleans up temporary folders, so a failure does no harm.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// The user's demos that answer. One that was killed may have left its folder behind; it does not count.
+/// Returns the user's demos that answer. The folder of a demo that was killed may still exist; it is skipped.
 pub(super) fn running() -> Vec<Running> {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return Vec::new();
@@ -86,7 +86,7 @@ pub(super) fn running() -> Vec<Running> {
     demos
 }
 
-/// A folder that nobody but this user can have written into.
+/// Returns whether only this user can write into the folder.
 fn is_private(found: &Metadata) -> bool {
     found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
 }

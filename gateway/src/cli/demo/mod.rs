@@ -1,8 +1,9 @@
-//! `gateway demo`: the whole gateway in one process, in front of a pretend fleet that can be broken, slowed and healed.
+//! `gateway demo`: the whole gateway in one process, in front of a demo fleet whose backends can be made to fail or
+//! respond slowly.
 //!
-//! For newcomers: everything it shows is a line to paste, and `--tour` proves that each line does what it says.
-//! Its keys are public and its token issuer signs for anybody, so it listens on 127.0.0.1 alone, and nothing of it is
-//! reachable from `gateway run`: that knows only config files, and this writes one.
+//! It is for newcomers: everything it shows is a command to paste, and `--tour` checks that each command does what it
+//! says. Its keys are public and its token issuer signs any token, so it listens only on 127.0.0.1. `gateway run`
+//! cannot reach any part of it, because that command knows only config files, and the demo writes its own.
 
 mod banner;
 mod files;
@@ -38,7 +39,7 @@ enum Command {
     Break {
         #[command(flatten)]
         whom: Whom,
-        /// How: with a 503, by silence, by a reset, or by refusing connections.
+        /// Kind of fault: a 503, no answer, a reset, or refused connections.
         #[arg(long, default_value = "status", value_parser = ["status", "hang", "reset", "refuse"])]
         fault: String,
     },
@@ -46,11 +47,11 @@ enum Command {
     Slow {
         #[command(flatten)]
         whom: Whom,
-        /// How long it takes to answer, in milliseconds.
+        /// Time that the backend takes to answer, in milliseconds.
         #[arg(long, default_value_t = 3_000)]
         ms: u32,
     },
-    /// Make a backend of the running demo as it was at first.
+    /// Make a backend of the running demo work normally again.
     Heal {
         #[command(flatten)]
         whom: Whom,
@@ -59,14 +60,14 @@ enum Command {
 
 #[derive(Args)]
 struct Whom {
-    /// users, orders, inventory, recommendations or payments.
+    /// Backend: users, orders, inventory, recommendations or payments.
     backend: String,
-    /// Where the demo's fleet is steered; found by itself if one demo runs.
+    /// Address that controls the demo's fleet; found by itself if one demo runs.
     #[arg(long, value_name = "ADDRESS", env = CONTROL_VARIABLE)]
     control: Option<SocketAddr>,
 }
 
-/// Says which demo to steer, if there are several.
+/// Variable that selects the demo to control, if there are several.
 const CONTROL_VARIABLE: &str = "GATEWAY_DEMO_CONTROL";
 
 pub(super) fn demo(options: &Options) -> u8 {
@@ -79,16 +80,16 @@ pub(super) fn demo(options: &Options) -> u8 {
     }
 }
 
-/// A demo that runs, as everyone outside of its process knows it.
+/// A running demo, as other processes know it.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Running {
     pid: u32,
     public: SocketAddr,
     admin: SocketAddr,
-    /// Where the fleet is steered.
+    /// Address that controls the fleet.
     control: SocketAddr,
-    /// Its config, tokens and access log.
+    /// Folder of its config, tokens and access log.
     folder: PathBuf,
-    /// Whether no other demo of this user ran when it was started.
+    /// Whether this user had no other demo running at its start.
     alone: bool,
 }

@@ -1,15 +1,15 @@
-//! Finds ports for the demo: the usual ones, unless somebody has them.
+//! Finds free ports for the demo, the usual ones if possible.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// So many ports are tried from the wanted one on.
+/// Number of ports that are tried, from the wanted one on.
 const TRIED: u16 = 100;
 
-/// `wanted`, or the next port after it that is neither taken nor `spoken_for`. 0 stays 0: whoever binds it gets any.
+/// Returns `wanted`, or the next port that is free and not `spoken_for`. Returns 0 for 0, which the system replaces by
+/// any free port.
 ///
-/// # Errors
-/// All that were tried are taken, or 127.0.0.1 cannot be bound at all.
+/// # Errors Fails if all tried ports are in use, or if 127.0.0.1 cannot be bound at all.
 pub(super) fn free(wanted: u16, spoken_for: Option<u16>) -> Result<u16> {
     if wanted == 0 {
         return Ok(0);
@@ -18,10 +18,10 @@ pub(super) fn free(wanted: u16, spoken_for: Option<u16>) -> Result<u16> {
         if Some(port) == spoken_for {
             continue;
         }
-        // Closed again at once: whoever binds it next finds it free, as nothing has connected.
+        // The probe is closed at once. Nothing has connected to it, so the port can be bound again.
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(_) => return Ok(port),
-            // Ports below 1024 may be forbidden; one further on will not be.
+            // Ports below 1024 may be forbidden, and a later port is not.
             Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {}
             Err(error) => return Err(error),
         }

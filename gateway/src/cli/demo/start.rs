@@ -1,4 +1,4 @@
-//! Starts a demo: fleet, folder, gateway, banner; and takes all of it down again.
+//! Starts a demo: fleet, folder, gateway and banner. Stops all of them at the end.
 
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +20,7 @@ pub(super) struct Serving {
     /// The port of the admin address; a taken one moves on to the next, 0 is any.
     #[arg(long, value_name = "PORT", default_value_t = 9900)]
     admin_port: u16,
-    /// Write the addresses that are served to this file once they are.
+    /// Write the served addresses to this file once the demo serves.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
@@ -35,7 +35,7 @@ pub(super) fn start(options: &Serving) -> u8 {
     }
 }
 
-/// Everything but the gateway. Dropped when it has ended: the folder goes last.
+/// All parts of a demo but the gateway. They are dropped after the gateway has ended, the folder last.
 struct Stage {
     fleet: Fleet,
     config: PathBuf,
@@ -62,7 +62,7 @@ fn set_up(options: &Serving) -> io::Result<Stage> {
     )
     .collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // The fleet has a thread and runtime of its own; this one only waits until it listens.
+    // The fleet has its own thread and runtime; this runtime only waits until the fleet listens.
     let fleet = runtime.block_on(Fleet::start(fleet::demo::specs()))?;
     let folder = Folder::create()?;
     let backends = fleet
@@ -79,7 +79,7 @@ fn set_up(options: &Serving) -> io::Result<Stage> {
     })
 }
 
-/// Serves until a signal ends it; returns the exit code.
+/// Serves until a signal ends it. Returns the exit code.
 fn perform(stage: &Stage, ready_file: Option<&Path>) -> u8 {
     let gateway = match run::start(&stage.config) {
         Ok(gateway) => gateway,
@@ -101,7 +101,7 @@ fn perform(stage: &Stage, ready_file: Option<&Path>) -> u8 {
     let steps = tour::steps(&demo, &tour::program(&demo));
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = banner::banner(&demo, &written, &steps, &stage.notes, colour);
-    // The sockets are bound: what is pasted from here on is answered as soon as the workers run, and that is at once.
+    // The sockets are bound, so pasted commands are answered as soon as the workers run.
     let told = stage.folder.announce(&demo);
     let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
     match told {

@@ -1,4 +1,4 @@
-//! Steers the fleet of a demo that runs in another process.
+//! Controls the fleet of a demo that runs in another process.
 
 use std::io::{Write, stderr, stdout};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::cli::{FAILED, OK};
 
 #[derive(Clone, Copy)]
 pub(super) enum Steer<'a> {
-    /// With this fault.
+    /// Makes the backend fail with this fault.
     Break(&'a str),
     Slow {
         ms: u32,
@@ -19,7 +19,7 @@ pub(super) enum Steer<'a> {
     Heal,
 }
 
-/// Does it, and says in one line what was done or why not.
+/// Changes the backend, and prints one line that says what was done or why not. Returns the exit code.
 pub(super) fn steer(control: Option<SocketAddr>, backend: &str, how: Steer<'_>) -> u8 {
     let done = control
         .map_or_else(the_only_one, Ok)

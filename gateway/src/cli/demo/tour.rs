@@ -1,27 +1,27 @@
-//! What there is to see, as lines to paste: the one list that the banner prints and `--tour` proves.
+//! The commands of the tour: the one list that the banner prints and `--tour` checks.
 //!
-//! A line holds whenever it is pasted: it brings about itself what its label promises, and takes back what would spoil
-//! the next one.
+//! Each command works whenever it is pasted: it produces what its label promises, and undoes what would spoil the next
+//! one.
 
 use super::{CONTROL_VARIABLE, Running};
 
-/// A line for a shell, and what must come back.
+/// A shell command, and the output that it must produce.
 pub(super) struct Step {
     pub(super) label: &'static str,
     pub(super) command: String,
     pub(super) sees: Vec<Expectation>,
 }
 
-/// Something that the output of a line must show. Text is compared without regard to case.
+/// A condition on the output of a command. Text is compared without regard to case.
 pub(super) enum Expectation {
     Text(&'static str),
-    /// `curl` took at least so many seconds, and less than so many.
+    /// Duration that `curl` reports, in seconds: at least the first number, and less than the second.
     Seconds(f64, f64),
 }
 
 use Expectation::{Seconds, Text};
 
-/// The lines for this demo; `program` is how a shell calls this binary.
+/// Returns the commands for this demo. `program` is the shell word that runs this binary.
 pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
     let Running {
         public,
@@ -32,7 +32,7 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
     } = demo;
     let config = quoted(&folder.join("gateway.yaml").display().to_string());
     let tokens = quoted(&folder.join("demo.env").display().to_string());
-    // HEAD requests, which curl makes one after the other over one connection; what comes back, counted.
+    // HEAD requests, which curl sends one after the other over one connection; the answers are counted.
     let heads = |key: &str, path: &str, fields: &str| {
         format!("curl -sI -H 'x-api-key: {key}' '{public}{path}' | grep -iE '^(HTTP|{fields})' | sort | uniq -c")
     };
@@ -166,12 +166,12 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
     ]
 }
 
-/// How a shell calls this binary to steer this demo.
+/// Returns the shell words that run this binary against this demo.
 pub(super) fn program(demo: &Running) -> String {
     let path = std::env::current_exe().unwrap_or_else(|_| "gateway".into());
     let here = std::env::current_dir().ok();
     let path = match here.as_deref().and_then(|here| path.strip_prefix(here).ok()) {
-        // A shell would look for a bare name elsewhere.
+        // The shell would search a bare name in the PATH.
         Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
         Some(inside) => inside.display().to_string(),
         None => path.display().to_string(),
@@ -183,7 +183,7 @@ pub(super) fn program(demo: &Running) -> String {
     }
 }
 
-/// As one word of a POSIX shell.
+/// Quotes a text as one word of a POSIX shell.
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {

@@ -1,6 +1,6 @@
-//! The tour: starts a demo as a newcomer would, pastes every line of its banner into a shell, and checks what comes back.
+//! Runs the tour: starts a demo, pastes every command of its banner into a shell, and checks the output.
 //!
-//! The demo is a process of its own, so what is proven is what is printed: a step that its banner does not show fails.
+//! The demo is its own process, so the printed banner is what is checked: a step that the banner does not show fails.
 
 use std::io::{self, BufRead, BufReader, Read, Write, stderr, stdout};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,9 +13,9 @@ use super::{CONTROL_VARIABLE, Running, folder};
 use crate::cli::{FAILED, OK};
 use crate::clock;
 
-/// How long a demo may take to start, and to stop.
+/// Longest time for a demo to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one line may take.
+/// Longest time for one command.
 const LINE_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn walk() -> u8 {
@@ -29,7 +29,7 @@ pub(super) fn walk() -> u8 {
     }
 }
 
-/// Whether everything was seen.
+/// Runs the tour. Returns whether every step showed what it should.
 fn tour() -> io::Result<bool> {
     for tool in ["curl", "sed", "sort", "uniq", "grep"] {
         let found = Command::new("sh")
@@ -89,7 +89,7 @@ fn say(line: &str) {
     let _ = writeln!(stdout(), "{line}");
 }
 
-/// Pastes a line; what was seen of it, or what it printed instead and what is missing in that.
+/// Runs a step. Returns what was seen, or the output and what is missing in it.
 fn look(step: &Step, demo: &Running) -> io::Result<Result<String, String>> {
     let output = paste(&step.command, &demo.control.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -106,13 +106,13 @@ fn look(step: &Step, demo: &Running) -> io::Result<Result<String, String>> {
     Ok(Ok(seen.join(" | ")))
 }
 
-/// What was seen of a sight in an output, or in which way it is missing.
+/// Returns the part of the output that meets the expectation, or how the expectation fails.
 fn spot(sight: &Expectation, output: &str) -> Result<String, String> {
     match sight {
         Expectation::Text(wanted) => {
             let found = output.lines().find_map(|line| {
                 let start = line.to_lowercase().find(&wanted.to_lowercase())?;
-                // A field or a count is shown whole; of a long document only what was looked for.
+                // A short line is shown whole; of a longer line only the expected text is shown.
                 let whole = line.trim();
                 Some(if whole.len() <= 60 {
                     whole.to_owned()
@@ -135,8 +135,8 @@ fn spot(sight: &Expectation, output: &str) -> Result<String, String> {
     }
 }
 
-/// Runs a line in a shell, as long as it may take. A demo that starts meanwhile must not make it ambiguous whom a line
-/// steers: that is always the one at `control`.
+/// Runs a command in a shell, within the time limit. `control` selects the demo, so that the command is not ambiguous
+/// if another demo starts meanwhile.
 fn paste(line: &str, control: &str) -> io::Result<Output> {
     let child = Command::new("sh")
         .args(["-c", line])
@@ -157,12 +157,12 @@ fn paste(line: &str, control: &str) -> io::Result<Output> {
     })
 }
 
-/// A demo of the tour's own, on free ports; killed when dropped, unless it has been stopped.
+/// The tour's own demo process, on free ports; killed on drop unless it has been stopped.
 struct DemoProcess {
     child: Child,
-    /// What it prints, line by line.
+    /// Lines that the demo prints.
     printed: mpsc::Receiver<String>,
-    /// What it logs, when it has ended.
+    /// Log of the demo, available when it has ended.
     log: Option<JoinHandle<String>>,
 }
 
@@ -183,7 +183,7 @@ impl DemoProcess {
                     .try_for_each(|line| send.send(line))
             });
         }
-        // Read all along: a full pipe would stop the demo.
+        // The log is read all the time, because a full pipe would stop the demo.
         let log = child.stderr.take().map(|mut stderr| {
             thread::spawn(move || {
                 let mut log = String::new();
@@ -194,7 +194,7 @@ impl DemoProcess {
         Ok(Self { child, printed, log })
     }
 
-    /// Where it is, as soon as it says so.
+    /// Waits until the demo announces its addresses.
     fn found(&mut self) -> io::Result<Running> {
         let until = clock::now() + PATIENCE;
         while clock::now() < until {
@@ -210,7 +210,7 @@ impl DemoProcess {
         Err(io::Error::other("the demo did not start in time"))
     }
 
-    /// All that it printed up to its last step.
+    /// Returns all that the demo prints up to its last step.
     fn banner(&self, demo: &Running) -> io::Result<String> {
         let last = tour::steps(demo, "").pop().map(|step| step.label).unwrap_or_default();
         let mut banner = String::new();
@@ -225,12 +225,12 @@ impl DemoProcess {
             if ending {
                 return Ok(banner);
             }
-            // Its command is the line after it.
+            // The line after the label is the command.
             ending = line.ends_with(last);
         }
     }
 
-    /// Whether it ended well when it was told to.
+    /// Stops the demo. Returns whether it ended without an error.
     fn stop(&mut self) -> io::Result<bool> {
         signal("TERM", self.child.id())?;
         let until = clock::now() + PATIENCE;
@@ -246,7 +246,7 @@ impl DemoProcess {
 
 impl Drop for DemoProcess {
     fn drop(&mut self) {
-        // It has ended already unless something went wrong.
+        // It has already ended unless something went wrong.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,7 @@
-//! `gateway token inspect`: what a gateway with this config makes of a token, check by check.
+//! `gateway token inspect`: shows which checks of a config a token passes.
 //!
-//! Read from standard input or a file, never from an argument. The signature is never shown: with it, what is printed
-//! would be a credential.
+//! The token is read from standard input or a file, never from an argument. The signature is never shown, because the
+//! output would then be a credential.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Read, Write, stderr, stdin, stdout};
@@ -27,7 +27,7 @@ use crate::plan::State;
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     file: ConfigOption,
-    /// Where the token is; default: standard input.
+    /// File that holds the token; default: standard input.
     #[arg(value_name = "TOKEN_FILE")]
     token: Option<PathBuf>,
     /// Do not fetch keys that the config names by URL.
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Options {
     offline: bool,
 }
 
-/// What is read of a token, in bytes: more than any that is taken.
+/// Largest input, in bytes; more than any token that the gateway accepts.
 const MAX_INPUT: u64 = 64 * 1024;
 
 pub(super) fn inspect(options: &Options) -> u8 {
@@ -96,7 +96,7 @@ pub(super) fn inspect(options: &Options) -> u8 {
     if failed.is_none() { OK } else { FAILED }
 }
 
-/// The token without white space around it, and without the scheme that people copy with it.
+/// Returns the token without surrounding white space, and without a scheme such as `Bearer` that was copied with it.
 fn read(options: &Options) -> Result<String, String> {
     let mut text = String::new();
     let read = match &options.token {
@@ -117,7 +117,7 @@ fn read(options: &Options) -> Result<String, String> {
     Ok(bare.to_owned())
 }
 
-/// Makes sure that the issuer has its keys; says where they come from.
+/// Makes sure that the issuer has its keys. Returns a text that says where they come from.
 fn obtain(issuer: &Issuer, offline: bool) -> String {
     let Some(source) = issuer.source() else {
         return format!("{} local", issuer.keys().current().len());
@@ -182,15 +182,14 @@ fn row(page: &mut String, name: &str, text: &str) {
     let _ = writeln!(page, "{name:<10} {}", text.replace('\n', "\n           "));
 }
 
-/// Over several lines, as it was written otherwise. Control characters come out escaped, so that a token cannot write to
-/// a terminal.
+/// Returns the object over several lines. Control characters are escaped, so that a token cannot control the terminal.
 fn object(object: &Document) -> String {
     let mut out = String::new();
     pretty(object.value(), "\n", &mut out);
     out
 }
 
-/// `line` begins a line: its end, and how far it is indented.
+/// Appends a value. `line` is the line break and the indentation of the value's own line.
 fn pretty(value: Value<'_>, line: &str, out: &mut String) {
     let inner = format!("{line}  ");
     let (open, shut) = match value.kind() {
@@ -256,7 +255,7 @@ fn speaks_for(caller: &Caller) -> String {
     shown
 }
 
-/// What was checked before a failure has passed; what comes after it has not been looked at.
+/// Appends a row for each check: those before the failed one have passed, those after it did not run.
 fn stage_rows(page: &mut String, stage: &Stage) {
     let words = |checks: &[crate::auth::check::Check]| -> String {
         let words: Vec<_> = checks.iter().map(|check| check.as_str()).collect();

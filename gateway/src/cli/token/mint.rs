@@ -1,7 +1,7 @@
-//! `gateway token mint`: a signed token with whatever claims a test needs, also such as no gateway should take.
+//! `gateway token mint`: signs a token with any claims that a test needs, also claims that no gateway should accept.
 //!
-//! Signs with a key that lies in a file here; issuers of real tokens keep theirs elsewhere. The token alone is written
-//! to standard output.
+//! The signing key lies in a local file, which is right only for tests; issuers of real tokens keep their keys
+//! elsewhere. Only the token is written to standard output.
 
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Options {
     /// The algorithm, such as ES256, RS256, PS256, EdDSA or HS256.
     #[arg(long, value_parser = algorithm)]
     alg: Algorithm,
-    /// The key's name, for the header; default: that of a JWK.
+    /// Key id for the token's header; default: that of a JWK.
     #[arg(long)]
     kid: Option<String>,
     /// The claims as a JSON object.
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Options {
     /// One more claim; the value is JSON if it can be read as such, else text. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
     claim: Vec<(String, Value)>,
-    /// How long from now it is to hold, or until when; not used where the claims have an `exp`.
+    /// Lifetime from now, or the time at which the token ends; not used where the claims have an `exp`.
     #[arg(long, value_name = "WHEN", default_value = "5m", value_parser = when)]
     expires_in: u64,
 }
@@ -64,7 +64,7 @@ fn token(options: &Options, unix_now: u64) -> Result<String, String> {
         .map_err(|error| format!("{} does not fit {}: {error}", options.key.display(), name(options.alg)))
 }
 
-/// The key, and the name it has in the file, if any.
+/// Returns the key, and its id in the file, if any.
 fn signing_key(path: &Path, algorithm: Algorithm) -> Result<(EncodingKey, Option<String>), String> {
     use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512};
     let text = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;

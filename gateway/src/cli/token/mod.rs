@@ -1,4 +1,4 @@
-//! `gateway token`: makes tokens for tests, and says what the gateway makes of one.
+//! `gateway token`: makes tokens for tests, and checks tokens.
 
 mod inspect;
 mod mint;
