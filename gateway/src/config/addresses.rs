@@ -1,11 +1,11 @@
-//! Addresses to listen at, and what those probably meant who wrote something else.
+//! Reads listening addresses, and suggests one for other text.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::mistake::Code;
 use super::scalar::{Scalar, Wrong};
 
-/// Where only this machine is to connect, unless something else is written.
+/// An address for the admin API; its suggestions use 127.0.0.1, so that only this machine can connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AdminAddress(pub SocketAddr);
 
@@ -33,7 +33,7 @@ impl Scalar for AdminAddress {
     }
 }
 
-/// What is wrong with an address: `host` and `port` are those that are usual there.
+/// Describes what is wrong with an address. Suggestions take a missing host or port from `host` and `port`.
 fn wrong(text: &str, host: &str, port: u16) -> Wrong {
     let wrong = |label: &str| Wrong::new(Code::BadValue, label);
     let text = text.trim();
@@ -83,7 +83,7 @@ fn wrong(text: &str, host: &str, port: u16) -> Wrong {
 mod tests {
     use super::*;
 
-    /// What is suggested for a listener, and for the admin address.
+    /// Suggestions for a listener, and for the admin address.
     #[test]
     fn what_was_meant_is_an_address() {
         let check = |text: &str, listener: Option<&str>, admin: Option<&str>| {

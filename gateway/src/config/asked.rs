@@ -1,11 +1,11 @@
-//! The keys that reading asked for: the config language as the reader knows it.
+//! Records the keys that reading asks for, which together are the config language.
 //!
-//! Reading asks for each key of a section whether it is written or not, so one reading of a file with every section
-//! in it tells the whole language. Hints for stray keys and the generated reference are made from it.
+//! Reading asks for each key of a section, whether it is written or not. So one reading of a file with every section
+//! shows the whole language. Hints for unknown keys and the generated reference are made from this record.
 
 use std::collections::BTreeSet;
 
-/// What one reading asked for.
+/// Keys that one reading asked for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pub keys: Vec<Key>,
@@ -13,29 +13,29 @@ pub(super) struct Asked {
     pub named: BTreeSet<String>,
 }
 
-/// One question for a key of a section.
+/// A key of a section that reading asked for.
 #[derive(Debug, Clone)]
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "the generator of the reference reads all of it")
 )]
 pub(super) struct Key {
-    /// Path of the section, as messages name it.
+    /// Path of the section, in the form that messages use.
     pub section: String,
     /// Rust type that the section is read into, with its modules.
     pub model: &'static str,
     pub name: &'static str,
     pub shape: Option<Shape>,
-    /// What holds if the key is left out, as one would write it.
+    /// Default value, in the form used in a config.
     pub default: Option<String>,
-    /// Least and greatest value.
+    /// Smallest and largest value.
     pub range: Option<(String, String)>,
     pub required: bool,
-    /// Whether `off` may stand in place of the value.
+    /// Whether `off` is allowed instead of the value.
     pub off: bool,
 }
 
-/// What may be written as a value.
+/// Kind of value that may be written.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(test), expect(dead_code, reason = "the generator of the reference reads it"))]
 pub(super) enum Shape {
@@ -43,7 +43,7 @@ pub(super) enum Shape {
     Value(&'static str),
     /// A map with keys of its own.
     Section,
-    /// A list; one value may stand for a list of one.
+    /// A list; a single value counts as a list of one.
     List(&'static Shape),
     /// A map from names to values.
     Named(&'static Shape),

@@ -1,7 +1,7 @@
 //! Reads the keys of one map, each at most once and by name.
 //!
-//! A key is known because someone asked for it: what is left when the map has been read is unknown, and is reported
-//! without anyone having to remember to.
+//! Every key that is read counts as known. Each key of the map that was not read is reported as unknown, so no separate
+//! list of keys is needed.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -19,18 +19,18 @@ use super::span::{At, Span};
 use super::tree::{Key, Kind, Node};
 use super::unknown::Unknown;
 
-/// The entries of one map that is being read.
+/// Entries of the map that is being read.
 pub(super) struct Fields<'a> {
     entries: &'a [(Key, Rc<Node>)],
     pub at: Span,
     pub path: &'a str,
     pub cx: &'a Context<'a>,
-    /// Nothing at all was written, not even braces.
+    /// Whether nothing was written, not even braces.
     is_empty: bool,
     known: Vec<&'static str>,
     /// Rust type that the section is read into.
     model: &'static str,
-    /// Part of the language, and nothing acts on them yet.
+    /// Keys of the language that have no effect yet.
     not_built: Vec<&'static str>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Notes for whoever wants to know the language that `name` may hold what `asked` says.
+    /// Records the key `name` for [`asked::Asked`], if reading collects it. `asked` fills in the details.
     fn note(&self, name: &'static str, asked: impl FnOnce(&mut asked::Key)) {
         if let Some(all) = &self.cx.asked {
             let mut key = asked::Key {
@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value at a key, which is from now on known.
+    /// Returns the value of a key, and marks the key as known.
     pub(super) fn value(&mut self, name: &'static str) -> Option<Value<'a>> {
         if !self.known.contains(&name) {
             self.known.push(name);
@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
         Some(Value::new(node, key.span, join(self.path, name), self.cx))
     }
 
-    /// The value at a key that is read by hand: `shape` says what it may be.
+    /// Returns the value of a key that the caller reads itself. `shape` is the kind of value.
     pub(super) fn value_of(&mut self, name: &'static str, shape: Shape) -> Option<Value<'a>> {
         self.note(name, |key| key.shape = Some(shape));
         self.value(name)
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list with at least one element.
+    /// Reads a required list with at least one element.
     pub(super) fn required_list<T: Read>(&mut self, name: &'static str) -> Option<Vec<T>> {
         self.note(name, |key| key.required = true);
         match self.value(name) {
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A map keyed by name with at least one entry.
+    /// Reads a required map keyed by name with at least one entry.
     pub(super) fn required_map<T: Read>(&mut self, name: &'static str) -> Option<NamedMap<T>> {
         let map: NamedMap<T> = self.required(name)?;
         let value = self.value(name)?;
@@ -135,13 +135,13 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// The value, or a default if there is none.
+    /// Reads a value, or returns the default if it is absent.
     pub(super) fn or<T: Scalar>(&mut self, name: &'static str, default: T) -> At<T> {
         self.note(name, |key| key.default = Some(default.show()));
         self.optional(name).unwrap_or(At::unwritten(default))
     }
 
-    /// The same, held to a range.
+    /// Reads a value that must lie in a range, or returns the default if it is absent.
     pub(super) fn within<T: Scalar + PartialOrd>(
         &mut self,
         name: &'static str,
@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
         self.held_to(name, value, range)
     }
 
-    /// A value that has been read, held to a range.
+    /// Reports a value that lies outside the range. Returns the value.
     pub(super) fn held_to<T: Scalar + PartialOrd>(
         &self,
         name: &'static str,
@@ -177,12 +177,12 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// A list, empty if there is none.
+    /// Reads a list; empty if it is absent.
     pub(super) fn list<T: Read>(&mut self, name: &'static str) -> Vec<T> {
         self.optional(name).unwrap_or_default()
     }
 
-    /// A list that is a default if it is not written. Written, it has at least one element.
+    /// Reads a list, or returns the default if it is absent. A written list must have at least one element.
     pub(super) fn list_or<T: Scalar + Clone>(&mut self, name: &'static str, default: &[T]) -> Vec<At<T>> {
         self.note(name, |key| {
             let shown: Vec<_> = default.iter().map(Scalar::show).collect();
@@ -194,7 +194,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list that makes no sense without an element.
+    /// Reads an optional list that must have at least one element if it is written.
     pub(super) fn nonempty<T: Read>(&mut self, name: &'static str) -> Option<Vec<T>> {
         self.note(name, |key| key.shape = Some(Vec::<T>::SHAPE));
         let value = self.value(name)?;
@@ -206,7 +206,7 @@ impl<'a> Fields<'a> {
         read_as(&value)
     }
 
-    /// A section; left out, it is read from an empty map and so consists of its defaults.
+    /// Reads a section. An absent section is read from an empty map and so has its defaults.
     pub(super) fn section<T: Read>(&mut self, name: &'static str) -> Option<T> {
         self.note(name, |key| (key.shape, key.off) = (Some(T::SHAPE), T::OFF));
         match self.value(name) {
@@ -215,7 +215,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same for a section that may be switched off: `None` for `off`, or if it was wrong.
+    /// Reads a section that can be switched off. Returns `None` for `off`, and for an invalid section.
     pub(super) fn section_or_off<T: Read>(&mut self, name: &'static str) -> Option<T> {
         self.note(name, |key| (key.shape, key.off) = (Some(T::SHAPE), true));
         let Some(value) = self.value(name) else {
@@ -227,7 +227,7 @@ impl<'a> Fields<'a> {
         read_as(&value.switchable(hint::for_switch))
     }
 
-    /// A file, found relative to the config's folder.
+    /// Reads the path of a file, relative to the config's folder.
     pub(super) fn path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
         let file = self.optional(name)?;
         self.resolve(name, file)
@@ -247,7 +247,7 @@ impl<'a> Fields<'a> {
         Some(file.map(|file| self.cx.base_dir.join(file)))
     }
 
-    /// Which of several keys that exclude each other is written; none or several is a mistake.
+    /// Returns the one of several exclusive keys that is written. None or several are a mistake.
     pub(super) fn exactly_one(&mut self, names: &[&'static str]) -> Option<&'static str> {
         let written: Vec<_> = names
             .iter()
@@ -275,7 +275,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Keys of the language that nothing acts on yet: refused rather than ignored.
+    /// Declares keys of the language that have no effect yet. They are refused rather than ignored.
     pub(super) fn not_built(&mut self, names: &[&'static str]) {
         self.not_built.extend(names);
     }
@@ -288,7 +288,7 @@ impl<'a> Fields<'a> {
         self.cx.warnings.borrow_mut().push(warning);
     }
 
-    /// How messages name the map.
+    /// Returns the name of the map in messages.
     fn name(&self) -> String {
         if self.path.is_empty() {
             "the config".to_owned()
@@ -297,7 +297,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that were not read.
     pub(super) fn finish(self) {
         let is_unknown = |(_, (key, _)): &(usize, &(Key, Rc<Node>))| !self.known.contains(&key.text.as_str());
         for (place, (key, _)) in self.entries.iter().enumerate().filter(is_unknown) {

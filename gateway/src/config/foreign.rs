@@ -1,24 +1,24 @@
-//! What other products call it, and what it is called here.
+//! Translates words of other products into the words of this config, for hints.
 //!
-//! A key of nginx, Envoy, Kong, Traefik, KrakenD or Spring Cloud Gateway is no slip of the keyboard, so nearness of
-//! letters says nothing about what was meant. This table does: for each section, words and what to write in their place.
+//! A key of nginx, Envoy, Kong, Traefik, KrakenD or Spring Cloud Gateway is not a typing error, so similar spelling
+//! does not show what was meant. This table lists, for each section, such words and what to write instead.
 //!
-//! Invariant: what is to be written can be, as it stands, in the section that the word was found in.
+//! Invariant: what a hint suggests is valid, as it stands, in the section of the foreign word.
 
-/// The words of one section.
+/// Foreign words of one section.
 struct Section {
-    /// Keys by which the section is known: no other has all of them.
+    /// Keys that identify the section: no other section has all of them.
     has: &'static [&'static str],
     words: &'static [Word],
 }
 
-/// Several foreign words for one thing.
+/// Foreign words with the same meaning.
 struct Word {
-    /// Separated by spaces; `snake_case`, in which all spellings are compared.
+    /// Words separated by spaces, in `snake_case`; all spellings are compared in that form.
     foreign: &'static str,
-    /// To be written in its place; empty if nothing takes it.
+    /// Text to write instead; empty if the config has nothing for it.
     ours: &'static str,
-    /// What else there is to know.
+    /// Additional note.
     note: &'static str,
 }
 
@@ -34,7 +34,7 @@ const fn noted(foreign: &'static str, ours: &'static str, note: &'static str) ->
     Word { foreign, ours, note }
 }
 
-/// What to write for `key` in a section that has the keys `known`, as a hint.
+/// Returns a hint for `key` in a section that has the keys `known`.
 pub(super) fn meant_by(key: &str, known: &[&str]) -> Option<String> {
     let key = snake_case(key);
     let section = SECTIONS
@@ -49,14 +49,14 @@ pub(super) fn meant_by(key: &str, known: &[&str]) -> Option<String> {
     })
 }
 
-/// The word of `ours` that `word` stands for elsewhere.
+/// Returns the word of `ours` that `word` means in another product.
 pub(super) fn value_meant_by(word: &str, ours: &[&str]) -> Option<&'static str> {
     let word = snake_case(word);
     let is_meant = |(meant, foreign): &&(&str, &str)| ours.contains(meant) && foreign.split(' ').any(|one| one == word);
     VALUES.iter().find(is_meant).map(|(meant, _)| *meant)
 }
 
-/// Our values, and what they are called elsewhere.
+/// Values of this config, each with its names in other products.
 const VALUES: &[(&str, &str)] = &[
     ("h2", "http2 http/2 http_2 h2c https grpc grpcs"),
     ("http1", "http http/1 http/1_1 http1_1 http_1_1 1_1"),
@@ -114,7 +114,7 @@ const VALUES: &[(&str, &str)] = &[
     ("at+jwt", "access_token at"),
 ];
 
-/// `pathPrefix`, `path-prefix` and `PathPrefix` are `path_prefix`.
+/// Converts `pathPrefix`, `path-prefix` and `PathPrefix` to `path_prefix`.
 fn snake_case(key: &str) -> String {
     let mut out = String::with_capacity(key.len() + 4);
     let mut after_lower = false;
@@ -296,7 +296,7 @@ const SECTIONS: &[Section] = &[
             noted("enabled disable disabled", "", "`admin: off` turns it off"),
         ],
     },
-    // Times that hold for every request.
+    // Time limits of every request.
     Section {
         has: &["request", "reserve", "keep_alive"],
         words: &[
@@ -326,7 +326,7 @@ const SECTIONS: &[Section] = &[
             word("tls_handshake handshake handshake_timeout accept", "first_byte: 10s"),
         ],
     },
-    // How large a request may be.
+    // Size limits of a request.
     Section {
         has: &["head", "uri", "body"],
         words: &[
@@ -355,7 +355,7 @@ const SECTIONS: &[Section] = &[
             word("max_streams max_concurrent_streams concurrent_streams", "streams: 100"),
         ],
     },
-    // How the address of a caller is found.
+    // Client addresses.
     Section {
         has: &["trusted_proxies", "ipv6_prefix"],
         words: &[word(
@@ -363,7 +363,7 @@ const SECTIONS: &[Section] = &[
             "trusted_proxies: [10.0.0.0/8]",
         )],
     },
-    // Who calls.
+    // Callers.
     Section {
         has: &["api_keys", "jwt", "failures"],
         words: &[
@@ -456,7 +456,7 @@ const SECTIONS: &[Section] = &[
             noted("name", "", "an issuer goes by the key that it stands under"),
         ],
     },
-    // Where the keys of an issuer come from.
+    // The source of an issuer's keys.
     Section {
         has: &["url", "secret_file", "cool_down"],
         words: &[
@@ -652,7 +652,7 @@ const SECTIONS: &[Section] = &[
             noted("interval", "", "failures are counted as they come"),
         ],
     },
-    // When an attempt is made again.
+    // Retries.
     Section {
         has: &["attempts", "backoff", "share"],
         words: &[
@@ -834,7 +834,7 @@ const SECTIONS: &[Section] = &[
             ),
         ],
     },
-    // What a request must be like.
+    // The match of a route.
     Section {
         has: &["path", "methods", "query"],
         words: &[
@@ -859,7 +859,7 @@ const SECTIONS: &[Section] = &[
             ),
         ],
     },
-    // Who may use a route.
+    // Access to a route.
     Section {
         has: &["any_of", "all_of", "scopes"],
         words: &[
@@ -888,7 +888,7 @@ const SECTIONS: &[Section] = &[
             ),
         ],
     },
-    // From where a route may be used.
+    // Addresses that may use a route.
     Section {
         has: &["allow", "deny"],
         words: &[
@@ -1055,7 +1055,7 @@ const SECTIONS: &[Section] = &[
             ),
         ],
     },
-    // What stands in for an answer.
+    // The fallback of a part.
     Section {
         has: &["value", "stale", "backend"],
         words: &[
@@ -1064,7 +1064,7 @@ const SECTIONS: &[Section] = &[
             word("service upstream cluster to", "backend: users"),
         ],
     },
-    // When a part is called.
+    // The condition of a part.
     Section {
         has: &["status", "exists", "is_not"],
         words: &[
@@ -1124,7 +1124,7 @@ const SECTIONS: &[Section] = &[
             noted("enabled", "", "it is on if it is written"),
         ],
     },
-    // Changes of header fields, both ways.
+    // Changes of header fields, in both directions.
     Section {
         has: &["request", "response"],
         words: &[
@@ -1138,7 +1138,7 @@ const SECTIONS: &[Section] = &[
             ),
         ],
     },
-    // Changes of header fields, one way.
+    // Changes of header fields, in one direction.
     Section {
         has: &["remove", "rename", "set", "add"],
         words: &[

@@ -1,11 +1,11 @@
-//! What was probably meant: the nearest of the words that would have been right.
+//! Suggests the nearest valid word for an invalid one.
 
-/// The nearest candidate, as a question; `None` when nothing is near enough to be worth suggesting.
+/// Returns the nearest candidate as a question, or `None` if none is near enough.
 pub(super) fn did_you_mean<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     closest(written, candidates).map(|best| format!("did you mean `{best}`?"))
 }
 
-/// All candidates in a row; `None` when there are none.
+/// Returns all candidates as a list, or `None` if there are none.
 pub(super) fn one_of<'a>(candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     const SHOWN: usize = 24;
     let mut words: Vec<_> = candidates.map(|word| format!("`{word}`")).collect();
@@ -16,18 +16,19 @@ pub(super) fn one_of<'a>(candidates: impl Iterator<Item = &'a str>) -> Option<St
     (!words.is_empty()).then(|| format!("one of {}", words.join(", ")))
 }
 
-/// Whether `written` is the word but for its case and its separators, as `timeLimit` is `time_limit`.
+/// Returns whether `written` differs from the word only in case and separators, as `timeLimit` differs from
+/// `time_limit`.
 pub(super) fn is_spelling_of(written: &str, word: &str) -> bool {
     let letters = |text: &str| -> String { text.to_lowercase().replace(['-', '_', ' '], "") };
     letters(written) == letters(word)
 }
 
-/// Whether one slip of the keyboard makes `written` of one of the candidates.
+/// Returns whether one typing error turns a candidate into `written`.
 pub(super) fn is_slip<'a>(written: &str, mut candidates: impl Iterator<Item = &'a str>) -> bool {
     written.len() >= 4 && candidates.any(|candidate| strsim::damerau_levenshtein(written, candidate) == 1)
 }
 
-/// What to say of a word that only switches something on or off which is on unless it is `off`.
+/// Returns a hint for a word that only switches on or off a section that is on unless it is `off`.
 pub(super) fn for_switch(text: &str) -> Option<String> {
     match text.to_lowercase().as_str() {
         text if is_yes(text) => {
@@ -37,12 +38,12 @@ pub(super) fn for_switch(text: &str) -> Option<String> {
     }
 }
 
-/// What to say of a word that is to switch something off.
+/// Returns a hint for a word that means `off`.
 pub(super) fn for_no(text: &str) -> Option<String> {
     is_no(text).then(|| "did you mean `off`?".to_owned())
 }
 
-/// Whether a word says no.
+/// Returns whether a word means no.
 pub(super) fn is_no(text: &str) -> bool {
     matches!(
         text.to_lowercase().as_str(),
@@ -50,7 +51,7 @@ pub(super) fn is_no(text: &str) -> bool {
     )
 }
 
-/// Whether a word says yes.
+/// Returns whether a word means yes.
 pub(super) fn is_yes(text: &str) -> bool {
     matches!(
         text.to_lowercase().as_str(),
@@ -58,8 +59,9 @@ pub(super) fn is_yes(text: &str) -> bool {
     )
 }
 
-/// Near is: a third of the letters may differ, a swap of neighbours counting as one; or one begins with the other.
-/// Words that both end or begin with do not count: `rate_limit` is not near `time_limit`.
+/// Returns the nearest candidate. A candidate is near if at most a third of the letters differ, where a swap of
+/// neighbours counts as one, or if one word begins with the other. Parts that both names begin or end with do not
+/// count: `rate_limit` is not near `time_limit`.
 fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
     let near = |candidate: &'a str| {
@@ -76,7 +78,7 @@ fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// What is left of two names of several words without those that they begin and end with together.
+/// Returns two names without the `_`-separated parts that both begin and end with.
 fn differing(one: &str, other: &str) -> (String, String) {
     let (mut one, mut other): (Vec<_>, Vec<_>) = (one.split('_').collect(), other.split('_').collect());
     while one.len() > 1 && other.len() > 1 && one.last() == other.last() {

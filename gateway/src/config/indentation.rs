@@ -1,4 +1,4 @@
-//! Keys that stand too far to the left or to the right: YAML takes them for something else, and does not say so.
+//! Finds keys with too little or too much indentation, which YAML silently assigns to another section.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use super::tree::{Key, Kind, Node};
 
 type Entries = [(Key, Rc<Node>)];
 
-/// The key above the one at `place` that has nothing under it, if all between them is as unknown as that one.
+/// Returns the key above the one at `place` that has no value, if all keys between them are unknown too.
 pub(super) fn empty_before<'e>(entries: &'e Entries, place: usize, known: &[&str]) -> Option<&'e str> {
     let above = entries[..place].iter().rev();
     let (key, node) = above.into_iter().find(|(key, node)| {
@@ -17,7 +17,7 @@ pub(super) fn empty_before<'e>(entries: &'e Entries, place: usize, known: &[&str
     node.is_null().then_some(&key.text)
 }
 
-/// What to say of an entry of a map keyed by name that is of the wrong kind, if the one above it is empty.
+/// Returns a hint for an entry of the wrong kind in a map keyed by name, if the entry above it is empty.
 pub(super) fn under_empty(entries: &Entries, place: usize) -> Option<String> {
     let (above, node) = entries[..place]
         .iter()
@@ -32,7 +32,7 @@ pub(super) fn under_empty(entries: &Entries, place: usize) -> Option<String> {
     })
 }
 
-/// Where `name` stands although it is missing here: within which entry, and the key.
+/// Returns the entry that contains the missing key `name`, and the place of that key.
 pub(super) fn stands_within<'e>(entries: &'e Entries, name: &str) -> Option<(&'e str, Span)> {
     let key_in = |node: &'e Node| match &node.kind {
         Kind::Map(inner) => inner.iter().find(|(key, _)| key.text == name).map(|(key, _)| key.span),
@@ -41,7 +41,7 @@ pub(super) fn stands_within<'e>(entries: &'e Entries, name: &str) -> Option<(&'e
     entries.iter().find_map(|(key, node)| Some((&*key.text, key_in(node)?)))
 }
 
-/// What is wrong with the indentation of the line at `start` that YAML could not make sense of.
+/// Returns what is wrong with the indentation of the line at `start`, where YAML has found an error.
 pub(super) fn of_line(text: &str, start: usize) -> Option<String> {
     let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[begin..].lines().next()?;
@@ -49,7 +49,7 @@ pub(super) fn of_line(text: &str, start: usize) -> Option<String> {
     if start - begin > indent {
         return None;
     }
-    // Of the lines above, those that can still be continued: each further to the left than all below it.
+    // Indentations of the open collections above: each such line is indented less than all lines below it.
     let (mut levels, mut least) = (Vec::new(), usize::MAX);
     for above in text[..begin].lines().rev() {
         let Some(depth) = depth(above).filter(|depth| *depth < least) else {
@@ -95,7 +95,7 @@ pub(super) fn of_line(text: &str, start: usize) -> Option<String> {
     }
 }
 
-/// The spaces before the first character; `None` for a line without one, and for a comment.
+/// Returns the number of leading spaces; `None` for an empty line and for a comment.
 fn depth(line: &str) -> Option<usize> {
     let content = line.trim_start_matches(' ');
     (!content.trim().is_empty() && !content.starts_with('#')).then(|| line.len() - content.len())

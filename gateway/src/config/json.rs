@@ -1,6 +1,7 @@
-//! A value of any shape, for documents the config carries but does not read: fallbacks and fixed answers.
+//! Reads a value of any shape, for documents that the config carries but does not interpret: fallbacks and fixed
+//! answers.
 //!
-//! YAML's core schema decides what a plain word is; numbers keep their digits.
+//! YAML's core schema decides the type of a plain word. Numbers keep their digits.
 
 use super::asked::Shape;
 use super::mistake::{Code, Mistake};
@@ -26,7 +27,7 @@ impl Read for At<Document> {
     }
 }
 
-/// Appends the value as JSON. All of it is looked at, so that all mistakes are told.
+/// Appends the value as JSON. Reads all of it, so that all mistakes are reported.
 fn convert(value: &Value<'_>, out: &mut Vec<u8>) -> Option<()> {
     let child =
         |node: &Node, out: &mut Vec<u8>| convert(&Value::new(node, node.span, value.path.clone(), value.cx), out);
@@ -56,7 +57,7 @@ fn convert(value: &Value<'_>, out: &mut Vec<u8>) -> Option<()> {
             let is_word = *plain && expanded.is_none();
             let text = expanded.as_deref().unwrap_or(text);
             match text {
-                // Text from a variable stays text, so this is only for what was written.
+                // Text from a variable stays text, so only a written word becomes null.
                 "" | "~" | "null" if is_word => out.extend_from_slice(b"null"),
                 "true" | "false" if is_word => out.extend_from_slice(text.as_bytes()),
                 number if is_word && json::is_number(number) => out.extend_from_slice(number.as_bytes()),

@@ -1,6 +1,6 @@
-//! The file of API keys: digests only, so that whoever reads it cannot call as anyone.
+//! The file of API keys. It holds only digests, so a person who reads it cannot use any key.
 //!
-//! A tenant may have several live keys, so that one can be replaced without a gap. Ids and digests are unique.
+//! A tenant may have several live keys, so that a key can be replaced without a gap. Ids and digests are unique.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,13 +53,12 @@ pub struct Digest(pub [u8; 32]);
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// 9999-12-31T23:59:59Z: no later one can be written.
+    /// Latest time that can be written: 9999-12-31T23:59:59Z.
     pub const LAST: Self = Self(253_402_300_799);
 
-    /// As the key file writes it, a day or an instant in UTC, or else a time from now such as `90d`.
+    /// Parses a day or an instant in UTC, as in the key file, or a time from now such as `90d`.
     ///
-    /// # Errors
-    /// What may be written, for whoever typed something else.
+    /// # Errors Returns a text that says what may be written.
     pub fn read_from(text: &str, unix_now: u64) -> Result<Self, &'static str> {
         match Duration::parse(text) {
             Ok(from_now) => Some(Self(unix_now.saturating_add(from_now.as_secs()))).filter(|at| *at <= Self::LAST),
@@ -79,7 +78,7 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<KeyFile, Mistakes> {
     super::read(source, sources, base_dir, &super::environment).map(|(file, _)| file)
 }
 
-/// The same from a text; variables come from `env`.
+/// Parses a key file from a text. Variables come from `env`.
 pub fn parse(
     name: &str,
     text: &str,
@@ -206,7 +205,7 @@ impl Scalar for Timestamp {
     }
 }
 
-/// RFC 3339 with `Z`, from 1970 to 9999.
+/// Parses an RFC 3339 time with `Z`, from 1970 to 9999.
 fn instant(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let shape = b"dddd-dd-ddTdd:dd:ddZ";

@@ -1,35 +1,35 @@
-//! What is wrong with a config: one value a mistake, so that all can be reported in one go.
+//! Mistakes of a config: one for each wrong value, so that all can be reported at once.
 //!
-//! Reading and compiling push mistakes and carry on; only the end result decides whether there is a config.
+//! Reading and compiling record mistakes and continue. Only at the end is it decided whether the config is valid.
 
 use super::span::Span;
 
-/// The stable word for a kind of mistake, for people who grep and for machines.
+/// Stable name for a kind of mistake, for people who search and for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The file could not be read.
     Unreadable,
-    /// Not YAML, or more of it than a config may hold.
+    /// Not valid YAML, or more of it than a config may hold.
     Syntax,
     UnknownKey,
     DuplicateKey,
     MissingKey,
-    /// Keys that exclude each other, or a value that another one forbids.
+    /// Keys that exclude each other, or a value that another value forbids.
     Conflict,
     WrongType,
     BadValue,
     OutOfRange,
-    /// Part of the language, but this build would not act on it.
+    /// A key of the language that has no effect in this build.
     NotBuilt,
     UnsetVariable,
     QuotedVariable,
-    /// A name that nothing of that kind has.
+    /// A reference to a name that does not exist.
     UnknownName,
-    /// A limit longer than the one it lies within.
+    /// A limit that is longer than the limit that contains it.
     OverParent,
-    /// Parts that wait for each other.
+    /// Parts that wait for each other in a circle.
     Cycle,
-    /// Works, but probably not as meant; only ever a warning.
+    /// Valid, but probably not intended; always a warning.
     Doubtful,
 }
 
@@ -56,21 +56,21 @@ impl Code {
     }
 }
 
-/// One mistake: what, where, and what was probably meant.
+/// One mistake: what is wrong, where, and what was probably meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     pub code: Code,
-    /// `None` if it lies in what was *not* written.
+    /// Place of the mistake; `None` if something is missing.
     pub at: Option<Span>,
-    /// One sentence without a full stop; names the key by its path.
+    /// One sentence without a full stop that names the key by its path.
     pub message: String,
-    /// A few words under the caret.
+    /// A few words for the marked place.
     pub label: Option<String>,
     /// The probable fix.
     pub hint: Option<String>,
-    /// Other places that the reader must see to understand this one, each with a few words.
+    /// Other places that explain the mistake, each with a few words.
     pub related: Vec<(Span, String)>,
-    /// The line holds a secret: say where it is, but do not show it.
+    /// Whether the line holds a secret: only its place is then shown.
     pub secret: bool,
 }
 
@@ -99,14 +99,14 @@ impl Mistake {
         self
     }
 
-    /// Keeps the line out of what is shown.
+    /// Hides the line, because it holds a secret.
     #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
-    /// Adds another place; a default (`None`) has none to show.
+    /// Adds another place. A default (`None`) has no place to show.
     #[must_use]
     pub fn related(mut self, at: impl Into<Option<Span>>, label: impl Into<String>) -> Self {
         self.related.extend(at.into().map(|span| (span, label.into())));
@@ -114,7 +114,7 @@ impl Mistake {
     }
 }
 
-/// Every mistake found so far.
+/// All mistakes found so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mistakes(Vec<Mistake>);
 
@@ -139,7 +139,7 @@ impl Mistakes {
         self.0.len()
     }
 
-    /// In the order of the file, those without a place last.
+    /// Returns the mistakes in the order of the file; those without a place come last.
     pub fn sorted(&self) -> Vec<&Mistake> {
         let mut all: Vec<_> = self.0.iter().collect();
         all.sort_by_key(|mistake| (mistake.at.is_none(), mistake.at));

@@ -1,11 +1,11 @@
-//! The config as written: what may stand in a file, and every mistake in one, each where it stands.
+//! Reads config files, and reports every mistake in them with its place.
 //!
-//! A file goes through `tree` (YAML with places) and `reader` (places kept, mistakes collected) into the `model`.
-//! Nothing here knows what a name refers to or whether limits fit into each other: `plan` compiles that, with the
+//! A file passes through `tree` (YAML with places) and `reader` (keeps places, collects mistakes) into the `model`.
+//! This module does not check references between names, or whether limits fit into each other. `plan` does, with the
 //! places that [`At`] carries and the [`Sources`] that can show them.
 //!
-//! Invariant: a config is returned only if nothing was wrong with it; unknown, duplicate and not yet built keys are
-//! wrong, never ignored.
+//! Invariant: a config is returned only if it has no mistake. Unknown keys, duplicate keys and keys that have no effect
+//! yet are mistakes; they are never ignored.
 
 mod addresses;
 mod asked;
@@ -52,21 +52,21 @@ use unknown::Sections;
 
 use crate::files::FileReader;
 
-/// A config without mistakes, and what it takes to show further ones.
+/// A config without mistakes, and the sources that are needed to report later ones.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub sources: Sources,
-    /// What works but was probably not meant.
+    /// Valid settings that were probably not intended.
     pub warnings: Mistakes,
 }
 
-/// Reads a config file; files it names are found from its folder, `${VARIABLES}` in the environment.
+/// Reads a config file. Paths in it are relative to its folder; `${VARIABLES}` come from the environment.
 pub fn load(path: &Path) -> Result<Loaded, Box<Invalid>> {
     load_by(path, FileReader::default())
 }
 
-/// The same by a reader, which is then used for the files that the config names.
+/// Reads a config file with `reader`, which then also reads the files that the config names.
 pub fn load_by(path: &Path, reader: FileReader) -> Result<Loaded, Box<Invalid>> {
     let mut sources = Sources::read_by(reader);
     match sources.read(path) {
@@ -78,7 +78,7 @@ pub fn load_by(path: &Path, reader: FileReader) -> Result<Loaded, Box<Invalid>> 
     }
 }
 
-/// The same from what the file at `path` once said.
+/// Reads a config from an earlier text of the file at `path`.
 pub fn load_again(path: &Path, text: &str, reader: FileReader) -> Result<Loaded, Box<Invalid>> {
     let base_dir = path.parent().unwrap_or(Path::new("."));
     parse_into(
@@ -90,7 +90,7 @@ pub fn load_again(path: &Path, text: &str, reader: FileReader) -> Result<Loaded,
     )
 }
 
-/// The same from a text that mistakes will call `name`.
+/// Reads a config from a text. Mistakes call it `name`.
 pub fn parse(
     name: &str,
     text: &str,
@@ -132,7 +132,7 @@ fn finish(
     }
 }
 
-/// One source as a `T`, with warnings; or every mistake in it.
+/// Reads one source as a `T`. Returns it with the warnings, or every mistake.
 fn read<T: Read>(
     source: u16,
     sources: &Sources,
@@ -156,7 +156,7 @@ fn read<T: Read>(
     let value = T::read(&Value::new(&root, start, String::new(), &cx));
     let unknown = cx.unknown.take();
     if !unknown.is_empty() {
-        // What a stray key was meant to be is told by the keys of all sections, and they are known by reading again.
+        // Hints for unknown keys need the keys of all sections; a second reading collects them.
         let again = Context {
             asked: Some(RefCell::default()),
             ..cx.scratch()

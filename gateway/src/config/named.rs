@@ -1,7 +1,7 @@
-//! A map keyed by name that keeps the order it was written in and where each name stands.
+//! A map keyed by name that keeps the written order, and the place of each name.
 //!
-//! Names are what logs, metrics, errors and kept state go by, so a name is checked once, when it is read.
-//! Invariant: no two entries share a name.
+//! Logs, metrics, errors and saved state use these names, so a name is checked once, when it is read. Invariant: no two
+//! entries have the same name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl<T> NamedMap<T> {
         self.entry(name).map(|(_, value)| value)
     }
 
-    /// The name as it was written, with its place, and the value.
+    /// Returns the name with its place, and the value.
     pub fn entry(&self, name: &str) -> Option<(&At<Arc<str>>, &T)> {
         self.places
             .get(name)
@@ -33,7 +33,7 @@ impl<T> NamedMap<T> {
         self.get(name).is_some()
     }
 
-    /// In the order written.
+    /// Iterates in the written order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&At<Arc<str>>, &T)> {
         self.entries.iter().map(|(name, value)| (name, value))
     }
@@ -50,7 +50,7 @@ impl<T> NamedMap<T> {
         self.entries.is_empty()
     }
 
-    /// The mistake of naming something that is not here; `kind` says what it would have been, as in "backend".
+    /// Returns the mistake for a reference to an unknown name. `kind` is the kind of entry, as in "backend".
     pub fn unknown(&self, kind: &str, wanted: &At<String>) -> Mistake {
         let hint = hint::did_you_mean(wanted, self.names()).or_else(|| hint::one_of(self.names()));
         Mistake::new(
@@ -61,7 +61,7 @@ impl<T> NamedMap<T> {
         .hint(hint.unwrap_or_else(|| format!("no {kind} is configured")))
     }
 
-    /// Replaces the entry of that name, or appends it.
+    /// Replaces the entry with that name, or appends it.
     pub(super) fn set(&mut self, name: At<Arc<str>>, value: T) {
         match self.places.get(&name.value) {
             Some(place) => self.entries[*place] = (name, value),

@@ -1,12 +1,12 @@
-//! For tests: every section of the language, each in a config around it.
+//! Example configs for tests, one for each section of the language.
 
-/// A config with a hole in which the entries of one section go.
+/// A config with a gap for the entries of one section.
 pub(super) struct Place {
-    /// With `@` for the hole.
+    /// Text of the config, with `@` for the gap.
     pub config: &'static str,
-    /// The entries that the section cannot be without.
+    /// Required entries of the section.
     pub needs: &'static [(&'static str, &'static str)],
-    /// Keys of which one excludes the others.
+    /// Keys that exclude each other.
     pub either: &'static [&'static str],
 }
 
@@ -27,7 +27,7 @@ const fn either(
 }
 
 impl Place {
-    /// The config with `entries` in its section, beside what that cannot be without.
+    /// Returns the config with `entries` in its section, together with the required entries.
     pub(super) fn with(&self, entries: &str, keys: &[String]) -> String {
         let is_left = |key: &&str| {
             !keys
@@ -39,7 +39,7 @@ impl Place {
         self.whole(&format!("{{ {} }}", all.join(", ")))
     }
 
-    /// The config with `value` in place of its section.
+    /// Returns the config with `value` as the section.
     pub(super) fn whole(&self, value: &str) -> String {
         const LISTENERS: &str = "listeners: { public: { address: 0.0.0.0:8080 } }";
         const ROUTES: &str = "routes: { hello: { match: { path: / }, respond: { body: hello } } }";

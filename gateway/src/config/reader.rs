@@ -1,7 +1,7 @@
 //! Reads a tree into the model and collects every mistake on the way.
 //!
-//! A value that is wrong yields `None`, which is reported here and now, and reading goes on: whoever holds the
-//! collected mistakes decides that there is no config.
+//! A wrong value is reported at once and yields `None`, and reading continues. The owner of the collected mistakes
+//! decides that the config is invalid.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -20,16 +20,16 @@ use super::tree::{Key, Kind, Node};
 use super::unknown::Unknown;
 use super::variables::{self, Problem};
 
-/// What holds for all values of one file.
+/// State shared by all values of one file.
 pub(super) struct Context<'a> {
-    /// Files named in the config are found from here.
+    /// Folder that relative paths in the config start from.
     pub base_dir: &'a Path,
     pub env: &'a dyn Fn(&str) -> Option<String>,
     pub mistakes: RefCell<Mistakes>,
     pub warnings: RefCell<Mistakes>,
-    /// Keys that no section asked for; what was meant can be said when all sections are known.
+    /// Keys that no section asked for. They are reported at the end, because hints need the keys of all sections.
     pub unknown: RefCell<Vec<Unknown>>,
-    /// What is asked for, if somebody wants to know.
+    /// Record of the keys that are asked for, if it is wanted.
     pub asked: Option<RefCell<Asked>>,
 }
 
@@ -45,40 +45,40 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// For a reading whose result is looked at and then forgotten.
+    /// Returns an empty context for a trial reading whose result is discarded.
     pub(super) fn scratch(&self) -> Self {
         Self::new(self.base_dir, self.env, Mistakes::default())
     }
 
-    /// Whether nothing was wrong so far.
+    /// Returns whether no mistake was found so far.
     pub(super) fn is_clean(&self) -> bool {
         self.mistakes.borrow().is_empty() && self.unknown.borrow().is_empty()
     }
 }
 
-/// Anything that can be read from a value. `None`: it was wrong, and that has been reported.
+/// A type that can be read from a value. Reading returns `None` after it has reported a mistake.
 pub(super) trait Read: Sized {
-    /// What a single value in place of the map probably means; `None` if this is not a map.
+    /// Map that a single value probably means; `None` if this type is not a map.
     const SINGLE: Option<Single> = None;
-    /// What may be written; a map with keys of its own unless something else is said.
+    /// Kind of value that may be written; a section by default.
     const SHAPE: Shape = Shape::Section;
-    /// Whether `off` may stand in place of the map.
+    /// Whether `off` is allowed instead of the map.
     const OFF: bool = false;
 
     fn read(value: &Value<'_>) -> Option<Self>;
 
-    /// Whether a map is wanted.
+    /// Returns whether this type is written as a map.
     fn is_map() -> bool {
         Self::SINGLE.is_some()
     }
 
-    /// How the value would be written as it was probably meant, if it was written as another kind of thing.
+    /// Returns the text that was probably meant by a value of the wrong kind.
     fn filled(value: &Value<'_>) -> Option<String> {
         single::filled::<Self>(value)
     }
 }
 
-/// Reads a `T`; where a map is wanted and something else stands, the mistake says which map is meant.
+/// Reads a `T`. If the value is not the map that is needed, the mistake suggests the map that was meant.
 pub(super) fn read_as<T: Read>(value: &Value<'_>) -> Option<T> {
     T::read(&Value {
         filled: Some(T::filled),
@@ -86,18 +86,18 @@ pub(super) fn read_as<T: Read>(value: &Value<'_>) -> Option<T> {
     })
 }
 
-/// A node under the key it was written at.
+/// A node and the key that it belongs to.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     pub node: &'a Node,
-    /// The key's place; the node's own where there is no key.
+    /// Place of the key, or of the node if it has no key.
     pub key: Span,
-    /// How messages name it, as in `backends.users.retry`; empty for the whole file.
+    /// Path in messages, such as `backends.users.retry`; empty for the whole file.
     pub path: String,
     pub cx: &'a Context<'a>,
-    /// Says what was meant, if this is not of the kind that is wanted.
+    /// Suggests what was meant, if the value is of the wrong kind.
     pub filled: Option<fn(&Value<'_>) -> Option<String>>,
-    /// The same, known already; a whole sentence.
+    /// Suggestion that is already known, as a whole sentence.
     pub hint: Option<String>,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Reads a map; nothing at all is an empty map. Keys that `read` did not ask for are mistakes.
+    /// Reads a map; an absent value counts as an empty map. Keys that `read` does not ask for are mistakes.
     pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let entries = self.entries("a map of keys")?;
         let mut fields = Fields::new(entries, self, std::any::type_name::<T>());
@@ -130,7 +130,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The items of a list; a value that is not a list stands for a list of itself.
+    /// Returns the items of a list; any other value counts as a list of one.
     fn items(&self) -> Vec<Self> {
         match &self.node.kind {
             Kind::List(items) => items
@@ -142,7 +142,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether this is switched off: by `off`, with or without quotes, or by `false`.
+    /// Returns whether the value is `off`, with or without quotes, or `false`.
     pub(super) fn is_off(&self) -> bool {
         match &self.node.kind {
             Kind::Scalar { text, plain } => is_off(text) && (*plain || text != "false"),
@@ -150,7 +150,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same value, of which `told` says what a word means that is to switch it on or off.
+    /// Returns the same value with a hint from `told` for words that mean on or off.
     pub(super) fn switchable(&self, told: fn(&str) -> Option<String>) -> Self {
         Self {
             hint: self.text().and_then(told).or_else(|| self.hint.clone()),
@@ -158,7 +158,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of a single value.
+    /// Returns the text of a single value.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.kind {
             Kind::Scalar { text, .. } if !self.node.is_null() => Some(text),
@@ -166,7 +166,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether just this word stands here, without quotes.
+    /// Returns whether the value is exactly this word, without quotes.
     pub(super) fn is_word(&self, word: &str) -> bool {
         matches!(&self.node.kind, Kind::Scalar { text, plain: true } if text == word)
     }
@@ -179,7 +179,7 @@ impl<'a> Value<'a> {
         matches!(self.node.kind, Kind::List(_))
     }
 
-    /// A word as a value of some kind.
+    /// Reads a single value.
     pub(super) fn scalar<T: Scalar>(&self) -> Option<At<T>> {
         let Kind::Scalar { text, plain } = &self.node.kind else {
             let only = single::only_item(self.node).map(|only| format!("did you mean `{only}`?"));
@@ -211,7 +211,7 @@ impl<'a> Value<'a> {
                     _ => format!("`{}` must be {}", self.path, T::EXPECTED),
                 };
                 let mut mistake = Mistake::new(wrong.code, self.node.span, message).label(wrong.label);
-                // What a variable held may be a secret; a hint would repeat it.
+                // The value of a variable may be a secret, and a hint would repeat it.
                 mistake.hint = wrong.hint.filter(|_| expanded.is_none());
                 mistake.secret = T::SECRET && expanded.is_none();
                 self.push(mistake);
@@ -220,7 +220,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text with its variables replaced, if there were any.
+    /// Replaces variables in the text. Returns `Some(None)` if there were none.
     pub(super) fn expand(&self, text: &str, plain: bool) -> Option<Option<String>> {
         if !plain {
             let Some(variable) = variables::find(text) else {
@@ -250,12 +250,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A section read as if nothing stood here.
+    /// Reads a section as if it were absent.
     pub(super) fn default<T: Read>(&self) -> Option<T> {
         default_of(self.key, self.path.clone(), self.cx)
     }
 
-    /// Whether the text is to come from the environment, at least in part.
+    /// Returns whether any part of the text comes from the environment.
     pub(super) fn mentions_variable(&self) -> bool {
         matches!(&self.node.kind, Kind::Scalar { text, .. } if variables::find(text).is_some())
     }
@@ -298,7 +298,7 @@ impl<T: Scalar> Read for At<T> {
     }
 }
 
-/// One value may stand for a list of one.
+/// A single value counts as a list of one.
 impl<T: Read> Read for Vec<T> {
     const SHAPE: Shape = Shape::List(&T::SHAPE);
 
@@ -330,7 +330,7 @@ impl<T: Read> Read for NamedMap<T> {
     }
 }
 
-/// Reads a map keyed by name into `map`, where an entry may replace one that is there.
+/// Reads a map keyed by name into `map`. An entry may replace an existing one.
 pub(super) fn named_with<T>(
     value: &Value<'_>,
     map: &mut NamedMap<T>,
@@ -339,7 +339,7 @@ pub(super) fn named_with<T>(
     keyed(value, map, check_name, read)
 }
 
-/// The same with names of another kind: `check` gives the name to go by, or says what is wrong with it.
+/// Reads a map keyed by other names. `check` returns the name to use, or what is wrong with it.
 pub(super) fn keyed<T>(
     value: &Value<'_>,
     map: &mut NamedMap<T>,
@@ -376,17 +376,18 @@ pub(super) fn keyed<T>(
     Some(())
 }
 
-/// The spellings of `off`.
+/// Returns whether the text is a spelling of `off`.
 pub(super) fn is_off(text: &str) -> bool {
     matches!(text, "off" | "Off" | "OFF" | "false" | "False" | "FALSE")
 }
 
-/// Any text will do for a name that stays within its document.
+/// Accepts any text, for names that are used only within the config.
 pub(super) fn any_name(name: &str) -> Result<String, &'static str> {
     Ok(name.to_owned())
 }
 
-/// Names go into logs, metric labels and header fields, so they stay within what all of them take.
+/// Checks a name: names appear in logs, metric labels and header fields, so only characters valid in all of them are
+/// allowed.
 fn check_name(name: &str) -> Result<String, &'static str> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {

@@ -1,6 +1,6 @@
-//! The file of revocations: credentials that are taken back before they expire.
+//! The file of revocations: credentials that are revoked before they expire.
 //!
-//! Read by people and by the gateway, which writes it anew when the list is changed through the admin API.
+//! People and the gateway read it. The gateway also rewrites it when the list is changed through the admin API.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<RevocationFile, Mistak
     super::read(source, sources, Path::new("."), &super::environment).map(|(file, _)| file)
 }
 
-/// The same from a text.
+/// Parses the file from a text.
 pub fn parse(name: &str, text: &str, sources: &mut Sources) -> Result<RevocationFile, Mistakes> {
     let source = sources.add(name, text)?;
     super::read(source, sources, Path::new("."), &super::environment).map(|(file, _)| file)

@@ -1,7 +1,7 @@
-//! Values that are written as one word, and the plain kinds among them.
+//! Reads single values, with the basic kinds among them.
 //!
-//! What a kind refuses, it refuses with a few words that fit under a caret and, where it can, with what was
-//! probably meant. Values with units have their own file, `units`.
+//! A refused value yields a few words that fit below the marked place and, where possible, a suggestion. Values with
+//! units are in `units`.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -10,26 +10,26 @@ use ipnet::IpNet;
 
 use super::mistake::Code;
 
-/// A kind of one-word value.
+/// A kind of single value.
 pub(super) trait Scalar: Sized {
-    /// Completes "must be ...".
+    /// Text that completes "must be ...".
     const EXPECTED: &'static str;
-    /// Whether quotes make it something else, as they do with numbers and booleans.
+    /// Whether a quoted value is refused, as for numbers and booleans.
     const UNQUOTED: bool = false;
-    /// Whether the text must not be shown even where it is wrong.
+    /// Whether the text is never shown, even if it is wrong.
     const SECRET: bool = false;
 
     fn parse(text: &str) -> Result<Self, Wrong>;
 
-    /// As one would write it.
+    /// Returns the value in the form used in a config.
     fn show(&self) -> String;
 }
 
-/// Why a word is not a value of the kind.
+/// Reason why a text is not a value of the kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub code: Code,
-    /// Stands under the caret, so it does not repeat the word: it may be a secret.
+    /// Words for the marked place. They do not repeat the text, because it may be a secret.
     pub label: String,
     pub hint: Option<String>,
 }
@@ -50,8 +50,8 @@ impl Wrong {
     }
 }
 
-/// Text as a file of ours says it, so that it is read back as it was: as it is where nothing could read it
-/// differently, else in quotes.
+/// Writes a text for a generated YAML file, so that reading returns the same text. Quotes are used unless the text is
+/// unambiguous without them.
 pub fn written(text: &str) -> String {
     let plain = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
         && text
@@ -65,8 +65,8 @@ pub fn written(text: &str) -> String {
     }
 }
 
-/// In double quotes (YAML 1.2 section 7.3.1). What is no letter, digit or visible ASCII is escaped: YAML takes some
-/// characters nowhere else, and others as the end of a line.
+/// Writes a text in double quotes (YAML 1.2 section 7.3.1). All characters but letters, digits and visible ASCII are
+/// escaped, because YAML accepts some only in escaped form, and takes others as the end of a line.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -171,7 +171,7 @@ impl Scalar for f64 {
     }
 }
 
-/// What a network of IPv4 addresses is that are mapped into IPv6, if it is one.
+/// Returns the IPv4 network if the network is IPv4 mapped into IPv6.
 fn without_mapping(net: IpNet) -> Option<IpNet> {
     let std::net::IpAddr::V4(address) = net.addr().to_canonical() else {
         return None;
@@ -180,7 +180,7 @@ fn without_mapping(net: IpNet) -> Option<IpNet> {
     IpNet::new(address.into(), prefix).ok().filter(|plain| *plain != net)
 }
 
-/// A network; one address alone stands for itself.
+/// A network; a single address is a network of one.
 impl Scalar for IpNet {
     const EXPECTED: &'static str = "a network such as `10.0.0.0/8` or `fd00::/8`";
 
@@ -192,7 +192,7 @@ impl Scalar for IpNet {
                 .map_err(|_| Wrong::new(Code::BadValue, "is not a network"))?,
         };
         if let Some(plain) = without_mapping(net) {
-            // Addresses are compared without their mapping, so it would hold for none.
+            // Callers' addresses are compared in IPv4 form, so a mapped network would match none.
             let hint = format!("did you mean `{}`?", plain.trunc());
             return Err(Wrong::new(Code::BadValue, "is IPv4 mapped into IPv6").hint(hint));
         }
@@ -229,7 +229,7 @@ impl Scalar for Method {
     }
 }
 
-/// An enum whose variants are words.
+/// Declares enums whose variants are written as words.
 macro_rules! words {
     ($($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? })*) => {$(
         $(#[$meta])*
@@ -270,12 +270,12 @@ macro_rules! listed {
 
 pub(super) use {listed, words};
 
-/// `off`, if it is one of the words and `text` another spelling of it.
+/// Returns `off` if it is one of the words and `text` is another spelling of it.
 pub(super) fn switched_off(text: &str, words: &[&str]) -> Option<&'static str> {
     (text != "off" && super::reader::is_off(text) && words.contains(&"off")).then_some("off")
 }
 
-/// The answer to a word that is not one of `words`.
+/// Describes a text that is not one of `words`, with a hint.
 pub(super) fn unknown_word(text: &str, words: &[&str]) -> Wrong {
     let wrong = Wrong::new(Code::BadValue, "is not one of these");
     if words.contains(&"off") && super::hint::is_no(text) {

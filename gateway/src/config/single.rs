@@ -1,27 +1,27 @@
-//! A single value, or a list, where a map is wanted: which map was probably meant, filled in with what was written.
+//! Suggests a map where a single value or a list is written instead of one.
 //!
-//! A map is suggested only if it would be read without a mistake, so whoever takes the hint is done.
+//! A suggested map contains the written value, and is suggested only if it can be read without a mistake.
 
 use super::named::NamedMap;
 use super::reader::{Read, Value};
 use super::tree::{self, Kind, Node};
 
-/// The maps that people mean by one value.
+/// Maps that a single value may stand for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Single {
-    /// In order of preference; `$` stands for the value, `[$]` for one or several, `%` for its letters
+    /// Maps in order of preference. `$` stands for the value, `[$]` for a list of the values, and `%` for the value
     /// within quotes.
     pub maps: &'static [&'static str],
-    /// Stands for a value that says nothing, such as `true`, or that none of the maps takes.
+    /// Map for a value without meaning, such as `true`, and for a value that no other map accepts.
     pub sample: &'static str,
 }
 
-/// The longest text that is repeated in a hint, in bytes.
+/// Longest suggestion, in bytes.
 const LONGEST: usize = 200;
-/// The most items of a list that are.
+/// Largest number of list items that are repeated in a suggestion.
 const MOST_ITEMS: usize = 4;
 
-/// The map that is meant by a value that is no map, as it would be written.
+/// Returns the map that was probably meant by a value of another kind.
 pub(super) fn filled<T: Read>(value: &Value<'_>) -> Option<String> {
     let Single { maps, sample } = T::SINGLE?;
     let written = match &value.node.kind {
@@ -35,7 +35,7 @@ pub(super) fn filled<T: Read>(value: &Value<'_>) -> Option<String> {
         .find(|candidate| candidate.len() <= LONGEST && reads_as::<T>(candidate, value))
 }
 
-/// The same for a list of maps, from items that are none.
+/// Returns the list of maps that was probably meant by items that are not maps.
 pub(super) fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
     T::SINGLE?;
     if items.len() > MOST_ITEMS || items.iter().any(|item| item.text().is_none()) {
@@ -45,7 +45,7 @@ pub(super) fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
     Some(format!("[{}]", filled.filter(|filled| !filled.is_empty())?.join(", ")))
 }
 
-/// The same for a map keyed by name, from a single value or from a list of maps that hold their names.
+/// Returns the map keyed by name that was probably meant by a single value, or by a list of maps with names.
 pub(super) fn filled_named<T: Read>(value: &Value<'_>) -> Option<String> {
     if let Kind::List(items) = &value.node.kind
         && let Some(first) = items.first()
@@ -65,7 +65,7 @@ pub(super) fn filled_named<T: Read>(value: &Value<'_>) -> Option<String> {
     reads_as::<NamedMap<T>>(&candidate, value).then_some(candidate)
 }
 
-/// A map of texts, from `name: value`, `name=value` or `name value`, once or as a list.
+/// Returns the map of texts that was meant by `name: value`, `name=value` or `name value`, alone or in a list.
 pub(super) fn filled_pairs(node: &Node) -> Option<String> {
     let items: Vec<&str> = match &node.kind {
         Kind::Scalar { text, .. } => vec![text],
@@ -87,7 +87,7 @@ pub(super) fn filled_pairs(node: &Node) -> Option<String> {
     (!pairs.is_empty() && pairs.len() <= MOST_ITEMS).then(|| format!("{{ {} }}", pairs.join(", ")))
 }
 
-/// The one item of a list that has no other.
+/// Returns the item of a list with a single item.
 pub(super) fn only_item(node: &Node) -> Option<String> {
     match &node.kind {
         Kind::List(items) => match items.as_slice() {
@@ -100,7 +100,7 @@ pub(super) fn only_item(node: &Node) -> Option<String> {
     }
 }
 
-/// Words that only say that something is to be there, or not.
+/// Returns whether a word only switches something on or off.
 pub(super) fn is_switch(text: &str) -> bool {
     let word = text.to_ascii_lowercase();
     matches!(
@@ -109,7 +109,7 @@ pub(super) fn is_switch(text: &str) -> bool {
     )
 }
 
-/// The single value, or those of a list, each as it would be written.
+/// Returns the texts of a single value or of a list, each in the form used in a config.
 fn texts(node: &Node) -> Option<Vec<String>> {
     match &node.kind {
         Kind::Scalar { text, plain } if *plain && is_plain(text) => Some(vec![text.clone()]),
@@ -129,7 +129,7 @@ fn texts(node: &Node) -> Option<Vec<String>> {
     }
 }
 
-/// What may stand without quotes within `{ }`, whatever follows.
+/// Returns whether the text needs no quotes within `{ }`.
 fn is_plain(text: &str) -> bool {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
     text.bytes().all(is_safe)
@@ -147,7 +147,7 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// The map with the values in their place.
+/// Returns the map with the values filled in.
 fn put(map: &str, values: &[String]) -> String {
     if map.contains('%') {
         let letters = values.concat();

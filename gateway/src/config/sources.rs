@@ -1,7 +1,6 @@
-//! The texts a config was read from, kept so that a mistake can be shown where it stands.
+//! Keeps the texts of a config, so that a mistake can be shown with its line.
 //!
-//! Spans point into a source by number; no source is ever taken away, so a span stays good for as long as its
-//! `Sources` does.
+//! A span refers to a source by number. Sources are never removed, so a span is valid as long as its `Sources`.
 
 use std::fmt;
 use std::path::Path;
@@ -15,7 +14,7 @@ use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 use crate::files::FileReader;
 
-/// Every file read so far, in order of reading.
+/// All files read so far, in the order of reading.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<File>,
@@ -26,11 +25,11 @@ pub struct Sources {
 struct File {
     name: Arc<str>,
     text: String,
-    /// Where each line begins, in bytes.
+    /// Offset of the start of each line, in bytes.
     lines: Vec<u32>,
 }
 
-/// A place as people and editors name it; line and column count from one, columns in characters.
+/// A place in a file. Line and column count from 1; columns count characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Location {
     pub file: Arc<str>,
@@ -38,31 +37,31 @@ pub struct Location {
     pub column: usize,
 }
 
-/// A config that must not be used, with everything that is wrong with it.
+/// An invalid config, with all of its mistakes.
 pub struct Invalid {
     pub sources: Sources,
     pub mistakes: Mistakes,
 }
 
-/// The largest file that is read: spans are 32 bits wide, and a config of this size is a mistake anyway.
+/// Largest file that is read, in bytes. Spans are 32 bits wide, and a config of this size is a mistake anyway.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The most mistakes shown at once; whoever has more will come back for the rest.
+/// Largest number of mistakes that are shown at once.
 const MAX_SHOWN: usize = 100;
 
 impl Sources {
-    /// Of files that are read in this way.
+    /// Creates an empty set whose files are read with `reader`.
     pub fn read_by(reader: FileReader) -> Self {
         let files = Vec::new();
         Self { files, reader }
     }
 
-    /// What the files are read by.
+    /// Returns the reader for further files.
     pub fn reader(&mut self) -> &mut FileReader {
         &mut self.reader
     }
 
-    /// Takes in a text under the name that mistakes will show.
+    /// Adds a text under the name that mistakes show.
     pub(super) fn add(&mut self, name: &str, text: &str) -> Result<u16, Mistake> {
         let Ok(number) = u16::try_from(self.files.len()) else {
             return Err(Mistake::new(Code::Unreadable, None, format!("{name}: too many files")));
@@ -83,7 +82,7 @@ impl Sources {
         Ok(number)
     }
 
-    /// Reads a file and takes it in.
+    /// Reads a file and adds its text.
     pub(super) fn read(&mut self, path: &Path) -> Result<u16, Mistake> {
         let unreadable =
             |why: String| Mistake::new(Code::Unreadable, None, format!("cannot read {}: {why}", path.display()));
@@ -92,12 +91,12 @@ impl Sources {
         self.add(&path.display().to_string(), text)
     }
 
-    /// What the text that was read first goes by.
+    /// Returns the name of the first text.
     pub fn first_name(&self) -> &str {
         self.files.first().map_or("", |file| &*file.name)
     }
 
-    /// The text that was read first: the config's own.
+    /// Returns the first text, which is the config itself.
     pub fn first(&self) -> &str {
         self.files.first().map_or("", |file| &*file.text)
     }
@@ -117,12 +116,12 @@ impl Sources {
         }
     }
 
-    /// Mistakes as errors, for a terminal or a log: one block each, in the order of the file.
+    /// Renders mistakes as errors for a terminal or a log: one block each, in the order of the file.
     pub fn render(&self, mistakes: &Mistakes, colour: bool) -> String {
         self.render_as(&Level::ERROR, mistakes, colour)
     }
 
-    /// The same for what need not stop anyone.
+    /// Renders mistakes as warnings.
     pub fn render_warnings(&self, warnings: &Mistakes, colour: bool) -> String {
         self.render_as(&Level::WARNING, warnings, colour)
     }
@@ -179,7 +178,7 @@ impl Span {
 }
 
 impl Invalid {
-    /// All mistakes with their excerpts, and how many there are.
+    /// Renders all mistakes with excerpts, and their number.
     pub fn render(&self, colour: bool) -> String {
         let count = self.mistakes.len();
         let noun = if count == 1 { "mistake" } else { "mistakes" };

@@ -1,12 +1,12 @@
-//! Where a value was written, carried beside the value so that a late check can still point at it.
+//! The place of a value in its file, kept with the value so that a later check can report it.
 //!
-//! A default has no span: [`At::is_written`] tells an operator's number from ours, which matters wherever only
-//! *written* limits are held against each other.
+//! A default has no span. [`At::is_written`] tells a written value from a default, because some checks compare only
+//! *written* limits.
 
 use std::fmt;
 use std::ops::Deref;
 
-/// A stretch of one source, in bytes, end exclusive. Only [`super::Sources`] can turn it into a line and column.
+/// A range of bytes in one source; the end is exclusive. Only [`super::Sources`] can turn it into a line and column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     pub(super) source: u16,
@@ -14,7 +14,7 @@ pub struct Span {
     pub(super) end: u32,
 }
 
-/// A value and where it stands in the config. Compares by value alone.
+/// A value and its place in the config. Comparisons ignore the place.
 #[derive(Clone, Copy)]
 pub struct At<T> {
     pub value: T,
@@ -29,7 +29,7 @@ impl<T> At<T> {
         }
     }
 
-    /// A default: nobody wrote it.
+    /// Creates a default value, which has no place.
     pub const fn unwritten(value: T) -> Self {
         Self { value, span: None }
     }

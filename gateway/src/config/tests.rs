@@ -1,8 +1,8 @@
-//! Holds the loader to the example configs, to every invalid one with the exact words it must produce, and to text
-//! that is no config at all.
+//! Tests the loader with the example configs, with every invalid config and its exact message, and with text that is no
+//! config.
 //!
 //! After a deliberate change of wording, `UPDATE_EXPECTED=1 cargo test -p gateway config::` rewrites the expected
-//! messages; read the difference.
+//! messages; check the difference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn fixtures(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(folder)
 }
 
-/// The configs of a folder by name, in order.
+/// Returns the configs of a folder with their names, sorted.
 fn configs(folder: &str) -> Vec<(String, PathBuf)> {
     let mut found: Vec<_> = fs::read_dir(fixtures(folder))
         .expect("the folder is there")
@@ -113,7 +113,7 @@ fn a_secret_from_a_variable_shows_up_nowhere() {
     let invalid = parse("x", &text, Path::new("."), &env).expect_err("it is invalid");
     assert!(!invalid.render(true).contains("hunter2"));
     let secret = "callers: { jwt: { a: { audience: a, algorithms: HS256, tenant: /t, keys: {\n  secret: ${GATEWAY_JWT_SECRET}}}}}\n";
-    // A plain word in `{ }` cannot hold braces, so a variable stands on a line of its own.
+    // A plain word within `{ }` cannot contain braces, so a variable must stand on its own line.
     assert!(parse("x", &format!("{HEAD}{ROUTE}{secret}"), Path::new("."), &env).is_err());
 }
 
@@ -183,7 +183,7 @@ fn key_files() {
     );
 }
 
-/// The style in which the benchmarks write their configs.
+/// The config style of the benchmarks.
 #[test]
 fn compact_configs() {
     let config = good(
@@ -393,7 +393,7 @@ proptest! {
         let _ = parse("x", &text, Path::new("."), &env).map_err(|invalid| invalid.render(false));
     }
 
-    /// Real configs with a few bytes changed come closer to the edges than noise does.
+    /// Damaged copies of a real config reach more code than random text does.
     #[test]
     fn no_damage_makes_it_panic(at in any::<prop::sample::Index>(), len in 0usize..40, put in "[\\PC\n\t\u{0}\u{feff}]{0,6}") {
         let mut text = include_str!("../../../fixtures/configs/everything.yaml").to_owned();
@@ -405,7 +405,7 @@ proptest! {
     }
 }
 
-/// What a section that is on, and may be switched off, makes of a word; `None` if it is off then.
+/// Reads a section that can be switched off with this value. Returns `None` if it is off, or the hint.
 fn switched(value: &str) -> Result<Option<()>, String> {
     let text =
         format!("{HEAD}{ROUTE}backends: {{ b: {{ endpoints: [{{ url: \"http://h\" }}], breaker: {value} }} }}\n");
@@ -442,7 +442,7 @@ fn off_has_many_spellings_and_on_is_told_to_be_left_out() {
     }
 }
 
-/// Every place that takes `off` takes each of its spellings, and says so of the others.
+/// Every key that accepts `off` accepts each of its spellings, and suggests `off` for other words.
 #[test]
 fn off_is_spelt_alike_everywhere() {
     let backend = r#"backends: { b: { endpoints: [{ url: "http://h" }], @ } }"#;
@@ -501,7 +501,7 @@ routes: { r: { match: { path: / }, backend: b, @ } }"#;
             );
         }
     }
-    // What is off unless it is written needs no word for it.
+    // A section that is off by default does not accept `off`.
     for (place, key) in [
         ("@", "cors"),
         ("callers: { @ }", "anonymous"),

@@ -1,10 +1,11 @@
-//! YAML as a tree in which every key and value knows where it stands.
+//! Parses YAML into a tree in which every key and value has its place.
 //!
-//! The only file that knows the YAML crate. It is read by events rather than through serde, because serde stops at the
-//! first error and an operator wants all of them. A syntax error alone is final: past it, nothing can be trusted.
+//! No other file uses the YAML crate. It is read by events rather than through serde, because serde stops at the first
+//! error and an operator wants all of them. Only a syntax error ends the reading, because nothing after it can be
+//! trusted.
 //!
-//! Bounds: one document, [`MAX_DEPTH`] levels, [`MAX_NODES`] values with every alias counted as what it stands for,
-//! so that a few lines of aliases cannot become a few gigabytes.
+//! Limits: one document, [`MAX_DEPTH`] levels and [`MAX_NODES`] values. Every alias counts as what it stands for, so
+//! that a few lines of aliases cannot become gigabytes.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,28 +17,28 @@ use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 
 pub(super) const MAX_DEPTH: usize = 32;
-/// Enough for the longest list of keys or revocations.
+/// Largest number of values; enough for the longest list of keys or revocations.
 pub(super) const MAX_NODES: usize = 1_000_000;
 
 #[derive(Debug)]
 pub(super) struct Node {
     pub span: Span,
     pub kind: Kind,
-    /// Values in this subtree, itself included and aliases expanded.
+    /// Number of values in this subtree, including itself, with aliases expanded.
     weight: usize,
-    /// Levels in this subtree, itself included.
+    /// Number of levels in this subtree, including itself.
     height: usize,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// `plain`: without quotes, so that words such as `off` and `${VAR}` mean something.
+    /// `plain` means without quotes, so that words such as `off` and `${VAR}` have a meaning.
     Scalar {
         text: String,
         plain: bool,
     },
     List(Vec<Rc<Node>>),
-    /// Keys are distinct.
+    /// Entries with distinct keys.
     Map(Vec<(Key, Rc<Node>)>),
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Key {
     pub span: Span,
 }
 
-/// Reads one document. Duplicate keys are pushed to `mistakes` and the first of them counts; `Err` is a syntax error.
+/// Parses one document. A duplicate key is added to `mistakes`, and its first value counts. Fails for a syntax error.
 pub(super) fn parse(source: u16, text: &str, mistakes: &mut Mistakes) -> Result<Rc<Node>, Mistake> {
     let options = granit_parser::options! { emit_comments: false };
     let mut builder = Builder::new(source, text, mistakes);
@@ -101,13 +102,13 @@ impl Node {
         }
     }
 
-    /// YAML's `null`: nothing written, `~` or the word.
+    /// Returns whether the value is YAML's `null`: empty, `~` or the word.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 }
 
-/// A collection that is still open.
+/// A collection that is not yet complete.
 struct Open {
     span: Span,
     anchor: usize,
@@ -118,11 +119,11 @@ enum Content {
     List(Vec<Rc<Node>>),
     Map {
         entries: Vec<(Key, Rc<Node>)>,
-        /// Where each key was first written.
+        /// Place where each key was first written.
         seen: HashMap<String, Span>,
-        /// A key that waits for its value.
+        /// Key that waits for its value.
         key: Option<Key>,
-        /// The values of `<<` keys, in order.
+        /// Values of `<<` keys, in order.
         merges: Vec<Rc<Node>>,
     },
 }
@@ -233,7 +234,7 @@ impl<'a> Builder<'a> {
         self.place(Rc::new(node), anchor)
     }
 
-    /// Puts a complete value where it belongs: into the open list, as a key, behind its key, or at the root.
+    /// Adds a complete value: to the open list, as a key, as the value of a key, or as the root.
     fn place(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), Mistake> {
         if node.weight > MAX_NODES {
             return Err(
@@ -273,7 +274,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Clamped to the text and to whole characters, whatever the parser says.
+    /// Converts markers to a span, limited to the text and to whole characters, whatever the parser reports.
     fn span(&self, start: &Marker, end: &Marker) -> Span {
         let clamp = |marker: &Marker| {
             let mut offset = marker.byte_offset().unwrap_or(0).min(self.text.len());
@@ -318,7 +319,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Entries of merged maps come behind the written ones and never replace them.
+/// Appends the entries of merged maps after the written ones; they never replace an entry.
 fn merge(
     entries: &mut Vec<(Key, Rc<Node>)>,
     seen: &mut HashMap<String, Span>,
@@ -360,7 +361,7 @@ fn key_of(node: &Node) -> Result<Key, Mistake> {
     }
 }
 
-/// `!!str` makes text of anything; other tags would ask for something that nobody does.
+/// Returns whether the tag is `!!str`, which makes text of any value. Tags outside YAML's core schema are mistakes.
 fn forces_text(tag: Option<&Tag>, span: Span) -> Result<bool, Mistake> {
     match tag {
         None => Ok(false),

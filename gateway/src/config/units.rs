@@ -1,7 +1,7 @@
-//! Numbers with units as people write them: `250ms`, `64KiB`, `10/s`, `100ms..1s`.
+//! Reads numbers with units: `250ms`, `64KiB`, `10/s`, `100ms..1s`.
 //!
-//! A number that needs a unit and has none is refused, never guessed; the hint says what was probably meant.
-//! Knows nothing of YAML.
+//! A number that needs a unit and has none is refused, never guessed; the hint says what was probably meant. Knows
+//! nothing of YAML.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -10,35 +10,35 @@ use std::time::Duration;
 use super::mistake::Code;
 use super::scalar::{Scalar, Wrong};
 
-/// How often: `count` per `per`.
+/// A rate: `count` per `per`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     pub count: NonZeroU64,
-    /// A second, minute, hour or day.
+    /// One second, minute, hour or day.
     pub per: Duration,
 }
 
-/// An amount of data in bytes.
+/// An amount of data, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// A share, from 0 to 1 inclusive.
+/// A fraction from 0 to 1, both included.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Ratio(f64);
 
-/// From the first wait to the longest; one duration alone is a constant wait.
+/// Range of waits, from the first to the longest. A single duration means a constant wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     pub first: Duration,
-    /// At least `first`.
+    /// Longest wait; at least `first`.
     pub cap: Duration,
 }
 
-/// The longest duration that makes sense anywhere in a config.
+/// Longest duration that is accepted in a config.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
 impl Ratio {
-    /// `None` outside 0 to 1.
+    /// Returns `None` outside 0 to 1.
     pub fn new(share: f64) -> Option<Self> {
         (0.0..=1.0).contains(&share).then_some(Self(share))
     }
@@ -112,7 +112,7 @@ impl Scalar for Duration {
     }
 }
 
-/// A number alone. Whoever writes thousands counts milliseconds; below that, it may be either.
+/// Suggests a unit for a bare number: milliseconds for thousands, and both units for smaller numbers.
 fn needs_unit(number: &str) -> Wrong {
     let wrong = Wrong::kind("needs a unit");
     let Ok(count) = number.parse::<u64>() else {
@@ -127,7 +127,7 @@ fn needs_unit(number: &str) -> Wrong {
         0 => vec![seconds],
         1..=120 => vec![seconds, millis],
         _ if count < 1000 => vec![millis, seconds],
-        // The same twice, so that it can be recognised.
+        // The same duration in two forms, so that it can be recognised.
         _ if count % 1000 == 0 => vec![
             millis,
             short(Duration::from_millis(count)).map(|_| format!("{count}ms")),
@@ -144,7 +144,7 @@ fn needs_unit(number: &str) -> Wrong {
 
 fn not_a_duration(text: &str) -> Wrong {
     let wrong = Wrong::kind("is not a duration");
-    // ISO 8601, as in `PT1M30S`.
+    // A duration of ISO 8601, as in `PT1M30S`.
     let iso = text
         .strip_prefix(['P', 'p'])
         .map(|rest| rest.replace(['T', 't'], "").to_lowercase());
@@ -154,7 +154,7 @@ fn not_a_duration(text: &str) -> Wrong {
     }
 }
 
-/// A duration whose numbers may have fractions, if it can be written without.
+/// Parses a duration with fractions, if it is a whole number of microseconds.
 fn exact_duration(text: &str) -> Option<Duration> {
     let (mut total, mut rest) = (Duration::ZERO, text);
     while !rest.is_empty() {
@@ -168,7 +168,7 @@ fn exact_duration(text: &str) -> Option<Duration> {
     fits.then_some(total)
 }
 
-/// A decimal number of units of `one` each, if that is whole.
+/// Multiplies a decimal number by `one`, if the result is whole.
 fn exact(decimal: &str, one: u64) -> Option<u64> {
     let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 9 || fraction.contains('.') {
@@ -186,7 +186,7 @@ fn exact(decimal: &str, one: u64) -> Option<u64> {
     (parts % scale == 0).then(|| u64::try_from(parts / scale).ok())?
 }
 
-/// The unit that is written otherwise elsewhere.
+/// Returns the unit for a spelling that is common elsewhere.
 fn unit_meant(unit: &str) -> Option<&'static str> {
     Some(match unit.to_lowercase().as_str() {
         "sec" | "secs" | "second" | "seconds" | "s" => "s",
@@ -199,7 +199,7 @@ fn unit_meant(unit: &str) -> Option<&'static str> {
     })
 }
 
-/// `Ok(None)` when the product overflows.
+/// Returns `number` of `unit` as a duration, or `Ok(None)` if it overflows.
 fn scale(number: u64, unit: &str, text: &str) -> Result<Option<Duration>, Wrong> {
     let (nanos, seconds) = match unit {
         "us" => (1000, 0),
@@ -295,7 +295,7 @@ fn bytes_of(unit: &str) -> Option<u64> {
     })
 }
 
-/// In the largest unit that keeps it whole.
+/// Writes a size in the largest unit that keeps it whole.
 fn shortest_size(bytes: u64) -> String {
     let binary = ByteSize(bytes).show();
     let decimal = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
@@ -308,7 +308,7 @@ fn shortest_size(bytes: u64) -> String {
     }
 }
 
-/// A number alone. Whoever writes thousands counts bytes; below that, it was another unit.
+/// Suggests a unit for a bare number: bytes for thousands, and several units for smaller numbers.
 fn size_needs_unit(number: &str) -> Wrong {
     let wrong = Wrong::kind("needs a unit");
     match number.parse::<u64>() {
@@ -368,7 +368,7 @@ impl Scalar for Rate {
     }
 }
 
-/// The rate that `10r/s`, `0.5/s`, `100/1m`, `10rps` or `10 per second` is.
+/// Parses a rate in another form: `10r/s`, `0.5/s`, `100/1m`, `10rps` or `10 per second`.
 fn rate_meant(text: &str) -> Option<Rate> {
     let text: String = text
         .to_lowercase()
@@ -424,7 +424,7 @@ impl Scalar for Ratio {
         {
             return Err(hint(Wrong::kind("is not a number"), share));
         }
-        // The standard parser also takes `inf`, `nan` and exponents; none of them is how one writes a share.
+        // The standard parser also accepts `inf`, `nan` and exponents, which are not allowed here.
         if !text
             .bytes()
             .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+'))
@@ -434,7 +434,7 @@ impl Scalar for Ratio {
         let share = text.parse::<f64>().map_err(|_| Wrong::kind("is not a number"))?;
         Self::new(share).ok_or_else(|| {
             let wrong = Wrong::range("is not between 0 and 1");
-            // A whole number was meant as a percentage.
+            // A whole number was probably meant as a percentage.
             if share >= 5.0 && share.fract() == 0.0 {
                 hint(wrong, share / 100.0)
             } else {
@@ -477,7 +477,7 @@ impl Scalar for Backoff {
     }
 }
 
-/// What is wrong with one of the two, with a hint for both together.
+/// Describes a wrong wait, with a hint that contains both durations.
 fn backoff_meant(text: &str, wrong: Wrong) -> Wrong {
     let between = ["...", "..", "-", ",", " to ", ":", ";", "/"];
     let parts = between.into_iter().find_map(|between| text.split_once(between));
@@ -486,7 +486,7 @@ fn backoff_meant(text: &str, wrong: Wrong) -> Wrong {
         let part = part.trim().trim_matches(['[', ']']);
         match Duration::parse(part) {
             Ok(duration) => Some(duration),
-            // Short waits without a unit are counted in milliseconds.
+            // A wait without a unit is taken as milliseconds.
             Err(_) => part
                 .parse()
                 .map(Duration::from_millis)
@@ -515,12 +515,12 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A duration in the largest unit that keeps it whole, as one would write it in a config.
+/// Writes a duration in the largest unit that keeps it whole, in the form used in a config.
 pub fn duration_text(duration: Duration) -> String {
     duration.show()
 }
 
-/// What a text with spaces in it was probably meant to be.
+/// Returns what a text with spaces was probably meant to be.
 fn without_spaces<T: Scalar>(text: &str) -> Option<String> {
     let joined: String = text.split_whitespace().collect();
     if joined == text {
@@ -536,7 +536,7 @@ fn without_spaces<T: Scalar>(text: &str) -> Option<String> {
     }
 }
 
-/// Digits and dots, then letters, then what is left.
+/// Splits a text into digits and dots, then letters, then the rest.
 fn number_and_unit(text: &str) -> (&str, &str, &str) {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -548,12 +548,12 @@ fn number_and_unit(text: &str) -> (&str, &str, &str) {
 }
 
 impl Wrong {
-    /// Not of the kind expected.
+    /// Creates the error for a value of another kind.
     fn kind(label: &str) -> Self {
         Self::new(Code::WrongType, label)
     }
 
-    /// Of the right kind, but impossible.
+    /// Creates the error for a value of the right kind that is not possible.
     fn range(label: &str) -> Self {
         Self::new(Code::OutOfRange, label)
     }
@@ -563,7 +563,7 @@ impl Wrong {
 mod tests {
     use super::*;
 
-    /// `Ok` shows the value back; `Err` is the label and hint.
+    /// Returns the value as it is shown, or the label and the hint.
     fn read<T: Scalar>(text: &str) -> Result<String, String> {
         match T::parse(text) {
             Ok(value) => Ok(value.show()),
@@ -719,7 +719,7 @@ mod tests {
         check::<Backoff>("1s..", Err("is empty"));
     }
 
-    /// Every word that a hint suggests can be taken as it stands.
+    /// Checks that every suggested value is valid as it stands.
     fn suggestions_hold<T: Scalar>(text: &str) {
         let Err(Wrong { hint: Some(hint), .. }) = T::parse(text) else {
             return;

@@ -1,5 +1,4 @@
-//! What a key was meant to be that its section does not have: a key of another product, one of ours in the wrong
-//! place, or one that is misspelt.
+//! Suggests what an unknown key was meant to be: a key of another product, a key in the wrong place, or a misspelt key.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +11,17 @@ use super::tree::Key;
 /// A key that no section asked for.
 #[derive(Debug)]
 pub(super) struct Unknown {
-    /// Of the section that it stands in.
+    /// Path of the section that contains the key.
     pub path: String,
     pub key: Key,
     pub known: Vec<&'static str>,
-    /// What it is called here, if other products have it.
+    /// Hint for a word of another product.
     pub foreign: Option<String>,
-    /// The key above it that has nothing under it.
+    /// Key above it that has no value.
     pub under: Option<String>,
 }
 
-/// The keys of each section that was read, by its path.
+/// Keys of each section that was read, by path.
 #[derive(Debug, Default)]
 pub(super) struct Sections(BTreeMap<String, Vec<&'static str>>);
 
@@ -40,7 +39,7 @@ impl From<Asked> for Sections {
 }
 
 impl Sections {
-    /// The nearest section that has the key: around the one at `path`, within it, or beside it.
+    /// Returns the nearest section that has the key: around the section at `path`, within it, or beside it.
     fn having<'s>(&'s self, key: &str, path: &str) -> Option<Place<'s>> {
         let has = |known: &Vec<&'static str>| known.contains(&key);
         let mut around = path;
@@ -58,7 +57,7 @@ impl Sections {
         })
     }
 
-    /// The section within the one at `path` that is nearest to it, of those that `has` takes.
+    /// Returns the section nearest to `path` among those within it for which `has` is true.
     fn below<'s>(&'s self, path: &str, has: impl Fn(&Vec<&'static str>) -> bool) -> Option<&'s str> {
         let begin = if path.is_empty() {
             String::new()
@@ -131,7 +130,7 @@ impl Unknown {
     }
 }
 
-/// How messages name a section.
+/// Returns the name of a section in messages.
 fn called(path: &str) -> String {
     if path.is_empty() {
         "the config".to_owned()

@@ -1,4 +1,5 @@
-//! The file of users with passwords: slow hashes only, so that whoever reads it has much to compute before calling.
+//! The file of users with passwords. It holds only slow hashes, so a person who reads it must compute for long to find
+//! a password.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,7 +37,7 @@ pub struct User {
     pub disabled: At<bool>,
 }
 
-/// bcrypt, as `htpasswd -nB` prints it.
+/// A bcrypt hash, as `htpasswd -nB` prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
@@ -45,13 +46,13 @@ impl PasswordHash {
         &self.0
     }
 
-    /// Comparing takes 2 to the power of this steps.
+    /// Cost of a comparison: it takes 2 to the power of this number of steps.
     fn cost(&self) -> u32 {
         self.0[4..6].parse().expect("two digits were checked")
     }
 }
 
-/// Reads a user file into `sources`, so that later mistakes can point into it. Also tells what works but is weak.
+/// Reads a user file into `sources`, so that later mistakes can point into it. Also returns warnings for weak hashes.
 pub fn load(path: &Path, sources: &mut Sources) -> Result<(UserFile, Mistakes), Mistakes> {
     let source = sources.read(path)?;
     let base_dir = path.parent().unwrap_or(Path::new("."));
@@ -101,7 +102,7 @@ impl Read for User {
     }
 }
 
-/// It ends at the first colon (RFC 7617 section 2).
+/// Checks a user name. In a request the name ends at the first colon (RFC 7617 section 2).
 fn check_id(f: &Fields<'_>, id: &At<String>) {
     let fits = identity::is_name(id, identity::CALLER_LENGTH) && !id.contains(':');
     if !fits {
@@ -159,7 +160,7 @@ impl Scalar for PasswordHash {
         if !fits {
             return Err(wrong("is not whole: a hash has 60 characters"));
         }
-        // Comparing with anything else would fail at once, whatever the password.
+        // bcrypt rejects any other hash at once, whatever the password.
         if text.parse::<bcrypt::HashParts>().is_err() {
             return Err(wrong("is damaged: its salt or its end is not one that bcrypt writes"));
         }
@@ -185,7 +186,7 @@ mod tests {
         check(&good.replace("$10$", "$1a$"), false);
         check(&good[..59], false);
         check(&good.replace("/5sx", "!5sx"), false);
-        // Bits beyond the 16 bytes of the salt, and beyond the 23 of the hash.
+        // Bits beyond the 16 bytes of the salt, and beyond the 23 bytes of the hash.
         check(&good.replace("IWGejg", "IWGfjg"), false);
         check(&good.replace("SAG6", "SAG7"), false);
         check("lovelace", false);

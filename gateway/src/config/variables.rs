@@ -1,9 +1,9 @@
-//! `${NAME}` in a value: what the environment says stands there instead.
+//! Replaces `${NAME}` in a value by a variable of the environment.
 //!
-//! Runs on single values after the YAML has been understood, so nothing in the environment can change the shape of a
-//! config. `${NAME:-default}` has a default; `$${` is a literal `${`. Everything else is literal text.
+//! It works on single values after the YAML is parsed, so the environment cannot change the structure of a config.
+//! `${NAME:-default}` has a default, and `$${` is a literal `${`. All other text stays as it is.
 
-/// Why a text could not be expanded.
+/// Reason why a text could not be expanded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     Unset(String),
@@ -11,7 +11,7 @@ pub(super) enum Problem {
     Malformed,
 }
 
-/// The text with its variables replaced; `None` if there was none to replace.
+/// Replaces the variables in a text. Returns `None` if there are none.
 pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>, Problem> {
     if !text.contains("${") {
         return Ok(None);
@@ -46,7 +46,7 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     Ok(Some(expanded))
 }
 
-/// The first thing in a quoted text that would be a variable without the quotes.
+/// Returns the first part of a quoted text that would be a variable without the quotes.
 pub(super) fn find(text: &str) -> Option<&str> {
     let mut from = 0;
     while let Some(start) = text[from..].find("${").map(|start| start + from) {
@@ -59,7 +59,7 @@ pub(super) fn find(text: &str) -> Option<&str> {
     None
 }
 
-/// A quoted text with `$${` read as `${`.
+/// Replaces `$${` in a quoted text by `${`.
 pub(super) fn unescape(text: &str) -> String {
     text.replace("$${", "${")
 }

@@ -1,4 +1,4 @@
-//! Every foreign word is met with what it is called here, and that can be written as it stands.
+//! Tests that every foreign word gets a hint, and that the suggestion is valid as it stands.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn read(text: &str) -> Result<(), Box<Invalid>> {
     parse("gateway.yaml", text, Path::new("."), &|_| None).map(|_| ())
 }
 
-/// The keys of a map that is written without its braces.
+/// Returns the keys of a map that is written without braces.
 fn keys(entries: &str) -> Vec<String> {
     let root = tree::parse(0, &format!("{{ {entries} }}"), &mut Mistakes::default()).expect(entries);
     match &root.kind {
@@ -21,7 +21,7 @@ fn keys(entries: &str) -> Vec<String> {
     }
 }
 
-/// What is said of a key that stands in the section of a place.
+/// Returns the hint for a key in the section of a place.
 fn told(place: &Place, key: &str) -> Option<String> {
     let invalid = read(&place.with(&format!("{key}: x"), &[key.to_owned()])).err()?;
     let mut of_key = invalid.mistakes.iter().filter(|mistake| {
@@ -30,7 +30,7 @@ fn told(place: &Place, key: &str) -> Option<String> {
     of_key.next()?.hint.clone()
 }
 
-/// The place whose section is meant: the one that knows its keys.
+/// Returns the place of a section, found by its keys.
 fn place_of(section: &Section) -> &'static Place {
     let mut found = PLACES.iter().filter(|place| {
         let strange = read(&place.with("not_a_key: x", &[])).expect_err("that is no key");

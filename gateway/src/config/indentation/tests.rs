@@ -1,10 +1,10 @@
-//! Keys that stand in the wrong column are told where they belong.
+//! Tests the hints for keys in the wrong column.
 
 use std::path::Path;
 
 use crate::config::parse;
 
-/// What is said about a config whose lines are indented wrongly.
+/// Checks the hints for a config with wrong indentation.
 #[track_caller]
 fn check(config: &str, expected: &[&str]) {
     let invalid = parse("gateway.yaml", config, Path::new("."), &|_| None).expect_err(config);

@@ -1,4 +1,4 @@
-//! Reads the doc comments of the model out of its source: what each key means is said there and nowhere else.
+//! Reads the doc comments of the model from its source; they are the only descriptions of the keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::path::Path;
 /// Doc comments of one source file.
 #[derive(Debug, Default)]
 pub(super) struct Comments {
-    /// By struct or enum.
+    /// Comments by struct or enum.
     items: BTreeMap<String, Item>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Item {
     pub comment: String,
-    /// Fields in the order of the source, with their comments; variants by the word that their name is in snake case.
+    /// Fields in the order of the source, with their comments. A variant has its name in snake case.
     pub fields: Vec<(String, String)>,
 }
 
 impl Comments {
-    /// Those of the file that the type with this path stands in, such as `model::retry::Retry`.
+    /// Reads the comments of the file of a type, such as `model::retry::Retry`.
     pub(super) fn of(model: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
         let modules: Vec<_> = model.split("::").collect();
@@ -78,7 +78,7 @@ impl Comments {
         self.items.get(name)
     }
 
-    /// The comment of a field or variant of the item.
+    /// Returns the comment of a field or variant.
     pub(super) fn field(&self, item: &str, name: &str) -> Option<&str> {
         let mut fields = self.items.get(item)?.fields.iter();
         let (_, comment) = fields.find(|(field, comment)| field == name && !comment.is_empty())?;

@@ -1,7 +1,7 @@
-//! The reference of the config language, made from what reading asks for and from the comments of the model.
+//! Generates the reference of the config language from the keys that reading asks for and the comments of the model.
 //!
-//! `gateway/docs/config.md` and `gateway/docs/config.schema.json` are held to what is made here: after a change
-//! `make docs` writes them anew.
+//! Tests compare `gateway/docs/config.md` and `gateway/docs/config.schema.json` with the generated text. After a change
+//! `make docs` writes them.
 
 mod comments;
 mod page;
@@ -24,28 +24,28 @@ pub(super) struct Language {
     pub sections: Vec<Section>,
 }
 
-/// The keys of a map.
+/// Keys of one map.
 pub(super) struct Section {
-    /// Path with `NAME` for what the operator names and `[]` for an item of a list; empty for the whole file.
+    /// Path with `NAME` for a name that the operator chooses and `[]` for an item of a list; empty for the whole file.
     pub path: String,
     pub comment: String,
     pub keys: Vec<Entry>,
 }
 
-/// A key, with all that is known of it.
+/// A key and its properties.
 pub(super) struct Entry {
     pub name: &'static str,
     pub meaning: String,
     pub shape: Option<Shape>,
-    /// More than one where another key decides which of them holds.
+    /// Several defaults if another key decides which of them is used.
     pub defaults: Vec<String>,
     pub range: Option<(String, String)>,
     pub required: bool,
     pub off: bool,
 }
 
-/// Keys that are not read into a field of their own name in the struct of their section: struct and key, and where the
-/// comment stands.
+/// Keys without a field of the same name in the struct of their section: struct, key, and the type and field that have
+/// the comment.
 const ELSEWHERE: [(&str, &str, &str, &str); 36] = [
     ("ApiKeys", "in", "", "places"),
     ("JwtKeys", "refresh", "model::callers::KeysUrl", "refresh"),
@@ -93,7 +93,7 @@ fn languages() -> Vec<Language> {
     ]
 }
 
-/// What a reading of an example asks for, section by section.
+/// Collects the keys that a reading of an example asks for, by section.
 fn language<T: Read>(title: &'static str, example: &str) -> Language {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/configs");
     let text = std::fs::read_to_string(folder.join(example)).expect("the example is there");
@@ -133,7 +133,7 @@ fn asked<T: Read>(folder: &Path, text: &str) -> Asked {
     cx.asked.unwrap_or_default().into_inner()
 }
 
-/// The path with what the operator named replaced by `NAME`, and places in lists by nothing.
+/// Returns the path with `NAME` for each name that the operator chose, and without the positions in lists.
 fn general(path: &str, asked: &Asked) -> String {
     let mut general: Vec<String> = Vec::new();
     let mut so_far = String::new();
@@ -196,7 +196,7 @@ fn section(path: String, asked: &[Key]) -> Section {
     }
 }
 
-/// The field that a key is read into.
+/// Returns the field that a key is read into.
 fn field_of<'k>(item: &str, key: &'k str) -> &'k str {
     let elsewhere = ELSEWHERE.iter().find(|(of, name, ..)| *of == item && *name == key);
     elsewhere.map_or(key, |(.., field)| field)

@@ -1,4 +1,4 @@
-//! The reference as a page: a table a section.
+//! Writes the reference as a page with one table for each section.
 
 use std::fmt::Write;
 
@@ -74,7 +74,7 @@ fn default(key: &Entry) -> String {
     defaults.join(" or ")
 }
 
-/// A cell of a table: a bar would end it.
+/// Escapes a table cell, because a bar would end it.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -1,6 +1,6 @@
-//! The reference as a JSON schema, for editors that complete and check while one types.
+//! Writes the reference as a JSON schema, for editors that complete and check a config.
 //!
-//! It is looser than `gateway check`: units, names and what goes with what are told there alone.
+//! It accepts more than `gateway check`: only that command checks units, names and combinations of keys.
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ pub(super) fn schema(language: &Language) -> String {
     if let Value::Object(keys) = root.take() {
         facts.extend(keys);
     }
-    // A value may come from the environment, whatever its kind.
+    // Any value may come from the environment.
     facts.insert(
         "$defs".to_owned(),
         json!({ "variable": { "type": "string", "pattern": r"\$\{[A-Za-z_]" } }),
@@ -111,7 +111,7 @@ fn value(language: &Language, path: &str, expected: &str, key: &Entry) -> Value 
     }
 }
 
-/// The words, if nothing but one of them may be written: "`a`, `b` or `c`".
+/// Returns the words if only one of them may be written: "`a`, `b` or `c`".
 fn words(expected: &str) -> Option<Vec<Value>> {
     let mut words: Vec<Value> = Vec::new();
     for (place, piece) in expected.split('`').enumerate() {

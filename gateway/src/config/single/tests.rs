@@ -1,4 +1,4 @@
-//! What is suggested in place of a single value can be written there.
+//! Tests that a suggestion for a single value is valid in its place.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ fn read(text: &str) -> Result<(), Box<Invalid>> {
     parse("gateway.yaml", text, Path::new("."), &|_| None).map(|_| ())
 }
 
-/// The values that a hint suggests, if it suggests some.
+/// Returns the values that a hint suggests, if any.
 fn suggested(hint: Option<&str>) -> Option<&str> {
     hint?.strip_prefix("did you mean `")?.strip_suffix("`?")
 }
@@ -41,7 +41,7 @@ fn every_map_is_filled_in_with_whatever_stands_in_its_place() {
         "[\"http://a\", \"http://b\"]",
         "[10.0.0.0/8]",
     ];
-    // The whole config is nothing that one value could stand for.
+    // No single value can stand for the whole config.
     for place in &PLACES[1..] {
         for value in values {
             let config = place.whole(value);
@@ -60,7 +60,7 @@ fn every_map_is_filled_in_with_whatever_stands_in_its_place() {
                 .iter()
                 .find_map(|hint| suggested(Some(hint)))
                 .unwrap_or_else(|| panic!("nothing is suggested for {value} in {}: {invalid}", place.config));
-            // In a list, a map stands for a list of one.
+            // In a list, a map counts as a list of one.
             let filled = place.whole(map).replace("[[", "[").replace("]]", "]");
             if let Err(still) = read(&filled) {
                 panic!("{map} for {value} in {}: {still}", place.config);
@@ -69,7 +69,7 @@ fn every_map_is_filled_in_with_whatever_stands_in_its_place() {
     }
 }
 
-/// The value in place of `@`, and what is suggested in its place.
+/// Checks the suggestion for a value in place of `@`.
 #[track_caller]
 fn check(config: &str, value: &str, expected: &str) {
     let head = "{ listeners: { p: { address: 0.0.0.0:80 } }, ";
