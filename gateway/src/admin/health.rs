@@ -12,7 +12,7 @@ use crate::clock;
 use crate::observe::page;
 use crate::server::Phase;
 
-/// Returns whether the path is a probe, which is always answered, without a token and without a place.
+/// Returns whether the path is a probe, which is answered without a token and without a place.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz")
 }

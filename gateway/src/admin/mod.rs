@@ -82,7 +82,8 @@ struct Admin {
 
 /// Binds the admin address, and the address for probes if there is one. Without a token, nothing can be changed.
 ///
-/// # Errors Fails if an address is in use, or if a token cannot be read or is too short.
+/// # Errors
+/// Fails if an address is in use, or if a token cannot be read or is too short.
 pub fn bind(written: &config::Admin) -> io::Result<Bound> {
     let token = |file: &Option<At<PathBuf>>| {
         let read = file.as_ref().map(|file| {

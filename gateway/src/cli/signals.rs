@@ -50,7 +50,8 @@ impl Stops {
 /// Starts to handle signals. SIGHUP reloads the config. The first SIGTERM or SIGINT begins to stop, the second stops
 /// without a drain, and the third ends the process at once.
 ///
-/// # Errors Fails if the signal handlers cannot be installed.
+/// # Errors
+/// Fails if the signal handlers cannot be installed.
 pub(super) fn listen(heard: Heard) -> io::Result<Stops> {
     let (sender, stops) = watch::channel(0);
     let (ready, started) = channel();

@@ -59,9 +59,9 @@ pub(super) fn is_yes(text: &str) -> bool {
     )
 }
 
-/// Returns the nearest candidate. A candidate is near if at most a third of the letters differ, where a swap of
-/// neighbours counts as one, or if one word begins with the other. Parts that both names begin or end with do not
-/// count: `rate_limit` is not near `time_limit`.
+/// Returns the nearest candidate. A candidate is near if at most a third of the letters (at least one) differ, where a
+/// swap of neighbours counts as one, or if one word begins with the other. Parts that both names begin or end with do
+/// not count: `rate_limit` is not near `time_limit`.
 fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
     let near = |candidate: &'a str| {

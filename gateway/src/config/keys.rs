@@ -58,7 +58,8 @@ impl Timestamp {
 
     /// Parses a day or an instant in UTC, as in the key file, or a time from now such as `90d`.
     ///
-    /// # Errors Returns a text that says what may be written.
+    /// # Errors
+    /// Returns a text that says what may be written.
     pub fn read_from(text: &str, unix_now: u64) -> Result<Self, &'static str> {
         match Duration::parse(text) {
             Ok(from_now) => Some(Self(unix_now.saturating_add(from_now.as_secs()))).filter(|at| *at <= Self::LAST),

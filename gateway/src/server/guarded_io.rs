@@ -82,7 +82,8 @@ impl GuardedIo {
 
     /// Checks that the caller is still connected. Wakes the task when the caller leaves.
     ///
-    /// # Errors Fails if the caller has left.
+    /// # Errors
+    /// Fails if the caller has left.
     fn check_presence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.activity.is_serving() {
             return Ok(());

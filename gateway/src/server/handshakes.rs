@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::clock;
 
-/// Unpaid time at which the next step has to wait.
+/// Time to pay for all earlier steps, above which the next step waits.
 const BACKLOG: Duration = Duration::from_millis(100);
 
 /// Longest time charged for one step. A longer measurement includes time in which the thread did not run.

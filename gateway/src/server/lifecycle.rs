@@ -111,7 +111,7 @@ impl Lifecycle {
         self.tunnels.fetch_sub(1, Relaxed);
     }
 
-    /// Number of requests that have become tunnels (WebSockets).
+    /// Number of open tunnels: requests that have switched to WebSocket.
     pub fn tunnels(&self) -> usize {
         self.tunnels.load(Relaxed)
     }

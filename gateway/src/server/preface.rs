@@ -20,7 +20,8 @@ pub(super) enum Preface {
 
 /// Waits for as many bytes as needed to decide. The reaper limits the time.
 ///
-/// # Errors Returns the socket's error, also if the caller closes without having sent a byte.
+/// # Errors
+/// Returns the socket's error, also if the caller closes without having sent a byte.
 pub(super) async fn read(io: &mut GuardedIo) -> io::Result<Preface> {
     loop {
         let mut piece = [0; HTTP2.len()];

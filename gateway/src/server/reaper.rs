@@ -1,8 +1,8 @@
 //! Ends connections whose caller is too slow: to send its first byte, a whole head or a body, or to read an answer.
 //!
-//! Runs one coarse sweep per worker instead of one timer per connection. A connection records in atomics what it is
-//! doing. The sweep ends each connection that has been in one state for too long. Only the sweep reads the clock, so
-//! recording costs no clock call.
+//! One coarse sweep per worker replaces a timer per connection. A connection records in atomics what it is doing, and
+//! the sweep ends each connection that is in one state for too long. Only the sweep reads the clock, so recording
+//! costs no clock call.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
@@ -48,7 +48,7 @@ const LATE: u8 = 5;
 /// State: the last answer has been sent.
 const LEAVING: u8 = 6;
 
-/// What one connection is doing, and the tick at which it began to.
+/// State of one connection, and the tick at which the state began.
 #[derive(Debug)]
 pub(crate) struct ConnectionActivity {
     doing: AtomicU8,
@@ -125,7 +125,7 @@ impl ConnectionActivity {
         self.certificate().is_some_and(|certificate| certificate.is_withdrawn())
     }
 
-    /// Asks the connection to end after its current requests. Returns whether its task must be aborted instead.
+    /// Asks the connection to end after its current requests. Returns true if it is idle and its task must be aborted.
     fn withdraw(&self) -> bool {
         match (self.doing.load(Relaxed), self.farewell.get()) {
             (_, Some(farewell)) => {

@@ -25,7 +25,8 @@ pub struct Bound {
 
 /// Binds `address` once per worker.
 ///
-/// # Errors Fails if the address is in use or not local. With `SO_REUSEPORT` the kernel would let a second gateway
+/// # Errors
+/// Fails if the address is in use or not local. With `SO_REUSEPORT` the kernel would let a second gateway
 /// share the port silently and take half of the callers, so the address is first bound without it.
 pub fn bind(name: &str, address: SocketAddr, workers: usize) -> io::Result<Bound> {
     let address = {

@@ -29,7 +29,8 @@ pub(super) struct Ports {
 
 /// Writes all files. Returns the path of the config.
 ///
-/// # Errors Fails if the folder cannot be written to.
+/// # Errors
+/// Fails if the folder cannot be written to.
 pub(super) fn write<'a>(
     folder: &Folder,
     ports: &Ports,

@@ -29,7 +29,8 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates a new folder in the system's temporary folder.
     ///
-    /// # Errors Fails if the folder cannot be created.
+    /// # Errors
+    /// Fails if the folder cannot be created.
     pub(super) fn create() -> io::Result<Self> {
         loop {
             let path = std::env::temp_dir().join(format!("{PREFIX}{:04x}", fastrand::u16(..)));

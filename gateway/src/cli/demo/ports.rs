@@ -9,7 +9,8 @@ const TRIED: u16 = 100;
 /// Returns `wanted`, or the next port that is free and not `spoken_for`. Returns 0 for 0, which the system replaces by
 /// any free port.
 ///
-/// # Errors Fails if all tried ports are in use, or if 127.0.0.1 cannot be bound at all.
+/// # Errors
+/// Fails if all tried ports are in use, or if 127.0.0.1 cannot be bound at all.
 pub(super) fn free(wanted: u16, spoken_for: Option<u16>) -> Result<u16> {
     if wanted == 0 {
         return Ok(0);

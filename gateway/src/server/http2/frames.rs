@@ -84,7 +84,8 @@ impl Frames {
     /// Examines the bytes that have come by `tick`, after `pieces` pieces of answers were handed over. Stops after a
     /// head that a body follows. Calls `meets` for every frame.
     ///
-    /// # Errors [`Flood`] if the allowance is used up; the connection must not be read further.
+    /// # Errors
+    /// [`Flood`] if the allowance is used up; the connection must not be read further.
     pub(super) fn pass(
         &mut self,
         come: &[u8],
