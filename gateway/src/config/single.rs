@@ -9,8 +9,8 @@ use super::tree::{self, Kind, Node};
 /// Maps that a single value may stand for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Single {
-    /// Maps in order of preference. `$` stands for the value, `[$]` for a list of the values, and `%` for the value
-    /// within quotes.
+    /// Maps in order of preference. `$` stands for the value, `[$]` for a list of the values, and `%` for the text of
+    /// the value where the map already has the quotes.
     pub maps: &'static [&'static str],
     /// Map for a value without meaning, such as `true`, and for a value that no other map accepts.
     pub sample: &'static str,

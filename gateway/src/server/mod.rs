@@ -46,7 +46,7 @@ impl Workers {
     /// Starts `count` workers on sockets that are already bound.
     ///
     /// # Errors
-    /// A thread could not be started.
+    /// Fails if a thread cannot be started.
     pub fn start(
         count: usize,
         bound: Vec<Bound>,

@@ -57,7 +57,7 @@ enum Spoken {
 /// Starts a worker's thread.
 ///
 /// # Errors
-/// The thread could not be started.
+/// Fails if the thread cannot be started.
 pub(crate) fn spawn(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let worker = Arc::new(worker);
