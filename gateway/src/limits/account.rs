@@ -1,6 +1,7 @@
-//! What one owner may take under one limit, and has taken: the four measures behind one set of questions.
+//! One owner's account under one limit: the terms, and what has been taken under them.
 //!
-//! Knows nothing of owners, names or answers.
+//! The four kinds of limit (token bucket, sliding window, calendar quota, requests in flight) answer the same calls
+//! here. Knows nothing of tables or answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +11,17 @@ use policies::{Bucket, CalendarQuota, InFlight, Quota, SlidingWindow, Usage, Win
 use crate::clock::Now;
 use crate::limits::owner::Owner;
 
-/// How much an owner may take.
+/// The amount that an owner may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terms {
     Bucket(Quota),
     Window(WindowQuota),
     Calendar(CalendarQuota),
-    /// So many at once.
+    /// Number of requests at once.
     InFlight(u32),
 }
 
-/// Terms, and what has been taken under them.
+/// An owner's counter, with the terms that it is read under.
 #[derive(Clone)]
 pub enum Account {
     Bucket(Arc<Bucket>, Quota),
@@ -29,7 +30,7 @@ pub enum Account {
     InFlight(Arc<InFlight>, u32),
 }
 
-/// What terms are about.
+/// The kind of limit that terms and accounts belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Bucket,
@@ -38,20 +39,22 @@ pub enum Kind {
     InFlight,
 }
 
-/// A count that outlives the process, and so remembers whose it is.
+/// The count of a calendar quota. It outlives the process in the state file, so it holds its owner's name.
 #[derive(Debug)]
 pub struct Meter {
     pub owner: Box<str>,
     pub usage: Usage,
 }
 
-/// What is kept of one owner in a table.
+/// A counter that a table keeps for each owner.
 pub trait Measure: Send + Sync + 'static {
-    /// Nothing taken yet.
+    /// Creates a counter from which nothing is taken.
     fn new(owner: Owner<'_>) -> Self;
 
+    /// Combines the counter with `terms`.
+    ///
     /// # Panics
-    /// If the terms are about something else.
+    /// If the terms are of another kind.
     fn account(self: Arc<Self>, terms: Terms) -> Account;
 }
 
@@ -79,13 +82,14 @@ measures! {
     InFlight: InFlight = |_| InFlight::new();
 }
 
-/// There is no telling when someone else's request ends.
+/// Wait that is told where the cap on requests in flight refuses. It is a guess, because nothing says when another
+/// request ends.
 const COME_BACK: Duration = Duration::from_secs(1);
 
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Bucket, Self::Window, Self::Calendar, Self::InFlight];
 
-    /// The word that the admin API uses.
+    /// Word for the kind in the admin API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bucket => "token_bucket",
@@ -106,7 +110,7 @@ impl Terms {
         }
     }
 
-    /// The most that one request can take.
+    /// Returns the most that one request can take.
     pub const fn most(&self) -> u64 {
         match self {
             Self::Bucket(quota) => quota.burst(),
@@ -127,12 +131,13 @@ impl Account {
         }
     }
 
-    /// Takes `cost`, or nothing. A rate may be taken in advance if that is for no longer than `most`.
+    /// Takes `cost` tokens, or none. A token bucket or a sliding window may take them in advance, if the wait for them
+    /// is `most` at the longest.
     ///
-    /// Returns how long the request has to wait before it goes on, mostly not at all.
+    /// Returns the time that the request has to wait before it goes on, which is zero for most requests.
     ///
     /// # Errors
-    /// The wait after which an otherwise idle owner is admitted.
+    /// The time after which an owner without other requests is admitted.
     pub fn take(&self, now: Now, cost: u64, most: Duration) -> Result<Duration, Duration> {
         match self {
             Self::Bucket(bucket, quota) if most.is_zero() => {
@@ -145,11 +150,12 @@ impl Account {
                 return count.enter(*cap).map(|_| Duration::ZERO).map_err(|_| COME_BACK);
             }
         }
-        // The config admits no cost that is more than there can ever be.
+        // `retry_in` is `None` only for a cost above the limit, which the config does not admit.
         .map_err(|wait| wait.retry_in.unwrap_or(Duration::MAX))
     }
 
-    /// Takes what has been spent already, whether or not it is there.
+    /// Takes tokens that have been spent already, even if the balance falls below zero. Does nothing for requests in
+    /// flight.
     pub fn charge(&self, now: Now, cost: u64) {
         match self {
             Self::Bucket(bucket, quota) => {
@@ -165,8 +171,9 @@ impl Account {
         }
     }
 
-    /// Gives back what was taken at `taken_at` for a request that had to wait for `delay`, where `in_force` are the terms
-    /// that a reload may have put in place of these. Who is in flight leaves instead, once.
+    /// Gives back tokens that were taken at `taken_at` for a request that had to wait for `delay`. `in_force` are the
+    /// terms that apply now; a reload may have changed them since. Does nothing for requests in flight: their guard
+    /// gives the slot back.
     pub fn refund(&self, now: Now, taken_at: Now, delay: Duration, cost: u64, in_force: Terms) {
         let start = taken_at.moment + delay;
         match (self, self.under(in_force)) {
@@ -186,7 +193,7 @@ impl Account {
         }
     }
 
-    /// The same account under other terms, unless they are about something else.
+    /// Returns the same account under other terms, or unchanged if those are of another kind.
     pub fn under(&self, terms: Terms) -> Self {
         match (self, terms) {
             (Self::Bucket(bucket, _), Terms::Bucket(quota)) => Self::Bucket(Arc::clone(bucket), quota),
@@ -196,7 +203,7 @@ impl Account {
         }
     }
 
-    /// Of the most that there can be, what has been taken and still counts. Requests in flight take nothing.
+    /// Returns the part of the limit that has been taken and still counts; 0 for requests in flight.
     pub fn taken(&self, now: Now) -> u64 {
         match self {
             Self::InFlight(..) => 0,
@@ -204,7 +211,7 @@ impl Account {
         }
     }
 
-    /// Whole tokens that could be taken now, or requests that could be let in.
+    /// Returns the number of whole tokens that can be taken now, or of further requests that may be in flight.
     pub fn balance(&self, now: Now) -> u64 {
         match self {
             Self::Bucket(bucket, quota) => bucket.balance(quota, now.moment),
@@ -214,7 +221,7 @@ impl Account {
         }
     }
 
-    /// How long until `cost` could be taken: zero if now.
+    /// Returns the time until `cost` can be taken, or zero if it can be taken now.
     pub fn wait_for(&self, now: Now, cost: u64) -> Duration {
         match self {
             Self::Bucket(bucket, quota) => bucket.wait_for(quota, now.moment, cost),
@@ -229,8 +236,8 @@ impl Account {
         .unwrap_or(Duration::MAX)
     }
 
-    /// For how long a balance of `remaining` is what it is: until it has been earned anew, has passed out of the
-    /// window, or the period ends.
+    /// Returns the time until a balance of `remaining` is renewed: until a bucket has earned as many tokens again,
+    /// until the window has passed, or until the period ends.
     pub fn reset_in(&self, now: Now, remaining: u64) -> Duration {
         match self {
             Self::Bucket(_, quota) => quota.time_to_earn(remaining),
@@ -240,7 +247,7 @@ impl Account {
         }
     }
 
-    /// Whether forgetting it would change nothing.
+    /// Whether the account equals a new one, so that it can be dropped.
     pub fn is_idle(&self, now: Now) -> bool {
         match self {
             Self::Bucket(bucket, _) => bucket.is_full(now.moment),
@@ -250,8 +257,8 @@ impl Account {
         }
     }
 
-    /// Other terms from now on: a bucket keeps its share of fullness, a period what was used in it. What is in a
-    /// window or in flight stays what it is, whatever the limit.
+    /// Puts other terms in force. A bucket keeps the share to which it is full; a calendar quota keeps what was used in
+    /// its period. What a window has counted and what is in flight stay the same.
     pub fn change_terms(&self, terms: Terms, now: Now) {
         match (self, terms) {
             (Self::Bucket(bucket, was), Terms::Bucket(is)) if *was != is => bucket.rescale(was, &is, now.moment),

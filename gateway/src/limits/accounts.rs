@@ -1,4 +1,4 @@
-//! Where the accounts are kept: one table per limit, through every reload.
+//! Keeps the tables of all limits, one for each limit and kind, over every reload.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ use crate::limits::set_aside::SetAside;
 pub use crate::limits::table::{Origin, Table, TermsByOwner};
 use crate::limits::table::{Rows, StoodIn};
 
-/// All tables, by the name of their limit and what they count. They outlive every plan.
+/// All tables, by the name of the limit and its kind. They outlive every plan.
 pub struct Accounts {
     tables: DashMap<(Arc<str>, Kind), Arc<dyn Table>>,
-    /// What each limit counts that is in force.
+    /// The kind of each limit in force.
     in_force: DashMap<Arc<str>, Kind>,
-    /// For the owners that nobody wrote down, over all tables.
+    /// Caps on the number of accounts that requests open, over all tables.
     pub rooms: Arc<Rooms>,
     /// What quotas had counted when the clock jumped.
     pub set_aside: SetAside,
 }
 
-/// What there is of one limit.
+/// Numbers of one limit for metrics.
 pub struct Census {
     pub limit: Arc<str>,
-    /// Accounts that are kept.
+    /// Number of accounts that are kept.
     pub owners: usize,
     pub stood_in: StoodIn,
 }
 
 impl Accounts {
-    /// With room for so many accounts of each kind of owner.
+    /// Creates the tables with room for `most` accounts of each kind of owner.
     pub fn new(most: usize) -> Self {
         Self::with(AccountLimits::all(most))
     }
@@ -46,8 +46,8 @@ impl Accounts {
         }
     }
 
-    /// The table of a limit; made with `terms` if it is new, else left as it runs until [`Self::take_effect`]. A limit
-    /// that comes to count something else has another table.
+    /// Returns the table of a limit. A new table gets `terms`; an existing one keeps its own until
+    /// [`Self::take_effect`]. A limit that changes its kind gets another table.
     pub fn table(&self, limit: &Arc<str>, terms: &TermsByOwner) -> Arc<dyn Table> {
         let kind = terms.usual.kind();
         let table = self.tables.entry((Arc::clone(limit), kind)).or_insert_with(|| {
@@ -62,14 +62,14 @@ impl Accounts {
         Arc::clone(&table)
     }
 
-    /// The table of a limit that is a quota.
+    /// Returns the calendar quota's table of a limit, if there is one.
     pub fn of_quota(&self, limit: &Arc<str>) -> Option<Arc<dyn Table>> {
         let found = self.tables.get(&(Arc::clone(limit), Kind::Calendar));
         found.map(|table| Arc::clone(&table))
     }
 
-    /// For the moment a plan takes effect. Takings under the old plan may go on beside it; each is charged to the
-    /// same account, so a reload admits nothing twice.
+    /// Puts the terms of a new plan in force. Requests under the old plan go on meanwhile; they are charged to the same
+    /// accounts, so a reload admits nothing twice.
     pub fn take_effect(&self, limits: &[(Arc<str>, TermsByOwner)], now: Now) {
         for (name, terms) in limits {
             let (table, kind) = (self.table(name, terms), terms.usual.kind());
@@ -81,7 +81,8 @@ impl Accounts {
         }
     }
 
-    /// A limit counts something else from now on: what was taken in its last window counts in its new one.
+    /// Replaces the tables of a limit's other kinds by `table`: what was taken under the last kind counts under the new
+    /// one.
     fn change_kind(&self, limit: &Arc<str>, kind: Kind, table: &dyn Table, now: Now) {
         let others = Kind::ALL.into_iter().filter(|other| *other != kind);
         let others: Vec<_> = others
@@ -103,7 +104,7 @@ impl Accounts {
         }
     }
 
-    /// Drops what nobody holds and nothing is taken from.
+    /// Drops accounts that nothing holds and from which nothing is taken.
     pub fn forget_idle(&self, now: Now) {
         self.set_aside.forget_old(now.moment);
         for table in &self.tables {
@@ -111,14 +112,14 @@ impl Accounts {
         }
     }
 
-    /// Hands over every account, with the name of its limit.
+    /// Calls `f` with every account and the name of its limit.
     pub fn each(&self, mut f: impl FnMut(&Arc<str>, Account)) {
         for table in &self.tables {
             table.each(&mut |account| f(&table.key().0, account));
         }
     }
 
-    /// What there is of each limit, whatever it has counted, by name.
+    /// Returns the numbers of each limit by name, summed over its kinds.
     pub fn census(&self) -> Vec<Census> {
         let mut all: Vec<Census> = Vec::new();
         for table in &self.tables {

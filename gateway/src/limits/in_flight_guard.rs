@@ -1,6 +1,7 @@
-//! A request that is under way counts until its last byte.
+//! Counts a request as being in flight until its last byte.
 //!
-//! Invariant: who came in leaves exactly once, whether the answer ends, breaks off, or was never begun.
+//! Invariant: a request that was counted is discounted exactly once, whether its answer ends, breaks off or never
+//! begins.
 
 use std::sync::Arc;
 
@@ -9,20 +10,21 @@ use smallvec::SmallVec;
 
 use crate::limits::account::Account;
 
-/// Where one request is counted as being in flight; dropped when it is over.
+/// The counters of requests in flight that include one request. Dropping the guard leaves them.
 #[must_use]
 #[derive(Debug, Default)]
 pub struct InFlightGuard(SmallVec<[Arc<InFlight>; 1]>);
 
 impl InFlightGuard {
-    /// Notes that the request has entered, if the account counts who is in flight.
+    /// Records that the request has entered, if the account counts requests in flight. The account has been charged
+    /// already.
     pub(crate) fn enter(&mut self, account: &Account) {
         if let Account::InFlight(count, _) = account {
             self.0.push(Arc::clone(count));
         }
     }
 
-    /// Enters past the cap.
+    /// Enters even if the cap is reached, for a limit that only counts.
     pub(crate) fn enter_anyway(&mut self, account: &Account) {
         if let Account::InFlight(count, _) = account {
             count.enter_anyway();

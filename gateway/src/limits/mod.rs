@@ -1,7 +1,8 @@
-//! How many? A request is charged to all its limits or to none of them.
+//! Charges a request to all limits that apply to it, or to none of them.
 //!
-//! Accounts are taken tightest first and given back when a later one refuses, so a rejection consumes nothing; a
-//! concurrent request may see them taken for that instant, never the other way round.
+//! Invariant: a rejection consumes nothing. Accounts are charged in the order of their balance, lowest first. When a
+//! later account refuses, the earlier charges are given back; a concurrent request may meanwhile see too few tokens,
+//! but never too many.
 
 pub mod account;
 pub mod accounts;
@@ -33,10 +34,10 @@ use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
 
-/// What a tenant's requests in flight are counted under, whatever its tier.
+/// Name of the limit on a tenant's requests in flight, the same for every tier.
 pub const IN_FLIGHT: &str = "in_flight";
 
-/// Whose account a request is charged to.
+/// The kind of owner that a limit counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Per {
     Tenant,
@@ -46,47 +47,47 @@ pub enum Per {
     Global,
 }
 
-/// Whether a limit refuses or only counts what it would have refused.
+/// Whether a limit refuses requests or only counts those that it would refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Enforce,
     Shadow,
 }
 
-/// A limit as meant: what callers see of it, and where it is counted.
+/// A limit as the plan has it: what callers are told of it, how it charges, and the table that counts it.
 #[derive(Clone)]
 pub struct Limit {
-    /// As callers see it in `RateLimit` and `violated-policies`.
+    /// Name that callers see in `RateLimit` and `violated-policies`.
     pub name: Arc<str>,
     pub per: Per,
     pub mode: Mode,
-    /// Tokens a request takes; `None` takes what the route costs.
+    /// Tokens that a request takes; `None` means the cost that the route sets.
     pub cost: Option<u64>,
-    /// A request that could be admitted within this waits rather than being refused.
+    /// Longest time that a request waits for tokens instead of being refused.
     pub wait: Duration,
     pub table: Arc<dyn Table>,
     pub metrics: Arc<LimitMetrics>,
 }
 
-/// An owner's hold on one limit: made once for a credential that is remembered.
+/// The account of one owner under one limit. A remembered credential keeps it, so it is opened once.
 pub struct LimitHandle {
     pub limit: Arc<Limit>,
     pub account: Account,
-    /// It is not the owner's own, for want of room.
+    /// Whether other owners use the account too, because there was no room for one of the owner's own.
     pub is_shared: bool,
     owner: OwnerKey,
-    /// What the limit grants, as the caller is told.
+    /// The limit's `RateLimit-Policy`, written in advance.
     policy: HeaderValue,
 }
 
 impl LimitHandle {
-    /// Opens the owner's account.
+    /// Opens the owner's account under the limit.
     pub fn new(limit: Arc<Limit>, owner: Owner<'_>, terms: Terms, origin: Origin) -> Self {
         let policy = granted(&limit.name, &terms);
         Self::with(limit, owner, terms, origin, policy)
     }
 
-    /// The same, where what the limit grants has been written already.
+    /// Opens the owner's account where the `RateLimit-Policy` value exists already.
     pub fn with(limit: Arc<Limit>, owner: Owner<'_>, terms: Terms, origin: Origin, policy: HeaderValue) -> Self {
         let Opened { account, is_shared } = limit.table.open(owner, terms, origin);
         Self {
@@ -98,7 +99,8 @@ impl LimitHandle {
         }
     }
 
-    /// A charge to this account, for a request that costs `cost` where the limit does not say otherwise.
+    /// Prepares a charge to this account for a request of a route that costs `cost` tokens. A cost of the limit's own
+    /// takes precedence.
     pub fn charge(self: &Arc<Self>, cost: u64) -> Charge {
         Charge {
             cost: self.limit.cost.unwrap_or(cost),
@@ -109,20 +111,20 @@ impl LimitHandle {
     }
 }
 
-/// A hold, and what one request takes through it.
+/// A limit handle, and what one request takes through it.
 #[derive(Clone)]
 pub struct Charge {
     pub hold: Arc<LimitHandle>,
-    /// In tokens.
+    /// Cost in tokens.
     pub cost: u64,
-    /// For how long it had to be taken in advance.
+    /// Time by which the tokens were taken in advance; the request waits for as long.
     delay: Duration,
-    /// A shadow limit that would have refused has taken nothing.
+    /// Whether tokens were taken; a shadow limit that would have refused takes none.
     is_taken: bool,
 }
 
 impl Charge {
-    /// Gives back so many of the tokens that were taken, under whatever terms are in force by now.
+    /// Gives back `tokens` of those taken at `taken_at`, under the terms that are in force now.
     fn give_back(&self, now: Now, taken_at: Now, tokens: u64) {
         if self.is_taken {
             let in_force = self.limit.table.terms(self.owner);
@@ -130,7 +132,7 @@ impl Charge {
         }
     }
 
-    /// Takes so many more, under whatever terms are in force by now.
+    /// Takes `tokens` more, under the terms that are in force now.
     fn take_more(&self, now: Now, tokens: u64) {
         if self.is_taken {
             let in_force = self.limit.table.terms(self.owner);
@@ -146,25 +148,26 @@ impl Deref for Charge {
     }
 }
 
-/// All that one request is charged to; seldom more.
+/// All charges of one request; seldom more than four.
 pub type Charges = SmallVec<[Charge; 4]>;
 
-/// A request's charge, which can be given back while nothing has been sent, and corrected when its cost is known.
+/// The charges of one request. They can be given back while nothing has been sent, and corrected once the cost is
+/// known.
 #[must_use]
 pub struct Receipt {
     taken: Charges,
     taken_at: Now,
-    /// To be kept until the request is over.
+    /// Guard of the requests in flight; kept until the request is over.
     pub presence: InFlightGuard,
-    /// How long the request has to wait before it goes on: it has been charged in advance.
+    /// Time that the request has to wait before it goes on, because it has been charged in advance.
     pub delay: Duration,
 }
 
-/// Takes from all of `charges`, or from none; in advance where a limit says so, but never so that the request would
-/// wait for longer than `most`.
+/// Takes from all of `charges`, or from none. Where a limit allows it, tokens are taken in advance, and the request
+/// waits; `most` is the longest such wait.
 ///
 /// # Errors
-/// A 429 naming the limits that refused and the wait after which an otherwise idle caller is admitted.
+/// A 429 with the limits that refused, and with the time after which a caller without other requests is admitted.
 pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, Rejection> {
     if charges.len() > 1 {
         charges.sort_by_key(|held| held.account.balance(now));
@@ -174,7 +177,7 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
         let held = &mut charges[index];
         let wait = match held.limit.mode {
             Mode::Enforce => held.limit.wait.min(most),
-            // Only what refuses may delay.
+            // A shadow limit never refuses, so it must not delay either.
             Mode::Shadow => Duration::ZERO,
         };
         let decision = match held.account.take(now, held.cost, wait) {
@@ -207,7 +210,8 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
     Ok(receipt)
 }
 
-/// Names every limit that would refuse now, with the longest of their waits. The one at `index` has refused.
+/// Builds the rejection for a charge that was refused, the one at `index`. It names every limit that would refuse now,
+/// and tells the longest of their waits.
 fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
     let mut refused: SmallVec<[(&Charge, Duration); 4]> = charges
         .iter()
@@ -221,7 +225,8 @@ fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
         .filter(|(_, wait)| !wait.is_zero())
         .collect();
     if refused.is_empty() {
-        // Tokens came in since.
+        // All waits are zero, because tokens came in after the refusal. So the limit that refused is named with no
+        // wait.
         refused.push((&charges[index], Duration::ZERO));
     }
     let (longest, wait) = refused
@@ -244,7 +249,7 @@ fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
 }
 
 impl Receipt {
-    /// For a request that has not been charged.
+    /// Returns a receipt without charges.
     pub fn none(now: Now) -> Self {
         Self {
             taken: Charges::new(),
@@ -254,15 +259,15 @@ impl Receipt {
         }
     }
 
-    /// For a request of which nothing was sent. A limit per client address is not given back: it guards against
-    /// floods, whatever becomes of them.
+    /// Gives back the charges of a request of which nothing was sent to a backend. A limit per client address keeps its
+    /// charge, because it guards against floods, whether or not their requests are served.
     pub fn refund(&self, now: Now) {
         for held in self.taken.iter().filter(|held| held.limit.per != Per::ClientAddress) {
             held.give_back(now, self.taken_at, held.cost);
         }
     }
 
-    /// The request has cost `cost` after all: corrects what the route's cost decided, but not below nothing.
+    /// Corrects the charges once the real cost is known. Only limits without a cost of their own change.
     pub fn settle(&mut self, now: Now, cost: u64) {
         let by_route = |held: &&mut Charge| held.limit.cost.is_none();
         for held in self.taken.iter_mut().filter(by_route) {
@@ -275,7 +280,7 @@ impl Receipt {
         }
     }
 
-    /// Tells the caller what its limits are and what is left of them.
+    /// Adds `RateLimit-Policy` and `RateLimit` to an answer.
     pub fn tell(&self, headers: &mut HeaderMap, now: Now) {
         ratelimit_headers::tell(&self.taken, headers, now);
     }

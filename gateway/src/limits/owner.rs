@@ -1,4 +1,4 @@
-//! Whom an account belongs to.
+//! The owner of an account, its key in a table, and its name in files and in the admin API.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,31 +15,31 @@ use crate::template::percent;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner<'a> {
     Tenant(&'a str),
-    /// A caller of a tenant, by what it shows and its name there: no two kinds of credential share their names.
+    /// A caller of a tenant, by its kind of credential and its name: the names of different kinds are independent.
     Caller(&'a str, Credential<'a>, &'a str),
-    /// Masked, without port.
+    /// A client address without port; an IPv6 address is masked.
     Address(IpAddr),
     /// All addresses of a network that have no account of their own.
     Network(IpAddr),
     /// All callers of a tenant that have no account of their own.
     CallersOf(&'a str),
-    /// All of a kind that have none, nor a network or a tenant to be counted with.
+    /// All owners of a kind that have no account of their own, and whose network or tenant has none either.
     Others(Others),
     Route(&'a str),
     Everyone,
 }
 
-/// What a caller shows.
+/// The kind of credential that a caller shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Credential<'a> {
     ApiKey,
-    /// Of an issuer, by its name in the config.
+    /// A token, by the name of its issuer in the config.
     Token(&'a str),
     Certificate,
     Password,
 }
 
-/// Owners of one kind.
+/// Kinds of owners that can share one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Others {
     Addresses,
@@ -47,8 +47,8 @@ pub enum Others {
     Callers,
 }
 
-/// An owner's name in a table: 120 keyed bits, so that two owners never share and none can be aimed at. In a table it
-/// also holds which room the account takes, which tells no two names apart.
+/// Key of an owner in a table: 120 bits of a keyed hash. Two owners never share a key, and no attacker can choose one.
+/// In a table the key also records the room that the account occupies; comparison ignores the room.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnerKey {
     short: u64,
@@ -56,17 +56,17 @@ pub struct OwnerKey {
     room: Option<Room>,
 }
 
-/// An owner's name, as displayed, taken apart.
+/// An owner's displayed name, split into decoded words.
 #[derive(Debug)]
 pub struct OwnerName<'a>(SmallVec<[Cow<'a, str>; 4]>);
 
 impl<'a> OwnerName<'a> {
-    /// `None` if it is not UTF-8 once decoded.
+    /// Splits and decodes a name; `None` if a word is not UTF-8 once decoded.
     pub fn read(name: &'a str) -> Option<Self> {
         name.split(' ').map(percent::decode).collect::<Option<_>>().map(Self)
     }
 
-    /// `None` if it is nobody's.
+    /// Returns the owner with this name, or `None` if no owner has such a name.
     pub fn owner(&self) -> Option<Owner<'_>> {
         let words: SmallVec<[&str; 4]> = self.0.iter().map(AsRef::as_ref).collect();
         match *words.as_slice() {
@@ -87,7 +87,7 @@ impl<'a> OwnerName<'a> {
     }
 }
 
-/// A name as one word.
+/// A name that is written as one word, percent-encoded.
 struct Word<'a>(&'a str);
 
 impl fmt::Display for Word<'_> {
@@ -108,8 +108,8 @@ impl Owner<'_> {
         }
     }
 
-    /// Whom it is counted with where there is no room for an account of its own. A network is an IPv4 /24 or an
-    /// IPv6 /48: what one party commonly has.
+    /// Returns the wider owner whose account is used where there is no room for an account of its own: an address's
+    /// network, or a caller's tenant. A network is an IPv4 /24 or an IPv6 /48, the sizes that one party commonly has.
     pub fn wider(&self) -> Option<Self> {
         match self {
             Self::Address(IpAddr::V4(ip)) => {
@@ -125,7 +125,7 @@ impl Owner<'_> {
         }
     }
 
-    /// Whom it is counted with where there is no room for that either.
+    /// Returns the group whose account is used where there is no room for the wider owner either.
     pub const fn others(&self) -> Others {
         match self {
             Self::Address(_) | Self::Network(_) => Others::Addresses,
@@ -135,7 +135,7 @@ impl Owner<'_> {
         }
     }
 
-    /// Whose room its account takes if nobody wrote it down.
+    /// Returns the room that the account occupies if only requests name the owner; `None` for owners that occupy none.
     pub const fn room(&self) -> Option<Room> {
         match self {
             Self::Address(_) => Some(Room::Addresses),
@@ -171,8 +171,9 @@ impl Others {
     }
 }
 
-/// The same in every process, and different for any two owners: names are percent-encoded, so that none holds a space.
-/// That of a caller by key is as it was before callers were told apart by what they show.
+/// Writes the same name in every process, and different names for different owners: words are percent-encoded, so that
+/// none holds a space. A caller with an API key has no word for its credential, because state files from before there
+/// were other credentials hold such names.
 impl fmt::Display for Owner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -198,17 +199,17 @@ impl fmt::Display for Owner<'_> {
 }
 
 impl OwnerKey {
-    /// Enough of the key to tell tenants apart in a queue.
+    /// Returns 64 bits of the key, enough to tell tenants apart in a queue.
     pub fn short(self) -> u64 {
         self.short
     }
 
-    /// The same name, of an account that takes a place in the room.
+    /// Returns the same key with the room that the account occupies.
     pub(crate) const fn in_room(self, room: Option<Room>) -> Self {
         Self { room, ..self }
     }
 
-    /// The room in which the account takes a place.
+    /// Returns the room that the account occupies.
     pub(crate) const fn room(self) -> Option<Room> {
         self.room
     }
@@ -228,7 +229,7 @@ impl Hash for OwnerKey {
     }
 }
 
-/// The key is a hash already.
+/// A hasher for keys that are hashes already: returns the number that it was given.
 #[derive(Default)]
 pub struct AsIs(u64);
 
@@ -270,7 +271,7 @@ mod tests {
             caller(Credential::Token("basic"), "bc"),
             caller(Credential::Certificate, "bc"),
             caller(Credential::Password, "bc"),
-            // As if they were the words for another kind.
+            // Identifiers that equal the word for a credential.
             caller(Credential::ApiKey, "mtls"),
             caller(Credential::Token("mtls"), "mtls"),
             caller(Credential::Certificate, "mtls"),
@@ -282,7 +283,7 @@ mod tests {
             Owner::Others(Others::Tenants),
             Owner::Others(Others::Callers),
             Owner::Everyone,
-            // As if they were several words, or encoded already.
+            // Names that look like several words, or like encoded ones.
             Owner::Tenant("a b"),
             Owner::Tenant("a%20b"),
             Owner::Tenant(" "),

@@ -1,4 +1,4 @@
-//! No owner gains anything by what happens around it: other owners, sweeps, reloads, restarts, refusals.
+//! Tests that no owner gains tokens by other owners, sweeps, reloads, restarts or refusals.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::limits::state_file::StateFile;
 use crate::limits::*;
 use crate::observe::Registry;
 
-/// Milliseconds from 2026-11-24, noon.
+/// Returns the time so many milliseconds after noon of 2026-11-24.
 fn at(milliseconds: u64) -> Now {
     let since = Duration::from_millis(milliseconds);
     Now {
@@ -85,7 +85,7 @@ impl World {
 proptest! {
     #![proptest_config(cases::counted())]
 
-    /// As if each owner had a world to itself in which nothing is ever forgotten.
+    /// Compares with a model in which each owner is alone and nothing is ever dropped.
     #[test]
     fn neither_other_owners_nor_sweeps_add_or_take_a_token(
         kind in prop_oneof![Just(Kind::Bucket), Just(Kind::Window), Just(Kind::Calendar)],
@@ -111,7 +111,7 @@ proptest! {
         }
     }
 
-    /// A reload to and fro never leaves an owner with more than it had.
+    /// A reload and its undoing never leave an owner with more than it had.
     #[test]
     fn a_reload_and_its_undoing_add_nothing(
         kind in prop_oneof![Just(Kind::Bucket), Just(Kind::Window), Just(Kind::Calendar)],
@@ -130,7 +130,7 @@ proptest! {
         prop_assert!(left(&world) <= before);
     }
 
-    /// What a process has written, the next goes on from.
+    /// A new process goes on from what the last one has written.
     #[test]
     fn a_restart_adds_no_token(
         most in 3..12u64,
@@ -153,7 +153,7 @@ proptest! {
         }
     }
 
-    /// Whatever the limit, the debt and the cost, what is said of a wait is a day at most, or the rest of a month.
+    /// A told wait is a day at most, or the rest of a month for a quota, whatever the limit, the debt and the cost.
     #[test]
     fn no_wait_is_told_beyond_a_day_but_for_quotas(
         kind in 0..4usize, count in 1..50u64, period in 1..2_600_000u64, burst in 1..50u64,

@@ -42,7 +42,7 @@ fn two_owners_never_share_and_one_owner_has_one_account() {
     assert_eq!((left(&*table, a, &terms), left(&*table, b, &terms)), (13, 20));
 }
 
-/// Each kind of owner has room for two, and one network.
+/// Room for two owners of each kind, and for one network.
 const NARROW: AccountLimits = AccountLimits {
     addresses: 2,
     networks: 1,
@@ -58,7 +58,7 @@ fn caller<'a>(tenant: &'a str, id: &'a str) -> Owner<'a> {
     Owner::Caller(tenant, Credential::Token("main"), id)
 }
 
-/// Takes 5 of 20 for each owner in turn; what is left then of the account that it was given.
+/// Takes 5 of 20 for each owner in turn, and returns the balance of the account that the owner got.
 fn left_in_turn(table: &dyn Table, terms: &TermsByOwner, owners: &[Owner<'_>]) -> Vec<u64> {
     let take = |owner: &Owner<'_>| {
         let account = table.account(*owner, terms.usual, Origin::Request);
@@ -149,7 +149,7 @@ fn neither_the_written_nor_the_restored_take_room() {
     for (at, name) in names.iter().enumerate() {
         let origin = if at < 13 { Origin::Restored } else { Origin::Written };
         let opened = table.open(Owner::Tenant(name), terms.usual, origin);
-        // The restored have room for half as many again as all others together: thirteen.
+        // Restored owners have room for one and a half times the number of all other owners: thirteen.
         assert!(!opened.is_shared, "{name}");
         opened.account.take(self::at(0), 1, Duration::ZERO).unwrap();
     }
@@ -160,13 +160,13 @@ fn neither_the_written_nor_the_restored_take_room() {
     );
     let left = left_in_turn(&*table, &terms, &["a", "b", "c", "d"].map(Owner::Tenant));
     assert_eq!(left, [15, 15, 15, 10]);
-    // One too many is for whoever restores to know.
+    // One restored owner too many shares an account; the code that restores is told so.
     assert!(
         table
             .open(Owner::Tenant("late"), terms.usual, Origin::Restored)
             .is_shared
     );
-    // What takes no room leaves none.
+    // Accounts that occupy no room give none back.
     accounts.forget_idle(at(60));
     assert_eq!(Room::ALL.map(|room| accounts.rooms.taken(room)), [0; 6]);
     assert_eq!(table.owners(), 0);
@@ -256,7 +256,7 @@ fn a_quota_that_is_counted_by_another_period_keeps_what_was_used() {
     assert_eq!(left(&*table, Owner::Tenant("acme"), &month), 3);
 }
 
-/// So slow that nothing is earned while a test runs.
+/// Terms so slow that nothing is earned while a test runs.
 fn slow(kind: Kind, most: u64) -> TermsByOwner {
     let day = Duration::from_secs(86_400);
     TermsByOwner::for_all(match kind {
@@ -267,7 +267,7 @@ fn slow(kind: Kind, most: u64) -> TermsByOwner {
     })
 }
 
-/// A limit that is counted in one way after the other.
+/// A limit that changes its kind.
 struct Changing {
     accounts: Accounts,
     name: Arc<str>,
@@ -321,7 +321,7 @@ fn a_limit_that_counts_something_else_goes_on_from_what_was_taken() {
             let limit = limit.become_(new, 5);
             let left = ["some", "all", "none"].map(|tenant| limit.left(tenant));
             assert_eq!(left, [2, 0, 5], "{old:?} to {new:?}");
-            // To and fro, and by way of the third, nothing comes back and nothing is taken twice.
+            // Changes back and forth, also by way of a third kind, neither give tokens back nor take them twice.
             limit.take("some", 1);
             let limit = limit.become_(old, 10);
             assert_eq!(
@@ -393,7 +393,7 @@ fn a_limit_that_counts_something_else_has_a_table_of_its_own() {
 proptest! {
     #![proptest_config(cases::counted())]
 
-    /// However often a limit comes to count something else, nobody has more than has not been taken.
+    /// No owner gets more than the limit grants, however often the limit changes its kind.
     #[test]
     fn no_change_of_kind_adds_a_token(
         steps in prop::collection::vec((0..3usize, 3..12u64, 1..4u64), 1..8),
