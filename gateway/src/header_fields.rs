@@ -1,10 +1,10 @@
-//! The header fields that are ours by name, and the ones that tell a caller how much it has left and when to come back.
+//! Names of header fields, and values that tell a caller what is left of its limits and when to come back.
 //!
-//! `RateLimit-Policy` and `RateLimit` are lists of strings with parameters in the grammar of structured fields
-//! (RFC 9651), as draft-ietf-httpapi-ratelimit-headers-11 defines them. They stand on every answer to a charged
-//! request, so they are written into one buffer without formatting machinery.
+//! `RateLimit-Policy` and `RateLimit` are lists of strings with parameters in the grammar of structured fields (RFC
+//! 9651), as draft-ietf-httpapi-ratelimit-headers-11 defines them. Every answer to a charged request holds them, so
+//! they are written into one buffer without formatting machinery.
 //!
-//! Invariant: whatever a limit is called, what comes out is a valid field.
+//! Invariant: every name of a limit gives a valid field value.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use smallvec::SmallVec;
 
 /// Addresses that a request has come through.
 pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// How long there is for an answer, in milliseconds; from a caller it is a wish, to a backend a fact.
+/// Time for an answer in milliseconds. A caller asks for it; the gateway tells a backend what is left.
 pub static X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-/// The same for gRPC (PROTOCOL-HTTP2, *Timeout*).
+/// Time for an answer to a gRPC call (PROTOCOL-HTTP2, *Timeout*).
 pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// Which attempt this is, counted from 1.
+/// Number of the attempt, counted from 1.
 pub static X_ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
-/// How a gRPC call ended.
+/// Status with which a gRPC call ended.
 pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// In how many milliseconds a backend wants to be tried again (gRFC A6, *Pushback*).
+/// Time in milliseconds after which a backend may be tried again (gRFC A6, *Pushback*).
 pub static GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// One item of `RateLimit-Policy`: what a limit grants.
+/// One item of `RateLimit-Policy`: the amount that a limit grants.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'a> {
     pub limit: &'a str,
-    /// Requests (or cost) that may be made in one window, or requests at once where there is none.
+    /// Requests, or tokens of cost, in one window; where there is no window, requests at once.
     pub quota: u64,
-    /// In seconds; written as at least 1.
+    /// Window in seconds; written as at least 1.
     pub window: Option<u64>,
 }
 
-/// One item of `RateLimit`: what of a limit is left.
+/// One item of `RateLimit`: the amount that is left of a limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Balance<'a> {
     pub limit: &'a str,
@@ -43,7 +43,7 @@ pub struct Balance<'a> {
     pub reset: u64,
 }
 
-/// `"free";q=20;w=2, "daily";q=1000;w=86400, "uploads";q=5;qu="concurrent-requests"`
+/// Returns a value like `"free";q=20;w=2, "daily";q=1000;w=86400, "uploads";q=5;qu="concurrent-requests"`.
 pub fn ratelimit_policy<'a>(grants: impl IntoIterator<Item = Grant<'a>>) -> HeaderValue {
     let mut out = Text::new();
     for Grant { limit, quota, window } in grants {
@@ -57,7 +57,7 @@ pub fn ratelimit_policy<'a>(grants: impl IntoIterator<Item = Grant<'a>>) -> Head
     into_value(&out)
 }
 
-/// `"free";r=7;t=1, "daily";r=800;t=3600`
+/// Returns a value like `"free";r=7;t=1, "daily";r=800;t=3600`.
 pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderValue {
     let mut out = Text::new();
     for Balance {
@@ -73,24 +73,25 @@ pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderV
     into_value(&out)
 }
 
-/// The longest wait that anyone is told: what is to be waited for longer is told again then.
+/// Longest wait that a caller is told, except for a quota. A caller that has to wait longer is told the rest after
+/// that.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
-/// The longest wait for a quota to be renewed: the longest month, and a day for clocks that differ.
+/// Longest wait that a caller is told for a quota: the longest month, and a day for clocks that differ.
 pub const LONGEST_RENEWAL: Duration = Duration::from_secs(32 * 86_400);
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3): rounded up, never "now", and never beyond [`LONGEST_RENEWAL`].
+/// Returns `Retry-After` in seconds (RFC 9110 section 10.2.3): rounded up, at least 1, at most [`LONGEST_RENEWAL`].
 pub fn retry_after(wait: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(wait.min(LONGEST_RENEWAL)))
 }
 
-/// The seconds after which `wait` is certainly over: rounded up, at least 1.
+/// Returns the whole seconds after which `wait` is over: rounded up, at least 1.
 pub const fn whole_seconds(wait: Duration) -> u64 {
     let up = wait.as_secs().saturating_add((wait.subsec_nanos() > 0) as u64);
     if up == 0 { 1 } else { up }
 }
 
-/// A field while it is written; seldom longer than this.
+/// Buffer for a field value; few values are longer.
 type Text = SmallVec<[u8; 128]>;
 
 /// Writes `number` in decimal.
@@ -122,8 +123,8 @@ fn put_parameter(out: &mut Text, key: &[u8], number: u64) {
     put_number(out, number.min(MAX));
 }
 
-/// A String of RFC 9651 section 3.3.3. It holds printable ASCII only, so any other byte is percent-encoded: still one
-/// name per limit.
+/// Writes a String of RFC 9651 section 3.3.3. Such a string holds printable ASCII only, so any other byte is
+/// percent-encoded.
 fn put_string(out: &mut Text, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     out.push(b'"');

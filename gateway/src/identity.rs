@@ -1,24 +1,24 @@
-//! The names of tenants and callers: what they may hold, and how they are written where only ASCII may stand.
+//! Names of tenants and callers: which are valid, and how they are written where only ASCII is allowed.
 //!
-//! A name is any Unicode without control characters, and is compared as it is: neither case nor composition is changed.
-//! Invariant: [`encode`] writes different names differently, and what it writes is visible ASCII without spaces. So it
-//! can stand in a header field or between spaces, and whoever decodes it has the name.
+//! A name is Unicode text without control characters. Names are compared byte by byte, without folding case or
+//! composing characters. Invariant: [`encode`] writes different names differently, and writes only visible ASCII
+//! without spaces. So the result fits into a header field and between spaces, and decoding it gives the name back.
 
 use crate::template::percent;
 
-/// Characters of a tenant's name, at most.
+/// Maximum number of characters in a tenant's name.
 pub const TENANT_LENGTH: usize = 128;
 
-/// Characters of a caller's name, at most (OpenID Connect Core 1.0 section 2, `sub`).
+/// Maximum number of characters in a caller's name (OpenID Connect Core 1.0 section 2, `sub`).
 pub const CALLER_LENGTH: usize = 255;
 
-/// Whether this is a name of 1 to `most` characters, none of them a control character.
+/// Whether `text` has 1 to `most` characters, none of them a control character.
 pub fn is_name(text: &str, most: usize) -> bool {
-    // A character has four bytes at most: what is far too long is not counted.
+    // A character has at most four bytes, so the characters of a text that is far too long are not counted.
     !text.is_empty() && text.len() <= 4 * most && text.chars().count() <= most && !text.chars().any(char::is_control)
 }
 
-/// Appends the UTF-8 of a name with every byte percent-encoded that is not visible ASCII, and `%`.
+/// Appends a name in UTF-8; percent-encodes `%` and every byte that is not visible ASCII.
 pub fn encode(name: &str, out: &mut String) {
     for byte in name.bytes() {
         match byte {
@@ -29,7 +29,7 @@ pub fn encode(name: &str, out: &mut String) {
     }
 }
 
-/// The same as a text of its own.
+/// Returns the encoded name as a new string.
 pub fn encoded(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     encode(name, &mut out);

@@ -1,11 +1,12 @@
-//! The gateway, room by room. Imports only go down; `tests/floors.rs` holds them to it.
+//! The modules of the gateway, from high level to low. A module imports only from lower levels, as `tests/floors.rs`
+//! checks.
 //!
 //! From the top: [`cli`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·
 //! [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`clock`],
 //! [`files`], [`header_fields`], [`rejection`], [`stale_cache`] · the `policies` crate.
 
-// Tests read what they have written themselves.
+// Tests read files that they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod admin;

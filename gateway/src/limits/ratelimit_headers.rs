@@ -1,9 +1,10 @@
-//! What callers are told of their limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+//! Tells callers of their limits in `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
 //!
-//! A cap on requests in flight is named where it refuses; in an answer it would be out of date before it is read.
+//! A cap on requests in flight is named only where it refuses: in any other answer the number would be out of date when
+//! it is read.
 //!
-//! Invariant: nobody is told of a wait beyond a day, nor, for a quota, beyond 32 days, whatever the terms and clocks. Who
-//! waits for a day and is still refused is told how long it takes from then on.
+//! Invariant: a told wait is at most a day, or 32 days for a quota, whatever the terms and clocks are. A caller that
+//! waits for a day and is refused again is told the rest of the wait then.
 
 use std::time::Duration;
 
@@ -18,14 +19,14 @@ use crate::limits::{Charge, Mode};
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What one limit grants.
+/// Returns the `RateLimit-Policy` value of one limit.
 pub fn granted(limit: &str, terms: &Terms) -> HeaderValue {
     header_fields::ratelimit_policy([grant(limit, terms)])
 }
 
 fn grant<'a>(limit: &'a str, terms: &Terms) -> Grant<'a> {
     let window = match terms {
-        // The time in which a burst is earned anew.
+        // Time in which a whole burst is earned.
         Terms::Bucket(quota) => Some(quota.time_to_earn(quota.burst())),
         Terms::Window(quota) => Some(quota.window()),
         Terms::Calendar(quota) => Some(length(quota.every())),
@@ -38,7 +39,7 @@ fn grant<'a>(limit: &'a str, terms: &Terms) -> Grant<'a> {
     }
 }
 
-/// Of a month, the longest there is.
+/// Length of a period; 31 days for a month.
 const fn length(every: Every) -> Duration {
     const DAY: u64 = 24 * 3600;
     Duration::from_secs(match every {
@@ -54,7 +55,7 @@ pub(crate) fn policy<'a>(limits: impl Iterator<Item = &'a Charge>) -> HeaderValu
     header_fields::ratelimit_policy(limits.map(|held| grant(&held.limit.name, &held.account.terms())))
 }
 
-/// As much of a wait as is told.
+/// Limits a wait to the longest that is told.
 pub(crate) fn bounded(account: &Account, wait: Duration) -> Duration {
     wait.min(match account {
         Account::Bucket(..) | Account::Window(..) | Account::InFlight(..) => LONGEST_WAIT,
@@ -62,7 +63,7 @@ pub(crate) fn bounded(account: &Account, wait: Duration) -> Duration {
     })
 }
 
-/// Limits that refuse, with the wait of each.
+/// Returns the `RateLimit` value of limits that refuse, with the wait of each.
 pub(crate) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Charge, Duration)>) -> HeaderValue {
     header_fields::ratelimit(limits.map(|(held, wait)| header_fields::Balance {
         limit: &held.limit.name,
@@ -85,7 +86,7 @@ pub(crate) fn tell(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
         RATELIMIT,
         header_fields::ratelimit(told().map(|held| {
             let remaining = held.account.balance(now);
-            // Where the next request like this one would be refused, what its refusal would say.
+            // If the next request like this one would be refused, this is the wait that the rejection would tell.
             let reset = match held.account.wait_for(now, held.cost.max(1)) {
                 Duration::ZERO => held.account.reset_in(now, remaining),
                 wait => wait,

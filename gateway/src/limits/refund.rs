@@ -1,33 +1,35 @@
-//! Whether the charge of a request is given back once the request is over.
+//! Decides whether a request's charge is given back once the request is over.
 //!
-//! It is where nothing was sent to any backend, and not by the caller's doing. A caller that gives its request no time,
-//! or sends one that cannot be served, has asked all the same: given back, such requests would not be limited at all.
+//! The charge is given back where nothing was sent to any backend and the caller is not the cause. A caller that gives
+//! its request too little time, or sends a request that cannot be served, keeps its charge; else such requests would
+//! not be limited at all.
 
 use crate::rejection::Reason;
 
-/// How a charged request has ended, as far as its charge depends on it.
+/// Facts about the end of a charged request that decide on its refund.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ending {
-    /// Attempts that were begun at any backend, by all calls and parts together.
+    /// Number of attempts at any backend, over all calls and parts.
     pub attempts: u32,
-    /// A call had no more time because the caller gave it less than the operator would have, or was slow itself.
+    /// Whether a call ran out of time because the caller set a shorter deadline than the operator or sent its request
+    /// slowly.
     pub by_callers_time: bool,
     has_failed: bool,
 }
 
 impl Ending {
-    /// Notes why the request, a call of it or a part of it failed, even if something else was answered in its place.
+    /// Records why the request, or a call or part of it, failed, even if something else was answered in its place.
     pub fn fail(&mut self, reason: Reason) {
         self.has_failed |= !is_callers_doing(reason);
     }
 
-    /// Whether what the request was charged is given back.
+    /// Whether the request's charge is given back.
     pub const fn is_refunded(&self) -> bool {
         self.attempts == 0 && self.has_failed && !self.by_callers_time
     }
 }
 
-/// Whether a refusal says that the request, or whoever sent it, could not be served at all.
+/// Whether the reason blames the request or its caller, that is, has a 4xx status.
 fn is_callers_doing(reason: Reason) -> bool {
     reason.status().is_client_error()
 }
@@ -55,25 +57,25 @@ mod tests {
             let ending = ending(attempts, by_callers_time, failures);
             assert_eq!(ending.is_refunded(), expected, "{ending:?} {failures:?}");
         };
-        // Served, or served without anyone being asked.
+        // Served by a backend, or without one.
         check(1, false, &[], false);
         check(0, false, &[], false);
-        // Kept from the backend by what its operator decided.
+        // Refused on the operator's terms before anything was sent.
         check(0, false, &[BreakerOpen], true);
         check(0, false, &[BulkheadFull], true);
         check(0, false, &[OutOfTime], true);
         // One of several calls or parts was sent.
         check(1, false, &[BreakerOpen], false);
         check(3, false, &[BreakerOpen, OutOfTime], false);
-        // The caller gave it no time, or not enough to wait for its turn.
+        // The caller set a deadline that was over at once, or before the request had its turn.
         check(0, true, &[OutOfTime], false);
         check(0, true, &[BreakerOpen, OutOfTime], false);
         check(1, true, &[OutOfTime], false);
-        // It asked for what cannot be.
+        // The request could not be served.
         check(0, false, &[MalformedRequest], false);
         check(0, false, &[RequestTimeout], false);
         check(0, false, &[MalformedRequest, MalformedRequest], false);
-        // One part could not be asked for, and another could not be had.
+        // One part could not be requested, and another part's backend was not available.
         check(0, false, &[MalformedRequest, BreakerOpen], true);
         check(0, false, &[BreakerOpen, MalformedRequest], true);
     }

@@ -1,4 +1,4 @@
-//! A charge that is made before it is known whether it is due.
+//! A charge that is made before it is known whether it applies.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::limits::{Charge, refusal};
 use crate::observe::Decision;
 use crate::rejection::Rejection;
 
-/// Taken from an account; given back when dropped, unless it is kept.
+/// Tokens taken from an account. They are given back on drop, unless [`keep`](Self::keep) was called.
 #[must_use = "what is dropped is given back"]
 pub struct Reserved {
     held: Charge,
@@ -16,8 +16,10 @@ pub struct Reserved {
 }
 
 impl Reserved {
+    /// Takes the charge's tokens, without waiting.
+    ///
     /// # Errors
-    /// What the limit says that has not enough left.
+    /// The limit's rejection if there are not enough tokens.
     pub fn take(held: Charge, now: Now) -> Result<Self, Rejection> {
         if held.account.take(now, held.cost, Duration::ZERO).is_err() {
             held.limit.metrics.decisions.add(Decision::Refused);
@@ -30,7 +32,7 @@ impl Reserved {
         })
     }
 
-    /// It was due. Always true.
+    /// Keeps the charge, because it applies. Always returns true.
     pub fn keep(mut self) -> bool {
         self.held.limit.metrics.decisions.add(Decision::Admitted);
         self.kept = true;

@@ -1,36 +1,36 @@
-//! How many accounts there may be for owners that nobody wrote down, each kind of owner by itself.
+//! Caps the number of accounts that requests open, with a separate cap for each kind of owner.
 //!
-//! Invariant: no kind of owner takes the room of another. Addresses are there for anyone to come from, so they never
-//! keep out a tenant with a valid token; nor do accounts that were there before a restart, or that the config names.
+//! Invariant: no kind of owner uses up the room of another. Anyone can send requests from many addresses, so these
+//! never keep out a tenant with a valid token, an account from before a restart, or an owner that the config names.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Who shares the room.
+/// A group of owners with a common cap on its accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     Addresses,
-    /// Addresses that are counted together.
+    /// Networks whose addresses share an account.
     Networks,
-    /// Known from claims alone.
+    /// Tenants that only the claims of tokens name.
     Tenants,
     Callers,
-    /// Callers that are counted together, by tenant.
+    /// Tenants whose callers share an account.
     CallersOfTenants,
-    /// From a state file, whoever they are.
+    /// Owners of all kinds that a state file names.
     Restored,
 }
 
-/// How many accounts each kind of owner may have, over all limits.
+/// Number of accounts that each kind of owner may have, over all limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountLimits {
     pub addresses: usize,
     pub networks: usize,
-    /// And as many whose callers are counted together.
+    /// Also the number of tenants whose callers may share an account.
     pub tenants: usize,
     pub callers: usize,
 }
 
-/// The accounts that there are, and how many there may be.
+/// Number of accounts in each room, and the cap on it.
 #[derive(Debug, Default)]
 pub struct Rooms([Places; Room::ALL.len()]);
 
@@ -50,7 +50,7 @@ impl Room {
         Self::Restored,
     ];
 
-    /// The word that metrics use.
+    /// Word for the room in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Addresses => "addresses",
@@ -64,7 +64,7 @@ impl Room {
 }
 
 impl AccountLimits {
-    /// The same number for each.
+    /// Returns the same cap for each kind of owner.
     pub const fn all(most: usize) -> Self {
         Self {
             addresses: most,
@@ -74,7 +74,7 @@ impl AccountLimits {
         }
     }
 
-    /// As many as there can have been in the process before, and half as many again.
+    /// Returns the cap on restored accounts: the most that the last process can have had, and half as many again.
     const fn restored(self) -> usize {
         let all = self.addresses + self.networks + 2 * self.tenants + self.callers;
         all + all / 2
@@ -88,7 +88,7 @@ impl Rooms {
         rooms
     }
 
-    /// Whoever has a place keeps it.
+    /// Changes the caps. Accounts above a lower cap stay.
     pub fn resize(&self, limits: AccountLimits) {
         for room in Room::ALL {
             let most = match room {
@@ -102,7 +102,7 @@ impl Rooms {
         }
     }
 
-    /// Takes a place, if there is one.
+    /// Takes a place in the room; returns whether there was one.
     pub(crate) fn enter(&self, room: Room) -> bool {
         let Places { most, taken } = self.places(room);
         let most = most.load(Relaxed);

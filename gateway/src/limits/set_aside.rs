@@ -1,9 +1,10 @@
-//! What quotas had counted in periods that the clock has left by a jump, or that were over when the process began.
+//! Remembers what calendar quotas had counted in periods that the clock left by a jump, or that were over when the
+//! process began.
 //!
-//! The time may have been wrong, before or after, and come back: then what was used counts again, wherever
-//! ([`LeftPeriods`] says how). Kept for a day, in memory and in the state file. Only while a jump is followed, and once at
-//! the start, is anything done here; what is taken at that very moment from a period that is left may be missing from
-//! it.
+//! The wall clock may have been wrong before or after the jump, and may come back. Then the use of that period counts
+//! again, as [`LeftPeriods`] describes. It is kept for a day after the last jump, in memory and in the state file. This
+//! code runs only during a jump and once at the start. Tokens that are taken at the very moment of a jump may be
+//! missing from the period that is left.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +18,9 @@ use crate::limits::account::{Account, Terms};
 use crate::limits::accounts::{Accounts, Origin};
 use crate::limits::owner::{Owner, OwnerName};
 
-/// Owners that are remembered, of all limits; addresses take half of the places at most.
+/// Maximum number of remembered owners over all limits; addresses and networks are added only up to half of it.
 const MOST: usize = 100_000;
-/// Since the last jump.
+/// Time after the last jump for which counts are kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Default)]
@@ -32,17 +33,18 @@ struct Kept {
     until: Moment,
 }
 
-/// What a jump has done to quotas.
+/// The effects of a clock jump on quotas.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Carried {
-    /// Owners whose period begins in the future now: what it counted is carried into the period of now.
+    /// Number of owners whose period now begins in the future; its count is carried into the current period.
     pub ahead: usize,
-    /// Owners of whom it is known again what they have used.
+    /// Number of owners who are charged again for earlier use in the current period.
     pub again: usize,
 }
 
 impl SetAside {
-    /// The clock jumps, which `follow` puts in force.
+    /// Handles a jump of the clock. Sets counts aside, calls `follow`, which puts the new time in force, and then
+    /// charges again what counts at that time.
     pub fn jump(&self, accounts: &Accounts, from: Now, to: Now, follow: impl FnOnce()) -> Carried {
         let mut kept = self.kept();
         let mut before = std::mem::take(&mut *kept);
@@ -63,7 +65,7 @@ impl SetAside {
                 again.push((account, add));
             }
         });
-        // Of whom nothing is counted any more.
+        // Owners that have no count any more.
         for (limit, owners) in before.by_limit {
             for (name, mut left) in owners {
                 if let Some((account, quota)) = account(accounts, &limit, &name) {
@@ -85,19 +87,19 @@ impl SetAside {
         done
     }
 
-    /// Forgets one owner, whose count is set anew.
+    /// Forgets one owner, because its count is set by hand.
     pub fn forget(&self, limit: &str, owner: &str) {
         self.kept().take(limit, owner);
     }
 
-    /// Takes over what a state file has kept.
+    /// Adds what a state file has kept of an owner.
     pub(crate) fn restore(&self, limit: &Arc<str>, owner: &str, left: LeftPeriods, now: Moment) {
         let mut kept = self.kept();
         kept.until = now + KEPT;
         kept.put(limit, owner, left);
     }
 
-    /// Hands over everything, for a state file.
+    /// Calls `f` with everything that is kept, for a state file.
     pub(crate) fn each(&self, mut f: impl FnMut(&Arc<str>, &str, &LeftPeriods)) {
         for (limit, owners) in &self.kept().by_limit {
             for (owner, left) in owners {
@@ -106,7 +108,7 @@ impl SetAside {
         }
     }
 
-    /// Forgets all when it is a day old.
+    /// Forgets everything once the last jump is a day ago.
     pub(crate) fn forget_old(&self, now: Moment) {
         let mut kept = self.kept();
         if kept.owners > 0 && now >= kept.until {
@@ -140,7 +142,7 @@ impl Kept {
     }
 }
 
-/// The account of an owner by name, under the terms in force; `None` if the limit is no quota any more.
+/// Returns the named owner's account under the terms in force; `None` if the limit is no calendar quota any more.
 fn account(accounts: &Accounts, limit: &Arc<str>, name: &str) -> Option<(Account, CalendarQuota)> {
     let (table, name) = (accounts.of_quota(limit)?, OwnerName::read(name)?);
     let owner = name.owner()?;
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
     use crate::limits::accounts::{Table, TermsByOwner};
 
-    /// 2026-11-24, noon.
+    /// Noon of 2026-11-24.
     const NOON: u64 = 1_795_521_600;
     const DAY: u64 = 24 * 3600;
     const YEAR: u64 = 365 * DAY;
@@ -214,7 +216,7 @@ mod tests {
         assert_eq!(world.jump(now, ahead), Carried::default());
         assert_eq!(world.left("acme", ahead), 100);
         world.take("acme", 5, ahead);
-        // Nobody holds them, and nothing is counted in the month of now.
+        // The accounts are not held, and nothing is counted in the current month.
         world.accounts.forget_idle(ahead);
         assert_eq!(world.table.owners(), 1);
         let back = at(80, NOON + 80);

@@ -1,17 +1,15 @@
-//! What calendar quotas have counted, kept in a file over a restart.
+//! Keeps the counts of calendar quotas in a file over a restart.
 //!
-//! Written whole to a second file that then takes the first one's place, so that a crash leaves the old counts or the
-//! new ones and nothing between. Only one process may count in a file: two that share one would each forget what the
-//! other has counted.
+//! Invariant: the file is replaced as a whole, so that a crash leaves the old counts or the new ones. Only one process
+//! may count in a file, because two would each overwrite the counts of the other.
 //!
-//! It is never longer than what is read of it, whoever calls: of more owners than that, those who have used the most are
-//! kept.
+//! The file is never longer than the limit at which it is read back. If there are more owners than fit, those who have
+//! used the most are kept.
 //!
-//! A count is kept from the moment it is written: what a process counts after its last write, it takes with it when it
-//! is killed. Whoever writes decides how much that can be.
+//! A process that is killed loses what it has counted since the last write. The caller decides how often to write.
 //!
-//! A period that begins in the future, or is over, may be so by the clock's mistake, now or when it was written. What was
-//! counted in the first is carried into the period of now, with a warning; what was counted in the second is kept aside
+//! If a period begins in the future or is over, the clock may be wrong now or may have been wrong at the write. Counts
+//! of a future period are carried into the current period, with a warning. Counts of a past period are kept apart
 //! ([`SetAside`](crate::limits::set_aside::SetAside)).
 
 use std::cmp::Reverse;
@@ -37,23 +35,23 @@ use crate::limits::rooms::Room;
 use crate::limits::table::Opened;
 use crate::observe::timestamp::Timestamp;
 
-/// A file that this process alone counts in.
+/// The state file, which only this process counts in.
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// What was last written, so that nothing is written where nothing has changed.
+    /// The last written content; a write with the same content is skipped.
     written: Vec<u8>,
-    /// The bytes that are written at most.
+    /// Longest content that is written, in bytes.
     most: usize,
-    /// Of the last write, owners for whom there was no room.
+    /// Number of owners that the last write had no room for.
     left_out: usize,
-    /// The last write has failed.
+    /// Whether the last write failed.
     is_failing: bool,
-    /// Held for as long as the process counts.
+    /// Lock that is held for as long as the process counts.
     _lock: File,
 }
 
-/// By limit, then by owner.
+/// Values by limit, then by owner.
 type ByOwner<T> = BTreeMap<Arc<str>, BTreeMap<Box<str>, T>>;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,37 +62,37 @@ struct Document {
     set_aside: ByOwner<Left>,
 }
 
-/// What one owner has used in its current period.
+/// The use of one owner in its current period.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Count {
-    /// When the period began, in seconds since 1970.
+    /// Beginning of the period, in seconds since 1970.
     since: u64,
     used: u64,
 }
 
-/// What one owner has used in periods that a jump of the clock has left.
+/// The use of one owner in periods that the clock has left by a jump.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Left {
-    /// When the period began that the last jump led to, in seconds since 1970.
+    /// Beginning of the period that the last jump led to, in seconds since 1970.
     at: u64,
     periods: Vec<Count>,
 }
 
-/// Of this file's format.
+/// Version of the file format.
 const VERSION: u32 = 1;
 
-/// Bytes of the file, at most: room for all accounts that there are by default.
+/// Longest content of the file in bytes: room for the number of accounts that the config allows by default.
 const MOST: usize = 64 << 20;
 
 impl StateFile {
-    /// Takes the file at `path` for this process and adds what it holds to `accounts`, as far as `limits` still names
-    /// it and its period still goes on.
+    /// Locks the file at `path` for this process and adds its counts to `accounts`. Counts of limits that `limits` does
+    /// not name are dropped with a warning; counts of other periods are handled as described above.
     ///
     /// # Errors
-    /// If another process counts in the file, it cannot be read, or it is not one of ours: a count that is lost without
-    /// a word is a quota sold twice.
+    /// If another process counts in the file, or it cannot be read or parsed. Going on without the counts would sell a
+    /// quota twice.
     pub fn open(path: &Path, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwner)], now: Now) -> io::Result<Self> {
         let lock = files::lock(&lock_path(path)).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => io::Error::other("another process counts in it"),
@@ -118,10 +116,10 @@ impl StateFile {
         })
     }
 
-    /// Writes what has been counted, if that is not what the file holds.
+    /// Writes the counts, unless the file holds the same.
     ///
     /// # Errors
-    /// If the file cannot be written; it is then as it was.
+    /// If the file cannot be written; its content then stays as before.
     pub fn write(&mut self, accounts: &Accounts) -> io::Result<()> {
         let mut document = Document {
             version: VERSION,
@@ -151,7 +149,7 @@ impl StateFile {
         Ok(())
     }
 
-    /// The same; a failure is logged when it begins and when it is over, not each time.
+    /// Writes the counts, and logs a failure when it begins and when it is over, not each time.
     pub fn write_and_tell(&mut self, accounts: &Accounts) {
         let result = self.write(accounts);
         match (&result, self.is_failing) {
@@ -201,7 +199,8 @@ fn set_aside(accounts: &Accounts) -> ByOwner<Left> {
 }
 
 impl Document {
-    /// Takes out so many bytes at least, beginning with those who have used the least; says how many owners that were.
+    /// Removes owners with the least use until the text is at least `excess` bytes shorter. Returns the number of
+    /// removed owners.
     fn leave_out(&mut self, mut excess: usize) -> serde_json::Result<usize> {
         let mut entries = Vec::new();
         for (limit, owners) in &self.counts {
@@ -248,7 +247,7 @@ impl Document {
     }
 }
 
-/// Bytes of a member `"name":value`, without a comma.
+/// Returns the length in bytes of a member `"name":value`, without a comma.
 fn written_length(name: &str, value: &impl Serialize) -> serde_json::Result<usize> {
     Ok(serde_json::to_vec(name)?.len() + 1 + serde_json::to_vec(value)?.len())
 }
@@ -285,7 +284,7 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
     let Document {
         mut counts, set_aside, ..
     } = document;
-    // An owner may have something set aside, and nothing counted.
+    // An owner may have counts set aside and no current count.
     let mut all: ByOwner<(Option<Count>, Option<Left>)> = ByOwner::new();
     for (limit, owners) in set_aside {
         for (owner, left) in owners {
@@ -307,7 +306,7 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
         let (mut uncounted, mut unhoused) = (0_usize, 0_usize);
         let mut owners: Vec<_> = owners.into_iter().collect();
         if owners.len() > accounts.rooms.most(Room::Restored) {
-            // Whoever has used the most is remembered.
+            // Owners that have used the most come first, because there may not be room for all.
             owners.sort_by_key(|(_, (count, _))| Reverse(count.map(|count| count.used)));
         }
         for (name, (count, left)) in owners {
@@ -372,9 +371,9 @@ mod tests {
     use super::*;
     use crate::limits::owner::Owner;
 
-    /// 2026-11-24, noon.
+    /// Noon of 2026-11-24.
     const NOON: u64 = 1_795_521_600;
-    /// Of 2026, and of 2094.
+    /// Beginnings of months, in seconds since 1970: two of 2026, and one of 2094.
     const NOVEMBER: u64 = 1_793_491_200;
     const DECEMBER: u64 = 1_796_083_200;
     const AHEAD: u64 = 3_942_086_400;
@@ -386,7 +385,7 @@ mod tests {
         }
     }
 
-    /// A process that begins with a file, and the terms that it has.
+    /// A process that has opened a state file, and its limits.
     struct Process {
         accounts: Accounts,
         limits: [(Arc<str>, TermsByOwner); 1],
@@ -480,7 +479,7 @@ mod tests {
         }
     }
 
-    /// The config's default numbers of accounts, each for an address written at its longest.
+    /// Checks the config's default number of accounts, each for the longest name of an address.
     #[test]
     fn there_is_room_for_all_accounts() {
         let Document { counts, .. } = read(counts(NOVEMBER, 100_000).as_bytes()).unwrap();
@@ -517,7 +516,7 @@ mod tests {
                 .values()
                 .map(|count| count.used)
                 .collect();
-            // Without owners it is what it has to be.
+            // Without owners the document still has its fixed members.
             assert!(text.len() <= most.max(40), "{most}: {text}");
             let least_kept = kept.iter().min().copied().unwrap_or(u64::MAX);
             let all = (1..=7).chain([90]);

@@ -1,9 +1,9 @@
 //! The accounts under one limit, one for each owner.
 //!
-//! Memory is bounded without ever forgetting a debt: an account from which nothing is taken equals an absent one and is
-//! dropped once nobody holds it. Owners that nobody wrote down have an account of their own while their
-//! [room](crate::limits::rooms) lasts; then they are counted with their network or tenant, and when there is no room for that,
-//! with all of their kind.
+//! Invariant: memory is bounded, and no debt is forgotten. An account from which nothing is taken equals a new one, so
+//! it is dropped once nothing holds it. An owner that only requests name has its own account while its
+//! [room](crate::limits::rooms) lasts. After that it shares the account of its network or tenant, and where there is no
+//! room for that, the account of all owners of its kind.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -19,7 +19,8 @@ use crate::limits::account::{Account, Measure, Terms};
 use crate::limits::owner::{AsIs, Others, Owner, OwnerKey};
 use crate::limits::rooms::{Room, Rooms};
 
-/// What the owners under one limit may take: most of them the same, some by name; all of one kind.
+/// The terms of all owners under one limit, all of one kind: the usual terms, and those of owners with terms of their
+/// own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TermsByOwner {
     pub usual: Terms,
@@ -39,66 +40,68 @@ impl TermsByOwner {
     }
 }
 
-/// Where an owner is known from.
+/// The source that names an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The config, the key file or whoever runs the gateway names it: it always has an account of its own.
+    /// The config, the key file or the operator. Such an owner always has its own account.
     Written,
-    /// A request: nobody wrote it down.
+    /// Only a request.
     Request,
-    /// It had an account before a restart.
+    /// A state file: the owner had an account before a restart.
     Restored,
 }
 
-/// An owner's account, as a table hands it out.
+/// An account that a table has opened.
 pub struct Opened {
     pub account: Account,
-    /// It is not the owner's own: there is no room for that now.
+    /// Whether other owners use the account too, because there was no room for one of the owner's own.
     pub is_shared: bool,
 }
 
-/// The accounts under one limit.
+/// The accounts under one limit and kind.
 pub trait Table: Send + Sync {
-    /// What the owner may take, as far as it is in force.
+    /// Returns the owner's terms in force.
     fn terms(&self, owner: OwnerKey) -> Terms;
-    /// The owner's account, or the one that it shares, under `terms` of the table's kind.
+    /// Returns the owner's own account or the one that it shares, under `terms`, which are of the table's kind.
     fn open(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Opened;
-    /// What the owner has left, without making an account for it.
+    /// Returns the owner's balance without opening an account.
     fn balance(&self, owner: OwnerKey, terms: Terms, now: Now) -> u64;
-    /// The same for an owner that nobody wrote down, which may have to share.
+    /// Returns the balance that a new request of the owner would find, which may be that of a shared account.
     fn available(&self, owner: Owner<'_>, terms: Terms, now: Now) -> u64;
-    /// What the owner has taken of what it may take, if the table knows it.
+    /// Returns what counts as taken from the owner's own account under the terms in force; 0 if it has none.
     fn taken(&self, owner: OwnerKey, now: Now) -> u64;
-    /// Accounts that are kept.
+    /// Returns the number of accounts, without those of whole kinds of owners.
     fn owners(&self) -> usize;
-    /// How often a network or tenant had to stand in for an owner, and how often all of a kind had to.
+    /// Returns how often owners had to share an account.
     fn stood_in(&self) -> StoodIn;
-    /// Puts new terms in force for what has been taken; nothing is refilled.
+    /// Puts new terms in force for all accounts. Nothing is refilled.
     fn change_terms(&self, terms: &TermsByOwner, now: Now);
-    /// Takes over, from other tables of the same limit, what has been taken there: now, and whenever an account is made.
+    /// Takes over what was taken in other tables of the same limit: now for existing accounts, and later for each new
+    /// one.
     fn succeed(&self, others: Vec<Arc<dyn Table>>, now: Now);
-    /// Drops what nobody holds and nothing is taken from.
+    /// Drops accounts that nothing holds and from which nothing is taken.
     fn forget_idle(&self, now: Now);
-    /// Hands over every account, the shared ones included.
+    /// Calls `f` with every account, shared ones included.
     fn each(&self, f: &mut dyn FnMut(Account));
 
-    /// [Opens](Self::open) an account, whether or not it is shared.
+    /// [Opens](Self::open) an account and returns it without saying whether it is shared.
     fn account(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Account {
         self.open(owner, terms, origin).account
     }
 }
 
-/// How often owners had to share.
+/// Number of times that owners had to share an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct StoodIn {
-    /// By network, or by tenant.
+    /// With their network or tenant.
     pub wider: u64,
     pub others: u64,
 }
 
 pub(crate) struct Rows<M> {
     by_owner: DashMap<OwnerKey, Arc<M>, BuildHasherDefault<AsIs>>,
-    /// They are among the rows; held here, they stay.
+    /// The accounts of whole kinds of owners. They are among the rows too; because they are held here, they are never
+    /// dropped.
     others: [Arc<M>; Others::ALL.len()],
     wider: AtomicU64,
     overflowed: AtomicU64,
@@ -131,7 +134,7 @@ impl<M: Measure> Rows<M> {
         self.by_owner.get(&owner).map(|found| Arc::clone(&found))
     }
 
-    /// The owner's own row, made if there is room.
+    /// Returns the owner's own row; makes one if there is room.
     fn own(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<M>> {
         let key = owner.key();
         if let Some(found) = self.found(key) {
@@ -145,7 +148,7 @@ impl<M: Measure> Rows<M> {
         if room.is_some_and(|room| !self.rooms.enter(room)) {
             return None;
         }
-        // Before anything is locked: other tables are asked.
+        // Other tables are read before a row of this one is locked.
         let before = self.before.load();
         let taken = before.taken(key);
         Some(match self.by_owner.entry(key.in_room(room)) {
@@ -155,7 +158,7 @@ impl<M: Measure> Rows<M> {
                 Arc::clone(&vacant.insert(row))
             }
             Entry::Occupied(occupied) => {
-                // Somebody else was faster.
+                // Another task was faster.
                 self.leave(room);
                 Arc::clone(occupied.get())
             }
@@ -168,13 +171,13 @@ impl<M: Measure> Rows<M> {
         }
     }
 
-    /// Under the terms in force.
+    /// Returns the account under the terms in force.
     fn account_of(&self, row: &Arc<M>, owner: OwnerKey) -> Account {
         M::account(Arc::clone(row), self.terms.load().of(owner))
     }
 }
 
-/// Other tables of the same limit, which counted something else until it changed.
+/// Tables of the same limit that counted before it changed its kind.
 #[derive(Default)]
 struct Before {
     tables: Vec<Arc<dyn Table>>,
@@ -182,14 +185,14 @@ struct Before {
 }
 
 impl Before {
-    /// The most that the owner had taken in one of them when the limit changed.
+    /// Returns the most that the owner had taken in any of them when the limit changed.
     fn taken(&self, owner: OwnerKey) -> u64 {
         let taken = self.tables.iter().map(|table| table.taken(owner, self.changed));
         taken.max().unwrap_or_default()
     }
 
-    /// Charges what was taken before, as far as it is more than what was taken here; so it may be done twice. As of the
-    /// change, which every request that is charged here came after.
+    /// Charges what was taken before, as far as it exceeds what is taken here, so that a second call charges nothing.
+    /// The charge has the time of the change, which is before every request that is charged here.
     fn carry_over(&self, taken: u64, account: &Account) {
         if taken > 0 {
             let taken = taken.min(account.terms().most());
@@ -278,7 +281,7 @@ impl<M: Measure> Table for Rows<M> {
         if before.tables.is_empty() {
             return;
         }
-        // No row is locked while other tables are asked.
+        // No row is locked while other tables are read.
         let rows: Vec<_> = self
             .by_owner
             .iter()

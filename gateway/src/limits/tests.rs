@@ -8,7 +8,7 @@ use crate::limits::ratelimit_headers::{RATELIMIT, RATELIMIT_POLICY};
 use crate::limits::*;
 use crate::observe::Registry;
 
-/// 2026-11-24 at noon; a quota of the minute begins anew in 60 s.
+/// Noon of 2026-11-24, when a quota of the minute is renewed in 60 s.
 const WALL: Duration = Duration::from_secs(1_795_521_600);
 
 fn at(seconds: u64) -> Now {
@@ -38,7 +38,7 @@ fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<
     ))
 }
 
-/// One token a second.
+/// Terms of one token a second.
 fn bucket(burst: u64) -> Terms {
     Terms::Bucket(Quota::new(1, Duration::from_secs(1), burst).unwrap())
 }
@@ -63,7 +63,7 @@ fn left(holds: &[&Arc<LimitHandle>], now: Now) -> Vec<u64> {
     holds.iter().map(|hold| hold.account.balance(now)).collect()
 }
 
-/// The number behind `key` in a `RateLimit` of one limit.
+/// Returns the number behind `key` in the `RateLimit` of one limit.
 fn parameter(value: &HeaderValue, key: &str) -> u64 {
     let text = value.to_str().expect("a field of ours");
     let (_, rest) = text.split_once(key).expect(key);
@@ -73,7 +73,7 @@ fn parameter(value: &HeaderValue, key: &str) -> u64 {
 
 #[test]
 fn an_answer_says_of_the_next_request_what_its_refusal_would_say() {
-    // Terms, the cost of each request, and how many are admitted.
+    // Terms, the cost of each request, and the number of admitted requests.
     let slow = Terms::Bucket(Quota::new(1, Duration::from_secs(60), 3).unwrap());
     for (terms, cost, admitted) in [
         (slow, 1, 3),
@@ -105,7 +105,7 @@ fn an_answer_says_of_the_next_request_what_its_refusal_would_say() {
 
 #[test]
 fn all_are_charged_or_none_whatever_they_count() {
-    // Each in turn is the one that refuses; the others stay as they were.
+    // Each limit refuses in turn; the others keep their balance.
     let terms = [
         ("bucket", [bucket(9), bucket(2)]),
         ("window", [window(9), window(2)]),
@@ -186,12 +186,12 @@ fn a_refund_gives_back_all_but_what_guards_addresses() {
     assert_eq!(left(&holds, at(0)), [5, 5, 5, 4]);
 }
 
-/// A reload puts other terms in force while a request is under way.
+/// Puts other terms in force, as a reload does while a request is under way.
 fn reload(hold: &LimitHandle, terms: Terms, now: Now) {
     hold.limit.table.change_terms(&TermsByOwner::for_all(terms), now);
 }
 
-/// What is left under the terms in force.
+/// Returns the balance under the terms in force.
 fn left_in_force(hold: &LimitHandle, now: Now) -> u64 {
     hold.account
         .under(hold.limit.table.terms(Owner::Everyone.key()))
@@ -228,14 +228,14 @@ fn a_refund_after_a_reload_is_the_share_that_was_taken() {
 
 #[test]
 fn a_cost_that_is_known_after_a_reload_is_charged_under_its_terms() {
-    // The debt of a bucket is one burst at most: that of the terms in force.
+    // A bucket's debt is one burst at most, by the terms in force.
     let hold = enforced("limit", bucket(1_000));
     let mut receipt = take_all(&[&hold], at(0)).unwrap();
     reload(&hold, bucket(10), at(0));
     receipt.settle(at(0), u64::MAX);
     let in_force = hold.account.under(bucket(10));
     assert_eq!(in_force.wait_for(at(0), 1), Duration::from_secs(11));
-    // A window remembers what counts in its new stretch.
+    // A window keeps what counts in its new length.
     let hour = Terms::Window(WindowQuota::new(10, Duration::from_secs(3_600)).unwrap());
     let hold = enforced("limit", window(10));
     let _ = take(Charges::from_iter([hold.charge(4)]), at(0), Duration::ZERO).unwrap();
@@ -243,7 +243,7 @@ fn a_cost_that_is_known_after_a_reload_is_charged_under_its_terms() {
     reload(&hold, hour, at(9));
     receipt.settle(at(60), 3);
     assert_eq!(left_in_force(&hold, at(60)), 3);
-    // A quota of the month does not begin anew with the minute in which a request of its predecessor ends.
+    // A monthly quota is not renewed when the minute ends in which a request began under a quota of the minute.
     let month = Terms::Calendar(CalendarQuota::new(10, Every::Month).unwrap());
     let hold = enforced("limit", per_minute(10));
     let mut receipt = take_all(&[&hold], at(59)).unwrap();
@@ -295,7 +295,7 @@ fn the_cost_is_corrected_to_what_it_was() {
         receipt.refund(at(0));
         assert!(left(&all, at(0)).iter().all(|left| *left <= 5));
     }
-    // A debt is paid before anything else is admitted.
+    // A debt is paid before another request is admitted.
     let hold = enforced("limit", bucket(5));
     take_all(&[&hold], at(0)).unwrap().settle(at(0), 8);
     assert!(take_all(&[&hold], at(3)).is_err() && take_all(&[&hold], at(4)).is_ok());
