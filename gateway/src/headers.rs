@@ -1,11 +1,11 @@
-//! Takes out of a message what must not pass through a gateway, and puts in what only a gateway may say.
+//! Removes header fields that must not pass through a gateway, and adds those that only a gateway may set.
 //!
-//! In order of use: [`check`] (one framing or none), [`clean_request`] (what goes, and what it asked for), then what
-//! is stamped once per request ([`request_id`], [`continue_trace`], [`stamp_forwarded`], [`stamp_identity`]) and what
-//! the call stamps anew for every attempt; on the way back [`clean_response`].
+//! In order of use: [`check`] refuses ambiguous framing; [`clean_request`] removes fields and returns what they ask of
+//! the gateway; [`request_id`], [`continue_trace`], [`stamp_forwarded`] and [`stamp_identity`] add fields once per
+//! request; the call adds its own for every attempt. On the way back, [`clean_response`] cleans the answer.
 //!
-//! Invariant: after cleaning, a request says nothing about its caller, and no message holds a field that belonged to
-//! one connection. Nothing is allocated for a message that has nothing to be removed.
+//! Invariant: a cleaned request has no field of the caller's that names the caller, and a cleaned message has no field
+//! that belongs to one connection. A message without fields to remove causes no allocation.
 
 mod framing;
 mod names;
@@ -36,23 +36,24 @@ pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
 pub use trace::{TraceId, continue_trace, request_id};
 pub use via::Via;
 
-/// What becomes of a field that asks for another method than that of the request (`X-HTTP-Method-Override` and kin).
+/// Handling of fields that ask for another method than the request's (`X-HTTP-Method-Override` and similar ones).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MethodOverride {
     Reject,
     Strip,
 }
 
-/// Removes every field that is not for a backend, and adds our `Via`; says what the removed ones asked for.
+/// Removes every field that a backend must not see, and adds the gateway's `Via`. Returns what the removed fields asked
+/// of the gateway.
 ///
-/// Gone afterwards: hop-by-hop fields and those that `Connection` names (but for protected ones, which it cannot
-/// name away), `Expect` (the server answers it), fields that say who the caller is, fields of the gateway itself, and
-/// unless `trusted_peer` what proxies say. `Trailer` stays: trailers are passed on, and HTTP/1.1 needs it for that.
-/// Fields that ask for another method than the one that was authorised go as well, where that is not refused.
+/// Removed are hop-by-hop fields, the fields that `Connection` names (except protected ones), `Expect` (the server
+/// answers it), fields that identify the caller, the gateway's own fields, and, unless `trusted_peer`, the fields that
+/// proxies set. Fields that ask for another method are removed too, if they do not cause a rejection. `Trailer` stays,
+/// because trailers are passed on and HTTP/1.1 needs it for them.
 ///
 /// # Errors
-/// [`Rejection::MalformedRequest`] for a request that has been here before, an expectation other than
-/// `100-continue`, a malformed deadline, or a wish for another method.
+/// [`Rejection::MalformedRequest`] for a request that has passed through this gateway before, an expectation other than
+/// `100-continue`, a malformed deadline, or a field that asks for another method where that is rejected.
 pub fn clean_request(
     headers: &mut HeaderMap,
     version: Version,
@@ -61,7 +62,7 @@ pub fn clean_request(
     via: &Via,
 ) -> Result<RequestHints, Rejection> {
     if !headers.keys().any(names::says_something) {
-        // Nothing is to be removed and nothing was asked for, as in most requests.
+        // Most requests have no field to remove or to read.
         headers.insert(VIA, via.value(version));
         return Ok(RequestHints::default());
     }
@@ -70,7 +71,7 @@ pub fn clean_request(
             "the request has passed through this gateway before (a routing loop)",
         ));
     }
-    // HTTP/1.0 has no expectations; they are to be ignored there (RFC 9110 section 10.1.1).
+    // An HTTP/1.0 request has no expectations; `Expect` is ignored there (RFC 9110 section 10.1.1).
     let expected = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if version >= Version::HTTP_11 && !headers.get_all(EXPECT).iter().all(expected) {
         return Err(malformed("the only expectation that can be met is 100-continue"));
@@ -93,9 +94,9 @@ pub fn clean_request(
     Ok(wishes)
 }
 
-/// Removes from the trailers of a request what must not come in by its end either: what frames or routes a message,
-/// which is too late then, and what only we may say, since a backend may take trailers for fields (RFC 9110
-/// section 6.5.1).
+/// Removes trailers of a request that must not arrive at its end: those that frame or route a message, because it is
+/// too late for them, and those that only the gateway may set, because a backend may merge trailers into the header
+/// fields (RFC 9110 section 6.5.1).
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| kind != Kind::EndToEnd);
     for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, TRAILER, VIA] {
@@ -111,11 +112,11 @@ pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
 }
 
-/// Removes hop-by-hop fields and `x-gateway-*` from a backend's answer, and adds our `Via`.
+/// Removes hop-by-hop fields and `x-gateway-*` from a backend's answer, and adds the gateway's `Via`.
 ///
 /// # Errors
-/// [`Rejection::BackendInvalid`] if the body is in a transfer coding that would be lost on the way (anything but
-/// `chunked` alone), so that the caller would take the coded bytes for the content.
+/// [`Rejection::BackendInvalid`] if the answer has a transfer coding other than `chunked` alone. The coding would be
+/// lost on the way, and the caller would take the coded bytes for the content.
 pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), Rejection> {
     if !framing::is_chunked_or_absent(headers) {
         return Err(Rejection::BackendInvalid);
@@ -125,7 +126,8 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
     Ok(())
 }
 
-/// Says in `Host` what HTTP/2 says in `:authority`: everyone behind here reads the one (RFC 9113 section 8.3.1).
+/// Copies the host of an HTTP/2 request from `:authority` into `Host`, where all later code and the backend read it
+/// (RFC 9113 section 8.3.1).
 pub fn name_host(version: Version, host: &str, headers: &mut HeaderMap) {
     if version >= Version::HTTP_2
         && !headers.contains_key(HOST)
@@ -135,7 +137,7 @@ pub fn name_host(version: Version, host: &str, headers: &mut HeaderMap) {
     }
 }
 
-/// Makes one field of the cookies that HTTP/2 may send apart, as everyone else knows them (RFC 9113 section 8.2.3).
+/// Joins the `Cookie` lines that HTTP/2 allows into the one line that HTTP/1.1 has (RFC 9113 section 8.2.3).
 pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
     if version < Version::HTTP_2 {
         return;
@@ -155,7 +157,7 @@ pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the fields of the doomed kinds, and the unprotected ones that `Connection` names.
+/// Removes the fields of the `doomed` kinds, and the unprotected ones that `Connection` names.
 fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
     let mut gone: SmallVec<[HeaderName; 8]> = headers
         .keys()
@@ -164,7 +166,7 @@ fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
         .collect();
     for line in headers.get_all(CONNECTION) {
         for token in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            // What nearly every message says; `keep-alive` is gone already.
+            // Nearly every `Connection` holds one of these; the field `keep-alive` is hop-by-hop and is removed anyway.
             if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
                 continue;
             }
@@ -181,7 +183,7 @@ fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
     }
 }
 
-/// Whether a list field holds a token, ignoring case and parameters.
+/// Whether a list field holds the token; case and parameters are ignored.
 pub(crate) fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> bool {
     let is_token = |item: &str| {
         item.split(';')
@@ -195,7 +197,7 @@ pub(crate) fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> boo
         .any(|line| line.split(',').any(is_token))
 }
 
-/// Why a request is refused that overrides its method where a route does not have it.
+/// Reason text for a request that asks for another method on a route that rejects it.
 pub const ASKS_FOR_ANOTHER_METHOD: &str = "no field may ask for another method than that of the request";
 
 const fn malformed(why: &'static str) -> Rejection {

@@ -1,12 +1,12 @@
-//! Tells browsers which pages of other origins may use a route (the Fetch standard's CORS protocol).
+//! Tells browsers which pages of other origins may use a route (CORS protocol of the Fetch standard).
 //!
-//! A preflight carries no credential, so it is answered before anyone is asked for one, and charged to nobody. Every
-//! other answer of the route, our refusals among them, carries the same permission: a page that may use the route may
-//! read why it was refused. What a backend says about CORS is replaced, so that there is one word on it.
+//! A preflight carries no credential, so it is answered before authentication and is not charged. Every other answer of
+//! the route, rejections included, carries the same permission, because a page that may use the route may also read why
+//! it was refused. CORS fields of a backend are replaced, so that an answer has one policy.
 //!
-//! Invariant: an origin is repeated only if it is, to the letter, one that was written down. Where the answer depends
-//! on the origin, `Vary` says so, for those who are not allowed as well: a cache must not hand one page's permission
-//! to another.
+//! Invariant: an origin is echoed only if it equals a configured one byte for byte. Where the answer depends on the
+//! origin, `Vary` names `Origin`, also for origins that are not allowed, because a cache must not give one page's
+//! permission to another.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -17,16 +17,16 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::rejection::Rejection;
 
-/// Whose pages, as the fields that say so.
+/// A route's CORS policy, as the header fields that express it.
 #[derive(Debug)]
 pub struct Cors {
     pub origins: Origins,
     pub credentials: bool,
-    /// For preflights alone.
+    /// Field values for preflights only.
     pub methods: HeaderValue,
     pub request_headers: HeaderValue,
     pub max_age: HeaderValue,
-    /// For all other answers.
+    /// Field value for all other answers.
     pub expose: Option<HeaderValue>,
 }
 
@@ -36,16 +36,16 @@ pub enum Origins {
     These(Box<[HeaderValue]>),
 }
 
-/// What an answer says of the origin of its request.
+/// The permission of a request's origin, for the answer.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// It may read the answer: the value of `Access-Control-Allow-Origin`.
+    /// The origin may read the answer; holds the value of `Access-Control-Allow-Origin`.
     Allowed(HeaderValue),
-    /// There is none, or it may not.
+    /// The request has no origin, or its origin is not allowed.
     Silent,
 }
 
-/// The method that a preflight asks leave for; `None` if the request is no preflight.
+/// Returns the method that a preflight asks for, or `None` if the request is no preflight.
 pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Method> {
     if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
         return None;
@@ -54,7 +54,7 @@ pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Method> {
 }
 
 impl Cors {
-    /// Whether the request's origin is one of those that may.
+    /// Decides whether the request's origin is allowed. Several `Origin` lines count as none.
     pub fn judge(&self, headers: &HeaderMap) -> Verdict {
         let mut lines = headers.get_all(ORIGIN).iter();
         match (lines.next(), lines.next(), &self.origins) {
@@ -67,11 +67,11 @@ impl Cors {
         }
     }
 
-    /// The fields of the answer to a preflight, but for those that [`Self::stamp`] adds to every answer. Methods and
-    /// fields that are not granted are for the browser to miss.
+    /// Returns the fields for the answer to a preflight, without those that [`Self::stamp`] adds to every answer. They
+    /// list all that is granted; the browser compares them with the method and fields that it wants.
     ///
     /// # Errors
-    /// [`Rejection::OriginNotAllowed`].
+    /// [`Rejection::OriginNotAllowed`] if the origin is not allowed.
     pub fn grant(&self, verdict: &Verdict) -> Result<HeaderMap, Rejection> {
         let Verdict::Allowed(_) = verdict else {
             return Err(Rejection::OriginNotAllowed);
@@ -83,11 +83,11 @@ impl Cors {
         Ok(fields)
     }
 
-    /// Refuses a request that a page of another origin has made and that browsers do not keep from reading the answer:
-    /// a WebSocket. Callers who are no browsers name no origin.
+    /// Refuses a WebSocket handshake from a page of an origin that is not allowed, because browsers let a page read a
+    /// WebSocket of any origin. Callers other than browsers send no `Origin` and pass.
     ///
     /// # Errors
-    /// [`Rejection::OriginNotAllowed`].
+    /// [`Rejection::OriginNotAllowed`] if `Origin` is present and not allowed.
     pub fn demand(&self, verdict: &Verdict, headers: &HeaderMap) -> Result<(), Rejection> {
         match verdict {
             Verdict::Silent if headers.contains_key(ORIGIN) => Err(Rejection::OriginNotAllowed),
@@ -95,12 +95,12 @@ impl Cors {
         }
     }
 
-    /// Whether not every origin is told the same.
+    /// Whether answers differ by origin.
     pub const fn depends_on_origin(&self) -> bool {
         matches!(self.origins, Origins::These(_))
     }
 
-    /// Says on an answer of the route what its origin may do with it, in place of what is said already.
+    /// Puts the CORS fields into an answer of the route, in place of those that it has.
     pub fn stamp(&self, verdict: &Verdict, is_preflight: bool, headers: &mut HeaderMap) {
         for name in [
             ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -123,7 +123,7 @@ impl Cors {
     }
 }
 
-/// Adds `Origin` to `Vary`, unless it is there or everything is.
+/// Adds `Origin` to `Vary`, unless it lists `Origin` or `*`.
 pub(crate) fn vary_by_origin(headers: &mut HeaderMap) {
     let listed = headers.get_all(VARY).iter().any(|line| {
         line.as_bytes()
@@ -196,7 +196,7 @@ mod tests {
         assert!(cors.demand(&cors.judge(&from(&[])), &from(&[])).is_ok());
     }
 
-    /// `name: value` of everything that CORS says, sorted.
+    /// Returns all CORS fields as `name: value`, sorted.
     fn said(cors: &Cors, origin: &[&str], before: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in before {
@@ -226,7 +226,7 @@ mod tests {
             ("access-control-expose-headers", "*"),
         ];
         assert_eq!(said(&named, &[APP], &of_backend), allowed);
-        // A cache may hold the answer, so it says that there are others.
+        // A cache may hold the answer, so `Vary` is there for an origin that is not allowed.
         assert_eq!(said(&named, &["https://evil.example"], &of_backend), ["vary: origin"]);
         assert_eq!(said(&named, &[], &[]), ["vary: origin"]);
         for there in ["*", "Origin", "accept, ORIGIN"] {

@@ -1,7 +1,7 @@
-//! Refuses a request whose body could be framed in two ways: request smuggling begins there.
+//! Refuses a request whose body could be framed in two ways, which request smuggling needs.
 //!
-//! On HTTP/1 the bytes have been judged before hyper read them ([`crate::wire::framing`]), which settles some of this out of
-//! sight of the fields. Here it is said of the fields themselves, in every version.
+//! For HTTP/1, [`crate::wire::framing`] has checked the raw bytes before hyper reads them, because hyper resolves some
+//! ambiguities before the fields can be seen. This file checks the fields themselves in every HTTP version.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, Uri, Version};
@@ -9,15 +9,13 @@ use http::{HeaderMap, Method, Uri, Version};
 use crate::headers::{Rejection, TE, TRANSFER_ENCODING, malformed};
 use crate::rejection::Setting;
 
-/// Checks the number of fields and everything that says where the body ends.
-///
-/// `most` is the number of field lines.
+/// Checks the number of field lines, at most `most`, and every field that says where the body ends.
 ///
 /// # Errors
-/// [`Rejection::HeadersTooLarge`] for too many fields; [`Rejection::MalformedRequest`] for a transfer coding other
-/// than one `chunked` on HTTP/1.1 (hyper would decode the chunks and the rest would be lost), a `Content-Length` that
-/// is not one plain number or stands beside a transfer coding, or a connection-specific field on HTTP/2
-/// (RFC 9113 section 8.2.2).
+/// [`Rejection::HeadersTooLarge`] for too many field lines. [`Rejection::MalformedRequest`] for a transfer coding other
+/// than one `chunked` on HTTP/1.1 (hyper would decode the chunks, and the other codings would be lost), for a
+/// `Content-Length` that is not one plain number or stands beside a transfer coding, and for a connection-specific
+/// field on HTTP/2 (RFC 9113 section 8.2.2).
 pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), Rejection> {
     if headers.len() > most {
         return Err(Rejection::HeadersTooLarge(Setting::HeadFields));
@@ -48,10 +46,10 @@ pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), R
     Ok(())
 }
 
-/// Holds the head of an HTTP/2 request to `most` bytes; that of HTTP/1 has been held to them before it was read.
+/// Checks that the head of an HTTP/2 request has at most `most` bytes. HTTP/1 heads are checked before they are read.
 ///
-/// Counted as RFC 9113 section 6.5.2 has it: names, values, and 32 for each field. The pseudo-fields are those of a
-/// request with `target` and `method`.
+/// The size is counted as in RFC 9113 section 6.5.2: names, values, and 32 bytes for each field, pseudo-fields
+/// included. These are computed from `method` and `target`.
 ///
 /// # Errors
 /// [`Rejection::HeadersTooLarge`].
@@ -80,7 +78,7 @@ pub fn check_size(
     Ok(())
 }
 
-/// Whether the only transfer coding, if any, is `chunked`, once.
+/// Whether there is no transfer coding, or exactly one `chunked`.
 pub(crate) fn is_chunked_or_absent(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {

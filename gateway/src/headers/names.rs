@@ -1,7 +1,7 @@
-//! The fields that hygiene knows by name, and what becomes of each.
+//! Classifies header fields by name.
 //!
-//! What is no letter and no digit counts as a hyphen: many backends read it as one ([`aliases`]), so a field that is
-//! kept out under one name must not come in under the other.
+//! A character that is neither letter nor digit counts as a hyphen, because many backends read it as one ([`aliases`]).
+//! So a field that is removed under one name cannot enter under another spelling.
 
 use http::HeaderName;
 
@@ -18,23 +18,23 @@ pub static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Passes.
+    /// Passes unchanged.
     EndToEnd,
     /// Belongs to one connection (RFC 9110 section 7.6.1).
     HopByHop,
-    /// Says who asks, and how often and how long they asked already; only we may say that to a backend.
+    /// Names the caller, its attempt number or its deadline; only the gateway may tell a backend that.
     Identity,
-    /// Says what the gateway did; only we may say that to anyone.
+    /// Tells what the gateway did; only the gateway may set it.
     Gateway,
-    /// Asks a server to take the request for one of another method than was authorised.
+    /// Asks a server to treat the request as one of another method than was authorised.
     MethodOverride,
-    /// Says what a proxy saw, or what some servers believe in place of what was sent; a trusted proxy may say it, but
-    /// with hyphens: what proxies leave alone is not their word.
+    /// Tells what a proxy saw, or replaces the path or host that some servers use. A trusted proxy may set it, in the
+    /// spelling with hyphens; a proxy does not remove another spelling, so such a field may come from the client.
     FromProxies,
 }
 
-/// How the names of fields end in which proxies say from where a request came, and for which host. What stands before it
-/// is the name of a product, of which there is no end.
+/// Ends of the names of fields in which proxies tell the origin or the host of a request. The beginning is a product's
+/// name and can be anything.
 const ENDS_OF_PROXIES: [&str; 25] = [
     "client-ip",
     "clientip",
@@ -63,22 +63,22 @@ const ENDS_OF_PROXIES: [&str; 25] = [
     "viewer-address",
 ];
 
-/// The certificate that a caller has shown to a proxy, whole or in parts (RFC 9440 section 2, and what servers wrote
-/// before it). The gateway says what it makes of one in the caller's identity.
+/// Beginnings of the names of fields in which a proxy passes on the client certificate, whole or in parts (RFC 9440
+/// section 2, and older names). The gateway tells its own result in the caller's identity.
 const BEGINNINGS_OF_CERTIFICATES: [&str; 4] = ["client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-"];
 
-/// `name` is in lower case, as the names of a header map are.
+/// Returns the kind of a field. `name` is in lower case, as the names of a header map are.
 pub(crate) fn kind(name: &str) -> Kind {
     if is_word_of_proxies(name) {
         return of_proxies(name);
     }
-    // Most fields are known to pass by their first letter.
+    // The first letter rules out all names of most fields.
     match name.as_bytes().first() {
-        // The other spelling: a second length, for those who read both as one.
+        // Another spelling of Content-Length would be a second length for a backend that folds names.
         Some(b'c') if name == "connection" || is_alias(name, "content-length") => Kind::HopByHop,
         Some(b'e') if name == "expect" => Kind::HopByHop,
         Some(b'f') if name == "forwarded" || is(name, "front-end-https") => of_proxies(name),
-        // What the gateway says itself, under a name that some read as its own.
+        // The gateway sets grpc-timeout itself; backends that fold names read another spelling as the same field.
         Some(b'g') if is_alias(name, "grpc-timeout") => Kind::Identity,
         Some(b'h') if is(name, "http2-settings") => Kind::HopByHop,
         Some(b'k') if is(name, "keep-alive") => Kind::HopByHop,
@@ -92,7 +92,7 @@ pub(crate) fn kind(name: &str) -> Kind {
     }
 }
 
-/// Whether a request's field of this name has to be looked at: removed, or read first.
+/// Whether a request's field of this name has to be removed, or read first.
 pub(crate) fn says_something(name: &HeaderName) -> bool {
     let name = name.as_str();
     kind(name) != Kind::EndToEnd || matches!(name, "via" | "grpc-timeout")
@@ -107,7 +107,7 @@ fn extension_kind(name: &str) -> Kind {
         "x-request-timeout-ms",
         "x-attempt",
     ];
-    // They make some servers take another path or host than the one that was matched.
+    // Some servers use these as path or host in place of those that were matched.
     const FROM_PROXIES: [&str; 3] = ["x-original-url", "x-original-host", "x-rewrite-url"];
     const METHOD_OVERRIDE: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
     let is_ours = IDENTITY.iter().any(|identity| is(name, identity)) || begins(name, "x-tenant-");
@@ -124,9 +124,9 @@ fn extension_kind(name: &str) -> Kind {
     }
 }
 
-/// Fields that `Connection` cannot take away, although RFC 9110 has everything removed that it names: those that frame
-/// the body, say what it is, address the request, name it in logs, or carry a credential or what a proxy saw. Dropping
-/// them is an attack, never a wish; they pass as if they had not been named.
+/// Whether a field is exempt from removal by `Connection`, against RFC 9110 section 7.6.1. Exempt fields frame the
+/// body, name its type, address the request, name it in logs, carry a credential or tell what a proxy saw. A
+/// `Connection` that names them is an attack, so they pass as if it did not.
 pub(crate) fn is_protected(name: &str) -> bool {
     const PROTECTED: [&str; 7] = [
         "content-length",
@@ -140,9 +140,9 @@ pub(crate) fn is_protected(name: &str) -> bool {
     PROTECTED.contains(&name) || matches!(kind(name), Kind::Identity | Kind::Gateway | Kind::FromProxies)
 }
 
-/// Whether a proxy says by it whom a request came from, whatever the proxy is called.
+/// Whether a proxy sets the field to tell where a request comes from, whatever the product.
 fn is_word_of_proxies(name: &str) -> bool {
-    // Of most fields the last letter tells, or the first.
+    // The last letter or the first one rules out most fields.
     let may_end_so = matches!(
         name.as_bytes().last(),
         Some(b'p' | b'r' | b's' | b't' | b'o' | b'4' | b'6')
@@ -163,7 +163,7 @@ fn of_proxies(name: &str) -> Kind {
     }
 }
 
-/// Whether it is read as `hyphenated` and written in another way.
+/// Whether backends may read `name` as `hyphenated` although it is spelt in another way.
 fn is_alias(name: &str, hyphenated: &str) -> bool {
     name != hyphenated && is(name, hyphenated)
 }
@@ -172,7 +172,7 @@ fn is(name: &str, hyphenated: &str) -> bool {
     name.len() == hyphenated.len() && begins(name, hyphenated)
 }
 
-/// Whether its last words are these.
+/// Whether the name ends with these whole words.
 fn ends(name: &str, hyphenated: &str) -> bool {
     let Some(before) = name.len().checked_sub(hyphenated.len()) else {
         return false;
@@ -192,7 +192,7 @@ fn begins(name: &str, hyphenated: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What products, servers and hosts are known to write, or to believe.
+    /// Names that known products, servers and hosts set or trust.
     #[test]
     fn who_speaks_of_the_caller_is_a_proxy() {
         for name in [
@@ -241,7 +241,7 @@ mod tests {
         ] {
             assert_eq!(kind(name), Kind::FromProxies, "{name}");
             assert!(is_protected(name), "{name}: Connection could name it away");
-            // Each spelling but that one is nobody's word.
+            // Proxies do not set any other spelling.
             for (at, _) in name.match_indices('-') {
                 for sign in ["_", ".", "~", "!", "'"] {
                     let mut odd = name.to_owned();
@@ -296,7 +296,7 @@ mod tests {
                 "x_caller_id",
                 "x-request-timeout-ms",
                 "x-attempt",
-                // No proxy's spelling.
+                // Spellings that no proxy sets.
                 "x_forwarded_for",
                 "x-real_ip",
                 "true_client_ip",
@@ -305,7 +305,7 @@ mod tests {
                 "x-ssl_client-verify",
                 "client_cert",
                 "front_end_https",
-                // Nor ours.
+                // Spellings that the gateway does not set either.
                 "x_request_id",
                 "x-request_id",
                 "x_attempt",
@@ -348,7 +348,7 @@ mod tests {
                 "x-user-agent",
                 "x-gateway",
                 "x",
-                // No address, and no certificate.
+                // Names without an address or a certificate.
                 "ip",
                 "x-zip",
                 "x-tip",

@@ -1,4 +1,4 @@
-//! What a request's fields ask of the gateway itself, read before they are removed.
+//! Reads what a request's fields ask of the gateway itself, before they are removed.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use http::{HeaderMap, HeaderName};
 use crate::header_fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 use crate::headers::{Rejection, TE, lists, malformed};
 
-/// What a caller wants of us, not of the backend.
+/// Wishes of a caller that are for the gateway, not for the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestHints {
-    /// How long the caller will wait.
+    /// Time that the caller will wait for the answer.
     pub deadline: Option<Duration>,
-    /// The request is a retry already, by the word of a trusted hop; retries of retries multiply.
+    /// Whether a trusted hop says that the request is a retry. Such a request is not retried, because retries of
+    /// retries multiply.
     pub is_retry: bool,
-    /// The caller reads trailers (`TE: trailers`).
+    /// Whether the caller reads trailers (`TE: trailers`).
     pub trailers: bool,
 }
 
@@ -29,11 +30,11 @@ impl RequestHints {
     }
 }
 
-/// The shortest wait that the caller names, in `x-request-timeout-ms` (milliseconds) or `grpc-timeout`.
+/// Returns the shortest wait that the caller names in `x-request-timeout-ms` (milliseconds) or `grpc-timeout`.
 ///
 /// # Errors
-/// [`Rejection::MalformedRequest`] for a field that is not one number, of at most eight digits and with its unit for
-/// gRPC (PROTOCOL-HTTP2, *Timeout*). A deadline that is not understood must not be taken for none.
+/// [`Rejection::MalformedRequest`] for a field that is repeated or not a number; a gRPC timeout is at most eight digits
+/// and a unit (PROTOCOL-HTTP2, *Timeout*). An unreadable deadline must not count as none.
 pub fn wanted_deadline(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
     let timeout = only(headers, &X_REQUEST_TIMEOUT_MS, milliseconds)?;
     let grpc = only(headers, &GRPC_TIMEOUT, grpc_timeout)?;
@@ -79,7 +80,7 @@ fn grpc_timeout(text: &[u8]) -> Option<Duration> {
     })
 }
 
-/// Digits alone: no sign, no space.
+/// Reads digits only: no sign, no space.
 fn number(digits: &[u8]) -> Option<u64> {
     let plain = digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()

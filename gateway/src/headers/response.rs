@@ -1,9 +1,9 @@
-//! What every answer of a route is given on its way out, whoever made it: the backend, or we who refuse.
+//! Changes to the header fields of every answer of a route, whether it comes from the backend or is a rejection.
 //!
-//! An answer that no route gives says what the config's top says to pages of other origins; where the routes of a path
-//! lack the method alone, what they say.
+//! An answer without a route has the CORS policy at the top of the config. If only the method fits no route of the
+//! path, the answer has the CORS policy of those routes.
 //!
-//! Routes that ask for none of it have no [`ResponseHeaders`], and pay for none.
+//! A route without such changes has no [`ResponseHeaders`] and costs nothing here.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ pub struct ResponseHeaders {
     pub security: Option<SecurityHeaders>,
 }
 
-/// The finish of one answer, from when its route is known.
+/// The header changes for one answer, collected once its route is known.
 #[derive(Debug)]
 pub struct PendingResponseHeaders {
     pub finish: Arc<ResponseHeaders>,
     pub verdict: Verdict,
     pub is_preflight: bool,
-    /// Another origin is answered otherwise, whatever the finish itself says.
+    /// Whether the answer depends on the origin even if the chosen CORS policy does not.
     varies: bool,
-    /// What its rules fill in.
+    /// Values for the templates of the rules.
     filled: FilledValues,
 }
 
@@ -46,8 +46,8 @@ impl PendingResponseHeaders {
         }
     }
 
-    /// Of an answer that says nothing but what pages may do with it, in the words of the first that allows the request's
-    /// origin; which of `all` that is comes back with it.
+    /// Returns the changes for an answer that gets only CORS fields, with the index of the policy that they come from:
+    /// the first of `all` that allows the request's origin, else the first one. `None` if `all` is empty.
     pub fn of_first_allowed(
         all: &[(usize, &Arc<Cors>)],
         request: &HeaderMap,
@@ -71,7 +71,7 @@ impl PendingResponseHeaders {
         Some((index, finishing))
     }
 
-    /// Takes from the request what the rules fill in: once when its route is known, and again when its caller is.
+    /// Fills the rules' templates from the request: first when its route is known, and again when its caller is.
     pub fn fill(&mut self, sources: &Sources<'_>) {
         let rules = &self.finish.rules;
         let is_due = match sources.claims {

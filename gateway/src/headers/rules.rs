@@ -1,7 +1,7 @@
-//! What an operator changes in the header fields of a route, compiled once.
+//! Changes that an operator configures for the header fields of a route.
 //!
-//! Invariant: no rule reaches a field that belongs to one connection, frames a message, or is the gateway's own word
-//! on who asks; [`may_be_changed`] says which those are, and a plan is only made of rules that keep off them.
+//! Invariant: no rule changes a field that belongs to one connection, frames a message, or is the gateway's statement
+//! on the caller. [`may_be_changed`] tells which fields are open to rules; a plan only holds rules for those.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -9,28 +9,28 @@ use crate::headers;
 use crate::template::{Placeholder, Sources, Template};
 use crate::wire::aliases;
 
-/// Changes in the order they are made.
+/// Rules in the order in which they are applied.
 #[derive(Debug, Default)]
 pub struct HeaderRules {
     pub remove: Box<[HeaderName]>,
-    /// All lines of the first become the lines of the second.
+    /// Pairs of names; all lines of the first field become lines of the second.
     pub rename: Box<[(HeaderName, HeaderName)]>,
     pub set: Box<[(HeaderName, FieldValue)]>,
     pub add: Box<[(HeaderName, FieldValue)]>,
 }
 
-/// What is put into a field.
+/// The value of a field.
 #[derive(Debug)]
 pub enum FieldValue {
     Fixed(HeaderValue),
-    /// Has placeholders.
+    /// A template with placeholders.
     Filled(Template),
 }
 
-/// The values that were filled for one request, in order; `None` where something is missing.
+/// Values of the templates for one request, in order; `None` where a placeholder has no value.
 pub type FilledValues = Vec<Option<HeaderValue>>;
 
-/// Whether rules may touch the field; `name` is in lower case.
+/// Whether rules may change the field; `name` is in lower case.
 pub fn may_be_changed(name: &HeaderName) -> bool {
     const KEPT: [&str; 9] = [
         "content-length",
@@ -51,9 +51,7 @@ impl HeaderRules {
         self.remove.is_empty() && self.rename.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// What is removed or set is so under every name that backends may read as the same: with underscores in place of
-    /// hyphens.
-    /// What a request has for the values that are filled.
+    /// Fills the templates from a request.
     pub fn fill(&self, sources: &Sources<'_>) -> FilledValues {
         let fill = |template: &Template| {
             let mut text = String::new();
@@ -63,12 +61,12 @@ impl HeaderRules {
         self.templates().map(fill).collect()
     }
 
-    /// Whether there is anything to fill.
+    /// Whether any value is a template.
     pub fn has_templates(&self) -> bool {
         self.templates().next().is_some()
     }
 
-    /// Whether a value is filled from the caller's token, which is known only once it has been verified.
+    /// Whether a template uses a claim of the caller's token, which is known only once the token is verified.
     pub fn uses_claims(&self) -> bool {
         let mut used = self.templates().flat_map(Template::uses);
         used.any(|placeholder| matches!(placeholder, Placeholder::Claim(_)))
@@ -82,8 +80,10 @@ impl HeaderRules {
         })
     }
 
-    /// `filled` is what [`Self::fill`] made of the request. Where a value is missing the field is left out, and what was
-    /// there under the name of one that is to be set goes all the same: nobody else's word stands in its place.
+    /// Applies the rules; `filled` comes from [`Self::fill`]. A field that is removed or set is removed under every
+    /// name that backends may read as the same, such as one with underscores for hyphens. Where a value is missing, the
+    /// field is left out, and a field that was to be set is removed, so that no value from elsewhere stands in its
+    /// place.
     pub fn apply(&self, headers: &mut HeaderMap, filled: &[Option<HeaderValue>]) {
         let mut filled = filled.iter();
         let mut value_of = |value: &FieldValue| match value {
@@ -176,7 +176,7 @@ mod tests {
                 "x-more: own",
             ]
         );
-        // A value cannot begin a line of its own.
+        // A value cannot begin another line.
         let query = Query::new(Some("q=a%0d%0ax-evil:%201"));
         let filled = rules.fill(&Sources::of_request(&captures, &query, &HeaderMap::new(), None));
         assert!(filled.iter().all(Option::is_none), "{filled:?}");

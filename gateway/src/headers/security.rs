@@ -1,7 +1,7 @@
-//! Fields that tell a browser to take no chances with an answer.
+//! Adds fields that tell browsers to handle an answer restrictively.
 //!
-//! The values are those of the OWASP REST Security and HTTP Headers cheat sheets. An answer that has a field already
-//! keeps its own: whoever made it knows better what it is. `Strict-Transport-Security` goes over TLS alone (RFC 6797
+//! The values are those of the OWASP REST Security and HTTP Headers cheat sheets. A field that the answer has already
+//! stays, because its author knows the content better. `Strict-Transport-Security` is sent only over TLS (RFC 6797
 //! section 7.2).
 
 use http::header::{
@@ -13,9 +13,9 @@ use crate::headers::Scheme;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityHeaders {
-    /// For answers that no browser is to show.
+    /// For answers that a browser does not display.
     Api,
-    /// For answers that are pages: they may be framed by their own origin, and fetch what they need.
+    /// For pages: their own origin may frame them, and they may load resources.
     Page,
 }
 

@@ -1,4 +1,4 @@
-//! What only the gateway may tell a backend: who asks, and from where.
+//! Adds the fields that only the gateway may send to a backend: the caller, and where the request comes from.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use crate::client::address::ClientAddress;
 use crate::headers::{X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_TENANT_ID, X_TENANT_TIER};
 
-/// How a request came to the gateway.
+/// The scheme by which a request came to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     Http,
@@ -25,14 +25,14 @@ impl Scheme {
     }
 }
 
-/// Says who asks; the values are prepared with the caller.
+/// Adds the caller's identity; the values are prepared with the caller.
 pub fn stamp_identity(headers: &mut HeaderMap, tenant: &HeaderValue, tier: &HeaderValue, caller: &HeaderValue) {
     headers.insert(&X_TENANT_ID, tenant.clone());
     headers.insert(&X_TENANT_TIER, tier.clone());
     headers.insert(&X_CALLER_ID, caller.clone());
 }
 
-/// Asks the backend for trailers. HTTP/1.1 wants `TE` named in `Connection` (RFC 9110 section 10.1.4), HTTP/2 forbids it.
+/// Asks the backend for trailers. HTTP/1.1 needs `TE` in `Connection` (RFC 9110 section 10.1.4); HTTP/2 forbids it.
 pub fn stamp_trailers(headers: &mut HeaderMap, version: Version) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     if version < Version::HTTP_2 {
@@ -40,12 +40,12 @@ pub fn stamp_trailers(headers: &mut HeaderMap, version: Version) {
     }
 }
 
-/// Says where the request came from, in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239).
+/// Adds the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239).
 ///
-/// Belongs after cleaning, once per request. A trusted peer's account is continued with the peer itself. Of its two
-/// lists only the one that the client's address was read from is continued (see
-/// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other may be the
-/// client's own and is written anew. `host` is as sent, checked; empty is none.
+/// Called once per request, after cleaning. If the peer is trusted, its lists are continued with the peer's address.
+/// Only the list that the client's address was read from is continued (see
+/// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other list may come
+/// from the client and is written anew. `host` is as sent, and checked; empty if there is none.
 pub fn stamp_forwarded(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
     if client.trusted_peer {
         continue_account(headers, client, scheme, host);
@@ -54,7 +54,7 @@ pub fn stamp_forwarded(headers: &mut HeaderMap, client: &ClientAddress, scheme: 
     }
 }
 
-/// For a peer that is not believed: nothing of an earlier account is left. Both lists share one buffer.
+/// Writes new fields for a peer that is not trusted; no earlier value is left. Both lists share one buffer.
 fn begin_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
     let mut text = String::with_capacity(128);
     text.push_str("for=");
@@ -80,7 +80,7 @@ fn begin_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme
     let text = Bytes::from(text);
     let list = text.slice(from);
     headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
-    // The host as it came is a piece of what was received, so that this copies nothing.
+    // The received host shares its bytes with the request, so the clone copies nothing.
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(&X_FORWARDED_HOST, host);
     } else if let (false, Ok(host)) = (host.is_empty(), HeaderValue::from_str(host)) {
@@ -90,7 +90,8 @@ fn begin_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme
     insert_shared(headers, &FORWARDED, text);
 }
 
-/// Every request of a caller without a proxy needs it, and formatting machinery would be its dearest part.
+/// Writes an IPv4 address. Every request without a proxy needs it, and the formatting machinery would be its largest
+/// cost.
 fn push_v4(out: &mut String, ip: std::net::Ipv4Addr) {
     for (index, octet) in ip.octets().into_iter().enumerate() {
         if index > 0 {
@@ -104,7 +105,7 @@ fn push_v4(out: &mut String, ip: std::net::Ipv4Addr) {
     }
 }
 
-/// What is not a header value is left out.
+/// Inserts the text, or nothing if it is no valid header value.
 fn insert_shared(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, text: Bytes) {
     if let Ok(value) = HeaderValue::from_maybe_shared(text) {
         headers.insert(name, value);
@@ -150,8 +151,8 @@ fn continue_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Sch
 
 const FITS: &str = "writing to a String cannot fail";
 
-/// The lines of a list field as one, ready for another element; empty if one of them is not text. Empty elements say
-/// nothing (RFC 9110 section 5.6.1.2), and the list neither begins nor ends with one.
+/// Joins the lines of a list field, ready for another element; empty if a line is not text. Empty elements (RFC 9110
+/// section 5.6.1.2) at the ends of a line are dropped.
 fn list_so_far(headers: &HeaderMap, name: &HeaderName) -> String {
     let mut list = String::with_capacity(64);
     for line in headers.get_all(name) {
@@ -164,7 +165,8 @@ fn list_so_far(headers: &HeaderMap, name: &HeaderName) -> String {
     list
 }
 
-/// A value that is no token is quoted (RFC 7239 section 4); one that could end the quotes is left out.
+/// Appends a parameter. A value that is no token is quoted (RFC 7239 section 4); one with a quote or a backslash is
+/// left out.
 fn push_parameter(name: &str, value: &str, out: &mut String) {
     let in_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if value.bytes().all(in_token) && !value.is_empty() {
@@ -175,7 +177,7 @@ fn push_parameter(name: &str, value: &str, out: &mut String) {
 }
 
 fn insert(headers: &mut HeaderMap, name: &'static HeaderName, text: String) {
-    // What was received was a header value, and what we add is printable ASCII.
+    // Received values are valid, and the gateway adds printable ASCII only.
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(name, value);
     }

@@ -33,7 +33,7 @@ pub(crate) fn why<T: std::fmt::Debug>(result: Result<T, Rejection>) -> &'static 
     }
 }
 
-/// The names left of a request in alphabetical order, without the `via` that is added.
+/// Returns the names that are left of a request in alphabetical order, without the `via` that is added.
 fn cleaned(given: &[(&str, &str)], trusted_peer: bool) -> Vec<String> {
     let mut headers = map(given);
     clean_request(

@@ -1,13 +1,13 @@
-//! Gives every request a name in logs: a request id, and a place in a trace.
+//! Gives every request a request id and a place in a trace, so that logs can name it.
 //!
-//! What a caller sends is kept if it is well formed and replaced if it is not, so that what is logged and passed on
+//! A value that the caller sends is kept if it is well formed, and replaced if it is not, so that every logged value
 //! has a known alphabet and length.
 
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 
-/// The trace a request belongs to: 32 lower-case hexadecimal digits, not all zero.
+/// Id of the trace that a request belongs to: 32 lower-case hexadecimal digits, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TraceId([u8; 32]);
 
@@ -23,9 +23,10 @@ impl std::fmt::Debug for TraceId {
     }
 }
 
-/// Continues the caller's trace with a span of ours, or starts one; `sampled` says how one that starts is flagged.
+/// Continues the caller's trace with a new span, or starts a trace; `sampled` is the flag of a new one.
 ///
-/// W3C Trace Context: an unreadable or repeated `traceparent` counts as none, and `tracestate` goes with it.
+/// A `traceparent` that is unreadable or repeated counts as none, and `tracestate` is removed with it (W3C Trace
+/// Context).
 pub fn continue_trace(headers: &mut HeaderMap, sampled: bool) -> TraceId {
     let mut lines = headers.get_all(&TRACEPARENT).iter();
     let received = match (lines.next(), lines.next()) {
@@ -47,7 +48,8 @@ pub fn continue_trace(headers: &mut HeaderMap, sampled: bool) -> TraceId {
     trace
 }
 
-/// The caller's `x-request-id` if it is 1 to 128 of letters, digits, `.`, `_` and `-`; else a new one, put in its place.
+/// Returns the caller's `x-request-id` if it has 1 to 128 letters, digits, `.`, `_` and `-`; else inserts a new one and
+/// returns that.
 pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     let mut lines = headers.get_all(&X_REQUEST_ID).iter();
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -61,7 +63,7 @@ pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     }
 }
 
-/// Trace id and flags of `VERSION-TRACE-PARENT-FLAGS`; later versions may append more.
+/// Reads trace id and flags from `VERSION-TRACE-PARENT-FLAGS`; later versions may append more.
 fn read(text: &[u8]) -> Option<(TraceId, u8)> {
     let (head, rest) = text.split_at_checked(55)?;
     let lower_hex = |digits: &[u8]| digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
@@ -75,12 +77,12 @@ fn read(text: &[u8]) -> Option<(TraceId, u8)> {
     if !(not_zero(trace) && not_zero(parent) && lower_hex(flags)) {
         return None;
     }
-    // Only the flags of version 00 have a meaning: sampled, and random since level 2.
+    // Version 00 defines only the flags "sampled" and, since level 2, "random".
     let flags = u8::from_str_radix(std::str::from_utf8(flags).ok()?, 16).ok()? & 0x03;
     Some((TraceId(trace.try_into().ok()?), flags))
 }
 
-/// The last `N` hexadecimal digits, in lower case.
+/// Returns the last `N` hexadecimal digits in lower case.
 fn hex<const N: usize>(mut number: u128) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {

@@ -1,11 +1,11 @@
-//! `Via`: tells the next hop that we were here, and us that a request has come back.
+//! `Via`: tells the next hop that a message passed through this gateway, and detects a request that comes back.
 //!
-//! The pseudonym is this gateway's alone, so that one gateway behind another is not taken for a loop.
+//! Each gateway has its own pseudonym, so that one gateway behind another is not taken for a loop.
 
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Version};
 
-/// Our entry in `Via` (RFC 9110 section 7.6.3), ready for each version a message can come in.
+/// The gateway's entry in `Via` (RFC 9110 section 7.6.3), prepared for each HTTP version that a message can come in.
 #[derive(Debug, Clone)]
 pub struct Via {
     pseudonym: Box<str>,
@@ -15,7 +15,7 @@ pub struct Via {
 }
 
 impl Via {
-    /// `None` if `pseudonym` is not made of letters, digits, `-`, `.` and `_`.
+    /// Returns `None` if `pseudonym` is empty or has characters other than letters, digits, `-`, `.` and `_`.
     pub fn new(pseudonym: &str) -> Option<Self> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         if pseudonym.is_empty() || !pseudonym.bytes().all(fits) {
@@ -30,7 +30,7 @@ impl Via {
         })
     }
 
-    /// With a pseudonym that no other process has.
+    /// Creates an entry with a random pseudonym that no other process has.
     pub fn unique() -> Self {
         Self::new(&format!("gateway-{:016x}", fastrand::u64(..))).expect("letters, digits and a hyphen")
     }
@@ -39,7 +39,7 @@ impl Via {
         &self.pseudonym
     }
 
-    /// For a message received in `version`.
+    /// Returns the entry for a message that was received in `version`.
     pub(crate) fn value(&self, version: Version) -> HeaderValue {
         match version {
             Version::HTTP_2 => self.http2.clone(),
@@ -48,7 +48,7 @@ impl Via {
         }
     }
 
-    /// Whether a message has been here before.
+    /// Whether the message has passed through this gateway before.
     pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         let is_ours = |entry: &str| {
             let received_by = entry.split_ascii_whitespace().nth(1);

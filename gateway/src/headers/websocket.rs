@@ -1,11 +1,11 @@
-//! The opening handshake of a WebSocket (RFC 6455 section 4, RFC 8441), as far as a gateway answers for it.
+//! Checks and forwards the opening handshake of a WebSocket (RFC 6455 section 4, RFC 8441).
 //!
-//! Its form in HTTP/1.1 is the one that everything behind this file knows: what comes as an extended CONNECT on a stream
-//! of HTTP/2 is made a GET with a key of our own.
+//! All later code knows only the HTTP/1.1 form: an extended CONNECT on an HTTP/2 stream becomes a GET with a key of the
+//! gateway's own.
 //!
-//! A backend that does not speak the protocol must not be taken for one that switched: between two who disagree on
-//! that, a caller could hide requests. So the handshake is held to its grammar before it goes on, and a backend has
-//! switched only if it has proven that it understood, and agreed to nothing that it was not offered.
+//! A backend that does not speak the protocol must not be taken for one that has switched, because a caller could hide
+//! requests in such a connection. So the handshake must be well formed before it is sent, and the backend's answer must
+//! prove that it read the handshake and must accept only what it was offered.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,25 +21,26 @@ use crate::headers::lists;
 use crate::rejection::Rejection;
 use crate::wire::websocket::accept;
 
-/// A caller's well-formed wish to switch.
+/// A caller's well-formed request to switch to a WebSocket.
 #[derive(Debug)]
 pub struct Handshake {
-    /// What the backend is sent, and must have read.
+    /// Key that is sent to the backend.
     key: HeaderValue,
-    /// What a server says that has read the key.
+    /// `Sec-WebSocket-Accept` of a server that has read the key.
     accept: String,
-    /// Whether a stream is to switch, and not a connection. To such a wish any success is a switch.
+    /// Whether an HTTP/2 stream is to switch, not a whole connection. On a stream, any 2xx status tells the caller that
+    /// it has.
     pub of_stream: bool,
 }
 
-/// Makes a GET of an extended CONNECT that asks for a WebSocket; what it asks for is still in the extensions.
+/// Turns an extended CONNECT for a WebSocket into a GET; the protocol that it asks for stays in the extensions.
 pub fn unfold(head: &mut Parts) {
     if head.method == Method::CONNECT && asks_on_stream(head) {
         head.method = Method::GET;
     }
 }
 
-/// Whether it is the wish of a stream.
+/// Whether the request asks for a WebSocket on an HTTP/2 stream.
 pub fn asks_on_stream(head: &Parts) -> bool {
     head.extensions
         .get::<Protocol>()
@@ -47,10 +48,10 @@ pub fn asks_on_stream(head: &Parts) -> bool {
 }
 
 impl Handshake {
-    /// What the request asks for; `None` if it is not to switch to a WebSocket. Belongs before header hygiene.
+    /// Reads the handshake; `None` if the request does not ask for a WebSocket. Called before the fields are cleaned.
     ///
     /// # Errors
-    /// [`Rejection::MalformedRequest`] for a wish that RFC 6455 section 4.2.1 does not admit, or that has a body.
+    /// [`Rejection::MalformedRequest`] for a handshake that RFC 6455 section 4.2.1 does not allow, or that has a body.
     pub fn read(head: &Parts) -> Result<Option<Self>, Rejection> {
         let headers = &head.headers;
         let of_stream = asks_on_stream(head);
@@ -87,16 +88,17 @@ impl Handshake {
         }))
     }
 
-    /// Puts the wish into a request whose hop-by-hop fields are gone.
+    /// Adds the handshake to a request whose hop-by-hop fields are removed.
     pub fn stamp(&self, headers: &mut HeaderMap) {
         stamp_upgrade(headers);
         headers.insert(SEC_WEBSOCKET_KEY, self.key.clone());
     }
 
-    /// Whether an answer to switch comes from someone who has read this handshake. `sent` is the head of the request.
+    /// Checks that an answer to switch comes from a server that has read this handshake. `sent` is the head of the
+    /// request.
     ///
     /// # Errors
-    /// What is wrong with it, for the log (RFC 6455 section 4.1).
+    /// The fault in the answer, for the log (RFC 6455 section 4.1).
     pub fn check(&self, sent: &HeaderMap, answer: &HeaderMap) -> Result<(), &'static str> {
         let switches = only(answer, &UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
             && lists(answer, &CONNECTION, "upgrade")
@@ -114,7 +116,7 @@ impl Handshake {
     }
 }
 
-/// A subprotocol is chosen by its exact name, one at most.
+/// Whether the answer chooses no subprotocol, or exactly one that was offered by the same name.
 fn has_offered_protocol(sent: &HeaderMap, answer: &HeaderMap) -> bool {
     if !answer.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return true;
@@ -127,7 +129,7 @@ fn has_offered_protocol(sent: &HeaderMap, answer: &HeaderMap) -> bool {
     })
 }
 
-/// What an extension means by its parameters is for both ends.
+/// Whether all extensions in the answer were offered. Their parameters are left to both ends.
 fn has_offered_extensions(sent: &HeaderMap, answer: &HeaderMap) -> bool {
     let mut lines = answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     let offers = |name: &&[u8]| {
@@ -137,7 +139,7 @@ fn has_offered_extensions(sent: &HeaderMap, answer: &HeaderMap) -> bool {
     lines.all(|line| extensions(line.as_bytes()).is_some_and(|used| used.iter().all(offers)))
 }
 
-/// The names of the extensions in a line (RFC 6455 section 9.1); `None` if a quote stays open.
+/// Returns the names of the extensions in a line (RFC 6455 section 9.1); `None` if a quote stays open.
 fn extensions(line: &[u8]) -> Option<Vec<&[u8]>> {
     let (mut names, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for at in 0..=line.len() {
@@ -147,7 +149,7 @@ fn extensions(line: &[u8]) -> Option<Vec<&[u8]>> {
             Some(b'"') => quoted = !quoted,
             None | Some(b',') if !quoted => {
                 let name = line[start..at].split(|byte| *byte == b';').next().unwrap_or_default();
-                // Empty elements of a list are ignored (RFC 9110 section 5.6.1.2).
+                // Empty list elements are ignored (RFC 9110 section 5.6.1.2).
                 if !line[start..at].trim_ascii().is_empty() {
                     names.push(name.trim_ascii());
                 }
@@ -159,13 +161,13 @@ fn extensions(line: &[u8]) -> Option<Vec<&[u8]>> {
     (!quoted).then_some(names)
 }
 
-/// Puts the wish, or the word on it, into a message whose hop-by-hop fields are gone.
+/// Adds the upgrade fields to a request or an answer whose hop-by-hop fields are removed.
 pub fn stamp_upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// No secret: it keeps an answer to somebody else from being taken for one to this.
+/// Returns a random key. It needs no secrecy: it only tells the answer to this handshake from the answer to another.
 fn fresh_key() -> HeaderValue {
     let nonce = fastrand::u128(..).to_ne_bytes();
     HeaderValue::try_from(STANDARD.encode(nonce)).expect("base64 is a header value")
@@ -313,7 +315,7 @@ mod tests {
         check("b, a", "a", true, true);
         check("b ,a,c", "a", true, true);
         check("b|a", "a", true, true);
-        // Of extensions there may be several, and each may have parameters.
+        // The answer may use several extensions, each with parameters.
         check("a, b", "a, b", false, true);
         check("a, b", "a|b", false, true);
         check("a", "a; x=1", false, true);
