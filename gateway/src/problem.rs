@@ -1,10 +1,10 @@
-//! What a caller is told when it is told "no": a problem document (RFC 9457), and fields that a program can act on.
+//! Writes the answer to a refused request: a problem document (RFC 9457), and header fields that a program can act on.
 //!
-//! Invariant: the document holds what the caller may know and can do next, never what happened inside. Every 429 and
+//! Invariant: the document tells what the caller may know and can do next, never what happened inside. Every 429 and
 //! every 503 says when to come back.
 //!
-//! A flood of 429s must cost less than the requests it refuses, so the document is put together from fixed pieces in
-//! one buffer; only text that may need escaping goes through the JSON writer.
+//! Invariant: answering a flood of 429s costs less than serving the requests. So the document is put together from
+//! fixed pieces in one buffer; only text that may need escaping goes through the JSON writer.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ pub const X_GATEWAY_REASON: HeaderName = HeaderName::from_static("x-gateway-reas
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The problem type registered for every 429 (draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types").
+/// Problem type registered for every 429 (draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types").
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
-/// All others have a type of their own. It names and does not locate, so it stays the same wherever the gateway runs;
-/// `about:blank` would leave a program nothing to tell two kinds of 503 apart by.
+/// Prefix of all other problem types. A URN is a name without a location, so it is the same wherever the gateway runs.
+/// With `about:blank` a program could not tell two kinds of 503 apart.
 const OWN_TYPE: &str = "urn:problem-type:gateway:";
 
-/// The whole answer to a refused request.
+/// Returns the whole answer to a refused request.
 ///
 /// For a HEAD request the server drops the body and keeps its length (RFC 9110 section 9.3.2).
 pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
@@ -50,7 +50,7 @@ pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     response
 }
 
-/// What the document tells its reader to do.
+/// Returns the document's `detail`: what the caller should do.
 pub fn detail(rejection: &Rejection) -> String {
     let advice = advice(rejection);
     match advice.variable {
@@ -60,30 +60,30 @@ pub fn detail(rejection: &Rejection) -> String {
     }
 }
 
-/// A part without which an aggregate has no answer.
+/// A failed part that its aggregate cannot do without.
 #[derive(Debug, Clone, Copy)]
 pub struct FailedPart<'a> {
-    /// Of the answer.
+    /// Status of the aggregate's answer.
     pub status: StatusCode,
-    /// The stable word for what happened to the part.
+    /// Stable word for the part's failure.
     pub reason: &'static str,
     pub part: &'a str,
-    /// Whether the part's backend answered, and `status` is what its own status comes to.
+    /// Whether the part's backend answered, so that `status` follows from the backend's status.
     pub refused: bool,
-    /// When to come back, if somebody said so.
+    /// Time to wait, if it is known.
     pub wait: Option<Duration>,
-    /// The methods that a 405 names.
+    /// Methods for the `Allow` of a 405.
     pub allow: Option<&'a HeaderValue>,
-    /// What its backend says of it.
+    /// Details that the part's backend gives.
     pub details: Option<&'a Document>,
 }
 
-/// The answer of an aggregate that cannot do without a part.
+/// Returns the answer of an aggregate of which a required part failed.
 pub fn part_failed(failed: &FailedPart<'_>, request_id: &str) -> Response<Bytes> {
     let status = failed.status;
     let wait = match status {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(failed.wait.unwrap_or_default()),
-        // It may be for now alone (RFC 9110 section 15.5.14).
+        // A 413 with a wait is temporary (RFC 9110 section 15.5.14).
         StatusCode::PAYLOAD_TOO_LARGE => failed.wait,
         _ => None,
     };
@@ -121,7 +121,7 @@ pub fn part_failed(failed: &FailedPart<'_>, request_id: &str) -> Response<Bytes>
     response
 }
 
-/// What the caller is to do about a part that failed. By the status, which says whose turn it is.
+/// Returns the advice for a failed part. The status decides, because it tells whether the caller has to act.
 fn part_advice(failed: &FailedPart<'_>, wait: Option<Duration>) -> String {
     let part = failed.part;
     let again = match wait {
@@ -200,7 +200,7 @@ fn document(reason: Reason, advice: &Advice<'_>, request_id: &str) -> Bytes {
     out.freeze()
 }
 
-/// What a caller is to do about one rejection. `before` and `after` are fixed text without quotes or backslashes.
+/// The advice for one rejection. `before` and `after` are fixed text without quotes or backslashes.
 struct Advice<'a> {
     before: &'static str,
     variable: Variable<'a>,
@@ -216,7 +216,7 @@ enum Variable<'a> {
     Number(u64),
 }
 
-/// The header fields that one status asks for.
+/// Header fields that belong to one status.
 #[derive(Clone, Copy)]
 enum Fields<'a> {
     None,
@@ -243,7 +243,7 @@ impl<'a> Advice<'a> {
         }
     }
 
-    /// `before` ends where the seconds go.
+    /// Advises to wait, at most [`LONGEST_WAIT`]. The seconds follow `before`.
     fn wait(before: &'static str, wait: Duration) -> Self {
         Self::wait_within(before, wait, LONGEST_WAIT)
     }
@@ -264,7 +264,7 @@ impl<'a> Advice<'a> {
 }
 
 fn advice(rejection: &Rejection) -> Advice<'_> {
-    // An instance that drains is about to be replaced, or taken out of rotation, within moments.
+    // A draining instance is replaced or taken out of rotation within moments.
     const DRAINING: Duration = Duration::from_secs(1);
     match rejection {
         Rejection::MalformedRequest { why } => Advice::text("Mend the request before sending it again: ", why),
@@ -387,7 +387,7 @@ fn insert_fields(headers: &mut HeaderMap, fields: Fields<'_>) {
     }
 }
 
-/// Writes `text` as the inside of a JSON string.
+/// Writes `text` escaped as the inside of a JSON string.
 fn put_escaped(out: &mut BytesMut, text: &str) {
     if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         return out.put_slice(text.as_bytes());
@@ -632,7 +632,7 @@ mod tests {
         assert_eq!((lints, emits), (7, 1));
     }
 
-    /// RFC 9457 section 3.1: the types of the members, and a status that is the answer's own.
+    /// Checks RFC 9457 section 3.1: the types of the members, and that `status` is the answer's own.
     fn is_problem(document: &Value, status: u16) -> bool {
         let Value::Object(members) = document else { return false };
         members.iter().all(|(name, value)| match name.as_str() {

@@ -1,27 +1,27 @@
-//! Every "no" of the gateway: one enum, one stable word each, one place that says what status it has.
+//! All rejections of the gateway, each with one stable word and one status.
 //!
-//! A rejection carries what the *caller* may know. What happened inside goes to the request record
-//! and from there to the log. A backend's own 4xx and 5xx are answers, not rejections.
+//! A rejection holds what the caller may know. Internal facts go to the request record and from there to the log. A 4xx
+//! or 5xx of a backend is an answer, not a rejection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-/// One row a reason: what a rejection for it carries, its status, its gRPC code, its stable word, and its title
-/// (RFC 9457 section 3.1.3), which is the same for every occurrence.
+/// Defines one reason in each row: the fields of its rejection, its status, its gRPC code, its stable word, and its
+/// title (RFC 9457 section 3.1.3), which is the same for every occurrence.
 macro_rules! reasons {
     ($(
         $(#[$doc:meta])*
         $reason:ident $({ $($field:tt)* })? $(($held:ty))?: $status:literal $grpc:ident $word:literal $title:literal;
     )+) => {
-        /// Why a request was not served, with what the caller needs to know about it.
+        /// A reason why a request was not served, with what the caller needs to know about it.
         #[derive(Debug, Clone)]
         pub enum Rejection {
             $($(#[$doc])* $reason $({ $($field)* })? $(($held))?,)+
         }
 
-        /// The stable word for a rejection: problem document, metric label, access log and header use it alike.
+        /// The reason of a rejection. Its stable word is the same in problem document, metrics, access log and header.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Reason {
@@ -37,8 +37,8 @@ macro_rules! reasons {
                 }
             }
 
-            /// What a gRPC client is to make of it. A backend that breaks off or answers with something else is
-            /// `UNAVAILABLE`, as a 502 is for every gRPC client; the client decides whether to repeat the call.
+            /// Returns the status for a gRPC client. A broken or invalid answer of a backend is `UNAVAILABLE`, as gRPC
+            /// clients read a 502; the client decides whether to repeat the call.
             pub const fn grpc_code(self) -> GrpcCode {
                 match self {
                     $(Self::$reason => GrpcCode::$grpc,)+
@@ -57,36 +57,36 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The message or a part of it is outside the grammar; says what to mend.
+    /// The message or a part of it violates the grammar; `why` tells what to correct.
     MalformedRequest { why: &'static str }: 400 InvalidArgument "malformed_request" "Malformed request";
-    /// The route needs a credential and none of an admitted kind was presented.
+    /// The route needs a credential, and none of a kind that it takes was presented.
     CredentialsMissing { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_missing" "Credentials missing";
-    /// A credential was presented and does not hold.
+    /// A presented credential is not valid.
     CredentialsInvalid { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_invalid" "Credentials invalid";
-    /// A credential was genuine once; a fresh one helps.
+    /// A presented credential is no longer valid; a fresh one helps.
     CredentialsExpired { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_expired" "Credentials expired";
-    /// We know who it is, and this route is not for them.
+    /// The caller is known, but may not use the route.
     NotAllowed { why: &'static str }: 403 PermissionDenied "not_allowed" "Not allowed";
-    /// The route is not for where the request comes from.
+    /// The route is closed to the client's address.
     AddressNotAllowed: 403 PermissionDenied "address_not_allowed" "Address not allowed";
-    /// The route is not for pages of that origin.
+    /// The route is closed to pages of the request's origin.
     OriginNotAllowed: 403 PermissionDenied "origin_not_allowed" "Origin not allowed";
     NoRoute: 404 Unimplemented "no_route" "No such route";
     MethodNotAllowed { allow: HeaderValue }: 405 Unimplemented "method_not_allowed" "Method not allowed";
-    /// The caller was too slow in sending its request.
+    /// The caller sent its request too slowly.
     RequestTimeout(Setting): 408 DeadlineExceeded "request_timeout" "Request came too slowly";
-    /// `limit` in bytes.
+    /// Holds the largest allowed body in bytes.
     BodyTooLarge { limit: u64 }: 413 ResourceExhausted "body_too_large" "Request body too large";
     UriTooLong: 414 ResourceExhausted "uri_too_long" "Request URI too long";
     RateLimited(Box<Violation>): 429 ResourceExhausted "rate_limited" "Rate limit exceeded";
     QuotaExhausted(Box<Violation>): 429 ResourceExhausted "quota_exhausted" "Quota exhausted";
     TooManyInFlight(Box<Violation>): 429 ResourceExhausted "too_many_in_flight" "Too many requests in flight";
     HeadersTooLarge(Setting): 431 ResourceExhausted "headers_too_large" "Request headers too large";
-    /// A bug of ours.
+    /// A bug of the gateway.
     Internal: 500 Internal "internal" "Internal error";
-    /// No connection to the backend could be made, in time if a setting says so: nothing was sent.
+    /// No connection to the backend was made, or not in time, if a setting limits it. Nothing was sent.
     BackendUnreached(Option<Setting>): 502 Unavailable "backend_unreached" "Backend could not be reached";
-    /// The connection broke before a whole answer had come.
+    /// The backend's connection broke before its whole answer had come.
     BackendBroken: 502 Unavailable "backend_broken" "Backend broke off";
     /// The backend answered with something that is not HTTP.
     BackendInvalid: 502 Unavailable "backend_invalid" "Backend answer is invalid";
@@ -96,21 +96,21 @@ reasons! {
     NoEndpoint { retry_after: Duration }: 503 Unavailable "no_endpoint" "No endpoint of the backend is available";
     Overloaded {
         retry_after: Duration,
-        /// `None` where what is full has a size of its own.
+        /// The setting that caps what is full; `None` where the cap is fixed.
         by: Option<Setting>,
     }: 503 Unavailable "overloaded" "Gateway is overloaded";
-    /// The keys that the token would be checked with are not here, and could not be fetched in time.
+    /// The keys to check the token are not cached and could not be fetched in time.
     KeysUnavailable { retry_after: Duration }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
     Draining: 503 Unavailable "draining" "Gateway is shutting down";
-    /// The request's own budget ran out before a backend could use its share.
+    /// The request's own time ran out before a backend had used its share of it.
     OutOfTime(Setting): 504 DeadlineExceeded "out_of_time" "Request ran out of time";
-    /// The backend used up the time an operator gave it.
+    /// The backend used up the time that the operator allows it.
     BackendTimeout(Setting): 504 DeadlineExceeded "backend_timeout" "Backend took too long";
-    /// Nobody is left to read an answer; only the log sees this.
+    /// The caller has closed its connection; only the log shows this reason.
     CallerGone: 499 Cancelled "caller_gone" "Caller hung up";
 }
 
-/// The status codes of gRPC that a gateway has a use for.
+/// gRPC status codes that the gateway uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrpcCode {
     Cancelled = 1,
@@ -124,8 +124,8 @@ pub enum GrpcCode {
     Unauthenticated = 16,
 }
 
-/// The setting that decided on a rejection, where several can. The names of route, backend and part that belong to it
-/// stand in the record of the request.
+/// The setting that decided on a rejection, where several can. The record of the request holds the names of its route,
+/// backend and part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     /// `request_limits.head`
@@ -152,9 +152,9 @@ pub enum Setting {
     RequestTime,
     /// `time_limits.connect`
     ConnectTime,
-    /// A route's `time_limit`, or what `time_limits` leaves.
+    /// A route's `time_limit`, or the rest of `time_limits`.
     RouteTime,
-    /// What the caller asked for; there is no setting.
+    /// The deadline that the caller asked for, which is no setting.
     CallersWish,
     /// A part's `time_limit`.
     PartTime,
@@ -162,19 +162,19 @@ pub enum Setting {
     CallTime,
     /// A backend's `attempt_limit`.
     AttemptTime,
-    /// The number of elements that a part is called for.
+    /// The maximum number of elements that a part is called for.
     ElementLimit,
     /// A part's `body_limit`.
     PartBytes,
     /// An aggregate's `body_limit`, for all parts together.
     AggregateBytes,
-    /// What an aggregate makes of two parts that have one name.
+    /// An aggregate's handling of two parts with the same name.
     Conflict,
-    /// A part as it is written: what it takes from elsewhere is not there, or its answer cannot stand where it should.
+    /// A part as configured: a value that it needs is missing, or its answer cannot be placed where it should be.
     Part,
-    /// `path_policy`, by the name of its key.
+    /// A key of `path_policy`, by name.
     PathPolicy(&'static str),
-    /// A route's `path_policy`, other than that of other routes.
+    /// A route's `path_policy` that differs from that of other routes.
     RoutePathPolicy,
     /// A route's `method_override`.
     MethodOverride,
@@ -182,23 +182,23 @@ pub enum Setting {
     Upgrade,
 }
 
-/// What a 401 tells about how to authenticate (RFC 9110 section 11.6.1).
+/// The authentication that a 401 asks for (RFC 9110 section 11.6.1).
 #[derive(Debug, Clone)]
 pub struct Challenge {
-    /// `WWW-Authenticate`; absent where the route takes no credential that has a scheme.
+    /// Value of `WWW-Authenticate`, which every 401 has (RFC 9110 section 15.5.2).
     pub www_authenticate: HeaderValue,
-    /// In words: which credentials the route takes, and where they go.
+    /// Text that tells which credentials the route takes, and where they go.
     pub hint: String,
 }
 
-/// The limits that refused a request, ready for the answer.
+/// The limits that refused a request, with the values for the answer.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// Names of the limits that refused, tightest first.
+    /// Names of the limits that refused, lowest balance first.
     pub limits: Vec<Arc<str>>,
-    /// What the one with the longest wait goes by: its name, and before that of a route's own limit, the route's.
+    /// Key of the limit with the longest wait: its name, preceded by the route's name for a route's own limit.
     pub key: Arc<str>,
-    /// Until the request would be admitted if nothing else came.
+    /// Time until the request is admitted if the caller sends no other.
     pub wait: Duration,
     /// `RateLimit-Policy` and `RateLimit` of the limits that refused.
     pub policy: HeaderValue,
@@ -214,14 +214,14 @@ impl Reason {
         StatusCode::from_u16(self.facts().1).expect("every status in the table is between 400 and 504")
     }
 
-    /// A short human title, the same for every occurrence (RFC 9457 section 3.1.3).
+    /// Returns a short title for people, the same for every occurrence (RFC 9457 section 3.1.3).
     pub const fn title(self) -> &'static str {
         self.facts().2
     }
 }
 
 impl Rejection {
-    /// The setting that decided, where its reason alone does not tell.
+    /// Returns the setting that decided, where the reason alone does not tell.
     pub const fn setting(&self) -> Option<Setting> {
         match self {
             Self::RequestTimeout(by) | Self::HeadersTooLarge(by) | Self::OutOfTime(by) | Self::BackendTimeout(by) => {

@@ -1,13 +1,13 @@
-//! What a route may ask of a request beyond its host, path and method.
+//! Conditions of a route beyond host, path and method.
 
 use http::{HeaderMap, HeaderName};
 
 use crate::template::{Query, TooManyParameters};
 
-/// One thing that must hold. Names and values of a query are compared once decoded, header values as they are.
+/// One condition on a request. Names and values of a query are compared after decoding, header values as they are.
 ///
-/// Where a field or parameter comes more than once, one fitting value is enough: which of several a backend will
-/// read is not ours to guess, so a condition that guards something holds as soon as it could.
+/// If a field or parameter is repeated, one value that fits is enough. The gateway cannot know which value a backend
+/// reads, so a condition that guards a route holds as soon as any value meets it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {
     Header { name: HeaderName, is: Is },
@@ -21,8 +21,10 @@ pub enum Is {
 }
 
 impl Condition {
+    /// Whether the request meets the condition.
+    ///
     /// # Errors
-    /// It asks for a parameter of a query that has too many.
+    /// If the condition is on a query parameter, and the query has too many parameters.
     pub(super) fn holds(&self, headers: &HeaderMap, query: &Query<'_>) -> Result<bool, TooManyParameters> {
         match self {
             Self::Header { name, is: Is::Present } => Ok(headers.contains_key(name)),
@@ -38,7 +40,8 @@ impl Condition {
         }
     }
 
-    /// Whether both cannot be meant at once: they want different values of one thing.
+    /// Whether both conditions ask for different values of the same field or parameter. Only a request that repeats it
+    /// can meet both.
     pub(super) fn excludes(&self, other: &Self) -> bool {
         let differ = |one: &Is, other: &Is| matches!((one, other), (Is::Exactly(a), Is::Exactly(b)) if a != b);
         match (self, other) {

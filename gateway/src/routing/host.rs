@@ -1,17 +1,17 @@
-//! Which host a request is for: read strictly, compared loosely.
+//! Reads and compares the host of a request.
 //!
-//! Invariant: a host that is accepted has one reading, so nothing behind us can take it for another.
-//! Compared without case, port and trailing dot (RFC 3986 section 3.2.2, RFC 1034 section 3.1).
+//! Invariant: an accepted host has one reading, so no server behind the gateway can read it differently. Comparison
+//! ignores case, port and a trailing dot (RFC 3986 section 3.2.2, RFC 1034 section 3.1).
 
 use std::borrow::Cow;
 
 use crate::rejection::Rejection;
 
-/// Checks `text` against `host [ ":" port ]` (RFC 9110 section 7.2), with a name of letters, digits, `-`, `_` and
-/// single dots, or an address; no userinfo, no percent-encodings. At most 255 bytes.
+/// Checks that `text` is `host [ ":" port ]` (RFC 9110 section 7.2) of at most 255 bytes. The host is an address, or a
+/// name of letters, digits, `-`, `_` and single dots; userinfo and percent-encodings are not allowed.
 ///
 /// # Errors
-/// [`Rejection::MalformedRequest`].
+/// [`Rejection::MalformedRequest`] if it is not.
 pub fn check(text: &str) -> Result<(), Rejection> {
     const WHY: Rejection = Rejection::MalformedRequest {
         why: "the host is not a valid host name or address",
@@ -31,7 +31,7 @@ pub fn check(text: &str) -> Result<(), Rejection> {
     }
 }
 
-/// The form hosts are compared in. Allocates only if `text` has upper-case letters.
+/// Returns the form in which hosts are compared. Allocates only if `text` has upper-case letters.
 pub fn normalise(text: &str) -> Cow<'_, str> {
     let name = split(text).map_or(text, |(name, _)| name);
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -41,20 +41,20 @@ pub fn normalise(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(name)
 }
 
-/// Whether two authorities name one host and, the scheme's default port left out or not, one port.
+/// Whether two authorities have the same host and port; an absent port is `default_port`.
 pub(super) fn same_authority(one: &str, other: &str, default_port: &str) -> bool {
     let port = |text| split(text).map(|(_, port)| if port.is_empty() { default_port } else { port });
     normalise(one) == normalise(other) && port(one) == port(other)
 }
 
-/// Labels of letters, digits, `-` and `_`, joined by single dots.
+/// Whether `text` consists of labels of letters, digits, `-` and `_`, joined by single dots.
 pub(super) fn is_name(text: &str) -> bool {
     let label_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     text.split('.')
         .all(|label| !label.is_empty() && label.bytes().all(label_byte))
 }
 
-/// Name and port; the port is empty if there is none.
+/// Splits into name and port; the port is empty if there is none.
 fn split(text: &str) -> Option<(&str, &str)> {
     let name_end = if text.starts_with('[') {
         text.find(']')? + 1

@@ -1,9 +1,9 @@
-//! The routes of one pattern on one host, found by what they ask of a request.
+//! The routes of one pattern on one host, indexed by their conditions.
 //!
-//! Thousands of routes may share a pattern and differ in one parameter or header, and which of them is meant is asked
-//! before anybody says who they are. So each route is filed under one of its conditions, that which the fewest others
-//! share, and a request looks only at those whose condition it meets: what that costs depends on the request, and hardly
-//! on the number of routes.
+//! Thousands of routes may share a pattern and differ in one parameter or header field, and a route is chosen before
+//! the caller is authenticated. So each route is indexed by one of its conditions, the one that the fewest other routes
+//! share. A request then only looks at routes whose indexed condition it meets, so the cost depends on the request and
+//! hardly on the number of routes.
 
 use std::collections::HashMap;
 
@@ -16,32 +16,32 @@ use crate::template::{Query, TooManyParameters};
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     entries: Vec<Entry>,
-    /// Those that ask for nothing.
+    /// Entries without conditions.
     plain: Vec<u32>,
     by_query: HashMap<Box<str>, Filed<str>>,
     by_header: HashMap<HeaderName, Filed<[u8]>>,
-    /// Only while the table is built.
+    /// Routes by their outline; emptied once the table is built.
     rivals: HashMap<Outline, Rivals>,
 }
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) route: usize,
-    /// Of the parameters, which each route may call by its own names.
+    /// Names of the pattern's parameters; each route may choose its own.
     pub(super) names: Box<[Box<str>]>,
-    /// The condition that it is filed under, which need not be asked again.
+    /// Index of the condition that the entry is filed under. A lookup through it does not check it again.
     filed_under: Option<usize>,
 }
 
-/// Entries by the value that they ask for.
+/// Entries by the value that their condition asks for.
 #[derive(Debug)]
 struct Filed<V: ?Sized> {
     any: Vec<u32>,
     exactly: HashMap<Box<V>, Vec<u32>>,
 }
 
-/// What a route's conditions are about, without the values that they ask for: two routes of one outline exclude each
-/// other unless they ask for the same values.
+/// The subjects of a route's conditions without their values. Two routes with the same outline exclude each other
+/// unless they ask for the same values.
 type Outline = Vec<(Subject, bool)>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,12 +57,12 @@ struct Rivals {
 }
 
 impl Leaf {
-    /// The routes that have been added so far and may tie with one of these conditions.
+    /// Returns the routes added so far that may tie with a route of these conditions.
     pub(super) fn rivals(&self, conditions: &[Condition]) -> impl Iterator<Item = usize> {
         let (outline, values) = outlined(conditions);
         let of_outline = move |(other, rivals): (&Outline, &'_ Rivals)| -> Vec<usize> {
             if other.len() != outline.len() {
-                // The one with more conditions is preferred.
+                // The route with more conditions takes precedence.
                 Vec::new()
             } else if *other == outline {
                 rivals.by_values.get(&values).cloned().unwrap_or_default()
@@ -85,7 +85,7 @@ impl Leaf {
         rivals.by_values.entry(values).or_default().push(route);
     }
 
-    /// Files all entries; to be called once, when all have been added.
+    /// Indexes all entries. Called once, when all have been added.
     pub(super) fn file<'c>(&mut self, conditions_of: impl Fn(usize) -> &'c [Condition]) {
         self.rivals = HashMap::new();
         let mut shared: HashMap<&Condition, usize> = HashMap::new();
@@ -112,10 +112,10 @@ impl Leaf {
         }
     }
 
-    /// Offers each entry whose conditions hold to `take`, with its position. No entry comes twice.
+    /// Calls `take` with each entry whose conditions hold, and its position. No entry comes twice.
     ///
     /// # Errors
-    /// Conditions ask for parameters of a query that has too many.
+    /// If conditions are on query parameters, and the query has too many of them.
     pub(super) fn each_fitting<'l, 'c>(
         &'l self,
         headers: &HeaderMap,
@@ -146,7 +146,7 @@ impl Leaf {
             }
             Ok(())
         };
-        // Whichever are fewer are gone through.
+        // Goes through the shorter of the two: the indexed fields or the request's fields.
         if self.by_header.len() <= headers.keys_len() {
             for (name, filed) in &self.by_header {
                 for value in headers.get_all(name) {
@@ -173,7 +173,7 @@ impl Leaf {
     }
 }
 
-/// What conditions are about, and the values that they ask for, in one order.
+/// Returns the subjects of the conditions and the values that they ask for, both in a fixed order.
 fn outlined(conditions: &[Condition]) -> (Outline, Vec<String>) {
     let mut all: Vec<_> = conditions
         .iter()
@@ -216,7 +216,7 @@ impl<V: ?Sized + Eq + std::hash::Hash> Filed<V> {
     }
 }
 
-/// Which entries a request has looked at.
+/// The entries that a request has looked at, one bit each.
 struct Seen(SmallVec<[u64; 16]>);
 
 impl Seen {

@@ -1,11 +1,12 @@
-//! The patterns of other products, and what each is here: `/users/:id` is `/users/{id}`, `/files/*` is
+//! Translates path patterns of other products into this gateway's: `/users/:id` is `/users/{id}`, and `/files/*` is
 //! `/files/{*rest}`.
 //!
-//! Most of them can be read here, too, as literal text that no request ever has. So whoever writes one is asked.
+//! Most foreign patterns are valid here too, as literal text that no request has. So the operator is asked whether the
+//! translation was meant.
 
 use super::pattern::Pattern;
 
-/// How a path pattern of another product is written here; `None` if it is not like one, or is like nothing here.
+/// Returns the translation of a foreign pattern; `None` if the text is not foreign or cannot be expressed here.
 pub fn pattern_meant(text: &str) -> Option<String> {
     let path = without_operators(text);
     let path = path.strip_suffix('$').unwrap_or(path);
@@ -27,7 +28,8 @@ pub fn pattern_meant(text: &str) -> Option<String> {
     (meant != text && Pattern::parse(&meant).is_ok()).then_some(meant)
 }
 
-/// The path without what stands before it elsewhere: a method, a host, the sign of a regular expression.
+/// Returns the path without the prefix that other products allow: a method, a scheme and host, or a sign for a regular
+/// expression.
 fn without_operators(text: &str) -> &str {
     let text = text.trim();
     let text = match text.split_once(' ') {
@@ -41,7 +43,7 @@ fn without_operators(text: &str) -> &str {
     text.trim_start_matches(['~', '=', '^'])
 }
 
-/// At the slashes that are not within brackets.
+/// Splits at the slashes outside brackets.
 fn split(path: &str) -> Vec<&str> {
     let (mut depth, mut begin, mut segments) = (0_u32, 0, Vec::new());
     for (at, byte) in path.bytes().enumerate() {
@@ -59,7 +61,7 @@ fn split(path: &str) -> Vec<&str> {
     segments
 }
 
-/// Gives names to parameters that have none.
+/// Translates segments, and names the parameters that have no name.
 #[derive(Default)]
 struct Names {
     unnamed: u32,
@@ -133,7 +135,7 @@ impl Names {
             .or(Some(segment.trim_end_matches('*')))
             .filter(|word| is_word(word) && is_last)
         {
-            // `/api*` is `/api` and all below; what is below is what can be said here.
+            // `/api*` elsewhere matches `/api` and everything below; here one pattern can only express what is below.
             return Some(format!("{word}/{{*rest}}"));
         }
         let takes_all = matches!(
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn the_patterns_of_others_are_put_into_ours() {
         let check = |text: &str, expected: Option<&str>| assert_eq!(pattern_meant(text).as_deref(), expected, "{text}");
-        // Ours, and plain paths.
+        // Patterns of this gateway, and plain paths.
         for ours in [
             "/",
             "/users",

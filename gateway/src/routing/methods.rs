@@ -1,18 +1,19 @@
-//! Which methods a route takes.
+//! The methods that a route takes.
 
 use http::{HeaderValue, Method};
 
-/// `None` is every method but OPTIONS, CONNECT and TRACE.
+/// Configured methods; `None` means every method except OPTIONS, CONNECT and TRACE.
 #[derive(Debug)]
 pub(super) struct Methods(Option<Box<[Method]>>);
 
 impl Methods {
-    /// None written is every method.
+    /// Creates the set; an empty list means every method.
     pub(super) fn new(written: Vec<Method>) -> Self {
         Self((!written.is_empty()).then(|| written.into()))
     }
 
-    /// CONNECT would make a tunnel, and TRACE echoes credentials (RFC 9110 section 9.3.8); no route takes them.
+    /// Whether no route may take the method: CONNECT would open a tunnel, and TRACE echoes credentials (RFC 9110
+    /// section 9.3.8).
     pub(super) fn is_forbidden(method: &Method) -> bool {
         matches!(*method, Method::CONNECT | Method::TRACE)
     }
@@ -21,7 +22,8 @@ impl Methods {
         self.names(method) || (*method == Method::HEAD && self.names(&Method::GET))
     }
 
-    /// Without HEAD as part of GET. OPTIONS has to be written: it is the browser's question, seldom the backend's.
+    /// Whether the set contains the method itself, without HEAD as part of GET. OPTIONS must be configured, because
+    /// browsers send it for CORS and backends seldom need it.
     pub(super) fn names(&self, method: &Method) -> bool {
         let in_all = || *method != Method::OPTIONS;
         !Self::is_forbidden(method) && self.0.as_ref().map_or_else(in_all, |written| written.contains(method))
@@ -35,7 +37,7 @@ impl Methods {
         }
     }
 
-    /// The `Allow` field of all of `methods` (RFC 9110 section 10.2.1): each once, in a fixed order.
+    /// Returns the `Allow` field for all of `methods` (RFC 9110 section 10.2.1): each method once, in a fixed order.
     pub(super) fn allow<'a>(methods: impl Iterator<Item = &'a Self>) -> HeaderValue {
         const COMMON: [Method; 7] = [
             Method::GET,

@@ -1,4 +1,4 @@
-//! What can be wrong with a set of routes, each in a sentence that names the route.
+//! Mistakes in a set of routes; each prints as a sentence that names the route.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use http::Method;
 
 use super::pattern::PatternError;
 
-/// Hosts times paths of one route: it stands in the table so often.
+/// Most pairs of host and path that one route may have; the table has one entry for each.
 pub const MOST_PLACES: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,16 +25,16 @@ pub enum Mistake {
         route: Arc<str>,
         text: String,
     },
-    /// More than [`MOST_PLACES`] of them.
+    /// More than [`MOST_PLACES`] pairs of host and path.
     TooManyPlaces {
         route: Arc<str>,
     },
-    /// CONNECT and TRACE.
+    /// CONNECT or TRACE.
     Method {
         route: Arc<str>,
         method: Method,
     },
-    /// Two routes (or two lines of one) take the same requests, and nothing says which is meant.
+    /// Two routes, or two paths of one route, take the same requests, and no rule of precedence decides between them.
     Tie {
         first: Arc<str>,
         second: Arc<str>,
@@ -44,7 +44,7 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    /// The route to look at; of two, the later one.
+    /// Returns the route that has the mistake; the later one of two.
     pub fn route(&self) -> &str {
         match self {
             Self::NoPath { route }
@@ -91,7 +91,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// As much of a text as names it.
+/// Returns at most the first 200 characters of a text.
 fn begun(text: &str) -> Cow<'_, str> {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {

@@ -1,7 +1,7 @@
-//! Which route a request takes, decided from one reading of its host and path.
+//! Decides which route a request takes, from one reading of its host and path.
 //!
-//! [`target`] takes the request head apart and refuses what has two readings; [`table`] finds the route and cuts the
-//! captures. Knows nothing of callers, and nothing of what a route leads to.
+//! [`target`] takes the request head apart and refuses ambiguous ones; [`table`] finds the route and extracts the
+//! captures. Knows nothing of callers, nor of what a route leads to.
 
 pub mod condition;
 pub mod host;

@@ -1,19 +1,18 @@
-//! Gives a path one meaning before anything is decided by it, or refuses it.
+//! Normalises a path before any decision depends on it, or refuses it.
 //!
-//! Two readings of one path are how access rules are walked around: we match `/users/me`, a backend resolves
-//! `/users/x/..%2fme`. So whatever another server might resolve, decode or cut is refused, and what is left has a
-//! canonical spelling that patterns are matched against.
+//! A path with two readings lets a caller bypass access rules: the gateway matches `/users/me`, and a backend resolves
+//! `/users/x/..%2fme`. So a path that another server might resolve, decode or cut is refused. All others have one
+//! canonical spelling, which patterns are matched against.
 //!
-//! Invariant: the raw bytes are never changed. What was authorised is what is sent; the canonical form is for
-//! matching alone, and has as many slashes and as many characters as the raw one.
+//! Invariant: the raw bytes never change; what was authorised is what is sent. The canonical form is only for matching.
+//! It has as many slashes and as many characters as the raw path.
 
 use std::borrow::Cow;
 
 use crate::rejection::Rejection;
 use crate::template::percent::{decode_pair, is_dot_segment, is_segment_byte, push_escaped};
 
-/// What may stay in a path although another server could read it differently, for backends that are known to read it
-/// as it is matched.
+/// Ambiguities that may stay in a path, for backends that are known to read it as it is matched here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Keeps {
     pub double_slash: bool,
@@ -21,7 +20,7 @@ pub struct Keeps {
     pub backslash: bool,
 }
 
-/// A path that has one reading.
+/// A path with exactly one reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormalPath<'a> {
     raw: &'a str,
@@ -29,7 +28,7 @@ pub struct NormalPath<'a> {
 }
 
 impl<'a> NormalPath<'a> {
-    /// Reads the path of a request target, without its query. Allocates only if it holds a percent-encoding, or a
+    /// Reads the path of a request target, without its query. Allocates only if the path has a percent-encoding, or a
     /// character that should have been encoded.
     ///
     /// # Errors
@@ -40,7 +39,8 @@ impl<'a> NormalPath<'a> {
         Self::keeping(raw, Keeps::default())
     }
 
-    /// The same, but for what `keeps` admits. Kept or not, nobody who decodes it finds a dot segment in it.
+    /// Reads a path like [`Self::parse`], but admits what `keeps` allows. Even then, decoding the path gives no dot
+    /// segment.
     pub fn keeping(raw: &'a str, keeps: Keeps) -> Result<Self, Rejection> {
         let segments = raw
             .strip_prefix('/')
@@ -64,17 +64,17 @@ impl<'a> NormalPath<'a> {
         Ok(Self { raw, canonical })
     }
 
-    /// The bytes as they came, and as they are to be sent.
+    /// Returns the bytes as received; they are sent on unchanged.
     pub fn raw(&self) -> &'a str {
         self.raw
     }
 
-    /// The one spelling of this path: what may stand for itself does, everything else is `%XX` in upper case.
+    /// Returns the canonical spelling: characters that need no encoding are plain, all others are `%XX` in upper case.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
 
-    /// Where in the raw path the character stands that begins at byte `at` of the canonical one.
+    /// Returns the offset in the raw path of the character at byte `at` of the canonical path.
     pub(super) fn raw_offset(&self, at: usize) -> usize {
         match &self.canonical {
             Cow::Borrowed(_) => at,
@@ -90,13 +90,13 @@ const fn malformed(why: &'static str) -> Rejection {
     Rejection::MalformedRequest { why }
 }
 
-/// What has been seen of a path, segment by segment.
+/// State of the check, segment by segment.
 #[derive(Default)]
 struct Spelling {
     keeps: Keeps,
-    /// The canonical form is not the raw one.
+    /// Whether the canonical form differs from the raw one.
     differs: bool,
-    /// A decoded segment, if it had to be decoded; kept to save an allocation per segment.
+    /// The last segment that had to be decoded; one buffer for all segments.
     decoded: Vec<u8>,
 }
 
@@ -128,7 +128,7 @@ impl Spelling {
                 _ => self.decoded.push(byte),
             }
         }
-        // Whoever takes what is kept for a slash must find no dot segment either.
+        // A backend may read a kept encoded slash or backslash as a slash, and must not find a dot segment then.
         let mut parts = self.decoded.split(|byte| matches!(byte, b'/' | b'\\'));
         if parts.any(is_dot_segment) {
             return Err(malformed(DOT_SEGMENT));
@@ -140,7 +140,7 @@ impl Spelling {
 
 const DOT_SEGMENT: &str = "the path has a dot segment ('.' or '..')";
 
-/// The canonical spelling of a path, or of a literal in a pattern, that has been found to be well formed.
+/// Returns the canonical spelling of a well-formed path, or of a literal in a pattern.
 pub(super) fn canonical(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     for unit in Units(raw.as_bytes()) {
@@ -154,9 +154,9 @@ pub(super) fn canonical(raw: &str) -> String {
     out
 }
 
-/// One character of a path: a byte, or the three that encode one.
+/// One character of a path: a byte, or the three bytes that encode it.
 struct Unit {
-    /// Absent if a `%` is not followed by two hexadecimal digits.
+    /// The decoded byte; absent if a `%` is not followed by two hexadecimal digits.
     byte: Option<u8>,
     width: usize,
 }
@@ -351,7 +351,8 @@ mod tests {
         #[test]
         fn an_accepted_path_says_the_same_to_a_lenient_reader(raw in path()) {
             if let Ok(path) = NormalPath::parse(&raw) {
-                // A reader that decodes first, takes backslashes for slashes, cuts parameters off, and resolves last.
+                // A reader that decodes first, takes backslashes for slashes, cuts parameters off, and resolves dot
+                // segments last.
                 let decoded = percent_encoding::percent_decode_str(path.raw()).decode_utf8().expect("UTF-8");
                 let lenient: Vec<_> = decoded.split(['/', '\\']).map(|s| s.split(';').next().unwrap_or_default()).collect();
                 prop_assert_eq!(lenient.len(), path.raw().split('/').count());

@@ -1,14 +1,15 @@
-//! Reads a path as servers do that cut off path parameters (`/users;v=1/7` is `/users/7` to those of Java).
+//! Reads a path as servers do that cut off path parameters, such as Java's: `/users;v=1/7` is `/users/7` to them.
 //!
-//! The standards give `;` no meaning (RFC 3986 section 3.3), so it stays, and is matched like any character. But where
-//! a path without its parameters leads to another route, that one's rules are walked around by them: who finds this out
-//! compares both.
+//! The standards give `;` no meaning (RFC 3986 section 3.3), so it stays and is matched like any character. But if the
+//! path without parameters leads to another route, a caller could use them to bypass that route's rules. So the table
+//! looks up both paths.
 
 use std::ops::Range;
 
-/// The path without its parameters; `None` if it has none. A segment that is nothing but parameters is none.
+/// Returns the path without its parameters; `None` if it has none. A segment that only has parameters is dropped.
 ///
-/// A `;` that no capture holds was written so in the pattern, by somebody who knows what the backend makes of it.
+/// Only a `;` inside a capture begins a parameter. Any other `;` is in the pattern, whose author knows how the backend
+/// reads it.
 pub(super) fn cut(path: &str, captures: &[Range<usize>]) -> Option<String> {
     let is_parameter = |at: usize| path.as_bytes()[at] == b';' && captures.iter().any(|range| range.contains(&at));
     if !(0..path.len()).any(is_parameter) {

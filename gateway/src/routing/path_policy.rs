@@ -1,12 +1,12 @@
-//! Makes something of paths that would otherwise be refused, for routes whose operator says what they mean.
+//! Rewrites or keeps ambiguous paths, for routes whose operator has decided how to read them.
 //!
-//! A path is odd if another server could read it differently. Refusing it is the default; a route may have it resolved
-//! instead, or kept where its backend is known to read it as it is matched. Which policy holds for a path depends on
-//! its route, and its route on the path: so the policies of a plan are tried in order, and the first under which the
-//! path leads to a route *of that very policy* holds.
+//! A path is odd if another server could read it differently. By default it is refused; a route may have it resolved,
+//! or kept if its backend reads it as it is matched here. The policy depends on the route, and the route on the path.
+//! So the policies of a plan are tried in order, and the first one under which the path leads to a route with the same
+//! policy applies.
 //!
-//! Invariant: routes are matched against the same bytes that are sent on. What a policy changes, it changes in the
-//! request target, before anything is decided by it; and what it makes is judged like any other path.
+//! Invariant: routes are matched against the bytes that are sent on. A policy changes the request target before any
+//! decision depends on it, and the result is checked like any other path.
 
 use std::borrow::Cow;
 
@@ -19,17 +19,18 @@ use super::target::Target;
 use crate::template::Query;
 use crate::template::percent::decode_pair;
 
-/// What becomes of each kind of oddity.
+/// Actions for each kind of oddity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathPolicy {
     pub dot_segments: DotSegments,
     pub double_slash: Action,
     pub encoded_slash: Action,
-    /// As it is, or encoded.
+    /// A backslash, plain or percent-encoded.
     pub backslash: Action,
 }
 
-/// They are never kept: a backend would resolve what no route was chosen by.
+/// Actions for dot segments. These are never kept, because the backend would resolve a path that the route was not
+/// chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DotSegments {
     #[default]
@@ -41,14 +42,15 @@ pub enum DotSegments {
 pub enum Action {
     #[default]
     Reject,
-    /// It becomes one plain slash.
+    /// Turned into one plain slash.
     Decode,
     Keep,
 }
 
-/// The request target as the policy of its own route has it, and that policy; `None` if no route takes it. A route that
-/// lacks the method alone has its say where no other takes the request.
-/// For an odd path alone: any other is the same under every policy.
+/// Returns the request target as rewritten by the policy of its own route, and that policy; `None` if no route takes
+/// the request. A route that lacks only the method counts if no other route takes the request.
+///
+/// Only for an odd path; any other path is the same under every policy.
 pub fn settle<T>(
     table: &Table<T>,
     policies: &[PathPolicy],
@@ -57,7 +59,7 @@ pub fn settle<T>(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Option<(Uri, PathPolicy)> {
-    // No policy changes it.
+    // The query is the same under every policy.
     let query = Query::new(uri.query());
     let settled_by = |policy: &PathPolicy, lacks_method: bool| {
         let uri = policy.applied_to(uri)?;
@@ -75,8 +77,8 @@ pub fn settle<T>(
     taken.or_else(|| policies.iter().find_map(|policy| settled_by(policy, true)))
 }
 
-/// The key of the policy that decided on a path that was refused: with another action for it, the path would not have
-/// been. `None` if it is refused whatever the policy. Where several would have to be otherwise, it is the first.
+/// Returns the `path_policy` key because of which the path was refused: with another action for this key, the path
+/// would pass. If several keys would have to change, it is the first of them. `None` if every policy refuses the path.
 pub fn key_that_refused(path: &str) -> Option<&'static str> {
     let reject = PathPolicy::default();
     let others = [
@@ -137,7 +139,7 @@ pub fn key_that_refused(path: &str) -> Option<&'static str> {
         .find(|key| !passes(one_less(key)))
 }
 
-/// Whether a policy could make anything else of the path.
+/// Whether a policy could change the path.
 pub fn is_odd(path: &str) -> bool {
     let mut last = 0;
     path.bytes().any(|byte| {
@@ -156,7 +158,7 @@ impl PathPolicy {
         }
     }
 
-    /// The target with another path; `None` if that is no target.
+    /// Returns the target with the rewritten path; `None` if the result is no valid target.
     fn applied_to(self, uri: &Uri) -> Option<Uri> {
         let path = match self.apply(uri.path()) {
             Cow::Borrowed(_) => return Some(uri.clone()),
@@ -171,7 +173,7 @@ impl PathPolicy {
         Uri::from_parts(parts).ok()
     }
 
-    /// The path with everything decoded that is to be. What is to be refused is still in it.
+    /// Decodes in the path what the policy decodes. Parts that are to be refused stay in it.
     pub fn apply(self, raw: &str) -> Cow<'_, str> {
         let mut path = self.with_plain_slashes(raw);
         if self.double_slash == Action::Decode && path.contains("//") {
@@ -226,8 +228,8 @@ fn merged(path: &str) -> String {
     out
 }
 
-/// RFC 3986 section 5.2.4; `None` if there is nothing to resolve, or it leads above the root. Dots that are cut short
-/// by a path parameter (`..;x`) are nobody's standard, and stay to be refused.
+/// Removes dot segments (RFC 3986 section 5.2.4). Returns `None` if there are none, or if they lead above the root.
+/// Dots with a path parameter (`..;x`) have no standard meaning; they stay and are refused later.
 fn resolved(path: &str) -> Option<String> {
     let mut changed = false;
     let mut kept: Vec<&str> = Vec::new();
@@ -250,7 +252,7 @@ fn resolved(path: &str) -> Option<String> {
     changed.then(|| format!("/{}", kept.join("/")))
 }
 
-/// How many dots a segment of nothing else has, however they are spelt.
+/// Returns the number of dots in a segment of dots only, plain or percent-encoded.
 fn dots(segment: &str) -> Option<usize> {
     let mut rest = segment;
     let mut count = 0;
@@ -408,7 +410,7 @@ mod tests {
         check("/admin/%61", Some("/admin/%61"));
         check("/admin/a%2Fb", None);
         check("/admin//b", None);
-        // Neither policy may lead to a route of another.
+        // No policy may lead to a route that has another policy.
         check("/pages/../admin/x", None);
         check("/pages/..%2Fprojects/x", None);
         check("/nowhere/%61", None);

@@ -1,62 +1,62 @@
-//! Path patterns as they are written: `/users/{id}`, `/files/{*rest}`.
+//! Parses path patterns such as `/users/{id}` and `/files/{*rest}`.
 //!
-//! A segment is a literal or a parameter, never both: that keeps precedence a matter of comparing segments.
-//! Literals are brought to the canonical spelling that paths are matched in.
+//! A segment is either a literal or a parameter, never both, so that precedence is decided segment by segment. Literals
+//! are stored in the canonical spelling that paths are matched in.
 
 use std::fmt;
 
 use super::path::{NormalPath, canonical};
 use crate::rejection::Rejection;
 
-/// Segments of a pattern. The tree of routes is as deep as its longest pattern, and is walked by recursion.
+/// Most segments of a pattern. The tree of routes is as deep as its longest pattern, and is walked by recursion.
 pub const MOST_SEGMENTS: usize = 64;
-/// Bytes of a pattern.
+/// Most bytes of a pattern.
 pub const LONGEST: usize = 4096;
 
-/// A path pattern, read.
+/// A parsed path pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     pub(super) segments: Vec<Segment>,
     names: Box<[Box<str>]>,
 }
 
-/// Ordered by precedence: the earlier one wins.
+/// A segment, ordered by precedence: a smaller one wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Segment {
     Literal(Box<str>),
-    /// Any one segment that is not empty.
+    /// Any single segment that is not empty.
     Parameter,
-    /// All that is left, which is not empty.
+    /// The rest of the path, which is not empty.
     Wildcard,
 }
 
-/// Why a path pattern cannot be read.
+/// A reason why a path pattern cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternError {
     NotAbsolute,
-    /// More than [`LONGEST`] bytes.
+    /// The pattern has more than [`LONGEST`] bytes.
     TooLong,
-    /// More than [`MOST_SEGMENTS`] segments.
+    /// The pattern has more than [`MOST_SEGMENTS`] segments.
     TooManySegments,
     /// The segment mixes a parameter with text, or a brace is left open.
     Segment(String),
-    /// Not a name: a letter or `_`, then letters, digits, `_` and `-`.
+    /// The name is not a letter or `_`, followed by letters, digits, `_` and `-`.
     Name(String),
     RepeatedName(String),
-    /// Something follows a wildcard.
+    /// A segment follows a wildcard.
     AfterWildcard,
-    /// No request could ever have such a path, because it would be refused; says why.
+    /// No request can have such a path, because it would be refused; holds the reason.
     Unmatchable(&'static str),
 }
 
 impl Pattern {
-    /// Reads a pattern. Literals may be written decoded (`/café`) or encoded (`/caf%C3%A9`).
+    /// Parses a pattern. Literals may be plain (`/café`) or percent-encoded (`/caf%C3%A9`).
     ///
     /// # Errors
     /// [`PatternError`], which prints as a sentence.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let relative = text.strip_prefix('/').ok_or(PatternError::NotAbsolute)?;
-        // Before anything grows with it.
+        // Checked before memory is allocated in proportion to the length.
         if text.len() > LONGEST {
             return Err(PatternError::TooLong);
         }
@@ -106,18 +106,18 @@ impl Pattern {
         }
     }
 
-    /// Whether both match the same paths, whatever their parameters are called.
+    /// Whether both patterns match the same paths; names of parameters are ignored.
     pub fn matches_as(&self, other: &Self) -> bool {
         self.segments == other.segments
     }
 
-    /// The names of its parameters, in order.
+    /// Returns the names of the parameters, in order.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }
 }
 
-/// A literal that was written decoded, with everything beyond printable ASCII encoded.
+/// Percent-encodes spaces and bytes outside ASCII in a literal.
 fn encode_literal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,14 +1,14 @@
 //! Finds the route of a request: by host, then by path, then by conditions, then by method.
 //!
-//! Precedence, each rule deciding only where those before it leave a choice:
-//! 1. an exact host beats `*.example.com` (the longer one first), which beats a route for any host;
-//! 2. segment by segment from the left, a literal beats a parameter beats a wildcard;
-//! 3. more header and query conditions beat fewer;
-//! 4. a method that is written beats HEAD as part of GET.
+//! Each rule of precedence only decides where the earlier ones leave a choice:
+//! 1. An exact host beats `*.example.com` (a longer one first), which beats a route for any host.
+//! 2. Segment by segment from the left, a literal beats a parameter, which beats a wildcard.
+//! 3. More header and query conditions beat fewer.
+//! 4. A configured method beats HEAD as part of GET.
 //!
-//! Routes that none of these can tell apart are a mistake, found when the table is built. A route whose host, path or
-//! conditions do not fit is passed over; but once a path has matched, a wrong method is the answer, and no less
-//! specific route is tried: a wildcard must not take over a method that its author did not know was missing.
+//! Two routes that none of these rules tell apart are a mistake, which is found when the table is built. A route whose
+//! host, path or conditions do not fit is passed over. But if only the method does not fit, the request is refused and
+//! no less specific route is tried: a wildcard must not serve a method that its author did not know was missing.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -30,28 +30,29 @@ use super::tree::Tree;
 use crate::rejection::Rejection;
 use crate::template::{Captures, Query, TooManyParameters};
 
-/// A route as it is to be found.
+/// A route, as input for the table.
 #[derive(Debug, Clone)]
 pub struct Spec<T> {
-    /// For mistakes.
+    /// Name for messages about mistakes.
     pub name: Arc<str>,
-    /// `api.example.com`, `*.example.com` (one label or more in place of the star), or `*`; none is any host.
+    /// Hosts such as `api.example.com`, `*.example.com` (one label or more in place of the star) or `*`; an empty list
+    /// means any host.
     pub hosts: Vec<String>,
-    /// See [`Pattern`]; at least one.
+    /// Path patterns, at least one; see [`Pattern`].
     pub paths: Vec<String>,
-    /// None is every method but OPTIONS, CONNECT and TRACE; GET includes HEAD.
+    /// Methods; an empty list means every method except OPTIONS, CONNECT and TRACE. GET includes HEAD.
     pub methods: Vec<Method>,
-    /// All of them must hold.
+    /// Conditions, all of which must hold.
     pub conditions: Vec<Condition>,
     pub target: T,
 }
 
-/// Routes, ready to be searched.
+/// The routes of a plan, indexed for search.
 #[derive(Debug)]
 pub struct Table<T> {
     routes: Vec<Route<T>>,
     exact: HashMap<Box<str>, Tree<Leaf>>,
-    /// By what follows the star and its dot.
+    /// Trees of wildcard hosts, by the text after `*.`.
     wildcard: HashMap<Box<str>, Tree<Leaf>>,
     any: Tree<Leaf>,
 }
@@ -64,24 +65,24 @@ struct Route<T> {
     target: T,
 }
 
-/// The route of a request.
+/// The route that a request takes.
 #[derive(Debug)]
 pub struct Found<'a, T> {
     pub target: &'a T,
     pub captures: Captures<'a>,
 }
 
-/// Why there is no route.
+/// The reason why no route takes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotFound<'a, T> {
     NoRoute,
-    /// Routes of that path ask for parameters, and there are more than are looked at.
+    /// Routes of the path have conditions on query parameters, and the query has more parameters than are read.
     TooManyParameters,
-    /// Without its path parameters, the path leads to another route.
+    /// The path leads to another route if its path parameters are cut off.
     TwoRoutes,
     MethodNotAllowed {
         allow: HeaderValue,
-        /// The routes of that path whose conditions hold, in the order in which they are written.
+        /// The routes of the path whose conditions hold, in the order of the config.
         routes: SmallVec<[&'a T; 4]>,
     },
 }
@@ -102,8 +103,10 @@ impl<T> From<NotFound<'_, T>> for Rejection {
 }
 
 impl<T> Table<T> {
+    /// Builds the table.
+    ///
     /// # Errors
-    /// Every mistake there is, in the order of the specs.
+    /// All mistakes, in the order of the specs.
     pub fn build(specs: Vec<Spec<T>>) -> Result<Self, Vec<Mistake>> {
         let mut table = Self {
             routes: Vec::new(),
@@ -127,11 +130,13 @@ impl<T> Table<T> {
         if mistakes.is_empty() { Ok(table) } else { Err(mistakes) }
     }
 
-    /// The most specific route that takes the request. Allocates only if `host` has upper-case letters, the path has
-    /// more than four captures, the method is refused, or routes of that path ask for parameters of the query.
+    /// Returns the most specific route that takes the request. Allocates only if `host` has upper-case letters, the
+    /// path has more than four captures, the method is refused, or routes of the path have conditions on query
+    /// parameters.
     ///
     /// # Errors
-    /// [`NotFound`], also where the path has parameters (`;`) and leads to another route without them; `Allow` lists what the routes of that path take under the conditions that hold.
+    /// [`NotFound`], also if the path leads to another route without its path parameters (`;`). `Allow` lists the
+    /// methods of those routes of the path whose conditions hold.
     pub fn find<'a>(
         &'a self,
         host: &str,
@@ -150,7 +155,7 @@ impl<T> Table<T> {
         if memchr(b';', path.canonical().as_bytes()).is_some()
             && let Some(cut) = path_parameters::cut(path.canonical(), &ranges)
         {
-            // Whatever other servers make of it, it must be the same to us.
+            // The path must lead to the same route if another server cuts its parameters off.
             match self.trees(&host).find_map(|tree| tree.search(&cut, judge)) {
                 Some((Ok(other), _)) if other.route == entry.route => {}
                 Some(_) => return Err(NotFound::TwoRoutes),
@@ -167,7 +172,7 @@ impl<T> Table<T> {
         })
     }
 
-    /// In order of precedence.
+    /// Returns the trees for a host, in order of precedence.
     fn trees<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Tree<Leaf>> {
         let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
         let wildcard = suffixes
@@ -176,7 +181,7 @@ impl<T> Table<T> {
         self.exact.get(host).into_iter().chain(wildcard).chain([&self.any])
     }
 
-    /// `None` if no route's conditions hold, so that the search goes on.
+    /// Judges the routes of a leaf; `None` if no route's conditions hold, so that the search goes on.
     fn judge<'a>(
         &'a self,
         leaf: &'a Leaf,
@@ -266,7 +271,7 @@ impl<T> Table<T> {
                 });
                 continue;
             };
-            // The tree is taken out while the routes are compared.
+            // The tree is taken out of the table while the routes are compared.
             let mut grown = std::mem::take(tree);
             for (path, pattern) in &patterns {
                 let leaf = grown.leaf(&pattern.segments);
@@ -288,7 +293,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Whether nothing but the order they are written in could decide between two routes of one pattern.
+    /// Whether only their order in the config could decide between two routes of one pattern.
     fn ties(&self, one: usize, other: usize) -> bool {
         let (one, other) = (&self.routes[one], &self.routes[other]);
         let apart = |is: &Condition| other.conditions.iter().any(|other| is.excludes(other));
@@ -297,7 +302,7 @@ impl<T> Table<T> {
             && !one.conditions.iter().any(apart)
     }
 
-    /// The tree of a host pattern; `None` if it is malformed.
+    /// Returns the tree of a host pattern; `None` if the pattern is malformed.
     fn tree_of(&mut self, text: &str) -> Option<&mut Tree<Leaf>> {
         if text == "*" {
             return Some(&mut self.any);

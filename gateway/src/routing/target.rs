@@ -1,7 +1,7 @@
-//! What a request addresses: its host, its path and its query, from whichever form the request came in.
+//! Reads the host, path and query that a request addresses, from any form of request target.
 //!
-//! Invariant: a request names one host. `Host`, `:authority` and an absolute request target agree or the request is
-//! refused, so the host that routes are chosen by is the host that everyone behind us sees.
+//! Invariant: a request names one host. `Host`, `:authority` and an absolute request target must agree, or the request
+//! is refused. So routes are chosen by the host that every server behind the gateway sees.
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
@@ -10,24 +10,25 @@ use super::host;
 use super::path::{Keeps, NormalPath};
 use crate::rejection::Rejection;
 
-/// A request's address, taken apart.
+/// The address of a request, in parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'u, 'h> {
-    /// As sent, with port; empty if an HTTP/1.0 request names none.
+    /// Host as sent, with port; empty if an HTTP/1.0 request names none.
     pub host: &'h str,
     pub path: NormalPath<'u>,
-    /// Raw, without `?`.
+    /// Raw query without `?`.
     pub query: Option<&'u str>,
 }
 
 impl<'u: 'h, 'h> Target<'u, 'h> {
-    /// Takes a request head apart (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+    /// Reads the address from a request head (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
     ///
-    /// The origin form is what clients send; an absolute form is read as its path if its authority agrees with `Host`.
-    /// `keeps` is what the path may hold. Belongs before header hygiene, and needs neither more nor less than one `Host` on HTTP/1.1.
+    /// Clients send the origin form. Of an absolute form the path is used, if the authority agrees with `Host`. `keeps`
+    /// names what the path may hold. Called before the header fields are cleaned; an HTTP/1.1 request must have exactly
+    /// one `Host`.
     ///
     /// # Errors
-    /// [`Rejection::MalformedRequest`] for anything with two readings or none; [`Rejection::MethodNotAllowed`] for
+    /// [`Rejection::MalformedRequest`] for an address that is missing or ambiguous. [`Rejection::MethodNotAllowed`] for
     /// CONNECT and TRACE, which no route takes, and for `OPTIONS *`.
     pub fn read(
         method: &Method,
@@ -96,7 +97,7 @@ const fn malformed(why: &'static str) -> Rejection {
 mod tests {
     use super::*;
 
-    /// `Ok((host, path, query))`, or the status and reason.
+    /// Returns host, path and query, or the status and reason of the rejection.
     fn read<'a>(
         method: &str,
         version: Version,

@@ -1,23 +1,23 @@
-//! Finds the patterns that a path matches, most specific first, without looking at any pattern twice.
+//! Finds the patterns that a path matches, most specific first, and looks at no pattern twice.
 //!
-//! A tree of segments rather than a general router, because a parameter and a wildcard may stand at one place
-//! (`/files/{id}` beside `/files/{*rest}`), and because a match may be declined (its conditions do not hold) and the
-//! search goes on from there. Each node is reached by one way only, so a search costs at most one visit to each,
-//! whatever the path. It recurses as deep as the longest pattern, which has [`MOST_SEGMENTS`](super::pattern::MOST_SEGMENTS)
-//! segments at most, and not as deep as the path.
+//! This is a tree of segments and not a general router, because a parameter and a wildcard may stand at the same place
+//! (`/files/{id}` beside `/files/{*rest}`), and because the search must go on if a match is declined for its
+//! conditions. Each node can be reached in one way only, so a search visits each node at most once, whatever the path.
+//! The recursion is as deep as the longest pattern, at most [`MOST_SEGMENTS`](super::pattern::MOST_SEGMENTS) segments,
+//! and not as deep as the path.
 
 use super::pattern::Segment;
 use crate::template::captures::Ranges;
 
-/// Patterns by their segments; `L` is what is kept where a pattern ends.
+/// A tree of patterns by their segments; `L` is the value that is kept for each pattern.
 #[derive(Debug)]
 pub(super) struct Tree<L> {
-    /// Sorted by text.
+    /// Subtrees of literal segments, sorted by text.
     literals: Vec<(Box<str>, Tree<L>)>,
     parameter: Option<Box<Tree<L>>>,
-    /// Of the pattern that ends here.
+    /// Value of the pattern that ends at this node.
     end: L,
-    /// Of the pattern that has a wildcard next.
+    /// Value of the pattern whose next segment is a wildcard.
     wildcard: L,
 }
 
@@ -33,7 +33,7 @@ impl<L: Default> Default for Tree<L> {
 }
 
 impl<L: Default> Tree<L> {
-    /// What is kept for the pattern of these segments, made if there is none yet.
+    /// Returns the value for the pattern of these segments; makes one if there is none.
     pub(super) fn leaf(&mut self, segments: &[Segment]) -> &mut L {
         match segments.split_first() {
             None => &mut self.end,
@@ -52,7 +52,7 @@ impl<L: Default> Tree<L> {
         }
     }
 
-    /// Everything that is kept.
+    /// Calls `visit` with all values.
     pub(super) fn each_leaf(&mut self, visit: &mut impl FnMut(&mut L)) {
         visit(&mut self.end);
         visit(&mut self.wildcard);
@@ -62,10 +62,10 @@ impl<L: Default> Tree<L> {
         }
     }
 
-    /// Offers what is kept for each pattern that `path` matches to `judge`, until it takes one.
+    /// Calls `judge` with the value of each pattern that `path` matches, until it returns a result.
     ///
-    /// Order: segment by segment from the left, a literal before a parameter before a wildcard. `path` is canonical;
-    /// the ranges are what the parameters stand for in it.
+    /// Order: segment by segment from the left, a literal before a parameter before a wildcard. `path` is canonical.
+    /// The returned ranges are the parts of it that the parameters match.
     pub(super) fn search<'t, R>(
         &'t self,
         path: &str,
@@ -76,7 +76,7 @@ impl<L: Default> Tree<L> {
         Some((found, ranges))
     }
 
-    /// `at` is where the next segment begins; past the end of the path, there is none.
+    /// Visits a node. `at` is the beginning of the next segment, or past the end of the path if there is none.
     fn visit<'t, R>(
         &'t self,
         path: &str,

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::routing::Is;
 
-/// A route in a line: name, hosts, paths, then methods, which conditions follow: `GET,PUT?h:x-canary=yes,q:beta`.
-/// `-` leaves a column out; the target is the name.
+/// Parses a route from a line: name, hosts, paths, and methods followed by conditions, as in
+/// `GET,PUT?h:x-canary=yes,q:beta`. A `-` leaves a column out. The target is the name.
 fn spec(line: &str) -> Spec<String> {
     let [name, hosts, paths, last] = *line.split_whitespace().collect::<Vec<_>>() else {
         panic!("{line}: four words")
@@ -47,7 +47,7 @@ fn table(lines: &[&str]) -> Table<String> {
     Table::build(lines.iter().map(|line| spec(line)).collect()).expect("no mistakes")
 }
 
-/// What `METHOD host path?query` finds: `name key=capture...`, `none`, or `allow METHODS`.
+/// Returns the result for `METHOD host path?query` as `name key=capture...`, `none`, or `allow METHODS`.
 fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
     let [method, host, target] = *request.split_whitespace().collect::<Vec<_>>() else {
         panic!("{request}")
@@ -107,7 +107,7 @@ fn literal_beats_parameter_beats_wildcard() {
     check(&table, "GET - /USERS/17", "all rest=USERS/17");
 }
 
-/// Servers that cut path parameters off find the rules of the same route.
+/// A server that cuts path parameters off applies the rules of the same route.
 #[test]
 fn no_parameter_of_a_path_leads_around_a_route() {
     let table = table(&[
@@ -133,7 +133,7 @@ fn no_parameter_of_a_path_leads_around_a_route() {
     ] {
         check(&table, &format!("GET - {path}"), "two routes");
     }
-    // No method is a way around, either.
+    // The check holds for every method.
     check(&table, "POST - /admin;x", "two routes");
     check(&table, "GET - /admin/a;x/b", "admin rest=a;x/b");
     check(&table, "GET - /users/7;x=1", "user id=7;x=1");
@@ -268,7 +268,7 @@ fn conditions_are_found_among_thousands() {
     check(&table, "GET - /a?v=3000", "plain");
     check(&table, "PUT - /a?v=7", "allow GET, HEAD, POST");
     check(&table, "PUT - /a?v=x", "allow GET, HEAD");
-    // Of several that hold, the one that is declared first.
+    // If several routes hold, the first in the config is taken.
     check(&table, "GET - /a?v=9&v=8&v=9", "q8");
     let mut headers = HeaderMap::new();
     check(&table, "GET - /b", "all rest=b");
@@ -344,7 +344,7 @@ fn every_mistake_is_reported() {
     }
 }
 
-/// Whether a path matches a pattern, and how well, said in the plainest way.
+/// A simple model: whether a path matches a pattern, and with what precedence.
 fn model(pattern: &str, path: &str) -> Option<Vec<u8>> {
     let (mut pattern, mut path) = (pattern[1..].split('/'), path[1..].split('/'));
     let mut ranks = Vec::new();
@@ -385,7 +385,7 @@ proptest! {
         query in prop::collection::vec((0..3usize, 0..3usize), 0..5),
         fields in prop::collection::vec((0..2usize, 0..3usize), 0..4),
     ) {
-        // Those that would tie with an earlier one are left out.
+        // A route that would tie with an earlier one is left out.
         let mut kept: Vec<Spec<String>> = Vec::new();
         for (number, (methods, conditions)) in routes.into_iter().enumerate() {
             let mut spec = spec(&format!("r{number} - /a {methods}"));
@@ -449,7 +449,7 @@ proptest! {
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// Up to three conditions, each about something else.
+/// Up to three conditions on different subjects.
 fn conditions() -> impl Strategy<Value = Vec<Condition>> {
     let is = prop::option::of(0..3usize).prop_map(|value| match value {
         None => Is::Present,
