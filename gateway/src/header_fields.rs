@@ -1,8 +1,8 @@
 //! Names of header fields, and values that tell a caller what is left of its limits and when to come back.
 //!
-//! `RateLimit-Policy` and `RateLimit` are lists of strings with parameters in the grammar of structured fields (RFC
-//! 9651), as draft-ietf-httpapi-ratelimit-headers-11 defines them. Every answer to a charged request holds them, so
-//! they are written into one buffer without formatting machinery.
+//! `RateLimit-Policy` and `RateLimit` are lists of strings with parameters in the grammar of structured fields
+//! (RFC 9651), as draft-ietf-httpapi-ratelimit-headers-11 defines them. Every answer to a charged request holds them,
+//! so they are written into one buffer without formatting machinery.
 //!
 //! Invariant: every name of a limit gives a valid field value.
 

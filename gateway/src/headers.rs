@@ -1,8 +1,8 @@
 //! Removes header fields that must not pass through a gateway, and adds those that only a gateway may set.
 //!
-//! In order of use: [`check`] refuses ambiguous framing; [`clean_request`] removes fields and returns what they ask of
-//! the gateway; [`request_id`], [`continue_trace`], [`stamp_forwarded`] and [`stamp_identity`] add fields once per
-//! request; the call adds its own for every attempt. On the way back, [`clean_response`] cleans the answer.
+//! Functions in order of use: [`check`] refuses ambiguous framing; [`clean_request`] removes fields and returns what
+//! they ask of the gateway; [`request_id`], [`continue_trace`], [`stamp_forwarded`] and [`stamp_identity`] add fields
+//! once per request; the call adds its own for every attempt. On the way back, [`clean_response`] cleans the answer.
 //!
 //! Invariant: a cleaned request has no field of the caller's that names the caller, and a cleaned message has no field
 //! that belongs to one connection. A message without fields to remove causes no allocation.

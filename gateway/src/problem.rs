@@ -3,8 +3,8 @@
 //! Invariant: the document tells what the caller may know and can do next, never what happened inside. Every 429 and
 //! every 503 says when to come back.
 //!
-//! Invariant: answering a flood of 429s costs less than serving the requests. So the document is put together from
-//! fixed pieces in one buffer; only text that may need escaping goes through the JSON writer.
+//! Answering a flood of 429s must cost less than serving the requests. So the document is put together from fixed
+//! pieces in one buffer; only text that may need escaping goes through the JSON writer.
 
 use std::time::Duration;
 

@@ -33,8 +33,8 @@ pub(crate) enum Kind {
     FromProxies,
 }
 
-/// Ends of the names of fields in which proxies tell the origin or the host of a request. The beginning is a product's
-/// name and can be anything.
+/// Endings of field names in which proxies tell the address, scheme or host that a request came with. The part before
+/// the ending names a product and can be anything.
 const ENDS_OF_PROXIES: [&str; 25] = [
     "client-ip",
     "clientip",
@@ -72,7 +72,7 @@ pub(crate) fn kind(name: &str) -> Kind {
     if is_word_of_proxies(name) {
         return of_proxies(name);
     }
-    // The first letter rules out all names of most fields.
+    // For most fields the first letter shows that none of these names matches.
     match name.as_bytes().first() {
         // Another spelling of Content-Length would be a second length for a backend that folds names.
         Some(b'c') if name == "connection" || is_alias(name, "content-length") => Kind::HopByHop,

@@ -13,9 +13,9 @@ use crate::headers::Scheme;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityHeaders {
-    /// For answers that a browser does not display.
+    /// Fields for answers that a browser does not display.
     Api,
-    /// For pages: their own origin may frame them, and they may load resources.
+    /// Fields for pages: their own origin may frame them, and they may load resources.
     Page,
 }
 

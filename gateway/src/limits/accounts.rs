@@ -19,7 +19,7 @@ pub struct Accounts {
     in_force: DashMap<Arc<str>, Kind>,
     /// Caps on the number of accounts that requests open, over all tables.
     pub rooms: Arc<Rooms>,
-    /// What quotas had counted when the clock jumped.
+    /// Counts that quotas had when the clock jumped.
     pub set_aside: SetAside,
 }
 

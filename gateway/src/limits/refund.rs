@@ -1,8 +1,8 @@
 //! Decides whether a request's charge is given back once the request is over.
 //!
 //! The charge is given back where nothing was sent to any backend and the caller is not the cause. A caller that gives
-//! its request too little time, or sends a request that cannot be served, keeps its charge; else such requests would
-//! not be limited at all.
+//! its request too little time, or sends a request that cannot be served, gets nothing back, because else such requests
+//! would not be limited at all.
 
 use crate::rejection::Reason;
 

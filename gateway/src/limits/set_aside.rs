@@ -38,7 +38,7 @@ struct Kept {
 pub struct Carried {
     /// Number of owners whose period now begins in the future; its count is carried into the current period.
     pub ahead: usize,
-    /// Number of owners who are charged again for earlier use in the current period.
+    /// Number of owners that are charged again for earlier use in the current period.
     pub again: usize,
 }
 

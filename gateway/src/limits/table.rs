@@ -70,7 +70,7 @@ pub trait Table: Send + Sync {
     fn available(&self, owner: Owner<'_>, terms: Terms, now: Now) -> u64;
     /// Returns what counts as taken from the owner's own account under the terms in force; 0 if it has none.
     fn taken(&self, owner: OwnerKey, now: Now) -> u64;
-    /// Returns the number of accounts, without those of whole kinds of owners.
+    /// Returns the number of accounts, without the shared accounts of whole kinds of owners.
     fn owners(&self) -> usize;
     /// Returns how often owners had to share an account.
     fn stood_in(&self) -> StoodIn;
@@ -93,7 +93,7 @@ pub trait Table: Send + Sync {
 /// Number of times that owners had to share an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct StoodIn {
-    /// With their network or tenant.
+    /// Times that the shared account was that of a network or tenant.
     pub wider: u64,
     pub others: u64,
 }

@@ -1,7 +1,7 @@
 //! Reads and compares the host of a request.
 //!
-//! Invariant: an accepted host has one reading, so no server behind the gateway can read it differently. Comparison
-//! ignores case, port and a trailing dot (RFC 3986 section 3.2.2, RFC 1034 section 3.1).
+//! Invariant: an accepted host has one reading, so no server behind the gateway can read it differently. Routes are
+//! compared with it without case, port and trailing dot (RFC 3986 section 3.2.2, RFC 1034 section 3.1).
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::rejection::Rejection;
 /// name of letters, digits, `-`, `_` and single dots; userinfo and percent-encodings are not allowed.
 ///
 /// # Errors
-/// [`Rejection::MalformedRequest`] if it is not.
+/// [`Rejection::MalformedRequest`] for any other text.
 pub fn check(text: &str) -> Result<(), Rejection> {
     const WHY: Rejection = Rejection::MalformedRequest {
         why: "the host is not a valid host name or address",

@@ -8,7 +8,7 @@ use http::Method;
 
 use super::pattern::PatternError;
 
-/// Most pairs of host and path that one route may have; the table has one entry for each.
+/// Maximum number of pairs of host and path in one route; the table has one entry for each.
 pub const MOST_PLACES: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

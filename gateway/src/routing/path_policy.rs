@@ -42,7 +42,7 @@ pub enum DotSegments {
 pub enum Action {
     #[default]
     Reject,
-    /// Turned into one plain slash.
+    /// Replaces each occurrence by one plain slash.
     Decode,
     Keep,
 }

@@ -8,9 +8,10 @@ use std::fmt;
 use super::path::{NormalPath, canonical};
 use crate::rejection::Rejection;
 
-/// Most segments of a pattern. The tree of routes is as deep as its longest pattern, and is walked by recursion.
+/// Maximum number of segments in a pattern. The tree of routes is as deep as its longest pattern, and a search visits it
+/// by recursion.
 pub const MOST_SEGMENTS: usize = 64;
-/// Most bytes of a pattern.
+/// Maximum number of bytes in a pattern.
 pub const LONGEST: usize = 4096;
 
 /// A parsed path pattern.
