@@ -1,6 +1,7 @@
-//! How long to wait before a retry: longer each time, up to a cap, and never in step with others.
+//! Computes the wait before a retry: longer each time, up to a cap, and spread at random.
 //!
-//! Callers that failed together would come back together; jitter spreads them. The jitter is applied
+//! Callers that failed together would come back together; jitter spreads them. The jitter is applied after the cap, so
+//! that retries at the cap are spread too. Chance is an argument.
 //! after the cap, so that retries at the cap are spread too. Chance is an argument.
 
 use crate::moment::nanos;
@@ -8,28 +9,28 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
-    /// Before the first retry.
+    /// Wait before the first retry.
     pub initial: Duration,
-    /// The most, before jitter.
+    /// Longest wait, before jitter.
     pub max: Duration,
-    /// How much longer each wait is than the one before; 1 is a steady wait.
+    /// Factor by which each wait is longer than the one before; 1 means equal waits.
     pub factor: f64,
     pub jitter: Jitter,
 }
 
-/// How a wait is spread.
+/// Random spread of a wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Jitter {
-    /// Evenly over wait x (1 - share) to wait x (1 + share); share in `0.0..=1.0`, 0 is none at all.
+    /// Evenly between wait x (1 - share) and wait x (1 + share). The share is in `0.0..=1.0`; 0 means no spread.
     Proportional(f64),
-    /// Evenly over nothing to the whole wait.
+    /// Evenly between zero and the whole wait.
     Full,
-    /// Half the wait, and evenly over the other half.
+    /// Evenly between half the wait and the whole wait.
     Equal,
 }
 
 impl Backoff {
-    /// The wait before retry number `retry_number` (1 = the first); `random` in `0.0..1.0`.
+    /// Returns the wait before retry number `retry_number`, from 1. `random` is in `0.0..1.0`.
     pub fn delay(&self, retry_number: u32, random: f64) -> Duration {
         let doublings = i32::try_from(retry_number.saturating_sub(1)).unwrap_or(i32::MAX);
         let (initial, max) = (nanos(self.initial) as f64, nanos(self.max) as f64);
@@ -46,7 +47,7 @@ impl Backoff {
         Duration::from_nanos((wait * spread).round() as u64)
     }
 
-    /// The longest that [`delay`](Backoff::delay) can return for this retry.
+    /// Returns the longest wait that [`delay`](Backoff::delay) can return for this retry.
     pub fn longest(&self, retry_number: u32) -> Duration {
         self.delay(retry_number, 1.0)
     }

@@ -1,14 +1,16 @@
-//! Stops calling a backend that keeps failing: it can recover, and callers learn at once.
+//! Stops calls to a backend that keeps failing, so that the backend can recover and callers get an answer at once.
 //!
-//! Closed, calls flow and a rolling window counts their results. Open, none flow for a while. Then
-//! half-open: as many probes at once as it takes successes to close; one failure reopens, for longer
-//! each time where the settings say so.
+//! Closed: calls flow, and a rolling window counts their results. Open: no call flows for the open time. Half-open: the
+//! breaker admits as many probes at once as successes are needed to close it. One failed probe opens it again, for a
+//! longer time if the settings say so.
 //!
-//! Invariant: a result counts only in the generation it began in; every change of state starts a new
-//! one. A place for a probe is given back exactly once, judged or not. While open, nothing flows.
+//! Invariant: a result counts only in the generation in which its call began; every change of state starts a new
+//! generation. Each place for a probe is given back exactly once, whether the probe is recorded or dropped. No call is
+//! admitted while the breaker is open.
 //!
-//! Knows nothing of HTTP: what a failure is, the caller says. Admission while closed is one load, a
-//! result one compare-and-swap; locks are taken only for probes, to open and to force.
+//! This module knows nothing of HTTP: the code that calls [`Breaker::record`] decides what is a failure. Admission
+//! while closed is one atomic load, and a result is one compare-and-swap. Locks are taken only for probes, to open the
+//! breaker and to force its state.
 
 use crate::moment::Moment;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
@@ -38,43 +40,44 @@ pub struct Breaker {
     word: AtomicU64,
     settings: SettingsInForce,
     window: Window,
-    /// Failures since the last success.
+    /// Number of failures since the last success.
     streak: PackedCounts,
     latencies: Latencies,
     seed: u64,
-    /// Failed probes in a row that have reopened it. Written under `opening` alone, before `word` says open.
+    /// Number of failed probes in a row that reopened the breaker. Written only under `opening`, before `word` says
+    /// open.
     reopenings: AtomicU32,
-    /// While open: until when, in nanoseconds. Written under `opening` alone, before `word` says open.
+    /// End of the open time, in nanoseconds. Written only under `opening`, before `word` says open.
     open_until: AtomicU64,
     opening: Mutex<()>,
-    /// Why it is in its state, for whoever looks: the number of the last change's cause, or 0.
+    /// Number of the [`Cause`] of the last change of state; 0 if there was no change. For status pages only.
     cause: AtomicU32,
-    /// Locked before `opening`. While it is, no place for a probe is taken or given back.
+    /// Probes under way. Locked before `opening`. Only the holder of this lock takes or gives back a place for a probe.
     probes: Mutex<Probes>,
 }
 
-/// A refusal.
+/// Refusal of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// The time to the next probe. Zero in half-open, where all probes are under way and the next may
-    /// be free at any moment; the usual open time while forced open, which has no end of its own.
+    /// Time until the next probe. Zero in half-open: all probes are under way, and a place may become free at any
+    /// moment. The configured open time while forced open, because that state has no end of its own.
     pub retry_in: Duration,
     pub why: Why,
 }
 
-/// Why nothing is let through.
+/// Reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// The open time is not over.
     Open,
     ForcedOpen,
-    /// Half-open, with as many probes under way as may be.
+    /// Half-open, and all places for probes are taken.
     ProbesUnderWay,
-    /// Half-open, with as many of this tenant's own unfinished requests under way as there may be probes.
+    /// Half-open, and this tenant has as many unfinished requests under way as there are places for probes.
     OwnProbesUnderWay,
 }
 
-/// How an admitted call ended, as far as it says something about the backend.
+/// Result of an admitted call, as far as it says something about the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Success {
@@ -83,45 +86,46 @@ pub enum Outcome {
     Failure {
         took: Duration,
     },
-    /// It says nothing: the caller left, or our own rules ended it.
+    /// The result says nothing about the backend: the caller left, or a rule of the gateway ended the call.
     Ignored,
 }
 
-/// The right to make one call. Hand it to [`Breaker::record`]; dropped unjudged it says nothing, and
-/// gives a probe's place back.
+/// Permission to make one call. Pass it to [`Breaker::record`]. A permit that is dropped without a result counts for
+/// nothing, and gives back its place for a probe.
 #[must_use = "an admitted call is recorded"]
 #[derive(Debug)]
 pub struct Permit {
     generation: Generation,
-    /// The breaker that counts it, and its number there; only a probe has one.
+    /// Breaker and number of the probe. `None` for a call that is not a probe.
     probe: Option<(Arc<Breaker>, u64)>,
     began: Option<Transition>,
 }
 
-/// What is known of the present generation.
+/// Counts of the current generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Results in the rolling window, and how many of them were failures or slow.
+    /// Number of results in the rolling window; the next two fields count how many of them were failures or slow.
     pub calls: u64,
     pub failures: u64,
     pub slow: u64,
     pub consecutive_failures: u64,
-    /// How often in a row a failed probe has opened it again.
+    /// Number of failed probes in a row that reopened the breaker.
     pub reopenings: u32,
-    /// Probes that have a place.
+    /// Number of probes that hold a place.
     pub probes_under_way: u32,
-    /// Probes that have none: their callers owe a part of them, or others asked for the place.
+    /// Number of probes without a place: their callers have not sent the whole request yet, or another tenant took the
+    /// place.
     pub probes_without_place: u32,
     pub probe_successes: u32,
 }
 
 impl Breaker {
-    /// Closed, with nothing counted.
+    /// Returns a closed breaker with no results.
     pub fn new(settings: BreakerSettings) -> Breaker {
         Breaker::seeded(settings, 0)
     }
 
-    /// The same, with a `seed` for the jitter that differs from those of its replicas.
+    /// Like [`Breaker::new`], with a `seed` for the jitter. Replicas of the gateway need different seeds.
     pub fn seeded(settings: BreakerSettings, seed: u64) -> Breaker {
         Breaker {
             word: AtomicU64::new(Word::new(State::Closed, Generation::FIRST).bits()),
@@ -138,12 +142,12 @@ impl Breaker {
         }
     }
 
-    /// May a call be made now?
+    /// Admits a call now, or refuses it.
     pub fn admit(self: &Arc<Self>, now: Moment) -> Result<Permit, Open> {
         self.admit_from(Asker::default(), now)
     }
 
-    /// May this one make a call now?
+    /// Admits a call of this tenant now, or refuses it.
     pub fn admit_from(self: &Arc<Self>, asker: Asker, now: Moment) -> Result<Permit, Open> {
         let word = self.word();
         match word.state() {
@@ -175,7 +179,7 @@ impl Breaker {
                 }
                 State::HalfOpen => (self.with_probe_of(asker, word, &mut probes)?, None),
             };
-            // Where the place is another's, or none is taken, nothing changes.
+            // The word does not change if the probe took another tenant's place, or takes no place at all.
             let replaced = if next == word { Ok(()) } else { self.replace(word, next) };
             match replaced {
                 Ok(()) => {
@@ -194,8 +198,8 @@ impl Breaker {
         }
     }
 
-    /// The word with one more probe in half-open. A tenant without a place has one as long as there is one for each
-    /// success that it takes, or as another tenant has two.
+    /// Returns the word with one more probe in half-open. A tenant without a place gets one while places are free, or
+    /// while another tenant has two. There are as many places as successes are needed to close.
     fn with_probe_of(&self, asker: Asker, word: Word, probes: &mut Probes) -> Result<Word, Open> {
         let (generation, limit) = (word.generation(), self.settings.probes());
         let refused = |why| {
@@ -229,7 +233,7 @@ impl Breaker {
         }
     }
 
-    /// Judges a call by its outcome. Returns the change of state that this result made, if it did.
+    /// Judges a call by its outcome. Returns the change of state that this result caused, if any.
     pub fn record(&self, mut permit: Permit, outcome: Outcome, now: Moment) -> Option<Transition> {
         let (took, failed) = match outcome {
             Outcome::Success { took } => (took, false),
@@ -237,7 +241,7 @@ impl Breaker {
             Outcome::Ignored => return None,
         };
         let generation = permit.generation;
-        // From here on the place is given back by judging it.
+        // From here on the call to `end` gives the place back.
         let judged = permit.probe.take().map(|(_, number)| {
             let mut probes = lock(&self.probes);
             let has_place = probes.end(number);
@@ -274,8 +278,8 @@ impl Breaker {
         }
     }
 
-    /// A call that was recorded as a success has failed after all: its body broke off. One more
-    /// failure, but not one more call.
+    /// Counts one more failure, but no further call: a call that was recorded as a success failed later, because its
+    /// body broke off.
     pub fn late_failure(&self, generation: Generation, now: Moment) -> Option<Transition> {
         let word = self.word();
         if word.generation() != generation {
@@ -295,7 +299,7 @@ impl Breaker {
         }
     }
 
-    /// Half-open from the moment on at which a probe would be admitted.
+    /// Returns the state. An open breaker counts as half-open from the moment at which it would admit a probe.
     pub fn state(&self, now: Moment) -> State {
         let word = self.word();
         match word.state() {
@@ -304,13 +308,13 @@ impl Breaker {
         }
     }
 
-    /// The time to the first probe while it is open by its own judgement; otherwise there is none to wait for.
+    /// Returns the time until the first probe if the breaker opened because of results; `None` in every other state.
     pub fn retry_in(&self, now: Moment) -> Option<Duration> {
         let word = self.word();
         (word.state() == State::Open).then(|| self.open_for_another(word, now))
     }
 
-    /// What made it the state that it is in; nothing if it has never changed.
+    /// Returns the cause of the last change of state; `None` if the state never changed.
     pub fn cause(&self) -> Option<Cause> {
         Cause::of_number(self.cause.load(Ordering::Relaxed))
     }
@@ -336,13 +340,14 @@ impl Breaker {
         }
     }
 
-    /// What the adaptive rule goes by; nothing while it is off, or has not seen enough calls in this state.
+    /// Returns the mean latency that the adaptive rule uses. `None` while the rule is off, or has too few calls in this
+    /// state.
     pub fn mean_latency(&self) -> Option<Duration> {
         self.latencies
             .mean(self.word().generation(), self.settings.latency_window()?)
     }
 
-    /// Opens or closes it whatever the results, until [`unforce`](Breaker::unforce).
+    /// Opens or closes the breaker regardless of results, until [`unforce`](Breaker::unforce).
     pub fn force(&self, forced: ForcedState, now: Moment) -> Option<Transition> {
         let (state, cause) = match forced {
             ForcedState::Open => (State::ForcedOpen, Cause::Forced),
@@ -351,15 +356,15 @@ impl Breaker {
         self.change(now, cause, |word| (word.state() != state).then_some(state))
     }
 
-    /// Back to its own judgement: closed, with nothing counted.
+    /// Ends a forced state: the breaker is closed, with nothing counted.
     pub fn unforce(&self, now: Moment) -> Option<Transition> {
         self.change(now, Cause::Unforced, |word| {
             matches!(word.state(), State::ForcedOpen | State::ForcedClosed).then_some(State::Closed)
         })
     }
 
-    /// Other settings from now on; state and counts stay. An open time that has become shorter ends
-    /// sooner.
+    /// Applies other settings from now on; state and counts stay. A shorter open time also shortens the one that is
+    /// running.
     pub fn reconfigure(&self, settings: BreakerSettings, now: Moment) {
         let before = self.settings.slice_nanos();
         self.settings.store(settings);
@@ -369,8 +374,8 @@ impl Breaker {
         }
     }
 
-    /// The rest of the open time. It is never longer than all of it: where it seems to be, the clock
-    /// has run backwards or the setting has shrunk, and the end is moved.
+    /// Returns the rest of the open time, never more than the whole open time. If more seems to be left, the clock has
+    /// run backwards or the setting has become shorter; then the end is moved.
     fn open_for_another(&self, word: Word, now: Moment) -> Duration {
         let whole = || self.open_time(word.generation(), self.reopenings.load(Ordering::Acquire));
         let rest = Moment::from_nanos(self.open_until.load(Ordering::Acquire)).since(now);
@@ -385,7 +390,7 @@ impl Breaker {
         whole
     }
 
-    /// How long a generation in which it is open lasts, by the settings as they are now.
+    /// Returns the whole open time of this generation, by the current settings.
     fn open_time(&self, generation: Generation, reopenings: u32) -> Duration {
         self.settings
             .open_time(reopenings, || chance::of(self.seed, generation))
@@ -397,7 +402,7 @@ impl Breaker {
         })
     }
 
-    /// Changes to the state that `next` names, and starts a new generation.
+    /// Changes to the state that `next` returns, and starts a new generation.
     fn change(&self, now: Moment, cause: Cause, next: impl Fn(Word) -> Option<State>) -> Option<Transition> {
         let _opening = lock(&self.opening);
         let reopenings = self.reopenings.load(Ordering::Relaxed);
@@ -482,7 +487,7 @@ impl Breaker {
 }
 
 impl Permit {
-    /// While it is closed.
+    /// Returns the permit of a call that is not a probe.
     const fn of_a_call(word: Word) -> Permit {
         Permit {
             generation: word.generation(),
@@ -491,7 +496,7 @@ impl Permit {
         }
     }
 
-    /// For news that arrives after the outcome: [`Breaker::late_failure`].
+    /// Returns the generation of the call, which [`Breaker::late_failure`] needs after the outcome.
     pub fn generation(&self) -> Generation {
         self.generation
     }
@@ -500,7 +505,7 @@ impl Permit {
         self.probe.is_some()
     }
 
-    /// The change from open to half-open, if this admission made it.
+    /// Returns the change from open to half-open, if this admission caused it.
     pub fn began(&self) -> Option<Transition> {
         self.began
     }

@@ -1,12 +1,11 @@
-//! A token bucket in eight bytes, decided by one compare-and-swap.
+//! Implements a token bucket in eight bytes, decided by one compare-and-swap.
 //!
-//! The word is the moment at which the bucket will be full again (the generic cell rate algorithm,
-//! ITU-T I.371, seen from the other end). Nothing has to be refilled: tokens are the time from that
-//! moment back to now, so an idle bucket costs nothing and a full one equals one that does not exist.
+//! The word is the moment at which the bucket will be full again (the generic cell rate algorithm, ITU-T I.371, seen
+//! from the other end). The tokens missing are the time from now until that moment, so nothing has to be refilled. An
+//! idle bucket costs no work, and a full bucket equals one that does not exist.
 //!
-//! Invariant: in any stretch of time `t`, takers start with at most `burst + rate x t` tokens more than
-//! are given back in it. Rounding goes against the taker, and a clock that runs backwards makes a bucket
-//! look emptier.
+//! Invariant: in any span of time `t`, callers start with at most `burst + rate x t` tokens more than are given back in
+//! that span. Rounding never favours the caller. A clock that runs backwards makes a bucket look emptier.
 
 use crate::decision::{Balance, Wait};
 use crate::moment::Moment;
@@ -14,35 +13,35 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::fmt;
 use std::time::Duration;
 
-/// The word's unit is a sixteenth of a nanosecond, whatever the rate, so that a reload can rescale a
-/// bucket in place. It lasts for 36 years of uptime; everything after that is refused.
+/// Ticks of the word in one nanosecond. The unit does not depend on the rate, so that a reload can rescale a bucket in
+/// place. The word lasts for 36 years of uptime; after that every take is refused.
 const TICKS_PER_NANO: u64 = 16;
 
-/// The longest that a bucket may take to fill, five years, leaving the word room for uptime and debt.
+/// Longest time to fill a bucket, in ticks: five years, which leaves the word room for uptime and debt.
 const LONGEST_FILL: u64 = 5 * 365 * 86_400 * 1_000_000_000 * TICKS_PER_NANO;
 
-/// How much a bucket holds and how fast it earns, in the form that decides quickest.
+/// Size and rate of a bucket, in the form that decides fastest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Ticks to earn one token, rounded up: never faster than asked for.
+    /// Ticks to earn one token, rounded up, so that the rate is never higher than configured.
     interval: u64,
     burst: u64,
-    /// `burst * interval`: the ticks from empty to full.
+    /// Ticks from empty to full: `burst * interval`.
     capacity: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaError {
-    /// A count, a period or a burst of zero.
+    /// The count, the period or the burst is zero.
     Zero,
-    /// More than one token a nanosecond.
+    /// The rate is higher than one token in a nanosecond.
     TooFast,
     /// An empty bucket would take more than five years to fill.
     TooSlow,
 }
 
 impl Quota {
-    /// `count` tokens every `per`, at most `burst` at once.
+    /// Returns a quota of `count` tokens every `per`, and at most `burst` at once.
     pub fn new(count: u64, per: Duration, burst: u64) -> Result<Quota, QuotaError> {
         if count == 0 || per.is_zero() || burst == 0 {
             return Err(QuotaError::Zero);
@@ -69,12 +68,12 @@ impl Quota {
         self.burst
     }
 
-    /// The time in which this many tokens are earned, rounded up to the nanosecond.
+    /// Returns the time in which this many tokens are earned, rounded up to the nanosecond.
     pub const fn time_to_earn(&self, tokens: u64) -> Duration {
         ticks_to_duration(tokens.saturating_mul(self.interval))
     }
 
-    /// Ticks for `cost` tokens; `None` if no bucket ever holds so many.
+    /// Returns the ticks for `cost` tokens; `None` if the bucket never holds so many.
     fn price(&self, cost: u64) -> Option<u64> {
         (cost <= self.burst).then(|| cost * self.interval)
     }
@@ -84,7 +83,7 @@ impl Quota {
     }
 }
 
-/// The state of one bucket. Its [`Quota`] is handed in, so a million buckets share a few.
+/// State of one bucket. Its [`Quota`] is an argument, so a million buckets can share a few quotas.
 #[derive(Default)]
 pub struct Bucket {
     full_at: AtomicU64,
@@ -117,12 +116,12 @@ impl Bucket {
         }
     }
 
-    /// Takes `cost` tokens now, for a taker that starts when they have been earned: how long until then,
-    /// zero if at once. Refused, with nothing taken, if that were longer than `max_wait`; what is
-    /// reported then is the wait after which it could start at once.
+    /// Takes `cost` tokens now for a caller that starts when they are earned. Returns the time until the start, zero
+    /// for a start now. If the wait would exceed `max_wait`, nothing is taken, and the error holds the wait after which
+    /// the caller could start at once.
     ///
-    /// The law holds for the moments at which takers start: whoever takes later starts no sooner, and in
-    /// any stretch of time `t` at most `burst + rate x t` tokens are started with.
+    /// The invariant holds for the moments at which callers start. A later reservation never starts sooner, and in any
+    /// span of time `t` callers start with at most `burst + rate x t` tokens.
     pub fn reserve(&self, quota: &Quota, now: Moment, cost: u64, max_wait: Duration) -> Result<Duration, Wait> {
         let price = quota.price(cost).ok_or(Wait::FOR_EVER)?;
         let now = ticks(now);
@@ -134,8 +133,8 @@ impl Bucket {
             if wait > max_wait {
                 return Err(Wait::of(wait));
             }
-            // A start is a whole nanosecond, so the part of one by which it is late is charged too: it
-            // must not count for the next.
+            // A start is a whole nanosecond. The part of a nanosecond by which it is late is charged too, because it
+            // must not count for the next caller.
             let late = early.next_multiple_of(TICKS_PER_NANO) - early;
             let charged = charged.checked_add(late).ok_or(Wait::FOR_EVER)?;
             match self.full_at.compare_exchange_weak(full_at, charged, Relaxed, Relaxed) {
@@ -145,8 +144,8 @@ impl Bucket {
         }
     }
 
-    /// Takes what has been spent already, even what is not there: into debt, at most one burst deep.
-    /// Until the debt is earned back everything else is refused.
+    /// Takes tokens that have been spent already, even if they are not there: the bucket goes into debt, at most one
+    /// burst deep. Until the debt is earned back, every other take is refused.
     pub fn charge(&self, quota: &Quota, now: Moment, cost: u64) -> Balance {
         let now = ticks(now);
         let price = cost.saturating_mul(quota.interval);
@@ -160,25 +159,25 @@ impl Bucket {
         }
     }
 
-    /// Gives back `cost` tokens of a taker that was to start at `start`, up to the burst: the moment of
-    /// its taking, or later by the wait of its reservation.
+    /// Gives back `cost` tokens of a caller that was to start at `start`, up to the burst. `start` is the moment of the
+    /// take, plus the wait of a reservation.
     ///
-    /// While someone else waits for tokens that are reserved, nothing is given back but the last
-    /// reservation: who waits cannot be told to start sooner, and who comes next would start beside it.
-    /// After a charge into debt it is the same.
+    /// While another caller waits for reserved tokens, only the last reservation can be given back: a waiting caller
+    /// cannot be told to start sooner, and a newcomer would start in addition to it. The same holds after a charge into
+    /// debt.
     pub fn refund(&self, quota: &Quota, now: Moment, start: Moment, cost: u64) -> Balance {
         self.give_back(quota, now, start, cost.saturating_mul(quota.interval))
     }
 
-    /// Gives back `cost` tokens that were taken under `old`, where the bucket has been rescaled to `new` since.
-    /// They have been rescaled with it: what comes back is the same share of the burst, rounded down.
+    /// Gives back `cost` tokens that were taken under `old`, after the bucket was rescaled to `new`. The tokens were
+    /// rescaled with the bucket: what comes back is the same share of the burst, rounded down.
     pub fn refund_rescaled(&self, old: &Quota, new: &Quota, now: Moment, start: Moment, cost: u64) -> Balance {
         let price = u128::from(cost.saturating_mul(old.interval));
         let scaled = price * u128::from(new.capacity) / u128::from(old.capacity);
         self.give_back(new, now, start, u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
-    /// The same in ticks.
+    /// Gives back a price in ticks.
     fn give_back(&self, quota: &Quota, now: Moment, start: Moment, price: u64) -> Balance {
         let (now, last) = (ticks(now), ticks(start).saturating_add(quota.capacity));
         let refunded = self.change(|full_at| {
@@ -194,24 +193,24 @@ impl Bucket {
         }
     }
 
-    /// Whole tokens that could be taken now.
+    /// Returns the number of whole tokens that could be taken now.
     pub fn balance(&self, quota: &Quota, now: Moment) -> u64 {
         quota.whole_tokens(self.missing(now))
     }
 
-    /// How long until `cost` tokens can be taken: zero if now, `None` if never.
+    /// Returns the time until `cost` tokens can be taken: zero if now, `None` if never.
     pub fn wait_for(&self, quota: &Quota, now: Moment, cost: u64) -> Option<Duration> {
         let needed = self.missing(now).checked_add(quota.price(cost)?)?;
         Some(ticks_to_duration(needed.saturating_sub(quota.capacity)))
     }
 
-    /// Whether forgetting this bucket would change nothing.
+    /// Returns whether forgetting this bucket would change nothing.
     pub fn is_full(&self, now: Moment) -> bool {
         self.missing(now) == 0
     }
 
-    /// Turns a bucket of `old` into one of `new` that is as full in proportion, rounded down.
-    /// To be called once for a change, by one thread; takings under `old` may go on beside it.
+    /// Converts a bucket of `old` into a bucket of `new` that is full in the same proportion, rounded down. To be
+    /// called once for a change, by one thread; takes under `old` may run at the same time.
     pub fn rescale(&self, old: &Quota, new: &Quota, now: Moment) {
         let now = ticks(now);
         self.change(|full_at| {
@@ -230,7 +229,7 @@ impl Bucket {
         self.full_at.load(Relaxed).saturating_sub(ticks(now))
     }
 
-    /// Replaces the word by `next` of it; returns the new one.
+    /// Replaces the word by `next` of the word; returns the new word.
     fn change(&self, next: impl Fn(u64) -> u64) -> u64 {
         let mut full_at = self.full_at.load(Relaxed);
         loop {

@@ -1,15 +1,15 @@
-//! Keeps one backend's trouble from using up what the others need: so many calls at once, so many
-//! waiting, no more.
+//! Limits how many calls of one backend run at once and how many wait, so that one backend's trouble cannot use up what
+//! the others need.
 //!
-//! Entering and leaving while no one waits is one compare-and-swap, and another where no tenant may hold more
-//! than a share of the slots; the queue and its lock are touched only when all slots are taken, or all of a
-//! tenant's. A slot that comes back while someone waits is handed over rather than freed, so no newcomer
-//! overtakes the queue; who waits for a slot of its own tenant is passed by the others.
+//! Entering and leaving while nobody waits is one compare-and-swap, and one more if a tenant may hold only a share of
+//! the slots. The queue and its lock are used only when all slots are taken, or all slots of a tenant. A slot that
+//! comes back while a caller waits is handed over and not freed, so no newcomer overtakes the queue. A waiter whose
+//! tenant holds its whole share is passed over in favour of others.
 //!
-//! Invariant: slots out never exceed the limit (but for those handed out before it was lowered), and
-//! each comes back exactly once: on release, on drop, on unwinding. Every entrant has one outcome of four.
+//! Invariant: the slots handed out never exceed the limit, except slots handed out before the limit was lowered. Each
+//! slot comes back exactly once: on release, on drop or on unwinding. Every entrant has exactly one of four outcomes.
 //!
-//! It orders those who wait and does no waiting: a waiter is signalled and then claims its slot.
+//! The bulkhead orders the waiters and never waits itself: it signals a waiter, which then claims its slot.
 
 use crate::moment::Moment;
 use crate::queue::{FairQueue, Party, Place};
@@ -28,11 +28,12 @@ pub use slot::Slot;
 pub use ticket::{Ticket, Unserved};
 
 pub struct Bulkhead<S: Signal> {
-    /// Changed from and to "someone waits" under the lock of `queue` alone.
+    /// Slots in use and number of waiters. "Nobody waits" becomes "somebody waits", and back, only under the lock of
+    /// `queue`.
     occupancy: AtomicU64,
     limit: AtomicU32,
     queue_limit: AtomicU32,
-    /// Slots that one tenant may hold, 0 for all. Changed under the lock of `queue` alone.
+    /// Most slots that one tenant may hold; 0 for all. Changed only under the lock of `queue`.
     tenant_cap: AtomicU32,
     shares: Shares,
     queue: Mutex<Queue<S>>,
@@ -42,21 +43,21 @@ pub struct Bulkhead<S: Signal> {
     left: AtomicU64,
 }
 
-/// How a waiter is woken, once: its ticket can be claimed now, and says whether there is a slot.
+/// Wakes a waiter, once: its ticket can then be claimed, and tells whether there is a slot.
 pub trait Signal {
     fn signal(self);
 }
 
-/// Who wants a slot.
+/// Request for a slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Entrant {
-    /// Tenants of a tier are served in turn.
+    /// Number of the tenant. Tenants of a tier are served in turn.
     pub tenant: u64,
-    /// Tiers are served by weight.
+    /// Number of the tier. Tiers are served by weight.
     pub tier: u32,
-    /// At least 1.
+    /// Weight of the tier, at least 1.
     pub weight: u32,
-    /// The last moment at which a slot is still of use: the end of the longest wait, or earlier.
+    /// Last moment at which a slot is still useful: the end of the longest wait, or earlier.
     pub deadline: Moment,
 }
 
@@ -68,18 +69,18 @@ pub enum Entry<S: Signal> {
     Full,
 }
 
-/// How the entrants so far fared, each counted once.
+/// Numbers of entrants by outcome; each entrant is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
     pub admitted: u64,
     pub full: u64,
     pub timed_out: u64,
-    /// The caller was gone before its turn came.
+    /// Callers that left before their turn came.
     pub left: u64,
 }
 
 impl<S: Signal> Bulkhead<S> {
-    /// `limit` slots and `queue` places to wait for one.
+    /// Returns a bulkhead with `limit` slots and `queue` places to wait for a slot.
     pub fn new(limit: NonZeroU32, queue: u32) -> Bulkhead<S> {
         Bulkhead {
             occupancy: AtomicU64::new(0),
@@ -99,15 +100,15 @@ impl<S: Signal> Bulkhead<S> {
         }
     }
 
-    /// With no more than this share of the slots for one tenant, rounded down, but at least one.
+    /// Limits one tenant to this share of the slots, rounded down, but at least one slot.
     pub fn with_tenant_share(mut self, share: Ratio) -> Bulkhead<S> {
         let limit = NonZeroU32::new(self.limit()).expect("it was made of one");
         self.tenant_cap = AtomicU32::new(tenant_cap(limit, share).map_or(0, NonZeroU32::get));
         self
     }
 
-    /// A slot, or a place in the queue. `signal` is asked for only if there is waiting to do; it is
-    /// called under a lock, and must not come back to this bulkhead.
+    /// Returns a slot or a place in the queue. `signal` is called only if the entrant has to wait. It is called under a
+    /// lock, and must not call this bulkhead.
     pub fn enter(self: &Arc<Self>, now: Moment, entrant: Entrant, signal: impl FnOnce() -> S) -> Entry<S> {
         let tried = match self.enter_at_once(entrant.tenant) {
             Ok(slot) => return Entry::Admitted(slot),
@@ -120,7 +121,7 @@ impl<S: Signal> Bulkhead<S> {
         self.enter_queue(now, entrant, tried, signal)
     }
 
-    /// A slot if there is one for this tenant now; nobody is counted as refused where there is none.
+    /// Returns a slot if this tenant can have one now. Otherwise nothing is counted as refused.
     pub fn try_enter(self: &Arc<Self>, tenant: u64) -> Option<Slot<S>> {
         let tried = match self.enter_at_once(tenant) {
             Ok(slot) => return Some(slot),
@@ -136,7 +137,7 @@ impl<S: Signal> Bulkhead<S> {
         entered.map(|counted| self.slot(counted))
     }
 
-    /// Slots that are out.
+    /// Returns the number of slots in use.
     pub fn in_use(&self) -> u32 {
         self.occupancy().in_use()
     }
@@ -153,7 +154,7 @@ impl<S: Signal> Bulkhead<S> {
         self.queue_limit.load(Ordering::Relaxed)
     }
 
-    /// The slots that one tenant may hold at once; `None` if all.
+    /// Returns the most slots that one tenant may hold at once; `None` for all.
     pub fn tenant_cap(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.tenant_cap.load(Ordering::Relaxed))
     }
@@ -167,9 +168,9 @@ impl<S: Signal> Bulkhead<S> {
         }
     }
 
-    /// Other limits from now on. New slots go to those who wait; with a lower limit slots run out as
-    /// they come back, and no one who waits is sent away. A tenant's slots from before there was a share
-    /// do not count for it.
+    /// Applies other limits from now on. New slots go to the waiters. With a lower limit, surplus slots disappear when
+    /// they come back, and no waiter is refused. Slots that a tenant got before there was a share do not count for its
+    /// share.
     pub fn reconfigure(&self, limit: NonZeroU32, places: u32, tenant_share: Ratio, now: Moment) {
         let mut signals = Signals::default();
         {
@@ -189,8 +190,8 @@ impl<S: Signal> Bulkhead<S> {
         Slot::new(Arc::clone(self), counted)
     }
 
-    /// Takes a slot if there is one that no one waits for, or else may go `past_waiters`; else the
-    /// occupancy in which there was none.
+    /// Takes a free slot if nobody waits, or if the call may go `past_waiters`. Otherwise returns the occupancy that it
+    /// saw.
     fn take_free_slot(&self, past_waiters: bool) -> Result<(), Occupancy> {
         let mut occupancy = self.occupancy();
         while (past_waiters || occupancy.waiting() == 0) && occupancy.in_use() < self.limit() {
@@ -202,7 +203,7 @@ impl<S: Signal> Bulkhead<S> {
         Err(occupancy)
     }
 
-    /// A slot without the lock, if no one waits and the tenant has room.
+    /// Takes a slot without the lock, if nobody waits and the tenant has room in its share.
     fn enter_at_once(self: &Arc<Self>, tenant: u64) -> Result<Slot<S>, Tried> {
         let Some(cap) = self.tenant_cap() else {
             return match self.take_free_slot(false) {
@@ -219,7 +220,7 @@ impl<S: Signal> Bulkhead<S> {
             self.shares.give_back(tenant);
             return Err(Tried::Counted);
         }
-        // Meanwhile a waiter of the same tenant may have been served by the count from before.
+        // A waiter of the same tenant may have been served meanwhile, on the basis of the earlier count.
         if self.shares.exceeds(tenant, cap) {
             self.give_back(Some(counted), None);
             return Err(Tried::Counted);
@@ -243,7 +244,7 @@ impl<S: Signal> Bulkhead<S> {
         let mut queue = lock(&self.queue);
         queue.now = now;
         self.make_good(tried, &mut queue, &mut left);
-        // With a cap, and while a slot is free, those who wait are all at theirs.
+        // With a cap, waiters exist while a slot is free only if their tenants hold all they may.
         let has_cap = self.tenant_cap().is_some();
         if let Some(counted) = self.take_counted(&mut queue, entrant.tenant, has_cap) {
             drop(queue);
@@ -265,7 +266,7 @@ impl<S: Signal> Bulkhead<S> {
             turn: Arc::clone(&turn),
             signal: signal(),
         };
-        // Whoever is displaced makes room in the queue, and the occupancy stays as it is.
+        // A displaced waiter makes room in the queue, so the occupancy stays as it is.
         let displaced = in_the_way.and_then(|place| queue.waiters.remove(place));
         if displaced.is_none()
             && let Some(counted) = self.take_slot_or_place(&mut queue, entrant.tenant, has_cap)
@@ -285,7 +286,7 @@ impl<S: Signal> Bulkhead<S> {
         Entry::Queued(Ticket::new(Arc::clone(self), place, entrant.deadline, turn))
     }
 
-    /// Under the lock: a free slot for the tenant, with how it is counted; `None` if there is none.
+    /// Takes a free slot for the tenant and returns how it is counted; `None` if there is none. Called under the lock.
     fn take_counted(&self, queue: &mut Queue<S>, tenant: u64, past_waiters: bool) -> Option<Option<Counted>> {
         let Some(cap) = self.tenant_cap() else {
             return self.take_free_slot(past_waiters).is_ok().then_some(None);
@@ -298,7 +299,7 @@ impl<S: Signal> Bulkhead<S> {
         None
     }
 
-    /// Under the lock: a slot, if one has come back meanwhile; otherwise a place is taken.
+    /// Takes a slot if one has come back meanwhile; otherwise takes a place in the queue. Called under the lock.
     fn take_slot_or_place(&self, queue: &mut Queue<S>, tenant: u64, past_waiters: bool) -> Option<Option<Counted>> {
         if self.tenant_cap().is_none() {
             loop {
@@ -312,7 +313,7 @@ impl<S: Signal> Bulkhead<S> {
             }
         }
         self.occupancy.fetch_add(Occupancy::ONE_WAITING, Ordering::AcqRel);
-        // Who gave back a slot, or one of this tenant, before it saw that somebody waits has woken nobody.
+        // A slot that came back before the number of waiters grew has woken nobody, so look again.
         let counted = self.take_counted(queue, tenant, past_waiters);
         if counted.is_some() {
             self.occupancy.fetch_sub(Occupancy::ONE_WAITING, Ordering::AcqRel);
@@ -320,17 +321,17 @@ impl<S: Signal> Bulkhead<S> {
         counted
     }
 
-    /// Under the lock: whoever entered in vain may have looked, for an instant, as if its tenant had no room, to one who
-    /// was about to serve those who wait.
+    /// Serves the waiters again after a failed try without the lock. That try may have made its tenant look full for an
+    /// instant, so that another thread passed over a waiter. Called under the lock.
     fn make_good(&self, tried: Tried, queue: &mut Queue<S>, signals: &mut Signals<S>) {
         if tried == Tried::Counted {
             self.serve_waiters(queue, signals);
         }
     }
 
-    /// Under the lock: hands free slots to those who wait and may have one.
+    /// Hands free slots to waiters that may have one. Called under the lock.
     fn serve_waiters(&self, queue: &mut Queue<S>, signals: &mut Signals<S>) {
-        // Taken as if it had just come back, then handed on.
+        // Takes the slot as if it had just come back, then hands it on.
         while self.occupancy().waiting() > 0 && self.take_free_slot(true).is_ok() {
             if !self.hand_over(queue, signals) {
                 break;
@@ -338,7 +339,7 @@ impl<S: Signal> Bulkhead<S> {
         }
     }
 
-    /// A slot comes back. Without `now`, the last that was heard of decides who is too late to be served.
+    /// Takes a slot back. Without `now`, the last time that the bulkhead was told decides which waiters are too late.
     fn give_back(&self, counted: Option<Counted>, now: Option<Moment>) {
         let of_queue = counted.filter(|counted| counted.apart);
         if let (Some(counted), None) = (counted, of_queue) {
@@ -367,8 +368,8 @@ impl<S: Signal> Bulkhead<S> {
         signals.give();
     }
 
-    /// Under the lock: gives a slot that is in use to the next in the queue who may have one, or frees it; whether
-    /// somebody has it.
+    /// Gives a slot in use to the next waiter that may have it, or frees the slot. Returns whether a waiter got it.
+    /// Called under the lock.
     fn hand_over(&self, queue: &mut Queue<S>, signals: &mut Signals<S>) -> bool {
         let Queue { waiters, apart, now } = queue;
         let (waiting, now, cap) = (waiters.len(), *now, self.tenant_cap());
@@ -382,7 +383,7 @@ impl<S: Signal> Bulkhead<S> {
         );
         let is_served = served.is_some();
         if let Some(waiter) = served {
-            // Whoever enters at once is counted first, and looks again when it has its slot.
+            // A concurrent `enter_at_once` counts first, and checks the count again when it has its slot.
             let counted = cap.and_then(|_| self.shares.count_in(apart, waiter.tenant, NonZeroU32::MAX));
             signals.served.push(waiter.turn_to(match counted {
                 None => SERVED,
@@ -396,7 +397,7 @@ impl<S: Signal> Bulkhead<S> {
         is_served
     }
 
-    /// Ends the waiting at `place`, if it has not ended; how it stood.
+    /// Ends the wait at `place`, if it has not ended, and returns its state.
     fn leave_queue(&self, place: Place, turn: &AtomicU8) -> u8 {
         let stands = turn.load(Ordering::Acquire);
         if stands != WAITING {
@@ -407,7 +408,7 @@ impl<S: Signal> Bulkhead<S> {
         if left.is_some() {
             self.occupancy.fetch_sub(Occupancy::ONE_WAITING, Ordering::AcqRel);
         }
-        // The signal must not be dropped under the lock: that may wake a task.
+        // Dropping the signal may wake a task, so it must not happen under the lock.
         drop(queue);
         drop(left);
         turn.load(Ordering::Acquire)
@@ -439,19 +440,19 @@ impl<S: Signal> fmt::Debug for Bulkhead<S> {
 struct Queue<S> {
     waiters: FairQueue<Waiter<S>>,
     apart: Apart,
-    /// The time as it was last told to this bulkhead.
+    /// Last time that this bulkhead was told.
     now: Moment,
 }
 
-/// What has been done to get a slot without the lock.
+/// Effect of a failed try to get a slot without the lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tried {
     Nothing,
-    /// One more was counted for the tenant, and taken back.
+    /// The tenant's count was raised by one for a moment, and lowered again.
     Counted,
 }
 
-/// To be given once the lock is released: to those who have a slot, and then to those who are too late for one.
+/// Signals to give once the lock is released: first to waiters with a slot, then to waiters that are too late.
 struct Signals<S> {
     served: Vec<S>,
     late: Vec<S>,
@@ -475,29 +476,29 @@ impl<S: Signal> Signals<S> {
 struct Waiter<S> {
     tenant: u64,
     deadline: Moment,
-    /// Shared with the ticket, changed once, under the lock.
+    /// State of the wait, shared with the ticket. Changed once, under the lock.
     turn: Arc<AtomicU8>,
     signal: S,
 }
 
 const WAITING: u8 = 0;
 const SERVED: u8 = 1;
-/// With a slot that counts for its tenant's share.
+/// Served with a slot that counts for its tenant's share.
 const SERVED_OF_SHARE: u8 = 2;
-/// The same, where that is counted apart.
+/// Served with a slot that counts for its tenant's share in [`Apart`].
 const SERVED_OF_SHARE_APART: u8 = 3;
 const DISPLACED: u8 = 4;
 const LATE: u8 = 5;
 
 impl<S> Waiter<S> {
-    /// The signal is to be given after the lock is released.
+    /// Sets the state and returns the signal, to be given after the lock is released.
     fn turn_to(self, turn: u8) -> S {
         self.turn.store(turn, Ordering::Release);
         self.signal
     }
 }
 
-/// waiting (32 bits) | slots in use (32 bits)
+/// Layout: waiters (32 bits) | slots in use (32 bits)
 #[derive(Clone, Copy)]
 struct Occupancy(u64);
 

@@ -1,16 +1,15 @@
 //! Counts what was used in the current minute, hour, day, week or month of UTC, in eight bytes.
 //!
-//! For what is sold by the calendar ("100 000 calls a month") rather than to keep a rate: at the turn of
-//! the period everything is there again at once. The word is the minute in which the period it counts
-//! began, whatever the kind of period, and what has been used since; so it means the same to a state
-//! file, after a restart and under other quotas.
+//! This is for quotas that are sold by the calendar ("100 000 calls a month"), not for keeping a rate: at the start of
+//! a period the whole quota is available at once. The word holds the minute in which the current period began, for
+//! every kind of period, and the tokens used since. Hence it means the same to a state file, after a restart and under
+//! another quota.
 //!
-//! Invariant: in a period at most `limit` tokens are taken and not given back, but for what was charged
-//! after the fact. A clock that is set back adds no token. By up to [`SLACK`] it begins no other period: the
-//! one that was begun goes on to its end. By more, what was counted is carried into the period of now, since
-//! a period that begins in the future is a clock's error, and nobody should be refused until a year comes that
-//! somebody has set by mistake. What to do about the periods that a jump leaves is for [`LeftPeriods`].
-//! Knows nothing of files.
+//! Invariant: in a period at most `limit` tokens are taken and not given back, except tokens charged after the fact. A
+//! clock that is set back adds no token. If it is set back by up to [`SLACK`], no other period begins: the current one
+//! goes on to its end. If it is set back further, the count moves into the period of the new time. A period that begins
+//! in the future is a clock's error, and no caller must be refused for years because a clock was set by mistake.
+//! [`LeftPeriods`] handles the periods that a jump of the clock leaves. This module knows nothing of files.
 
 use crate::decision::{Balance, Wait};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
@@ -23,10 +22,11 @@ mod period;
 pub use jumps::LeftPeriods;
 pub use period::{Every, WallTime};
 
-/// A period that begins no further ahead goes on: the clock has been set back a little, or somebody read it a while ago.
+/// Longest time by which the current period may begin in the future. It goes on then: the clock was set back a little,
+/// or `now` was read a while ago.
 pub const SLACK: Duration = Duration::from_secs(60);
 
-/// How many tokens there are in each period.
+/// Number of tokens in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CalendarQuota {
     limit: u64,
@@ -38,7 +38,7 @@ pub struct CalendarQuota {
 pub struct CalendarQuotaError;
 
 impl CalendarQuota {
-    /// What the word has room for, 137 billion.
+    /// Largest limit that the word can hold, 137 billion.
     pub const MOST: u64 = Word::MOST_USED;
 
     pub fn new(limit: u64, every: Every) -> Result<CalendarQuota, CalendarQuotaError> {
@@ -58,27 +58,27 @@ impl CalendarQuota {
     }
 }
 
-/// What one owner has used. Its [`CalendarQuota`] is handed in.
+/// Tokens that one owner has used. Its [`CalendarQuota`] is an argument.
 #[derive(Default)]
 pub struct Usage {
     word: AtomicU64,
 }
 
-/// What a state file keeps of a [`Usage`].
+/// Form of a [`Usage`] in a state file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// When the period began in which it was used.
+    /// Start of the period in which the tokens were used.
     pub since: WallTime,
     pub used: u64,
 }
 
 impl Saved {
-    /// Whether this is of a period that begins in the future, which is a clock's error.
+    /// Returns whether the period begins in the future, which is a clock's error.
     pub fn is_ahead(&self, now: WallTime) -> bool {
         Word::minute_of(self.since) > Word::latest(now)
     }
 
-    /// What of it counts in the period of now.
+    /// Returns the tokens that count in the period of `now`.
     pub fn used_at(&self, every: Every, now: WallTime) -> u64 {
         self.word().at(every, now).used()
     }
@@ -116,15 +116,15 @@ impl Usage {
         }
     }
 
-    /// Takes what has been spent already, even what is not there. Everything else is refused until the
-    /// period ends, and forgiven then.
+    /// Takes tokens that have been spent already, even if they are not there. Until the period ends every other take is
+    /// refused; then the debt is forgotten.
     pub fn charge(&self, quota: &CalendarQuota, now: WallTime, cost: u64) -> Balance {
         self.change(quota, now, |current| {
             current.with_used(current.used().saturating_add(cost))
         })
     }
 
-    /// Gives back up to `cost` tokens of those taken at `taken_at`, if its period is still the current one.
+    /// Gives back up to `cost` tokens taken at `taken_at`, if the period of `taken_at` is still the current one.
     pub fn refund(&self, quota: &CalendarQuota, now: WallTime, taken_at: WallTime, cost: u64) -> Balance {
         let every = quota.every;
         self.change(quota, now, |current| {
@@ -136,17 +136,17 @@ impl Usage {
         })
     }
 
-    /// Tokens used in the current period: more than the limit, if some were charged after the fact.
+    /// Returns the tokens used in the current period; more than the limit if some were charged after the fact.
     pub fn used(&self, quota: &CalendarQuota, now: WallTime) -> u64 {
         self.load().at(quota.every, now).used()
     }
 
-    /// Tokens that could be taken now.
+    /// Returns the number of tokens that could be taken now.
     pub fn balance(&self, quota: &CalendarQuota, now: WallTime) -> u64 {
         quota.limit.saturating_sub(self.used(quota, now))
     }
 
-    /// How long until `cost` tokens can be taken: zero if now, `None` if never.
+    /// Returns the time until `cost` tokens can be taken: zero if now, `None` if never.
     pub fn wait_for(&self, quota: &CalendarQuota, now: WallTime, cost: u64) -> Option<Duration> {
         if cost > quota.limit {
             return None;
@@ -160,12 +160,12 @@ impl Usage {
         })
     }
 
-    /// How long what is counted now goes on to count.
+    /// Returns the time until the current count ends.
     pub fn ends_in(&self, quota: &CalendarQuota, now: WallTime) -> Duration {
         self.load().at(quota.every, now).time_left(quota.every, now)
     }
 
-    /// From now on so many tokens are used in the current period, whatever was counted; returns what that was.
+    /// Sets the tokens used in the current period; returns the count before.
     pub fn set(&self, quota: &CalendarQuota, now: WallTime, used: u64) -> u64 {
         let mut word = self.load();
         loop {
@@ -177,12 +177,12 @@ impl Usage {
         }
     }
 
-    /// Whether forgetting this usage would change nothing.
+    /// Returns whether forgetting this usage would change nothing.
     pub fn is_idle(&self, quota: &CalendarQuota, now: WallTime) -> bool {
         self.used(quota, now) == 0
     }
 
-    /// What to keep over a restart.
+    /// Returns what a state file keeps over a restart.
     pub fn saved(&self) -> Saved {
         let word = self.load();
         Saved {
@@ -191,8 +191,8 @@ impl Usage {
         }
     }
 
-    /// Adds what was used before a restart, if its period is still going on, or begins in the future. To be called
-    /// once; takings may go on beside it.
+    /// Adds what was used before a restart, if its period is the current one or begins in the future. To be called
+    /// once; takes may run at the same time.
     pub fn restore(&self, quota: &CalendarQuota, now: WallTime, saved: Saved) {
         let saved = saved.word().at(quota.every, now);
         self.change(quota, now, |current| {
@@ -203,9 +203,9 @@ impl Usage {
         });
     }
 
-    /// Carries what was used in the current period of `old` into the current period of `new`. To be called
-    /// once for a change, by one thread. Takings under `old` may go on beside it until a period of `old`
-    /// begins: one that sees that may lose what was taken under `new` until then.
+    /// Carries the tokens used in the current period of `old` into the current period of `new`. To be called once for a
+    /// change, by one thread. Takes under `old` may run at the same time until a period of `old` begins: a take that
+    /// sees a new period may lose what was taken under `new` until then.
     pub fn carry_over(&self, old: &CalendarQuota, new: &CalendarQuota, now: WallTime) {
         self.change(old, now, |current| {
             // The later of the two starts lies in the current period of both.
@@ -215,7 +215,7 @@ impl Usage {
         });
     }
 
-    /// Replaces the word, as it stands in the current period, by `next` of it; what is left then.
+    /// Replaces the word of the current period by `next` of the word; returns the balance.
     fn change(&self, quota: &CalendarQuota, now: WallTime, next: impl Fn(Word) -> Word) -> Balance {
         let mut word = self.load();
         loop {
@@ -253,7 +253,7 @@ impl fmt::Debug for Usage {
     }
 }
 
-/// minute in which the period began (27 bits, to the year 2225) | used since (37 bits)
+/// Layout: minute in which the period began (27 bits, to the year 2225) | tokens used since (37 bits)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Word(u64);
 
@@ -284,7 +284,7 @@ impl Word {
         Word::new(self.since(), used)
     }
 
-    /// The minute of a time. The last that fits lasts for ever, so that nothing begins anew after it.
+    /// Returns the minute of a time. The last minute that fits lasts for ever, so that no period begins after it.
     const fn minute_of(time: WallTime) -> u64 {
         let minute = time.minute();
         if minute > Word::LAST_MINUTE {
@@ -294,13 +294,13 @@ impl Word {
         }
     }
 
-    /// The last minute in which a period may have begun.
+    /// Returns the last minute in which the current period may have begun.
     const fn latest(now: WallTime) -> u64 {
         Word::minute_of(WallTime::since_epoch(now.elapsed().saturating_add(SLACK)))
     }
 
-    /// As it stands now: this one while its period goes on, or begins within the slack; else a new one, into which a
-    /// period that begins later is carried.
+    /// Returns the word at `now`: the same while its period goes on or begins within the slack; else the word of a new
+    /// period. The count of a period that begins later is carried into it.
     fn at(self, every: Every, now: WallTime) -> Word {
         let start = every.first_minute(Word::minute_of(now));
         if self.since() > Word::latest(now) {
@@ -312,7 +312,7 @@ impl Word {
         }
     }
 
-    /// How long the period goes on that is counted now.
+    /// Returns the time left of the period that is counted now.
     fn time_left(self, every: Every, now: WallTime) -> Duration {
         every
             .end(WallTime::of_minute(self.since()))

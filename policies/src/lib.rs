@@ -1,11 +1,10 @@
-//! Decides, and does nothing else: may this start, how long may it take, is it worth another try?
+//! Decides for one request: may it start, how long may it take, is another try worth it?
 //!
-//! There is no clock, no randomness, no IO, no logging and no runtime in this crate. The time is an
-//! argument ([`Moment`]), chance is an argument, and a change of state is a return value. Hence every
-//! rule can be checked on a table of instants, on random schedules and on every interleaving, and
-//! the caller decides what waiting, logging and counting mean.
+//! This crate has no clock, no randomness, no IO, no logging and no runtime. Time ([`Moment`]) and chance are
+//! arguments, and a change of state is a return value. Hence tests can check every rule on a table of instants, on
+//! random schedules and on every interleaving. The code that calls a policy does the waiting, logging and counting.
 //!
-//! Decisions are atomics on the uncontended path: they are made once or more per request.
+//! Every request makes one decision or more, so a decision without contention uses atomics only, no lock.
 
 pub mod backoff;
 pub mod breaker;

@@ -1,36 +1,36 @@
-//! The order in which those who wait are served: fair between tiers, and between tenants of a tier.
+//! Orders waiters fairly between tiers, and between the tenants of a tier.
 //!
-//! Tiers are served in proportion to their weights (stride scheduling: the tier that has used the
-//! least for its weight is next), the tenants of a tier in turn, each tenant's waiters first come first
-//! served. A tier or tenant with no one waiting takes no turn, and saves none up for later; a tenant that
-//! may not be served now is passed by and keeps its turn.
+//! Tiers are served in proportion to their weights by stride scheduling: the tier that has used the least for its
+//! weight is next. The tenants of a tier are served in turn, and the waiters of a tenant in order of arrival. A tier or
+//! tenant without waiters takes no turn, and saves no turns for later. A tenant that may not be served now is passed
+//! over and keeps its turn.
 //!
-//! Invariant: a tenant's own numbers only lengthen its own wait. Knows nothing of slots or of time.
+//! Invariant: more waiters of a tenant lengthen only that tenant's wait. This module knows nothing of slots or of time.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
-    /// Kept once seen, with or without waiters: a tier that forgot its pass by leaving for a moment
-    /// would get more than its share. There are as many as the plan has.
+    /// All tiers ever seen, with or without waiters: a tier that lost its pass by leaving for a moment would get more
+    /// than its share. There are at most as many as the plan has.
     tiers: BTreeMap<u32, Tier<T>>,
-    /// The pass of the tier served last. No tier's is lower.
+    /// Pass of the tier that was served last. No tier has a lower pass.
     virtual_time: u64,
     next_number: u64,
     len: usize,
 }
 
-/// Whose turn counts for a waiter.
+/// Tier and tenant whose turn a waiter uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Party {
     pub(crate) tier: u32,
-    /// At least 1; that of the latest arrival holds for the tier.
+    /// Weight of the tier, at least 1. The weight of the latest arrival holds for the whole tier.
     pub(crate) weight: u32,
     pub(crate) tenant: u64,
 }
 
-/// Where a waiter stands.
+/// Position of a waiter in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     tier: u32,
@@ -41,23 +41,23 @@ pub(crate) struct Place {
 #[derive(Debug)]
 struct Tier<T> {
     weight: u32,
-    /// Grows by `STRIDE / weight` with each serving.
+    /// Virtual time of the tier; grows by `STRIDE / weight` with each waiter served.
     pass: u64,
     next_turn: u64,
-    /// Only tenants with someone waiting.
+    /// Waiters by tenant; only tenants that have waiters.
     tenants: BTreeMap<u64, Line<T>>,
-    /// Turn to tenant: the lowest is next.
+    /// Tenants by turn; the lowest turn is next.
     turns: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug)]
 struct Line<T> {
     turn: u64,
-    /// By number, rising.
+    /// Waiters with their numbers, in rising order.
     waiters: VecDeque<(u64, T)>,
 }
 
-/// Divides by every weight up to 10 without rest.
+/// Virtual time of one turn at weight 1. Every weight up to 10 divides it without remainder.
 const STRIDE: u64 = 2_520 << 20;
 
 impl<T> FairQueue<T> {
@@ -91,8 +91,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The next to be served of a tenant who `may` be. Those who are `gone` are handed to `drop_gone` on
-    /// the way and use up neither their tenant's turn nor their tier's.
+    /// Takes out the next waiter of a tenant that `may` be served. Waiters before it that are `gone` are passed to
+    /// `drop_gone`; they use up neither a turn of their tenant nor of their tier.
     pub(crate) fn pop(
         &mut self,
         may: impl Fn(u64) -> bool,
@@ -133,7 +133,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// A tier was served at this pass: one whose tenants all had to let it go before them saves nothing up.
+    /// Raises all passes to this one after a tier was served, so that a tier whose tenants could not be served saves no
+    /// turns.
     fn pass_by(&mut self, pass: u64) {
         self.virtual_time = pass;
         for tier in self.tiers.values_mut() {
@@ -141,7 +142,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Takes a waiter out of the middle; `None` if it waits no longer.
+    /// Takes out the waiter at this place; `None` if it waits no longer.
     pub(crate) fn remove(&mut self, place: Place) -> Option<T> {
         let tier = self.tiers.get_mut(&place.tier)?;
         let waiters = &mut tier.tenants.get_mut(&place.tenant)?.waiters;
@@ -154,8 +155,8 @@ impl<T> FairQueue<T> {
         Some(waiter)
     }
 
-    /// Who should make room for a newcomer: the newest waiter of the tenant that is furthest over its
-    /// share. `None` if that is the newcomer's own tenant, the newcomer counted, or as far over.
+    /// Returns the waiter that should make room for a newcomer: the newest of the tenant that is furthest over its
+    /// share. `None` if the newcomer's tenant would be as far over, or further, counting the newcomer.
     pub(crate) fn furthest_over_share(&self, newcomer: Party) -> Option<Place> {
         let is_new = |tier: &Tier<T>| !tier.tenants.contains_key(&newcomer.tenant);
         let own = match self.tiers.get(&newcomer.tier) {
@@ -200,7 +201,7 @@ impl<T> Tier<T> {
         }
     }
 
-    /// The first turn of a tenant who may be served.
+    /// Returns the first turn of a tenant that may be served.
     fn next_turn_of(&self, may: impl Fn(u64) -> bool) -> Option<u64> {
         let mut turns = self.turns.iter();
         turns.find(|(_, tenant)| may(**tenant)).map(|(turn, _)| *turn)
@@ -227,9 +228,9 @@ impl<T> Tier<T> {
     }
 }
 
-/// How many waiters a tenant has for its share of the queue: `waiting / (weight / tenants)`, which the
-/// size of the queue and the sum of the weights multiply alike for all. But everyone's first place comes
-/// before anyone's second, or else a short queue would have none for a tenant of little weight.
+/// Waiters of a tenant in relation to its share of the queue: `waiting / (weight / tenants)`. The size of the queue and
+/// the sum of the weights are the same for all, so they are left out. The first waiter of any tenant comes before the
+/// second of another; otherwise a short queue would have no place for a tenant of little weight.
 #[derive(Clone, Copy)]
 struct Load {
     more_than_one: bool,
@@ -257,8 +258,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Party by name: the letter is the tenant, a, b, c .. in tier 0 of weight 1, A, B, C .. in tier 1 of
-    /// weight 4.
+    /// Returns the party of a letter. The letter is the tenant: a, b, c ... in tier 0 of weight 1; A, B, C ... in tier
+    /// 1 of weight 4.
     fn party(name: char) -> Party {
         let tier = u32::from(name.is_ascii_uppercase());
         Party {
@@ -343,7 +344,7 @@ mod tests {
         assert_eq!(queue.len(), 0);
     }
 
-    /// Serves all but `held`, then all.
+    /// Serves all tenants except `held`, then all.
     #[test]
     fn who_may_not_be_served_is_passed_by_and_keeps_its_turn() {
         let check = |waiting, held: &str, others, then| {
@@ -395,11 +396,11 @@ mod tests {
         check("aab", 'b', None, "aba");
         check("aaab", 'b', Some('a'), "aba");
         check("abc", 'd', None, "abc");
-        // A tier of weight 4 has four fifths of the places, that of weight 1 one fifth.
+        // The tier of weight 4 has four fifths of the places, the tier of weight 1 has one fifth.
         check("aaAAAA", 'A', Some('a'), "aAAAA");
         check("aAAAA", 'A', None, "aAAAA");
         check("AAAAA", 'a', Some('A'), "AAAA");
-        // One has a place before another has two.
+        // A tenant's first place comes before another tenant's second.
         check("AAAA", 'a', Some('A'), "AAA");
         check("AA", 'a', Some('A'), "A");
         check("A", 'a', None, "A");
@@ -417,7 +418,7 @@ mod tests {
         assert_eq!(queue.remove(place), Some(3));
     }
 
-    /// With all tenants saturating, what each was served.
+    /// Returns how often each party was served while all tenants always have waiters.
     fn shares(parties: &[Party], servings: u32) -> Vec<f64> {
         let mut queue = FairQueue::new();
         for (index, party) in parties.iter().enumerate() {
@@ -454,7 +455,7 @@ mod tests {
             }
         }
 
-        /// Against the rule on a plain list. The weights divide 840, so that shares compare exactly.
+        /// Compares with the rule on a plain list. The weights divide 840, so that shares compare exactly.
         #[test]
         fn who_makes_room_is_furthest_over_its_share(
             steps in prop::collection::vec((0..4u8, 0..6u64, any::<prop::sample::Index>()), 1..60),
@@ -491,7 +492,7 @@ mod tests {
             prop_assert_eq!(queue.furthest_over_share(newcomer), newest);
         }
 
-        /// Against plain lists: whoever waits is served once, each tenant in its own order.
+        /// Compares with plain lists: each waiter is served once, and each tenant's waiters in order.
         #[test]
         fn loses_no_one_and_serves_each_tenant_in_order(
             steps in prop::collection::vec((0..4u8, 0..6u64, any::<prop::sample::Index>()), 1..200),

@@ -1,12 +1,12 @@
-//! Chance that is handed in once, as a seed, and asked for again whenever the same question comes up.
+//! Derives the random number of an open time from a seed and the generation.
 //!
-//! Only an opening needs it, and an opening is rare, so no result has to bring a random number along.
-//! That it depends on nothing but the seed and the generation lets the open time be worked out anew
-//! instead of being kept.
+//! Only an opening needs a random number, and openings are rare, so calls need not bring one. The number depends on
+//! nothing but the seed and the generation. Hence the open time can be computed again and need not be stored.
 
 use super::state::Generation;
 
-/// Evenly in `0.0..1.0`: the 53 highest bits of `SplitMix64`'s output (Steele, Lea and Flood 2014).
+/// Returns a number evenly distributed in `0.0..1.0`: the 53 highest bits of `SplitMix64`'s output (Steele, Lea and
+/// Flood 2014).
 pub(super) fn of(seed: u64, generation: Generation) -> f64 {
     let mut bits = seed.wrapping_add(generation.number().wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -36,7 +36,7 @@ mod tests {
         check((0..10_000).map(|_| next()).collect());
     }
 
-    /// The first outputs of SplitMix64 for seed 0, as its author's `splitmix64.c` gives them.
+    /// First outputs of SplitMix64 for seed 0, as printed by its author's `splitmix64.c`.
     #[test]
     fn is_splitmix64() {
         let mut generation = Generation::FIRST;

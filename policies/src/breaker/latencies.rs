@@ -1,14 +1,13 @@
-//! How long the last calls took, for the mean of them: a ring that is written without a lock.
+//! Keeps how long the last calls took, and computes their mean: a ring that is written without a lock.
 //!
-//! Each entry carries its generation, so that nothing has to be cleared when the state changes: what is
-//! of another generation is not there. The mean is worked out when it is asked for, which is when calls
-//! fail, and not kept up to date on every call.
+//! Each entry carries its generation, so nothing has to be cleared when the state changes: entries of another
+//! generation are ignored. The mean is computed on demand, which is when calls fail, and not on every call.
 
 use super::state::Generation;
 use crate::sync::{AtomicU64, OnceLock, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Empty until the first call is added, as most breakers never ask for a mean.
+/// Ring of latencies, allocated when the first call is added, because most breakers never need a mean.
 #[derive(Debug, Default)]
 pub(super) struct Latencies(OnceLock<Ring>);
 
@@ -18,18 +17,18 @@ struct Ring {
     entries: Box<[AtomicU64]>,
 }
 
-/// The longest window, in calls.
+/// Longest window, in calls.
 pub(super) const MOST: u32 = 1_000;
 
-/// An entry: generation (33 bits) | microseconds (31 bits, stops at 35 minutes).
+/// Layout of an entry: generation (33 bits) | microseconds (31 bits, saturates at 35 minutes).
 const TIME_BITS: u32 = 31;
 const LONGEST: u64 = (1 << TIME_BITS) - 1;
 
-/// Of the last generation there can be, which never comes.
+/// Entry that holds no call. Its generation is the last possible one, which is never reached.
 const VACANT: u64 = u64::MAX;
 
 impl Latencies {
-    /// `window` is the number of calls that are kept, up to [`MOST`].
+    /// Adds a call. `window` is the number of calls that are kept, up to [`MOST`].
     pub(super) fn add(&self, generation: Generation, window: u32, took: Duration) {
         let ring = self.0.get_or_init(Ring::vacant);
         let position = ring.next.fetch_add(1, Relaxed) % u64::from(window);
@@ -37,7 +36,7 @@ impl Latencies {
         ring.entries[position as usize].store((generation.number() << TIME_BITS) | micros, Relaxed);
     }
 
-    /// The mean of the last `window` calls of this generation; nothing before there were as many.
+    /// Returns the mean of the last `window` calls of this generation; `None` if there were fewer.
     pub(super) fn mean(&self, generation: Generation, window: u32) -> Option<Duration> {
         let ring = self.0.get()?;
         let mut sum = 0;

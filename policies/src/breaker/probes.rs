@@ -1,23 +1,24 @@
-//! Who has probes under way: no caller keeps the places of all, neither by asking first nor by being slow.
+//! Tracks the probes under way, so that no tenant keeps the places of all, neither by asking first nor by being slow.
 //!
-//! A place is held while the backend is at work. A request of which its caller owes a part takes none: its result
-//! counts all the same. A tenant that has no place is refused only if every place is that of another tenant: where one
-//! tenant has two, the newer one is given up, whose call goes on and counts.
+//! A probe holds a place while its backend works. A request whose caller has not sent all of it takes no place; its
+//! result counts all the same. A tenant without a place is refused only if every place belongs to a different tenant.
+//! If one tenant has two places, the newer one is given to the tenant without one; the call that lost its place goes on
+//! and counts.
 //!
-//! Locked by the breaker, and only while it is not closed. As long as the calls that are under way.
+//! The breaker locks this only while it is not closed. Its size is the number of probes under way.
 
 use super::state::Generation;
 
-/// Who asks to be let through.
+/// Tenant that asks for a call, and how much of its request has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     pub tenant: u64,
-    /// Whether all of the request is there, so that the backend alone is waited for.
+    /// Whether the whole request has arrived, so that only the backend can be slow.
     pub is_whole: bool,
 }
 
 impl Default for Asker {
-    /// One tenant, who sends whole requests.
+    /// Returns tenant 0 with a whole request.
     fn default() -> Asker {
         Asker {
             tenant: 0,
@@ -28,7 +29,7 @@ impl Default for Asker {
 
 #[derive(Debug, Default)]
 pub(super) struct Probes {
-    /// Oldest first, of every generation that has some left.
+    /// Probes of all generations, oldest first.
     under_way: Vec<Probe>,
     last: u64,
 }
@@ -42,7 +43,7 @@ struct Probe {
 }
 
 impl Probes {
-    /// The probes of this generation that have no place; with a tenant, its own.
+    /// Returns the number of probes of this generation without a place; only those of `tenant` if one is given.
     pub(super) fn without_place(&self, generation: Generation, tenant: Option<u64>) -> u32 {
         let counts = |probe: &&Probe| !probe.has_place && tenant.is_none_or(|tenant| probe.tenant == tenant);
         self.of(generation).filter(counts).count() as u32
@@ -64,7 +65,7 @@ impl Probes {
         self.last
     }
 
-    /// Takes the newest place of the tenant that has most, if it has more than one.
+    /// Takes the newest place from the tenant with the most places, if it has more than one.
     pub(super) fn take_from_the_richest(&mut self, generation: Generation) -> bool {
         let placed = |probe: &&Probe| probe.has_place;
         let richest = self
@@ -85,7 +86,7 @@ impl Probes {
         }
     }
 
-    /// Ends a probe; returns whether it had a place to the end.
+    /// Ends a probe; returns whether it still had its place.
     pub(super) fn end(&mut self, number: u64) -> bool {
         let at = self.under_way.iter().position(|probe| probe.number == number);
         at.is_some_and(|at| self.under_way.remove(at).has_place)

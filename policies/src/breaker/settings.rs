@@ -1,4 +1,4 @@
-//! What a breaker goes by, in a form that a reload can change while calls are being judged.
+//! Settings of a breaker, in a form that a reload can change while calls are judged.
 
 use crate::backoff::{Backoff, Jitter};
 use crate::moment::nanos;
@@ -13,46 +13,47 @@ use super::window::SLICES;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerSettings {
-    /// How far back results count; forgotten in sixteenths, so it is the last 15 to 16 of them.
+    /// Length of the rolling window. Results are forgotten in sixteenths of it, so 15 to 16 sixteenths count.
     pub window: Duration,
-    /// With fewer results in the window no ratio opens it.
+    /// Minimum number of results in the window before a ratio can open the breaker.
     pub min_calls: u32,
-    /// Opens when this share of the calls in the window failed.
+    /// Share of failed calls in the window that opens the breaker.
     pub failure_ratio: Option<Ratio>,
     pub slow: Option<SlowCalls>,
-    /// Opens after this many failures in a row, however few the calls.
+    /// Number of failures in a row that opens the breaker, regardless of `min_calls`.
     pub consecutive: Option<NonZeroU32>,
     pub adaptive: Option<AdaptiveRule>,
     pub open_for: Duration,
-    /// By how much each open time exceeds the one before, for as long as probes fail; from 1, which is
-    /// not at all. Closing forgets it.
+    /// Factor, at least 1, by which each open time is longer than the one before while probes fail. 1 means no growth.
+    /// Closing resets the open time.
     pub growth: f64,
-    /// The most that `open_for` can grow to, before jitter.
+    /// Longest open time after growth, before jitter.
     pub open_for_max: Duration,
-    /// Each open time is off by up to this share, either way, so that replicas do not probe in step.
+    /// Share by which each open time is made longer or shorter at random, so that replicas do not probe at the same
+    /// time.
     pub jitter: Ratio,
-    /// So many successes in half-open close it, and at most so many calls are under way then.
+    /// Number of successes in half-open that close the breaker; also the most probes at once.
     pub probes: NonZeroU32,
 }
 
-/// Opens when this share of the calls in the window took longer. A slow probe is a failed one.
+/// Opens the breaker when this share of the calls in the window took longer than the limit. A slow probe is a failed
+/// probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowCalls {
     pub over: Duration,
     pub ratio: Ratio,
 }
 
-/// Opens by the mean latency and the failure ratio together: fewer failures are borne of a backend that
-/// is slow as well.
+/// Opens the breaker by mean latency and failure ratio together: a slow backend may fail less often than a fast one.
 ///
-/// The article's `AdaptiveCircuitBreaker`, except that `min_calls` holds in each branch: there, a single
-/// failed call is a ratio of 1 once the window is full.
+/// This is `AdaptiveCircuitBreaker` of the resilience article, except that `min_calls` holds in each branch. In the
+/// article a single failed call is a ratio of 1 once the window is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveRule {
-    /// The mean is of so many calls, at most 1,000. Until as many have been seen since the last change
-    /// of state, [`WHILE_FILLING`](AdaptiveRule::WHILE_FILLING) alone decides.
+    /// Number of calls in the mean, at most 1,000. Until so many calls were seen since the last change of state, only
+    /// [`WHILE_FILLING`](AdaptiveRule::WHILE_FILLING) decides.
     pub latency_window: NonZeroU32,
-    /// With a longer mean than this, [`WHEN_SLOW`](AdaptiveRule::WHEN_SLOW) is enough.
+    /// Mean latency above which [`WHEN_SLOW`](AdaptiveRule::WHEN_SLOW) decides.
     pub threshold: Duration,
 }
 
@@ -63,7 +64,7 @@ impl AdaptiveRule {
 }
 
 impl Default for BreakerSettings {
-    /// The article's: 60 % of at least 10 calls in a minute, 30 s open, 3 probes.
+    /// Returns the defaults of the resilience article: 60 % of at least 10 calls in a minute, 30 s open, 3 probes.
     fn default() -> BreakerSettings {
         BreakerSettings {
             window: Duration::from_secs(60),
@@ -81,8 +82,8 @@ impl Default for BreakerSettings {
     }
 }
 
-/// One atomic per setting: a result that is judged during a reload may see some old and some new ones,
-/// each of them valid.
+/// Settings as one atomic each. A result that is judged during a reload may see some old and some new settings; each is
+/// valid.
 #[derive(Debug, Default)]
 pub(super) struct SettingsInForce {
     slice_nanos: AtomicU64,
@@ -94,14 +95,14 @@ pub(super) struct SettingsInForce {
     latency_window: AtomicU32,
     latency_threshold: AtomicU64,
     open_for: AtomicU64,
-    /// The bits of a float.
+    /// Bits of an `f64`.
     growth: AtomicU64,
     open_for_max: AtomicU64,
     jitter: AtomicU32,
     probes: AtomicU32,
 }
 
-/// In place of a ratio.
+/// Value that stands for "no ratio".
 const OFF: u32 = u32::MAX;
 
 impl SettingsInForce {
@@ -161,7 +162,7 @@ impl SettingsInForce {
         }
     }
 
-    /// Of how many calls the mean is taken, if it matters.
+    /// Returns the number of calls in the mean, if the adaptive rule is on.
     pub(super) fn latency_window(&self) -> Option<u32> {
         Some(self.latency_window.load(Relaxed)).filter(|window| *window > 0)
     }
@@ -174,7 +175,7 @@ impl SettingsInForce {
         Duration::from_nanos(self.open_for.load(Relaxed))
     }
 
-    /// The open time after so many failed probes in a row. `random` in `0.0..1.0`.
+    /// Returns the open time after this many failed probes in a row. `random` is in `0.0..1.0`.
     pub(super) fn open_time(&self, reopenings: u32, random: impl FnOnce() -> f64) -> Duration {
         let (initial, growth) = (self.open_for(), f64::from_bits(self.growth.load(Relaxed)));
         let jitter = self.jitter.load(Relaxed);

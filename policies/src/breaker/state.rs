@@ -1,4 +1,4 @@
-//! The state of a breaker in one word: what it is, since which change, and how its probes stand.
+//! Packs a breaker's state into one word: the state, its generation and the counts of its probes.
 //!
 //! Invariant: a generation has one state from its beginning to its end.
 
@@ -14,14 +14,14 @@ pub enum State {
     ForcedClosed,
 }
 
-/// A state set by hand.
+/// State set by an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForcedState {
     Open,
     Closed,
 }
 
-/// A change of state, to be logged and counted once.
+/// Change of state, to be logged and counted once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     pub from: State,
@@ -35,11 +35,11 @@ pub enum Cause {
     FailureRatio,
     SlowRatio,
     ConsecutiveFailures,
-    /// The adaptive rule, while fewer calls have been seen than it takes the mean of.
+    /// Adaptive rule, while fewer calls have been seen than the mean needs.
     AdaptiveFilling,
-    /// The adaptive rule: calls fail, and take too long on average.
+    /// Adaptive rule: calls fail, and their mean latency is above the threshold.
     AdaptiveLatency,
-    /// The adaptive rule: so many calls fail that it does not matter how long they take.
+    /// Adaptive rule: so many calls fail that the latency does not matter.
     AdaptiveRatio,
     OpenTimeOver,
     ProbesSucceeded,
@@ -63,22 +63,22 @@ impl Cause {
         Cause::Unforced,
     ];
 
-    /// From 1.
+    /// Returns the number of the cause, from 1.
     pub(super) const fn number(self) -> u32 {
         self as u32 + 1
     }
 
-    /// `None` for 0.
+    /// Returns the cause of this number; `None` for 0.
     pub(super) fn of_number(number: u32) -> Option<Cause> {
         Cause::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 }
 
-/// Counts the changes of state.
+/// Number of changes of state so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(u64);
 
-/// generation (33 bits) | successes of probes (14) | probes under way (14) | state (3)
+/// Layout: generation (33 bits) | successes of probes (14) | probes under way (14) | state (3)
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word(u64);
 
@@ -87,7 +87,7 @@ const PROBE_BITS: u32 = 14;
 const SUCCESSES_AT: u32 = STATE_BITS + PROBE_BITS;
 const GENERATION_AT: u32 = SUCCESSES_AT + PROBE_BITS;
 
-/// What the word has room for.
+/// Largest number of probes that the word can hold.
 pub(super) const MOST_PROBES: u32 = (1 << PROBE_BITS) - 1;
 
 impl Generation {
@@ -137,8 +137,8 @@ impl Word {
         (self.0 >> SUCCESSES_AT) as u32 & MOST_PROBES
     }
 
-    /// No more probes are under way than successes are lacking; but one always may be, so that a limit
-    /// lowered by a reload cannot shut it for ever.
+    /// Returns whether a probe may take a place. No more probes are under way than successes are still needed. One
+    /// probe is always allowed, because a reload that lowers the limit must not keep the breaker from closing.
     pub(super) const fn has_place_for_probe(self, limit: u32) -> bool {
         self.probes() == 0 || self.probes() + self.successes() < limit
     }

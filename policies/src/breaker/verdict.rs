@@ -1,7 +1,7 @@
-//! Whether the results of a closed breaker are bad enough to open it, and by which rule.
+//! Decides whether the results of a closed breaker are bad enough to open it, and by which rule.
 //!
-//! Any one rule is enough. Each but the failures in a row needs `min_calls` in the window: a ratio of a
-//! few calls says little, and a ratio of none is not a number.
+//! One rule is enough. Every rule except failures in a row needs `min_calls` in the window: a ratio of a few calls says
+//! little, and a ratio of no calls is not a number.
 
 use super::Breaker;
 use super::settings::AdaptiveRule;
@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::ratio::Ratio;
 
 impl Breaker {
-    /// Why it should open, if it should.
+    /// Returns the cause for which the breaker should open; `None` if it should stay closed.
     pub(super) fn verdict(&self, generation: Generation, now: Moment) -> Option<Cause> {
         let settings = &self.settings;
         let streak = self.streak.count(Tag::of_generation(generation));

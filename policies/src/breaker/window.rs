@@ -1,23 +1,22 @@
-//! Counts results over the last stretch of time without a lock and without ever being cleared.
+//! Counts results over a rolling window, without a lock and without clearing.
 //!
-//! The window is a ring of slices of time. Each count carries the slice and the generation it belongs
-//! to in its own word, so what is too old or of another generation reads as zero, and is replaced by
-//! the first result that needs its place.
+//! The window is a ring of time slices. Each count holds its slice and generation in the same word. A count that is too
+//! old or of another generation reads as zero, and the next result that needs its place replaces it.
 //!
-//! Invariant: a result of an earlier generation never shows in the counts of a later one.
+//! Invariant: a result of an earlier generation never appears in the counts of a later one.
 
 use super::state::Generation;
 use crate::moment::Moment;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A power of two, so that finding a slice's place is cheap.
+/// Number of slices, a power of two, so that finding the place of a slice is cheap.
 pub(super) const SLICES: u64 = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
     slices: [Slice; SLICES as usize],
-    /// When the last failure or slow call was counted, in nanoseconds.
+    /// Time at which the last failure or slow call was counted, in nanoseconds.
     last_fault: AtomicU64,
 }
 
@@ -28,7 +27,7 @@ struct Slice {
     slow: PackedCounts,
 }
 
-/// What there is to count of a result.
+/// Facts of a result that the window counts.
 #[derive(Clone, Copy)]
 pub(super) struct Result {
     pub(super) call: bool,
@@ -44,7 +43,7 @@ pub(super) struct Sums {
 }
 
 impl Window {
-    /// `width` is that of a slice, in nanoseconds.
+    /// Adds a result. `width` is the length of a slice, in nanoseconds.
     pub(super) fn add(&self, generation: Generation, width: u64, now: Moment, result: Result) {
         let number = now.nanos() / width;
         let tag = Tag::new(number, generation);
@@ -63,7 +62,7 @@ impl Window {
         }
     }
 
-    /// Whether the window may hold a failure or a slow call: while not, a success need not be judged.
+    /// Returns whether the window may hold a failure or a slow call. If not, a success need not be judged.
     pub(super) fn has_recent_fault(&self, width: u64, now: Moment) -> bool {
         let last = Moment::from_nanos(self.last_fault.load(Relaxed));
         now.since(last) <= Duration::from_nanos(width.saturating_mul(SLICES))
@@ -80,13 +79,13 @@ impl Window {
             sums.slow += slice.slow.count(tag);
             sums.calls += slice.calls.count(tag);
         }
-        // A late failure may have outlived the call it belongs to.
+        // A late failure may still be in the window when its call is not.
         sums.calls = sums.calls.max(sums.failures).max(sums.slow);
         sums
     }
 
-    /// Moves all that counts into the newest slice of another width, so that nothing is forgotten.
-    /// Results that are added meanwhile may be lost.
+    /// Moves all counts into the newest slice of the new width, so that no result is forgotten. Results that are added
+    /// at the same time may be lost.
     pub(super) fn resize(&self, generation: Generation, from: u64, to: u64, now: Moment) {
         let sums = self.sums(generation, from, now);
         for slice in &self.slices {
@@ -107,12 +106,12 @@ impl Window {
     }
 }
 
-/// A count that knows what it counts: tag (40 bits) | count (24 bits, stops at 16 million).
+/// Count with its tag: tag (40 bits) | count (24 bits, saturates at 16 million).
 #[derive(Debug, Default)]
 pub(super) struct PackedCounts(AtomicU64);
 
-/// number of the slice (30 bits) | generation (10 bits), each as far as it goes: a count would have to
-/// lie untouched for years, or for a thousand changes within one slice, to be mistaken for another.
+/// Layout: number of the slice (30 bits) | generation (10 bits), both truncated. To be mistaken for another, a count
+/// would have to stay untouched for years, or for a thousand changes of state within one slice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag(u64);
 
@@ -123,7 +122,7 @@ const GENERATIONS: u64 = 1 << GENERATION_BITS;
 const NUMBER_MASK: u64 = (1 << 30) - 1;
 
 impl PackedCounts {
-    /// Counts one for `tag`, unless the count has moved on to a later generation.
+    /// Adds one to the count of `tag`, unless the count belongs to a later generation.
     pub(super) fn add(&self, tag: Tag) {
         let mut word = self.0.load(Relaxed);
         loop {
@@ -147,7 +146,7 @@ impl PackedCounts {
         if Tag(word >> COUNT_BITS) == tag { word & MOST } else { 0 }
     }
 
-    /// Back to zero, unless it counts for another tag by now.
+    /// Sets the count to zero, unless it belongs to another tag.
     pub(super) fn reset(&self, tag: Tag) {
         let mut word = self.0.load(Relaxed);
         while Tag(word >> COUNT_BITS) == tag {
@@ -172,7 +171,7 @@ impl Tag {
         Tag(((number & NUMBER_MASK) << GENERATION_BITS) | (generation.number() % GENERATIONS))
     }
 
-    /// For what does not age within a generation.
+    /// Returns the tag of a count that does not age within a generation.
     pub(super) fn of_generation(generation: Generation) -> Tag {
         Tag::new(0, generation)
     }
@@ -181,7 +180,7 @@ impl Tag {
         (self.0 << COUNT_BITS) | count
     }
 
-    /// Of the same slice but a later generation, counting in a circle.
+    /// Returns whether this tag has a later generation than `other`, in circular order.
     const fn is_later_generation_than(self, other: Tag) -> bool {
         let ahead = self.0.wrapping_sub(other.0) % GENERATIONS;
         self.0 >> GENERATION_BITS == other.0 >> GENERATION_BITS && ahead > 0 && ahead < GENERATIONS / 2
@@ -228,7 +227,7 @@ mod tests {
         check(&[0, 1_000], 17_000, 0);
         check(&[0, 16_000], 16_000, 1);
         check(&[50_000], 66_000, 0);
-        // Time runs backwards: what was counted later is not seen, and what comes now is.
+        // Time runs backwards: results of the future are not seen, and new results are.
         check(&[50_000], 40_000, 0);
         check(&[50_000, 40_000], 40_000, 1);
         check(&[50_000, 34_000], 34_000, 1);
@@ -255,7 +254,7 @@ mod tests {
 
     #[test]
     fn resizing_keeps_the_sums() {
-        // At half the width the new window has slices with the numbers of old ones.
+        // With half the width, some new slices have the numbers of old ones.
         for width in [WIDTH / 7, WIDTH / 2, WIDTH * 3] {
             let window = Window::default();
             for slice in 0..12 {

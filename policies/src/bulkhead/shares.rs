@@ -1,22 +1,22 @@
-//! How many slots each tenant holds, where no tenant may hold them all.
+//! Counts the slots that each tenant holds, so that no tenant can hold them all.
 //!
-//! Fair turns divide a backend between those who ask at the same time; they do not keep a lone tenant from
-//! taking all of it with slow calls, just before the others come. A cap on the share of one does, at the
-//! price of slots that stay idle while only one asks.
+//! Fair turns divide a backend between tenants that ask at the same time. They do not keep a single tenant from taking
+//! all slots with slow calls just before the others come. A cap on each tenant's share does, at the price of slots that
+//! stay idle while only one tenant asks.
 //!
-//! Counting takes no lock: a tenant has a word in a table of fixed size. Where two tenants meet in one word,
-//! the second is counted apart, under the lock of the queue, for as long as the first holds anything; a flag
-//! in the word sends both there until nothing is left apart. So the counts are exact.
+//! Counting takes no lock: each tenant has a word in a table of fixed size. If two tenants meet in one word, the second
+//! is counted apart, under the lock of the queue, while the first holds any slot. A flag in the word sends both tenants
+//! to the lock until nothing is counted apart. So the counts are exact.
 //!
-//! Invariant: what is counted when it is handed out is counted out when it comes back. Without a cap
-//! nothing is counted, and slots from before there was one are not.
+//! Invariant: a slot that was counted when it was handed out is uncounted when it comes back. Without a cap nothing is
+//! counted. Slots from before there was a cap are never counted.
 
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-/// Words in the table: few where a checker looks at every interleaving, so that tenants meet.
+/// Number of bits of the index into the table. Small under the interleaving checker, so that tenants meet.
 #[cfg(loom)]
 const INDEX_BITS: u32 = 1;
 #[cfg(not(loom))]
@@ -26,21 +26,22 @@ pub(super) struct Shares {
     words: Box<[AtomicU64]>,
 }
 
-/// Those who met another tenant in their word; under the lock of the queue.
+/// Counts of tenants that met another tenant in their word. Used under the lock of the queue.
 #[derive(Default)]
 pub(super) struct Apart {
-    /// Only tenants with a slot that is counted here.
+    /// Slots by tenant, for tenants with at least one slot counted here.
     held: BTreeMap<u64, u32>,
 }
 
-/// Goes with a slot that is counted, and says for whom and where.
+/// Tenant of a counted slot, and where the slot is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) tenant: u64,
     pub(super) apart: bool,
 }
 
-/// The slots that one tenant may hold: its share, rounded down, but at least one. `None` if that is all.
+/// Returns the most slots that one tenant may hold: its share, rounded down, but at least one. `None` if that is all
+/// slots.
 pub(super) fn tenant_cap(limit: NonZeroU32, share: Ratio) -> Option<NonZeroU32> {
     let slots = u64::from(limit.get()) * u64::from(share.millionths()) / u64::from(Ratio::ONE.millionths());
     let cap = NonZeroU32::new(slots as u32).unwrap_or(NonZeroU32::MIN);
@@ -54,8 +55,8 @@ impl Shares {
         }
     }
 
-    /// Counts one more for the tenant if that stays within the cap; without the lock. Where that cannot be
-    /// told here, the answer is no.
+    /// Counts one more slot for the tenant if that stays within the cap, without the lock. Returns `false` also if the
+    /// word alone cannot tell.
     pub(super) fn take(&self, tenant: u64, cap: NonZeroU32) -> bool {
         let (word, tag) = self.find(tenant);
         let mut seen = Word(word.load(Ordering::Acquire));
@@ -70,12 +71,12 @@ impl Shares {
         }
     }
 
-    /// Takes back what [`Shares::take`] has counted; without the lock.
+    /// Uncounts a slot that [`Shares::take`] has counted, without the lock.
     pub(super) fn give_back(&self, tenant: u64) {
         self.find(tenant).0.fetch_sub(Word::ONE, Ordering::AcqRel);
     }
 
-    /// Whether more is counted for the tenant than the cap; without the lock.
+    /// Returns whether the tenant's count exceeds the cap, without the lock.
     pub(super) fn exceeds(&self, tenant: u64, cap: NonZeroU32) -> bool {
         let (word, tag) = self.find(tenant);
         Word(word.load(Ordering::Acquire)).count_of(tag) > cap.get()
@@ -85,7 +86,7 @@ impl Shares {
         cap.is_none_or(|cap| self.held(apart, tenant) < cap.get())
     }
 
-    /// Counts one more if that stays within the cap.
+    /// Counts one more slot if that stays within the cap. Called under the lock.
     pub(super) fn count_in(&self, apart: &mut Apart, tenant: u64, cap: NonZeroU32) -> Option<Counted> {
         let (word, tag) = self.find(tenant);
         let of_apart = apart.of(tenant);
@@ -136,7 +137,7 @@ impl Shares {
         Word(word.load(Ordering::Acquire)).count_of(tag) + apart.of(tenant)
     }
 
-    /// Its word, and what stands in it for this tenant.
+    /// Returns the tenant's word in the table, and the tag that marks the word as this tenant's.
     fn find(&self, tenant: u64) -> (&AtomicU64, u64) {
         (&self.words[index(tenant)], (tenant >> INDEX_BITS) & Word::MOST_TAG)
     }
@@ -152,9 +153,9 @@ impl Apart {
     }
 }
 
-/// whose it is (44 bits) | someone is counted apart (1 bit) | slots (19 bits)
+/// Layout: tag of the tenant (44 bits) | some slot is counted apart (1 bit) | slots (19 bits)
 ///
-/// With the bits of the index, tenants are told apart by 53 bits of their number.
+/// Tag and index together distinguish tenants by 53 bits of their number.
 #[derive(Clone, Copy)]
 struct Word(u64);
 
@@ -178,7 +179,7 @@ impl Word {
         self.0 & Word::SOME_APART != 0
     }
 
-    /// Whether this tenant can be counted in it.
+    /// Returns whether this tenant can be counted in the word.
     const fn admits(self, tag: u64) -> bool {
         self.count() == 0 || self.tag() == tag
     }
@@ -238,7 +239,7 @@ mod tests {
         assert!(shares.count_in(&mut apart, one, cap).is_none());
         shares.give_back(one);
         shares.give_back(one);
-        // The word is free; both its holders count for the second.
+        // The word is free; both slots of the second tenant count for it.
         let second = shares.count_in(&mut apart, other, cap).unwrap();
         assert!(!second.apart && shares.count_in(&mut apart, other, cap).is_none());
         shares.count_out(&mut apart, first);
@@ -249,7 +250,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Against a plain map, with tenants of which many meet.
+        /// Compares the counts with a plain map. Many of the tenants meet in one word.
         #[test]
         fn counts_are_exact(
             steps in prop::collection::vec((0..6_u64, 0..3_u8, any::<prop::sample::Index>()), 1..200),
@@ -258,7 +259,7 @@ mod tests {
             let (shares, mut apart, cap) = (Shares::new(), Apart::default(), NonZeroU32::new(cap).unwrap());
             let (mut model, mut held) = (BTreeMap::<u64, u32>::new(), Vec::new());
             for (number, step, index) in steps {
-                // Three tenants to a word, and two words.
+                // Three tenants for each word, and two words.
                 let tenant = (number % 2) | (number << INDEX_BITS);
                 let count = model.entry(tenant).or_default();
                 match step {

@@ -1,13 +1,13 @@
-//! The right to one call, as a value: who holds it has it, and dropping it gives it back.
+//! Owns the right to one call: the holder of the value has the slot, and dropping the value gives it back.
 
 use super::{Bulkhead, Counted, Signal};
 use crate::moment::Moment;
 use std::sync::Arc;
 
-/// To be kept until the last byte of the answer.
+/// Slot of a bulkhead, to be kept until the last byte of the answer.
 #[must_use = "a slot that is dropped is free again"]
 pub struct Slot<S: Signal> {
-    /// Until it is given back.
+    /// `None` once the slot is given back.
     bulkhead: Option<Arc<Bulkhead<S>>>,
     counted: Option<Counted>,
 }
@@ -20,8 +20,8 @@ impl<S: Signal> Slot<S> {
         }
     }
 
-    /// Like dropping it, but tells the time, so that no one is served whose deadline has passed. After
-    /// a mere drop such a waiter may be served, and hands on what it cannot use.
+    /// Gives the slot back and tells the time, so that no waiter is served after its deadline. After a plain drop such
+    /// a waiter may be served; it hands the slot on.
     pub fn release(mut self, now: Moment) {
         self.give_back(Some(now));
     }

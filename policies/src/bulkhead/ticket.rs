@@ -1,6 +1,6 @@
-//! A place in the queue, as a value: it ends in a slot or not at all, and dropping it leaves.
+//! Owns a place in the queue: the wait ends with a slot or without one, and dropping the ticket leaves the queue.
 //!
-//! Invariant: a slot that was handed to a ticket is claimed or goes to the next in the queue.
+//! Invariant: a slot that was handed to a ticket is claimed, or goes to the next in the queue.
 
 use super::{Bulkhead, Counted, DISPLACED, LATE, SERVED, SERVED_OF_SHARE, SERVED_OF_SHARE_APART, Signal, Slot, count};
 use crate::moment::Moment;
@@ -8,20 +8,20 @@ use crate::queue::Place;
 use crate::sync::AtomicU8;
 use std::sync::Arc;
 
-/// Dropped, it leaves the queue: the caller is gone.
+/// Place in the queue. Dropping it means that the caller is gone, and leaves the queue.
 #[must_use = "a ticket that is dropped leaves the queue"]
 pub struct Ticket<S: Signal> {
-    /// Until it is claimed or left.
+    /// `None` once the ticket is claimed or has left.
     bulkhead: Option<Arc<Bulkhead<S>>>,
     place: Place,
     deadline: Moment,
     turn: Arc<AtomicU8>,
 }
 
-/// Why a ticket has no slot.
+/// Reason why a ticket got no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unserved {
-    /// It had to make room for a tenant with less of the queue: the bulkhead is full.
+    /// The waiter made room for a tenant with less of the queue: the bulkhead is full.
     Displaced,
     /// No slot came by the deadline.
     TimedOut,
@@ -37,13 +37,13 @@ impl<S: Signal> Ticket<S> {
         }
     }
 
-    /// Until when to wait for the signal.
+    /// Returns the moment until which to wait for the signal.
     pub fn deadline(&self) -> Moment {
         self.deadline
     }
 
-    /// Ends the waiting: after the signal, or when the deadline has come. A slot that came but is past
-    /// the deadline goes to the next in the queue.
+    /// Ends the wait, after the signal or at the deadline. A slot that came after the deadline goes to the next in the
+    /// queue.
     pub fn claim(mut self, now: Moment) -> Result<Slot<S>, Unserved> {
         let bulkhead = self.bulkhead.take().expect("a ticket is claimed once");
         let stands = bulkhead.leave_queue(self.place, &self.turn);
@@ -72,7 +72,7 @@ impl<S: Signal> Ticket<S> {
     }
 }
 
-/// Whether a ticket that stands so has a slot.
+/// Returns whether a ticket in this state has a slot.
 const fn is_served(stands: u8) -> bool {
     matches!(stands, SERVED | SERVED_OF_SHARE | SERVED_OF_SHARE_APART)
 }

@@ -1,29 +1,30 @@
-//! What an owner has used in the periods that a jump of the clock has left, for the case that it comes back to them.
+//! Remembers what an owner used in the periods that a jump of the clock has left, in case the clock comes back to them.
 //!
-//! A clock that runs ahead for an hour ends the month and comes back to it; one that begins in 1970 comes back from
-//! there. Whichever of the times was right: what was used in a period counts when the clock is in it again, and what
-//! was used in later ones as well, since they have not come yet. So no order of jumps adds a token.
+//! A clock that runs ahead for an hour may end the month and come back to it; a clock that starts in 1970 comes back
+//! from there. Whichever time was right, tokens used in a period count again when the clock is in that period again.
+//! Tokens used in later periods count as well, because those periods have not come yet. So no order of jumps adds a
+//! token.
 //!
-//! Invariant: a token is remembered in one period only: the one in which it was taken, or, if the clock has come there
-//! from a later one and knows nothing of it, the latest. Where time passes from one period to the next, as it should,
-//! the next begins with nothing.
+//! Invariant: a token is remembered in one period only: the period in which it was taken; or, if the clock has jumped
+//! back from there into a period that is not remembered, that period. When time passes normally from one period to the
+//! next, the next begins with zero.
 
 use super::{Every, Saved, WallTime};
 
-/// Periods that are remembered for one owner.
+/// Most periods that are remembered for one owner.
 const MOST: usize = 4;
 
-/// The periods that the clock has been in, by jumps, and what was used in each. Empty as long as it has not jumped.
+/// Periods that the clock has been in through jumps, and the tokens used in each. Empty while the clock has not jumped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftPeriods {
-    /// The period that the last jump led to.
+    /// Period that the last jump led to.
     at: WallTime,
-    /// In the order of their beginnings.
+    /// Remembered periods, in order of their starts.
     used: Vec<Saved>,
 }
 
 impl LeftPeriods {
-    /// As it was kept, in any order.
+    /// Returns the state from its saved form; the periods may be in any order.
     pub fn restore(at: WallTime, used: impl IntoIterator<Item = Saved>) -> LeftPeriods {
         let mut left = LeftPeriods { at, used: Vec::new() };
         for Saved { since, used } in used {
@@ -32,7 +33,7 @@ impl LeftPeriods {
         left
     }
 
-    /// The beginning of the period that the last jump led to, and what is remembered.
+    /// Returns the start of the period that the last jump led to, and the remembered periods.
     pub fn saved(&self) -> (WallTime, &[Saved]) {
         (self.at, &self.used)
     }
@@ -41,8 +42,8 @@ impl LeftPeriods {
         self.used.is_empty()
     }
 
-    /// The clock jumps from one time to another, while so much is counted. Returns what must be added to the count once
-    /// the clock is there.
+    /// Notes a jump of the clock from one time to another while `counted` is the current count. Returns the tokens to
+    /// add to the count once the clock is there.
     pub fn jump(&mut self, every: Every, counted: Saved, from: WallTime, to: WallTime) -> u64 {
         let counted = counted.word().at(every, from);
         let next = counted.at(every, to);
@@ -51,7 +52,7 @@ impl LeftPeriods {
         }
         let (now, then) = (WallTime::of_minute(counted.since()), WallTime::of_minute(next.since()));
         if now != self.at {
-            // Time has passed since the last jump: what was ahead then has been paid for.
+            // Time has passed normally since the last jump: tokens that were ahead have been counted since.
             let at = self.at;
             self.used.retain(|left| left.since <= at && left.since < now);
         }
@@ -77,7 +78,7 @@ impl LeftPeriods {
         }
     }
 
-    /// What counts in the period that begins then.
+    /// Returns the tokens that count in the period that begins at `then`.
     fn since(&self, then: WallTime) -> u64 {
         let counts = self.used.iter().filter(|left| left.since >= then);
         counts.fold(0, |sum, left| sum.saturating_add(left.used))
@@ -93,7 +94,7 @@ impl LeftPeriods {
         }
         self.used.retain(|left| left.used > 0);
         if self.used.len() > MOST {
-            // Counted too late rather than not at all.
+            // Counts the tokens of the oldest period in a later one rather than not at all.
             let first = self.used.remove(0);
             self.used[0].used = self.used[0].used.saturating_add(first.used);
         }
@@ -109,7 +110,7 @@ mod tests {
 
     const LIMIT: u64 = 1 << 30;
 
-    /// Hours since the epoch, counted by a quota of every hour.
+    /// Returns a time in hours since the epoch. The quota counts every hour.
     fn at(hour: u64) -> WallTime {
         WallTime::since_epoch(Duration::from_secs(hour * 3_600 + 60 * 30))
     }
@@ -148,7 +149,7 @@ mod tests {
         Take(u64),
         /// The clock jumps to this hour.
         Jump(u64),
-        /// Time passes as it should, to this hour.
+        /// Time passes normally to this hour.
         Pass(u64),
         Used(u64),
     }
@@ -167,9 +168,9 @@ mod tests {
                 }
             }
         };
-        // Ahead and back: what was used ahead is carried.
+        // Ahead and back: tokens used ahead are carried back.
         check(&[Pass(100), Take(90), Jump(900), Used(0), Take(5), Jump(100), Used(95)]);
-        // There again, it is still only what was used since.
+        // Ahead again: only the tokens used there since.
         check(&[
             Pass(100),
             Take(90),
@@ -205,7 +206,7 @@ mod tests {
             Jump(100),
             Used(97),
         ]);
-        // Set back by mistake: nothing is free there, nor afterwards.
+        // Set back by mistake: no tokens are free there or afterwards.
         check(&[Pass(100), Take(60), Jump(0), Used(60), Take(4), Jump(100), Used(64)]);
         check(&[
             Pass(100),
@@ -218,7 +219,7 @@ mod tests {
             Jump(100),
             Used(65),
         ]);
-        // The period before, which has ended in the way of time, is not counted again.
+        // The period before ended normally, so it is not counted again.
         check(&[
             Pass(99),
             Take(40),
@@ -230,7 +231,7 @@ mod tests {
             Jump(100),
             Used(62),
         ]);
-        // A jump that was right is the end of it.
+        // After a jump to the right time nothing more happens.
         check(&[
             Pass(100),
             Take(90),
@@ -242,7 +243,7 @@ mod tests {
             Pass(902),
             Used(0),
         ]);
-        // What was carried into a period ends with it.
+        // Tokens that were carried into a period end with it.
         check(&[
             Pass(100),
             Take(90),
@@ -255,9 +256,9 @@ mod tests {
             Jump(900),
             Used(0),
         ]);
-        // Within a period a jump is none; and a little back, the period goes on.
+        // A jump within a period changes nothing; after a small step back the period goes on.
         check(&[Pass(100), Take(9), Jump(100), Used(9)]);
-        // One who has used nothing has nothing to lose.
+        // An owner that used nothing is charged nothing.
         check(&[Pass(100), Jump(900), Jump(100), Used(0), Take(1), Used(1)]);
     }
 
@@ -307,8 +308,8 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Wherever the clock jumps, whoever comes back to a period has used there what it had, and nobody is charged for
-        /// what was never taken.
+        /// Whatever the jumps: when the clock comes back to a period, its tokens count again, and no owner is charged
+        /// for tokens that it never took.
         #[test]
         fn no_order_of_jumps_adds_a_token(
             steps in prop::collection::vec((0..9u64, 0..50u64), 1..60),
@@ -318,7 +319,7 @@ mod tests {
             for (hour, cost) in steps {
                 world.jump(hour * 100);
                 let all: u64 = taken_in.iter().sum();
-                // What was taken there, and later.
+                // Tokens taken in this period and in later ones.
                 let least: u64 = taken_in[hour as usize..].iter().sum();
                 prop_assert!((least..=all).contains(&world.used()), "{} of {taken_in:?} at {hour}", world.used());
                 world.take(cost);
@@ -326,7 +327,7 @@ mod tests {
             }
         }
 
-        /// Time that passes as it should begins each period with nothing, whatever was before.
+        /// When time passes normally, each period begins with zero, whatever was before.
         #[test]
         fn the_next_period_begins_with_nothing(
             jumps in prop::collection::vec((0..9u64, 0..50u64), 0..20), pause in 1..5u64,

@@ -1,16 +1,15 @@
-//! The minutes, hours, days, weeks and months of UTC, as everyone who reads a contract counts them.
+//! Computes the minutes, hours, days, weeks and months of UTC.
 //!
-//! Leap seconds do not exist here, as they do not in Unix time. Weeks begin on Monday (ISO 8601). The days
-//! of a month are Howard Hinnant's `days_from_civil` and `civil_from_days`
-//! (<https://howardhinnant.github.io/date_algorithms.html>), whose year begins in March, so that the day
-//! that is there or not comes last.
+//! Leap seconds do not exist here, as in Unix time. Weeks begin on Monday (ISO 8601). The days of a month come from
+//! Howard Hinnant's `days_from_civil` and `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
+//! Their year begins in March, so that the leap day comes last.
 //!
-//! Invariant: the periods of a kind follow each other without gap or overlap; each begins on a minute.
+//! Invariant: the periods of a kind follow each other without gap or overlap; each begins on a full minute.
 
 use std::time::Duration;
 
-/// The time of day and its date, as the time since 1970-01-01T00:00Z. Not a [`Moment`](crate::Moment):
-/// it may be set, forwards and back.
+/// Date and time of day, as the time since 1970-01-01T00:00Z. Unlike a [`Moment`](crate::Moment) it can be set forwards
+/// and backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallTime(Duration);
 
@@ -32,7 +31,7 @@ impl WallTime {
     }
 }
 
-/// How often something begins anew.
+/// Length of a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Every {
     Minute,
@@ -43,17 +42,17 @@ pub enum Every {
 }
 
 impl Every {
-    /// When the period that contains `time` began; for the week of the epoch, the epoch.
+    /// Returns the start of the period that contains `time`; for the week of the epoch, the epoch.
     pub fn start(self, time: WallTime) -> WallTime {
         WallTime::of_minute(self.first_minute(time.minute()))
     }
 
-    /// When the next one begins.
+    /// Returns the start of the next period.
     pub fn end(self, time: WallTime) -> WallTime {
         WallTime::of_minute(self.next_minute(time.minute()))
     }
 
-    /// The first minute of the period that contains this one.
+    /// Returns the first minute of the period that contains `minute`.
     pub(super) const fn first_minute(self, minute: u64) -> u64 {
         let day = minute / MINUTES_OF_DAY;
         match self {
@@ -68,7 +67,7 @@ impl Every {
         }
     }
 
-    /// The first minute of the period after that.
+    /// Returns the first minute of the next period.
     pub(super) const fn next_minute(self, minute: u64) -> u64 {
         let day = minute / MINUTES_OF_DAY;
         match self {
@@ -87,17 +86,17 @@ impl Every {
 
 const MINUTES_OF_DAY: u64 = 24 * 60;
 
-/// Days since Monday; the epoch was a Thursday.
+/// Returns the days since Monday; the epoch was a Thursday.
 const fn weekday(day: u64) -> u64 {
     (day + 3) % 7
 }
 
-/// From 0000-03-01 to the epoch.
+/// Days from 0000-03-01 to the epoch.
 const DAYS_BEFORE_EPOCH: u64 = 719_468;
-/// 400 years.
+/// Days in 400 years.
 const DAYS_OF_ERA: u64 = 146_097;
 
-/// Year and month (1 to 12) of a day since the epoch: `civil_from_days` without its negative half.
+/// Returns the year and the month (1 to 12) of a day since the epoch: `civil_from_days` for days from the epoch on.
 const fn month_of_day(day: u64) -> (u64, u64) {
     let day = day + DAYS_BEFORE_EPOCH;
     let (era, day_of_era) = (day / DAYS_OF_ERA, day % DAYS_OF_ERA);
@@ -113,7 +112,7 @@ const fn month_of_day(day: u64) -> (u64, u64) {
     }
 }
 
-/// The first day of a month since the epoch: `days_from_civil`.
+/// Returns the first day of a month, as days since the epoch: `days_from_civil`.
 const fn first_day(year: u64, month: u64) -> u64 {
     let (year, from_march) = if month > 2 {
         (year, month - 3)
@@ -152,10 +151,10 @@ mod tests {
         check(Every::Minute, leap_day, 1_709_210_040, 1_709_210_100);
         check(Every::Hour, leap_day, 1_709_208_000, 1_709_211_600);
         check(Every::Day, leap_day, 1_709_164_800, 1_709_251_200);
-        // Monday the 26th to Monday, 4 March.
+        // Monday, 26 February to Monday, 4 March.
         check(Every::Week, leap_day, 1_708_905_600, 1_709_510_400);
         check(Every::Month, leap_day, 1_706_745_600, 1_709_251_200);
-        // The last second of 2023 and the first of 2024, a Monday.
+        // The last second of 2023 and the first second of 2024, a Monday.
         check(Every::Month, 1_704_067_199, 1_701_388_800, 1_704_067_200);
         check(Every::Week, 1_704_067_199, 1_703_462_400, 1_704_067_200);
         check(Every::Month, 1_704_067_200, 1_704_067_200, 1_706_745_600);
@@ -168,7 +167,7 @@ mod tests {
         check(Every::Month, 0, 0, 31 * DAY);
     }
 
-    /// Day by day, as one turns the leaves of a calendar, for 500 years.
+    /// Counts day by day for 500 years and compares.
     #[test]
     fn months_as_a_calendar_on_the_wall_has_them() {
         let mut day = 0;
@@ -202,7 +201,7 @@ mod tests {
 
         #[test]
         fn weeks_begin_on_monday(seconds in 7 * DAY..20_000_000_000u64) {
-            // 2024-01-01 was one.
+            // 2024-01-01 was a Monday.
             let (week, monday) = (7 * DAY, 1_704_067_200 % (7 * DAY));
             prop_assert_eq!(Every::Week.start(at(seconds)).elapsed().as_secs() % week, monday);
         }
