@@ -1,10 +1,11 @@
-//! Tells the time of day from the monotonic clock, by an offset that follows the wall clock with care.
+//! Derives the time of day from the monotonic clock, by an offset that follows the wall clock with care.
 //!
-//! A wall clock is set: by a time server, by an operator, by a host that resumes a machine; and now and then it is wrong
-//! for a second or an hour. What is decided by the time of day (quotas, expiry, revocations) must not follow it there
-//! and back. So between two looks the time goes on as the monotonic clock does. At a look the offset follows a drift,
-//! by at most a tenth of the time that has passed. A difference of more than [`JUMP`] is a jump: it is told at once, and
-//! followed only when it has stood for [`PERSISTS`]. A wall clock that comes back before that was never followed.
+//! A wall clock can be set by a time server, by an operator or by a host that resumes a machine, and sometimes it is
+//! wrong for a second or an hour. Decisions that depend on the time of day (quotas, expiry, revocations) must not
+//! follow it there and back. So between two calls of [`ClockFollower::look`] the time advances as the monotonic clock
+//! does. A look lets the offset follow a drift, by at most a tenth of the time since the last look. A difference of
+//! more than [`JUMP`] is a jump: it is reported at once, and followed only when it has lasted for [`PERSISTS`]. A wall
+//! clock that returns earlier is never followed.
 //!
 //! Invariant: the time moves by more than a drift only where [`Change::Followed`] is returned.
 
@@ -13,28 +14,28 @@ use std::time::Duration;
 use crate::calendar::WallTime;
 use crate::moment::Moment;
 
-/// A greater difference between the wall clock and the time told is a jump.
+/// Difference between the wall clock and the told time above which there is a jump.
 pub const JUMP: Duration = Duration::from_secs(2);
-/// A jump that has stood for so long on the monotonic clock is followed: the machine was suspended, or the clock was
-/// wrong before.
+/// Time on the monotonic clock after which a jump is followed: the machine was suspended, or the clock was wrong
+/// before.
 pub const PERSISTS: Duration = Duration::from_secs(30);
 
-/// Nanoseconds from a [`Moment`] to the [`WallTime`] at the same instant; to the year 2262.
+/// Nanoseconds from a [`Moment`] to the [`WallTime`] at the same instant, up to the year 2262.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset(i64);
 
-/// What a look has found.
+/// Change of the wall clock that a look has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The wall clock has jumped, by so many nanoseconds. The time told goes on as before.
+    /// The wall clock has jumped by this many nanoseconds. The told time continues as before.
     Jumped(i64),
-    /// The wall clock has jumped back to the time told, by so many nanoseconds.
+    /// The wall clock has jumped back to the told time, by this many nanoseconds.
     Returned(i64),
-    /// A jump has stood for long enough: from now on [`ClockFollower::offset`] is that of the wall clock.
+    /// A jump has lasted long enough: from now on [`ClockFollower::offset`] is the offset of the wall clock.
     Followed { from: WallTime, to: WallTime },
 }
 
-/// Decides which time it is.
+/// Decides which time of day the gateway uses.
 #[derive(Debug)]
 pub struct ClockFollower {
     offset: Offset,
@@ -42,11 +43,11 @@ pub struct ClockFollower {
     jump: Option<Jump>,
 }
 
-/// A jump that is not followed yet.
+/// Jump that is not followed yet.
 #[derive(Clone, Copy, Debug)]
 struct Jump {
     since: Moment,
-    /// As it was seen last.
+    /// Offset of the wall clock at the last look.
     offset: Offset,
 }
 
@@ -64,19 +65,19 @@ impl Offset {
         self.0
     }
 
-    /// The time of day at this moment; not before 1970.
+    /// Returns the time of day at this moment; not before 1970.
     pub fn at(self, moment: Moment) -> WallTime {
         WallTime::since_epoch(Duration::from_nanos(moment.nanos().saturating_add_signed(self.0)))
     }
 
-    /// From `earlier` to here, in nanoseconds.
+    /// Returns the nanoseconds from `earlier` to this offset.
     fn since(self, earlier: Offset) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
 impl ClockFollower {
-    /// Believes the wall clock as it is now: there is nothing to hold it against yet.
+    /// Starts with the wall clock as it is now, because there is no earlier time to compare with.
     pub fn new(now: Moment, wall: WallTime) -> ClockFollower {
         ClockFollower {
             offset: Offset::between(now, wall),
@@ -85,17 +86,17 @@ impl ClockFollower {
         }
     }
 
-    /// By which the time of day is told until the next look.
+    /// Returns the offset that gives the time of day until the next look.
     pub const fn offset(&self) -> Offset {
         self.offset
     }
 
-    /// How far the wall clock is ahead of the time told, in nanoseconds; zero unless it has jumped.
+    /// Returns how far the wall clock is ahead of the told time, in nanoseconds; zero unless it has jumped.
     pub fn ahead(&self) -> i64 {
         self.jump.map_or(0, |jump| jump.offset.since(self.offset))
     }
 
-    /// Takes note of both clocks; to be called every second or so.
+    /// Compares both clocks; to be called about once a second.
     pub fn look(&mut self, now: Moment, wall: WallTime) -> Option<Change> {
         let passed = now.since(self.looked_at);
         self.looked_at = self.looked_at.max(now);
@@ -130,7 +131,7 @@ impl ClockFollower {
                 Some(Change::Followed { from, to: seen.at(now) })
             }
             Some(jump) => {
-                // It drifts as any clock does.
+                // A clock that has jumped still drifts, like any clock.
                 self.jump = Some(Jump { offset: seen, ..jump });
                 None
             }
@@ -163,7 +164,7 @@ mod tests {
     /// 2026-11-24, noon.
     const NOON: Duration = Duration::from_secs(1_795_521_600);
 
-    /// So many milliseconds after the start, on a wall clock that is `ahead` (in milliseconds).
+    /// Returns both clocks this many milliseconds after the start. The wall clock is `ahead` by this many milliseconds.
     fn at(milliseconds: u64, ahead: i64) -> (Moment, WallTime) {
         let since = Duration::from_millis(milliseconds);
         let wall = (NOON + since).as_millis() as i64 + ahead;
@@ -178,8 +179,8 @@ mod tests {
         ClockFollower::new(now, wall)
     }
 
-    /// Looks at each instant (in milliseconds) at a wall clock that is so far ahead (in milliseconds): what is told of
-    /// it, and how far the time is then ahead, in milliseconds.
+    /// Looks at each instant (in milliseconds) at a wall clock that is ahead by the second number (in milliseconds).
+    /// Checks the change that is reported, and how far the wall clock is then ahead of the told time, in milliseconds.
     fn check(rows: &[(u64, i64, Option<&str>, i64)]) {
         let mut follower = follower();
         for &(time, ahead, told, expected) in rows {
@@ -287,7 +288,7 @@ mod tests {
                 follower.look(now, wall).map(|change| (second, change))
             })
             .collect();
-        // It is more than two seconds ahead of a time that follows by a tenth of a second each second.
+        // The wall clock is more than two seconds ahead of a time that follows by a tenth of a second in each second.
         assert_eq!(told, [(3, Change::Jumped(2_800 * MILLI))]);
     }
 
@@ -321,7 +322,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Whatever the wall clock does, the time told moves as told.
+        /// Whatever the wall clock does, the told time moves by a drift, or the move is reported.
         #[test]
         fn time_moves_by_a_drift_or_is_told(
             steps in prop::collection::vec((1..40_000u64, prop_oneof![
@@ -349,7 +350,7 @@ mod tests {
             }
         }
 
-        /// Where the wall clock stays, the time is its own within a bounded time.
+        /// If the wall clock stays, the told time reaches it within a bounded time.
         #[test]
         fn the_time_arrives_at_a_wall_clock_that_stays(
             before in prop::collection::vec((1..40_000u64, -100_000_000..100_000_000_i64), 0..20),

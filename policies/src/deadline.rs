@@ -1,6 +1,6 @@
-//! The one moment by which an answer is due, handed down and only ever brought forward.
+//! Holds the moment by which an answer is due. It is passed down and can only become earlier.
 //!
-//! Invariant: no child is later than its parent, however long its own limit. It holds no timer.
+//! Invariant: no child is later than its parent, however long its own limit. A deadline holds no timer.
 
 use crate::moment::Moment;
 use std::time::Duration;
@@ -17,12 +17,12 @@ impl Deadline {
         self.0
     }
 
-    /// What starts at `start` and may take `limit`: due then, or when the parent is, if that is sooner.
+    /// Returns the deadline of work that starts at `start` and may take `limit`, but not later than this deadline.
     pub fn child(self, start: Moment, limit: Duration) -> Deadline {
         Deadline(self.0.min(start + limit))
     }
 
-    /// Zero once it has passed.
+    /// Returns the time left; zero once the deadline has passed.
     pub const fn remaining(self, now: Moment) -> Duration {
         self.0.since(now)
     }
@@ -31,7 +31,7 @@ impl Deadline {
         self.remaining(now).is_zero()
     }
 
-    /// Whether something that starts after `wait` still has `minimum` left for itself.
+    /// Returns whether work that starts after `wait` still has `minimum` left.
     pub fn allows(self, now: Moment, wait: Duration, minimum: Duration) -> bool {
         wait.checked_add(minimum)
             .is_some_and(|needed| needed <= self.remaining(now))
@@ -109,7 +109,7 @@ mod tests {
             }
         }
 
-        /// What is allowed and then takes its minimum is over by the deadline; a nanosecond more is not.
+        /// Work that is allowed and takes its minimum ends by the deadline; work that takes a nanosecond more does not.
         #[test]
         fn what_is_allowed_ends_in_time(due in 0..5_000u64, now in 0..5_000u64, wait in 0..5_000u64, minimum in 1..5_000u64) {
             let deadline = Deadline::at(at(due));

@@ -1,21 +1,21 @@
-//! What every measure of a limit answers to a taking, whatever it counts.
+//! Defines what every limit answers to a take, whatever the limit counts.
 //!
-//! Invariant: a reported wait suffices, and a nanosecond less does not.
+//! Invariant: a reported wait is enough, and a wait that is one nanosecond shorter is not.
 
 use std::time::Duration;
 
-/// What is left after a taking.
+/// Tokens left after a take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
     /// Whole tokens that could be taken now.
     pub tokens: u64,
 }
 
-/// A refusal. Nothing was taken.
+/// Refusal of a take. Nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// After exactly this long the same taking succeeds, if no one else takes; not a nanosecond
-    /// sooner. `None`: never, it costs more than the limit ever has.
+    /// Exact time after which the same take succeeds, if nobody else takes tokens. `None` if it never succeeds, because
+    /// it costs more than the limit ever holds.
     pub retry_in: Option<Duration>,
 }
 

@@ -1,13 +1,14 @@
-//! Takes single endpoints out of turn that keep failing while the others answer.
+//! Ejects single endpoints of a backend that keep failing while the others answer.
 //!
-//! A breaker guards a backend as a whole: one bad endpoint of several stays below its ratio, and fails
-//! its share of the calls for as long as nobody leaves it out.
+//! A breaker guards a backend as a whole. One bad endpoint of several stays below the breaker's ratio, and fails its
+//! share of the calls until it is left out.
 //!
-//! Invariant: never more than a share of a backend's endpoints, rounded down, are out at a time, and one
-//! is always in; an endpoint that is out returns by itself. An attempt counts only if it began while its
-//! endpoint was in, and not before it was last out. It holds however the clock jumps.
+//! Invariant: never more than a share of a backend's endpoints, rounded down, are ejected at a time, and at least one
+//! is not. An ejected endpoint returns by itself. An attempt counts only if it began after the last ejection of its
+//! endpoint had ended. This holds however the clock jumps.
 //!
-//! Knows neither addresses nor turns. A result is an atomic or two; the lock is taken only to eject.
+//! This module knows neither addresses nor load balancing. A result is one or two atomic operations; the lock is taken
+//! only to eject.
 
 use crate::backoff::{Backoff, Jitter};
 use crate::moment::Moment;
@@ -18,19 +19,21 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EjectionSettings {
-    /// Failures in a row that put an endpoint out.
+    /// Number of failures in a row that ejects an endpoint.
     pub consecutive: NonZeroU32,
-    /// For how long, the first time.
+    /// Length of the first ejection.
     pub eject_for: Duration,
-    /// By how much longer each time, from 1. An endpoint that stays in for `eject_for_max` starts anew.
+    /// Factor, at least 1, by which each ejection is longer than the one before. It starts again after `eject_for_max`
+    /// without an ejection.
     pub growth: f64,
     pub eject_for_max: Duration,
-    /// The greatest share of the endpoints that may be out at a time. One always stays in, also at 1.
+    /// Largest share of the endpoints that may be ejected at a time. One endpoint always stays, also if the share is 1.
     pub share: Ratio,
 }
 
 impl Default for EjectionSettings {
-    /// Envoy's outlier detection: 5 failures in a row, 30 s, at most 5 minutes; growing twofold, and half of the endpoints.
+    /// Returns the defaults of Envoy's outlier detection: 5 failures in a row, 30 s, at most 5 minutes. Each ejection
+    /// is twice as long as the one before, and half of the endpoints may be ejected.
     fn default() -> EjectionSettings {
         EjectionSettings {
             consecutive: const { NonZeroU32::new(5).unwrap() },
@@ -42,34 +45,35 @@ impl Default for EjectionSettings {
     }
 }
 
-/// Puts out the endpoints of one backend.
+/// Ejects the endpoints of one backend.
 #[derive(Debug)]
 pub struct Ejector {
-    /// Without settings, nobody is ejected.
+    /// `None` if ejection is off.
     settings: Mutex<Option<EjectionSettings>>,
-    /// The setting of that name, to be read without the lock; 0 is off.
+    /// Copy of the setting with this name, read without the lock; 0 means off.
     consecutive: AtomicU32,
 }
 
-/// How one endpoint stands. It belongs to the endpoint, and outlives changes of the settings.
+/// Health of one endpoint. It belongs to the endpoint, and survives changes of the settings.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Failures since the last success.
+    /// Number of failures since the last success.
     streak: AtomicU32,
-    /// The last ejection, in nanoseconds. Written under the ejector's lock, as is what follows.
+    /// Start of the last ejection, in nanoseconds. Written under the ejector's lock, like the fields below.
     from: AtomicU64,
     until: AtomicU64,
     ejections: AtomicU32,
-    /// It was put out, and nobody has been told of its return yet.
+    /// Whether the endpoint was ejected and its return is not reported yet.
     away: AtomicBool,
 }
 
-/// To be logged and counted once.
+/// Change to be logged and counted once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// `ejections` counts this one and those before it, as far as each came before `eject_for_max` in good standing.
+    /// The endpoint is ejected. `ejections` counts this ejection and those before it, as long as less than
+    /// `eject_for_max` lay between two.
     Ejected { eject_for: Duration, ejections: u32 },
-    /// It is in again, as the first result since then shows, or what [`Ejector::bring_back`] was told.
+    /// The endpoint is back, as the first result since the ejection shows, or because of [`Ejector::bring_back`].
     Returned,
 }
 
@@ -83,7 +87,7 @@ impl Ejector {
         ejector
     }
 
-    /// Judges an attempt at the endpoint `of`, one of `all` of its backend.
+    /// Judges an attempt at the endpoint `of`. `all` are the endpoints of its backend.
     pub fn record<'a>(
         &self,
         of: &'a Standing,
@@ -114,7 +118,7 @@ impl Ejector {
         ejected.or(returned.then_some(Change::Returned))
     }
 
-    /// Lets an endpoint in before its time is over: something cheaper than a request has shown that it can be reached.
+    /// Ends an ejection early, because a health probe has shown that the endpoint can be reached.
     pub fn bring_back(&self, of: &Standing, now: Moment) -> Option<Change> {
         let in_force = lock(&self.settings);
         if !of.is_ejected(now) {
@@ -126,8 +130,8 @@ impl Ejector {
         Some(Change::Returned)
     }
 
-    /// Other settings for the endpoints that there are now. Nobody stays out for longer than is possible
-    /// by them; `None` brings all back.
+    /// Applies other settings to the current endpoints. No endpoint stays ejected for longer than the new settings
+    /// allow; `None` ends all ejections.
     pub fn reconfigure<'a>(
         &self,
         settings: Option<EjectionSettings>,
@@ -146,7 +150,7 @@ impl Ejector {
                 out.push(standing);
             }
         }
-        // Those that would be back first.
+        // The endpoints that would return first come first.
         out.sort_by_key(|standing| standing.until());
         let too_many = out
             .len()
@@ -175,11 +179,11 @@ impl Ejector {
         let (mut count, mut out) = (0, 0);
         for standing in all {
             count += 1;
-            // Also one whose time out has not begun yet, as a clock that ran back may show it.
+            // Counts also an ejection that has not begun yet, which happens after a clock ran backwards.
             out += usize::from(standing.until() > now);
         }
         let last_out = of.until();
-        // Another failure may have been faster to eject it.
+        // Another failure may have ejected the endpoint meanwhile.
         if began < last_out || out >= settings.most_out(count) {
             return None;
         }
@@ -196,7 +200,7 @@ impl Ejector {
 }
 
 impl EjectionSettings {
-    /// The time that the ejection of this number lasts, from 1.
+    /// Returns the length of the ejection of this number, from 1.
     fn time(&self, ejections: u32) -> Duration {
         let growing = Backoff {
             initial: self.eject_for,
@@ -207,7 +211,7 @@ impl EjectionSettings {
         growing.delay(ejections, 0.0)
     }
 
-    /// The most of `count` endpoints that may be out.
+    /// Returns the most of `count` endpoints that may be ejected.
     fn most_out(&self, count: usize) -> usize {
         let share = count as u128 * u128::from(self.share.millionths()) / 1_000_000;
         usize::try_from(share).unwrap_or(count).min(count.saturating_sub(1))
@@ -219,19 +223,20 @@ impl Standing {
         self.left(now).is_some()
     }
 
-    /// The time to its return; nothing if it is in. A clock that runs back behind the ejection ends it.
+    /// Returns the time until the endpoint returns; `None` if it is not ejected. A clock that runs back to before the
+    /// ejection ends it.
     pub fn left(&self, now: Moment) -> Option<Duration> {
         let until = self.until();
         let is_out = now < until && Moment::from_nanos(self.from.load(Relaxed)) <= now;
         is_out.then(|| until.since(now))
     }
 
-    /// The end of the last time out; zero if there was none.
+    /// Returns the end of the last ejection; zero if there was none.
     fn until(&self) -> Moment {
         Moment::from_nanos(self.until.load(Relaxed))
     }
 
-    /// What is over at `now` cannot come back, whatever the clock does.
+    /// Sets the end of the ejection. An ejection that has ended at `now` cannot begin again, whatever the clock does.
     fn return_at(&self, until: Moment, now: Moment) {
         if until <= now {
             self.from.store(until.nanos(), Relaxed);

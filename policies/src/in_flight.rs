@@ -1,8 +1,8 @@
-//! How many requests of one owner are under way, and whether one more may be.
+//! Counts the requests of one owner that are under way, and decides whether one more may start.
 //!
-//! Invariant: [`enter`](InFlight::enter) never brings the count above the cap it is told, and each that
-//! came in, by whichever door, leaves once. Unlike a bulkhead it has no queue: it guards a tenant's
-//! fair use of the gateway, not a backend, so who is over is refused at once.
+//! Invariant: [`enter`](InFlight::enter) never raises the count above the cap that it is given, and each request that
+//! entered, by either function, leaves once. Unlike a bulkhead it has no queue: it guards a tenant's fair use of the
+//! gateway and not a backend, so a request over the cap is refused at once.
 
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 
@@ -16,8 +16,8 @@ impl InFlight {
         InFlight::default()
     }
 
-    /// How many are under way now, this one included; or, if there were `cap` or more of them already,
-    /// how many, and nothing has changed.
+    /// Enters if fewer than `cap` requests are under way, and returns the number under way, this one included. The
+    /// error holds the number under way; it changes nothing.
     pub fn enter(&self, cap: u32) -> Result<u32, u32> {
         let mut count = self.count.load(Relaxed);
         while count < cap {
@@ -29,13 +29,13 @@ impl InFlight {
         Err(count)
     }
 
-    /// Comes in whatever the cap, for one that is watched and not yet enforced. How many are under way
-    /// now, this one included.
+    /// Enters regardless of any cap, for a limit that is observed but not enforced yet. Returns the number under way,
+    /// this one included.
     pub fn enter_anyway(&self) -> u32 {
         self.count.fetch_add(1, Relaxed) + 1
     }
 
-    /// To be called once for each that came in.
+    /// Leaves; to be called once for each request that entered.
     pub fn leave(&self) {
         let before = self.count.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "who leaves has come in");
@@ -78,7 +78,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Against a plain number, with a cap that changes under way.
+        /// Compares with a plain number; the cap changes from step to step.
         #[test]
         fn counts_who_is_inside(steps in prop::collection::vec((0..4u8, 0..5u32), 1..300)) {
             let in_flight = InFlight::new();

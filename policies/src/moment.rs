@@ -1,14 +1,14 @@
-//! An instant on a clock that this crate never reads.
+//! Represents an instant on a clock that this crate never reads.
 //!
-//! Arithmetic saturates at both ends, so a clock that stands still, jumps or runs backwards can
-//! make an answer early or late, but never a panic.
+//! Arithmetic saturates at both ends. A clock that stands still, jumps or runs backwards can make an answer early or
+//! late, but never causes a panic.
 
 use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
-/// Nanoseconds since an epoch of the caller's choosing, best the start of the process: the buckets
-/// count 36 years from it and refuse everything after that.
+/// Nanoseconds since an epoch that the user of the crate chooses, best the start of the process: the buckets count 36
+/// years from it and refuse everything after that.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
@@ -24,7 +24,7 @@ impl Moment {
         self.0
     }
 
-    /// The time from `earlier` to here; zero if `earlier` is later.
+    /// Returns the time from `earlier` to this moment; zero if `earlier` is later.
     pub const fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for Moment {
     }
 }
 
-/// A duration in nanoseconds, at most `u64::MAX` (584 years).
+/// Returns a duration in nanoseconds, at most `u64::MAX` (584 years).
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
-//! A share between none and all, exact to a millionth, compared without floating point.
+//! Represents a share between 0 and 1, exact to a millionth, compared without floating point.
 //!
-//! Invariant: 6 of 10 reaches 0.6, and a ratio of nothing reaches nothing.
+//! Invariant: 6 of 10 reaches 0.6, and a part of zero reaches no ratio.
 
-/// Parts in a million, `0..=1_000_000`.
+/// Share in millionths, `0..=1_000_000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ratio(u32);
 
@@ -12,14 +12,14 @@ impl Ratio {
     pub const ZERO: Ratio = Ratio(0);
     pub const ONE: Ratio = Ratio(WHOLE);
 
-    /// `None` unless `value` is in `0.0..=1.0`. Rounded to the nearest millionth.
+    /// Returns the ratio, rounded to the nearest millionth; `None` unless `value` is in `0.0..=1.0`.
     pub fn new(value: f64) -> Option<Ratio> {
         (0.0..=1.0)
             .contains(&value)
             .then(|| Ratio((value * f64::from(WHOLE)).round() as u32))
     }
 
-    /// `None` if there are more than a million.
+    /// Returns the ratio; `None` if `millionths` is more than a million.
     pub const fn from_millionths(millionths: u32) -> Option<Ratio> {
         if millionths <= WHOLE {
             Some(Ratio(millionths))
@@ -32,7 +32,7 @@ impl Ratio {
         self.0
     }
 
-    /// Whether `part` of `whole` is at least this ratio. No part of anything reaches any ratio.
+    /// Returns whether `part` of `whole` is at least this ratio. If `whole` is zero, no ratio is reached.
     pub const fn reached_by(self, part: u64, whole: u64) -> bool {
         part > 0 && part as u128 * WHOLE as u128 >= whole as u128 * self.0 as u128
     }

@@ -1,8 +1,8 @@
-//! Whether to try once more, and when: a retry must fit in the deadline and be paid for.
+//! Decides whether and when to try again: a retry must fit in the deadline and be paid for.
 //!
-//! Retries multiply the load on a backend just when it can bear the least. Hence two separate
-//! questions: [`Retry::again`] asks whether this call may be tried again, [`RetryBudget`] whether all
-//! calls together may. What may be repeated at all (methods, faults) is not known here.
+//! Retries multiply the load on a backend when it can bear the least. Hence there are two separate decisions:
+//! [`Retry::again`] decides whether this call may be tried again, [`RetryBudget`] whether all calls together may. This
+//! module does not know which methods and faults may be repeated at all.
 
 use crate::backoff::Backoff;
 use crate::deadline::Deadline;
@@ -14,29 +14,28 @@ pub use budget::{RetryBudget, RetryBudgetSettings};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
-    /// All attempts, the first included; 1 is no retry.
+    /// Most attempts, the first included; 1 means no retry.
     pub attempts: u32,
     pub backoff: Backoff,
 }
 
-/// Why there is no further attempt.
+/// Reason why there is no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// All attempts were made.
     Exhausted,
-    /// After the wait, less than the minimum would be left.
+    /// After the wait, less than the minimum would be left of the deadline.
     OutOfTime,
     /// The backend asked for a longer wait than the deadline allows.
     RetryAfterTooLong,
 }
 
 impl Retry {
-    /// The wait before the next attempt, or why there is none.
+    /// Returns the wait before the next attempt, or why there is none.
     ///
-    /// `attempts_made` counts those that were started, from 1. `minimum` is what the next attempt
-    /// needs to have left of the `deadline`. `retry_after` is the wait that the backend asked for:
-    /// it is honoured if it fits, and the backoff's own wait is kept if that is longer. `random` in
-    /// `0.0..1.0`.
+    /// `attempts_made` counts the attempts started so far, from 1. `minimum` is the time of the `deadline` that the
+    /// next attempt needs. `retry_after` is the wait that the backend asked for; if it fits in the deadline, the longer
+    /// of it and the backoff's wait is returned. `random` is in `0.0..1.0`.
     pub fn again(
         &self,
         attempts_made: u32,
@@ -87,7 +86,7 @@ mod tests {
 
     #[test]
     fn waits_or_says_why_not() {
-        // A deadline at 500 ms, of which an attempt needs 5 ms.
+        // The deadline is at 500 ms, and an attempt needs 5 ms.
         let check = |attempts_made, now, retry_after: Option<u64>, expected: Result<u64, Stop>| {
             let answer = retry(3).again(
                 attempts_made,

@@ -1,11 +1,11 @@
-//! Counts exactly what was taken in the trailing window, by remembering when.
+//! Counts exactly what was taken in a sliding window, by remembering the time of each take.
 //!
-//! A token bucket lets a burst through and then its rate, so some windows see up to twice the number a
-//! contract may name. This one sees at most `limit` in every window, and pays with memory: sixteen bytes
-//! for each moment at which something was taken and not yet forgotten.
+//! A token bucket allows a burst and then its rate, so some windows see up to twice the number that a contract names. A
+//! sliding window sees at most `limit` in every window. It costs memory: sixteen bytes for each moment at which
+//! something was taken and not yet forgotten.
 //!
-//! Invariant: in every stretch `[t - window, t)` at most `limit` tokens are taken or started with and not
-//! given back, but for what was charged after the fact. To it a clock that runs backwards stands still.
+//! Invariant: in every span `[t - window, t)` at most `limit` tokens are taken or started with and not given back,
+//! except tokens charged after the fact. A clock that runs backwards is treated as one that stands still.
 
 use crate::decision::{Balance, Wait};
 use crate::moment::Moment;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-/// How many tokens may be taken in any window.
+/// Number of tokens that may be taken in any window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowQuota {
     limit: u64,
@@ -23,20 +23,20 @@ pub struct WindowQuota {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowQuotaError {
-    /// Not in `1..=MOST`.
+    /// The limit is not in `1..=MOST`.
     Limit,
-    /// Not in `1ns..=LONGEST`.
+    /// The window is not in `1ns..=LONGEST`.
     Window,
 }
 
 impl WindowQuota {
-    /// An owner's memory grows with the limit, to 4 MB at this one. Who needs more wants a bucket.
+    /// Largest limit. An owner's memory grows with its limit, to 4 MB at this one. Use a bucket for higher limits.
     pub const MOST: u64 = 100_000;
 
-    /// A month. Nothing that is remembered here outlives the process, so longer ones are for a calendar.
+    /// Longest window, 31 days. The counts do not survive the process, so longer periods need a calendar quota.
     pub const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
-    /// `limit` tokens in any `window`.
+    /// Returns a quota of `limit` tokens in any `window`.
     pub fn new(limit: u64, window: Duration) -> Result<WindowQuota, WindowQuotaError> {
         if !(1..=WindowQuota::MOST).contains(&limit) {
             return Err(WindowQuotaError::Limit);
@@ -55,19 +55,19 @@ impl WindowQuota {
         self.window
     }
 
-    /// The most that is ever remembered: a full window and as much again in debt or reserved.
+    /// Returns the most tokens that are ever remembered: a full window, and as many again in debt or reserved.
     const fn deepest(&self) -> u64 {
         2 * self.limit
     }
 
-    /// How long what was taken `at` still counts; zero if no longer.
+    /// Returns the time for which tokens taken `at` still count; zero if they no longer do.
     fn counts_for(&self, at: Moment, now: Moment) -> Duration {
         (self.window + at.since(now)).saturating_sub(now.since(at))
     }
 }
 
-/// What one owner has taken. Its [`WindowQuota`] is handed in; after a reload the new one applies to
-/// what is remembered.
+/// Tokens that one owner has taken. Its [`WindowQuota`] is an argument; after a reload the new quota applies to what is
+/// remembered.
 #[derive(Default)]
 pub struct SlidingWindow {
     taken: Mutex<Taken>,
@@ -85,17 +85,17 @@ impl SlidingWindow {
         Ok(taken.balance(quota, now))
     }
 
-    /// Takes `cost` tokens for a taker that starts as soon as the window has room: how long until then,
-    /// zero if at once. Refused, with nothing taken, if that were longer than `max_wait` or if a whole
-    /// limit is spoken for beyond the window's; what is reported then is the wait after which it could
-    /// start at once. The law holds for the moments at which takers start. To be given back with the
-    /// moment of the start.
+    /// Takes `cost` tokens for a caller that starts as soon as the window has room. Returns the time until the start,
+    /// zero for a start now. Nothing is taken if the wait would exceed `max_wait`, or if a whole limit is reserved
+    /// beyond the current window. The error then holds the wait after which the caller could start at once. The
+    /// invariant holds for the moments at which callers start. A refund of the reservation needs the moment of its
+    /// start.
     pub fn reserve(&self, quota: &WindowQuota, now: Moment, cost: u64, max_wait: Duration) -> Result<Duration, Wait> {
         lock(&self.taken).admit(quota, now, cost, max_wait)
     }
 
-    /// Takes what has been spent already, even what is not there: at most one limit more than there is.
-    /// Everything else is refused until enough has passed out of the window.
+    /// Takes tokens that have been spent already, even if they are not there: at most one limit more than there is.
+    /// Every other take is refused until enough tokens have passed out of the window.
     pub fn charge(&self, quota: &WindowQuota, now: Moment, cost: u64) -> Balance {
         let mut taken = lock(&self.taken);
         let now = taken.advance(quota, now);
@@ -104,25 +104,25 @@ impl SlidingWindow {
         taken.balance(quota, now)
     }
 
-    /// Gives back up to `cost` tokens of those taken at `taken_at`, if they still count. Takes that were
-    /// told an earlier time than another before them count from the later one: they are not found.
+    /// Gives back up to `cost` tokens taken at `taken_at`, if they still count. A take that was given an earlier time
+    /// than a take before it counts from the later time, so its tokens are not found.
     pub fn refund(&self, quota: &WindowQuota, now: Moment, taken_at: Moment, cost: u64) -> Balance {
         let mut taken = lock(&self.taken);
         taken.remove(taken_at, cost);
         taken.balance(quota, now)
     }
 
-    /// Tokens that could be taken now.
+    /// Returns the number of tokens that could be taken now.
     pub fn balance(&self, quota: &WindowQuota, now: Moment) -> u64 {
         lock(&self.taken).balance(quota, now).tokens
     }
 
-    /// How long until `cost` tokens can be taken: zero if now, `None` if never.
+    /// Returns the time until `cost` tokens can be taken: zero if now, `None` if never.
     pub fn wait_for(&self, quota: &WindowQuota, now: Moment, cost: u64) -> Option<Duration> {
         lock(&self.taken).wait_for(quota, now, cost)
     }
 
-    /// Whether forgetting this window would change nothing.
+    /// Returns whether forgetting this window would change nothing.
     pub fn is_idle(&self, quota: &WindowQuota, now: Moment) -> bool {
         let taken = lock(&self.taken);
         let newest = taken.runs.back();
@@ -132,11 +132,11 @@ impl SlidingWindow {
 
 #[derive(Default)]
 struct Taken {
-    /// By moment, rising, no two of the same. A reserved start may lie in the future.
+    /// Takes by moment, in rising order, at most one entry for each moment. A reserved start may lie in the future.
     runs: VecDeque<Run>,
-    /// The tokens of all runs.
+    /// Sum of the tokens of all runs.
     total: u64,
-    /// The latest that this window was told while something was taken.
+    /// Latest time that this window was given with a take.
     latest: Moment,
 }
 
@@ -146,7 +146,7 @@ struct Run {
 }
 
 impl Taken {
-    /// Takes for a start within `max_wait`; the wait until then.
+    /// Takes tokens for a start within `max_wait`; returns the wait until the start.
     fn admit(&mut self, quota: &WindowQuota, now: Moment, cost: u64, max_wait: Duration) -> Result<Duration, Wait> {
         let latest = self.advance(quota, now);
         let wait = self.wait_for(quota, now, cost).ok_or(Wait::FOR_EVER)?;
@@ -157,7 +157,7 @@ impl Taken {
         Ok(wait)
     }
 
-    /// Forgets what has passed out of the window; the time, which never runs backwards.
+    /// Forgets what has passed out of the window; returns the time, which never runs backwards.
     fn advance(&mut self, quota: &WindowQuota, now: Moment) -> Moment {
         self.latest = self.latest.max(now);
         while let Some(run) = self.runs.front()
@@ -173,7 +173,7 @@ impl Taken {
         if cost > quota.limit {
             return None;
         }
-        // Those that must have passed out of the window, the oldest first.
+        // Tokens that must pass out of the window first, oldest first.
         let mut too_many = (self.total + cost).saturating_sub(quota.limit);
         let mut last = None;
         for run in &self.runs {

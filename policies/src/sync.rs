@@ -1,7 +1,7 @@
-//! The only place that names the atomics and the lock of this crate, so that a checker that explores
-//! interleavings can put its own in their stead.
+//! Names the atomics and the lock of this crate in one place, so that an interleaving checker (loom) can replace them.
 //!
-//! Reference counts and what is made once stay those of the standard library: no decision hangs on them.
+//! Reference counts and values that are made once stay those of the standard library, because no decision depends on
+//! them.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -15,7 +15,7 @@ pub(crate) use std::sync::{
 };
 pub(crate) use std::sync::{OnceLock, PoisonError};
 
-/// Locks, poisoned or not: what the locks here guard is consistent before anything in them can panic.
+/// Locks a mutex, poisoned or not: the values locked here are consistent before anything in them can panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

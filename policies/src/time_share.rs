@@ -1,10 +1,10 @@
-//! Keeps one kind of work to a share of the time there is, so that a flood of it leaves the rest for others.
+//! Limits one kind of work to a share of the processor time, so that a flood of it leaves the rest for other work.
 //!
-//! What a piece of work costs is known only once it is done. So a piece may begin while little enough work waits to
-//! be paid for; when it is done its cost is added, and the share pays for it as time passes.
+//! The cost of a piece of work is known only when it is done. So a piece may begin while the backlog of unpaid work is
+//! small enough. When the piece is done its cost is added, and the share pays for it as time passes.
 //!
-//! Invariant: over any span of time, work takes at most the share of the span and of the backlog that was allowed,
-//! and one piece for each thread that was at it. Knows nothing of what the work is.
+//! Invariant: over any span of time, work takes at most its share of the span plus the allowed backlog, plus one piece
+//! for each thread that ran one. This module does not know what the work is.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::moment::Moment;
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
-/// How much of the time of all threads may be spent.
+/// Share of the time of all threads that may be spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Of one thread's time: never zero, and more than a million where several threads have more than one's worth.
+    /// Millionths of one thread's time: never zero, and more than a million if the share is more than one thread.
     millionths: u64,
 }
 
 /// Work that was done and is not paid for yet.
 #[derive(Debug)]
 pub struct TimeShare {
-    /// When all of it will have been paid for, in nanoseconds.
+    /// Time at which all of it will have been paid for, in nanoseconds.
     paid_at: AtomicU64,
 }
 
 impl Share {
-    /// `None` if that is no time at all.
+    /// Returns the share of so many threads; `None` if it is zero.
     pub fn new(ratio: Ratio, threads: u32) -> Option<Share> {
         let millionths = u64::from(ratio.millionths()) * u64::from(threads);
         (millionths > 0).then_some(Share { millionths })
     }
 
-    /// How long it takes to pay for work of this length.
+    /// Returns the nanoseconds that the share needs to pay for this work.
     fn time_to_pay(self, work: Duration) -> u64 {
         let nanos = work.as_nanos().saturating_mul(1_000_000) / u128::from(self.millionths);
         u64::try_from(nanos).unwrap_or(u64::MAX)
@@ -49,10 +49,9 @@ impl Default for TimeShare {
 }
 
 impl TimeShare {
-    /// Whether a piece of work may begin now: if what was done before is paid for within `backlog`.
+    /// Returns whether a piece of work may begin now: it may if earlier work is paid for within `backlog`.
     ///
-    /// # Errors
-    /// How long until that is so, if nothing else is done meanwhile.
+    /// # Errors The time until the work may begin, if no other work is done meanwhile.
     pub fn begin(&self, now: Moment, backlog: Duration) -> Result<(), Duration> {
         let due = self.backlog(now);
         if due <= backlog { Ok(()) } else { Err(due - backlog) }
@@ -62,11 +61,11 @@ impl TimeShare {
     pub fn spend(&self, share: Share, now: Moment, work: Duration) {
         let cost = share.time_to_pay(work);
         let add = |paid_at: u64| Some(paid_at.max(now.nanos()).saturating_add(cost));
-        // The closure always has an answer.
+        // The closure never returns `None`, so this cannot fail.
         let _ = self.paid_at.fetch_update(Relaxed, Relaxed, add);
     }
 
-    /// How long it takes until all work is paid for.
+    /// Returns the time until all work is paid for.
     pub fn backlog(&self, now: Moment) -> Duration {
         Moment::from_nanos(self.paid_at.load(Relaxed)).since(now)
     }
@@ -103,7 +102,7 @@ mod tests {
         check(1400, 0, Ok(()));
         // A clock that runs backwards makes the wait longer, and nothing else.
         check(900, 400, Err(ms(100)));
-        // What was saved up long ago is not there to be spent: two pieces at once cost what they cost.
+        // Time without work cannot be saved for later: two pieces at once cost their full price.
         done.spend(quarter, at(9000), ms(100));
         done.spend(quarter, at(9000), ms(100));
         check(9000, 0, Err(ms(800)));
@@ -131,8 +130,8 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Pieces arrive at random; those that may begin take no more than the share of the span and the backlog, and
-        /// the last piece.
+        /// Pieces arrive at random. Those that may begin take no more than the share of the span, the backlog and the
+        /// last piece.
         #[test]
         fn no_flood_takes_more_than_its_share(
             arrivals in prop::collection::vec((0..200_u64, 1..50_u64), 1..200),

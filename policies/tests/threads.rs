@@ -1,4 +1,4 @@
-//! The policies under real threads: what holds for every schedule must hold for these.
+//! Runs the policies on real threads and checks what must hold for every schedule.
 
 use policies::breaker::{ForcedState, Outcome, State};
 use policies::bulkhead::{Entrant, Entry, Signal, Slot};
@@ -19,7 +19,7 @@ fn at(milliseconds: u64) -> Moment {
     Moment::ZERO + Duration::from_millis(milliseconds)
 }
 
-/// Runs `work` on every thread at once; the sum of what they return.
+/// Runs `work` on every thread at once; returns the sum of the results.
 fn on_all_threads(work: impl Fn(u64) -> u64 + Sync) -> u64 {
     let start = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
@@ -89,7 +89,7 @@ fn windows_and_calendars_are_taken_exactly() {
     let (of_window, of_usage) = (AtomicU32::new(0), AtomicU32::new(0));
     on_all_threads(|thread| {
         for round in 0..2_000 {
-            // Each third is given back.
+            // Every third take is given back.
             let kept = u32::from((round + thread) % 3 > 0);
             let now = at(round / 4);
             if window.take(&window_quota, now, 1).is_ok() {
@@ -129,7 +129,7 @@ fn no_more_are_in_flight_than_the_cap() {
     assert_eq!((in_flight.count(), most.into_inner() <= 3), (0, true));
 }
 
-/// Opens at the first failure, for a millisecond.
+/// Returns a breaker that opens at the first failure, for a millisecond.
 fn touchy_breaker() -> Arc<Breaker> {
     Arc::new(Breaker::new(BreakerSettings {
         min_calls: 1,
@@ -146,7 +146,7 @@ const SUCCESS: Outcome = Outcome::Success { took: Duration::ZERO };
 #[test]
 fn a_breaker_has_no_more_probes_under_way_than_it_may() {
     let breaker = touchy_breaker();
-    // The generation of each probe, from after it was admitted until before it is judged.
+    // Generation of each probe, from after its admission until before its result.
     let under_way = Mutex::new(vec![]);
     let probes = on_all_threads(|thread| {
         let mut probes = 0;
@@ -244,7 +244,7 @@ fn a_bulkhead_keeps_each_tenant_to_its_share() {
     keeps_its_limits(Ratio::new(0.7).unwrap(), 2);
 }
 
-/// Of three slots, at most `cap` for one tenant.
+/// Checks a bulkhead of three slots, of which one tenant may hold at most `cap`.
 fn keeps_its_limits(share: Ratio, cap: u32) {
     const LIMIT: u32 = 3;
     const TENANTS: u64 = 4;

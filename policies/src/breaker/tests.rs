@@ -27,15 +27,15 @@ fn settings() -> BreakerSettings {
 
 enum Do {
     Admit(&'static str),
-    /// Refused, and told to come back in so many ms.
+    /// Refused, with this time to come back, in ms.
     Refused(u64),
     Succeed(&'static str),
-    /// A success that took so many ms.
+    /// Success that took this many ms.
     Take(&'static str, u64),
     Fail(&'static str),
     Ignore(&'static str),
     Drop(&'static str),
-    /// A call that was judged already fails.
+    /// Late failure of a call that was judged already.
     BreakOff(&'static str),
     Is(State),
 }
@@ -70,7 +70,7 @@ fn check(settings: BreakerSettings, rows: &[(u64, Do)]) {
     }
 }
 
-/// Rows in which every call is made and ends at once, at 0 ms.
+/// Rows in which every call starts and ends at once, at 0 ms.
 fn calls(outcomes: &str) -> Vec<(u64, Do)> {
     let call = |outcome| {
         [
@@ -210,7 +210,7 @@ fn results_of_an_earlier_generation_change_nothing() {
             ],
         ),
     );
-    // A probe that outlives its generation, dropped, does not free a place in a later one.
+    // A probe that outlives its generation does not free a place in a later one when it is dropped.
     check(
         settings(),
         &after(
@@ -293,7 +293,7 @@ fn failures_in_a_row_open_it_however_few() {
     check("SFFF", State::Open);
 }
 
-/// A breaker that is open, and whose probes have failed so many times.
+/// Returns an open breaker whose probes have failed this many times.
 fn reopened(settings: BreakerSettings, times: u32) -> (Arc<Breaker>, u64) {
     let breaker = Arc::new(Breaker::seeded(settings, 42));
     let mut now = 0;
@@ -330,7 +330,7 @@ fn each_failed_probe_keeps_it_open_for_longer() {
         assert_eq!(breaker.admit(at(now + open_for - 1)).err(), refusal(1), "{times}");
         assert!(breaker.admit(at(now + open_for)).is_ok(), "{times}");
     }
-    // Closing forgets it, and so does a hand.
+    // Closing resets the growth, and so does forcing a state.
     let (breaker, now) = reopened(growing, 2);
     for _ in 0..2 {
         let probe = breaker.admit(at(now + 20_000)).unwrap();
@@ -396,7 +396,7 @@ fn replicas_do_not_probe_in_step() {
     assert_eq!(times.len(), 100);
 }
 
-/// A row of calls: how many, whether they fail, and how many ms each takes.
+/// Row of calls: how many, whether they fail, and how many ms each takes.
 type Calls = (u32, bool, u64);
 
 #[test]
@@ -429,18 +429,18 @@ fn the_adaptive_rule_goes_by_latency_and_ratio() {
         assert_eq!(last, expected, "{rows:?}");
     };
     let (failed, ok) = (true, false);
-    // Fewer than ten calls never open it, whatever they are.
+    // Fewer than ten calls never open it.
     check(&[(9, failed, 9_000)], None);
     check(&[(9, failed, 9_000), (1, ok, 1)], Some(Cause::AdaptiveFilling));
-    // Until twenty were seen, half of them decide.
+    // Until twenty calls were seen, half of them must fail.
     check(&[(6, ok, 9_000), (5, failed, 9_000)], None);
     check(&[(6, ok, 9_000), (6, failed, 9_000)], Some(Cause::AdaptiveFilling));
-    // Then 30 % if they are slow, which 100 ms on average is not yet.
+    // After that, 30 % open it if the mean latency is above 100 ms.
     check(&[(14, ok, 101), (6, failed, 101)], Some(Cause::AdaptiveLatency));
     check(&[(14, ok, 100), (6, failed, 100)], None);
     check(&[(15, ok, 101), (5, failed, 101)], None);
     check(&[(14, ok, 1), (6, failed, 332)], Some(Cause::AdaptiveLatency));
-    // And 60 % otherwise. The mean is of the last twenty only, the ratio of all in the window.
+    // Otherwise 60 % open it. The mean is of the last twenty calls only, the ratio of all in the window.
     check(&[(20, ok, 1), (29, failed, 1)], None);
     check(&[(20, ok, 1), (30, failed, 1)], Some(Cause::AdaptiveRatio));
     check(&[(5, ok, 9_000), (20, ok, 1), (25, failed, 1)], None);
@@ -578,7 +578,7 @@ fn a_reload_keeps_state_and_counts() {
     assert_eq!(breaker.counts(at(21_000)).failures, 3);
     fail(21_000);
     assert_eq!(breaker.state(at(21_000)), State::Open);
-    // A shorter open time holds at once.
+    // A shorter open time applies at once.
     breaker.reconfigure(
         BreakerSettings {
             open_for: ms(100),
@@ -587,7 +587,7 @@ fn a_reload_keeps_state_and_counts() {
         at(21_000),
     );
     assert_eq!(breaker.admit(at(21_000)).err().map(|open| open.retry_in), Some(ms(100)));
-    // Fewer probes than have succeeded already: one more success closes it.
+    // The new number of probes is smaller than the successes so far: one more success closes it.
     let probe = breaker.admit(at(21_100)).unwrap();
     breaker.record(probe, Outcome::Success { took: ms(1) }, at(21_100));
     breaker.reconfigure(
@@ -602,14 +602,14 @@ fn a_reload_keeps_state_and_counts() {
     assert_eq!(breaker.state(at(21_100)), State::Closed);
 }
 
-/// The same rules on lists and plain fields.
+/// Implements the same rules with lists and plain fields.
 struct Naive {
     settings: BreakerSettings,
     state: State,
     generation: u64,
     open_until: u64,
     reopenings: u32,
-    /// (slice, failed, slow, took)
+    /// Entries: (slice, failed, slow, took)
     results: Vec<(u64, bool, bool, u64)>,
     probes: u32,
     successes: u32,
@@ -623,7 +623,7 @@ impl Naive {
         (self.probes, self.successes) = (0, 0);
     }
 
-    /// The generation, and whether it is a probe.
+    /// Returns the generation, and whether the call is a probe.
     fn admit(&mut self, now: u64) -> Option<(u64, bool)> {
         if self.state == State::Open && now >= self.open_until {
             self.become_(State::HalfOpen);
@@ -636,7 +636,7 @@ impl Naive {
         admitted.then_some((self.generation, probe))
     }
 
-    /// `None` for an outcome that says nothing.
+    /// Judges a call; `None` is an outcome that is ignored.
     fn end(&mut self, (generation, probe): (u64, bool), failed_took: Option<(bool, u64)>, now: u64) {
         if generation != self.generation {
             return;
@@ -713,7 +713,7 @@ fn any_settings() -> impl Strategy<Value = BreakerSettings> {
         threshold: ms(threshold),
     });
     let opening = (prop::option::of(ratio()), slow, 0..12u32, prop::option::of(adaptive));
-    // Whole factors, so that the plain rules reckon exactly.
+    // Whole factors, so that the plain rules compute exactly.
     let staying_open = (0..20_000u64, 1..4u32, 0..60_000u64);
     (0..12u32, opening, staying_open, 1..5u32).prop_map(
         |(min_calls, (failure_ratio, slow, consecutive, adaptive), (open_for, growth, open_for_max), probes)| {
@@ -786,7 +786,7 @@ proptest! {
     ) {
         let settings = BreakerSettings { jitter: Ratio::from_millionths(jitter * 10_000).unwrap(), ..settings };
         let breaker = Arc::new(Breaker::seeded(settings, seed));
-        // Random times, forwards and backwards, with every call failing or vanishing.
+        // Random times, forwards and backwards; every call fails or is dropped.
         for (instant, vanishes) in schedule {
             if let Ok(permit) = breaker.admit(at(instant)) {
                 let outcome = if vanishes { Outcome::Ignored } else { Outcome::Failure { took: ms(1) } };
@@ -802,8 +802,8 @@ proptest! {
         prop_assert_eq!(breaker.state(now), State::Closed);
     }
 
-    /// Over any schedule: who is admitted while it is not closed is a probe, no more of them are under
-    /// way than it takes successes, and a refusal tells the exact time to the next probe.
+    /// Over any schedule: every call that is admitted while the breaker is not closed is a probe. No more probes are
+    /// under way than successes are needed, and a refusal tells the exact time until the next probe.
     #[test]
     fn open_means_no_call_but_probes(
         settings in any_settings(), jitter in 0..=100u32, seed in any::<u64>(),
@@ -844,8 +844,7 @@ proptest! {
         }
     }
 
-    /// Deadlines that callers made short and calls that they broke off are ignored, and so is whatever
-    /// of it is mixed with successes.
+    /// Deadlines that callers made short and calls that callers broke off are ignored, also among successes.
     #[test]
     fn what_callers_do_cannot_open_it(
         settings in any_settings(),

@@ -15,7 +15,7 @@ fn quota(per_second: u64, burst: u64) -> Quota {
     Quota::new(per_second, SECOND, burst).unwrap()
 }
 
-/// Takes `cost` at each instant (in ms) of one bucket; what is left of whole tokens, or the wait in ms.
+/// Takes `cost` at each instant (in ms) from one bucket. Checks the whole tokens left, or the wait in ms.
 fn check(quota: Quota, rows: &[(u64, u64, Result<u64, u64>)]) {
     let bucket = Bucket::full();
     for &(now, cost, expected) in rows {
@@ -171,7 +171,7 @@ fn a_reservation_starts_when_it_is_earned() {
     assert_eq!(reserve(0, 1, 100), Ok(100));
     assert_eq!(reserve(50, 2, 1_000), Ok(250));
     assert_eq!(bucket.wait_for(&quota, at(50), 1), Some(ms(350)));
-    // Not while the other waits; but who waits can leave.
+    // Nothing is given back while the other caller waits, but the waiting caller can leave.
     bucket.refund(&quota, at(60), at(100), 1);
     assert_eq!(bucket.wait_for(&quota, at(60), 1), Some(ms(340)));
     bucket.refund(&quota, at(60), at(300), 2);
@@ -210,7 +210,7 @@ fn a_refund_after_a_rescale_is_the_share_that_was_taken() {
         let left = bucket.refund_rescaled(&old, &new, at(1_000), at(1_000), taken);
         assert_eq!(left.tokens, expected, "{taken} of {old:?} to {new:?}");
     };
-    // By the tokens alone, or at the old price, the first two would be full.
+    // The first two would be full if only the tokens were given back, or at the old price.
     check(quota(100, 1_000), 500, quota(100, 10), 5);
     check(quota(1, 10), 5, quota(1_000, 10), 5);
     check(quota(100, 10), 5, quota(100, 1_000), 500);
@@ -226,7 +226,7 @@ fn beyond_the_last_moment_everything_is_refused() {
     assert_eq!(bucket.take(&quota, Moment::MAX, 1), Err(Wait { retry_in: None }));
 }
 
-/// A level that is topped up before each step: the textbook's token bucket.
+/// Textbook token bucket: a level that is topped up before each step.
 struct Naive {
     quota: Quota,
     level: u64,
@@ -298,7 +298,7 @@ proptest! {
         }
     }
 
-    /// The law, for the moments of the starts; and what is reserved starts when it could have been taken.
+    /// Checks the invariant for the moments at which callers start. A reservation starts when it could have been taken.
     #[test]
     fn never_more_than_burst_and_rate_are_started_with(
         quota in quotas(), schedule in schedules(), patience in 0..100u64,
@@ -333,7 +333,7 @@ proptest! {
         }
     }
 
-    /// The law with what is given back, at any time, by takers that start at once and by those that wait.
+    /// Checks the invariant with refunds at any time, by callers that start at once and by callers that wait.
     #[test]
     fn a_refund_lets_nobody_start_too_soon(
         quota in quotas(), patience in 0..100u64,
@@ -342,7 +342,7 @@ proptest! {
         let bucket = Bucket::full();
         let max_wait = quota.time_to_earn(1) * patience as u32 / 20;
         let mut now = Moment::ZERO;
-        // When, how many, and whether they were given back before they started.
+        // Moment, tokens, and whether they were given back before the start.
         let mut taken: Vec<(Moment, u64)> = vec![];
         let mut given_back = taken.clone();
         for (pause, cost, refunded) in schedule {
@@ -410,7 +410,7 @@ proptest! {
         }
     }
 
-    /// A full bucket equals an absent one: whoever keeps them may drop it at any moment and make it anew.
+    /// A full bucket equals an absent one: its owner may drop it at any moment and create it again.
     #[test]
     fn forgetting_a_full_bucket_changes_nothing(
         quota in quotas(), schedule in schedules(), sweeps in prop::collection::vec(any::<bool>(), 200),
@@ -438,7 +438,7 @@ proptest! {
         prop_assert!(scaled.saturating_sub(1) * u128::from(old.capacity) <= missing * u128::from(new.capacity));
     }
 
-    /// A refund gives no more after a rescale than the same refund before it would have.
+    /// A refund after a rescale gives no more than the same refund before it.
     #[test]
     fn a_rescale_makes_no_refund_greater(
         old in quotas(), new in quotas(), drained in 0..400u64, cost in 0..400u64, later in 0..5_000u64,

@@ -7,7 +7,7 @@ fn at(milliseconds: u64) -> Moment {
     Moment::ZERO + Duration::from_millis(milliseconds)
 }
 
-/// Writes its name down when it is signalled.
+/// Signal that writes its name into a list.
 struct Bell(Arc<Mutex<String>>, char);
 
 impl Signal for Bell {
@@ -23,16 +23,16 @@ struct Script {
     tickets: Vec<(char, Ticket<Bell>)>,
 }
 
-/// The letter is the tenant; each row may use it again. It gives back its oldest slot, claims its oldest
-/// ticket, and fails or leaves with its newest.
+/// Step of a test. The letter is the tenant; several rows may use it. A tenant gives back its oldest slot, claims its
+/// oldest ticket, and is refused or leaves with its newest.
 enum Do {
     /// Enters with a deadline (ms).
     Admitted(char),
     Queued(char, u64),
-    /// Queued in the place of another, who is signalled.
+    /// Enters the queue in the place of another waiter, which is signalled.
     Displaces(char, &'static str),
     Full(char),
-    /// Gives a slot back, telling the time; who is signalled.
+    /// Gives a slot back and tells the time; the text names the waiters signalled.
     Release(char, &'static str),
     DropSlot(char, &'static str),
     Claims(char),
@@ -84,7 +84,7 @@ impl Script {
         self.tickets.remove(index).1
     }
 
-    /// Who was signalled since the last time.
+    /// Returns the names signalled since the last call.
     fn rung(&self) -> String {
         std::mem::take(&mut *self.rung.lock().unwrap())
     }
@@ -128,7 +128,7 @@ impl Script {
     }
 }
 
-/// `[admitted, full, timed out, left]` when all is over, which the rows bring about.
+/// Runs the rows, which must end every call, and checks the outcomes `[admitted, full, timed out, left]`.
 fn check(limit: u32, queue: u32, rows: &[(u64, Do)], outcomes: [u64; 4]) {
     check_share(limit, queue, 1.0, rows, outcomes);
 }
@@ -256,7 +256,7 @@ fn who_waits_no_longer_leaves_the_queue() {
             (10, Unclaimed('b', Unserved::TimedOut)),
             (10, DropTicket('c', "")),
             (10, Release('a', "d")),
-            // Served and then gone.
+            // Served, and then dropped.
             (10, DropTicket('d', "")),
             (10, Admitted('e')),
         ],
@@ -329,13 +329,13 @@ fn no_tenant_holds_more_than_its_share() {
             (0, Admitted('a')),
             (0, Queued('a', 99)),
             (0, Queued('a', 99)),
-            // There is room for the others.
+            // The other tenants still have room.
             (1, Admitted('b')),
             (1, Release('b', "")),
             (1, Admitted('b')),
             (1, Admitted('c')),
             (1, Queued('c', 99)),
-            // To whoever may have it, whose turn it would not have been.
+            // Goes to the waiter that may have it, although its turn has not come.
             (2, Release('b', "c")),
             (2, Claims('c')),
             (2, Queued('d', 99)),
@@ -412,7 +412,7 @@ fn a_reload_sets_and_lifts_the_share() {
             (1, Claims('a')),
             (2, Reconfigure(8, 9, 0.5, "a")),
             (2, Claims('a')),
-            // Back under the lower cap before it is served again.
+            // Down to the lower cap before it is served again.
             (3, Reconfigure(4, 9, 0.5, "")),
             (3, Release('a', "")),
             (3, Release('a', "")),
@@ -420,7 +420,7 @@ fn a_reload_sets_and_lifts_the_share() {
             (3, Claims('a')),
             (4, Reconfigure(4, 9, 1.0, "")),
             (4, Admitted('c')),
-            // Of those before, one counts for no share.
+            // One of the slots from before counts for no share.
             (5, Reconfigure(4, 9, 0.5, "")),
             (5, Queued('a', 99)),
             (5, Queued('c', 99)),
@@ -497,7 +497,7 @@ impl Signal for Ignored {
     fn signal(self) {}
 }
 
-/// What a slot or a ticket is used in: other threads and tasks.
+/// Slots and tickets are used in other threads and tasks.
 #[test]
 fn slots_and_tickets_can_be_sent() {
     fn can_be_sent<T: Send + 'static>() {}
@@ -508,8 +508,8 @@ fn slots_and_tickets_can_be_sent() {
 proptest! {
     #![proptest_config(cases::counted())]
 
-    /// A random crowd on a virtual clock: the limits hold, slots are never idle while someone waits, no
-    /// one is served late, and each entrant has one outcome.
+    /// Random entrants on a virtual clock: the limits hold, no slot is idle while somebody waits, no waiter is served
+    /// late, and each entrant has one outcome.
     #[test]
     fn every_entrant_has_one_outcome(
         limit in 1..6u32, queue in 0..6u32, share in prop::sample::select(vec![0.3, 0.5, 0.8, 1.0]),

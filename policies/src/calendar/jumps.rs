@@ -5,9 +5,9 @@
 //! Tokens used in later periods count as well, because those periods have not come yet. So no order of jumps adds a
 //! token.
 //!
-//! Invariant: a token is remembered in one period only: the period in which it was taken; or, if the clock has jumped
-//! back from there into a period that is not remembered, that period. When time passes normally from one period to the
-//! next, the next begins with zero.
+//! Invariant: a token is remembered in one period only: the period in which it was taken; or, if the clock came there
+//! from a later period and remembers nothing of it, the latest remembered period. When time passes normally from one
+//! period to the next, the next begins with zero.
 
 use super::{Every, Saved, WallTime};
 
@@ -52,7 +52,8 @@ impl LeftPeriods {
         }
         let (now, then) = (WallTime::of_minute(counted.since()), WallTime::of_minute(next.since()));
         if now != self.at {
-            // Time has passed normally since the last jump: tokens that were ahead have been counted since.
+            // Time has passed normally since the last jump. Forgets the periods that were ahead then: their tokens were
+            // counted.
             let at = self.at;
             self.used.retain(|left| left.since <= at && left.since < now);
         }

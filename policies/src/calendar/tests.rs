@@ -13,7 +13,7 @@ fn quota(limit: u64, every: Every) -> CalendarQuota {
     CalendarQuota::new(limit, every).unwrap()
 }
 
-/// Takes `cost` at each instant (seconds into 2024-01-31) of one usage; what is left, or the wait in seconds.
+/// Takes `cost` at each instant (seconds into 2024-01-31) of one usage. Checks the tokens left, or the wait in seconds.
 fn check(quota: CalendarQuota, rows: &[(u64, u64, Result<u64, u64>)]) {
     let usage = Usage::new();
     for &(now, cost, expected) in rows {
@@ -103,7 +103,7 @@ fn a_clock_that_is_set_back_a_little_begins_no_other_period() {
 #[test]
 fn what_a_later_period_has_counted_is_carried_into_that_of_now() {
     const YEAR: u64 = 366 * DAY;
-    // An hour that has been used up 68 years ahead ends with this one.
+    // An hour that was used up 68 years ahead ends with the current hour.
     check(
         quota(2, Every::Hour),
         &[
@@ -145,7 +145,7 @@ fn a_count_can_be_set() {
     assert_eq!(usage.take(&quota, now, 3), Ok(Balance { tokens: 0 }));
     assert_eq!(usage.set(&quota, now, u64::MAX), 3);
     assert_eq!(usage.used(&quota, now), CalendarQuota::MOST);
-    // What an earlier period has used is none of this one's.
+    // Tokens used in an earlier period do not count in this one.
     assert_eq!(usage.set(&quota, at(END_OF_JANUARY + 3_600), 1), 0);
     assert_eq!(usage.balance(&quota, at(END_OF_JANUARY + 3_600)), 2);
 }
@@ -226,14 +226,14 @@ fn what_is_restored_counts_in_its_period() {
     };
     check((120, 3), 125, (120, 5));
     check((60, 3), 125, (120, 2));
-    // As a state file of another hand may say.
+    // States that a state file written elsewhere may hold.
     check((130, 3), 125, (120, 5));
-    // From before the clock was set back, a little or far.
+    // The saved period begins in the future, because the clock was set back by a little or by much.
     check((180, 3), 125, (180, 5));
     check((600, 3), 125, (120, 5));
     check((99_999_999_999, 3), 125, (120, 5));
     check((120, u64::MAX), 125, (120, CalendarQuota::MOST));
-    // Both are over.
+    // Both periods are over.
     check((120, 3), 300, (300, 0));
 }
 
@@ -252,7 +252,7 @@ fn what_was_used_is_carried_into_the_period_of_another_quota() {
     check(Every::Minute, Every::Day, 100, (60, 4));
     check(Every::Minute, Every::Day, 130, (120, 0));
     check(Every::Minute, Every::Minute, 100, (60, 4));
-    // The clock was set back: what was begun goes on.
+    // The clock was set back: the current period goes on.
     check(Every::Minute, Every::Minute, 0, (60, 4));
     check(Every::Minute, Every::Hour, 0, (60, 4));
     check(Every::Hour, Every::Minute, 3_600, (3_600, 0));
@@ -275,7 +275,7 @@ fn any_every() -> impl Strategy<Value = Every> {
     prop::sample::select(vec![Every::Minute, Every::Hour, Every::Day, Every::Week, Every::Month])
 }
 
-/// A third of the shortest form of each period, to meet its turns.
+/// Returns a third of the shortest form of each period, so that steps meet its turns.
 fn step(every: Every) -> u64 {
     match every {
         Every::Minute => 20,
@@ -286,7 +286,7 @@ fn step(every: Every) -> u64 {
     }
 }
 
-/// A taking, a charge, a refund of the oldest taking that was not given back yet, of as much.
+/// Steps: a take, a charge, or a refund of the oldest take that was not given back yet.
 fn steps() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
     prop::collection::vec((0..6u8, 0..40u64, 0..5u64), 1..200)
 }
@@ -294,7 +294,7 @@ fn steps() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
 proptest! {
     #![proptest_config(cases::counted())]
 
-    /// Against a list of what was taken when, each with the start of its period.
+    /// Compares with a list of takes, each with the start of its period.
     #[test]
     fn counts_what_the_naive_list_does(every in any_every(), limit in 1..12u64, steps in steps()) {
         let (usage, quota) = (Usage::new(), quota(limit, every));
@@ -354,8 +354,8 @@ proptest! {
         prop_assert!(usage.take(&quota, WallTime::since_epoch(now + wait), cost).is_ok());
     }
 
-    /// A clock that is set back takes nothing off the count, and nobody waits for longer than the slack beyond the
-    /// period of now.
+    /// A clock that is set back takes nothing off the count, and no caller waits longer than the end of the current
+    /// period plus the slack.
     #[test]
     fn a_clock_that_is_set_back_adds_no_token_and_freezes_nobody(
         every in any_every(), limit in 1..12u64, taken in 0..12u64, ahead in 0..40_000_000u64, later in 0..400u64,
@@ -370,14 +370,14 @@ proptest! {
         if usage.take(&quota, now, 1).is_ok() {
             prop_assert!(taken < limit);
         }
-        // As long as the period of now goes on, it counts what was taken before and since.
+        // While the current period goes on, it counts what was taken before and since.
         let then = at(END_OF_JANUARY + later * step(every) / 400);
         if every.start(then) == every.start(now) {
             prop_assert_eq!(usage.used(&quota, then), usage.used(&quota, now));
         }
     }
 
-    /// Within the slack, however the clock is set: never more than the limit before a later period is seen.
+    /// However the clock is set within the slack, no more than the limit is taken before a later period begins.
     #[test]
     fn a_clock_that_is_set_to_and_fro_a_little_never_adds(
         every in any_every(), limit in 1..12u64,
@@ -400,7 +400,7 @@ proptest! {
         }
     }
 
-    /// A restart: what is saved and restored, beside takings of the new process, is as if there was none.
+    /// A restart with save and restore changes nothing, also if the new process takes tokens before the restore.
     #[test]
     fn a_restart_changes_nothing(
         every in any_every(), before in 0..20u64, since in 0..20u64, pause in 0..60u64,
@@ -433,8 +433,8 @@ proptest! {
         prop_assert_eq!(usage.used(&new, now), before);
     }
 
-    /// What began under the old quota and ends under the new one neither adds nor forgets: requests under way when a
-    /// reload changes the period are settled or given back afterwards.
+    /// A request that begins under the old quota and ends under the new one neither adds nor loses tokens. A reload
+    /// changed the period, and the request is settled or given back afterwards.
     #[test]
     fn what_ends_under_the_old_quota_forgets_nothing(
         old in any_every(), new in any_every(), used in 0..12u64, more in 0..12u64, back in 0..12u64, pause in 0..400u64,

@@ -9,7 +9,7 @@ fn at(milliseconds: u64) -> Moment {
     Moment::ZERO + ms(milliseconds)
 }
 
-/// 3 failures in a row; 1 s, then twice as long each time, up to 5 s.
+/// Three failures in a row; 1 s, then twice as long each time, up to 5 s.
 fn settings() -> EjectionSettings {
     EjectionSettings {
         consecutive: NonZeroU32::new(3).unwrap(),
@@ -33,7 +33,7 @@ impl Group {
         }
     }
 
-    /// Attempts that begin and end at once, each letter one: `S` succeeds, `F` fails.
+    /// Attempts that begin and end at once, one for each letter: `S` succeeds, `F` fails.
     fn attempts(&self, of: usize, outcomes: &str, now: u64) -> Vec<Change> {
         let record = |outcome| self.record(of, now, outcome == 'F', now);
         outcomes.chars().filter_map(record).collect()
@@ -66,7 +66,7 @@ fn failures_ejections_put_an_endpoint_out_for_a_while() {
     check("FFSFFS", &[]);
     check("FFF", &[ejected(1_000, 1)]);
     check("SFFSFFF", &[ejected(1_000, 1)]);
-    // Out as it is, more failures of it say nothing new.
+    // Further failures of an ejected endpoint change nothing.
     check("FFFFFFFF", &[ejected(1_000, 1)]);
 
     let group = Group::of(2);
@@ -109,11 +109,11 @@ fn what_is_shown_to_be_reachable_returns_at_once() {
     assert_eq!(bring_back(1, 200), None, "it is in");
     assert_eq!(bring_back(0, 200), Some(Change::Returned));
     assert_eq!((group.out(200), bring_back(0, 200)), (vec![], None));
-    // It is told once, and what began before counts no longer.
+    // The return is reported once, and an attempt that began earlier does not count.
     assert_eq!(group.attempts(0, "S", 200), []);
     assert_eq!(group.record(0, 199, true, 300), None);
     assert_eq!(group.attempts(0, "FFF", 300), [ejected(2_000, 2)]);
-    // A clock that ran back behind it leaves nobody out.
+    // A clock that ran back to before the ejection leaves no endpoint ejected.
     group.ejector.bring_back(&group.standings[0], at(400));
     assert_eq!(group.out(350), [0; 0]);
 }
@@ -125,7 +125,7 @@ fn no_more_than_half_are_out() {
         (0..count).for_each(|index| drop(group.attempts(index, "FFF", 0)));
         assert_eq!(group.out(0), (0..most).collect::<Vec<_>>(), "of {count}");
     }
-    // Who failed while there was no room is put out by its next failure, once there is.
+    // An endpoint that failed while no more could be ejected is ejected at its next failure, once there is room.
     let group = Group::of(2);
     group.attempts(0, "FFF", 0);
     group.attempts(1, "FFFFF", 10);
@@ -207,7 +207,7 @@ fn with_fewer_endpoints_those_return_that_would_be_back_first() {
     assert_eq!(group.out(300), [2]);
 }
 
-/// The same rules on plain fields.
+/// Implements the same rules with plain fields.
 #[derive(Clone, Default)]
 struct Naive {
     streak: u32,
@@ -263,7 +263,7 @@ proptest! {
             prop_assert_eq!(&out, &expected);
             prop_assert!(out.len() * 2 <= count && out.len() < count, "{out:?} of {count}");
         }
-        // Whatever came before, all are back, and healthy ones stay.
+        // In the end all endpoints are back, and healthy ones stay.
         now += 5_000;
         prop_assert_eq!(group.out(now), [0; 0]);
         for of in 0..count {

@@ -1,37 +1,37 @@
 //! Bounds all retries to a backend by what its first attempts have earned.
 //!
-//! An outage makes every call fail; if each were tried three times, the backend would get three times
-//! its load just when it is down. A budget lets a few failures be retried freely and a flood of them
-//! hardly at all, whatever each call's own limit says.
+//! In an outage every call fails. If each call were tried three times, the backend would get three times its load while
+//! it is down. A budget allows a few failures to be retried freely, and a flood of failures hardly at all, whatever the
+//! limit of each call.
 //!
-//! Invariant: in any stretch of time, retries <= 20 + share x first attempts + floor x seconds.
+//! Invariant: in any span of time, retries <= 20 + share x first attempts + floor x seconds.
 
 use crate::moment::Moment;
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::fmt;
 
-/// Units in one retry: shares and floors are kept to a hundred-thousandth.
+/// Units in one retry: shares and floors are exact to a hundred-thousandth.
 const RETRY: u64 = 100_000;
 const MOST: u64 = RetryBudget::CAP * RETRY;
-/// The word: milliseconds up to which the floor is paid (40 bits, 34 years) | balance in units.
+/// Layout of the word: milliseconds up to which the floor is paid (40 bits, 34 years) | balance in units.
 const BALANCE_BITS: u32 = 24;
 const BALANCE_MASK: u64 = (1 << BALANCE_BITS) - 1;
 
-/// What a budget earns.
+/// Rates at which a budget earns retries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudgetSettings {
-    /// Per first attempt.
+    /// Retries earned for each first attempt.
     pub share: Ratio,
-    /// Retries per second, however few the first attempts; from 0, at most 10,000.
+    /// Retries earned in each second without any first attempt; from 0 to 10,000.
     pub floor: f64,
 }
 
 pub struct RetryBudget {
     word: AtomicU64,
-    /// Units per first attempt.
+    /// Units for each first attempt.
     share: AtomicU32,
-    /// Units per second.
+    /// Units for each second.
     floor: AtomicU32,
 }
 
@@ -42,7 +42,7 @@ struct Account {
 }
 
 impl RetryBudget {
-    /// Retries: the balance starts here and never exceeds it.
+    /// Initial and largest balance, in retries.
     pub const CAP: u64 = 20;
 
     pub fn new(settings: RetryBudgetSettings) -> RetryBudget {
@@ -61,14 +61,14 @@ impl RetryBudget {
         budget
     }
 
-    /// What is earned from now on; the balance stays.
+    /// Changes what is earned from now on; the balance stays.
     pub fn reconfigure(&self, settings: RetryBudgetSettings) {
         let floor = settings.floor.clamp(0.0, 10_000.0) * RETRY as f64;
         self.share.store(settings.share.millionths() / 10, Relaxed);
         self.floor.store(floor as u32, Relaxed);
     }
 
-    /// A call was tried for the first time: earns its share. A full budget is only looked at.
+    /// Notes the first attempt of a call, which earns its share. A full budget is only read.
     pub fn first_attempt(&self, now: Moment) {
         let share = u64::from(self.share.load(Relaxed));
         self.change(now, |balance| (balance < MOST).then(|| (balance + share).min(MOST)));
@@ -80,12 +80,12 @@ impl RetryBudget {
         self.change(now, |balance| balance.checked_sub(RETRY))
     }
 
-    /// Whole retries that could be paid for now, `0..=CAP`.
+    /// Returns the number of whole retries that could be paid for now, `0..=CAP`.
     pub fn balance(&self, now: Moment) -> u64 {
         self.settled(Account::unpack(self.word.load(Relaxed)), now).balance / RETRY
     }
 
-    /// Replaces the balance by `next` of it, unless that is `None`.
+    /// Replaces the balance by `next` of the balance, unless that is `None`.
     fn change(&self, now: Moment, next: impl Fn(u64) -> Option<u64>) -> bool {
         let mut word = self.word.load(Relaxed);
         loop {
@@ -101,8 +101,8 @@ impl RetryBudget {
         }
     }
 
-    /// The account with the floor paid up to `now`. Time too short to have earned a unit stays unpaid,
-    /// so that frequent calls lose nothing; time in which it was full is gone.
+    /// Returns the account with the floor paid up to `now`. Time too short to earn a unit stays unpaid, so that
+    /// frequent calls lose nothing. Time in which the budget was full earns nothing.
     fn settled(&self, account: Account, now: Moment) -> Account {
         let millis = now.nanos() / 1_000_000;
         let floor = u64::from(self.floor.load(Relaxed));
@@ -163,7 +163,7 @@ mod tests {
         })
     }
 
-    /// A budget that is empty at `now`.
+    /// Returns a budget that is empty at `now`.
     fn spent(share: f64, floor: f64, now: u64) -> RetryBudget {
         let budget = budget(share, floor);
         assert_eq!((0..100).filter(|_| budget.withdraw(at(now))).count(), 20);
@@ -234,7 +234,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases::counted())]
 
-        /// Against a balance in floating point, which may differ by its rounding alone.
+        /// Compares with a balance in floating point, which may differ by rounding only.
         #[test]
         fn keeps_the_books(
             share in 0..=100u32, floor in 0..50u32,
@@ -243,7 +243,7 @@ mod tests {
             let (share, floor) = (f64::from(share) / 100.0, f64::from(floor) / 10.0);
             let budget = budget(share, floor);
             let (mut now, mut naive) = (0, 20.0f64);
-            // Retries less what has been earned since the start, and the lowest that this has been.
+            // Retries less earnings since the start, and the lowest value of this so far.
             let (mut overdrawn, mut lowest) = (0.0f64, 0.0f64);
             for (pause, is_first) in events {
                 now += pause;
@@ -262,7 +262,7 @@ mod tests {
                     naive -= f64::from(u8::from(paid));
                     overdrawn += f64::from(u8::from(paid));
                 }
-                // The law, for every stretch of time that ends now.
+                // Checks the invariant for every span of time that ends now.
                 prop_assert!(overdrawn - lowest <= 20.0 + 1e-3, "{overdrawn} {lowest}");
             }
         }

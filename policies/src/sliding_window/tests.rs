@@ -15,7 +15,7 @@ fn wait(nanos: u64) -> Wait {
     Wait::of(Duration::from_nanos(nanos))
 }
 
-/// Takes `cost` at each instant of one window; what is left of tokens, or the wait.
+/// Takes `cost` at each instant of one window. Checks the tokens left, or the wait.
 fn check(quota: WindowQuota, rows: &[(u64, u64, Result<u64, u64>)]) {
     let window = SlidingWindow::new();
     for &(now, cost, expected) in rows {
@@ -57,7 +57,7 @@ fn time_running_backwards_never_adds() {
             (110, 3, Ok(0)),
         ],
     );
-    // What has passed out of the window at 100 does so for whoever is late.
+    // Tokens that pass out of the window at 100 do so also for a take that is late.
     check(
         quota(2, 10),
         &[(0, 2, Ok(0)), (100, 0, Ok(2)), (5, 1, Ok(1)), (5, 2, Err(105))],
@@ -141,7 +141,7 @@ fn a_refund_is_for_the_moment_of_its_taking() {
     assert_eq!(window.refund(&quota, at(6), at(0), 1), Balance { tokens: 1 });
     assert_eq!(window.refund(&quota, at(6), at(5), 9), Balance { tokens: 2 });
     assert_eq!(window.take(&quota, at(6), 2), Ok(Balance { tokens: 0 }));
-    // Passed out of the window.
+    // The tokens have passed out of the window.
     assert_eq!(window.refund(&quota, at(10), at(0), 1), Balance { tokens: 1 });
     assert!(!window.is_idle(&quota, at(15)));
     assert!(window.is_idle(&quota, at(16)));
@@ -160,11 +160,11 @@ fn a_reservation_starts_when_there_is_room() {
     assert_eq!(reserve(4, 1, 5), Err(6));
     assert_eq!(reserve(4, 1, 6), Ok(6));
     assert_eq!(reserve(4, 1, 9), Ok(9));
-    // A whole limit is spoken for.
+    // A whole limit is reserved.
     assert_eq!(reserve(4, 1, 100), Err(16));
     assert_eq!(reserve(10, 1, 9), Err(10));
     assert_eq!(reserve(10, 1, 10), Ok(10));
-    // Given back by the moment of its start.
+    // A refund names the moment of the start.
     window.refund(&quota, at(10), at(20), 1);
     assert_eq!(window.wait_for(&quota, at(10), 1), Some(Duration::from_nanos(10)));
     assert_eq!(window.balance(&quota, at(23)), 2);
@@ -180,7 +180,7 @@ fn another_quota_applies_to_what_is_remembered() {
     assert_eq!(window.wait_for(&quota(4, 30), at(1), 1), Some(Duration::from_nanos(29)));
 }
 
-/// Everything that was taken, and when.
+/// All takes: moment and tokens.
 #[derive(Default)]
 struct Naive(Vec<(u64, u64)>);
 
@@ -190,7 +190,7 @@ impl Naive {
         self.0.iter().filter(still_counts).map(|(_, cost)| cost).sum()
     }
 
-    /// The most in any window. One that holds the most can be moved until it begins with a taking.
+    /// Returns the most tokens in any window. A window with the most tokens can be moved until it begins with a take.
     fn most(&self, quota: &WindowQuota) -> u64 {
         let begins = self.0.iter().map(|&(start, _)| {
             let inside = |&&(then, _): &&(u64, u64)| then >= start && at(then).since(at(start)) < quota.window();
@@ -204,7 +204,7 @@ fn quotas() -> impl Strategy<Value = WindowQuota> {
     (1..20u64, 1..60u64).prop_map(|(limit, window)| quota(limit, window))
 }
 
-/// What to do, pauses and costs.
+/// Steps, pauses and costs.
 fn schedules() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
     prop::collection::vec((0..8u8, 0..12u64, 0..5u64), 1..200)
 }
@@ -234,8 +234,8 @@ proptest! {
         prop_assert!(naive.most(&quota) <= quota.limit());
     }
 
-    /// Takings, charges and refunds in any order against the naive list, which is asked as well what each
-    /// refund can still find.
+    /// Compares takes, charges and refunds in any order with the naive list, which also tells what each refund can
+    /// find.
     #[test]
     fn charges_and_refunds_count_too(quota in quotas(), schedule in schedules()) {
         let (window, mut naive) = (SlidingWindow::new(), Naive::default());
@@ -287,7 +287,7 @@ proptest! {
         prop_assert!(window.take(&quota, at(now) + wait, cost).is_ok());
     }
 
-    /// A clock that is set back stands still: what it admits is what one that stood still would.
+    /// A clock that is set back counts as one that stands still: both admit the same.
     #[test]
     fn a_clock_that_runs_backwards_never_adds(
         quota in quotas(), schedule in prop::collection::vec((-20..20i64, 0..4u64), 1..200),
@@ -313,7 +313,7 @@ proptest! {
         prop_assert!(naive.most(&quota) <= quota.limit());
     }
 
-    /// With reservations, takings and refunds of either: by the moments of their starts.
+    /// Checks the invariant for the moments of the starts, with reservations, takes and refunds of both.
     #[test]
     fn the_law_holds_for_starts(
         quota in quotas(), schedule in schedules(), max_wait in 0..80u64,
@@ -347,7 +347,7 @@ proptest! {
         }
     }
 
-    /// No taking is forgotten with an idle window: a new one in its stead admits the same.
+    /// An idle window holds no take: a new window in its place admits the same.
     #[test]
     fn an_idle_window_may_be_forgotten(quota in quotas(), schedule in schedules()) {
         let (kept, mut forgetful) = (SlidingWindow::new(), SlidingWindow::new());

@@ -1,4 +1,4 @@
-//! Fair shares of a saturated backend.
+//! Checks that a saturated backend is shared fairly.
 
 use crate::simulation::{Backend, Fates, Tenant, run};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// 20 slots of 100 ms: 200 calls a second.
+/// Backend of 20 slots with calls of 100 ms: 200 calls a second.
 const BACKEND: Backend = Backend {
     limit: 20,
     queue: 40,
@@ -17,7 +17,7 @@ const BACKEND: Backend = Backend {
     wakes_after: Duration::ZERO,
 };
 
-/// One of a tier of weight 1 who sends so many calls a second, and waits long.
+/// Returns a tenant of a tier of weight 1 that sends this many calls a second, and waits long.
 fn tenant(id: u64, per_second: f64) -> Tenant {
     Tenant {
         id,
@@ -29,7 +29,8 @@ fn tenant(id: u64, per_second: f64) -> Tenant {
     }
 }
 
-/// 1 if all are served the same, 1 / n if one gets everything (Jain, Chiu and Hawe, 1984).
+/// Returns Jain's fairness index: 1 if all are served the same, 1 / n if one gets everything (Jain, Chiu and Hawe,
+/// 1984).
 fn jain(fates: &[Fates]) -> f64 {
     let sum: f64 = fates.iter().map(|fates| fates.served as f64).sum();
     let squares: f64 = fates.iter().map(|fates| (fates.served as f64).powi(2)).sum();
@@ -65,7 +66,7 @@ fn a_quiet_tenant_is_served_as_if_it_were_alone() {
     }
 }
 
-/// Measures how much these tests can see: first come, first served lets the quiet one wait like the other.
+/// Shows the sensitivity of these tests: with first come, first served, the quiet caller waits as long as the loud one.
 #[test]
 fn within_one_tenant_there_is_no_fairness() {
     let long = Duration::from_secs(50);
@@ -120,10 +121,10 @@ fn what_is_idle_is_borrowed() {
         };
         run(backend, tenants, long, 3)[0].served as f64
     };
-    // The whole backend: 200 a second.
+    // A single tenant gets the whole backend: 200 calls a second.
     let lone = served(&[tenant(1, 1_000.0)], 1.0);
     assert!((lone / 20_000.0 - 1.0).abs() <= 0.05, "{lone}");
-    // What a tier of eight times the weight leaves, a tenth of it.
+    // Next to a tier of eight times the weight it gets what that tier leaves, a tenth of it.
     let heavy = Tenant {
         tier: 1,
         weight: 8,
@@ -131,12 +132,12 @@ fn what_is_idle_is_borrowed() {
     };
     let beside = served(&[tenant(1, 1_000.0), heavy], 1.0);
     assert!((beside / 18_000.0 - 1.0).abs() <= 0.05, "{beside}");
-    // Unless it is kept for others: half of the slots.
+    // With a share of 0.5, half of the slots are kept for other tenants.
     let capped = served(&[tenant(1, 1_000.0)], 0.5);
     assert!((capped / 10_000.0 - 1.0).abs() <= 0.05, "{capped}");
 }
 
-/// The simulation asserts that no one starts after its deadline and that no slot is held by no call.
+/// The simulation asserts that no call starts after its deadline, and that no slot is held without a call.
 #[test]
 fn who_is_late_is_dropped_before_it_is_served() {
     for watches_the_clock in [true, false] {
@@ -155,7 +156,7 @@ fn who_is_late_is_dropped_before_it_is_served() {
                 fates[0].timed_out
             );
             assert_eq!((fates[1].full, fates[1].timed_out), (0, 0));
-            // What the late ones do not use the others do.
+            // The others use what the late callers do not use.
             let served = fates[0].served + fates[1].served;
             assert!(served as f64 > 0.9 * 10_000.0, "{served} of 10000 in {wakes_after:?}");
         }
@@ -165,7 +166,7 @@ fn who_is_late_is_dropped_before_it_is_served() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..cases::counted() })]
 
-    /// Whoever saturates a backend together gets the same of it, however much more than its part each sends.
+    /// Tenants that saturate a backend together are served the same, however much more than its part each sends.
     #[test]
     fn saturating_tenants_are_served_alike(
         limit in 1..16u32, places in 2..8u32, share in prop::sample::select(vec![0.5, 0.8, 1.0]),
@@ -189,8 +190,8 @@ proptest! {
         prop_assert!(index >= 0.95, "{index}: {served:?}");
     }
 
-    /// Whatever tenants of whatever tiers send, and however they wait: the simulation's assertions hold, each
-    /// call has one outcome, and the outcomes are the bulkhead's.
+    /// Whatever the tenants of any tier send, and however long they wait: the assertions of the simulation hold, each
+    /// call has one outcome, and the bulkhead counts the same outcomes.
     #[test]
     fn every_call_has_one_outcome(
         limit in 1..8u32, queue in 0..12u32, share in prop::sample::select(vec![0.01, 0.4, 0.7, 1.0]),

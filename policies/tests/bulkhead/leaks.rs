@@ -1,4 +1,4 @@
-//! Slots come back whatever becomes of their holders.
+//! Checks that slots come back however their holders end.
 
 use policies::bulkhead::{Entrant, Entry, Outcomes, Signal, Slot, Ticket, Unserved};
 use policies::{Bulkhead, Moment, Ratio};
@@ -17,7 +17,7 @@ fn at(nanos: u64) -> Moment {
     Moment::from_nanos(nanos)
 }
 
-/// Unwinds through the holder, as a panic does, without a message.
+/// Unwinds with the held value, as a panic does, without a message.
 fn panic_with<T>(held: T) {
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let _held = held;
@@ -35,7 +35,7 @@ enum Step {
     Release,
     DropSlot,
     PanicWithSlot,
-    /// At the signal or before it, in time or not.
+    /// Claims at the signal or before it, in time or late.
     Claim,
     Cancel,
     PanicWithTicket,
@@ -60,7 +60,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One of those, if there is any.
+/// Takes one value out at random, if there is any.
 fn pick<T>(from: &mut Vec<T>, which: prop::sample::Index) -> Option<T> {
     (!from.is_empty()).then(|| {
         let index = which.index(from.len());
@@ -79,7 +79,7 @@ proptest! {
         let bulkhead = Arc::new(Bulkhead::new(NonZeroU32::new(limit).unwrap(), queue));
         let (mut slots, mut tickets): (Vec<Slot<Unheard>>, Vec<Ticket<Unheard>>) = (vec![], vec![]);
         let (mut now, mut entered, mut seen) = (0, 0, Outcomes::default());
-        // Slots from before the limit was lowered.
+        // Includes slots from before the limit was lowered.
         let mut most = limit;
         for (step, pause, which) in steps {
             now += pause;

@@ -1,5 +1,5 @@
-//! What a bulkhead promises to those who share it, on a virtual clock: the backend is served by the
-//! simulation, and everything that would be chance comes from a seed.
+//! Checks the promises of a bulkhead on a virtual clock: a simulation serves the backend, and all randomness comes from
+//! a seed.
 
 mod fairness;
 mod leaks;

@@ -1,7 +1,7 @@
-//! A backend with a bulkhead before it, and tenants who call it: discrete events on a virtual clock.
+//! Simulates a backend behind a bulkhead and the tenants that call it, as discrete events on a virtual clock.
 //!
-//! Each tenant has its own chance for its arrivals and for how long its calls take, so that they are the
-//! same whoever else calls. What no caller may ever see is asserted after every event.
+//! Each tenant draws its arrivals and the length of its calls from its own seed, so they do not depend on the other
+//! tenants. After every event the simulation asserts what no caller may ever see.
 
 use policies::bulkhead::{Entrant, Entry, Signal, Slot, Ticket, Unserved};
 use policies::{Bulkhead, Moment, Ratio};
@@ -16,9 +16,9 @@ pub(crate) struct Backend {
     pub(crate) limit: u32,
     pub(crate) queue: u32,
     pub(crate) tenant_share: f64,
-    /// How long a call takes, on average.
+    /// Average length of a call.
     pub(crate) service: Duration,
-    /// How long it is until a waiter that was signalled claims its slot, on average.
+    /// Average time from the signal of a waiter until it claims its slot.
     pub(crate) wakes_after: Duration,
 }
 
@@ -27,22 +27,22 @@ pub(crate) struct Tenant {
     pub(crate) id: u64,
     pub(crate) tier: u32,
     pub(crate) weight: u32,
-    /// From one arrival to the next, on average.
+    /// Average time between two arrivals.
     pub(crate) every: Duration,
-    /// How long each of its calls waits at most.
+    /// Longest wait of each call.
     pub(crate) patience: Duration,
-    /// Whether its callers see their own deadline come, or leave that to the bulkhead.
+    /// Whether its callers watch their own deadline, or leave that to the bulkhead.
     pub(crate) watches_the_clock: bool,
 }
 
-/// How the calls of one tenant fared.
+/// Outcomes of the calls of one tenant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fates {
     pub(crate) entered: u64,
     pub(crate) served: u64,
     pub(crate) full: u64,
     pub(crate) timed_out: u64,
-    /// From the arrival to the end of each that was served.
+    /// Times from the arrival to the end of each call that was served.
     pub(crate) times: Vec<Duration>,
 }
 
@@ -59,7 +59,8 @@ impl Fates {
     }
 }
 
-/// Lets tenants call for so long, then all calls end; how those who came in that time fared.
+/// Runs the tenants for this time, then lets all calls end. Returns the outcomes of the calls that arrived in that
+/// time.
 pub(crate) fn run(backend: Backend, tenants: &[Tenant], long: Duration, seed: u64) -> Vec<Fates> {
     let mut simulation = Simulation::new(backend, tenants, Moment::ZERO + long, seed);
     for tenant in 0..tenants.len() {
@@ -108,7 +109,7 @@ struct Call {
     slot: Option<Slot<Bell>>,
 }
 
-/// Writes down which call was signalled.
+/// Signal that notes which call was signalled.
 struct Bell(usize, Arc<Mutex<Vec<usize>>>);
 
 impl Signal for Bell {
@@ -123,7 +124,7 @@ struct Simulation<'a> {
     bulkhead: Arc<Bulkhead<Bell>>,
     end: Moment,
     now: Moment,
-    /// With a number that orders those of one moment.
+    /// Events with a number that orders events at the same moment.
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     numbers: u64,
     calls: Vec<Call>,
@@ -231,7 +232,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// After the signal or at the deadline, whichever is first.
+    /// Claims after the signal or at the deadline, whichever comes first.
     fn claim(&mut self, call: usize) {
         let Some(ticket) = self.calls[call].ticket.take() else {
             return;

@@ -1,5 +1,5 @@
-//! Results, admissions, dropped probes and forcing of one breaker at once: each change of state happens
-//! once, what is late changes nothing, and no place for a probe is lost or handed out twice.
+//! Checks results, admissions, dropped probes and forcing of one breaker at once: each change of state happens once,
+//! late results change nothing, and no place for a probe is lost or handed out twice.
 
 use super::{at, explore, race};
 use policies::Ratio;
@@ -11,11 +11,11 @@ use std::time::Duration;
 const SUCCESS: Outcome = Outcome::Success { took: Duration::ZERO };
 const FAILURE: Outcome = Outcome::Failure { took: Duration::ZERO };
 
-/// Opens when all of at least two calls failed, for a second, then two probes. Every model fits in one
-/// slice of the window, because each slice that has to be read multiplies the interleavings.
+/// Breaker that opens for a second when all of at least two calls failed, then admits two probes. Every model fits in
+/// one slice of the window, because each further slice multiplies the interleavings.
 struct Subject {
     breaker: Arc<Breaker>,
-    /// For one thread each.
+    /// One permit for each thread.
     permits: Mutex<Vec<Permit>>,
 }
 
@@ -34,7 +34,7 @@ fn closed() -> Subject {
     }
 }
 
-/// Opened at second zero.
+/// Returns a breaker that opened at second zero.
 fn open() -> Subject {
     let subject = closed();
     subject.admit(0, 2);
@@ -43,7 +43,7 @@ fn open() -> Subject {
     subject
 }
 
-/// Half-open since second one, with so many probes under way.
+/// Returns a breaker that is half-open since second one, with this many probes under way.
 fn half_open(probes: usize) -> Subject {
     let subject = open();
     subject.admit(1_000, probes);
@@ -65,14 +65,14 @@ impl Subject {
         self.breaker.record(self.permit(), outcome, at(now))
     }
 
-    /// So many of the admissions that are tried now succeed.
+    /// Returns how many of `tried` admissions succeed now.
     fn places(&self, now: u64, tried: usize) -> usize {
         let admitted: Vec<_> = (0..tried).filter_map(|_| self.breaker.admit(at(now)).ok()).collect();
         admitted.len()
     }
 }
 
-/// The changes that were told, as what became of it why, in the order of the threads.
+/// Returns the reported changes as new state and cause, in the order of the threads.
 fn told(results: Vec<Option<Transition>>) -> Vec<(State, Cause)> {
     results
         .into_iter()
@@ -269,7 +269,7 @@ fn a_failure_does_not_undo_what_was_forced() {
             ],
         );
         assert_eq!(results[1].map(|change| change.to), Some(State::ForcedClosed));
-        // What it says it was forced from is what the failure made of it.
+        // The state before forcing, as the change reports it, depends on whether the failure came first.
         let from = results[0].map_or(State::Closed, |change| change.to);
         assert_eq!(results[1].map(|change| change.from), Some(from));
         assert_eq!(subject.breaker.state(at(0)), State::ForcedClosed);
@@ -338,7 +338,7 @@ fn an_open_time_made_shorter_beside_admissions_keeps_its_probes() {
                 admit,
             ],
         );
-        // However the new settings arrive: no one is let through before the shorter time is over.
+        // However the new settings arrive, no call is admitted before the shorter time is over.
         assert!(permits.iter().all(Option::is_none));
         assert!(subject.breaker.admit(at(500)).is_err());
         assert!(subject.breaker.admit(at(599)).is_err());
@@ -349,7 +349,7 @@ fn an_open_time_made_shorter_beside_admissions_keeps_its_probes() {
 #[test]
 fn a_place_that_another_tenant_takes_over_is_one_place() {
     explore("breaker: another tenant asks beside the end of a probe", || {
-        // Both places are those of one tenant.
+        // One tenant holds both places.
         let subject = Arc::new(half_open(2));
         race(
             &subject,

@@ -1,23 +1,23 @@
-//! Takings, refunds, charges and a rescale of one bucket at once do what they do in some order. In
+//! Checks that concurrent takes, refunds, charges and a rescale of one bucket have the effect of some sequence. In
 //! particular no token is handed out twice, and none is lost.
 
 use super::{at, explore_orders};
 use policies::{Bucket, Quota};
 use std::time::Duration;
 
-/// `burst` tokens, one earned in a second.
+/// Returns a quota of `burst` tokens that earns one token a second.
 fn quota(burst: u64) -> Quota {
     Quota::new(1, Duration::from_secs(1), burst).unwrap()
 }
 
-/// A bucket of burst 4 in which so many are left.
+/// Returns a bucket of burst 4 with this many tokens left.
 fn holding(tokens: u64) -> Bucket {
     let bucket = Bucket::full();
     bucket.take(&quota(4), at(0), 4 - tokens).unwrap();
     bucket
 }
 
-/// What is left after a taking; `None` if it was refused.
+/// Returns the tokens left after a take; `None` if it was refused.
 fn take(bucket: &Bucket, now: u64, cost: u64) -> Option<u64> {
     bucket.take(&quota(4), at(now), cost).ok().map(|balance| balance.tokens)
 }
@@ -112,14 +112,14 @@ fn a_charge_beside_takings_is_paid_in_full() {
             |bucket| take(bucket, 0, 1),
             |bucket| take(bucket, 0, 1),
         ],
-        // How long until the next token, so that debt is seen too.
+        // The time until the next token shows debt too.
         |bucket| bucket.wait_for(&quota(4), at(0), 1).map(|wait| wait.as_secs()),
     );
 }
 
 #[test]
 fn reservations_beside_a_taking_queue_up() {
-    // The wait in seconds, or none if it would be too long.
+    // Returns the wait in seconds; `None` if it would be too long.
     fn reserve(bucket: &Bucket) -> Option<u64> {
         let wait = bucket.reserve(&quota(4), at(0), 1, Duration::from_secs(2));
         wait.ok().map(|wait| wait.as_secs())

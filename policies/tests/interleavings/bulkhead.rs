@@ -1,6 +1,6 @@
-//! Entering, leaving, handing over, giving up, being displaced and a reload at once: never more inside
-//! than slots, every slot comes back, and whoever waits is woken (or the model ends in a deadlock, which
-//! loom reports).
+//! Checks entering, leaving, handing over, giving up, being displaced and a reload at once. Never more calls are inside
+//! than slots, every slot comes back, and every waiter is woken (else the model ends in a deadlock, which loom
+//! reports).
 
 use super::{at, explore};
 use loom::sync::Notify;
@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-/// What wakes a waiter. A wait may end without a ring, hence the flag.
+/// Wakes a waiter. A wait may end without a signal, hence the flag.
 #[derive(Default)]
 struct Bell {
     rung: AtomicBool,
@@ -41,7 +41,7 @@ struct Subject {
     inside: Arc<AtomicU32>,
 }
 
-/// A ticket, and the bell that rings for it.
+/// Ticket, and the bell that signals it.
 struct Waiting(Ticket<Wake>, Arc<Bell>);
 
 impl Clone for Subject {
@@ -63,7 +63,7 @@ impl Subject {
         }
     }
 
-    /// Two slots, of which a tenant may hold one.
+    /// Returns a bulkhead of two slots, of which a tenant may hold one.
     fn shared(queue: u32) -> Subject {
         let half = Ratio::new(0.5).unwrap();
         let bulkhead = Bulkhead::new(NonZeroU32::new(2).unwrap(), queue).with_tenant_share(half);
@@ -74,7 +74,7 @@ impl Subject {
         }
     }
 
-    /// Of tenant number `patience`, who waits so many seconds.
+    /// Enters as tenant number `patience`, which waits for this many seconds.
     fn enter(&self, patience: u64) -> Result<Slot<Wake>, Option<Waiting>> {
         let entrant = Entrant {
             tenant: patience,
@@ -98,7 +98,7 @@ impl Subject {
         self.enter(patience).err().flatten().expect("there is room to wait")
     }
 
-    /// Enters, waits to be woken if need be, works and leaves. Whether there was a slot for it.
+    /// Enters, waits for the signal if necessary, works and leaves. Returns whether there was a slot.
     fn visit(&self, patience: u64) -> bool {
         match self.enter(patience) {
             Ok(slot) => self.work(slot),
@@ -126,7 +126,7 @@ impl Subject {
         thread::spawn(move || step(&subject))
     }
 
-    /// When all is over: nothing is left, and so many were `[admitted, full, timed out, left]`.
+    /// Checks at the end that nothing is left, and the numbers of `[admitted, full, timed out, left]`.
     fn check(&self, [admitted, full, timed_out, left]: [u64; 4]) {
         let outcomes = Outcomes {
             admitted,
@@ -235,7 +235,7 @@ fn who_is_displaced_while_it_claims_has_one_outcome() {
         let outcomes = match claims.join().unwrap() {
             Ok(()) => [4, 0, 0, 0],
             Err(Unserved::Displaced) => [3, 1, 0, 0],
-            // Nothing had come when it asked: it counts as having waited long enough.
+            // No slot had come at the claim: the waiter counts as having waited until its deadline.
             Err(Unserved::TimedOut) => [3, 0, 1, 0],
         };
         subject.check(outcomes);
@@ -351,7 +351,7 @@ fn a_lifted_share_wakes_whoever_waited_for_it() {
     });
 }
 
-/// Of a tenant that may hold one slot.
+/// Works with the slot of a tenant that may hold only one.
 fn works_alone(slot: Slot<Wake>, inside: &AtomicU32) {
     assert_eq!(inside.fetch_add(1, SeqCst), 0, "more of one tenant than its share");
     thread::yield_now();
@@ -364,7 +364,7 @@ fn waits_alone(Waiting(ticket, bell): Waiting, inside: &AtomicU32) {
     works_alone(ticket.claim(at(0)).ok().expect("nobody is too late"), inside);
 }
 
-/// Whether there was a slot for it.
+/// Returns whether there was a slot.
 fn visits_alone(subject: &Subject, inside: &AtomicU32) -> bool {
     match subject.enter(1) {
         Ok(slot) => works_alone(slot, inside),

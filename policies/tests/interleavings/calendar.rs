@@ -1,5 +1,5 @@
-//! Takings, refunds and a reload of one usage around the turn of its period do what they do in some
-//! order: a period begins once, and nothing is used, given back or carried over twice.
+//! Checks that takes, refunds and a reload of one usage around the turn of its period have the effect of some sequence:
+//! a period begins once, and nothing is used, given back or carried over twice.
 
 use super::explore_orders;
 use policies::{CalendarQuota, Every, Usage, WallTime};
@@ -9,7 +9,7 @@ fn quota(every: Every) -> CalendarQuota {
     CalendarQuota::new(3, every).unwrap()
 }
 
-/// So many seconds from the turn of the first hour to the second.
+/// Seconds of a time just before the first hour ends.
 const BEFORE: u64 = 3_599;
 const AFTER: u64 = 3_601;
 
@@ -17,7 +17,7 @@ fn at(seconds: u64) -> WallTime {
     WallTime::since_epoch(Duration::from_secs(seconds))
 }
 
-/// A usage of so many in the first hour.
+/// Returns a usage of this many tokens in the first hour.
 fn used(count: u64) -> Usage {
     let usage = Usage::new();
     usage.take(&quota(Every::Hour), at(BEFORE), count).unwrap();

@@ -1,12 +1,12 @@
-//! Endpoints that fail at once, beside each other and beside a reload: never more than half are out, and
-//! each change is told once.
+//! Checks endpoints that fail at the same time, and a reload at that time: never more than half are ejected, and each
+//! change is reported once.
 
 use super::{at, explore, race};
 use policies::ejection::{Change, Standing};
 use policies::{EjectionSettings, Ejector, Moment};
 use std::num::NonZeroU32;
 
-/// A backend of two endpoints; the first failure ejects.
+/// Backend of two endpoints; the first failure ejects.
 struct Subject {
     ejector: Ejector,
     endpoints: [Standing; 2],
@@ -61,7 +61,7 @@ fn failures_at_once_eject_once() {
         let fail = |s: &Subject| s.record(0, at(0), true, at(1));
         let changes = race(&subject, &[fail, fail, fail]);
         assert_eq!(changes.iter().flatten().count(), 1);
-        // The first time, so for the shortest time.
+        // It is the first ejection, so it has the shortest length.
         assert_eq!(
             subject.endpoints[0].left(at(1)),
             Some(EjectionSettings::default().eject_for)

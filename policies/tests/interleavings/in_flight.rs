@@ -1,4 +1,4 @@
-//! Requests that come in and leave at once: never more than the cap by `enter`, and each place comes back.
+//! Checks requests that enter and leave at once: `enter` never exceeds the cap, and each place comes back.
 
 use super::explore_orders;
 use policies::InFlight;

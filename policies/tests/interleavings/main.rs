@@ -1,9 +1,8 @@
-//! The policies under every interleaving that a weak memory model allows, not only those that this
-//! machine happens to produce: loom runs each model again and again until none is left.
+//! Runs the policies under every interleaving that a weak memory model allows, not only those that this machine happens
+//! to produce: loom runs each model again and again until no interleaving is left.
 //!
-//! A model is small, because their number explodes: two or three threads, one or two steps each, and
-//! three preemptions at most (most known bugs need fewer). `make prove` runs them; elsewhere this file
-//! is empty.
+//! A model is small, because the number of interleavings explodes: two or three threads, one or two steps each, and at
+//! most three preemptions (most known bugs need fewer). `make prove` runs the models; without it this file is empty.
 
 #![cfg(loom)]
 
@@ -41,10 +40,10 @@ fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     cases::report("interleavings", name, explored.load(Relaxed));
 }
 
-/// What one thread does.
+/// Step of one thread.
 type Step<S, R> = fn(&S) -> R;
 
-/// Takes the steps at once, each on a thread of its own; their results in the order of the steps.
+/// Runs the steps at once, each on its own thread; returns their results in the order of the steps.
 fn race<S, R>(subject: &Arc<S>, steps: &[Step<S, R>]) -> Vec<R>
 where
     S: Send + Sync + 'static,
@@ -64,8 +63,8 @@ where
     results
 }
 
-/// Checks that the steps, taken at once, do what they do one after another in some order: the same
-/// results, and the same to `look` at.
+/// Checks that concurrent steps have the effect of the same steps in some order: the same results, and the same state
+/// as returned by `look`.
 fn explore_orders<S, R>(name: &str, new: fn() -> S, steps: &'static [Step<S, R>], look: Step<S, R>)
 where
     S: Send + Sync + 'static,
@@ -89,7 +88,7 @@ where
     });
 }
 
-/// The permutations of `0..count`.
+/// Returns the permutations of `0..count`.
 fn orders(count: usize) -> Vec<Vec<usize>> {
     let Some(last) = count.checked_sub(1) else {
         return vec![vec![]];

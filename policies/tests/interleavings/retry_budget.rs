@@ -1,11 +1,11 @@
-//! Withdrawals and earnings of one budget at once do what they do in some order: it is never overdrawn,
-//! nothing earned is lost, and the floor is paid once.
+//! Checks that concurrent withdrawals and earnings of one budget have the effect of some sequence: the budget is never
+//! overdrawn, no earning is lost, and the floor is paid once.
 
 use super::{at, explore_orders};
 use policies::retry::{RetryBudget, RetryBudgetSettings};
 use policies::{Moment, Ratio};
 
-/// A budget in which so many retries are left at second zero.
+/// Returns a budget with this many retries left at second zero.
 fn holding(retries: u64, floor: f64) -> RetryBudget {
     let share = Ratio::new(0.5).unwrap();
     let budget = RetryBudget::new(RetryBudgetSettings { share, floor });

@@ -1,4 +1,4 @@
-//! Work that ends at once on several threads: every piece of it has to be paid for, and paying begins where it may.
+//! Checks work that ends on several threads at once: all of it has to be paid for, and paying starts at the right time.
 
 use super::{at, explore_orders};
 use policies::{Ratio, Share, TimeShare};

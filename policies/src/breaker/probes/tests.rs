@@ -13,7 +13,7 @@ fn at(seconds: u64) -> Moment {
     Moment::ZERO + Duration::from_secs(seconds)
 }
 
-/// About to be half-open at second 1, with so many places.
+/// Returns a breaker that becomes half-open at second 1, with this many places.
 fn breaker(places: u32) -> Arc<Breaker> {
     let breaker = Arc::new(Breaker::new(BreakerSettings {
         consecutive: Some(NonZeroU32::MIN),
@@ -38,7 +38,7 @@ fn unfinished(breaker: &Arc<Breaker>, tenant: u64) -> Result<Permit, Why> {
     admitted.map_err(|Open { why, .. }| why)
 }
 
-/// Probes that have a place, and those that have none.
+/// Returns the number of probes with a place, and of probes without one.
 fn under_way(breaker: &Breaker) -> (u32, u32) {
     let counts = breaker.counts(at(1));
     (counts.probes_under_way, counts.probes_without_place)
@@ -54,11 +54,11 @@ fn no_tenant_keeps_two_places_from_one_that_has_none() {
     assert_eq!(whole(&breaker, 2).unwrap_err(), Why::ProbesUnderWay);
     let third = whole(&breaker, 3).unwrap();
     assert_eq!(under_way(&breaker), (3, 2));
-    // Each has one.
+    // Each of these tenants has one.
     for tenant in 1..=4 {
         assert_eq!(whole(&breaker, tenant).unwrap_err(), Why::ProbesUnderWay, "{tenant}");
     }
-    // The oldest has kept its place; those that lost theirs have none to give back.
+    // The oldest probe has kept its place; the probes that lost theirs have none to give back.
     own.drain(1..);
     assert_eq!(under_way(&breaker), (3, 0));
     drop(own);
@@ -79,7 +79,7 @@ fn a_long_probe_does_not_stand_in_the_way_of_the_last_success() {
         assert_eq!(breaker.state(at(1)), state);
     }
     assert_eq!(breaker.cause(), Some(Cause::ProbesSucceeded));
-    // Late news.
+    // A late result changes nothing.
     assert_eq!(breaker.record(long, FAILURE, at(1)), None);
     assert_eq!(breaker.state(at(1)), State::Closed);
 }
@@ -115,7 +115,7 @@ fn what_its_caller_has_not_finished_takes_no_place() {
     assert!(other.is_probe());
     drop(other);
     assert_eq!(under_way(&breaker), (2, 2));
-    // They count like all others.
+    // Probes without a place count like all others.
     let [first, second] = own;
     breaker.record(first, SUCCESS, at(1));
     assert_eq!(under_way(&breaker), (2, 1));
@@ -154,8 +154,8 @@ fn why_nothing_is_let_through_is_said() {
 proptest! {
     #![proptest_config(cases::counted())]
 
-    /// Over any schedule of tenants: no more probes have a place than may, and whoever has none is refused only while
-    /// every place is that of a tenant that has no other.
+    /// Over any schedule of tenants: no more probes have a place than the limit. A tenant without a place is refused
+    /// only while every place belongs to a different tenant.
     #[test]
     fn a_tenant_without_a_place_is_refused_only_by_as_many_others(
         places in 1..5u32,
