@@ -1,6 +1,6 @@
-//! A backend that acts as soon as the head of a request has come, whatever is still to come of its body.
+//! Runs a backend that acts as soon as the head of a request has arrived, without waiting for the body.
 //!
-//! Over HTTP/1.1 and over HTTP/2, byte for byte what its test wants.
+//! It speaks HTTP/1.1 or HTTP/2, and sends exactly the bytes that its test gives.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::frames::{HEADERS, SETTINGS, frame, read};
 
-/// The bytes that open a caller's side of an HTTP/2 connection.
+/// Number of bytes that open a caller's side of an HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 
-/// What it does to one request.
+/// Response to one request: bytes to write, and what follows.
 #[derive(Debug, Clone, Default)]
 pub struct Act {
     pub writes: Vec<u8>,
@@ -24,15 +24,15 @@ pub struct Act {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Then {
-    /// Goes on reading.
+    /// Continues to read.
     #[default]
     Stays,
     Closes,
-    /// RST instead of FIN.
+    /// Ends with RST instead of FIN.
     Resets,
 }
 
-/// Dropped, it closes its port.
+/// Running backend. Dropping it closes its port.
 #[derive(Debug)]
 pub struct Abrupt {
     address: SocketAddr,
@@ -47,12 +47,12 @@ enum Protocol {
 }
 
 impl Abrupt {
-    /// Over HTTP/1.1; one request on each connection.
+    /// Starts a backend for HTTP/1.1, with one request on each connection.
     pub async fn http1(act: Act) -> Self {
         Self::start(Protocol::Http1, move |_| act.clone()).await
     }
 
-    /// Over HTTP/2 with prior knowledge; `act` is told the stream of each request.
+    /// Starts a backend for HTTP/2 with prior knowledge. `act` gets the stream of each request.
     pub async fn http2(act: impl Fn(u32) -> Act + Send + Sync + 'static) -> Self {
         Self::start(Protocol::Http2, act).await
     }
@@ -80,7 +80,7 @@ impl Abrupt {
         self.address
     }
 
-    /// Connections so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Relaxed)
     }
@@ -92,7 +92,7 @@ impl Drop for Abrupt {
     }
 }
 
-/// `None` once either side has hung up.
+/// Serves one connection. Returns `None` once either side has closed.
 async fn serve(mut stream: TcpStream, protocol: Protocol, act: &(impl Fn(u32) -> Act + ?Sized)) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     if let Protocol::Http2 = protocol {
@@ -109,7 +109,8 @@ async fn serve(mut stream: TcpStream, protocol: Protocol, act: &(impl Fn(u32) ->
                 Then::Stays => {}
                 Then::Closes => {
                     stream.shutdown().await.ok()?;
-                    // Until the other side has closed as well: otherwise bytes on their way would make a reset of it.
+                    // Reads until the other side has closed as well, because unread bytes would turn the close into a
+                    // reset.
                     while stream.read_buf(&mut bytes).await.ok()? > 0 {}
                     return None;
                 }
@@ -124,7 +125,7 @@ async fn serve(mut stream: TcpStream, protocol: Protocol, act: &(impl Fn(u32) ->
     None
 }
 
-/// The streams of the requests whose heads have come; over HTTP/1.1, a zero for the one.
+/// Returns the streams of the requests whose heads have arrived; for HTTP/1.1 a zero for its single request.
 fn requests(protocol: Protocol, bytes: &[u8]) -> Vec<u32> {
     match protocol {
         Protocol::Http1 => {

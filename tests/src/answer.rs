@@ -1,10 +1,10 @@
-//! A whole answer, and what every answer of its kind has to say.
+//! Holds a whole answer, and checks what every answer of its kind must contain.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-/// A whole answer.
+/// Answer with its whole body.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -13,12 +13,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The first value of a field.
+    /// Returns the first value of a field.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The gateway's word for its "no".
+    /// Returns the gateway's reason code of a rejection.
     pub fn reason(&self) -> Option<&str> {
         self.header("x-gateway-reason")
     }
@@ -43,11 +43,10 @@ impl Answer {
         self
     }
 
-    /// Returns the problem document of a refusal with this status and for this reason, which the head and the document
-    /// agree on.
+    /// Returns the problem document of a rejection with this status and reason, after checking that head and document
+    /// agree.
     ///
-    /// # Panics
-    /// It is not what it should be.
+    /// # Panics The answer is not such a rejection.
     #[track_caller]
     pub fn refusal(&self, status: u16, reason: &str) -> Value {
         assert_eq!((self.status, self.reason()), (status, Some(reason)), "{self:#?}");
@@ -72,10 +71,10 @@ impl Answer {
         problem
     }
 
-    /// What `/echo` says a backend got in a field of the request; `None` if it got no such field.
+    /// Returns the value of a request field as a backend received it, according to `/echo`; `None` if the field was
+    /// missing.
     ///
-    /// # Panics
-    /// The answer is not that of an echo.
+    /// # Panics The answer is not an answer of `/echo`.
     pub fn echoed(&self, field: &str) -> Option<String> {
         let echo = self.json();
         let headers = echo["headers"]
@@ -84,10 +83,9 @@ impl Answer {
         headers.get(field)?.as_str().map(str::to_owned)
     }
 
-    /// Whole seconds.
+    /// Returns `Retry-After` in whole seconds.
     ///
-    /// # Panics
-    /// There is no `Retry-After` or it is no number.
+    /// # Panics There is no `Retry-After` or it is not a number.
     #[track_caller]
     pub fn retry_after(&self) -> u64 {
         let after = self.header("retry-after").and_then(|value| value.parse().ok());

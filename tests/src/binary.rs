@@ -1,7 +1,7 @@
-//! The binary under test, built once for a run of the tests.
+//! Builds the binary under test, once for a run of the tests.
 //!
-//! Invariant: it is never older than the sources. Cargo is asked each time, knows best, and answers at once when there
-//! is nothing to do. `GATEWAY_BIN` names another binary to test, and then that one is taken as it is.
+//! Invariant: the binary is never older than its sources. Cargo is asked each time, and answers at once if nothing has
+//! changed. `GATEWAY_BIN` names another binary to test, which is then used as it is.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// # Panics
-/// The gateway does not compile.
+/// # Panics The gateway does not compile.
 pub(crate) fn path() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| env::var_os("GATEWAY_BIN").map_or_else(build, PathBuf::from))
@@ -32,7 +31,7 @@ fn build() -> PathBuf {
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::piped());
-    // What cargo tells a test about its own package would look like a changed environment to some build scripts.
+    // Some build scripts would take the variables that cargo sets for a test's own package for a changed environment.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "LD_LIBRARY_PATH" {

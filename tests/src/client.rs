@@ -1,7 +1,7 @@
-//! A caller: HTTP/1.1 with a pool of kept connections, and nothing done behind the test's back.
+//! Sends requests as an HTTP/1.1 caller with a pool of kept connections, without hidden changes or retries.
 //!
-//! The target is sent as it is written, so that a test can ask for what other clients tidy away. A request is sent
-//! again on another connection only if not a byte of it had left. An answer is whole or it is a [`Failure`].
+//! The target is sent as written, so that a test can send targets that other clients would normalise. A request is sent
+//! again on another connection only if none of its bytes was sent. An answer is either complete or a [`Failure`].
 
 use std::convert::Infallible;
 use std::fmt;
@@ -27,10 +27,10 @@ use tokio::time::timeout;
 use crate::answer::Answer;
 use crate::tls::Tls;
 
-/// Longer than anything a test waits for on purpose.
+/// Limit of every wait, longer than anything a test waits for on purpose.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// For a connection to be ready again once its answer has ended.
+/// Limit for a connection to be ready again once its answer has ended.
 const TURN: Duration = Duration::from_secs(1);
 
 type Content = UnsyncBoxBody<Bytes, Infallible>;
@@ -39,18 +39,18 @@ type Content = UnsyncBoxBody<Bytes, Infallible>;
 pub struct Client {
     address: SocketAddr,
     tls: Option<Tls>,
-    /// Newest last.
+    /// Idle connections, newest last.
     idle: Arc<Mutex<Vec<SendRequest<Content>>>>,
 }
 
-/// Why there is no whole answer.
+/// Reason why there is no complete answer.
 #[derive(Debug)]
 pub enum Failure {
-    /// No connection.
+    /// No connection could be made.
     Refused(io::Error),
     /// The connection ended before an answer began.
     Unanswered(hyper::Error),
-    /// An answer began and did not come to its proper end.
+    /// An answer began and did not reach its proper end.
     Aborted {
         status: u16,
         received: usize,
@@ -122,7 +122,7 @@ impl Client {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Failure::Unanswered)?;
-        // How it ends is told to whoever waits for an answer.
+        // The end of the connection is reported to the pending request.
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -156,7 +156,7 @@ impl Client {
     }
 }
 
-/// A request in the making.
+/// Builder of a request.
 #[must_use = "a request goes out when it is sent"]
 pub struct Ask {
     client: Client,
@@ -175,7 +175,7 @@ impl Ask {
         self
     }
 
-    /// An API key, where the gateway looks for it by default.
+    /// Adds an API key in the field where the gateway expects it by default.
     pub fn key(self, key: &str) -> Self {
         self.header("x-api-key", key)
     }
@@ -189,16 +189,15 @@ impl Ask {
         self
     }
 
-    /// Sends a body while it is being made, chunked.
+    /// Sends a chunked body while it is being made.
     pub fn upload(mut self, upload: Upload) -> Self {
         *self.request.body_mut() = upload.boxed_unsync();
         self
     }
 
-    /// The whole answer.
+    /// Returns the whole answer.
     ///
-    /// # Panics
-    /// There is none.
+    /// # Panics There is no whole answer.
     pub async fn send(self) -> Answer {
         let what = format!("{} {}", self.request.method(), self.request.uri());
         self.try_send()
@@ -211,14 +210,14 @@ impl Ask {
         timeout(LIMIT, whole).await.unwrap_or(Err(Failure::TooLong))
     }
 
-    /// The head of the answer, its body still to come.
+    /// Returns the head of the answer, with its body still to come.
     pub async fn open(self) -> Result<Streaming, Failure> {
         let opened = self.client.open(self.request);
         timeout(LIMIT, opened).await.unwrap_or(Err(Failure::TooLong))
     }
 }
 
-/// An answer whose body is still coming. Dropped, it hangs up.
+/// Answer whose body is still to come. Dropping it closes the connection.
 pub struct Streaming {
     pub status: u16,
     pub headers: HeaderMap,
@@ -229,7 +228,7 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// The next piece of the body, `None` at its proper end.
+    /// Returns the next piece of the body; `None` at its proper end.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             let frame = timeout(LIMIT, self.body.frame()).await.map_err(|_| Failure::TooLong)?;
@@ -256,7 +255,7 @@ impl Streaming {
         while let Some(piece) = self.piece().await? {
             body.extend_from_slice(&piece);
         }
-        // An answer that came before the request was over leaves its connection busy, or closed.
+        // After an answer that came before the end of the request, the connection is busy or closed.
         if let Ok(Ok(())) = timeout(TURN, self.sender.ready()).await {
             self.client.keep(self.sender);
         }
@@ -268,13 +267,13 @@ impl Streaming {
     }
 }
 
-/// A request body that a test sends piece by piece. It ends when the sender is dropped.
+/// Request body that a test sends piece by piece. It ends when the sender is dropped.
 pub struct Upload {
     pieces: mpsc::Receiver<Bytes>,
 }
 
 impl Upload {
-    /// So many pieces may wait to be sent.
+    /// Returns a sender and its upload; `room` is the number of pieces that may wait to be sent.
     pub fn pieces(room: usize) -> (mpsc::Sender<Bytes>, Self) {
         let (sender, pieces) = mpsc::channel(room);
         (sender, Self { pieces })

@@ -1,9 +1,10 @@
-//! What the configs of many tests have in common: free ports, callers who are not in the way, one plain backend.
+//! Builds configs for tests: free ports, anonymous callers without a limit that matters, and simple backends and
+//! routes.
 
 use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 
-/// Ports that are free, and anonymous callers who never meet their limit.
+/// Top-level keys with free ports, and anonymous callers that never reach their limit.
 pub const EDGE: &str = "
 listeners: { public: { address: \"127.0.0.1:0\" } }
 admin: { address: \"127.0.0.1:0\" }
@@ -11,10 +12,10 @@ tiers: { open: { rate: 1000000/s, burst: 1000000 } }
 callers: { anonymous: { by: client_address, tier: open } }
 ";
 
-/// Guards that no test's load ever meets, however long the machine makes it wait.
+/// Guards of a route or backend that no test's load reaches, also on a slow machine.
 pub const UNGUARDED: &str = "retry: off, breaker: off, bulkhead: { limit: 10000 }";
 
-/// A config of [`EDGE`] and what is added to it.
+/// Config that starts from [`EDGE`].
 #[derive(Clone, Debug)]
 pub struct Config {
     top: String,
@@ -29,7 +30,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// On these top-level keys rather than those of [`EDGE`].
+    /// Starts from these top-level keys instead of [`EDGE`].
     pub fn with(top: impl Into<String>) -> Self {
         Self {
             top: top.into(),
@@ -38,18 +39,18 @@ impl Config {
         }
     }
 
-    /// More top-level keys.
+    /// Adds top-level keys.
     pub fn top(mut self, yaml: impl Display) -> Self {
         writeln!(self.top, "{yaml}").expect("a string takes any text");
         self
     }
 
-    /// A backend of one endpoint; `more` is the rest of its flow mapping.
+    /// Adds a backend with one endpoint; `more` is the rest of its flow mapping.
     pub fn backend(self, name: &str, address: SocketAddr, more: &str) -> Self {
         self.backend_of(name, [address], more)
     }
 
-    /// A backend of several endpoints; `more` is the rest of its flow mapping.
+    /// Adds a backend with several endpoints; `more` is the rest of its flow mapping.
     pub fn backend_of<const N: usize>(mut self, name: &str, addresses: [SocketAddr; N], more: &str) -> Self {
         let comma = if more.is_empty() { "" } else { ", " };
         let endpoints = addresses
@@ -60,18 +61,19 @@ impl Config {
         self
     }
 
-    /// A route, as a flow mapping or an indented block.
+    /// Adds a route, as a flow mapping or an indented block.
     pub fn route(mut self, name: &str, yaml: &str) -> Self {
         writeln!(self.routes, "  {name}: {yaml}").expect("a string takes any text");
         self
     }
 
-    /// A route open to everyone, to whatever is below `/{name}`, of one backend of the same name.
+    /// Adds a backend, and a route of the same name that anybody may use, for all paths below `/{name}`.
     pub fn open(self, name: &str, address: SocketAddr, more: &str) -> Self {
         self.backend(name, address, more).open_route(name, name, "")
     }
 
-    /// A route open to everyone from `/{name}/{*rest}` to `/{*rest}` of the backend; `more` is the rest of its mapping.
+    /// Adds a route that anybody may use, from `/{name}/{*rest}` to `/{*rest}` of the backend; `more` is the rest of
+    /// its mapping.
     pub fn open_route(self, name: &str, backend: &str, more: &str) -> Self {
         let comma = if more.is_empty() { "" } else { ", " };
         self.mapped(
@@ -81,7 +83,7 @@ impl Config {
         )
     }
 
-    /// A route from `/{name}/{*rest}` to `/{*rest}` of the backend; `more` is the rest of its mapping.
+    /// Adds a route from `/{name}/{*rest}` to `/{*rest}` of the backend; `more` is the rest of its mapping.
     pub fn mapped(self, name: &str, backend: &str, more: &str) -> Self {
         let comma = if more.is_empty() { "" } else { ", " };
         self.route(

@@ -1,4 +1,4 @@
-//! Many callers at once, and what became of each of their requests.
+//! Sends requests from many callers at once, and collects their results.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::answer::Answer;
 use crate::client::{Ask, Client, Failure};
 
-/// One request of a crowd.
+/// Result of one request.
 #[derive(Debug)]
 pub struct Told {
     pub sent: Instant,
@@ -18,7 +18,7 @@ pub struct Told {
     pub came: Result<Answer, Failure>,
 }
 
-/// What became of all requests.
+/// Results of all requests.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub told: Vec<Told>,
@@ -38,7 +38,7 @@ impl Tally {
         failed.map(ToString::to_string).collect()
     }
 
-    /// How many there were of each status and reason; failures count as status 0.
+    /// Returns the number of answers by status and reason; failures count as status 0.
     pub fn statuses(&self) -> BTreeMap<(u16, String), usize> {
         let mut counts = BTreeMap::new();
         for told in &self.told {
@@ -59,10 +59,9 @@ impl Tally {
         assert!(others.is_empty(), "of {} not {status}: {others:?}", self.told.len());
     }
 
-    /// The time within which this share of the answers came.
+    /// Returns the time within which this share of the answers came.
     ///
-    /// # Panics
-    /// There were none.
+    /// # Panics There were no answers.
     pub fn quantile(&self, share: f64) -> Duration {
         let mut times: Vec<Duration> = self.told.iter().map(|told| told.took).collect();
         times.sort_unstable();
@@ -71,7 +70,7 @@ impl Tally {
     }
 }
 
-/// So many at the same time, each once.
+/// Sends this many requests at the same time, each once.
 pub async fn at_once(count: usize, ask: impl Fn(usize) -> Ask) -> Tally {
     let mut crowd = JoinSet::new();
     for number in 0..count {
@@ -82,7 +81,8 @@ pub async fn at_once(count: usize, ask: impl Fn(usize) -> Ask) -> Tally {
     }
 }
 
-/// At a steady rate, answered or not, until the future ends: an open loop, in which a slow answer holds up nobody.
+/// Sends requests at a steady rate until the future ends, without waiting for answers: in this open loop a slow answer
+/// delays no other request.
 pub async fn steadily<T>(per_second: u32, ask: impl Fn() -> Ask, until: impl Future<Output = T>) -> (Tally, T) {
     let mut crowd = JoinSet::new();
     let mut ticks = interval(Duration::from_secs(1) / per_second);
@@ -99,7 +99,7 @@ pub async fn steadily<T>(per_second: u32, ask: impl Fn() -> Ask, until: impl Fut
     (Tally { told }, value)
 }
 
-/// A number of connections, each sending at its share of the rate for a time, and never more than one request each.
+/// Sends from several connections for a time, each at its share of the rate and with at most one request under way.
 pub async fn paced(
     clients: Vec<Client>,
     per_second: u32,

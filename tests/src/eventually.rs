@@ -1,17 +1,16 @@
-//! Waiting for what others do, without guessing how long they take.
+//! Waits for a condition or a future, up to a limit.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-/// Between two looks at a condition that nothing announces.
+/// Pause between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Returns what the condition yields as soon as it yields something.
+/// Returns the value of the condition as soon as it has one.
 ///
-/// # Panics
-/// It did not within the limit; the reason says what was waited for.
+/// # Panics The condition has no value within the limit. The reason says what the test waited for.
 pub async fn eventually<T, F>(limit: Duration, reason: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -26,10 +25,9 @@ where
     }
 }
 
-/// What a future comes to, if it does in time.
+/// Returns the result of the future.
 ///
-/// # Panics
-/// It does not; the reason says what was waited for.
+/// # Panics The future does not finish within the limit. The reason says what the test waited for.
 pub async fn within<T>(limit: Duration, reason: &str, future: impl Future<Output = T>) -> T {
     match timeout(limit, future).await {
         Ok(value) => value,

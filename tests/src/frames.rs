@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 made by hand, for what no decent client would send (RFC 9113 section 4).
+//! Builds HTTP/2 frames by hand, for bytes that no correct client sends (RFC 9113 section 4).
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -20,12 +20,12 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The preface, and settings that change nothing.
+/// Returns the preface and settings that change nothing.
 pub fn begin() -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()
 }
 
-/// Fields as literals, the plainest of HPACK's forms (RFC 7541 section 6.2.2).
+/// Returns fields as literals without indexing, the simplest form of HPACK (RFC 7541 section 6.2.2).
 pub fn fields<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -38,7 +38,7 @@ pub fn fields<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     block
 }
 
-/// With a prefix of seven bits (RFC 7541 section 5.1).
+/// Returns an integer with a prefix of seven bits (RFC 7541 section 5.1).
 pub fn integer(mut number: usize) -> Vec<u8> {
     if number < 127 {
         return vec![u8::try_from(number).expect("it is small")];
@@ -53,7 +53,7 @@ pub fn integer(mut number: usize) -> Vec<u8> {
     bytes
 }
 
-/// The frames that have come whole: kind, flags, stream, payload.
+/// Returns the complete frames: kind, flags, stream, payload.
 pub fn read(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [a, b, c, kind, flags, d, e, f, g, rest @ ..] = bytes {

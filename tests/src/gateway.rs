@@ -1,7 +1,7 @@
-//! The gateway as a process: started from a config in a folder of its own, watched, signalled, and never left behind.
+//! Runs the gateway as a process: started from a config in its own folder, watched, signalled, and always stopped.
 //!
-//! Invariant: every port is a free one, so that tests neither meet nor order each other. A test that panics prints the
-//! config, what the gateway wrote and what it counted.
+//! Invariant: every port is a free one, so tests can run at the same time and in any order. A test that panics prints
+//! the config, what the gateway wrote, and its metrics.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,10 +20,10 @@ use crate::metrics::Page;
 use crate::raw::{Raw, raw};
 use crate::setup::Setup;
 
-/// To start or to stop, on a machine that is busy with other tests.
+/// Limit for a start or a stop, on a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How much of a log a failed test prints.
+/// Most bytes of a log that a failed test prints.
 const SHOWN: usize = 20_000;
 
 pub(crate) const CONFIG: &str = "gateway.yaml";
@@ -38,7 +38,7 @@ pub enum Signal {
     Int,
 }
 
-/// A running gateway with one listener, named `public`. Dropped, it is killed.
+/// Running gateway with one listener, named `public`. Dropping it kills the process.
 pub struct Gateway {
     folder: TempDir,
     child: Child,
@@ -48,7 +48,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the command with what makes it serve, in a folder that holds its config.
+    /// Starts the command with the arguments for serving, in a folder that holds its config.
     pub(crate) async fn spawn(folder: TempDir, mut command: Command) -> Self {
         let log = |name| fs::File::create(folder.path().join(name)).expect("the folder takes files");
         let child = command
@@ -68,20 +68,19 @@ impl Gateway {
         gateway
     }
 
-    /// Returns when the gateway serves.
+    /// Starts a gateway with this config; returns when it serves.
     ///
-    /// # Panics
-    /// It does not come to that.
+    /// # Panics The gateway does not start.
     pub async fn start(config: impl AsRef<str>) -> Self {
         Setup::new(config).start().await
     }
 
-    /// A client of the public listener. Clones share its connections.
+    /// Returns a client of the public listener. Its clones share connections.
     pub fn client(&self) -> Client {
         self.public.clone().expect("set once it was ready")
     }
 
-    /// A client of the public listener with connections of its own.
+    /// Returns a client of the public listener with its own connections.
     pub fn another_client(&self) -> Client {
         Client::to(self.address())
     }
@@ -94,24 +93,24 @@ impl Gateway {
         self.client().post(target)
     }
 
-    /// Where the public listener listens.
+    /// Returns the address of the public listener.
     pub fn address(&self) -> SocketAddr {
         self.ready_at("/listeners/public").expect("it was ready")
     }
 
-    /// Where a listener of this name listens.
+    /// Returns the address of the listener with this name.
     pub fn address_of(&self, listener: &str) -> SocketAddr {
         self.ready_at(&format!("/listeners/{listener}"))
             .expect("the config has the listener")
     }
 
-    /// Where the admin API listens.
+    /// Returns the address of the admin API.
     pub fn admin_address(&self) -> SocketAddr {
         self.ready_at("/admin").expect("the config has an admin address")
     }
 
-    /// Sends the bytes on a connection of their own, hangs up after the first answer unless the gateway does, and
-    /// returns all that came back.
+    /// Sends the bytes on a new connection and returns all bytes that come back. Closes the connection after the first
+    /// answer unless the gateway does.
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
         raw(self.address(), bytes).await
     }
@@ -120,7 +119,7 @@ impl Gateway {
         Raw::connect(self.address()).await
     }
 
-    /// Where probes are answered besides.
+    /// Returns the second address at which health probes are answered.
     pub fn health_address(&self) -> SocketAddr {
         self.ready_at("/health").expect("the config has a health address")
     }
@@ -129,8 +128,7 @@ impl Gateway {
         self.admin.clone().expect("set once it was ready").get(target)
     }
 
-    /// # Panics
-    /// The answer is no 200 with JSON.
+    /// # Panics The answer is not a 200 with JSON.
     pub async fn admin_json(&self, target: &str) -> Value {
         self.admin(target).send().await.expect(200).json()
     }
@@ -139,10 +137,9 @@ impl Gateway {
         Page::new(self.admin("/metrics").send().await.expect(200).text())
     }
 
-    /// The sum of a family's samples with these labels.
+    /// Returns the sum of the samples of a metric with these labels.
     ///
-    /// # Panics
-    /// There is none.
+    /// # Panics There is no such sample.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let page = self.metrics().await;
         page.sum(name, labels)
@@ -164,7 +161,7 @@ impl Gateway {
             Signal::Term => "-TERM",
             Signal::Int => "-INT",
         };
-        // The shell's own `kill` is there on every machine; a program of that name is not.
+        // Every shell has a built-in `kill`; not every machine has a program of that name.
         let sent = Command::new("sh")
             .args(["-c", &format!("kill {name} {}", self.child.id())])
             .status();
@@ -174,7 +171,7 @@ impl Gateway {
         );
     }
 
-    /// Replaces the config in one step, so that no reload ever reads half of it.
+    /// Replaces the config in one step, so that no reload reads half of it.
     pub fn rewrite_config(&self, config: impl AsRef<str>) {
         let (new, old) = (self.folder.path().join("gateway.yaml.new"), self.path(CONFIG));
         fs::write(&new, config.as_ref()).expect("the folder takes files");
@@ -192,15 +189,14 @@ impl Gateway {
         .await;
     }
 
-    /// A file beside the config.
+    /// Returns the path of a file beside the config.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The exit code, once it has ended by itself; `None` if a signal killed it.
+    /// Returns the exit code once the process has ended; `None` if a signal killed it.
     ///
-    /// # Panics
-    /// It does not end.
+    /// # Panics The process does not end.
     pub async fn wait_exit(&mut self) -> Option<i32> {
         let child = &mut self.child;
         let status = crate::within(LIMIT, "the gateway ends", async {
@@ -216,12 +212,12 @@ impl Gateway {
         status.code()
     }
 
-    /// All it has written so far to stderr, its log.
+    /// Returns all it has written so far to stderr, its log.
     pub fn log(&self) -> String {
         self.written(STDERR)
     }
 
-    /// All it has written so far to stdout, the access log by default.
+    /// Returns all it has written so far to stdout, the access log by default.
     pub fn stdout(&self) -> String {
         self.written(STDOUT)
     }
@@ -230,7 +226,7 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -278,7 +274,7 @@ impl Gateway {
         for (what, text) in parts {
             report.push_str(&format!("== {what}\n{text}\n"));
         }
-        // The captured output of a test is what `eprint!` writes.
+        // libtest captures only what `eprint!` writes.
         #[allow(clippy::print_stderr)]
         {
             eprint!("{report}");
@@ -291,13 +287,13 @@ impl Drop for Gateway {
         if thread::panicking() {
             self.print_all();
         }
-        // Fails only if it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A last look at the metrics from a thread that is panicking, where no runtime may be left.
+/// Reads the metrics from a thread that is panicking, where there may be no runtime.
 fn scrape(admin: SocketAddr) -> Option<String> {
     let wait = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&admin, wait).ok()?;
@@ -308,7 +304,7 @@ fn scrape(admin: SocketAddr) -> Option<String> {
     )
     .ok()?;
     let mut page = Vec::new();
-    // What came before an error is worth printing.
+    // The bytes before an error are still worth printing.
     let _ = stream.read_to_end(&mut page);
     let page = String::from_utf8_lossy(&page);
     let told = page

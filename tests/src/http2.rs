@@ -1,7 +1,7 @@
-//! A backend that speaks HTTP/2, frame by frame what its test wants: few streams, refusals, GOAWAY, silence, breaks.
+//! Runs a backend that speaks HTTP/2 exactly as its test wants: few streams, refusals, GOAWAY, silence, resets.
 //!
-//! The last segment of a path says what is answered (`answers`, `grpc`). Each request is recorded when it
-//! arrives, and how its stream ended when it has.
+//! The last segment of a path selects the answer (`answers`, `grpc`). Each request is recorded when it arrives, and
+//! again when its stream ends.
 
 mod answers;
 mod grpc;
@@ -26,48 +26,48 @@ use crate::tls::{Issued, acceptor};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How it speaks.
+/// Settings of the backend.
 #[derive(Default)]
 pub struct Manner {
-    /// Exchanges at once on a connection.
+    /// Most concurrent streams on a connection.
     pub streams: Option<u32>,
-    /// Each connection goes away after so many exchanges.
+    /// Number of requests after which each connection sends GOAWAY.
     pub goes_after: Option<usize>,
-    /// Whether it opens WebSockets (RFC 8441).
+    /// Whether it accepts WebSockets (RFC 8441).
     pub opens_websockets: bool,
-    /// In TLS, with this certificate.
+    /// Certificate of the backend; with it the backend speaks TLS.
     pub shows: Option<Issued>,
 }
 
-/// One request as it arrived.
+/// Request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Came {
-    /// On which connection, counted from 0.
+    /// Number of the connection, from 0.
     pub connection: usize,
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
     pub protocol: Option<String>,
-    /// Of its body, so far.
+    /// Bytes of the body received so far.
     pub received: usize,
     pub trailers: Option<HeaderMap>,
     pub ended: Option<Ended>,
 }
 
-/// How its stream ended.
+/// How the stream of a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     Answered,
     Refused,
-    /// By us.
+    /// Reset by this backend.
     BrokenOff,
-    /// By the gateway, with this reason.
+    /// Reset by the gateway, with this reason.
     Reset(Reason),
     /// The connection broke.
     Lost,
 }
 
-/// Dropped, it hangs up.
+/// Running backend. Dropping it closes its connections.
 pub struct Http2 {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -108,32 +108,32 @@ impl Http2 {
         self.address
     }
 
-    /// Every request so far, in order of arrival.
+    /// Returns all requests so far, in order of arrival.
     pub fn came(&self) -> Vec<Came> {
         lock(&self.shared.came).clone()
     }
 
-    /// Connections so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         lock(&self.shared.open).len()
     }
 
-    /// The next requests, so many, are refused.
+    /// Refuses the next requests, this many.
     pub fn refuse(&self, count: usize) {
         self.shared.refusals.store(count, SeqCst);
     }
 
-    /// Answers what it has held back (`/hold`), and holds nothing back any more.
+    /// Sends the answers that were held back (`/hold`), and holds back no more.
     pub fn release(&self) {
         self.shared.held.send_replace(false);
     }
 
-    /// Returns what came once so many requests have.
+    /// Returns the requests once this many have arrived.
     pub async fn until_came(&self, count: usize) -> Vec<Came> {
         eventually(LIMIT, "requests arrive", || async {
             Some(self.came()).filter(|came| came.len() >= count)
@@ -141,7 +141,7 @@ impl Http2 {
         .await
     }
 
-    /// Returns how the stream of a request ended once it has.
+    /// Returns how the stream of a request ended, once it has.
     pub async fn until_ended(&self, index: usize) -> Ended {
         eventually(LIMIT, "a stream ends", || async { self.came().get(index)?.ended }).await
     }
@@ -165,7 +165,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Ar
             stream.set_nodelay(true)?;
             let number = shared.connections.fetch_add(1, SeqCst);
             lock(&shared.open).insert(number);
-            // How it ends is told by what came of its requests.
+            // The recorded requests show how the connection ended.
             let _ = match acceptor {
                 None => serve(stream, number, &shared).await,
                 Some(acceptor) => match acceptor.accept(stream).await {

@@ -1,4 +1,4 @@
-//! A caller that speaks HTTP/2 over one connection, and decides for itself what it reads and when it leaves.
+//! Calls over one HTTP/2 connection; the test decides what is read and when the connection closes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::within;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection with prior knowledge, or over a stream that has agreed on it. Dropped, it hangs up.
+/// Connection with prior knowledge, or over a stream that has negotiated HTTP/2. Dropping it closes the connection.
 pub struct Http2 {
     sender: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
     authority: String,
 }
 
-/// A request under way. Dropped, it is cancelled.
+/// Request under way. Dropping it cancels the request.
 pub struct Stream {
-    /// Ended already if the request has no body.
+    /// Body of the request; ended already if the request has none.
     pub upload: SendStream<Bytes>,
     pub response: ResponseFuture,
 }
 
-/// An answer to its end.
+/// Answer up to its end.
 #[derive(Debug)]
 pub struct Whole {
     pub status: u16,
@@ -43,7 +43,7 @@ impl Http2 {
         Self::connect_with(address, &Builder::new()).await
     }
 
-    /// With settings of its own.
+    /// Connects with the settings of the builder.
     pub async fn connect_with(address: SocketAddr, builder: &Builder) -> Self {
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
         stream.set_nodelay(true).expect("a connected socket takes options");
@@ -70,31 +70,29 @@ impl Http2 {
         request
     }
 
-    /// Sends a head; `ends` if nothing follows it.
+    /// Sends a head; `ends` means that no body follows.
     ///
-    /// # Errors
-    /// The connection takes no more requests.
+    /// # Errors The connection accepts no more requests.
     pub async fn send(&self, request: Request<()>, ends: bool) -> Result<Stream, h2::Error> {
         let ready = within(LIMIT, "room for a stream", self.sender.clone().ready()).await;
         let (response, upload) = ready?.send_request(request, ends)?;
         Ok(Stream { upload, response })
     }
 
-    /// A GET of which the whole answer is read.
+    /// Sends a GET and reads the whole answer.
     ///
-    /// # Errors
-    /// The stream or the connection has ended before that.
+    /// # Errors The stream or the connection ended before that.
     pub async fn get(&self, path: &str) -> Result<Whole, h2::Error> {
         self.send(self.request(Method::GET, path), true).await?.whole().await
     }
 
-    /// Returns when the gateway has ended the connection, with what it said of it.
+    /// Returns when the gateway has ended the connection, with the error that it sent.
     pub async fn ended(mut self) -> Result<(), h2::Error> {
         let ended = within(LIMIT, "the gateway ends the connection", &mut self.driver).await;
         ended.expect("it does not panic")
     }
 
-    /// How many streams the gateway allows at once.
+    /// Returns the number of streams that the gateway allows at once.
     pub fn streams(&self) -> usize {
         self.sender.current_max_send_streams()
     }
@@ -107,16 +105,14 @@ impl Drop for Http2 {
 }
 
 impl Stream {
-    /// The head of the answer, and a body that is yet to be read.
+    /// Returns the head of the answer, with a body that is not read yet.
     ///
-    /// # Errors
-    /// The stream or the connection has ended before that.
+    /// # Errors The stream or the connection ended before that.
     pub async fn head(self) -> Result<Response<RecvStream>, h2::Error> {
         within(LIMIT, "the head of an answer", self.response).await
     }
 
-    /// # Errors
-    /// The stream or the connection has ended before the end of the answer.
+    /// # Errors The stream or the connection ended before the end of the answer.
     pub async fn whole(self) -> Result<Whole, h2::Error> {
         let (head, mut stream) = self.head().await?.into_parts();
         let mut body = Vec::new();
@@ -143,8 +139,7 @@ impl Whole {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// # Panics
-    /// There is none, or it is not text.
+    /// # Panics The field is missing or is not text.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));

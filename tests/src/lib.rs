@@ -1,7 +1,7 @@
-//! The harness of the end-to-end proof: the real binary, real sockets, a pretend fleet, and no gateway type in sight.
+//! Provides the harness of the end-to-end tests: the real binary, real sockets, a pretend fleet, and no gateway type.
 //!
-//! What a test needs is a [`Gateway`], started from a config as a user would write it, and a fleet that misbehaves
-//! on request. A test that fails prints what the gateway was told, what it logged and what it counted.
+//! A test needs a [`Gateway`], started from a config as a user would write it, and a fleet that fails on request. A
+//! failing test prints the config of the gateway, its log and its metrics.
 
 mod answer;
 mod binary;

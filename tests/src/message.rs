@@ -1,21 +1,21 @@
-//! HTTP/1.1 messages in raw bytes, read by rules of our own: a test that trusted hyper's reading could not doubt it.
+//! Parses raw HTTP/1.1 messages by its own rules, because a test that used hyper's parser could not find its errors.
 
-/// Lines of a head: the first one, and the fields as they were sent.
+/// Head of a message: its first line, and its fields as they were sent.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
     pub first: String,
     pub fields: Vec<(String, String)>,
 }
 
-/// A message as far as it has come.
+/// Message, as far as it has arrived.
 #[derive(Debug, Default)]
 pub struct Message {
     pub head: Option<Head>,
     pub body: Vec<u8>,
     pub trailers: Vec<(String, String)>,
-    /// Where it ends, if it has come to that.
+    /// Index of its end; `None` if the message is not complete.
     pub end: Option<usize>,
-    /// What a strict reader objects to.
+    /// Violations that a strict reader finds.
     pub defects: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ enum Framing {
 }
 
 impl Head {
-    /// For bytes that are none.
+    /// Returns a head for bytes that are not a head.
     pub fn broken(bytes: &[u8]) -> Self {
         Self {
             first: latin(bytes),
@@ -48,7 +48,7 @@ impl Head {
         self.target().split('?').next().unwrap_or_default()
     }
 
-    /// Of an answer; 0 if it has none.
+    /// Returns the status of an answer; 0 if there is none.
     pub fn status(&self) -> u16 {
         self.target().parse().unwrap_or_default()
     }
@@ -59,7 +59,7 @@ impl Head {
     }
 }
 
-/// A request at the start of `bytes`.
+/// Parses a request at the start of `bytes`.
 pub fn request(bytes: &[u8]) -> Message {
     let Some((head, start, mut defects)) = head(bytes) else {
         return Message::default();
@@ -74,12 +74,12 @@ pub fn request(bytes: &[u8]) -> Message {
     read(head, start, framing, false, bytes, defects)
 }
 
-/// An answer at the start of `bytes`; `closed` if nothing follows them.
+/// Parses an answer at the start of `bytes`; `closed` means that no bytes follow.
 pub fn answer(bytes: &[u8], to_head: bool, closed: bool) -> Message {
     let Some((head, start, mut defects)) = head(bytes) else {
         return Message::default();
     };
-    // hyper answers HTTP/1.0 in kind.
+    // hyper answers HTTP/1.0 requests with HTTP/1.0.
     if !(head.first.starts_with("HTTP/1.1 ") || head.first.starts_with("HTTP/1.0 "))
         || !(100..600).contains(&head.status())
     {
@@ -160,7 +160,7 @@ fn read(head: Head, start: usize, framing: Framing, closed: bool, bytes: &[u8], 
 }
 
 impl Message {
-    /// Reads chunks and trailers; says where they end.
+    /// Reads chunks and trailers; returns where they end.
     fn chunks(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
@@ -191,7 +191,7 @@ impl Message {
     }
 }
 
-/// The line at `at`, which moves past it.
+/// Returns the line at `at`, and moves `at` past it.
 fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let rest = &bytes[*at..];
     let end = find(rest, b"\r\n")?;

@@ -1,6 +1,6 @@
-//! Reads the page that Prometheus would scrape.
+//! Reads the page that Prometheus scrapes.
 
-/// One scrape.
+/// Metrics of one scrape.
 #[derive(Clone, Debug)]
 pub struct Page(String);
 
@@ -13,8 +13,8 @@ impl Page {
         &self.0
     }
 
-    /// The sum of a family's samples that have all these labels: 0 if nothing has been counted yet, `None` if the page
-    /// does not know the family, or has no such gauge.
+    /// Returns the sum of the samples of a metric that have all these labels: 0 if nothing has been counted yet, `None`
+    /// if the page does not contain the metric, or no gauge with these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let samples = self.0.lines().filter(|line| !line.starts_with('#'));
         let matching = samples.filter_map(|line| {

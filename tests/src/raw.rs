@@ -1,4 +1,4 @@
-//! A bare socket, for bytes that no decent client would send and for callers who hang up.
+//! Provides a bare socket, for bytes that no correct client sends and for callers that disconnect.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::within;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends the bytes on a connection of their own, hangs up after the first answer unless the gateway does, and returns
-/// all that came back.
+/// Sends the bytes on a new connection and returns all bytes that come back. Closes the connection after the first
+/// answer unless the gateway does.
 pub(crate) async fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut raw = Raw::connect(address).await;
     raw.send(bytes).await;
     let head = raw.head().await;
     if !head.to_ascii_lowercase().contains("\r\nconnection: close\r\n") {
-        // Fails only if the gateway was faster.
+        // Fails only if the gateway closed first.
         let _ = raw.stream.shutdown().await;
     }
     head + &raw.rest().await
 }
 
-/// A connection on which everything is said byte by byte. Dropped, it hangs up.
+/// Connection on which a test sends and reads bytes directly. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Raw {
     stream: TcpStream,
@@ -36,7 +36,7 @@ impl Raw {
         Self { stream }
     }
 
-    /// From another address of this machine.
+    /// Connects from another address of this machine.
     pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("there are sockets");
         socket.bind((from, 0).into()).expect("all of 127/8 is this machine");
@@ -44,28 +44,29 @@ impl Raw {
         Self { stream }
     }
 
-    /// What the peer has closed meanwhile cannot be written to, which is no news to a test that reads the answer.
+    /// Sends the bytes. Ignores an error, because the peer may have closed, which the test sees when it reads the
+    /// answer.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
-    /// Whether the peer's side of the connection still takes bytes.
+    /// Returns whether the peer's side of the connection still accepts bytes.
     pub async fn takes(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()
     }
 
-    /// RST instead of FIN when dropped.
+    /// Ends the connection with RST instead of FIN.
     pub fn reset(self) {
         self.stream.set_zero_linger().expect("a connected socket takes options");
     }
 
-    /// Nothing more will be sent.
+    /// Closes the sending side.
     pub async fn half_close(&mut self) {
-        // Fails only if the peer was faster.
+        // Fails only if the peer closed first.
         let _ = self.stream.shutdown().await;
     }
 
-    /// What comes next; `None` when the connection has ended, however it did.
+    /// Returns the next bytes; `None` when the connection has ended for any reason.
     pub async fn piece(&mut self) -> Option<Vec<u8>> {
         let mut piece = vec![0; 4096];
         let count = within(LIMIT, "bytes or the end from the gateway", self.stream.read(&mut piece)).await;
@@ -73,7 +74,7 @@ impl Raw {
         (!piece.is_empty()).then_some(piece)
     }
 
-    /// A head, up to and with the empty line.
+    /// Returns a head, including the empty line.
     pub async fn head(&mut self) -> String {
         let mut head = Vec::new();
         let read = async {
@@ -88,7 +89,7 @@ impl Raw {
         String::from_utf8_lossy(&head).into_owned()
     }
 
-    /// So many bytes.
+    /// Returns the next bytes, this many.
     pub async fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         let read = self.stream.read_exact(&mut bytes);
@@ -98,10 +99,9 @@ impl Raw {
         bytes
     }
 
-    /// All that comes until the connection is closed in good order.
+    /// Returns all bytes until the connection is closed properly.
     ///
-    /// # Errors
-    /// It is reset.
+    /// # Errors The connection is reset.
     pub async fn whole(&mut self) -> std::io::Result<String> {
         let mut bytes = Vec::new();
         let read = self.stream.read_to_end(&mut bytes);
@@ -109,7 +109,7 @@ impl Raw {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// All that comes until the connection ends, however it ends.
+    /// Returns all bytes until the connection ends for any reason.
     pub async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         let read = async {

@@ -1,7 +1,7 @@
-//! A backend that keeps what it is sent byte for byte, and reads it more strictly than any server would.
+//! Runs a backend that records what it receives byte for byte, and reads it more strictly than any real server.
 //!
-//! Whatever it would object to is a defect of the gateway's: nothing malformed, doubly framed or half read may ever
-//! arrive. What it answers is an echo, unless a script for the target says otherwise.
+//! Each violation that it finds is a defect of the gateway: nothing malformed, framed twice or incomplete may ever
+//! arrive. It answers with an echo, unless a script for the target says otherwise.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,26 +14,26 @@ use tokio::task::JoinHandle;
 
 use crate::message::{self, Head};
 
-/// One request as it arrived.
+/// Request as it arrived.
 #[derive(Debug, Clone, Default)]
 pub struct Arrived {
     pub head: Head,
     pub body: Vec<u8>,
     pub trailers: Vec<(String, String)>,
-    /// It came to its end.
+    /// Whether the request reached its end.
     pub complete: bool,
     pub defects: Vec<String>,
 }
 
-/// What is written instead of an echo.
+/// Bytes that are written instead of an echo.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub bytes: Vec<u8>,
-    /// Afterwards.
+    /// Whether the connection is closed after them.
     pub closes: bool,
 }
 
-/// Dropped, it closes its port.
+/// Running backend. Dropping it closes its port.
 #[derive(Debug)]
 pub struct Recorder {
     address: SocketAddr,
@@ -44,7 +44,7 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Shared {
     arrived: Vec<Arrived>,
-    /// By the last segment of the path.
+    /// Scripts by the last segment of the path.
     scripts: HashMap<String, Script>,
 }
 
@@ -59,7 +59,7 @@ impl Recorder {
                 while let Ok((stream, _)) = listener.accept().await {
                     let shared = Arc::clone(&shared);
                     tokio::spawn(async move {
-                        // A gateway that hangs up is what some cases are about.
+                        // An error is expected: in some cases the gateway closes the connection.
                         let _ = serve(stream, &shared).await;
                     });
                 }
@@ -80,7 +80,7 @@ impl Recorder {
         lock(&self.shared).scripts.insert(segment.to_owned(), script);
     }
 
-    /// All that has arrived so far.
+    /// Returns all requests so far.
     pub fn arrived(&self) -> Vec<Arrived> {
         lock(&self.shared).arrived.clone()
     }
@@ -133,7 +133,7 @@ async fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> 
     }
 }
 
-/// The target, as a status and in a framing that its query may choose.
+/// Returns the target as a body, with a status and a framing that the query may choose.
 fn echo(head: &Head) -> Script {
     let asked = |what: &str| head.target().split(['?', '&']).skip(1).any(|pair| pair == what);
     let body = format!("{{\"target\":\"{}\"}}", head.target());

@@ -1,4 +1,4 @@
-//! What the gateway is given: a config, the files it refers to, variables; in a folder of its own.
+//! Collects the inputs of a gateway: a config, the files it refers to, and variables, in its own folder.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::binary;
 use crate::gateway::{CONFIG, Gateway};
 
-/// A config and the files it refers to.
+/// Config with the files it refers to.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Setup {
@@ -22,29 +22,28 @@ impl Setup {
         Self::default().file(CONFIG, config.as_ref())
     }
 
-    /// A file beside the config.
+    /// Adds a file beside the config.
     pub fn file(mut self, name: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.push((name.to_owned(), content.as_ref().to_vec()));
         self
     }
 
-    /// A variable of the environment.
+    /// Adds an environment variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Returns when the gateway serves.
+    /// Starts a gateway; returns when it serves.
     ///
-    /// # Panics
-    /// It does not come to that.
+    /// # Panics The gateway does not start.
     pub async fn start(self) -> Gateway {
         let folder = self.write();
         let command = self.command(&folder);
         Gateway::spawn(folder, command).await
     }
 
-    /// The binary beside the files, with nothing to read.
+    /// Returns the command of the binary in this folder, without standard input.
     fn command(&self, folder: &TempDir) -> Command {
         let mut command = Command::new(binary::path());
         command
@@ -63,7 +62,7 @@ impl Setup {
     }
 }
 
-/// What a command of the gateway came to.
+/// Result of a command of the gateway.
 #[derive(Debug)]
 pub struct Cli {
     pub code: Option<i32>,
@@ -71,10 +70,9 @@ pub struct Cli {
     pub stderr: String,
 }
 
-/// The same for a command that reads this from standard input.
+/// Like [`cli`], for a command that reads this text from standard input.
 ///
-/// # Panics
-/// It cannot be started.
+/// # Panics The command cannot be started.
 pub fn cli_reading(input: &str, arguments: &[&str], setup: &Setup) -> Cli {
     let folder = setup.write();
     let mut child = setup
@@ -85,15 +83,14 @@ pub fn cli_reading(input: &str, arguments: &[&str], setup: &Setup) -> Cli {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary can be started");
-    // One that ends without reading has something to say about it.
+    // A command that ends without reading explains this in its output.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     Cli::of(child.wait_with_output().expect("it is our child"))
 }
 
-/// Runs a command beside the setup's files until it ends by itself.
+/// Runs a command beside the setup's files until it ends.
 ///
-/// # Panics
-/// It cannot be started.
+/// # Panics The command cannot be started.
 pub fn cli(arguments: &[&str], setup: &Setup) -> Cli {
     let folder = setup.write();
     let output = setup

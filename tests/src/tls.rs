@@ -1,6 +1,6 @@
-//! Certificates made for one test, and how a caller or a backend speaks TLS with them.
+//! Issues certificates for one test, and speaks TLS with them as a caller or a backend.
 //!
-//! Nothing is kept: every test has authorities of its own, whose names mean nothing elsewhere.
+//! Nothing is stored: every test has its own authorities, whose names mean nothing elsewhere.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,13 +21,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Signs certificates.
+/// Authority that signs certificates.
 pub struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate with its key.
+/// Certificate with its key.
 #[derive(Clone)]
 pub struct Issued {
     pub cert_pem: String,
@@ -53,18 +53,18 @@ impl Authority {
         self.certificate.pem()
     }
 
-    /// A certificate with these alternative names; those with a colon are URIs, the others DNS names.
+    /// Issues a certificate with these alternative names; names with a colon are URIs, the others DNS names.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.signed(names, |_| {})
     }
 
-    /// A certificate whose alternative names are these bytes, whatever they mean.
+    /// Issues a certificate whose alternative names are these bytes, valid or not.
     pub fn issue_with_names(&self, content: &[u8]) -> Issued {
         let extension = CustomExtension::from_oid_content(&[2, 5, 29, 17], content.to_vec());
         self.signed(&[], |params| params.custom_extensions.push(extension))
     }
 
-    /// A certificate without alternative names, of `O` and `CN`.
+    /// Issues a certificate without alternative names, with `O` and `CN`.
     pub fn issue_to(&self, organization: &str, common_name: &str) -> Issued {
         let attributes = [
             (DnType::OrganizationName, organization),
@@ -73,7 +73,7 @@ impl Authority {
         self.signed(&[], |params| params.distinguished_name = subject(&attributes))
     }
 
-    /// A certificate that held in the year 2000 alone.
+    /// Issues a certificate that was valid only in the year 2000.
     pub fn issue_expired(&self, names: &[&str]) -> Issued {
         self.signed(names, |params| {
             params.not_before = rcgen::date_time_ymd(2000, 1, 1);
@@ -113,7 +113,7 @@ fn subject(attributes: &[(DnType, &str)]) -> DistinguishedName {
     name
 }
 
-/// How a caller speaks TLS: whom it trusts, what it shows, whom it asks for.
+/// TLS settings of a caller: the authority it trusts, the name it asks for, and its own certificate.
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -121,17 +121,17 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts `authority`, asks for `name`, and shows nothing.
+    /// Trusts `authority`, asks for `name`, and has no certificate.
     pub fn new(authority: &Authority, name: &str) -> Self {
         Self::with(authority, name, None, true)
     }
 
-    /// Shows a certificate when asked for one.
+    /// Presents a certificate when asked for one.
     pub fn showing(authority: &Authority, name: &str, own: &Issued) -> Self {
         Self::with(authority, name, Some(own), true)
     }
 
-    /// Knows no version above 1.2.
+    /// Offers no version above TLS 1.2.
     pub fn old(authority: &Authority, name: &str) -> Self {
         Self::with(authority, name, None, false)
     }
@@ -170,25 +170,23 @@ impl Tls {
         }
     }
 
-    /// A connection of its own, hands shaken. That the other side refuses *our* certificate shows only when it is read
-    /// from.
+    /// Opens a connection and completes the handshake. A refusal of *our* certificate shows only at the first read.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         self.over(stream).await
     }
 
-    /// The same on a connection that is there.
+    /// Completes the handshake on an existing connection.
     pub async fn over(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         TlsConnector::from(Arc::clone(&self.config))
             .connect(self.name.clone(), stream)
             .await
     }
 
-    /// The certificate that the other side shows, in DER.
+    /// Returns the certificate of the other side, in DER.
     ///
-    /// # Panics
-    /// It shows none that is trusted for the name.
+    /// # Panics The other side has no certificate that is trusted for the name.
     pub async fn shown(&self, address: SocketAddr) -> Vec<u8> {
         let stream = self.connect(address).await.expect("hands are shaken");
         let chain = stream.get_ref().1.peer_certificates().expect("it has shown one");
@@ -196,8 +194,8 @@ impl Tls {
     }
 }
 
-/// How a backend speaks TLS: it shows `own`, wants callers' certificates of `callers` if there are such, and speaks
-/// one protocol.
+/// Returns the TLS settings of a backend: it presents `own`, requires callers' certificates of `callers` if given, and
+/// speaks one protocol.
 pub(crate) fn acceptor(own: &Issued, callers: Option<&Authority>, protocol: &[u8]) -> TlsAcceptor {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -221,14 +219,14 @@ pub(crate) fn acceptor(own: &Issued, callers: Option<&Authority>, protocol: &[u8
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Speaks TLS in front of a backend that does not. Dropped, it hangs up.
+/// Speaks TLS in front of a backend that does not. Dropping it closes its connections.
 pub struct Front {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Front {
-    /// Shows `own`, and wants callers' certificates of `callers` if there are such.
+    /// Presents `own`, and requires callers' certificates of `callers` if given.
     pub async fn start(own: &Issued, callers: Option<&Authority>, backend: SocketAddr) -> Self {
         let acceptor = acceptor(own, callers, b"http/1.1");
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -238,7 +236,7 @@ impl Front {
             while let Ok((stream, _)) = socket.accept().await {
                 let acceptor = acceptor.clone();
                 connections.spawn(async move {
-                    // Whoever breaks off has told its test so.
+                    // The test sees an error on its own side of the connection.
                     let mut caller = acceptor.accept(stream).await?;
                     let mut backend = TcpStream::connect(backend).await?;
                     copy_bidirectional(&mut caller, &mut backend).await

@@ -1,16 +1,16 @@
 //! Counts the cases that a run of the tests checks, so that "thousands of schedules" is a number.
 //!
-//! libtest swallows what a passing test prints. So whatever checks more than one case appends a line to
-//! the file that the variable `CASES` names, and `make` adds them up when the tests are over. Without
-//! the variable nothing is written.
+//! libtest hides what a passing test prints. So each test with more than one case appends a line to the file named by
+//! the variable `CASES`, and `make` adds the lines up after the tests. Without the variable nothing is written.
 //!
-//! Invariant: what is counted has run to its end. A case that a property assumed away is not counted.
+//! Invariant: only cases that ran to their end are counted. A case that a property rejects by assumption is not
+//! counted.
 
 use proptest::test_runner::{Config, ResultCache, ResultCacheKey, TestCaseResult};
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// For `#![proptest_config(cases::counted())]`: the defaults, and each property is counted.
+/// Returns the configuration for `#![proptest_config(cases::counted())]`: the defaults, with each property counted.
 pub fn counted() -> Config {
     Config {
         result_cache: || Box::new(Counter { passed: 0 }),
@@ -18,11 +18,11 @@ pub fn counted() -> Config {
     }
 }
 
-/// One check of many cases is over: `kind` is what they are, as `properties`.
+/// Reports that a test has checked this many cases. `kind` names them, for example `properties`.
 pub fn report(kind: &str, name: &str, cases: u64) {
     let Some(file) = std::env::var_os("CASES") else { return };
     let line = format!("{kind}\t{name}\t{cases}\n");
-    // One short write to a file opened for appending: tests in other processes write theirs whole.
+    // One short write to a file opened for appending, so that lines of other processes stay whole.
     OpenOptions::new()
         .create(true)
         .append(true)
@@ -31,7 +31,7 @@ pub fn report(kind: &str, name: &str, cases: u64) {
         .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
 }
 
-/// Sees every case of one property, as a cache that remembers nothing.
+/// Counts every case of one property, in the form of a result cache that remembers nothing.
 struct Counter {
     passed: u64,
 }
@@ -52,7 +52,7 @@ impl ResultCache for Counter {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // libtest names the thread after the test, unless told to use one thread.
+        // libtest names the thread after the test, unless the tests run on one thread.
         let thread = std::thread::current();
         report("properties", thread.name().unwrap_or("?"), self.passed);
     }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(runs.get(), 30);
     }
 
-    /// Every file of Rust below the folder.
+    /// Returns all Rust files below the folder.
     fn sources(folder: &Path) -> Vec<PathBuf> {
         let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
         entries

@@ -1,4 +1,4 @@
-//! An address is believed only if a trusted proxy wrote it.
+//! Checks that an address is believed only if a trusted proxy wrote it.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
         assert_eq!(found.ip, found.peer, "a stranger's word was taken");
     }
     assert_eq!(found.ip, found.ip.to_canonical(), "an address has one spelling");
-    // Nothing from the left of what a trusted proxy wrote can change the result.
+    // Nothing to the left of what a trusted proxy wrote can change the result.
     let mut lines = headers.get_all("x-forwarded-for").iter();
     if let (Some(line), None) = (lines.next(), lines.next())
         && found.ip != found.peer

@@ -1,5 +1,5 @@
-//! Whatever passes the screen of an HTTP/1.1 connection passes however it is cut, and the parsers behind it read the same
-//! messages in it.
+//! Checks that bytes which pass the screen of an HTTP/1.1 connection pass however they are split, and that the parsers
+//! behind the screen read the same messages.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -20,10 +20,10 @@ const LIMITS: Limits = Limits {
     head: 1000,
     fields: 20,
 };
-/// More than any input has.
+/// Size of the buffer, more than any input has.
 const ROOM: usize = 64 * 1024;
 
-/// A flag byte, and what a socket brings. The flags say from which side, and seed where it is cut.
+/// Checks a flag byte and the bytes of a socket. The flags select the side, and seed where the bytes are split.
 pub fn check(data: &[u8]) {
     let Some((flags, bytes)) = crate::split_flags(data) else {
         return;
@@ -77,7 +77,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Bytes that come in the given pieces, and then nothing.
+/// Reader that returns the given pieces, and then nothing.
 struct Pieces<'a>(Vec<&'a [u8]>);
 
 impl AsyncRead for Pieces<'_> {
@@ -95,7 +95,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What passes, and the verdict on what does not; [`Read::Passed`] if there is none yet.
+/// Returns the bytes that pass, and the verdict on the rest; [`Read::Passed`] if there is none yet.
 fn screened(mut screen: Screen, mut pieces: Vec<&[u8]>, room: usize) -> (Vec<u8>, Read) {
     pieces.retain(|piece| !piece.is_empty());
     pieces.reverse();
@@ -120,8 +120,8 @@ struct Message {
     complete: bool,
 }
 
-/// Heads and bodies as the screen tells them apart: given byte by byte, a head passes at its last one. What follows a
-/// switch to another protocol is no message.
+/// Returns heads and bodies as the screen separates them. Byte by byte, a head passes at its last byte. Bytes after a
+/// switch to another protocol are no message.
 fn messages(mut screen: Screen, bytes: &[u8]) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     let mut memory = vec![0; ROOM];
@@ -159,7 +159,7 @@ impl Message {
         self.head.starts_with(b"HTTP/1.") && self.head[8..].starts_with(b" 101")
     }
 
-    /// How long the head is for the parser that hyper uses.
+    /// Returns the length of the head according to the parser that hyper uses.
     fn parsed(&self, is_answer: bool) -> Option<usize> {
         let mut fields = [httparse::EMPTY_HEADER; 100];
         let parsed = if is_answer {
@@ -173,7 +173,7 @@ impl Message {
         }
     }
 
-    /// Bytes of content.
+    /// Returns the number of bytes of content.
     fn length(&self) -> usize {
         let head = self.head.to_ascii_lowercase();
         if !head.windows(20).any(|window| window == b"\r\ntransfer-encoding:") {
@@ -194,7 +194,7 @@ impl Message {
     }
 }
 
-/// Lengths of the bodies that a server gets whole.
+/// Returns the lengths of the bodies that a server receives whole.
 fn read_by_hyper(bytes: &[u8]) -> Vec<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -208,14 +208,14 @@ fn read_by_hyper(bytes: &[u8]) -> Vec<usize> {
             if let Ok(body) = request.into_body().collect().await {
                 lengths.borrow_mut().push(body.to_bytes().len());
             }
-            // Not even CONNECT is granted, which would end the conversation.
+            // CONNECT is refused too, because success would end the exchange of messages.
             let mut response = http::Response::new(Empty::<Bytes>::new());
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             Ok::<_, Infallible>(response)
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         let served = http.half_close(true).serve_connection(TokioIo::new(far), service);
-        // What is cut off ends in an error, and what is whole does not.
+        // An incomplete message ends in an error, a complete one does not.
         let _ = served.await;
         lengths.take()
     })

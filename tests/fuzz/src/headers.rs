@@ -1,10 +1,10 @@
-//! After cleaning, a request says nothing about its caller that we did not establish, and no message holds a field that
-//! belonged to one connection.
+//! Checks that after cleaning a request says nothing about its caller that the gateway did not establish, and that no
+//! message holds a field that belonged to one connection.
 
 use gateway::headers::{MethodOverride, Via, check as check_framing, clean_request, clean_response};
 use http::{HeaderMap, Version, header};
 
-/// Never passed on, whoever sends them.
+/// Fields that are never passed on, whatever their sender.
 const NEVER: [&str; 15] = [
     "connection",
     "expect",
@@ -53,7 +53,7 @@ pub fn check(data: &[u8]) {
             );
         }
         let once = without_via(request.clone());
-        // By another gateway, to which we are no trusted peer or one.
+        // The request came through another gateway, which is a trusted peer or not.
         clean_request(&mut request, version, trusted_peer, overrides, &Via::unique())
             .expect("a clean request is welcome");
         assert_eq!(without_via(request), once, "cleaning twice is cleaning once");

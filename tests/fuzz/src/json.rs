@@ -1,5 +1,5 @@
-//! What is taken as JSON is what `serde_json` takes, with the same values, but for the rules that are stricter: distinct
-//! names, a bounded depth. Whatever is then taken from it is JSON again.
+//! Checks that the reader accepts the JSON that `serde_json` accepts, with the same values, except for stricter rules:
+//! distinct names and a bounded depth. Every value taken from the document is JSON again.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use self::strict::Strict;
 #[path = "../../../gateway/src/json/strict.rs"]
 mod strict;
 
-/// A text that may be JSON.
+/// Checks a text that may be JSON.
 pub fn check(data: &[u8]) {
     let Some(document) = compare(data) else { return };
     let value = document.value();
-    // Every value that a path leads to is found by it, and is a document.
+    // A path finds the value that it leads to, and the value is a document.
     let mut paths = Vec::new();
     list(value, &mut Vec::new(), &mut paths);
     let wanted = Arc::new(Paths::new(paths.iter().map(AsRef::as_ref)));
@@ -56,7 +56,7 @@ fn assert_document(text: &[u8]) {
     Document::check(&text, usize::MAX).unwrap_or_else(|refusal| panic!("{text:?}: {refusal}"));
 }
 
-/// The paths to a few values within a value.
+/// Lists the paths to a few values within a value.
 fn list(value: Value<'_>, path: &mut Vec<Box<str>>, paths: &mut Vec<Box<[Box<str>]>>) {
     if path.len() > 4 || paths.len() > 64 {
         return;
@@ -74,7 +74,7 @@ fn list(value: Value<'_>, path: &mut Vec<Box<str>>, paths: &mut Vec<Box<[Box<str
     }
 }
 
-/// Holds the reader against `serde_json`; the document, if it is one.
+/// Compares the reader with `serde_json`; returns the document, if there is one.
 pub(crate) fn compare(text: &[u8]) -> Option<Document> {
     let told = String::from_utf8_lossy(text);
     let ours = Document::check(&Bytes::copy_from_slice(text), usize::MAX);
@@ -112,7 +112,7 @@ fn is_same(ours: Value<'_>, theirs: &Tree) -> bool {
             let (Some(ours), Some(theirs)) = (ours.f64(), theirs.as_f64()) else {
                 return false;
             };
-            // Theirs may be off by a bit.
+            // The number of `serde_json` may differ in the last bit.
             (ours - theirs).abs() <= theirs.abs() * 1e-15
         }
         (Kind::String, Tree::String(theirs)) => ours.text().is_some_and(|ours| ours == *theirs),

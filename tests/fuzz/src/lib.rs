@@ -1,8 +1,8 @@
-//! What must hold for any input, however hostile: each module takes bytes, makes an input of them, and panics if the
-//! product breaks a promise.
+//! Checks what must hold for any input, however hostile: each module takes bytes, makes an input of them, and panics if
+//! the gateway breaks a promise.
 //!
-//! `make fuzz` gives each to libFuzzer for a bounded time; `tests/cases.rs` replays `cases/TARGET/*`, which is where a
-//! found input belongs once it is understood.
+//! `make fuzz` runs each with libFuzzer for a bounded time. `tests/cases.rs` replays `cases/TARGET/*`; an input that
+//! was found belongs there once it is understood.
 
 pub mod client_address;
 pub mod config;
@@ -14,7 +14,7 @@ pub mod path;
 pub mod proxy_protocol;
 pub mod splice;
 
-/// A target by its name, which is also that of its folder under `cases`.
+/// Fuzz target: its name, which is also its folder under `cases`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: [Target; 9] = [
@@ -29,12 +29,12 @@ pub const TARGETS: [Target; 9] = [
     ("splice", splice::check),
 ];
 
-/// The first byte decides how the rest is taken.
+/// Splits off the first byte, whose bits select how the rest is used.
 fn split_flags(data: &[u8]) -> Option<(u8, &[u8])> {
     data.split_first().map(|(flags, rest)| (*flags, rest))
 }
 
-/// `name: value` lines; those that no HTTP library would take are left out.
+/// Returns `name: value` lines as fields; lines that the `http` crate refuses are left out.
 fn header_lines(text: &[u8]) -> http::HeaderMap {
     let mut headers = http::HeaderMap::new();
     for line in text.split(|byte| *byte == b'\n').take(64) {

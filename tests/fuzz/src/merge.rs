@@ -1,4 +1,4 @@
-//! Whatever backends answer, the merged document is an object, or there is a failure that says so with its status.
+//! Checks that for any backend answers the merged document is an object, or there is a failure with its status.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use gateway::json::{Document, Refusal, Workspace};
 use http::StatusCode;
 use policies::Moment;
 
-/// A flag byte for the whole, then parts separated by 0xFF: a flag byte, a line of paths, and the body.
+/// Checks a flag byte for the whole, then parts separated by 0xFF: a flag byte, a line of paths, and the body.
 pub fn check(data: &[u8]) {
     let Some((flags, rest)) = crate::split_flags(data) else {
         return;
@@ -51,7 +51,7 @@ pub fn check(data: &[u8]) {
     ));
     match merge(&recipe, outcomes) {
         Ok(answer) => {
-            // It may be two levels deeper than a part.
+            // The merged document may be two levels deeper than a part.
             let text = String::from_utf8(answer.body.to_vec()).expect("an answer is Unicode");
             assert!(text.starts_with('{'), "{text}");
             crate::json::compare(&answer.body);

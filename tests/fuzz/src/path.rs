@@ -1,4 +1,4 @@
-//! A path has one reading or none: whatever another server might resolve, decode or cut is refused.
+//! Checks that a path has one reading or none: a path that another server might resolve, decode or cut is refused.
 
 use gateway::routing::path::NormalPath;
 use gateway::routing::path_policy::{Action, DotSegments, PathPolicy, is_odd};
@@ -50,7 +50,7 @@ pub fn check(data: &[u8]) {
     );
 }
 
-/// What a policy makes of a path is made of it once, and hides no dot segment from whoever decodes it.
+/// Checks that a policy changes a path only once, and that no dot segment appears when another server decodes the path.
 fn check_policy(raw: &str, policy: PathPolicy) {
     let made = policy.apply(raw);
     assert!(is_odd(raw) || made == raw, "{raw:?} became {made:?}");

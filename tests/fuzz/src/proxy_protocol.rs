@@ -1,4 +1,5 @@
-//! A header of the PROXY protocol means the same however it comes, and what it says is what it means.
+//! Checks that a PROXY protocol header means the same however it is split, and that its address stays the same when it is
+//! written and read again.
 
 use std::net::SocketAddr;
 
@@ -6,7 +7,7 @@ use gateway::client::proxy_protocol::{LONGEST, Malformed, Origin, read};
 
 const STARTS: [&[u8]; 3] = [b"", b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 
-/// A flag byte that chooses how the bytes begin, and the rest of them.
+/// Checks a flag byte that selects how the bytes begin, and the rest of the bytes.
 pub fn check(data: &[u8]) {
     let Some((flags, rest)) = crate::split_flags(data) else {
         return;

@@ -1,4 +1,5 @@
-//! What fills a hole of a template stays in its hole: no value adds a segment, a parameter, a header line or structure.
+//! Checks that a value stays in its place of a template: no value adds a segment, a parameter, a header line or
+//! structure.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use gateway::template::{Captures, Place, Placeholder, Query, Sources, Template, 
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
-/// A flag byte, a line that is the template, and a value.
+/// Checks a flag byte, a line that is the template, and a value.
 pub fn check(data: &[u8]) {
     let Some((flags, rest)) = crate::split_flags(data) else {
         return;
@@ -30,8 +31,8 @@ pub fn check(data: &[u8]) {
             let (expected_path, expected_query) = harmless.split_once('?').unwrap_or((&harmless, ""));
             assert_eq!(spliced.contains('?'), harmless.contains('?'), "{spliced}");
             if NormalPath::parse(expected_path).is_ok() {
-                // A slash or a backslash within a value stays encoded, and so one segment; what would be left of the path
-                // if a server took it for a separator must not lead upwards.
+                // A slash or a backslash within a value stays encoded, so it stays within one segment. If a server
+                // decoded it, the path must still not lead upwards.
                 let undone = path.replace("%2F", "/").replace("%5C", "/");
                 let steps = undone.split('/').map(|step| percent::decode(step).unwrap_or_default());
                 assert!(
@@ -65,7 +66,7 @@ fn assert_same(text: &str, expected: &str, separator: char) {
     );
 }
 
-/// Each placeholder finds the same value, wherever it looks.
+/// Renders the template; every placeholder gets the same value.
 fn render(template: &Template, value: &str) -> Option<String> {
     let names = ["a", "b", "id"];
     let query = names.map(|name| format!("{name}={}", encoded(value))).join("&");

@@ -1,4 +1,4 @@
-//! Every input that a fuzzer once found, and a few to begin from, against its target.
+//! Replays every input that a fuzzer once found, and a few to begin with, against its target.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn what_was_found_once_stays_fixed() {
         assert!(!cases.is_empty(), "cases/{name} has none");
         for case in cases {
             let input = fs::read(&case).expect("a case that can be read");
-            // A panic says what broke; this says by which input.
+            // The panic says what broke; this line says by which input.
             eprintln!("{}", case.display());
             check(&input);
         }

@@ -1,4 +1,4 @@
-//! What is answered, by the last segment of the path.
+//! Answers a request according to the last segment of its path.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -54,20 +54,20 @@ async fn exchange(
             send(&mut out, Bytes::from_static(b"released"), true).await?;
         }
         "early" => {
-            // Before the request is over.
+            // Sent before the request has ended.
             respond.send_response(status(413), true)?;
         }
         "enough" => {
-            // The same with a body. The rest of the request is asked not to be sent, by a reset without an error.
+            // The same with a body. A reset with NO_ERROR then asks the gateway not to send the rest of the request.
             let mut out = respond.send_response(Response::new(()), false)?;
             send(&mut out, Bytes::from_static(b"enough"), true).await?;
         }
-        // Either way less than a whole answer, whatever the reason says.
+        // Both send less than a whole answer, whatever the reason of the reset says.
         "break" | "stop" => {
             let mut out = respond.send_response(Response::new(()), false)?;
             send(&mut out, Bytes::from_static(b"so far"), false).await?;
             let mut held = shared.held.subscribe();
-            // An error would mean that the test is over.
+            // An error means that the test is over.
             let _ = held.wait_for(|held| !held).await;
             out.send_reset(match segment {
                 "stop" => Reason::NO_ERROR,
@@ -79,7 +79,7 @@ async fn exchange(
             respond.send_response(status(503), true)?;
         }
         "whole" => {
-            // Not before the last byte of the request has come.
+            // Answers only after the last byte of the request.
             while body.piece().await?.is_some() {}
             respond.send_response(status(200), true)?;
         }
@@ -109,7 +109,7 @@ async fn exchange(
     Ok(Ended::Answered)
 }
 
-/// What came goes back, trailers included.
+/// Sends back what it receives, including trailers.
 async fn echo(body: &mut Incoming<'_>, respond: &mut SendResponse<Bytes>) -> Result<()> {
     let mut out = respond.send_response(Response::new(()), false)?;
     while let Some(piece) = body.piece().await? {
@@ -127,7 +127,7 @@ fn status(code: u16) -> Response<()> {
     response
 }
 
-/// A request's body, of which it is recorded how far it has come.
+/// Body of a request; each received piece is recorded.
 pub(super) struct Incoming<'a> {
     stream: RecvStream,
     shared: &'a Shared,
@@ -153,13 +153,13 @@ impl Incoming<'_> {
     }
 }
 
-/// As fast as the other side takes it.
+/// Sends data as fast as the other side accepts it.
 pub(super) async fn send(out: &mut SendStream<Bytes>, data: Bytes, is_last: bool) -> Result<()> {
     let sent = send_all(out, data, is_last).await;
     match sent {
         Ok(()) => Ok(()),
         Err(error) => match out.poll_reset(&mut Context::from_waker(Waker::noop())) {
-            // Why it cannot be sent.
+            // The stream was reset for this reason.
             Poll::Ready(Ok(reason)) => Err(reason.into()),
             _ => Err(error),
         },

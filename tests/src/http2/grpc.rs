@@ -1,4 +1,4 @@
-//! A gRPC service without a schema: messages are bytes with their length before them (PROTOCOL-HTTP2).
+//! Runs a gRPC service without a schema: each message is bytes after their length (gRPC's PROTOCOL-HTTP2).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::Ended;
 use super::answers::{Incoming, Result, send};
 
-/// The method says what kind of call it is.
+/// Answers a call. The method selects the kind of call.
 pub(super) async fn answer(method: &str, mut body: Incoming<'_>, respond: &mut SendResponse<Bytes>) -> Result<Ended> {
     let mut messages = Messages::default();
     match method {
@@ -37,7 +37,7 @@ pub(super) async fn answer(method: &str, mut body: Incoming<'_>, respond: &mut S
             send(&mut out, framed(count.to_string().as_bytes()), false).await?;
             end(&mut out, 0)?;
         }
-        // It answers at once, and says nothing until all has come.
+        // Answers at once with a head, and sends the trailers only after the whole request.
         "Listen" => {
             let mut out = begin(respond)?;
             while messages.next(&mut body).await?.is_some() {}
@@ -63,7 +63,7 @@ pub(super) async fn answer(method: &str, mut body: Incoming<'_>, respond: &mut S
             send(&mut out, framed(b"so far"), false).await?;
             end(&mut out, 14)?;
         }
-        // `Status14` and the like: nothing but that, in the head.
+        // `Status14` and the like: the head has this status, and nothing else follows.
         status => {
             let mut response = head();
             let code = status.strip_prefix("Status").unwrap_or("12");
@@ -104,7 +104,7 @@ fn framed(message: &[u8]) -> Bytes {
 struct Messages(BytesMut);
 
 impl Messages {
-    /// `None` when the caller has said all.
+    /// Returns the next message; `None` when the caller has sent all.
     async fn next(&mut self, body: &mut Incoming<'_>) -> Result<Option<Bytes>> {
         loop {
             if let Some(length) = self.0.get(1..5) {
