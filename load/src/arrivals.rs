@@ -1,35 +1,35 @@
-//! When requests are meant to be sent: a schedule that is fixed before the first answer is known.
+//! Computes when to send requests: a schedule that is fixed before the first answer.
 //!
-//! Invariant: the schedule never waits for the server. That is what makes the load open, as callers who know nothing
-//! of each other are. Reads no clock; chance is an argument.
+//! Invariant: the schedule never waits for the server, so the load is open, like that of independent callers. Reads no
+//! clock; chance is an argument.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// How the pauses between arrivals are drawn.
+/// Distribution of the pauses between arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// All the same.
+    /// Equal pauses.
     Constant,
-    /// Exponentially distributed: arrivals of callers who know nothing of each other.
+    /// Exponentially distributed pauses: arrivals of independent callers.
     Poisson,
 }
 
-/// The moments of sending, from the start of the run on, without end.
+/// Endless iterator of the times of sending, from the start of the run.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
-    /// Seconds between two arrivals, on average.
+    /// Mean seconds between two arrivals.
     mean: f64,
     pace: Pace,
     rng: Rng,
-    /// Seconds since the start. Summed as seconds, so that no rounding error adds up to a different rate.
+    /// Seconds since the start. The sum is kept in seconds, so that rounding errors do not change the rate.
     next: f64,
     sent: u64,
 }
 
 impl Arrivals {
-    /// `rate` is in requests a second, above 0. Equal seeds give equal schedules.
+    /// Returns a schedule of `rate` requests a second; the rate is above 0. Equal seeds give equal schedules.
     pub fn new(rate: f64, pace: Pace, seed: u64) -> Self {
         Self {
             mean: 1.0 / rate,
@@ -49,7 +49,7 @@ impl Iterator for Arrivals {
         self.sent += 1;
         self.next = match self.pace {
             Pace::Constant => self.sent as f64 * self.mean,
-            // `f64` is below 1, so the logarithm is of a positive number.
+            // `f64` is below 1, so the argument of the logarithm is positive.
             Pace::Poisson => self.next - self.mean * (1.0 - self.rng.f64()).ln(),
         };
         Some(at)
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn poisson_keeps_the_rate_and_varies_the_pauses() {
         let arrivals = within(Pace::Poisson, 1000.0, 20);
-        // The count has a standard deviation of 141; this is five of them.
+        // The standard deviation of the count is 141; this range is five of them.
         assert!((19_300..=20_700).contains(&arrivals.len()), "{}", arrivals.len());
         let short = arrivals
             .windows(2)

@@ -1,7 +1,7 @@
-//! One caller's connection: sends one request at a time and says exactly how each ended.
+//! Sends requests on one connection, one at a time, and reports exactly how each ended.
 //!
-//! Invariant: no hidden retries, with one exception that hides nothing: a request that finds its kept-alive connection
-//! closed before a byte of it was sent goes over a new one, as any HTTP client's does (RFC 9110, section 9.2.2).
+//! Invariant: no hidden retries, with one exception: if the kept-alive connection is found closed before any byte of a
+//! request was sent, the request goes over a new connection, as in any HTTP client (RFC 9110 section 9.2.2).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// Why there is no answer, or not a whole one.
+/// Reason why there is no complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// No connection could be made: the request was not accepted by anyone.
+    /// No connection could be made, so no server accepted the request.
     Unconnected,
     /// The connection ended after the request was sent and before the head of an answer.
     Unanswered,
-    /// It ended within the body, or what came was not HTTP.
+    /// The connection ended within the body, or the bytes were not HTTP.
     Broken,
     /// The answer was not complete in time.
     TimedOut,
@@ -46,7 +46,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A connection that is made when it is first needed, and again after it has ended.
+/// Connection that is opened when it is first needed, and again after it has ended.
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
@@ -58,10 +58,10 @@ impl Client {
         Self { address, sender: None }
     }
 
-    /// Sends `request` and reads its answer to the last byte, within `limit` in all.
+    /// Sends `request` and reads its answer to the last byte; `limit` bounds both together.
     ///
     /// # Errors
-    /// [`Fault`]; the connection is not used again then.
+    /// [`Fault`]; the connection is then not used again.
     pub async fn ask(&mut self, request: Request<Full<Bytes>>, limit: Duration) -> Result<Response<Bytes>, Fault> {
         let exchange = self.exchange(request);
         let ended = timeout_at(Instant::now() + limit, exchange)
@@ -109,7 +109,7 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, Fault>
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|_| Fault::Unconnected)?;
-    // How it ends, the exchange under way is told.
+    // The pending request learns how the connection ended.
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -120,7 +120,7 @@ async fn collect(response: Response<Incoming>) -> Result<Response<Bytes>, Fault>
     Ok(Response::from_parts(head, body.to_bytes()))
 }
 
-/// The seconds of `Retry-After`, if that is how it is written.
+/// Returns `Retry-After` if it is written in seconds.
 pub fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     let seconds = response
         .headers()
@@ -132,7 +132,7 @@ pub fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// `Ok(200)`, `Err(timed_out)`: how a request ended, in a form that can be counted.
+/// Returns how a request ended, in a form that can be counted: `Ok(200)`, `Err(timed_out)`.
 pub fn ending<B>(ended: &Result<Response<B>, Fault>) -> Result<StatusCode, Fault> {
     ended.as_ref().map(Response::status).map_err(|fault| *fault)
 }

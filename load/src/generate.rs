@@ -1,9 +1,9 @@
-//! Puts an open load on a target: requests leave on schedule, whatever becomes of those before them.
+//! Sends an open load to a target: requests leave on schedule, however the earlier ones end.
 //!
-//! A thread of its own keeps the schedule, because a runtime's timers are no finer than a millisecond and that would be
-//! charged to the target. Connections take what is due in order; when all are busy it waits, and the wait counts:
-//! latency is measured from the moment at which a request was meant to be sent ("coordinated omission" is what not
-//! doing so is called).
+//! A separate thread keeps the schedule, because a runtime's timers have a resolution of only a millisecond, and the
+//! difference would count as latency of the target. Connections take due requests in order. If all connections are busy
+//! the request waits, and the wait counts: latency is measured from the intended time of sending. Measuring it
+//! otherwise is the error known as "coordinated omission".
 
 use std::sync::Arc;
 use std::thread;
@@ -21,29 +21,29 @@ use crate::client::{Client, ending};
 use crate::report::Report;
 use crate::target::Target;
 
-/// A load, complete: it ends by itself.
+/// Complete definition of a load, which ends by itself.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub target: Target,
     pub method: Method,
     pub headers: HeaderMap,
-    /// Headers that each take one of their values after the other.
+    /// Header fields that each use their values in turn.
     pub rotating: Vec<(HeaderName, Vec<HeaderValue>)>,
     pub body: Bytes,
-    /// Requests a second, above 0.
+    /// Requests in a second, above 0.
     pub rate: f64,
     pub pace: Pace,
     pub seed: u64,
     pub connections: usize,
     pub duration: Duration,
-    /// No more requests than this.
+    /// Largest number of requests.
     pub count: Option<u64>,
-    /// The longest that an answer may take. What is not sent so long after the end is given up.
+    /// Longest time for an answer. A request that is not sent by this time after the end is given up.
     pub limit: Duration,
 }
 
 impl Load {
-    /// GET at a constant pace, without a body or headers, over eight connections.
+    /// Returns a load of GET requests at a constant pace, without body or header fields, over eight connections.
     pub fn new(target: Target, rate: f64, duration: Duration) -> Self {
         Self {
             target,
@@ -88,7 +88,7 @@ impl Load {
     }
 }
 
-/// A request that is to be sent.
+/// Request that is due.
 struct Due {
     number: u64,
     at: Instant,
@@ -106,7 +106,7 @@ pub async fn generate(load: Load) -> Report {
     for _ in 0..load.connections {
         connections.spawn(send(Arc::clone(&load), Arc::clone(&queue), start));
     }
-    // Whoever drops the load's future ends its schedule too: nobody takes what is due.
+    // If the load's future is dropped, the receivers are gone, and the schedule ends too.
     drop(queue);
     let schedule = Arc::clone(&load);
     let pacer = thread::spawn(move || keep_schedule(&schedule, start, &due));
@@ -129,7 +129,7 @@ fn keep_schedule(load: &Load, start: Instant, due: &UnboundedSender<Due>) {
     }
 }
 
-/// The life of one connection.
+/// Runs one connection.
 async fn send(load: Arc<Load>, queue: Queue, start: Instant) -> Report {
     let give_up = start + load.duration + load.limit;
     let mut client = Client::new(load.target.address);
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn a_stall_is_charged_to_every_request_it_kept_waiting() {
         let (_fleet, backend) = one().await;
-        // Each answer takes 20 ms, and each 5 ms another request is due on the only connection.
+        // Each answer takes 20 ms, and a request is due every 5 ms on the only connection.
         backend.behave(Behaviour::late(Latency::fixed(20))).await;
         let load = Load {
             count: Some(20),
@@ -195,7 +195,7 @@ mod tests {
         };
         let report = generate(load.connections(1)).await;
         assert_eq!(report.status(200), 20, "{report}");
-        // The last was due after 95 ms and answered after 400; measured from its sending it would be 20 ms.
+        // The last request was due after 95 ms and answered after 400 ms. Measured from its sending it would be 20 ms.
         assert!(report.max() >= Duration::from_millis(300), "{report}");
     }
 

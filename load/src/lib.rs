@@ -1,8 +1,8 @@
-//! Measures the gateway from outside: open-loop load, and the runs that check a promise under load.
+//! Measures the gateway from outside: open load, and runs that check a promise under load.
 //!
-//! Knows nothing of the gateway but its command line, its ready file and HTTP, so the same load can be put on any
-//! peer. What a figure means is decided here, and stated beside it: latencies count from the intended moment of
-//! sending, so a server that stalls cannot hide the requests it kept from being sent.
+//! It knows only the gateway's command line, its ready file and HTTP, so the same load can be sent to any other server.
+//! This crate defines what a figure means, and prints the definition beside it. Latencies count from the intended time
+//! of sending, so a server that stalls cannot hide requests that could not be sent.
 
 pub mod arrivals;
 pub mod client;
@@ -11,5 +11,5 @@ pub mod report;
 pub mod scenario;
 pub mod target;
 
-/// What a run may fail with: told to whoever started it, never handled.
+/// Error of a run: shown to the user, never handled.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

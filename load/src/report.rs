@@ -1,6 +1,6 @@
-//! What a load came to: how requests ended, and how long they took.
+//! Collects the results of a load: how requests ended, and how long they took.
 //!
-//! Invariant: every request that was scheduled is in exactly one of `statuses`, `faults` and `unsent`.
+//! Invariant: every scheduled request is in exactly one of `statuses`, `faults` and `unsent`.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -12,26 +12,26 @@ use serde_json::{Map, Value, json};
 
 use crate::client::Fault;
 
-/// Latencies are kept to three digits, from a microsecond to an hour.
+/// Longest latency; latencies are kept to three digits, from a microsecond to an hour.
 const LONGEST_MICROS: u64 = 3_600_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// From the intended moment of sending to the last byte of the answer, in microseconds. Answers of any status;
-    /// faults are counted, not timed.
+    /// Time from the intended sending to the last byte of the answer, in microseconds, for answers of any status.
+    /// Faults are counted but not timed.
     latency: Histogram<u64>,
     pub statuses: BTreeMap<u16, u64>,
     pub faults: BTreeMap<Fault, u64>,
-    /// Scheduled, and not sent before the run ended: the server, or this machine, was too slow for the rate.
+    /// Requests that were scheduled but not sent before the run ended: the server, or this machine, was too slow.
     pub unsent: u64,
-    /// From the first sending to the last answer.
+    /// Time from the first sending to the last answer.
     pub span: Duration,
-    /// From the first answer to the last sending: the time that the server certainly had between its first decision
-    /// and its last, as `span` is the time that it had at most.
+    /// Time from the first answer to the last sending. The server had at least this time between its first decision and
+    /// its last, and at most `span`.
     pub inner: Inner,
 }
 
-/// The ends of [`Report::inner`], from the start of the run on.
+/// Ends of [`Report::inner`], from the start of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inner {
     first_answer: Option<Duration>,
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Adds what another connection or thread saw of the same run.
+    /// Adds the results of another connection or thread of the same run.
     pub fn merge(&mut self, other: &Self) {
         self.latency
             .add(&other.latency)
@@ -107,17 +107,17 @@ impl Report {
         self.faults.get(&fault).copied().unwrap_or(0)
     }
 
-    /// Requests that were sent, however they ended.
+    /// Returns the number of requests that were sent, however they ended.
     pub fn sent(&self) -> u64 {
         self.statuses.values().sum::<u64>() + self.faults.values().sum::<u64>()
     }
 
-    /// Requests that did not end in this status, the unsent among them.
+    /// Returns the number of requests that did not end in this status, including the unsent ones.
     pub fn other_than(&self, status: u16) -> u64 {
         self.sent() + self.unsent - self.status(status)
     }
 
-    /// The latency that this share of answers (0 to 1) did not exceed; zero without answers.
+    /// Returns the latency that this share of answers (0 to 1) did not exceed; zero without answers.
     pub fn quantile(&self, share: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(share))
     }
@@ -126,7 +126,7 @@ impl Report {
         Duration::from_micros(self.latency.max())
     }
 
-    /// Answers a second.
+    /// Returns the answers in a second.
     pub fn rate(&self) -> f64 {
         let answers = self.latency.len() as f64;
         if self.span.is_zero() {
@@ -136,7 +136,7 @@ impl Report {
         }
     }
 
-    /// `12 x 200, 3 x timed_out`.
+    /// Returns the endings as text, for example `12 x 200, 3 x timed_out`.
     pub fn endings(&self) -> String {
         let statuses = self
             .statuses
@@ -182,7 +182,7 @@ const QUANTILES: [(&str, f64); 6] = [
 ];
 
 impl fmt::Display for Report {
-    /// Two lines and no frame: it is read next to others.
+    /// Writes two lines without a frame, because reports are read next to others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -200,7 +200,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// `12.3 ms`.
+/// Returns the duration as text, for example `12.3 ms`.
 pub fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
     if millis < 10.0 {

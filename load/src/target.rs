@@ -1,5 +1,5 @@
-//! Whom the load goes to. A load generator is a weapon by accident: without being told twice it aims at this machine
-//! alone.
+//! Parses the target of a load. A load generator can do harm by mistake, so without an explicit option the target must
+//! be this machine.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -8,7 +8,7 @@ use http::{HeaderValue, Uri};
 
 use crate::Result;
 
-/// An address to connect to, and what to ask it for.
+/// Address to connect to, and the path to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub address: SocketAddr,
@@ -17,10 +17,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// For an address that is known already.
+    /// Returns a target for a known address.
     ///
     /// # Errors
-    /// `path` is no path.
+    /// `path` is not a path.
     pub fn new(address: SocketAddr, path: &str) -> Result<Self> {
         let host = HeaderValue::from_str(&address.to_string())?;
         Ok(Self {
@@ -30,10 +30,10 @@ impl Target {
         })
     }
 
-    /// Reads `http://HOST[:PORT]/PATH`.
+    /// Parses `http://HOST[:PORT]/PATH`.
     ///
     /// # Errors
-    /// It is not that, the name does not resolve, or it is another machine and not `anywhere`.
+    /// The URL is malformed, the name does not resolve, or it names another machine and `anywhere` is false.
     pub fn read(url: &str, anywhere: bool) -> Result<Self> {
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let (Some(authority), Some("http")) = (uri.authority(), uri.scheme().map(Scheme::as_str)) else {

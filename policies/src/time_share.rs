@@ -51,7 +51,8 @@ impl Default for TimeShare {
 impl TimeShare {
     /// Returns whether a piece of work may begin now: it may if earlier work is paid for within `backlog`.
     ///
-    /// # Errors The time until the work may begin, if no other work is done meanwhile.
+    /// # Errors
+    /// The time until the work may begin, if no other work is done meanwhile.
     pub fn begin(&self, now: Moment, backlog: Duration) -> Result<(), Duration> {
         let due = self.backlog(now);
         if due <= backlog { Ok(()) } else { Err(due - backlog) }

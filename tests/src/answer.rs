@@ -46,7 +46,8 @@ impl Answer {
     /// Returns the problem document of a rejection with this status and reason, after checking that head and document
     /// agree.
     ///
-    /// # Panics The answer is not such a rejection.
+    /// # Panics
+    /// The answer is not such a rejection.
     #[track_caller]
     pub fn refusal(&self, status: u16, reason: &str) -> Value {
         assert_eq!((self.status, self.reason()), (status, Some(reason)), "{self:#?}");
@@ -74,7 +75,8 @@ impl Answer {
     /// Returns the value of a request field as a backend received it, according to `/echo`; `None` if the field was
     /// missing.
     ///
-    /// # Panics The answer is not an answer of `/echo`.
+    /// # Panics
+    /// The answer is not an answer of `/echo`.
     pub fn echoed(&self, field: &str) -> Option<String> {
         let echo = self.json();
         let headers = echo["headers"]
@@ -85,7 +87,8 @@ impl Answer {
 
     /// Returns `Retry-After` in whole seconds.
     ///
-    /// # Panics There is no `Retry-After` or it is not a number.
+    /// # Panics
+    /// There is no `Retry-After` or it is not a number.
     #[track_caller]
     pub fn retry_after(&self) -> u64 {
         let after = self.header("retry-after").and_then(|value| value.parse().ok());

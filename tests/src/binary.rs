@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// # Panics The gateway does not compile.
+/// # Panics
+/// The gateway does not compile.
 pub(crate) fn path() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| env::var_os("GATEWAY_BIN").map_or_else(build, PathBuf::from))

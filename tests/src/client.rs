@@ -197,7 +197,8 @@ impl Ask {
 
     /// Returns the whole answer.
     ///
-    /// # Panics There is no whole answer.
+    /// # Panics
+    /// There is no whole answer.
     pub async fn send(self) -> Answer {
         let what = format!("{} {}", self.request.method(), self.request.uri());
         self.try_send()

@@ -61,7 +61,8 @@ impl Tally {
 
     /// Returns the time within which this share of the answers came.
     ///
-    /// # Panics There were no answers.
+    /// # Panics
+    /// There were no answers.
     pub fn quantile(&self, share: f64) -> Duration {
         let mut times: Vec<Duration> = self.told.iter().map(|told| told.took).collect();
         times.sort_unstable();

@@ -10,7 +10,8 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Returns the value of the condition as soon as it has one.
 ///
-/// # Panics The condition has no value within the limit. The reason says what the test waited for.
+/// # Panics
+/// The condition has no value within the limit. The reason says what the test waited for.
 pub async fn eventually<T, F>(limit: Duration, reason: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -27,7 +28,8 @@ where
 
 /// Returns the result of the future.
 ///
-/// # Panics The future does not finish within the limit. The reason says what the test waited for.
+/// # Panics
+/// The future does not finish within the limit. The reason says what the test waited for.
 pub async fn within<T>(limit: Duration, reason: &str, future: impl Future<Output = T>) -> T {
     match timeout(limit, future).await {
         Ok(value) => value,

@@ -70,7 +70,8 @@ impl Gateway {
 
     /// Starts a gateway with this config; returns when it serves.
     ///
-    /// # Panics The gateway does not start.
+    /// # Panics
+    /// The gateway does not start.
     pub async fn start(config: impl AsRef<str>) -> Self {
         Setup::new(config).start().await
     }
@@ -128,7 +129,8 @@ impl Gateway {
         self.admin.clone().expect("set once it was ready").get(target)
     }
 
-    /// # Panics The answer is not a 200 with JSON.
+    /// # Panics
+    /// The answer is not a 200 with JSON.
     pub async fn admin_json(&self, target: &str) -> Value {
         self.admin(target).send().await.expect(200).json()
     }
@@ -139,7 +141,8 @@ impl Gateway {
 
     /// Returns the sum of the samples of a metric with these labels.
     ///
-    /// # Panics There is no such sample.
+    /// # Panics
+    /// There is no such sample.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let page = self.metrics().await;
         page.sum(name, labels)
@@ -196,7 +199,8 @@ impl Gateway {
 
     /// Returns the exit code once the process has ended; `None` if a signal killed it.
     ///
-    /// # Panics The process does not end.
+    /// # Panics
+    /// The process does not end.
     pub async fn wait_exit(&mut self) -> Option<i32> {
         let child = &mut self.child;
         let status = crate::within(LIMIT, "the gateway ends", async {

@@ -72,7 +72,8 @@ impl Http2 {
 
     /// Sends a head; `ends` means that no body follows.
     ///
-    /// # Errors The connection accepts no more requests.
+    /// # Errors
+    /// The connection accepts no more requests.
     pub async fn send(&self, request: Request<()>, ends: bool) -> Result<Stream, h2::Error> {
         let ready = within(LIMIT, "room for a stream", self.sender.clone().ready()).await;
         let (response, upload) = ready?.send_request(request, ends)?;
@@ -81,7 +82,8 @@ impl Http2 {
 
     /// Sends a GET and reads the whole answer.
     ///
-    /// # Errors The stream or the connection ended before that.
+    /// # Errors
+    /// The stream or the connection ended before that.
     pub async fn get(&self, path: &str) -> Result<Whole, h2::Error> {
         self.send(self.request(Method::GET, path), true).await?.whole().await
     }
@@ -107,12 +109,14 @@ impl Drop for Http2 {
 impl Stream {
     /// Returns the head of the answer, with a body that is not read yet.
     ///
-    /// # Errors The stream or the connection ended before that.
+    /// # Errors
+    /// The stream or the connection ended before that.
     pub async fn head(self) -> Result<Response<RecvStream>, h2::Error> {
         within(LIMIT, "the head of an answer", self.response).await
     }
 
-    /// # Errors The stream or the connection ended before the end of the answer.
+    /// # Errors
+    /// The stream or the connection ended before the end of the answer.
     pub async fn whole(self) -> Result<Whole, h2::Error> {
         let (head, mut stream) = self.head().await?.into_parts();
         let mut body = Vec::new();
@@ -139,7 +143,8 @@ impl Whole {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// # Panics The field is missing or is not text.
+    /// # Panics
+    /// The field is missing or is not text.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));

@@ -101,7 +101,8 @@ impl Raw {
 
     /// Returns all bytes until the connection is closed properly.
     ///
-    /// # Errors The connection is reset.
+    /// # Errors
+    /// The connection is reset.
     pub async fn whole(&mut self) -> std::io::Result<String> {
         let mut bytes = Vec::new();
         let read = self.stream.read_to_end(&mut bytes);

@@ -36,7 +36,8 @@ impl Setup {
 
     /// Starts a gateway; returns when it serves.
     ///
-    /// # Panics The gateway does not start.
+    /// # Panics
+    /// The gateway does not start.
     pub async fn start(self) -> Gateway {
         let folder = self.write();
         let command = self.command(&folder);
@@ -72,7 +73,8 @@ pub struct Cli {
 
 /// Like [`cli`], for a command that reads this text from standard input.
 ///
-/// # Panics The command cannot be started.
+/// # Panics
+/// The command cannot be started.
 pub fn cli_reading(input: &str, arguments: &[&str], setup: &Setup) -> Cli {
     let folder = setup.write();
     let mut child = setup
@@ -90,7 +92,8 @@ pub fn cli_reading(input: &str, arguments: &[&str], setup: &Setup) -> Cli {
 
 /// Runs a command beside the setup's files until it ends.
 ///
-/// # Panics The command cannot be started.
+/// # Panics
+/// The command cannot be started.
 pub fn cli(arguments: &[&str], setup: &Setup) -> Cli {
     let folder = setup.write();
     let output = setup

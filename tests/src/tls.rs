@@ -186,7 +186,8 @@ impl Tls {
 
     /// Returns the certificate of the other side, in DER.
     ///
-    /// # Panics The other side has no certificate that is trusted for the name.
+    /// # Panics
+    /// The other side has no certificate that is trusted for the name.
     pub async fn shown(&self, address: SocketAddr) -> Vec<u8> {
         let stream = self.connect(address).await.expect("hands are shaken");
         let chain = stream.get_ref().1.peer_certificates().expect("it has shown one");

@@ -1,7 +1,7 @@
-//! Token buckets: ours as the gateway uses them, and `governor`'s, with the same quota.
+//! Measures token buckets: this crate's as the gateway uses them, and `governor`'s, with the same quota.
 //!
-//! Ours are told the time and governor reads its own, so each is measured with a clock and without. The gateway's is
-//! std's; governor's choice, quanta, is quicker to read and stands beside it.
+//! The gateway's bucket gets the time as an argument and governor reads a clock, so each is measured with and without a
+//! clock. The gateway uses std's clock. governor's default clock, quanta, is faster to read and is shown too.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -22,7 +22,7 @@ use crate::rounds::Subject;
 
 pub(crate) const KEYS: usize = 1_000_000;
 
-/// A token a nanosecond: no loop is fast enough to be refused.
+/// Tokens in a second, one in each nanosecond: no loop is fast enough to be refused.
 const PLENTY: u32 = 1_000_000_000;
 
 pub(crate) fn subjects() -> Vec<Subject> {
@@ -33,7 +33,7 @@ pub(crate) fn plenty() -> Quota {
     Quota::new(PLENTY.into(), Duration::from_secs(1), PLENTY.into()).expect("a token a nanosecond is in range")
 }
 
-/// One token in an hour: after the first, drained.
+/// Returns a quota of one token an hour: the bucket is empty after the first take.
 pub(crate) fn scarce() -> Quota {
     Quota::new(1, Duration::from_secs(3600), 1).expect("an hour is in range")
 }
@@ -47,7 +47,7 @@ fn governor_plenty() -> GovernorQuota {
     GovernorQuota::per_second(NonZeroU32::new(PLENTY).expect("above zero"))
 }
 
-/// The names of tenants, in no order.
+/// Returns the names of tenants in random order.
 pub(crate) fn tenants() -> Vec<String> {
     let mut tenants: Vec<String> = (0..KEYS).map(|n| format!("tenant-{n}")).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut tenants);
@@ -58,7 +58,7 @@ pub(crate) fn table(quota: Quota) -> Arc<dyn Table> {
     Accounts::new(KEYS + 1).table(&"bench".into(), &TermsByOwner::for_all(Terms::Bucket(quota)))
 }
 
-/// What every other line with a clock contains.
+/// Measures the clocks alone, which every other line with a clock includes.
 fn clocks() -> Vec<Subject> {
     vec![
         Subject::new("reading the gateway's clock, nothing else", |decisions, _| {
@@ -77,7 +77,7 @@ fn clocks() -> Vec<Subject> {
     ]
 }
 
-/// The bucket of one busy tenant, held by its verified credential.
+/// Measures the bucket of one busy tenant, held by its verified credential.
 fn hot() -> Vec<Subject> {
     let (bucket, told, quota) = (Bucket::full(), Bucket::full(), plenty());
     let moments = Moments::new();
@@ -114,7 +114,7 @@ fn hot() -> Vec<Subject> {
     ]
 }
 
-/// A tenant over its limit.
+/// Measures a tenant over its limit.
 fn refused() -> Vec<Subject> {
     let (bucket, quota) = (Bucket::full(), scarce());
     vec![
@@ -144,7 +144,7 @@ where
     })
 }
 
-/// A million tenants in no order, found in the table each time: what a credential costs that is not known yet.
+/// Measures a million tenants in random order, each found in the table: the cost of a credential that is not known yet.
 fn million() -> Vec<Subject> {
     let tenants: Arc<[String]> = tenants().into();
     let (table, terms) = (table(plenty()), Terms::Bucket(plenty()));
@@ -177,7 +177,7 @@ fn million() -> Vec<Subject> {
     ]
 }
 
-/// Two threads go through the same keys half of them apart.
+/// Iterates over the keys; two threads start half of the keys apart.
 fn from_its_own_place<T>(keys: &[T], thread: usize) -> impl Iterator<Item = &T> {
     keys.iter().cycle().skip(thread % 2 * (KEYS / 2))
 }

@@ -1,4 +1,4 @@
-//! What stands before every call: the breaker while it is closed, and the bulkhead while there is room.
+//! Measures the guards before every call: the breaker while it is closed, and the bulkhead while there is room.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -12,7 +12,7 @@ use policies::{Breaker, BreakerSettings, Bulkhead, Moment};
 use crate::moments::Moments;
 use crate::rounds::Subject;
 
-/// Nobody waits here, so nobody is woken.
+/// Signal that is never given, because no call waits here.
 struct Nobody;
 
 impl Signal for Nobody {

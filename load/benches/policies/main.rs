@@ -1,10 +1,10 @@
-//! What one decision of a policy costs, beside `governor` in the same run.
+//! Measures the cost of one decision of a policy, with `governor` in the same run for comparison.
 //!
-//! Every subject runs once a round, in an order that rotates, so that what else happens on the machine falls on all
-//! alike; the table shows medians. No framework: the figures are some nanoseconds, and the loop that takes them should
-//! be readable. Prints Markdown.
+//! Every subject runs once in each round, in an order that rotates, so that other load on the machine affects all of
+//! them alike. The table shows medians. No framework is used: the figures are a few nanoseconds, so the loop that
+//! measures them should be readable. Prints Markdown.
 //!
-//! `cargo bench -p load` (`-- --rounds N` for more or fewer of them).
+//! `cargo bench -p load` (`-- --rounds N` sets the number of rounds).
 
 mod buckets;
 mod guards;

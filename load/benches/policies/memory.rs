@@ -1,7 +1,7 @@
-//! What it costs to remember a million tenants who have nothing left, and who therefore must not be forgotten.
+//! Measures the memory for a million tenants without tokens, whose accounts therefore must not be forgotten.
 //!
-//! Weighed in a process of its own each, because an allocator that has given memory back to nobody would make the
-//! second holder look light. Linux only: resident pages from `/proc/self/statm`.
+//! Each holder is measured in its own process, because an allocator keeps freed memory, and the second holder would
+//! seem to need less. Linux only: reads resident pages from `/proc/self/statm`.
 
 use std::env;
 use std::fs;
@@ -23,7 +23,7 @@ const GOVERNOR: &str = "governor: its dashmap, u128 keys";
 
 pub(crate) const HOLDERS: [&str; 2] = [OURS, GOVERNOR];
 
-/// Bytes for each tenant, as another process weighs them.
+/// Returns the bytes for each tenant, as measured in another process.
 pub(crate) fn bytes_each(holder: &str) -> io::Result<f64> {
     let weighed = Command::new(env::current_exe()?).args(["--memory", holder]).output()?;
     String::from_utf8_lossy(&weighed.stdout)
@@ -62,9 +62,9 @@ fn governors() -> io::Result<u64> {
     Ok(after - before)
 }
 
-/// Bytes of this process in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> io::Result<u64> {
-    // The page size of every machine this runs on; getconf would tell of others.
+    // Page size of every machine this runs on.
     const PAGE: u64 = 4096;
     let statm = fs::read_to_string("/proc/self/statm")?;
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());

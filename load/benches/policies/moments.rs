@@ -1,11 +1,11 @@
-//! A time that passes without a clock being read, and goes on from one timing to the next.
+//! Generates times without reading a clock; the time continues from one timing to the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use policies::Moment;
 
-/// Between two decisions.
+/// Nanoseconds between two decisions.
 const STEP: u64 = 10;
 
 #[derive(Clone)]
@@ -16,7 +16,8 @@ impl Moments {
         Self(Arc::new(AtomicU64::new(1_000_000_000)))
     }
 
-    /// The moments of so many decisions. Shared between threads it is touched once, so as not to be what is measured.
+    /// Returns the moments of so many decisions. Changes the shared time only once, so that this is not what is
+    /// measured.
     pub(crate) fn next(&self, decisions: u64) -> impl Iterator<Item = Moment> + use<> {
         let from = self.0.fetch_add(decisions * STEP, Relaxed);
         (0..decisions).map(move |passed| Moment::from_nanos(from + passed * STEP))

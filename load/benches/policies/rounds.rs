@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Makes so many decisions; the other number is the thread's, from 0.
+/// Function that makes the given number of decisions; its second argument is the number of the thread, from 0.
 pub(crate) type Work = Arc<dyn Fn(u64, usize) + Send + Sync>;
 
 pub(crate) struct Subject {
@@ -28,7 +28,7 @@ pub(crate) struct Row {
     pub(crate) two: Figure,
 }
 
-/// Nanoseconds per decision.
+/// Nanoseconds for each decision.
 pub(crate) struct Figure {
     median: f64,
     fastest: f64,
@@ -40,7 +40,7 @@ impl fmt::Display for Figure {
     }
 }
 
-/// How long one timing should take: many times what a thread's start costs, short enough for many rounds.
+/// Target length of one timing: many times the cost of starting a thread, and short enough for many rounds.
 const TIMING: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(subjects: &[Subject], rounds: usize) -> Vec<Row> {
@@ -72,7 +72,7 @@ impl Figure {
     }
 }
 
-/// So many decisions that timing them takes about [`TIMING`].
+/// Returns the number of decisions that take about [`TIMING`].
 fn enough(work: &Work) -> u64 {
     let mut decisions = 1_000;
     loop {
@@ -84,7 +84,7 @@ fn enough(work: &Work) -> u64 {
     }
 }
 
-/// Nanoseconds per decision, as the slowest of the threads had it.
+/// Returns the nanoseconds for each decision on the slowest thread.
 fn time(work: &Work, decisions: u64, threads: usize) -> f64 {
     let start = Arc::new(Barrier::new(threads));
     let running: Vec<_> = (0..threads)

@@ -1,6 +1,6 @@
-//! What it costs to find a route among many that differ in one condition, beside the cost among one.
+//! Measures the cost of finding a route among many that differ in one condition, and the cost with one route.
 //!
-//! Prints Markdown, and fails if 10,000 routes cost more than three times what one costs.
+//! Prints Markdown, and fails if the cost among 10,000 routes is more than three times the cost with one.
 //! `cargo bench -p load --bench routing`.
 
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use gateway::routing::{Condition, Is, NormalPath, Spec, Table};
 use gateway::template::Query;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-/// Routes that are compared with one.
+/// Number of routes that are compared with one.
 const MANY: usize = 10_000;
 const MOST_TIMES: f64 = 3.0;
 const ROUNDS: usize = 15;
@@ -20,7 +20,7 @@ const REQUESTS: u32 = 2_000;
 
 struct Case {
     name: &'static str,
-    /// Of the route of this number.
+    /// Returns the condition of the route with this number.
     condition: fn(usize) -> Condition,
     query: String,
     headers: HeaderMap,
@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Values of which each is that of a route, if there are many.
+/// Returns a request's values, each of which matches a route if there are many.
 fn different() -> String {
     let values: Vec<String> = (0..900).map(|value| format!("v={}", value * 11)).collect();
     values.join("&")
@@ -109,7 +109,7 @@ fn table(routes: usize, condition: fn(usize) -> Condition) -> Table<usize> {
         name: format!("r{number}").into(),
         hosts: Vec::new(),
         paths: vec!["/search".to_owned()],
-        // Different methods, so that routes that ask for different headers do not tie.
+        // Methods differ, so that routes with conditions on different header fields do not tie.
         methods: vec![Method::from_bytes(format!("M{number}").as_bytes()).expect("a token")],
         conditions: vec![condition(number)],
         target: number,
@@ -117,7 +117,7 @@ fn table(routes: usize, condition: fn(usize) -> Condition) -> Table<usize> {
     Table::build(specs.collect()).expect("no mistakes")
 }
 
-/// Microseconds.
+/// Returns the microseconds for one lookup.
 fn time(table: &Table<usize>, case: &Case) -> f64 {
     let path = NormalPath::parse("/search").expect("it is normal");
     let method = Method::from_bytes(b"M0").expect("a token");

@@ -1,4 +1,4 @@
-//! The command line of the load generator and of the scenarios.
+//! Implements the command line of the load generator and of the scenarios.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use load::generate::{Load, generate};
 use load::scenario::{SCENARIOS, Scenario};
 use load::target::Target;
 
-/// Measures HTTP servers: an open load, and the scenarios that check what the gateway promises.
+/// Measures HTTP servers with an open load, and runs scenarios that check the promises of the gateway
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sends requests at a fixed rate and says how they ended
+    /// Sends requests at a fixed rate and reports how they ended
     Run(Run),
     /// Starts a gateway before a pretend fleet and checks a promise under load
     Scenario(Scenarios),
@@ -35,38 +35,38 @@ enum Command {
 struct Run {
     /// http://HOST:PORT/PATH, on this machine
     url: String,
-    /// Requests a second
+    /// Requests in a second
     #[arg(short, long, default_value_t = 100.0)]
     rate: f64,
     /// Draw the pauses at random around the rate instead of keeping them equal
     #[arg(long)]
     poisson: bool,
-    /// Seed of what is drawn at random
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     connections: u16,
-    /// Seconds
+    /// Length of the run in seconds
     #[arg(short, long, default_value_t = 10.0)]
     duration: f64,
-    /// No more requests than this
+    /// Largest number of requests
     #[arg(short = 'n', long)]
     count: Option<u64>,
     #[arg(short = 'X', long, default_value = "GET")]
     method: Method,
-    /// A header of every request, as `name: value`; can be repeated
+    /// Header field of every request, as `name: value`; can be repeated
     #[arg(short = 'H', long = "header", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// A file with one API key a line; requests carry one after the other
+    /// File with one API key a line; requests use them in turn
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
-    /// The header that carries the key; its value is the line as it stands
+    /// Header field for the key; its value is the line without changes
     #[arg(long, value_name = "NAME", default_value = "x-api-key")]
     key_header: HeaderName,
-    /// The body of every request; @FILE reads it from a file
+    /// Body of every request; @FILE reads it from a file
     #[arg(short = 'b', long)]
     body: Option<String>,
-    /// Seconds that an answer may take
+    /// Longest time for an answer, in seconds
     #[arg(long, default_value_t = 10.0)]
     limit: f64,
     /// Exit with 1 unless every request ends in this status
@@ -75,14 +75,14 @@ struct Run {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Load a machine other than this one
+    /// Allow a target on another machine
     #[arg(long)]
     i_know: bool,
 }
 
 #[derive(Args)]
 struct Scenarios {
-    /// `all` but the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, json, outage,
+    /// `all` except the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, json, outage,
     /// aggregate, sick_parts, cost, reload, bill, soak
     name: String,
     /// The gateway binary
@@ -90,7 +90,7 @@ struct Scenarios {
     gateway: PathBuf,
 }
 
-/// More than this would be a mistake in the arguments rather than a measurement.
+/// Largest value in seconds; a larger one is probably a mistake in the arguments.
 const LONGEST: f64 = 600.0;
 const MOST_REQUESTS: f64 = 10e6;
 
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all ended as expected.
+/// Runs a load. Returns whether all requests ended as expected.
 async fn run(options: Run) -> Result<bool> {
     let (json, expect) = (options.json, options.expect);
     let report = generate(options.load()?).await;
@@ -171,7 +171,7 @@ impl Run {
     }
 }
 
-/// Whether all promises were kept.
+/// Runs scenarios. Returns whether all promises were kept.
 async fn scenarios(options: &Scenarios) -> Result<bool> {
     let wanted: Vec<Scenario> = SCENARIOS
         .into_iter()

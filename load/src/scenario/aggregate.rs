@@ -1,4 +1,5 @@
-//! An aggregate of three parts takes as long as its slowest, and its document does not depend on who answers first.
+//! Checks that an aggregate of three parts takes as long as its slowest part, and that its document does not depend on
+//! the order of the answers.
 
 use std::collections::BTreeMap;
 use std::path::Path;

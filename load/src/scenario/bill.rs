@@ -1,5 +1,5 @@
-//! Two tenants, eight client threads, a gateway with two workers and a reload in the middle: each tenant gets exactly
-//! what it is owed, whichever worker its requests meet.
+//! Checks with two tenants, eight client threads, two workers and a reload in the middle that each tenant gets exactly
+//! its quota, whichever worker handles its requests.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::Result;
 use crate::client::{Client, ending};
 use crate::report::Report;
 
-/// Buckets that earn nothing while the scenario runs.
+/// Config with buckets that earn nothing while the scenario runs.
 const CONFIG: &str = r#"
 callers: { api_keys: { file: keys.yaml } }
 tiers:
@@ -35,7 +35,7 @@ routes:
 "#;
 
 const THREADS: usize = 8;
-/// Requests of each thread, one in two for either tenant: more than both are owed together.
+/// Requests of each thread, in turn for both tenants: more than the quotas of both together.
 const EACH: usize = 600;
 const OWED: [(&str, u64); 2] = [("small", 700), ("large", 1_900)];
 
@@ -106,7 +106,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// A client thread: asks for either tenant in turn, as fast as it is answered.
+/// Runs a client thread: sends requests for both tenants in turn, as fast as they are answered.
 fn call(address: SocketAddr, requests: &[Request<Full<Bytes>>; 2], sent: &AtomicU64, start: &Barrier) -> [Report; 2] {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

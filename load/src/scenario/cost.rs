@@ -1,4 +1,4 @@
-//! What an aggregate costs beside the single calls that it stands for, in the gateway's own processor time.
+//! Measures the cost of an aggregate and of the single calls that it replaces, in processor time of the gateway.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     });
     let keys = key_file(&[KeyLine::new("caller", "caller", "caller").tier("unbounded")]);
     let gateway = Gateway::start(binary, &config, &keys).await?;
-    // Connections are made and code is paged in before anything counts.
+    // Opens connections and loads code before the measurement.
     micros(&gateway, "/one").await?;
     micros(&gateway, "/three").await?;
     let (mut one, mut three) = (Vec::new(), Vec::new());
@@ -61,7 +61,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     )])
 }
 
-/// The gateway's processor time for each request, in microseconds.
+/// Returns the gateway's processor time for each request, in microseconds.
 async fn micros(gateway: &Gateway, path: &str) -> Result<f64> {
     let before = seconds(gateway).await?;
     let report = steady(gateway, &gateway.get(path, "caller")?, CALLERS, |sent| sent == EACH).await?;

@@ -1,6 +1,6 @@
-//! A hundred thousand credentials that nobody issued, half keys and half forged tokens that each cost a signature check,
-//! over two hundred connections: first from twenty thousand addresses, then again from forty. Beside them are callers with
-//! a token that is known, and callers who come with theirs for the first time.
+//! Sends a hundred thousand unknown credentials over two hundred connections: half are API keys, half are forged tokens
+//! that each cost a signature check. They come first from twenty thousand addresses, then again from forty. At the same
+//! time other callers use a known token, or their own token for the first time.
 
 use std::path::Path;
 use std::thread;
@@ -39,16 +39,17 @@ routes:
 const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Of either kind, in each of two floods.
+/// Credentials of each kind, in each of the two floods.
 const RANDOM: usize = 50_000;
-/// A second, of either kind.
+/// Requests of each kind in a second.
 const FLOOD: f64 = 2_500.0;
 const KNOWN: f64 = 200.0;
 const NEW: f64 = 50.0;
 const FOR: Duration = Duration::from_secs(5);
-/// For the share of the workers' time that checks may take, and what the flood costs beside them.
+/// Latency that is always accepted: it covers the share of the workers' time that checks may take, and other costs of
+/// the flood.
 const WHATEVER_ALONE: Duration = Duration::from_millis(50);
-/// What memory may grow by from the first flood to the second, in bytes.
+/// Largest growth of memory from the first flood to the second, in bytes.
 const FLAT: f64 = 8.0 * 1024.0 * 1024.0;
 
 pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
@@ -122,12 +123,13 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 type Running = thread::JoinHandle<Result<Report>>;
 
-/// Keys and tokens at the same time, each from so many addresses, on threads of their own: what they cost must not be charged to the measurement.
+/// Starts both floods, each from so many addresses. They run on their own threads, so that their cost is not part of
+/// the measurement.
 fn flood(gateway: &Gateway, seed: u64, addresses: u32) -> Result<(Running, Running)> {
     let mut rng = Rng::with_seed(seed);
     let keys = (0..RANDOM).map(|_| HeaderValue::from_str(&text(&mut rng, 40)));
     let keys: Vec<HeaderValue> = keys.collect::<std::result::Result<_, _>>()?;
-    // Another signature each time: nothing but a check can tell that it is not the right one.
+    // The signature differs each time, so that only a check can tell that it is wrong.
     let token = genuine("eve");
     let signed = token.rsplit_once('.').map_or("", |(signed, _)| signed);
     let tokens = (0..RANDOM).map(|_| bearer(&format!("{signed}.{}A", text(&mut rng, 85))));
@@ -154,7 +156,7 @@ fn join(running: Running) -> Result<Report> {
     running.join().expect("the load does not panic")
 }
 
-/// Each with a token of its own that nobody has seen, from addresses that have sent nothing else.
+/// Returns a load of requests that each have a new token, from addresses that send nothing else.
 fn strangers(gateway: &Gateway) -> Result<Load> {
     let count = (NEW * FOR.as_secs_f64()) as usize;
     let tokens = (0..count).map(|n| bearer(&genuine(&format!("new-{n}"))));

@@ -1,4 +1,5 @@
-//! Two tenants of one tier at a backend that has no slot to spare: one asks a hundred times as often as the other.
+//! Checks two tenants of one tier at a saturated backend, of which one sends a hundred times as many requests as the
+//! other.
 
 use std::path::Path;
 use std::thread;
@@ -14,7 +15,7 @@ use crate::Result;
 use crate::generate::{Load, generate};
 use crate::report::{Report, millis};
 
-/// Twenty slots of 20 ms serve a thousand requests a second; twice as many are asked for.
+/// Config in which twenty slots of 20 ms serve a thousand requests a second; twice as many are sent.
 const CONFIG: &str = r#"
 callers: { api_keys: { file: keys.yaml } }
 tiers:
@@ -47,7 +48,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
         Ok(load.header(HeaderName::from_static("x-api-key"), HeaderValue::from_static(key)))
     };
     let alone = generate(load("quiet", QUIET, FOR)?).await;
-    // On a thread of its own: what the loud one costs must not be charged to the quiet one's measurement.
+    // On its own thread, so that the cost of the loud tenant is not part of the quiet tenant's measurement.
     let loud = load("loud", LOUD, FOR + Duration::from_secs(2))?.connections(400);
     let loud = thread::spawn(move || -> Result<Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

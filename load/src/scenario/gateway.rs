@@ -1,4 +1,4 @@
-//! The gateway as a process: started with a config of its own in a folder of its own, signalled, and ended.
+//! Runs the gateway as a process: started with its own config in its own folder, signalled, and stopped.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::Result;
 use crate::client::Client;
 use crate::target::Target;
 
-/// The head of every scenario's config; its listener and its admin address take free ports.
+/// Head of every scenario's config; the listener and the admin address use free ports.
 const COMMON: &str = "\
 workers: 2
 listeners: { main: { address: \"127.0.0.1:0\" } }
@@ -29,7 +29,7 @@ access_log: off
 const LOG: &str = "log";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// A gateway that serves. Dropped, it is killed.
+/// Gateway that serves. Dropping it kills the process.
 pub struct Gateway {
     child: Child,
     folder: TempDir,
@@ -44,11 +44,10 @@ pub enum Signal {
 }
 
 impl Gateway {
-    /// Starts the binary with this config (what all have in common is added to it) and key file, and waits until it
-    /// serves.
+    /// Starts the binary with this config, to which `COMMON` is added, and this key file. Returns when it serves.
     ///
     /// # Errors
-    /// It does not; with what it logged.
+    /// The gateway does not start; the error contains its log.
     pub async fn start(binary: &Path, config: &str, keys: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (log, ready) = (folder.path().join(LOG), folder.path().join("ready.json"));
@@ -90,7 +89,7 @@ impl Gateway {
         Target::new(self.address, path)
     }
 
-    /// A GET with an API key.
+    /// Returns a GET request with an API key.
     pub fn get(&self, path: &str, key: &'static str) -> Result<Request<Full<Bytes>>> {
         let request = Request::get(path).header("host", self.address.to_string());
         Ok(request
@@ -98,12 +97,12 @@ impl Gateway {
             .body(Full::default())?)
     }
 
-    /// Writes another config, whole or not at all; it is read at the next reload.
+    /// Writes another config in one step; the next reload reads it.
     pub fn rewrite(&self, config: &str) -> Result<()> {
         write_config(self.folder.path(), config)
     }
 
-    /// Only to this process, which we have started and not yet waited for.
+    /// Sends a signal. The process was started here and not waited for yet, so its id cannot belong to another process.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
         let Some(id) = self.child.id() else {
             return Err("the gateway has ended".into());
@@ -120,22 +119,22 @@ impl Gateway {
         }
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until the process ends by itself.
     ///
     /// # Errors
-    /// It does not within `limit`.
+    /// It does not end within `limit`.
     pub async fn ended(mut self, limit: Duration) -> Result<ExitStatus> {
         Ok(timeout(limit, self.child.wait())
             .await
             .map_err(|_| format!("it still ran after {limit:?}"))??)
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.path().join(LOG))?)
     }
 
-    /// The sum of a metric over its labels that contain `labels`; `None` if there is none.
+    /// Returns the sum of a metric over the samples whose labels contain `labels`; `None` if there is none.
     pub async fn metric(&self, name: &str, labels: &str) -> Result<Option<f64>> {
         let page = self.admin_page("/metrics").await?;
         let values = page.lines().filter_map(|line| {
@@ -146,10 +145,10 @@ impl Gateway {
         Ok(values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value)))
     }
 
-    /// What the admin address says.
+    /// Returns a page of the admin address.
     ///
     /// # Errors
-    /// It does not say it with 200.
+    /// The status is not 200.
     pub async fn admin_page(&self, path: &str) -> Result<String> {
         let request = Request::get(path)
             .header("host", self.admin.to_string())

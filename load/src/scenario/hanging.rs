@@ -1,5 +1,5 @@
-//! A backend that never answers: the caller hears in time, the backend sees the time run out, and a caller who hangs
-//! up takes everything along.
+//! Checks a backend that never answers: the caller gets an answer in time, the backend sees the remaining time shrink,
+//! and a caller that disconnects cancels the call.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ async fn in_time(
         millis(soonest),
         millis(report.max())
     );
-    // An answer long before the end of the budget would be another failure than the one asked about.
+    // An answer long before the end of the budget would be a different failure.
     let kept = report.other_than(504) == 0 && report.max() <= latest && soonest + Duration::from_millis(10) >= budget;
     Ok(Finding::new(asked, measured, kept))
 }
@@ -110,7 +110,7 @@ async fn shrinking(gateway: &Gateway, fails: &Handle) -> Result<Finding> {
                 .and_then(|left| left.parse().ok())
         })
         .collect();
-    // An attempt takes 100 ms and the pause after it 50.
+    // An attempt takes 100 ms and the pause after it 50 ms.
     let shrinks = seen
         .windows(2)
         .all(|pair| matches!(pair, [Some(before), Some(after)] if after + 150 <= *before));
@@ -121,7 +121,8 @@ async fn shrinking(gateway: &Gateway, fails: &Handle) -> Result<Finding> {
     ))
 }
 
-/// The backend has one slot and no queue, so a slot that does not come back shows in the next answer.
+/// Checks a caller that disconnects. The backend has one slot and no queue, so a slot that is not given back shows in
+/// the next answer.
 async fn hung_up(gateway: &Gateway, hangs: &Handle) -> Result<Finding> {
     let limit = Duration::from_secs(2);
     let before = hangs.counts();
@@ -136,7 +137,7 @@ async fn hung_up(gateway: &Gateway, hangs: &Handle) -> Result<Finding> {
         .await?;
     let meanwhile = Client::new(address).ask(gateway.get("/hangs", KEY)?, PATIENCE).await;
     let held = ending(&meanwhile).is_ok_and(|status| status == 503);
-    // Dropping a client's task closes its socket.
+    // Dropping the task of a client closes its socket.
     caller.abort();
     let gone = Instant::now();
     let freed = hangs

@@ -1,5 +1,5 @@
-//! Half a minute of callers who mean harm, beside callers who do not: thousands who never finish a head, heads without
-//! end, and HTTP/2 streams that are taken back as soon as they are begun.
+//! Sends half a minute of hostile traffic beside normal callers: thousands of connections that never finish a head,
+//! heads without end, and HTTP/2 streams that are reset as soon as they are opened.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,11 +38,11 @@ const RATE: f64 = 200.0;
 const ALONE: Duration = Duration::from_secs(5);
 const FOR: Duration = Duration::from_secs(30);
 const WHATEVER_IDLE: Duration = Duration::from_millis(50);
-/// What the allocator may keep for the next such crowd.
+/// Memory that the allocator may keep afterwards.
 const LEFT: f64 = 48.0 * MIB;
-/// While they are there: 16 KiB for each connection, and what requests take.
+/// Memory growth during the attack: 16 KiB for each connection, and the memory of requests.
 const BESIDE: f64 = 160.0 * MIB;
-/// Connections to the backend, which are kept for the next request.
+/// Connections to the backend that are kept for later requests.
 const POOLED: f64 = 8.0;
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -120,7 +120,7 @@ impl Holdings {
     }
 }
 
-/// When the crowd's connections have been noticed to be gone, or after ten seconds.
+/// Returns the resources held once the attacker's connections are closed, or after ten seconds.
 async fn settled(gateway: &Gateway, descriptors: f64) -> Result<Holdings> {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
@@ -132,9 +132,9 @@ async fn settled(gateway: &Gateway, descriptors: f64) -> Result<Holdings> {
     }
 }
 
-/// Those who mean harm, on a thread of their own.
+/// Attackers, on their own thread.
 struct Crowd {
-    /// Dropped to end it.
+    /// Dropped to end the thread.
     stay: oneshot::Sender<()>,
     thread: JoinHandle<()>,
     done: Arc<Done>,
@@ -167,14 +167,14 @@ impl Crowd {
                 for _ in 0..RESETTING {
                     all.spawn(again(address, Arc::clone(&counted), reset));
                 }
-                // Nothing is ever sent.
+                // Ends when the sender is dropped; no value is ever sent.
                 let _ = leave.await;
             });
         });
         Ok(Self { stay, thread, done })
     }
 
-    /// Says what they got done.
+    /// Ends the attack; returns a summary of it.
     fn end(self) -> String {
         drop(self.stay);
         self.thread.join().expect("the crowd does not panic");
@@ -187,7 +187,7 @@ impl Crowd {
     }
 }
 
-/// Connects, does harm until it is thrown out, and comes back.
+/// Connects, attacks until the gateway closes the connection, and connects again.
 async fn again<F>(address: SocketAddr, done: Arc<Done>, harm: impl Fn(TcpStream, Arc<Done>) -> F)
 where
     F: Future<Output = std::io::Result<()>>,
@@ -195,14 +195,14 @@ where
     loop {
         if let Ok(stream) = TcpStream::connect(address).await {
             done.connections.fetch_add(1, Relaxed);
-            // Being thrown out is what is expected.
+            // An error is expected, because the gateway closes the connection.
             let _ = harm(stream, Arc::clone(&done)).await;
         }
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// A head of which a byte comes now and then.
+/// Sends a head, one byte at a time with long pauses.
 async fn dawdle(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
     sleep(Duration::from_millis(number as u64 % 1_000)).await;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx: ").await?;
@@ -217,7 +217,7 @@ async fn dawdle(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
     }
 }
 
-/// A head that never ends.
+/// Sends a head that never ends.
 async fn flood(mut stream: TcpStream, done: Arc<Done>) -> std::io::Result<()> {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await?;
     let lines = b"x-flood: 0123456789012345678901234567890123456789\r\n".repeat(64);
@@ -227,7 +227,7 @@ async fn flood(mut stream: TcpStream, done: Arc<Done>) -> std::io::Result<()> {
     }
 }
 
-/// HTTP/2 streams that are begun and taken back at once (CVE-2023-44487).
+/// Opens HTTP/2 streams and resets them at once (CVE-2023-44487).
 async fn reset(mut stream: TcpStream, done: Arc<Done>) -> std::io::Result<()> {
     /// GET, http, /, and `a` as the authority (RFC 7541 appendix A).
     const FIELDS: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];

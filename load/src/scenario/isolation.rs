@@ -1,7 +1,7 @@
-//! One backend hangs under 500 callers; a route to another is measured alone and beside them.
+//! Measures a route to a healthy backend, alone and while another backend hangs under 500 callers.
 //!
-//! The breaker of the hanging backend is off: with it the callers would be sent away at once, and the harder case is
-//! that they stay.
+//! The breaker of the hanging backend is off. With it the callers would be refused at once, and callers that stay are
+//! the harder case.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -84,10 +84,10 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     ])
 }
 
-/// Callers that ask again as soon as they may, on a thread of their own: what they cost must not be charged to the
+/// Callers that send again as soon as they may. They run on their own thread, so that their cost is not part of the
 /// measurement.
 struct Crowd {
-    /// Dropped to end it.
+    /// Dropped to end the thread.
     stay: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -102,7 +102,7 @@ impl Crowd {
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 let _callers: JoinSet<()> = callers.into_iter().collect();
-                // Nothing is ever sent.
+                // Ends when the sender is dropped; no value is ever sent.
                 let _ = leave.await;
             });
         });
@@ -117,7 +117,7 @@ impl Crowd {
 
 async fn call(mut client: Client, request: Request<Full<Bytes>>) {
     loop {
-        // As a caller should: who is told when to come back does not come sooner.
+        // Obeys `Retry-After`, as a caller should.
         let pause = match client.ask(request.clone(), Duration::from_secs(10)).await {
             Ok(answer) => retry_after(&answer).unwrap_or_default(),
             Err(_) => Duration::from_millis(100),

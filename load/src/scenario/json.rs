@@ -1,5 +1,6 @@
-//! Twenty callers, of as many tenants, who send documents of ten megabytes one after the other, in the shapes that cost a
-//! reader most: to a route that reads as much, and to one that does not. Beside them are callers who mean well.
+//! Sends documents of ten megabytes from twenty callers of as many tenants, in the shapes that cost a JSON reader most.
+//! They go to a route that reads the whole document and to a route with a smaller limit. Normal callers run at the same
+//! time.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,15 +45,15 @@ routes:
 
 const CALLERS: usize = 20;
 const LENGTH: usize = 10_000_000;
-/// Of a caller, from an answer to its next document: what is measured is the reading, not the copying of bytes that
-/// nobody reads.
+/// Pause of a caller between an answer and its next document, so that reading is measured and not the copying of bytes
+/// that are not read.
 const PAUSE: Duration = Duration::from_millis(100);
 const RATE: f64 = 200.0;
 const ALONE: Duration = Duration::from_secs(5);
 const FOR: Duration = Duration::from_secs(15);
 const WHATEVER_IDLE: Duration = Duration::from_millis(50);
 const BESIDE: f64 = 160.0 * MIB;
-/// What the allocator may keep, and how soon it has given back the rest.
+/// Memory that the allocator may keep. The next constant is the time after which the rest must be free.
 const LEFT: f64 = 32.0 * MIB;
 const SOON: Duration = Duration::from_secs(10);
 const MIB: f64 = 1024.0 * 1024.0;
@@ -107,7 +108,7 @@ async fn memory(gateway: &Gateway) -> Result<f64> {
     Ok(resident.unwrap_or_default())
 }
 
-/// The most that is seen meanwhile.
+/// Returns the highest memory during this time.
 async fn greatest(gateway: &Gateway, duration: Duration) -> Result<f64> {
     let until = Instant::now() + duration;
     let mut most = 0.0_f64;
@@ -118,7 +119,7 @@ async fn greatest(gateway: &Gateway, duration: Duration) -> Result<f64> {
     Ok(most)
 }
 
-/// When memory is down to `wanted`, or after a while.
+/// Returns memory and time once memory is down to `wanted`, or after a limit.
 async fn settled(gateway: &Gateway, wanted: f64) -> Result<(f64, Duration)> {
     let begun = Instant::now();
     loop {
@@ -130,7 +131,7 @@ async fn settled(gateway: &Gateway, wanted: f64) -> Result<(f64, Duration)> {
     }
 }
 
-/// Documents that are small to write and dear to read.
+/// Returns documents that are small to write and expensive to read.
 fn shapes() -> Vec<Bytes> {
     let repeated = |open: &str, piece: &str, shut: &str| {
         let count = (LENGTH - open.len() - shut.len()) / piece.len();
@@ -167,9 +168,9 @@ fn shapes() -> Vec<Bytes> {
     ]
 }
 
-/// Those with the documents, on a thread of their own.
+/// Callers with large documents, on their own thread.
 struct Crowd {
-    /// Dropped to end it.
+    /// Dropped to end the thread.
     stay: oneshot::Sender<()>,
     thread: JoinHandle<()>,
     done: Arc<Done>,
@@ -179,7 +180,7 @@ struct Crowd {
 struct Done {
     bytes: AtomicU64,
     unanswered: AtomicU64,
-    /// Answers by status.
+    /// Number of answers by status.
     answers: Mutex<BTreeMap<u16, u64>>,
 }
 
@@ -203,7 +204,7 @@ impl Done {
         )
     }
 
-    /// Some are read, all others refused for what they are.
+    /// Returns whether some documents were read, and all others refused with the expected status.
     fn is_as_expected(&self) -> bool {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |status: &u16| matches!(status, 200 | 400 | 413 | 503);
@@ -224,14 +225,14 @@ impl Crowd {
                 for (number, name) in names.into_iter().enumerate() {
                     all.spawn(again(address, name, number, Arc::clone(&shapes), Arc::clone(&counted)));
                 }
-                // Nothing is ever sent.
+                // Ends when the sender is dropped; no value is ever sent.
                 let _ = leave.await;
             });
         });
         Ok(Self { stay, thread, done })
     }
 
-    /// What they got done.
+    /// Ends the callers; returns what they did.
     fn end(self) -> Arc<Done> {
         drop(self.stay);
         self.thread.join().expect("the crowd does not panic");
@@ -256,7 +257,7 @@ async fn again(address: SocketAddr, name: String, number: usize, shapes: Arc<Vec
     }
 }
 
-/// The status of the answer, which may come before all has been sent.
+/// Returns the status of the answer, which may come before all bytes were sent.
 async fn send(address: SocketAddr, head: &[u8], body: &[u8], done: &Done) -> std::io::Result<u16> {
     let (mut answers, mut requests) = TcpStream::connect(address).await?.into_split();
     let sent = async {
@@ -265,7 +266,7 @@ async fn send(address: SocketAddr, head: &[u8], body: &[u8], done: &Done) -> std
             requests.write_all(piece).await?;
             done.bytes.fetch_add(piece.len() as u64, Relaxed);
         }
-        // Nothing more is sent; the answer ends it.
+        // Sends nothing more; the answer ends this future.
         std::future::pending::<std::io::Result<()>>().await
     };
     let read = async {
@@ -284,7 +285,8 @@ async fn send(address: SocketAddr, head: &[u8], body: &[u8], done: &Done) -> std
     tokio::select! {
         biased;
         status = &mut read => status,
-        // Whoever is refused early may find the connection closed while it still sends; the answer is there.
+        // After an early refusal the connection may be closed while bytes are still being sent; the answer can still be
+        // read.
         Err(_) = sent => read.await,
     }
 }

@@ -1,7 +1,7 @@
-//! Promises that only show under load: each run starts a real gateway before a pretend fleet, and compares.
+//! Checks promises that only show under load: each run starts a real gateway before a pretend fleet and measures.
 //!
-//! A scenario is an async function that returns its findings; a promise is kept or it is not, and the measured figure
-//! stands beside it either way. Nothing is retried and no run is discarded.
+//! A scenario is an async function that returns its findings. A promise is either kept or broken, and the measured
+//! figure is shown in both cases. Nothing is retried and no run is discarded.
 
 pub mod gateway;
 
@@ -30,7 +30,7 @@ use std::pin::Pin;
 
 use crate::Result;
 
-/// One promise, and what came of it.
+/// Promise and its result.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub asked: String,
@@ -49,7 +49,7 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// A row of a Markdown table, without the scenario's name.
+    /// Writes a row of a Markdown table, without the scenario's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.kept { "PASS" } else { "FAIL" };
         write!(f, "{} | {} | {verdict}", self.asked, self.measured)
@@ -58,21 +58,21 @@ impl fmt::Display for Finding {
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Finding>>> + 'a>>;
 
-/// A scenario by its name.
+/// Scenario with its name.
 #[derive(Clone, Copy)]
 pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
-    /// Takes so long that `all` leaves it out.
+    /// Whether it takes so long that `all` leaves it out.
     pub long: bool,
     run: for<'a> fn(&'a Path) -> Running<'a>,
 }
 
 impl Scenario {
-    /// Runs it with this gateway binary.
+    /// Runs the scenario with this gateway binary.
     ///
     /// # Errors
-    /// It could not be run at all; a broken promise is a [`Finding`].
+    /// The scenario could not run at all. A broken promise is a [`Finding`].
     pub async fn run(&self, binary: &Path) -> Result<Vec<Finding>> {
         (self.run)(binary).await
     }

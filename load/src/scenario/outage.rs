@@ -1,4 +1,4 @@
-//! A backend is down and the load goes on: how much of it, multiplied by retries, still reaches the backend.
+//! Measures how much of a load, including retries, still reaches a backend that is down.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::Result;
 use crate::client::Client;
 use crate::generate::{Load, generate};
 
-/// `bare` has no breaker, which would hide what the retry budget does.
+/// Config in which `bare` has no breaker, because a breaker would hide the effect of the retry budget.
 const CONFIG: &str = r#"
 callers: { api_keys: { file: keys.yaml } }
 tiers:
@@ -84,7 +84,7 @@ async fn amplified(gateway: &Gateway, backend: &Handle, path: &str, how: &str, f
     let load = Load::new(gateway.target(path)?, RATE, FOR).connections(16);
     let report = generate(load.header(HeaderName::from_static("x-api-key"), HeaderValue::from_static("caller"))).await;
     let reached = backend.counts().requests - before;
-    // The budget starts with 20 retries and earns 3 a second beside the share.
+    // The budget starts with 20 retries and earns 3 a second in addition to the share.
     let floor = 20.0 + 3.0 * report.span.as_secs_f64();
     let most = 1.2 * report.sent() as f64 + floor;
     backend.heal().await;
@@ -98,7 +98,7 @@ async fn amplified(gateway: &Gateway, backend: &Handle, path: &str, how: &str, f
     ))
 }
 
-/// Every POST has a path of its own, so that the backend's record tells them apart.
+/// Checks that POST requests are not repeated. Each has its own path, so that the backend's record tells them apart.
 async fn posted_once(gateway: &Gateway, backend: &Handle, fault: Behaviour) -> Result<Finding> {
     backend.behave(fault).await;
     backend.take_requests();

@@ -1,5 +1,5 @@
-//! A thousand requests a second while the config is swapped ten times a second, every third time for a broken one;
-//! then SIGTERM in the middle of it.
+//! Sends a thousand requests a second while the config changes ten times a second, every third time to a broken one.
+//! Then sends SIGTERM during a load.
 
 use std::path::Path;
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn load(gateway: &Gateway, duration: Duration) -> Result<Load> {
     Ok(load.header(HeaderName::from_static("x-api-key"), HeaderValue::from_static("busy")))
 }
 
-/// What the tenant with one token an hour is answered.
+/// Returns the answer to the tenant with one token an hour.
 async fn probe(gateway: &Gateway) -> Result<String> {
     answered(gateway, "/all", "drained").await
 }
@@ -90,23 +90,23 @@ async fn answered(gateway: &Gateway, path: &str, key: &'static str) -> Result<St
     Ok(ending(&ended).map_or_else(|fault| fault.to_string(), |status| status.as_u16().to_string()))
 }
 
-/// What the reloads came to.
+/// Results of the reloads.
 struct Swapped {
     count: u32,
-    /// Whether a route of the good config that the broken one replaced was still there.
+    /// Whether the good config stayed in force while the file was broken, judged by one of its routes.
     unchanged: bool,
     after_broken: Told,
     after_good: Told,
 }
 
-/// What the gateway says of its latest reload.
+/// Result of the latest reload according to the gateway.
 #[derive(Debug, Default)]
 struct Told {
-    /// `gateway_config_last_reload_successful`.
+    /// Value of `gateway_config_last_reload_successful`.
     metric: Option<f64>,
-    /// `config.last_reload.successful` of the status page.
+    /// Value of `config.last_reload.successful` on the status page.
     status: Option<bool>,
-    /// Refusals in the log so far.
+    /// Number of refused configs in the log so far.
     logged: usize,
 }
 
@@ -139,7 +139,7 @@ async fn swap(gateway: &Gateway, configs: [&str; 3]) -> Result<Swapped> {
         count += 1;
     }
     let [other, broken, one] = configs;
-    // A route that is there tells that its config is in force, and that no reload before it is still to come.
+    // The route of a config shows that this config is in force, and that no earlier reload is still pending.
     reload(gateway, other, async || Ok(status(gateway, "/other").await? == "200")).await?;
     let refused = Told::now(gateway).await?.logged;
     reload(gateway, broken, async || Ok(Told::now(gateway).await?.logged > refused)).await?;
@@ -154,7 +154,7 @@ async fn swap(gateway: &Gateway, configs: [&str; 3]) -> Result<Swapped> {
     })
 }
 
-/// Reloads and waits, for two seconds at most, until it shows; whether it did is for the findings to say.
+/// Reloads and waits until `shows` is true, for at most two seconds. The findings check whether it became true.
 async fn reload(gateway: &Gateway, config: &str, shows: impl AsyncFn() -> Result<bool>) -> Result<()> {
     gateway.rewrite(config)?;
     gateway.signal(Signal::Reload).await?;
@@ -179,7 +179,7 @@ impl Told {
     }
 }
 
-/// SIGTERM a second into a load of three. What finds no connection any more was accepted by nobody.
+/// Sends SIGTERM one second into a load of three seconds. Requests that find no connection any more were not accepted.
 async fn end(gateway: Gateway) -> Result<Finding> {
     let load = load(&gateway, Duration::from_secs(3))?;
     let stop = async {

@@ -1,4 +1,4 @@
-//! Two endpoints of one backend restart in turn, as in a rolling release: no GET fails meanwhile.
+//! Restarts two endpoints of one backend in turn, as in a rolling release, and checks that no GET fails.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::gateway::Gateway;
 use crate::Result;
 use crate::client::Client;
 
-/// Everything about the backend is as it comes.
+/// Config in which the backend has only default settings.
 const CONFIG: &str = r#"
 callers: { api_keys: { file: keys.yaml } }
 tiers:
@@ -30,7 +30,7 @@ routes:
 const CLIENTS: usize = 4;
 const ROUNDS: usize = 3;
 const DOWN_FOR: Duration = Duration::from_secs(2);
-/// From one endpoint's return to the other's end.
+/// Pause from the return of one endpoint to the end of the other.
 const BETWEEN: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,7 +56,8 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
                 let ended = client.ask(request.clone(), PATIENCE).await;
                 let ended = ended.map_or_else(|fault| fault.to_string(), |answer| answer.status().as_u16().to_string());
                 *endings.entry(ended).or_default() += 1;
-                // Some hundreds a second: a client that only waits for answers would fill the log of a slow machine.
+                // Limits the rate to some hundreds of requests a second. Without it the clients would fill the log of a
+                // slow machine.
                 sleep(Duration::from_millis(2)).await;
             }
             endings

@@ -1,7 +1,8 @@
-//! An aggregate of five parts under 500 connections, while one backend hangs and another resets: what the other three
-//! and the callers notice of it.
+//! Measures an aggregate of five parts under 500 connections while one backend hangs and another resets, and the effect
+//! on the other three backends and on the callers.
 //!
-//! The hanging backend's breaker is off: with it the part would fail at once, and the harder case is that it waits.
+//! The breaker of the hanging backend is off. With it the part would fail at once, and a part that waits is the harder
+//! case.
 
 use std::path::Path;
 use std::time::Duration;
@@ -45,7 +46,7 @@ const BREAKER: &str = "{ window: 5s, min_calls: 10, failure_ratio: 0.6, open_for
 const NAMES: [&str; 5] = ["a", "b", "c", "hangs", "resets"];
 const WELL: [&str; 3] = ["a", "b", "c"];
 const CALLERS: usize = 500;
-/// So many a second that all connections are busy while each of them waits the hanging part's second.
+/// Requests in a second, so many that all connections are busy while each waits a second for the hanging part.
 const RATE: f64 = 500.0;
 const FOR: Duration = Duration::from_secs(10);
 const BUDGET: Duration = Duration::from_secs(2);
@@ -130,7 +131,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     ])
 }
 
-/// What the gateway has counted of its calls to the backends that are well.
+/// Calls to the healthy backends, as counted by the gateway.
 struct Calls {
     count: f64,
     seconds: f64,

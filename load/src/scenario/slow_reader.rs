@@ -1,5 +1,5 @@
-//! Callers who ask for much and read nothing, or a little now and then, on HTTP/1.1 and HTTP/2: the slots that they hold
-//! come back when the time of their requests is over.
+//! Checks callers that request much and read nothing, or a little now and then, on HTTP/1.1 and HTTP/2: the slots that
+//! they hold come back when the time of their requests is over.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,8 @@ use crate::Result;
 use crate::client::{Client, ending};
 use crate::report::millis;
 
-/// Ten slots and nobody who waits. `write` and the rates would end no reader in the time of this.
+/// Config with ten slots and no queue. `time_limits.write` and the minimum rates would end no reader during the
+/// scenario.
 const CONFIG: &str = r#"
 callers: { anonymous: { by: client_address, tier: unbounded } }
 tiers:
@@ -36,17 +37,17 @@ routes:
 const CALLERS: usize = 10;
 const BUDGET: Duration = Duration::from_secs(3);
 const BEYOND: Duration = Duration::from_secs(1);
-/// More than all buffers on the way take.
+/// Answer that is larger than all buffers on the way.
 const PATH: &str = "/bytes/60000000";
 const GIVE_UP: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy)]
 enum Reader {
-    /// Over HTTP/1.1, nothing at all.
+    /// Reads nothing, over HTTP/1.1.
     Idle,
-    /// Over HTTP/1.1, some bytes now and then.
+    /// Reads some bytes now and then, over HTTP/1.1.
     Slow,
-    /// Over HTTP/2, nothing beyond the window that it begins with.
+    /// Opens no flow-control window beyond the initial one, over HTTP/2.
     IdleStream,
 }
 
@@ -80,7 +81,7 @@ async fn comes_back(gateway: &Gateway, who: &str, reader: Reader) -> Result<Find
     }
     let took = begun.elapsed();
     let after = ask(gateway).await?;
-    // Whether they have been thrown out or not, they have stayed until now.
+    // The callers have stayed until now, whether the gateway closed their connections or not.
     callers.shutdown().await;
     Ok(Finding::new(
         format!("{CALLERS} callers who {who}: all slots of a call of {BUDGET:?} are back within 1 s of its end"),
@@ -97,7 +98,7 @@ async fn in_use(gateway: &Gateway) -> Result<f64> {
     Ok(slots.unwrap_or_default())
 }
 
-/// The status of a small call.
+/// Returns the status of a small call.
 async fn ask(gateway: &Gateway) -> Result<String> {
     let request = gateway.get("/bytes/10", "nobody")?;
     let answer = Client::new(gateway.address).ask(request, Duration::from_secs(5)).await;
@@ -120,11 +121,11 @@ async fn read(address: SocketAddr, reader: Reader) -> std::io::Result<()> {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    // The connection stays, and nothing is taken from it.
+    // The connection stays open, and nothing is read from it.
     std::future::pending().await
 }
 
-/// The preface, settings that change nothing, and a GET of [`PATH`] (RFC 9113 sections 3.4 and 6.2).
+/// Returns the preface, settings that change nothing, and a GET of [`PATH`] (RFC 9113 sections 3.4 and 6.2).
 fn stream_of_http2() -> Vec<u8> {
     const END_HEADERS_AND_STREAM: u8 = 0x5;
     let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {

@@ -1,5 +1,5 @@
-//! A caller of the smallest tier uploads as slowly as it may, in every way that has opened a breaker or held its probes;
-//! another tenant asks the same backend meanwhile.
+//! Uploads as slowly as possible as a caller of the smallest tier, in every way that has opened a breaker or held its
+//! probes. Another tenant calls the same backend at the same time.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::Result;
 use crate::client::Client;
 use crate::generate::{Load, generate};
 
-/// The breaker opens at ten failures, at ten slow calls, and by what the last ten took on average.
+/// Config with breakers that open at ten failures, at ten slow calls, or by the mean latency of the last ten calls.
 const CONFIG: &str = r#"
 callers: { api_keys: { file: keys.yaml } }
 tiers:
@@ -46,7 +46,7 @@ routes:
 
 const BACKENDS: [&str; 2] = ["ratio", "adaptive"];
 const UPLOADS: usize = 24;
-/// Beside it, a POST whose last byte comes later would be over before its backend has had a moment.
+/// Time until the last byte of a POST. With a longer time the request would time out before its backend could answer.
 const LAST_BYTE: Duration = Duration::from_millis(1_850);
 const RATE: f64 = 20.0;
 const FOR: Duration = Duration::from_secs(10);
@@ -103,7 +103,8 @@ async fn opened(gateway: &Gateway, backend: &str) -> Result<f64> {
     Ok(numbers.fold(0.0, |sum, number| sum + number))
 }
 
-/// Has the backend fail until its breaker opens, and heals it: how long until it is taken back, beside the uploads.
+/// Makes the backend fail until its breaker opens, then heals it. Measures the time until calls succeed again, beside
+/// the uploads.
 async fn healed(gateway: &Gateway, backend: &Handle, name: &str) -> Result<Finding> {
     let mut longest = Duration::ZERO;
     for _ in 0..ROUNDS {
@@ -117,7 +118,7 @@ async fn healed(gateway: &Gateway, backend: &Handle, name: &str) -> Result<Findi
         let healed = Instant::now();
         let until = healed + Duration::from_secs(20);
         let mut good = 0;
-        // As many as close it, and one more.
+        // Three successes close the breaker; the fourth is a normal call.
         while good < 4 && Instant::now() < until {
             match ask(gateway, name).await? {
                 200 => good += 1,
@@ -142,9 +143,9 @@ async fn ask(gateway: &Gateway, name: &str) -> Result<u16> {
     Ok(answer.map_or(0, |answer| answer.status().as_u16()))
 }
 
-/// The uploads, on a thread of their own.
+/// Uploads, on their own thread.
 struct Crowd {
-    /// Dropped to end it.
+    /// Dropped to end the thread.
     stay: oneshot::Sender<()>,
     thread: JoinHandle<()>,
     done: Arc<Done>,
@@ -157,16 +158,16 @@ struct Done {
     limited: AtomicU64,
 }
 
-/// How an upload is slow.
+/// Kinds of slow uploads.
 #[derive(Clone, Copy)]
 enum Slow {
-    /// Its last byte comes in the last moment, or too late.
+    /// The last byte comes at the last moment, or too late.
     LastByte,
-    /// It begins, and nothing follows.
+    /// The body begins, and nothing follows.
     Idle,
-    /// In chunks, a few at a time.
+    /// Small chunks follow each other at intervals.
     Chunks,
-    /// Much at once, then nothing: more than any gateway keeps.
+    /// Many bytes come at once, more than any gateway buffers, then nothing.
     Large,
 }
 
@@ -185,13 +186,13 @@ impl Crowd {
                     let done = Arc::clone(&counted);
                     all.spawn(async move {
                         loop {
-                            // Being thrown out is what is expected.
+                            // An error is expected, because the gateway may close the connection.
                             let _ = upload(address, path, WAYS[number % WAYS.len()], &done).await;
                             sleep(Duration::from_millis(100)).await;
                         }
                     });
                 }
-                // Nothing is ever sent.
+                // Ends when the sender is dropped; no value is ever sent.
                 let _ = leave.await;
             });
         });
@@ -228,7 +229,7 @@ async fn upload(address: SocketAddr, path: &str, slow: Slow, done: &Done) -> std
     let head = format!("POST /{path} HTTP/1.1\r\nhost: a\r\nx-api-key: slow\r\nconnection: close\r\n{framing}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     let (mut reader, mut writer) = stream.into_split();
-    // For as long as the answer has not come.
+    // Sends until the answer has come.
     let sending = async {
         match slow {
             Slow::LastByte => {

@@ -1,4 +1,4 @@
-//! Ten minutes of aggregates at 256 at once: what stays in memory.
+//! Runs ten minutes of aggregates, 256 at once, and checks that memory does not grow.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -32,16 +32,16 @@ routes:
 "#;
 
 const FOR: Duration = Duration::from_secs(600);
-/// What happens before is growth to a working size.
+/// Warm-up; memory growth in this time does not count.
 const WARM_UP: Duration = Duration::from_secs(60);
 const CALLERS: usize = 256;
-/// A leak of a hundred bytes a request would be over a hundred of these.
+/// Largest growth. A leak of a hundred bytes in each request would be more than a hundred times this.
 const FLAT_KIB_A_MINUTE: f64 = 64.0;
 
 pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     let names = ["a", "b", "c"];
     let fleet = Fleet::start(names.map(|name| Spec::new(name).keep(Keep::NOTHING))).await?;
-    // What is echoed comes to about a kilobyte.
+    // The echoed documents are about a kilobyte in total.
     let config = names
         .iter()
         .fold(CONFIG.replace("@fill@", &"x".repeat(600)), |config, name| {
@@ -82,7 +82,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     ])
 }
 
-/// Minutes since the warm-up, and KiB.
+/// Returns samples of memory: minutes since the warm-up, and KiB.
 async fn watch_memory(gateway: &Gateway, end: Instant) -> Result<Vec<(f64, f64)>> {
     let mut points = Vec::new();
     let start = Instant::now();
@@ -103,7 +103,7 @@ async fn watch_memory(gateway: &Gateway, end: Instant) -> Result<Vec<(f64, f64)>
     Ok(points)
 }
 
-/// Of the line of least squares.
+/// Returns the slope of the least-squares line.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;

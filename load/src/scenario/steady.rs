@@ -1,5 +1,5 @@
-//! A fixed number of callers who each ask again as soon as they are answered: what saturates, where a schedule would
-//! not.
+//! Runs a fixed number of callers that each send again as soon as they are answered. This saturates a server, which a
+//! schedule would not.
 
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ use super::gateway::Gateway;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs `callers` of this request until `end` says so, which is asked before each request with the number of those that
-/// the caller has sent.
+/// Runs `callers` with this request until `end` returns true. `end` is called before each request, with the number of
+/// requests that the caller has sent.
 pub(super) async fn steady(
     gateway: &Gateway,
     request: &Request<Full<Bytes>>,

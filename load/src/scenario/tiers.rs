@@ -1,4 +1,5 @@
-//! Each tier for three seconds at four times its rate: what is admitted is the burst and what was earned meanwhile.
+//! Loads each tier for three seconds at four times its rate, and checks that exactly the burst and the tokens earned
+//! meanwhile are admitted.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::gateway::Gateway;
 use crate::Result;
 use crate::generate::{Load, generate};
 
-/// A built-in tier with its numbers, and the keys of two of its tenants.
+/// Built-in tier with its numbers, and the keys of two of its tenants.
 struct Tier {
     name: &'static str,
     rate: f64,
@@ -77,7 +78,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// One tenant asks for four times its rate, and beside it another of the same tier for half of its own.
+/// Checks a tenant at four times its rate beside another of the same tier at half of its rate.
 async fn of(tier: &Tier, gateway: &Gateway) -> Result<[Finding; 2]> {
     let load = |rate: f64, key| -> Result<Load> {
         let load = Load::new(gateway.target("/bytes/100")?, rate, FOR);
@@ -86,7 +87,8 @@ async fn of(tier: &Tier, gateway: &Gateway) -> Result<[Finding; 2]> {
     let greedy = load(4.0 * tier.rate, tier.greedy)?;
     let modest = load(0.5 * tier.rate, tier.modest)?.connections(4);
     let (greedy, modest) = tokio::join!(generate(greedy), generate(modest));
-    // What was earned between the gateway's first decision and its last, as close as it can be known from outside.
+    // Tokens earned between the gateway's first decision and its last; the bounds are as tight as is possible from
+    // outside.
     let [least, most] = [greedy.inner.duration(), greedy.span].map(|span| tier.burst + tier.rate * span.as_secs_f64());
     let admitted = greedy.status(200);
     let tolerated = (0.01 * most).max(1.0);

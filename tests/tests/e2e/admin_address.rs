@@ -1,4 +1,5 @@
-//! Probes are answered whatever else is connected to the admin address, and who may see and change what is said aloud.
+//! Checks the admin address: health probes are answered whatever else is connected, and only permitted callers read or
+//! change anything.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,5 @@
-//! One call instead of five: all parts at once, what is missing is said, and the same parts make the same document.
+//! Checks aggregates: one call replaces five, all parts run at once, missing parts are named, and the same parts make
+//! the same document.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What an aggregate costs: its charge is given back only if no backend was sent anything, and that was not the caller's
-//! doing.
+//! Checks the charge of an aggregate: it is given back only if no request was sent to a backend and the caller did not
+//! cause that.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Fleet, Handle, Spec};

@@ -1,5 +1,5 @@
-//! API keys from their making to their end: issued by a command, taken from a file that may change at any time, and
-//! presented where the config allows.
+//! Checks API keys during their whole life: a command issues them, they are read from a file that may change at any
+//! time, and callers send them where the config allows.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Fleet, Handle};

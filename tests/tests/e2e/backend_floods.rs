@@ -1,5 +1,5 @@
-//! A backend that says what nobody has asked for, without end, loses its connection, and nobody else waits for a worker
-//! meanwhile.
+//! Checks that a backend that sends endless unrequested frames loses its connection, and that no other caller waits for
+//! a worker meanwhile.
 
 use tests::abrupt::{Abrupt, Act, Then};
 use tests::configs::{Config, UNGUARDED};

@@ -1,4 +1,5 @@
-//! Backends are spoken to in TLS: only to those who prove who they are, and every failure says what was wrong.
+//! Checks TLS to backends: only a backend that proves its identity gets requests, and every failure says what was
+//! wrong.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Bodies stream both ways, whatever their size, and one that is cut short never looks whole.
+//! Checks that bodies stream both ways, whatever their size, and that a truncated body never looks complete.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A backend that fails is left alone, its callers learn at once, and it is taken back when it is well.
+//! Checks that a failing backend gets no calls, that its callers get an answer at once, and that calls resume when it
+//! has recovered.
 
 use fixtures::fleet::{Behaviour, Fault, Fleet, Handle, Latency};
 use tests::configs::Config;

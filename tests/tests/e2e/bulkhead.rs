@@ -1,4 +1,5 @@
-//! Each backend has so many slots and so long a queue, and what becomes of one backend is no matter to another.
+//! Checks that each backend has its own number of slots and its own queue, and that trouble of one backend does not
+//! affect another.
 
 use std::time::Duration;
 

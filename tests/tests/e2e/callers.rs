@@ -1,4 +1,4 @@
-//! Who calls: every credential is verified, none is invented, and a refusal says what is missing.
+//! Checks authentication: every credential is verified, no identity is invented, and a rejection says what is missing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Callers who are known by a certificate of their own, alone or together with another credential.
+//! Checks callers that authenticate with their own certificate, alone or together with another credential.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Fleet, Handle};

@@ -1,5 +1,5 @@
-//! What a request costs in the end: what backends say, all of them together, and nothing back for a request that its
-//! own caller gave no time.
+//! Checks the final cost of a request: charges reported by all backends are added, and nothing is given back for a
+//! request whose own caller gave it no time.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Behaviour, Fleet, Handle, Spec};

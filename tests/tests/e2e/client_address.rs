@@ -1,4 +1,5 @@
-//! From where a request comes: what a trusted proxy says of it counts and arrives, what a stranger says does neither.
+//! Checks the client address: what a trusted proxy reports counts and is passed on; what any other peer reports is
+//! ignored.
 
 use fixtures::fleet::{Fleet, Handle};
 use tests::Gateway;

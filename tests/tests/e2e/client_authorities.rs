@@ -1,5 +1,5 @@
-//! A caller's certificate counts as long as an authority of the config in force vouches for it, and so does the
-//! connection that was made with it.
+//! Checks that a caller's certificate, and the connection that was made with it, count only while an authority of the
+//! current config vouches for the certificate.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What is written wrong is said all at once, before any socket is opened.
+//! Checks that all mistakes of a config are reported at once, before any socket is opened.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Connections are bounded in number, in requests, and in how long each may keep us waiting.
+//! Checks the limits of connections: their number, their requests, and how long each may keep the gateway waiting.
 
 use std::time::Duration;
 

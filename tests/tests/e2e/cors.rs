@@ -1,4 +1,5 @@
-//! Pages of other origins use a route if it says so, and may read whatever it answers them, refusals among it.
+//! Checks that pages of other origins can use a route that allows it, and can read all its answers, rejections
+//! included.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Fleet, Handle};

@@ -1,4 +1,5 @@
-//! The article's CreateOrder, by the example config: looked up together, paid once, and never for nothing.
+//! Checks CreateOrder of the resilience article with the example config: user and stock are looked up together, the
+//! payment is made once, and never without both.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Which fields of a credential a backend is shown: all that the gateway did not take, and of those that it took, the ones
-//! that the route passes on.
+//! Checks which credential fields a backend receives: all that the gateway did not use, and of those that it used the
+//! ones that the route passes on.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Fleet, Handle};

@@ -1,7 +1,7 @@
-//! An answer of a backend over HTTP/2 is whole at END_STREAM and nowhere else (RFC 9113 section 8.1).
+//! Checks that an answer of a backend over HTTP/2 is complete at END_STREAM and nowhere else (RFC 9113 section 8.1).
 //!
-//! A reset with NO_ERROR asks for no more of the request: after END_STREAM it takes nothing away from the answer, and
-//! before it the answer is cut, whatever the reason says.
+//! A reset with NO_ERROR asks the client not to send the rest of the request. After END_STREAM the answer stays
+//! complete; before END_STREAM the answer is cut, whatever the error code says.
 
 use bytes::Bytes;
 use fixtures::fleet::{Behaviour, Fault};

@@ -1,4 +1,5 @@
-//! How long: one budget for the whole answer, which a caller may shrink, a backend is told, and nobody outstays.
+//! Checks deadlines: one time budget for the whole answer, which a caller may shorten, a backend is told, and nothing
+//! exceeds.
 
 use std::time::{Duration, Instant};
 

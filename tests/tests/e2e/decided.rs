@@ -1,4 +1,4 @@
-//! Every refusal names the setting that decided it and the line on which it stands, in either protocol.
+//! Checks that every rejection names the setting that decided it and the line of that setting, in both protocols.
 
 use fixtures::fleet::{Behaviour, Fault, Fleet, Handle, Keep, Spec};
 use http::{HeaderValue, Method};

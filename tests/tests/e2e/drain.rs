@@ -1,4 +1,5 @@
-//! Stopping: what was accepted is answered, what comes later is not, and the exit code says whether that held.
+//! Checks stopping: accepted requests are answered, later ones are not, and the exit code says whether all were
+//! answered.
 
 use std::time::{Duration, Instant};
 

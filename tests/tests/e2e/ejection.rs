@@ -1,4 +1,5 @@
-//! One bad endpoint of several is left out by itself: its callers stop seeing failures, and the backend stays open.
+//! Checks that one bad endpoint of several is ejected automatically: callers see no more failures, and the backend
+//! stays available.
 
 use fixtures::fleet::{Behaviour, Fault, Fleet, Handle};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! An aggregate's answer has a tag of its own bytes, and whoever names it is told that nothing has changed.
+//! Checks that an aggregate's answer has an entity tag of its own bytes, and that a caller that sends the tag gets 304.
 
 use fixtures::fleet::{Behaviour, Fleet, Keep, Spec};
 use http::Method;

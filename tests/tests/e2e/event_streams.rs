@@ -1,4 +1,5 @@
-//! Server-sent events: each passes as it comes, for as long as they come, and a drain ends the stream properly.
+//! Checks server-sent events: each event passes as it comes, for as long as events come, and a drain ends the stream
+//! properly.
 
 use std::time::{Duration, Instant};
 

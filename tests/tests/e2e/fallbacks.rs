@@ -1,5 +1,5 @@
-//! When a backend gives no good answer: the last good one, another backend, a value, in the order written; and nobody
-//! is told that it is the truth.
+//! Checks fallbacks when a backend gives no good answer: the last good answer, another backend or a fixed value, in the
+//! order written. The answer never looks like a fresh one.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Behaviour, Fault, Fleet, Keep, Spec};

@@ -1,4 +1,5 @@
-//! One part, called for each element of an array: in order, a few at a time, each call guarded like any other.
+//! Checks a part that is called for each element of an array: in order, a few at a time, each call guarded like any
+//! other.
 
 use fixtures::fleet::{Behaviour, Fleet, Keep, Spec, demo};
 use serde_json::{Value, json};

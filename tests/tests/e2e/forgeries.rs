@@ -1,5 +1,5 @@
-//! What a forger can cost: a bounded number of signature checks, and nobody else's requests. What the gateway says of
-//! a credential: the log has the check that failed, the caller a category.
+//! Checks the cost of forged credentials: a bounded number of signature checks, and no failure of other callers'
+//! requests. The log names the check that failed, and the caller gets only a category.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
-//! Every message has one reading or none, in both directions.
+//! Checks that every message has one reading or is refused, in both directions.
 //!
-//! The published corpora of `fixtures/vectors` (their README: the format and where each case comes from) against a
-//! backend that reads more strictly than any. Held to the hardened choice of each case, not just to the safe one.
+//! The published test cases of `fixtures/vectors` (see its README for the format and sources) run against a backend
+//! that reads more strictly than any real server. The gateway must match the hardened choice of each case, not only the
+//! safe one.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! gRPC through the gateway, to a backend that speaks it, from a client that others wrote.
+//! Checks gRPC through the gateway, to a backend that speaks it, from a third-party client.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! TLS handshakes take a bounded part of the gateway: of one address's, and of the workers' time.
+//! Checks that TLS handshakes use a bounded part of the gateway: for each address, and of the workers' time.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

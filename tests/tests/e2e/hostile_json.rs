@@ -1,5 +1,5 @@
-//! JSON from strangers is a value or a refusal: no name in it means anything to the gateway, no depth is too much for
-//! it, and two readers of what passes read the same.
+//! Checks untrusted JSON: it is a value or a rejection, no name in it has a meaning for the gateway, no depth overflows
+//! the stack, and two readers of what passes read the same.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 from callers: many requests on one connection, and what becomes of one is no business of the others.
+//! Checks HTTP/2 from callers: many requests on one connection, and the end of one does not affect the others.
 
 use std::time::Duration;
 

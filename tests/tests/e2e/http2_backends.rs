@@ -1,4 +1,5 @@
-//! Backends that speak HTTP/2: many exchanges on few connections, and one that ends badly ends alone.
+//! Checks backends that speak HTTP/2: many exchanges on few connections, and a failed exchange does not affect the
+//! others.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
-//! What comes over HTTP/2 reaches a backend as one clean request or not at all, whatever was sent.
+//! Checks that a request over HTTP/2 reaches a backend as one clean request or not at all, whatever bytes were sent.
 //!
-//! The published cases of `fixtures/vectors/h2_requests.json`, against a backend that reads more strictly than any.
+//! The published cases of `fixtures/vectors/h2_requests.json` run against a backend that reads more strictly than any
+//! real server.
 
 use serde_json::Value;
 use tests::configs::{Config, UNGUARDED};

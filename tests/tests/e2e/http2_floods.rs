@@ -1,4 +1,5 @@
-//! Callers of HTTP/2 who send much and ask for nothing are sent away; all others do not notice.
+//! Checks that HTTP/2 callers that send many frames without requests are disconnected, and that other callers are not
+//! affected.
 
 use h2::Reason;
 use tests::configs::{Config, UNGUARDED};

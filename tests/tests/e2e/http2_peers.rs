@@ -1,4 +1,4 @@
-//! Peers on HTTP/2 that say what no decent server would, or nothing at all: written by hand, frame by frame.
+//! Checks HTTP/2 peers that send what no correct server sends, or nothing at all: written by hand, frame by frame.
 
 use std::net::SocketAddr;
 

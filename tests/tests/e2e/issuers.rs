@@ -1,5 +1,5 @@
-//! An identity provider's bad days: keys in use stay for as long as was stated, nothing unverifiable gets in, and
-//! whoever looks is told.
+//! Checks failures of an identity provider: known keys stay in use for the configured time, no unverifiable token is
+//! accepted, and operators can see the failure.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What JSON may take: bodies that values are taken from are short unless somebody says otherwise, and all that is held
-//! at once is bounded, of which one tenant gets a half.
+//! Checks the limits of JSON: bodies from which values are read are short unless the config says otherwise, and the
+//! memory for all of them is bounded, of which one tenant gets at most half.
 
 use fixtures::fleet::{Behaviour, Fleet, Handle, Spec};
 use tests::configs::Config;

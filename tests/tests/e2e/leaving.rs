@@ -1,4 +1,5 @@
-//! A caller that leaves before it has its answer is noticed at once, whatever else it has sent that nobody has read.
+//! Checks that a caller that disconnects before its answer is noticed at once, also if it has sent bytes that were not
+//! read.
 
 use std::time::Duration;
 

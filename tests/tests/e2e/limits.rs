@@ -1,4 +1,5 @@
-//! Beside the tiers' buckets: exact windows, quotas of the calendar, requests in flight, waiting, paying afterwards.
+//! Checks limits other than the tiers' buckets: exact windows, calendar quotas, requests in flight, waiting, and
+//! charging afterwards.
 
 use std::fs;
 use std::path::Path;

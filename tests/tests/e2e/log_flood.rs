@@ -1,4 +1,5 @@
-//! Nobody fills the operational log: what a peer can cause is counted, or written a few times a second.
+//! Checks that no peer can fill the operational log: events that a peer can cause are counted, or logged a few times a
+//! second.
 
 use tests::configs::{Config, UNGUARDED};
 use tests::frames::{self, PING, frame};

@@ -1,4 +1,4 @@
-//! What the gateway promises, one file per promise, each test against a gateway and a fleet of its own.
+//! Checks the promises of the gateway: one file for each promise, each test with its own gateway and fleet.
 
 mod admin_address;
 mod aggregate;

@@ -1,7 +1,7 @@
-//! A request that is not one is refused before anything of it reaches a backend, and costs nobody else anything.
+//! Checks that a malformed request is refused before any byte of it reaches a backend, without harm to other requests.
 //!
 //! The cases are from RFC 9110 and 9112 and from published collections of smuggling attempts (PortSwigger, llhttp,
-//! HAProxy, nginx, http-garden). In them `^` stands for the path of the route, `SMUGGLED` for one that must never
+//! HAProxy, nginx, http-garden). In them `^` stands for the path of the route, `SMUGGLED` for a path that must never
 //! arrive, and `~` for the end of a line.
 
 use std::time::Duration;

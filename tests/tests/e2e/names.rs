@@ -1,4 +1,5 @@
-//! What callers and tenants are called: any Unicode. Backends read it percent-encoded, everybody else as it is.
+//! Checks names of callers and tenants in any Unicode text: backends get them percent-encoded, logs and other outputs
+//! show them unchanged.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Fleet, Handle};

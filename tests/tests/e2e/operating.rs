@@ -1,4 +1,4 @@
-//! What an operator sees: health, metrics, the state of everything, and one line for each request.
+//! Checks the output for operators: health, metrics, the state of all parts, and one log line for each request.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Behaviour, Fleet, Handle};

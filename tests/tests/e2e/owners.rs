@@ -1,4 +1,5 @@
-//! Whose count: every owner has its own as long as there is room, and no kind of owner takes the room of another.
+//! Checks the owners of counts: every owner has its own count while there is room, and no kind of owner takes the room
+//! of another kind.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use serde_json::Value;

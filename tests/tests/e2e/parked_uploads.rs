@@ -1,4 +1,4 @@
-//! What callers send over HTTP/2 before anybody reads it takes little memory, however many they are.
+//! Checks that HTTP/2 request bodies that are not read yet take little memory, however many callers send them.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! What a part's answer says is neither lost nor made up: nothing is nothing, incomplete is incomplete, a number is as
-//! it was written, and what is not there is missed.
+//! Checks that the answer of a part is neither lost nor invented: an empty answer stays empty, an incomplete one counts
+//! as incomplete, numbers keep their digits, and a missing value is reported.
 
 use fixtures::fleet::{Behaviour, Fleet, Keep, Spec};
 use serde_json::{Value, json};

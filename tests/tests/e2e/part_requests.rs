@@ -1,4 +1,5 @@
-//! What a part asks, and how: nothing of how the caller would have the whole, and an answer that can be read.
+//! Checks the requests of parts: preferences of the caller for the whole answer are not passed on, and the answer is in
+//! a form that the gateway can read.
 
 use fixtures::fleet::{Behaviour, Fleet, Keep, Spec};
 use tests::configs::Config;

@@ -1,4 +1,5 @@
-//! Callers with a name and a password: each credential costs one slow comparison, and never somebody else's time.
+//! Checks callers with a name and a password: each credential costs one slow comparison, and never delays other
+//! callers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A backend that has recovered is found out, whoever is slow and whoever asked first.
+//! Checks that the recovery of a backend is noticed, whichever callers are slow and whichever come first.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A load balancer says for whom it connects: it is believed if it is trusted, and nobody else is let in.
+//! Checks the PROXY protocol: a trusted load balancer reports the client address, and no other peer may connect.
 
 use tests::configs::Config;
 use tests::tls::{Authority, Tls};

@@ -1,4 +1,4 @@
-//! How many, exactly: a tier's burst and its rate, under more than it admits and beside others who ask too.
+//! Checks exact rates: a tier's burst and rate, under more load than it admits and beside other tenants.
 
 use std::time::{Duration, Instant};
 

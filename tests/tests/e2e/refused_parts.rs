@@ -1,4 +1,5 @@
-//! A backend that refuses what a part asks is no outage: the caller is told which refusal it is, and what its turn is.
+//! Checks that a part refused by its backend is no outage: the caller gets the status of the refusal and what to do
+//! next.
 
 use fixtures::fleet::{Behaviour, Fleet, Keep, Spec};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! A new config takes over between two requests, keeps what was counted, and a bad one changes nothing.
+//! Checks reloads: a new config takes effect between two requests and keeps the counts, and an invalid config changes
+//! nothing.
 
 use std::time::Duration;
 

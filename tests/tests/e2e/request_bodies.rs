@@ -1,4 +1,5 @@
-//! A request's body arrives whole at the backend or is refused, whatever the method and whatever the backend speaks.
+//! Checks that a request's body reaches the backend complete or is refused, for every method and both protocols of the
+//! backend.
 
 use tests::configs::{Config, UNGUARDED};
 use tests::http2::{Http2, Manner};

@@ -1,4 +1,5 @@
-//! Again: only what is safe to do twice, only while it helps, and never so much that a failing backend drowns in it.
+//! Checks retries: only requests that are safe to repeat, only while a retry can help, and never so many that they
+//! overload a failing backend.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! What is taken back is refused from the next request on: by every worker, on open connections, and after a restart.
+//! Checks revocations: a revoked credential is refused from the next request on, by every worker, on open connections,
+//! and after a restart.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::Fleet;

@@ -1,4 +1,4 @@
-//! What a route asks of its edge: from where, with which fields, by which path, and under which method.
+//! Checks the conditions of a route on a request: client address, header fields, path and method.
 
 use fixtures::fleet::{Fleet, Handle};
 use serde_json::Value;

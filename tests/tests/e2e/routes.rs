@@ -1,4 +1,5 @@
-//! Where to: the most specific route wins whatever the order, and the path that was authorised is the path that is sent.
+//! Checks routing: the most specific route wins in any order, and the path that was authorised is the path that is
+//! sent.
 
 use fixtures::fleet::{Fleet, Handle};
 use http::Method;

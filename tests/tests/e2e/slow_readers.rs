@@ -1,5 +1,5 @@
-//! A caller that does not read: what its answer holds comes back when the request's time is over, however slowly the
-//! answer is taken.
+//! Checks callers that do not read: the resources of an answer are released when the request's time is over, however
+//! slowly the answer is read.
 
 use std::time::Duration;
 

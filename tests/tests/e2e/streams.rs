@@ -1,5 +1,5 @@
-//! What goes on for as long as it pleases: streams and tunnels have slots of their own, a longest life, and have to show
-//! that somebody is there.
+//! Checks long-lived answers: streams and tunnels have their own slots, a longest life, and must show that the peer is
+//! present.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How many: each tenant has its tier's numbers for itself, exactly, and every answer says what is left.
+//! Checks tiers: each tenant has exactly the limits of its tier for itself, and every answer says what is left.
 
 use std::time::Duration;
 

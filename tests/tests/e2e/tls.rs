@@ -1,4 +1,5 @@
-//! A listener speaks TLS: it shows the certificate that is asked for, waits for nobody, and changes it between callers.
+//! Checks TLS on a listener: it presents the certificate for the requested name, waits for no slow caller, and changes
+//! certificates between callers.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The commands for tokens: what one makes the other understands, and neither tells a secret.
+//! Checks the commands for tokens: one reads what the other makes, and neither prints a secret.
 
 use fixtures::keys;
 use tests::{Cli, Setup, cli, cli_reading};

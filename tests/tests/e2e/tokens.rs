@@ -1,4 +1,4 @@
-//! What a token is worth: nothing, unless everything about it holds.
+//! Checks that a token counts only if everything in it is valid.
 
 use std::time::Duration;
 

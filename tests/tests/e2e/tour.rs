@@ -1,4 +1,4 @@
-//! Every line that the demo's banner offers for pasting does what its label says.
+//! Checks that every command in the demo's banner does what its label says.
 
 use tests::{Setup, cli};
 

@@ -1,5 +1,5 @@
-//! Every file that the config names takes effect by itself, whatever stands in place of another; and nothing that is
-//! found there keeps the process from reloading or from ending.
+//! Checks that every file named in the config takes effect automatically, whatever replaces it, and that no such file
+//! keeps the process from reloading or from ending.
 
 use std::fs;
 use std::path::Path;

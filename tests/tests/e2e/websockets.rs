@@ -1,4 +1,5 @@
-//! WebSockets through a route that allows them: both ways, for as long as somebody speaks, and politely closed.
+//! Checks WebSockets through a route that allows them: both directions, while a peer sends, and closed with a close
+//! frame.
 
 use std::net::SocketAddr;
 use std::time::Duration;

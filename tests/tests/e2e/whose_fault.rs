@@ -1,4 +1,5 @@
-//! A backend answers for what it does and for the time in which it was waited for; never for the pace of a caller.
+//! Checks that a backend's health depends only on its own behaviour and on the time that the gateway waited for it,
+//! never on a caller's speed.
 
 use std::time::Duration;
 

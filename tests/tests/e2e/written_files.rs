@@ -1,4 +1,5 @@
-//! Whatever lies where the gateway writes, it is neither written through nor cut short, and what is written is private.
+//! Checks that the gateway neither follows nor truncates existing files in places where it writes, and that its files
+//! are private.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -1,4 +1,4 @@
-//! A time that was wrong neither freezes a quota nor gives it away, and an operator can put a count right.
+//! Checks that a wrong time neither freezes a quota nor gives it away, and that an operator can correct a count.
 
 use fixtures::api_keys::{KeyLine, key_file};
 use http::Method;
