@@ -1,15 +1,15 @@
 # `make` prints this menu. `make run` and `make test` need git, a C compiler and cargo, nothing else.
 
 CARGO ?= cargo
-# The first build of a newcomer: optimised, without link-time optimisation, with the embedded fleet.
+# First build after a fresh clone: optimised, without link-time optimisation, with the embedded fleet.
 DEMO = $(CARGO) run --profile demo -p gateway --no-default-features --features demo --
 
-# Where the tests write down how many cases they checked, and what adds them up.
+# File in which the tests write how many cases they checked, and the script that adds them up.
 CASES = $(CURDIR)/target/cases
 COUNTED = mkdir -p target && rm -f $(CASES)
 SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
-# Seconds that each fuzz target runs; and what a compiler has to add for libFuzzer to see where an input leads.
+# Seconds for each fuzz target; and compiler flags that let libFuzzer see which code an input reaches.
 SECONDS ?= 60
 FUZZED = client_address config framing headers json merge path proxy_protocol splice
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
