@@ -1,7 +1,7 @@
 //! Limits how many calls of one backend run at once and how many wait, so that one backend's trouble cannot use up what
 //! the others need.
 //!
-//! Entering and leaving while nobody waits is one compare-and-swap, and one more if a tenant may hold only a share of
+//! Entering and leaving without waiters is one compare-and-swap, and one more if a tenant may hold only a share of
 //! the slots. The queue and its lock are used only when all slots are taken, or all slots of a tenant. A slot that
 //! comes back while a caller waits is handed over and not freed, so no newcomer overtakes the queue. A waiter whose
 //! tenant holds its whole share is passed over in favour of others.
@@ -28,8 +28,7 @@ pub use slot::Slot;
 pub use ticket::{Ticket, Unserved};
 
 pub struct Bulkhead<S: Signal> {
-    /// Slots in use and number of waiters. "Nobody waits" becomes "somebody waits", and back, only under the lock of
-    /// `queue`.
+    /// Slots in use and number of waiters. The number of waiters changes only under the lock of `queue`.
     occupancy: AtomicU64,
     limit: AtomicU32,
     queue_limit: AtomicU32,
@@ -190,7 +189,7 @@ impl<S: Signal> Bulkhead<S> {
         Slot::new(Arc::clone(self), counted)
     }
 
-    /// Takes a free slot if nobody waits, or if the call may go `past_waiters`. Otherwise returns the occupancy that it
+    /// Takes a free slot if there are no waiters, or if the call may go `past_waiters`. Otherwise returns the occupancy that it
     /// saw.
     fn take_free_slot(&self, past_waiters: bool) -> Result<(), Occupancy> {
         let mut occupancy = self.occupancy();
@@ -203,7 +202,7 @@ impl<S: Signal> Bulkhead<S> {
         Err(occupancy)
     }
 
-    /// Takes a slot without the lock, if nobody waits and the tenant has room in its share.
+    /// Takes a slot without the lock, if there are no waiters and the tenant has room in its share.
     fn enter_at_once(self: &Arc<Self>, tenant: u64) -> Result<Slot<S>, Tried> {
         let Some(cap) = self.tenant_cap() else {
             return match self.take_free_slot(false) {
@@ -339,7 +338,7 @@ impl<S: Signal> Bulkhead<S> {
         }
     }
 
-    /// Takes a slot back. Without `now`, the last time that the bulkhead was told decides which waiters are too late.
+    /// Takes a slot back. Without `now`, the latest time that was given decides which waiters are too late.
     fn give_back(&self, counted: Option<Counted>, now: Option<Moment>) {
         let of_queue = counted.filter(|counted| counted.apart);
         if let (Some(counted), None) = (counted, of_queue) {
@@ -440,7 +439,7 @@ impl<S: Signal> fmt::Debug for Bulkhead<S> {
 struct Queue<S> {
     waiters: FairQueue<Waiter<S>>,
     apart: Apart,
-    /// Last time that this bulkhead was told.
+    /// Latest time that this bulkhead was given.
     now: Moment,
 }
 

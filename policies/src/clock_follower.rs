@@ -1,4 +1,4 @@
-//! Derives the time of day from the monotonic clock, by an offset that follows the wall clock with care.
+//! Derives the time of day (the told time) from the monotonic clock, by an offset that follows the wall clock slowly.
 //!
 //! A wall clock can be set by a time server, by an operator or by a host that resumes a machine, and sometimes it is
 //! wrong for a second or an hour. Decisions that depend on the time of day (quotas, expiry, revocations) must not
@@ -7,7 +7,7 @@
 //! more than [`JUMP`] is a jump: it is reported at once, and followed only when it has lasted for [`PERSISTS`]. A wall
 //! clock that returns earlier is never followed.
 //!
-//! Invariant: the time moves by more than a drift only where [`Change::Followed`] is returned.
+//! Invariant: the told time moves by more than a drift only where [`Change::Followed`] is returned.
 
 use std::time::Duration;
 

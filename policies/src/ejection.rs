@@ -118,7 +118,7 @@ impl Ejector {
         ejected.or(returned.then_some(Change::Returned))
     }
 
-    /// Ends an ejection early, because a health probe has shown that the endpoint can be reached.
+    /// Ends an ejection early, because a new connection has shown that the endpoint can be reached.
     pub fn bring_back(&self, of: &Standing, now: Moment) -> Option<Change> {
         let in_force = lock(&self.settings);
         if !of.is_ejected(now) {

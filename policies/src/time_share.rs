@@ -27,7 +27,7 @@ pub struct TimeShare {
 }
 
 impl Share {
-    /// Returns the share of so many threads; `None` if it is zero.
+    /// Returns the share of this many threads; `None` if it is zero.
     pub fn new(ratio: Ratio, threads: u32) -> Option<Share> {
         let millionths = u64::from(ratio.millionths()) * u64::from(threads);
         (millionths > 0).then_some(Share { millionths })

@@ -16,7 +16,7 @@ impl Moments {
         Self(Arc::new(AtomicU64::new(1_000_000_000)))
     }
 
-    /// Returns the moments of so many decisions. Changes the shared time only once, so that this is not what is
+    /// Returns the moments of this many decisions. Changes the shared time only once, so that this is not what is
     /// measured.
     pub(crate) fn next(&self, decisions: u64) -> impl Iterator<Item = Moment> + use<> {
         let from = self.0.fetch_add(decisions * STEP, Relaxed);

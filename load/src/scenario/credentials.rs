@@ -123,7 +123,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 type Running = thread::JoinHandle<Result<Report>>;
 
-/// Starts both floods, each from so many addresses. They run on their own threads, so that their cost is not part of
+/// Starts both floods, each from this many addresses. They run on their own threads, so that their cost is not part of
 /// the measurement.
 fn flood(gateway: &Gateway, seed: u64, addresses: u32) -> Result<(Running, Running)> {
     let mut rng = Rng::with_seed(seed);

@@ -46,7 +46,7 @@ const BREAKER: &str = "{ window: 5s, min_calls: 10, failure_ratio: 0.6, open_for
 const NAMES: [&str; 5] = ["a", "b", "c", "hangs", "resets"];
 const WELL: [&str; 3] = ["a", "b", "c"];
 const CALLERS: usize = 500;
-/// Requests in a second, so many that all connections are busy while each waits a second for the hanging part.
+/// Requests in a second. They keep all connections busy, because each waits a second for the hanging part.
 const RATE: f64 = 500.0;
 const FOR: Duration = Duration::from_secs(10);
 const BUDGET: Duration = Duration::from_secs(2);

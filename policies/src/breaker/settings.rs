@@ -50,7 +50,7 @@ pub struct SlowCalls {
 /// article a single failed call is a ratio of 1 once the window is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveRule {
-    /// Number of calls in the mean, at most 1,000. Until so many calls were seen since the last change of state, only
+    /// Number of calls in the mean, at most 1,000. Until this many calls were seen since the last change of state, only
     /// [`WHILE_FILLING`](AdaptiveRule::WHILE_FILLING) decides.
     pub latency_window: NonZeroU32,
     /// Mean latency above which [`WHEN_SLOW`](AdaptiveRule::WHEN_SLOW) decides.
