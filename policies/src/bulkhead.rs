@@ -189,8 +189,8 @@ impl<S: Signal> Bulkhead<S> {
         Slot::new(Arc::clone(self), counted)
     }
 
-    /// Takes a free slot if there are no waiters, or if the call may go `past_waiters`. Otherwise returns the occupancy that it
-    /// saw.
+    /// Takes a free slot if there are no waiters, or if the call may go `past_waiters`. Otherwise returns the occupancy
+    /// that it saw.
     fn take_free_slot(&self, past_waiters: bool) -> Result<(), Occupancy> {
         let mut occupancy = self.occupancy();
         while (past_waiters || occupancy.waiting() == 0) && occupancy.in_use() < self.limit() {

@@ -1,5 +1,5 @@
-//! Checks that a PROXY protocol header means the same however it is split, and that its address stays the same when it is
-//! written and read again.
+//! Checks that a PROXY protocol header means the same however it is split, and that its address stays the same when it
+//! is written and read again.
 
 use std::net::SocketAddr;
 
