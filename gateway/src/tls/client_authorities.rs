@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::tls::listener::TlsMistake;
+use crate::tls::mistake::TlsMistake;
 
 /// Verifies callers' certificates during the handshake, and again when the authorities change.
 pub struct ClientAuthorities {

@@ -6,7 +6,6 @@
 //! is no early data, because it could be replayed.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
@@ -19,6 +18,7 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig, version};
 use crate::clock::TlsTime;
 use crate::tls::certificate::Certificate;
 use crate::tls::client_authorities::ClientAuthorities;
+use crate::tls::mistake::TlsMistake;
 
 /// Compiled form of a listener's `tls`.
 #[derive(Debug, Clone)]
@@ -35,25 +35,6 @@ pub struct Tls {
 pub struct Identity {
     certificate: Certificate,
     key: Arc<CertifiedKey>,
-}
-
-/// Mistake in a certificate file or a key file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TlsMistake {
-    NotPem(String),
-    NoCertificate,
-    NoKey,
-    /// The key cannot be used: it is encrypted, of an unknown type, or too short.
-    Key(String),
-    /// The key belongs to another certificate.
-    KeyMismatch,
-    Certificate(String),
-    NotYetValid {
-        from: u64,
-    },
-    Expired {
-        since: u64,
-    },
 }
 
 impl Tls {
@@ -197,35 +178,4 @@ impl ResolvesServerCert for ByName {
         let named = named.and_then(|keys| keys.iter().find(fits).or(keys.first()));
         Some(Arc::clone(named.unwrap_or(&self.first)))
     }
-}
-
-impl TlsMistake {
-    /// Whether the mistake is in the key file. Otherwise it is in the certificate file.
-    pub const fn is_about_the_key(&self) -> bool {
-        matches!(self, Self::NoKey | Self::Key(_) | Self::KeyMismatch)
-    }
-}
-
-impl fmt::Display for TlsMistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotPem(error) => write!(f, "is not PEM: {error}"),
-            Self::NoCertificate => f.write_str("holds no certificate"),
-            Self::NoKey => f.write_str("holds no private key"),
-            Self::Key(error) => write!(f, "holds a key that cannot be used: {error}"),
-            Self::KeyMismatch => f.write_str("holds the key of another certificate"),
-            Self::Certificate(error) => write!(f, "holds a certificate that cannot be used: {error}"),
-            Self::NotYetValid { from } => write!(f, "holds a certificate that is not valid before {}", day(*from)),
-            Self::Expired { since } => write!(f, "holds a certificate that expired on {}", day(*since)),
-        }
-    }
-}
-
-impl std::error::Error for TlsMistake {}
-
-/// Returns the day of a time in seconds since 1970, as `24 Nov 2026`.
-pub fn day(unix: u64) -> String {
-    let text = httpdate::HttpDate::from(std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix)).to_string();
-    // `Sun, 06 Nov 1994 08:49:37 GMT` without the weekday and the time of day.
-    text.get(5..16).unwrap_or(&text).to_owned()
 }

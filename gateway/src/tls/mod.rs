@@ -4,3 +4,4 @@ pub mod certificate;
 pub mod certificate_names;
 pub mod client_authorities;
 pub mod listener;
+pub mod mistake;

@@ -8,7 +8,8 @@ use rustls::RootCertStore;
 use crate::clock;
 use crate::config::{At, CertificateFiles, Code, Mistake, Span};
 use crate::plan::compile::{Compiler, admin, read_file};
-use crate::tls::listener::{self, Identity, TlsMistake};
+use crate::tls::listener::{self, Identity};
+use crate::tls::mistake::{self, TlsMistake};
 
 /// Time before expiry, in seconds, from which a certificate causes a warning: it should have been renewed by then.
 const SOON: u64 = 14 * 24 * 3600;
@@ -39,7 +40,7 @@ pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Opt
         let message = format!(
             "{} holds a certificate that expires on {}",
             files.cert_file.display(),
-            listener::day(expires)
+            mistake::day(expires)
         );
         desk.warnings.push(
             Mistake::new(Code::Doubtful, files.cert_file.span(), message)
