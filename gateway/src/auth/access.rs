@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::auth::authenticator::Refusal;
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::check::{Category, Check};
 use crate::auth::jwt::key_wait;
+use crate::auth::refusal::Refusal;
 use crate::rejection::{Challenge, Rejection};
 
 /// The kinds of credential that a route admits.

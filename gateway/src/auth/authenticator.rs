@@ -29,8 +29,8 @@ use crate::auth::jwt::key_wait::{KeyWait, Lacked};
 use crate::auth::jwt::token_cache::{Admission, KnownTokens, Validity};
 use crate::auth::jwt::{issuer, jws};
 use crate::auth::mtls::holders::CertificateHolders;
+use crate::auth::refusal::{Pending, Refusal};
 use crate::auth::verifications::Verifications;
-use crate::rejection::Rejection;
 use crate::tls::certificate::Certificate;
 
 /// Time until a caller may retry when its password was not compared.
@@ -99,24 +99,6 @@ struct UserTable<K> {
 /// The tier of callers without credentials.
 #[derive(Debug, Clone)]
 pub struct AnonymousTier(pub Arc<str>);
-
-/// Reason why a request has no known caller.
-#[derive(Debug)]
-pub struct Refusal {
-    pub rejection: Rejection,
-    /// Log word of the failed check.
-    pub check: &'static str,
-    /// Whether this is a failed authentication, which counts against the client's address.
-    pub suspect: bool,
-    /// Slow work to wait for. Afterwards the request may be identified again.
-    pub awaits: Option<Pending>,
-}
-
-/// Slow work that is needed before the caller can be identified.
-pub enum Pending {
-    Password(Box<PasswordCheck>),
-    Keys(Box<KeyWait>),
-}
 
 /// Reason why no caller was found.
 enum LookupFailure {
@@ -529,15 +511,6 @@ impl<K> Clone for Holder<K> {
             kept: self.kept.clone(),
             tenant: self.tenant.clone(),
         }
-    }
-}
-
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Password(_) => "Password",
-            Self::Keys(_) => "Keys",
-        })
     }
 }
 

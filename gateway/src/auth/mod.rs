@@ -9,6 +9,7 @@ pub mod check;
 pub mod credentials;
 pub mod jwt;
 pub mod mtls;
+pub mod refusal;
 pub mod revocations;
 pub mod taken;
 pub mod verifications;

@@ -8,10 +8,11 @@ use http::{HeaderMap, request};
 use policies::Moment;
 
 use super::Exchange;
-use crate::auth::authenticator::{Client, Pending, Refusal};
+use crate::auth::authenticator::Client;
 use crate::auth::basic::users::PasswordCheck;
 use crate::auth::caller::Kind;
 use crate::auth::jwt::key_wait::KeyWait;
+use crate::auth::refusal::{Pending, Refusal};
 use crate::client::address::{self, ClientAddress};
 use crate::clock::{self, Now};
 use crate::limits::accounts::Origin;

@@ -20,6 +20,7 @@ use crate::limits::account::Terms;
 use crate::limits::accounts::{Accounts, TermsByOwner};
 use crate::limits::{Limit, Mode, Per};
 use crate::observe::{Registry, Verification};
+use crate::rejection::Rejection;
 
 const NOW: u64 = 1_000_000;
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
