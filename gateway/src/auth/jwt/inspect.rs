@@ -122,7 +122,8 @@ mod tests {
 
     use super::*;
     use crate::auth::jwt::issuer::IssuerSettings;
-    use crate::auth::jwt::key_set::{KeySet, Origin};
+    use crate::auth::jwt::jwk::Origin;
+    use crate::auth::jwt::key_set::KeySet;
     use crate::auth::jwt::live_keys::LiveKeys;
 
     const NOW: u64 = 1_000_000;

@@ -9,7 +9,6 @@ use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
 use crate::auth::jwt::jws::Algorithm;
-use crate::auth::jwt::key_set::Origin;
 
 /// A JWK in its JSON form (RFC 7517 section 4, RFC 7518 section 6). Unused members are left out.
 #[derive(Deserialize)]
@@ -98,4 +97,12 @@ fn sized(value: Vec<u8>, bytes: usize, name: &str) -> Result<Vec<u8>, String> {
     } else {
         Err(format!("`{name}` has {} bytes, not {bytes}", value.len()))
     }
+}
+
+/// Origin of a JWKS, which decides which keys it may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    File,
+    /// Fetched from a URL. `oct` keys are ignored, because a published secret is not secret.
+    Url,
 }

@@ -15,8 +15,9 @@ use http::header::{AGE, CACHE_CONTROL};
 use policies::Moment;
 use reqwest::Url;
 
+use crate::auth::jwt::jwk::Origin;
 use crate::auth::jwt::jws::Algorithm;
-use crate::auth::jwt::key_set::{KeySet, KeySetMistake, Origin};
+use crate::auth::jwt::key_set::{KeySet, KeySetMistake};
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::observe::FetchOutcome;
 use crate::wire::content_encoding::{Codings, DecodeError};

@@ -12,7 +12,7 @@ use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use smallvec::SmallVec;
 
 use crate::auth::check::Check;
-use crate::auth::jwt::jwk::WrittenKey;
+use crate::auth::jwt::jwk::{Origin, WrittenKey};
 use crate::auth::jwt::jws::{self, Algorithm, Jws};
 use crate::json::{self, Document, Kind};
 
@@ -36,14 +36,6 @@ pub struct KeySet {
 
 /// Keys that may have signed a token. All are pinned to its algorithm.
 pub(crate) struct Candidates<'a>(SmallVec<[&'a Key; MAX_CANDIDATES]>);
-
-/// Origin of a JWKS, which decides which keys it may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    File,
-    /// Fetched from a URL. `oct` keys are ignored, because a published secret is not secret.
-    Url,
-}
 
 #[derive(Debug)]
 struct Key {

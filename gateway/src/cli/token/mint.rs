@@ -144,8 +144,9 @@ mod tests {
     use fixtures::keys;
 
     use super::*;
+    use crate::auth::jwt::jwk::Origin;
     use crate::auth::jwt::jws::{self, Jws};
-    use crate::auth::jwt::key_set::{KeySet, Origin};
+    use crate::auth::jwt::key_set::KeySet;
 
     #[derive(Parser)]
     struct Typed {

@@ -1,7 +1,8 @@
 //! One signature and one key, judged as a token's would be against an issuer's key set. Claims are not looked at.
 
+use gateway::auth::jwt::jwk::Origin;
 use gateway::auth::jwt::jws::{Algorithm, Jws};
-use gateway::auth::jwt::key_set::{KeySet, Origin};
+use gateway::auth::jwt::key_set::KeySet;
 use serde_json::{Value, json};
 
 use super::{Answer, text};
