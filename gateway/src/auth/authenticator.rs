@@ -17,7 +17,8 @@ use quick_cache::sync::Cache;
 
 use crate::auth::access::{Access, Held};
 use crate::auth::api_key::keys::ApiKeys;
-use crate::auth::basic::users::{LoginFailure, PasswordCheck, Passwords};
+use crate::auth::basic::password_check::PasswordCheck;
+use crate::auth::basic::users::{LoginFailure, Passwords};
 use crate::auth::caller::{ANONYMOUS, Caller, Kind};
 use crate::auth::check::Check;
 use crate::auth::credentials::Presented;

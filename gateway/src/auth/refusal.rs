@@ -1,6 +1,6 @@
 //! Why a request has no known caller, and what it may wait for before it is identified again.
 
-use crate::auth::basic::users::PasswordCheck;
+use crate::auth::basic::password_check::PasswordCheck;
 use crate::auth::jwt::key_wait::KeyWait;
 use crate::rejection::Rejection;
 

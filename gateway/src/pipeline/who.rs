@@ -9,7 +9,7 @@ use policies::Moment;
 
 use super::Exchange;
 use crate::auth::authenticator::Client;
-use crate::auth::basic::users::PasswordCheck;
+use crate::auth::basic::password_check::PasswordCheck;
 use crate::auth::caller::Kind;
 use crate::auth::jwt::key_wait::KeyWait;
 use crate::auth::refusal::{Pending, Refusal};

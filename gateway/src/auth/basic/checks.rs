@@ -19,18 +19,15 @@ use quick_cache::sync::Cache;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::auth::basic::password_cache::Tag;
-use crate::auth::basic::users::PasswordCheck;
 use crate::clock;
 use crate::limits::owner::Owner;
-use crate::limits::reserved::Reserved;
-use crate::rejection::Rejection;
 
 /// Maximum number of credentials that wait.
 const MOST: u32 = 64;
 /// Maximum number of credentials from one address that wait or are being compared.
 const MOST_OF_ONE: usize = 8;
 /// Time until a retry when there is no place to wait. Some comparisons have ended by then.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Time after a wrong password for which an address comes after those without one.
 const PENANCE: Duration = Duration::from_secs(600);
 /// Maximum number of addresses with a wrong password that are remembered.
@@ -45,15 +42,15 @@ pub struct PasswordChecks {
     /// others.
     cores: Arc<Bulkhead<Wake>>,
     waiting: Mutex<HashMap<(Tag, IpAddr), Outcome>>,
-    failed: Cache<IpAddr, Moment>,
+    pub(super) failed: Cache<IpAddr, Moment>,
 }
 
 /// Cell that is set after the comparison.
-type Outcome = Arc<OnceCell<()>>;
+pub(super) type Outcome = Arc<OnceCell<()>>;
 
 /// Wakes the request whose credential is next.
 #[derive(Debug)]
-struct Wake(oneshot::Sender<()>);
+pub(super) struct Wake(oneshot::Sender<()>);
 
 impl Signal for Wake {
     fn signal(self) {
@@ -63,10 +60,10 @@ impl Signal for Wake {
 }
 
 /// A request's share of a comparison.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     checks: &'a PasswordChecks,
     key: (Tag, IpAddr),
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 impl PasswordChecks {
@@ -80,7 +77,7 @@ impl PasswordChecks {
         }
     }
 
-    fn enter(&self, tag: Tag, client: IpAddr) -> Option<Place<'_>> {
+    pub(super) fn enter(&self, tag: Tag, client: IpAddr) -> Option<Place<'_>> {
         let key = (tag, client);
         let mut waiting = self.lock();
         let of_client = waiting.keys().filter(|(_, of)| *of == client).count();
@@ -96,7 +93,7 @@ impl PasswordChecks {
     }
 
     /// Waits for this client's turn and returns a core for one comparison. `None` if there is no place to wait.
-    async fn core(&self, client: IpAddr, until: Moment) -> Option<Slot<Wake>> {
+    pub(super) async fn core(&self, client: IpAddr, until: Moment) -> Option<Slot<Wake>> {
         let (now, mut woken) = (clock::now(), None);
         let entrant = self.entrant(client, now, until);
         let entry = self.cores.enter(now, entrant, || {
@@ -126,51 +123,6 @@ impl PasswordChecks {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Tag, IpAddr), Outcome>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl PasswordCheck {
-    /// Waits until the credential has been compared. The verdict is cached in the
-    /// [`Passwords`](super::users::Passwords) that issued this check.
-    ///
-    /// `reserve` charges the client for a failure before the comparison. If the credential is refused, the charge
-    /// stays, even if the caller has left by then. Returns whether this request was charged. Of the requests that share
-    /// a comparison, only one is charged.
-    ///
-    /// # Errors
-    /// The error of `reserve`, or [`Rejection::Overloaded`] if too many others wait.
-    pub async fn done(
-        self,
-        client: IpAddr,
-        until: Moment,
-        reserve: impl FnOnce() -> Result<Option<Reserved>, Rejection>,
-    ) -> Result<bool, Rejection> {
-        let overloaded = || Rejection::Overloaded {
-            retry_after: RETRY_AFTER,
-            by: None,
-        };
-        let checks = Arc::clone(&self.checks);
-        let place = checks.enter(self.tag, client).ok_or_else(overloaded)?;
-        let (checks, mut charged) = (&checks, false);
-        let compare = async {
-            let reserved = reserve()?;
-            let core = checks.core(client, until).await.ok_or_else(overloaded)?;
-            let checks = Arc::clone(checks);
-            let compared = tokio::task::spawn_blocking(move || {
-                let admits = self.run();
-                drop(core);
-                if !admits {
-                    checks.failed.insert(client, clock::now());
-                    return reserved.is_some_and(Reserved::keep);
-                }
-                false
-            });
-            // If the comparison panics, the credential has no verdict and is refused.
-            charged = compared.await.unwrap_or(false);
-            Ok::<_, Rejection>(())
-        };
-        place.outcome.get_or_try_init(|| compare).await?;
-        Ok(charged)
     }
 }
 

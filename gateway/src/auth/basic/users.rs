@@ -9,22 +9,20 @@
 //! of the most expensive one.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::auth::basic::checks::PasswordChecks;
-use crate::auth::basic::password_cache::{COUNTED, KnownPasswords, Line, Tag};
+use crate::auth::basic::password_cache::{COUNTED, KnownPasswords, Line};
+use crate::auth::basic::password_check::PasswordCheck;
+use crate::auth::basic::password_hash::{COST, cost, decoy};
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::check::Check;
 
 /// Maximum length of a presented credential, in bytes of base64.
 const MAX_LENGTH: usize = 1024;
-
-/// bcrypt cost of new hashes: 2 to the power of this many rounds, about a tenth of a second.
-const COST: u32 = 11;
 
 /// One user of the user file.
 #[derive(Debug, Clone)]
@@ -54,19 +52,6 @@ pub struct Passwords {
 struct Row {
     user: User,
     line: Arc<Line>,
-}
-
-/// A credential that has not been compared yet.
-pub struct PasswordCheck {
-    /// Cache key of the whole credential.
-    pub(crate) tag: Tag,
-    password: Box<[u8]>,
-    hash: Arc<str>,
-    dearest: u32,
-    /// Line of the named user, if it exists, and whether the user is enabled.
-    user: Option<(Arc<Line>, bool)>,
-    known: Arc<KnownPasswords>,
-    pub(crate) checks: Arc<PasswordChecks>,
 }
 
 /// Reason why a credential identifies no user yet.
@@ -172,68 +157,16 @@ impl Passwords {
     }
 }
 
-impl PasswordCheck {
-    /// Compares for about a tenth of a second and caches the verdict. Returns whether the user is admitted.
-    pub(crate) fn run(&self) -> bool {
-        if let Some((line, admits)) = &self.user
-            && line.is_right(&self.tag)
-        {
-            // A request from another address has had the same credential compared meanwhile.
-            return *admits;
-        }
-        let fits = bcrypt::verify(&*self.password, &self.hash).unwrap_or(false);
-        let right = self.user.as_ref().filter(|_| fits);
-        let admits = right.is_some_and(|(_, admits)| *admits);
-        if !admits {
-            // The verdict must not be visible before it has taken as long as any other.
-            for cost in rest_of_the_work(cost(&self.hash).unwrap_or(0), self.dearest) {
-                let _ = bcrypt::verify(&*self.password, &decoy(cost));
-            }
-        }
-        match right {
-            Some((line, _)) => line.note_right(self.tag),
-            None => self.known.note_wrong(self.tag),
-        }
-        admits
-    }
-}
-
-/// Costs of the comparisons whose work, added to one of cost `done`, equals one of cost `dearest`.
-fn rest_of_the_work(done: u32, dearest: u32) -> Range<u32> {
-    // 2^done + (2^done + 2^(done + 1) + ... + 2^(dearest - 1)) = 2^dearest
-    done..dearest
-}
-
 impl std::fmt::Debug for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.user.id.fmt(f)
     }
 }
 
-impl std::fmt::Debug for PasswordCheck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PasswordCheck").finish_non_exhaustive()
-    }
-}
-
-/// Returns the hash of a password for the user file. bcrypt uses the first 72 bytes of the password.
-pub fn hash(password: &str) -> String {
-    bcrypt::hash(password, COST).expect("the cost is within bcrypt's bounds")
-}
-
-/// Returns the cost of a hash, if it is a bcrypt hash.
-pub fn cost(hash: &str) -> Option<u32> {
-    Some(hash.parse::<bcrypt::HashParts>().ok()?.get_cost())
-}
-
-/// Returns a hash of valid form that no password fits, because the part after the salt is not a hash of that salt.
-fn decoy(cost: u32) -> String {
-    format!("$2b${cost:02}${}", ".".repeat(53))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::basic::password_check::rest_of_the_work;
 
     fn user(id: &str, password: &str, disabled: bool) -> User {
         User {
@@ -418,19 +351,5 @@ mod tests {
             };
             assert_eq!((cost(&check.hash), check.dearest), (Some(own), 6), "{credential}");
         }
-    }
-
-    #[test]
-    fn a_hash_is_what_htpasswd_writes() {
-        let made = hash("lovelace");
-        assert!(bcrypt::verify("lovelace", &made).unwrap());
-        assert_eq!(cost(&made), Some(COST));
-        assert_eq!(
-            cost("$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC"),
-            Some(5)
-        );
-        assert_eq!(cost("lovelace"), None);
-        assert_eq!(cost(&decoy(12)), Some(12));
-        assert!(!bcrypt::verify("", &decoy(4)).unwrap());
     }
 }
