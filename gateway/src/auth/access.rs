@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::check::{Category, Check};
-use crate::auth::jwt::key_wait;
+use crate::auth::jwt::fetch_state;
 use crate::auth::refusal::Refusal;
 use crate::rejection::{Challenge, Rejection};
 
@@ -198,7 +198,7 @@ impl Access {
                 challenge: self.expired.clone(),
             },
             Category::Unverifiable => Rejection::KeysUnavailable {
-                retry_after: key_wait::SOON,
+                retry_after: fetch_state::SOON,
             },
             Category::PutOff { retry_after } => Rejection::Overloaded {
                 retry_after,

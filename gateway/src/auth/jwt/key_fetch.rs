@@ -45,7 +45,7 @@ pub struct Freshness {
     pub longest_retry: Duration,
     /// Age at which keys that no fetch has confirmed are dropped.
     pub max_age: Duration,
-    /// Time in which requests that lack a key may start [`FETCHES`](crate::auth::jwt::key_wait::FETCHES) at most. Also
+    /// Time in which requests that lack a key may start [`FETCHES`](crate::auth::jwt::fetch_state::FETCHES) at most. Also
     /// the shortest time between two fetches that a short `max-age` causes.
     pub cool_down: Duration,
     /// Time limit of one fetch, from the connection to the last byte.

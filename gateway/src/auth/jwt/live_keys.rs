@@ -10,9 +10,9 @@ use arc_swap::{ArcSwap, Guard};
 use policies::Moment;
 use tokio::sync::watch;
 
+use crate::auth::jwt::fetch_state::KeyFetches;
 use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::key_set::KeySet;
-use crate::auth::jwt::key_wait::KeyFetches;
 use crate::observe::{CounterVec, FetchOutcome};
 
 /// Key set that can be replaced at any time.

@@ -1,5 +1,6 @@
 //! Signed tokens (JWT, RFC 7519) and the keys that verify them.
 
+pub mod fetch_state;
 pub mod inspect;
 pub mod issuer;
 pub mod issuer_tenants;

@@ -10,9 +10,10 @@ use fixtures::tokens::{self, Algorithm};
 use serde_json::{Value, json};
 
 use crate::auth::check::Check;
+use crate::auth::jwt::fetch_state::FETCHES;
 use crate::auth::jwt::jws::{self, Jws};
 use crate::auth::jwt::key_fetch::*;
-use crate::auth::jwt::key_wait::{FETCHES, KeyWait, Lacked};
+use crate::auth::jwt::key_wait::{KeyWait, Lacked};
 use crate::auth::jwt::live_keys::KeysStatus;
 use crate::rejection::Rejection;
 
