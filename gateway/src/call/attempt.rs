@@ -18,11 +18,11 @@ use hyper_util::rt::TokioIo;
 use policies::{Deadline, Moment};
 
 use super::checkout::Checkout;
-use super::classify::Fault;
 use super::endpoints::{Endpoint, Pools};
+use super::fault::{Fault, Upload};
 use super::http2::{RequestTarget, Terms, Unanswered};
 use super::pool::{self, Connection, Pool, PoolSettings};
-use super::replay::{Outbound, Upload};
+use super::replay::Outbound;
 use super::screened::Screened;
 use super::timer::{Elapsed, Timer};
 use crate::clock;

@@ -4,7 +4,9 @@ use http::StatusCode;
 use policies::Moment;
 
 use super::backend::Backend;
-use super::{Reply, classify::Fault, grpc};
+use super::fault::Fault;
+use super::grpc;
+use super::reply::Reply;
 use crate::clock;
 use crate::observe::Outcome;
 use crate::rejection::{Reason, Rejection};

@@ -14,8 +14,9 @@ use http::StatusCode;
 use policies::breaker::Outcome;
 use policies::{Deadline, Moment};
 
-use super::classify::{Fault, RetryOn};
-use super::replay::{Sending, Upload};
+use super::classify::RetryOn;
+use super::fault::{Fault, Upload};
+use super::replay::Sending;
 use crate::rejection::{Rejection, Setting};
 
 /// End of an attempt, as seen on the connection.

@@ -8,6 +8,7 @@ mod checkout;
 pub mod classify;
 mod cost;
 pub mod endpoints;
+pub mod fault;
 mod grpc;
 pub mod guards;
 mod http2;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header, response};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header};
 use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Why};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
@@ -42,12 +43,14 @@ use smallvec::SmallVec;
 use self::attempt::{Answer, AttemptParams, Failure, Timing};
 use self::backend::{Backend, Settings};
 use self::call_guard::CallGuard;
-use self::classify::{Fault, Pushback};
+use self::classify::Pushback;
 pub use self::cost::StatedCost;
 use self::endpoints::Endpoint;
+use self::fault::Fault;
 use self::guards::Slot;
 use self::judge::{Again, AttemptTimes, End, Limits, judge};
 use self::replay::{Outbound, Replay, Sending};
+pub use self::reply::Reply;
 use self::reply::{BodyLimits, ReplyBody, StreamLimits};
 use self::stamp::stamp_attempt;
 use self::timer::{Elapsed, Timer};
@@ -145,12 +148,6 @@ impl Facts {
         self.by_callers_time |= other.by_callers_time;
         self.detail = self.detail.take().or(other.detail);
     }
-}
-
-/// Head of a backend's answer, and a body that is still being received.
-pub struct Reply {
-    pub head: response::Parts,
-    pub body: ReplyBody,
 }
 
 /// Calls a backend, and retries where that is safe and the retry budget allows it.
@@ -297,7 +294,7 @@ impl<'a> Call<'a> {
         now: Moment,
     ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Rejection> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
-            return Err(classify::timed_out(self.time(self.deadline)));
+            return Err(fault::timed_out(self.time(self.deadline)));
         }
         let backend = self.backend;
         let endpoint = backend.endpoints.choose(tried, now);

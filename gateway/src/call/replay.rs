@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
-use super::classify::Fault;
+use super::fault::{Fault, Upload};
 use crate::clock;
 use crate::rejection::Setting;
 use crate::wire::caller_body::{CallerBody, Cut};
@@ -27,22 +27,6 @@ pub enum Outbound {
     Empty,
     Whole(Option<Bytes>),
     Streamed(Cursor),
-}
-
-/// State of a streamed request body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upload {
-    /// More has to come from the caller.
-    Underway,
-    Complete,
-    /// The caller sent more than the route admits.
-    TooLarge,
-    /// The caller sent more slowly than its minimum rate.
-    TooSlow,
-    /// The caller broke the framing.
-    Malformed(&'static str),
-    /// The caller's connection or stream broke off.
-    Broken,
 }
 
 /// Progress of an attempt in sending its request, and which side is waited for.

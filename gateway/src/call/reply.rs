@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use policies::Moment;
@@ -23,6 +23,12 @@ use crate::clock;
 use crate::rejection::Reason;
 use crate::wire::framing::Refusal;
 use crate::wire::slow_caller::Transfer;
+
+/// Head of a backend's answer, and a body that is still being received.
+pub struct Reply {
+    pub head: response::Parts,
+    pub body: ReplyBody,
+}
 
 /// Time limits of a body.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,7 @@ use std::io::{self, ErrorKind};
 
 use h2::Reason;
 
-use crate::call::classify::Fault;
-use crate::call::replay::Upload;
+use crate::call::fault::{Fault, Upload};
 
 /// Returns the fault of an exchange that failed before the head of its answer.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {

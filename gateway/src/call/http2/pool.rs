@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::link::Link;
 use crate::call::attempt::Failure;
-use crate::call::classify::Fault;
+use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
 use crate::clock;
 

@@ -11,7 +11,7 @@ use super::driver;
 use super::link::Link;
 use super::pool::{DialGuard, Place, Served, Shared, Taken};
 use crate::call::attempt::Failure;
-use crate::call::classify::Fault;
+use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
 use crate::clock;
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::call::classify::{Fault, Repeatable, RetryOn, wait_of};
+use gateway::call::classify::{Repeatable, RetryOn, wait_of};
+use gateway::call::fault::Fault;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use policies::breaker::{BreakerSettings, ForcedState};
 use policies::retry::Stop;
