@@ -3,7 +3,6 @@
 //! An attempt knows whether its request was sent, which decides what may be repeated. There are no hidden retries. Only
 //! a connection that is found closed, or closing, before it took anything of the request is replaced by another.
 
-use std::fmt::Display;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,12 +18,14 @@ use policies::{Deadline, Moment};
 
 use super::checkout::Checkout;
 use super::endpoints::{Endpoint, Pools};
+use super::failure::{Failure, describe};
 use super::fault::{Fault, Upload};
-use super::http2::{RequestTarget, Terms, Unanswered};
+use super::http2::{RequestTarget, Terms};
 use super::pool::{self, Connection, Pool, PoolSettings};
 use super::replay::Outbound;
 use super::screened::Screened;
 use super::timer::{Elapsed, Timer};
+use super::timing::Timing;
 use crate::clock;
 use crate::wire::coalesce::Coalesced;
 use crate::wire::framing::{Awaited, Refusal};
@@ -48,26 +49,6 @@ pub(crate) struct Answer {
     pub(crate) lease: Checkout,
 }
 
-/// Failed attempt, with details for the log.
-#[derive(Debug, Clone)]
-pub(crate) struct Failure {
-    pub(crate) fault: Fault,
-    pub(crate) detail: String,
-    /// Whether connecting took longer than its own limit.
-    pub(crate) is_connect_limit: bool,
-    /// Shared connection on which no answer came in time.
-    pub(crate) unanswered: Option<Unanswered>,
-}
-
-/// Times of the steps of an attempt.
-#[derive(Debug, Default)]
-pub(crate) struct Timing {
-    /// Total time spent connecting.
-    pub(crate) connecting: Duration,
-    /// Time at which a connection was last given the request.
-    pub(crate) sent: Option<Moment>,
-}
-
 impl Answer {
     /// Drops an answer that is not used. Keeps its connection if the rest of the body has already arrived.
     pub(crate) fn discard(self, settings: &PoolSettings) {
@@ -77,32 +58,6 @@ impl Answer {
         if body.is_end_stream() {
             self.lease.discard(settings, clock::now());
         }
-    }
-}
-
-impl Failure {
-    pub(crate) fn new(fault: Fault, detail: impl ToString) -> Self {
-        Self {
-            fault,
-            detail: detail.to_string(),
-            is_connect_limit: false,
-            unanswered: None,
-        }
-    }
-
-    /// Creates the failure of a connection that was not made within `limit`.
-    pub(crate) fn connect_limit(address: impl Display, limit: Duration) -> Self {
-        Self {
-            is_connect_limit: true,
-            ..Self::new(
-                Fault::Unreached,
-                format_args!("{address}: no connection within {limit:?}"),
-            )
-        }
-    }
-
-    pub(crate) fn body_gone() -> Self {
-        Self::new(Fault::BodyGone, "the body has gone by and cannot be sent again")
     }
 }
 
@@ -281,16 +236,4 @@ fn fault_of(error: &hyper::Error) -> Fault {
     } else {
         Fault::Broken
     }
-}
-
-/// Formats an error with its causes, which hyper leaves out.
-pub(crate) fn describe(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

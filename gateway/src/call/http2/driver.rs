@@ -23,7 +23,7 @@ use tokio::time::Sleep;
 
 use super::link::{Link, Peer};
 use super::request_body::{Begun, RequestBody};
-use crate::call::attempt::describe;
+use crate::call::failure::describe;
 use crate::call::pool::PoolSettings;
 use crate::clock;
 use crate::wire::flow_control::FlowControlWindows;

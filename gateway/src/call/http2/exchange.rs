@@ -18,12 +18,13 @@ use super::fault::{fault_of, is_left_out};
 use super::link::{Link, Unanswered};
 use super::pool::{Place, Shared, Taken};
 use super::request_body::RequestBody;
-use crate::call::attempt::{Failure, Timing, describe};
 use crate::call::endpoints::Endpoint;
+use crate::call::failure::{Failure, describe};
 use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
 use crate::call::replay::Outbound;
 use crate::call::timer::{Elapsed, Timer};
+use crate::call::timing::Timing;
 use crate::clock;
 
 /// Maximum number of connections that an attempt may find going away before it fails.

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::link::Link;
-use crate::call::attempt::Failure;
+use crate::call::failure::Failure;
 use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
 use crate::clock;

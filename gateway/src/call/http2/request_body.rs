@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 
+// Circle with `pool` and `link`: a body holds its place, a place its connection, and a connection sends such bodies.
 use super::pool::Place;
 use crate::call::replay::Outbound;
 

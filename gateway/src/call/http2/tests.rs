@@ -10,7 +10,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::driver;
 use super::link::Link;
 use super::pool::{DialGuard, Place, Served, Shared, Taken};
-use crate::call::attempt::Failure;
+use crate::call::failure::Failure;
 use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
 use crate::clock;
