@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use fixtures::api_keys::DEMO_KEYS;
 
-use super::Running;
+use super::running::Running;
 use super::tour::Step;
 use crate::config::{Access, Config, Credential, Per, Route, Target, duration_text};
 

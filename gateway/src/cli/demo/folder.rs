@@ -11,9 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Running;
-use crate::files;
-use crate::json;
+use super::running::Running;
+use crate::{files, json};
 
 const PREFIX: &str = "gateway-demo-";
 const RUNNING: &str = "running.json";

@@ -9,13 +9,13 @@ mod banner;
 mod files;
 mod folder;
 mod ports;
+mod running;
 mod start;
 mod steer;
 mod tour;
 mod walk;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -78,18 +78,4 @@ pub(super) fn demo(options: &Options) -> u8 {
         Some(Command::Slow { whom, ms }) => steer::steer(whom.control, &whom.backend, Steer::Slow { ms: *ms }),
         Some(Command::Heal { whom }) => steer::steer(whom.control, &whom.backend, Steer::Heal),
     }
-}
-
-/// A running demo, as other processes know it.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-struct Running {
-    pid: u32,
-    public: SocketAddr,
-    admin: SocketAddr,
-    /// Address that controls the fleet.
-    control: SocketAddr,
-    /// Folder of its config, tokens and access log.
-    folder: PathBuf,
-    /// Whether this user had no other demo running at its start.
-    alone: bool,
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use fixtures::fleet::{self, Fleet};
 
 use super::folder::Folder;
-use super::{Running, banner, files, folder, ports, tour};
+use super::running::Running;
+use super::{banner, files, folder, ports, tour};
 use crate::cli::{FAILED, run};
 use crate::config;
 use crate::observe::log::{self, Format};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::folder;
+use super::running::Running;
 use crate::auth::jwt::key_fetch;
 use crate::cli::{FAILED, OK};
 
@@ -53,7 +54,7 @@ fn the_only_one() -> Result<SocketAddr, String> {
         [] => Err("no demo runs; start one with `gateway demo`".to_owned()),
         [demo] => Ok(demo.control),
         several => {
-            let one = |demo: &super::Running| format!("\n  --control {}  for the one at {}", demo.control, demo.public);
+            let one = |demo: &Running| format!("\n  --control {}  for the one at {}", demo.control, demo.public);
             Err(format!(
                 "several demos run; say which:{}",
                 several.iter().map(one).collect::<String>()

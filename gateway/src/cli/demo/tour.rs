@@ -3,7 +3,8 @@
 //! Each command works whenever it is pasted: it produces what its label promises, and undoes what would spoil the next
 //! one.
 
-use super::{CONTROL_VARIABLE, Running};
+use super::CONTROL_VARIABLE;
+use super::running::Running;
 
 /// A shell command, and the output that it must produce.
 pub(super) struct Step {

@@ -8,8 +8,9 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::running::Running;
 use super::tour::{self, Expectation, Step};
-use super::{CONTROL_VARIABLE, Running, folder};
+use super::{CONTROL_VARIABLE, folder};
 use crate::cli::{FAILED, OK};
 use crate::clock;
 
