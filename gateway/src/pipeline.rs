@@ -16,6 +16,7 @@
 
 mod edge;
 mod fallback;
+mod needs_password_check;
 mod one;
 mod several;
 mod who;
@@ -32,16 +33,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
 
-use self::who::NeedsPasswordCheck;
+use self::needs_password_check::NeedsPasswordCheck;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::auth::taken;
 use crate::call::{Facts, StatedCost};
 use crate::client::address::{self, ClientAddress};
 use crate::clock::{self, Now};
-use crate::headers::cors;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::{self, Handshake};
-use crate::headers::{self, RequestHints, Scheme};
+use crate::headers::{self, RequestHints, Scheme, cors};
 use crate::limits::{self, Charges, Ending, Receipt};
 use crate::observe::{Decided, RequestGuard, RequestRecord};
 use crate::plan::{Plan, Route, Target};

@@ -8,6 +8,7 @@ use http::{HeaderMap, request};
 use policies::Moment;
 
 use super::Exchange;
+use super::needs_password_check::NeedsPasswordCheck;
 use crate::auth::authenticator::Client;
 use crate::auth::basic::password_check::PasswordCheck;
 use crate::auth::caller::Kind;
@@ -23,15 +24,6 @@ use crate::observe::CallerKind;
 use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
 use crate::tenancy::Principal;
-
-/// A request that must wait for a slow authentication check. The check is a password comparison or a key fetch.
-pub(super) struct NeedsPasswordCheck {
-    pub(super) pending: Pending,
-    pub(super) client: ClientAddress,
-    /// Time by which the request must be answered: the route's limit or the caller's, whichever is earlier.
-    pub(super) until: Moment,
-    pub(super) head: request::Parts,
-}
 
 impl Exchange<'_> {
     /// Returns the caller, or the pending check that must finish first.
