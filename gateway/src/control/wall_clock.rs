@@ -11,7 +11,7 @@ use policies::clock_follower::{Change, PERSISTS};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{self, Now, Reading, WallClock};
-use crate::limits::set_aside::Carried;
+use crate::limits::clock_jump::Carried;
 use crate::observe::timestamp::Timestamp;
 use crate::plan::State;
 

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod accounts;
+pub mod clock_jump;
 mod in_flight_guard;
 pub mod owner;
 mod ratelimit_headers;

@@ -2,91 +2,33 @@
 //! process began.
 //!
 //! The wall clock may have been wrong before or after the jump, and may come back. Then the use of that period counts
-//! again, as [`LeftPeriods`] describes. It is kept for a day after the last jump, in memory and in the state file. This
-//! code runs only during a jump and once at the start. Tokens that are taken at the very moment of a jump may be
-//! missing from the period that is left.
+//! again, as [`LeftPeriods`] describes. It is kept for a day after the last jump, in memory and in the state file.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policies::calendar::{LeftPeriods, Saved};
-use policies::{CalendarQuota, Moment};
+use policies::Moment;
+use policies::calendar::LeftPeriods;
 
-use crate::clock::Now;
-use crate::limits::account::{Account, Terms};
-use crate::limits::accounts::{Accounts, Origin};
 use crate::limits::owner::{Owner, OwnerName};
 
 /// Maximum number of remembered owners over all limits; addresses and networks are added only up to half of it.
 const MOST: usize = 100_000;
 /// Time after the last jump for which counts are kept.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Default)]
 pub struct SetAside(Mutex<Kept>);
 
 #[derive(Default)]
-struct Kept {
-    by_limit: BTreeMap<Arc<str>, BTreeMap<Box<str>, LeftPeriods>>,
+pub(super) struct Kept {
+    pub(super) by_limit: BTreeMap<Arc<str>, BTreeMap<Box<str>, LeftPeriods>>,
     owners: usize,
-    until: Moment,
-}
-
-/// The effects of a clock jump on quotas.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Carried {
-    /// Number of owners whose period now begins in the future; its count is carried into the current period.
-    pub ahead: usize,
-    /// Number of owners that are charged again for earlier use in the current period.
-    pub again: usize,
+    pub(super) until: Moment,
 }
 
 impl SetAside {
-    /// Handles a jump of the clock. Sets counts aside, calls `follow`, which puts the new time in force, and then
-    /// charges again what counts at that time.
-    pub fn jump(&self, accounts: &Accounts, from: Now, to: Now, follow: impl FnOnce()) -> Carried {
-        let mut kept = self.kept();
-        let mut before = std::mem::take(&mut *kept);
-        let (mut done, mut again) = (Carried::default(), Vec::new());
-        accounts.each(|limit, account| {
-            let Account::Calendar(meter, quota) = &account else {
-                return;
-            };
-            let (counted, left) = (meter.usage.saved(), before.take(limit, &meter.owner));
-            if counted.used == 0 && left.is_none() {
-                return;
-            }
-            done.ahead += usize::from(counted.used > 0 && counted.is_ahead(to.wall));
-            let mut left = left.unwrap_or_default();
-            let add = left.jump(quota.every(), counted, from.wall, to.wall);
-            kept.put(limit, &meter.owner, left);
-            if add > 0 {
-                again.push((account, add));
-            }
-        });
-        // Owners that have no count any more.
-        for (limit, owners) in before.by_limit {
-            for (name, mut left) in owners {
-                if let Some((account, quota)) = account(accounts, &limit, &name) {
-                    let (since, _) = left.saved();
-                    let add = left.jump(quota.every(), Saved { since, used: 0 }, from.wall, to.wall);
-                    kept.put(&limit, &name, left);
-                    if add > 0 {
-                        again.push((account, add));
-                    }
-                }
-            }
-        }
-        kept.until = to.moment + KEPT;
-        follow();
-        done.again = again.len();
-        for (account, add) in again {
-            account.charge(to, add);
-        }
-        done
-    }
-
     /// Forgets one owner, because its count is set by hand.
     pub fn forget(&self, limit: &str, owner: &str) {
         self.kept().take(limit, owner);
@@ -116,19 +58,19 @@ impl SetAside {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    fn take(&mut self, limit: &str, owner: &str) -> Option<LeftPeriods> {
+    pub(super) fn take(&mut self, limit: &str, owner: &str) -> Option<LeftPeriods> {
         let found = self.by_limit.get_mut(limit)?.remove(owner)?;
         self.owners -= 1;
         Some(found)
     }
 
-    fn put(&mut self, limit: &Arc<str>, owner: &str, left: LeftPeriods) {
+    pub(super) fn put(&mut self, limit: &Arc<str>, owner: &str, left: LeftPeriods) {
         let name = OwnerName::read(owner);
         let is_address = matches!(
             name.as_ref().and_then(OwnerName::owner),
@@ -142,22 +84,16 @@ impl Kept {
     }
 }
 
-/// Returns the named owner's account under the terms in force; `None` if the limit is no calendar quota any more.
-fn account(accounts: &Accounts, limit: &Arc<str>, name: &str) -> Option<(Account, CalendarQuota)> {
-    let (table, name) = (accounts.of_quota(limit)?, OwnerName::read(name)?);
-    let owner = name.owner()?;
-    match table.terms(owner.key()) {
-        terms @ Terms::Calendar(quota) => Some((table.account(owner, terms, Origin::Restored), quota)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use policies::{Every, WallTime};
+    use policies::calendar::Saved;
+    use policies::{CalendarQuota, Every, WallTime};
 
     use super::*;
-    use crate::limits::accounts::{Table, TermsByOwner};
+    use crate::clock::Now;
+    use crate::limits::account::Terms;
+    use crate::limits::accounts::{Accounts, Origin, Table, TermsByOwner};
+    use crate::limits::clock_jump::Carried;
 
     /// Noon of 2026-11-24.
     const NOON: u64 = 1_795_521_600;
@@ -191,7 +127,7 @@ mod tests {
             }
         }
 
-        fn take(&self, tenant: &str, cost: u64, now: Now) {
+        pub(super) fn take(&self, tenant: &str, cost: u64, now: Now) {
             let account = self
                 .table
                 .account(Owner::Tenant(tenant), self.terms.usual, Origin::Request);
