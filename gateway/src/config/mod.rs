@@ -15,6 +15,7 @@ mod hint;
 mod indentation;
 mod json;
 pub mod keys;
+mod line_indentation;
 mod mistake;
 mod model;
 mod named;

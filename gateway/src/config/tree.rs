@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use serde_yaml::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
-use super::indentation;
+use super::line_indentation;
 use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 
@@ -313,7 +313,7 @@ impl<'a> Builder<'a> {
         } else if before_brace.is_some_and(|c| !c.is_whitespace() && !matches!(c, '[' | '{' | ',' | ':')) {
             mistake.hint("put quotes around a value that holds a `{placeholder}`")
         } else {
-            let hint = indentation::of_line(self.text, at.start as usize);
+            let hint = line_indentation::of_line(self.text, at.start as usize);
             Mistake { hint, ..mistake }
         }
     }
