@@ -8,16 +8,16 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::asked::{self, Shape};
-use super::foreign;
-use super::hint;
-use super::indentation;
+use super::key_path::join;
 use super::mistake::{Code, Mistake};
 use super::named::NamedMap;
-use super::reader::{Context, Read, Value, default_of, join, read_as};
+use super::reader::{Read, default_of, read_as};
 use super::scalar::Scalar;
 use super::span::{At, Span};
 use super::tree::{Key, Kind, Node};
 use super::unknown::Unknown;
+use super::value::{Context, Value};
+use super::{foreign, hint, indentation};
 
 /// Entries of the map that is being read.
 pub(super) struct Fields<'a> {
@@ -320,5 +320,16 @@ impl<'a> Fields<'a> {
                 under: indentation::empty_before(self.entries, place, &self.known).map(str::to_owned),
             });
         }
+    }
+}
+
+impl Value<'_> {
+    /// Reads a map; an absent value counts as an empty map. Keys that `read` does not ask for are mistakes.
+    pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
+        let entries = self.entries("a map of keys")?;
+        let mut fields = Fields::new(entries, self, std::any::type_name::<T>());
+        let result = read(&mut fields);
+        fields.finish();
+        Some(result)
     }
 }

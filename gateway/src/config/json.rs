@@ -5,9 +5,10 @@
 
 use super::asked::Shape;
 use super::mistake::{Code, Mistake};
-use super::reader::{Read, Value};
+use super::reader::Read;
 use super::span::At;
 use super::tree::{Kind, Node};
+use super::value::Value;
 use crate::json::{self, Document};
 
 impl Read for At<Document> {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::mistake::{Code, Mistake, Mistakes};
 use super::model::check_tenant;
-use super::reader::{Read, Value};
+use super::reader::Read;
 use super::scalar::{Scalar, Wrong};
 use super::sources::Sources;
 use super::span::At;
+use super::value::Value;
 
 /// `gateway key new` prints a key once, and its entry for this file to standard error.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,6 +14,7 @@ mod foreign;
 mod hint;
 mod indentation;
 mod json;
+mod key_path;
 pub mod keys;
 mod line_indentation;
 mod mistake;
@@ -35,6 +36,7 @@ mod tree;
 mod units;
 mod unknown;
 pub mod users;
+mod value;
 mod variables;
 
 use std::cell::RefCell;
@@ -48,8 +50,9 @@ pub use sources::{Invalid, Location, Sources};
 pub use span::{At, Span};
 pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
 
-use reader::{Context, Read, Value};
+use reader::Read;
 use unknown::Sections;
+use value::{Context, Value};
 
 use crate::files::FileReader;
 

@@ -1,60 +1,24 @@
 //! Reads a tree into the model and collects every mistake on the way.
 //!
 //! A wrong value is reported at once and yields `None`, and reading continues. The owner of the collected mistakes
-//! decides that the config is invalid.
+//! decides that the config is invalid. Where a single value or a list is written instead of a map, a map is suggested
+//! that contains what is written, and only if it can be read without a mistake.
 
-use std::cell::RefCell;
-use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::asked::{Asked, Shape};
-use super::fields::Fields;
+use super::asked::Shape;
 use super::indentation;
-use super::mistake::{Code, Mistake, Mistakes};
+use super::key_path::join;
+use super::mistake::{Code, Mistake};
 use super::named::NamedMap;
 use super::scalar::Scalar;
-use super::single::{self, Single};
+use super::single::{self, MOST_ITEMS, Single, is_switch, put, texts};
 use super::span::{At, Span};
-use super::tree::{Key, Kind, Node};
-use super::unknown::Unknown;
-use super::variables::{self, Problem};
+use super::tree::{self, Kind, Node};
+use super::value::{Context, Value};
 
-/// State shared by all values of one file.
-pub(super) struct Context<'a> {
-    /// Folder that relative paths in the config start from.
-    pub base_dir: &'a Path,
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    pub mistakes: RefCell<Mistakes>,
-    pub warnings: RefCell<Mistakes>,
-    /// Keys that no section asked for. They are reported at the end, because hints need the keys of all sections.
-    pub unknown: RefCell<Vec<Unknown>>,
-    /// Record of the keys that are asked for, if it is wanted.
-    pub asked: Option<RefCell<Asked>>,
-}
-
-impl<'a> Context<'a> {
-    pub(super) fn new(base_dir: &'a Path, env: &'a dyn Fn(&str) -> Option<String>, mistakes: Mistakes) -> Self {
-        Self {
-            base_dir,
-            env,
-            mistakes: RefCell::new(mistakes),
-            warnings: RefCell::default(),
-            unknown: RefCell::default(),
-            asked: None,
-        }
-    }
-
-    /// Returns an empty context for a trial reading whose result is discarded.
-    pub(super) fn scratch(&self) -> Self {
-        Self::new(self.base_dir, self.env, Mistakes::default())
-    }
-
-    /// Returns whether no mistake was found so far.
-    pub(super) fn is_clean(&self) -> bool {
-        self.mistakes.borrow().is_empty() && self.unknown.borrow().is_empty()
-    }
-}
+/// Longest suggestion, in bytes.
+const LONGEST: usize = 200;
 
 /// A type that can be read from a value. Reading returns `None` after it has reported a mistake.
 pub(super) trait Read: Sized {
@@ -74,7 +38,7 @@ pub(super) trait Read: Sized {
 
     /// Returns the text that was probably meant by a value of the wrong kind.
     fn filled(value: &Value<'_>) -> Option<String> {
-        single::filled::<Self>(value)
+        filled::<Self>(value)
     }
 }
 
@@ -86,207 +50,10 @@ pub(super) fn read_as<T: Read>(value: &Value<'_>) -> Option<T> {
     })
 }
 
-/// A node and the key that it belongs to.
-#[derive(Clone)]
-pub(super) struct Value<'a> {
-    pub node: &'a Node,
-    /// Place of the key, or of the node if it has no key.
-    pub key: Span,
-    /// Path in messages, such as `backends.users.retry`; empty for the whole file.
-    pub path: String,
-    pub cx: &'a Context<'a>,
-    /// Suggests what was meant, if the value is of the wrong kind.
-    pub filled: Option<fn(&Value<'_>) -> Option<String>>,
-    /// Suggestion that is already known, as a whole sentence.
-    pub hint: Option<String>,
-}
-
-impl<'a> Value<'a> {
-    pub(super) fn new(node: &'a Node, key: Span, path: String, cx: &'a Context<'a>) -> Self {
-        Self {
-            node,
-            key,
-            path,
-            cx,
-            filled: None,
-            hint: None,
-        }
-    }
-
-    /// Reads a map; an absent value counts as an empty map. Keys that `read` does not ask for are mistakes.
-    pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
-        let entries = self.entries("a map of keys")?;
-        let mut fields = Fields::new(entries, self, std::any::type_name::<T>());
-        let result = read(&mut fields);
-        fields.finish();
-        Some(result)
-    }
-
-    pub(super) fn entries(&self, expected: &str) -> Option<&'a [(Key, Rc<Node>)]> {
-        match &self.node.kind {
-            Kind::Map(entries) => Some(entries),
-            Kind::Scalar { .. } if self.node.is_null() => Some(&[]),
-            _ => self.wrong_type(expected),
-        }
-    }
-
-    /// Returns the items of a list; any other value counts as a list of one.
-    fn items(&self) -> Vec<Self> {
-        match &self.node.kind {
-            Kind::List(items) => items
-                .iter()
-                .enumerate()
-                .map(|(index, node)| Self::new(node, node.span, format!("{}[{index}]", self.path), self.cx))
-                .collect(),
-            _ => vec![self.clone()],
-        }
-    }
-
-    /// Returns whether the value is `off`, with or without quotes, or `false`.
-    pub(super) fn is_off(&self) -> bool {
-        match &self.node.kind {
-            Kind::Scalar { text, plain } => is_off(text) && (*plain || text != "false"),
-            Kind::List(_) | Kind::Map(_) => false,
-        }
-    }
-
-    /// Returns the same value with a hint from `told` for words that mean on or off.
-    pub(super) fn switchable(&self, told: fn(&str) -> Option<String>) -> Self {
-        Self {
-            hint: self.text().and_then(told).or_else(|| self.hint.clone()),
-            ..self.clone()
-        }
-    }
-
-    /// Returns the text of a single value.
-    pub(super) fn text(&self) -> Option<&'a str> {
-        match &self.node.kind {
-            Kind::Scalar { text, .. } if !self.node.is_null() => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Returns whether the value is exactly this word, without quotes.
-    pub(super) fn is_word(&self, word: &str) -> bool {
-        matches!(&self.node.kind, Kind::Scalar { text, plain: true } if text == word)
-    }
-
-    pub(super) fn is_map(&self) -> bool {
-        matches!(self.node.kind, Kind::Map(_))
-    }
-
-    pub(super) fn is_list(&self) -> bool {
-        matches!(self.node.kind, Kind::List(_))
-    }
-
-    /// Reads a single value.
-    pub(super) fn scalar<T: Scalar>(&self) -> Option<At<T>> {
-        let Kind::Scalar { text, plain } = &self.node.kind else {
-            let only = single::only_item(self.node).map(|only| format!("did you mean `{only}`?"));
-            let value = Self {
-                hint: self.hint.clone().or(only),
-                ..self.clone()
-            };
-            return value.wrong_type(T::EXPECTED);
-        };
-        if self.node.is_null() {
-            let message = format!("`{}` must be {}", self.path, T::EXPECTED);
-            self.push(Mistake::new(Code::WrongType, self.key, message).label("has no value"));
-            return None;
-        }
-        let expanded = self.expand(text, *plain)?;
-        let value = match T::parse(expanded.as_deref().unwrap_or(text)) {
-            Ok(_) if T::UNQUOTED && !plain => Err(super::scalar::Wrong::new(
-                Code::WrongType,
-                "is text, because it is quoted",
-            )
-            .hint("remove the quotes")),
-            other => other,
-        };
-        match value {
-            Ok(value) => Some(At::written(value, self.node.span)),
-            Err(wrong) => {
-                let message = match wrong.code {
-                    Code::NotBuilt => format!("`{}` asks for what is not built yet", self.path),
-                    _ => format!("`{}` must be {}", self.path, T::EXPECTED),
-                };
-                let mut mistake = Mistake::new(wrong.code, self.node.span, message).label(wrong.label);
-                // The value of a variable may be a secret, and a hint would repeat it.
-                mistake.hint = wrong.hint.filter(|_| expanded.is_none());
-                mistake.secret = T::SECRET && expanded.is_none();
-                self.push(mistake);
-                None
-            }
-        }
-    }
-
-    /// Replaces variables in the text. Returns `Some(None)` if there were none.
-    pub(super) fn expand(&self, text: &str, plain: bool) -> Option<Option<String>> {
-        if !plain {
-            let Some(variable) = variables::find(text) else {
-                return Some(text.contains("$${").then(|| variables::unescape(text)));
-            };
-            let message = format!("`{variable}` in quotes is not replaced by its value");
-            self.push(
-                Mistake::new(Code::QuotedVariable, self.node.span, message)
-                    .label("would be taken literally")
-                    .hint("remove the quotes, on a line of its own if it stands in `{ }`; to mean it literally, write `$${`"),
-            );
-            return None;
-        }
-        match variables::expand(text, self.cx.env) {
-            Ok(expanded) => Some(expanded),
-            Err(Problem::Unset(name)) => {
-                let message = format!("the environment variable `{name}` is not set");
-                let hint = format!("set it, or give it a default: `${{{name}:-...}}`");
-                self.push(Mistake::new(Code::UnsetVariable, self.node.span, message).hint(hint));
-                None
-            }
-            Err(Problem::Malformed) => {
-                let mistake = Mistake::new(Code::BadValue, self.node.span, "`${` begins no variable here");
-                self.push(mistake.hint("write `${NAME}`, or `$${` for a literal `${`"));
-                None
-            }
-        }
-    }
-
+impl Value<'_> {
     /// Reads a section as if it were absent.
     pub(super) fn default<T: Read>(&self) -> Option<T> {
         default_of(self.key, self.path.clone(), self.cx)
-    }
-
-    /// Returns whether any part of the text comes from the environment.
-    pub(super) fn mentions_variable(&self) -> bool {
-        matches!(&self.node.kind, Kind::Scalar { text, .. } if variables::find(text).is_some())
-    }
-
-    pub(super) fn push(&self, mistake: Mistake) {
-        self.cx.mistakes.borrow_mut().push(mistake);
-    }
-
-    pub(super) fn wrong_type<T>(&self, expected: &str) -> Option<T> {
-        let found = match &self.node.kind {
-            Kind::Scalar { .. } if self.node.is_null() => "has no value",
-            Kind::Scalar { .. } => "is a single value",
-            Kind::List(_) => "is a list",
-            Kind::Map(_) => "is a map",
-        };
-        let at = match &self.node.kind {
-            Kind::Scalar { .. } if !self.node.is_null() => self.node.span,
-            _ => self.key,
-        };
-        let subject = if self.path.is_empty() {
-            "a config".to_owned()
-        } else {
-            format!("`{}`", self.path)
-        };
-        let mut mistake = Mistake::new(Code::WrongType, at, format!("{subject} must be {expected}")).label(found);
-        mistake.hint = self.hint.clone().or_else(|| {
-            let filled = self.filled?(self)?;
-            Some(format!("did you mean `{filled}`?"))
-        });
-        self.push(mistake);
-        None
     }
 }
 
@@ -304,7 +71,7 @@ impl<T: Read> Read for Vec<T> {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         let mut items = value.items();
-        if let (Some(whole), Some(first)) = (single::filled_list::<T>(&items), items.first_mut()) {
+        if let (Some(whole), Some(first)) = (filled_list::<T>(&items), items.first_mut()) {
             first.hint = Some(format!("did you mean `{whole}`?"));
         }
         let read: Self = items.iter().filter_map(read_as::<T>).collect();
@@ -326,7 +93,7 @@ impl<T: Read> Read for NamedMap<T> {
     }
 
     fn filled(value: &Value<'_>) -> Option<String> {
-        single::filled_named::<T>(value)
+        filled_named::<T>(value)
     }
 }
 
@@ -376,11 +143,6 @@ pub(super) fn keyed<T>(
     Some(())
 }
 
-/// Returns whether the text is a spelling of `off`.
-pub(super) fn is_off(text: &str) -> bool {
-    matches!(text, "off" | "Off" | "OFF" | "false" | "False" | "FALSE")
-}
-
 /// Accepts any text, for names that are used only within the config.
 pub(super) fn any_name(name: &str) -> Result<String, &'static str> {
     Ok(name.to_owned())
@@ -400,10 +162,56 @@ pub(super) fn default_of<T: Read>(at: Span, path: String, cx: &Context<'_>) -> O
     T::read(&Value::new(&Node::map(at, Vec::new()), at, path, cx))
 }
 
-pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
+/// Returns the map that was probably meant by a value of another kind.
+fn filled<T: Read>(value: &Value<'_>) -> Option<String> {
+    let Single { maps, sample } = T::SINGLE?;
+    let written = match &value.node.kind {
+        Kind::Scalar { text, .. } if is_switch(text) => None,
+        Kind::Scalar { .. } | Kind::List(_) => texts(value.node),
+        Kind::Map(_) => return None,
+    };
+    let candidates = maps.iter().filter_map(|map| Some(put(map, written.as_deref()?)));
+    candidates
+        .chain([sample.to_owned()])
+        .find(|candidate| candidate.len() <= LONGEST && reads_as::<T>(candidate, value))
+}
+
+/// Returns the list of maps that was probably meant by items that are not maps.
+fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
+    T::SINGLE?;
+    if items.len() > MOST_ITEMS || items.iter().any(|item| item.text().is_none()) {
+        return None;
     }
+    let filled: Option<Vec<_>> = items.iter().map(T::filled).collect();
+    Some(format!("[{}]", filled.filter(|filled| !filled.is_empty())?.join(", ")))
+}
+
+/// Returns the map keyed by name that was probably meant by a single value, or by a list of maps with names.
+fn filled_named<T: Read>(value: &Value<'_>) -> Option<String> {
+    if let Kind::List(items) = &value.node.kind
+        && let Some(first) = items.first()
+        && let Kind::Map(entries) = &first.kind
+    {
+        let called = entries
+            .iter()
+            .find(|(key, _)| matches!(key.text.as_str(), "name" | "id"));
+        let name = match called.map(|(_, node)| &node.kind) {
+            Some(Kind::Scalar { text, .. }) => text.as_str(),
+            _ => "NAME",
+        };
+        return Some(format!("{{ {name}: {{ ... }} }}"));
+    }
+    let one = T::filled(value)?;
+    let candidate = format!("{{ main: {one} }}");
+    reads_as::<NamedMap<T>>(&candidate, value).then_some(candidate)
+}
+
+fn reads_as<T: Read>(text: &str, place: &Value<'_>) -> bool {
+    let cx = place.cx.scratch();
+    let mut mistakes = super::Mistakes::default();
+    let Ok(root) = tree::parse(place.node.span.source, text, &mut mistakes) else {
+        return false;
+    };
+    let value = Value::new(&root, root.span, place.path.clone(), &cx);
+    T::read(&value).is_some() && mistakes.is_empty() && cx.is_clean()
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::keys::Timestamp;
 use super::mistake::{Code, Mistake, Mistakes};
-use super::reader::{Read, Value};
+use super::reader::Read;
 use super::sources::Sources;
 use super::span::At;
+use super::value::Value;
 
 /// Credentials that are taken back before they expire. The admin API writes this file too.
 #[derive(Debug, Clone, PartialEq)]

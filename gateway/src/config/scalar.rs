@@ -272,7 +272,7 @@ pub(super) use {listed, words};
 
 /// Returns `off` if it is one of the words and `text` is another spelling of it.
 pub(super) fn switched_off(text: &str, words: &[&str]) -> Option<&'static str> {
-    (text != "off" && super::reader::is_off(text) && words.contains(&"off")).then_some("off")
+    (text != "off" && is_off(text) && words.contains(&"off")).then_some("off")
 }
 
 /// Describes a text that is not one of `words`, with a hint.
@@ -303,4 +303,9 @@ pub(super) fn unknown_word(text: &str, words: &[&str]) -> Wrong {
 
 fn wrong(label: &str) -> Wrong {
     Wrong::new(Code::WrongType, label)
+}
+
+/// Returns whether the text is a spelling of `off`.
+pub(super) fn is_off(text: &str) -> bool {
+    matches!(text, "off" | "Off" | "OFF" | "false" | "False" | "FALSE")
 }

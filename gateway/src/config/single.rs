@@ -1,10 +1,8 @@
-//! Suggests a map where a single value or a list is written instead of one.
+//! Fills a single value or a list into the map that may be meant by it.
 //!
-//! A suggested map contains the written value, and is suggested only if it can be read without a mistake.
+//! A filled map contains the written value. Whether it can be read without a mistake is for the reader to try.
 
-use super::named::NamedMap;
-use super::reader::{Read, Value};
-use super::tree::{self, Kind, Node};
+use super::tree::{Kind, Node};
 
 /// Maps that a single value may stand for.
 #[derive(Debug, Clone, Copy)]
@@ -16,54 +14,8 @@ pub(super) struct Single {
     pub sample: &'static str,
 }
 
-/// Longest suggestion, in bytes.
-const LONGEST: usize = 200;
 /// Largest number of list items that are repeated in a suggestion.
-const MOST_ITEMS: usize = 4;
-
-/// Returns the map that was probably meant by a value of another kind.
-pub(super) fn filled<T: Read>(value: &Value<'_>) -> Option<String> {
-    let Single { maps, sample } = T::SINGLE?;
-    let written = match &value.node.kind {
-        Kind::Scalar { text, .. } if is_switch(text) => None,
-        Kind::Scalar { .. } | Kind::List(_) => texts(value.node),
-        Kind::Map(_) => return None,
-    };
-    let candidates = maps.iter().filter_map(|map| Some(put(map, written.as_deref()?)));
-    candidates
-        .chain([sample.to_owned()])
-        .find(|candidate| candidate.len() <= LONGEST && reads_as::<T>(candidate, value))
-}
-
-/// Returns the list of maps that was probably meant by items that are not maps.
-pub(super) fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
-    T::SINGLE?;
-    if items.len() > MOST_ITEMS || items.iter().any(|item| item.text().is_none()) {
-        return None;
-    }
-    let filled: Option<Vec<_>> = items.iter().map(T::filled).collect();
-    Some(format!("[{}]", filled.filter(|filled| !filled.is_empty())?.join(", ")))
-}
-
-/// Returns the map keyed by name that was probably meant by a single value, or by a list of maps with names.
-pub(super) fn filled_named<T: Read>(value: &Value<'_>) -> Option<String> {
-    if let Kind::List(items) = &value.node.kind
-        && let Some(first) = items.first()
-        && let Kind::Map(entries) = &first.kind
-    {
-        let called = entries
-            .iter()
-            .find(|(key, _)| matches!(key.text.as_str(), "name" | "id"));
-        let name = match called.map(|(_, node)| &node.kind) {
-            Some(Kind::Scalar { text, .. }) => text.as_str(),
-            _ => "NAME",
-        };
-        return Some(format!("{{ {name}: {{ ... }} }}"));
-    }
-    let one = T::filled(value)?;
-    let candidate = format!("{{ main: {one} }}");
-    reads_as::<NamedMap<T>>(&candidate, value).then_some(candidate)
-}
+pub(super) const MOST_ITEMS: usize = 4;
 
 /// Returns the map of texts that was meant by `name: value`, `name=value` or `name value`, alone or in a list.
 pub(super) fn filled_pairs(node: &Node) -> Option<String> {
@@ -110,7 +62,7 @@ pub(super) fn is_switch(text: &str) -> bool {
 }
 
 /// Returns the texts of a single value or of a list, each in the form used in a config.
-fn texts(node: &Node) -> Option<Vec<String>> {
+pub(super) fn texts(node: &Node) -> Option<Vec<String>> {
     match &node.kind {
         Kind::Scalar { text, plain } if *plain && is_plain(text) => Some(vec![text.clone()]),
         Kind::Scalar { text, .. } if !text.is_empty() => Some(vec![quoted(text)]),
@@ -148,7 +100,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Returns the map with the values filled in.
-fn put(map: &str, values: &[String]) -> String {
+pub(super) fn put(map: &str, values: &[String]) -> String {
     if map.contains('%') {
         let letters = values.concat();
         return map.replace('%', letters.trim_matches('"'));
@@ -159,16 +111,6 @@ fn put(map: &str, values: &[String]) -> String {
         _ => format!("[{all}]"),
     };
     map.replace("[$]", &format!("[{all}]")).replace('$', &value)
-}
-
-fn reads_as<T: Read>(text: &str, place: &Value<'_>) -> bool {
-    let cx = place.cx.scratch();
-    let mut mistakes = super::Mistakes::default();
-    let Ok(root) = tree::parse(place.node.span.source, text, &mut mistakes) else {
-        return false;
-    };
-    let value = Value::new(&root, root.span, place.path.clone(), &cx);
-    T::read(&value).is_some() && mistakes.is_empty() && cx.is_clean()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::asked::Asked;
 use super::hint;
+use super::key_path::join;
 use super::mistake::{Code, Mistake};
-use super::reader::join;
 use super::tree::Key;
 
 /// A key that no section asked for.

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::fields::Fields;
 use super::mistake::{Code, Mistake, Mistakes};
-use super::reader::{Read, Value};
+use super::reader::Read;
 use super::scalar::{Scalar, Wrong};
 use super::sources::Sources;
 use super::span::At;
+use super::value::Value;
 use crate::identity;
 
 /// User names and passwords.

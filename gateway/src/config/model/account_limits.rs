@@ -1,7 +1,8 @@
 //! How many accounts limits may keep for owners that nobody wrote down.
 
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// How many owners of limits are counted one by one. Owners beyond that are counted together: addresses by network,
 /// callers by tenant, and beyond that all of a kind.

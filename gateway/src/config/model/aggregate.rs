@@ -6,11 +6,12 @@ use super::part::Part;
 use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value, keyed};
+use crate::config::reader::{Read, keyed};
 use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
+use crate::config::value::Value;
 
 /// One answer made of the answers of several calls, its parts.
 #[derive(Debug, Clone, PartialEq)]

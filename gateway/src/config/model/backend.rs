@@ -11,11 +11,12 @@ use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
 use super::retry::Retry;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Ratio;
+use crate::config::value::Value;
 
 /// One service. Its breaker, bulkhead and connections are shared by all routes that use it.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use super::tls::{CertificateFiles, TlsVersion};
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// How endpoints are spoken to whose URL begins with `https`. Certificates are always verified.
 #[derive(Debug, Clone, PartialEq)]

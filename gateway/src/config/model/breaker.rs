@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Ratio, duration_text};
+use crate::config::value::Value;
 
 /// When calls to a failing service stop. The defaults are those of the resilience article: its `ReadyToTrip` and
 /// settings, or with `adaptive` those of its `AdaptiveCircuitBreaker`.

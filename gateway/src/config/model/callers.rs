@@ -12,11 +12,12 @@ use super::mtls::Mtls;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Rate, Ratio};
+use crate::config::value::Value;
 
 /// Which credentials are taken, and what they stand for.
 #[derive(Debug, Clone, PartialEq)]

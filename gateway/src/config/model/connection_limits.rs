@@ -6,10 +6,11 @@ use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{ByteSize, Ratio};
+use crate::config::value::Value;
 
 /// Connections from callers. One beyond a limit is closed as soon as it is accepted.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,10 +7,11 @@ use http::{HeaderName, Method};
 use crate::config::fields::Fields;
 use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong};
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// Which pages of other origins may use a route from a browser (CORS, Fetch standard).
 #[derive(Debug, Clone, PartialEq)]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::ranges::time_above_zero;
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 use crate::json::Document;
 
 /// One substitute for an answer; exactly one of the keys.

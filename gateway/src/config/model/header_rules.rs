@@ -6,10 +6,11 @@ use super::http_values;
 use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value, keyed};
+use crate::config::reader::{Read, keyed};
 use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// Header fields that a route changes.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Rate;
+use crate::config::value::Value;
 
 /// A limit of one route; exactly one of `rate`, `limit` and `in_flight`.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,11 +12,12 @@ use crate::config::addresses::AdminAddress;
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
+use crate::config::value::Value;
 
 /// How many threads serve requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

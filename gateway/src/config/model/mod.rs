@@ -54,8 +54,9 @@ pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 use std::path::PathBuf;
 
 use super::named::NamedMap;
-use super::reader::{Read, Value};
+use super::reader::Read;
 use super::span::At;
+use super::value::Value;
 
 /// The whole file. Everything but `listeners` and `routes` may be left out.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,10 +5,11 @@
 //! admits `spiffe://acme.evil/x`.
 
 use crate::config::mistake::Code;
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong};
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// Client certificates, by the names in them.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,11 +11,12 @@ use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value, any_name, keyed};
+use crate::config::reader::{Read, any_name, keyed};
 use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
+use crate::config::value::Value;
 use crate::json::Document;
 
 /// One call, and its place in the document. Paths into documents are dotted and go through arrays.

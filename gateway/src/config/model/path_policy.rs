@@ -1,9 +1,10 @@
 //! What becomes of a path that another server could read differently.
 
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// What happens to a path that another server could read differently. A route's section overrides the one at the top
 /// key by key; at the top, what is not written is `reject`.

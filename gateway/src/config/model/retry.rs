@@ -7,11 +7,12 @@ use http::Method;
 use super::ranges::{MS, ratio};
 use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Backoff, ByteSize, Rate, Ratio};
+use crate::config::value::Value;
 
 /// When a failed attempt is made again, and how many retries there may be.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,11 +13,12 @@ use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value, any_name, keyed};
+use crate::config::reader::{Read, any_name, keyed};
 use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::ByteSize;
+use crate::config::value::Value;
 use crate::json::Document;
 
 /// One thing that callers can ask for; exactly one of `backend`, `aggregate` and `respond`.

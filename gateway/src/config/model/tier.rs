@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, Value, keyed, named_with, read_as};
+use crate::config::reader::{Read, keyed, named_with, read_as};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Rate;
+use crate::config::value::Value;
 use crate::identity;
 
 use super::limit::rate_limit;

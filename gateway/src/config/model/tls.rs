@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use crate::config::mistake::{Code, Mistake};
-use crate::config::reader::{Read, Value};
+use crate::config::reader::Read;
 use crate::config::scalar::words;
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::value::Value;
 
 /// How a listener speaks TLS.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::asked::{Asked, Key, Shape};
-use super::reader::{Context, Read, Value};
+use super::reader::Read;
 use super::sources::Sources;
 use super::span::Span;
+use super::value::{Context, Value};
 use super::{keys, model, revocations, tree, users};
 use crate::generated::hold;
 use comments::Comments;
