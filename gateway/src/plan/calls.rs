@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::plan::{Route, Target};
+use crate::plan::route::{Route, Target};
 
 /// The maximum number of calls, per request and per tier.
 #[derive(Debug, Serialize)]

@@ -13,44 +13,36 @@ mod live;
 mod long_over;
 pub mod outline;
 pub mod revocation_store;
+mod route;
+mod route_limit;
 mod state;
 pub mod time_budget;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use self::decided::EdgePlaces;
 pub use self::live::LivePlan;
 use self::outline::Outline;
 use self::revocation_store::RevocationFile;
+pub use self::route::{Fallback, Route, RouteEdge, Target};
+pub use self::route_limit::RouteLimit;
 pub use self::state::State;
-use crate::aggregate;
-use crate::auth::access::Access;
 use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::authenticator::Authenticator;
-use crate::auth::taken::Forward;
 use crate::call::backend::Backend;
 use crate::client::address::TrustedProxies;
-use crate::client::address_list::AddressList;
 use crate::files::FileSet;
+use crate::headers::Via;
 use crate::headers::response::ResponseHeaders;
-use crate::headers::rules::HeaderRules;
-use crate::headers::{MethodOverride, Via};
 use crate::json::Workspace;
-use crate::limits::account::Terms;
-use crate::limits::accounts::{Origin, TermsByOwner};
-use crate::limits::owner::{Credential, Owner};
+use crate::limits::accounts::TermsByOwner;
 use crate::limits::rooms::AccountLimits;
-use crate::limits::{self, Charge, Limit, LimitHandle, Per};
-use crate::observe::{FallbackKind, Observer, RouteMetrics};
+use crate::observe::Observer;
 use crate::routing::{PathPolicy, Table};
 use crate::stale_cache::StaleCache;
-use crate::template::Template;
 use crate::tenancy::{Principal, Tiers};
 use crate::tls::client_authorities::ClientAuthorities;
 use crate::tls::listener::Tls;
@@ -205,110 +197,4 @@ pub struct TimeLimits {
     pub request: Duration,
     /// Minimum time that must be left for a step to start.
     pub minimum: Duration,
-}
-
-/// A compiled route.
-pub struct Route {
-    pub name: Arc<str>,
-    pub access: Access,
-    pub limits: Vec<RouteLimit>,
-    /// Tokens that a request takes from each limit without a cost of its own.
-    pub cost: u64,
-    /// Response field in which the backend states the actual cost of the request.
-    pub cost_header: Option<HeaderName>,
-    /// Maximum time of a request on this route: the route's own limit, or that of all requests.
-    pub time_limit: Duration,
-    pub stream: bool,
-    /// Maximum size of a request body, in bytes.
-    pub body_limit: u64,
-    pub forward_credential: Forward,
-    pub edge: RouteEdge,
-    /// Fallbacks if the backend gives no good response, in the order of trial.
-    pub fallbacks: Vec<Fallback>,
-    pub target: Target,
-    pub metrics: Arc<RouteMetrics>,
-}
-
-/// Optional rules of a route for addresses, header fields, paths and connections. Most routes have none.
-pub struct RouteEdge {
-    pub addresses: Option<AddressList>,
-    pub request_rules: Option<HeaderRules>,
-    pub finish: Option<Arc<ResponseHeaders>>,
-    pub path_policy: PathPolicy,
-    pub method_override: MethodOverride,
-    /// True if a caller may switch to a WebSocket.
-    pub upgrades: bool,
-}
-
-/// A substitute for a failed response of a route's backend.
-pub enum Fallback {
-    /// A fixed JSON text.
-    Value(Bytes),
-    /// The last good response to the same request, up to this age.
-    Stale(Duration),
-    Backend(Arc<Backend>),
-}
-
-impl Fallback {
-    pub const fn kind(&self) -> FallbackKind {
-        match self {
-            Self::Value(_) => FallbackKind::Value,
-            Self::Stale(_) => FallbackKind::Stale,
-            Self::Backend(_) => FallbackKind::Backend,
-        }
-    }
-}
-
-pub enum Target {
-    Backend {
-        backend: Arc<Backend>,
-        rewrite: Option<Template>,
-    },
-    Aggregate(aggregate::Aggregate),
-    Respond {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: Bytes,
-    },
-}
-
-/// A limit of a route or of failed authentications, in contrast to the limits of a tier.
-pub struct RouteLimit {
-    pub limit: Arc<Limit>,
-    pub terms: Terms,
-    policy: HeaderValue,
-}
-
-impl RouteLimit {
-    pub fn new(limit: Arc<Limit>, terms: Terms) -> Self {
-        Self {
-            policy: limits::granted(&limit.name, &terms),
-            limit,
-            terms,
-        }
-    }
-
-    /// Returns the charge to the account of the caller. `cost` applies if the limit has no cost of its own.
-    pub fn charge(&self, known: &Principal, address: IpAddr, route: &str, cost: u64) -> Charge {
-        let caller = &known.caller;
-        let written = |is_written: bool| if is_written { Origin::Written } else { Origin::Request };
-        let (owner, origin) = match (self.limit.per, caller.kind.credential()) {
-            (Per::Route, _) => (Owner::Route(route), Origin::Written),
-            (Per::Global, _) => (Owner::Everyone, Origin::Written),
-            // An anonymous caller has no tenant, so its address takes the tenant's place.
-            (Per::ClientAddress, _) | (_, None) => (Owner::Address(address), Origin::Request),
-            (Per::Tenant, _) => (Owner::Tenant(&caller.tenant), written(known.is_tenant_written)),
-            (Per::Caller, Some(shown)) => {
-                // Token subjects and certificate names are unbounded: the issuer chooses them.
-                let is_listed = matches!(shown, Credential::ApiKey | Credential::Password);
-                (Owner::Caller(&caller.tenant, shown, &caller.id), written(is_listed))
-            }
-        };
-        self.hold(owner, origin).charge(cost)
-    }
-
-    pub fn hold(&self, owner: Owner<'_>, origin: Origin) -> Arc<LimitHandle> {
-        let (limit, policy) = (Arc::clone(&self.limit), self.policy.clone());
-        Arc::new(LimitHandle::with(limit, owner, self.terms, origin, policy))
-    }
 }

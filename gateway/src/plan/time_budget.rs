@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 
 use crate::aggregate::{Aggregate, ForEach};
 use crate::call::backend::Backend;
-use crate::plan::{Route, Target};
+use crate::plan::route::{Route, Target};
 
 /// The time limit of a route and the steps that use it.
 #[derive(Debug, Serialize)]

@@ -1,0 +1,85 @@
+//! A compiled route: who may use it, what it charges, and what answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::aggregate;
+use crate::auth::access::Access;
+use crate::auth::taken::Forward;
+use crate::call::backend::Backend;
+use crate::client::address_list::AddressList;
+use crate::headers::MethodOverride;
+use crate::headers::response::ResponseHeaders;
+use crate::headers::rules::HeaderRules;
+use crate::observe::{FallbackKind, RouteMetrics};
+use crate::plan::route_limit::RouteLimit;
+use crate::routing::PathPolicy;
+use crate::template::Template;
+
+/// A compiled route.
+pub struct Route {
+    pub name: Arc<str>,
+    pub access: Access,
+    pub limits: Vec<RouteLimit>,
+    /// Tokens that a request takes from each limit without a cost of its own.
+    pub cost: u64,
+    /// Response field in which the backend states the actual cost of the request.
+    pub cost_header: Option<HeaderName>,
+    /// Maximum time of a request on this route: the route's own limit, or that of all requests.
+    pub time_limit: Duration,
+    pub stream: bool,
+    /// Maximum size of a request body, in bytes.
+    pub body_limit: u64,
+    pub forward_credential: Forward,
+    pub edge: RouteEdge,
+    /// Fallbacks if the backend gives no good response, in the order of trial.
+    pub fallbacks: Vec<Fallback>,
+    pub target: Target,
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// Optional rules of a route for addresses, header fields, paths and connections. Most routes have none.
+pub struct RouteEdge {
+    pub addresses: Option<AddressList>,
+    pub request_rules: Option<HeaderRules>,
+    pub finish: Option<Arc<ResponseHeaders>>,
+    pub path_policy: PathPolicy,
+    pub method_override: MethodOverride,
+    /// True if a caller may switch to a WebSocket.
+    pub upgrades: bool,
+}
+
+/// A substitute for a failed response of a route's backend.
+pub enum Fallback {
+    /// A fixed JSON text.
+    Value(Bytes),
+    /// The last good response to the same request, up to this age.
+    Stale(Duration),
+    Backend(Arc<Backend>),
+}
+
+impl Fallback {
+    pub const fn kind(&self) -> FallbackKind {
+        match self {
+            Self::Value(_) => FallbackKind::Value,
+            Self::Stale(_) => FallbackKind::Stale,
+            Self::Backend(_) => FallbackKind::Backend,
+        }
+    }
+}
+
+pub enum Target {
+    Backend {
+        backend: Arc<Backend>,
+        rewrite: Option<Template>,
+    },
+    Aggregate(aggregate::Aggregate),
+    Respond {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Bytes,
+    },
+}
