@@ -1,13 +1,13 @@
 //! Compiles the admin API's addresses, and warns about exposed admin addresses, secrets and files that control access.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::config::{At, Code, Mistake, Span};
-use crate::files::{Exposure, Others};
+use crate::config::{At, Code, Mistake};
 use crate::plan::AdminAddresses;
 use crate::plan::admin_token::AdminToken;
-use crate::plan::compile::Compiler;
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::named_files;
 
 /// Returns the admin addresses, if any; reports mistakes and warnings about them and their tokens.
 pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
@@ -96,38 +96,7 @@ fn read_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<AdminToken>
 
 /// Warns if anyone but the owner can read or write a token file.
 fn doubt_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
-    doubt(desk, file, file.span(), |found| found);
-}
-
-/// Warns if everyone can read or write a secret, such as a private key. Access by its group is allowed.
-pub(super) fn doubt_secret(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
-    doubt(desk, file, file.span(), |found| Exposure {
-        readable: found.readable.filter(|others| *others == Others::Everyone),
-        ..by_everyone(found)
-    });
-}
-
-/// Warns if everyone can change a file that controls access.
-pub(super) fn doubt_writers(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>) {
-    doubt(desk, file, at, by_everyone);
-}
-
-fn by_everyone(found: Exposure) -> Exposure {
-    Exposure {
-        writable: found.writable.filter(|others| *others == Others::Everyone),
-        replaceable: found.replaceable,
-        ..Exposure::default()
-    }
-}
-
-fn doubt(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>, concerning: impl FnOnce(Exposure) -> Exposure) {
-    let found = desk.sources.reader().exposure(file).map(concerning);
-    if let Some(found) = found.filter(|found| !found.is_none()) {
-        let message = format!("{} is open to others: {found}", file.display());
-        desk.warnings.push(
-            Mistake::new(Code::Doubtful, at, message).hint("`chmod 600` it, in a folder that others cannot write"),
-        );
-    }
+    named_files::doubt(desk, file, file.span(), |found| found);
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

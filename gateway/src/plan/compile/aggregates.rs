@@ -12,8 +12,8 @@ use crate::aggregate::{
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::headers::rules::may_be_changed;
 use crate::json::{self, Document, Kind, Value};
-use crate::plan::compile::Compiler;
 use crate::plan::compile::backends::Backends;
+use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::fallbacks::check_fallbacks;
 use crate::plan::compile::part_heads;
 use crate::plan::compile::routes::{Scope, template};

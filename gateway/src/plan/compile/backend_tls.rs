@@ -9,7 +9,8 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::call::tls::{self, Tls};
 use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
 use crate::observe::BackendMetrics;
-use crate::plan::compile::{Compiler, tls_files};
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::tls_files;
 use crate::plan::state::TlsTerms;
 use crate::tls::client_authorities;
 

@@ -16,8 +16,8 @@ use crate::call::endpoints::{Endpoint, Endpoints};
 use crate::call::pool::PoolSettings;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
 use crate::observe::BackendMetrics;
-use crate::plan::compile::Compiler;
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
+use crate::plan::compile::compiler::Compiler;
 use crate::plan::state::EndpointName;
 
 /// All backends, by name and in the order of the config.

@@ -21,8 +21,9 @@ use crate::auth::mtls::holders::{CertificateHolders, Holder, HolderName};
 use crate::auth::revocations::Revoked;
 use crate::auth::verifications::Verifications;
 use crate::config::{self, At, CertificateName, Code, JwtKeys, KeyPlace, KeysUrl, Mistake, keys, users};
+use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
-use crate::plan::compile::{Compiler, admin, listeners, read_file};
+use crate::plan::compile::{listeners, named_files};
 use crate::plan::revocation_store::{self, RevocationFile};
 use crate::plan::state::KeysName;
 use crate::tenancy::Principal;
@@ -312,7 +313,7 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
 pub(super) fn revocations(desk: &mut Compiler<'_>) -> Option<RevocationFile> {
     let kept = desk.config.callers.revocations.as_ref()?;
     // A change of another file does not read this one again: the revocation store follows it separately.
-    admin::doubt_writers(desk, &kept.file, kept.file.span());
+    named_files::doubt_writers(desk, &kept.file, kept.file.span());
     let is_read = !desk.sources.reader().keeps(&kept.file);
     let changes = is_read.then(|| desk.state.revocations.changes());
     match revocation_store::load(&kept.file, desk.sources) {
@@ -383,7 +384,7 @@ fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Op
     };
     let keys = match &written.keys {
         JwtKeys::Url(keys) => Some(remote_keys(desk, name, &keys.url, &algorithms)),
-        JwtKeys::File(path) => read_file(desk, path).and_then(|text| {
+        JwtKeys::File(path) => named_files::read_file(desk, path).and_then(|text| {
             let is_pem = text.starts_with(b"-----BEGIN");
             let made = if is_pem {
                 KeySet::from_pem(&text, &algorithms)
@@ -444,8 +445,8 @@ fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Op
 }
 
 fn read_secret(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
-    admin::doubt_secret(desk, path);
-    read_file(desk, path)
+    named_files::doubt_secret(desk, path);
+    named_files::read_file(desk, path)
 }
 
 const fn token_type(written: config::TokenType) -> jws::TokenType {

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::config::{self, At, Code, Config, Kind, Mistake, Quota, RateLimit, Tenant};
-use crate::plan::compile::Compiler;
+use crate::plan::compile::compiler::Compiler;
 
 /// A limit that a request is charged to.
 struct Charged {

@@ -2,8 +2,8 @@
 
 use crate::config::{Code, Fallback, Mistake};
 use crate::plan;
-use crate::plan::compile::Compiler;
 use crate::plan::compile::backends::Backends;
+use crate::plan::compile::compiler::Compiler;
 
 /// Compiles the fallbacks of a route.
 pub(super) fn of_route(

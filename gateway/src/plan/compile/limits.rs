@@ -15,7 +15,8 @@ use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::rooms::AccountLimits;
 use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
-use crate::plan::compile::{Compiler, costs};
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::costs;
 use crate::tenancy::{Allowance, Tier, Tiers};
 
 /// All account tables of a plan.

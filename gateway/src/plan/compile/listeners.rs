@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::{self, At, ClientCertificates, Code, HttpVersion, Mistake, ProxyProtocol, TlsVersion};
-use crate::plan::compile::{Compiler, tls_files};
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::tls_files;
 use crate::plan::{Listener, Protocols};
 use crate::tls::client_authorities::ClientAuthorities;
 use crate::tls::listener::Tls;

@@ -9,11 +9,13 @@ mod aggregates;
 mod backend_tls;
 mod backends;
 mod callers;
+mod compiler;
 mod costs;
 mod fallbacks;
 mod limits;
 mod listeners;
 mod literals;
+mod named_files;
 mod outline;
 mod part_heads;
 mod route_edge;
@@ -28,12 +30,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::backends::Backends;
+use self::compiler::Compiler;
 use self::limits::Tables;
 use crate::plan::{Edge, EdgePlaces, Plan, State, TimeLimits, Written};
 use policies::{Ratio, Share};
 
 use crate::client::address::TrustedProxies;
-use crate::config::{At, Code, Config, Loaded, Location, Mistake, Mistakes, NamedMap, Sources, Span, Workers};
+use crate::config::{Code, Config, Loaded, Mistake, Mistakes, Workers};
 use crate::files::FileSet;
 use crate::wire::slow_caller::Rates;
 
@@ -41,20 +44,6 @@ use crate::wire::slow_caller::Rates;
 pub struct Compiled {
     pub plan: Plan,
     pub warnings: Mistakes,
-}
-
-/// The inputs and results that all sections share.
-pub(super) struct Compiler<'a> {
-    pub(super) config: &'a Config,
-    pub(super) state: &'a State,
-    pub(super) sources: &'a mut Sources,
-    pub(super) mistakes: Mistakes,
-    pub(super) warnings: Mistakes,
-    /// Locations of settings, by their path in the config.
-    pub(super) places: HashMap<String, Location>,
-    pub(super) workers: usize,
-    /// Files that the plan depends on. A change of one of them triggers a reload.
-    pub(super) files: Vec<PathBuf>,
 }
 
 /// Resolves names, checks ranges and reuses the state that outlives a plan.
@@ -74,7 +63,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         files: Vec::new(),
     };
     let config_file = PathBuf::from(desk.sources.first_name());
-    admin::doubt_writers(&mut desk, &config_file, None);
+    named_files::doubt_writers(&mut desk, &config_file, None);
     let mut tables = Tables::compile(&mut desk);
     let backends = Backends::compile(&mut desk);
     let listeners = listeners::compile(&mut desk);
@@ -170,23 +159,6 @@ fn handshake_share(config: &Config) -> Option<Share> {
     share.and_then(|share| Share::new(share, 1))
 }
 
-/// Reads a file that the config names.
-pub(super) fn read_file(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
-    desk.look_after(path);
-    let read = desk.sources.reader().read(&path.value);
-    read.map_err(|error| {
-        desk.mistake(
-            Mistake::new(
-                Code::Unreadable,
-                path.span(),
-                format!("cannot read {}: {error}", path.display()),
-            )
-            .hint("files are found relative to the folder of the config file"),
-        );
-    })
-    .ok()
-}
-
 fn workers(config: &Config) -> usize {
     match *config.workers {
         Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
@@ -211,38 +183,5 @@ fn time_limits(desk: &mut Compiler<'_>) -> TimeLimits {
     TimeLimits {
         request: limits.request.saturating_sub(limits.reserve.value),
         minimum: limits.minimum.value,
-    }
-}
-
-impl<'a> Compiler<'a> {
-    /// Finds `name`, or reports a mistake that suggests a similar name.
-    pub(super) fn resolve<'m, T>(
-        &mut self,
-        kind: &str,
-        name: &At<String>,
-        all: &'m NamedMap<T>,
-    ) -> Option<(&'m At<Arc<str>>, &'m T)> {
-        let found = all.entry(name);
-        if found.is_none() {
-            self.mistakes.push(all.unknown(kind, name));
-        }
-        found
-    }
-
-    /// Stores the location of `setting`, if it is written.
-    pub(super) fn note(&mut self, setting: String, at: Option<Span>) {
-        if let Some(at) = at {
-            self.places.insert(setting, self.sources.locate(at));
-        }
-    }
-
-    /// Registers a file before it is read, so that a change of it compiles the config again.
-    pub(super) fn look_after(&mut self, file: &At<PathBuf>) {
-        admin::doubt_writers(self, file, file.span());
-        self.files.push(file.value.clone());
-    }
-
-    pub(super) fn mistake(&mut self, mistake: Mistake) {
-        self.mistakes.push(mistake);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::{self, At, Config, Credential, NamedMap, Span};
 use crate::plan::Route;
 use crate::plan::calls::FanOut;
-use crate::plan::compile::Compiler;
+use crate::plan::compile::compiler::Compiler;
 use crate::plan::outline::{
     AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
 };

@@ -16,7 +16,7 @@ use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::{FieldValue, HeaderRules, may_be_changed};
 use crate::headers::security::SecurityHeaders;
 use crate::plan::RouteEdge;
-use crate::plan::compile::Compiler;
+use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::routes::{self, Scope};
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;

@@ -7,7 +7,8 @@ use rustls::RootCertStore;
 
 use crate::clock;
 use crate::config::{At, CertificateFiles, Code, Mistake, Span};
-use crate::plan::compile::{Compiler, admin, read_file};
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::named_files;
 use crate::tls::listener::{self, Identity};
 use crate::tls::mistake::{self, TlsMistake};
 
@@ -15,15 +16,18 @@ use crate::tls::mistake::{self, TlsMistake};
 const SOON: u64 = 14 * 24 * 3600;
 
 pub(super) fn authorities(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
-    let pem = read_file(desk, file)?;
+    let pem = named_files::read_file(desk, file)?;
     listener::authorities(&pem)
         .map_err(|mistake| push(desk, file.span(), file, &mistake))
         .ok()
 }
 
 pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Option<Identity> {
-    admin::doubt_secret(desk, &files.key_file);
-    let (chain, key) = (read_file(desk, &files.cert_file), read_file(desk, &files.key_file));
+    named_files::doubt_secret(desk, &files.key_file);
+    let (chain, key) = (
+        named_files::read_file(desk, &files.cert_file),
+        named_files::read_file(desk, &files.key_file),
+    );
     let now = clock::unix_seconds();
     let identity = Identity::read(&chain?, &key?, now)
         .map_err(|mistake| {

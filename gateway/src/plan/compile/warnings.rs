@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{self, Code, Mistake, Span};
-use crate::plan::compile::{Compiler, literals};
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::literals;
 
 pub(super) fn check(desk: &mut Compiler<'_>) {
     let config = desk.config;

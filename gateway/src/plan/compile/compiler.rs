@@ -1,0 +1,51 @@
+//! What all sections of the config share while they are compiled: the input, and what was found so far.
+//!
+//! Invariant: a section reports a mistake and goes on, so that all mistakes come at once.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::{At, Config, Location, Mistake, Mistakes, NamedMap, Sources, Span};
+use crate::plan::State;
+
+/// The inputs and results that all sections share.
+pub(super) struct Compiler<'a> {
+    pub(super) config: &'a Config,
+    pub(super) state: &'a State,
+    pub(super) sources: &'a mut Sources,
+    pub(super) mistakes: Mistakes,
+    pub(super) warnings: Mistakes,
+    /// Locations of settings, by their path in the config.
+    pub(super) places: HashMap<String, Location>,
+    pub(super) workers: usize,
+    /// Files that the plan depends on. A change of one of them triggers a reload.
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Finds `name`, or reports a mistake that suggests a similar name.
+    pub(super) fn resolve<'m, T>(
+        &mut self,
+        kind: &str,
+        name: &At<String>,
+        all: &'m NamedMap<T>,
+    ) -> Option<(&'m At<Arc<str>>, &'m T)> {
+        let found = all.entry(name);
+        if found.is_none() {
+            self.mistakes.push(all.unknown(kind, name));
+        }
+        found
+    }
+
+    /// Stores the location of `setting`, if it is written.
+    pub(super) fn note(&mut self, setting: String, at: Option<Span>) {
+        if let Some(at) = at {
+            self.places.insert(setting, self.sources.locate(at));
+        }
+    }
+
+    pub(super) fn mistake(&mut self, mistake: Mistake) {
+        self.mistakes.push(mistake);
+    }
+}

@@ -1,0 +1,69 @@
+//! Reads the files that the config names, and warns of those that others can read or write.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{At, Code, Mistake, Span};
+use crate::files::{Exposure, Others};
+use crate::plan::compile::compiler::Compiler;
+
+/// Warns if everyone can read or write a secret, such as a private key. Access by its group is allowed.
+pub(super) fn doubt_secret(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
+    doubt(desk, file, file.span(), |found| Exposure {
+        readable: found.readable.filter(|others| *others == Others::Everyone),
+        ..by_everyone(found)
+    });
+}
+
+/// Warns if everyone can change a file that controls access.
+pub(super) fn doubt_writers(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>) {
+    doubt(desk, file, at, by_everyone);
+}
+
+fn by_everyone(found: Exposure) -> Exposure {
+    Exposure {
+        writable: found.writable.filter(|others| *others == Others::Everyone),
+        replaceable: found.replaceable,
+        ..Exposure::default()
+    }
+}
+
+pub(super) fn doubt(
+    desk: &mut Compiler<'_>,
+    file: &Path,
+    at: Option<Span>,
+    concerning: impl FnOnce(Exposure) -> Exposure,
+) {
+    let found = desk.sources.reader().exposure(file).map(concerning);
+    if let Some(found) = found.filter(|found| !found.is_none()) {
+        let message = format!("{} is open to others: {found}", file.display());
+        desk.warnings.push(
+            Mistake::new(Code::Doubtful, at, message).hint("`chmod 600` it, in a folder that others cannot write"),
+        );
+    }
+}
+
+/// Reads a file that the config names.
+pub(super) fn read_file(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
+    desk.look_after(path);
+    let read = desk.sources.reader().read(&path.value);
+    read.map_err(|error| {
+        desk.mistake(
+            Mistake::new(
+                Code::Unreadable,
+                path.span(),
+                format!("cannot read {}: {error}", path.display()),
+            )
+            .hint("files are found relative to the folder of the config file"),
+        );
+    })
+    .ok()
+}
+
+impl Compiler<'_> {
+    /// Registers a file before it is read, so that a change of it compiles the config again.
+    pub(super) fn look_after(&mut self, file: &At<PathBuf>) {
+        doubt_writers(self, file, file.span());
+        self.files.push(file.value.clone());
+    }
+}
