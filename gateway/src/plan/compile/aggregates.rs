@@ -15,8 +15,9 @@ use crate::json::{self, Document, Kind, Value};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::fallbacks::check_fallbacks;
+use crate::plan::compile::optional::transposed;
 use crate::plan::compile::part_heads;
-use crate::plan::compile::routes::{Scope, template};
+use crate::plan::compile::scope::{Scope, template};
 use crate::template::{Place, Placeholder, Template};
 use http::HeaderName;
 
@@ -241,14 +242,6 @@ fn fallbacks(desk: &mut Compiler<'_>, written: &[Fallback], backends: &Backends)
         })
         .collect();
     compiled.into_iter().collect()
-}
-
-/// Turns a failed optional section into `None`, and a missing one into `Some(None)`.
-pub(super) fn transposed<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
-    match compiled {
-        None => Some(None),
-        Some(sound) => Some(Some(sound?)),
-    }
 }
 
 /// Writes a JSON template as text. A string that is a single placeholder loses its quotes, so that the value keeps its

@@ -16,10 +16,12 @@ mod limits;
 mod listeners;
 mod literals;
 mod named_files;
+mod optional;
 mod outline;
 mod part_heads;
 mod route_edge;
 mod routes;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod tls_files;

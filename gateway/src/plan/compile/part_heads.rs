@@ -9,8 +9,8 @@ use http::HeaderName;
 use crate::aggregate::Heads;
 use crate::config::{self, At, Code, Mistake};
 use crate::json::{Kind, Value};
-use crate::plan::compile::aggregates::transposed;
 use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::optional::transposed;
 
 /// Resolves the parts whose heads are used to their indexes.
 pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> Option<Heads> {

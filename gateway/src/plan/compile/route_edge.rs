@@ -17,7 +17,7 @@ use crate::headers::rules::{FieldValue, HeaderRules, may_be_changed};
 use crate::headers::security::SecurityHeaders;
 use crate::plan::RouteEdge;
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::routes::{self, Scope};
+use crate::plan::compile::scope::{self, Scope};
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
 use crate::routing::path_policy::{Action, DotSegments};
@@ -386,7 +386,7 @@ impl Rules<'_> {
         let scope = Scope::of_route(self.parameters);
         let mut value = |(name, text): (&At<Arc<str>>, &At<String>)| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let template = routes::template(desk, text, Place::Header, &scope)?;
+            let template = scope::template(desk, text, Place::Header, &scope)?;
             let value = match template.as_literal() {
                 Some(text) => FieldValue::Fixed(HeaderValue::from_str(text).ok()?),
                 None => FieldValue::Filled(template),

@@ -14,10 +14,11 @@ use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
+use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::{costs, fallbacks};
 use crate::plan::{Route, Target};
 use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
-use crate::template::{Place, Placeholder, Template, Why};
+use crate::template::Place;
 
 /// All routes, as a routing table and in the order of the config.
 pub(super) struct Routes {
@@ -188,92 +189,6 @@ fn parameters(paths: &[At<String>]) -> HashSet<String> {
     let mut all = paths.iter().map(names);
     let first = all.next().unwrap_or_default();
     all.fold(first, |common, names| common.intersection(&names).cloned().collect())
-}
-
-/// The values that a template may use at its place.
-pub(super) struct Scope<'a> {
-    /// Path parameters of the route.
-    pub parameters: &'a HashSet<String>,
-    /// Parts of the aggregate; empty outside of one.
-    pub parts: &'a [&'a str],
-    /// True if the request body is available.
-    pub body: bool,
-    /// True if there is an array element (`for_each`).
-    pub item: bool,
-}
-
-impl<'a> Scope<'a> {
-    pub(super) fn of_route(parameters: &'a HashSet<String>) -> Self {
-        Self {
-            parameters,
-            parts: &[],
-            body: false,
-            item: false,
-        }
-    }
-
-    /// Checks that `placeholder` can be filled, and reports it if not.
-    pub(super) fn admits(&self, desk: &mut Compiler<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
-        let (kind, name, known): (_, &str, _) = match placeholder {
-            Placeholder::Path(name) => ("path parameter", name, self.parameters.contains(&**name)),
-            Placeholder::Part { part, .. } => ("part", part, self.parts.contains(&&**part)),
-            Placeholder::Body(_) if !self.body => {
-                let why = "`{body}` can only be used in the parts of an aggregate";
-                desk.mistake(Mistake::new(Code::BadValue, at, why));
-                return false;
-            }
-            Placeholder::Item(_) if !self.item => {
-                let why = "`{item}` is an element of `for_each`, which this part does not have";
-                desk.mistake(Mistake::new(Code::BadValue, at, why).hint("`for_each: { in: \"{part.NAME.FIELD}\" }`"));
-                return false;
-            }
-            _ => return true,
-        };
-        if known {
-            return true;
-        }
-        let mut names: Vec<_> = match placeholder {
-            Placeholder::Path(_) => self.parameters.iter().map(String::as_str).collect(),
-            _ => self.parts.to_vec(),
-        };
-        names.sort_unstable();
-        let hint = if names.is_empty() {
-            "there are none".to_owned()
-        } else {
-            format!("there are: {}", names.join(", "))
-        };
-        desk.mistake(Mistake::new(Code::UnknownName, at, format!("there is no {kind} `{name}`")).hint(hint));
-        false
-    }
-}
-
-/// Compiles a template and checks that all of its placeholders exist.
-pub(super) fn template(
-    desk: &mut Compiler<'_>,
-    text: &At<String>,
-    place: Place,
-    scope: &Scope<'_>,
-) -> Option<Template> {
-    let template = match Template::parse(text, place) {
-        Ok(template) => template,
-        Err(error) => {
-            let mistake = Mistake::new(Code::BadValue, text.span(), error.to_string());
-            let names: Vec<&str> = scope.parameters.iter().map(String::as_str).collect();
-            desk.mistake(match error.meant(text, &names) {
-                Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
-                None if place == Place::Header && matches!(error.why, Why::Unknown(_)) => {
-                    mistake.hint("for literal braces, write `{{` and `}}`")
-                }
-                None => mistake,
-            });
-            return None;
-        }
-    };
-    let mut sound = true;
-    for placeholder in template.uses() {
-        sound &= scope.admits(desk, placeholder, text.span());
-    }
-    sound.then_some(template)
 }
 
 /// Returns the time limit of the route: its own, or the request limit minus the reserve.
