@@ -9,16 +9,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use policies::RetryBudget;
-use policies::breaker;
-use policies::bulkhead;
+use policies::{RetryBudget, breaker, bulkhead};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Admin;
 use super::breaker::{BreakerView, EjectionView};
 use super::list_query::{ListQuery, Page};
 use super::numbers::{millis, share};
+use super::state::Admin;
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
 use crate::call::endpoints::Endpoint;

@@ -13,14 +13,14 @@ use policies::breaker::ForcedState;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body_limit::MAX_BODY;
 use super::breaker::BreakerView;
 use super::list_query::NoParameters;
 use super::problem::Problem;
+use super::state::Admin;
 use super::token::Authorised;
-use super::{Admin, MAX_BODY};
-use crate::clock;
-use crate::json;
 use crate::server::Phase;
+use crate::{clock, json};
 
 /// `POST /api/v1/reload`: answers 422 with every mistake if the config cannot be used; then nothing has changed.
 pub(super) async fn reload(

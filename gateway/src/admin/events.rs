@@ -3,10 +3,9 @@
 //! The number of streams and the entries of each snapshot are bounded. A stream ends when the drain begins, with a last
 //! snapshot that says so. A client that does not read delays only itself.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -20,41 +19,19 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::connections::Connection;
 use super::list_query::{ListQuery, NoParameters};
 use super::problem::Problem;
+use super::state::Admin;
 use super::status::Status;
-use super::{Admin, backends, rejections, routes, tenants};
+use super::{backends, rejections, routes, tenants};
 use crate::server::Phase;
 
 /// Path of the stream.
 pub(super) const PATH: &str = "/api/v1/events";
-/// Largest number of open streams, in total and per peer.
-pub(super) const MOST: usize = 32;
-pub(super) const MOST_OF_PEER: usize = 16;
 const EVERY: Duration = Duration::from_secs(1);
-
-/// Number of open streams by peer.
-#[derive(Default)]
-pub(super) struct Streams(Mutex<HashMap<IpAddr, usize>>);
 
 /// Place of one stream; given back on drop.
 struct Place {
     admin: Arc<Admin>,
     peer: IpAddr,
-}
-
-impl Streams {
-    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn try_take(&self, peer: IpAddr) -> bool {
-        let mut taken = self.taken();
-        let of_peer = taken.get(&peer).copied().unwrap_or(0);
-        let has_room = taken.values().sum::<usize>() < MOST && of_peer < MOST_OF_PEER;
-        if has_room {
-            taken.insert(peer, of_peer + 1);
-        }
-        has_room
-    }
 }
 
 impl Drop for Place {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::Admin;
+use super::state::Admin;
 use crate::clock;
 use crate::observe::page;
 use crate::server::Phase;

@@ -11,9 +11,9 @@ use axum::http::Uri;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::list_query::{ListQuery, Page};
 use super::problem::Problem;
+use super::state::Admin;
 use crate::auth::api_key::keys::ApiKey;
 use crate::auth::revocations::{List, Revoked};
 use crate::clock;

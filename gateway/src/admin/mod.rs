@@ -7,6 +7,7 @@
 //! `/livez` and `/readyz` are answered whatever other connections do.
 
 mod backends;
+mod body_limit;
 mod breaker;
 mod changes;
 mod connection_table;
@@ -18,6 +19,7 @@ mod host;
 mod keys;
 mod list_query;
 mod numbers;
+mod place_layer;
 mod problem;
 mod quotas;
 mod rejections;
@@ -25,12 +27,15 @@ mod request_places;
 mod revocations;
 mod routes;
 mod samplers;
+mod state;
 mod status;
+mod stream_places;
 mod tenants;
 #[cfg(test)]
 mod tests;
 mod timed_io;
 mod token;
+mod tokens;
 mod traffic;
 
 use std::io;
@@ -42,26 +47,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
-use self::events::Streams;
-use self::token::Tokens;
+use self::body_limit::MAX_BODY;
+use self::state::Admin;
+pub use self::state::Gateway;
+use self::stream_places::Streams;
+use self::tokens::Tokens;
 use crate::config::{self, At};
-use crate::control::reload::Reloader;
 use crate::plan::admin_token::AdminToken;
-use crate::plan::{LivePlan, State};
-use crate::server::Lifecycle;
-
-/// Largest body of a request, in bytes.
-const MAX_BODY: usize = 2 << 20;
-
-/// Parts of the gateway that the admin API reads and changes.
-pub struct Gateway {
-    pub live: Arc<LivePlan>,
-    pub state: Arc<State>,
-    pub lifecycle: Arc<Lifecycle>,
-    pub reloader: Arc<Reloader>,
-    /// Name and bound address of each listener.
-    pub listeners: Vec<(String, SocketAddr)>,
-}
 
 /// Bound admin sockets that do not serve yet.
 pub struct Bound {
@@ -69,15 +61,6 @@ pub struct Bound {
     address: SocketAddr,
     health: Option<(TcpListener, SocketAddr)>,
     tokens: Tokens,
-}
-
-/// State that every handler receives.
-struct Admin {
-    gateway: Gateway,
-    address: SocketAddr,
-    health_address: Option<SocketAddr>,
-    tokens: Tokens,
-    streams: Streams,
 }
 
 /// Binds the admin address, and the address for probes if there is one. Without a token, nothing can be changed.
@@ -199,7 +182,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(request_places::hold))
+        .layer(middleware::from_fn(place_layer::hold))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), token::check))
         .layer(middleware::from_fn(host::check))
         .with_state(admin)

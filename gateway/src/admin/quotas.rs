@@ -15,19 +15,19 @@ use policies::CalendarQuota;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body_limit::MAX_BODY;
 use super::problem::Problem;
+use super::state::Admin;
 use super::tenants::{self, Known};
 use super::token::Authorised;
-use super::{Admin, MAX_BODY};
 use crate::auth::caller::ANONYMOUS;
 use crate::clock::Now;
-use crate::header_fields;
-use crate::json;
 use crate::limits::account::{Account, Terms};
 use crate::limits::accounts::Origin;
 use crate::limits::owner::Owner;
 use crate::limits::{Limit, Per};
 use crate::plan::Plan;
+use crate::{header_fields, json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

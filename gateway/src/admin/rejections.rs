@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::list_query::{ListQuery, Page};
+use super::state::Admin;
 use crate::observe::rejections::Recent;
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {

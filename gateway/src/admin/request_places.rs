@@ -1,36 +1,20 @@
-//! Limits the requests in progress at the admin address, in total and per peer, and the time of each.
+//! Limits the requests in progress at the admin address, in total and per peer.
 //!
 //! A request without a place waits for one for a while. Probes need no place. Event streams have their own places.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Extension;
-use axum::body::{Body, Bytes};
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::timeout;
-
-use super::connections::{Connection, InAnswer};
-use super::problem::Problem;
-use super::{events, health};
 
 /// Largest number of requests in progress, in total and per peer.
 const MOST: u32 = 64;
 const MOST_OF_PEER: u32 = 32;
 /// Longest time that a request waits for a place.
 const WAIT: Duration = Duration::from_secs(10);
-/// Longest time to read and answer a request, to the last byte. A reload also has to end in that time.
-const REQUEST: Duration = Duration::from_secs(90);
-/// Longest life of an event stream; a client that still wants it opens a new one.
-const STREAM: Duration = Duration::from_secs(3600);
 
 /// Places of one admin address.
 #[derive(Default)]
@@ -47,7 +31,7 @@ struct Taken {
 
 /// Place of one request; given back on drop.
 #[must_use = "the place is given back when this is dropped"]
-struct Place {
+pub(super) struct Place {
     places: Arc<RequestPlaces>,
     peer: IpAddr,
 }
@@ -67,7 +51,7 @@ impl RequestPlaces {
         })
     }
 
-    async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    pub(super) async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let taken = async {
             loop {
                 // Registers before it tries, so that a place freed in between is not missed.
@@ -101,54 +85,6 @@ impl Drop for Place {
         drop(taken);
         // Wakes all waiters, because the first one may be of a peer that already has too many places.
         self.places.freed.notify_waiters();
-    }
-}
-
-/// Answers a request when it has a place, and holds the place until the last byte of the answer.
-pub(super) async fn hold(Extension(connection): Extension<Arc<Connection>>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if health::is_probe(path) {
-        return next.run(request).await;
-    }
-    let (place, limit) = match path == events::PATH {
-        true => (None, STREAM),
-        false => match connection.places().take(connection.peer()).await {
-            Some(place) => (Some(place), REQUEST),
-            None => return Problem::TOO_MANY_REQUESTS.into_response(),
-        },
-    };
-    let in_answer = connection.begin(limit);
-    let response = next.run(request).await;
-    response.map(|body| {
-        Body::new(HeldBody {
-            body,
-            _place: place,
-            _in_answer: in_answer,
-        })
-    })
-}
-
-/// A body that holds its request's place.
-struct HeldBody {
-    body: Body,
-    _place: Option<Place>,
-    _in_answer: InAnswer,
-}
-
-impl http_body::Body for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

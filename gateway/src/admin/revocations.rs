@@ -15,10 +15,11 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::body_limit::MAX_BODY;
 use super::list_query::{ListQuery, Page};
 use super::problem::Problem;
+use super::state::Admin;
 use super::token::Authorised;
-use super::{Admin, MAX_BODY};
 use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::clock;
 use crate::config::keys::Timestamp as Written;

@@ -12,9 +12,9 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::backends::Trouble;
 use super::list_query::{ListQuery, Page};
+use super::state::Admin;
 use super::traffic::{Totals, Traffic, failures_and_requests};
 use crate::config::Location;
 use crate::observe::RouteMetrics;

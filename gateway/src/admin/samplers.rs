@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policies::breaker::State;
 
-use super::Admin;
+use super::state::Admin;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::revocations::RevokedKind;
 use crate::call::backend::Backend;

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::list_query::NoParameters;
-use super::{Admin, health, revocations};
+use super::state::Admin;
+use super::{health, revocations};
 use crate::auth::jwt::issuer::Issuer;
 use crate::clock::{self, WallClock};
 use crate::control::reload::LastReload;

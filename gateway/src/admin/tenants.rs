@@ -12,8 +12,8 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::list_query::{ListQuery, Page};
+use super::state::Admin;
 use crate::auth::caller::ANONYMOUS;
 use crate::clock::{self, Now};
 use crate::config::Location;

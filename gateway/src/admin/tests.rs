@@ -15,14 +15,13 @@ use tempfile::TempDir;
 
 use super::{Gateway, bind};
 use crate::auth::jwt::key_fetch;
-use crate::clock;
 use crate::config::{Admin, At};
 use crate::control::reload::{self, Reloader};
-use crate::limits;
 use crate::observe::{Decided, Observer, Outcome, RequestRecord, Target};
 use crate::plan::{LivePlan, State};
 use crate::rejection::{Reason, Setting};
 use crate::server::{Lifecycle, Phase};
+use crate::{clock, limits};
 
 const TOKEN: &str = "correct-horse-battery";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -1171,7 +1170,7 @@ async fn events_tell_everything_until_the_drain() {
 async fn streams_are_bounded_and_their_places_come_back() {
     let bench = Bench::start().await;
     let mut streams = Vec::new();
-    for _ in 0..super::events::MOST_OF_PEER {
+    for _ in 0..super::stream_places::MOST_OF_PEER {
         let mut stream = bench.ask(Method::GET, "/api/v1/events").await;
         event(&mut stream).await;
         streams.push(stream);

@@ -11,18 +11,9 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::health;
 use super::problem::Problem;
-use super::{Admin, health};
-use crate::plan::admin_token::AdminToken;
-
-/// Tokens that the config names.
-#[derive(Default)]
-pub(super) struct Tokens {
-    /// `None` means that nothing can be changed.
-    pub(super) change: Option<AdminToken>,
-    /// `None` means that reading needs no token.
-    pub(super) read: Option<AdminToken>,
-}
+use super::state::Admin;
 
 /// Proof that a request may change something: a handler that takes it runs only with the token.
 pub(super) struct Authorised;

@@ -1,0 +1,29 @@
+//! What every handler of the admin API is given.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::stream_places::Streams;
+use super::tokens::Tokens;
+use crate::control::reload::Reloader;
+use crate::plan::{LivePlan, State};
+use crate::server::Lifecycle;
+
+/// Parts of the gateway that the admin API reads and changes.
+pub struct Gateway {
+    pub live: Arc<LivePlan>,
+    pub state: Arc<State>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub reloader: Arc<Reloader>,
+    /// Name and bound address of each listener.
+    pub listeners: Vec<(String, SocketAddr)>,
+}
+
+/// State that every handler receives.
+pub(super) struct Admin {
+    pub(super) gateway: Gateway,
+    pub(super) address: SocketAddr,
+    pub(super) health_address: Option<SocketAddr>,
+    pub(super) tokens: Tokens,
+    pub(super) streams: Streams,
+}
