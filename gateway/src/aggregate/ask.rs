@@ -10,13 +10,16 @@ use http_body_util::BodyExt;
 use policies::Deadline;
 
 use super::answer::is_said_to_be_incomplete;
+use super::compiled::Aggregate;
 use super::draft::Errors;
 use super::error_body;
 use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, ErrorAnswer, PartFault, Substitute};
-use super::for_each::{ForEach, elements, for_each};
+use super::for_each::{elements, for_each};
+use super::notes::{Notes, notes_lack};
+use super::part_call::{ForEach, PartCall, PartFallback};
 use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
-use super::serve::{Aggregate, Notes, PartCall, PartFallback, Request, notes_lack};
+use super::request::Request;
 use crate::call::backend::Backend;
 use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};

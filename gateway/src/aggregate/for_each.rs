@@ -12,43 +12,13 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 
 use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, PartFault};
+use super::part_call::{ForEach, OnFailure};
 use super::render::{Element, PartRequest};
 use crate::json::{Document, Paths, Reservation, Selection};
 use crate::rejection::Setting;
-use crate::template::Placeholder;
 
 /// Total size in bytes of the running requests above which the next element waits for one of them to end.
 const UNDER_WAY: usize = 1 << 20;
-
-/// Settings for calling a part once for each element of an array.
-#[derive(Debug, Clone)]
-pub struct ForEach {
-    pub over: Placeholder,
-    /// Most elements, at least 1. More elements fail the part.
-    pub limit: usize,
-    /// Most calls that run at the same time, at least 1.
-    pub at_once: usize,
-    pub on_failure: OnFailure,
-}
-
-impl ForEach {
-    /// Returns the largest number of consecutive rounds of calls. A slow call delays later ones by at most its own
-    /// duration: with `k` calls at once, an element starts when at least `k` calls before it have ended.
-    pub fn waves(&self) -> u32 {
-        u32::try_from(self.limit.div_ceil(self.at_once)).unwrap_or(u32::MAX)
-    }
-}
-
-/// Effect of a failed element on its part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// The part fails with the element's fault.
-    Fail,
-    /// The array has no entry for the element.
-    Omit,
-    /// The array has a null for the element.
-    Null,
-}
 
 /// Returns the wanted values of each element in order, or `None` if the array has more than `limit` elements.
 pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> Option<Vec<Selection>> {
@@ -234,6 +204,7 @@ mod tests {
     use crate::call::CallBody;
     use crate::json::Workspace;
     use crate::rejection::Reason;
+    use crate::template::Placeholder;
 
     const ROOM: usize = 1 << 20;
 

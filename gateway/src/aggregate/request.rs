@@ -1,0 +1,36 @@
+//! The request that an aggregate answers, as its parts see it.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method};
+use policies::Deadline;
+use policies::bulkhead::Entrant;
+
+use crate::json::{Document, Reservation, Selection};
+use crate::template::{Captures, Query};
+
+/// Request to be answered by an aggregate.
+pub struct Request<'a> {
+    pub method: &'a Method,
+    pub captures: &'a Captures<'a>,
+    pub query: &'a Query<'a>,
+    /// Cleaned header fields, with the gateway's own fields added.
+    pub headers: &'a HeaderMap,
+    pub claims: Option<&'a Document>,
+    /// Values of the request body that parts use.
+    pub body: Option<&'a Selection>,
+    /// Memory for the answers and requests of the parts.
+    pub reservation: &'a Reservation,
+    pub deadline: Deadline,
+    /// Deadline by the operators' limits alone, without the caller's own limit.
+    pub operator_deadline: Deadline,
+    /// Deadline that the caller announced for itself, if any.
+    pub wished: Option<Deadline>,
+    /// Field in which answers report the cost of the request.
+    pub cost_header: Option<&'a HeaderName>,
+    /// Time limit of the route itself.
+    pub meant: Duration,
+    pub entrant: Entrant,
+    pub is_retry: bool,
+    pub worker: usize,
+}
