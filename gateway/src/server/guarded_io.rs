@@ -15,8 +15,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
+use super::last_words::LastWords;
 use super::reaper::ConnectionActivity;
-use super::screened::LastWords;
 
 pub(crate) struct GuardedIo {
     stream: TcpStream,

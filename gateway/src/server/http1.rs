@@ -17,18 +17,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection_guard::ConnectionGuard;
 use super::in_flight::{CountedBody, InFlight};
+use super::last_words::LastWords;
 use super::loan::Lender;
-use super::screened::{LastWords, Screened};
+use super::screened::Screened;
 use super::tunnelled;
-use crate::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
-use crate::problem;
 use crate::rejection::Reason;
 use crate::response::Switched;
 use crate::wire::caller_body::CallerBody;
 use crate::wire::coalesce::Coalesced;
 use crate::wire::slow_caller::Transfer;
+use crate::{headers, problem};
 
 const MALFORMED: &str = Reason::MalformedRequest.as_str();
 

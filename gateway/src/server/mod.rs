@@ -3,7 +3,9 @@
 //! While a request is served, workers share nothing but atomics. A slow request on one worker never delays another
 //! worker, and the control thread delays none.
 
+mod acceptor;
 pub mod descriptors;
+mod last_words;
 pub mod lifecycle;
 pub mod sockets;
 
@@ -73,7 +75,7 @@ impl Workers {
                     handshake_places: Arc::clone(&handshake_places),
                     handshake_time: HandshakeTime::default(),
                 };
-                worker::spawn(worker, sockets)
+                acceptor::spawn(worker, sockets)
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { threads })

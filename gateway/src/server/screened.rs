@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection_guard::ConnectionGuard;
 use super::early_refusal::{self, EarlyRefusal};
+use super::last_words::LastWords;
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::plan::EdgePlaces;
@@ -38,11 +39,6 @@ pub(crate) struct Screened<S: LastWords> {
     /// Whether a refusal waits until earlier answers are written.
     waits: bool,
     leaving: Option<Leaving>,
-}
-
-/// A stream that accepts a few last bytes without waiting.
-pub(crate) trait LastWords {
-    fn say(&mut self, bytes: &[u8]);
 }
 
 /// Steps of closing a connection that may still write and read.

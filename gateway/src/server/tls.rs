@@ -19,7 +19,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::connection_guard::ConnectionGuard;
 use super::guarded_io::GuardedIo;
-use super::screened::LastWords;
+use super::last_words::LastWords;
 use super::worker::Worker;
 use super::{http1, http2};
 use crate::auth::mtls::caller_certificate::CallerCertificate;

@@ -1,0 +1,195 @@
+//! Accepts the connections of one worker, which runs on a thread and a runtime of its own, until the drain is over.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::connection_guard::ConnectionGuard;
+use super::early_refusal::{self, EarlyRefusal};
+use super::lifecycle::Phase;
+use super::reaper::ConnectionTimeouts;
+use super::worker::Worker;
+use super::{connection, proxied, tls, vouching};
+use crate::client::proxy_protocol::Origin;
+use crate::observe::ConnectionRefusal;
+use crate::plan::Protocols;
+use crate::wire::slow_caller::WaitLimits;
+
+/// Time after the start of a drain in which a kept-alive connection may still send one request. Closing at once would
+/// fail a request that is on its way. That request is answered, and its answer closes the connection.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Stack of a worker, in bytes. The nesting of input from callers is bounded (see [`crate::json`]) and takes a small
+/// part of it.
+const STACK: usize = 4 << 20;
+
+/// Protocol and security of a connection.
+enum Spoken {
+    Plain(Protocols),
+    Tls(tls::Terms),
+}
+
+/// Starts a worker's thread.
+///
+/// # Errors
+/// Fails if the thread cannot be started.
+pub(crate) fn spawn(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker = Arc::new(worker);
+    std::thread::Builder::new()
+        .name(format!("worker-{}", worker.index))
+        .stack_size(STACK)
+        .spawn(move || runtime.block_on(run(worker, sockets)))
+}
+
+/// Accepts and serves until the drain is over.
+async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
+    let sweeper = Arc::clone(&worker);
+    tokio::spawn(async move {
+        let patience = || {
+            let edge = &sweeper.live.load().edge;
+            let idle = if sweeper.lifecycle.phase() >= Phase::Draining {
+                LINGER
+            } else {
+                edge.idle
+            };
+            ConnectionTimeouts {
+                first_byte: edge.first_byte.min(idle),
+                head: edge.head,
+                idle,
+                leave: WaitLimits {
+                    write: edge.write,
+                    rates: edge.rates,
+                },
+            }
+        };
+        let count = |awaited| {
+            let plan = sweeper.live.load();
+            plan.observer.registry.overdue_connections.add(awaited);
+        };
+        sweeper.watch.sweep(patience, count).await;
+    });
+    tokio::spawn(vouching::sweep(Arc::clone(&worker)));
+    for (listener, socket) in sockets.into_iter().enumerate() {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => drop(tokio::spawn(accept(Arc::clone(&worker), listener, socket))),
+            Err(error) => tracing::error!(%error, "a socket cannot be used"),
+        }
+    }
+    worker.lifecycle.reached(Phase::Draining).await;
+    let drained = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            if worker.watch.is_empty() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = worker.lifecycle.reached(Phase::Cut) => worker.live.load().observer.cuts(),
+    }
+}
+
+/// Accepts until the drain begins, and then all that wait in the queue, because closing a socket resets them.
+async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpListener) {
+    loop {
+        tokio::select! {
+            biased;
+            accepted = socket.accept() => match accepted {
+                Ok((stream, address)) => admit(&worker, listener, stream, address),
+                Err(error) => pause(&error).await,
+            },
+            () = worker.lifecycle.reached(Phase::Draining) => break,
+        }
+    }
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, address)) = socket.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            admit(&worker, listener, stream, address);
+        }
+    }
+}
+
+/// Starts the task of a connection, or refuses it. `listener` is an index into the listeners of the plan in force,
+/// whose certificates are used.
+fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: SocketAddr) {
+    // A failure means that the caller has left already; serving it ends at its first read.
+    let _ = stream.set_nodelay(true);
+    let edge = &worker.live.load().edge;
+    let place = listener;
+    let listener = &edge.listeners[place];
+    if worker.lifecycle.connections() >= edge.most_connections {
+        worker.refuse(ConnectionRefusal::TooMany);
+        if listener.tls.is_none() && !listener.proxy_protocol {
+            turn_away(worker, &stream, address, EarlyRefusal::TooMany);
+        }
+        return;
+    }
+    let enrolled = ConnectionGuard::new(Arc::clone(worker));
+    let id = enrolled.id();
+    let spoken = match &listener.tls {
+        None => Spoken::Plain(listener.protocols),
+        Some(tls) => Spoken::Tls(tls::Terms {
+            tls: tls.clone(),
+            listener: place,
+        }),
+    };
+    let task = if listener.proxy_protocol {
+        tokio::spawn(serve_proxied(stream, address, spoken, enrolled))
+    } else {
+        let Some(enrolled) = enrolled.of(address) else {
+            if let Spoken::Plain(_) = spoken {
+                turn_away(worker, &stream, address, EarlyRefusal::TooManyFromAddress);
+            }
+            return;
+        };
+        match spoken {
+            Spoken::Plain(protocols) => tokio::spawn(connection::serve_plain(stream, address, protocols, enrolled)),
+            Spoken::Tls(terms) => tokio::spawn(tls::serve(stream, address, terms, enrolled)),
+        }
+    };
+    worker.watch.attend(id, task.abort_handle());
+}
+
+/// Sends a refusal to a caller whose connection is not accepted.
+fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: EarlyRefusal) {
+    // A caller that does not receive it in time still sees the connection end.
+    let _ = stream.try_write(&early_refusal::answer(worker, address, &[], why, None));
+}
+
+/// Reads the client's address from the load balancer, and serves the connection.
+async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut enrolled: ConnectionGuard) {
+    let address = match proxied::origin(&mut stream, sender, &enrolled).await {
+        None => return,
+        Some(Origin::Client(address)) => address,
+        Some(Origin::Sender) => sender,
+        Some(Origin::Unknown) => {
+            enrolled.client_is_unknown();
+            sender
+        }
+    };
+    let worker = Arc::clone(enrolled.worker());
+    let Some(enrolled) = enrolled.of(address) else {
+        if let Spoken::Plain(_) = spoken {
+            turn_away(&worker, &stream, address, EarlyRefusal::TooManyFromAddress);
+        }
+        return;
+    };
+    enrolled.activity().begins_anew();
+    match spoken {
+        Spoken::Plain(protocols) => connection::serve_plain(stream, address, protocols, enrolled).await,
+        Spoken::Tls(terms) => tls::serve(stream, address, terms, enrolled).await,
+    }
+}
+
+/// Waits after a failed accept. Without descriptors or memory, accepting again at once would spin.
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
