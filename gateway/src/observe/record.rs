@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::counters::RouteMetrics;
+// Circle with `decided`: a record holds the config that decided, and that config reads the record to find its setting.
 use super::decided::Decided;
 use super::labels::{CallerKind, FallbackKind};
 use super::tenants::TenantMetrics;
