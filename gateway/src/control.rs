@@ -16,7 +16,7 @@ use crate::auth::jwt::key_fetch::{self, Source};
 use crate::clock;
 use crate::control::reload::Reloader;
 use crate::limits::state_file::StateFile;
-use crate::observe::log_sampler::{LeftOut, LogSampler};
+use crate::observe::log_sampler::{DroppedLines, LogSampler};
 use crate::plan::{LivePlan, Plan, State};
 
 /// Interval of the general upkeep.
@@ -70,7 +70,7 @@ impl Control {
                 }
             }
             fetchers.follow(&plan);
-            if let Some(LeftOut { lines, most_of }) = LogSampler::of_process().report() {
+            if let Some(DroppedLines { lines, most_of }) = LogSampler::of_process().report() {
                 tracing::warn!(lines, most_of, "lines of this log were left out: too many of a kind");
             }
             if count % RESOLVE_EVERY == RESOLVE_EVERY - 1 {
@@ -141,7 +141,7 @@ struct Fetchers {
 
 impl Fetchers {
     fn follow(&mut self, plan: &Plan) {
-        let wanted = plan.doorman.issuers().iter();
+        let wanted = plan.authenticator.issuers().iter();
         let wanted: HashMap<usize, _> = wanted
             .filter_map(|issuer| Some((Arc::as_ptr(issuer.keys()) as usize, (issuer.keys(), issuer.source()?))))
             .collect();

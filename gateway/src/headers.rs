@@ -27,7 +27,7 @@ use crate::rejection::Rejection;
 
 pub use crate::header_fields::X_FORWARDED_FOR;
 pub use framing::{check, check_size};
-pub(crate) use names::says_something;
+pub(crate) use names::needs_attention;
 pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID, X_TENANT_ID, X_TENANT_TIER,
 };
@@ -61,7 +61,7 @@ pub fn clean_request(
     method_override: MethodOverride,
     via: &Via,
 ) -> Result<RequestHints, Rejection> {
-    if !headers.keys().any(names::says_something) {
+    if !headers.keys().any(names::needs_attention) {
         // Most requests have no field to remove or to read.
         headers.insert(VIA, via.value(version));
         return Ok(RequestHints::default());
@@ -76,7 +76,7 @@ pub fn clean_request(
     if version >= Version::HTTP_11 && !headers.get_all(EXPECT).iter().all(expected) {
         return Err(malformed("the only expectation that can be met is 100-continue"));
     }
-    let wishes = RequestHints::read(headers, trusted_peer)?;
+    let hints = RequestHints::read(headers, trusted_peer)?;
     let mut overrides_method = false;
     remove(headers, |kind| match kind {
         Kind::EndToEnd => false,
@@ -91,7 +91,7 @@ pub fn clean_request(
         return Err(malformed(ASKS_FOR_ANOTHER_METHOD));
     }
     headers.append(VIA, via.value(version));
-    Ok(wishes)
+    Ok(hints)
 }
 
 /// Removes trailers of a request that must not arrive at its end: those that frame or route a message, because it is

@@ -14,12 +14,12 @@
 //! Each stage takes a value and returns a value or a [`Rejection`], and `?` ends the request. This file only sets the
 //! order: the stages and the policies decide.
 
-mod edge;
+mod authenticate;
 mod fallback;
 mod needs_password_check;
-mod one;
-mod several;
-mod who;
+mod one_backend;
+mod route_rules;
+mod several_backends;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -34,15 +34,15 @@ use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment, WallTime};
 
 use self::needs_password_check::NeedsPasswordCheck;
+use crate::auth::credential_removal;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
-use crate::auth::taken;
 use crate::call::{Facts, StatedCost};
 use crate::client::address::{self, ClientAddress};
 use crate::clock::{self, Now};
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::{self, Handshake};
 use crate::headers::{self, RequestHints, Scheme, cors};
-use crate::limits::{self, Charges, Ending, Receipt};
+use crate::limits::{self, Charges, Receipt, RefundFacts};
 use crate::observe::{Decided, RequestGuard, RequestRecord};
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::{Rejection, Setting};
@@ -98,7 +98,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         failure_paid: false,
         has_waited_for_keys: false,
         receipt: None,
-        ending: Ending::default(),
+        ending: RefundFacts::default(),
         stated_cost: StatedCost::default(),
         decided: None,
         is_hurried: false,
@@ -154,7 +154,7 @@ struct Exchange<'a> {
     /// The charge to the limits; `None` until the request is charged.
     receipt: Option<Receipt>,
     /// Facts about the request's end, which decide whether the charge is given back.
-    ending: Ending,
+    ending: RefundFacts,
     stated_cost: StatedCost,
     /// The setting that led to the rejection, if the rejection does not name it.
     decided: Option<Setting>,
@@ -172,7 +172,7 @@ struct Asked<'a> {
 }
 
 /// A request that has passed every check and can be sent to its target.
-struct Cleared<'a> {
+struct AuthorizedRequest<'a> {
     route: &'a Route,
     captures: Captures<'a>,
     known: Arc<Principal>,
@@ -180,20 +180,20 @@ struct Cleared<'a> {
     uri: &'a Uri,
     query: &'a Query<'a>,
     head: request::Parts,
-    wishes: RequestHints,
+    hints: RequestHints,
     /// Present if the caller asks for a WebSocket.
     handshake: Option<Handshake>,
 }
 
 /// Reasons why `clear` does not clear a request.
-enum Stop {
+enum NotCleared {
     Refused(Rejection),
     /// The gateway answers itself, without a backend.
     Answered(Box<Response<Content>>),
     NeedsPasswordCheck(Box<NeedsPasswordCheck>),
 }
 
-impl From<Rejection> for Stop {
+impl From<Rejection> for NotCleared {
     fn from(rejection: Rejection) -> Self {
         Self::Refused(rejection)
     }
@@ -220,17 +220,17 @@ impl<'p> Exchange<'p> {
         };
         let cleared = match self.clear(asked, settled, head) {
             Ok(cleared) => cleared,
-            Err(Stop::Refused(rejection)) => return Err(rejection),
-            Err(Stop::Answered(response)) => return Ok(*response),
-            Err(Stop::NeedsPasswordCheck(unproven)) => {
-                let head = self.prove(*unproven).await?;
+            Err(NotCleared::Refused(rejection)) => return Err(rejection),
+            Err(NotCleared::Answered(response)) => return Ok(*response),
+            Err(NotCleared::NeedsPasswordCheck(unproven)) => {
+                let head = self.finish_authentication(*unproven).await?;
                 match self.clear(asked, settled, head) {
                     Ok(cleared) => cleared,
-                    Err(Stop::Refused(rejection)) => return Err(rejection),
-                    Err(Stop::Answered(response)) => return Ok(*response),
+                    Err(NotCleared::Refused(rejection)) => return Err(rejection),
+                    Err(NotCleared::Answered(response)) => return Ok(*response),
                     // The result of the password check has been evicted from its cache. This takes thousands of other
                     // checks.
-                    Err(Stop::NeedsPasswordCheck(_)) => {
+                    Err(NotCleared::NeedsPasswordCheck(_)) => {
                         return Err(Rejection::Overloaded {
                             retry_after: SOON,
                             by: None,
@@ -249,8 +249,8 @@ impl<'p> Exchange<'p> {
                 retry_after: SOON,
                 by: Some(Setting::ParkedTotal),
             }),
-            Target::Backend { backend, rewrite } => self.ask_one(cleared, backend, rewrite.as_ref(), body).await,
-            Target::Aggregate(aggregate) => Box::pin(self.ask_several(cleared, aggregate, body)).await,
+            Target::Backend { backend, rewrite } => self.call_backend(cleared, backend, rewrite.as_ref(), body).await,
+            Target::Aggregate(aggregate) => Box::pin(self.call_aggregate(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
         };
         if let Err(rejection) = &answered {
@@ -270,7 +270,7 @@ impl<'p> Exchange<'p> {
         asked: Asked<'u>,
         settled: Option<PathPolicy>,
         mut head: request::Parts,
-    ) -> Result<Cleared<'u>, Stop>
+    ) -> Result<AuthorizedRequest<'u>, NotCleared>
     where
         'p: 'u,
     {
@@ -312,7 +312,7 @@ impl<'p> Exchange<'p> {
         let edge = &route.edge;
         let whole = uri;
         let (uri, query) = match asked.keyless {
-            Some(keyless) if taken::removes_from_query(&route.access, route.forward_credential) => keyless,
+            Some(keyless) if credential_removal::removes_from_query(&route.access, route.forward_credential) => keyless,
             _ => (uri, query),
         };
         self.finishing = edge.finish.as_ref().map(|finish| {
@@ -340,7 +340,7 @@ impl<'p> Exchange<'p> {
             Ok(known) => known,
             Err(pending) => {
                 let wish = headers::wanted_deadline(&head.headers)?.unwrap_or(Duration::MAX);
-                return Err(Stop::NeedsPasswordCheck(Box::new(NeedsPasswordCheck {
+                return Err(NotCleared::NeedsPasswordCheck(Box::new(NeedsPasswordCheck {
                     pending,
                     client,
                     until: self.started + wish.min(route.time_limit),
@@ -358,7 +358,7 @@ impl<'p> Exchange<'p> {
         route.access.permits(&known.caller, &known.tier.name)?;
 
         // Stage 6: limits. The header fields are checked first, because a malformed request is not charged.
-        let wishes = headers::clean_request(
+        let hints = headers::clean_request(
             &mut head.headers,
             head.version,
             client.trusted_peer,
@@ -370,7 +370,7 @@ impl<'p> Exchange<'p> {
                 matches!(rejection, Rejection::MalformedRequest { why } if *why == headers::ASKS_FOR_ANOTHER_METHOD);
             self.decided = of_method.then_some(Setting::MethodOverride);
         })?;
-        let limit = wishes
+        let limit = hints
             .deadline
             .map_or(route.time_limit, |wish| wish.min(route.time_limit));
         self.is_hurried = limit < route.time_limit;
@@ -390,7 +390,7 @@ impl<'p> Exchange<'p> {
             let filled = rules.fill(&Sources::of_request(&found.captures, query, &head.headers, claims));
             rules.apply(&mut head.headers, &filled);
         }
-        Ok(Cleared {
+        Ok(AuthorizedRequest {
             route,
             captures: found.captures,
             known,
@@ -398,7 +398,7 @@ impl<'p> Exchange<'p> {
             uri,
             query,
             head,
-            wishes,
+            hints,
             handshake,
         })
     }
@@ -439,7 +439,7 @@ impl<'p> Exchange<'p> {
         // Space for these fields and those of each attempt, so that the map grows only once.
         fields.reserve(12);
         let (places, caller) = (self.plan.key_places.as_ref(), &known.caller.kind);
-        taken::remove(fields, places, &route.access, caller, route.forward_credential);
+        credential_removal::remove(fields, places, &route.access, caller, route.forward_credential);
         headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
         headers::stamp_forwarded(fields, client, self.peer.scheme, host);
         headers::continue_trace(fields, false);

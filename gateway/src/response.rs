@@ -267,7 +267,7 @@ impl Body for AnswerBody {
             }
             Some(Err(broken)) if this.grpc.is_some() => {
                 let trailers = match &broken {
-                    Broken::Over => grpc::lived_long_enough(),
+                    Broken::Over => grpc::stream_limit_trailers(),
                     other => grpc::broken_off(other.reason()),
                 };
                 this.break_off(trailers, broken.to_string())

@@ -36,7 +36,7 @@ pub struct StaleCache {
 
 /// Received bytes of an answer that is to be kept. All such bytes together are limited, because slow callers could
 /// otherwise keep any number of answers in memory.
-pub struct Gathering {
+pub struct PendingBody {
     store: Arc<StaleCache>,
     bytes: BytesMut,
 }
@@ -101,7 +101,7 @@ impl StaleCache {
     }
 }
 
-impl Gathering {
+impl PendingBody {
     pub fn begin(store: Arc<StaleCache>) -> Self {
         let bytes = BytesMut::new();
         Self { store, bytes }
@@ -135,7 +135,7 @@ impl Gathering {
     }
 }
 
-impl Drop for Gathering {
+impl Drop for PendingBody {
     fn drop(&mut self) {
         self.release(self.bytes.len());
     }
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_is_on_its_way_is_bounded_over_all_answers() {
         let store = Arc::new(StaleCache::new(10_000));
-        let begin = || Gathering::begin(Arc::clone(&store));
+        let begin = || PendingBody::begin(Arc::clone(&store));
         let (mut one, mut other) = (begin(), begin());
         assert!(one.add(&[0; 6_000]) && other.add(&[0; 4_000]));
         assert!(!one.add(&[0]) && !other.add(&[0]), "all the room is taken");
@@ -279,7 +279,7 @@ mod tests {
         drop(one);
         assert_eq!(store.gathered.load(Relaxed), 0);
         let large = Arc::new(StaleCache::new(1 << 30));
-        let mut long = Gathering::begin(large);
+        let mut long = PendingBody::begin(large);
         assert!(long.add(&vec![0; BODY_LIMIT]) && !long.add(&[0]));
     }
 

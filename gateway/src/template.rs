@@ -9,9 +9,9 @@ pub mod captures;
 pub mod percent;
 mod query;
 
-mod meant;
 mod parse;
 mod placeholder;
+mod suggest;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,10 +21,10 @@ use http::HeaderMap;
 use crate::json::{Document, Kind, Selection, Value};
 
 pub use captures::Captures;
-pub use meant::taken_literally;
 pub use parse::{TemplateError, Why};
 pub use placeholder::Placeholder;
 pub use query::{MOST_PARAMETERS, Query, TooManyParameters};
+pub use suggest::taken_literally;
 
 /// Place of the rendered text. Decides how values are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,7 +136,7 @@ impl Tiers {
     }
 
     /// Decides a caller's tier and opens its accounts.
-    pub fn enroll(&self, caller: Caller) -> Principal {
+    pub fn build_principal(&self, caller: Caller) -> Principal {
         let written = self.tenants.get(&caller.tenant);
         let (tier, unknown_tier) = match (written, &caller.tier) {
             (Some(Some(tier)), _) => (tier, None),

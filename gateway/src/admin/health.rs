@@ -28,7 +28,7 @@ pub(super) fn awaited_issuer(admin: &Admin) -> Option<Arc<str>> {
         admin.gateway.live.load(),
         admin.gateway.state.observer.registry.uptime(clock::now()),
     );
-    let mut issuers = plan.doorman.issuers().iter();
+    let mut issuers = plan.authenticator.issuers().iter();
     let awaited = issuers.find(|issuer| {
         let patience = issuer.source().map(|source| source.freshness.timeout);
         patience.is_some_and(|patience| uptime < patience) && issuer.keys().status().is_awaited()

@@ -38,7 +38,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Js
     let (query, tenant) = ListQuery::read(&uri, Some("tenant"))?;
     let plan = admin.gateway.live.load();
     let revoked = admin.gateway.state.revocations.in_force().list();
-    let keys = plan.doorman.api_keys().map(|keys| keys.all()).unwrap_or_default();
+    let keys = plan.authenticator.api_keys().map(|keys| keys.all()).unwrap_or_default();
     let found = keys.iter().filter(|key| {
         tenant.as_ref().is_none_or(|tenant| *key.tenant == **tenant)
             && query.finds([&*key.id, &*key.tenant].into_iter().chain(key.label.as_deref()))

@@ -10,7 +10,7 @@ use crate::auth::revocations::RevokedKind;
 use crate::call::backend::Backend;
 use crate::clock;
 use crate::limits::accounts::Census;
-use crate::limits::rooms::Room;
+use crate::limits::rooms::OwnerClass;
 use crate::observe::families::Family;
 use crate::observe::log_sampler::LogSampler;
 use crate::observe::{Admission, BreakerState, ConnectionState, Page};
@@ -55,7 +55,7 @@ fn sample(admin: &Admin, page: &mut Page) {
         page.put(Family::LimitWidened, &[&limit], stood_in.wider);
         page.put(Family::LimitOverflow, &[&limit], stood_in.others);
     }
-    for room in Room::ALL {
+    for room in OwnerClass::ALL {
         page.put(Family::LimitRoomInUse, &[room.as_str()], accounts.rooms.taken(room));
         page.put(Family::LimitRoom, &[room.as_str()], accounts.rooms.most(room));
     }
@@ -71,7 +71,7 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::LogLinesLeftOut, &[], LogSampler::of_process().left_out());
     page.put(Family::ClockJumps, &[], clock.jumps());
     page.put(Family::ClockAhead, &[], clock.ahead() as f64 / 1e9);
-    for issuer in plan.doorman.issuers() {
+    for issuer in plan.authenticator.issuers() {
         sample_keys(issuer, page);
     }
     let work = &gateway.state.verification_work;

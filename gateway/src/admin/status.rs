@@ -238,7 +238,7 @@ impl Status {
                     error,
                 },
             },
-            issuers: plan.doorman.issuers().iter().map(keys).collect(),
+            issuers: plan.authenticator.issuers().iter().map(keys).collect(),
             unknown_tiers: UnknownTiers::of(&observer.registry.unknown_tiers),
             revocations: revocations::summary(admin),
             access_log_dropped: observer.access_log.dropped(),

@@ -114,7 +114,7 @@ pub(super) fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<
             .extend(tier.iter().map(|tier| Arc::clone(&tier.name)));
     }
     let unix_now = clock::unix_seconds();
-    for key in plan.doorman.api_keys().map(|keys| keys.all()).unwrap_or_default() {
+    for key in plan.authenticator.api_keys().map(|keys| keys.all()).unwrap_or_default() {
         let known = all.entry(Arc::clone(&key.tenant)).or_default();
         known.api_keys += usize::from(key.is_live(unix_now));
         if !matches!(plan.tiers.tenants.get(&key.tenant), Some(Some(_))) {

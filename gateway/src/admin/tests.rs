@@ -169,7 +169,7 @@ impl Bench {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .into_iter()
             .collect();
-        let known = plan.doorman.identify(
+        let known = plan.authenticator.identify(
             &headers,
             &route.access,
             std::net::IpAddr::from([127, 0, 0, 1]),

@@ -84,8 +84,8 @@ impl<'a> PartCaller<'a> {
     async fn ask_once(self, request: PartRequest, limits: PartLimits) -> Called {
         let size = request.size();
         let reservation = self.request.reservation;
-        if let Err(hindrance) = reservation.grow(size, size) {
-            return PartResult::Failed(hindrance.into()).into();
+        if let Err(blocked_outcome) = reservation.grow(size, size) {
+            return PartResult::Failed(blocked_outcome.into()).into();
         }
         let called = self.ask(request, limits).await;
         reservation.shrink(size);
@@ -102,7 +102,7 @@ impl<'a> PartCaller<'a> {
         let elements = match read.await {
             Ok(Some(elements)) if is_sendable(&elements) => elements,
             Ok(_) => return PartResult::Failed(PartFault::new(Cause::TooManyElements(array.whence))),
-            Err(hindrance) => return PartResult::Failed(hindrance.into()),
+            Err(blocked_outcome) => return PartResult::Failed(blocked_outcome.into()),
         };
         let part = &self.aggregate.recipe.parts()[self.index];
         let lacks = |what: &str, why: &str| notes_lack(self.notes, part, what, why);
@@ -123,9 +123,11 @@ impl<'a> PartCaller<'a> {
             body,
             deadline: limits.deadline,
             operator_deadline: limits.by_operator,
-            wished: request.wished,
+            caller_deadline: request.caller_deadline,
             trailers: false,
-            meant: part.time_limit.map_or(request.meant, |limit| limit.min(request.meant)),
+            operator_limit: part
+                .time_limit
+                .map_or(request.operator_limit, |limit| limit.min(request.operator_limit)),
             entrant: request.entrant,
             is_retry: request.is_retry,
             streaming: Streaming::Never,
@@ -334,9 +336,9 @@ impl<'a> PartCaller<'a> {
         // The decoded length is unknown until decoding ends. Until then the full limit is reserved.
         let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
         if let Some(more) = encoded
-            && let Err(hindrance) = reservation.grow(more, limit)
+            && let Err(blocked_outcome) = reservation.grow(more, limit)
         {
-            return (PartResult::Failed(hindrance.into()), None);
+            return (PartResult::Failed(blocked_outcome.into()), None);
         }
         let length = if encoded.is_some() { limit } else { whole.len() };
         let part = Arc::clone(&self.aggregate.recipe.parts()[self.index]);
@@ -367,7 +369,7 @@ impl<'a> PartCaller<'a> {
         });
         let (result, decoded, detail) = match read.await {
             Ok(read) => read,
-            Err(hindrance) => return (PartResult::Failed(hindrance.into()), None),
+            Err(blocked_outcome) => return (PartResult::Failed(blocked_outcome.into()), None),
         };
         if let Some(more) = encoded {
             reservation.shrink(more.saturating_sub(decoded));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::deep;
 use super::draft::Conflict;
-use super::grouped::{self, Passages};
+use super::grouped::{self, GroupPrefixes};
 use super::placed_member::{MemberName, PlacedMember, wrapped};
 use super::recipe::Recipe;
 use crate::json::{self, Cursor, Document, Name, Value};
@@ -96,7 +96,7 @@ impl Body {
 
     /// Merges members of the same name into one. Under [`Conflict::Error`], returns the index of the first colliding
     /// part.
-    pub(super) fn settle(&mut self, conflict: Conflict, passages: &Passages) -> Result<(), usize> {
+    pub(super) fn settle(&mut self, conflict: Conflict, passages: &GroupPrefixes) -> Result<(), usize> {
         let mut sorted: Vec<u32> = (0..self.members.len() as u32).collect();
         sorted.sort_unstable_by(|one, other| self.name(*one).cmp(&self.name(*other)).then(one.cmp(other)));
         let mut colliding: Option<u32> = None;
@@ -120,7 +120,13 @@ impl Body {
 
     /// Merges `others`, which have the name of `first` and come after it, into `first`. Under [`Conflict::Error`],
     /// returns the first colliding member.
-    fn settle_one(&mut self, first: u32, others: &[u32], conflict: Conflict, passages: &Passages) -> Result<(), u32> {
+    fn settle_one(
+        &mut self,
+        first: u32,
+        others: &[u32],
+        conflict: Conflict,
+        passages: &GroupPrefixes,
+    ) -> Result<(), u32> {
         for other in others {
             let (present, later) = (self.members[first as usize].value, self.members[*other as usize].value);
             let value = |piece| Value::from_checked(self.bytes(piece));

@@ -150,7 +150,7 @@ where
 {
     let mut progress = Progress::new(recipe);
     let mut running = FuturesUnordered::new();
-    while !progress.is_doomed {
+    while !progress.has_fatal_failure {
         if let Some(index) = progress.ready.pop_front() {
             match progress.render(index, &render) {
                 Ok(request) => {
@@ -202,7 +202,7 @@ async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> En
     let (placed, value) = match reservation.read(size, move || own.read(&document)).await {
         Ok(Ok(read)) => read,
         Ok(Err(cause)) => return without(Outcome::Failed(PartFault::new(cause))),
-        Err(hindrance) => return without(Outcome::Failed(hindrance.into())),
+        Err(blocked_outcome) => return without(Outcome::Failed(blocked_outcome.into())),
     };
     Ended {
         status: called.status,
@@ -227,7 +227,7 @@ struct Progress<'r> {
     waiting_for: Vec<usize>,
     ready: VecDeque<usize>,
     /// True once a required part has failed.
-    is_doomed: bool,
+    has_fatal_failure: bool,
 }
 
 impl<'r> Progress<'r> {
@@ -243,7 +243,7 @@ impl<'r> Progress<'r> {
             ready: (0..parts.len())
                 .filter(|index| parts[*index].awaits.is_empty())
                 .collect(),
-            is_doomed: false,
+            has_fatal_failure: false,
         }
     }
 
@@ -276,7 +276,7 @@ impl<'r> Progress<'r> {
     /// are known.
     fn finish(self) -> Vec<Outcome> {
         // After a fatal failure no limit is applied, so that the failed required part is the one reported.
-        let mut room = if self.is_doomed {
+        let mut room = if self.has_fatal_failure {
             usize::MAX
         } else {
             self.recipe.body_limit
@@ -306,14 +306,14 @@ impl<'r> Progress<'r> {
             self.outcomes[index] = Some(outcome);
             if is_fatal {
                 // Dependent parts are cancelled, not failed, so that this part is the one reported.
-                self.is_doomed = true;
+                self.has_fatal_failure = true;
                 continue;
             }
             for dependent in &part.awaited_by {
                 self.waiting_for[*dependent] -= 1;
                 // Decided only when the last awaited part has ended, so that their order in time does not matter.
                 if self.waiting_for[*dependent] == 0 {
-                    match self.hindrance(*dependent) {
+                    match self.blocked_outcome(*dependent) {
                         Some(outcome) => ended.push((*dependent, outcome)),
                         None => self.ready.push_back(*dependent),
                     }
@@ -324,7 +324,7 @@ impl<'r> Progress<'r> {
 
     /// Returns the outcome of a part that cannot start because of the parts that it needs. A fallback value is for the
     /// caller only; it does not make a needed part succeed.
-    fn hindrance(&self, index: usize) -> Option<Outcome> {
+    fn blocked_outcome(&self, index: usize) -> Option<Outcome> {
         let parts = self.recipe.parts();
         let needs = || {
             parts[index]

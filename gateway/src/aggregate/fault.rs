@@ -38,8 +38,8 @@ pub struct ErrorAnswer {
 }
 
 impl From<WorkspaceError> for PartFault {
-    fn from(hindrance: WorkspaceError) -> Self {
-        Self::of_rejection(&hindrance.into())
+    fn from(blocked_outcome: WorkspaceError) -> Self {
+        Self::of_rejection(&blocked_outcome.into())
     }
 }
 

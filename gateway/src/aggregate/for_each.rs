@@ -64,7 +64,7 @@ where
                             size = own;
                             Ok(call(request))
                         }
-                        Err(hindrance) => Err(Some(hindrance.into())),
+                        Err(blocked_outcome) => Err(Some(blocked_outcome.into())),
                     }
                 }
             };

@@ -11,15 +11,15 @@ use crate::json::{Kind, Name, Value};
 
 /// Places in the answer on the way of group paths, as a tree.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Passages {
-    below: Vec<(Box<str>, Passages)>,
+pub(super) struct GroupPrefixes {
+    below: Vec<(Box<str>, GroupPrefixes)>,
 }
 
 /// Two values at one place, which the recipe treats as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Collision;
 
-impl Passages {
+impl GroupPrefixes {
     /// Adds the places on the way to `path`: all of its names except the last.
     pub(super) fn add(&mut self, path: &[MemberName]) {
         let Some((_, way)) = path.split_last() else { return };
@@ -46,7 +46,7 @@ impl Passages {
 pub(super) fn merged(
     present: Value<'_>,
     later: Value<'_>,
-    passages: &Passages,
+    passages: &GroupPrefixes,
     conflict: Conflict,
 ) -> Result<Vec<u8>, Collision> {
     let mut out = Vec::with_capacity(present.raw().len() + later.raw().len());
@@ -58,7 +58,7 @@ pub(super) fn merged(
 fn add_merged(
     present: Value<'_>,
     later: Value<'_>,
-    passages: Option<&Passages>,
+    passages: Option<&GroupPrefixes>,
     conflict: Conflict,
     out: &mut Vec<u8>,
 ) -> Result<(), Collision> {
@@ -124,7 +124,7 @@ mod tests {
 
     /// Checks a merge. `paths` are group paths relative to the place of the two values.
     fn check(paths: &[&str], present: &str, later: &str, conflict: Conflict, expected: Option<&str>) {
-        let mut passages = Passages::default();
+        let mut passages = GroupPrefixes::default();
         for path in paths {
             let names: Vec<MemberName> = path.split('.').map(MemberName::from).collect();
             passages.add(&names);

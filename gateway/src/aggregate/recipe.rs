@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::draft::{Conflict, Errors, PartDraft, Partial, RecipeDraft};
-use super::grouped::Passages;
+use super::grouped::GroupPrefixes;
 use super::part::{Part, Place};
 use super::path::{Path, PathMistake, Segment};
 use super::placed_member::MemberName;
@@ -24,7 +24,7 @@ pub struct Recipe {
     /// Path under which everything except the list of errors is placed.
     pub(super) wrap: Option<Arc<[MemberName]>>,
     /// Places on the way of group paths.
-    pub(super) passages: Passages,
+    pub(super) passages: GroupPrefixes,
     pub(super) body_limit: usize,
 }
 
@@ -95,7 +95,7 @@ impl Recipe {
         if list_errors && wrap.as_ref().is_some_and(|path| path[0] == errors_name) {
             mistakes.push(Mistake::ReservedWrap);
         }
-        let mut passages = Passages::default();
+        let mut passages = GroupPrefixes::default();
         if drafts.is_empty() {
             mistakes.push(Mistake::NoParts);
         }

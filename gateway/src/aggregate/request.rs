@@ -25,11 +25,11 @@ pub struct Request<'a> {
     /// Deadline by the operators' limits alone, without the caller's own limit.
     pub operator_deadline: Deadline,
     /// Deadline that the caller announced for itself, if any.
-    pub wished: Option<Deadline>,
+    pub caller_deadline: Option<Deadline>,
     /// Field in which answers report the cost of the request.
     pub cost_header: Option<&'a HeaderName>,
     /// Time limit of the route itself.
-    pub meant: Duration,
+    pub operator_limit: Duration,
     pub entrant: Entrant,
     pub is_retry: bool,
     pub worker: usize,

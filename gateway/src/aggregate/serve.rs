@@ -51,7 +51,8 @@ impl Aggregate {
             Ok(answer)
         };
         let merged = reservation.read(size, merge).await;
-        merged.unwrap_or_else(|hindrance| Err(Failure::of(self.recipe.parts()[0].name(), &hindrance.into())))
+        merged
+            .unwrap_or_else(|blocked_outcome| Err(Failure::of(self.recipe.parts()[0].name(), &blocked_outcome.into())))
     }
 
     /// Adds the contributions of the parts' heads to the answer.

@@ -39,7 +39,7 @@ pub enum AdmittedIssuers {
 
 /// A set of credential kinds: those that a request has and the route admits, or those that are missing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Held {
+pub(crate) struct CredentialKinds {
     pub(crate) jwt: bool,
     pub(crate) api_key: bool,
     pub(crate) basic: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Held {
 #[derive(Debug, Clone)]
 pub struct Access {
     admitted: Admitted,
-    demands: Demands,
+    demands: Requirements,
     api_key_header: HeaderName,
     missing: Arc<Challenge>,
     invalid: Arc<Challenge>,
@@ -59,7 +59,7 @@ pub struct Access {
 
 /// Requirements on a caller beyond a valid credential.
 #[derive(Debug, Clone, Default)]
-pub struct Demands {
+pub struct Requirements {
     /// Scopes that are all required.
     pub scopes: Box<[Arc<str>]>,
     /// Tiers of which one is required. Empty admits any.
@@ -70,8 +70,8 @@ pub struct Demands {
 
 impl Access {
     /// Compiles a route's rules. `api_key_header` carries API keys, and is named to callers that lack one.
-    pub fn new(admitted: Admitted, demands: Demands, api_key_header: &HeaderName) -> Self {
-        let asked = Held {
+    pub fn new(admitted: Admitted, demands: Requirements, api_key_header: &HeaderName) -> Self {
+        let asked = CredentialKinds {
             jwt: !matches!(admitted.jwt, AdmittedIssuers::None),
             api_key: admitted.api_key,
             basic: admitted.basic,
@@ -105,7 +105,7 @@ impl Access {
     /// # Errors
     /// [`Rejection::NotAllowed`], naming the unmet requirement.
     pub fn permits(&self, caller: &Caller, tier: &str) -> Result<(), Rejection> {
-        let Demands { scopes, tiers, tenants } = &self.demands;
+        let Requirements { scopes, tiers, tenants } = &self.demands;
         if !scopes.iter().all(|scope| caller.scopes.contains(scope)) {
             return Err(Rejection::NotAllowed {
                 why: "The credential lacks a scope that this route needs.",
@@ -154,14 +154,14 @@ impl Access {
     }
 
     /// Returns the required kinds that are not in `held`, or `None` if there are none.
-    pub(crate) const fn lacks(&self, held: Held) -> Option<Held> {
+    pub(crate) const fn lacks(&self, held: CredentialKinds) -> Option<CredentialKinds> {
         let jwt = !matches!(self.admitted.jwt, AdmittedIssuers::None) && !held.jwt;
         let api_key = self.admitted.api_key && !held.api_key;
         let (basic, mtls) = (self.admitted.basic && !held.basic, self.admitted.mtls && !held.mtls);
         if !(jwt || api_key || basic || mtls) {
             return None;
         }
-        Some(Held {
+        Some(CredentialKinds {
             jwt,
             api_key,
             basic,
@@ -170,7 +170,7 @@ impl Access {
     }
 
     /// Builds the refusal of a request that has only some of the required credentials. `lacks` are the missing ones.
-    pub(crate) fn refuse_incomplete(&self, lacks: Held) -> Refusal {
+    pub(crate) fn refuse_incomplete(&self, lacks: CredentialKinds) -> Refusal {
         let challenge = Challenge {
             www_authenticate: lacks.schemes(&self.api_key_header, ""),
             hint: lacks.how(&self.api_key_header, true),
@@ -214,7 +214,7 @@ impl Access {
     }
 }
 
-impl Held {
+impl CredentialKinds {
     /// Value of `WWW-Authenticate`. A 401 must name a scheme, also for keys and certificates, which have no registered
     /// one.
     fn schemes(self, api_key_header: &HeaderName, error: &str) -> HeaderValue {
@@ -270,7 +270,7 @@ mod tests {
     fn every_demand_must_be_met() {
         let header = HeaderName::from_static("x-api-key");
         let check = |scopes: &[&str], tiers: &[&str], tenants: &[&str], permitted: bool| {
-            let demands = Demands {
+            let demands = Requirements {
                 scopes: names(scopes),
                 tiers: names(tiers),
                 tenants: names(tenants),
@@ -297,7 +297,7 @@ mod tests {
                 jwt,
                 ..Admitted::default()
             };
-            let refusal = Access::new(admitted, Demands::default(), &header).refuse(asked);
+            let refusal = Access::new(admitted, Requirements::default(), &header).refuse(asked);
             let (Rejection::CredentialsMissing { challenge }
             | Rejection::CredentialsInvalid { challenge }
             | Rejection::CredentialsExpired { challenge }) = refusal.rejection

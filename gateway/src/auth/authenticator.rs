@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 use quick_cache::sync::Cache;
 
-use crate::auth::access::{Access, Held};
+use crate::auth::access::{Access, CredentialKinds};
 use crate::auth::api_key::keys::ApiKeys;
 use crate::auth::basic::password_check::PasswordCheck;
 use crate::auth::basic::users::{LoginFailure, Passwords};
@@ -48,10 +48,10 @@ pub struct Authenticator<K> {
     strangers: Cache<IpAddr, Arc<K>>,
     /// Budget for signature checks. `None` checks every signature, whatever the cost.
     verifications: Option<Verifications>,
-    enroll: Box<dyn Fn(Caller) -> K + Send + Sync>,
+    build_principal: Box<dyn Fn(Caller) -> K + Send + Sync>,
     capacity: usize,
     /// Final check of every valid credential, called for each request.
-    standing: Standing<K>,
+    standing: FinalCheck<K>,
 }
 
 /// Origin of a request.
@@ -76,7 +76,7 @@ impl From<IpAddr> for Client<'_> {
 }
 
 /// Checks whether a cached credential is still valid at a time, in seconds since 1970.
-type Standing<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
+type FinalCheck<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
 
 /// The API keys, with a cached entry for each. Bounded by the key file: nothing is evicted, and a flood of other
 /// credentials cannot displace a key's entry.
@@ -88,7 +88,7 @@ struct ApiKeyTable<K> {
 /// Callers by certificate. Entries are found by the certificate's digest, so its names are looked up only once.
 struct CertificateTable<K> {
     holders: CertificateHolders,
-    known: Cache<[u8; 32], Result<Holder<K>, Check>>,
+    known: Cache<[u8; 32], Result<ValidCredential<K>, Check>>,
 }
 
 /// The users, with a cached entry for each, as in [`ApiKeyTable`].
@@ -105,7 +105,7 @@ pub struct AnonymousTier(pub Arc<str>);
 enum LookupFailure {
     Failed(Check),
     /// Credentials that are missing where the route requires several together.
-    Incomplete(Held),
+    Incomplete(CredentialKinds),
     Unchecked(Box<PasswordCheck>),
     Keyless(Box<KeyWait>),
 }
@@ -124,13 +124,13 @@ pub struct SameIssuer {
 }
 
 /// The cached entry of a valid credential.
-struct Holder<K> {
+struct ValidCredential<K> {
     kept: Arc<K>,
     tenant: Arc<str>,
 }
 
 impl<K> Authenticator<K> {
-    /// Caches at most `capacity` verified tokens, as many refused tokens and as many anonymous callers. `enroll` is
+    /// Caches at most `capacity` verified tokens, as many refused tokens and as many anonymous callers. `build_principal` is
     /// called once for each new entry.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl<K> Authenticator<K> {
         issuers: Vec<Issuer>,
         anonymous: Option<AnonymousTier>,
         capacity: usize,
-        enroll: impl Fn(Caller) -> K + Send + Sync + 'static,
+        build_principal: impl Fn(Caller) -> K + Send + Sync + 'static,
     ) -> Result<Self, SameIssuer> {
         for (at, second) in issuers.iter().enumerate() {
             if let Some(first) = issuers[..at].iter().find(|first| first.issuer() == second.issuer()) {
@@ -163,7 +163,7 @@ impl<K> Authenticator<K> {
             anonymous,
             strangers: Cache::new(capacity),
             verifications: None,
-            enroll: Box::new(enroll),
+            build_principal: Box::new(build_principal),
             capacity,
             standing: Box::new(|_, _| Ok(())),
         })
@@ -191,7 +191,7 @@ impl<K> Authenticator<K> {
 
     /// Requires that a valid credential also passes `standing`, which is called for every request.
     #[must_use]
-    pub fn heeding(self, standing: impl Fn(&K, u64) -> Result<(), Check> + Send + Sync + 'static) -> Self {
+    pub fn with_final_check(self, standing: impl Fn(&K, u64) -> Result<(), Check> + Send + Sync + 'static) -> Self {
         Self {
             standing: Box::new(standing),
             ..self
@@ -210,11 +210,11 @@ impl<K> Authenticator<K> {
 
     /// Header field that carries API keys.
     pub fn api_key_header(&self) -> Option<&HeaderName> {
-        self.api_keys.as_ref().map(|desk| desk.keys.header())
+        self.api_keys.as_ref().map(|table| table.keys.header())
     }
 
     pub fn api_keys(&self) -> Option<&ApiKeys> {
-        self.api_keys.as_ref().map(|desk| &desk.keys)
+        self.api_keys.as_ref().map(|table| &table.keys)
     }
 
     pub fn issuers(&self) -> &[Issuer] {
@@ -290,7 +290,7 @@ impl<K> Authenticator<K> {
             .map(|password| self.holder_of_password(password))
             .transpose()?;
 
-        let held = Held {
+        let held = CredentialKinds {
             jwt: matches!(&by_token, Some((_, issuer)) if access.admits_issuer(issuer.name())),
             api_key: by_key.is_some() && access.admits(&Kind::ApiKey),
             basic: by_password.is_some() && access.admits(&Kind::Basic),
@@ -336,8 +336,8 @@ impl<K> Authenticator<K> {
         !matches!(presented, Ok(presented) if presented.is_empty())
     }
 
-    fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<Holder<K>, Check> {
-        let desk = self.certificates.as_ref().ok_or(Check::CertificateUnknown)?;
+    fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<ValidCredential<K>, Check> {
+        let table = self.certificates.as_ref().ok_or(Check::CertificateUnknown)?;
         // The connection may outlive its certificate.
         if unix_now >= certificate.expires {
             return Err(Check::CertificateExpired);
@@ -346,37 +346,37 @@ impl<K> Authenticator<K> {
         if unix_now < certificate.not_before {
             return Err(Check::CertificateNotYetValid);
         }
-        if let Some(verdict) = desk.known.get(&certificate.digest) {
+        if let Some(verdict) = table.known.get(&certificate.digest) {
             return verdict;
         }
-        let verdict = desk.holders.find(certificate).map(|caller| Holder {
+        let verdict = table.holders.find(certificate).map(|caller| ValidCredential {
             tenant: caller.tenant.clone(),
-            kept: Arc::new((self.enroll)(caller)),
+            kept: Arc::new((self.build_principal)(caller)),
         });
-        desk.known.insert(certificate.digest, verdict.clone());
+        table.known.insert(certificate.digest, verdict.clone());
         verdict
     }
 
-    fn holder_of_password(&self, presented: &str) -> Result<Holder<K>, LookupFailure> {
-        let desk = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
-        let row = desk.passwords.find(presented).map_err(|unadmitted| match unadmitted {
+    fn holder_of_password(&self, presented: &str) -> Result<ValidCredential<K>, LookupFailure> {
+        let table = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
+        let row = table.passwords.find(presented).map_err(|unadmitted| match unadmitted {
             LoginFailure::Failed(check) => LookupFailure::Failed(check),
             LoginFailure::Unchecked(check) => LookupFailure::Unchecked(Box::new(check)),
         })?;
-        let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.passwords.caller(row))));
-        Ok(Holder {
+        let kept = table.enrolled[row].get_or_init(|| Arc::new((self.build_principal)(table.passwords.caller(row))));
+        Ok(ValidCredential {
             kept: kept.clone(),
-            tenant: desk.passwords.tenant(row).clone(),
+            tenant: table.passwords.tenant(row).clone(),
         })
     }
 
-    fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<Holder<K>, Check> {
-        let desk = self.api_keys.as_ref().ok_or(Check::KeyUnknown)?;
-        let row = desk.keys.find(presented, unix_now)?;
-        let kept = desk.enrolled[row].get_or_init(|| Arc::new((self.enroll)(desk.keys.caller(row))));
-        Ok(Holder {
+    fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<ValidCredential<K>, Check> {
+        let table = self.api_keys.as_ref().ok_or(Check::KeyUnknown)?;
+        let row = table.keys.find(presented, unix_now)?;
+        let kept = table.enrolled[row].get_or_init(|| Arc::new((self.build_principal)(table.keys.caller(row))));
+        Ok(ValidCredential {
             kept: kept.clone(),
-            tenant: desk.keys.tenant(row).clone(),
+            tenant: table.keys.tenant(row).clone(),
         })
     }
 
@@ -385,7 +385,7 @@ impl<K> Authenticator<K> {
         token: &str,
         client: Client<'_>,
         unix_now: u64,
-    ) -> Result<(Holder<K>, &Issuer), LookupFailure> {
+    ) -> Result<(ValidCredential<K>, &Issuer), LookupFailure> {
         if token.len() > jws::MAX_LENGTH {
             return Err(Check::TokenTooLarge.into());
         }
@@ -394,7 +394,7 @@ impl<K> Authenticator<K> {
             Some(verdict) => verdict?,
             None => self.verify(token, client, unix_now)?,
         };
-        Ok((Holder { kept, tenant }, &self.issuers[issuer]))
+        Ok((ValidCredential { kept, tenant }, &self.issuers[issuer]))
     }
 
     /// Verifies a token that is not cached, usually with one signature check, and caches the verdict.
@@ -415,7 +415,7 @@ impl<K> Authenticator<K> {
                     match (issuer.caller(claims, unix_now), check) {
                         (Ok(_), _) => {
                             let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
-                            if !wait.is_vain() {
+                            if !wait.is_known_absent() {
                                 return Err(LookupFailure::Keyless(Box::new(wait)));
                             }
                         }
@@ -435,7 +435,7 @@ impl<K> Authenticator<K> {
             Ok((caller, from)) => {
                 let expires = caller.expires.unwrap_or(unix_now);
                 let (tenant, valid) = (caller.tenant.clone(), Validity { from, expires });
-                let kept = Arc::new((self.enroll)(caller));
+                let kept = Arc::new((self.build_principal)(caller));
                 if let Some(budget) = &self.verifications {
                     budget.remember(token);
                 }
@@ -468,7 +468,7 @@ impl<K> Authenticator<K> {
         if let Some(kept) = self.strangers.get(&client) {
             return kept;
         }
-        let kept = Arc::new((self.enroll)(Caller {
+        let kept = Arc::new((self.build_principal)(Caller {
             tenant: ANONYMOUS.into(),
             id: client.to_string().into(),
             tier: Some(tier.0.clone()),
@@ -497,7 +497,7 @@ fn lacked(check: Check, jws: &Jws<'_>, keys: &KeySet, source: &Source) -> Option
 }
 
 /// Returns whether any credential is valid. Fails if two of them name different tenants.
-fn have_one_tenant<K>(all: [&Option<Holder<K>>; 4]) -> Result<bool, Check> {
+fn have_one_tenant<K>(all: [&Option<ValidCredential<K>>; 4]) -> Result<bool, Check> {
     let mut tenants = all.into_iter().flatten().map(|holder| &holder.tenant);
     let first = tenants.next();
     if tenants.any(|tenant| Some(tenant) != first) {
@@ -506,7 +506,7 @@ fn have_one_tenant<K>(all: [&Option<Holder<K>>; 4]) -> Result<bool, Check> {
     Ok(first.is_some())
 }
 
-impl<K> Clone for Holder<K> {
+impl<K> Clone for ValidCredential<K> {
     fn clone(&self) -> Self {
         Self {
             kept: self.kept.clone(),

@@ -86,7 +86,7 @@ impl AttemptParams<'_> {
                     pool: &pools[self.worker],
                     settings: self.pool,
                     connect: self.connect,
-                    toward: RequestTarget {
+                    target: RequestTarget {
                         host: &self.endpoint.authority,
                         authority,
                         is_secure: self.endpoint.tls.is_some(),

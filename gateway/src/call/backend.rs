@@ -203,7 +203,7 @@ impl Backend {
         }
         let all = self.endpoints.standings();
         let changed = self.guards.ejector.record(&endpoint.standing, all, began, failed, now);
-        self.tell_of(endpoint, changed);
+        self.log_ejection(endpoint, changed);
     }
 
     /// Connects to the endpoints that were ejected because they could not be reached, and ends the ejection
@@ -216,12 +216,12 @@ impl Backend {
             let Some(address) = endpoint.address() else { continue };
             if let Ok(Ok(_)) = tokio::time::timeout(limit, endpoint.reach(address)).await {
                 let changed = self.guards.ejector.bring_back(&endpoint.standing, clock::now());
-                self.tell_of(endpoint, changed);
+                self.log_ejection(endpoint, changed);
             }
         }
     }
 
-    fn tell_of(&self, endpoint: &Endpoint, changed: Option<Change>) {
+    fn log_ejection(&self, endpoint: &Endpoint, changed: Option<Change>) {
         let (name, endpoint) = (&self.name, &endpoint.url);
         match changed {
             Some(Change::Ejected { eject_for, ejections }) => {
@@ -234,7 +234,7 @@ impl Backend {
     }
 
     /// Records that an answer counted as a success broke off within its body.
-    pub(crate) fn broke_off(&self, generation: Option<Generation>) {
+    pub(crate) fn record_late_failure(&self, generation: Option<Generation>) {
         if let Some(generation) = generation {
             self.tell(self.guards.breaker.late_failure(generation, clock::now()));
         }

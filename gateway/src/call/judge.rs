@@ -53,7 +53,7 @@ pub(crate) struct Limits {
     /// Limit that sets `attempt`.
     pub(crate) time: Setting,
     /// Smallest operator's limit for the attempt, the call, and the part or route.
-    pub(crate) meant: Duration,
+    pub(crate) operator_limit: Duration,
     /// Size limit of the request body in bytes.
     pub(crate) body: u64,
 }
@@ -144,9 +144,9 @@ impl Limits {
     /// for all callers by asking for little time, or by using most of the time itself.
     fn were_used_up_by_backend(&self, took: Duration) -> bool {
         if self.attempt < self.by_operator {
-            took >= self.meant
+            took >= self.operator_limit
         } else {
-            took.as_nanos() * 5 >= self.meant.as_nanos() * 4
+            took.as_nanos() * 5 >= self.operator_limit.as_nanos() * 4
         }
     }
 }

@@ -80,11 +80,11 @@ pub struct CallRequest {
     /// Deadline by the operators' limits alone, without the caller's own time limit.
     pub operator_deadline: Deadline,
     /// Deadline that the caller asked for, if any.
-    pub wished: Option<Deadline>,
+    pub caller_deadline: Option<Deadline>,
     /// Whether the caller accepts trailers.
     pub trailers: bool,
     /// Smallest operator's limit above the backend's own limits: that of the route or of the part.
-    pub meant: Duration,
+    pub operator_limit: Duration,
     pub entrant: Entrant,
     /// Whether the caller marked its request as a retry. Such a request is not retried, so that retries do not
     /// multiply.
@@ -102,7 +102,7 @@ pub enum Streaming {
     /// Holds every answer to the deadline, because the gateway needs the whole answer.
     Never,
     /// Exempts an answer whose head declares a stream: server-sent events or gRPC.
-    AsItSays,
+    IfDeclared,
     /// Exempts every answer, whatever its head says.
     Always,
 }
@@ -184,7 +184,9 @@ pub async fn call(
     .await;
     facts.by_callers_time |= facts.attempts == 0
         && matches!(result, Err(Rejection::OutOfTime(_)))
-        && order.wished.is_some_and(|wished| wished <= deadline);
+        && order
+            .caller_deadline
+            .is_some_and(|caller_deadline| caller_deadline <= deadline);
     tally.end(&result);
     result
 }
@@ -249,7 +251,7 @@ impl<'a> Call<'a> {
         let mut tried = Tried::new();
         loop {
             if self.backend.is_half_open(now) && !self.order.body.is_whole() {
-                Box::pin(self.let_body_come(&mut timer)).await?;
+                Box::pin(self.read_body_ahead(&mut timer)).await?;
                 now = clock::now();
             }
             let (endpoint, permit) = self.clear_for_attempt(&tried, now)?;
@@ -277,7 +279,7 @@ impl<'a> Call<'a> {
 
     /// Waits up to [`READ_AHEAD_FOR`] for the body of a request that would be a probe, so that the probe does not hold
     /// its place while the caller uploads. A body that takes longer is sent without such a place.
-    async fn let_body_come(&mut self, timer: &mut Timer) -> Result<(), Rejection> {
+    async fn read_body_ahead(&mut self, timer: &mut Timer) -> Result<(), Rejection> {
         let CallBody::Streamed(replay, limit) = &self.order.body else {
             return Ok(());
         };
@@ -363,7 +365,11 @@ impl<'a> Call<'a> {
             attempt: until,
             by_operator: self.by_operator.child(self.attempt_began, settings.attempt_limit),
             time: self.time(until),
-            meant: self.order.meant.min(settings.attempt_limit).min(settings.time_limit),
+            operator_limit: self
+                .order
+                .operator_limit
+                .min(settings.attempt_limit)
+                .min(settings.time_limit),
             body: self.order.body.limit(),
         };
         let again = Again {
@@ -551,13 +557,13 @@ impl<'a> Call<'a> {
     /// Returns the limits of a stream. A gRPC caller's own deadline is among them.
     fn stay(&self, is_grpc: bool) -> StreamLimits {
         let settings = &self.backend.settings;
-        let wished = self
+        let caller_deadline = self
             .order
-            .wished
+            .caller_deadline
             .filter(|_| is_grpc && self.order.streaming != Streaming::Always);
         StreamLimits {
             pause: settings.idle_stream,
-            wished: wished.map_or(Moment::MAX, Deadline::moment),
+            caller_deadline: caller_deadline.map_or(Moment::MAX, Deadline::moment),
             over: settings.stream_limit.map_or(Moment::MAX, |limit| clock::now() + limit),
         }
     }

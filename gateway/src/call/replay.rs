@@ -17,7 +17,7 @@ use policies::Moment;
 use super::fault::{Fault, Upload};
 use crate::clock;
 use crate::rejection::Setting;
-use crate::wire::caller_body::{CallerBody, Cut};
+use crate::wire::caller_body::{BodyError, CallerBody};
 use crate::wire::slow_caller::Transfer;
 
 /// Request body as sent to a backend.
@@ -211,9 +211,9 @@ impl Shared {
                 None
             }
             Some(Err(cut)) => Some(Err(self.spoil(match cut {
-                Cut::Broken => Upload::Broken,
-                Cut::TooSlow => Upload::TooSlow,
-                Cut::Malformed(why) => Upload::Malformed(why),
+                BodyError::Broken => Upload::Broken,
+                BodyError::TooSlow => Upload::TooSlow,
+                BodyError::Malformed(why) => Upload::Malformed(why),
             }))),
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else {

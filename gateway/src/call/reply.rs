@@ -47,14 +47,14 @@ pub struct StreamLimits {
     /// Maximum pause between two pieces of the stream, or between two signs of life from the caller.
     pub pause: Duration,
     /// Deadline that the caller asked for.
-    pub wished: Moment,
+    pub caller_deadline: Moment,
     /// End of the maximum duration of a stream.
     pub over: Moment,
 }
 
 impl StreamLimits {
     fn last(&self) -> Moment {
-        self.wished.min(self.over)
+        self.caller_deadline.min(self.over)
     }
 }
 
@@ -200,7 +200,9 @@ impl ReplyBody {
     /// Returns why the body ends when its timer runs out.
     fn run_out(&self) -> Broken {
         match self.patience {
-            BodyLimits::Idle(StreamLimits { over, wished, .. }) if self.until == over && over < wished => Broken::Over,
+            BodyLimits::Idle(StreamLimits {
+                over, caller_deadline, ..
+            }) if self.until == over && over < caller_deadline => Broken::Over,
             _ if self.has_no_stream_slot => Broken::NoStreamSlot,
             _ => Broken::OutOfTime,
         }
@@ -233,7 +235,7 @@ impl ReplyBody {
                 .failures
                 .contains(&StatusCode::SERVICE_UNAVAILABLE)
         {
-            held.backend.broke_off(held.generation);
+            held.backend.record_late_failure(held.generation);
         }
     }
 
@@ -254,7 +256,7 @@ impl ReplyBody {
         if let Broken::Backend(_) | Broken::CutShort = why
             && self.unread < SLOW_READER
         {
-            held.backend.broke_off(held.generation);
+            held.backend.record_late_failure(held.generation);
         }
     }
 }

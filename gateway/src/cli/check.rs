@@ -61,7 +61,7 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
         page.push('\n');
         time_tree::draw(&mut page, route, &plan.outline);
     }
-    let keys = plan.doorman.api_keys().map_or(&[][..], |keys| keys.all());
+    let keys = plan.authenticator.api_keys().map_or(&[][..], |keys| keys.all());
     let several = key_tiers::in_several(keys, &loaded.config, clock::unix_seconds());
     if !several.is_empty() {
         page.push_str("\nTenants with keys in several tiers hold a bucket in each\n\n");

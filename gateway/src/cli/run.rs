@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::signals::{self, Heard, Stops};
+use super::signals::{self, SignalContext, Stops};
 use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::admin;
 use crate::clock;
@@ -157,7 +157,7 @@ impl Gateway {
             Arc::clone(&self.live),
             Arc::clone(&self.state),
         ));
-        let heard = Heard {
+        let heard = SignalContext {
             reloader: Arc::clone(&reloader),
             lifecycle: Arc::clone(&lifecycle),
             live: Arc::clone(&self.live),

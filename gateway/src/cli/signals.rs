@@ -26,7 +26,7 @@ const ENDING: Duration = Duration::from_secs(20);
 const HURRIED: Duration = Duration::from_secs(10);
 
 /// State that the signal thread uses.
-pub(super) struct Heard {
+pub(super) struct SignalContext {
     pub(super) reloader: Arc<Reloader>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) live: Arc<LivePlan>,
@@ -52,7 +52,7 @@ impl Stops {
 ///
 /// # Errors
 /// Fails if the signal handlers cannot be installed.
-pub(super) fn listen(heard: Heard) -> io::Result<Stops> {
+pub(super) fn listen(heard: SignalContext) -> io::Result<Stops> {
     let (sender, stops) = watch::channel(0);
     let (ready, started) = channel();
     thread::Builder::new()
@@ -68,7 +68,7 @@ fn wait(started: &Receiver<io::Result<()>>) -> io::Result<()> {
         .unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))
 }
 
-fn hear(heard: &Heard, stops: &watch::Sender<u32>, ready: &Sender<io::Result<()>>) {
+fn hear(heard: &SignalContext, stops: &watch::Sender<u32>, ready: &Sender<io::Result<()>>) {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -112,7 +112,7 @@ impl Signals {
         })
     }
 
-    async fn hear(mut self, heard: &Heard, stops: &watch::Sender<u32>) {
+    async fn hear(mut self, heard: &SignalContext, stops: &watch::Sender<u32>) {
         let mut end: Option<Moment> = None;
         loop {
             let at = end.unwrap_or_else(clock::now);

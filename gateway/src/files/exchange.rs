@@ -54,7 +54,7 @@ pub fn replace_version(path: &Path, expected: Stamp, content: &[u8], patience: D
         return Ok(Replaced::Changed);
     }
     let (mut file, name) = create_beside(path)?;
-    let ours = Beside(name);
+    let ours = TempFile(name);
     file.set_permissions(Permissions::from_mode(found.mode() & 0o777))?;
     file.write_all(content)?;
     file.sync_all()?;
@@ -79,7 +79,7 @@ fn turn(folder: &Path, mut patience: Duration) -> io::Result<File> {
     }
 }
 
-fn trade(path: &Path, known: Stamp, file: &File, ours: &Beside) -> io::Result<Replaced> {
+fn trade(path: &Path, known: Stamp, file: &File, ours: &TempFile) -> io::Result<Replaced> {
     let written = stamp(file)?;
     // Keeps the old file open for file systems without an exchange. A version that comes in between is then lost.
     let found = File::open(path)?;
@@ -118,9 +118,9 @@ fn stamp(file: &File) -> io::Result<Stamp> {
 }
 
 /// A temporary file beside the target, or the old file after the exchange. Deleted when dropped.
-struct Beside(PathBuf);
+struct TempFile(PathBuf);
 
-impl Drop for Beside {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // No other code deletes it. After a plain rename it does not exist.
         let _ = fs::remove_file(&self.0);
@@ -198,7 +198,7 @@ mod tests {
         let theirs = folder.path().join("theirs");
         fs::write(&theirs, "three").unwrap();
         fs::rename(&theirs, &path).unwrap();
-        let found = heard(trade(&path, first, &file, &Beside(name)));
+        let found = heard(trade(&path, first, &file, &TempFile(name)));
         assert_eq!(found.as_deref(), Some("three"));
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -211,7 +211,7 @@ mod tests {
         file.write_all(b"two").unwrap();
         let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
         writer.write_all(b", three").unwrap();
-        let found = heard(trade(&path, first, &file, &Beside(name)));
+        let found = heard(trade(&path, first, &file, &TempFile(name)));
         assert_eq!(found.as_deref(), Some("one, three"));
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

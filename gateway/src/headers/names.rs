@@ -93,7 +93,7 @@ pub(crate) fn kind(name: &str) -> Kind {
 }
 
 /// Whether a request's field of this name has to be removed, or read first.
-pub(crate) fn says_something(name: &HeaderName) -> bool {
+pub(crate) fn needs_attention(name: &HeaderName) -> bool {
     let name = name.as_str();
     kind(name) != Kind::EndToEnd || matches!(name, "via" | "grpc-timeout")
 }

@@ -43,7 +43,7 @@ pub fn may_be_changed(name: &HeaderName) -> bool {
         "sec-websocket-key",
         "sec-websocket-accept",
     ];
-    !KEPT.contains(&name.as_str()) && !headers::says_something(name)
+    !KEPT.contains(&name.as_str()) && !headers::needs_attention(name)
 }
 
 impl HeaderRules {

@@ -208,7 +208,7 @@ fn wishes_are_read_before_their_fields_go() {
         ("te", "gzip;q=1, Trailers"),
         ("x-request-timeout-ms", "5"),
     ];
-    let wishes = |trusted| {
+    let hints = |trusted| {
         clean_request(
             &mut map(&given),
             Version::HTTP_11,
@@ -220,7 +220,7 @@ fn wishes_are_read_before_their_fields_go() {
     };
     let deadline = Some(Duration::from_millis(5));
     assert_eq!(
-        wishes(true),
+        hints(true),
         RequestHints {
             deadline,
             is_retry: true,
@@ -228,7 +228,7 @@ fn wishes_are_read_before_their_fields_go() {
         }
     );
     assert_eq!(
-        wishes(false),
+        hints(false),
         RequestHints {
             deadline,
             is_retry: false,

@@ -26,7 +26,7 @@ pub enum Terms {
 pub enum Account {
     Bucket(Arc<Bucket>, Quota),
     Window(Arc<SlidingWindow>, WindowQuota),
-    Calendar(Arc<Meter>, CalendarQuota),
+    Calendar(Arc<QuotaCount>, CalendarQuota),
     InFlight(Arc<InFlight>, u32),
 }
 
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// The count of a calendar quota. It outlives the process in the state file, so it holds its owner's name.
 #[derive(Debug)]
-pub struct Meter {
+pub struct QuotaCount {
     pub owner: Box<str>,
     pub usage: Usage,
 }
@@ -78,7 +78,7 @@ macro_rules! measures {
 measures! {
     Bucket: Bucket = |_| Bucket::full();
     Window: SlidingWindow = |_| SlidingWindow::new();
-    Calendar: Meter = |owner| Meter { owner: owner.to_string().into(), usage: Usage::new() };
+    Calendar: QuotaCount = |owner| QuotaCount { owner: owner.to_string().into(), usage: Usage::new() };
     InFlight: InFlight = |_| InFlight::new();
 }
 

@@ -6,11 +6,11 @@ use dashmap::DashMap;
 use policies::{Bucket, InFlight, SlidingWindow};
 
 use crate::clock::Now;
-use crate::limits::account::{Account, Kind, Meter};
-use crate::limits::rooms::{AccountLimits, Rooms};
-use crate::limits::set_aside::SetAside;
+use crate::limits::account::{Account, Kind, QuotaCount};
+use crate::limits::rooms::{AccountCaps, AccountLimits};
+use crate::limits::set_aside::LeftCounts;
 pub use crate::limits::table::{Origin, Table, TermsByOwner};
-use crate::limits::table::{Rows, StoodIn};
+use crate::limits::table::{Rows, SharedCounts};
 
 /// All tables, by the name of the limit and its kind. They outlive every plan.
 pub struct Accounts {
@@ -18,9 +18,9 @@ pub struct Accounts {
     /// The kind of each limit in force.
     in_force: DashMap<Arc<str>, Kind>,
     /// Caps on the number of accounts that requests open, over all tables.
-    pub rooms: Arc<Rooms>,
+    pub rooms: Arc<AccountCaps>,
     /// Counts that quotas had when the clock jumped.
-    pub set_aside: SetAside,
+    pub set_aside: LeftCounts,
 }
 
 /// Numbers of one limit for metrics.
@@ -28,7 +28,7 @@ pub struct Census {
     pub limit: Arc<str>,
     /// Number of accounts that are kept.
     pub owners: usize,
-    pub stood_in: StoodIn,
+    pub stood_in: SharedCounts,
 }
 
 impl Accounts {
@@ -41,8 +41,8 @@ impl Accounts {
         Self {
             tables: DashMap::new(),
             in_force: DashMap::new(),
-            set_aside: SetAside::default(),
-            rooms: Arc::new(Rooms::new(limits)),
+            set_aside: LeftCounts::default(),
+            rooms: Arc::new(AccountCaps::new(limits)),
         }
     }
 
@@ -55,7 +55,7 @@ impl Accounts {
             match kind {
                 Kind::Bucket => Arc::new(Rows::<Bucket>::new(terms, rooms)),
                 Kind::Window => Arc::new(Rows::<SlidingWindow>::new(terms, rooms)),
-                Kind::Calendar => Arc::new(Rows::<Meter>::new(terms, rooms)),
+                Kind::Calendar => Arc::new(Rows::<QuotaCount>::new(terms, rooms)),
                 Kind::InFlight => Arc::new(Rows::<InFlight>::new(terms, rooms)),
             }
         });

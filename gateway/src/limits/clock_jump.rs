@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::limits::account::{Account, Terms};
 use crate::limits::accounts::{Accounts, Origin};
 use crate::limits::owner::OwnerName;
-use crate::limits::set_aside::{KEPT, SetAside};
+use crate::limits::set_aside::{KEPT, LeftCounts};
 
 /// The effects of a clock jump on quotas.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Carried {
     pub again: usize,
 }
 
-impl SetAside {
+impl LeftCounts {
     /// Handles a jump of the clock. Sets counts aside, calls `follow`, which puts the new time in force, and then
     /// charges again what counts at that time.
     pub fn jump(&self, accounts: &Accounts, from: Now, to: Now, follow: impl FnOnce()) -> Carried {

@@ -29,7 +29,7 @@ use self::accounts::{Origin, Table};
 pub use self::in_flight_guard::InFlightGuard;
 use self::owner::{Owner, OwnerKey};
 pub use self::ratelimit_headers::granted;
-pub use self::refund::Ending;
+pub use self::refund::RefundFacts;
 use self::table::Opened;
 use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use smallvec::SmallVec;
 
 use crate::identity;
-use crate::limits::rooms::Room;
+use crate::limits::rooms::OwnerClass;
 use crate::template::percent;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ pub enum Others {
 pub struct OwnerKey {
     short: u64,
     long: [u8; 7],
-    room: Option<Room>,
+    room: Option<OwnerClass>,
 }
 
 /// An owner's displayed name, split into decoded words.
@@ -136,13 +136,13 @@ impl Owner<'_> {
     }
 
     /// Returns the room that the account occupies if only requests name the owner; `None` for owners that occupy none.
-    pub const fn room(&self) -> Option<Room> {
+    pub const fn room(&self) -> Option<OwnerClass> {
         match self {
-            Self::Address(_) => Some(Room::Addresses),
-            Self::Network(_) => Some(Room::Networks),
-            Self::Tenant(_) => Some(Room::Tenants),
-            Self::Caller(..) => Some(Room::Callers),
-            Self::CallersOf(_) => Some(Room::CallersOfTenants),
+            Self::Address(_) => Some(OwnerClass::Addresses),
+            Self::Network(_) => Some(OwnerClass::Networks),
+            Self::Tenant(_) => Some(OwnerClass::Tenants),
+            Self::Caller(..) => Some(OwnerClass::Callers),
+            Self::CallersOf(_) => Some(OwnerClass::CallersOfTenants),
             Self::Others(_) | Self::Route(_) | Self::Everyone => None,
         }
     }
@@ -205,12 +205,12 @@ impl OwnerKey {
     }
 
     /// Returns the same key with the room that the account occupies.
-    pub(crate) const fn in_room(self, room: Option<Room>) -> Self {
+    pub(crate) const fn in_room(self, room: Option<OwnerClass>) -> Self {
         Self { room, ..self }
     }
 
     /// Returns the room that the account occupies.
-    pub(crate) const fn room(self) -> Option<Room> {
+    pub(crate) const fn room(self) -> Option<OwnerClass> {
         self.room
     }
 }
@@ -231,9 +231,9 @@ impl Hash for OwnerKey {
 
 /// A hasher for keys that are hashes already: returns the number that it was given.
 #[derive(Default)]
-pub struct AsIs(u64);
+pub struct IdentityHasher(u64);
 
-impl Hasher for AsIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -325,8 +325,8 @@ mod tests {
     #[test]
     fn a_key_is_the_same_in_whatever_room() {
         let key = Owner::Tenant("a").key();
-        let kept = key.in_room(Some(Room::Tenants));
-        assert_eq!((kept, kept.room()), (key, Some(Room::Tenants)));
+        let kept = key.in_room(Some(OwnerClass::Tenants));
+        assert_eq!((kept, kept.room()), (key, Some(OwnerClass::Tenants)));
         assert_eq!(size_of::<OwnerKey>(), 16);
     }
 

@@ -8,7 +8,7 @@ use crate::rejection::Reason;
 
 /// Facts about the end of a charged request that decide on its refund.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ending {
+pub struct RefundFacts {
     /// Number of attempts at any backend, over all calls and parts.
     pub attempts: u32,
     /// Whether a call ran out of time because the caller set a shorter deadline than the operator or sent its request
@@ -17,7 +17,7 @@ pub struct Ending {
     has_failed: bool,
 }
 
-impl Ending {
+impl RefundFacts {
     /// Records why the request, or a call or part of it, failed, even if something else was answered in its place.
     pub fn fail(&mut self, reason: Reason) {
         self.has_failed |= !is_callers_doing(reason);
@@ -38,11 +38,11 @@ fn is_callers_doing(reason: Reason) -> bool {
 mod tests {
     use super::*;
 
-    fn ending(attempts: u32, by_callers_time: bool, failures: &[Reason]) -> Ending {
-        let mut ending = Ending {
+    fn ending(attempts: u32, by_callers_time: bool, failures: &[Reason]) -> RefundFacts {
+        let mut ending = RefundFacts {
             attempts,
             by_callers_time,
-            ..Ending::default()
+            ..RefundFacts::default()
         };
         for reason in failures {
             ending.fail(*reason);

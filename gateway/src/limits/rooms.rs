@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A group of owners with a common cap on its accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum OwnerClass {
     Addresses,
     /// Networks whose addresses share an account.
     Networks,
@@ -32,7 +32,7 @@ pub struct AccountLimits {
 
 /// Number of accounts in each room, and the cap on it.
 #[derive(Debug, Default)]
-pub struct Rooms([Places; Room::ALL.len()]);
+pub struct AccountCaps([Places; OwnerClass::ALL.len()]);
 
 #[derive(Debug, Default)]
 struct Places {
@@ -40,7 +40,7 @@ struct Places {
     taken: AtomicUsize,
 }
 
-impl Room {
+impl OwnerClass {
     pub const ALL: [Self; 6] = [
         Self::Addresses,
         Self::Networks,
@@ -81,7 +81,7 @@ impl AccountLimits {
     }
 }
 
-impl Rooms {
+impl AccountCaps {
     pub fn new(limits: AccountLimits) -> Self {
         let rooms = Self::default();
         rooms.resize(limits);
@@ -90,44 +90,44 @@ impl Rooms {
 
     /// Changes the caps. Accounts above a lower cap stay.
     pub fn resize(&self, limits: AccountLimits) {
-        for room in Room::ALL {
+        for room in OwnerClass::ALL {
             let most = match room {
-                Room::Addresses => limits.addresses,
-                Room::Networks => limits.networks,
-                Room::Tenants | Room::CallersOfTenants => limits.tenants,
-                Room::Callers => limits.callers,
-                Room::Restored => limits.restored(),
+                OwnerClass::Addresses => limits.addresses,
+                OwnerClass::Networks => limits.networks,
+                OwnerClass::Tenants | OwnerClass::CallersOfTenants => limits.tenants,
+                OwnerClass::Callers => limits.callers,
+                OwnerClass::Restored => limits.restored(),
             };
             self.places(room).most.store(most, Relaxed);
         }
     }
 
     /// Takes a place in the room; returns whether there was one.
-    pub(crate) fn enter(&self, room: Room) -> bool {
+    pub(crate) fn enter(&self, room: OwnerClass) -> bool {
         let Places { most, taken } = self.places(room);
         let most = most.load(Relaxed);
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         taken.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
-    pub(crate) fn leave(&self, room: Room) {
+    pub(crate) fn leave(&self, room: OwnerClass) {
         let before = self.places(room).taken.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "who leaves has a place");
     }
 
-    pub(crate) fn is_full(&self, room: Room) -> bool {
+    pub(crate) fn is_full(&self, room: OwnerClass) -> bool {
         self.taken(room) >= self.most(room)
     }
 
-    pub fn taken(&self, room: Room) -> usize {
+    pub fn taken(&self, room: OwnerClass) -> usize {
         self.places(room).taken.load(Relaxed)
     }
 
-    pub fn most(&self, room: Room) -> usize {
+    pub fn most(&self, room: OwnerClass) -> usize {
         self.places(room).most.load(Relaxed)
     }
 
-    const fn places(&self, room: Room) -> &Places {
+    const fn places(&self, room: OwnerClass) -> &Places {
         &self.0[room as usize]
     }
 }
@@ -138,35 +138,39 @@ mod tests {
 
     #[test]
     fn each_has_its_places_for_itself() {
-        let rooms = Rooms::new(AccountLimits {
+        let rooms = AccountCaps::new(AccountLimits {
             addresses: 3,
             networks: 2,
             tenants: 0,
             callers: 1,
         });
         let fill = |room| (0..10).filter(|_| rooms.enter(room)).count();
-        assert_eq!(Room::ALL.map(fill), [3, 2, 0, 1, 0, 9]);
-        assert_eq!(Room::ALL.map(|room| rooms.taken(room)), [3, 2, 0, 1, 0, 9]);
-        assert!(Room::ALL.iter().all(|room| rooms.is_full(*room)));
-        rooms.leave(Room::Addresses);
-        assert!(!rooms.is_full(Room::Addresses) && rooms.enter(Room::Addresses) && !rooms.enter(Room::Addresses));
+        assert_eq!(OwnerClass::ALL.map(fill), [3, 2, 0, 1, 0, 9]);
+        assert_eq!(OwnerClass::ALL.map(|room| rooms.taken(room)), [3, 2, 0, 1, 0, 9]);
+        assert!(OwnerClass::ALL.iter().all(|room| rooms.is_full(*room)));
+        rooms.leave(OwnerClass::Addresses);
+        assert!(
+            !rooms.is_full(OwnerClass::Addresses)
+                && rooms.enter(OwnerClass::Addresses)
+                && !rooms.enter(OwnerClass::Addresses)
+        );
     }
 
     #[test]
     fn whoever_is_there_stays_when_there_is_less_room() {
-        let rooms = Rooms::new(AccountLimits::all(2));
-        assert!(rooms.enter(Room::Tenants) && rooms.enter(Room::Tenants));
+        let rooms = AccountCaps::new(AccountLimits::all(2));
+        assert!(rooms.enter(OwnerClass::Tenants) && rooms.enter(OwnerClass::Tenants));
         rooms.resize(AccountLimits::all(1));
-        assert_eq!(rooms.taken(Room::Tenants), 2);
-        rooms.leave(Room::Tenants);
-        assert!(!rooms.enter(Room::Tenants));
+        assert_eq!(rooms.taken(OwnerClass::Tenants), 2);
+        rooms.leave(OwnerClass::Tenants);
+        assert!(!rooms.enter(OwnerClass::Tenants));
         rooms.resize(AccountLimits::all(2));
-        assert!(rooms.enter(Room::Tenants));
+        assert!(rooms.enter(OwnerClass::Tenants));
     }
 
     #[test]
     fn rooms_are_found_by_their_number() {
-        for (number, room) in Room::ALL.into_iter().enumerate() {
+        for (number, room) in OwnerClass::ALL.into_iter().enumerate() {
             assert_eq!(room as usize, number, "{}", room.as_str());
         }
     }

@@ -19,7 +19,7 @@ const MOST: usize = 100_000;
 pub(super) const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Default)]
-pub struct SetAside(Mutex<Kept>);
+pub struct LeftCounts(Mutex<Kept>);
 
 #[derive(Default)]
 pub(super) struct Kept {
@@ -28,7 +28,7 @@ pub(super) struct Kept {
     pub(super) until: Moment,
 }
 
-impl SetAside {
+impl LeftCounts {
     /// Forgets one owner, because its count is set by hand.
     pub fn forget(&self, limit: &str, owner: &str) {
         self.kept().take(limit, owner);

@@ -10,7 +10,7 @@
 //!
 //! If a period begins in the future or is over, the clock may be wrong now or may have been wrong at the write. Counts
 //! of a future period are carried into the current period, with a warning. Counts of a past period are kept apart
-//! ([`SetAside`](crate::limits::set_aside::SetAside)).
+//! ([`LeftCounts`](crate::limits::set_aside::SetAside)).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ use crate::json;
 use crate::limits::account::{Account, Terms};
 use crate::limits::accounts::{Accounts, Origin, TermsByOwner};
 use crate::limits::owner::OwnerName;
-use crate::limits::rooms::Room;
+use crate::limits::rooms::OwnerClass;
 use crate::limits::table::Opened;
 use crate::observe::timestamp::Timestamp;
 
@@ -303,9 +303,9 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
             continue;
         };
         let (mut ahead, mut latest) = (0_usize, 0);
-        let (mut uncounted, mut unhoused) = (0_usize, 0_usize);
+        let (mut uncounted, mut without_room) = (0_usize, 0_usize);
         let mut owners: Vec<_> = owners.into_iter().collect();
-        if owners.len() > accounts.rooms.most(Room::Restored) {
+        if owners.len() > accounts.rooms.most(OwnerClass::Restored) {
             // Owners that have used the most come first, because there may not be room for all.
             owners.sort_by_key(|(_, (count, _))| Reverse(count.map(|count| count.used)));
         }
@@ -334,7 +334,7 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
             if counted.used_at(quota.every(), now.wall) > 0 || again > 0 {
                 let table = accounts.table(&limit, terms);
                 match table.open(owner, Terms::Calendar(quota), Origin::Restored) {
-                    Opened { is_shared: true, .. } => unhoused += 1,
+                    Opened { is_shared: true, .. } => without_room += 1,
                     Opened { account, .. } => {
                         if let Account::Calendar(meter, quota) = account {
                             meter.usage.restore(&quota, now.wall, counted);
@@ -349,8 +349,8 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
             let owners = uncounted;
             tracing::warn!(%limit, owners, "the limit is no quota now: what was counted for it is forgotten");
         }
-        if unhoused > 0 {
-            let owners = unhoused;
+        if without_room > 0 {
+            let owners = without_room;
             tracing::warn!(%limit, owners, "more owners than can be remembered: what these have used is forgotten");
         }
         if ahead > 0 {

@@ -16,8 +16,8 @@ use dashmap::mapref::entry::Entry;
 
 use crate::clock::Now;
 use crate::limits::account::{Account, Measure, Terms};
-use crate::limits::owner::{AsIs, Others, Owner, OwnerKey};
-use crate::limits::rooms::{Room, Rooms};
+use crate::limits::owner::{IdentityHasher, Others, Owner, OwnerKey};
+use crate::limits::rooms::{AccountCaps, OwnerClass};
 
 /// The terms of all owners under one limit, all of one kind: the usual terms, and those of owners with terms of their
 /// own.
@@ -73,7 +73,7 @@ pub trait Table: Send + Sync {
     /// Returns the number of accounts, without the shared accounts of whole kinds of owners.
     fn owners(&self) -> usize;
     /// Returns how often owners had to share an account.
-    fn stood_in(&self) -> StoodIn;
+    fn stood_in(&self) -> SharedCounts;
     /// Puts new terms in force for all accounts. Nothing is refilled.
     fn change_terms(&self, terms: &TermsByOwner, now: Now);
     /// Takes over what was taken in other tables of the same limit: now for existing accounts, and later for each new
@@ -92,14 +92,14 @@ pub trait Table: Send + Sync {
 
 /// Number of times that owners had to share an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct StoodIn {
+pub struct SharedCounts {
     /// Times that the shared account was that of a network or tenant.
     pub wider: u64,
     pub others: u64,
 }
 
 pub(crate) struct Rows<M> {
-    by_owner: DashMap<OwnerKey, Arc<M>, BuildHasherDefault<AsIs>>,
+    by_owner: DashMap<OwnerKey, Arc<M>, BuildHasherDefault<IdentityHasher>>,
     /// The accounts of whole kinds of owners. They are among the rows too; because they are held here, they are never
     /// dropped.
     others: [Arc<M>; Others::ALL.len()],
@@ -107,11 +107,11 @@ pub(crate) struct Rows<M> {
     overflowed: AtomicU64,
     terms: ArcSwap<TermsByOwner>,
     before: ArcSwap<Before>,
-    rooms: Arc<Rooms>,
+    rooms: Arc<AccountCaps>,
 }
 
 impl<M: Measure> Rows<M> {
-    pub(crate) fn new(terms: TermsByOwner, rooms: Arc<Rooms>) -> Self {
+    pub(crate) fn new(terms: TermsByOwner, rooms: Arc<AccountCaps>) -> Self {
         let by_owner = DashMap::default();
         let others = Others::ALL.map(|others| {
             let owner = Owner::Others(others);
@@ -143,7 +143,7 @@ impl<M: Measure> Rows<M> {
         let room = match origin {
             Origin::Written => None,
             Origin::Request => owner.room(),
-            Origin::Restored => Some(Room::Restored),
+            Origin::Restored => Some(OwnerClass::Restored),
         };
         if room.is_some_and(|room| !self.rooms.enter(room)) {
             return None;
@@ -165,7 +165,7 @@ impl<M: Measure> Rows<M> {
         })
     }
 
-    fn leave(&self, room: Option<Room>) {
+    fn leave(&self, room: Option<OwnerClass>) {
         if let Some(room) = room {
             self.rooms.leave(room);
         }
@@ -254,8 +254,8 @@ impl<M: Measure> Table for Rows<M> {
         self.by_owner.len() - self.others.len()
     }
 
-    fn stood_in(&self) -> StoodIn {
-        StoodIn {
+    fn stood_in(&self) -> SharedCounts {
+        SharedCounts {
             wider: self.wider.load(Relaxed),
             others: self.overflowed.load(Relaxed),
         }

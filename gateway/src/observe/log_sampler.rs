@@ -53,7 +53,7 @@ struct Allowance {
 
 /// The lines that were dropped since the last report.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct DroppedLines {
     pub lines: u64,
     /// The kind with the most dropped lines: a module of the gateway or a library.
     pub most_of: &'static str,
@@ -70,12 +70,12 @@ impl LogSampler {
     }
 
     /// Returns the lines dropped since the last call; `None` if there are none.
-    pub fn report(&self) -> Option<LeftOut> {
+    pub fn report(&self) -> Option<DroppedLines> {
         let mut kinds = self.lock();
         let most = kinds.values().max_by_key(|kind| kind.left_out)?;
         let most_of = most.name;
         let lines = kinds.values_mut().map(|kind| std::mem::take(&mut kind.left_out)).sum();
-        (lines > 0).then_some(LeftOut { lines, most_of })
+        (lines > 0).then_some(DroppedLines { lines, most_of })
     }
 
     fn admits(&self, line: &'static Metadata<'static>, now: Moment) -> bool {
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(admitted(&sampler, own, at(0)), 20);
         assert_eq!(admitted(&sampler, own, at(1000)), 5);
         assert_eq!(admitted(&sampler, own, at(61_000)), 20);
-        let told = LeftOut {
+        let told = DroppedLines {
             lines: 2955,
             most_of: "gateway::call",
         };

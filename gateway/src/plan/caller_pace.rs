@@ -53,9 +53,9 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         body,
         deadline: wish.map_or(operator_deadline, |wish| operator_deadline.child(now, wish)),
         operator_deadline,
-        wished: wish.map(|wish| Deadline::at(now + wish)),
+        caller_deadline: wish.map(|wish| Deadline::at(now + wish)),
         trailers: false,
-        meant: Duration::from_secs(28),
+        operator_limit: Duration::from_secs(28),
         entrant: Entrant {
             tenant: 1,
             tier: 0,

@@ -10,8 +10,8 @@ pub mod calls;
 pub mod compile;
 mod decided;
 mod live;
-mod long_over;
 pub mod outline;
+mod revocation_expiry;
 pub mod revocation_store;
 mod route;
 mod route_limit;
@@ -60,7 +60,7 @@ pub struct Plan {
     pub listed: Vec<Arc<Route>>,
     /// Path policies of all routes, in the order of trial; empty if every route refuses ambiguous paths.
     pub path_policies: Vec<PathPolicy>,
-    pub doorman: Authenticator<Principal>,
+    pub authenticator: Authenticator<Principal>,
     pub tiers: Arc<Tiers>,
     /// Limit on failed authentications per client address.
     pub failures: Option<RouteLimit>,

@@ -31,7 +31,7 @@ use crate::clock::{self, Now};
 use crate::config::Sources;
 use crate::files::watch::{FileWatch, Look};
 use crate::files::{self, LastVersion, Replaced, Stamp};
-use crate::plan::long_over::Learnt;
+use crate::plan::revocation_expiry::RevocationAges;
 
 /// Longest wait of a change for another read or write of the file.
 const TURN: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ struct Kept {
     replaced: VecDeque<ReplacedVersion>,
     /// Number of reads and writes of the file.
     changes: u64,
-    learnt: Learnt,
+    learnt: RevocationAges,
 }
 
 impl Kept {

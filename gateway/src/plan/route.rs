@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::aggregate;
 use crate::auth::access::Access;
-use crate::auth::taken::Forward;
+use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
 use crate::client::address_list::AddressList;
 use crate::headers::MethodOverride;

@@ -119,7 +119,7 @@ impl State {
                 .flat_map(|backend| backend.endpoints.all())
                 .any(|used| Arc::ptr_eq(used, endpoint))
         });
-        let issuers = plan.doorman.issuers();
+        let issuers = plan.authenticator.issuers();
         kept.keys
             .retain(|_, keys| issuers.iter().any(|issuer| Arc::ptr_eq(issuer.keys(), keys)));
     }

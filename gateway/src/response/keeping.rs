@@ -12,12 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use crate::call::reply::{Broken, ReplyBody};
-use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Gathering, Key, StaleCache, Terms};
+use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Key, PendingBody, StaleCache, Terms};
 
 pub struct Keeping {
     reply: ReplyBody,
     /// Bytes gathered so far. `None` after they are kept or discarded.
-    kept: Option<(Gathering, Place)>,
+    kept: Option<(PendingBody, Place)>,
 }
 
 /// Place of an answer in the cache, while its body is still being received.
@@ -30,7 +30,7 @@ pub struct Place {
 
 impl Keeping {
     pub fn new(reply: ReplyBody, place: Place) -> Self {
-        let gathering = Gathering::begin(Arc::clone(&place.store));
+        let gathering = PendingBody::begin(Arc::clone(&place.store));
         let is_too_long = reply.size_hint().lower() > BODY_LIMIT as u64;
         let mut keeping = Self {
             reply,
@@ -58,7 +58,7 @@ impl Keeping {
             Some(Ok(frame)) => {
                 // An answer with trailers cannot be kept.
                 let data = frame.data_ref();
-                let fits = |(gathering, _): &mut (Gathering, Place)| data.is_some_and(|data| gathering.add(data));
+                let fits = |(gathering, _): &mut (PendingBody, Place)| data.is_some_and(|data| gathering.add(data));
                 self.kept = self.kept.take_if(fits);
                 self.keep_if_over();
             }

@@ -21,7 +21,7 @@ pub(super) struct Leaf {
     by_query: HashMap<Box<str>, Filed<str>>,
     by_header: HashMap<HeaderName, Filed<[u8]>>,
     /// Routes by their outline; emptied once the table is built.
-    rivals: HashMap<Outline, Rivals>,
+    possible_ties: HashMap<Outline, Rivals>,
 }
 
 #[derive(Debug)]
@@ -58,19 +58,19 @@ struct Rivals {
 
 impl Leaf {
     /// Returns the routes added so far that may tie with a route of these conditions.
-    pub(super) fn rivals(&self, conditions: &[Condition]) -> impl Iterator<Item = usize> {
+    pub(super) fn possible_ties(&self, conditions: &[Condition]) -> impl Iterator<Item = usize> {
         let (outline, values) = outlined(conditions);
-        let of_outline = move |(other, rivals): (&Outline, &'_ Rivals)| -> Vec<usize> {
+        let of_outline = move |(other, possible_ties): (&Outline, &'_ Rivals)| -> Vec<usize> {
             if other.len() != outline.len() {
                 // The route with more conditions takes precedence.
                 Vec::new()
             } else if *other == outline {
-                rivals.by_values.get(&values).cloned().unwrap_or_default()
+                possible_ties.by_values.get(&values).cloned().unwrap_or_default()
             } else {
-                rivals.all.clone()
+                possible_ties.all.clone()
             }
         };
-        self.rivals.iter().flat_map(of_outline)
+        self.possible_ties.iter().flat_map(of_outline)
     }
 
     pub(super) fn add(&mut self, route: usize, conditions: &[Condition], names: Box<[Box<str>]>) {
@@ -80,14 +80,14 @@ impl Leaf {
             filed_under: None,
         });
         let (outline, values) = outlined(conditions);
-        let rivals = self.rivals.entry(outline).or_default();
-        rivals.all.push(route);
-        rivals.by_values.entry(values).or_default().push(route);
+        let possible_ties = self.possible_ties.entry(outline).or_default();
+        possible_ties.all.push(route);
+        possible_ties.by_values.entry(values).or_default().push(route);
     }
 
     /// Indexes all entries. Called once, when all have been added.
     pub(super) fn file<'c>(&mut self, conditions_of: impl Fn(usize) -> &'c [Condition]) {
-        self.rivals = HashMap::new();
+        self.possible_ties = HashMap::new();
         let mut shared: HashMap<&Condition, usize> = HashMap::new();
         for entry in &self.entries {
             for condition in conditions_of(entry.route) {

@@ -4,9 +4,9 @@
 //! captures. Knows nothing of callers, nor of what a route leads to.
 
 pub mod condition;
+mod foreign_patterns;
 pub mod host;
 mod leaf;
-mod meant;
 mod methods;
 pub mod mistake;
 pub mod path;
@@ -18,7 +18,7 @@ pub mod target;
 mod tree;
 
 pub use condition::{Condition, Is};
-pub use meant::pattern_meant;
+pub use foreign_patterns::pattern_meant;
 pub use mistake::Mistake;
 pub use path::{Keeps, NormalPath};
 pub use path_policy::PathPolicy;

@@ -276,7 +276,7 @@ impl<T> Table<T> {
             for (path, pattern) in &patterns {
                 let leaf = grown.leaf(&pattern.segments);
                 let conditions = &self.routes[index].conditions;
-                if let Some(rival) = leaf.rivals(conditions).find(|rival| self.ties(*rival, index)) {
+                if let Some(rival) = leaf.possible_ties(conditions).find(|rival| self.ties(*rival, index)) {
                     let first = self.routes[rival].name.clone();
                     mistakes.push(Mistake::Tie {
                         first,

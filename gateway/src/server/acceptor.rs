@@ -13,7 +13,7 @@ use super::early_refusal::{self, EarlyRefusal};
 use super::lifecycle::Phase;
 use super::reaper::ConnectionTimeouts;
 use super::worker::Worker;
-use super::{connection, proxied, tls, vouching};
+use super::{certificate_sweep, connection, proxied, tls};
 use crate::client::proxy_protocol::Origin;
 use crate::observe::ConnectionRefusal;
 use crate::plan::Protocols;
@@ -73,7 +73,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
         };
         sweeper.watch.sweep(patience, count).await;
     });
-    tokio::spawn(vouching::sweep(Arc::clone(&worker)));
+    tokio::spawn(certificate_sweep::sweep(Arc::clone(&worker)));
     for (listener, socket) in sockets.into_iter().enumerate() {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => drop(tokio::spawn(accept(Arc::clone(&worker), listener, socket))),
@@ -131,8 +131,8 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
         }
         return;
     }
-    let enrolled = ConnectionGuard::new(Arc::clone(worker));
-    let id = enrolled.id();
+    let guard = ConnectionGuard::new(Arc::clone(worker));
+    let id = guard.id();
     let spoken = match &listener.tls {
         None => Spoken::Plain(listener.protocols),
         Some(tls) => Spoken::Tls(tls::Terms {
@@ -141,17 +141,17 @@ fn admit(worker: &Arc<Worker>, listener: usize, stream: TcpStream, address: Sock
         }),
     };
     let task = if listener.proxy_protocol {
-        tokio::spawn(serve_proxied(stream, address, spoken, enrolled))
+        tokio::spawn(serve_proxied(stream, address, spoken, guard))
     } else {
-        let Some(enrolled) = enrolled.of(address) else {
+        let Some(guard) = guard.of(address) else {
             if let Spoken::Plain(_) = spoken {
                 turn_away(worker, &stream, address, EarlyRefusal::TooManyFromAddress);
             }
             return;
         };
         match spoken {
-            Spoken::Plain(protocols) => tokio::spawn(connection::serve_plain(stream, address, protocols, enrolled)),
-            Spoken::Tls(terms) => tokio::spawn(tls::serve(stream, address, terms, enrolled)),
+            Spoken::Plain(protocols) => tokio::spawn(connection::serve_plain(stream, address, protocols, guard)),
+            Spoken::Tls(terms) => tokio::spawn(tls::serve(stream, address, terms, guard)),
         }
     };
     worker.watch.attend(id, task.abort_handle());
@@ -164,27 +164,27 @@ fn turn_away(worker: &Worker, stream: &TcpStream, address: SocketAddr, why: Earl
 }
 
 /// Reads the client's address from the load balancer, and serves the connection.
-async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut enrolled: ConnectionGuard) {
-    let address = match proxied::origin(&mut stream, sender, &enrolled).await {
+async fn serve_proxied(mut stream: TcpStream, sender: SocketAddr, spoken: Spoken, mut guard: ConnectionGuard) {
+    let address = match proxied::origin(&mut stream, sender, &guard).await {
         None => return,
         Some(Origin::Client(address)) => address,
         Some(Origin::Sender) => sender,
         Some(Origin::Unknown) => {
-            enrolled.client_is_unknown();
+            guard.client_is_unknown();
             sender
         }
     };
-    let worker = Arc::clone(enrolled.worker());
-    let Some(enrolled) = enrolled.of(address) else {
+    let worker = Arc::clone(guard.worker());
+    let Some(guard) = guard.of(address) else {
         if let Spoken::Plain(_) = spoken {
             turn_away(&worker, &stream, address, EarlyRefusal::TooManyFromAddress);
         }
         return;
     };
-    enrolled.activity().begins_anew();
+    guard.activity().reset_to_new();
     match spoken {
-        Spoken::Plain(protocols) => connection::serve_plain(stream, address, protocols, enrolled).await,
-        Spoken::Tls(terms) => tls::serve(stream, address, terms, enrolled).await,
+        Spoken::Plain(protocols) => connection::serve_plain(stream, address, protocols, guard).await,
+        Spoken::Tls(terms) => tls::serve(stream, address, terms, guard).await,
     }
 }
 

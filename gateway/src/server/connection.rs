@@ -16,14 +16,9 @@ use crate::headers::Scheme;
 use crate::plan::Protocols;
 
 /// Serves requests in plain text until either side closes the connection.
-pub(super) async fn serve_plain(
-    stream: TcpStream,
-    address: SocketAddr,
-    protocols: Protocols,
-    enrolled: ConnectionGuard,
-) {
-    let peer = enrolled.peer(address, Scheme::Http);
-    let mut io = GuardedIo::new(stream, enrolled.activity().clone());
+pub(super) async fn serve_plain(stream: TcpStream, address: SocketAddr, protocols: Protocols, guard: ConnectionGuard) {
+    let peer = guard.peer(address, Scheme::Http);
+    let mut io = GuardedIo::new(stream, guard.activity().clone());
     let is_http2 = match protocols {
         Protocols::Http1 => false,
         Protocols::Http2 => true,
@@ -35,8 +30,8 @@ pub(super) async fn serve_plain(
     };
     if is_http2 {
         // Boxed, so that an HTTP/1.1 connection does not reserve memory for the HTTP/2 state.
-        Box::pin(http2::serve(io, peer, enrolled)).await;
+        Box::pin(http2::serve(io, peer, guard)).await;
     } else {
-        http1::serve(io, peer, enrolled).await;
+        http1::serve(io, peer, guard).await;
     }
 }

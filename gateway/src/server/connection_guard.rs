@@ -44,7 +44,7 @@ impl ConnectionGuard {
         let edge = &self.worker.live.load().edge;
         if let Some(most) = edge.most_per_address {
             let address = address::key(client.ip(), edge.ipv6_prefix);
-            self.member = self.worker.crowd.join(address, most);
+            self.member = self.worker.per_address.join(address, most);
             if self.member.is_none() {
                 self.worker.refuse(ConnectionRefusal::TooManyFromAddress);
                 return None;

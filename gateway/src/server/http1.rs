@@ -36,14 +36,14 @@ const MALFORMED: &str = Reason::MalformedRequest.as_str();
 ///
 /// An idle connection keeps only its stream, because hyper, its buffers and the request state take ten times as much
 /// memory.
-pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: ConnectionGuard)
+pub(super) async fn serve<S>(stream: S, peer: Peer, guard: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
 {
-    let mut stream = Screened::new(stream, peer.address, &enrolled);
+    let mut stream = Screened::new(stream, peer.address, &guard);
     while let Ok(true) = poll_fn(|cx| stream.poll_request(cx)).await {
-        match Box::pin(converse(stream, &peer, &enrolled)).await {
-            Some(rests) => stream = rests,
+        match Box::pin(converse(stream, &peer, &guard)).await {
+            Some(set_at_rest) => stream = set_at_rest,
             None => return,
         }
     }
@@ -52,13 +52,13 @@ where
 }
 
 /// Serves requests while they come. Returns the stream when the connection is idle for a while.
-async fn converse<S>(stream: Screened<S>, peer: &Peer, enrolled: &ConnectionGuard) -> Option<Screened<S>>
+async fn converse<S>(stream: Screened<S>, peer: &Peer, guard: &ConnectionGuard) -> Option<Screened<S>>
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin + Send + 'static,
 {
     let lender = Lender::new();
     let stream = Coalesced(TokioIo::new(Pin::new(lender.lend(stream))));
-    let (worker, activity) = (enrolled.worker(), enrolled.activity());
+    let (worker, activity) = (guard.worker(), guard.activity());
     let switched = &Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         let flow: Option<Arc<Transfer>> = (!request.body().is_end_stream()).then(Arc::default);
@@ -101,7 +101,7 @@ where
     });
     let Some(ended) = ended.await else {
         drop(connection);
-        activity.rests(false);
+        activity.set_at_rest(false);
         return lender.take();
     };
     if ended.is_err_and(|error| error.is_parse()) {

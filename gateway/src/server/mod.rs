@@ -9,6 +9,7 @@ mod last_words;
 pub mod lifecycle;
 pub mod sockets;
 
+mod certificate_sweep;
 mod connection;
 mod connection_guard;
 mod early_refusal;
@@ -25,7 +26,6 @@ mod reaper;
 mod screened;
 mod tls;
 mod tunnelled;
-mod vouching;
 mod worker;
 
 use std::io;
@@ -61,7 +61,7 @@ impl Workers {
                 own.push(socket);
             }
         }
-        let (crowd, handshake_places) = (Arc::default(), Arc::default());
+        let (per_address, handshake_places) = (Arc::default(), Arc::default());
         let threads = sockets
             .into_iter()
             .enumerate()
@@ -71,7 +71,7 @@ impl Workers {
                     live: Arc::clone(live),
                     lifecycle: Arc::clone(lifecycle),
                     watch: Reaper::default(),
-                    crowd: Arc::clone(&crowd),
+                    per_address: Arc::clone(&per_address),
                     handshake_places: Arc::clone(&handshake_places),
                     handshake_time: HandshakeTime::default(),
                 };

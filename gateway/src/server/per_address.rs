@@ -13,7 +13,7 @@ pub(crate) struct PerAddress(Mutex<HashMap<IpAddr, u32>>);
 /// Slot of one connection of an address; given back on drop.
 #[must_use]
 pub(crate) struct AddressSlot {
-    crowd: Arc<PerAddress>,
+    per_address: Arc<PerAddress>,
     address: IpAddr,
 }
 
@@ -27,7 +27,7 @@ impl PerAddress {
             Some(())
         })?;
         Some(AddressSlot {
-            crowd: Arc::clone(self),
+            per_address: Arc::clone(self),
             address,
         })
     }
@@ -39,7 +39,7 @@ impl PerAddress {
 
 impl Drop for AddressSlot {
     fn drop(&mut self) {
-        self.crowd.with(|counts| {
+        self.per_address.with(|counts| {
             if let Some(count) = counts.get_mut(&self.address) {
                 *count -= 1;
                 if *count == 0 {
@@ -58,17 +58,17 @@ mod tests {
 
     #[test]
     fn a_place_that_is_left_can_be_taken_again_and_nobody_stays_behind() {
-        let crowd = Arc::new(PerAddress::default());
+        let per_address = Arc::new(PerAddress::default());
         let (one, other) = (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::new(192, 0, 2, 2).into());
-        let first = crowd.join(one, 2).expect("there is room");
-        let second = crowd.join(one, 2).expect("there is room");
-        assert!(crowd.join(one, 2).is_none());
-        let third = crowd.join(other, 2).expect("another address has room of its own");
+        let first = per_address.join(one, 2).expect("there is room");
+        let second = per_address.join(one, 2).expect("there is room");
+        assert!(per_address.join(one, 2).is_none());
+        let third = per_address.join(other, 2).expect("another address has room of its own");
         drop(first);
-        let fourth = crowd.join(one, 2).expect("there is room again");
+        let fourth = per_address.join(one, 2).expect("there is room again");
         // A lowered limit ends no connection and admits no new one.
-        assert!(crowd.join(one, 1).is_none());
+        assert!(per_address.join(one, 1).is_none());
         drop((second, third, fourth));
-        assert_eq!(crowd.with(|counts| counts.len()), 0);
+        assert_eq!(per_address.with(|counts| counts.len()), 0);
     }
 }

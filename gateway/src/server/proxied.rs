@@ -15,16 +15,16 @@ use crate::client::proxy_protocol::{self, Origin};
 use crate::observe::ConnectionRefusal;
 
 /// Returns the client that the sender names, or `None`, and counts the refusal, if the connection is refused.
-pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled: &ConnectionGuard) -> Option<Origin> {
-    if !enrolled.worker().live.load().edge.trusted.contains(sender.ip()) {
-        enrolled.worker().refuse(ConnectionRefusal::ProxyUntrusted);
+pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, guard: &ConnectionGuard) -> Option<Origin> {
+    if !guard.worker().live.load().edge.trusted.contains(sender.ip()) {
+        guard.worker().refuse(ConnectionRefusal::ProxyUntrusted);
         return None;
     }
     let mut counted = Counted {
-        enrolled,
+        guard,
         refusal: Some(ConnectionRefusal::ProxyTimedOut),
     };
-    match header(stream, enrolled).await {
+    match header(stream, guard).await {
         Ok(Some(origin)) => {
             counted.refusal = None;
             Some(origin)
@@ -41,7 +41,7 @@ pub(crate) async fn origin(stream: &mut TcpStream, sender: SocketAddr, enrolled:
 }
 
 /// Takes the header out of the socket. Returns `None` if the bytes are no valid header.
-async fn header(stream: &mut TcpStream, enrolled: &ConnectionGuard) -> io::Result<Option<Origin>> {
+async fn header(stream: &mut TcpStream, guard: &ConnectionGuard) -> io::Result<Option<Origin>> {
     let mut held = Vec::with_capacity(128);
     loop {
         let mut piece = [0; 512];
@@ -50,7 +50,7 @@ async fn header(stream: &mut TcpStream, enrolled: &ConnectionGuard) -> io::Resul
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        enrolled.activity().note_read();
+        guard.activity().note_read();
         held.extend_from_slice(&piece[..count]);
         let Ok(read) = proxy_protocol::read(&held) else {
             return Ok(None);
@@ -65,14 +65,14 @@ async fn header(stream: &mut TcpStream, enrolled: &ConnectionGuard) -> io::Resul
 
 /// Counts a refusal on drop. If the task is aborted, the header was too slow.
 struct Counted<'a> {
-    enrolled: &'a ConnectionGuard,
+    guard: &'a ConnectionGuard,
     refusal: Option<ConnectionRefusal>,
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         if let Some(refusal) = self.refusal {
-            self.enrolled.worker().refuse(refusal);
+            self.guard.worker().refuse(refusal);
         }
     }
 }

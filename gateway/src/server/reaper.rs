@@ -22,7 +22,7 @@ use crate::wire::min_rate::{MinRate, TICK};
 use crate::wire::slow_caller::{Overdue, Transfer, WaitLimits};
 
 /// Time that a connection has to end by itself after the reaper has asked it to.
-const FAREWELL: Duration = Duration::from_secs(1);
+const END_TIME: Duration = Duration::from_secs(1);
 
 /// Time limits for each state of a connection. The reaper waits at least the limit and at most two ticks longer.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +126,7 @@ impl ConnectionActivity {
     }
 
     /// Asks the connection to end after its current requests. Returns true if it is idle and its task must be aborted.
-    fn withdraw(&self) -> bool {
+    fn end_when_idle(&self) -> bool {
         match (self.doing.load(Relaxed), self.farewell.get()) {
             (_, Some(farewell)) => {
                 farewell.notify_one();
@@ -161,7 +161,7 @@ impl ConnectionActivity {
     }
 
     /// Records whether hyper holds no byte of a request or of an answer.
-    pub(crate) fn rests(&self, at_rest: bool) {
+    pub(crate) fn set_at_rest(&self, at_rest: bool) {
         self.at_rest.store(at_rest, Relaxed);
     }
 
@@ -188,12 +188,12 @@ impl ConnectionActivity {
     }
 
     /// Treats the connection as newly accepted, after a handshake or a PROXY header.
-    pub(crate) fn begins_anew(&self) {
+    pub(crate) fn reset_to_new(&self) {
         self.note(FRESH);
     }
 
     /// Records that the last answer is sent. The caller may still send the rest of a body, which is not used.
-    pub(crate) fn takes_leave(&self) {
+    pub(crate) fn start_closing(&self) {
         self.note(LEAVING);
     }
 
@@ -294,9 +294,9 @@ impl ConnectionActivity {
     }
 
     /// Records whether a part of an answer is not sent yet, even if it was handed to the library.
-    pub(crate) fn owes(&self, owes: bool) {
-        if self.owing.load(Relaxed) != owes {
-            self.owing.store(owes, Relaxed);
+    pub(crate) fn set_unsent(&self, set_unsent: bool) {
+        if self.owing.load(Relaxed) != set_unsent {
+            self.owing.store(set_unsent, Relaxed);
             self.idles_anew();
         }
     }
@@ -377,7 +377,7 @@ impl ConnectionActivity {
             IDLE | DISMISSED if stalled != 0 => return None,
             IDLE | DISMISSED if self.owing.load(Relaxed) => (Awaited::Reader, patience.idle.max(patience.leave.write)),
             IDLE => (Awaited::NextRequest, patience.idle),
-            DISMISSED => (Awaited::NextRequest, FAREWELL),
+            DISMISSED => (Awaited::NextRequest, END_TIME),
             // The time of a head; the idle time if it is shorter, as during a drain.
             LEAVING => (Awaited::Body, patience.head.min(patience.idle)),
             _ => return None,
@@ -457,11 +457,11 @@ impl Reaper {
 
     /// Ends a connection whose certificate is no longer accepted, if no request is under way on it. Returns whether the
     /// connection still exists and must be asked again.
-    pub(crate) fn withdraw(&self, id: u64) -> bool {
+    pub(crate) fn end_when_idle(&self, id: u64) -> bool {
         match self.lock().connections.get(&id) {
             None => false,
             Some((activity, task)) => {
-                if let (true, Some(task)) = (activity.withdraw(), task) {
+                if let (true, Some(task)) = (activity.end_when_idle(), task) {
                     task.abort();
                 }
                 true
@@ -554,11 +554,11 @@ mod tests {
             look(&activity, &patience)
         };
         activity.serves(None);
-        activity.owes(true);
+        activity.set_unsent(true);
         activity.end_answer(None);
         assert_eq!(wait(8), None, "as long as it may take nothing");
         assert_eq!(wait(1), Some(Awaited::Reader), "and no longer");
-        activity.owes(false);
+        activity.set_unsent(false);
         assert_eq!(wait(4), None, "it idles from now on");
         assert_eq!(wait(1), Some(Awaited::NextRequest));
         activity.cannot_write();
@@ -595,7 +595,7 @@ mod tests {
         assert!(wait(1), "half a head");
         assert!(activity.dismiss());
         assert!(activity.is_late() && !activity.is_dismissed(), "it may be told so");
-        activity.takes_leave();
+        activity.start_closing();
         assert!(!wait(1));
         assert!(wait(1), "it does not end");
     }
@@ -608,16 +608,16 @@ mod tests {
             watch.ticks.fetch_add(ticks, Relaxed);
             activity.may_be_put_away()
         };
-        activity.rests(true);
+        activity.set_at_rest(true);
         assert!(!after(9), "nothing has been made yet");
         activity.serves(None);
         assert!(!after(9), "it is served");
         activity.end_answer(None);
         assert!(!after(1), "it may go on at once");
         assert!(after(1));
-        activity.rests(false);
+        activity.set_at_rest(false);
         assert!(!after(9), "something is still to be written");
-        activity.rests(true);
+        activity.set_at_rest(true);
         assert!(after(0));
         activity.note_read();
         assert!(!after(9), "a head is coming");

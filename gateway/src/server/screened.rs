@@ -51,8 +51,8 @@ enum Leaving {
 }
 
 impl<S: LastWords> Screened<S> {
-    pub(crate) fn new(socket: S, address: SocketAddr, enrolled: &ConnectionGuard) -> Self {
-        let worker = Arc::clone(enrolled.worker());
+    pub(crate) fn new(socket: S, address: SocketAddr, guard: &ConnectionGuard) -> Self {
+        let worker = Arc::clone(guard.worker());
         let (limits, places) = {
             let edge = &worker.live.load().edge;
             let limits = Limits {
@@ -67,7 +67,7 @@ impl<S: LastWords> Screened<S> {
             screen: Screen::requests(limits),
             places,
             worker,
-            activity: Arc::clone(enrolled.activity()),
+            activity: Arc::clone(guard.activity()),
             address,
             blocked: false,
             unflushed: false,
@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
     /// Records that hyper holds no byte: nothing to read, all written, and between two messages.
     fn note_rest(&self) {
         self.activity
-            .rests(self.blocked && !self.unflushed && self.screen.is_between_messages());
+            .set_at_rest(self.blocked && !self.unflushed && self.screen.is_between_messages());
     }
 
     /// Starts to close once earlier answers are written, and is ready when the close is complete.
@@ -236,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
                 return Pin::new(&mut this.socket).poll_shutdown(cx);
             }
             // The caller is still sending a body that is not used.
-            this.activity.takes_leave();
+            this.activity.start_closing();
             this.leaving = Some(Leaving::Closing);
         }
         this.poll_left(cx)

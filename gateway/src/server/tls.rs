@@ -36,14 +36,14 @@ pub(crate) struct Terms {
 }
 
 /// Completes the handshake, and serves requests until either side closes the connection.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, enrolled: ConnectionGuard) {
-    let io = GuardedIo::new(stream, Arc::clone(enrolled.activity()));
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, guard: ConnectionGuard) {
+    let io = GuardedIo::new(stream, Arc::clone(guard.activity()));
     let counted = Counted {
-        observer: Arc::clone(&enrolled.worker().live.load().observer),
+        observer: Arc::clone(&guard.worker().live.load().observer),
         outcome: Handshake::TimedOut,
     };
     let Terms { tls, listener } = terms;
-    let Some(stream) = shake(io, address, tls.config, &enrolled, counted).await else {
+    let Some(stream) = shake(io, address, tls.config, &guard, counted).await else {
         return;
     };
     let session = stream.0.get_ref().1;
@@ -52,19 +52,19 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, 
         CallerCertificate::read(chain, listener, authorities).map(Arc::new)
     });
     if let Some(certificate) = &certificate {
-        enrolled.activity().shows(Arc::clone(certificate));
+        guard.activity().shows(Arc::clone(certificate));
     }
     let peer = Peer {
         certificate,
-        ..enrolled.peer(address, Scheme::Https)
+        ..guard.peer(address, Scheme::Https)
     };
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     // The connection now waits for its first HTTP byte.
-    enrolled.activity().begins_anew();
+    guard.activity().reset_to_new();
     if is_http2 {
-        Box::pin(http2::serve(stream, peer, enrolled)).await;
+        Box::pin(http2::serve(stream, peer, guard)).await;
     } else {
-        http1::serve(stream, peer, enrolled).await;
+        http1::serve(stream, peer, guard).await;
     }
 }
 
@@ -72,15 +72,15 @@ async fn shake(
     io: GuardedIo,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-    enrolled: &ConnectionGuard,
+    guard: &ConnectionGuard,
     mut counted: Counted,
-) -> Option<Courteous> {
+) -> Option<CloseNotifyStream> {
     // A connection that sends nothing takes no place.
     if io.peek(&mut [0]).await.is_err() {
         counted.outcome = Handshake::Abandoned;
         return None;
     }
-    let worker = enrolled.worker();
+    let worker = guard.worker();
     let (most, key) = {
         let edge = &worker.live.load().edge;
         let key = address::key(address.ip(), edge.ipv6_prefix);
@@ -96,7 +96,7 @@ async fn shake(
                 Some(HandshakeKind::Resumed) => Handshake::Resumed,
                 _ => Handshake::Full,
             };
-            Some(Courteous(stream))
+            Some(CloseNotifyStream(stream))
         }
         Err(error) => {
             counted.outcome = outcome(&error);
@@ -166,9 +166,9 @@ impl Drop for Counted {
 
 /// A stream that sends `close_notify` also when the reaper ends it between two requests; otherwise the caller could not
 /// tell an orderly end from a broken connection. Within an answer it sends none, because that end *is* a break.
-struct Courteous(TlsStream<GuardedIo>);
+struct CloseNotifyStream(TlsStream<GuardedIo>);
 
-impl Courteous {
+impl CloseNotifyStream {
     fn take_leave(&mut self) {
         /// Writes what the socket accepts at once.
         struct AtOnce<'a>(&'a GuardedIo);
@@ -187,7 +187,7 @@ impl Courteous {
     }
 }
 
-impl LastWords for Courteous {
+impl LastWords for CloseNotifyStream {
     fn say(&mut self, bytes: &[u8]) {
         let session = self.0.get_mut().1;
         // The session's buffer has room for so few bytes.
@@ -196,7 +196,7 @@ impl LastWords for Courteous {
     }
 }
 
-impl Drop for Courteous {
+impl Drop for CloseNotifyStream {
     fn drop(&mut self) {
         if self.0.get_ref().0.activity().is_dismissed() {
             self.take_leave();
@@ -204,13 +204,13 @@ impl Drop for Courteous {
     }
 }
 
-impl AsyncRead for Courteous {
+impl AsyncRead for CloseNotifyStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Courteous {
+impl AsyncWrite for CloseNotifyStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

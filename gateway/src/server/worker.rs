@@ -16,7 +16,7 @@ pub(crate) struct Worker {
     pub(crate) live: Arc<LivePlan>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) watch: Reaper,
-    pub(crate) crowd: Arc<PerAddress>,
+    pub(crate) per_address: Arc<PerAddress>,
     pub(super) handshake_places: Arc<HandshakePlaces>,
     pub(super) handshake_time: HandshakeTime,
 }

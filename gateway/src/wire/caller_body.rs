@@ -42,7 +42,7 @@ pub type CleanTrailers = fn(&mut HeaderMap);
 
 /// Reason why a body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum BodyError {
     /// The body came more slowly than the minimum rate.
     TooSlow,
     /// The framing is broken. The text says what the caller should correct.
@@ -97,7 +97,7 @@ impl CallerBody {
     }
 
     /// Polls the body and records waiting. Changes nothing else.
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(parked) = &self.parked {
             parked.start();
         }
@@ -111,7 +111,7 @@ impl CallerBody {
         if let Some(flow) = &self.flow {
             match &polled {
                 Poll::Pending if flow.awaits(cx.waker()) == Err(TooSlow) => {
-                    return Poll::Ready(Some(Err(Cut::TooSlow)));
+                    return Poll::Ready(Some(Err(BodyError::TooSlow)));
                 }
                 Poll::Pending => {}
                 Poll::Ready(Some(Ok(frame))) => {
@@ -127,9 +127,9 @@ impl CallerBody {
         match polled {
             // hyper takes a reset with `NO_ERROR` for the end. It is an end only for answers (RFC 9113 section 8.1).
             Poll::Ready(None) if self.of_stream && !self.incoming.is_end_stream() => {
-                Poll::Ready(Some(Err(Cut::Broken)))
+                Poll::Ready(Some(Err(BodyError::Broken)))
             }
-            polled => polled.map_err(|error| Cut::from(&error)),
+            polled => polled.map_err(|error| BodyError::from(&error)),
         }
     }
 }
@@ -159,9 +159,9 @@ impl Drop for CallerBody {
 
 impl Body for CallerBody {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = ready!(this.poll_incoming(cx));
         let Some(Ok(frame)) = polled else {
@@ -185,7 +185,7 @@ impl Body for CallerBody {
     }
 }
 
-impl From<&hyper::Error> for Cut {
+impl From<&hyper::Error> for BodyError {
     fn from(error: &hyper::Error) -> Self {
         match Refusal::behind(error) {
             Some(refusal) => Self::Malformed(refusal.why()),
@@ -194,7 +194,7 @@ impl From<&hyper::Error> for Cut {
     }
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooSlow => f.write_str("the body comes more slowly than it may"),
@@ -204,4 +204,4 @@ impl fmt::Display for Cut {
     }
 }
 
-impl std::error::Error for Cut {}
+impl std::error::Error for BodyError {}

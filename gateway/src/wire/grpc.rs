@@ -64,7 +64,7 @@ pub fn broken_off(reason: Reason) -> HeaderMap {
 }
 
 /// Builds the trailers of a stream that reached its maximum duration.
-pub fn lived_long_enough() -> HeaderMap {
+pub fn stream_limit_trailers() -> HeaderMap {
     status(
         GrpcCode::Unavailable,
         "a stream may live no longer here; call again to go on",

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::json::{self, Document, GatherError, Paths, Refusal, Reservation, Selection, WorkspaceError};
 use crate::rejection::{Rejection, Setting};
-use crate::wire::caller_body::{CallerBody, Cut};
+use crate::wire::caller_body::{BodyError, CallerBody};
 
 /// Default size limit of such a body in bytes.
 pub const DEFAULT_LIMIT: u64 = 256 << 10;
@@ -59,10 +59,10 @@ const fn refused(refusal: Refusal) -> Rejection {
     }
 }
 
-fn broken(error: &Cut) -> Rejection {
+fn broken(error: &BodyError) -> Rejection {
     match error {
-        Cut::Malformed(why) => Rejection::MalformedRequest { why },
-        Cut::TooSlow => Rejection::RequestTimeout(Setting::BodyPace),
-        Cut::Broken => Rejection::CallerGone,
+        BodyError::Malformed(why) => Rejection::MalformedRequest { why },
+        BodyError::TooSlow => Rejection::RequestTimeout(Setting::BodyPace),
+        BodyError::Broken => Rejection::CallerGone,
     }
 }

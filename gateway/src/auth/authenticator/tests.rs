@@ -7,7 +7,7 @@ use http::HeaderValue;
 use policies::{Moment, Quota, Ratio, Share};
 use serde_json::{Value, json};
 
-use crate::auth::access::{Admitted, AdmittedIssuers, Demands};
+use crate::auth::access::{Admitted, AdmittedIssuers, Requirements};
 use crate::auth::api_key::keys::{ApiKey, digest_of};
 use crate::auth::authenticator::*;
 use crate::auth::jwt::issuer::IssuerSettings;
@@ -29,7 +29,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 /// An authenticator that keeps `kind tenant/id` of every caller, and the number of callers that were enrolled.
 struct Scene {
-    doorman: Authenticator<String>,
+    authenticator: Authenticator<String>,
     enrolled: Arc<AtomicUsize>,
     keys: Arc<LiveKeys>,
 }
@@ -86,7 +86,7 @@ fn scene() -> Scene {
         issuer("main", keys.clone()),
         issuer("second", LiveKeys::with(key_set(Algorithm::RS256))),
     ];
-    let doorman = Authenticator::new(
+    let authenticator = Authenticator::new(
         Some(api_keys()),
         issuers,
         Some(AnonymousTier("free".into())),
@@ -97,7 +97,7 @@ fn scene() -> Scene {
         },
     );
     Scene {
-        doorman: doorman.unwrap(),
+        authenticator: authenticator.unwrap(),
         enrolled,
         keys,
     }
@@ -147,7 +147,7 @@ fn access(kinds: &[&str]) -> Access {
         anonymous: kinds.contains(&"anonymous"),
         together: kinds.contains(&"together"),
     };
-    Access::new(admitted, Demands::default(), &KEY_HEADER)
+    Access::new(admitted, Requirements::default(), &KEY_HEADER)
 }
 
 fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {
@@ -164,7 +164,7 @@ fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {
 
 impl Scene {
     fn ask(&self, headers: &HeaderMap, kinds: &[&str], now: u64) -> Result<String, &'static str> {
-        let answer = self.doorman.identify(headers, &access(kinds), CLIENT, now);
+        let answer = self.authenticator.identify(headers, &access(kinds), CLIENT, now);
         answer.map(|kept| kept.to_string()).map_err(|refusal| refusal.check)
     }
 
@@ -243,7 +243,7 @@ fn each_refusal_has_its_category_and_tells_whether_it_is_suspect() {
     let scene = scene();
     let check = |headers: &HeaderMap, expected: (&str, bool)| {
         let refusal = scene
-            .doorman
+            .authenticator
             .identify(headers, &access(&["api_key", "jwt"]), CLIENT, NOW)
             .unwrap_err();
         assert_eq!(
@@ -389,7 +389,7 @@ fn a_forged_token_is_remembered_apart_from_the_good() {
             scene.ask(&headers(None, Some(&forged)), &["jwt"], NOW),
             Err("signature")
         );
-        assert_eq!(scene.doorman.tokens.len(), (0, 1));
+        assert_eq!(scene.authenticator.tokens.len(), (0, 1));
     }
     // A failure that ends with time, or costs no signature check, is not cached.
     let early = token_of("main", json!({ "nbf": NOW + 50 }));
@@ -398,9 +398,9 @@ fn a_forged_token_is_remembered_apart_from_the_good() {
         scene.ask(&headers(None, Some("a.b.c")), &["jwt"], NOW),
         Err("token_malformed")
     );
-    assert_eq!(scene.doorman.tokens.len(), (0, 1));
+    assert_eq!(scene.authenticator.tokens.len(), (0, 1));
     assert!(scene.ask(&headers(None, Some(&early)), &["jwt"], NOW + 20).is_ok());
-    assert_eq!(scene.doorman.tokens.len(), (1, 1));
+    assert_eq!(scene.authenticator.tokens.len(), (1, 1));
 }
 
 #[test]
@@ -414,13 +414,13 @@ fn memory_is_bounded_and_a_flood_costs_no_key_its_place() {
         let client = IpAddr::V4(Ipv4Addr::from_bits(n));
         assert!(
             scene
-                .doorman
+                .authenticator
                 .identify(&HeaderMap::new(), &access(&["anonymous"]), client, NOW)
                 .is_ok()
         );
     }
-    let (admitted, refused) = scene.doorman.tokens.len();
-    assert!(admitted <= 100 && refused <= 100 && scene.doorman.strangers.len() <= 100);
+    let (admitted, refused) = scene.authenticator.tokens.len();
+    assert!(admitted <= 100 && refused <= 100 && scene.authenticator.strangers.len() <= 100);
     let before = scene.enrolled();
     assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
     assert_eq!(scene.enrolled(), before);
@@ -446,7 +446,7 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
         issuer("fetched", of_file()).fetched_from(Some(source())),
         issuer("awaited", LiveKeys::awaited()).fetched_from(Some(source())),
     ];
-    let doorman = Authenticator::new(None, issuers, None, 10, |_| ()).unwrap();
+    let authenticator = Authenticator::new(None, issuers, None, 10, |_| ()).unwrap();
     let check = |issuer: &str, kid: Option<&str>, changes: Value, has_waited: bool, expected: (&str, bool)| {
         let mut claims = json!({
             "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100,
@@ -458,7 +458,7 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
             has_waited,
             ..CLIENT.into()
         };
-        let answer = doorman.identify(&headers(None, Some(&token)), &access(&["jwt"]), client, NOW);
+        let answer = authenticator.identify(&headers(None, Some(&token)), &access(&["jwt"]), client, NOW);
         let refusal = answer.expect_err("nobody has such a key");
         let waits = matches!(refusal.awaits, Some(Pending::Keys(_)));
         assert_eq!((refusal.check, waits), expected, "{issuer} {kid:?} {changes}");
@@ -519,8 +519,8 @@ fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
     let name = Some(es256.as_str());
     let check = |keys: Arc<LiveKeys>, fetched: bool, token: &str, expected: (&str, bool)| {
         let issuer = issuer("main", keys).fetched_from(fetched.then(source));
-        let doorman = Authenticator::new(None, vec![issuer], None, 10, |_| ()).unwrap();
-        let answer = doorman.identify(&headers(None, Some(token)), &access(&["jwt"]), CLIENT, NOW);
+        let authenticator = Authenticator::new(None, vec![issuer], None, 10, |_| ()).unwrap();
+        let answer = authenticator.identify(&headers(None, Some(token)), &access(&["jwt"]), CLIENT, NOW);
         let refusal = answer.expect_err("no key has signed it");
         assert_eq!(
             (refusal.check, matches!(refusal.awaits, Some(Pending::Keys(_)))),
@@ -570,15 +570,15 @@ fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<Veri
         work: Arc::clone(&work),
     };
     let scene = scene();
-    let doorman = scene.doorman.within(Some(budget));
-    (Scene { doorman, ..scene }, work, share)
+    let authenticator = scene.authenticator.within(Some(budget));
+    (Scene { authenticator, ..scene }, work, share)
 }
 
 impl Scene {
     /// Asks as [`Self::ask`] does, from another address. An error has the reason that the caller is told.
     fn ask_from(&self, client: IpAddr, token: &str) -> Result<(), (&'static str, &'static str)> {
         let answer = self
-            .doorman
+            .authenticator
             .identify(&headers(None, Some(token)), &access(&["jwt"]), client, NOW);
         let told = |refusal: Refusal| (refusal.rejection.reason().as_str(), refusal.check);
         answer.map(drop).map_err(told)
@@ -615,7 +615,7 @@ fn an_address_that_forges_is_put_off_and_nobody_else_is() {
             Err(("overloaded", "verifications_of_address"))
         );
     }
-    assert_eq!(scene.doorman.tokens.len(), (1, 5));
+    assert_eq!(scene.authenticator.tokens.len(), (1, 5));
     // A token with a cached verdict costs nothing, good or bad.
     assert_eq!(scene.ask_from(CLIENT, &known), Ok(()));
     assert_eq!(
@@ -674,7 +674,7 @@ fn when_the_share_is_used_up_strangers_wait_and_the_known_do_not() {
     work.add_for_test(share, Duration::from_secs(1000));
     let fresh = token_of("main", json!({ "sub": "newer" }));
     let refusal = scene
-        .doorman
+        .authenticator
         .identify(&headers(None, Some(&fresh)), &access(&["jwt"]), CLIENT, NOW)
         .unwrap_err();
     assert!(
@@ -748,8 +748,8 @@ mod of_connections_and_passwords {
     fn scene_of_all() -> Scene {
         let scene = scene();
         Scene {
-            doorman: scene
-                .doorman
+            authenticator: scene
+                .authenticator
                 .with_certificates(Some(holders()))
                 .with_passwords(Some(passwords())),
             ..scene
@@ -784,7 +784,7 @@ mod of_connections_and_passwords {
                 certificate,
                 ..CLIENT.into()
             };
-            let answer = self.doorman.identify(headers, &access(kinds), client, now);
+            let answer = self.authenticator.identify(headers, &access(kinds), client, now);
             answer.map(|kept| kept.to_string())
         }
     }

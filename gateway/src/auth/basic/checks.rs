@@ -29,7 +29,7 @@ const MOST_OF_ONE: usize = 8;
 /// Time until a retry when there is no place to wait. Some comparisons have ended by then.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Time after a wrong password for which an address comes after those without one.
-const PENANCE: Duration = Duration::from_secs(600);
+const FAILURE_MEMORY: Duration = Duration::from_secs(600);
 /// Maximum number of addresses with a wrong password that are remembered.
 const MOST_FAILED: usize = 10_000;
 /// Number of comparisons for addresses without a wrong password to one for those with.
@@ -112,7 +112,7 @@ impl PasswordChecks {
     }
 
     fn entrant(&self, client: IpAddr, now: Moment, deadline: Moment) -> Entrant {
-        let failed = self.failed.get(&client).is_some_and(|at| now < at + PENANCE);
+        let failed = self.failed.get(&client).is_some_and(|at| now < at + FAILURE_MEMORY);
         Entrant {
             tenant: Owner::Address(client).key().short(),
             tier: u32::from(failed),
@@ -231,7 +231,7 @@ mod tests {
         checks.failed.insert(address(1), at);
         let tier = |client, after| checks.entrant(address(client), at + after, Moment::MAX).tier;
         assert_eq!((tier(1, Duration::ZERO), tier(2, Duration::ZERO)), (1, 0));
-        assert_eq!(tier(1, PENANCE - Duration::from_secs(1)), 1);
-        assert_eq!(tier(1, PENANCE), 0);
+        assert_eq!(tier(1, FAILURE_MEMORY - Duration::from_secs(1)), 1);
+        assert_eq!(tier(1, FAILURE_MEMORY), 0);
     }
 }

@@ -22,7 +22,7 @@ pub struct PasswordCheck {
     pub(super) tag: Tag,
     pub(super) password: Box<[u8]>,
     pub(super) hash: Arc<str>,
-    pub(super) dearest: u32,
+    pub(super) highest_cost: u32,
     /// Line of the named user, if it exists, and whether the user is enabled.
     pub(super) user: Option<(Arc<Line>, bool)>,
     pub(super) known: Arc<KnownPasswords>,
@@ -86,7 +86,7 @@ impl PasswordCheck {
         let admits = right.is_some_and(|(_, admits)| *admits);
         if !admits {
             // The verdict must not be visible before it has taken as long as any other.
-            for cost in rest_of_the_work(cost(&self.hash).unwrap_or(0), self.dearest) {
+            for cost in rest_of_the_work(cost(&self.hash).unwrap_or(0), self.highest_cost) {
                 let _ = bcrypt::verify(&*self.password, &decoy(cost));
             }
         }
@@ -98,10 +98,10 @@ impl PasswordCheck {
     }
 }
 
-/// Costs of the comparisons whose work, added to one of cost `done`, equals one of cost `dearest`.
-pub(super) fn rest_of_the_work(done: u32, dearest: u32) -> Range<u32> {
+/// Costs of the comparisons whose work, added to one of cost `done`, equals one of cost `highest_cost`.
+pub(super) fn rest_of_the_work(done: u32, highest_cost: u32) -> Range<u32> {
     // 2^done + (2^done + 2^(done + 1) + ... + 2^(dearest - 1)) = 2^dearest
-    done..dearest
+    done..highest_cost
 }
 
 impl std::fmt::Debug for PasswordCheck {

@@ -42,7 +42,7 @@ pub struct Passwords {
     users: Box<[Row]>,
     by_id: HashMap<Arc<str>, usize>,
     /// Highest cost of a user's hash.
-    dearest: u32,
+    highest_cost: u32,
     /// Hash with the highest cost that no password fits.
     decoy: Arc<str>,
     known: Arc<KnownPasswords>,
@@ -69,7 +69,7 @@ impl Passwords {
             .enumerate()
             .map(|(row, user)| (Arc::clone(&user.id), row))
             .collect();
-        let dearest = users.iter().filter_map(|user| cost(&user.hash)).max().unwrap_or(COST);
+        let highest_cost = users.iter().filter_map(|user| cost(&user.hash)).max().unwrap_or(COST);
         let users = users.into_iter().map(|user| Row {
             line: known.line(&user.id, &user.hash),
             user,
@@ -77,8 +77,8 @@ impl Passwords {
         Self {
             users: users.collect(),
             by_id,
-            dearest,
-            decoy: decoy(dearest).into(),
+            highest_cost,
+            decoy: decoy(highest_cost).into(),
             known,
             checks,
         }
@@ -131,7 +131,7 @@ impl Passwords {
             tag,
             password: password[..password.len().min(COUNTED)].into(),
             hash: Arc::clone(user.map_or(&self.decoy, |user| &user.user.hash)),
-            dearest: self.dearest,
+            highest_cost: self.highest_cost,
             user: user.map(|user| (Arc::clone(&user.line), !user.user.disabled)),
             known: Arc::clone(&self.known),
             checks: Arc::clone(&self.checks),
@@ -334,10 +334,10 @@ mod tests {
 
     #[test]
     fn whatever_fails_takes_the_work_of_the_dearest_hash() {
-        for dearest in 4..=14 {
-            for done in 4..=dearest {
-                let rest: u64 = rest_of_the_work(done, dearest).map(|cost| 1 << cost).sum();
-                assert_eq!((1 << done) + rest, 1_u64 << dearest, "{done} {dearest}");
+        for highest_cost in 4..=14 {
+            for done in 4..=highest_cost {
+                let rest: u64 = rest_of_the_work(done, highest_cost).map(|cost| 1 << cost).sum();
+                assert_eq!((1 << done) + rest, 1_u64 << highest_cost, "{done} {highest_cost}");
             }
         }
         let with_cost = |id: &str, cost| User {
@@ -349,7 +349,7 @@ mod tests {
             let Err(LoginFailure::Unchecked(check)) = passwords.find(&STANDARD.encode(credential)) else {
                 panic!("{credential} is not known");
             };
-            assert_eq!((cost(&check.hash), check.dearest), (Some(own), 6), "{credential}");
+            assert_eq!((cost(&check.hash), check.highest_cost), (Some(own), 6), "{credential}");
         }
     }
 }

@@ -70,7 +70,7 @@ impl KeyWait {
     }
 
     /// Whether the key is already known to be absent, so that waiting is useless.
-    pub(crate) fn is_vain(&self) -> bool {
+    pub(crate) fn is_known_absent(&self) -> bool {
         let cool_down = self.freshness.cool_down;
         Quota::new(FETCHES, cool_down, FETCHES).is_ok_and(|quota| {
             let fetches = self.keys.demand();

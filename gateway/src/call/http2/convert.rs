@@ -31,11 +31,11 @@ pub(crate) struct RequestTarget<'a> {
 }
 
 /// Converts a request to HTTP/2. The bytes of the path are unchanged.
-pub(super) fn put<B>(request: &mut Request<B>, toward: &RequestTarget<'_>) {
+pub(super) fn put<B>(request: &mut Request<B>, target: &RequestTarget<'_>) {
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     let authority = match headers.remove(HOST) {
-        Some(host) if host != toward.host => Authority::try_from(host.as_bytes()).ok(),
+        Some(host) if host != target.host => Authority::try_from(host.as_bytes()).ok(),
         _ => None,
     };
     for of_connection in [
@@ -48,17 +48,17 @@ pub(super) fn put<B>(request: &mut Request<B>, toward: &RequestTarget<'_>) {
     ] {
         headers.remove(of_connection);
     }
-    if toward.trailers || grpc::is_grpc(headers) {
+    if target.trailers || grpc::is_grpc(headers) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if toward.switches {
+    if target.switches {
         headers.remove(SEC_WEBSOCKET_KEY);
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(Protocol::from_static("websocket"));
     }
     let mut parts = uri::Parts::default();
-    parts.scheme = Some(if toward.is_secure { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = Some(authority.unwrap_or_else(|| toward.authority.clone()));
+    parts.scheme = Some(if target.is_secure { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(authority.unwrap_or_else(|| target.authority.clone()));
     parts.path_and_query = request.uri().path_and_query().cloned();
     *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path make a URI");
 }

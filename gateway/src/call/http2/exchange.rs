@@ -37,7 +37,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) settings: &'a PoolSettings,
     /// Maximum time of connecting.
     pub(crate) connect: Duration,
-    pub(crate) toward: RequestTarget<'a>,
+    pub(crate) target: RequestTarget<'a>,
 }
 
 /// Exchange in progress. If it is dropped before its end, it resets its stream.
@@ -142,14 +142,14 @@ impl Terms<'_> {
     ) -> Result<(Response<Incoming>, StreamCheckout), Unserved> {
         let failed = |fault, detail: &dyn ToString| Unserved::Failed(Failure::new(fault, detail.to_string()));
         let link: &Arc<Link> = &Arc::clone(place.link());
-        if self.toward.switches && !link.allows_switching() {
+        if self.target.switches && !link.allows_switching() {
             return Err(failed(
                 Fault::Invalid,
                 &"the backend takes no WebSockets on HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL)",
             ));
         }
         let key = convert::key(request.headers());
-        convert::put(&mut request, &self.toward);
+        convert::put(&mut request, &self.target);
         let mut lease = StreamCheckout::new(Arc::clone(&place));
         let request = request.map(|body| RequestBody::new(body, place));
         let mut sender = link.sender();
@@ -170,7 +170,7 @@ impl Terms<'_> {
         if response.status().as_u16() > convert::HIGHEST_STATUS {
             return Err(failed(Fault::Invalid, &"the status is not a number from 100 to 599"));
         }
-        if self.toward.switches && response.status().is_success() {
+        if self.target.switches && response.status().is_success() {
             if response.status() != StatusCode::OK {
                 return Err(failed(
                     Fault::Invalid,

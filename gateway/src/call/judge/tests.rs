@@ -46,7 +46,7 @@ fn limits(wish: Option<u64>) -> Limits {
         } else {
             Setting::RouteTime
         },
-        meant: ms(LIMIT),
+        operator_limit: ms(LIMIT),
         body: 100,
     }
 }

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 
-use self::steer::Steer;
+use self::steer::FleetChange;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -38,7 +38,7 @@ enum Command {
     /// Make a backend of the running demo fail.
     Break {
         #[command(flatten)]
-        whom: Whom,
+        whom: BackendArgs,
         /// Kind of fault: a 503, no answer, a reset, or refused connections.
         #[arg(long, default_value = "status", value_parser = ["status", "hang", "reset", "refuse"])]
         fault: String,
@@ -46,7 +46,7 @@ enum Command {
     /// Make a backend of the running demo slow.
     Slow {
         #[command(flatten)]
-        whom: Whom,
+        whom: BackendArgs,
         /// Time that the backend takes to answer, in milliseconds.
         #[arg(long, default_value_t = 3_000)]
         ms: u32,
@@ -54,12 +54,12 @@ enum Command {
     /// Make a backend of the running demo work normally again.
     Heal {
         #[command(flatten)]
-        whom: Whom,
+        whom: BackendArgs,
     },
 }
 
 #[derive(Args)]
-struct Whom {
+struct BackendArgs {
     /// Backend: users, orders, inventory, recommendations or payments.
     backend: String,
     /// Address that controls the demo's fleet; found by itself if one demo runs.
@@ -74,8 +74,8 @@ pub(super) fn demo(options: &Options) -> u8 {
     match &options.command {
         None if options.tour => walk::walk(),
         None => start::start(&options.serving),
-        Some(Command::Break { whom, fault }) => steer::steer(whom.control, &whom.backend, Steer::Break(fault)),
-        Some(Command::Slow { whom, ms }) => steer::steer(whom.control, &whom.backend, Steer::Slow { ms: *ms }),
-        Some(Command::Heal { whom }) => steer::steer(whom.control, &whom.backend, Steer::Heal),
+        Some(Command::Break { whom, fault }) => steer::steer(whom.control, &whom.backend, FleetChange::Break(fault)),
+        Some(Command::Slow { whom, ms }) => steer::steer(whom.control, &whom.backend, FleetChange::Slow { ms: *ms }),
+        Some(Command::Heal { whom }) => steer::steer(whom.control, &whom.backend, FleetChange::Heal),
     }
 }

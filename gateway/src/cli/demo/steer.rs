@@ -11,7 +11,7 @@ use crate::auth::jwt::key_fetch;
 use crate::cli::{FAILED, OK};
 
 #[derive(Clone, Copy)]
-pub(super) enum Steer<'a> {
+pub(super) enum FleetChange<'a> {
     /// Makes the backend fail with this fault.
     Break(&'a str),
     Slow {
@@ -21,7 +21,7 @@ pub(super) enum Steer<'a> {
 }
 
 /// Changes the backend, and prints one line that says what was done or why not. Returns the exit code.
-pub(super) fn steer(control: Option<SocketAddr>, backend: &str, how: Steer<'_>) -> u8 {
+pub(super) fn steer(control: Option<SocketAddr>, backend: &str, how: FleetChange<'_>) -> u8 {
     let done = control
         .map_or_else(the_only_one, Ok)
         .and_then(|control| tell(control, backend, how));
@@ -37,15 +37,15 @@ pub(super) fn steer(control: Option<SocketAddr>, backend: &str, how: Steer<'_>) 
     }
 }
 
-fn said(how: Steer<'_>, backend: &str) -> String {
+fn said(how: FleetChange<'_>, backend: &str) -> String {
     let until = format!("until `gateway demo heal {backend}`");
     match how {
-        Steer::Break("hang") => format!("takes requests and never answers, {until}"),
-        Steer::Break("reset") => format!("resets every connection, {until}"),
-        Steer::Break("refuse") => format!("refuses connections, {until}"),
-        Steer::Break(_) => format!("answers 503 to everything, {until}"),
-        Steer::Slow { ms } => format!("takes {ms} ms to answer, {until}"),
-        Steer::Heal => "is as it was at the start".to_owned(),
+        FleetChange::Break("hang") => format!("takes requests and never answers, {until}"),
+        FleetChange::Break("reset") => format!("resets every connection, {until}"),
+        FleetChange::Break("refuse") => format!("refuses connections, {until}"),
+        FleetChange::Break(_) => format!("answers 503 to everything, {until}"),
+        FleetChange::Slow { ms } => format!("takes {ms} ms to answer, {until}"),
+        FleetChange::Heal => "is as it was at the start".to_owned(),
     }
 }
 
@@ -63,7 +63,7 @@ fn the_only_one() -> Result<SocketAddr, String> {
     }
 }
 
-fn tell(control: SocketAddr, backend: &str, how: Steer<'_>) -> Result<(), String> {
+fn tell(control: SocketAddr, backend: &str, how: FleetChange<'_>) -> Result<(), String> {
     if backend.is_empty()
         || !backend
             .bytes()
@@ -72,9 +72,9 @@ fn tell(control: SocketAddr, backend: &str, how: Steer<'_>) -> Result<(), String
         return Err(format!("{backend:?} is no name of a backend"));
     }
     let path = match how {
-        Steer::Break(fault) => format!("break?fault={fault}"),
-        Steer::Slow { ms } => format!("slow?ms={ms}"),
-        Steer::Heal => "heal".to_owned(),
+        FleetChange::Break(fault) => format!("break?fault={fault}"),
+        FleetChange::Slow { ms } => format!("slow?ms={ms}"),
+        FleetChange::Heal => "heal".to_owned(),
     };
     let url = format!("http://{control}/fleet/{backend}/{path}");
     let asked = async {
@@ -116,20 +116,20 @@ mod tests {
         let fleet = runtime.block_on(Fleet::start(demo::specs())).expect("ports are free");
         let users = fleet.backend("users");
         let nature = users.behaviour();
-        tell(fleet.control(), "users", Steer::Break("status")).expect("it is told");
+        tell(fleet.control(), "users", FleetChange::Break("status")).expect("it is told");
         assert_eq!(users.behaviour(), Behaviour::status(503));
-        tell(fleet.control(), "users", Steer::Break("refuse")).expect("it is told");
+        tell(fleet.control(), "users", FleetChange::Break("refuse")).expect("it is told");
         assert_eq!(users.behaviour(), Behaviour::refusing());
-        tell(fleet.control(), "users", Steer::Slow { ms: 40 }).expect("it is told");
+        tell(fleet.control(), "users", FleetChange::Slow { ms: 40 }).expect("it is told");
         assert_ne!(users.behaviour(), nature);
-        tell(fleet.control(), "users", Steer::Heal).expect("it is told");
+        tell(fleet.control(), "users", FleetChange::Heal).expect("it is told");
         assert_eq!(users.behaviour(), nature);
-        let unknown = tell(fleet.control(), "billing", Steer::Heal).expect_err("there is no such backend");
+        let unknown = tell(fleet.control(), "billing", FleetChange::Heal).expect_err("there is no such backend");
         assert!(
             unknown.contains("users, orders, inventory, recommendations, payments"),
             "{unknown}"
         );
-        let odd = tell(fleet.control(), "users/../orders", Steer::Heal).expect_err("that is no name");
+        let odd = tell(fleet.control(), "users/../orders", FleetChange::Heal).expect_err("that is no name");
         assert!(odd.contains("no name"), "{odd}");
     }
 
@@ -139,7 +139,7 @@ mod tests {
             .expect("a free port")
             .local_addr();
         let closed: SocketAddr = closed.expect("bound");
-        let why = tell(closed, "users", Steer::Heal).expect_err("nobody listens");
+        let why = tell(closed, "users", FleetChange::Heal).expect_err("nobody listens");
         assert!(why.contains("start one with `gateway demo`"), "{why}");
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn inspect(options: &Options) -> u8 {
             return FAILED;
         }
     };
-    let issuers = plan.doorman.issuers();
+    let issuers = plan.authenticator.issuers();
     let keys = issuer_of(issuers, &token).map(|issuer| obtain(issuer, options.offline));
     let unix_now = clock::unix_seconds();
     let told = judge(issuers, &token, unix_now);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::limits::account::Terms;
 use crate::limits::accounts::*;
 use crate::limits::owner::{Credential, Owner};
-use crate::limits::rooms::{AccountLimits, Room};
+use crate::limits::rooms::{AccountLimits, OwnerClass};
 
 fn at(seconds: u64) -> Now {
     Now {
@@ -89,7 +89,10 @@ fn addresses_without_room_are_counted_by_network_and_then_together() {
         let table = accounts.table(&"free".into(), &terms);
         let left = left_in_turn(&*table, &terms, &ips.map(address));
         assert_eq!(left, [15, 15, 15, 10, 15, 10, 10], "{ips:?}");
-        assert_eq!((table.owners(), table.stood_in()), (3, StoodIn { wider: 2, others: 2 }));
+        assert_eq!(
+            (table.owners(), table.stood_in()),
+            (3, SharedCounts { wider: 2, others: 2 })
+        );
     }
 }
 
@@ -107,7 +110,10 @@ fn callers_without_room_are_counted_by_tenant_and_then_together() {
         caller("d", "1"),
     ];
     assert_eq!(left_in_turn(&*table, &terms, &callers), [15, 15, 15, 10, 15, 15, 10]);
-    assert_eq!((table.owners(), table.stood_in()), (4, StoodIn { wider: 3, others: 2 }));
+    assert_eq!(
+        (table.owners(), table.stood_in()),
+        (4, SharedCounts { wider: 3, others: 2 })
+    );
 }
 
 #[test]
@@ -154,7 +160,7 @@ fn neither_the_written_nor_the_restored_take_room() {
         opened.account.take(self::at(0), 1, Duration::ZERO).unwrap();
     }
     assert_eq!(
-        Room::ALL.map(|room| accounts.rooms.taken(room)),
+        OwnerClass::ALL.map(|room| accounts.rooms.taken(room)),
         [0, 0, 0, 0, 0, 13],
         "{names:?}"
     );
@@ -168,7 +174,7 @@ fn neither_the_written_nor_the_restored_take_room() {
     );
     // Accounts that occupy no room give none back.
     accounts.forget_idle(at(60));
-    assert_eq!(Room::ALL.map(|room| accounts.rooms.taken(room)), [0; 6]);
+    assert_eq!(OwnerClass::ALL.map(|room| accounts.rooms.taken(room)), [0; 6]);
     assert_eq!(table.owners(), 0);
 }
 

@@ -10,15 +10,15 @@ use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::named_files;
 
 /// Returns the admin addresses, if any; reports mistakes and warnings about them and their tokens.
-pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
-    let admin = desk.config.admin.as_ref()?;
-    let token = admin.token_file.as_ref().map(|file| read_token(desk, file));
-    let for_reading = admin.read_token_file.as_ref().map(|file| read_token(desk, file));
+pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<AdminAddresses> {
+    let admin = compiler.config.admin.as_ref()?;
+    let token = admin.token_file.as_ref().map(|file| read_token(compiler, file));
+    let for_reading = admin.read_token_file.as_ref().map(|file| read_token(compiler, file));
     if let (Some(Some(token)), Some(Some(for_reading))) = (&token, &for_reading)
         && token.is_same(for_reading)
     {
         let at = admin.read_token_file.as_ref().and_then(At::span);
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 at,
@@ -28,12 +28,12 @@ pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
             .hint("make another with `openssl rand -hex 32`"),
         );
     }
-    doubt_revocations(desk);
+    doubt_revocations(compiler);
     let address = *admin.address;
     if !is_loopback(address) {
         let at = admin.address.span();
         let message = "`admin.address` can be reached from other machines";
-        desk.warnings.push(
+        compiler.warnings.push(
             Mistake::new(Code::Doubtful, at, message)
                 .label("is not a loopback address")
                 .hint(format!(
@@ -44,12 +44,14 @@ pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
         if admin.read_token_file.is_none() {
             let message = "`admin` shows routes, tenants, keys' names and refusals to whoever asks";
             let hint = "write a `read_token_file`; probes need no token, and can have a `health_address`";
-            desk.warnings.push(Mistake::new(Code::Doubtful, at, message).hint(hint));
+            compiler
+                .warnings
+                .push(Mistake::new(Code::Doubtful, at, message).hint(hint));
         }
     }
     let health = admin.health_address.as_ref();
     if let Some(health) = health.filter(|health| health.value == address && address.port() != 0) {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 health.span(),
@@ -65,27 +67,31 @@ pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<AdminAddresses> {
 }
 
 /// Warns if revocations made through the admin API would be lost at a restart.
-fn doubt_revocations(desk: &mut Compiler<'_>) {
-    let callers = &desk.config.callers;
-    let token_file = desk.config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
+fn doubt_revocations(compiler: &mut Compiler<'_>) {
+    let callers = &compiler.config.callers;
+    let token_file = compiler
+        .config
+        .admin
+        .as_ref()
+        .and_then(|admin| admin.token_file.as_ref());
     let is_anything_revocable =
         callers.api_keys.is_some() || callers.basic.is_some() || callers.mtls.is_some() || !callers.jwt.is_empty();
     let Some(token_file) = token_file.filter(|_| is_anything_revocable && callers.revocations.is_none()) else {
         return;
     };
     let message = "what is revoked by the admin API is good again after a restart: there is no `callers.revocations`";
-    desk.warnings.push(
+    compiler.warnings.push(
         Mistake::new(Code::Doubtful, token_file.span(), message)
             .label("lets credentials be revoked")
             .hint("write `callers: { revocations: { file: revoked.yaml } }`: the file keeps them"),
     );
 }
 
-fn read_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
-    doubt_token(desk, file);
+fn read_token(compiler: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<AdminToken> {
+    doubt_token(compiler, file);
     AdminToken::read(file)
         .map_err(|why| {
-            desk.mistake(Mistake::new(
+            compiler.mistake(Mistake::new(
                 Code::Unreadable,
                 file.span(),
                 format!("cannot use {}: {why}", file.display()),
@@ -95,8 +101,8 @@ fn read_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<AdminToken>
 }
 
 /// Warns if anyone but the owner can read or write a token file.
-fn doubt_token(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
-    named_files::doubt(desk, file, file.span(), |found| found);
+fn doubt_token(compiler: &mut Compiler<'_>, file: &At<PathBuf>) {
+    named_files::doubt(compiler, file, file.span(), |found| found);
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

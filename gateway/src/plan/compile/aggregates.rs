@@ -22,7 +22,7 @@ use crate::template::{Place, Placeholder, Template};
 use http::HeaderName;
 
 pub(super) fn compile(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     route: &str,
     written: &config::Aggregate,
     route_limit: Duration,
@@ -33,12 +33,12 @@ pub(super) fn compile(
     let mut drafts = Vec::new();
     let mut calls = Vec::new();
     for (name, part) in written.parts.iter() {
-        let call = part_call(desk, part, parameters, &names, backends);
+        let call = part_call(compiler, part, parameters, &names, backends);
         if let Some(call) = &call {
             drafts.push(draft(name, part, call));
         }
         if let Some(limit) = part.time_limit.as_ref().filter(|limit| limit.value > route_limit) {
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::OverParent,
                     limit.span(),
@@ -54,7 +54,7 @@ pub(super) fn compile(
             let message = format!("part `{name}` of `routes.{route}` may answer with more than all its parts together");
             let hint = "lower the part's `body_limit`, or raise that of the aggregate";
             let mistake = Mistake::new(Code::OverParent, part.body_limit.span(), message).hint(hint);
-            desk.mistake(mistake.related(written.body_limit.span(), "all parts together"));
+            compiler.mistake(mistake.related(written.body_limit.span(), "all parts together"));
         }
         if let Some(for_each) = &part.for_each
             && *written.partial == config::Partial::Deny
@@ -62,24 +62,28 @@ pub(super) fn compile(
         {
             let word = for_each.on_failure.as_str();
             let message = format!("part `{name}` of `routes.{route}` cannot go on without an element (`{word}`)");
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(Code::Conflict, for_each.on_failure.span(), message)
                     .label("is never used")
                     .hint("`partial: deny`, the default, turns any failure into an error; write `partial: allow`"),
             );
         }
-        doubt_fallback_value(desk, part);
-        part_heads::check_status_test(desk, written, part);
+        doubt_fallback_value(compiler, part);
+        part_heads::check_status_test(compiler, written, part);
         for written in [&part.group, &part.collection].into_iter().flatten() {
-            check_name(desk, written, "a part of the answer");
+            check_name(compiler, written, "a part of the answer");
         }
         calls.push(call);
     }
-    let room = check_fits(desk, &written.body_limit, &format!("`routes.{route}` gathers answers"));
+    let room = check_fits(
+        compiler,
+        &written.body_limit,
+        &format!("`routes.{route}` gathers answers"),
+    );
     if let Some(name) = &written.wrap {
-        check_name(desk, name, "the answer");
+        check_name(compiler, name, "the answer");
     }
-    let heads = part_heads::compile(desk, written);
+    let heads = part_heads::compile(compiler, written);
     let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
     let partial = match *written.partial {
         config::Partial::Deny => Partial::Deny,
@@ -107,55 +111,58 @@ pub(super) fn compile(
         Ok(recipe) => recipe,
         Err(mistakes) => {
             for mistake in mistakes {
-                report(desk, route, written, &mistake);
+                report(compiler, route, written, &mistake);
             }
             return None;
         }
     };
-    check_critical_path(desk, route, written, &recipe, route_limit);
-    let stale = Arc::clone(&desk.state.stale);
+    check_critical_path(compiler, route, written, &recipe, route_limit);
+    let stale = Arc::clone(&compiler.state.stale);
     Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale))
 }
 
 fn part_call(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     part: &config::Part,
     parameters: &HashSet<String>,
     parts: &[&str],
     backends: &Backends,
 ) -> Option<PartCall> {
-    desk.resolve("backend", &part.backend, &desk.config.backends);
+    compiler.resolve("backend", &part.backend, &compiler.config.backends);
     let scope = Scope {
         parameters,
         parts,
         body: true,
         item: part.for_each.is_some(),
     };
-    let target = template(desk, &part.path, Place::Path, &scope);
+    let target = template(compiler, &part.path, Place::Path, &scope);
     let query: Vec<_> = part
         .query
         .iter()
-        .map(|(name, value)| Some((name.to_string(), template(desk, value, Place::Query, &scope)?)))
+        .map(|(name, value)| Some((name.to_string(), template(compiler, value, Place::Query, &scope)?)))
         .collect();
     let headers: Vec<_> = part
         .headers
         .iter()
         .map(|(name, value)| {
             let field = HeaderName::from_str(name).ok()?;
-            check_field(desk, name, &field);
-            Some((field, template(desk, value, Place::Header, &scope)?))
+            check_field(compiler, name, &field);
+            Some((field, template(compiler, value, Place::Header, &scope)?))
         })
         .collect();
     let body = part.body.as_ref().map(|body| {
-        if !texts_are_sound(desk, body.value.value(), body.span()) {
+        if !texts_are_sound(compiler, body.value.value(), body.span()) {
             return None;
         }
         let mut text = String::new();
         write_body(body.value.value(), &mut text);
-        template(desk, &body.as_ref().map(|_| text), Place::Json, &scope)
+        template(compiler, &body.as_ref().map(|_| text), Place::Json, &scope)
     });
-    let when = part.when.as_ref().map(|written| when(desk, written, &scope));
-    let over = part.for_each.as_ref().map(|written| for_each(desk, written, &scope));
+    let when = part.when.as_ref().map(|written| when(compiler, written, &scope));
+    let over = part
+        .for_each
+        .as_ref()
+        .map(|written| for_each(compiler, written, &scope));
     let mut call = PartCall {
         backend: backends.get(&part.backend).cloned()?,
         method: part.method.value.clone(),
@@ -166,38 +173,38 @@ fn part_call(
         when: transposed(when)?,
         for_each: transposed(over)?,
         defaults: Box::default(),
-        fallbacks: fallbacks(desk, &part.fallback, backends)?,
+        fallbacks: fallbacks(compiler, &part.fallback, backends)?,
         time_limit: part.time_limit.as_ref().map(|limit| limit.value),
         body_limit: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
     };
-    call.defaults = defaults(desk, part, &call)?;
+    call.defaults = defaults(compiler, part, &call)?;
     Some(call)
 }
 
 /// Caps a size limit at a quarter of the JSON budget: JSON counts twice, and one tenant may use half of the budget. A
 /// written limit above that is a mistake.
-pub(super) fn check_fits(desk: &mut Compiler<'_>, limit: &At<config::ByteSize>, what: &str) -> u64 {
-    let total = &desk.config.request_limits.json_total;
+pub(super) fn check_fits(compiler: &mut Compiler<'_>, limit: &At<config::ByteSize>, what: &str) -> u64 {
+    let total = &compiler.config.request_limits.json_total;
     let room = total.0 / 4;
     if limit.0 > room && limit.is_written() {
         let message = format!("{what} that are longer than there is ever room for");
         let mistake = Mistake::new(Code::OverParent, limit.span(), message);
         let mistake = mistake.hint("raise `request_limits.json_total` to four times this limit, or lower the limit");
-        desk.mistake(mistake.related(total.span(), "all JSON together"));
+        compiler.mistake(mistake.related(total.span(), "all JSON together"));
     }
     limit.0.min(room)
 }
 
-fn check_name(desk: &mut Compiler<'_>, name: &At<String>, of: &str) {
+fn check_name(compiler: &mut Compiler<'_>, name: &At<String>, of: &str) {
     if name.is_empty() {
         let message = format!("{of} cannot stand under an empty name");
         let hint = "leave it out, or write `group: .` to merge a part at the root";
-        desk.mistake(Mistake::new(Code::BadValue, name.span(), message).hint(hint));
+        compiler.mistake(Mistake::new(Code::BadValue, name.span(), message).hint(hint));
     }
 }
 
 /// Checks that a part may set this field of its request.
-fn check_field(desk: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName) {
+fn check_field(compiler: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName) {
     let label = if !may_be_changed(field) {
         "frames the message, belongs to one connection, or is the gateway's own word"
     } else if matches!(field.as_str(), "accept-encoding" | "content-encoding") {
@@ -206,12 +213,12 @@ fn check_field(desk: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName)
         return;
     };
     let message = format!("a part cannot set `{field}`");
-    desk.mistake(Mistake::new(Code::Conflict, name.span(), message).label(label));
+    compiler.mistake(Mistake::new(Code::Conflict, name.span(), message).label(label));
 }
 
 /// Warns about a fallback value without the target. A value has the shape of the backend's answer, so the target must
 /// exist in it.
-fn doubt_fallback_value(desk: &mut Compiler<'_>, part: &config::Part) {
+fn doubt_fallback_value(compiler: &mut Compiler<'_>, part: &config::Part) {
     let Some(target) = &part.target else { return };
     let draft = ShapeDraft {
         target: Some(target.value.clone()),
@@ -225,14 +232,14 @@ fn doubt_fallback_value(desk: &mut Compiler<'_>, part: &config::Part) {
             let message = format!("the fallback has nothing at `{}`, so `{{}}` stands in", target.value);
             let hint = "write the value as the backend would answer it, with what `target` leads to";
             let doubt = Mistake::new(Code::Doubtful, value.span(), message).hint(hint);
-            desk.warnings.push(doubt.related(target.span(), "of this only"));
+            compiler.warnings.push(doubt.related(target.span(), "of this only"));
         }
     }
 }
 
 /// Compiles the fallbacks that come before a value. The recipe itself inserts the value.
-fn fallbacks(desk: &mut Compiler<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
-    check_fallbacks(desk, written);
+fn fallbacks(compiler: &mut Compiler<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
+    check_fallbacks(compiler, written);
     let compiled: Vec<_> = written
         .iter()
         .filter_map(|fallback| match fallback {
@@ -307,11 +314,11 @@ fn write_text(text: &str, out: &mut String) {
 
 /// Checks that every string in a body is a template by itself. In the whole text, braces of different strings could
 /// form a pair.
-fn texts_are_sound(desk: &mut Compiler<'_>, value: Value<'_>, at: Option<Span>) -> bool {
+fn texts_are_sound(compiler: &mut Compiler<'_>, value: Value<'_>, at: Option<Span>) -> bool {
     // Checks all strings, so that all mistakes are reported.
     let mut are_sound = true;
     for value in value.elements().chain(value.members().map(|(_, value)| value)) {
-        are_sound &= texts_are_sound(desk, value, at);
+        are_sound &= texts_are_sound(compiler, value, at);
     }
     let Some(text) = value.text() else {
         return are_sound;
@@ -319,28 +326,28 @@ fn texts_are_sound(desk: &mut Compiler<'_>, value: Value<'_>, at: Option<Span>) 
     Template::parse(&text, Place::Json)
         .map_err(|error| {
             let message = format!("`{text}` in the body: {error}");
-            desk.mistake(Mistake::new(Code::BadValue, at, message));
+            compiler.mistake(Mistake::new(Code::BadValue, at, message));
         })
         .is_ok()
 }
 
 /// Parses a text that must be one placeholder in braces, valid in this scope.
-fn placeholder(desk: &mut Compiler<'_>, text: &At<String>, scope: &Scope<'_>) -> Option<Placeholder> {
+fn placeholder(compiler: &mut Compiler<'_>, text: &At<String>, scope: &Scope<'_>) -> Option<Placeholder> {
     let Some(found) = Placeholder::alone(text) else {
         let message = format!("`{}` is not one placeholder", **text);
         let hint = "write for example `\"{part.NAME.FIELD}\"`, with its braces and quotes";
-        desk.mistake(Mistake::new(Code::BadValue, text.span(), message).hint(hint));
+        compiler.mistake(Mistake::new(Code::BadValue, text.span(), message).hint(hint));
         return None;
     };
-    scope.admits(desk, &found, text.span()).then_some(found)
+    scope.admits(compiler, &found, text.span()).then_some(found)
 }
 
-fn when(desk: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
+fn when(compiler: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
     let subject = match &written.subject {
         // A condition is evaluated once and not per element.
         config::Subject::Value(text) => {
             let scope = Scope { item: false, ..*scope };
-            placeholder(desk, text, &scope).map(Subject::Value)
+            placeholder(compiler, text, &scope).map(Subject::Value)
         }
         config::Subject::Status(part) => {
             let named = Placeholder::Part {
@@ -348,7 +355,7 @@ fn when(desk: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> O
                 steps: Box::default(),
             };
             scope
-                .admits(desk, &named, part.span())
+                .admits(compiler, &named, part.span())
                 .then(|| Subject::Status(part.value.clone()))
         }
     };
@@ -367,16 +374,16 @@ fn when(desk: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> O
     })
 }
 
-fn for_each(desk: &mut Compiler<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
+fn for_each(compiler: &mut Compiler<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
     let scope = Scope { item: false, ..*scope };
-    let over = placeholder(desk, &written.over, &scope)?;
+    let over = placeholder(compiler, &written.over, &scope)?;
     if matches!(
         over,
         Placeholder::Path(_) | Placeholder::Query(_) | Placeholder::Header(_)
     ) {
         let message = format!("`{}` is text and never an array", *written.over);
         let hint = "an array comes from an answer, the request's body, or a claim";
-        desk.mistake(Mistake::new(Code::BadValue, written.over.span(), message).hint(hint));
+        compiler.mistake(Mistake::new(Code::BadValue, written.over.span(), message).hint(hint));
     }
     Some(ForEach {
         over,
@@ -391,7 +398,11 @@ fn for_each(desk: &mut Compiler<'_>, written: &config::ForEach, scope: &Scope<'_
 }
 
 /// Compiles the defaults. Each must belong to a placeholder that the part uses.
-fn defaults(desk: &mut Compiler<'_>, part: &config::Part, call: &PartCall) -> Option<Box<[(Placeholder, Document)]>> {
+fn defaults(
+    compiler: &mut Compiler<'_>,
+    part: &config::Part,
+    call: &PartCall,
+) -> Option<Box<[(Placeholder, Document)]>> {
     let config::OnMissing::Default(written) = &part.missing else {
         return Some(Box::default());
     };
@@ -406,7 +417,7 @@ fn defaults(desk: &mut Compiler<'_>, part: &config::Part, call: &PartCall) -> Op
                 false => format!("it has: {}", used.join(", ")),
             };
             let message = format!("the part has no placeholder `{name}`");
-            desk.mistake(Mistake::new(Code::UnknownName, name.span(), message).hint(hint));
+            compiler.mistake(Mistake::new(Code::UnknownName, name.span(), message).hint(hint));
         }
         Some((named?, value.value.clone()))
     });
@@ -456,7 +467,7 @@ fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
     }
 }
 
-fn report(desk: &mut Compiler<'_>, route: &str, written: &config::Aggregate, mistake: &RecipeMistake) {
+fn report(compiler: &mut Compiler<'_>, route: &str, written: &config::Aggregate, mistake: &RecipeMistake) {
     let (code, part) = match mistake {
         RecipeMistake::UnknownNeed { part, .. } => (Code::UnknownName, Some(part)),
         RecipeMistake::Cycle { parts } => (Code::Cycle, parts.first()),
@@ -476,12 +487,12 @@ fn report(desk: &mut Compiler<'_>, route: &str, written: &config::Aggregate, mis
         RecipeMistake::BadWrap { .. } | RecipeMistake::ReservedWrap => written.wrap.as_ref().and_then(At::span),
         _ => at,
     };
-    desk.mistake(Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}")));
+    compiler.mistake(Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}")));
 }
 
 /// Checks that the written limits of sequential parts add up to no more than the route's limit.
 fn check_critical_path(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     route: &str,
     written: &config::Aggregate,
     recipe: &Recipe,
@@ -522,7 +533,7 @@ fn check_critical_path(
             mistake = mistake.related(limit.span(), "on the chain");
         }
     }
-    desk.mistake(mistake);
+    compiler.mistake(mistake);
 }
 
 #[cfg(test)]

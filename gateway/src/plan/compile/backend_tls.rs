@@ -40,22 +40,25 @@ pub(super) struct BackendTls {
 
 /// Returns `None` after a mistake.
 pub(super) fn compile(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     system: &System,
     backend: &str,
     written: &config::Backend,
 ) -> Option<BackendTls> {
     let tls = &written.tls;
     let roots = match &tls.ca_file {
-        Some(file) => tls_files::authorities(desk, file),
-        None => system_authorities(desk, system, backend, written),
+        Some(file) => tls_files::authorities(compiler, file),
+        None => system_authorities(compiler, system, backend, written),
     };
-    let own = tls.certificate.as_ref().map(|files| tls_files::identity(desk, files));
+    let own = tls
+        .certificate
+        .as_ref()
+        .map(|files| tls_files::identity(compiler, files));
     let name = tls.server_name.as_ref().map(|name| {
         server_name(name)
             .ok_or_else(|| {
                 let message = format!("`backends.{backend}.tls.server_name` is not a host's name or an address");
-                desk.mistake(Mistake::new(Code::BadValue, name.span(), message));
+                compiler.mistake(Mistake::new(Code::BadValue, name.span(), message));
             })
             .ok()
     });
@@ -73,7 +76,7 @@ pub(super) fn compile(
     let config = tls::terms(roots, key, only_1_3, in_http2)
         .map_err(|error| {
             let at = tls.minimum_version.span();
-            desk.mistake(Mistake::new(
+            compiler.mistake(Mistake::new(
                 Code::BadValue,
                 at,
                 format!("`backends.{backend}.tls`: {error}"),
@@ -106,7 +109,7 @@ impl BackendTls {
 }
 
 fn system_authorities(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     system: &System,
     backend: &str,
     written: &config::Backend,
@@ -117,7 +120,7 @@ fn system_authorities(
     }
     let first = written.endpoints.iter().find(|endpoint| endpoint.url.is_secure);
     let message = format!("this system has no certificate authorities by which `backends.{backend}` could be trusted");
-    desk.mistake(
+    compiler.mistake(
         Mistake::new(Code::Unreadable, first.and_then(|first| first.url.span()), message)
             .hint("name the backend's own in `tls.ca_file`, or install the package `ca-certificates`"),
     );

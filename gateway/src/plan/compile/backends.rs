@@ -27,13 +27,13 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) fn compile(desk: &mut Compiler<'_>) -> Self {
-        let config = desk.config;
+    pub(super) fn compile(compiler: &mut Compiler<'_>) -> Self {
+        let config = compiler.config;
         let system = System::default();
         let order: Vec<_> = config
             .backends
             .iter()
-            .map(|(name, written)| Arc::new(backend(desk, &system, name, written)))
+            .map(|(name, written)| Arc::new(backend(compiler, &system, name, written)))
             .collect();
         let by_name = order
             .iter()
@@ -51,25 +51,26 @@ impl Backends {
     }
 }
 
-fn backend(desk: &mut Compiler<'_>, system: &System, name: &Arc<str>, written: &config::Backend) -> Backend {
-    check_limits(desk, name, written);
-    let settings = settings(desk.config, written);
+fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, written: &config::Backend) -> Backend {
+    check_limits(compiler, name, written);
+    let settings = settings(compiler.config, written);
     let guard_settings = guard_settings(written);
     let guards = Arc::clone(
-        desk.state
+        compiler
+            .state
             .kept()
             .guards
             .entry(Arc::clone(name))
             .or_insert_with(|| Arc::new(Guards::new(&guard_settings))),
     );
-    let metrics = desk.state.observer.registry.backend(name);
+    let metrics = compiler.state.observer.registry.backend(name);
     let speaks_tls = written.endpoints.iter().any(|at| at.url.is_secure);
     let tls = speaks_tls
-        .then(|| backend_tls::compile(desk, system, name, written))
+        .then(|| backend_tls::compile(compiler, system, name, written))
         .flatten();
     let in_http2 = *written.protocol != config::Protocol::Http1;
     let weighted = written.endpoints.iter().filter_map(|at| {
-        let endpoint = endpoint(desk, name, &at.url, tls.as_ref(), in_http2, &metrics)?;
+        let endpoint = endpoint(compiler, name, &at.url, tls.as_ref(), in_http2, &metrics)?;
         Some((endpoint, *at.weight))
     });
     let endpoints = Endpoints::new(weighted.collect());
@@ -87,7 +88,7 @@ fn backend(desk: &mut Compiler<'_>, system: &System, name: &Arc<str>, written: &
 
 /// Returns `None` after a mistake in the URL or in the backend's `tls`.
 fn endpoint(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     backend: &Arc<str>,
     url: &At<EndpointUrl>,
     tls: Option<&BackendTls>,
@@ -98,7 +99,7 @@ fn endpoint(
         Some(tls) => {
             let Some(name) = tls.name_of(url) else {
                 let message = format!("no certificate can stand for the host of `{}`", url.value);
-                desk.mistake(Mistake::new(Code::BadValue, url.span(), message).hint("write `tls.server_name`"));
+                compiler.mistake(Mistake::new(Code::BadValue, url.span(), message).hint("write `tls.server_name`"));
                 return None;
             };
             Some((tls, name))
@@ -115,7 +116,7 @@ fn endpoint(
     };
     let make = || {
         let authority = HeaderValue::from_str(&url.authority).expect("an authority that was parsed fits into a field");
-        let endpoint = Endpoint::new(text, authority, url.host.clone(), url.port, desk.workers);
+        let endpoint = Endpoint::new(text, authority, url.host.clone(), url.port, compiler.workers);
         let endpoint = match tls {
             Some((tls, name)) => endpoint.over(tls.endpoint(name, metrics)),
             None => endpoint,
@@ -126,7 +127,9 @@ fn endpoint(
             endpoint
         })
     };
-    Some(Arc::clone(desk.state.kept().endpoints.entry(name).or_insert_with(make)))
+    Some(Arc::clone(
+        compiler.state.kept().endpoints.entry(name).or_insert_with(make),
+    ))
 }
 
 fn settings(config: &config::Config, written: &config::Backend) -> Settings {
@@ -235,9 +238,9 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
     }
 }
 
-fn check_limits(desk: &mut Compiler<'_>, name: &str, written: &config::Backend) {
+fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backend) {
     if written.attempt_limit.value > written.time_limit.value {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::OverParent,
                 written.attempt_limit.span(),
@@ -249,7 +252,7 @@ fn check_limits(desk: &mut Compiler<'_>, name: &str, written: &config::Backend) 
     }
     let all = written.attempt_limit.saturating_mul(*written.retry.attempts);
     if written.attempt_limit.is_written() && *written.retry.attempts > 1 && all > *written.time_limit {
-        desk.warnings.push(
+        compiler.warnings.push(
             Mistake::new(
                 Code::Doubtful,
                 written.attempt_limit.span(),
@@ -270,7 +273,7 @@ fn check_limits(desk: &mut Compiler<'_>, name: &str, written: &config::Backend) 
             ejection.eject_for_max.span(),
         ];
         if let Some(first) = keys.into_iter().flatten().min() {
-            desk.warnings.push(
+            compiler.warnings.push(
                 Mistake::new(
                     Code::Doubtful,
                     first,
@@ -284,7 +287,7 @@ fn check_limits(desk: &mut Compiler<'_>, name: &str, written: &config::Backend) 
     let mut seen = std::collections::HashSet::new();
     for at in &written.endpoints {
         if !seen.insert(&at.url.authority) {
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::DuplicateKey,
                     at.url.span(),

@@ -32,24 +32,36 @@ use crate::tls::certificate;
 /// Cache size for each of: verified tokens, refused tokens, certificates, client addresses.
 const REMEMBERED: usize = 10_000;
 
-pub(super) fn compile(desk: &mut Compiler<'_>, tables: &Option<Tables>) -> Option<Authenticator<Principal>> {
-    let config = desk.config;
-    let api_keys = config.callers.api_keys.as_ref().map(|written| api_keys(desk, written));
-    let tenants = issuer_tenants(desk);
+pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> Option<Authenticator<Principal>> {
+    let config = compiler.config;
+    let api_keys = config
+        .callers
+        .api_keys
+        .as_ref()
+        .map(|written| api_keys(compiler, written));
+    let tenants = issuer_tenants(compiler);
     let issuers: Vec<_> = config
         .callers
         .jwt
         .iter()
         .zip(tenants)
-        .map(|((name, written), tenants)| Some(issuer(desk, name, written)?.for_tenants(tenants)))
+        .map(|((name, written), tenants)| Some(issuer(compiler, name, written)?.for_tenants(tenants)))
         .collect();
     let anonymous = config.callers.anonymous.as_ref().map(|anonymous| {
         let tier = anonymous.tier.as_ref().unwrap_or(&config.default_tier);
-        desk.resolve("tier", tier, &config.tiers);
+        compiler.resolve("tier", tier, &config.tiers);
         AnonymousTier(tier.as_str().into())
     });
-    let certificates = config.callers.mtls.as_ref().map(|written| certificates(desk, written));
-    let passwords = config.callers.basic.as_ref().map(|written| passwords(desk, written));
+    let certificates = config
+        .callers
+        .mtls
+        .as_ref()
+        .map(|written| certificates(compiler, written));
+    let passwords = config
+        .callers
+        .basic
+        .as_ref()
+        .map(|written| passwords(compiler, written));
     let tiers = Arc::clone(&tables.as_ref()?.tiers);
     let api_keys = match api_keys {
         Some(read) => Some(read?),
@@ -64,20 +76,20 @@ pub(super) fn compile(desk: &mut Compiler<'_>, tables: &Option<Tables>) -> Optio
         Some(users) => Some(users?),
         None => None,
     };
-    let revoked = desk.state.revocations.in_force();
+    let revoked = compiler.state.revocations.in_force();
     match Authenticator::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
-        tiers.enroll(caller)
+        tiers.build_principal(caller)
     }) {
-        Ok(doorman) => Some(
-            doorman
+        Ok(authenticator) => Some(
+            authenticator
                 .with_certificates(certificates)
                 .with_passwords(passwords)
-                .within(verifications(desk, tables))
-                .heeding(move |known, unix_now| revoked.check(&known.caller, &known.seen, unix_now)),
+                .within(verifications(compiler, tables))
+                .with_final_check(move |known, unix_now| revoked.check(&known.caller, &known.seen, unix_now)),
         ),
         Err(same) => {
             let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.as_ref()?.span());
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::Conflict,
                     at(&same.second),
@@ -95,24 +107,24 @@ pub(super) fn compile(desk: &mut Compiler<'_>, tables: &Option<Tables>) -> Optio
 }
 
 /// Returns the limits on signature checks; `None` if they are off.
-fn verifications(desk: &Compiler<'_>, tables: &Option<Tables>) -> Option<Verifications> {
-    let written = desk.config.callers.verifications.as_ref()?;
+fn verifications(compiler: &Compiler<'_>, tables: &Option<Tables>) -> Option<Verifications> {
+    let written = compiler.config.callers.verifications.as_ref()?;
     Some(Verifications {
         per_address: tables.as_ref()?.failed_checks.clone()?,
         share: Ratio::new(written.share.get())
-            .and_then(|ratio| Share::new(ratio, u32::try_from(desk.workers).unwrap_or(u32::MAX))),
-        work: Arc::clone(&desk.state.verification_work),
+            .and_then(|ratio| Share::new(ratio, u32::try_from(compiler.workers).unwrap_or(u32::MAX))),
+        work: Arc::clone(&compiler.state.verification_work),
     })
 }
 
-fn api_keys(desk: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
-    desk.look_after(&written.file);
-    let file = match keys::load(&written.file, desk.sources) {
+fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
+    compiler.look_after(&written.file);
+    let file = match keys::load(&written.file, compiler.sources) {
         Ok(file) => file,
         Err(mistakes) => {
             for mistake in mistakes.iter() {
                 // An unreadable file has no position of its own, so the mistake points to the config.
-                desk.mistake(Mistake {
+                compiler.mistake(Mistake {
                     at: mistake.at.or(written.file.span()),
                     ..mistake.clone()
                 });
@@ -123,11 +135,11 @@ fn api_keys(desk: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKey
     let mut all = Vec::with_capacity(file.keys.len());
     for key in &file.keys {
         let place = format!("keys.{}", key.tenant.as_str());
-        if !desk.places.contains_key(&place) {
-            desk.note(place, key.id.span());
+        if !compiler.places.contains_key(&place) {
+            compiler.note(place, key.id.span());
         }
         if let Some(tier) = &key.tier {
-            desk.resolve("tier", tier, &desk.config.tiers);
+            compiler.resolve("tier", tier, &compiler.config.tiers);
         }
         all.push(ApiKey {
             id: key.id.as_str().into(),
@@ -144,16 +156,16 @@ fn api_keys(desk: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKey
     ApiKeys::new(written.header.value.clone(), all)
         .map_err(|mistakes| {
             for mistake in mistakes {
-                desk.mistake(Mistake::new(Code::BadValue, written.file.span(), mistake.to_string()));
+                compiler.mistake(Mistake::new(Code::BadValue, written.file.span(), mistake.to_string()));
             }
         })
         .ok()
 }
 
-fn certificates(desk: &mut Compiler<'_>, written: &config::Mtls) -> Option<CertificateHolders> {
-    if !listeners::ask_for_certificates(desk.config) {
+fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<CertificateHolders> {
+    if !listeners::ask_for_certificates(compiler.config) {
         let at = written.identities.first().and_then(|first| first.name.span());
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 at,
@@ -164,14 +176,14 @@ fn certificates(desk: &mut Compiler<'_>, written: &config::Mtls) -> Option<Certi
     }
     let (mut all, mut rows) = (Vec::new(), Vec::new());
     for identity in &written.identities {
-        check_tenant(desk, &identity.tenant);
+        check_tenant(compiler, &identity.tenant);
         if let Some(tier) = &identity.tier {
-            desk.resolve("tier", tier, &desk.config.tiers);
+            compiler.resolve("tier", tier, &compiler.config.tiers);
         }
-        let name = holder_name(desk, &identity.name);
+        let name = holder_name(compiler, &identity.name);
         let id = identity.id.as_ref().map(|id| Arc::from(id.as_str()));
         if let Some(name) = &name {
-            check_id(desk, identity, name, id.as_ref());
+            check_id(compiler, identity, name, id.as_ref());
         }
         let Some(name) = name else { continue };
         rows.push(identity);
@@ -186,7 +198,7 @@ fn certificates(desk: &mut Compiler<'_>, written: &config::Mtls) -> Option<Certi
     CertificateHolders::new(all)
         .map_err(|(first, second)| {
             let at = |row: usize| rows[row].name.span();
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::DuplicateKey,
                     at(second),
@@ -199,9 +211,9 @@ fn certificates(desk: &mut Compiler<'_>, written: &config::Mtls) -> Option<Certi
 }
 
 /// Checks that the tenant's name is valid and not that of anonymous callers.
-fn check_tenant(desk: &mut Compiler<'_>, tenant: &At<String>) {
+fn check_tenant(compiler: &mut Compiler<'_>, tenant: &At<String>) {
     if !is_tenant_name(tenant) {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::BadValue,
                 tenant.span(),
@@ -212,7 +224,7 @@ fn check_tenant(desk: &mut Compiler<'_>, tenant: &At<String>) {
     }
 }
 
-fn holder_name(desk: &mut Compiler<'_>, written: &CertificateName) -> Option<HolderName> {
+fn holder_name(compiler: &mut Compiler<'_>, written: &CertificateName) -> Option<HolderName> {
     match written {
         CertificateName::Uri(name) => Some(match name.as_str().strip_suffix('*') {
             Some(start) => HolderName::UrisBelow(start.to_owned()),
@@ -225,7 +237,7 @@ fn holder_name(desk: &mut Compiler<'_>, written: &CertificateName) -> Option<Hol
         CertificateName::Subject(written) => {
             let subject = certificate::subject(written);
             if subject.is_none() {
-                desk.mistake(
+                compiler.mistake(
                     Mistake::new(
                         Code::BadValue,
                         written.span(),
@@ -240,7 +252,7 @@ fn holder_name(desk: &mut Compiler<'_>, written: &CertificateName) -> Option<Hol
 }
 
 /// Checks that the caller's id is valid. The names that a wildcard matches are only known later.
-fn check_id(desk: &mut Compiler<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
+fn check_id(compiler: &mut Compiler<'_>, identity: &config::Identity, name: &HolderName, id: Option<&Arc<str>>) {
     let (text, at): (&str, _) = match (id, name) {
         (Some(id), _) => (id, identity.id.as_ref().and_then(At::span)),
         (None, HolderName::Uri(name) | HolderName::Dns(name) | HolderName::Subject(name)) => {
@@ -249,7 +261,7 @@ fn check_id(desk: &mut Compiler<'_>, identity: &config::Identity, name: &HolderN
         (None, HolderName::UrisBelow(_) | HolderName::DnsBelow(_)) => return,
     };
     if !is_caller_id(text) {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::BadValue,
                 at,
@@ -260,17 +272,19 @@ fn check_id(desk: &mut Compiler<'_>, identity: &config::Identity, name: &HolderN
     }
 }
 
-fn passwords(desk: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwords> {
-    desk.look_after(&written.file);
-    let file = match users::load(&written.file, desk.sources) {
+fn passwords(compiler: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwords> {
+    compiler.look_after(&written.file);
+    let file = match users::load(&written.file, compiler.sources) {
         Ok((file, warnings)) => {
-            warnings.iter().for_each(|warning| desk.warnings.push(warning.clone()));
+            warnings
+                .iter()
+                .for_each(|warning| compiler.warnings.push(warning.clone()));
             file
         }
         Err(mistakes) => {
             for mistake in mistakes.iter() {
                 // An unreadable file has no position of its own, so the mistake points to the config.
-                desk.mistake(Mistake {
+                compiler.mistake(Mistake {
                     at: mistake.at.or(written.file.span()),
                     ..mistake.clone()
                 });
@@ -280,9 +294,9 @@ fn passwords(desk: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwor
     };
     let mut all = Vec::with_capacity(file.users.len());
     for user in &file.users {
-        check_tenant(desk, &user.tenant);
+        check_tenant(compiler, &user.tenant);
         if let Some(tier) = &user.tier {
-            desk.resolve("tier", tier, &desk.config.tiers);
+            compiler.resolve("tier", tier, &compiler.config.tiers);
         }
         all.push(User {
             id: user.id.as_str().into(),
@@ -293,7 +307,7 @@ fn passwords(desk: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwor
             disabled: *user.disabled,
         });
     }
-    let (known, checks) = (&desk.state.known_passwords, &desk.state.password_checks);
+    let (known, checks) = (&compiler.state.known_passwords, &compiler.state.password_checks);
     Some(Passwords::new(all, Arc::clone(known), Arc::clone(checks)))
 }
 
@@ -310,36 +324,37 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
 }
 
 /// Loads the revocation file, if there is one.
-pub(super) fn revocations(desk: &mut Compiler<'_>) -> Option<RevocationFile> {
-    let kept = desk.config.callers.revocations.as_ref()?;
+pub(super) fn revocations(compiler: &mut Compiler<'_>) -> Option<RevocationFile> {
+    let kept = compiler.config.callers.revocations.as_ref()?;
     // A change of another file does not read this one again: the revocation store follows it separately.
-    named_files::doubt_writers(desk, &kept.file, kept.file.span());
-    let is_read = !desk.sources.reader().keeps(&kept.file);
-    let changes = is_read.then(|| desk.state.revocations.changes());
-    match revocation_store::load(&kept.file, desk.sources) {
+    named_files::doubt_writers(compiler, &kept.file, kept.file.span());
+    let is_read = !compiler.sources.reader().keeps(&kept.file);
+    let changes = is_read.then(|| compiler.state.revocations.changes());
+    match revocation_store::load(&kept.file, compiler.sources) {
         Ok(list) => {
             for issuer in list.keys().filter_map(Revoked::issuer) {
-                if !desk.config.callers.jwt.contains(issuer) {
+                if !compiler.config.callers.jwt.contains(issuer) {
                     let message = format!(
                         "{} names the issuer `{issuer}`, which there is not",
                         kept.file.display()
                     );
                     let hint =
                         "what it is to take back is not: write the issuer's name in `callers.jwt`, or leave it out";
-                    desk.warnings
+                    compiler
+                        .warnings
                         .push(Mistake::new(Code::Doubtful, kept.file.span(), message).hint(hint));
                 }
             }
             Some(RevocationFile {
                 path: kept.file.value.clone(),
-                version: desk.sources.reader().stamp(&kept.file),
+                version: compiler.sources.reader().stamp(&kept.file),
                 list,
                 changes,
             })
         }
         Err(mistakes) => {
             for mistake in mistakes.iter() {
-                desk.mistake(Mistake {
+                compiler.mistake(Mistake {
                     at: mistake.at.or(kept.file.span()),
                     ..mistake.clone()
                 });
@@ -350,15 +365,15 @@ pub(super) fn revocations(desk: &mut Compiler<'_>) -> Option<RevocationFile> {
 }
 
 /// Returns the allowed tenants of each issuer, in their order.
-fn issuer_tenants(desk: &mut Compiler<'_>) -> Vec<IssuerTenants> {
-    let all = &desk.config.callers.jwt;
+fn issuer_tenants(compiler: &mut Compiler<'_>) -> Vec<IssuerTenants> {
+    let all = &compiler.config.callers.jwt;
     for tenant in all.iter().flat_map(|(_, written)| written.tenants.iter().flatten()) {
-        check_tenant(desk, tenant);
+        check_tenant(compiler, tenant);
     }
     let mut unbound = all.iter().filter(|(_, written)| written.tenants.is_none());
     if let (Some((first, _)), Some((second, written))) = (unbound.next(), unbound.next()) {
         let message = format!("tokens of `callers.jwt.{second}` may name the tenants of `callers.jwt.{first}`");
-        desk.warnings.push(
+        compiler.warnings.push(
             Mistake::new(Code::Doubtful, written.tenant.span(), message).hint(
                 "write `tenants: [...]`, the names that its tokens may have: no other issuer's may have them then",
             ),
@@ -372,43 +387,43 @@ fn issuer_tenants(desk: &mut Compiler<'_>) -> Vec<IssuerTenants> {
     IssuerTenants::of_each(&bound)
 }
 
-fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
+fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
     let algorithms: Vec<Algorithm> = written
         .algorithms
         .iter()
         .map(|algorithm| jws::algorithm(algorithm.as_str()).expect("every word of the config is an algorithm"))
         .collect();
     let source = match &written.keys {
-        JwtKeys::Url(keys) => Some(source(desk, keys, &algorithms)?),
+        JwtKeys::Url(keys) => Some(source(compiler, keys, &algorithms)?),
         _ => None,
     };
     let keys = match &written.keys {
-        JwtKeys::Url(keys) => Some(remote_keys(desk, name, &keys.url, &algorithms)),
-        JwtKeys::File(path) => named_files::read_file(desk, path).and_then(|text| {
+        JwtKeys::Url(keys) => Some(remote_keys(compiler, name, &keys.url, &algorithms)),
+        JwtKeys::File(path) => named_files::read_file(compiler, path).and_then(|text| {
             let is_pem = text.starts_with(b"-----BEGIN");
             let made = if is_pem {
                 KeySet::from_pem(&text, &algorithms)
             } else {
                 KeySet::from_jwks(&text, &algorithms, Origin::File)
             };
-            local_keys(desk, path.span(), made)
+            local_keys(compiler, path.span(), made)
         }),
         JwtKeys::Secret(secret) => local_keys(
-            desk,
+            compiler,
             secret.span(),
             KeySet::from_secret(secret.expose().as_bytes(), &algorithms),
         ),
-        JwtKeys::SecretFile(path) => read_secret(desk, path).and_then(|text| {
+        JwtKeys::SecretFile(path) => read_secret(compiler, path).and_then(|text| {
             // Editors add a line end, which is not part of the secret.
             local_keys(
-                desk,
+                compiler,
                 path.span(),
                 KeySet::from_secret(text.trim_ascii_end(), &algorithms),
             )
         }),
     }?;
     let Some(issuer) = &written.issuer else {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::MissingKey,
                 written.tenant.span(),
@@ -435,7 +450,7 @@ fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Op
     Issuer::new(settings, keys)
         .map(|issuer| issuer.fetched_from(source))
         .map_err(|mistake| {
-            desk.mistake(Mistake::new(
+            compiler.mistake(Mistake::new(
                 Code::BadValue,
                 written.leeway.span().or(issuer.span()),
                 mistake.to_string(),
@@ -444,9 +459,9 @@ fn issuer(desk: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Op
         .ok()
 }
 
-fn read_secret(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
-    named_files::doubt_secret(desk, path);
-    named_files::read_file(desk, path)
+fn read_secret(compiler: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
+    named_files::doubt_secret(compiler, path);
+    named_files::read_file(compiler, path)
 }
 
 const fn token_type(written: config::TokenType) -> jws::TokenType {
@@ -457,13 +472,13 @@ const fn token_type(written: config::TokenType) -> jws::TokenType {
 }
 
 fn local_keys(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     at: Option<config::Span>,
     made: Result<KeySet, crate::auth::jwt::key_set::KeySetMistake>,
 ) -> Option<Arc<LiveKeys>> {
     made.map(LiveKeys::with)
         .map_err(|mistake| {
-            desk.mistake(Mistake::new(
+            compiler.mistake(Mistake::new(
                 Code::BadValue,
                 at,
                 format!("these keys cannot be used: {mistake}"),
@@ -472,9 +487,9 @@ fn local_keys(
         .ok()
 }
 
-fn source(desk: &mut Compiler<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> Option<Source> {
+fn source(compiler: &mut Compiler<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> Option<Source> {
     let url = JwksUrl::parse(&written.url)
-        .map_err(|mistake| desk.mistake(Mistake::new(Code::BadValue, written.url.span(), mistake.to_string())))
+        .map_err(|mistake| compiler.mistake(Mistake::new(Code::BadValue, written.url.span(), mistake.to_string())))
         .ok()?;
     let usual = Freshness::default();
     let freshness = Freshness {
@@ -494,13 +509,13 @@ fn source(desk: &mut Compiler<'_>, written: &KeysUrl, algorithms: &[Algorithm]) 
 
 /// Returns the keys of a URL, which the control thread refreshes. They are shared across plans with the same issuer,
 /// URL and algorithms. If only the algorithms differ, the keys that were fetched last are used until the next fetch.
-fn remote_keys(desk: &Compiler<'_>, name: &Arc<str>, url: &At<String>, algorithms: &[Algorithm]) -> Arc<LiveKeys> {
+fn remote_keys(compiler: &Compiler<'_>, name: &Arc<str>, url: &At<String>, algorithms: &[Algorithm]) -> Arc<LiveKeys> {
     let wanted = KeysName {
         issuer: Arc::clone(name),
         url: url.as_str().into(),
         algorithms: algorithms.to_vec(),
     };
-    let mut kept = desk.state.kept();
+    let mut kept = compiler.state.kept();
     let same_source = |kept: &KeysName| (&kept.issuer, &kept.url) == (&wanted.issuer, &wanted.url);
     let last = kept
         .keys

@@ -17,24 +17,24 @@ struct Charged {
 }
 
 /// Checks a route's cost against the terms of every admitted tenant: its own terms, or those of its tier.
-pub(super) fn check_route(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
+pub(super) fn check_route(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) {
     // The default cost fits into every limit.
     if !written.cost.is_written() {
         return;
     }
     let mut seen = HashSet::new();
-    for charged in charged(desk.config, &written.access) {
+    for charged in charged(compiler.config, &written.access) {
         if seen.insert(charged.place.clone()) {
             let place = format!("{} (routes.{name})", charged.place);
-            check(desk, &place, &written.cost, charged.most);
+            check(compiler, &place, &written.cost, charged.most);
         }
     }
 }
 
 /// Reports a mistake if `cost` is higher than `most`, the maximum that the limit holds.
-pub(super) fn check(desk: &mut Compiler<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
+pub(super) fn check(compiler: &mut Compiler<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
     if cost.value > most.value {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::OverParent,
                 cost.span().or(most.span()),

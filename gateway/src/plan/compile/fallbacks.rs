@@ -7,11 +7,11 @@ use crate::plan::compile::compiler::Compiler;
 
 /// Compiles the fallbacks of a route.
 pub(super) fn of_route(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     written: &[Fallback],
     backends: &Backends,
 ) -> Option<Vec<plan::Fallback>> {
-    check_fallbacks(desk, written);
+    check_fallbacks(compiler, written);
     let compiled = written.iter().map(|fallback| {
         Some(match fallback {
             Fallback::Value(value) => plan::Fallback::Value(value.bytes().clone()),
@@ -23,10 +23,10 @@ pub(super) fn of_route(
 }
 
 /// Reports fallbacks with an unknown backend and fallbacks that can never be reached.
-pub(super) fn check_fallbacks(desk: &mut Compiler<'_>, written: &[Fallback]) {
+pub(super) fn check_fallbacks(compiler: &mut Compiler<'_>, written: &[Fallback]) {
     for fallback in written {
         if let Fallback::Backend(name) = fallback {
-            desk.resolve("backend", name, &desk.config.backends);
+            compiler.resolve("backend", name, &compiler.config.backends);
         }
     }
     let value = written
@@ -38,7 +38,7 @@ pub(super) fn check_fallbacks(desk: &mut Compiler<'_>, written: &[Fallback]) {
             Fallback::Stale(within) => within.span(),
             Fallback::Backend(name) => name.span(),
         };
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 at,

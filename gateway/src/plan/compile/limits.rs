@@ -30,18 +30,18 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<Self> {
-        let config = desk.config;
+    pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<Self> {
+        let config = compiler.config;
         let mut tables = Vec::new();
-        check_periods(desk);
-        warn_of_forgetting(desk);
+        check_periods(compiler);
+        warn_of_forgetting(compiler);
         let mut by_name = HashMap::new();
         for (number, (name, tier)) in (0..).zip(config.tiers.iter()) {
-            let rate = rate(desk, &mut tables, name, tier);
+            let rate = rate(compiler, &mut tables, name, tier);
             let mut allowances: Vec<_> = rate.into_iter().collect();
-            allowances.extend(in_flight(desk, &mut tables, tier));
+            allowances.extend(in_flight(compiler, &mut tables, tier));
             for quota in quota_names(config) {
-                allowances.extend(self::quota(desk, &mut tables, (name, tier), &quota));
+                allowances.extend(self::quota(compiler, &mut tables, (name, tier), &quota));
             }
             let tier = Tier::new(Arc::clone(name), number, *tier.weight, allowances);
             by_name.insert(Arc::clone(name), Arc::new(tier));
@@ -51,16 +51,16 @@ impl Tables {
             let tier = terms
                 .tier
                 .as_ref()
-                .and_then(|name| desk.resolve("tier", name, &config.tiers));
+                .and_then(|name| compiler.resolve("tier", name, &config.tiers));
             tenants.insert(
                 Arc::clone(tenant),
                 tier.and_then(|(name, _)| by_name.get(&name.value).cloned()),
             );
         }
-        desk.resolve("tier", &config.default_tier, &config.tiers);
+        compiler.resolve("tier", &config.default_tier, &config.tiers);
         let mut of_callers = |name: &str, rate, burst| {
             let key = format!("callers.{name}");
-            let terms = Terms::Bucket(bucket(desk, &key, rate, burst)?);
+            let terms = Terms::Bucket(bucket(compiler, &key, rate, burst)?);
             let limit = Written {
                 name: name.into(),
                 key: key.into(),
@@ -69,7 +69,7 @@ impl Tables {
                 cost: Some(1),
                 wait: Duration::ZERO,
             };
-            let limit = limit.open(desk, &mut tables, &TermsByOwner::for_all(terms));
+            let limit = limit.open(compiler, &mut tables, &TermsByOwner::for_all(terms));
             Some((Arc::new(limit), terms))
         };
         let callers = &config.callers;
@@ -84,7 +84,7 @@ impl Tables {
             .and_then(|checks| of_callers("verifications", &checks.rate, &checks.burst))
             .map(|(limit, terms)| FailedChecks { limit, terms });
         let default = by_name.get(config.default_tier.as_str()).cloned()?;
-        let registry = Arc::clone(&desk.state.observer.registry);
+        let registry = Arc::clone(&compiler.state.observer.registry);
         Some(Self {
             tiers: Arc::new(Tiers::new(by_name, default, tenants, registry)),
             failures,
@@ -97,7 +97,7 @@ impl Tables {
     /// share none.
     pub(super) fn of_route(
         &self,
-        desk: &mut Compiler<'_>,
+        compiler: &mut Compiler<'_>,
         route: &str,
         written: &config::Route,
     ) -> (Vec<RouteLimit>, Vec<(Arc<str>, TermsByOwner)>) {
@@ -108,15 +108,15 @@ impl Tables {
             let cost = limit.cost.as_ref().unwrap_or(&written.cost);
             let (terms, wait) = match &limit.measure {
                 Measure::Rate(rate) => {
-                    costs::check(desk, &path, cost, costs::most_at_once(rate));
+                    costs::check(compiler, &path, cost, costs::most_at_once(rate));
                     (
-                        rate_terms(desk, &path, rate, &rate.rate, rate.burst.as_ref()),
+                        rate_terms(compiler, &path, rate, &rate.rate, rate.burst.as_ref()),
                         *rate.wait,
                     )
                 }
                 Measure::Quota(quota) => {
-                    costs::check(desk, &path, cost, quota.limit);
-                    (calendar_terms(desk, &path, quota), Duration::ZERO)
+                    costs::check(compiler, &path, cost, quota.limit);
+                    (calendar_terms(compiler, &path, quota), Duration::ZERO)
                 }
                 Measure::InFlight(cap) => (Some(Terms::InFlight(cap.get())), Duration::ZERO),
             };
@@ -129,7 +129,7 @@ impl Tables {
                 cost: limit.cost.as_ref().map(|cost| cost.get()),
                 wait,
             };
-            let limit = limit.open(desk, &mut tables, &TermsByOwner::for_all(terms));
+            let limit = limit.open(compiler, &mut tables, &TermsByOwner::for_all(terms));
             limits.push(RouteLimit::new(Arc::new(limit), terms));
         }
         (limits, tables)
@@ -161,10 +161,10 @@ struct Written {
 
 impl Written {
     /// Opens the limit's table and collects the terms that apply when the plan takes effect.
-    fn open(self, desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, terms: &TermsByOwner) -> Limit {
+    fn open(self, compiler: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, terms: &TermsByOwner) -> Limit {
         let limit = Limit {
-            table: desk.state.accounts.table(&self.key, terms),
-            metrics: desk.state.observer.registry.limit(&self.key),
+            table: compiler.state.accounts.table(&self.key, terms),
+            metrics: compiler.state.observer.registry.limit(&self.key),
             name: self.name,
             per: self.per,
             mode: self.mode,
@@ -183,7 +183,7 @@ impl Written {
     /// Opens the limit for the tenants of one tier.
     fn allow(
         self,
-        desk: &Compiler<'_>,
+        compiler: &Compiler<'_>,
         tables: &mut Vec<(Arc<str>, TermsByOwner)>,
         usual: Option<Terms>,
         named: HashMap<OwnerKey, (Terms, Mode)>,
@@ -193,28 +193,28 @@ impl Written {
             usual: any,
             named: named.iter().map(|(owner, (terms, _))| (*owner, *terms)).collect(),
         };
-        Some(Allowance::new(self.open(desk, tables, &terms), usual, named))
+        Some(Allowance::new(self.open(compiler, tables, &terms), usual, named))
     }
 }
 
 /// Compiles the rate of a tier, with the own terms of its tenants.
 fn rate(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
     name: &Arc<str>,
     tier: &WrittenTier,
 ) -> Option<Allowance> {
     let path = format!("tiers.{name}");
-    let usual = rate_terms(desk, &path, &tier.rate, &tier.rate.rate, tier.rate.burst.as_ref())?;
+    let usual = rate_terms(compiler, &path, &tier.rate, &tier.rate.rate, tier.rate.burst.as_ref())?;
     let mode = mode(*tier.mode);
     let mut named = HashMap::new();
-    for (tenant, terms) in desk.config.tenants.iter() {
+    for (tenant, terms) in compiler.config.tenants.iter() {
         if terms.rate.is_none() && terms.burst.is_none() {
             continue;
         }
         let rate = terms.rate.as_ref().unwrap_or(&tier.rate.rate);
         let burst = terms.burst.as_ref().or(tier.rate.burst.as_ref());
-        if let Some(own) = rate_terms(desk, &format!("tenants.{tenant}"), &tier.rate, rate, burst) {
+        if let Some(own) = rate_terms(compiler, &format!("tenants.{tenant}"), &tier.rate, rate, burst) {
             named.insert(Owner::Tenant(tenant).key(), (own, mode));
         }
     }
@@ -226,17 +226,21 @@ fn rate(
         cost: None,
         wait: *tier.rate.wait,
     };
-    limit.allow(desk, tables, Some(usual), named)
+    limit.allow(compiler, tables, Some(usual), named)
 }
 
 /// Compiles the cap on a tenant's requests in flight. The count is per tenant, across the tiers of its keys.
-fn in_flight(desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, tier: &WrittenTier) -> Option<Allowance> {
+fn in_flight(
+    compiler: &Compiler<'_>,
+    tables: &mut Vec<(Arc<str>, TermsByOwner)>,
+    tier: &WrittenTier,
+) -> Option<Allowance> {
     let terms = |cap: &At<std::num::NonZeroU32>| Terms::InFlight(cap.get());
     let own = |(tenant, written): (&At<Arc<str>>, &config::Tenant)| {
         let cap = written.in_flight.as_ref()?;
         Some((Owner::Tenant(tenant).key(), (terms(cap), Mode::Enforce)))
     };
-    let named = desk.config.tenants.iter().filter_map(own).collect();
+    let named = compiler.config.tenants.iter().filter_map(own).collect();
     let limit = Written {
         name: IN_FLIGHT.into(),
         key: format!("tenants.{IN_FLIGHT}").into(),
@@ -245,23 +249,23 @@ fn in_flight(desk: &Compiler<'_>, tables: &mut Vec<(Arc<str>, TermsByOwner)>, ti
         cost: None,
         wait: Duration::ZERO,
     };
-    limit.allow(desk, tables, tier.in_flight.as_ref().map(terms), named)
+    limit.allow(compiler, tables, tier.in_flight.as_ref().map(terms), named)
 }
 
 /// Compiles a calendar quota. The count is per tenant, across the tiers of its keys.
 fn quota(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
     (tier_name, tier): (&Arc<str>, &WrittenTier),
     name: &Arc<str>,
 ) -> Option<Allowance> {
     let of_tier = tier.quotas.get(name);
     let path = format!("tiers.{tier_name}.quotas.{name}");
-    let usual = of_tier.and_then(|quota| calendar_terms(desk, &path, quota));
+    let usual = of_tier.and_then(|quota| calendar_terms(compiler, &path, quota));
     let mut named = HashMap::new();
-    for (tenant, written) in desk.config.tenants.iter() {
+    for (tenant, written) in compiler.config.tenants.iter() {
         if let Some(own) = written.quotas.get(name)
-            && let Some(terms) = calendar_terms(desk, &format!("tenants.{tenant}.quotas.{name}"), own)
+            && let Some(terms) = calendar_terms(compiler, &format!("tenants.{tenant}.quotas.{name}"), own)
         {
             named.insert(Owner::Tenant(tenant).key(), (terms, mode(*own.mode)));
         }
@@ -274,7 +278,7 @@ fn quota(
         cost: None,
         wait: Duration::ZERO,
     };
-    limit.allow(desk, tables, usual, named)
+    limit.allow(compiler, tables, usual, named)
 }
 
 fn all_quotas(config: &config::Config) -> impl Iterator<Item = (String, &NamedMap<config::Quota>)> {
@@ -300,13 +304,13 @@ fn quota_names(config: &config::Config) -> Vec<Arc<str>> {
 }
 
 /// Checks that a quota has the same period everywhere, because a tenant has only one count for it.
-fn check_periods(desk: &mut Compiler<'_>) {
+fn check_periods(compiler: &mut Compiler<'_>) {
     let mut first: BTreeMap<&str, &At<config::Every>> = BTreeMap::new();
-    for (owner, quotas) in all_quotas(desk.config) {
+    for (owner, quotas) in all_quotas(compiler.config) {
         for (name, quota) in quotas.iter() {
             let seen = *first.entry(name).or_insert(&quota.every);
             if **seen != *quota.every {
-                desk.mistake(
+                compiler.mistake(
                     Mistake::new(
                         Code::Conflict,
                         quota.every.span(),
@@ -321,8 +325,8 @@ fn check_periods(desk: &mut Compiler<'_>) {
 }
 
 /// Warns about a quota longer than a minute without a state file, because a restart resets its count.
-fn warn_of_forgetting(desk: &mut Compiler<'_>) {
-    let config = desk.config;
+fn warn_of_forgetting(compiler: &mut Compiler<'_>) {
+    let config = compiler.config;
     let of_tenants = all_quotas(config).flat_map(|(_, quotas)| quotas.iter().map(|(_, quota)| quota));
     let of_routes = config.routes.iter().flat_map(|(_, route)| route.limits.iter());
     let of_routes = of_routes.filter_map(|(_, limit)| match &limit.measure {
@@ -331,7 +335,7 @@ fn warn_of_forgetting(desk: &mut Compiler<'_>) {
     });
     let is_long = |quota: &&config::Quota| *quota.every != config::Every::Minute;
     if let (Some(quota), None) = (of_tenants.chain(of_routes).find(is_long), &config.state_file) {
-        desk.warnings.push(
+        compiler.warnings.push(
             Mistake::new(
                 Code::Doubtful,
                 quota.every.span(),
@@ -343,18 +347,18 @@ fn warn_of_forgetting(desk: &mut Compiler<'_>) {
 }
 
 fn rate_terms(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     path: &str,
     limit: &RateLimit,
     rate: &At<Rate>,
     burst: Option<&At<NonZeroU64>>,
 ) -> Option<Terms> {
     match (*limit.kind, burst) {
-        (config::Kind::TokenBucket, Some(burst)) => bucket(desk, path, rate, burst).map(Terms::Bucket),
+        (config::Kind::TokenBucket, Some(burst)) => bucket(compiler, path, rate, burst).map(Terms::Bucket),
         _ => WindowQuota::new(rate.count.get(), rate.per)
             .map_err(|error| {
                 let message = format!("`{path}` cannot be counted: {error}");
-                desk.mistake(Mistake::new(
+                compiler.mistake(Mistake::new(
                     Code::OutOfRange,
                     rate.span().or(limit.kind.span()),
                     message,
@@ -365,10 +369,10 @@ fn rate_terms(
     }
 }
 
-fn bucket(desk: &mut Compiler<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64>) -> Option<Quota> {
+fn bucket(compiler: &mut Compiler<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZeroU64>) -> Option<Quota> {
     Quota::new(rate.count.get(), rate.per, burst.get())
         .map_err(|error| {
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::OutOfRange,
                     rate.span().or(burst.span()),
@@ -380,7 +384,7 @@ fn bucket(desk: &mut Compiler<'_>, path: &str, rate: &At<Rate>, burst: &At<NonZe
         .ok()
 }
 
-fn calendar_terms(desk: &mut Compiler<'_>, path: &str, quota: &config::Quota) -> Option<Terms> {
+fn calendar_terms(compiler: &mut Compiler<'_>, path: &str, quota: &config::Quota) -> Option<Terms> {
     let every = match *quota.every {
         config::Every::Minute => Every::Minute,
         config::Every::Hour => Every::Hour,
@@ -391,7 +395,7 @@ fn calendar_terms(desk: &mut Compiler<'_>, path: &str, quota: &config::Quota) ->
     CalendarQuota::new(quota.limit.get(), every)
         .map_err(|error| {
             let message = format!("`{path}` cannot be counted: {error}");
-            desk.mistake(Mistake::new(Code::OutOfRange, quota.limit.span(), message));
+            compiler.mistake(Mistake::new(Code::OutOfRange, quota.limit.span(), message));
         })
         .map(Terms::Calendar)
         .ok()

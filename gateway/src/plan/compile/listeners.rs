@@ -9,20 +9,20 @@ use crate::plan::{Listener, Protocols};
 use crate::tls::client_authorities::ClientAuthorities;
 use crate::tls::listener::Tls;
 
-pub(super) fn compile(desk: &mut Compiler<'_>) -> Option<Vec<Listener>> {
-    let config = desk.config;
+pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<Vec<Listener>> {
+    let config = compiler.config;
     let all: Vec<_> = config
         .listeners
         .iter()
         .map(|(name, written)| {
             let tls = match &written.tls {
                 None => None,
-                Some(of_tls) => Some(tls(desk, name, of_tls, protocols(written))?),
+                Some(of_tls) => Some(tls(compiler, name, of_tls, protocols(written))?),
             };
             let proxy_protocol = written.proxy_protocol.value == ProxyProtocol::Required;
             if proxy_protocol && config.client_address.trusted_proxies.is_empty() {
                 let message = format!("nobody could connect to `listeners.{name}`: no proxy is trusted");
-                desk.mistake(
+                compiler.mistake(
                     Mistake::new(Code::MissingKey, written.proxy_protocol.span(), message)
                         .hint("write the networks of the load balancers in `client_address.trusted_proxies`"),
                 );
@@ -57,11 +57,11 @@ pub(super) fn ask_for_certificates(config: &config::Config) -> bool {
         .any(|(_, listener)| listener.tls.as_ref().is_some_and(asks))
 }
 
-fn tls(desk: &mut Compiler<'_>, name: &str, written: &config::Tls, protocols: Protocols) -> Option<Tls> {
+fn tls(compiler: &mut Compiler<'_>, name: &str, written: &config::Tls, protocols: Protocols) -> Option<Tls> {
     let certificates = written.certificates.iter();
-    let identities: Vec<_> = certificates.map(|files| tls_files::identity(desk, files)).collect();
+    let identities: Vec<_> = certificates.map(|files| tls_files::identity(compiler, files)).collect();
     let file = written.client_ca_file.as_ref();
-    let roots = file.map(|file| tls_files::authorities(desk, file));
+    let roots = file.map(|file| tls_files::authorities(compiler, file));
     let identities = identities.into_iter().collect::<Option<Vec<_>>>()?;
     let must_show = written.client.value == ClientCertificates::Required;
     let asked = written.client.value != ClientCertificates::Off;
@@ -81,7 +81,7 @@ fn tls(desk: &mut Compiler<'_>, name: &str, written: &config::Tls, protocols: Pr
         .and_then(|authorities| Tls::new(identities, authorities, only_1_3, offers))
         .map_err(|mistake| {
             let at = written.client_ca_file.as_ref().and_then(At::span);
-            desk.mistake(Mistake::new(
+            compiler.mistake(Mistake::new(
                 Code::BadValue,
                 at,
                 format!("`listeners.{name}.tls` {mistake}"),

@@ -54,7 +54,7 @@ pub struct Compiled {
 /// Every mistake that could not be seen while the config was read.
 pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Compiled, Mistakes> {
     let config = &loaded.config;
-    let mut desk = Compiler {
+    let mut compiler = Compiler {
         config,
         state,
         sources: &mut loaded.sources,
@@ -64,29 +64,31 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         workers: workers(config),
         files: Vec::new(),
     };
-    let config_file = PathBuf::from(desk.sources.first_name());
-    named_files::doubt_writers(&mut desk, &config_file, None);
-    let mut tables = Tables::compile(&mut desk);
-    let backends = Backends::compile(&mut desk);
-    let listeners = listeners::compile(&mut desk);
-    let admin = admin::compile(&mut desk);
-    let revocations = callers::revocations(&mut desk);
-    let doorman = callers::compile(&mut desk, &tables);
-    let routes = routes::compile(&mut desk, &mut tables, &backends);
-    let time = time_limits(&mut desk);
-    warnings::check(&mut desk);
-    let made = (listeners, tables, doorman, routes);
-    let ((Some(listeners), Some(tables), Some(doorman), Some(routes)), true) = (made, desk.mistakes.is_empty()) else {
-        return Err(desk.mistakes);
+    let config_file = PathBuf::from(compiler.sources.first_name());
+    named_files::doubt_writers(&mut compiler, &config_file, None);
+    let mut tables = Tables::compile(&mut compiler);
+    let backends = Backends::compile(&mut compiler);
+    let listeners = listeners::compile(&mut compiler);
+    let admin = admin::compile(&mut compiler);
+    let revocations = callers::revocations(&mut compiler);
+    let authenticator = callers::compile(&mut compiler, &tables);
+    let routes = routes::compile(&mut compiler, &mut tables, &backends);
+    let time = time_limits(&mut compiler);
+    warnings::check(&mut compiler);
+    let made = (listeners, tables, authenticator, routes);
+    let ((Some(listeners), Some(tables), Some(authenticator), Some(routes)), true) =
+        (made, compiler.mistakes.is_empty())
+    else {
+        return Err(compiler.mistakes);
     };
-    let outline = Arc::new(outline::compile(&mut desk, &routes.listed));
+    let outline = Arc::new(outline::compile(&mut compiler, &routes.listed));
     let Compiler {
         sources,
         warnings,
         workers,
         files,
         ..
-    } = desk;
+    } = compiler;
     let times = &config.time_limits;
     let plan = Plan {
         generation,
@@ -126,7 +128,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         routes: routes.table,
         listed: routes.listed,
         path_policies: route_edge::path_policies(config),
-        doorman,
+        authenticator,
         tiers: tables.tiers,
         failures: tables.failures,
         backends: backends.into_all(),
@@ -168,11 +170,11 @@ fn workers(config: &Config) -> usize {
     }
 }
 
-fn time_limits(desk: &mut Compiler<'_>) -> TimeLimits {
-    let limits = &desk.config.time_limits;
+fn time_limits(compiler: &mut Compiler<'_>) -> TimeLimits {
+    let limits = &compiler.config.time_limits;
     if limits.reserve.value >= limits.request.value {
         let at = limits.reserve.span().or(limits.request.span());
-        desk.mistakes.push(
+        compiler.mistakes.push(
             Mistake::new(
                 Code::OverParent,
                 at,

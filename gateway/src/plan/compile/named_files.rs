@@ -8,16 +8,16 @@ use crate::files::{Exposure, Others};
 use crate::plan::compile::compiler::Compiler;
 
 /// Warns if everyone can read or write a secret, such as a private key. Access by its group is allowed.
-pub(super) fn doubt_secret(desk: &mut Compiler<'_>, file: &At<PathBuf>) {
-    doubt(desk, file, file.span(), |found| Exposure {
+pub(super) fn doubt_secret(compiler: &mut Compiler<'_>, file: &At<PathBuf>) {
+    doubt(compiler, file, file.span(), |found| Exposure {
         readable: found.readable.filter(|others| *others == Others::Everyone),
         ..by_everyone(found)
     });
 }
 
 /// Warns if everyone can change a file that controls access.
-pub(super) fn doubt_writers(desk: &mut Compiler<'_>, file: &Path, at: Option<Span>) {
-    doubt(desk, file, at, by_everyone);
+pub(super) fn doubt_writers(compiler: &mut Compiler<'_>, file: &Path, at: Option<Span>) {
+    doubt(compiler, file, at, by_everyone);
 }
 
 fn by_everyone(found: Exposure) -> Exposure {
@@ -29,26 +29,26 @@ fn by_everyone(found: Exposure) -> Exposure {
 }
 
 pub(super) fn doubt(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     file: &Path,
     at: Option<Span>,
     concerning: impl FnOnce(Exposure) -> Exposure,
 ) {
-    let found = desk.sources.reader().exposure(file).map(concerning);
+    let found = compiler.sources.reader().exposure(file).map(concerning);
     if let Some(found) = found.filter(|found| !found.is_none()) {
         let message = format!("{} is open to others: {found}", file.display());
-        desk.warnings.push(
+        compiler.warnings.push(
             Mistake::new(Code::Doubtful, at, message).hint("`chmod 600` it, in a folder that others cannot write"),
         );
     }
 }
 
 /// Reads a file that the config names.
-pub(super) fn read_file(desk: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
-    desk.look_after(path);
-    let read = desk.sources.reader().read(&path.value);
+pub(super) fn read_file(compiler: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
+    compiler.look_after(path);
+    let read = compiler.sources.reader().read(&path.value);
     read.map_err(|error| {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::Unreadable,
                 path.span(),

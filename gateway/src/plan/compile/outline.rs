@@ -12,100 +12,105 @@ use crate::plan::outline::{
 use crate::plan::time_budget::{Limit, TimeBudget};
 
 /// Builds the outline. `routes` are the compiled routes, in the order of the config.
-pub(super) fn compile(desk: &mut Compiler<'_>, routes: &[Arc<Route>]) -> Outline {
-    let config = desk.config;
-    note_places(desk, config);
+pub(super) fn compile(compiler: &mut Compiler<'_>, routes: &[Arc<Route>]) -> Outline {
+    let config = compiler.config;
+    note_places(compiler, config);
     let routes = config
         .routes
         .iter()
         .zip(routes)
         .map(|((name, written), meant)| route(config, name, written, meant))
         .collect();
-    Outline::new(routes, std::mem::take(&mut desk.places))
+    Outline::new(routes, std::mem::take(&mut compiler.places))
 }
 
-fn note_places(desk: &mut Compiler<'_>, config: &Config) {
+fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
     let (times, sizes) = (&config.time_limits, &config.request_limits);
-    desk.note("time_limits.request".into(), times.request.span());
-    desk.note("time_limits.head".into(), times.head.span());
-    desk.note("time_limits.connect".into(), times.connect.span());
-    desk.note("request_limits.head".into(), sizes.head.span());
-    desk.note("request_limits.headers".into(), sizes.headers.span());
-    desk.note("request_limits.uri".into(), sizes.uri.span());
-    desk.note("request_limits.body".into(), sizes.body.span());
-    desk.note("request_limits.json_body".into(), sizes.json_body.span());
-    desk.note("request_limits.json_total".into(), sizes.json_total.span());
-    desk.note("request_limits.parked_total".into(), sizes.parked_total.span());
+    compiler.note("time_limits.request".into(), times.request.span());
+    compiler.note("time_limits.head".into(), times.head.span());
+    compiler.note("time_limits.connect".into(), times.connect.span());
+    compiler.note("request_limits.head".into(), sizes.head.span());
+    compiler.note("request_limits.headers".into(), sizes.headers.span());
+    compiler.note("request_limits.uri".into(), sizes.uri.span());
+    compiler.note("request_limits.body".into(), sizes.body.span());
+    compiler.note("request_limits.json_body".into(), sizes.json_body.span());
+    compiler.note("request_limits.json_total".into(), sizes.json_total.span());
+    compiler.note("request_limits.parked_total".into(), sizes.parked_total.span());
     let connections = &config.connection_limits;
-    desk.note("connection_limits.total".into(), connections.total.span());
+    compiler.note("connection_limits.total".into(), connections.total.span());
     let per_address = connections.per_address.as_ref().and_then(At::span);
-    desk.note("connection_limits.per_address".into(), per_address);
+    compiler.note("connection_limits.per_address".into(), per_address);
     let body_rate = config.minimum_rates.as_ref().and_then(|rates| rates.body.span());
-    desk.note("minimum_rates.body".into(), body_rate);
-    note_path_policy(desk, "path_policy", &config.path_policy);
+    compiler.note("minimum_rates.body".into(), body_rate);
+    note_path_policy(compiler, "path_policy", &config.path_policy);
     if let Some(cors) = &config.cors {
-        desk.note("cors".into(), first(cors.origins.iter().map(At::span)));
+        compiler.note("cors".into(), first(cors.origins.iter().map(At::span)));
     }
     if let Some(failures) = &config.callers.failures {
-        desk.note(
+        compiler.note(
             "callers.failures".into(),
             first([failures.rate.span(), failures.burst.span()]),
         );
     }
     if let Some(checks) = &config.callers.verifications {
         let written = [checks.share.span(), checks.rate.span(), checks.burst.span()];
-        desk.note("callers.verifications".into(), first(written));
-        desk.note("callers.verifications.share".into(), checks.share.span());
+        compiler.note("callers.verifications".into(), first(written));
+        compiler.note("callers.verifications.share".into(), checks.share.span());
         let failed = [checks.rate.span(), checks.burst.span()];
-        desk.note("callers.verifications.rate".into(), first(failed));
+        compiler.note("callers.verifications.rate".into(), first(failed));
     }
     for (name, tier) in config.tiers.iter() {
         let path = format!("tiers.{name}");
-        desk.note(path.clone(), name.span());
-        desk.note(format!("{path}.wait"), tier.rate.wait.span());
-        note_allowances(desk, &path, tier.in_flight.as_ref().and_then(At::span), &tier.quotas);
+        compiler.note(path.clone(), name.span());
+        compiler.note(format!("{path}.wait"), tier.rate.wait.span());
+        note_allowances(
+            compiler,
+            &path,
+            tier.in_flight.as_ref().and_then(At::span),
+            &tier.quotas,
+        );
     }
     for (name, tenant) in config.tenants.iter() {
         let path = format!("tenants.{name}");
-        desk.note(path.clone(), name.span());
+        compiler.note(path.clone(), name.span());
         let rate = [
             tenant.rate.as_ref().and_then(At::span),
             tenant.burst.as_ref().and_then(At::span),
         ];
-        desk.note(format!("{path}.rate"), first(rate));
+        compiler.note(format!("{path}.rate"), first(rate));
         note_allowances(
-            desk,
+            compiler,
             &path,
             tenant.in_flight.as_ref().and_then(At::span),
             &tenant.quotas,
         );
     }
     for (name, _) in config.callers.jwt.iter() {
-        desk.note(format!("callers.jwt.{name}"), name.span());
+        compiler.note(format!("callers.jwt.{name}"), name.span());
     }
     for (name, backend) in config.backends.iter() {
-        note_backend(desk, &format!("backends.{name}"), name.span(), backend);
+        note_backend(compiler, &format!("backends.{name}"), name.span(), backend);
     }
     for (name, route) in config.routes.iter() {
-        note_route(desk, &format!("routes.{name}"), name.span(), route);
+        note_route(compiler, &format!("routes.{name}"), name.span(), route);
     }
 }
 
-fn note_allowances(desk: &mut Compiler<'_>, path: &str, in_flight: Option<Span>, quotas: &NamedMap<config::Quota>) {
-    desk.note(format!("{path}.in_flight"), in_flight);
+fn note_allowances(compiler: &mut Compiler<'_>, path: &str, in_flight: Option<Span>, quotas: &NamedMap<config::Quota>) {
+    compiler.note(format!("{path}.in_flight"), in_flight);
     for (name, _) in quotas.iter() {
-        desk.note(format!("{path}.quotas.{name}"), name.span());
+        compiler.note(format!("{path}.quotas.{name}"), name.span());
     }
 }
 
-fn note_backend(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: &config::Backend) {
-    desk.note(path.to_owned(), at);
-    desk.note(
+fn note_backend(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: &config::Backend) {
+    compiler.note(path.to_owned(), at);
+    compiler.note(
         format!("{path}.endpoints"),
         first(backend.endpoints.iter().map(|endpoint| endpoint.url.span())),
     );
-    desk.note(format!("{path}.time_limit"), backend.time_limit.span());
-    desk.note(format!("{path}.attempt_limit"), backend.attempt_limit.span());
+    compiler.note(format!("{path}.time_limit"), backend.time_limit.span());
+    compiler.note(format!("{path}.attempt_limit"), backend.attempt_limit.span());
     let bulkhead = &backend.bulkhead;
     let in_bulkhead = [
         bulkhead.limit.span(),
@@ -114,8 +119,8 @@ fn note_backend(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: 
         bulkhead.tenant_share.span(),
         bulkhead.streams.span(),
     ];
-    desk.note(format!("{path}.bulkhead"), first(in_bulkhead));
-    desk.note(format!("{path}.bulkhead.wait"), bulkhead.wait.span());
+    compiler.note(format!("{path}.bulkhead"), first(in_bulkhead));
+    compiler.note(format!("{path}.bulkhead.wait"), bulkhead.wait.span());
     if let Some(breaker) = &backend.breaker {
         let slow = breaker
             .slow
@@ -138,7 +143,7 @@ fn note_backend(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: 
         ];
         let statuses = breaker.failure_statuses.iter().map(At::span);
         let written = slow.chain(adaptive).chain(others).chain(statuses);
-        desk.note(format!("{path}.breaker"), first(written));
+        compiler.note(format!("{path}.breaker"), first(written));
     }
     if let Some(ejection) = &backend.ejection {
         let in_ejection = [
@@ -148,7 +153,7 @@ fn note_backend(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: 
             ejection.eject_for_max.span(),
             ejection.share.span(),
         ];
-        desk.note(format!("{path}.ejection"), first(in_ejection));
+        compiler.note(format!("{path}.ejection"), first(in_ejection));
     }
     let retry = &backend.retry;
     let in_retry = [
@@ -158,11 +163,11 @@ fn note_backend(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: 
         retry.share.span(),
         retry.floor.span(),
     ];
-    desk.note(format!("{path}.retry"), first(in_retry));
+    compiler.note(format!("{path}.retry"), first(in_retry));
 }
 
-fn note_route(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, route: &config::Route) {
-    desk.note(path.to_owned(), at);
+fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: &config::Route) {
+    compiler.note(path.to_owned(), at);
     let config::Access {
         any_of,
         all_of,
@@ -173,47 +178,47 @@ fn note_route(desk: &mut Compiler<'_>, path: &str, at: Option<Span>, route: &con
     } = &route.access;
     let admitted = any_of.iter().chain(all_of).flatten().map(At::span);
     let demanded = [scopes, tiers, tenants].into_iter().flatten().map(At::span);
-    desk.note(format!("{path}.access"), first(admitted.chain(demanded)));
+    compiler.note(format!("{path}.access"), first(admitted.chain(demanded)));
     let listed = addresses.allow.iter().flatten().chain(&addresses.deny).map(At::span);
-    desk.note(format!("{path}.access.addresses"), first(listed));
+    compiler.note(format!("{path}.access.addresses"), first(listed));
     if let Some(config::OwnCors::On(cors)) = &route.cors {
-        desk.note(format!("{path}.cors"), first(cors.origins.iter().map(At::span)));
+        compiler.note(format!("{path}.cors"), first(cors.origins.iter().map(At::span)));
     }
-    desk.note(
+    compiler.note(
         format!("{path}.time_limit"),
         route.time_limit.as_ref().and_then(At::span),
     );
-    desk.note(
+    compiler.note(
         format!("{path}.body_limit"),
         route.body_limit.as_ref().and_then(At::span),
     );
-    note_path_policy(desk, &format!("{path}.path_policy"), &route.path_policy);
-    desk.note(format!("{path}.method_override"), route.method_override.span());
-    desk.note(format!("{path}.upgrade"), route.upgrade.span());
+    note_path_policy(compiler, &format!("{path}.path_policy"), &route.path_policy);
+    compiler.note(format!("{path}.method_override"), route.method_override.span());
+    compiler.note(format!("{path}.upgrade"), route.upgrade.span());
     for (name, limit) in route.limits.iter() {
-        desk.note(format!("{path}.limits.{name}"), name.span());
+        compiler.note(format!("{path}.limits.{name}"), name.span());
         if let config::Measure::Rate(rate) = &limit.measure {
-            desk.note(format!("{path}.limits.{name}.wait"), rate.wait.span());
+            compiler.note(format!("{path}.limits.{name}.wait"), rate.wait.span());
         }
     }
     if let config::Target::Aggregate(aggregate) = &route.target {
-        desk.note(format!("{path}.aggregate.body_limit"), aggregate.body_limit.span());
-        desk.note(format!("{path}.aggregate.conflict"), aggregate.conflict.span());
+        compiler.note(format!("{path}.aggregate.body_limit"), aggregate.body_limit.span());
+        compiler.note(format!("{path}.aggregate.conflict"), aggregate.conflict.span());
         for (name, part) in aggregate.parts.iter() {
             let part_path = format!("{path}.aggregate.parts.{name}");
-            desk.note(
+            compiler.note(
                 format!("{part_path}.time_limit"),
                 part.time_limit.as_ref().and_then(At::span),
             );
             let elements = part.for_each.as_ref().and_then(|for_each| for_each.limit.span());
-            desk.note(format!("{part_path}.for_each.limit"), elements);
-            desk.note(format!("{part_path}.body_limit"), part.body_limit.span());
-            desk.note(part_path, name.span());
+            compiler.note(format!("{part_path}.for_each.limit"), elements);
+            compiler.note(format!("{part_path}.body_limit"), part.body_limit.span());
+            compiler.note(part_path, name.span());
         }
     }
 }
 
-fn note_path_policy(desk: &mut Compiler<'_>, path: &str, policy: &config::PathPolicy) {
+fn note_path_policy(compiler: &mut Compiler<'_>, path: &str, policy: &config::PathPolicy) {
     let config::PathPolicy {
         dot_segments,
         double_slash,
@@ -226,9 +231,9 @@ fn note_path_policy(desk: &mut Compiler<'_>, path: &str, policy: &config::PathPo
         ("encoded_slash", encoded_slash.as_ref().and_then(At::span)),
         ("backslash", backslash.as_ref().and_then(At::span)),
     ];
-    desk.note(path.to_owned(), first(keys.iter().map(|(_, at)| *at)));
+    compiler.note(path.to_owned(), first(keys.iter().map(|(_, at)| *at)));
     for (key, at) in keys {
-        desk.note(format!("{path}.{key}"), at);
+        compiler.note(format!("{path}.{key}"), at);
     }
 }
 

@@ -13,14 +13,14 @@ use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::optional::transposed;
 
 /// Resolves the parts whose heads are used to their indexes.
-pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> Option<Heads> {
-    doubt_validators(desk, written);
+pub(super) fn compile(compiler: &mut Compiler<'_>, written: &config::Aggregate) -> Option<Heads> {
+    doubt_validators(compiler, written);
     let mut index_of = |part: &At<String>| {
         let index = written.parts.names().position(|name| name == **part);
         if index.is_none() {
-            desk.mistake(written.parts.unknown("part", part));
+            compiler.mistake(written.parts.unknown("part", part));
         }
-        check_one_answer(desk, written, part);
+        check_one_answer(compiler, written, part);
         index
     };
     let status = written.status.as_ref().map(&mut index_of);
@@ -46,7 +46,7 @@ pub(super) fn compile(desk: &mut Compiler<'_>, written: &config::Aggregate) -> O
 /// Fields that identify a version of a document. Those of a part identify the part only, so they are not passed on.
 const VALIDATORS: [&str; 2] = ["etag", "last-modified"];
 
-fn doubt_validators(desk: &mut Compiler<'_>, written: &config::Aggregate) {
+fn doubt_validators(compiler: &mut Compiler<'_>, written: &config::Aggregate) {
     let names = written.headers.iter().map(|(name, _)| name);
     for name in names.filter(|name| VALIDATORS.contains(&&*name.value)) {
         let message = format!(
@@ -58,25 +58,25 @@ fn doubt_validators(desk: &mut Compiler<'_>, written: &config::Aggregate) {
             _ => "leave it out: the whole has an `ETag` that the gateway makes, and it needs no date",
         };
         let doubt = Mistake::new(Code::Doubtful, name.span(), message).hint(hint);
-        desk.warnings.push(doubt);
+        compiler.warnings.push(doubt);
     }
 }
 
 /// Reports a `for_each` part, which has one head per element and none for the whole part.
-fn check_one_answer(desk: &mut Compiler<'_>, written: &config::Aggregate, named: &At<String>) {
+fn check_one_answer(compiler: &mut Compiler<'_>, written: &config::Aggregate, named: &At<String>) {
     let over = written.parts.get(named).and_then(|part| part.for_each.as_ref());
     if let Some(for_each) = over {
         let message = format!(
             "part `{}` is called for each element, so it has no status and no fields",
             **named
         );
-        desk.mistake(Mistake::new(Code::Conflict, named.span(), message).related(for_each.over.span(), "of these"));
+        compiler.mistake(Mistake::new(Code::Conflict, named.span(), message).related(for_each.over.span(), "of these"));
     }
 }
 
 /// Checks a `when` on a part's status: it must be a number from 100 to 599. If the part's failure fails the whole
 /// response, one of the listed statuses must be a 2xx.
-pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggregate, part: &config::Part) {
+pub(super) fn check_status_test(compiler: &mut Compiler<'_>, written: &config::Aggregate, part: &config::Part) {
     let Some(config::When {
         subject: config::Subject::Status(named),
         test,
@@ -84,7 +84,7 @@ pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggre
     else {
         return;
     };
-    check_one_answer(desk, written, named);
+    check_one_answer(compiler, written, named);
     let (values, span) = match test {
         config::Test::Exists(_) => return,
         config::Test::Is(wanted) | config::Test::IsNot(wanted) => (vec![wanted.value.value()], wanted.span()),
@@ -103,7 +103,7 @@ pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggre
     let statuses: Vec<Option<u64>> = values.iter().map(status).collect();
     if let Some(odd) = statuses.iter().position(Option::is_none) {
         let message = format!("`{}` is never a status, which is a number from 100 to 599", values[odd]);
-        desk.mistake(Mistake::new(Code::BadValue, span, message));
+        compiler.mistake(Mistake::new(Code::BadValue, span, message));
         return;
     }
     let is_good = |status: &Option<u64>| status.is_some_and(|status| (200..300).contains(&status));
@@ -117,6 +117,6 @@ pub(super) fn check_status_test(desk: &mut Compiler<'_>, written: &config::Aggre
         } else {
             "drop its `required: true`"
         };
-        desk.mistake(Mistake::new(Code::Conflict, span, message).hint(hint));
+        compiler.mistake(Mistake::new(Code::Conflict, span, message).hint(hint));
     }
 }

@@ -24,25 +24,26 @@ use crate::routing::path_policy::{Action, DotSegments};
 use crate::template::Place;
 
 pub(super) fn compile(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     name: &str,
     written: &config::Route,
     parameters: &HashSet<String>,
 ) -> RouteEdge {
-    let cors = cors_of(desk.config, written).map(|cors| compile_cors(desk.config, &written.matches.methods, cors));
+    let cors =
+        cors_of(compiler.config, written).map(|cors| compile_cors(compiler.config, &written.matches.methods, cors));
     let rules = Rules {
         path: format!("routes.{name}.headers"),
         parameters,
         has_cors: cors.is_some(),
     };
-    let request_rules = rules.compile(desk, "request", &written.headers.request);
-    let response_rules = rules.compile(desk, "response", &written.headers.response);
-    check_target(desk, name, written);
+    let request_rules = rules.compile(compiler, "request", &written.headers.request);
+    let response_rules = rules.compile(compiler, "response", &written.headers.response);
+    check_target(compiler, name, written);
     if cors.is_some() {
-        doubt_preflights(desk, name, written);
+        doubt_preflights(compiler, name, written);
     }
-    check_addresses(desk, name, &written.access.addresses);
-    let security = security_of(desk.config, written);
+    check_addresses(compiler, name, &written.access.addresses);
+    let security = security_of(compiler.config, written);
     let has_finish = cors.is_some() || security.is_some() || !response_rules.is_empty();
     RouteEdge {
         addresses: address_list(&written.access.addresses),
@@ -54,7 +55,7 @@ pub(super) fn compile(
                 security,
             })
         }),
-        path_policy: path_policy(desk.config, written),
+        path_policy: path_policy(compiler.config, written),
         method_override: match *written.method_override {
             config::MethodOverride::Reject => MethodOverride::Reject,
             config::MethodOverride::Strip => MethodOverride::Strip,
@@ -186,12 +187,12 @@ fn address_list(written: &config::Addresses) -> Option<AddressList> {
 }
 
 /// Reports an allowed network that is denied as a whole.
-fn check_addresses(desk: &mut Compiler<'_>, name: &str, written: &config::Addresses) {
+fn check_addresses(compiler: &mut Compiler<'_>, name: &str, written: &config::Addresses) {
     for allowed in written.allow.iter().flatten() {
         let ends: [IpAddr; 2] = [allowed.network(), allowed.broadcast()];
         let denied = written.deny.iter().find(|net| ends.iter().all(|end| net.contains(end)));
         if let Some(denied) = denied {
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::Conflict,
                     allowed.span(),
@@ -205,24 +206,24 @@ fn check_addresses(desk: &mut Compiler<'_>, name: &str, written: &config::Addres
 }
 
 /// Reports rules that apply only to another kind of target.
-fn check_target(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
+fn check_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) {
     let config::Target::Backend { .. } = &written.target else {
         if let Some(at) = written.headers.request.first() {
             let message = format!("`routes.{name}.headers.request` goes with `backend` alone");
             let mistake = Mistake::new(Code::Conflict, Some(at), message);
-            desk.mistake(mistake.label("there is no one request that it could change"));
+            compiler.mistake(mistake.label("there is no one request that it could change"));
         }
         if *written.upgrade != Upgrade::Off {
             let message = format!("`routes.{name}.upgrade` goes with `backend` alone");
             let mistake = Mistake::new(Code::Conflict, written.upgrade.span(), message);
-            desk.mistake(mistake.label("there is nobody to switch to"));
+            compiler.mistake(mistake.label("there is nobody to switch to"));
         }
         return;
     };
     let methods = &written.matches.methods;
     if *written.upgrade == Upgrade::Websocket && !methods.is_empty() && !methods.iter().any(|at| **at == Method::GET) {
         let message = format!("no WebSocket could be opened on `routes.{name}`");
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(Code::Conflict, written.upgrade.span(), message)
                 .related(methods.first().and_then(At::span), "they are opened with GET")
                 .hint("add GET to the methods"),
@@ -232,7 +233,7 @@ fn check_target(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
 
 /// Warns about a route with CORS that matches on a header field. A preflight carries field names without values, so it
 /// cannot find such a route.
-fn doubt_preflights(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
+fn doubt_preflights(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) {
     let Some((field, _)) = written.matches.headers.iter().next() else {
         return;
     };
@@ -240,8 +241,8 @@ fn doubt_preflights(desk: &mut Compiler<'_>, name: &str, written: &config::Route
         Some(OwnCors::On(cors)) => cors.origins.first().and_then(At::span),
         _ => None,
     };
-    let top = || desk.config.cors.as_ref()?.origins.first()?.span();
-    desk.warnings.push(
+    let top = || compiler.config.cors.as_ref()?.origins.first()?.span();
+    compiler.warnings.push(
         Mistake::new(
             Code::Doubtful,
             field.span(),
@@ -339,7 +340,7 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn compile(&self, desk: &mut Compiler<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
+    fn compile(&self, compiler: &mut Compiler<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
         let remove = written.remove.iter().map(|name| (name.value.clone(), name.span()));
         let rename = written.rename.iter().flat_map(|(old, new)| {
             let old_name = HeaderName::from_bytes(old.as_bytes()).ok();
@@ -365,10 +366,10 @@ impl Rules<'_> {
             } else {
                 "frames the message, belongs to one connection, or is the gateway's own word"
             };
-            desk.mistake(Mistake::new(Code::Conflict, at, message).label(label));
+            compiler.mistake(Mistake::new(Code::Conflict, at, message).label(label));
         }
-        let set = self.values(desk, &written.set);
-        let add = self.values(desk, &written.add);
+        let set = self.values(compiler, &written.set);
+        let add = self.values(compiler, &written.add);
         HeaderRules {
             remove: written.remove.iter().map(|name| name.value.clone()).collect(),
             rename: written
@@ -382,11 +383,11 @@ impl Rules<'_> {
     }
 
     /// Compiles values with placeholders, and reports the invalid ones.
-    fn values(&self, desk: &mut Compiler<'_>, written: &NamedMap<At<String>>) -> Box<[(HeaderName, FieldValue)]> {
+    fn values(&self, compiler: &mut Compiler<'_>, written: &NamedMap<At<String>>) -> Box<[(HeaderName, FieldValue)]> {
         let scope = Scope::of_route(self.parameters);
         let mut value = |(name, text): (&At<Arc<str>>, &At<String>)| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let template = scope::template(desk, text, Place::Header, &scope)?;
+            let template = scope::template(compiler, text, Place::Header, &scope)?;
             let value = match template.as_literal() {
                 Some(text) => FieldValue::Fixed(HeaderValue::from_str(text).ok()?),
                 None => FieldValue::Filled(template),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::auth::access::{Access, Admitted, AdmittedIssuers, Demands};
-use crate::auth::taken::Forward;
+use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
+use crate::auth::credential_removal::Forward;
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
@@ -26,18 +26,20 @@ pub(super) struct Routes {
     pub(super) listed: Vec<Arc<Route>>,
 }
 
-pub(super) fn compile(desk: &mut Compiler<'_>, tables: &mut Option<Tables>, backends: &Backends) -> Option<Routes> {
-    let config = desk.config;
+pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &mut Option<Tables>, backends: &Backends) -> Option<Routes> {
+    let config = compiler.config;
     let mut specs = Vec::new();
     for (name, written) in config.routes.iter() {
-        if let Some(spec) = route(desk, name, written, tables.as_mut(), backends) {
+        if let Some(spec) = route(compiler, name, written, tables.as_mut(), backends) {
             specs.push(spec);
         }
     }
     let listed = specs.iter().map(|spec| Arc::clone(&spec.target)).collect();
     let table = Table::build(specs)
         .map_err(|mistakes| {
-            mistakes.iter().for_each(|mistake| desk.mistake(told(config, mistake)));
+            mistakes
+                .iter()
+                .for_each(|mistake| compiler.mistake(told(config, mistake)));
         })
         .ok()?;
     Some(Routes { table, listed })
@@ -83,29 +85,29 @@ fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
 }
 
 fn route(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     name: &Arc<str>,
     written: &config::Route,
     tables: Option<&mut Tables>,
     backends: &Backends,
 ) -> Option<Spec<Arc<Route>>> {
-    let access = access(desk, name, &written.access);
+    let access = access(compiler, name, &written.access);
     let parameters = parameters(&written.matches.paths);
-    let time_limit = time_limit(desk, name, written);
-    costs::check_route(desk, name, written);
+    let time_limit = time_limit(compiler, name, written);
+    costs::check_route(compiler, name, written);
     let route_limits = tables.map(|tables| {
-        let (limits, terms) = tables.of_route(desk, name, written);
+        let (limits, terms) = tables.of_route(compiler, name, written);
         tables.terms.extend(terms);
         limits
     });
-    check_cost_header(desk, name, written);
-    let edge = crate::plan::compile::route_edge::compile(desk, name, written, &parameters);
+    check_cost_header(compiler, name, written);
+    let edge = crate::plan::compile::route_edge::compile(compiler, name, written, &parameters);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
                 .as_ref()
-                .map(|text| template(desk, text, Place::Path, &Scope::of_route(&parameters)));
-            desk.resolve("backend", wanted, &desk.config.backends);
+                .map(|text| template(compiler, text, Place::Path, &Scope::of_route(&parameters)));
+            compiler.resolve("backend", wanted, &compiler.config.backends);
             let backend = backends.get(wanted).cloned();
             match (backend, rewrite) {
                 (Some(backend), None) => Some(Target::Backend { backend, rewrite: None }),
@@ -117,13 +119,13 @@ fn route(
             }
         }
         config::Target::Aggregate(aggregate) => {
-            crate::plan::compile::aggregates::compile(desk, name, aggregate, time_limit, &parameters, backends)
+            crate::plan::compile::aggregates::compile(compiler, name, aggregate, time_limit, &parameters, backends)
                 .map(Target::Aggregate)
         }
-        config::Target::Respond(respond) => respond_target(desk, name, respond),
+        config::Target::Respond(respond) => respond_target(compiler, name, respond),
     };
-    let body_limit = body_limit(desk, name, written, target.as_ref());
-    let fallbacks = fallbacks::of_route(desk, &written.fallback, backends);
+    let body_limit = body_limit(compiler, name, written, target.as_ref());
+    let fallbacks = fallbacks::of_route(compiler, &written.fallback, backends);
     let route = Route {
         name: Arc::clone(name),
         fallbacks: fallbacks?,
@@ -141,7 +143,7 @@ fn route(
         },
         edge,
         target: target?,
-        metrics: desk.state.observer.registry.route(name),
+        metrics: compiler.state.observer.registry.route(name),
     };
     Some(Spec {
         name: Arc::clone(name),
@@ -192,12 +194,12 @@ fn parameters(paths: &[At<String>]) -> HashSet<String> {
 }
 
 /// Returns the time limit of the route: its own, or the request limit minus the reserve.
-fn time_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route) -> Duration {
-    let limits = &desk.config.time_limits;
+fn time_limit(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) -> Duration {
+    let limits = &compiler.config.time_limits;
     let most = limits.request.saturating_sub(*limits.reserve);
     let Some(own) = &written.time_limit else { return most };
     if **own > most {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::OverParent,
                 own.span(),
@@ -215,9 +217,9 @@ fn time_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route) -> D
 }
 
 /// Reports a cost header on a fixed response: only a backend can state a cost.
-fn check_cost_header(desk: &mut Compiler<'_>, name: &str, written: &config::Route) {
+fn check_cost_header(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) {
     if let (Some(cost_header), config::Target::Respond(_)) = (&written.cost_header, &written.target) {
-        desk.mistake(
+        compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 cost_header.span(),
@@ -229,8 +231,8 @@ fn check_cost_header(desk: &mut Compiler<'_>, name: &str, written: &config::Rout
     }
 }
 
-fn access(desk: &mut Compiler<'_>, name: &str, written: &config::Access) -> Option<Access> {
-    let callers = &desk.config.callers;
+fn access(compiler: &mut Compiler<'_>, name: &str, written: &config::Access) -> Option<Access> {
+    let callers = &compiler.config.callers;
     let mut admitted = Admitted {
         together: written.all_of.is_some(),
         ..Admitted::default()
@@ -246,8 +248,8 @@ fn access(desk: &mut Compiler<'_>, name: &str, written: &config::Access) -> Opti
             admitted.mtls = callers.mtls.is_some();
             admitted.basic = callers.basic.is_some();
             if !(admitted.api_key || admitted.mtls || admitted.basic) && callers.jwt.is_empty() {
-                let at = desk.config.routes.entry(name).and_then(|(name, _)| name.span());
-                desk.mistake(
+                let at = compiler.config.routes.entry(name).and_then(|(name, _)| name.span());
+                compiler.mistake(
                     Mistake::new(
                         Code::MissingKey,
                         at,
@@ -257,16 +259,16 @@ fn access(desk: &mut Compiler<'_>, name: &str, written: &config::Access) -> Opti
                 );
             }
         }
-        Some(credentials) => admit(desk, name, credentials, &mut admitted),
+        Some(credentials) => admit(compiler, name, credentials, &mut admitted),
     }
     if let Some(credentials) = &written.all_of {
-        check_together(desk, name, credentials);
+        check_together(compiler, name, credentials);
     }
     for tier in &written.tiers {
-        desk.resolve("tier", tier, &desk.config.tiers);
+        compiler.resolve("tier", tier, &compiler.config.tiers);
     }
     let names = |all: &[At<String>]| all.iter().map(|name| name.as_str().into()).collect();
-    let demands = Demands {
+    let demands = Requirements {
         scopes: names(&written.scopes),
         tiers: names(&written.tiers),
         tenants: names(&written.tenants),
@@ -279,8 +281,8 @@ fn access(desk: &mut Compiler<'_>, name: &str, written: &config::Access) -> Opti
 }
 
 /// Adds the kinds of `credentials`, and reports those that are not configured.
-fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
-    let callers = &desk.config.callers;
+fn admit(compiler: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
+    let callers = &compiler.config.callers;
     let mut issuers: Vec<Arc<str>> = Vec::new();
     for credential in credentials {
         let configured = match &credential.value {
@@ -294,7 +296,7 @@ fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], ad
             }
             Credential::JwtFrom(issuer) => {
                 let at = credential.clone().map(|_| issuer.clone());
-                if let Some((name, _)) = desk.resolve("issuer", &at, &callers.jwt) {
+                if let Some((name, _)) = compiler.resolve("issuer", &at, &callers.jwt) {
                     issuers.push(Arc::clone(name));
                 }
                 true
@@ -313,7 +315,7 @@ fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], ad
             }
         };
         if !configured {
-            desk.mistake(
+            compiler.mistake(
                 Mistake::new(
                     Code::UnknownName,
                     credential.span(),
@@ -329,11 +331,11 @@ fn admit(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], ad
 }
 
 /// Reports credentials that cannot come together: two that use `Authorization`, or any with `anonymous`.
-fn check_together(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>]) {
+fn check_together(compiler: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>]) {
     let mut in_authorization: Option<&At<Credential>> = None;
     for credential in credentials {
         match &credential.value {
-            Credential::Anonymous => desk.mistake(
+            Credential::Anonymous => compiler.mistake(
                 Mistake::new(
                     Code::Conflict,
                     credential.span(),
@@ -343,7 +345,7 @@ fn check_together(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credent
             ),
             Credential::Jwt | Credential::JwtFrom(_) | Credential::Basic => {
                 if let Some(first) = in_authorization {
-                    desk.mistake(
+                    compiler.mistake(
                         Mistake::new(
                             Code::Conflict,
                             credential.span(),
@@ -361,19 +363,19 @@ fn check_together(desk: &mut Compiler<'_>, name: &str, credentials: &[At<Credent
 }
 
 /// Returns the route's body limit; by default that of all bodies, or that of JSON bodies if the route reads them.
-fn body_limit(desk: &mut Compiler<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
-    let limits = &desk.config.request_limits;
+fn body_limit(compiler: &mut Compiler<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
+    let limits = &compiler.config.request_limits;
     if !matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body()) {
         return written.body_limit.as_ref().unwrap_or(&limits.body).0;
     }
     if let Some(own) = &written.body_limit {
-        return crate::plan::compile::aggregates::check_fits(desk, own, &format!("`routes.{name}` reads bodies"));
+        return crate::plan::compile::aggregates::check_fits(compiler, own, &format!("`routes.{name}` reads bodies"));
     }
     limits.json_body.0.min(limits.body.0)
 }
 
-fn respond_target(desk: &mut Compiler<'_>, name: &str, written: &config::Respond) -> Option<Target> {
-    let mut headers = headers(desk, &format!("routes.{name}.respond.headers"), &written.headers);
+fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Respond) -> Option<Target> {
+    let mut headers = headers(compiler, &format!("routes.{name}.respond.headers"), &written.headers);
     let body = match &written.body {
         None => Bytes::new(),
         Some(config::Body::Text(text)) => Bytes::from(text.value.clone()),
@@ -388,12 +390,12 @@ fn respond_target(desk: &mut Compiler<'_>, name: &str, written: &config::Respond
     Some(Target::Respond { status, headers, body })
 }
 
-fn headers(desk: &mut Compiler<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
+fn headers(compiler: &mut Compiler<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in written.iter() {
         match (HeaderName::from_str(name), HeaderValue::from_str(value)) {
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
-            _ => desk.mistake(Mistake::new(
+            _ => compiler.mistake(Mistake::new(
                 Code::BadValue,
                 value.span(),
                 format!("`{path}.{name}` is not a header field"),

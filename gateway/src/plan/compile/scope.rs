@@ -31,18 +31,19 @@ impl<'a> Scope<'a> {
     }
 
     /// Checks that `placeholder` can be filled, and reports it if not.
-    pub(super) fn admits(&self, desk: &mut Compiler<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
+    pub(super) fn admits(&self, compiler: &mut Compiler<'_>, placeholder: &Placeholder, at: Option<Span>) -> bool {
         let (kind, name, known): (_, &str, _) = match placeholder {
             Placeholder::Path(name) => ("path parameter", name, self.parameters.contains(&**name)),
             Placeholder::Part { part, .. } => ("part", part, self.parts.contains(&&**part)),
             Placeholder::Body(_) if !self.body => {
                 let why = "`{body}` can only be used in the parts of an aggregate";
-                desk.mistake(Mistake::new(Code::BadValue, at, why));
+                compiler.mistake(Mistake::new(Code::BadValue, at, why));
                 return false;
             }
             Placeholder::Item(_) if !self.item => {
                 let why = "`{item}` is an element of `for_each`, which this part does not have";
-                desk.mistake(Mistake::new(Code::BadValue, at, why).hint("`for_each: { in: \"{part.NAME.FIELD}\" }`"));
+                compiler
+                    .mistake(Mistake::new(Code::BadValue, at, why).hint("`for_each: { in: \"{part.NAME.FIELD}\" }`"));
                 return false;
             }
             _ => return true,
@@ -60,14 +61,14 @@ impl<'a> Scope<'a> {
         } else {
             format!("there are: {}", names.join(", "))
         };
-        desk.mistake(Mistake::new(Code::UnknownName, at, format!("there is no {kind} `{name}`")).hint(hint));
+        compiler.mistake(Mistake::new(Code::UnknownName, at, format!("there is no {kind} `{name}`")).hint(hint));
         false
     }
 }
 
 /// Compiles a template and checks that all of its placeholders exist.
 pub(super) fn template(
-    desk: &mut Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     text: &At<String>,
     place: Place,
     scope: &Scope<'_>,
@@ -77,7 +78,7 @@ pub(super) fn template(
         Err(error) => {
             let mistake = Mistake::new(Code::BadValue, text.span(), error.to_string());
             let names: Vec<&str> = scope.parameters.iter().map(String::as_str).collect();
-            desk.mistake(match error.meant(text, &names) {
+            compiler.mistake(match error.meant(text, &names) {
                 Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
                 None if place == Place::Header && matches!(error.why, Why::Unknown(_)) => {
                     mistake.hint("for literal braces, write `{{` and `}}`")
@@ -89,7 +90,7 @@ pub(super) fn template(
     };
     let mut sound = true;
     for placeholder in template.uses() {
-        sound &= scope.admits(desk, placeholder, text.span());
+        sound &= scope.admits(compiler, placeholder, text.span());
     }
     sound.then_some(template)
 }

@@ -15,18 +15,18 @@ use crate::tls::mistake::{self, TlsMistake};
 /// Time before expiry, in seconds, from which a certificate causes a warning: it should have been renewed by then.
 const SOON: u64 = 14 * 24 * 3600;
 
-pub(super) fn authorities(desk: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
-    let pem = named_files::read_file(desk, file)?;
+pub(super) fn authorities(compiler: &mut Compiler<'_>, file: &At<PathBuf>) -> Option<Arc<RootCertStore>> {
+    let pem = named_files::read_file(compiler, file)?;
     listener::authorities(&pem)
-        .map_err(|mistake| push(desk, file.span(), file, &mistake))
+        .map_err(|mistake| push(compiler, file.span(), file, &mistake))
         .ok()
 }
 
-pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Option<Identity> {
-    named_files::doubt_secret(desk, &files.key_file);
+pub(super) fn identity(compiler: &mut Compiler<'_>, files: &CertificateFiles) -> Option<Identity> {
+    named_files::doubt_secret(compiler, &files.key_file);
     let (chain, key) = (
-        named_files::read_file(desk, &files.cert_file),
-        named_files::read_file(desk, &files.key_file),
+        named_files::read_file(compiler, &files.cert_file),
+        named_files::read_file(compiler, &files.key_file),
     );
     let now = clock::unix_seconds();
     let identity = Identity::read(&chain?, &key?, now)
@@ -36,7 +36,7 @@ pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Opt
             } else {
                 &files.cert_file
             };
-            push(desk, file.span(), file, &mistake);
+            push(compiler, file.span(), file, &mistake);
         })
         .ok()?;
     let expires = identity.certificate().expires;
@@ -46,7 +46,7 @@ pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Opt
             files.cert_file.display(),
             mistake::day(expires)
         );
-        desk.warnings.push(
+        compiler.warnings.push(
             Mistake::new(Code::Doubtful, files.cert_file.span(), message)
                 .hint("put the new one in its place and reload; no connection is dropped"),
         );
@@ -54,9 +54,9 @@ pub(super) fn identity(desk: &mut Compiler<'_>, files: &CertificateFiles) -> Opt
     Some(identity)
 }
 
-fn push(desk: &mut Compiler<'_>, at: Option<Span>, file: &Path, mistake: &TlsMistake) {
+fn push(compiler: &mut Compiler<'_>, at: Option<Span>, file: &Path, mistake: &TlsMistake) {
     let made = Mistake::new(Code::BadValue, at, format!("{} {mistake}", file.display()));
-    desk.mistake(match hint(mistake) {
+    compiler.mistake(match hint(mistake) {
         Some(hint) => made.hint(hint),
         None => made,
     });

@@ -6,17 +6,20 @@ use crate::config::{self, Code, Mistake, Span};
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::literals;
 
-pub(super) fn check(desk: &mut Compiler<'_>) {
-    let config = desk.config;
+pub(super) fn check(compiler: &mut Compiler<'_>) {
+    let config = compiler.config;
     for (name, route) in config.routes.iter() {
-        desk.warnings.extend(literals::doubts(name, route));
+        compiler.warnings.extend(literals::doubts(name, route));
     }
     for (name, backend) in config.backends.iter() {
         let doubts = [
             retries_without_time(name, backend),
             wait_without_end(config, name, backend),
         ];
-        doubts.into_iter().flatten().for_each(|doubt| desk.warnings.push(doubt));
+        doubts
+            .into_iter()
+            .flatten()
+            .for_each(|doubt| compiler.warnings.push(doubt));
     }
 }
 

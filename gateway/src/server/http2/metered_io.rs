@@ -54,10 +54,10 @@ enum Turn {
 }
 
 impl<S> MeteredIo<S> {
-    pub(super) fn new(socket: S, enrolled: &ConnectionGuard, uploads: Uploads, widening: Widening) -> Self {
+    pub(super) fn new(socket: S, guard: &ConnectionGuard, uploads: Uploads, widening: Widening) -> Self {
         Self {
             socket,
-            frames: Frames::begin(enrolled.activity().tick()),
+            frames: Frames::begin(guard.activity().tick()),
             owed: UnfinishedStreams::begin(),
             uploads,
             widening,
@@ -65,8 +65,8 @@ impl<S> MeteredIo<S> {
             ahead: Bytes::new(),
             changed: Vec::new(),
             look: None,
-            worker: Arc::clone(enrolled.worker()),
-            activity: Arc::clone(enrolled.activity()),
+            worker: Arc::clone(guard.worker()),
+            activity: Arc::clone(guard.activity()),
         }
     }
 
@@ -91,7 +91,7 @@ impl<S> MeteredIo<S> {
         if ends_with_upload {
             self.turn = Turn::GivesWay;
         }
-        activity.owes(!owed.is_nothing());
+        activity.set_unsent(!owed.is_nothing());
         if self.frames.is_within_head() {
             activity.begins_head();
         } else {
@@ -124,7 +124,7 @@ impl<S> MeteredIo<S> {
             self.owed.goes(&piece[..gone], |stream| self.uploads.end(stream));
             left -= gone;
         }
-        self.activity.owes(!self.owed.is_nothing());
+        self.activity.set_unsent(!self.owed.is_nothing());
     }
 }
 

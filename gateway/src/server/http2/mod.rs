@@ -51,11 +51,11 @@ const SEND_BUFFER: usize = 64 * 1024;
 const OWN_RESETS: usize = 100;
 
 /// Serves requests until either side closes the connection.
-pub(super) async fn serve<S>(stream: S, peer: Peer, enrolled: ConnectionGuard)
+pub(super) async fn serve<S>(stream: S, peer: Peer, guard: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (worker, activity) = (Arc::clone(enrolled.worker()), Arc::clone(enrolled.activity()));
+    let (worker, activity) = (Arc::clone(guard.worker()), Arc::clone(guard.activity()));
     let farewell = Arc::new(Notify::new());
     activity.share(Arc::clone(&farewell));
     let (streams, peer, next_upload) = (Streams::default(), Arc::new(peer), NextUpload::default());
@@ -63,7 +63,7 @@ where
     let windows = FlowControlWindows::of_caller(plan.edge.most_streams);
     let parked = Arc::new(ParkedOfConnection::new(Arc::clone(&plan.parked)));
     let uploads = Uploads::new(parked, next_upload.clone(), windows);
-    let stream = MeteredIo::new(stream, &enrolled, uploads, Widening::new(windows));
+    let stream = MeteredIo::new(stream, &guard, uploads, Widening::new(windows));
     let stream = Coalesced(TokioIo::new(stream));
     let http = http(&plan.edge, windows, streams.clone());
     drop(plan);
@@ -73,7 +73,7 @@ where
         streams.expect(Arc::clone(&flow));
         let has_body = !request.body().is_end_stream();
         let parked = has_body.then(|| next_upload.take()).flatten();
-        let in_flight = InFlight::new(enrolled.worker(), enrolled.activity(), Some(Arc::clone(&flow)));
+        let in_flight = InFlight::new(guard.worker(), guard.activity(), Some(Arc::clone(&flow)));
         let (peer, leaving) = (Arc::clone(&peer), Arc::clone(&leaving));
         if let Some(parked) = &parked {
             let budget = in_flight.worker.live.load().edge.parked_total;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::auth::access::{Access, Admitted, AdmittedIssuers, Demands};
+use gateway::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use gateway::auth::authenticator::Authenticator;
 use gateway::auth::caller::Caller;
 use gateway::auth::jwt::issuer::{Issuer, IssuerSettings};
@@ -66,7 +66,7 @@ impl Door {
         let doorman = Authenticator::new(None, vec![issuer], None, 1000, |_: Caller| ());
         Ok(Self {
             doorman: doorman.map_err(|_| "issuers that exclude each other")?,
-            access: Access::new(admitted, Demands::default(), &HeaderName::from_static("x-api-key")),
+            access: Access::new(admitted, Requirements::default(), &HeaderName::from_static("x-api-key")),
         })
     }
 

@@ -56,7 +56,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::auth::access::{Admitted, AdmittedIssuers, Demands};
+    use crate::auth::access::{Admitted, AdmittedIssuers, Requirements};
 
     const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -74,7 +74,7 @@ mod tests {
             anonymous: has("anonymous"),
             together: false,
         };
-        Access::new(admitted, Demands::default(), &KEY)
+        Access::new(admitted, Requirements::default(), &KEY)
     }
 
     fn places(place: &str) -> KeyPlaces {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, request};
 
-use super::{Exchange, Stop};
+use super::{Exchange, NotCleared};
 use crate::client::address::ClientAddress;
 use crate::headers::cors;
 use crate::headers::response::PendingResponseHeaders;
@@ -41,7 +41,7 @@ impl<'p> Exchange<'p> {
         asked: &Method,
         headers: &HeaderMap,
         client: &ClientAddress,
-    ) -> Option<Stop> {
+    ) -> Option<NotCleared> {
         let routes = &self.plan.routes;
         let (route, finishing) = match routes.find(target.host, &target.path, asked, headers, query) {
             Ok(found) => {
@@ -66,7 +66,7 @@ impl<'p> Exchange<'p> {
                 let mut response = Response::new(Content::Empty);
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 *response.headers_mut() = fields;
-                Stop::Answered(Box::new(response))
+                NotCleared::Answered(Box::new(response))
             }
             Err(rejection) => rejection.into(),
         })

@@ -19,7 +19,7 @@ const KNOWN: Duration = Duration::from_secs(3600);
 
 /// Time at which each entry with an end was learnt. It is no longer than the list, which is bounded.
 #[derive(Default)]
-pub(super) struct Learnt {
+pub(super) struct RevocationAges {
     list: Option<Arc<List>>,
     entries: BTreeMap<Revoked, Entry>,
 }
@@ -30,7 +30,7 @@ struct Entry {
     learnt: Now,
 }
 
-impl Learnt {
+impl RevocationAges {
     /// Returns the entries that ended long ago.
     pub(super) fn long_over(&mut self, list: &Arc<List>, now: Now) -> Vec<Revoked> {
         self.learn(list, now);
@@ -122,7 +122,7 @@ mod tests {
             };
             Arc::new(entries.iter().map(entry).collect())
         };
-        let mut learnt = Learnt::default();
+        let mut learnt = RevocationAges::default();
         let mut check = |list: &Arc<List>, now, expected: &[&str]| {
             let over = learnt.long_over(list, at(now));
             let over: Vec<_> = over.iter().map(|revoked| &**revoked.name()).collect();

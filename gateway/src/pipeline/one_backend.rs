@@ -8,7 +8,7 @@ use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use policies::Deadline;
 
-use super::{Cleared, Exchange, entrant};
+use super::{AuthorizedRequest, Exchange, entrant};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
@@ -28,9 +28,9 @@ pub(super) struct Switching {
 
 impl Exchange<'_> {
     /// Calls the route's backend, and the route's fallbacks if it fails.
-    pub(super) async fn ask_one(
+    pub(super) async fn call_backend(
         &mut self,
-        cleared: Cleared<'_>,
+        cleared: AuthorizedRequest<'_>,
         backend: &Arc<Backend>,
         rewrite: Option<&Template>,
         body: CallerBody,
@@ -50,12 +50,12 @@ impl Exchange<'_> {
     /// Builds the request for the route's backend.
     fn order(
         &mut self,
-        cleared: Cleared<'_>,
+        cleared: AuthorizedRequest<'_>,
         backend: &Backend,
         rewrite: Option<&Template>,
         body: CallerBody,
     ) -> Result<(CallRequest, Option<Switching>), Rejection> {
-        let Cleared {
+        let AuthorizedRequest {
             route,
             captures,
             known,
@@ -63,7 +63,7 @@ impl Exchange<'_> {
             uri,
             query,
             mut head,
-            wishes,
+            hints,
             handshake,
         } = cleared;
         // If the connection cannot be switched, the request goes on as a plain one: its upgrade fields are already
@@ -109,15 +109,15 @@ impl Exchange<'_> {
             body,
             deadline,
             operator_deadline: Deadline::at(self.started + route.time_limit),
-            wished: wishes.deadline.map(|wish| Deadline::at(self.started + wish)),
-            trailers: wishes.trailers,
-            meant: route.time_limit,
+            caller_deadline: hints.deadline.map(|wish| Deadline::at(self.started + wish)),
+            trailers: hints.trailers,
+            operator_limit: route.time_limit,
             entrant: entrant(&known),
-            is_retry: wishes.is_retry,
+            is_retry: hints.is_retry,
             streaming: if route.stream {
                 Streaming::Always
             } else {
-                Streaming::AsItSays
+                Streaming::IfDeclared
             },
             switches: switching.is_some(),
             cost_header: route.cost_header.clone(),

@@ -22,7 +22,7 @@ pub(super) async fn sweep(worker: Arc<Worker>) {
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         round.tick().await;
-        ending.retain(|id| worker.watch.withdraw(*id));
+        ending.retain(|id| worker.watch.end_when_idle(*id));
         let plan = worker.live.load();
         if plan.generation == looked_in {
             continue;
@@ -39,7 +39,7 @@ pub(super) async fn sweep(worker: Arc<Worker>) {
             tokio::task::yield_now().await;
         }
         let ended = ending.len() - before;
-        ending.retain(|id| worker.watch.withdraw(*id));
+        ending.retain(|id| worker.watch.end_when_idle(*id));
         if ended > 0 {
             tracing::info!(
                 connections = ended,

@@ -50,7 +50,7 @@ impl Exchange<'_> {
             .filter(|_| route.access.admits(&Kind::ApiKey))
             .and_then(|places| places.gather(query, headers));
         let fields = gathered.as_ref().unwrap_or(headers);
-        match self.plan.doorman.identify(fields, &route.access, from, unix_now) {
+        match self.plan.authenticator.identify(fields, &route.access, from, unix_now) {
             Ok(known) => {
                 self.watch.tenant = Some(Arc::clone(&known.metrics));
                 self.watch.tier = Some(Arc::clone(&known.tier.name));
@@ -76,7 +76,10 @@ impl Exchange<'_> {
     }
 
     /// Waits for the pending check to finish, then returns the head so that the stages can run again.
-    pub(super) async fn prove(&mut self, unproven: NeedsPasswordCheck) -> Result<request::Parts, Rejection> {
+    pub(super) async fn finish_authentication(
+        &mut self,
+        unproven: NeedsPasswordCheck,
+    ) -> Result<request::Parts, Rejection> {
         let NeedsPasswordCheck {
             pending,
             client,

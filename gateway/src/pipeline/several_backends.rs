@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use policies::Deadline;
 
-use super::{Cleared, Exchange, entrant};
+use super::{AuthorizedRequest, Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
 use crate::rejection::Rejection;
 use crate::response::Content;
@@ -14,14 +14,14 @@ use crate::wire::json_body;
 use crate::{clock, problem};
 
 impl Exchange<'_> {
-    pub(super) async fn ask_several(
+    pub(super) async fn call_aggregate(
         &mut self,
-        cleared: Cleared<'_>,
+        cleared: AuthorizedRequest<'_>,
         aggregate: &Aggregate,
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
         let known = &cleared.known;
-        let wished = cleared.wishes.deadline.map(|wish| Deadline::at(self.started + wish));
+        let caller_deadline = cleared.hints.deadline.map(|wish| Deadline::at(self.started + wish));
         let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
         let reservation = workspace.reserve(total, known.share, cleared.deadline.moment());
         let body = if aggregate.reads_body() {
@@ -48,11 +48,11 @@ impl Exchange<'_> {
             reservation: &reservation,
             deadline: cleared.deadline,
             operator_deadline: Deadline::at(self.started + cleared.route.time_limit),
-            wished,
+            caller_deadline,
             cost_header: cleared.route.cost_header.as_ref(),
-            meant: cleared.route.time_limit,
+            operator_limit: cleared.route.time_limit,
             entrant: entrant(known),
-            is_retry: cleared.wishes.is_retry,
+            is_retry: cleared.hints.is_retry,
             worker: self.peer.worker,
         };
         let (answered, facts) = aggregate.serve(&request).await;
