@@ -78,19 +78,19 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> J
 
 /// Summarises the list: the number of entries, and whether a restart keeps them.
 pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
-    let register = &admin.gateway.state.revocations;
+    let store = &admin.gateway.state.revocations;
     let RevocationStoreStatus {
         file,
         error,
         unwritten,
         write_error,
-    } = register.status();
+    } = store.status();
     let shown = |failure: Failure| {
         let at = Timestamp(Duration::from_secs(failure.at));
         json!({ "at": at, "error": failure.error })
     };
     let (error, write_error) = (error.map(shown), write_error.map(shown));
-    let (list, unix_now) = (register.in_force().list(), clock::unix_seconds());
+    let (list, unix_now) = (store.in_force().list(), clock::unix_seconds());
     let ended = list.values().filter(|terms| !terms.hold(unix_now)).count();
     let note = file.is_none().then_some(
         "Held in memory alone: the list is forgotten when this process ends, and what it names is good again. Write \
@@ -121,7 +121,7 @@ pub(super) async fn add(
     for (revoked, terms) in &list {
         tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), reason = terms.reason.as_deref(), "revoked");
     }
-    change(admin, move |register| register.revoke(list)).await
+    change(admin, move |store| store.revoke(list)).await
 }
 
 pub(super) async fn remove(
@@ -132,7 +132,7 @@ pub(super) async fn remove(
     let Query(named) = named.map_err(|error| Problem::bad_value(error.to_string()))?;
     let (revoked, _) = named.meant()?;
     tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), "restored");
-    change(admin, move |register| register.restore(&revoked)).await
+    change(admin, move |store| store.restore(&revoked)).await
 }
 
 /// Makes a change on a thread where writing a file delays no other work.

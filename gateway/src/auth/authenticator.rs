@@ -82,7 +82,7 @@ type FinalCheck<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
 /// credentials cannot displace a key's entry.
 struct ApiKeyTable<K> {
     keys: ApiKeys,
-    enrolled: Box<[OnceLock<Arc<K>>]>,
+    principals: Box<[OnceLock<Arc<K>>]>,
 }
 
 /// Callers by certificate. Entries are found by the certificate's digest, so its names are looked up only once.
@@ -94,7 +94,7 @@ struct CertificateTable<K> {
 /// The users, with a cached entry for each, as in [`ApiKeyTable`].
 struct UserTable<K> {
     passwords: Passwords,
-    enrolled: Box<[OnceLock<Arc<K>>]>,
+    principals: Box<[OnceLock<Arc<K>>]>,
 }
 
 /// The tier of callers without credentials.
@@ -151,8 +151,8 @@ impl<K> Authenticator<K> {
             }
         }
         let api_keys = api_keys.map(|keys| {
-            let enrolled = (0..keys.len()).map(|_| OnceLock::new()).collect();
-            ApiKeyTable { keys, enrolled }
+            let principals = (0..keys.len()).map(|_| OnceLock::new()).collect();
+            ApiKeyTable { keys, principals }
         });
         Ok(Self {
             api_keys,
@@ -183,7 +183,7 @@ impl<K> Authenticator<K> {
     #[must_use]
     pub fn with_passwords(mut self, passwords: Option<Passwords>) -> Self {
         self.passwords = passwords.map(|passwords| UserTable {
-            enrolled: (0..passwords.len()).map(|_| OnceLock::new()).collect(),
+            principals: (0..passwords.len()).map(|_| OnceLock::new()).collect(),
             passwords,
         });
         self
@@ -363,7 +363,7 @@ impl<K> Authenticator<K> {
             LoginFailure::Failed(check) => LookupFailure::Failed(check),
             LoginFailure::Unchecked(check) => LookupFailure::Unchecked(Box::new(check)),
         })?;
-        let kept = table.enrolled[row].get_or_init(|| Arc::new((self.build_principal)(table.passwords.caller(row))));
+        let kept = table.principals[row].get_or_init(|| Arc::new((self.build_principal)(table.passwords.caller(row))));
         Ok(ValidCredential {
             kept: kept.clone(),
             tenant: table.passwords.tenant(row).clone(),
@@ -373,7 +373,7 @@ impl<K> Authenticator<K> {
     fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<ValidCredential<K>, Check> {
         let table = self.api_keys.as_ref().ok_or(Check::KeyUnknown)?;
         let row = table.keys.find(presented, unix_now)?;
-        let kept = table.enrolled[row].get_or_init(|| Arc::new((self.build_principal)(table.keys.caller(row))));
+        let kept = table.principals[row].get_or_init(|| Arc::new((self.build_principal)(table.keys.caller(row))));
         Ok(ValidCredential {
             kept: kept.clone(),
             tenant: table.keys.tenant(row).clone(),

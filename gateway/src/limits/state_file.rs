@@ -10,7 +10,7 @@
 //!
 //! If a period begins in the future or is over, the clock may be wrong now or may have been wrong at the write. Counts
 //! of a future period are carried into the current period, with a warning. Counts of a past period are kept apart
-//! ([`LeftCounts`](crate::limits::set_aside::SetAside)).
+//! ([`LeftCounts`](crate::limits::set_aside::LeftCounts)).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

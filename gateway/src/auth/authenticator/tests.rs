@@ -27,10 +27,10 @@ const NOW: u64 = 1_000_000;
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// An authenticator that keeps `kind tenant/id` of every caller, and the number of callers that were enrolled.
+/// An authenticator that keeps `kind tenant/id` of every caller, and the number of callers that were built.
 struct Scene {
     authenticator: Authenticator<String>,
-    enrolled: Arc<AtomicUsize>,
+    built: Arc<AtomicUsize>,
     keys: Arc<LiveKeys>,
 }
 
@@ -79,8 +79,8 @@ fn api_keys() -> ApiKeys {
 }
 
 fn scene() -> Scene {
-    let enrolled = Arc::new(AtomicUsize::new(0));
-    let count = enrolled.clone();
+    let built = Arc::new(AtomicUsize::new(0));
+    let count = built.clone();
     let keys = LiveKeys::with(key_set(Algorithm::ES256));
     let issuers = vec![
         issuer("main", keys.clone()),
@@ -98,7 +98,7 @@ fn scene() -> Scene {
     );
     Scene {
         authenticator: authenticator.unwrap(),
-        enrolled,
+        built,
         keys,
     }
 }
@@ -168,8 +168,8 @@ impl Scene {
         answer.map(|kept| kept.to_string()).map_err(|refusal| refusal.check)
     }
 
-    fn enrolled(&self) -> usize {
-        self.enrolled.load(Ordering::Relaxed)
+    fn built(&self) -> usize {
+        self.built.load(Ordering::Relaxed)
     }
 }
 
@@ -282,7 +282,7 @@ fn a_known_credential_is_not_verified_again() {
         assert!(scene.ask(&headers(None, Some(&token)), &["jwt"], NOW).is_ok());
         assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
         assert!(scene.ask(&HeaderMap::new(), &["anonymous"], NOW).is_ok());
-        assert_eq!(scene.enrolled(), 3);
+        assert_eq!(scene.built(), 3);
     }
 }
 
@@ -421,9 +421,9 @@ fn memory_is_bounded_and_a_flood_costs_no_key_its_place() {
     }
     let (admitted, refused) = scene.authenticator.tokens.len();
     assert!(admitted <= 100 && refused <= 100 && scene.authenticator.strangers.len() <= 100);
-    let before = scene.enrolled();
+    let before = scene.built();
     assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
-    assert_eq!(scene.enrolled(), before);
+    assert_eq!(scene.built(), before);
 }
 
 #[test]
@@ -916,6 +916,6 @@ mod of_connections_and_passwords {
             assert_eq!(second.as_deref().map_err(|refusal| refusal.check), expected);
             assert!(second.err().is_none_or(|refusal| refusal.suspect));
         }
-        assert_eq!(scene.enrolled(), 1);
+        assert_eq!(scene.built(), 1);
     }
 }
