@@ -8,7 +8,7 @@ use policies::{
     Quota, Ratio, SlidingWindow, Usage, WallTime, WindowQuota,
 };
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -146,13 +146,20 @@ const SUCCESS: Outcome = Outcome::Success { took: Duration::ZERO };
 #[test]
 fn a_breaker_has_no_more_probes_under_way_than_it_may() {
     let breaker = touchy_breaker();
+    // One clock for all: a thread that lags behind would find the breaker open for the rest of its time.
+    let rounds = AtomicU64::new(0);
     // Generation of each probe, from after its admission until before its result.
     let under_way = Mutex::new(vec![]);
     let probes = on_all_threads(|thread| {
         let mut probes = 0;
-        for round in 0..5_000u64 {
+        for _ in 0..5_000 {
+            let round = rounds.fetch_add(1, SeqCst);
             let now = at(10 * round);
-            let Ok(permit) = breaker.admit(now) else { continue };
+            let Ok(permit) = breaker.admit(now) else {
+                // A refusal takes no time: the threads that hold the probes must get to run.
+                thread::yield_now();
+                continue;
+            };
             let generation = permit.generation();
             if permit.is_probe() {
                 probes += 1;
