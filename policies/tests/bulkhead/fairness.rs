@@ -184,7 +184,7 @@ proptest! {
         };
         let part = capacity / tenants as f64;
         let tenants: Vec<_> = (1..).zip(times_its_part).map(|(id, times)| tenant(id, times * part)).collect();
-        let fates = run(backend, &tenants, Duration::from_secs_f64(150.0 / part), seed);
+        let fates = run(backend, &tenants, Duration::from_secs_f64(400.0 / part), seed);
         let index = jain(&fates);
         let served: Vec<_> = fates.iter().map(|fates| fates.served).collect();
         prop_assert!(index >= 0.95, "{index}: {served:?}");
