@@ -21,8 +21,9 @@ use super::worker::Worker;
 use crate::plan::EdgePlaces;
 use crate::wire::framing::{Limits, Read, Screen};
 
-/// Bytes that are read and discarded after a refusal. The reaper limits the time.
-const LEFTOVERS: usize = 256 * 1024;
+/// Bytes that are read and discarded after a refusal. The reaper limits the time. A caller that sends more than this
+/// without reading the refusal may lose it.
+const LEFTOVERS: usize = 16 * 1024 * 1024;
 
 pub(crate) struct Screened<S: LastWords> {
     socket: S,
