@@ -21,9 +21,12 @@ use super::worker::Worker;
 use crate::plan::EdgePlaces;
 use crate::wire::framing::{Limits, Read, Screen};
 
-/// Bytes that are read and discarded after a refusal. The reaper limits the time. A caller that sends more than this
-/// without reading the refusal may lose it.
-const LEFTOVERS: usize = 16 * 1024 * 1024;
+/// Bytes that are read and discarded after a malformed head was refused. The reaper limits the time.
+const LEFT_OF_HEAD: usize = 256 * 1024;
+
+/// The same while the caller is still sending the body of a well-formed request, which more callers do in good faith.
+/// A caller that sends more than this without reading the answer may lose it.
+const LEFT_OF_BODY: usize = 16 * 1024 * 1024;
 
 pub(crate) struct Screened<S: LastWords> {
     socket: S,
@@ -45,7 +48,8 @@ pub(crate) struct Screened<S: LastWords> {
 /// Steps of closing a connection that may still write and read.
 enum Leaving {
     Telling(Bytes),
-    Closing,
+    /// Holds the number of bytes that may be discarded afterwards.
+    Closing(usize),
     /// Number of bytes that may still be read and discarded.
     Draining(usize),
     Gone,
@@ -106,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
             Read::NoHead(refusal) => {
                 self.poll_leave(cx, |this| Leaving::Telling(this.answer(EarlyRefusal::Refused(refusal))))
             }
-            Read::Over => self.poll_leave(cx, |_| Leaving::Closing),
+            Read::Over => self.poll_leave(cx, |_| Leaving::Closing(LEFT_OF_HEAD)),
         }
     }
 
@@ -143,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
             *leaving = match leaving {
                 Leaving::Telling(bytes) if bytes.is_empty() => {
                     ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
-                    Leaving::Closing
+                    Leaving::Closing(LEFT_OF_HEAD)
                 }
                 Leaving::Telling(bytes) => match ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))? {
                     0 => Leaving::Gone,
@@ -152,9 +156,9 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> Screened<S> {
                         continue;
                     }
                 },
-                Leaving::Closing => {
+                Leaving::Closing(left) => {
                     ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
-                    Leaving::Draining(LEFTOVERS)
+                    Leaving::Draining(*left)
                 }
                 Leaving::Draining(left) => {
                     let mut piece = [0; 4096];
@@ -238,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> AsyncWrite for Screened<S> {
             }
             // The caller is still sending a body that is not used.
             this.activity.start_closing();
-            this.leaving = Some(Leaving::Closing);
+            this.leaving = Some(Leaving::Closing(LEFT_OF_BODY));
         }
         this.poll_left(cx)
     }
