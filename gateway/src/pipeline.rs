@@ -175,7 +175,7 @@ struct Asked<'a> {
 struct AuthorizedRequest<'a> {
     route: &'a Route,
     captures: Captures<'a>,
-    known: Arc<Principal>,
+    principal: Arc<Principal>,
     deadline: Deadline,
     uri: &'a Uri,
     query: &'a Query<'a>,
@@ -218,24 +218,22 @@ impl<'p> Exchange<'p> {
             query: &query,
             keyless: keyless_uri.as_ref().map(|uri| (uri, &keyless_query)),
         };
-        let cleared = match self.clear(asked, settled, head) {
-            Ok(cleared) => cleared,
-            Err(NotCleared::Refused(rejection)) => return Err(rejection),
-            Err(NotCleared::Answered(response)) => return Ok(*response),
-            Err(NotCleared::NeedsPasswordCheck(unproven)) => {
-                let head = self.finish_authentication(*unproven).await?;
-                match self.clear(asked, settled, head) {
-                    Ok(cleared) => cleared,
-                    Err(NotCleared::Refused(rejection)) => return Err(rejection),
-                    Err(NotCleared::Answered(response)) => return Ok(*response),
-                    // The result of the password check has been evicted from its cache. This takes thousands of other
-                    // checks.
-                    Err(NotCleared::NeedsPasswordCheck(_)) => {
-                        return Err(Rejection::Overloaded {
-                            retry_after: SOON,
-                            by: None,
-                        });
-                    }
+        let mut is_checked = false;
+        let cleared = loop {
+            match self.clear(asked, settled, head) {
+                Ok(cleared) => break cleared,
+                Err(NotCleared::Refused(rejection)) => return Err(rejection),
+                Err(NotCleared::Answered(response)) => return Ok(*response),
+                Err(NotCleared::NeedsPasswordCheck(pending)) if !is_checked => {
+                    head = self.finish_authentication(*pending).await?;
+                    is_checked = true;
+                }
+                // The result of the check has been evicted from its cache. This takes thousands of other checks.
+                Err(NotCleared::NeedsPasswordCheck(_)) => {
+                    return Err(Rejection::Overloaded {
+                        retry_after: SOON,
+                        by: None,
+                    });
                 }
             }
         };
@@ -336,8 +334,8 @@ impl<'p> Exchange<'p> {
         let handshake = self.handshake(&head, edge.upgrades)?;
 
         // Stage 4: authentication.
-        let known = match self.identify(route, &client, whole.query(), &head.headers)? {
-            Ok(known) => known,
+        let principal = match self.identify(route, &client, whole.query(), &head.headers)? {
+            Ok(principal) => principal,
             Err(pending) => {
                 let wish = headers::wanted_deadline(&head.headers)?.unwrap_or(Duration::MAX);
                 return Err(NotCleared::NeedsPasswordCheck(Box::new(NeedsPasswordCheck {
@@ -349,13 +347,13 @@ impl<'p> Exchange<'p> {
             }
         };
 
-        let claims = known.caller.claims.as_ref();
+        let claims = principal.caller.claims.as_ref();
         if let (Some(finishing), Some(_)) = (&mut self.finishing, claims) {
             finishing.fill(&Sources::of_request(&found.captures, query, &head.headers, claims));
         }
 
         // Stage 5: authorization.
-        route.access.permits(&known.caller, &known.tier.name)?;
+        route.access.permits(&principal.caller, &principal.tier.name)?;
 
         // Stage 6: limits. The header fields are checked first, because a malformed request is not charged.
         let hints = headers::clean_request(
@@ -374,7 +372,7 @@ impl<'p> Exchange<'p> {
             .deadline
             .map_or(route.time_limit, |wish| wish.min(route.time_limit));
         self.is_hurried = limit < route.time_limit;
-        let charges = self.charges(route, &known, &client);
+        let charges = self.charges(route, &principal, &client);
         self.receipt = Some(limits::take(
             charges,
             self.at_start(),
@@ -385,7 +383,7 @@ impl<'p> Exchange<'p> {
         let deadline = Deadline::at(self.started + limit);
         self.watch.budget = Some(limit);
 
-        self.stamp(&mut head, route, &known, &client, &host);
+        self.stamp(&mut head, route, &principal, &client, &host);
         if let Some(rules) = &edge.request_rules {
             let filled = rules.fill(&Sources::of_request(&found.captures, query, &head.headers, claims));
             rules.apply(&mut head.headers, &filled);
@@ -393,7 +391,7 @@ impl<'p> Exchange<'p> {
         Ok(AuthorizedRequest {
             route,
             captures: found.captures,
-            known,
+            principal,
             deadline,
             uri,
             query,
@@ -404,13 +402,13 @@ impl<'p> Exchange<'p> {
     }
 
     /// Returns the charges of the request: to the limits of the tenant's tier, then to those of the route.
-    fn charges(&self, route: &Route, known: &Principal, client: &ClientAddress) -> Charges {
+    fn charges(&self, route: &Route, principal: &Principal, client: &ClientAddress) -> Charges {
         let address = address::key(client.ip, self.plan.edge.ipv6_prefix);
-        let held = known.holds();
+        let held = principal.holds();
         let of_tier = held.iter().map(|hold| hold.charge(route.cost));
         let of_route = route.limits.iter();
         of_tier
-            .chain(of_route.map(|limit| limit.charge(known, address, &route.name, route.cost)))
+            .chain(of_route.map(|limit| limit.charge(principal, address, &route.name, route.cost)))
             .collect()
     }
 
@@ -434,13 +432,25 @@ impl<'p> Exchange<'p> {
     }
 
     /// Removes the credential and sets the header fields that only the gateway may set: identity, forwarding and trace.
-    fn stamp(&self, head: &mut request::Parts, route: &Route, known: &Principal, client: &ClientAddress, host: &str) {
+    fn stamp(
+        &self,
+        head: &mut request::Parts,
+        route: &Route,
+        principal: &Principal,
+        client: &ClientAddress,
+        host: &str,
+    ) {
         let fields = &mut head.headers;
         // Space for these fields and those of each attempt, so that the map grows only once.
         fields.reserve(12);
-        let (places, caller) = (self.plan.key_places.as_ref(), &known.caller.kind);
+        let (places, caller) = (self.plan.key_places.as_ref(), &principal.caller.kind);
         credential_removal::remove(fields, places, &route.access, caller, route.forward_credential);
-        headers::stamp_identity(fields, &known.tenant_header, &known.tier_header, &known.caller_header);
+        headers::stamp_identity(
+            fields,
+            &principal.tenant_header,
+            &principal.tier_header,
+            &principal.caller_header,
+        );
         headers::stamp_forwarded(fields, client, self.peer.scheme, host);
         headers::continue_trace(fields, false);
     }
@@ -524,12 +534,12 @@ fn respond(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Co
     response
 }
 
-fn entrant(known: &Principal) -> Entrant {
+fn entrant(principal: &Principal) -> Entrant {
     // The call itself sets the time until which a slot is useful.
     Entrant {
-        tenant: known.share,
-        tier: known.tier.number,
-        weight: known.tier.weight,
+        tenant: principal.share,
+        tier: principal.tier.number,
+        weight: principal.tier.weight,
         deadline: Moment::MAX,
     }
 }

@@ -1,4 +1,4 @@
-//! What every handler of the admin API is given.
+//! State that is shared by all handlers of the admin API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

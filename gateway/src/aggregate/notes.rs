@@ -1,4 +1,4 @@
-//! What the calls of all parts note for the whole answer.
+//! Facts that the calls of the parts collect for the whole answer.
 
 use std::sync::{Mutex, PoisonError};
 

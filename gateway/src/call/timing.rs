@@ -1,4 +1,4 @@
-//! How long the steps of an attempt take.
+//! Durations of the steps of an attempt.
 
 use std::time::Duration;
 

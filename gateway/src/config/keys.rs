@@ -35,7 +35,7 @@ pub struct ApiKey {
     pub tier: Option<At<String>>,
     /// Scopes of the caller.
     pub scopes: Vec<At<String>>,
-    /// What the key is for; for people.
+    /// Purpose of the key, for people.
     pub label: Option<At<String>>,
     /// Time before which the key is not taken.
     pub not_before: Option<At<Timestamp>>,

@@ -51,13 +51,13 @@ impl Exchange<'_> {
             .and_then(|places| places.gather(query, headers));
         let fields = gathered.as_ref().unwrap_or(headers);
         match self.plan.authenticator.identify(fields, &route.access, from, unix_now) {
-            Ok(known) => {
-                self.watch.tenant = Some(Arc::clone(&known.metrics));
-                self.watch.tier = Some(Arc::clone(&known.tier.name));
-                self.watch.unknown_tier.clone_from(&known.unknown_tier);
-                self.watch.caller = Some(Arc::clone(&known.caller.id));
-                self.watch.caller_kind = caller_kind(&known.caller.kind);
-                Ok(Ok(known))
+            Ok(principal) => {
+                self.watch.tenant = Some(Arc::clone(&principal.metrics));
+                self.watch.tier = Some(Arc::clone(&principal.tier.name));
+                self.watch.unknown_tier.clone_from(&principal.unknown_tier);
+                self.watch.caller = Some(Arc::clone(&principal.caller.id));
+                self.watch.caller_kind = caller_kind(&principal.caller.kind);
+                Ok(Ok(principal))
             }
             Err(Refusal {
                 awaits: Some(pending), ..

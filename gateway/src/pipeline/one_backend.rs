@@ -58,7 +58,7 @@ impl Exchange<'_> {
         let AuthorizedRequest {
             route,
             captures,
-            known,
+            principal,
             deadline,
             uri,
             query,
@@ -84,7 +84,7 @@ impl Exchange<'_> {
         let target = match rewrite {
             None => uri.path_and_query().cloned(),
             Some(rewrite) => {
-                let sources = Sources::of_request(&captures, query, &head.headers, known.caller.claims.as_ref());
+                let sources = Sources::of_request(&captures, query, &head.headers, principal.caller.claims.as_ref());
                 Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
                     self.watch
                         .note_fault(format!("{}: {}", missing.placeholder, missing.why));
@@ -112,7 +112,7 @@ impl Exchange<'_> {
             caller_deadline: hints.deadline.map(|wish| Deadline::at(self.started + wish)),
             trailers: hints.trailers,
             operator_limit: route.time_limit,
-            entrant: entrant(&known),
+            entrant: entrant(&principal),
             is_retry: hints.is_retry,
             streaming: if route.stream {
                 Streaming::Always

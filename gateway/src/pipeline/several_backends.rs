@@ -20,10 +20,10 @@ impl Exchange<'_> {
         aggregate: &Aggregate,
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
-        let known = &cleared.known;
+        let principal = &cleared.principal;
         let caller_deadline = cleared.hints.deadline.map(|wish| Deadline::at(self.started + wish));
         let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
-        let reservation = workspace.reserve(total, known.share, cleared.deadline.moment());
+        let reservation = workspace.reserve(total, principal.share, cleared.deadline.moment());
         let body = if aggregate.reads_body() {
             let began = clock::now();
             let until = clock::instant(cleared.deadline.moment());
@@ -43,7 +43,7 @@ impl Exchange<'_> {
             captures: &cleared.captures,
             query: cleared.query,
             headers: &cleared.head.headers,
-            claims: known.caller.claims.as_ref(),
+            claims: principal.caller.claims.as_ref(),
             body: body.as_ref(),
             reservation: &reservation,
             deadline: cleared.deadline,
@@ -51,7 +51,7 @@ impl Exchange<'_> {
             caller_deadline,
             cost_header: cleared.route.cost_header.as_ref(),
             operator_limit: cleared.route.time_limit,
-            entrant: entrant(known),
+            entrant: entrant(principal),
             is_retry: cleared.hints.is_retry,
             worker: self.peer.worker,
         };

@@ -4,7 +4,7 @@ use crate::config::reader::Read;
 use crate::config::span::At;
 use crate::config::value::Value;
 
-/// How many owners of limits are counted one by one. Owners beyond that are counted together: addresses by network,
+/// Numbers of owners that limits count one by one. Owners beyond that are counted together: addresses by network,
 /// callers by tenant, and beyond that all of a kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccountLimits {
