@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::auth::jwt::key_fetch::{self, Source};
 use crate::clock;
 use crate::control::reload::Reloader;
-use crate::limits::state_file::StateFile;
+use crate::limits::store::local::state_file::StateFile;
 use crate::observe::log_sampler::{DroppedLines, LogSampler};
 use crate::plan::{LivePlan, Plan, State};
 

@@ -14,9 +14,9 @@ use http::HeaderValue;
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::revocations::Seen;
 use crate::identity;
-use crate::limits::account::Terms;
-use crate::limits::accounts::Origin;
+use crate::limits::kinds::Terms;
 use crate::limits::owner::{Owner, OwnerKey};
+use crate::limits::store::Origin;
 use crate::limits::{Limit, LimitHandle, Mode, Per};
 use crate::observe::{Registry, TenantMetrics, UnknownTier};
 

@@ -22,9 +22,9 @@ use super::tenants::{self, Known};
 use super::token::Authorised;
 use crate::auth::caller::ANONYMOUS;
 use crate::clock::Now;
-use crate::limits::account::{Account, Terms};
-use crate::limits::accounts::Origin;
+use crate::limits::kinds::Terms;
 use crate::limits::owner::Owner;
+use crate::limits::store::Origin;
 use crate::limits::{Limit, Per};
 use crate::plan::Plan;
 use crate::{header_fields, json};
@@ -63,17 +63,13 @@ pub(super) async fn set(
         .filter(|_| tenant != ANONYMOUS)
         .ok_or_else(no_such_tenant)?;
     let (limit, terms) = find(&plan, &tenant, known, &quota, route.as_deref()).ok_or_else(no_such_quota)?;
-    let Account::Calendar(meter, terms) =
-        limit
-            .table
-            .account(Owner::Tenant(&tenant), Terms::Calendar(terms), Origin::Written)
-    else {
-        return Err(no_such_quota());
-    };
+    let terms = Terms::Calendar(terms);
+    let account = limit.table.account(Owner::Tenant(&tenant), terms, Origin::Written);
+    let (count, terms) = account.as_calendar().ok_or_else(no_such_quota)?;
     // Otherwise the amount that was set aside would be added when the clock jumps.
-    state.accounts.set_aside.forget(&limit.metrics.name, &meter.owner);
+    state.accounts.set_aside.forget(&limit.metrics.name, &count.owner);
     let now = Now::read();
-    let was = meter.usage.set(&terms, now.wall, used);
+    let was = count.usage.set(terms, now.wall, used);
     tracing::info!(tenant, quota, route, was, used, "a quota's count was set");
     Ok(Json(json!({
         "tenant": tenant,
@@ -82,8 +78,8 @@ pub(super) async fn set(
         "was_used": was,
         "used": used,
         "most": terms.limit(),
-        "balance": meter.usage.balance(&terms, now.wall),
-        "resets_in_seconds": header_fields::whole_seconds(meter.usage.ends_in(&terms, now.wall)),
+        "balance": count.usage.balance(terms, now.wall),
+        "resets_in_seconds": header_fields::whole_seconds(count.usage.ends_in(terms, now.wall)),
     })))
 }
 

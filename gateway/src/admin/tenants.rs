@@ -18,7 +18,7 @@ use crate::auth::caller::ANONYMOUS;
 use crate::clock::{self, Now};
 use crate::config::Location;
 use crate::header_fields;
-use crate::limits::account::{Kind, Terms};
+use crate::limits::kinds::Terms;
 use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
@@ -178,11 +178,7 @@ fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<L
         } else {
             &of_tier
         };
-        let setting = match terms.kind() {
-            Kind::Bucket | Kind::Window => whose.clone(),
-            Kind::InFlight => format!("{whose}.{}", allowance.limit.name),
-            Kind::Calendar => format!("{whose}.quotas.{}", allowance.limit.name),
-        };
+        let setting = terms.kind().setting(whose, &allowance.limit.name);
         Some((&*allowance.limit, None, setting, terms))
     });
     let of_routes = plan
@@ -217,23 +213,14 @@ fn view<'a>(
     owner: OwnerKey,
     now: Now,
 ) -> LimitView<'a> {
-    let (per_second, resets_in) = match terms {
-        Terms::Bucket(quota) => (Some(1.0 / quota.time_to_earn(1).as_secs_f64()), None),
-        Terms::Window(quota) => (Some(quota.limit() as f64 / quota.window().as_secs_f64()), None),
-        Terms::Calendar(quota) => {
-            let left = quota.every().end(now.wall).elapsed().saturating_sub(now.wall.elapsed());
-            (None, Some(header_fields::whole_seconds(left)))
-        }
-        Terms::InFlight(_) => (None, None),
-    };
     LimitView {
         name: &limit.name,
         route,
         at: plan.outline.place(setting),
         kind: terms.kind().as_str(),
         most: terms.most(),
-        per_second,
+        per_second: terms.per_second(),
         balance: limit.table.balance(owner, terms, now),
-        resets_in_seconds: resets_in,
+        resets_in_seconds: terms.renewed_in(now).map(header_fields::whole_seconds),
     }
 }

@@ -20,9 +20,9 @@ use crate::auth::api_key::keys::digest_of;
 use crate::auth::check::Check;
 use crate::clock::{self, Now};
 use crate::limits::Limit;
-use crate::limits::account::Terms;
-use crate::limits::accounts::Origin;
+use crate::limits::kinds::Terms;
 use crate::limits::owner::Owner;
+use crate::limits::store::Origin;
 use crate::observe::{CounterVec, Decision, Verification};
 
 /// Unpaid work that the share allows for addresses without failures. Other addresses may use half of it.

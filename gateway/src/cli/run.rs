@@ -15,7 +15,7 @@ use crate::clock;
 use crate::control::reload::{self, Reloader};
 use crate::control::{self, Control};
 use crate::files;
-use crate::limits::state_file::StateFile;
+use crate::limits::store::local::state_file::StateFile;
 use crate::observe::access_log::Opened;
 use crate::observe::log::Format;
 use crate::observe::{self, Observer};

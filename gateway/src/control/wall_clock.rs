@@ -11,7 +11,7 @@ use policies::clock_follower::{Change, PERSISTS};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{self, Now, Reading, WallClock};
-use crate::limits::clock_jump::Carried;
+use crate::limits::store::local::clock_jump::Carried;
 use crate::observe::timestamp::Timestamp;
 use crate::plan::State;
 
@@ -108,9 +108,9 @@ mod tests {
     use crate::auth::caller::{Caller, Kind};
     use crate::auth::check::Check;
     use crate::auth::revocations::{self, List, Revoked, RevokedKind, Seen};
-    use crate::limits::account::Terms;
-    use crate::limits::accounts::{Origin, TermsByOwner};
+    use crate::limits::kinds::Terms;
     use crate::limits::owner::Owner;
+    use crate::limits::store::{Origin, TermsByOwner};
     use crate::observe::{Observer, Target};
 
     /// Noon on 2026-11-24 (UTC).

@@ -4,18 +4,13 @@
 //! later account refuses, the earlier charges are given back; a concurrent request may meanwhile see too few tokens,
 //! but never too many.
 
-pub mod account;
-pub mod accounts;
-pub mod clock_jump;
-mod in_flight_guard;
+pub mod kinds;
 pub mod owner;
+pub mod owner_class;
 mod ratelimit_headers;
 mod refund;
 pub mod reserved;
-pub mod rooms;
-pub mod set_aside;
-pub mod state_file;
-mod table;
+pub mod store;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,13 +19,12 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-use self::account::{Account, Terms};
-use self::accounts::{Origin, Table};
-pub use self::in_flight_guard::InFlightGuard;
+pub use self::kinds::InFlightGuard;
+use self::kinds::{Account, Taken, Terms};
 use self::owner::{Owner, OwnerKey};
 pub use self::ratelimit_headers::granted;
 pub use self::refund::RefundFacts;
-use self::table::Opened;
+use self::store::{Opened, Origin, Table};
 use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
@@ -129,7 +123,12 @@ impl Charge {
     fn give_back(&self, now: Now, taken_at: Now, tokens: u64) {
         if self.is_taken {
             let in_force = self.limit.table.terms(self.owner);
-            self.account.refund(now, taken_at, self.delay, tokens, in_force);
+            let taken = Taken {
+                at: taken_at,
+                delay: self.delay,
+                tokens,
+            };
+            self.account.refund(now, taken, in_force);
         }
     }
 
@@ -242,11 +241,7 @@ fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
         policy: ratelimit_headers::policy(refused.iter().map(|(held, _)| *held)),
         state: ratelimit_headers::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),
     });
-    match longest.account {
-        Account::Bucket(..) | Account::Window(..) => Rejection::RateLimited(violation),
-        Account::Calendar(..) => Rejection::QuotaExhausted(violation),
-        Account::InFlight(..) => Rejection::TooManyInFlight(violation),
-    }
+    longest.account.terms().kind().rejection(violation)
 }
 
 impl Receipt {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use smallvec::SmallVec;
 
 use crate::identity;
-use crate::limits::rooms::OwnerClass;
+use crate::limits::owner_class::OwnerClass;
 use crate::template::percent;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,10 +5,11 @@ use std::time::Duration;
 use policies::{CalendarQuota, Every, Moment, Quota, WallTime, WindowQuota};
 use proptest::prelude::*;
 
-use crate::limits::account::{Kind, Terms};
-use crate::limits::accounts::{Accounts, TermsByOwner};
+use crate::limits::kinds::{Kind, Terms};
 use crate::limits::owner::{Credential, Owner};
-use crate::limits::state_file::StateFile;
+use crate::limits::store::TermsByOwner;
+use crate::limits::store::local::Accounts;
+use crate::limits::store::local::state_file::StateFile;
 use crate::limits::*;
 use crate::observe::Registry;
 

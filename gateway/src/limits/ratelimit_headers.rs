@@ -9,11 +9,10 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use policies::Every;
 
 use crate::clock::Now;
-use crate::header_fields::{self, Grant, LONGEST_RENEWAL, LONGEST_WAIT};
-use crate::limits::account::{Account, Terms};
+use crate::header_fields::{self, Grant};
+use crate::limits::kinds::{Account, Terms};
 use crate::limits::{Charge, Mode};
 
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -25,30 +24,11 @@ pub fn granted(limit: &str, terms: &Terms) -> HeaderValue {
 }
 
 fn grant<'a>(limit: &'a str, terms: &Terms) -> Grant<'a> {
-    let window = match terms {
-        // Time in which a whole burst is earned.
-        Terms::Bucket(quota) => Some(quota.time_to_earn(quota.burst())),
-        Terms::Window(quota) => Some(quota.window()),
-        Terms::Calendar(quota) => Some(length(quota.every())),
-        Terms::InFlight(_) => None,
-    };
     Grant {
         limit,
         quota: terms.most(),
-        window: window.map(header_fields::whole_seconds),
+        window: terms.period().map(header_fields::whole_seconds),
     }
-}
-
-/// Length of a period; 31 days for a month.
-const fn length(every: Every) -> Duration {
-    const DAY: u64 = 24 * 3600;
-    Duration::from_secs(match every {
-        Every::Minute => 60,
-        Every::Hour => 3600,
-        Every::Day => DAY,
-        Every::Week => 7 * DAY,
-        Every::Month => 31 * DAY,
-    })
 }
 
 pub(crate) fn policy<'a>(limits: impl Iterator<Item = &'a Charge>) -> HeaderValue {
@@ -57,10 +37,7 @@ pub(crate) fn policy<'a>(limits: impl Iterator<Item = &'a Charge>) -> HeaderValu
 
 /// Limits a wait to the longest that is told.
 pub(crate) fn bounded(account: &Account, wait: Duration) -> Duration {
-    wait.min(match account {
-        Account::Bucket(..) | Account::Window(..) | Account::InFlight(..) => LONGEST_WAIT,
-        Account::Calendar(..) => LONGEST_RENEWAL,
-    })
+    wait.min(account.terms().kind().longest_wait())
 }
 
 /// Returns the `RateLimit` value of limits that refuse, with the wait of each.
@@ -73,7 +50,7 @@ pub(crate) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Charge, Duration)>
 }
 
 pub(crate) fn tell(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
-    let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && !matches!(held.account, Account::InFlight(..));
+    let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && held.account.terms().kind().is_told();
     let told = || charged.iter().filter(is_told);
     let (Some(first), more) = (told().next(), told().nth(1).is_some()) else {
         return;

@@ -1,10 +1,11 @@
 use http::{HeaderMap, HeaderValue};
 use policies::{CalendarQuota, Every, Moment, Quota, WallTime, WindowQuota};
 
-use crate::limits::account::Terms;
-use crate::limits::accounts::{Accounts, TermsByOwner};
+use crate::limits::kinds::Terms;
 use crate::limits::owner::Owner;
 use crate::limits::ratelimit_headers::{RATELIMIT, RATELIMIT_POLICY};
+use crate::limits::store::TermsByOwner;
+use crate::limits::store::local::Accounts;
 use crate::limits::*;
 use crate::observe::Registry;
 

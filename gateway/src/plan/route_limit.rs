@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::limits::account::Terms;
-use crate::limits::accounts::Origin;
+use crate::limits::kinds::Terms;
 use crate::limits::owner::{Credential, Owner};
+use crate::limits::store::Origin;
 use crate::limits::{self, Charge, Limit, LimitHandle, Per};
 use crate::tenancy::Principal;
 

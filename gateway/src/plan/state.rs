@@ -15,7 +15,7 @@ use crate::call::backend::Guards;
 use crate::call::endpoints::Endpoint;
 use crate::headers::Via;
 use crate::json::Workspace;
-use crate::limits::accounts::Accounts;
+use crate::limits::store::local::Accounts;
 use crate::observe::Observer;
 use crate::plan::Plan;
 use crate::plan::revocation_store::RevocationStore;

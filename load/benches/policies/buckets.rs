@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use gateway::clock;
 use gateway::clock::Now;
-use gateway::limits::account::Terms;
-use gateway::limits::accounts::{Accounts, Origin, Table, TermsByOwner};
+use gateway::limits::kinds::Terms;
 use gateway::limits::owner::Owner;
+use gateway::limits::store::local::Accounts;
+use gateway::limits::store::{Origin, Table, TermsByOwner};
 use governor::clock::{Clock, FakeRelativeClock, MonotonicClock, QuantaClock, ReasonablyRealtime};
 use governor::{Quota as GovernorQuota, RateLimiter};
 use policies::{Bucket, Quota};

@@ -11,9 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use gateway::clock::Now;
-use gateway::limits::account::Terms;
-use gateway::limits::accounts::Origin;
+use gateway::limits::kinds::Terms;
 use gateway::limits::owner::Owner;
+use gateway::limits::store::Origin;
 use governor::RateLimiter;
 
 use crate::buckets::{KEYS, governor_scarce, scarce, table, tenants};

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use crate::config::{self, At, Code, Config, Kind, Mistake, Quota, RateLimit, Tenant};
+use crate::config::{self, At, Code, Config, Mistake, Quota, RateLimit, Tenant};
 use crate::plan::compile::compiler::Compiler;
 
 /// A limit that a request is charged to.
@@ -93,9 +93,9 @@ fn charged<'c>(config: &'c Config, access: &'c config::Access) -> Vec<Charged> {
 
 /// Returns the maximum that a tenant can take from its tier's rate at once, and whether the tenant's own terms set it.
 fn rate_of(tier: &RateLimit, own: Option<&Tenant>) -> (bool, At<NonZeroU64>) {
-    let own = match *tier.kind {
-        Kind::TokenBucket => own.and_then(|own| own.burst),
-        Kind::SlidingWindow => own.and_then(|own| own.rate).map(|rate| rate.map(|rate| rate.count)),
+    let own = match tier.burst {
+        Some(_) => own.and_then(|own| own.burst),
+        None => own.and_then(|own| own.rate).map(|rate| rate.map(|rate| rate.count)),
     };
     own.map_or_else(|| (false, most_at_once(tier)), |most| (true, most))
 }

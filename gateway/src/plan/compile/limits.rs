@@ -9,10 +9,10 @@ use policies::{CalendarQuota, Every, Quota, WindowQuota};
 
 use crate::auth::verifications::FailedChecks;
 use crate::config::{self, At, Code, Measure, Mistake, NamedMap, Rate, RateLimit, Tier as WrittenTier};
-use crate::limits::account::Terms;
-use crate::limits::accounts::TermsByOwner;
+use crate::limits::kinds::Terms;
 use crate::limits::owner::{Owner, OwnerKey};
-use crate::limits::rooms::AccountLimits;
+use crate::limits::store::TermsByOwner;
+use crate::limits::store::local::account_caps::AccountLimits;
 use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
 use crate::plan::compile::compiler::Compiler;
@@ -353,9 +353,9 @@ fn rate_terms(
     rate: &At<Rate>,
     burst: Option<&At<NonZeroU64>>,
 ) -> Option<Terms> {
-    match (*limit.kind, burst) {
-        (config::Kind::TokenBucket, Some(burst)) => bucket(compiler, path, rate, burst).map(Terms::Bucket),
-        _ => WindowQuota::new(rate.count.get(), rate.per)
+    match *limit.kind {
+        config::Kind::TokenBucket => bucket(compiler, path, rate, burst?).map(Terms::Bucket),
+        config::Kind::SlidingWindow => WindowQuota::new(rate.count.get(), rate.per)
             .map_err(|error| {
                 let message = format!("`{path}` cannot be counted: {error}");
                 compiler.mistake(Mistake::new(

@@ -5,20 +5,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A group of owners with a common cap on its accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnerClass {
-    Addresses,
-    /// Networks whose addresses share an account.
-    Networks,
-    /// Tenants that only the claims of tokens name.
-    Tenants,
-    Callers,
-    /// Tenants whose callers share an account.
-    CallersOfTenants,
-    /// Owners of all kinds that a state file names.
-    Restored,
-}
+use crate::limits::owner_class::OwnerClass;
 
 /// Number of accounts that each kind of owner may have, over all limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,35 +19,12 @@ pub struct AccountLimits {
 
 /// Number of accounts in each room, and the cap on it.
 #[derive(Debug, Default)]
-pub struct AccountCaps([Places; OwnerClass::ALL.len()]);
+pub struct AccountCaps([Cap; OwnerClass::ALL.len()]);
 
 #[derive(Debug, Default)]
-struct Places {
+struct Cap {
     most: AtomicUsize,
     taken: AtomicUsize,
-}
-
-impl OwnerClass {
-    pub const ALL: [Self; 6] = [
-        Self::Addresses,
-        Self::Networks,
-        Self::Tenants,
-        Self::Callers,
-        Self::CallersOfTenants,
-        Self::Restored,
-    ];
-
-    /// Word for the room in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Addresses => "addresses",
-            Self::Networks => "networks",
-            Self::Tenants => "tenants",
-            Self::Callers => "callers",
-            Self::CallersOfTenants => "callers_of_tenants",
-            Self::Restored => "restored",
-        }
-    }
 }
 
 impl AccountLimits {
@@ -98,20 +62,20 @@ impl AccountCaps {
                 OwnerClass::Callers => limits.callers,
                 OwnerClass::Restored => limits.restored(),
             };
-            self.places(room).most.store(most, Relaxed);
+            self.cap(room).most.store(most, Relaxed);
         }
     }
 
     /// Takes a place in the room; returns whether there was one.
     pub(crate) fn enter(&self, room: OwnerClass) -> bool {
-        let Places { most, taken } = self.places(room);
+        let Cap { most, taken } = self.cap(room);
         let most = most.load(Relaxed);
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         taken.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     pub(crate) fn leave(&self, room: OwnerClass) {
-        let before = self.places(room).taken.fetch_sub(1, Relaxed);
+        let before = self.cap(room).taken.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "who leaves has a place");
     }
 
@@ -120,14 +84,14 @@ impl AccountCaps {
     }
 
     pub fn taken(&self, room: OwnerClass) -> usize {
-        self.places(room).taken.load(Relaxed)
+        self.cap(room).taken.load(Relaxed)
     }
 
     pub fn most(&self, room: OwnerClass) -> usize {
-        self.places(room).most.load(Relaxed)
+        self.cap(room).most.load(Relaxed)
     }
 
-    const fn places(&self, room: OwnerClass) -> &Places {
+    const fn cap(&self, room: OwnerClass) -> &Cap {
         &self.0[room as usize]
     }
 }
@@ -166,12 +130,5 @@ mod tests {
         assert!(!rooms.enter(OwnerClass::Tenants));
         rooms.resize(AccountLimits::all(2));
         assert!(rooms.enter(OwnerClass::Tenants));
-    }
-
-    #[test]
-    fn rooms_are_found_by_their_number() {
-        for (number, room) in OwnerClass::ALL.into_iter().enumerate() {
-            assert_eq!(room as usize, number, "{}", room.as_str());
-        }
     }
 }

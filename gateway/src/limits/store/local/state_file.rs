@@ -10,7 +10,7 @@
 //!
 //! If a period begins in the future or is over, the clock may be wrong now or may have been wrong at the write. Counts
 //! of a future period are carried into the current period, with a warning. Counts of a past period are kept apart
-//! ([`LeftCounts`](crate::limits::set_aside::LeftCounts)).
+//! ([`LeftCounts`](crate::limits::store::local::set_aside::LeftCounts)).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -28,11 +28,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Now;
 use crate::files;
 use crate::json;
-use crate::limits::account::{Account, Terms};
-use crate::limits::accounts::{Accounts, Origin, TermsByOwner};
+use crate::limits::kinds::Terms;
 use crate::limits::owner::OwnerName;
-use crate::limits::rooms::OwnerClass;
-use crate::limits::table::Opened;
+use crate::limits::owner_class::OwnerClass;
+use crate::limits::store::local::Accounts;
+use crate::limits::store::{Opened, Origin, TermsByOwner};
 use crate::observe::timestamp::Timestamp;
 
 /// The state file, which only this process counts in.
@@ -173,11 +173,11 @@ fn lock_path(path: &Path) -> PathBuf {
 fn counted(accounts: &Accounts) -> ByOwner<Count> {
     let mut counts = ByOwner::new();
     accounts.each(|limit, account| {
-        if let Account::Calendar(meter, _) = account {
-            let saved = meter.usage.saved();
+        if let Some((count, _)) = account.as_calendar() {
+            let saved = count.usage.saved();
             if saved.used > 0 {
                 let of_limit: &mut BTreeMap<_, _> = counts.entry(Arc::clone(limit)).or_default();
-                of_limit.insert(meter.owner.clone(), Count::of(saved));
+                of_limit.insert(count.owner.clone(), Count::of(saved));
             }
         }
     });
@@ -336,9 +336,9 @@ fn restore(document: Document, accounts: &Accounts, limits: &[(Arc<str>, TermsBy
                 match table.open(owner, Terms::Calendar(quota), Origin::Restored) {
                     Opened { is_shared: true, .. } => without_room += 1,
                     Opened { account, .. } => {
-                        if let Account::Calendar(meter, quota) = account {
-                            meter.usage.restore(&quota, now.wall, counted);
-                            meter.usage.charge(&quota, now.wall, again);
+                        if let Some((count, quota)) = account.as_calendar() {
+                            count.usage.restore(quota, now.wall, counted);
+                            count.usage.charge(quota, now.wall, again);
                         }
                     }
                 }

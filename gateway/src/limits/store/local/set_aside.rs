@@ -91,9 +91,10 @@ mod tests {
 
     use super::*;
     use crate::clock::Now;
-    use crate::limits::account::Terms;
-    use crate::limits::accounts::{Accounts, Origin, Table, TermsByOwner};
-    use crate::limits::clock_jump::Carried;
+    use crate::limits::kinds::Terms;
+    use crate::limits::store::local::Accounts;
+    use crate::limits::store::local::clock_jump::Carried;
+    use crate::limits::store::{Origin, Table, TermsByOwner};
 
     /// Noon of 2026-11-24.
     const NOON: u64 = 1_795_521_600;

@@ -9,10 +9,11 @@ use policies::CalendarQuota;
 use policies::calendar::Saved;
 
 use crate::clock::Now;
-use crate::limits::account::{Account, Terms};
-use crate::limits::accounts::{Accounts, Origin};
+use crate::limits::kinds::{Account, Terms};
 use crate::limits::owner::OwnerName;
-use crate::limits::set_aside::{KEPT, LeftCounts};
+use crate::limits::store::Origin;
+use crate::limits::store::local::Accounts;
+use crate::limits::store::local::set_aside::{KEPT, LeftCounts};
 
 /// The effects of a clock jump on quotas.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,17 @@ impl LeftCounts {
         let mut before = std::mem::take(&mut *kept);
         let (mut done, mut again) = (Carried::default(), Vec::new());
         accounts.each(|limit, account| {
-            let Account::Calendar(meter, quota) = &account else {
+            let Some((count, quota)) = account.as_calendar() else {
                 return;
             };
-            let (counted, left) = (meter.usage.saved(), before.take(limit, &meter.owner));
+            let (counted, left) = (count.usage.saved(), before.take(limit, &count.owner));
             if counted.used == 0 && left.is_none() {
                 return;
             }
             done.ahead += usize::from(counted.used > 0 && counted.is_ahead(to.wall));
             let mut left = left.unwrap_or_default();
             let add = left.jump(quota.every(), counted, from.wall, to.wall);
-            kept.put(limit, &meter.owner, left);
+            kept.put(limit, &count.owner, left);
             if add > 0 {
                 again.push((account, add));
             }

@@ -1,16 +1,21 @@
-//! Keeps the tables of all limits, one for each limit and kind, over every reload.
+//! Keeps the tables of all limits in memory, one for each limit and kind, over every reload.
+
+pub mod account_caps;
+pub mod clock_jump;
+mod rows;
+pub mod set_aside;
+pub mod state_file;
 
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use policies::{Bucket, InFlight, SlidingWindow};
 
+use self::account_caps::{AccountCaps, AccountLimits};
+use self::rows::Rows;
+use self::set_aside::LeftCounts;
 use crate::clock::Now;
-use crate::limits::account::{Account, Kind, QuotaCount};
-use crate::limits::rooms::{AccountCaps, AccountLimits};
-use crate::limits::set_aside::LeftCounts;
-pub use crate::limits::table::{Origin, Table, TermsByOwner};
-use crate::limits::table::{Rows, SharedCounts};
+use crate::limits::kinds::{Account, ByCounter, IntoAccount, Kind};
+use crate::limits::store::{SharedCounts, Table, TermsByOwner};
 
 /// All tables, by the name of the limit and its kind. They outlive every plan.
 pub struct Accounts {
@@ -29,6 +34,20 @@ pub struct Census {
     /// Number of accounts that are kept.
     pub owners: usize,
     pub stood_in: SharedCounts,
+}
+
+/// A table to be made, once the counter of its kind is known.
+struct NewTable {
+    terms: TermsByOwner,
+    rooms: Arc<AccountCaps>,
+}
+
+impl ByCounter for NewTable {
+    type Output = Arc<dyn Table>;
+
+    fn build<C: IntoAccount>(self) -> Arc<dyn Table> {
+        Arc::new(Rows::<C>::new(self.terms, self.rooms))
+    }
 }
 
 impl Accounts {
@@ -51,13 +70,10 @@ impl Accounts {
     pub fn table(&self, limit: &Arc<str>, terms: &TermsByOwner) -> Arc<dyn Table> {
         let kind = terms.usual.kind();
         let table = self.tables.entry((Arc::clone(limit), kind)).or_insert_with(|| {
-            let (terms, rooms) = (terms.clone(), Arc::clone(&self.rooms));
-            match kind {
-                Kind::Bucket => Arc::new(Rows::<Bucket>::new(terms, rooms)),
-                Kind::Window => Arc::new(Rows::<SlidingWindow>::new(terms, rooms)),
-                Kind::Calendar => Arc::new(Rows::<QuotaCount>::new(terms, rooms)),
-                Kind::InFlight => Arc::new(Rows::<InFlight>::new(terms, rooms)),
-            }
+            kind.build(NewTable {
+                terms: terms.clone(),
+                rooms: Arc::clone(&self.rooms),
+            })
         });
         Arc::clone(&table)
     }
@@ -84,11 +100,11 @@ impl Accounts {
     /// Replaces the tables of a limit's other kinds by `table`: what was taken under the last kind counts under the new
     /// one.
     fn change_kind(&self, limit: &Arc<str>, kind: Kind, table: &dyn Table, now: Now) {
-        let others = Kind::ALL.into_iter().filter(|other| *other != kind);
+        let others = Kind::ALL.iter().filter(|other| **other != kind);
         let others: Vec<_> = others
             .filter_map(|other| {
                 self.tables
-                    .get(&(Arc::clone(limit), other))
+                    .get(&(Arc::clone(limit), *other))
                     .map(|found| Arc::clone(&found))
             })
             .collect();
@@ -97,10 +113,10 @@ impl Accounts {
         }
         table.succeed(others, now);
         let counts = kind.as_str();
-        if kind == Kind::InFlight {
-            tracing::warn!(%limit, counts, "a limit counts something else: requests under way are not counted in it");
-        } else {
+        if kind.carries_over() {
             tracing::info!(%limit, counts, "a limit counts something else: what its owners have taken is carried over");
+        } else {
+            tracing::warn!(%limit, counts, "a limit counts something else: requests under way are not counted in it");
         }
     }
 

@@ -3,10 +3,11 @@ use std::time::Duration;
 use policies::{CalendarQuota, Every, Moment, Quota, WallTime, WindowQuota};
 use proptest::prelude::*;
 
-use crate::limits::account::Terms;
-use crate::limits::accounts::*;
+use crate::limits::kinds::Terms;
 use crate::limits::owner::{Credential, Owner};
-use crate::limits::rooms::{AccountLimits, OwnerClass};
+use crate::limits::owner_class::OwnerClass;
+use crate::limits::store::Origin;
+use crate::limits::store::local::*;
 
 fn at(seconds: u64) -> Now {
     Now {

@@ -1,11 +1,10 @@
-//! The accounts under one limit, one for each owner.
+//! The accounts under one limit in memory, one for each owner.
 //!
 //! Invariant: memory is bounded, and no debt is forgotten. An account from which nothing is taken equals a new one, so
 //! it is dropped once nothing holds it. An owner that only requests name has its own account while its
-//! [room](crate::limits::rooms) lasts. After that it shares the account of its network or tenant, and where there is no
+//! [room](crate::limits::store::local::account_caps) lasts. After that it shares the account of its network or tenant, and where there is no
 //! room for that, the account of all owners of its kind.
 
-use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,94 +14,17 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::clock::Now;
-use crate::limits::account::{Account, Measure, Terms};
+use crate::limits::kinds::{Account, IntoAccount, Terms};
 use crate::limits::owner::{IdentityHasher, Others, Owner, OwnerKey};
-use crate::limits::rooms::{AccountCaps, OwnerClass};
+use crate::limits::owner_class::OwnerClass;
+use crate::limits::store::local::account_caps::AccountCaps;
+use crate::limits::store::{Opened, Origin, SharedCounts, Table, TermsByOwner};
 
-/// The terms of all owners under one limit, all of one kind: the usual terms, and those of owners with terms of their
-/// own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TermsByOwner {
-    pub usual: Terms,
-    pub named: HashMap<OwnerKey, Terms>,
-}
-
-impl TermsByOwner {
-    pub fn for_all(usual: Terms) -> Self {
-        Self {
-            usual,
-            named: HashMap::new(),
-        }
-    }
-
-    pub fn of(&self, owner: OwnerKey) -> Terms {
-        self.named.get(&owner).copied().unwrap_or(self.usual)
-    }
-}
-
-/// The source that names an owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The config, the key file or the operator. Such an owner always has its own account.
-    Written,
-    /// Only a request.
-    Request,
-    /// A state file: the owner had an account before a restart.
-    Restored,
-}
-
-/// An account that a table has opened.
-pub struct Opened {
-    pub account: Account,
-    /// Whether other owners use the account too, because there was no room for one of the owner's own.
-    pub is_shared: bool,
-}
-
-/// The accounts under one limit and kind.
-pub trait Table: Send + Sync {
-    /// Returns the owner's terms in force.
-    fn terms(&self, owner: OwnerKey) -> Terms;
-    /// Returns the owner's own account or the one that it shares, under `terms`, which are of the table's kind.
-    fn open(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Opened;
-    /// Returns the owner's balance without opening an account.
-    fn balance(&self, owner: OwnerKey, terms: Terms, now: Now) -> u64;
-    /// Returns the balance that a new request of the owner would find, which may be that of a shared account.
-    fn available(&self, owner: Owner<'_>, terms: Terms, now: Now) -> u64;
-    /// Returns what counts as taken from the owner's own account under the terms in force; 0 if it has none.
-    fn taken(&self, owner: OwnerKey, now: Now) -> u64;
-    /// Returns the number of accounts, without the shared accounts of whole kinds of owners.
-    fn owners(&self) -> usize;
-    /// Returns how often owners had to share an account.
-    fn stood_in(&self) -> SharedCounts;
-    /// Puts new terms in force for all accounts. Nothing is refilled.
-    fn change_terms(&self, terms: &TermsByOwner, now: Now);
-    /// Takes over what was taken in other tables of the same limit: now for existing accounts, and later for each new
-    /// one.
-    fn succeed(&self, others: Vec<Arc<dyn Table>>, now: Now);
-    /// Drops accounts that nothing holds and from which nothing is taken.
-    fn forget_idle(&self, now: Now);
-    /// Calls `f` with every account, shared ones included.
-    fn each(&self, f: &mut dyn FnMut(Account));
-
-    /// [Opens](Self::open) an account and returns it without saying whether it is shared.
-    fn account(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Account {
-        self.open(owner, terms, origin).account
-    }
-}
-
-/// Number of times that owners had to share an account.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct SharedCounts {
-    /// Times that the shared account was that of a network or tenant.
-    pub wider: u64,
-    pub others: u64,
-}
-
-pub(crate) struct Rows<M> {
-    by_owner: DashMap<OwnerKey, Arc<M>, BuildHasherDefault<IdentityHasher>>,
+pub(super) struct Rows<C> {
+    by_owner: DashMap<OwnerKey, Arc<C>, BuildHasherDefault<IdentityHasher>>,
     /// The accounts of whole kinds of owners. They are among the rows too; because they are held here, they are never
     /// dropped.
-    others: [Arc<M>; Others::ALL.len()],
+    others: [Arc<C>; Others::ALL.len()],
     wider: AtomicU64,
     overflowed: AtomicU64,
     terms: ArcSwap<TermsByOwner>,
@@ -110,12 +32,12 @@ pub(crate) struct Rows<M> {
     rooms: Arc<AccountCaps>,
 }
 
-impl<M: Measure> Rows<M> {
-    pub(crate) fn new(terms: TermsByOwner, rooms: Arc<AccountCaps>) -> Self {
+impl<C: IntoAccount> Rows<C> {
+    pub(super) fn new(terms: TermsByOwner, rooms: Arc<AccountCaps>) -> Self {
         let by_owner = DashMap::default();
         let others = Others::ALL.map(|others| {
             let owner = Owner::Others(others);
-            let row = Arc::new(M::new(owner));
+            let row = Arc::new(C::new(owner));
             by_owner.insert(owner.key(), Arc::clone(&row));
             row
         });
@@ -130,12 +52,12 @@ impl<M: Measure> Rows<M> {
         }
     }
 
-    fn found(&self, owner: OwnerKey) -> Option<Arc<M>> {
+    fn found(&self, owner: OwnerKey) -> Option<Arc<C>> {
         self.by_owner.get(&owner).map(|found| Arc::clone(&found))
     }
 
     /// Returns the owner's own row; makes one if there is room.
-    fn own(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<M>> {
+    fn own(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<C>> {
         let key = owner.key();
         if let Some(found) = self.found(key) {
             return Some(found);
@@ -153,7 +75,7 @@ impl<M: Measure> Rows<M> {
         let taken = before.taken(key);
         Some(match self.by_owner.entry(key.in_room(room)) {
             Entry::Vacant(vacant) => {
-                let row = Arc::new(M::new(owner));
+                let row = Arc::new(C::new(owner));
                 before.carry_over(taken, &self.account_of(&row, key));
                 Arc::clone(&vacant.insert(row))
             }
@@ -172,8 +94,8 @@ impl<M: Measure> Rows<M> {
     }
 
     /// Returns the account under the terms in force.
-    fn account_of(&self, row: &Arc<M>, owner: OwnerKey) -> Account {
-        M::account(Arc::clone(row), self.terms.load().of(owner))
+    fn account_of(&self, row: &Arc<C>, owner: OwnerKey) -> Account {
+        C::into_account(Arc::clone(row), self.terms.load().of(owner))
     }
 }
 
@@ -201,7 +123,7 @@ impl Before {
     }
 }
 
-impl<M: Measure> Table for Rows<M> {
+impl<C: IntoAccount> Table for Rows<C> {
     fn terms(&self, owner: OwnerKey) -> Terms {
         self.terms.load().of(owner)
     }
@@ -220,14 +142,14 @@ impl<M: Measure> Table for Rows<M> {
             }
         };
         Opened {
-            account: M::account(row, terms),
+            account: C::into_account(row, terms),
             is_shared,
         }
     }
 
     fn balance(&self, owner: OwnerKey, terms: Terms, now: Now) -> u64 {
         let found = self.found(owner);
-        found.map_or(terms.most(), |found| M::account(found, terms).balance(now))
+        found.map_or(terms.most(), |found| C::into_account(found, terms).balance(now))
     }
 
     fn available(&self, owner: Owner<'_>, terms: Terms, now: Now) -> u64 {
@@ -242,7 +164,7 @@ impl<M: Measure> Table for Rows<M> {
             },
             Some(own) => own,
         };
-        M::account(row, terms).balance(now)
+        C::into_account(row, terms).balance(now)
     }
 
     fn taken(&self, owner: OwnerKey, now: Now) -> u64 {
@@ -267,7 +189,7 @@ impl<M: Measure> Table for Rows<M> {
             return;
         }
         for row in &self.by_owner {
-            M::account(Arc::clone(row.value()), old.of(*row.key())).change_terms(terms.of(*row.key()), now);
+            C::into_account(Arc::clone(row.value()), old.of(*row.key())).change_terms(terms.of(*row.key()), now);
         }
         self.terms.store(Arc::new(terms.clone()));
     }
@@ -296,7 +218,7 @@ impl<M: Measure> Table for Rows<M> {
         let terms = self.terms.load();
         self.by_owner.retain(|owner, row| {
             let is_held = Arc::strong_count(row) > 1;
-            let keep = is_held || !M::account(Arc::clone(row), terms.of(*owner)).is_idle(now);
+            let keep = is_held || !C::into_account(Arc::clone(row), terms.of(*owner)).is_idle(now);
             if !keep {
                 self.leave(owner.room());
             }

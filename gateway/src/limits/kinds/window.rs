@@ -1,0 +1,60 @@
+//! A limit that is a sliding window: at most so many tokens in any stretch of its time.
+
+use std::time::Duration;
+
+use policies::{SlidingWindow, WindowQuota};
+
+use super::{LimitCounter, Taken, time};
+use crate::clock::Now;
+use crate::limits::owner::Owner;
+
+impl LimitCounter for SlidingWindow {
+    type Terms = WindowQuota;
+
+    const WORD: &'static str = "sliding_window";
+
+    fn new(_: Owner<'_>) -> Self {
+        Self::new()
+    }
+
+    fn most(quota: &WindowQuota) -> u64 {
+        quota.limit()
+    }
+
+    fn period(quota: &WindowQuota) -> Option<Duration> {
+        Some(quota.window())
+    }
+
+    fn per_second(quota: &WindowQuota) -> Option<f64> {
+        Some(quota.limit() as f64 / quota.window().as_secs_f64())
+    }
+
+    fn take(&self, quota: &WindowQuota, now: Now, cost: u64, longest: Duration) -> Result<Duration, Duration> {
+        self.reserve(quota, now.moment, cost, longest).map_err(time)
+    }
+
+    fn charge(&self, quota: &WindowQuota, now: Now, cost: u64) {
+        self.charge(quota, now.moment, cost);
+    }
+
+    fn refund(&self, _: &WindowQuota, new: &WindowQuota, now: Now, Taken { at, delay, tokens }: Taken) {
+        self.refund(new, now.moment, at.moment + delay, tokens);
+    }
+
+    fn balance(&self, quota: &WindowQuota, now: Now) -> u64 {
+        self.balance(quota, now.moment)
+    }
+
+    fn wait_for(&self, quota: &WindowQuota, now: Now, cost: u64) -> Duration {
+        self.wait_for(quota, now.moment, cost).unwrap_or(Duration::MAX)
+    }
+
+    /// Returns the length of the window, after which all of it has passed.
+    fn reset_in(&self, quota: &WindowQuota, _: Now, _remaining: u64) -> Duration {
+        quota.window()
+    }
+
+    fn is_idle(&self, quota: &WindowQuota, now: Now) -> bool {
+        self.is_idle(quota, now.moment)
+    }
+}
