@@ -3,8 +3,8 @@
 //!
 //! From the top: [`cli`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·
-//! [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`clock`],
-//! [`files`], [`header_fields`], [`rejection`], [`stale_cache`] · the `policies` crate.
+//! [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
+//! [`clock`], [`files`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
 
 // Tests read files that they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -34,6 +34,7 @@ pub mod rejection;
 pub mod response;
 pub mod routing;
 pub mod server;
+pub mod setting;
 pub mod stale_cache;
 pub mod template;
 pub mod tenancy;

@@ -48,6 +48,7 @@ use crate::plan::{Plan, Route, Target};
 use crate::rejection::{Rejection, Setting};
 use crate::response::{AnswerBody, Content};
 use crate::routing::{PathPolicy, path_policy};
+use crate::setting::SettingId;
 use crate::template::{Captures, Query, Sources};
 use crate::tenancy::Principal;
 use crate::wire::caller_body::CallerBody;
@@ -245,7 +246,7 @@ impl<'p> Exchange<'p> {
         let answered = match &cleared.route.target {
             _ if has_no_room => Err(Rejection::Overloaded {
                 retry_after: SOON,
-                by: Some(Setting::ParkedTotal),
+                by: Some(Setting::At(SettingId::PARKED_TOTAL)),
             }),
             Target::Backend { backend, rewrite } => self.call_backend(cleared, backend, rewrite.as_ref(), body).await,
             Target::Aggregate(aggregate) => Box::pin(self.call_aggregate(cleared, aggregate, body)).await,
@@ -295,7 +296,7 @@ impl<'p> Exchange<'p> {
         let keeps = settled.unwrap_or_default().keeps();
         let target =
             routing::Target::read(&head.method, head.version, uri, &head.headers, keeps).inspect_err(|_| {
-                self.decided = path_policy::key_that_refused(uri.path()).map(Setting::PathPolicy);
+                self.decided = path_policy::key_that_refused(uri.path()).map(Setting::At);
             })?;
         if let Some(asked) = cors::preflight(&head.method, &head.headers)
             && let Some(answered) = self.preflight(&target, query, &asked, &head.headers, &client)

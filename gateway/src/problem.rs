@@ -404,6 +404,7 @@ mod tests {
 
     use super::*;
     use crate::rejection::{Challenge, Setting};
+    use crate::setting::SettingId;
 
     #[test]
     fn a_429_names_the_limits_and_when_to_come_back() {
@@ -665,13 +666,13 @@ mod tests {
             Rejection::MethodNotAllowed {
                 allow: HeaderValue::from_static("GET, HEAD"),
             },
-            Rejection::RequestTimeout(Setting::HeadTime),
+            Rejection::RequestTimeout(Setting::At(SettingId::HEAD_TIME)),
             Rejection::BodyTooLarge { limit: 1024 },
             Rejection::UriTooLong,
             Rejection::RateLimited(violation()),
             Rejection::QuotaExhausted(violation()),
             Rejection::TooManyInFlight(violation()),
-            Rejection::HeadersTooLarge(Setting::HeadBytes),
+            Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_BYTES)),
             Rejection::Internal,
             Rejection::BackendUnreached(None),
             Rejection::BackendBroken,

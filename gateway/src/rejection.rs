@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use crate::setting::SettingId;
+
 /// Defines one reason in each row: the fields of its rejection, its status, its gRPC code, its stable word, and its
 /// title (RFC 9457 section 3.1.3), which is the same for every occurrence.
 macro_rules! reasons {
@@ -128,30 +130,8 @@ pub enum GrpcCode {
 /// backend and part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
-    /// `request_limits.head`
-    HeadBytes,
-    /// `request_limits.headers`
-    HeadFields,
-    /// `time_limits.head`
-    HeadTime,
-    /// `minimum_rates.body`
-    BodyPace,
-    /// `connection_limits.total`
-    Connections,
-    /// `connection_limits.per_address`
-    ConnectionsOfAddress,
-    /// `callers.verifications.share`
-    VerificationShare,
-    /// `callers.verifications.rate`
-    FailedVerifications,
-    /// `request_limits.json_total`
-    JsonTotal,
-    /// `request_limits.parked_total`
-    ParkedTotal,
-    /// `time_limits.request`
-    RequestTime,
-    /// `time_limits.connect`
-    ConnectTime,
+    /// A setting of the table.
+    At(SettingId),
     /// A route's `time_limit`, or the rest of `time_limits`.
     RouteTime,
     /// The deadline that the caller asked for, which is no setting.
@@ -172,8 +152,6 @@ pub enum Setting {
     Conflict,
     /// A part as configured: a value that it needs is missing, or its answer cannot be placed where it should be.
     Part,
-    /// A key of `path_policy`, by name.
-    PathPolicy(&'static str),
     /// A route's `path_policy` that differs from that of other routes.
     RoutePathPolicy,
     /// A route's `method_override`.

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms by floor, from the ground up. Rooms on one floor do not use each other.
-const FLOORS: [&[&str]; 14] = [
-    &["clock", "files", "header_fields", "rejection", "stale_cache"],
+const FLOORS: [&[&str]; 15] = [
+    &["clock", "files", "header_fields", "setting", "stale_cache"],
+    &["rejection"],
     &["client", "json", "tls"],
     &["problem", "template"],
     &["identity", "routing", "wire"],

@@ -21,8 +21,8 @@ use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
 use crate::call::endpoints::Endpoint;
 use crate::clock;
-use crate::config::Location;
 use crate::plan::outline::Outline;
+use crate::setting::Location;
 
 #[derive(Serialize)]
 struct Entry<'a> {

@@ -16,10 +16,10 @@ use super::backends::Trouble;
 use super::list_query::{ListQuery, Page};
 use super::state::Admin;
 use super::traffic::{Totals, Traffic, failures_and_requests};
-use crate::config::Location;
 use crate::observe::RouteMetrics;
 use crate::plan::Plan;
 use crate::plan::outline::{RouteOutline, TargetOutline};
+use crate::setting::Location;
 
 #[derive(Serialize)]
 struct Entry<'a> {

@@ -16,13 +16,13 @@ use super::list_query::{ListQuery, Page};
 use super::state::Admin;
 use crate::auth::caller::ANONYMOUS;
 use crate::clock::{self, Now};
-use crate::config::Location;
 use crate::header_fields;
 use crate::limits::kinds::Terms;
 use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
+use crate::setting::Location;
 
 /// Largest number of limits shown for one tenant.
 const MOST_LIMITS: usize = 20;

@@ -21,6 +21,7 @@ use crate::observe::{Decided, Observer, Outcome, RequestRecord, Target};
 use crate::plan::{LivePlan, State};
 use crate::rejection::{Reason, Setting};
 use crate::server::{Lifecycle, Phase};
+use crate::setting::SettingId;
 use crate::{clock, limits};
 
 const TOKEN: &str = "correct-horse-battery";
@@ -700,10 +701,18 @@ async fn rejections_name_the_line_that_decided() {
             "routes.users.time_limit",
             Some("time_limit: 5s"),
         ),
-        (by(Reason::OutOfTime, Setting::RequestTime), "time_limits.request", None),
-        (by(Reason::RequestTimeout, Setting::HeadTime), "time_limits.head", None),
         (
-            by(Reason::RequestTimeout, Setting::BodyPace),
+            by(Reason::OutOfTime, Setting::At(SettingId::REQUEST_TIME)),
+            "time_limits.request",
+            None,
+        ),
+        (
+            by(Reason::RequestTimeout, Setting::At(SettingId::HEAD_TIME)),
+            "time_limits.head",
+            None,
+        ),
+        (
+            by(Reason::RequestTimeout, Setting::At(SettingId::BODY_RATE)),
             "minimum_rates.body",
             None,
         ),
@@ -713,47 +722,47 @@ async fn rejections_name_the_line_that_decided() {
             Some("time_limit: 5s"),
         ),
         (
-            by(Reason::HeadersTooLarge, Setting::HeadBytes),
+            by(Reason::HeadersTooLarge, Setting::At(SettingId::HEAD_BYTES)),
             "request_limits.head",
             None,
         ),
         (
-            by(Reason::HeadersTooLarge, Setting::HeadFields),
+            by(Reason::HeadersTooLarge, Setting::At(SettingId::HEAD_FIELDS)),
             "request_limits.headers",
             None,
         ),
         (
-            by(Reason::Overloaded, Setting::Connections),
+            by(Reason::Overloaded, Setting::At(SettingId::CONNECTIONS)),
             "connection_limits.total",
             None,
         ),
         (
-            by(Reason::Overloaded, Setting::ConnectionsOfAddress),
+            by(Reason::Overloaded, Setting::At(SettingId::CONNECTIONS_PER_ADDRESS)),
             "connection_limits.per_address",
             None,
         ),
         (
-            by(Reason::Overloaded, Setting::VerificationShare),
+            by(Reason::Overloaded, Setting::At(SettingId::VERIFICATION_SHARE)),
             "callers.verifications.share",
             None,
         ),
         (
-            by(Reason::Overloaded, Setting::FailedVerifications),
+            by(Reason::Overloaded, Setting::At(SettingId::FAILED_VERIFICATIONS)),
             "callers.verifications.rate",
             None,
         ),
         (
-            by(Reason::Overloaded, Setting::JsonTotal),
+            by(Reason::Overloaded, Setting::At(SettingId::JSON_TOTAL)),
             "request_limits.json_total",
             None,
         ),
         (
-            by(Reason::Overloaded, Setting::ParkedTotal),
+            by(Reason::Overloaded, Setting::At(SettingId::PARKED_TOTAL)),
             "request_limits.parked_total",
             None,
         ),
         (
-            by(Reason::MalformedRequest, Setting::PathPolicy("encoded_slash")),
+            by(Reason::MalformedRequest, Setting::At(SettingId::ENCODED_SLASH)),
             "path_policy.encoded_slash",
             None,
         ),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::rejection::Setting;
+use crate::setting::SettingId;
 
 /// The check that a credential failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,8 +165,8 @@ impl Check {
     /// Setting that caused the failure, unless it is the route's `access`.
     pub const fn setting(self) -> Option<Setting> {
         match self {
-            Self::AddressOverBudget { .. } => Some(Setting::FailedVerifications),
-            Self::OverBudget { .. } => Some(Setting::VerificationShare),
+            Self::AddressOverBudget { .. } => Some(Setting::At(SettingId::FAILED_VERIFICATIONS)),
+            Self::OverBudget { .. } => Some(Setting::At(SettingId::VERIFICATION_SHARE)),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: a fault of the caller's own body never counts against the backend.
 
 use crate::rejection::{Rejection, Setting};
+use crate::setting::SettingId;
 
 /// Fault that kept an attempt from bringing an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Fault {
             Self::Upload(Upload::Malformed(why)) => Rejection::MalformedRequest { why },
             Self::Upload(Upload::TooLarge) => Rejection::BodyTooLarge { limit: body_limit },
             Self::Upload(Upload::Underway) => Rejection::RequestTimeout(time),
-            Self::Upload(Upload::TooSlow) => Rejection::RequestTimeout(Setting::BodyPace),
+            Self::Upload(Upload::TooSlow) => Rejection::RequestTimeout(Setting::At(SettingId::BODY_RATE)),
             Self::Upload(Upload::Broken | Upload::Complete) => Rejection::CallerGone,
         }
     }

@@ -61,6 +61,7 @@ use self::timing::Timing;
 use crate::clock;
 use crate::observe::{self, RetryStop};
 use crate::rejection::{Rejection, Setting};
+use crate::setting::SettingId;
 use crate::wire::grpc::is_grpc;
 use crate::wire::slow_caller::Transfer;
 
@@ -411,7 +412,7 @@ impl<'a> Call<'a> {
                 self.facts.detail = Some(format!("{}: {}: {}", self.backend.name, fault.as_str(), failure.detail));
                 Err(match limits.rejection(fault) {
                     Rejection::BackendUnreached(_) if failure.is_connect_limit => {
-                        Rejection::BackendUnreached(Some(Setting::ConnectTime))
+                        Rejection::BackendUnreached(Some(Setting::At(SettingId::CONNECT_TIME)))
                     }
                     rejection => rejection,
                 })

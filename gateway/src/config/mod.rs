@@ -46,7 +46,7 @@ pub use mistake::{Code, Mistake, Mistakes};
 pub use model::*;
 pub use named::NamedMap;
 pub use scalar::written;
-pub use sources::{Invalid, Location, Sources};
+pub use sources::{Invalid, Sources};
 pub use span::{At, Span};
 pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
-use serde::Serialize;
 
 use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 use crate::files::FileReader;
+use crate::setting::Location;
 
 /// All files read so far, in the order of reading.
 #[derive(Debug, Clone, Default)]
@@ -27,14 +27,6 @@ struct File {
     text: String,
     /// Offset of the start of each line, in bytes.
     lines: Vec<u32>,
-}
-
-/// A place in a file. Line and column count from 1; columns count characters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Location {
-    pub file: Arc<str>,
-    pub line: usize,
-    pub column: usize,
 }
 
 /// An invalid config, with all of its mistakes.

@@ -15,6 +15,7 @@ use super::LONG;
 use super::threads::{JobError, Threads};
 use crate::clock;
 use crate::rejection::{Rejection, Setting};
+use crate::setting::SettingId;
 
 /// Number of tenant counters. Tenants whose numbers are equal modulo this share one counter and its limit.
 const TENANTS: usize = 1024;
@@ -37,7 +38,7 @@ impl From<WorkspaceError> for Rejection {
         match hindrance {
             WorkspaceError::Overloaded => Self::Overloaded {
                 retry_after: SOON,
-                by: Some(Setting::JsonTotal),
+                by: Some(Setting::At(SettingId::JSON_TOTAL)),
             },
             // No setting controls the number of threads or the length of their queue.
             WorkspaceError::NoThread => Self::Overloaded {

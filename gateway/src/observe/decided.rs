@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::record::RequestRecord;
-use crate::config::Location;
 use crate::rejection::{Reason, Setting};
+use crate::setting::{self, Location, SettingId};
 
 /// A config that can locate its settings.
 pub trait Settings: Send + Sync {
@@ -44,6 +44,21 @@ impl Decided {
             part: None,
             config,
         }
+    }
+}
+
+impl Settings for setting::Settings {
+    fn that_decided(&self, _: &RequestRecord, reason: Reason, decided: &Decided) -> Option<SettingPlace> {
+        let id = match (decided.setting, reason) {
+            (Some(Setting::At(id)), _) => id,
+            (None, Reason::UriTooLong) => SettingId::URI,
+            _ => return None,
+        };
+        let setting = self.get(id)?;
+        Some(SettingPlace {
+            setting: setting.path.to_string(),
+            at: setting.at.clone(),
+        })
     }
 }
 

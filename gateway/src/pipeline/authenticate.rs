@@ -23,6 +23,7 @@ use crate::limits::{self, Charges};
 use crate::observe::CallerKind;
 use crate::plan::Route;
 use crate::rejection::{Rejection, Setting};
+use crate::setting::SettingId;
 use crate::tenancy::Principal;
 
 impl Exchange<'_> {
@@ -108,7 +109,7 @@ impl Exchange<'_> {
         };
         self.failure_paid = tokio::time::timeout_at(clock::instant(until), check.done(address, until, reserve))
             .await
-            .unwrap_or(Err(Rejection::OutOfTime(Setting::RequestTime)))?;
+            .unwrap_or(Err(Rejection::OutOfTime(Setting::At(SettingId::REQUEST_TIME))))?;
         Ok(())
     }
 

@@ -1,68 +1,8 @@
 //! Finds the setting that led to a rejection: the one that the rejection carries, or else one by the reason.
 
-use std::collections::HashMap;
-
-use crate::config::Location;
 use crate::observe::{Decided, RequestRecord, SettingPlace, Settings};
 use crate::plan::outline::Outline;
 use crate::rejection::{Reason, Setting};
-
-/// Locations of the settings that apply before a request is read. A connection can outlive its plan, so it keeps these.
-#[derive(Debug, Default)]
-pub struct EdgePlaces(HashMap<&'static str, Location>);
-
-impl EdgePlaces {
-    pub(super) fn of(outline: &Outline) -> Self {
-        let settings = [
-            Setting::HeadBytes,
-            Setting::HeadFields,
-            Setting::HeadTime,
-            Setting::Connections,
-            Setting::ConnectionsOfAddress,
-        ];
-        let paths = settings.into_iter().filter_map(of_edge).chain([URI]);
-        Self(
-            paths
-                .filter_map(|path| Some((path, outline.place(path)?.clone())))
-                .collect(),
-        )
-    }
-}
-
-const URI: &str = "request_limits.uri";
-
-/// Returns the path of a setting that stands outside of routes, backends and tiers.
-const fn of_edge(setting: Setting) -> Option<&'static str> {
-    Some(match setting {
-        Setting::HeadBytes => "request_limits.head",
-        Setting::HeadFields => "request_limits.headers",
-        Setting::HeadTime => "time_limits.head",
-        Setting::BodyPace => "minimum_rates.body",
-        Setting::Connections => "connection_limits.total",
-        Setting::ConnectionsOfAddress => "connection_limits.per_address",
-        Setting::VerificationShare => "callers.verifications.share",
-        Setting::FailedVerifications => "callers.verifications.rate",
-        Setting::JsonTotal => "request_limits.json_total",
-        Setting::ParkedTotal => "request_limits.parked_total",
-        Setting::RequestTime => "time_limits.request",
-        Setting::ConnectTime => "time_limits.connect",
-        _ => return None,
-    })
-}
-
-impl Settings for EdgePlaces {
-    fn that_decided(&self, _: &RequestRecord, reason: Reason, decided: &Decided) -> Option<SettingPlace> {
-        let path = match (decided.setting, reason) {
-            (Some(setting), _) => of_edge(setting)?,
-            (None, Reason::UriTooLong) => URI,
-            (None, _) => return None,
-        };
-        Some(SettingPlace {
-            setting: path.to_owned(),
-            at: self.0.get(path).cloned(),
-        })
-    }
-}
 
 impl Settings for Outline {
     fn that_decided(&self, record: &RequestRecord, reason: Reason, decided: &Decided) -> Option<SettingPlace> {
@@ -91,10 +31,8 @@ struct Names<'a> {
 
 impl Names<'_> {
     fn of_setting(&self, setting: Setting) -> Option<String> {
-        if let Some(path) = of_edge(setting) {
-            return Some(path.to_owned());
-        }
         match setting {
+            Setting::At(id) => self.outline.settings.get(id).map(|setting| setting.path.to_string()),
             Setting::RouteTime => self.own(".time_limit").or(Some("time_limits.request".to_owned())),
             Setting::PartTime => self.part(".time_limit"),
             Setting::ElementLimit => self.part(".for_each.limit"),
@@ -104,12 +42,10 @@ impl Names<'_> {
             Setting::Part => self.part(""),
             Setting::CallTime => self.backend(".time_limit"),
             Setting::AttemptTime => self.backend(".attempt_limit"),
-            Setting::PathPolicy(key) => Some(format!("path_policy.{key}")),
             Setting::RoutePathPolicy => self.own(".path_policy").or(Some("path_policy".to_owned())),
             Setting::MethodOverride => self.route(".method_override"),
             Setting::Upgrade => self.route(".upgrade"),
             Setting::CallersWish => None,
-            _ => of_edge(setting).map(str::to_owned),
         }
     }
 
@@ -128,7 +64,7 @@ impl Names<'_> {
                 let of = if reads_json { "json_body" } else { "body" };
                 Some(format!("request_limits.{of}"))
             }),
-            Reason::UriTooLong => Some(URI.to_owned()),
+            Reason::UriTooLong => Some("request_limits.uri".to_owned()),
             Reason::BackendUnreached | Reason::BackendBroken | Reason::BackendInvalid | Reason::NoEndpoint => {
                 self.backend(".endpoints")
             }
@@ -212,20 +148,10 @@ mod tests {
 
     use super::*;
     use crate::observe::Registry;
+    use crate::setting::{Location, SettingId, SettingsBuilder};
 
-    const SETTINGS: [Setting; 26] = [
-        Setting::HeadBytes,
-        Setting::HeadFields,
-        Setting::HeadTime,
-        Setting::BodyPace,
-        Setting::Connections,
-        Setting::ConnectionsOfAddress,
-        Setting::VerificationShare,
-        Setting::FailedVerifications,
-        Setting::JsonTotal,
-        Setting::ParkedTotal,
-        Setting::RequestTime,
-        Setting::ConnectTime,
+    const SETTINGS: [Setting; 14] = [
+        Setting::At(SettingId::HEAD_BYTES),
         Setting::RouteTime,
         Setting::CallersWish,
         Setting::PartTime,
@@ -236,7 +162,6 @@ mod tests {
         Setting::AggregateBytes,
         Setting::Conflict,
         Setting::Part,
-        Setting::PathPolicy("backslash"),
         Setting::RoutePathPolicy,
         Setting::MethodOverride,
         Setting::Upgrade,
@@ -246,18 +171,8 @@ mod tests {
     /// Its part `p` calls backend `q`.
     fn place_of(setting: Setting) -> Option<&'static str> {
         match setting {
-            Setting::HeadBytes => Some("request_limits.head"),
-            Setting::HeadFields => Some("request_limits.headers"),
-            Setting::HeadTime => Some("time_limits.head"),
-            Setting::BodyPace => Some("minimum_rates.body"),
-            Setting::Connections => Some("connection_limits.total"),
-            Setting::ConnectionsOfAddress => Some("connection_limits.per_address"),
-            Setting::VerificationShare => Some("callers.verifications.share"),
-            Setting::FailedVerifications => Some("callers.verifications.rate"),
-            Setting::JsonTotal => Some("request_limits.json_total"),
-            Setting::ParkedTotal => Some("request_limits.parked_total"),
-            Setting::RequestTime | Setting::RouteTime => Some("time_limits.request"),
-            Setting::ConnectTime => Some("time_limits.connect"),
+            Setting::At(_) => Some("request_limits.head"),
+            Setting::RouteTime => Some("time_limits.request"),
             Setting::CallersWish => None,
             Setting::PartTime => Some("routes.r.aggregate.parts.p.time_limit"),
             Setting::CallTime => Some("backends.q.time_limit"),
@@ -267,7 +182,6 @@ mod tests {
             Setting::AggregateBytes => Some("routes.r.aggregate.body_limit"),
             Setting::Conflict => Some("routes.r.aggregate.conflict"),
             Setting::Part => Some("routes.r.aggregate.parts.p"),
-            Setting::PathPolicy(_) => Some("path_policy.backslash"),
             Setting::RoutePathPolicy => Some("path_policy"),
             Setting::MethodOverride => Some("routes.r.method_override"),
             Setting::Upgrade => Some("routes.r.upgrade"),
@@ -317,7 +231,9 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(line, path)| ((*path).to_owned(), at(line)));
-        Arc::new(Outline::new(Vec::new(), places.collect()))
+        let places = places.collect();
+        let settings = Arc::new(SettingsBuilder::default().build(&places));
+        Arc::new(Outline::new(Vec::new(), places, settings))
     }
 
     fn record() -> RequestRecord {

@@ -23,7 +23,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::decided::EdgePlaces;
 pub use self::live::LivePlan;
 use self::outline::Outline;
 use self::revocation_store::RevocationFile;
@@ -42,6 +41,7 @@ use crate::limits::store::TermsByOwner;
 use crate::limits::store::local::account_caps::AccountLimits;
 use crate::observe::Observer;
 use crate::routing::{PathPolicy, Table};
+use crate::setting::Settings;
 use crate::stale_cache::StaleCache;
 use crate::tenancy::{Principal, Tiers};
 use crate::tls::client_authorities::ClientAuthorities;
@@ -82,6 +82,8 @@ pub struct Plan {
     pub account_limits: AccountLimits,
     /// Terms of every limit, applied when the plan takes effect.
     pub terms: Vec<(Arc<str>, TermsByOwner)>,
+    /// The settings that can decide on a request.
+    pub settings: Arc<Settings>,
     /// The config as written, for the admin API.
     pub outline: Arc<Outline>,
 }
@@ -142,8 +144,6 @@ pub struct Edge {
     pub drain: Duration,
     /// Header fields for responses outside of any route.
     pub finish: Option<Arc<ResponseHeaders>>,
-    /// Places of these settings in the config.
-    pub places: Arc<EdgePlaces>,
 }
 
 /// Addresses of the admin API and of the health probes.

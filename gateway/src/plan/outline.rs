@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::Location;
 use crate::plan::calls::FanOut;
 use crate::plan::time_budget::TimeBudget;
+use crate::setting::{self, Location, Settings};
 
 /// The config that a plan was compiled from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outline {
     /// Routes, in the order of the config.
     pub routes: Vec<RouteOutline>,
     /// Location of each written setting, by its path in the config.
     places: HashMap<String, Location>,
+    pub(super) settings: Arc<Settings>,
 }
 
 /// A route as written, with defaults filled in.
@@ -142,48 +143,23 @@ pub struct ForEachOutline {
 }
 
 impl Outline {
-    pub(super) fn new(routes: Vec<RouteOutline>, places: HashMap<String, Location>) -> Self {
-        Self { routes, places }
+    pub(super) fn new(routes: Vec<RouteOutline>, places: HashMap<String, Location>, settings: Arc<Settings>) -> Self {
+        Self {
+            routes,
+            places,
+            settings,
+        }
     }
 
     /// Returns the location of `setting`, or of the nearest section around it; `None` if neither is written.
     ///
     /// `setting` is a path like `backends.users.breaker`. `keys.acme` is the first key of a tenant in the key file.
     pub fn place(&self, setting: &str) -> Option<&Location> {
-        let around = |inner: &&str| inner.rfind('.').map(|dot| &setting[..dot]);
-        std::iter::successors(Some(setting), around).find_map(|setting| self.places.get(setting))
+        setting::nearest(&self.places, setting)
     }
 
     /// Returns true if the config itself writes this setting.
     pub fn is_written(&self, setting: &str) -> bool {
         self.places.contains_key(setting)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_default_is_found_where_what_is_around_it_stands() {
-        let at = |line| Location {
-            file: "gateway.yaml".into(),
-            line,
-            column: 1,
-        };
-        let places = [("backends.users", 3), ("backends.users.breaker", 5), ("tenants.a.b", 7)];
-        let places = places.map(|(setting, line)| (setting.to_owned(), at(line))).into();
-        let outline = Outline::new(Vec::new(), places);
-        for (setting, line) in [
-            ("backends.users.breaker", Some(5)),
-            ("backends.users.breaker.window", Some(5)),
-            ("backends.users.bulkhead.wait", Some(3)),
-            ("backends.orders", None),
-            ("tenants.a.b", Some(7)),
-            ("tiers.free", None),
-        ] {
-            assert_eq!(outline.place(setting).map(|place| place.line), line, "{setting}");
-        }
-        assert!(outline.is_written("backends.users.breaker") && !outline.is_written("backends.users.bulkhead"));
     }
 }

@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use super::path::{Keeps, NormalPath};
 use super::table::{NotFound, Table};
 use super::target::Target;
+use crate::setting::SettingId;
 use crate::template::Query;
 use crate::template::percent::decode_pair;
 
@@ -79,32 +80,32 @@ pub fn settle<T>(
 
 /// Returns the `path_policy` key because of which the path was refused: with another action for this key, the path
 /// would pass. If several keys would have to change, it is the first of them. `None` if every policy refuses the path.
-pub fn key_that_refused(path: &str) -> Option<&'static str> {
+pub fn key_that_refused(path: &str) -> Option<SettingId> {
     let reject = PathPolicy::default();
     let others = [
         (
-            "dot_segments",
+            SettingId::DOT_SEGMENTS,
             PathPolicy {
                 dot_segments: DotSegments::Decode,
                 ..reject
             },
         ),
         (
-            "double_slash",
+            SettingId::DOUBLE_SLASH,
             PathPolicy {
                 double_slash: Action::Decode,
                 ..reject
             },
         ),
         (
-            "encoded_slash",
+            SettingId::ENCODED_SLASH,
             PathPolicy {
                 encoded_slash: Action::Keep,
                 ..reject
             },
         ),
         (
-            "backslash",
+            SettingId::BACKSLASH,
             PathPolicy {
                 backslash: Action::Keep,
                 ..reject
@@ -122,12 +123,12 @@ pub fn key_that_refused(path: &str) -> Option<&'static str> {
         backslash: Action::Decode,
     };
     let all = decode.apply(path);
-    let one_less = |key: &str| {
+    let one_less = |key: SettingId| {
         let mut policy = decode;
         match key {
-            "dot_segments" => policy.dot_segments = DotSegments::Reject,
-            "double_slash" => policy.double_slash = Action::Reject,
-            "encoded_slash" => policy.encoded_slash = Action::Reject,
+            SettingId::DOT_SEGMENTS => policy.dot_segments = DotSegments::Reject,
+            SettingId::DOUBLE_SLASH => policy.double_slash = Action::Reject,
+            SettingId::ENCODED_SLASH => policy.encoded_slash = Action::Reject,
             _ => policy.backslash = Action::Reject,
         }
         policy
@@ -136,7 +137,7 @@ pub fn key_that_refused(path: &str) -> Option<&'static str> {
     others
         .into_iter()
         .map(|(key, _)| key)
-        .find(|key| !passes(one_less(key)))
+        .find(|key| !passes(one_less(*key)))
 }
 
 /// Whether a policy could change the path.
@@ -290,18 +291,18 @@ mod tests {
 
     #[test]
     fn a_refused_path_names_the_key_that_refused_it() {
-        let check = |path: &str, expected: Option<&str>| {
+        let check = |path: &str, expected: Option<SettingId>| {
             assert!(NormalPath::parse(path).is_err(), "{path}");
             assert_eq!(key_that_refused(path), expected, "{path}");
         };
-        check("/a/../b", Some("dot_segments"));
-        check("/a/%2e%2e/b", Some("dot_segments"));
-        check("/a//b", Some("double_slash"));
-        check("/a%2Fb", Some("encoded_slash"));
-        check("/a\\b", Some("backslash"));
-        check("/a%5Cb", Some("backslash"));
-        check("/a//../b", Some("dot_segments"));
-        check("/a%2Fb//c", Some("double_slash"));
+        check("/a/../b", Some(SettingId::DOT_SEGMENTS));
+        check("/a/%2e%2e/b", Some(SettingId::DOT_SEGMENTS));
+        check("/a//b", Some(SettingId::DOUBLE_SLASH));
+        check("/a%2Fb", Some(SettingId::ENCODED_SLASH));
+        check("/a\\b", Some(SettingId::BACKSLASH));
+        check("/a%5Cb", Some(SettingId::BACKSLASH));
+        check("/a//../b", Some(SettingId::DOT_SEGMENTS));
+        check("/a%2Fb//c", Some(SettingId::DOUBLE_SLASH));
         check("/../a", None);
         check("/a%zz", None);
         check("/a%00", None);

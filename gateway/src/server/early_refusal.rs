@@ -14,8 +14,8 @@ use super::worker::Worker;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, Scheme};
 use crate::observe::{Decided, RequestRecord};
-use crate::plan::EdgePlaces;
 use crate::rejection::{Rejection, Setting};
+use crate::setting::{SettingId, Settings};
 use crate::wire::framing::Refusal;
 use crate::{clock, problem};
 
@@ -40,27 +40,29 @@ const fn overloaded(by: Setting) -> Rejection {
 
 /// Returns the bytes to write before the connection closes. `head` is the part of the head that has come.
 ///
-/// `places` are the places of the limits in the config under which the head was read; without them, those of the config
-/// in force are used.
+/// `settings` are those of the plan under which the head was read; without them, those in force are used.
 pub(super) fn answer(
     worker: &Worker,
     address: SocketAddr,
     head: &[u8],
     unread: EarlyRefusal,
-    places: Option<&Arc<EdgePlaces>>,
+    settings: Option<&Arc<Settings>>,
 ) -> Bytes {
     let (rejection, why) = match unread {
         EarlyRefusal::Refused(refusal) => {
             worker.lifecycle.malformed();
             (rejection(refusal), refusal.why())
         }
-        EarlyRefusal::TooMany => (overloaded(Setting::Connections), "there are too many connections"),
+        EarlyRefusal::TooMany => (
+            overloaded(Setting::At(SettingId::CONNECTIONS)),
+            "there are too many connections",
+        ),
         EarlyRefusal::TooManyFromAddress => (
-            overloaded(Setting::ConnectionsOfAddress),
+            overloaded(Setting::At(SettingId::CONNECTIONS_PER_ADDRESS)),
             "there are too many connections from this address",
         ),
         EarlyRefusal::TooSlow => (
-            Rejection::RequestTimeout(Setting::HeadTime),
+            Rejection::RequestTimeout(Setting::At(SettingId::HEAD_TIME)),
             "the head did not come in time",
         ),
     };
@@ -75,8 +77,8 @@ pub(super) fn answer(
     watch.client = Some(plan.edge.trusted.client_address(address, &HeaderMap::new()).ip);
     watch.note_fault(why);
     watch.refused(rejection.reason());
-    let places = Arc::clone(places.unwrap_or(&plan.edge.places));
-    watch.decided = Some(Box::new(Decided::by(rejection.setting(), places)));
+    let settings = Arc::clone(settings.unwrap_or(&plan.settings));
+    watch.decided = Some(Box::new(Decided::by(rejection.setting(), settings)));
 
     let origins = origins(head);
     let (mut head, body) = problem::answer(&rejection, request_id).into_parts();
@@ -103,8 +105,8 @@ const fn rejection(refusal: Refusal) -> Rejection {
     match refusal {
         Refusal::Malformed(why) => Rejection::MalformedRequest { why },
         Refusal::TargetTooLong => Rejection::UriTooLong,
-        Refusal::HeadTooLarge => Rejection::HeadersTooLarge(Setting::HeadBytes),
-        Refusal::TooManyFields => Rejection::HeadersTooLarge(Setting::HeadFields),
+        Refusal::HeadTooLarge => Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_BYTES)),
+        Refusal::TooManyFields => Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_FIELDS)),
     }
 }
 

@@ -18,7 +18,7 @@ use super::early_refusal::{self, EarlyRefusal};
 use super::last_words::LastWords;
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
-use crate::plan::EdgePlaces;
+use crate::setting::Settings;
 use crate::wire::framing::{Limits, Read, Screen};
 
 /// Bytes that are read and discarded after a malformed head was refused. The reaper limits the time.
@@ -31,8 +31,8 @@ const LEFT_OF_BODY: usize = 16 * 1024 * 1024;
 pub(crate) struct Screened<S: LastWords> {
     socket: S,
     screen: Screen,
-    /// Places in the config of the head limits that hold on this connection.
-    places: Arc<EdgePlaces>,
+    /// Settings of the plan whose head limits hold on this connection.
+    settings: Arc<Settings>,
     worker: Arc<Worker>,
     activity: Arc<ConnectionActivity>,
     address: SocketAddr,
@@ -58,19 +58,20 @@ enum Leaving {
 impl<S: LastWords> Screened<S> {
     pub(crate) fn new(socket: S, address: SocketAddr, guard: &ConnectionGuard) -> Self {
         let worker = Arc::clone(guard.worker());
-        let (limits, places) = {
-            let edge = &worker.live.load().edge;
+        let (limits, settings) = {
+            let plan = worker.live.load();
+            let edge = &plan.edge;
             let limits = Limits {
                 target: edge.uri_limit,
                 head: edge.head_limit,
                 fields: edge.header_limit,
             };
-            (limits, Arc::clone(&edge.places))
+            (limits, Arc::clone(&plan.settings))
         };
         Self {
             socket,
             screen: Screen::requests(limits),
-            places,
+            settings,
             worker,
             activity: Arc::clone(guard.activity()),
             address,
@@ -82,12 +83,12 @@ impl<S: LastWords> Screened<S> {
     }
 
     fn answer(&self, unread: EarlyRefusal) -> Bytes {
-        let places = match unread {
-            // The time limit of a head may change during the connection, so the places in force are used.
+        let settings = match unread {
+            // The time limit of a head may change during the connection, so the settings in force are used.
             EarlyRefusal::TooSlow => None,
-            _ => Some(&self.places),
+            _ => Some(&self.settings),
         };
-        early_refusal::answer(&self.worker, self.address, self.screen.held(), unread, places)
+        early_refusal::answer(&self.worker, self.address, self.screen.held(), unread, settings)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::json::{self, Document, GatherError, Paths, Refusal, Reservation, Selection, WorkspaceError};
 use crate::rejection::{Rejection, Setting};
+use crate::setting::SettingId;
 use crate::wire::caller_body::{BodyError, CallerBody};
 
 /// Default size limit of such a body in bytes.
@@ -62,7 +63,7 @@ const fn refused(refusal: Refusal) -> Rejection {
 fn broken(error: &BodyError) -> Rejection {
     match error {
         BodyError::Malformed(why) => Rejection::MalformedRequest { why },
-        BodyError::TooSlow => Rejection::RequestTimeout(Setting::BodyPace),
+        BodyError::TooSlow => Rejection::RequestTimeout(Setting::At(SettingId::BODY_RATE)),
         BodyError::Broken => Rejection::CallerGone,
     }
 }

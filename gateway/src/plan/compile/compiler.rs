@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{At, Config, Location, Mistake, Mistakes, NamedMap, Sources, Span};
+use crate::config::{At, Config, Mistake, Mistakes, NamedMap, Sources, Span};
 use crate::plan::State;
+use crate::setting::{Location, SettingsBuilder};
 
 /// The inputs and results that all sections share.
 pub(super) struct Compiler<'a> {
@@ -18,6 +19,8 @@ pub(super) struct Compiler<'a> {
     pub(super) warnings: Mistakes,
     /// Locations of settings, by their path in the config.
     pub(super) places: HashMap<String, Location>,
+    /// Settings that can decide on a request.
+    pub(super) settings: SettingsBuilder,
     pub(super) workers: usize,
     /// Files that the plan depends on. A change of one of them triggers a reload.
     pub(super) files: Vec<PathBuf>,

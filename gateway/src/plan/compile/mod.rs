@@ -34,12 +34,13 @@ use std::sync::Arc;
 use self::backends::Backends;
 use self::compiler::Compiler;
 use self::limits::Tables;
-use crate::plan::{Edge, EdgePlaces, Plan, State, TimeLimits, Written};
+use crate::plan::{Edge, Plan, State, TimeLimits, Written};
 use policies::{Ratio, Share};
 
 use crate::client::address::TrustedProxies;
 use crate::config::{Code, Config, Loaded, Mistake, Mistakes, Workers};
 use crate::files::FileSet;
+use crate::setting::SettingsBuilder;
 use crate::wire::slow_caller::Rates;
 
 /// A plan that is ready to take effect.
@@ -61,6 +62,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         mistakes: Mistakes::default(),
         warnings: std::mem::take(&mut loaded.warnings),
         places: HashMap::new(),
+        settings: SettingsBuilder::default(),
         workers: workers(config),
         files: Vec::new(),
     };
@@ -122,7 +124,6 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             drain_notice: *times.drain_notice,
             drain: *times.drain,
             finish: route_edge::finish_of_top(config),
-            places: Arc::new(EdgePlaces::of(&outline)),
         },
         time,
         routes: routes.table,
@@ -152,6 +153,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         },
         account_limits: limits::account_limits(config),
         terms: tables.terms,
+        settings: Arc::clone(&outline.settings),
         outline,
     };
     Ok(Compiled { plan, warnings })

@@ -21,7 +21,9 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, routes: &[Arc<Route>]) -> Out
         .zip(routes)
         .map(|((name, written), meant)| route(config, name, written, meant))
         .collect();
-    Outline::new(routes, std::mem::take(&mut compiler.places))
+    let places = std::mem::take(&mut compiler.places);
+    let settings = std::mem::take(&mut compiler.settings).build(&places);
+    Outline::new(routes, places, Arc::new(settings))
 }
 
 fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
