@@ -7,6 +7,7 @@
 //! Every request makes one decision or more, so a decision without contention uses atomics only, no lock.
 
 pub mod backoff;
+pub mod balance;
 pub mod breaker;
 pub mod bucket;
 pub mod bulkhead;
