@@ -498,14 +498,7 @@ impl<'p> Exchange<'p> {
     /// Builds the response to a rejected request and notes the reason.
     fn refuse(&mut self, rejection: &Rejection, request_id: &HeaderValue) -> Response<Content> {
         self.watch.refused(rejection.reason());
-        let mut decided = self.decided_by(self.decided.or(rejection.setting()));
-        if let Rejection::RateLimited(violation)
-        | Rejection::QuotaExhausted(violation)
-        | Rejection::TooManyInFlight(violation) = rejection
-        {
-            decided.limit = Some(Arc::clone(&violation.key));
-        }
-        self.watch.decided = Some(decided);
+        self.watch.decided = Some(self.decided_by(self.decided.or(rejection.setting())));
         let request_id = request_id.to_str().unwrap_or_default();
         let mut response = match self.is_grpc {
             true => grpc::refusal(rejection, request_id),

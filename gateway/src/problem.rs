@@ -693,7 +693,7 @@ mod tests {
     fn violation() -> Box<Violation> {
         Box::new(Violation {
             limits: vec!["free".into(), "a \"quoted\" one".into()],
-            key: "free".into(),
+            by: SettingId::HEAD_BYTES,
             wait: Duration::from_millis(2001),
             policy: HeaderValue::from_static(r#""free";q=20;w=2"#),
             state: HeaderValue::from_static(r#""free";r=0;t=3"#),

@@ -174,8 +174,8 @@ pub struct Challenge {
 pub struct Violation {
     /// Names of the limits that refused, lowest balance first.
     pub limits: Vec<Arc<str>>,
-    /// Key of the limit with the longest wait: its name, preceded by the route's name for a route's own limit.
-    pub key: Arc<str>,
+    /// Setting of the limit with the longest wait.
+    pub by: SettingId,
     /// Time until the request is admitted if the caller sends no other.
     pub wait: Duration,
     /// `RateLimit-Policy` and `RateLimit` of the limits that refused.
@@ -204,6 +204,9 @@ impl Rejection {
         match self {
             Self::RequestTimeout(by) | Self::HeadersTooLarge(by) | Self::OutOfTime(by) | Self::BackendTimeout(by) => {
                 Some(*by)
+            }
+            Self::RateLimited(violation) | Self::QuotaExhausted(violation) | Self::TooManyInFlight(violation) => {
+                Some(Setting::At(violation.by))
             }
             Self::Overloaded { by, .. } | Self::BackendUnreached(by) => *by,
             _ => None,

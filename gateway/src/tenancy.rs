@@ -19,6 +19,7 @@ use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::store::Origin;
 use crate::limits::{Limit, LimitHandle, Mode, Per};
 use crate::observe::{Registry, TenantMetrics, UnknownTier};
+use crate::setting::SettingId;
 
 /// Compiled form of a tier.
 pub struct Tier {
@@ -39,8 +40,16 @@ pub struct Allowance {
     by_address: Arc<Limit>,
     /// Terms of tenants that are not in `named`. `None` leaves them unlimited.
     pub usual: Option<Terms>,
-    /// Terms and mode of tenants that have their own.
-    pub named: HashMap<OwnerKey, (Terms, Mode)>,
+    /// Tenants that have their own terms.
+    pub named: HashMap<OwnerKey, OwnTerms>,
+}
+
+/// Terms that the config writes for one tenant, in place of those of its tier.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnTerms {
+    pub terms: Terms,
+    pub mode: Mode,
+    pub setting: SettingId,
 }
 
 impl Tier {
@@ -56,7 +65,7 @@ impl Tier {
 }
 
 impl Allowance {
-    pub fn new(limit: Limit, usual: Option<Terms>, named: HashMap<OwnerKey, (Terms, Mode)>) -> Self {
+    pub fn new(limit: Limit, usual: Option<Terms>, named: HashMap<OwnerKey, OwnTerms>) -> Self {
         let by_address = Limit {
             per: Per::ClientAddress,
             ..limit.clone()
@@ -71,7 +80,12 @@ impl Allowance {
 
     /// Returns the owner's terms, or `None` if it is not limited.
     pub fn of(&self, owner: OwnerKey) -> Option<Terms> {
-        self.named.get(&owner).map(|(terms, _)| *terms).or(self.usual)
+        self.named.get(&owner).map(|own| own.terms).or(self.usual)
+    }
+
+    /// Returns the setting that the owner's terms come from.
+    pub fn setting_of(&self, owner: OwnerKey) -> SettingId {
+        self.named.get(&owner).map_or(self.limit.setting, |own| own.setting)
     }
 
     fn hold(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<LimitHandle>> {
@@ -79,11 +93,12 @@ impl Allowance {
         let terms = self.of(key)?;
         let limit = match (owner, self.named.get(&key)) {
             (Owner::Address(_), _) => Arc::clone(&self.by_address),
-            (_, Some((_, mode))) if *mode != self.limit.mode => Arc::new(Limit {
-                mode: *mode,
+            (_, Some(own)) => Arc::new(Limit {
+                mode: own.mode,
+                setting: own.setting,
                 ..Limit::clone(&self.limit)
             }),
-            _ => Arc::clone(&self.limit),
+            (_, None) => Arc::clone(&self.limit),
         };
         Some(Arc::new(LimitHandle::new(limit, owner, terms, origin)))
     }

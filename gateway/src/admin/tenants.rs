@@ -22,7 +22,7 @@ use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
-use crate::setting::Location;
+use crate::setting::{Location, SettingId};
 
 /// Largest number of limits shown for one tenant.
 const MOST_LIMITS: usize = 20;
@@ -164,32 +164,21 @@ fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Now) -> Entry
 
 fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<LimitView<'a>> {
     let owner = Owner::Tenant(tenant).key();
-    let own = format!("tenants.{tenant}");
     let of_tiers = known
         .tiers
         .iter()
         .filter_map(|name| plan.tiers.by_name.get(name))
-        .flat_map(|tier| tier.allowances.iter().map(move |allowance| (tier, allowance)));
-    let of_tiers = of_tiers.filter_map(|(tier, allowance)| {
+        .flat_map(|tier| &tier.allowances);
+    let of_tiers = of_tiers.filter_map(|allowance| {
         let terms = allowance.of(owner)?;
-        let of_tier = format!("tiers.{}", tier.name);
-        let whose = if allowance.named.contains_key(&owner) {
-            &own
-        } else {
-            &of_tier
-        };
-        let setting = terms.kind().setting(whose, &allowance.limit.name);
-        Some((&*allowance.limit, None, setting, terms))
+        Some((&*allowance.limit, None, allowance.setting_of(owner), terms))
     });
     let of_routes = plan
         .listed
         .iter()
         .flat_map(|route| route.limits.iter().map(move |limit| (&*route.name, limit)))
         .filter(|(_, limit)| limit.limit.per == Per::Tenant)
-        .map(|(route, limit)| {
-            let setting = format!("routes.{route}.limits.{}", limit.limit.name);
-            (&*limit.limit, Some(route), setting, limit.terms)
-        });
+        .map(|(route, limit)| (&*limit.limit, Some(route), limit.limit.setting, limit.terms));
     // A tenant of two tiers has one count for a limit that both have.
     let mut seen: Vec<(&str, Option<&str>)> = Vec::new();
     of_tiers
@@ -200,7 +189,7 @@ fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<L
             is_new
         })
         .take(MOST_LIMITS)
-        .map(|(limit, route, setting, terms)| view(plan, limit, route, &setting, terms, owner, now))
+        .map(|(limit, route, setting, terms)| view(plan, limit, route, setting, terms, owner, now))
         .collect()
 }
 
@@ -208,7 +197,7 @@ fn view<'a>(
     plan: &'a Plan,
     limit: &'a Limit,
     route: Option<&'a str>,
-    setting: &str,
+    setting: SettingId,
     terms: Terms,
     owner: OwnerKey,
     now: Now,
@@ -216,7 +205,7 @@ fn view<'a>(
     LimitView {
         name: &limit.name,
         route,
-        at: plan.outline.place(setting),
+        at: plan.settings.get(setting).and_then(|setting| setting.at.as_ref()),
         kind: terms.kind().as_str(),
         most: terms.most(),
         per_second: terms.per_second(),

@@ -188,8 +188,8 @@ impl Bench {
         watch.backend = Some("users".into());
         watch.limit = (reason == Reason::RateLimited).then(|| "search".into());
         watch.refused(reason);
-        let mut decided = Decided::by(setting, Arc::clone(&plan.outline) as _);
-        decided.limit = watch.limit.as_ref().map(|name| format!("users/{name}").into());
+        let of_limit = (reason == Reason::RateLimited).then(|| Setting::At(route.limits[0].limit.setting));
+        let decided = Decided::by(setting.or(of_limit), Arc::clone(&plan.outline) as _);
         watch.decided = Some(Box::new(decided));
         watch.end();
     }

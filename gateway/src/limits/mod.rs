@@ -28,6 +28,7 @@ use self::store::{Opened, Origin, Table};
 use crate::clock::Now;
 use crate::observe::{Decision, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
+use crate::setting::SettingId;
 
 /// Name of the limit on a tenant's requests in flight, the same for every tier.
 pub const IN_FLIGHT: &str = "in_flight";
@@ -62,6 +63,8 @@ pub struct Limit {
     pub wait: Duration,
     pub table: Arc<dyn Table>,
     pub metrics: Arc<LimitMetrics>,
+    /// Setting that the terms come from.
+    pub setting: SettingId,
 }
 
 /// The account of one owner under one limit. A remembered credential keeps it, so it is opened once.
@@ -236,7 +239,7 @@ fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
         .expect("one at least has refused");
     let violation = Box::new(Violation {
         limits: refused.iter().map(|(held, _)| Arc::clone(&held.limit.name)).collect(),
-        key: Arc::clone(&longest.limit.metrics.name),
+        by: longest.limit.setting,
         wait,
         policy: ratelimit_headers::policy(refused.iter().map(|(held, _)| *held)),
         state: ratelimit_headers::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),

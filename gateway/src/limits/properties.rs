@@ -178,6 +178,7 @@ proptest! {
             wait: Duration::ZERO,
             table: Arc::clone(&table),
             metrics: registry.limit("limit"),
+            setting: crate::setting::SettingId::HEAD_BYTES,
         };
         let hold = Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms, Origin::Written));
         hold.account.charge(at(began), spent);
@@ -222,6 +223,7 @@ proptest! {
                 wait: Duration::ZERO,
                 table: Arc::clone(&table),
                 metrics: Registry::default().limit("limit"),
+                setting: crate::setting::SettingId::HEAD_BYTES,
             };
             Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms(kind, most), Origin::Written))
         }).collect();

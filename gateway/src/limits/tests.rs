@@ -30,6 +30,7 @@ fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<
         wait,
         table: Arc::clone(&table),
         metrics: Registry::default().limit(name),
+        setting: crate::setting::SettingId::HEAD_BYTES,
     };
     Arc::new(LimitHandle::new(
         Arc::new(limit),

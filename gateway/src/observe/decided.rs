@@ -22,8 +22,6 @@ pub trait Settings: Send + Sync {
 pub struct Decided {
     /// The deciding setting; `None` if the reason alone determines it.
     pub setting: Option<Setting>,
-    /// Key of the deciding limit's state.
-    pub limit: Option<Arc<str>>,
     /// The failed part of an aggregate, and its backend.
     pub part: Option<(Arc<str>, Arc<str>)>,
     pub config: Arc<dyn Settings>,
@@ -40,7 +38,6 @@ impl Decided {
     pub fn by(setting: Option<Setting>, config: Arc<dyn Settings>) -> Self {
         Self {
             setting,
-            limit: None,
             part: None,
             config,
         }
@@ -66,7 +63,6 @@ impl fmt::Debug for Decided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decided")
             .field("setting", &self.setting)
-            .field("limit", &self.limit)
             .field("part", &self.part)
             .finish_non_exhaustive()
     }

@@ -57,7 +57,6 @@ impl Names<'_> {
             | Reason::NotAllowed => self.route(".access"),
             Reason::AddressNotAllowed => self.route(".access.addresses"),
             Reason::OriginNotAllowed => self.own(".cors").or(Some("cors".to_owned())),
-            Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight => self.limit(),
             Reason::BodyTooLarge => self.own(".body_limit").or_else(|| {
                 let mut readers = self.outline.routes.iter().filter(|route| route.reads_json);
                 let reads_json = readers.any(|route| Some(&*route.name) == self.route_name());
@@ -76,7 +75,10 @@ impl Names<'_> {
             | Reason::RequestTimeout
             | Reason::OutOfTime
             | Reason::BackendTimeout
-            | Reason::Overloaded => None,
+            | Reason::Overloaded
+            | Reason::RateLimited
+            | Reason::QuotaExhausted
+            | Reason::TooManyInFlight => None,
             Reason::KeysUnavailable => Some("callers.jwt".to_owned()),
             Reason::MalformedRequest
             | Reason::NoRoute
@@ -113,32 +115,6 @@ impl Names<'_> {
             Some(backend) => Some(format!("backends.{backend}{of}")),
             None => self.route(""),
         }
-    }
-
-    /// Returns the setting of a limit by its key. A limit belongs to a route, to all callers or to a tier; terms that
-    /// the config writes for the tenant replace those of the tier.
-    fn limit(&self) -> Option<String> {
-        let key = &**self.decided.limit.as_ref()?;
-        if let Some((route, limit)) = key.split_once('/') {
-            return Some(format!("routes.{route}.limits.{limit}"));
-        }
-        if key.starts_with("callers.") {
-            return Some(key.to_owned());
-        }
-        let tenant = self
-            .record
-            .tenant
-            .as_ref()
-            .map(|tenant| format!("tenants.{}", tenant.name));
-        if let Some(of_tenant) = key.strip_prefix("tenants.") {
-            let tier = self.record.tier.as_ref().map(|tier| format!("tiers.{tier}"));
-            let own = tenant.map(|tenant| format!("{tenant}.{of_tenant}"));
-            let own = own.filter(|setting| self.outline.is_written(setting));
-            // A built-in tier has limits that are not written in the config, so this path is not checked.
-            return own.or_else(|| tier.map(|tier| format!("{tier}.{of_tenant}")));
-        }
-        let own = tenant.filter(|tenant| self.outline.is_written(&format!("{tenant}.rate")));
-        Some(own.unwrap_or_else(|| format!("tiers.{key}")))
     }
 }
 
@@ -198,7 +174,6 @@ mod tests {
             Reason::KeysUnavailable => Some("callers.jwt"),
             Reason::AddressNotAllowed => Some("routes.r.access.addresses"),
             Reason::OriginNotAllowed => Some("cors"),
-            Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight => Some("tiers.gold.in_flight"),
             Reason::BodyTooLarge => Some("request_limits.body"),
             Reason::UriTooLong => Some("request_limits.uri"),
             Reason::BackendUnreached | Reason::BackendBroken | Reason::BackendInvalid | Reason::NoEndpoint => {
@@ -212,6 +187,9 @@ mod tests {
             | Reason::OutOfTime
             | Reason::BackendTimeout
             | Reason::Overloaded
+            | Reason::RateLimited
+            | Reason::QuotaExhausted
+            | Reason::TooManyInFlight
             | Reason::MalformedRequest
             | Reason::NoRoute
             | Reason::MethodNotAllowed
@@ -247,10 +225,9 @@ mod tests {
     }
 
     /// Returns the decided setting of a rejected request; `of_part` says whether a part failed.
-    fn told(written: &[&str], reason: Reason, setting: Option<Setting>, limit: &str, of_part: bool) -> Option<String> {
+    fn told(written: &[&str], reason: Reason, setting: Option<Setting>, of_part: bool) -> Option<String> {
         let outline = outline(written);
         let mut decided = Decided::by(setting, Arc::clone(&outline) as _);
-        decided.limit = Some(limit.into());
         decided.part = of_part.then(|| ("p".into(), "q".into()));
         let place = outline.that_decided(&record(), reason, &decided)?;
         Some(place.setting)
@@ -260,7 +237,7 @@ mod tests {
     fn a_setting_that_comes_with_a_refusal_decides_whatever_its_reason() {
         for reason in Reason::ALL {
             for setting in SETTINGS {
-                let found = told(&[], reason, Some(setting), "free", true);
+                let found = told(&[], reason, Some(setting), true);
                 assert_eq!(found.as_deref(), place_of(setting), "{reason:?} {setting:?}");
             }
         }
@@ -269,67 +246,43 @@ mod tests {
     #[test]
     fn without_one_the_reason_tells() {
         for reason in Reason::ALL {
-            let found = told(&[], reason, None, "tenants.in_flight", true);
+            let found = told(&[], reason, None, true);
             assert_eq!(found.as_deref(), place_of_reason(reason), "{reason:?}");
         }
     }
 
     #[test]
     fn what_is_written_nearer_comes_first() {
-        let check = |written: &[&str], reason, setting, limit, expected: &str| {
-            let found = told(written, reason, setting, limit, false);
-            assert_eq!(
-                found.as_deref(),
-                Some(expected),
-                "{written:?} {reason:?} {setting:?} {limit}"
-            );
+        let check = |written: &[&str], reason, setting, expected: &str| {
+            let found = told(written, reason, setting, false);
+            assert_eq!(found.as_deref(), Some(expected), "{written:?} {reason:?} {setting:?}");
         };
-        let (out_of_time, limited) = (Reason::OutOfTime, Reason::RateLimited);
+        let out_of_time = Reason::OutOfTime;
         check(
             &["routes.r.time_limit"],
             out_of_time,
             Some(Setting::RouteTime),
-            "",
             "routes.r.time_limit",
         );
-        check(&["routes.r.cors"], Reason::OriginNotAllowed, None, "", "routes.r.cors");
+        check(&["routes.r.cors"], Reason::OriginNotAllowed, None, "routes.r.cors");
         check(
             &["routes.r.body_limit"],
             Reason::BodyTooLarge,
             None,
-            "",
             "routes.r.body_limit",
         );
         check(
             &["routes.r.path_policy"],
             Reason::MalformedRequest,
             Some(Setting::RoutePathPolicy),
-            "",
             "routes.r.path_policy",
         );
         check(
             &[],
             Reason::BackendTimeout,
             Some(Setting::CallTime),
-            "",
             "backends.b.time_limit",
         );
-        check(&[], Reason::NoEndpoint, None, "", "backends.b.endpoints");
-        for (written, key, expected) in [
-            (&[][..], "gold", "tiers.gold"),
-            (&["tenants.t.rate"], "gold", "tenants.t"),
-            (&["tenants.t.in_flight"], "tenants.in_flight", "tenants.t.in_flight"),
-            (&["tiers.gold.in_flight"], "tenants.in_flight", "tiers.gold.in_flight"),
-            (&[], "tenants.in_flight", "tiers.gold.in_flight"),
-            (
-                &["tenants.t.quotas.daily"],
-                "tenants.quotas.daily",
-                "tenants.t.quotas.daily",
-            ),
-            (&[], "r/search", "routes.r.limits.search"),
-            (&[], "callers.failures", "callers.failures"),
-        ] {
-            check(written, limited, None, key, expected);
-        }
+        check(&[], Reason::NoEndpoint, None, "backends.b.endpoints");
     }
 }

@@ -560,6 +560,7 @@ fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<Veri
         wait: Duration::ZERO,
         table: Accounts::new(100).table(&"callers.verifications".into(), &TermsByOwner::for_all(terms)),
         metrics: Registry::default().limit("callers.verifications"),
+        setting: crate::setting::SettingId::HEAD_BYTES,
     };
     let share = Share::new(Ratio::new(0.25).unwrap(), 2).unwrap();
     let budget = Verifications {

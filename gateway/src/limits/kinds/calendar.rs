@@ -63,10 +63,6 @@ impl LimitCounter for QuotaCount {
         Some(end.elapsed().saturating_sub(now.wall.elapsed()))
     }
 
-    fn setting(whose: &str, limit: &str) -> String {
-        format!("{whose}.quotas.{limit}")
-    }
-
     fn rejection(violation: Box<Violation>) -> Rejection {
         Rejection::QuotaExhausted(violation)
     }

@@ -39,10 +39,6 @@ impl LimitCounter for InFlight {
         None
     }
 
-    fn setting(whose: &str, limit: &str) -> String {
-        format!("{whose}.{limit}")
-    }
-
     fn rejection(violation: Box<Violation>) -> Rejection {
         Rejection::TooManyInFlight(violation)
     }

@@ -61,11 +61,6 @@ pub trait LimitCounter: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Returns the path in the config of a tier's or tenant's limit. `whose` is the path of the tier or tenant.
-    fn setting(whose: &str, _limit: &str) -> String {
-        whose.to_owned()
-    }
-
     /// Returns the rejection of a request that the limit refuses.
     fn rejection(violation: Box<Violation>) -> Rejection {
         Rejection::RateLimited(violation)
@@ -181,11 +176,6 @@ macro_rules! kinds {
             /// Whether accounts of this kind can take over what was taken under a limit of another kind.
             pub const fn carries_over(self) -> bool {
                 match self { $(Self::$kind => <$counter>::CARRIES_OVER,)* }
-            }
-
-            /// Returns the path in the config of a tier's or tenant's limit. `whose` is the path of the tier or tenant.
-            pub fn setting(self, whose: &str, limit: &str) -> String {
-                match self { $(Self::$kind => <$counter>::setting(whose, limit),)* }
             }
 
             /// Returns the rejection of a request that a limit of this kind refuses.

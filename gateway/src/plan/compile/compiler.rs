@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::{At, Config, Mistake, Mistakes, NamedMap, Sources, Span};
 use crate::plan::State;
-use crate::setting::{Location, SettingsBuilder};
+use crate::setting::{Location, SettingId, SettingsBuilder};
 
 /// The inputs and results that all sections share.
 pub(super) struct Compiler<'a> {
@@ -46,6 +46,11 @@ impl<'a> Compiler<'a> {
         if let Some(at) = at {
             self.places.insert(setting, self.sources.locate(at));
         }
+    }
+
+    /// Returns the id of the setting at this path.
+    pub(super) fn setting(&mut self, path: &str) -> SettingId {
+        self.settings.add(path)
     }
 
     pub(super) fn mistake(&mut self, mistake: Mistake) {

@@ -17,7 +17,8 @@ use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::costs;
-use crate::tenancy::{Allowance, Tier, Tiers};
+use crate::setting::SettingId;
+use crate::tenancy::{Allowance, OwnTerms, Tier, Tiers};
 
 /// All account tables of a plan.
 pub(super) struct Tables {
@@ -39,7 +40,7 @@ impl Tables {
         for (number, (name, tier)) in (0..).zip(config.tiers.iter()) {
             let rate = rate(compiler, &mut tables, name, tier);
             let mut allowances: Vec<_> = rate.into_iter().collect();
-            allowances.extend(in_flight(compiler, &mut tables, tier));
+            allowances.extend(in_flight(compiler, &mut tables, name, tier));
             for quota in quota_names(config) {
                 allowances.extend(self::quota(compiler, &mut tables, (name, tier), &quota));
             }
@@ -63,11 +64,12 @@ impl Tables {
             let terms = Terms::Bucket(bucket(compiler, &key, rate, burst)?);
             let limit = Written {
                 name: name.into(),
-                key: key.into(),
+                key: key.as_str().into(),
                 per: Per::ClientAddress,
                 mode: Mode::Enforce,
                 cost: Some(1),
                 wait: Duration::ZERO,
+                setting: compiler.setting(&key),
             };
             let limit = limit.open(compiler, &mut tables, &TermsByOwner::for_all(terms));
             Some((Arc::new(limit), terms))
@@ -128,6 +130,7 @@ impl Tables {
                 mode: mode(*limit.mode),
                 cost: limit.cost.as_ref().map(|cost| cost.get()),
                 wait,
+                setting: compiler.setting(&path),
             };
             let limit = limit.open(compiler, &mut tables, &TermsByOwner::for_all(terms));
             limits.push(RouteLimit::new(Arc::new(limit), terms));
@@ -157,6 +160,7 @@ struct Written {
     mode: Mode,
     cost: Option<u64>,
     wait: Duration,
+    setting: SettingId,
 }
 
 impl Written {
@@ -170,6 +174,7 @@ impl Written {
             mode: self.mode,
             cost: self.cost,
             wait: self.wait,
+            setting: self.setting,
         };
         match tables.iter_mut().find(|(key, _)| *key == self.key) {
             Some((_, noted)) => noted
@@ -186,12 +191,12 @@ impl Written {
         compiler: &Compiler<'_>,
         tables: &mut Vec<(Arc<str>, TermsByOwner)>,
         usual: Option<Terms>,
-        named: HashMap<OwnerKey, (Terms, Mode)>,
+        named: HashMap<OwnerKey, OwnTerms>,
     ) -> Option<Allowance> {
-        let any = usual.or_else(|| named.values().next().map(|(terms, _)| *terms))?;
+        let any = usual.or_else(|| named.values().next().map(|own| own.terms))?;
         let terms = TermsByOwner {
             usual: any,
-            named: named.iter().map(|(owner, (terms, _))| (*owner, *terms)).collect(),
+            named: named.iter().map(|(owner, own)| (*owner, own.terms)).collect(),
         };
         Some(Allowance::new(self.open(compiler, tables, &terms), usual, named))
     }
@@ -214,8 +219,10 @@ fn rate(
         }
         let rate = terms.rate.as_ref().unwrap_or(&tier.rate.rate);
         let burst = terms.burst.as_ref().or(tier.rate.burst.as_ref());
-        if let Some(own) = rate_terms(compiler, &format!("tenants.{tenant}"), &tier.rate, rate, burst) {
-            named.insert(Owner::Tenant(tenant).key(), (own, mode));
+        let path = format!("tenants.{tenant}");
+        if let Some(terms) = rate_terms(compiler, &path, &tier.rate, rate, burst) {
+            let setting = compiler.setting(&path);
+            named.insert(Owner::Tenant(tenant).key(), OwnTerms { terms, mode, setting });
         }
     }
     let limit = Written {
@@ -225,22 +232,30 @@ fn rate(
         mode,
         cost: None,
         wait: *tier.rate.wait,
+        setting: compiler.setting(&path),
     };
     limit.allow(compiler, tables, Some(usual), named)
 }
 
 /// Compiles the cap on a tenant's requests in flight. The count is per tenant, across the tiers of its keys.
 fn in_flight(
-    compiler: &Compiler<'_>,
+    compiler: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
+    name: &str,
     tier: &WrittenTier,
 ) -> Option<Allowance> {
     let terms = |cap: &At<std::num::NonZeroU32>| Terms::InFlight(cap.get());
-    let own = |(tenant, written): (&At<Arc<str>>, &config::Tenant)| {
-        let cap = written.in_flight.as_ref()?;
-        Some((Owner::Tenant(tenant).key(), (terms(cap), Mode::Enforce)))
-    };
-    let named = compiler.config.tenants.iter().filter_map(own).collect();
+    let mut named = HashMap::new();
+    for (tenant, written) in compiler.config.tenants.iter() {
+        if let Some(cap) = &written.in_flight {
+            let own = OwnTerms {
+                terms: terms(cap),
+                mode: Mode::Enforce,
+                setting: compiler.setting(&format!("tenants.{tenant}.in_flight")),
+            };
+            named.insert(Owner::Tenant(tenant).key(), own);
+        }
+    }
     let limit = Written {
         name: IN_FLIGHT.into(),
         key: format!("tenants.{IN_FLIGHT}").into(),
@@ -248,6 +263,7 @@ fn in_flight(
         mode: Mode::Enforce,
         cost: None,
         wait: Duration::ZERO,
+        setting: compiler.setting(&format!("tiers.{name}.in_flight")),
     };
     limit.allow(compiler, tables, tier.in_flight.as_ref().map(terms), named)
 }
@@ -264,10 +280,16 @@ fn quota(
     let usual = of_tier.and_then(|quota| calendar_terms(compiler, &path, quota));
     let mut named = HashMap::new();
     for (tenant, written) in compiler.config.tenants.iter() {
+        let path = format!("tenants.{tenant}.quotas.{name}");
         if let Some(own) = written.quotas.get(name)
-            && let Some(terms) = calendar_terms(compiler, &format!("tenants.{tenant}.quotas.{name}"), own)
+            && let Some(terms) = calendar_terms(compiler, &path, own)
         {
-            named.insert(Owner::Tenant(tenant).key(), (terms, mode(*own.mode)));
+            let own = OwnTerms {
+                terms,
+                mode: mode(*own.mode),
+                setting: compiler.setting(&path),
+            };
+            named.insert(Owner::Tenant(tenant).key(), own);
         }
     }
     let limit = Written {
@@ -277,6 +299,7 @@ fn quota(
         mode: of_tier.map_or(Mode::Enforce, |quota| mode(*quota.mode)),
         cost: None,
         wait: Duration::ZERO,
+        setting: compiler.setting(&path),
     };
     limit.allow(compiler, tables, usual, named)
 }
