@@ -6,6 +6,8 @@ pub mod reload;
 mod wall_clock;
 
 use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::auth::jwt::key_fetch::{self, Source};
+use crate::call::endpoints::Replaced;
 use crate::clock;
 use crate::control::reload::Reloader;
 use crate::limits::store::local::state_file::StateFile;
@@ -44,11 +47,23 @@ impl Control {
 
     /// Resolves the host names of all endpoints.
     pub async fn resolve(&self) {
-        for backend in &self.live.load().backends {
-            for endpoint in backend.endpoints.all() {
-                if let Err(error) = endpoint.resolve().await {
-                    tracing::warn!(backend = %backend.name, endpoint = %endpoint.url, %error, "cannot resolve");
-                }
+        let plan = self.live.load();
+        let named = plan.backends.iter().filter(|backend| backend.written.have_names());
+        for backend in named {
+            let (members, failed) = backend.written.resolve(backend.endpoints.registry(), addresses).await;
+            for (origin, error) in failed {
+                tracing::warn!(backend = %backend.name, endpoint = %origin.url, %error, "cannot resolve");
+            }
+            let Replaced {
+                added,
+                removed,
+                left_out,
+            } = backend.endpoints.replace(members);
+            if left_out > 0 {
+                tracing::warn!(backend = %backend.name, left_out, "too many endpoints");
+            }
+            if added + removed > 0 {
+                tracing::info!(backend = %backend.name, added, removed, "endpoints changed");
             }
         }
     }
@@ -57,6 +72,7 @@ impl Control {
     pub async fn upkeep(self: Arc<Self>) {
         let resolver = Arc::clone(&self);
         let mut fetchers = Fetchers::default();
+        let mut generation = self.live.load().generation;
         let mut round = tokio::time::interval(ROUND);
         for count in 0u32.. {
             round.tick().await;
@@ -65,7 +81,7 @@ impl Control {
             self.state.revocations.forget_ended(now);
             let plan = self.live.load();
             for backend in &plan.backends {
-                for endpoint in backend.endpoints.all() {
+                for endpoint in backend.endpoints.load().endpoints() {
                     endpoint.sweep(&backend.settings.pool, now.moment);
                 }
             }
@@ -73,12 +89,19 @@ impl Control {
             if let Some(DroppedLines { lines, most_of }) = LogSampler::of_process().report() {
                 tracing::warn!(lines, most_of, "lines of this log were left out: too many of a kind");
             }
-            if count % RESOLVE_EVERY == RESOLVE_EVERY - 1 {
+            // A plan that has taken effect may have names without an address.
+            let is_new = std::mem::replace(&mut generation, plan.generation) != plan.generation;
+            if is_new || count % RESOLVE_EVERY == RESOLVE_EVERY - 1 {
                 let resolver = Arc::clone(&resolver);
                 tokio::spawn(async move { resolver.resolve().await });
             }
         }
     }
+}
+
+/// Returns the addresses of a host by the system's resolver.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
 /// Follows jumps of the wall clock, forever.

@@ -19,7 +19,7 @@ use super::numbers::{millis, share};
 use super::state::Admin;
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
-use crate::call::endpoints::Endpoint;
+use crate::call::endpoints::{Listed, Readiness, Written};
 use crate::clock;
 use crate::plan::outline::Outline;
 use crate::setting::Location;
@@ -33,7 +33,7 @@ struct Entry<'a> {
     /// Longest time of one call, including the queue and all attempts.
     time_limit_ms: u64,
     attempt_limit_ms: u64,
-    endpoints: Vec<EndpointView<'a>>,
+    endpoints: Vec<EndpointView>,
     bulkhead: BulkheadView<'a>,
     /// `null` where the config turns the breaker off.
     breaker: Option<BreakerView>,
@@ -50,10 +50,15 @@ struct Entry<'a> {
 }
 
 #[derive(Serialize)]
-struct EndpointView<'a> {
-    url: &'a str,
-    /// Empty until the name is resolved.
-    addresses: Vec<SocketAddr>,
+struct EndpointView {
+    url: Arc<str>,
+    /// `null` until the name is resolved.
+    address: Option<SocketAddr>,
+    weight: u32,
+    /// `ready`, or `serving` if the endpoint is about to end.
+    readiness: &'static str,
+    /// Exchanges in flight, including those that wait for a connection.
+    in_flight: u32,
     /// Time until an ejected endpoint is used again; `null` while it is in use.
     returns_in_ms: Option<u64>,
     connections: Connections,
@@ -158,13 +163,17 @@ impl Trouble {
         } else {
             Self::None
         };
-        let is_ejected = |endpoint: &Arc<Endpoint>| endpoint.standing.is_ejected(now);
         let is_crowded = [&guards.bulkhead, &guards.streams]
             .into_iter()
             .any(|slots| slots.waiting() > 0 || slots.in_use() >= slots.limit());
         if breaker > Self::None {
             breaker
-        } else if backend.endpoints.all().iter().any(is_ejected) {
+        } else if backend
+            .endpoints
+            .load()
+            .standings()
+            .any(|standing| standing.is_ejected(now))
+        {
             Self::Ejected
         } else if is_crowded {
             Self::Crowded
@@ -185,8 +194,10 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         .backends
         .iter()
         .filter(|backend| {
-            let urls = backend.endpoints.all().iter().map(|endpoint| &*endpoint.url);
-            query.finds(urls.chain([&*backend.name]))
+            let endpoints = backend.endpoints.load();
+            let names = endpoints.endpoints().map(|endpoint| &*endpoint.name);
+            let urls = backend.written.all().iter().map(|written| &*written.origin.url);
+            query.finds(names.chain(urls).chain([&*backend.name]))
         })
         .collect();
     found.sort_by_cached_key(|backend| {
@@ -222,12 +233,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         protocol: backend.protocol(),
         time_limit_ms: millis(settings.time_limit),
         attempt_limit_ms: millis(settings.attempt_limit),
-        endpoints: backend
-            .endpoints
-            .all()
-            .iter()
-            .map(|endpoint| endpoint_view(endpoint))
-            .collect(),
+        endpoints: endpoint_views(backend),
         bulkhead: BulkheadView {
             at: place(".bulkhead"),
             in_use: bulkhead.in_use(),
@@ -265,16 +271,49 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
     }
 }
 
-fn endpoint_view(endpoint: &Endpoint) -> EndpointView<'_> {
-    let connections = endpoint.connections();
-    EndpointView {
-        url: &endpoint.url,
-        addresses: endpoint.addresses(),
-        returns_in_ms: endpoint.standing.left(clock::now()).map(millis),
-        connections: Connections {
-            active: connections.active,
-            idle: connections.idle,
-            exchanges: connections.exchanges,
-        },
+/// Returns the endpoints, followed by the URLs that have no address.
+fn endpoint_views(backend: &Backend) -> Vec<EndpointView> {
+    let in_force = backend.endpoints.load();
+    let mut views: Vec<_> = in_force.all().iter().map(EndpointView::of).collect();
+    let has_address = |url: &str| in_force.endpoints().any(|endpoint| **endpoint.url() == *url);
+    let unresolved = backend.written.all().iter();
+    let unresolved = unresolved.filter(|written| !has_address(&written.origin.url));
+    views.extend(unresolved.map(EndpointView::of_unresolved));
+    views
+}
+
+impl EndpointView {
+    fn of(listed: &Listed) -> Self {
+        let endpoint = &listed.endpoint;
+        let connections = endpoint.connections();
+        Self {
+            url: Arc::clone(endpoint.url()),
+            address: Some(endpoint.address()),
+            weight: listed.weight,
+            readiness: listed.readiness.as_str(),
+            in_flight: endpoint.in_flight(),
+            returns_in_ms: endpoint.standing.left(clock::now()).map(millis),
+            connections: Connections {
+                active: connections.active,
+                idle: connections.idle,
+                exchanges: connections.exchanges,
+            },
+        }
+    }
+
+    fn of_unresolved(written: &Written) -> Self {
+        Self {
+            url: Arc::clone(&written.origin.url),
+            address: None,
+            weight: written.weight,
+            readiness: Readiness::Ready.as_str(),
+            in_flight: 0,
+            returns_in_ms: None,
+            connections: Connections {
+                active: 0,
+                idle: 0,
+                exchanges: 0,
+            },
+        }
     }
 }

@@ -139,23 +139,23 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
         breaker_state(guards.breaker.state(now)) as u8,
     );
     page.put(Family::RetryBudgetBalance, &[name], guards.retry_budget.balance(now));
-    let endpoints = backend.endpoints.all();
+    let endpoints = backend.endpoints.load();
     page.put(
         Family::EndpointsEjected,
         &[name],
         endpoints
-            .iter()
-            .filter(|endpoint| endpoint.standing.is_ejected(now))
+            .standings()
+            .filter(|standing| standing.is_ejected(now))
             .count(),
     );
     let (mut active, mut idle, mut exchanges) = (0, 0, 0);
-    for endpoint in endpoints {
+    for endpoint in endpoints.endpoints() {
         let count = endpoint.connections();
         active += count.active;
         idle += count.idle;
         exchanges += count.exchanges;
     }
-    if endpoints.iter().any(|endpoint| endpoint.speaks_tls()) {
+    if backend.endpoints.settings().tls.is_some() {
         page.put_tally(Family::BackendHandshakes, name, &backend.metrics.handshakes);
     }
     if let Some(expires) = backend.certificate_expires {

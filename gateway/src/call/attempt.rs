@@ -80,15 +80,15 @@ impl AttemptParams<'_> {
                 let pool = &pools[self.worker];
                 self.exchange(pool, request, began, deadline, timer, timing).await
             }
-            Pools::Http2 { authority, pools } => {
+            Pools::Http2(pools) => {
                 let terms = Terms {
                     endpoint: self.endpoint,
                     pool: &pools[self.worker],
                     settings: self.pool,
                     connect: self.connect,
                     target: RequestTarget {
-                        host: &self.endpoint.authority,
-                        authority,
+                        host: self.endpoint.host(),
+                        authority: self.endpoint.authority(),
                         is_secure: self.endpoint.tls.is_some(),
                         trailers: self.trailers,
                         switches: self.switches,
@@ -181,15 +181,10 @@ impl AttemptParams<'_> {
     }
 
     async fn dial(&self, now: Moment, deadline: Deadline, timer: &mut Timer) -> Result<Connection, Failure> {
-        let Some(address) = self.endpoint.address() else {
-            return Err(Failure::new(
-                Fault::Unreached,
-                format_args!("{} is not resolved", self.endpoint.url),
-            ));
-        };
+        let address = self.endpoint.address();
         let until = deadline.child(now, self.connect);
         let dialling = async {
-            let stream = self.endpoint.reach(address).await?;
+            let stream = self.endpoint.reach().await?;
             let awaited = Arc::new(Awaited::default());
             let stream = Screened::new(stream, Arc::clone(&awaited));
             let (sender, connection) = http1::Builder::new()

@@ -16,7 +16,7 @@ use policies::{
 };
 
 use super::classify::{Repeatable, RetryOn};
-use super::endpoints::{Endpoint, Endpoints};
+use super::endpoints::{Endpoint, EndpointSet, WrittenEndpoints};
 use super::guards::{self, Slot, SlotNotifier};
 use super::pool::PoolSettings;
 use super::timer::Timer;
@@ -91,7 +91,7 @@ impl Guards {
         }
     }
 
-    fn reconfigure(&self, settings: &GuardSettings, endpoints: &Endpoints, now: Moment) {
+    fn reconfigure(&self, settings: &GuardSettings, endpoints: &EndpointSet, now: Moment) {
         if let Some(breaker) = settings.breaker {
             self.breaker.reconfigure(breaker, now);
         }
@@ -105,7 +105,8 @@ impl Guards {
         self.bulkhead.reconfigure(slots, queue, tenant_share, now);
         self.streams.reconfigure(stream_slots, queue, tenant_share, now);
         self.retry_budget.reconfigure(settings.retry_budget);
-        self.ejector.reconfigure(settings.ejection, endpoints.standings(), now);
+        self.ejector
+            .reconfigure(settings.ejection, endpoints.load().standings(), now);
     }
 }
 
@@ -121,7 +122,9 @@ pub struct Backend {
     pub guard_settings: GuardSettings,
     /// Whether the breaker is on. When off, it neither counts nor rejects.
     pub breaker_on: bool,
-    pub endpoints: Endpoints,
+    pub endpoints: Arc<EndpointSet>,
+    /// Endpoints as the config lists them.
+    pub written: WrittenEndpoints,
     /// Expiry of the client certificate for this backend, in seconds since 1970.
     pub certificate_expires: Option<u64>,
     pub metrics: Arc<BackendMetrics>,
@@ -130,7 +133,7 @@ pub struct Backend {
 impl Backend {
     /// Returns the protocol of the endpoints, as named in the config.
     pub fn protocol(&self) -> &'static str {
-        self.endpoints.all().first().map_or("http1", |first| first.protocol())
+        self.endpoints.settings().protocol()
     }
 
     /// Applies the guards' settings of a plan that takes effect. Keeps the guards' state.
@@ -195,26 +198,30 @@ impl Backend {
             Outcome::Failure { .. } => true,
             Outcome::Ignored => return,
         };
-        if self.endpoints.all().len() < 2 {
+        let all = self.endpoints.load();
+        if all.all().len() < 2 {
             return;
         }
         if failed {
             endpoint.note_failure(is_unreached);
         }
-        let all = self.endpoints.standings();
-        let changed = self.guards.ejector.record(&endpoint.standing, all, began, failed, now);
+        let standings = all.standings();
+        let changed = self
+            .guards
+            .ejector
+            .record(&endpoint.standing, standings, began, failed, now);
         self.log_ejection(endpoint, changed);
     }
 
     /// Connects to the endpoints that were ejected because they could not be reached, and ends the ejection
     /// of each that it reaches now. Each connection may take at most `limit`.
     pub async fn bring_back(&self, limit: Duration) {
-        for endpoint in self.endpoints.all() {
+        let all = self.endpoints.load_full();
+        for endpoint in all.endpoints() {
             if !endpoint.is_unreached() || !endpoint.standing.is_ejected(clock::now()) {
                 continue;
             }
-            let Some(address) = endpoint.address() else { continue };
-            if let Ok(Ok(_)) = tokio::time::timeout(limit, endpoint.reach(address)).await {
+            if let Ok(Ok(_)) = tokio::time::timeout(limit, endpoint.reach()).await {
                 let changed = self.guards.ejector.bring_back(&endpoint.standing, clock::now());
                 self.log_ejection(endpoint, changed);
             }
@@ -222,7 +229,7 @@ impl Backend {
     }
 
     fn log_ejection(&self, endpoint: &Endpoint, changed: Option<Change>) {
-        let (name, endpoint) = (&self.name, &endpoint.url);
+        let (name, endpoint) = (&self.name, &endpoint.name);
         match changed {
             Some(Change::Ejected { eject_for, ejections }) => {
                 self.metrics.ejected();

@@ -47,7 +47,7 @@ use self::backend::{Backend, Settings};
 use self::call_guard::CallGuard;
 use self::classify::Pushback;
 pub use self::cost::StatedCost;
-use self::endpoints::Endpoint;
+use self::endpoints::{Endpoint, EndpointGuard, EndpointId};
 use self::failure::Failure;
 use self::fault::Fault;
 use self::guards::Slot;
@@ -222,9 +222,9 @@ struct Ended {
 }
 
 /// Endpoints that failed within a call, each once, ordered by their last attempt.
-type Tried<'a> = SmallVec<[&'a Arc<Endpoint>; 2]>;
+type Tried = SmallVec<[EndpointId; 2]>;
 
-impl<'a> Call<'a> {
+impl Call<'_> {
     async fn run(&mut self) -> Result<Reply, Rejection> {
         let settings = &self.backend.settings;
         if !self.deadline.allows(self.started, Duration::ZERO, settings.minimum) {
@@ -256,9 +256,11 @@ impl<'a> Call<'a> {
                 now = clock::now();
             }
             let (endpoint, permit) = self.clear_for_attempt(&tried, now)?;
-            tried.retain(|earlier| !Arc::ptr_eq(earlier, endpoint));
-            tried.push(endpoint);
-            let ended = self.attempt(&tried, permit, repeatable, now, &mut timer).await;
+            tried.retain(|earlier| *earlier != endpoint.id());
+            tried.push(endpoint.id());
+            let ended = self
+                .attempt(&endpoint, &tried, permit, repeatable, now, &mut timer)
+                .await;
             // No endpoint has begun the request, so a failover repeats nothing. It does not count as a retry.
             if ended.fails_over {
                 self.failovers += 1;
@@ -266,12 +268,15 @@ impl<'a> Call<'a> {
                 continue;
             }
             let Some(wait) = self.wait_before_another(&ended) else {
-                return ended.result.map(|answer| self.reply(answer, ended.generation, slot));
+                return ended
+                    .result
+                    .map(|answer| self.reply(answer, endpoint, ended.generation, slot));
             };
             self.backend.metrics.retried();
             if let Ok(answer) = ended.result {
                 answer.discard(&settings.pool);
             }
+            drop(endpoint);
             timer.wait(clock::now() + wait).await;
             now = clock::now();
             self.attempt_began = now;
@@ -297,17 +302,21 @@ impl<'a> Call<'a> {
     /// Returns the next endpoint and the breaker's permit for an attempt.
     fn clear_for_attempt(
         &mut self,
-        tried: &[&Arc<Endpoint>],
+        tried: &[EndpointId],
         now: Moment,
-    ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Rejection> {
+    ) -> Result<(EndpointGuard, Option<Permit>), Rejection> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
             return Err(fault::timed_out(self.time(self.deadline)));
         }
-        let backend = self.backend;
-        let endpoint = backend.endpoints.choose(tried, now);
-        let endpoint = endpoint.ok_or(Rejection::NoEndpoint {
-            retry_after: Duration::from_secs(1),
-        })?;
+        let Some(endpoint) = self.backend.endpoints.choose(tried, now) else {
+            let name = &self.backend.name;
+            self.facts
+                .detail
+                .get_or_insert_with(|| format!("{name}: no address is known"));
+            return Err(Rejection::NoEndpoint {
+                retry_after: Duration::from_secs(1),
+            });
+        };
         let asker = Asker {
             tenant: self.order.entrant.tenant,
             is_whole: self.order.body.is_whole(),
@@ -324,17 +333,17 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Sends the request to the last endpoint of `tried`.
+    /// Sends the request to `endpoint`, the last one of `tried`.
     async fn attempt(
         &mut self,
-        tried: &Tried<'a>,
+        endpoint: &Arc<Endpoint>,
+        tried: &Tried,
         permit: Option<Permit>,
         repeatable: bool,
         began: Moment,
         timer: &mut Timer,
     ) -> Ended {
         let settings = &self.backend.settings;
-        let endpoint = *tried.last().expect("the endpoint to ask");
         let until = self.deadline.child(self.attempt_began, settings.attempt_limit);
         self.facts.attempts += 1;
         let number = self.facts.attempts - self.failovers;
@@ -386,7 +395,7 @@ impl<'a> Call<'a> {
         self.backend.metrics.attempts.add(counted);
         let is_unreached = verdict.fault.is_some_and(|fault| !fault.was_sent());
         let fails_over = is_unreached
-            && self.backend.endpoints.has_another(tried)
+            && self.backend.endpoints.load().has_another(tried)
             && self.order.body.can_be_sent_again()
             && until.allows(now, Duration::ZERO, settings.minimum);
         if let Some(permit) = permit {
@@ -515,7 +524,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn reply(&self, answer: Answer, generation: Option<Generation>, mut slot: Slot) -> Reply {
+    fn reply(&self, answer: Answer, endpoint: EndpointGuard, generation: Option<Generation>, mut slot: Slot) -> Reply {
         let (head, incoming) = answer.response.into_parts();
         let may_stream = self.order.streaming != Streaming::Never;
         let are_events = may_stream && is_event_stream(&head.headers);
@@ -535,7 +544,16 @@ impl<'a> Call<'a> {
             flow.may_pause();
         }
         let backend = Arc::clone(self.backend);
-        let body = ReplyBody::new(incoming, answer.lease, slot, backend, generation, patience, flow);
+        let body = ReplyBody::new(
+            incoming,
+            answer.lease,
+            endpoint,
+            slot,
+            backend,
+            generation,
+            patience,
+            flow,
+        );
         let body = if are_events { body.of_events() } else { body };
         let body = if is_grpc { body.of_grpc() } else { body };
         let body = if is_stream && !is_exempt {
@@ -591,7 +609,7 @@ impl CallRequest {
         *headers = self.headers.clone();
         headers.reserve(3);
         if !(settings.preserve_host && headers.contains_key(header::HOST)) {
-            headers.insert(header::HOST, endpoint.authority.clone());
+            headers.insert(header::HOST, endpoint.host().clone());
         }
         stamp_attempt(headers, remaining, attempt);
         Some(request)

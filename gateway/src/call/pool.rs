@@ -7,7 +7,7 @@
 //! earlier is closed at the socket, so that the backend learns that its caller has gone.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ impl Drop for Connection {
 pub(crate) struct Pool {
     idle: Mutex<VecDeque<(Connection, Moment)>>,
     leased: AtomicUsize,
+    /// Whether connections are kept for further exchanges. Changed with the lock held.
+    is_open: AtomicBool,
 }
 
 impl Pool {
@@ -85,6 +87,16 @@ impl Pool {
         Self {
             idle: Mutex::new(VecDeque::new()),
             leased: AtomicUsize::new(0),
+            is_open: AtomicBool::new(true),
+        }
+    }
+
+    /// Opens or closes the pool. A closed pool closes its idle connections, and each other one after its exchange.
+    pub(crate) fn set_open(&self, is_open: bool) {
+        let mut idle = self.lock();
+        self.is_open.store(is_open, Relaxed);
+        if !is_open {
+            idle.clear();
         }
     }
 
@@ -110,6 +122,9 @@ impl Pool {
         }
         connection.used = true;
         let mut idle = self.lock();
+        if !self.is_open.load(Relaxed) {
+            return;
+        }
         while idle.len() >= settings.idle_limit {
             idle.pop_front();
         }

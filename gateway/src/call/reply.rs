@@ -17,6 +17,7 @@ use policies::breaker::Generation;
 
 use super::backend::Backend;
 use super::checkout::Checkout;
+use super::endpoints::EndpointGuard;
 use super::grpc;
 use super::guards::Slot;
 use crate::clock;
@@ -97,6 +98,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 struct Held {
     lease: Checkout,
+    /// Counts the exchange as in flight.
+    _endpoint: EndpointGuard,
     slot: Slot,
     backend: Arc<Backend>,
     generation: Option<Generation>,
@@ -110,6 +113,7 @@ impl ReplyBody {
     pub(crate) fn new(
         incoming: Incoming,
         lease: Checkout,
+        endpoint: EndpointGuard,
         slot: Slot,
         backend: Arc<Backend>,
         generation: Option<Generation>,
@@ -120,6 +124,7 @@ impl ReplyBody {
             incoming,
             held: Some(Held {
                 lease,
+                _endpoint: endpoint,
                 slot,
                 backend,
                 generation,

@@ -1,8 +1,9 @@
 //! A backend for tests on paused time: its connections are pipes in memory, and a script decides each answer.
 //!
-//! Everything else is real: pool, exchange, guards, deadlines. The endpoint's name is never resolved, so no
-//! endpoint can be reached once the connections are used up.
+//! Everything else is real: pool, exchange, guards, deadlines. The endpoint's address has port 0, so no endpoint can be
+//! reached once the connections are used up.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,11 +24,14 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::backend::Backend;
-use super::endpoints::Pools;
+use super::endpoints::{Member, Pools};
 use super::pool::Connection;
 use crate::clock;
 use crate::headers;
 use crate::wire::caller_body::CallerBody;
+
+/// Address of every scripted endpoint. Nothing can be reached there.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Scripted behaviour for one request.
 #[derive(Debug, Clone)]
@@ -111,7 +115,10 @@ impl Scripted {
             arrivals: Mutex::default(),
             active: AtomicUsize::new(0),
         });
-        for endpoint in backend.endpoints.all() {
+        let written = backend.written.all().iter();
+        let members = written.map(|written| Member::new(Arc::clone(&written.origin), NOWHERE, written.weight));
+        backend.endpoints.replace(members.collect());
+        for endpoint in backend.endpoints.load().endpoints() {
             for _ in 0..connections {
                 let connection = Arc::clone(&scripted).connect().await;
                 let Pools::Http1(pools) = &endpoint.pools else {

@@ -23,6 +23,26 @@ use crate::observe::{BackendHandshake, BackendMetrics};
 /// Maximum number of stored TLS sessions for one endpoint, shared by all workers.
 const SESSIONS: usize = 64;
 
+/// TLS settings that the endpoints of a backend share.
+#[derive(Debug)]
+pub struct EndpointTls {
+    pub config: ClientConfig,
+    /// Identity of the settings.
+    pub terms: TlsTerms,
+    pub metrics: Arc<BackendMetrics>,
+}
+
+/// Identity of TLS settings. Endpoints with other settings share no connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsTerms {
+    /// SHA-256 of the trusted certificate authorities.
+    pub authorities: [u8; 32],
+    /// SHA-256 of the client certificate.
+    pub own: Option<[u8; 32]>,
+    pub name: Option<Arc<str>>,
+    pub only_1_3: bool,
+}
+
 /// Compiled form of a backend's `tls` section for one of its endpoints.
 #[derive(Debug)]
 pub struct Tls {

@@ -3,8 +3,8 @@
 //! A new plan takes over the state whose name it still uses. Unused state is dropped with the last request that holds
 //! it. Compiling a plan changes no limits, because the plan may still be rejected as mistaken.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::auth::basic::checks::PasswordChecks;
 use crate::auth::basic::password_cache::KnownPasswords;
@@ -12,7 +12,8 @@ use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::auth::verifications::VerificationWork;
 use crate::call::backend::Guards;
-use crate::call::endpoints::Endpoint;
+use crate::call::endpoints::{EndpointSet, Registry};
+use crate::call::tls::TlsTerms;
 use crate::headers::Via;
 use crate::json::Workspace;
 use crate::limits::store::local::Accounts;
@@ -53,28 +54,21 @@ pub struct State {
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) guards: HashMap<Arc<str>, Arc<Guards>>,
-    pub(super) endpoints: HashMap<EndpointName, Arc<Endpoint>>,
+    /// Endpoints in use, by the backend's name.
+    pub(super) endpoints: HashMap<Arc<str>, Arc<Registry>>,
+    pub(super) endpoint_sets: HashMap<SetName, Weak<EndpointSet>>,
     pub(super) keys: HashMap<KeysName, Arc<LiveKeys>>,
 }
 
-/// Identity of an endpoint. Other TLS settings make a new endpoint, because pooled connections use the old settings.
+/// Identity of the endpoints of a backend, as written. A plan with the same ones takes over the set, and with it the
+/// addresses that its names had. Others make a new set, which shares the endpoints that stay.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct EndpointName {
+pub(super) struct SetName {
     pub(super) backend: Arc<str>,
-    pub(super) url: Arc<str>,
+    /// URLs and weights.
+    pub(super) written: Vec<(Arc<str>, u32)>,
     pub(super) tls: Option<TlsTerms>,
     pub(super) in_http2: bool,
-}
-
-/// TLS settings of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct TlsTerms {
-    /// SHA-256 of the trusted certificate authorities.
-    pub(super) authorities: [u8; 32],
-    /// SHA-256 of the client certificate.
-    pub(super) own: Option<[u8; 32]>,
-    pub(super) name: Option<Arc<str>>,
-    pub(super) only_1_3: bool,
 }
 
 /// Identity of a fetched key set: the issuer's name, the URL and the accepted algorithms.
@@ -113,11 +107,19 @@ impl State {
         let mut kept = self.kept();
         kept.guards
             .retain(|name, _| plan.backends.iter().any(|backend| backend.name == *name));
-        kept.endpoints.retain(|_, endpoint| {
-            plan.backends
-                .iter()
-                .flat_map(|backend| backend.endpoints.all())
-                .any(|used| Arc::ptr_eq(used, endpoint))
+        kept.endpoints
+            .retain(|name, _| plan.backends.iter().any(|backend| backend.name == *name));
+        let used: HashSet<_> = plan
+            .backends
+            .iter()
+            .map(|backend| Arc::as_ptr(&backend.endpoints))
+            .collect();
+        kept.endpoint_sets.retain(|_, set| {
+            let is_used = used.contains(&set.as_ptr());
+            if let Some(set) = set.upgrade().filter(|_| !is_used) {
+                set.close();
+            }
+            is_used
         });
         let issuers = plan.authenticator.issuers();
         kept.keys
@@ -128,3 +130,6 @@ impl State {
         self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,10 +167,10 @@ function showBackends({ backends }) {
     field(card, "p50", millis(quantile((snapshot) => found(snapshot)?.duration, 0.5)));
     field(card, "p99", millis(quantile((snapshot) => found(snapshot)?.duration, 0.99)));
     showGuards(card, backend);
-    const endpoints = backend.endpoints.map(({ url, addresses, connections, returns_in_ms }) => [
-      url.replace("http://", ""),
+    const endpoints = backend.endpoints.map(({ url, address, connections, returns_in_ms }) => [
+      url.replace("http://", "") + (address && !url.endsWith(address) ? ` (${address})` : ""),
       returns_in_ms !== null ? `ejected, back in ${millis(returns_in_ms)}` :
-      addresses.length ? `${connections.active} active · ${connections.idle} idle${backend.protocol === "http1" ? "" : ` · ${connections.exchanges} exchanges on ${backend.protocol}`}` : "not resolved",
+      address ? `${connections.active} active · ${connections.idle} idle${backend.protocol === "http1" ? "" : ` · ${connections.exchanges} exchanges on ${backend.protocol}`}` : "not resolved",
     ]);
     pairs(card.querySelector(".endpoints"), endpoints);
   });

@@ -36,17 +36,15 @@ pub(super) fn begin(endpoint: Arc<Endpoint>, duty: DialGuard, within: Duration, 
 
 async fn dial(endpoint: &Endpoint, within: Duration, settings: &PoolSettings) -> Result<Link, Failure> {
     let unreached = |why: String| Failure::new(Fault::Unreached, why);
-    let Some(address) = endpoint.address() else {
-        return Err(unreached(format!("{} is not resolved", endpoint.url)));
-    };
+    let address = endpoint.address();
     let opening = async {
-        let stream = endpoint.reach(address).await?;
+        let stream = endpoint.reach().await?;
         if let Transport::Tls(tls) = &stream
             && tls.get_ref().1.alpn_protocol() != Some(b"h2")
         {
             return Err(io::Error::other("TLS: the backend does not offer HTTP/2 (ALPN `h2`)"));
         }
-        let stream = Metered::new(stream, &endpoint.url);
+        let stream = Metered::new(stream, &endpoint.name);
         driver::open(Coalesced(TokioIo::new(stream)), settings).await
     };
     match tokio::time::timeout(within, opening).await {

@@ -129,7 +129,7 @@ impl Terms<'_> {
             Ok(Err(_)) => Err(Failure::new(Fault::Unreached, "given up")),
             Err(Elapsed) => Err(Failure::new(
                 Fault::TimedOut { sent: false },
-                format_args!("{}: no connection with room in time", self.endpoint.url),
+                format_args!("{}: no connection with room in time", self.endpoint.name),
             )),
         }
     }

@@ -41,6 +41,8 @@ struct State {
     waiting: VecDeque<oneshot::Sender<Served>>,
     /// Number of exchanges that the newest connection can carry. The next one is expected to carry as many.
     expected: Option<usize>,
+    /// Whether idle connections are closed at once.
+    is_closed: bool,
 }
 
 struct Member {
@@ -97,6 +99,13 @@ impl Shared {
         let mut state = self.lock();
         state.settings = *settings;
         state.let_go(now);
+    }
+
+    /// Opens or closes the pool. A closed pool closes each connection as soon as it carries no exchange.
+    pub(crate) fn set_open(&self, is_open: bool) {
+        let mut state = self.lock();
+        state.is_closed = !is_open;
+        state.let_go(clock::now());
     }
 
     /// Returns the number of connections in use, of idle connections, and of exchanges.
@@ -175,8 +184,9 @@ impl State {
     /// Removes idle connections that are closed, too old or idle for too long, and those beyond the idle limit.
     fn let_go(&mut self, now: Moment) {
         let settings = &self.settings;
+        let is_closed = self.is_closed;
         self.members
-            .retain(|member| member.carries > 0 || member.is_good(settings, now));
+            .retain(|member| member.carries > 0 || !is_closed && member.is_good(settings, now));
         let idle = self.members.iter().filter(|member| member.carries == 0).count();
         for _ in self.settings.idle_limit..idle {
             let oldest = self.members.iter().position(|member| member.carries == 0);

@@ -55,7 +55,7 @@ words! {
 pub struct Endpoint {
     /// `http://host:port` or `https://host:port`, without a path.
     pub url: At<EndpointUrl>,
-    /// Share of the calls, relative to the other endpoints.
+    /// Share of the calls, relative to the other endpoints. Each address of a name has it.
     pub weight: At<u32>,
 }
 

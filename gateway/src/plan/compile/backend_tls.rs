@@ -3,15 +3,14 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 
-use crate::call::tls::{self, Tls};
+use crate::call::tls::{self, EndpointTls, TlsTerms};
 use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
 use crate::observe::BackendMetrics;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::tls_files;
-use crate::plan::state::TlsTerms;
 use crate::tls::client_authorities;
 
 /// The system's certificate authorities, loaded when the first backend needs them.
@@ -31,8 +30,7 @@ impl System {
 
 /// TLS settings that all endpoints of one backend share.
 pub(super) struct BackendTls {
-    config: ClientConfig,
-    terms: TlsTerms,
+    pub(super) shared: EndpointTls,
     name: Option<ServerName<'static>>,
     /// Expiry of the client certificate, in seconds since 1970.
     pub(super) expires: Option<u64>,
@@ -44,6 +42,7 @@ pub(super) fn compile(
     system: &System,
     backend: &str,
     written: &config::Backend,
+    metrics: &Arc<BackendMetrics>,
 ) -> Option<BackendTls> {
     let tls = &written.tls;
     let roots = match &tls.ca_file {
@@ -84,24 +83,17 @@ pub(super) fn compile(
         })
         .ok()?;
     Some(BackendTls {
-        config,
-        terms,
+        shared: EndpointTls {
+            config,
+            terms,
+            metrics: Arc::clone(metrics),
+        },
         name,
         expires: own.map(|own| own.certificate().expires),
     })
 }
 
 impl BackendTls {
-    /// Returns the terms that identify an endpoint's TLS setup. Endpoints with other terms share no connections.
-    pub(super) const fn terms(&self) -> &TlsTerms {
-        &self.terms
-    }
-
-    /// Returns the TLS setup of one endpoint, whose certificate must be valid for `name`.
-    pub(super) fn endpoint(&self, name: ServerName<'static>, metrics: &Arc<BackendMetrics>) -> Tls {
-        Tls::new(&self.config, name, Arc::clone(metrics))
-    }
-
     /// Returns the name that the endpoint's certificate must carry; `None` if its host is not a valid name.
     pub(super) fn name_of(&self, url: &EndpointUrl) -> Option<ServerName<'static>> {
         self.name.clone().or_else(|| server_name(&url.host))

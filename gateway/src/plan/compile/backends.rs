@@ -1,24 +1,23 @@
 //! Compiles backends, reusing the guards and endpoints that outlive a plan.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use http::uri::Authority;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
 use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
 
 use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
-use crate::call::endpoints::{Endpoint, Endpoints};
+use crate::call::endpoints::{EndpointSet, EndpointSettings, Origin, Written, WrittenEndpoints};
 use crate::call::pool::PoolSettings;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
-use crate::observe::BackendMetrics;
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::state::EndpointName;
+use crate::plan::state::SetName;
 
 /// All backends, by name and in the order of the config.
 pub(super) struct Backends {
@@ -66,70 +65,80 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
     let metrics = compiler.state.observer.registry.backend(name);
     let speaks_tls = written.endpoints.iter().any(|at| at.url.is_secure);
     let tls = speaks_tls
-        .then(|| backend_tls::compile(compiler, system, name, written))
+        .then(|| backend_tls::compile(compiler, system, name, written, &metrics))
         .flatten();
     let in_http2 = *written.protocol != config::Protocol::Http1;
-    let weighted = written.endpoints.iter().filter_map(|at| {
-        let endpoint = endpoint(compiler, name, &at.url, tls.as_ref(), in_http2, &metrics)?;
-        Some((endpoint, *at.weight))
+    let found = written.endpoints.iter().filter_map(|at| {
+        Some(Written {
+            origin: Arc::new(origin(compiler, &at.url, tls.as_ref())?),
+            host: at.url.host.clone(),
+            port: at.url.port,
+            weight: *at.weight,
+        })
     });
-    let endpoints = Endpoints::new(weighted.collect());
+    let listed = WrittenEndpoints::new(found.collect());
+    let certificate_expires = tls.as_ref().and_then(|tls| tls.expires);
+    let shared = EndpointSettings {
+        tls: tls.map(|tls| tls.shared),
+        in_http2,
+        workers: compiler.workers,
+    };
     Backend {
         name: Arc::clone(name),
         settings,
         guards,
         guard_settings,
         breaker_on: written.breaker.is_some(),
-        endpoints,
-        certificate_expires: tls.and_then(|tls| tls.expires),
+        endpoints: endpoint_set(compiler, name, &listed, shared),
+        written: listed,
+        certificate_expires,
         metrics,
     }
 }
 
 /// Returns `None` after a mistake in the URL or in the backend's `tls`.
-fn endpoint(
-    compiler: &mut Compiler<'_>,
-    backend: &Arc<str>,
-    url: &At<EndpointUrl>,
-    tls: Option<&BackendTls>,
-    in_http2: bool,
-    metrics: &Arc<BackendMetrics>,
-) -> Option<Arc<Endpoint>> {
-    let tls = match tls.filter(|_| url.is_secure) {
+fn origin(compiler: &mut Compiler<'_>, url: &At<EndpointUrl>, tls: Option<&BackendTls>) -> Option<Origin> {
+    let server_name = match tls.filter(|_| url.is_secure) {
         Some(tls) => {
             let Some(name) = tls.name_of(url) else {
                 let message = format!("no certificate can stand for the host of `{}`", url.value);
                 compiler.mistake(Mistake::new(Code::BadValue, url.span(), message).hint("write `tls.server_name`"));
                 return None;
             };
-            Some((tls, name))
+            Some(name)
         }
         None if url.is_secure => return None,
         None => None,
     };
-    let text: Arc<str> = url.to_string().into();
-    let name = EndpointName {
+    let origin = Origin::new(url.to_string().into(), &url.authority, server_name);
+    Some(origin.expect("an authority that was parsed fits into a field"))
+}
+
+/// Returns the set of the plan in force if its endpoints are written in the same way. Otherwise makes a new one, whose
+/// names have the addresses that are in use.
+fn endpoint_set(
+    compiler: &Compiler<'_>,
+    backend: &Arc<str>,
+    written: &WrittenEndpoints,
+    settings: EndpointSettings,
+) -> Arc<EndpointSet> {
+    let mut kept = compiler.state.kept();
+    let all = written.all().iter();
+    let name = SetName {
         backend: Arc::clone(backend),
-        url: Arc::clone(&text),
-        tls: tls.as_ref().map(|(tls, _)| tls.terms().clone()),
-        in_http2,
+        written: all.map(|at| (Arc::clone(&at.origin.url), at.weight)).collect(),
+        tls: settings.tls.as_ref().map(|tls| tls.terms.clone()),
+        in_http2: settings.in_http2,
     };
-    let make = || {
-        let authority = HeaderValue::from_str(&url.authority).expect("an authority that was parsed fits into a field");
-        let endpoint = Endpoint::new(text, authority, url.host.clone(), url.port, compiler.workers);
-        let endpoint = match tls {
-            Some((tls, name)) => endpoint.over(tls.endpoint(name, metrics)),
-            None => endpoint,
-        };
-        Arc::new(if in_http2 {
-            endpoint.in_http2(Authority::try_from(url.authority.as_str()).expect("it was parsed as one"))
-        } else {
-            endpoint
-        })
-    };
-    Some(Arc::clone(
-        compiler.state.kept().endpoints.entry(name).or_insert_with(make),
-    ))
+    let in_force = kept.endpoint_sets.get(&name).and_then(Weak::upgrade);
+    if let Some(set) = in_force.filter(|set| !set.is_closed()) {
+        return set;
+    }
+    let registry = Arc::clone(kept.endpoints.entry(Arc::clone(backend)).or_default());
+    let members = written.members(&registry);
+    let set = Arc::new(EndpointSet::new(registry, settings, members));
+    kept.endpoint_sets.insert(name, Arc::downgrade(&set));
+    set
 }
 
 fn settings(config: &config::Config, written: &config::Backend) -> Settings {
@@ -265,7 +274,12 @@ fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backe
             .hint("the last attempts get what is left, or are not made"),
         );
     }
-    if let ([only], Some(ejection)) = (written.endpoints.as_slice(), &written.ejection) {
+    // A name may have several addresses.
+    let is_address = |only: &&config::Endpoint| only.url.host.parse::<IpAddr>().is_ok();
+    let only = <&[_; 1]>::try_from(written.endpoints.as_slice())
+        .ok()
+        .map(|[only]| only);
+    if let (Some(only), Some(ejection)) = (only.filter(is_address), &written.ejection) {
         let keys = [
             ejection.consecutive.span(),
             ejection.eject_for.span(),

@@ -1,0 +1,109 @@
+use policies::{EjectionSettings, Ejector};
+
+use super::*;
+use crate::call::endpoints::set::EndpointSet;
+use crate::call::endpoints::tests::{member, set};
+
+#[test]
+fn heavy_endpoints_are_spread() {
+    let cases: [(&[u32], &[u16]); 7] = [
+        (&[], &[]),
+        (&[1], &[0]),
+        (&[1, 1], &[0, 1]),
+        (&[1000, 1000], &[0, 1]),
+        (&[5, 1, 1], &[0, 0, 1, 0, 2, 0, 0]),
+        (&[2, 1], &[0, 1, 0]),
+        (&[20, 10], &[0, 1, 0]),
+    ];
+    for (weights, turns) in cases {
+        assert_eq!(*spread(weights), *turns, "{weights:?}");
+    }
+}
+
+#[test]
+fn turns_are_bounded_and_everybody_has_one() {
+    let weights: Vec<u32> = (1..=1000).collect();
+    let turns = spread(&weights);
+    assert!(turns.len() <= 11_000, "{}", turns.len());
+    let of = |wanted: u16| turns.iter().filter(|index| **index == wanted).count();
+    assert_eq!((of(0), of(499), of(999)), (1, 9, 19));
+}
+
+fn ids(set: &EndpointSet, indexes: &[usize]) -> Vec<EndpointId> {
+    indexes
+        .iter()
+        .map(|index| set.load().all[*index].endpoint.id())
+        .collect()
+}
+
+#[test]
+fn another_endpoint_is_preferred_after_a_failure() {
+    let set = set([member(1).weight(3), member(2)]);
+    let tried = ids(&set, &[0]);
+    for _ in 0..8 {
+        let chosen = set.choose(&tried, Moment::ZERO).expect("two endpoints");
+        assert_eq!(chosen.address().port(), 2);
+    }
+}
+
+/// Counts how often each endpoint is chosen.
+fn chosen<const N: usize>(set: &EndpointSet, tried: &[usize]) -> [usize; N] {
+    let tried = ids(set, tried);
+    let mut chosen = [0; N];
+    for _ in 0..600 {
+        let endpoint = set.choose(&tried, Moment::ZERO).expect("one is always in");
+        chosen[usize::from(endpoint.address().port()) - 1] += 1;
+    }
+    chosen
+}
+
+fn eject(set: &EndpointSet, index: usize) {
+    let ejector = Ejector::new(Some(EjectionSettings::default()));
+    let all = set.load();
+    for _ in 0..5 {
+        let standing = &all.all[index].endpoint.standing;
+        ejector.record(standing, all.standings(), Moment::ZERO, true, Moment::ZERO);
+    }
+}
+
+/// Ejects the first endpoint of a backend with these weights, and counts how often each endpoint is chosen.
+fn chosen_without_the_first<const N: usize>(weights: [u32; N], tried: &[usize]) -> [usize; N] {
+    let set = set((1..).zip(weights).map(|(n, weight)| member(n).weight(weight)));
+    eject(&set, 0);
+    chosen(&set, tried)
+}
+
+#[test]
+fn the_turns_of_an_ejected_endpoint_are_shared_by_the_others() {
+    assert_eq!(chosen_without_the_first([1, 1], &[]), [0, 600]);
+    assert_eq!(chosen_without_the_first([1, 1, 1, 1], &[]), [0, 200, 200, 200]);
+    assert_eq!(chosen_without_the_first([1, 2, 1], &[]), [0, 400, 200]);
+    let heavy = chosen_without_the_first([100, 1, 1], &[]);
+    assert!(heavy[0] == 0 && heavy[1].abs_diff(heavy[2]) < 20, "{heavy:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_out_is_tried_when_all_that_are_in_have_failed() {
+    assert_eq!(chosen_without_the_first([1, 1, 1], &[1]), [0, 0, 600]);
+    assert_eq!(chosen_without_the_first([1, 1, 1], &[1, 2]), [600, 0, 0]);
+    assert_eq!(chosen_without_the_first([1, 1], &[1]), [600, 0]);
+    // After all have been tried, the choice is not the latest and not ejected, where possible.
+    assert_eq!(chosen_without_the_first([1, 1, 1], &[0, 1, 2]), [0, 600, 0]);
+    assert_eq!(chosen_without_the_first([1, 1], &[0, 1]), [0, 600]);
+    assert!(set([]).choose(&[], Moment::ZERO).is_none());
+}
+
+#[test]
+fn an_endpoint_that_is_about_to_end_is_used_only_without_a_ready_one() {
+    let both = || set([member(1), member(2).only_serving(), member(3)]);
+    assert_eq!(chosen(&both(), &[]), [300, 0, 300]);
+    // The ready ones come first in the set, so `1` is the third member.
+    assert_eq!(chosen(&both(), &[0, 1]), [0, 600, 0]);
+    let one_is_out = set([member(1), member(2).only_serving()]);
+    eject(&one_is_out, 0);
+    assert_eq!(chosen(&one_is_out, &[]), [0, 600]);
+    assert_eq!(
+        chosen(&set([member(1).only_serving(), member(2).only_serving()]), &[]),
+        [300, 300]
+    );
+}

@@ -1,0 +1,230 @@
+//! One address of a backend, with each worker's pool of connections to it.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use http::HeaderValue;
+use http::uri::Authority;
+use policies::Moment;
+use policies::ejection::Standing;
+use tokio::net::TcpStream;
+
+use super::member::Origin;
+use super::registry::EndpointSettings;
+use crate::call::http2::Shared;
+use crate::call::pool::{Pool, PoolSettings};
+use crate::call::tls::Tls;
+use crate::call::transport::Transport;
+
+/// Number of an endpoint, unique within the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndpointId(u64);
+
+/// Address of a backend, with each worker's pool of connections to it.
+pub struct Endpoint {
+    id: EndpointId,
+    /// URL as written, followed by the address if the URL does not contain it. Logs name the endpoint by it.
+    pub name: Arc<str>,
+    origin: Arc<Origin>,
+    address: SocketAddr,
+    /// TLS settings. `None` means plain text.
+    pub(crate) tls: Option<Tls>,
+    /// Ejection state: whether the endpoint is left out for now.
+    pub standing: Standing,
+    /// Whether the last failed attempt failed because no connection could be made.
+    unreached: AtomicBool,
+    /// Number of sets in force that hold the endpoint. Changed only by the registry.
+    memberships: AtomicUsize,
+    in_flight: InFlight,
+    pub(crate) pools: Pools,
+}
+
+/// Number of exchanges in flight over all workers. It has a cache line of its own, because every exchange writes it.
+#[derive(Default)]
+#[repr(align(128))]
+struct InFlight(AtomicU32);
+
+/// Pools of connections to an endpoint, one for each worker, by protocol.
+pub(crate) enum Pools {
+    Http1(Box<[Arc<Pool>]>),
+    Http2(Box<[Arc<Shared>]>),
+}
+
+/// Number of connections to an endpoint, over all workers.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ConnectionCount {
+    /// Number of connections that carry an exchange.
+    pub active: usize,
+    pub idle: usize,
+    /// Number of exchanges. An HTTP/2 connection can carry several.
+    pub exchanges: usize,
+}
+
+impl Endpoint {
+    pub(super) fn new(origin: Arc<Origin>, address: SocketAddr, settings: &EndpointSettings) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let workers = 0..settings.workers;
+        let is_in_url = origin.authority.host().trim_matches(['[', ']']) == address.ip().to_string();
+        let name = if is_in_url {
+            Arc::clone(&origin.url)
+        } else {
+            format!("{} ({address})", origin.url).into()
+        };
+        let tls = settings.tls.as_ref().zip(origin.server_name.as_ref());
+        Self {
+            id: EndpointId(NEXT.fetch_add(1, Relaxed)),
+            name,
+            address,
+            tls: tls.map(|(tls, name)| Tls::new(&tls.config, name.clone(), Arc::clone(&tls.metrics))),
+            origin,
+            standing: Standing::default(),
+            unreached: AtomicBool::new(false),
+            memberships: AtomicUsize::new(0),
+            in_flight: InFlight::default(),
+            pools: if settings.in_http2 {
+                Pools::Http2(workers.map(|_| Arc::default()).collect())
+            } else {
+                Pools::Http1(workers.map(|_| Arc::new(Pool::new())).collect())
+            },
+        }
+    }
+
+    pub(crate) const fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the URL as written, by which the address was found.
+    pub fn url(&self) -> &Arc<str> {
+        &self.origin.url
+    }
+
+    /// Returns the value of the Host field: `host[:port]`.
+    pub(crate) fn host(&self) -> &HeaderValue {
+        &self.origin.host
+    }
+
+    /// Returns the authority of the request URI in HTTP/2: `host[:port]`.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.origin.authority
+    }
+
+    pub const fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Opens a byte stream to the endpoint, with TLS if it is configured.
+    pub(crate) async fn reach(&self) -> std::io::Result<Transport> {
+        if self.address.port() == 0 {
+            return Err(std::io::Error::other("port 0 takes no connections"));
+        }
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            None => Transport::Plain(stream),
+            Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
+        })
+    }
+
+    /// Whether the last failed attempt failed because no connection could be made.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.unreached.load(Relaxed)
+    }
+
+    pub(crate) fn note_failure(&self, unreached: bool) {
+        if self.unreached.load(Relaxed) != unreached {
+            self.unreached.store(unreached, Relaxed);
+        }
+    }
+
+    /// Counts a set in force that holds the endpoint.
+    pub(super) fn join(&self) {
+        if self.memberships.fetch_add(1, Relaxed) == 0 {
+            self.set_open(true);
+        }
+    }
+
+    /// Removes a set from the count. After the last one, the pools close their idle connections and keep no others.
+    pub(super) fn leave(&self) {
+        if self.memberships.fetch_sub(1, Relaxed) == 1 {
+            self.set_open(false);
+        }
+    }
+
+    /// Whether a set in force holds the endpoint.
+    pub(super) fn is_member(&self) -> bool {
+        self.memberships.load(Relaxed) > 0
+    }
+
+    fn set_open(&self, is_open: bool) {
+        match &self.pools {
+            Pools::Http1(pools) => pools.iter().for_each(|pool| pool.set_open(is_open)),
+            Pools::Http2(pools) => pools.iter().for_each(|pool| pool.set_open(is_open)),
+        }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self, settings: &PoolSettings, now: Moment) {
+        match &self.pools {
+            Pools::Http1(pools) => pools.iter().for_each(|pool| pool.sweep(settings, now)),
+            Pools::Http2(pools) => pools.iter().for_each(|pool| pool.sweep(settings, now)),
+        }
+    }
+
+    /// Returns the number of exchanges in flight over all workers. An exchange that waits for a connection counts.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.0.load(Relaxed)
+    }
+
+    pub fn connections(&self) -> ConnectionCount {
+        let mut count = ConnectionCount::default();
+        match &self.pools {
+            Pools::Http1(pools) => {
+                for pool in pools {
+                    count.active += pool.leased();
+                    count.idle += pool.idle();
+                }
+                count.exchanges = count.active;
+            }
+            Pools::Http2(pools) => {
+                for pool in pools {
+                    let (active, idle, exchanges) = pool.count();
+                    count.active += active;
+                    count.idle += idle;
+                    count.exchanges += exchanges;
+                }
+            }
+        }
+        count
+    }
+}
+
+/// Endpoint of an exchange. The exchange counts as in flight until this value is dropped.
+#[must_use]
+pub struct EndpointGuard(Arc<Endpoint>);
+
+impl EndpointGuard {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.in_flight.0.fetch_add(1, Relaxed);
+        Self(endpoint)
+    }
+}
+
+impl Deref for EndpointGuard {
+    type Target = Arc<Endpoint>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for EndpointGuard {
+    fn drop(&mut self) {
+        self.0.in_flight.0.fetch_sub(1, Relaxed);
+    }
+}

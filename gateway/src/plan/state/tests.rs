@@ -1,0 +1,118 @@
+//! Tests what of a backend's endpoints outlives a plan.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::*;
+use crate::call::endpoints::{Endpoint, Member};
+use crate::config;
+use crate::control::reload;
+use crate::observe::Target;
+use crate::plan::compile::compile;
+
+const TOP: &str = "listeners: { public: { address: \"127.0.0.1:0\" } }\n\
+                   callers: { anonymous: { by: client_address } }\n\
+                   routes: { r: { match: { path: / }, access: { any_of: [anonymous] }, backend: b } }\n";
+
+fn state() -> State {
+    State::new(Observer::start(&Target::Off).unwrap())
+}
+
+fn compiled(state: &State, backend: &str) -> Plan {
+    let text = format!("{TOP}backends: {{ b: {{ {backend} }} }}");
+    let mut loaded = config::parse("gateway.yaml", &text, Path::new("."), &|_| None).unwrap();
+    match compile(&mut loaded, state, 1) {
+        Ok(compiled) => compiled.plan,
+        Err(mistakes) => panic!("{}", loaded.sources.render(&mistakes, false)),
+    }
+}
+
+/// Puts a config in force.
+fn reloaded(state: &State, backend: &str) -> Plan {
+    let plan = compiled(state, backend);
+    reload::take_effect(&plan, state);
+    plan
+}
+
+/// Gives a name of a backend these addresses, as a resolution would.
+fn resolve(plan: &Plan, last: &[u8]) {
+    let backend = &plan.backends[0];
+    let found = backend.written.all().iter().flat_map(|written| {
+        let of = |last: &u8| {
+            let address = SocketAddr::from(([10, 0, 0, *last], written.port));
+            Member::new(Arc::clone(&written.origin), address, written.weight)
+        };
+        last.iter().map(of)
+    });
+    backend.endpoints.replace(found.collect());
+}
+
+fn endpoints(plan: &Plan) -> Vec<Arc<Endpoint>> {
+    plan.backends[0].endpoints.load().endpoints().cloned().collect()
+}
+
+fn are_same(one: &[Arc<Endpoint>], other: &[Arc<Endpoint>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+const NAME: &str = r#"endpoints: [{ url: "http://users:8080" }]"#;
+
+#[test]
+fn a_reload_keeps_endpoints_and_the_addresses_of_names() {
+    let state = state();
+    let first = reloaded(&state, NAME);
+    resolve(&first, &[1, 2]);
+    let before = endpoints(&first);
+    // The same endpoints are the same set, so that a resolution that is under way counts for the new plan.
+    let second = reloaded(&state, &format!("{NAME}, time_limit: 1s"));
+    assert!(Arc::ptr_eq(&first.backends[0].endpoints, &second.backends[0].endpoints));
+    // Another weight and one more URL make another set with the same endpoints.
+    let third = reloaded(
+        &state,
+        r#"endpoints: [{ url: "http://users:8080", weight: 5 }, { url: "http://10.0.0.9" }]"#,
+    );
+    assert!(are_same(&before, &endpoints(&third)[..2]));
+    assert_eq!(endpoints(&third).len(), 3);
+    // A late resolution for the old plan changes nothing.
+    resolve(&second, &[7]);
+    assert!(are_same(&before, &endpoints(&second)));
+    assert!(are_same(&before, &endpoints(&third)[..2]));
+}
+
+#[test]
+fn a_plan_that_is_not_put_in_force_changes_nothing() {
+    let state = state();
+    let first = reloaded(&state, NAME);
+    resolve(&first, &[1]);
+    drop(compiled(
+        &state,
+        r#"endpoints: [{ url: "http://users:8080" }, { url: "http://10.0.0.9" }]"#,
+    ));
+    assert!(!first.backends[0].endpoints.is_closed());
+    let second = reloaded(&state, NAME);
+    assert!(are_same(&endpoints(&first), &endpoints(&second)));
+}
+
+#[test]
+fn what_a_plan_no_longer_names_is_forgotten() {
+    let state = state();
+    let first = reloaded(&state, NAME);
+    resolve(&first, &[1]);
+    let second = reloaded(&state, r#"endpoints: [{ url: "http://10.0.0.9" }]"#);
+    assert!(first.backends[0].endpoints.is_closed());
+    let third = reloaded(&state, NAME);
+    assert!(endpoints(&third).is_empty(), "it was not in use any more");
+    assert!(second.backends[0].endpoints.is_closed());
+    assert_eq!(state.kept().endpoint_sets.len(), 1);
+}
+
+#[test]
+fn other_protocols_share_no_endpoint() {
+    let state = state();
+    let first = reloaded(&state, NAME);
+    resolve(&first, &[1]);
+    let second = reloaded(&state, &format!("{NAME}, protocol: h2c"));
+    let (before, now) = (endpoints(&first), endpoints(&second));
+    assert_eq!(before[0].address(), now[0].address(), "the address of a name is known");
+    assert!(!are_same(&before, &now));
+}
