@@ -19,8 +19,8 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use self::events::Events;
+pub use self::keeping::CachePlacement;
 use self::keeping::Keeping;
-pub use self::keeping::Place;
 pub use self::leaving::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::headers;
@@ -213,7 +213,7 @@ impl Grpc {
 
 impl Content {
     /// Caches an answer while it is sent.
-    pub fn kept(reply: ReplyBody, place: Place) -> Self {
+    pub fn kept(reply: ReplyBody, place: CachePlacement) -> Self {
         Self::Kept(Box::new(Keeping::new(reply, place)))
     }
 

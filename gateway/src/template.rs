@@ -26,9 +26,9 @@ pub use placeholder::Placeholder;
 pub use query::{MOST_PARAMETERS, Query, TooManyParameters};
 pub use suggest::taken_literally;
 
-/// Place of the rendered text. Decides how values are encoded.
+/// Syntax of the text that is rendered. It decides how values are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Syntax {
     /// Request target: a path that begins with `/`, and after the first `?` a query.
     Path,
     /// Query of a request target, after the `?`.
@@ -103,8 +103,8 @@ impl Template {
     ///
     /// # Errors
     /// A placeholder is malformed or unknown, or a literal is not allowed at its place.
-    pub fn parse(text: &str, place: Place) -> Result<Self, TemplateError> {
-        parse::parse(text, place)
+    pub fn parse(text: &str, syntax: Syntax) -> Result<Self, TemplateError> {
+        parse::parse(text, syntax)
     }
 
     /// Returns the text if it has no placeholders, with doubled braces replaced by single ones.

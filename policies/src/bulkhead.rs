@@ -12,7 +12,7 @@
 //! The bulkhead orders the waiters and never waits itself: it signals a waiter, which then claims its slot.
 
 use crate::moment::Moment;
-use crate::queue::{FairQueue, Party, Place};
+use crate::queue::{FairQueue, Party, QueuePosition};
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use std::fmt;
@@ -397,7 +397,7 @@ impl<S: Signal> Bulkhead<S> {
     }
 
     /// Ends the wait at `place`, if it has not ended, and returns its state.
-    fn leave_queue(&self, place: Place, turn: &AtomicU8) -> u8 {
+    fn leave_queue(&self, place: QueuePosition, turn: &AtomicU8) -> u8 {
         let stands = turn.load(Ordering::Acquire);
         if stands != WAITING {
             return stands;

@@ -32,7 +32,7 @@ pub(crate) struct Party {
 
 /// Position of a waiter in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct QueuePosition {
     tier: u32,
     pub(crate) tenant: u64,
     number: u64,
@@ -74,7 +74,7 @@ impl<T> FairQueue<T> {
         self.len
     }
 
-    pub(crate) fn push(&mut self, party: Party, waiter: T) -> Place {
+    pub(crate) fn push(&mut self, party: Party, waiter: T) -> QueuePosition {
         let tier = self
             .tiers
             .entry(party.tier)
@@ -84,7 +84,7 @@ impl<T> FairQueue<T> {
         tier.push(party.tenant, number, waiter);
         self.next_number += 1;
         self.len += 1;
-        Place {
+        QueuePosition {
             tier: party.tier,
             tenant: party.tenant,
             number,
@@ -143,7 +143,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes out the waiter at this place; `None` if it waits no longer.
-    pub(crate) fn remove(&mut self, place: Place) -> Option<T> {
+    pub(crate) fn remove(&mut self, place: QueuePosition) -> Option<T> {
         let tier = self.tiers.get_mut(&place.tier)?;
         let waiters = &mut tier.tenants.get_mut(&place.tenant)?.waiters;
         let index = waiters
@@ -157,7 +157,7 @@ impl<T> FairQueue<T> {
 
     /// Returns the waiter that should make room for a newcomer: the newest of the tenant that is furthest over its
     /// share. `None` if the newcomer's tenant would be as far over, or further, counting the newcomer.
-    pub(crate) fn furthest_over_share(&self, newcomer: Party) -> Option<Place> {
+    pub(crate) fn furthest_over_share(&self, newcomer: Party) -> Option<QueuePosition> {
         let is_new = |tier: &Tier<T>| !tier.tenants.contains_key(&newcomer.tenant);
         let own = match self.tiers.get(&newcomer.tier) {
             Some(tier) => {
@@ -177,7 +177,7 @@ impl<T> FairQueue<T> {
                 let load = Load::of(line.waiters.len(), tier.tenants.len() + joined, tier.weight);
                 let is_own = (id, tenant) == (newcomer.tier, newcomer.tenant);
                 if !is_own && load.cmp(&furthest.0) == Ordering::Greater {
-                    let newest = line.waiters.back().map(|&(number, _)| Place {
+                    let newest = line.waiters.back().map(|&(number, _)| QueuePosition {
                         tier: id,
                         tenant,
                         number,
@@ -463,7 +463,7 @@ mod tests {
         ) {
             let party = |tenant: u64| Party { tier: tenant as u32 % 3, weight: [1, 3, 8][tenant as usize % 3], tenant };
             let mut queue = FairQueue::new();
-            let mut waiting: Vec<(Party, Place)> = vec![];
+            let mut waiting: Vec<(Party, QueuePosition)> = vec![];
             for (step, tenant, which) in steps {
                 if step > 0 {
                     waiting.push((party(tenant), queue.push(party(tenant), ())));
@@ -498,7 +498,7 @@ mod tests {
             steps in prop::collection::vec((0..4u8, 0..6u64, any::<prop::sample::Index>()), 1..200),
         ) {
             let mut queue = FairQueue::new();
-            let mut naive: Vec<(Place, u64, usize)> = vec![];
+            let mut naive: Vec<(QueuePosition, u64, usize)> = vec![];
             for (count, (step, tenant, which)) in steps.into_iter().enumerate() {
                 let party = Party { tier: tenant as u32 % 2, weight: 1 + tenant as u32 % 2, tenant };
                 match step {

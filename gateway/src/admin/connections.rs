@@ -1,6 +1,6 @@
 //! Serves an admin router so that no connection can keep another from being answered.
 //!
-//! Each write, each request and each connection has a time limit. [`ConnectionTable`] and [`RequestPlaces`] limit their
+//! Each write, each request and each connection has a time limit. [`ConnectionTable`] and [`RequestSlots`] limit their
 //! numbers.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::connection_table::ConnectionTable;
-use super::request_places::RequestPlaces;
+use super::request_slots::RequestSlots;
 use super::timed_io::TimedIo;
 use crate::client::address;
 use crate::clock;
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The connections of one admin address.
 struct Connections {
     table: Mutex<Open>,
-    places: Arc<RequestPlaces>,
+    slots: Arc<RequestSlots>,
 }
 
 struct Open {
@@ -56,7 +56,7 @@ pub(super) struct Connection {
     peer: IpAddr,
     opened: Moment,
     all: Weak<Connections>,
-    places: Arc<RequestPlaces>,
+    slots: Arc<RequestSlots>,
     /// Number and deadline of each request in progress.
     ends: Mutex<Vec<(u64, Moment)>>,
     closed: Notify,
@@ -76,7 +76,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
             table: ConnectionTable::new(MOST),
             by_number: HashMap::new(),
         }),
-        places: Arc::default(),
+        slots: Arc::default(),
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -131,7 +131,7 @@ impl Connections {
             peer,
             opened: now,
             all: Arc::downgrade(self),
-            places: Arc::clone(&self.places),
+            slots: Arc::clone(&self.slots),
             ends: Mutex::default(),
             closed: Notify::new(),
         });
@@ -149,8 +149,8 @@ impl Connection {
         self.peer
     }
 
-    pub(super) fn places(&self) -> &Arc<RequestPlaces> {
-        &self.places
+    pub(super) fn slots(&self) -> &Arc<RequestSlots> {
+        &self.slots
     }
 
     /// Records the start of a request that may take as long as `limit`.

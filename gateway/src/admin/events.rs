@@ -28,13 +28,13 @@ use crate::server::Phase;
 pub(super) const PATH: &str = "/api/v1/events";
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Place of one stream; given back on drop.
-struct Place {
+/// Slot of one stream; given back on drop.
+struct StreamSlot {
     admin: Arc<Admin>,
     peer: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         let mut taken = self.admin.streams.taken();
         match taken.get_mut(&self.peer) {
@@ -56,7 +56,7 @@ pub(super) async fn stream(
     if !admin.streams.try_take(peer) {
         return Err(Problem::TOO_MANY_STREAMS);
     }
-    let place = Place {
+    let slot = StreamSlot {
         admin: Arc::clone(&admin),
         peer,
     };
@@ -65,7 +65,7 @@ pub(super) async fn stream(
     let watcher = Watcher {
         admin,
         ticks,
-        _place: place,
+        _slot: slot,
     };
     Ok(Sse::new(unfold(Some(watcher), next)))
 }
@@ -73,7 +73,7 @@ pub(super) async fn stream(
 struct Watcher {
     admin: Arc<Admin>,
     ticks: Interval,
-    _place: Place,
+    _slot: StreamSlot,
 }
 
 /// Returns the next snapshot; the snapshot of a drain is the last.

@@ -19,17 +19,17 @@ mod host;
 mod keys;
 mod list_query;
 mod numbers;
-mod place_layer;
 mod problem;
 mod quotas;
 mod rejections;
-mod request_places;
+mod request_slots;
 mod revocations;
 mod routes;
 mod samplers;
+mod slot_layer;
 mod state;
 mod status;
-mod stream_places;
+mod stream_slots;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -50,7 +50,7 @@ use axum::{Router, middleware};
 use self::body_limit::MAX_BODY;
 use self::state::Admin;
 pub use self::state::Gateway;
-use self::stream_places::Streams;
+use self::stream_slots::Streams;
 use self::tokens::Tokens;
 use crate::config::{self, At};
 use crate::plan::admin_token::AdminToken;
@@ -182,7 +182,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(place_layer::hold))
+        .layer(middleware::from_fn(slot_layer::hold))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), token::check))
         .layer(middleware::from_fn(host::check))
         .with_state(admin)

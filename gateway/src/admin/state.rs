@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::stream_places::Streams;
+use super::stream_slots::Streams;
 use super::tokens::Tokens;
 use crate::control::reload::Reloader;
 use crate::plan::{LivePlan, State};

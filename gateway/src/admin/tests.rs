@@ -1179,7 +1179,7 @@ async fn events_tell_everything_until_the_drain() {
 async fn streams_are_bounded_and_their_places_come_back() {
     let bench = Bench::start().await;
     let mut streams = Vec::new();
-    for _ in 0..super::stream_places::MOST_OF_PEER {
+    for _ in 0..super::stream_slots::MOST_OF_PEER {
         let mut stream = bench.ask(Method::GET, "/api/v1/events").await;
         event(&mut stream).await;
         streams.push(stream);

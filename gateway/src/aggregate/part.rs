@@ -26,7 +26,7 @@ pub struct Part {
     /// Paths of the values in its answer that other parts' requests use.
     pub(super) spliced: Arc<Paths>,
     pub(super) shape: Shape,
-    pub(super) place: Place,
+    pub(super) place: Placement,
     /// Name for an array at the root.
     pub(super) own_name: MemberName,
     pub(super) collection: Option<Arc<[MemberName]>>,
@@ -35,7 +35,7 @@ pub struct Part {
 
 /// Place of a part in the answer.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum Placement {
     /// Path of at least one name.
     Group(Arc<[MemberName]>),
     Root,
@@ -104,16 +104,16 @@ impl Part {
     fn place(&self, document: Document) -> Result<PlacedMember, Cause> {
         let kind = document.value().kind();
         Ok(match (&self.place, &self.collection, kind) {
-            (Place::Root, _, Kind::Object) => PlacedMember::Members(document),
+            (Placement::Root, _, Kind::Object) => PlacedMember::Members(document),
             // A null at the root adds no members.
-            (Place::Root, _, Kind::Null) => PlacedMember::Members(Document::empty_object()),
-            (Place::Root, Some(collection), Kind::Array) => at(collection, document),
-            (Place::Root, None, Kind::Array) => PlacedMember::Member(self.own_name.clone(), document),
-            (Place::Root, ..) => return Err(Cause::NotMergeable),
-            (Place::Group(path), Some(collection), Kind::Array) => {
+            (Placement::Root, _, Kind::Null) => PlacedMember::Members(Document::empty_object()),
+            (Placement::Root, Some(collection), Kind::Array) => at(collection, document),
+            (Placement::Root, None, Kind::Array) => PlacedMember::Member(self.own_name.clone(), document),
+            (Placement::Root, ..) => return Err(Cause::NotMergeable),
+            (Placement::Group(path), Some(collection), Kind::Array) => {
                 PlacedMember::Within(path.iter().chain(&**collection).cloned().collect(), document)
             }
-            (Place::Group(path), ..) => at(path, document),
+            (Placement::Group(path), ..) => at(path, document),
         })
     }
 }

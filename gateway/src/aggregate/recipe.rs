@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::draft::{Conflict, Errors, PartDraft, Partial, RecipeDraft};
 use super::grouped::GroupPrefixes;
-use super::part::{Part, Place};
+use super::part::{Part, Placement};
 use super::path::{Path, PathMistake, Segment};
 use super::placed_member::MemberName;
 use super::shape::{Shape, ShapeMistake};
@@ -150,16 +150,16 @@ impl Recipe {
                 })
             };
             let place = match &draft.group {
-                Some(group) if group == "." => Place::Root,
-                Some(group) => Place::Group(path_of(group)),
-                None => Place::Group([MemberName::from(&*draft.name)].into()),
+                Some(group) if group == "." => Placement::Root,
+                Some(group) => Placement::Group(path_of(group)),
+                None => Placement::Group([MemberName::from(&*draft.name)].into()),
             };
             let collection = draft.collection.as_ref().map(&mut path_of);
             match (&place, &collection) {
-                (Place::Group(path), _) | (Place::Root, Some(path)) => passages.add(path),
-                (Place::Root, None) => {}
+                (Placement::Group(path), _) | (Placement::Root, Some(path)) => passages.add(path),
+                (Placement::Root, None) => {}
             }
-            if list_errors && wrap.is_none() && matches!(&place, Place::Group(path) if path[0] == errors_name) {
+            if list_errors && wrap.is_none() && matches!(&place, Placement::Group(path) if path[0] == errors_name) {
                 mistakes.push(Mistake::ReservedName {
                     part: draft.name.clone(),
                 });

@@ -1,4 +1,4 @@
-//! Holds the connection of an exchange: an HTTP/1.1 connection for itself, or a place on a shared HTTP/2 connection.
+//! Holds the connection of an exchange: an HTTP/1.1 connection for itself, or a slot on a shared HTTP/2 connection.
 
 use http_body::Body as _;
 use hyper::body::Incoming;

@@ -35,7 +35,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Scripted behaviour for one request.
 #[derive(Debug, Clone)]
-pub(crate) enum Turn {
+pub(crate) enum Behaviour {
     /// Answers `after` the last byte of the request.
     Answer {
         after: Duration,
@@ -71,8 +71,8 @@ pub(crate) struct Arrival {
     pub(crate) body: usize,
 }
 
-type Play = Box<dyn FnMut() -> Turn + Send>;
-type TurnBody = UnsyncBoxBody<Bytes, Broke>;
+type Play = Box<dyn FnMut() -> Behaviour + Send>;
+type ScriptedBody = UnsyncBoxBody<Bytes, Broke>;
 
 /// Script behind the connections of one backend.
 pub(crate) struct Scripted {
@@ -108,7 +108,7 @@ impl Scripted {
     pub(crate) async fn behind(
         backend: &Backend,
         connections: usize,
-        play: impl FnMut() -> Turn + Send + 'static,
+        play: impl FnMut() -> Behaviour + Send + 'static,
     ) -> Arc<Self> {
         let scripted = Arc::new(Self {
             play: Mutex::new(Box::new(play)),
@@ -158,7 +158,7 @@ impl Scripted {
         Connection::new(sender, Arc::default(), driver.abort_handle(), clock::now())
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<TurnBody>, Broke> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ScriptedBody>, Broke> {
         self.arrivals().push(Arrival {
             at: clock::now(),
             headers: request.headers().clone(),
@@ -169,12 +169,12 @@ impl Scripted {
         self.active.fetch_add(1, Relaxed);
         let active = Active(self);
         match turn {
-            Turn::Hang => std::future::pending().await,
-            Turn::Break { after } => {
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::Break { after } => {
                 sleep(after).await;
                 Err(Broke)
             }
-            Turn::Answer {
+            Behaviour::Answer {
                 after,
                 status,
                 retry_after,
@@ -201,7 +201,7 @@ impl Scripted {
     }
 }
 
-fn body(tail: Tail, active: Active) -> TurnBody {
+fn body(tail: Tail, active: Active) -> ScriptedBody {
     let pause = match tail {
         Tail::AtOnce => {
             let whole = Full::new(Bytes::from_static(br#"{"id":7}"#));

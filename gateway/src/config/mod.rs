@@ -20,13 +20,13 @@ mod line_indentation;
 mod mistake;
 mod model;
 mod named;
-#[cfg(test)]
-mod places;
 mod reader;
 #[cfg(test)]
 mod reference;
 pub mod revocations;
 mod scalar;
+#[cfg(test)]
+mod section_examples;
 mod single;
 mod sources;
 mod span;

@@ -40,20 +40,20 @@ impl From<Asked> for Sections {
 
 impl Sections {
     /// Returns the nearest section that has the key: around the section at `path`, within it, or beside it.
-    fn having<'s>(&'s self, key: &str, path: &str) -> Option<Place<'s>> {
+    fn having<'s>(&'s self, key: &str, path: &str) -> Option<Nearest<'s>> {
         let has = |known: &Vec<&'static str>| known.contains(&key);
         let mut around = path;
         while !around.is_empty() {
             around = around.rfind('.').map_or("", |dot| &around[..dot]);
             if let Some((found, _)) = self.0.get_key_value(around).filter(|(_, known)| has(known)) {
-                return Some(Place::Around(found));
+                return Some(Nearest::Around(found));
             }
         }
-        self.below(path, has).map(Place::Within).or_else(|| {
+        self.below(path, has).map(Nearest::Within).or_else(|| {
             let beside = path.rfind('.').map_or("", |dot| &path[..dot]);
             self.below(beside, has)
                 .filter(|found| *found != path)
-                .map(Place::Within)
+                .map(Nearest::Within)
         })
     }
 
@@ -75,7 +75,7 @@ impl Sections {
     }
 }
 
-enum Place<'s> {
+enum Nearest<'s> {
     Around(&'s str),
     Within(&'s str),
 }
@@ -121,10 +121,10 @@ impl Unknown {
             return near.unwrap_or_default();
         }
         match elsewhere {
-            Some(Place::Around(around)) => {
+            Some(Nearest::Around(around)) => {
                 format!("`{text}` is a key of {}: indent it less", called(around))
             }
-            Some(Place::Within(within)) => format!("`{text}` is a key of {}", called(within)),
+            Some(Nearest::Within(within)) => format!("`{text}` is a key of {}", called(within)),
             None => near.or_else(|| hint::one_of(words())).unwrap_or_default(),
         }
     }

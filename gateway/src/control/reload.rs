@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policies::Moment;
 
-use self::worker::{Outcome, Turn, Work, Worker};
+use self::worker::{Outcome, Work, WorkPermit, Worker};
 use crate::clock;
 use crate::config::{self, AccessLog, Invalid, Loaded};
 use crate::files::watch::{FileWatch, Look};
@@ -156,7 +156,7 @@ impl Reloader {
 }
 
 impl Work for Reloading {
-    fn look(&self, turn: &Turn) {
+    fn look(&self, turn: &WorkPermit) {
         let plan = self.live.load();
         if let Some(file) = &plan.revocations {
             turn.at(&file.path);
@@ -171,7 +171,7 @@ impl Work for Reloading {
         }
     }
 
-    fn reload(&self, turn: &Turn) -> Outcome {
+    fn reload(&self, turn: &WorkPermit) -> Outcome {
         let result = self.try_reload(&Cause::Asked, turn);
         if !turn.is_given_up() {
             self.note_asked(&result);
@@ -186,7 +186,7 @@ impl Work for Reloading {
 
 impl Reloading {
     /// Returns the files to read now, and all changed files, including those whose content was refused before.
-    fn look_at(&self, files: &FileSet, turn: &Turn) -> (BTreeSet<PathBuf>, Changed) {
+    fn look_at(&self, files: &FileSet, turn: &WorkPermit) -> (BTreeSet<PathBuf>, Changed) {
         let (mut due, mut changed) = (BTreeSet::new(), Changed::new());
         let unreachable = turn.unreachable();
         for (path, version) in files.iter().filter(|(path, _)| !unreachable.contains(*path)) {
@@ -212,7 +212,7 @@ impl Reloading {
     /// Reads the changed files, first all together: files may depend on each other, like a certificate and its key. If
     /// that fails, each due file is tried alone, so that a bad file does not block the others. Returns an error, if
     /// any.
-    fn read_changed(&self, due: &BTreeSet<PathBuf>, changed: &Changed, turn: &Turn) -> Option<String> {
+    fn read_changed(&self, due: &BTreeSet<PathBuf>, changed: &Changed, turn: &WorkPermit) -> Option<String> {
         let attempt = |files: &Changed| {
             let ours = turn.begin_reading();
             ours.then(|| self.try_reload(&Cause::FilesChanged(files), turn).err())?
@@ -271,7 +271,7 @@ impl Reloading {
     }
 
     /// Reads, compiles and puts in force. Records which file versions are now handled.
-    fn try_reload(&self, cause: &Cause<'_>, turn: &Turn) -> Result<u64, String> {
+    fn try_reload(&self, cause: &Cause<'_>, turn: &WorkPermit) -> Result<u64, String> {
         let running = self.live.load();
         let generation = running.generation + 1;
         let on_read = turn.teller();

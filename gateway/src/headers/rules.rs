@@ -122,7 +122,7 @@ impl HeaderRules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::{Captures, Place, Query};
+    use crate::template::{Captures, Query, Syntax};
 
     fn name(text: &'static str) -> HeaderName {
         HeaderName::from_static(text)
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn values_are_filled_from_the_request_and_what_is_missing_leaves_nothing() {
-        let filled = |text: &str| FieldValue::Filled(Template::parse(text, Place::Header).unwrap());
+        let filled = |text: &str| FieldValue::Filled(Template::parse(text, Syntax::Header).unwrap());
         let rules = HeaderRules {
             set: [
                 (name("x-fixed"), fixed("{as it is}")),

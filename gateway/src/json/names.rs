@@ -21,7 +21,7 @@ pub(super) const MAX_TEXT: usize = DECODED as usize;
 /// Names of all open objects.
 #[derive(Default)]
 pub(super) struct Names {
-    places: SmallVec<[Place; 32]>,
+    places: SmallVec<[NameSpan; 32]>,
     /// Decoded form of the names that contain escapes.
     decoded: Vec<u8>,
     /// Start of each open object's names in `places` and in `decoded`.
@@ -29,12 +29,12 @@ pub(super) struct Names {
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct NameSpan {
     start: u32,
     length: u32,
 }
 
-impl Place {
+impl NameSpan {
     fn bytes<'a>(self, text: &'a [u8], decoded: &'a [u8]) -> &'a [u8] {
         let (of, start) = match self.start & DECODED {
             0 => (text, self.start),
@@ -55,12 +55,12 @@ impl Names {
         let place = if has_escapes {
             let before = self.decoded.len();
             strings::decode(&text[start..end], &mut self.decoded).ok_or(Refusal::NotJson)?;
-            Place {
+            NameSpan {
                 start: before as u32 | DECODED,
                 length: (self.decoded.len() - before) as u32,
             }
         } else {
-            Place {
+            NameSpan {
                 start: start as u32,
                 length: (end - start) as u32,
             }
@@ -69,7 +69,7 @@ impl Names {
         let own = &self.places[first..];
         if own.len() < FEW {
             let name = place.bytes(text, &self.decoded);
-            let is_same = |other: &Place| other.length == place.length && other.bytes(text, &self.decoded) == name;
+            let is_same = |other: &NameSpan| other.length == place.length && other.bytes(text, &self.decoded) == name;
             if own.iter().any(is_same) {
                 return Err(Refusal::DuplicateName);
             }
@@ -85,10 +85,10 @@ impl Names {
         };
         let own = &mut self.places[first as usize..];
         if own.len() > FEW {
-            let bytes = |place: &Place| place.bytes(text, &self.decoded);
+            let bytes = |place: &NameSpan| place.bytes(text, &self.decoded);
             // Lengths are compared first, because that does not read the text.
             own.sort_unstable_by(|one, other| one.length.cmp(&other.length).then_with(|| bytes(one).cmp(bytes(other))));
-            let is_twice = |pair: &[Place]| pair[0].length == pair[1].length && bytes(&pair[0]) == bytes(&pair[1]);
+            let is_twice = |pair: &[NameSpan]| pair[0].length == pair[1].length && bytes(&pair[0]) == bytes(&pair[1]);
             if own.windows(2).any(is_twice) {
                 return Err(Refusal::DuplicateName);
             }

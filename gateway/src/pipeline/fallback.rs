@@ -19,7 +19,7 @@ use crate::clock;
 use crate::observe::FallbackKind;
 use crate::plan::{Fallback, Route};
 use crate::rejection::{Reason, Rejection};
-use crate::response::{Content, Place};
+use crate::response::{CachePlacement, Content};
 use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 
 const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
@@ -109,7 +109,7 @@ impl Exchange<'_> {
                     body: Bytes::new(),
                     at: clock::now(),
                 };
-                let place = Place {
+                let place = CachePlacement {
                     store: Arc::clone(&self.plan.stale),
                     key,
                     kept,

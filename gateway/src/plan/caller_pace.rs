@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
-use crate::call::scripted::{Scripted, Tail, Turn, caller_body};
+use crate::call::scripted::{Behaviour, Scripted, Tail, caller_body};
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::clock;
 use crate::plan::Plan;
@@ -74,8 +74,8 @@ fn counts(backend: &Backend) -> Counts {
     backend.guards.breaker.counts(clock::now())
 }
 
-fn answers(after: Duration) -> Turn {
-    Turn::Answer {
+fn answers(after: Duration) -> Behaviour {
+    Behaviour::Answer {
         after,
         status: 200,
         retry_after: None,
@@ -177,7 +177,7 @@ fn a_backend_that_breaks_during_an_upload_fails() {
         let plan = plan(&config(""));
         let backend = backend(&plan);
         let after = Duration::from_millis(300);
-        let _scripted = Scripted::behind(&backend, 4, move || Turn::Break { after }).await;
+        let _scripted = Scripted::behind(&backend, 4, move || Behaviour::Break { after }).await;
         for (number, has_length, pieces) in [
             (1, true, vec![]),
             (2, false, vec![]),
@@ -202,7 +202,7 @@ fn a_caller_that_is_slow_to_read_has_its_backend_break_off_without_blame() {
     on_paused_time(async {
         let plan = plan(&config(""));
         let backend = backend(&plan);
-        let turn = || Turn::Answer {
+        let turn = || Behaviour::Answer {
             after: Duration::ZERO,
             status: 200,
             retry_after: None,
@@ -226,7 +226,7 @@ fn a_body_that_was_read_ahead_is_sent_whole_and_in_order() {
         let plan = plan(&config(", consecutive: 1"));
         let backend = backend(&plan);
         let turns = [
-            Turn::Break { after: Duration::ZERO },
+            Behaviour::Break { after: Duration::ZERO },
             answers(Duration::ZERO),
             answers(Duration::ZERO),
         ];

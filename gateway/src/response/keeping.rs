@@ -17,11 +17,11 @@ use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Key, PendingBody, StaleCache,
 pub struct Keeping {
     reply: ReplyBody,
     /// Bytes gathered so far. `None` after they are kept or discarded.
-    kept: Option<(PendingBody, Place)>,
+    kept: Option<(PendingBody, CachePlacement)>,
 }
 
-/// Place of an answer in the cache, while its body is still being received.
-pub struct Place {
+/// Key and terms of an answer in the cache, while its body is still being received.
+pub struct CachePlacement {
     pub store: Arc<StaleCache>,
     pub key: Key,
     pub kept: CachedAnswer,
@@ -29,7 +29,7 @@ pub struct Place {
 }
 
 impl Keeping {
-    pub fn new(reply: ReplyBody, place: Place) -> Self {
+    pub fn new(reply: ReplyBody, place: CachePlacement) -> Self {
         let gathering = PendingBody::begin(Arc::clone(&place.store));
         let is_too_long = reply.size_hint().lower() > BODY_LIMIT as u64;
         let mut keeping = Self {
@@ -58,7 +58,8 @@ impl Keeping {
             Some(Ok(frame)) => {
                 // An answer with trailers cannot be kept.
                 let data = frame.data_ref();
-                let fits = |(gathering, _): &mut (PendingBody, Place)| data.is_some_and(|data| gathering.add(data));
+                let fits =
+                    |(gathering, _): &mut (PendingBody, CachePlacement)| data.is_some_and(|data| gathering.add(data));
                 self.kept = self.kept.take_if(fits);
                 self.keep_if_over();
             }
@@ -76,7 +77,7 @@ impl Keeping {
     }
 
     fn keep(&mut self) {
-        if let Some((gathering, Place { key, kept, terms, .. })) = self.kept.take() {
+        if let Some((gathering, CachePlacement { key, kept, terms, .. })) = self.kept.take() {
             gathering.keep(key, kept, terms);
         }
     }

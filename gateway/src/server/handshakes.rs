@@ -27,50 +27,50 @@ const LONGEST: Duration = Duration::from_millis(10);
 
 /// Handshakes under way by address. Its size is bounded by the number of connections.
 #[derive(Default)]
-pub(super) struct HandshakePlaces(Mutex<HashMap<IpAddr, Address>>);
+pub(super) struct HandshakeSlots(Mutex<HashMap<IpAddr, Address>>);
 
 struct Address {
-    places: Arc<Semaphore>,
-    /// Number of handshakes that have a place or wait for one.
+    slots: Arc<Semaphore>,
+    /// Number of handshakes that have a slot or wait for one.
     users: usize,
 }
 
-/// Place of one handshake of an address; given back on drop.
+/// Slot of one handshake of an address; given back on drop.
 #[must_use]
-pub(super) struct Place {
-    all: Arc<HandshakePlaces>,
+pub(super) struct HandshakeSlot {
+    all: Arc<HandshakeSlots>,
     address: IpAddr,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl HandshakePlaces {
-    /// Waits for one of the `most` places of the address. Calls `waits` if none is free now.
-    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, most: u32, waits: impl FnOnce()) -> Place {
-        let places = {
+impl HandshakeSlots {
+    /// Waits for one of the `most` slots of the address. Calls `waits` if none is free now.
+    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, most: u32, waits: impl FnOnce()) -> HandshakeSlot {
+        let slots = {
             let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let address = addresses.entry(address).or_insert_with(|| Address {
-                places: Arc::new(Semaphore::new(most as usize)),
+                slots: Arc::new(Semaphore::new(most as usize)),
                 users: 0,
             });
             address.users += 1;
-            Arc::clone(&address.places)
+            Arc::clone(&address.slots)
         };
-        let mut place = Place {
+        let mut slot = HandshakeSlot {
             all: Arc::clone(self),
             address,
             permit: None,
         };
-        place.permit = Arc::clone(&places).try_acquire_owned().ok();
-        if place.permit.is_none() {
+        slot.permit = Arc::clone(&slots).try_acquire_owned().ok();
+        if slot.permit.is_none() {
             waits();
             // The semaphore is never closed, so this does not fail.
-            place.permit = places.acquire_owned().await.ok();
+            slot.permit = slots.acquire_owned().await.ok();
         }
-        place
+        slot
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         self.permit = None;
         let mut addresses = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +100,7 @@ impl Default for HandshakeTime {
 
 /// Permission for one step of a handshake.
 #[must_use]
-pub(super) struct Turn<'a> {
+pub(super) struct HandshakeStep<'a> {
     time: &'a HandshakeTime,
     share: Option<Share>,
     _permit: Option<SemaphorePermit<'a>>,
@@ -108,7 +108,7 @@ pub(super) struct Turn<'a> {
 
 impl HandshakeTime {
     /// Waits for a turn. Calls `waits` if the time is used up now. Without a `share` the time is not limited.
-    pub(super) async fn turn(&self, share: Option<Share>, waits: impl FnOnce()) -> Turn<'_> {
+    pub(super) async fn turn(&self, share: Option<Share>, waits: impl FnOnce()) -> HandshakeStep<'_> {
         // The semaphore is never closed, so this does not fail.
         let permit = self.turns.acquire().await.ok();
         let mut waits = Some(waits);
@@ -120,7 +120,7 @@ impl HandshakeTime {
             }
             sleep(wait).await;
         }
-        Turn {
+        HandshakeStep {
             time: self,
             share,
             _permit: permit,
@@ -128,7 +128,7 @@ impl HandshakeTime {
     }
 }
 
-impl Turn<'_> {
+impl HandshakeStep<'_> {
     /// Takes one step. Returns its result and how long it took.
     pub(super) fn step<F: Future>(self, handshake: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, Duration) {
         let began = clock::now();
@@ -157,27 +157,27 @@ mod tests {
     const SOON: Duration = Duration::from_millis(1);
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_waits_for_a_place_of_its_own_and_nobody_stays_behind() {
-        let places = Arc::new(HandshakePlaces::default());
+    async fn an_address_waits_for_a_slot_of_its_own_and_nobody_stays_behind() {
+        let slots = Arc::new(HandshakeSlots::default());
         let (one, other): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::BROADCAST.into());
         let waited = Cell::new(0);
-        let enter = |address| places.enter(address, 2, || waited.set(waited.get() + 1));
+        let enter = |address| slots.enter(address, 2, || waited.set(waited.get() + 1));
         let (first, second) = (enter(one).await, enter(one).await);
         assert_eq!(waited.get(), 0);
         let mut third = pin!(enter(one));
         assert!(timeout(SOON, third.as_mut()).await.is_err());
         assert_eq!(waited.get(), 1);
-        let stranger = timeout(SOON, enter(other)).await.expect("it has places of its own");
+        let stranger = timeout(SOON, enter(other)).await.expect("it has slots of its own");
         {
             // A handshake that stops waiting no longer counts as a user.
             let mut fourth = pin!(enter(one));
             assert!(timeout(SOON, fourth.as_mut()).await.is_err());
         }
         drop(first);
-        let third = timeout(SOON, third).await.expect("there is a place");
+        let third = timeout(SOON, third).await.expect("there is a slot");
         assert!(timeout(SOON, enter(one)).await.is_err());
         drop((second, third, stranger));
-        assert!(places.0.lock().expect("no panic").is_empty());
+        assert!(slots.0.lock().expect("no panic").is_empty());
     }
 
     /// Takes a step of the given length. Returns whether it had to wait.

@@ -61,7 +61,7 @@ impl Workers {
                 own.push(socket);
             }
         }
-        let (per_address, handshake_places) = (Arc::default(), Arc::default());
+        let (per_address, handshake_slots) = (Arc::default(), Arc::default());
         let threads = sockets
             .into_iter()
             .enumerate()
@@ -72,7 +72,7 @@ impl Workers {
                     lifecycle: Arc::clone(lifecycle),
                     watch: Reaper::default(),
                     per_address: Arc::clone(&per_address),
-                    handshake_places: Arc::clone(&handshake_places),
+                    handshake_slots: Arc::clone(&handshake_slots),
                     handshake_time: HandshakeTime::default(),
                 };
                 acceptor::spawn(worker, sockets)

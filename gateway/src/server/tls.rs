@@ -1,6 +1,6 @@
 //! Serves a caller's connection that begins with a TLS handshake.
 //!
-//! The reaper limits the handshake as it limits a head. It also ends a connection that waits too long for a place or a
+//! The reaper limits the handshake as it limits a head. It also ends a connection that waits too long for a slot or a
 //! turn (see [`super::handshakes`]). Each handshake is counted once, by its outcome. The caller's certificate is read
 //! here once, for all requests of the connection.
 
@@ -75,7 +75,7 @@ async fn shake(
     guard: &ConnectionGuard,
     mut counted: Counted,
 ) -> Option<CloseNotifyStream> {
-    // A connection that sends nothing takes no place.
+    // A connection that sends nothing takes no slot.
     if io.peek(&mut [0]).await.is_err() {
         counted.outcome = Handshake::Abandoned;
         return None;
@@ -88,7 +88,7 @@ async fn shake(
     };
     counted.outcome = Handshake::Overloaded;
     let waits = || counted.observer.registry.handshake_delays.add(HandshakeDelay::Address);
-    let _place = worker.handshake_places.enter(key, most, waits).await;
+    let _slot = worker.handshake_slots.enter(key, most, waits).await;
     let accepted = in_turns(TlsAcceptor::from(config).accept(io), worker, &mut counted).await;
     match accepted {
         Ok(stream) => {

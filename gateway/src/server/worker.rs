@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::handshakes::{HandshakePlaces, HandshakeTime};
+use super::handshakes::{HandshakeSlots, HandshakeTime};
 use super::lifecycle::Lifecycle;
 use super::per_address::PerAddress;
 use super::reaper::Reaper;
@@ -17,7 +17,7 @@ pub(crate) struct Worker {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) watch: Reaper,
     pub(crate) per_address: Arc<PerAddress>,
-    pub(super) handshake_places: Arc<HandshakePlaces>,
+    pub(super) handshake_slots: Arc<HandshakeSlots>,
     pub(super) handshake_time: HandshakeTime,
 }
 

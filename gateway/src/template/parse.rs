@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Piece, Place, Placeholder, Spelling, Template, percent};
+use super::{Piece, Placeholder, Spelling, Syntax, Template, percent};
 
 /// Error in a template and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +56,15 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-pub(super) fn parse(text: &str, place: Place) -> Result<Template, TemplateError> {
+pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Template, TemplateError> {
     let mut reader = Reader {
-        place,
+        syntax,
         pieces: Vec::new(),
         literal: String::new(),
         quoted: false,
         escaped: false,
     };
-    if place == Place::Path && !text.starts_with('/') {
+    if syntax == Syntax::Path && !text.starts_with('/') {
         return Err(TemplateError {
             at: 0,
             why: Why::NotAbsolute,
@@ -96,7 +96,7 @@ pub(super) fn parse(text: &str, place: Place) -> Result<Template, TemplateError>
         };
     }
     reader.flush();
-    if place == Place::Path {
+    if syntax == Syntax::Path {
         check_segments(&reader.pieces).map_err(|why| TemplateError { at: 0, why })?;
     }
     Ok(Template {
@@ -105,8 +105,8 @@ pub(super) fn parse(text: &str, place: Place) -> Result<Template, TemplateError>
 }
 
 struct Reader {
-    /// Current place. Changes from path to query at the first `?`.
-    place: Place,
+    /// Current syntax. Changes from path to query at the first `?`.
+    syntax: Syntax,
     pieces: Vec<Piece>,
     literal: String,
     /// True within a JSON string.
@@ -118,20 +118,20 @@ struct Reader {
 impl Reader {
     /// Reads one literal character. `rest` is the text after it.
     fn literal(&mut self, char: char, rest: &str) -> Result<(), Why> {
-        match self.place {
-            Place::Path if char == '?' => self.place = Place::Query,
-            Place::Path | Place::Query if char == '%' => {
+        match self.syntax {
+            Syntax::Path if char == '?' => self.syntax = Syntax::Query,
+            Syntax::Path | Syntax::Query if char == '%' => {
                 percent::decode_pair(rest.as_bytes()).ok_or(Why::Unencoded)?;
             }
-            Place::Path | Place::Query => {
-                let also = char == '/' || (self.place == Place::Query && char == '?');
+            Syntax::Path | Syntax::Query => {
+                let also = char == '/' || (self.syntax == Syntax::Query && char == '?');
                 let allowed = u8::try_from(char).is_ok_and(percent::is_segment_byte) || also;
                 allowed.then_some(()).ok_or(Why::Unencoded)?;
             }
-            Place::Header if char.is_control() && char != '\t' => return Err(Why::NotALine),
-            Place::Header => {}
-            Place::Json if self.escaped => self.escaped = false,
-            Place::Json => {
+            Syntax::Header if char.is_control() && char != '\t' => return Err(Why::NotALine),
+            Syntax::Header => {}
+            Syntax::Json if self.escaped => self.escaped = false,
+            Syntax::Json => {
                 self.escaped = self.quoted && char == '\\';
                 self.quoted ^= char == '"';
             }
@@ -142,12 +142,12 @@ impl Reader {
 
     fn value(&mut self, placeholder: Placeholder) {
         self.flush();
-        let spelling = match self.place {
-            Place::Path => Spelling::Segment,
-            Place::Query => Spelling::Parameter,
-            Place::Header => Spelling::HeaderText,
-            Place::Json if self.quoted => Spelling::JsonText,
-            Place::Json => Spelling::JsonValue,
+        let spelling = match self.syntax {
+            Syntax::Path => Spelling::Segment,
+            Syntax::Query => Spelling::Parameter,
+            Syntax::Header => Spelling::HeaderText,
+            Syntax::Json if self.quoted => Spelling::JsonText,
+            Syntax::Json => Spelling::JsonValue,
         };
         self.pieces.push(Piece::Value(placeholder, spelling));
     }

@@ -99,15 +99,15 @@ fn placeholder_meant(name: &str, parameters: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::{Place, Template};
+    use crate::template::{Syntax, Template};
 
     #[test]
     fn a_placeholder_of_others_is_one_of_ours() {
         let check = |text: &str, expected: Option<&str>| {
-            let error = Template::parse(text, Place::Path).expect_err(text);
+            let error = Template::parse(text, Syntax::Path).expect_err(text);
             assert_eq!(error.meant(text, &["id", "rest"]).as_deref(), expected, "{text}");
             if let Some(meant) = expected {
-                assert!(Template::parse(meant, Place::Path).is_ok(), "{meant}");
+                assert!(Template::parse(meant, Syntax::Path).is_ok(), "{meant}");
             }
         };
         check("/v1/{id}", Some("/v1/{path.id}"));

@@ -9,7 +9,7 @@ use super::*;
 use crate::json::Paths;
 
 /// Renders `template` with one value in every source: `value` is the claim `v`, the route is `/users/{id}/{*rest}`.
-fn render(template: &str, place: Place, value: Value) -> Result<String, Missing> {
+fn render(template: &str, place: Syntax, value: Value) -> Result<String, Missing> {
     let names: [Box<str>; 2] = ["id".into(), "rest".into()];
     let raw = "/a%20b%2Fc/x/y%3F/";
     let captures = Captures::new(raw, &names, smallvec![1..10, 11..18]);
@@ -50,28 +50,28 @@ fn a_value_is_spelt_for_its_place() {
             "{template}"
         );
     };
-    check("/plain", Place::Path, "/plain");
-    check("/v1/{path.id}", Place::Path, "/v1/a%20b%2Fc");
-    check("/v1/{path.rest}", Place::Path, "/v1/x/y%3F/");
+    check("/plain", Syntax::Path, "/plain");
+    check("/v1/{path.id}", Syntax::Path, "/v1/a%20b%2Fc");
+    check("/v1/{path.rest}", Syntax::Path, "/v1/x/y%3F/");
     check(
         "/v1?id={path.id}&r={path.rest}",
-        Place::Path,
+        Syntax::Path,
         "/v1?id=a%20b%2Fc&r=x%2Fy%3F%2F",
     );
-    check("/{header.x-plain}", Place::Path, "/a%2Fb%20c");
-    check("/o?q={query.q}&s={query.s}", Place::Path, "/o?q=1%262&s=a%20b");
-    check("user={path.id}", Place::Query, "user=a%20b%2Fc");
-    check("/{claim.deep.list.0}/{claim.deep.list.1.x}", Place::Path, "/1/two");
-    check("/{claim.n}/{claim.yes}", Place::Path, "/1.5/true");
-    check("/{part.user.account}", Place::Path, "/12345678901234567890");
-    check("id {path.id}, {{literal}}", Place::Header, "id a b/c, {literal}");
+    check("/{header.x-plain}", Syntax::Path, "/a%2Fb%20c");
+    check("/o?q={query.q}&s={query.s}", Syntax::Path, "/o?q=1%262&s=a%20b");
+    check("user={path.id}", Syntax::Query, "user=a%20b%2Fc");
+    check("/{claim.deep.list.0}/{claim.deep.list.1.x}", Syntax::Path, "/1/two");
+    check("/{claim.n}/{claim.yes}", Syntax::Path, "/1.5/true");
+    check("/{part.user.account}", Syntax::Path, "/12345678901234567890");
+    check("id {path.id}, {{literal}}", Syntax::Header, "id a b/c, {literal}");
     check(
         r#"{{"id": "{path.id}", "n": {part.user.account}}}"#,
-        Place::Json,
+        Syntax::Json,
         r#"{"id": "a b/c", "n": 12345678901234567890}"#,
     );
-    check(r#"[{path.id}, {claim.yes}]"#, Place::Json, r#"["a b/c", true]"#);
-    check(r#"["\"{claim.v}", {claim.v}]"#, Place::Json, r#"["\"v", "v"]"#);
+    check(r#"[{path.id}, {claim.yes}]"#, Syntax::Json, r#"["a b/c", true]"#);
+    check(r#"["\"{claim.v}", {claim.v}]"#, Syntax::Json, r#"["\"v", "v"]"#);
 }
 
 #[test]
@@ -85,16 +85,16 @@ fn a_value_never_leaves_its_hole() {
     };
     check(
         "/a/{claim.v}/b",
-        Place::Path,
+        Syntax::Path,
         "x/y?z#%2e",
         Some("/a/x%2Fy%3Fz%23%252e/b"),
     );
     for unfit in [
         "", ".", "..", "..;x", ".;", "x/../y", "../x", "..\\x", "a\0b", "a\r\nb", "a\u{85}b",
     ] {
-        check("/a/{claim.v}/b", Place::Path, unfit, None);
+        check("/a/{claim.v}/b", Syntax::Path, unfit, None);
     }
-    check("/a/{claim.v}{claim.v}", Place::Path, ".", None);
+    check("/a/{claim.v}{claim.v}", Syntax::Path, ".", None);
     // Dots in the template next to a slash in the value.
     for (template, value) in [
         ("/a/b{claim.v}.", "x/"),
@@ -104,39 +104,39 @@ fn a_value_never_leaves_its_hole() {
         ("/a/.{claim.v}b", "\\"),
         ("/a/b{claim.v}.{claim.v}", "/"),
     ] {
-        check(template, Place::Path, value, None);
+        check(template, Syntax::Path, value, None);
     }
-    check("/a/v{claim.v}.json", Place::Path, "1/x", Some("/a/v1%2Fx.json"));
-    check("/a/v{claim.v}..json", Place::Path, "1/", Some("/a/v1%2F..json"));
-    check("/a/{claim.v}?x=..", Place::Path, "x/", Some("/a/x%2F?x=.."));
+    check("/a/v{claim.v}.json", Syntax::Path, "1/x", Some("/a/v1%2Fx.json"));
+    check("/a/v{claim.v}..json", Syntax::Path, "1/", Some("/a/v1%2F..json"));
+    check("/a/{claim.v}?x=..", Syntax::Path, "x/", Some("/a/x%2F?x=.."));
     check(
         "/a?x={claim.v}&y=1",
-        Place::Path,
+        Syntax::Path,
         "1&admin=true#",
         Some("/a?x=1%26admin%3Dtrue%23&y=1"),
     );
-    check("/a?x={claim.v}", Place::Path, "..", Some("/a?x=.."));
-    check("/a?x={claim.v}", Place::Path, "", Some("/a?x="));
-    check("{claim.v}", Place::Header, "a\r\nx-admin: 1", None);
-    check("{claim.v}", Place::Header, "a\0", None);
-    check("{claim.v}", Place::Header, "é, \"x\"", Some("%C3%A9, \"x\""));
+    check("/a?x={claim.v}", Syntax::Path, "..", Some("/a?x=.."));
+    check("/a?x={claim.v}", Syntax::Path, "", Some("/a?x="));
+    check("{claim.v}", Syntax::Header, "a\r\nx-admin: 1", None);
+    check("{claim.v}", Syntax::Header, "a\0", None);
+    check("{claim.v}", Syntax::Header, "é, \"x\"", Some("%C3%A9, \"x\""));
     check(
         "{claim.v}",
-        Place::Header,
+        Syntax::Header,
         "us\u{e9}r-\u{2603}",
         Some("us%C3%A9r-%E2%98%83"),
     );
-    check("<{claim.v}>", Place::Header, " 50% ", Some("<%2050%25%20>"));
-    check("{claim.v}", Place::Header, "a\u{85}", None);
+    check("<{claim.v}>", Syntax::Header, " 50% ", Some("<%2050%25%20>"));
+    check("{claim.v}", Syntax::Header, "a\u{85}", None);
     check(
         r#"{{"v": "{claim.v}"}}"#,
-        Place::Json,
+        Syntax::Json,
         "\", \"admin\": true, \"",
         Some(r#"{"v": "\", \"admin\": true, \""}"#),
     );
     check(
         r#"{{"v": {claim.v}}}"#,
-        Place::Json,
+        Syntax::Json,
         "\\\n\u{7f}",
         Some("{\"v\": \"\\\\\\n\u{7f}\"}"),
     );
@@ -146,15 +146,15 @@ fn a_value_never_leaves_its_hole() {
 fn what_is_too_long_for_its_place_is_not_spelt_out() {
     let long = json!("x".repeat(64 << 10));
     for (template, place) in [
-        ("/{claim.v}", Place::Path),
-        ("/?a={claim.v}", Place::Path),
-        ("{claim.v}", Place::Header),
+        ("/{claim.v}", Syntax::Path),
+        ("/?a={claim.v}", Syntax::Path),
+        ("{claim.v}", Syntax::Header),
     ] {
         let missing = render(template, place, long.clone()).expect_err(template);
         assert_eq!(missing.why, TOO_LONG);
     }
     assert_eq!(
-        render("[\"{claim.v}\",{claim.v}]", Place::Json, long).map(|text| text.len()),
+        render("[\"{claim.v}\",{claim.v}]", Syntax::Json, long).map(|text| text.len()),
         Ok((2 << 16) + 7)
     );
 }
@@ -180,20 +180,20 @@ fn text_that_is_no_text_stays_where_json_can_say_it() {
         rendered.map(|()| out).map_err(|missing| missing.why)
     };
     assert_eq!(
-        sources("[{claim.v},\"{claim.v}\"]", Place::Json).as_deref(),
+        sources("[{claim.v},\"{claim.v}\"]", Syntax::Json).as_deref(),
         Ok(r#"["a\ud800\n","a\ud800\n"]"#)
     );
-    assert_eq!(sources("/{claim.v}", Place::Path), Err(NOT_TEXT));
-    assert_eq!(sources("{claim.v}", Place::Header), Err(NOT_TEXT));
+    assert_eq!(sources("/{claim.v}", Syntax::Path), Err(NOT_TEXT));
+    assert_eq!(sources("{claim.v}", Syntax::Header), Err(NOT_TEXT));
 }
 
 #[test]
 fn a_capture_that_ends_in_a_slash_ends_the_path() {
     assert_eq!(
-        render("/v1/{path.rest}?x=1", Place::Path, Value::Null).as_deref(),
+        render("/v1/{path.rest}?x=1", Syntax::Path, Value::Null).as_deref(),
         Ok("/v1/x/y%3F/?x=1")
     );
-    let missing = render("/v1/{path.rest}/more", Place::Path, Value::Null).expect_err("an empty segment");
+    let missing = render("/v1/{path.rest}/more", Syntax::Path, Value::Null).expect_err("an empty segment");
     assert_eq!(missing.placeholder, "path.rest");
 }
 
@@ -214,7 +214,7 @@ fn what_is_not_there_is_named() {
         "part.user.other",
         "part.orders.x",
     ] {
-        let missing = render(&format!("/a/{{{placeholder}}}"), Place::Path, Value::Null).expect_err(placeholder);
+        let missing = render(&format!("/a/{{{placeholder}}}"), Syntax::Path, Value::Null).expect_err(placeholder);
         assert_eq!(missing.placeholder, placeholder);
     }
 }
@@ -228,10 +228,10 @@ fn mistakes_are_found_when_reading() {
             "{text}"
         );
     };
-    check("users", Place::Path, 0, Why::NotAbsolute);
-    check("{path.id}", Place::Path, 0, Why::NotAbsolute);
-    check("/a/{path.id", Place::Path, 3, Why::Unclosed);
-    check("/a/path.id}", Place::Path, 10, Why::Unopened);
+    check("users", Syntax::Path, 0, Why::NotAbsolute);
+    check("{path.id}", Syntax::Path, 0, Why::NotAbsolute);
+    check("/a/{path.id", Syntax::Path, 3, Why::Unclosed);
+    check("/a/path.id}", Syntax::Path, 10, Why::Unopened);
     for unknown in [
         "",
         "path",
@@ -243,25 +243,25 @@ fn mistakes_are_found_when_reading() {
         "{path.id",
     ] {
         let text = format!("-{{{unknown}}}");
-        assert!(Template::parse(&text, Place::Header).is_err(), "{text}");
+        assert!(Template::parse(&text, Syntax::Header).is_err(), "{text}");
     }
-    check("/a/{cookie.x}", Place::Path, 3, Why::Unknown("cookie.x".to_owned()));
-    check("/a b", Place::Path, 2, Why::Unencoded);
-    check("/a#b", Place::Path, 2, Why::Unencoded);
-    check("/a%zz", Place::Path, 2, Why::Unencoded);
-    check("/%4{path.id}", Place::Path, 1, Why::Unencoded);
-    check("/{{a}}", Place::Path, 1, Why::Unencoded);
-    check("/a/../b", Place::Path, 0, Why::DotSegment);
-    check("/a/%2E./b", Place::Path, 0, Why::DotSegment);
-    check("/a/.{path.id}", Place::Path, 0, Why::DotSegment);
-    check("/a//b", Place::Path, 0, Why::EmptySegment);
-    check("a\nb", Place::Header, 1, Why::NotALine);
-    assert!(Template::parse("/a/b/?x=../..", Place::Path).is_ok());
+    check("/a/{cookie.x}", Syntax::Path, 3, Why::Unknown("cookie.x".to_owned()));
+    check("/a b", Syntax::Path, 2, Why::Unencoded);
+    check("/a#b", Syntax::Path, 2, Why::Unencoded);
+    check("/a%zz", Syntax::Path, 2, Why::Unencoded);
+    check("/%4{path.id}", Syntax::Path, 1, Why::Unencoded);
+    check("/{{a}}", Syntax::Path, 1, Why::Unencoded);
+    check("/a/../b", Syntax::Path, 0, Why::DotSegment);
+    check("/a/%2E./b", Syntax::Path, 0, Why::DotSegment);
+    check("/a/.{path.id}", Syntax::Path, 0, Why::DotSegment);
+    check("/a//b", Syntax::Path, 0, Why::EmptySegment);
+    check("a\nb", Syntax::Header, 1, Why::NotALine);
+    assert!(Template::parse("/a/b/?x=../..", Syntax::Path).is_ok());
 }
 
 #[test]
 fn every_placeholder_is_listed() {
-    let template = Template::parse("/{path.id}?x={part.user.a.0}&y={claim.sub}", Place::Path).expect("well formed");
+    let template = Template::parse("/{path.id}?x={part.user.a.0}&y={claim.sub}", Syntax::Path).expect("well formed");
     let names: Vec<_> = template.uses().map(ToString::to_string).collect();
     assert_eq!(names, ["path.id", "part.user.a.0", "claim.sub"]);
 }
@@ -271,7 +271,7 @@ proptest! {
 
     #[test]
     fn a_rendered_path_has_the_shape_of_its_template(value in any::<String>()) {
-        if let Ok(path) = render("/a/{claim.v}/b?c={claim.v}", Place::Path, json!(value)) {
+        if let Ok(path) = render("/a/{claim.v}/b?c={claim.v}", Syntax::Path, json!(value)) {
             prop_assert_eq!(path.matches('/').count(), 3);
             prop_assert_eq!(path.matches('?').count(), 1);
             prop_assert!(!path.contains(['#', '&', ';', '\\']) && path.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -281,14 +281,14 @@ proptest! {
 
     #[test]
     fn json_stays_what_it_was(value in any::<String>()) {
-        let text = render(r#"{{"a": "{claim.v}", "b": {claim.v}}}"#, Place::Json, json!(value)).expect("text fits");
+        let text = render(r#"{{"a": "{claim.v}", "b": {claim.v}}}"#, Syntax::Json, json!(value)).expect("text fits");
         let read: Value = serde_json::from_str(&text).expect("valid JSON");
         prop_assert_eq!(read, json!({ "a": value, "b": value }));
     }
 
     #[test]
     fn reading_never_panics(text in any::<String>()) {
-        for place in [Place::Path, Place::Query, Place::Header, Place::Json] {
+        for place in [Syntax::Path, Syntax::Query, Syntax::Header, Syntax::Json] {
             let _ = Template::parse(&text, place);
         }
     }

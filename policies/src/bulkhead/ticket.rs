@@ -4,16 +4,16 @@
 
 use super::{Bulkhead, Counted, DISPLACED, LATE, SERVED, SERVED_OF_SHARE, SERVED_OF_SHARE_APART, Signal, Slot, count};
 use crate::moment::Moment;
-use crate::queue::Place;
+use crate::queue::QueuePosition;
 use crate::sync::AtomicU8;
 use std::sync::Arc;
 
-/// Place in the queue. Dropping it means that the caller is gone, and leaves the queue.
+/// Position in the queue. Dropping it means that the caller is gone, and leaves the queue.
 #[must_use = "a ticket that is dropped leaves the queue"]
 pub struct Ticket<S: Signal> {
     /// `None` once the ticket is claimed or has left.
     bulkhead: Option<Arc<Bulkhead<S>>>,
-    place: Place,
+    place: QueuePosition,
     deadline: Moment,
     turn: Arc<AtomicU8>,
 }
@@ -28,7 +28,12 @@ pub enum Unserved {
 }
 
 impl<S: Signal> Ticket<S> {
-    pub(super) fn new(bulkhead: Arc<Bulkhead<S>>, place: Place, deadline: Moment, turn: Arc<AtomicU8>) -> Ticket<S> {
+    pub(super) fn new(
+        bulkhead: Arc<Bulkhead<S>>,
+        place: QueuePosition,
+        deadline: Moment,
+        turn: Arc<AtomicU8>,
+    ) -> Ticket<S> {
         Ticket {
             bulkhead: Some(bulkhead),
             place,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gateway::json::{Document, Paths, Selection};
 use gateway::routing::path::NormalPath;
-use gateway::template::{Captures, Place, Placeholder, Query, Sources, Template, percent};
+use gateway::template::{Captures, Placeholder, Query, Sources, Syntax, Template, percent};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ pub fn check(data: &[u8]) {
     let Some((template, value)) = text.split_once('\n') else {
         return;
     };
-    let place = [Place::Path, Place::Query, Place::Header][usize::from(flags) % 3];
+    let place = [Syntax::Path, Syntax::Query, Syntax::Header][usize::from(flags) % 3];
     let Ok(template) = Template::parse(template, place) else {
         return;
     };
@@ -26,7 +26,7 @@ pub fn check(data: &[u8]) {
         return;
     };
     match place {
-        Place::Path => {
+        Syntax::Path => {
             let (path, query) = spliced.split_once('?').unwrap_or((&spliced, ""));
             let (expected_path, expected_query) = harmless.split_once('?').unwrap_or((&harmless, ""));
             assert_eq!(spliced.contains('?'), harmless.contains('?'), "{spliced}");
@@ -43,7 +43,7 @@ pub fn check(data: &[u8]) {
             assert_same(path, expected_path, '/');
             assert_same_query(query, expected_query);
         }
-        Place::Query => assert_same_query(&spliced, &harmless),
+        Syntax::Query => assert_same_query(&spliced, &harmless),
         _ => {
             HeaderValue::from_str(&spliced)
                 .or_else(|_| HeaderValue::from_bytes(spliced.as_bytes()))

@@ -60,7 +60,7 @@ impl Signal for Wake {
 }
 
 /// A request's share of a comparison.
-pub(super) struct Place<'a> {
+pub(super) struct ComparisonShare<'a> {
     checks: &'a PasswordChecks,
     key: (Tag, IpAddr),
     pub(super) outcome: Outcome,
@@ -77,7 +77,7 @@ impl PasswordChecks {
         }
     }
 
-    pub(super) fn enter(&self, tag: Tag, client: IpAddr) -> Option<Place<'_>> {
+    pub(super) fn enter(&self, tag: Tag, client: IpAddr) -> Option<ComparisonShare<'_>> {
         let key = (tag, client);
         let mut waiting = self.lock();
         let of_client = waiting.keys().filter(|(_, of)| *of == client).count();
@@ -85,7 +85,7 @@ impl PasswordChecks {
             return None;
         }
         let outcome = Arc::clone(waiting.entry(key).or_default());
-        Some(Place {
+        Some(ComparisonShare {
             checks: self,
             key,
             outcome,
@@ -126,7 +126,7 @@ impl PasswordChecks {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for ComparisonShare<'_> {
     fn drop(&mut self) {
         let mut waiting = self.checks.lock();
         // One reference is the map's, and one is this request's own.
@@ -147,23 +147,23 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_its_share_of_the_places() {
+    fn one_address_has_its_share_of_the_room() {
         let checks = PasswordChecks::new(1);
         let tag = |n: usize| [u8::try_from(n).unwrap(); 32];
-        let mut places = Vec::new();
+        let mut shares = Vec::new();
         for n in 0..MOST_OF_ONE {
-            places.push(checks.enter(tag(n), address(1)).expect("its share"));
+            shares.push(checks.enter(tag(n), address(1)).expect("its share"));
         }
         assert!(checks.enter(tag(200), address(1)).is_none());
         let again = checks.enter(tag(0), address(1)).expect("one comparison for both");
-        assert!(Arc::ptr_eq(&again.outcome, &places[0].outcome));
-        places.push(checks.enter(tag(200), address(2)).expect("another has its own"));
+        assert!(Arc::ptr_eq(&again.outcome, &shares[0].outcome));
+        shares.push(checks.enter(tag(200), address(2)).expect("another has its own"));
         let same = checks.enter(tag(0), address(2)).expect("the same credential");
         assert!(
             !Arc::ptr_eq(&same.outcome, &again.outcome),
             "nobody waits for another's turn"
         );
-        drop((places, same));
+        drop((shares, same));
         assert_eq!(checks.lock().len(), 1, "one still waits");
         drop(again);
         assert!(checks.lock().is_empty());

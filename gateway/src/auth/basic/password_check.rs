@@ -50,7 +50,7 @@ impl PasswordCheck {
             by: None,
         };
         let checks = Arc::clone(&self.checks);
-        let place = checks.enter(self.tag, client).ok_or_else(overloaded)?;
+        let share = checks.enter(self.tag, client).ok_or_else(overloaded)?;
         let (checks, mut charged) = (&checks, false);
         let compare = async {
             let reserved = reserve()?;
@@ -69,7 +69,7 @@ impl PasswordCheck {
             charged = compared.await.unwrap_or(false);
             Ok::<_, Rejection>(())
         };
-        place.outcome.get_or_try_init(|| compare).await?;
+        share.outcome.get_or_try_init(|| compare).await?;
         Ok(charged)
     }
 

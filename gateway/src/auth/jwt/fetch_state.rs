@@ -69,8 +69,8 @@ pub(super) enum Step {
     Unknown { retry_after: Duration },
 }
 
-/// Place among the limited number of waiting requests. Frees it when dropped.
-pub(super) struct Place<'a>(&'a KeyFetches);
+/// Slot among the limited number of waiting requests. Frees it when dropped.
+pub(super) struct WaitSlot<'a>(&'a KeyFetches);
 
 impl Default for KeyFetches {
     fn default() -> Self {
@@ -183,9 +183,9 @@ impl KeyFetches {
         earned.min(state.due.since(now)).max(SOON)
     }
 
-    pub(super) fn enter(&self) -> Option<Place<'_>> {
-        let place = Place(self);
-        (self.waiting.fetch_add(1, Relaxed) < MOST_WAITING).then_some(place)
+    pub(super) fn enter(&self) -> Option<WaitSlot<'_>> {
+        let slot = WaitSlot(self);
+        (self.waiting.fetch_add(1, Relaxed) < MOST_WAITING).then_some(slot)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -193,7 +193,7 @@ impl KeyFetches {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitSlot<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
     }
@@ -341,9 +341,9 @@ mod tests {
     #[test]
     fn few_wait() {
         let fetches = KeyFetches::default();
-        let places: Vec<_> = (0..MOST_WAITING).map(|_| fetches.enter().unwrap()).collect();
+        let slots: Vec<_> = (0..MOST_WAITING).map(|_| fetches.enter().unwrap()).collect();
         assert!(fetches.enter().is_none());
-        drop(places);
+        drop(slots);
         assert!(fetches.enter().is_some());
         assert_eq!(fetches.waiting.load(Relaxed), 0);
     }

@@ -86,7 +86,7 @@ impl KeyWait {
         let unavailable = |retry_after| Err(Rejection::KeysUnavailable { retry_after });
         let Freshness { cool_down, timeout, .. } = self.freshness;
         let fetches = self.keys.demand();
-        let (Some(_place), Ok(quota)) = (fetches.enter(), Quota::new(FETCHES, cool_down, FETCHES)) else {
+        let (Some(_slot), Ok(quota)) = (fetches.enter(), Quota::new(FETCHES, cool_down, FETCHES)) else {
             return unavailable(SOON);
         };
         let until = clock::instant(until.min(clock::now() + timeout));

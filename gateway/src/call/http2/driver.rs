@@ -96,7 +96,7 @@ fn not_spoken(error: hyper::Error) -> io::Error {
 #[derive(Clone, Default)]
 pub(super) struct Tasks {
     first: Arc<Mutex<First>>,
-    /// Place of the exchange whose body the next task sends.
+    /// Slot of the exchange whose body the next task sends.
     begun: Begun,
 }
 
@@ -128,8 +128,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
         let task = tokio::spawn(task);
         // If the body is sent at once, the task only waits for the answer's head. The exchange may end that task as
         // well.
-        if let Some(place) = self.begun.take() {
-            place.set_carrier(task.abort_handle());
+        if let Some(slot) = self.begun.take() {
+            slot.set_carrier(task.abort_handle());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Makes one exchange on a shared connection: takes a place, sends the request, and receives the head of the answer.
+//! Makes one exchange on a shared connection: takes a slot, sends the request, and receives the head of the answer.
 //!
 //! A request that the peer did not begin, because the connection was going away, is sent on another connection within
 //! the same attempt. A request that the peer refused may be retried only by the call.
@@ -16,7 +16,7 @@ use super::convert::{self, RequestTarget};
 use super::dial;
 use super::fault::{fault_of, is_left_out};
 use super::link::{Link, Unanswered};
-use super::pool::{Place, Shared, Taken};
+use super::pool::{ExchangeSlot, Shared, Taken};
 use super::request_body::RequestBody;
 use crate::call::endpoints::Endpoint;
 use crate::call::failure::{Failure, describe};
@@ -42,15 +42,15 @@ pub(crate) struct Terms<'a> {
 
 /// Exchange in progress. If it is dropped before its end, it resets its stream.
 pub(crate) struct StreamCheckout {
-    place: Arc<Place>,
+    slot: Arc<ExchangeSlot>,
     is_whole: bool,
     pub(crate) timer: Timer,
 }
 
 impl StreamCheckout {
-    fn new(place: Arc<Place>) -> Self {
+    fn new(slot: Arc<ExchangeSlot>) -> Self {
         Self {
-            place,
+            slot,
             is_whole: false,
             timer: Timer::default(),
         }
@@ -58,7 +58,7 @@ impl StreamCheckout {
 
     /// Whether the whole request has been handed to the connection.
     pub(crate) fn is_asked(&self) -> bool {
-        self.place.is_asked()
+        self.slot.is_asked()
     }
 
     /// Ends the exchange after a complete answer. The rest of its request is no longer needed and is not sent.
@@ -70,7 +70,7 @@ impl StreamCheckout {
 impl Drop for StreamCheckout {
     fn drop(&mut self) {
         if !self.is_whole {
-            self.place.abandon();
+            self.slot.abandon();
         }
     }
 }
@@ -96,12 +96,12 @@ impl Terms<'_> {
     ) -> Result<(Response<Incoming>, StreamCheckout), Failure> {
         let mut left_out = 0;
         loop {
-            let place = Arc::new(self.place(deadline, timer, &mut timing.connecting).await?);
+            let slot = Arc::new(self.slot(deadline, timer, &mut timing.connecting).await?);
             let Some(request) = request() else {
                 return Err(Failure::body_gone());
             };
             timing.sent = Some(clock::now());
-            let failure = match self.ask(place, request, deadline).await {
+            let failure = match self.ask(slot, request, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(Unserved::Failed(failure)) => return Err(failure),
                 Err(Unserved::LeftOut(failure)) => failure,
@@ -113,10 +113,15 @@ impl Terms<'_> {
         }
     }
 
-    async fn place(&self, deadline: Deadline, timer: &mut Timer, connecting: &mut Duration) -> Result<Place, Failure> {
+    async fn slot(
+        &self,
+        deadline: Deadline,
+        timer: &mut Timer,
+        connecting: &mut Duration,
+    ) -> Result<ExchangeSlot, Failure> {
         let began = clock::now();
         let (served, duty) = match self.pool.take(self.settings, began) {
-            Taken::Now(place) => return Ok(place),
+            Taken::Now(slot) => return Ok(slot),
             Taken::Later(served, duty) => (served, duty),
         };
         if let Some(duty) = duty {
@@ -136,12 +141,12 @@ impl Terms<'_> {
 
     async fn ask(
         &self,
-        place: Arc<Place>,
+        slot: Arc<ExchangeSlot>,
         mut request: Request<Outbound>,
         deadline: Deadline,
     ) -> Result<(Response<Incoming>, StreamCheckout), Unserved> {
         let failed = |fault, detail: &dyn ToString| Unserved::Failed(Failure::new(fault, detail.to_string()));
-        let link: &Arc<Link> = &Arc::clone(place.link());
+        let link: &Arc<Link> = &Arc::clone(slot.link());
         if self.target.switches && !link.allows_switching() {
             return Err(failed(
                 Fault::Invalid,
@@ -150,8 +155,8 @@ impl Terms<'_> {
         }
         let key = convert::key(request.headers());
         convert::put(&mut request, &self.target);
-        let mut lease = StreamCheckout::new(Arc::clone(&place));
-        let request = request.map(|body| RequestBody::new(body, place));
+        let mut lease = StreamCheckout::new(Arc::clone(&slot));
+        let request = request.map(|body| RequestBody::new(body, slot));
         let mut sender = link.sender();
         let answer = pin!(sender.try_send_request(request));
         let mut response = match lease.timer.run(deadline.moment(), answer).await {

@@ -1,11 +1,11 @@
 //! Pools the shared connections of one worker to one endpoint, and limits the exchanges on each.
 //!
-//! An exchange takes a place on the newest connection that has room. Load gathers there, so that older connections
-//! become idle and can be closed. If none has room, the exchange waits for a free place or for a new connection. A
+//! An exchange takes a slot on the newest connection that has room. Load gathers there, so that older connections
+//! become idle and can be closed. If none has room, the exchange waits for a free slot or for a new connection. A
 //! connection is opened only if those being opened do not suffice for all waiting exchanges, so that a burst does not
 //! open one for each.
 //!
-//! Invariants: a connection carries at most as many exchanges as both the gateway and its peer allow. A place counts
+//! Invariants: a connection carries at most as many exchanges as both the gateway and its peer allow. A slot counts
 //! exactly once, until it is dropped. An exchange waits only while a connection is being opened. The bulkhead bounds
 //! how many wait.
 //!
@@ -52,17 +52,17 @@ struct Member {
     idle_since: Moment,
 }
 
-/// Result of waiting for a place.
-pub(super) type Served = Result<Place, Failure>;
+/// Result of waiting for a slot.
+pub(super) type Served = Result<ExchangeSlot, Failure>;
 
 pub(super) enum Taken {
-    Now(Place),
-    /// The place comes later. A guard is included if the receiver of this value must open another connection.
+    Now(ExchangeSlot),
+    /// The slot comes later. A guard is included if the receiver of this value must open another connection.
     Later(oneshot::Receiver<Served>, Option<DialGuard>),
 }
 
 /// Right to one exchange on a connection. It counts until dropped.
-pub(super) struct Place {
+pub(super) struct ExchangeSlot {
     pool: Arc<Shared>,
     link: Arc<Link>,
     abandoned: AtomicBool,
@@ -85,7 +85,7 @@ impl Shared {
         state.settings = *settings;
         state.let_go(now);
         if let Some(link) = state.occupy(now) {
-            return Taken::Now(Place::new(Arc::clone(self), link));
+            return Taken::Now(ExchangeSlot::new(Arc::clone(self), link));
         }
         state.waiting.retain(|waiting| !waiting.is_closed());
         let (serve, served) = oneshot::channel();
@@ -135,9 +135,9 @@ impl Shared {
             state.let_go(now);
             next
         };
-        // Sent outside the lock: if the receiver has left, the place is dropped here, and its drop takes the lock.
+        // Sent outside the lock: if the receiver has left, the slot is dropped here, and its drop takes the lock.
         if let Some((serve, link)) = next {
-            let _ = serve.send(Ok(Place::new(Arc::clone(self), link)));
+            let _ = serve.send(Ok(ExchangeSlot::new(Arc::clone(self), link)));
         }
     }
 
@@ -147,7 +147,7 @@ impl Shared {
 }
 
 impl State {
-    /// Takes a place on the newest connection that has room.
+    /// Takes a slot on the newest connection that has room.
     fn occupy(&mut self, now: Moment) -> Option<Arc<Link>> {
         let settings = &self.settings;
         let member = self
@@ -159,7 +159,7 @@ impl State {
         Some(Arc::clone(&member.link))
     }
 
-    /// Returns the exchange that has waited longest, with the connection of its place, if there is one.
+    /// Returns the exchange that has waited longest, with the connection of its slot, if there is one.
     fn next_served(&mut self, now: Moment) -> Option<(oneshot::Sender<Served>, Arc<Link>)> {
         while self.waiting.front().is_some_and(oneshot::Sender::is_closed) {
             self.waiting.pop_front();
@@ -209,7 +209,7 @@ impl Member {
     }
 }
 
-impl Place {
+impl ExchangeSlot {
     const fn new(pool: Arc<Shared>, link: Arc<Link>) -> Self {
         Self {
             pool,
@@ -252,7 +252,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ExchangeSlot {
     fn drop(&mut self) {
         self.pool.free(&self.link, clock::now());
     }
@@ -286,7 +286,7 @@ impl DialGuard {
             }
         }
         for (serve, link) in served {
-            let _ = serve.send(Ok(Place::new(Arc::clone(&self.pool), link)));
+            let _ = serve.send(Ok(ExchangeSlot::new(Arc::clone(&self.pool), link)));
         }
         duties
     }

@@ -1,6 +1,6 @@
-//! A request's body on a shared connection. It holds the place of its exchange while it is being sent.
+//! A request's body on a shared connection. It holds the slot of its exchange while it is being sent.
 //!
-//! A body that has begun is sent by a task of hyper's, which waits while the peer's window is full. The place is told
+//! A body that has begun is sent by a task of hyper's, which waits while the peer's window is full. The slot is told
 //! which task that is, so that the exchange can be aborted even then.
 
 use std::error::Error;
@@ -12,40 +12,40 @@ use bytes::Bytes;
 use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 
-// Circle with `pool` and `link`: a body holds its place, a place its connection, and a connection sends such bodies.
-use super::pool::Place;
+// Circle with `pool` and `link`: a body holds its slot, a slot its connection, and a connection sends such bodies.
+use super::pool::ExchangeSlot;
 use crate::call::replay::Outbound;
 
 pub(super) struct RequestBody {
     body: Outbound,
-    place: Arc<Place>,
+    slot: Arc<ExchangeSlot>,
     begun: bool,
 }
 
-/// Place whose body a connection has just begun to send. hyper polls a body once, and then spawns a task to send the
+/// Slot whose body a connection has just begun to send. hyper polls a body once, and then spawns a task to send the
 /// rest.
 #[derive(Clone, Default)]
-pub(super) struct Begun(Arc<Mutex<Option<Arc<Place>>>>);
+pub(super) struct Begun(Arc<Mutex<Option<Arc<ExchangeSlot>>>>);
 
 impl Begun {
-    fn note(&self, place: &Arc<Place>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(place));
+    fn note(&self, slot: &Arc<ExchangeSlot>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(slot));
     }
 
-    pub(super) fn take(&self) -> Option<Arc<Place>> {
+    pub(super) fn take(&self) -> Option<Arc<ExchangeSlot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Outbound, place: Arc<Place>) -> Self {
+    pub(super) fn new(body: Outbound, slot: Arc<ExchangeSlot>) -> Self {
         if body.is_end_stream() {
             // An empty body is not polled.
-            place.end_request();
+            slot.end_request();
         }
         Self {
             body,
-            place,
+            slot,
             begun: false,
         }
     }
@@ -61,9 +61,9 @@ impl Body for RequestBody {
         let this = self.get_mut();
         if !this.begun {
             this.begun = true;
-            this.place.link().begun().note(&this.place);
+            this.slot.link().begun().note(&this.slot);
         }
-        if this.place.is_abandoned() {
+        if this.slot.is_abandoned() {
             // Another attempt may already be reading from the same source.
             return Poll::Ready(Some(Err(cancelled())));
         }
@@ -74,7 +74,7 @@ impl Body for RequestBody {
             _ => false,
         };
         if is_last {
-            this.place.end_request();
+            this.slot.end_request();
         }
         polled.map_err(|_upload_fault| cancelled())
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::driver;
 use super::link::Link;
-use super::pool::{DialGuard, Place, Served, Shared, Taken};
+use super::pool::{DialGuard, ExchangeSlot, Served, Shared, Taken};
 use crate::call::failure::Failure;
 use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
@@ -46,9 +46,9 @@ fn take(pool: &Arc<Shared>) -> Taken {
 }
 
 #[track_caller]
-fn now(taken: Taken) -> Place {
+fn now(taken: Taken) -> ExchangeSlot {
     match taken {
-        Taken::Now(place) => place,
+        Taken::Now(slot) => slot,
         Taken::Later(..) => panic!("there is room"),
     }
 }
@@ -64,7 +64,7 @@ fn later(taken: Taken) -> (tokio::sync::oneshot::Receiver<Served>, Option<DialGu
 /// Returns a pool with `links` connections, opened one after the other.
 async fn pool(links: u32, streams: u32) -> (Arc<Shared>, Vec<Far>) {
     let pool = Arc::<Shared>::default();
-    let (mut places, mut fars) = (Vec::new(), Vec::new());
+    let (mut slots, mut fars) = (Vec::new(), Vec::new());
     for _ in 0..links {
         let (served, duty) = later(take(&pool));
         let (link, far) = link(streams).await;
@@ -73,17 +73,17 @@ async fn pool(links: u32, streams: u32) -> (Arc<Shared>, Vec<Far>) {
                 .done(link, clock::now())
                 .is_empty()
         );
-        places.push(served.await.expect("served").expect("open"));
+        slots.push(served.await.expect("served").expect("open"));
         fars.push(far);
-        while let Some(place) = room(&pool) {
-            places.push(place);
+        while let Some(slot) = room(&pool) {
+            slots.push(slot);
         }
     }
     (pool, fars)
 }
 
-/// Takes a place if one is free at once; never leaves an exchange waiting.
-fn room(pool: &Arc<Shared>) -> Option<Place> {
+/// Takes a slot if one is free at once; never leaves an exchange waiting.
+fn room(pool: &Arc<Shared>) -> Option<ExchangeSlot> {
     let (busy, idle, carried) = pool.count();
     let most = (busy + idle) * SETTINGS.streams as usize;
     (carried < most).then(|| now(take(pool)))
@@ -96,14 +96,14 @@ async fn a_connection_carries_what_both_sides_allow() {
         let (served, duty) = later(take(&pool));
         let (link, _far) = link(peer).await;
         assert!(duty.expect("a duty").done(link, clock::now()).is_empty());
-        let mut places = vec![served.await.expect("served").expect("open")];
+        let mut slots = vec![served.await.expect("served").expect("open")];
         for _ in 1..allowed {
-            places.push(now(take(&pool)));
+            slots.push(now(take(&pool)));
         }
         let (_, duty) = later(take(&pool));
         assert!(duty.is_some(), "none is being opened");
         assert_eq!(pool.count(), (1, 0, allowed));
-        drop(places.pop());
+        drop(slots.pop());
         assert_eq!(pool.count(), (1, 0, allowed - 1));
     }
 }
@@ -139,18 +139,18 @@ async fn a_crowd_opens_as_few_connections_as_will_do() {
 }
 
 #[tokio::test]
-async fn a_place_that_comes_free_goes_to_who_waits_and_not_to_who_left() {
+async fn a_slot_that_comes_free_goes_to_who_waits_and_not_to_who_left() {
     let (pool, _fars) = pool(1, 3).await;
-    let mut places: Vec<_> = (0..3).map(|_| now(take(&pool))).collect();
+    let mut slots: Vec<_> = (0..3).map(|_| now(take(&pool))).collect();
     let (gone, duty) = later(take(&pool));
     let (mut waits, none) = later(take(&pool));
     assert!(duty.is_some() && none.is_none(), "one connection is opened for both");
     drop(gone);
     assert!(matches!(waits.try_recv(), Err(TryRecvError::Empty)));
-    drop(places.pop());
-    let place = waits.try_recv().expect("the first place").expect("a place");
+    drop(slots.pop());
+    let slot = waits.try_recv().expect("the first slot").expect("a slot");
     assert_eq!(pool.count(), (1, 0, 3));
-    drop((place, places));
+    drop((slot, slots));
     assert_eq!(pool.count(), (0, 1, 0));
 }
 
@@ -184,10 +184,10 @@ async fn all_who_wait_are_told_of_a_failure() {
 async fn the_newest_connection_with_room_is_taken() {
     let (pool, _fars) = pool(2, 3).await;
     assert_eq!(pool.count(), (0, 2, 0));
-    let places: Vec<_> = (0..3).map(|_| now(take(&pool))).collect();
+    let slots: Vec<_> = (0..3).map(|_| now(take(&pool))).collect();
     assert_eq!(pool.count(), (1, 1, 3), "gathered on one");
     let fourth = now(take(&pool));
-    assert!(fourth.link().born() <= places[0].link().born());
+    assert!(fourth.link().born() <= slots[0].link().born());
     assert_eq!(pool.count(), (2, 0, 4));
 }
 
@@ -225,16 +225,16 @@ async fn what_is_old_idle_or_closed_takes_nothing() {
 #[tokio::test]
 async fn a_peer_that_does_not_answer_is_left_alone() {
     let (pool, _fars) = pool(1, 3).await;
-    let place = now(take(&pool));
+    let slot = now(take(&pool));
     for _ in 0..2 {
-        place.link().note_silence();
+        slot.link().note_silence();
     }
-    place.link().note_answer();
+    slot.link().note_answer();
     for _ in 0..2 {
-        place.link().note_silence();
+        slot.link().note_silence();
     }
     drop(now(take(&pool)));
-    place.link().note_silence();
+    slot.link().note_silence();
     assert!(matches!(take(&pool), Taken::Later(..)));
 }
 

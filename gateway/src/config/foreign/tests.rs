@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::mistake::{Code, Mistakes};
-use crate::config::places::{PLACES, Place};
+use crate::config::section_examples::{SECTION_EXAMPLES, SectionExample};
 use crate::config::tree::{self, Kind};
 use crate::config::{Invalid, parse};
 
@@ -22,7 +22,7 @@ fn keys(entries: &str) -> Vec<String> {
 }
 
 /// Returns the hint for a key in the section of a place.
-fn told(place: &Place, key: &str) -> Option<String> {
+fn told(place: &SectionExample, key: &str) -> Option<String> {
     let invalid = read(&place.with(&format!("{key}: x"), &[key.to_owned()])).err()?;
     let mut of_key = invalid.mistakes.iter().filter(|mistake| {
         matches!(mistake.code, Code::UnknownKey | Code::NotBuilt) && mistake.message.contains(&format!("{key}`"))
@@ -31,8 +31,8 @@ fn told(place: &Place, key: &str) -> Option<String> {
 }
 
 /// Returns the place of a section, found by its keys.
-fn place_of(section: &Section) -> &'static Place {
-    let mut found = PLACES.iter().filter(|place| {
+fn place_of(section: &Section) -> &'static SectionExample {
+    let mut found = SECTION_EXAMPLES.iter().filter(|place| {
         let strange = read(&place.with("not_a_key: x", &[])).expect_err("that is no key");
         let is_known = |key: &&&str| {
             let others: Vec<_> = strange

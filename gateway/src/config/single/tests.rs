@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::places::PLACES;
+use crate::config::section_examples::SECTION_EXAMPLES;
 use crate::config::{Invalid, parse};
 
 fn read(text: &str) -> Result<(), Box<Invalid>> {
@@ -42,7 +42,7 @@ fn every_map_is_filled_in_with_whatever_stands_in_its_place() {
         "[10.0.0.0/8]",
     ];
     // No single value can stand for the whole config.
-    for place in &PLACES[1..] {
+    for place in &SECTION_EXAMPLES[1..] {
         for value in values {
             let config = place.whole(value);
             let Err(invalid) = read(&config) else {

@@ -6,7 +6,7 @@
 //! A file system may never answer, and a thread that waits for it cannot be interrupted. [`Worker::tend`] abandons such
 //! a thread: its callers get an error, a new thread takes over, and the results of the old one are discarded.
 //!
-//! Invariant: at most one thread may put a plan in force ([`Turn::commit`]), and at most [`MOST_GIVEN_UP`] abandoned
+//! Invariant: at most one thread may put a plan in force ([`WorkPermit::commit`]), and at most [`MOST_GIVEN_UP`] abandoned
 //! threads wait for file systems.
 
 use std::collections::BTreeSet;
@@ -39,9 +39,9 @@ pub(crate) type Outcome = Result<u64, Arc<str>>;
 /// The work of the thread.
 pub(crate) trait Work: Send + Sync + 'static {
     /// Checks for changed files, and reads them.
-    fn look(&self, turn: &Turn);
+    fn look(&self, turn: &WorkPermit);
     /// Reads the whole config and its files, on request.
-    fn reload(&self, turn: &Turn) -> Outcome;
+    fn reload(&self, turn: &WorkPermit) -> Outcome;
     /// Called when a turn is abandoned, with the reason. Must not block.
     fn gave_up(&self, why: &str);
 }
@@ -96,7 +96,7 @@ struct GivenUp {
 
 /// The right of one thread to work.
 #[derive(Clone)]
-pub(crate) struct Turn {
+pub(crate) struct WorkPermit {
     shared: Arc<Shared>,
     thread: u64,
 }
@@ -200,7 +200,7 @@ impl Worker {
 
     fn start_thread(&self, inner: &mut Inner) {
         inner.threads += 1;
-        let turn = Turn {
+        let turn = WorkPermit {
             shared: Arc::clone(&self.shared),
             thread: inner.threads,
         };
@@ -241,7 +241,7 @@ fn full(given_up: &[GivenUp]) -> Arc<str> {
     .into()
 }
 
-impl Turn {
+impl WorkPermit {
     fn run(&self, work: &dyn Work) {
         while let Some(what) = self.next() {
             let outcome = catch_unwind(AssertUnwindSafe(|| match what {
@@ -381,7 +381,7 @@ mod tests {
     }
 
     impl Told {
-        fn follow(&self, turn: &Turn) {
+        fn follow(&self, turn: &WorkPermit) {
             *self.unreachable.lock().unwrap() = turn.unreachable();
             let order = self.orders.lock().unwrap().recv().unwrap_or(Order::Finish);
             match order {
@@ -402,12 +402,12 @@ mod tests {
     }
 
     impl Work for Told {
-        fn look(&self, turn: &Turn) {
+        fn look(&self, turn: &WorkPermit) {
             self.looks.fetch_add(1, Ordering::SeqCst);
             self.follow(turn);
         }
 
-        fn reload(&self, turn: &Turn) -> Outcome {
+        fn reload(&self, turn: &WorkPermit) -> Outcome {
             let number = self.reloads.fetch_add(1, Ordering::SeqCst) + 1;
             self.follow(turn);
             Ok(number as u64)

@@ -18,7 +18,7 @@ use crate::plan::compile::fallbacks::check_fallbacks;
 use crate::plan::compile::optional::transposed;
 use crate::plan::compile::part_heads;
 use crate::plan::compile::scope::{Scope, template};
-use crate::template::{Place, Placeholder, Template};
+use crate::template::{Placeholder, Syntax, Template};
 use http::HeaderName;
 
 pub(super) fn compile(
@@ -135,11 +135,11 @@ fn part_call(
         body: true,
         item: part.for_each.is_some(),
     };
-    let target = template(compiler, &part.path, Place::Path, &scope);
+    let target = template(compiler, &part.path, Syntax::Path, &scope);
     let query: Vec<_> = part
         .query
         .iter()
-        .map(|(name, value)| Some((name.to_string(), template(compiler, value, Place::Query, &scope)?)))
+        .map(|(name, value)| Some((name.to_string(), template(compiler, value, Syntax::Query, &scope)?)))
         .collect();
     let headers: Vec<_> = part
         .headers
@@ -147,7 +147,7 @@ fn part_call(
         .map(|(name, value)| {
             let field = HeaderName::from_str(name).ok()?;
             check_field(compiler, name, &field);
-            Some((field, template(compiler, value, Place::Header, &scope)?))
+            Some((field, template(compiler, value, Syntax::Header, &scope)?))
         })
         .collect();
     let body = part.body.as_ref().map(|body| {
@@ -156,7 +156,7 @@ fn part_call(
         }
         let mut text = String::new();
         write_body(body.value.value(), &mut text);
-        template(compiler, &body.as_ref().map(|_| text), Place::Json, &scope)
+        template(compiler, &body.as_ref().map(|_| text), Syntax::Json, &scope)
     });
     let when = part.when.as_ref().map(|written| when(compiler, written, &scope));
     let over = part
@@ -323,7 +323,7 @@ fn texts_are_sound(compiler: &mut Compiler<'_>, value: Value<'_>, at: Option<Spa
     let Some(text) = value.text() else {
         return are_sound;
     };
-    Template::parse(&text, Place::Json)
+    Template::parse(&text, Syntax::Json)
         .map_err(|error| {
             let message = format!("`{text}` in the body: {error}");
             compiler.mistake(Mistake::new(Code::BadValue, at, message));
@@ -555,7 +555,7 @@ mod tests {
     fn written(body: &Document, item: &Document) -> Result<String, String> {
         let mut text = String::new();
         write_body(body.value(), &mut text);
-        let template = Template::parse(&text, Place::Json).map_err(|error| error.to_string())?;
+        let template = Template::parse(&text, Syntax::Json).map_err(|error| error.to_string())?;
         let wanted = template.uses().filter_map(|used| match used {
             Placeholder::Item(steps) => Some(&**steps),
             _ => None,

@@ -39,7 +39,7 @@ fn unfilled<'c>(name: &'c str, route: &'c config::Route) -> impl Iterator<Item =
         .into_iter()
         .flat_map(NamedMap::iter)
         .filter_map(move |(field, text)| {
-            let template = template::Template::parse(text, template::Place::Header).ok()?;
+            let template = template::Template::parse(text, template::Syntax::Header).ok()?;
             let placeholder = template.uses().next()?;
             let message = format!("`routes.{name}.respond.headers.{field}` sends `{{{placeholder}}}` as it stands");
             let hint = format!("`headers: {{ response: {{ set: {{ {field}: ... }} }} }}` of the route fills it in");

@@ -21,7 +21,7 @@ use crate::plan::compile::scope::{self, Scope};
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
 use crate::routing::path_policy::{Action, DotSegments};
-use crate::template::Place;
+use crate::template::Syntax;
 
 pub(super) fn compile(
     compiler: &mut Compiler<'_>,
@@ -387,7 +387,7 @@ impl Rules<'_> {
         let scope = Scope::of_route(self.parameters);
         let mut value = |(name, text): (&At<Arc<str>>, &At<String>)| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let template = scope::template(compiler, text, Place::Header, &scope)?;
+            let template = scope::template(compiler, text, Syntax::Header, &scope)?;
             let value = match template.as_literal() {
                 Some(text) => FieldValue::Fixed(HeaderValue::from_str(text).ok()?),
                 None => FieldValue::Filled(template),

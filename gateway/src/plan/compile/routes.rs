@@ -18,7 +18,7 @@ use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::{costs, fallbacks};
 use crate::plan::{Route, Target};
 use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
-use crate::template::Place;
+use crate::template::Syntax;
 
 /// All routes, as a routing table and in the order of the config.
 pub(super) struct Routes {
@@ -106,7 +106,7 @@ fn route(
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = rewrite
                 .as_ref()
-                .map(|text| template(compiler, text, Place::Path, &Scope::of_route(&parameters)));
+                .map(|text| template(compiler, text, Syntax::Path, &Scope::of_route(&parameters)));
             compiler.resolve("backend", wanted, &compiler.config.backends);
             let backend = backends.get(wanted).cloned();
             match (backend, rewrite) {

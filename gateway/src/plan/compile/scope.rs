@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use crate::config::{At, Code, Mistake, Span};
 use crate::plan::compile::compiler::Compiler;
-use crate::template::{Place, Placeholder, Template, Why};
+use crate::template::{Placeholder, Syntax, Template, Why};
 
 /// The values that a template may use at its place.
 pub(super) struct Scope<'a> {
@@ -70,7 +70,7 @@ impl<'a> Scope<'a> {
 pub(super) fn template(
     compiler: &mut Compiler<'_>,
     text: &At<String>,
-    place: Place,
+    place: Syntax,
     scope: &Scope<'_>,
 ) -> Option<Template> {
     let template = match Template::parse(text, place) {
@@ -80,7 +80,7 @@ pub(super) fn template(
             let names: Vec<&str> = scope.parameters.iter().map(String::as_str).collect();
             compiler.mistake(match error.meant(text, &names) {
                 Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
-                None if place == Place::Header && matches!(error.why, Why::Unknown(_)) => {
+                None if place == Syntax::Header && matches!(error.why, Why::Unknown(_)) => {
                     mistake.hint("for literal braces, write `{{` and `}}`")
                 }
                 None => mistake,

@@ -16,7 +16,7 @@ use proptest::test_runner::TestCaseResult;
 use tokio::time::sleep;
 
 use crate::aggregate;
-use crate::call::scripted::{Scripted, Tail, Turn};
+use crate::call::scripted::{Behaviour, Scripted, Tail};
 use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::config;
@@ -154,7 +154,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 /// Returns a random behaviour of a backend: mostly an answer, sometimes late, sometimes a fault.
-fn turn(random: &mut fastrand::Rng) -> Turn {
+fn turn(random: &mut fastrand::Rng) -> Behaviour {
     // Short delays are more likely, so that short attempts also see answers.
     let after = Duration::from_millis(random.u64(0..20).pow(2));
     let tail = match random.u8(0..6) {
@@ -163,20 +163,20 @@ fn turn(random: &mut fastrand::Rng) -> Turn {
         _ => Tail::AtOnce,
     };
     match random.u8(0..10) {
-        0..=3 => Turn::Answer {
+        0..=3 => Behaviour::Answer {
             after,
             status: 200,
             retry_after: None,
             tail,
         },
-        4..=6 => Turn::Answer {
+        4..=6 => Behaviour::Answer {
             after,
             status: [500, 503][random.usize(0..2)],
             retry_after: random.bool().then(|| random.u64(0..3)),
             tail: Tail::AtOnce,
         },
-        7 => Turn::Break { after },
-        _ => Turn::Hang,
+        7 => Behaviour::Break { after },
+        _ => Behaviour::Hang,
     }
 }
 

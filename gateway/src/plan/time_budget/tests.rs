@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::call::scripted::{Scripted, Tail, Turn};
+use crate::call::scripted::{Behaviour, Scripted, Tail};
 use crate::plan::time_budget::properties::{on_paused_time, plan, visit};
 use crate::plan::time_budget::*;
 
@@ -147,7 +147,7 @@ fn the_worst_case_of_an_aggregate_is_its_longest_chain() {
 }
 
 /// Returns how long the only caller waits if the backend answers every request with `turn`.
-fn wait(config: &str, turn: Turn) -> (Duration, Duration) {
+fn wait(config: &str, turn: Behaviour) -> (Duration, Duration) {
     on_paused_time(async {
         let plan = plan(config);
         for backend in &plan.backends {
@@ -165,13 +165,13 @@ fn worst_cases_are_met() {
                    retry: { attempts: 3, backoff: 50ms..50ms, jitter: 0.0, on: [timed_out] }";
     let call = |settings: &str, route: &str| config(&backend("b", settings), &format!("{route}, backend: b"));
     let parts = "aggregate: { parts: { a: { backend: b, path: /a }, c: { backend: b, path: /c, needs: [a] } } }";
-    let slowly = |tail| Turn::Answer {
+    let slowly = |tail| Behaviour::Answer {
         after: ms(290),
         status: 200,
         retry_after: None,
         tail,
     };
-    let patience = Turn::Answer {
+    let patience = Behaviour::Answer {
         after: ms(10),
         status: 503,
         retry_after: Some(1),
@@ -180,11 +180,11 @@ fn worst_cases_are_met() {
     let asks = "attempt_limit: 300ms, time_limit: 1320ms, retry: { attempts: 2, on: [503], jitter: 0.0 }, \
                 bulkhead: { limit: 20, queue: 0 }";
     for (config, turn, waited) in [
-        (call(retried, "time_limit: 5s"), Turn::Hang, 1000),
-        (call(retried, "time_limit: 450ms"), Turn::Hang, 450),
+        (call(retried, "time_limit: 5s"), Behaviour::Hang, 1000),
+        (call(retried, "time_limit: 450ms"), Behaviour::Hang, 450),
         (
             call(&format!("time_limit: 400ms, {retried}"), "time_limit: 5s"),
-            Turn::Hang,
+            Behaviour::Hang,
             400,
         ),
         (call(asks, "time_limit: 5s"), patience, 1020),

@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::frames::{Flood, Frames, Passed};
 use super::unfinished_streams::UnfinishedStreams;
 use super::uploads::Uploads;
-use super::widening::{Place, Widening};
+use super::widening::{FrameSpan, Widening};
 use crate::server::connection_guard::ConnectionGuard;
 use crate::server::reaper::ConnectionActivity;
 use crate::server::worker::Worker;
@@ -32,7 +32,7 @@ pub(super) struct MeteredIo<S> {
     owed: UnfinishedStreams,
     uploads: Uploads,
     widening: Widening,
-    turn: Turn,
+    read_state: ReadState,
     /// Bytes read from the socket and not yet passed to the library.
     ahead: Bytes,
     /// Bytes taken from the library, changed, and not yet written.
@@ -45,7 +45,7 @@ pub(super) struct MeteredIo<S> {
 
 /// Whether this type may read, or the library must first handle what it has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum ReadState {
     Ours,
     /// The head of an upload was passed on. The next read finds nothing, so that the library handles that head.
     GivesWay,
@@ -61,7 +61,7 @@ impl<S> MeteredIo<S> {
             owed: UnfinishedStreams::begin(),
             uploads,
             widening,
-            turn: Turn::Ours,
+            read_state: ReadState::Ours,
             ahead: Bytes::new(),
             changed: Vec::new(),
             look: None,
@@ -89,7 +89,7 @@ impl<S> MeteredIo<S> {
             io::Error::other("too many frames that ask for nothing")
         })?;
         if ends_with_upload {
-            self.turn = Turn::GivesWay;
+            self.read_state = ReadState::GivesWay;
         }
         activity.set_unsent(!owed.is_nothing());
         if self.frames.is_within_head() {
@@ -144,7 +144,7 @@ impl<S: AsyncWrite + Unpin> MeteredIo<S> {
     fn poll_pieces(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_changed(cx))?;
         let found = self.widening.find(self.owed.scan(), pieces, &self.uploads);
-        let Some(Place { piece, offset, length }) = found else {
+        let Some(FrameSpan { piece, offset, length }) = found else {
             let count = ready!(match pieces {
                 [only] => Pin::new(&mut self.socket).poll_write(cx, only),
                 pieces => Pin::new(&mut self.socket).poll_write_vectored(cx, pieces),
@@ -171,15 +171,15 @@ impl<S: AsyncWrite + Unpin> MeteredIo<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for MeteredIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.turn {
-            Turn::Ours => {}
-            Turn::GivesWay => {
-                this.turn = Turn::GaveWay;
+        match this.read_state {
+            ReadState::Ours => {}
+            ReadState::GivesWay => {
+                this.read_state = ReadState::GaveWay;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Turn::GaveWay => {
-                this.turn = Turn::Ours;
+            ReadState::GaveWay => {
+                this.read_state = ReadState::Ours;
                 this.uploads.settle();
             }
         }

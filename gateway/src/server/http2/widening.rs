@@ -34,9 +34,9 @@ enum Stage {
     Off,
 }
 
-/// Place of an outgoing frame that must be changed.
+/// Span of an outgoing frame that must be changed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FrameSpan {
     /// Index of the piece that holds the frame.
     pub(super) piece: usize,
     pub(super) offset: usize,
@@ -64,7 +64,7 @@ impl Widening {
     }
 
     /// Finds the next frame to change in `pieces`. `scan` is the position before the first of them.
-    pub(super) fn find(&mut self, mut scan: Scan, pieces: &[IoSlice<'_>], uploads: &Uploads) -> Option<Place> {
+    pub(super) fn find(&mut self, mut scan: Scan, pieces: &[IoSlice<'_>], uploads: &Uploads) -> Option<FrameSpan> {
         match self.stage {
             Stage::Unannounced => {}
             Stage::Acknowledged if uploads.has_narrow() => {}
@@ -80,7 +80,7 @@ impl Widening {
                 let length = HEADER + head.length as usize;
                 let offset = (bytes.len() - rest.len()).checked_sub(HEADER);
                 if let Some(offset) = offset.filter(|offset| offset + length <= bytes.len()) {
-                    return Some(Place { piece, offset, length });
+                    return Some(FrameSpan { piece, offset, length });
                 }
                 // A frame that is split over pieces is not changed: one window stays small, or all are wide from the
                 // start.

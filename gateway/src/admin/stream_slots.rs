@@ -1,4 +1,4 @@
-//! Places of event streams: a bounded number in total and for each peer.
+//! Slots of event streams: a bounded number in total and for each peer.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Example configs for tests, one for each section of the language.
 
 /// A config with a gap for the entries of one section.
-pub(super) struct Place {
+pub(super) struct SectionExample {
     /// Text of the config, with `@` for the gap.
     pub config: &'static str,
     /// Required entries of the section.
@@ -10,8 +10,8 @@ pub(super) struct Place {
     pub either: &'static [&'static str],
 }
 
-const fn place(config: &'static str, needs: &'static [(&'static str, &'static str)]) -> Place {
-    Place {
+const fn place(config: &'static str, needs: &'static [(&'static str, &'static str)]) -> SectionExample {
+    SectionExample {
         config,
         needs,
         either: &[],
@@ -22,11 +22,11 @@ const fn either(
     config: &'static str,
     needs: &'static [(&'static str, &'static str)],
     either: &'static [&'static str],
-) -> Place {
-    Place { config, needs, either }
+) -> SectionExample {
+    SectionExample { config, needs, either }
 }
 
-impl Place {
+impl SectionExample {
     /// Returns the config with `entries` in its section, together with the required entries.
     pub(super) fn with(&self, entries: &str, keys: &[String]) -> String {
         let is_left = |key: &&str| {
@@ -56,7 +56,7 @@ const URL: (&str, &str) = ("url", r#"url: "http://h""#);
 const RATE: &[(&str, &str)] = &[("rate", "rate: 1/s"), ("burst", "burst: 5")];
 const PATH: (&str, &str) = ("path", "path: /x");
 
-pub(super) const PLACES: &[Place] = &[
+pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
     place(
         "@",
         &[

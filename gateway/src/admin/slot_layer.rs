@@ -1,4 +1,4 @@
-//! Lets a request in when it has a place, and limits the time until the last byte of its answer.
+//! Lets a request in when it has a slot, and limits the time until the last byte of its answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use super::connections::{Connection, InAnswer};
 use super::problem::Problem;
-use super::request_places::Place;
+use super::request_slots::RequestSlot;
 use super::{events, health};
 
 /// Longest time to read and answer a request, to the last byte. A reload also has to end in that time.
@@ -23,16 +23,16 @@ const REQUEST: Duration = Duration::from_secs(90);
 /// Longest life of an event stream; a client that still wants it opens a new one.
 const STREAM: Duration = Duration::from_secs(3600);
 
-/// Answers a request when it has a place, and holds the place until the last byte of the answer.
+/// Answers a request when it has a slot, and holds the slot until the last byte of the answer.
 pub(super) async fn hold(Extension(connection): Extension<Arc<Connection>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if health::is_probe(path) {
         return next.run(request).await;
     }
-    let (place, limit) = match path == events::PATH {
+    let (slot, limit) = match path == events::PATH {
         true => (None, STREAM),
-        false => match connection.places().take(connection.peer()).await {
-            Some(place) => (Some(place), REQUEST),
+        false => match connection.slots().take(connection.peer()).await {
+            Some(slot) => (Some(slot), REQUEST),
             None => return Problem::TOO_MANY_REQUESTS.into_response(),
         },
     };
@@ -41,16 +41,16 @@ pub(super) async fn hold(Extension(connection): Extension<Arc<Connection>>, requ
     response.map(|body| {
         Body::new(HeldBody {
             body,
-            _place: place,
+            _slot: slot,
             _in_answer: in_answer,
         })
     })
 }
 
-/// A body that holds its request's place.
+/// A body that holds its request's slot.
 struct HeldBody {
     body: Body,
-    _place: Option<Place>,
+    _slot: Option<RequestSlot>,
     _in_answer: InAnswer,
 }
 
