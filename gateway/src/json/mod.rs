@@ -8,6 +8,8 @@
 //! Invariant: accepted JSON is valid by RFC 8259 and has one meaning for all readers: no object has a duplicate name,
 //! nothing is nested more deeply than [`MAX_DEPTH`], and no name has a special meaning to the reader.
 
+#[cfg(test)]
+mod compare;
 mod document;
 mod gather;
 mod names;
