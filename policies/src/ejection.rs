@@ -67,6 +67,15 @@ pub struct Standing {
     away: AtomicBool,
 }
 
+/// Ejection of an endpoint that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    pub from: Moment,
+    pub until: Moment,
+    /// Counts this ejection and those before it, as long as less than `eject_for_max` lay between two.
+    pub number: u32,
+}
+
 /// Change to be logged and counted once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -229,6 +238,15 @@ impl Standing {
         let until = self.until();
         let is_out = now < until && Moment::from_nanos(self.from.load(Relaxed)) <= now;
         is_out.then(|| until.since(now))
+    }
+
+    /// Returns the ejection in force; `None` if the endpoint is not ejected.
+    pub fn ejection(&self, now: Moment) -> Option<Ejection> {
+        self.is_ejected(now).then(|| Ejection {
+            from: Moment::from_nanos(self.from.load(Relaxed)),
+            until: self.until(),
+            number: self.ejections.load(Relaxed),
+        })
     }
 
     /// Returns the end of the last ejection; zero if there was none.

@@ -121,9 +121,10 @@ impl EndpointLoad {
         self.latency.record_at_least(waited, now);
     }
 
-    /// Starts the warm-up: the endpoint is usable for the first time, or again.
-    pub fn warm_up(&self, now: Moment) {
-        self.warm_from.store(now.nanos().saturating_add(1), Relaxed);
+    /// Starts the warm-up at a moment: when the endpoint is usable for the first time, or again. The endpoint is cold
+    /// until then, so a moment that lies ahead keeps it cold, and [`Moment::MAX`] for as long as nothing is known of it.
+    pub fn warm_up(&self, from: Moment) {
+        self.warm_from.store(from.nanos().saturating_add(1), Relaxed);
     }
 
     /// Returns the share of the weight that is in force.

@@ -6,6 +6,7 @@
 
 #![cfg(loom)]
 
+mod balance;
 mod breaker;
 mod bucket;
 mod bulkhead;
