@@ -1,7 +1,7 @@
 //! Removes header fields that must not pass through a gateway, and adds those that only a gateway may set.
 //!
 //! Functions in order of use: [`check`] refuses ambiguous framing; [`clean_request`] removes fields and returns what
-//! they ask of the gateway; [`request_id`], [`continue_trace`], [`stamp_forwarded`] and [`stamp_identity`] add fields
+//! they ask of the gateway; [`request_id`], [`Trace`], [`stamp_forwarded`] and [`stamp_identity`] add fields
 //! once per request; the call adds its own for every attempt. On the way back, [`clean_response`] cleans the answer.
 //!
 //! Invariant: a cleaned request has no field of the caller's that names the caller, and a cleaned message has no field
@@ -33,7 +33,7 @@ pub use names::{
 };
 pub use request_hints::{RequestHints, wanted_deadline};
 pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
-pub use trace::{TraceId, continue_trace, request_id};
+pub use trace::{Trace, TraceId, request_id};
 pub use via::Via;
 
 /// Handling of fields that ask for another method than the request's (`X-HTTP-Method-Override` and similar ones).

@@ -74,6 +74,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -> Response<AnswerBody> {
     let Now { moment: started, wall } = Now::read();
     let request_id = headers::request_id(request.headers_mut());
+    let trace = headers::Trace::read_or_start(request.headers(), false);
     let is_head = request.method() == Method::HEAD;
     let is_grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
     let mut watch = Box::new(plan.observer.watch(RequestRecord::begin(
@@ -83,6 +84,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         request.method().clone(),
         request.uri().path(),
     )));
+    watch.trace = Some(trace.id);
     watch.protocol = match request.version() {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
@@ -93,6 +95,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
         peer,
         started,
         wall,
+        trace,
         watch: &mut watch,
         is_grpc,
         finishing: None,
@@ -144,6 +147,7 @@ struct Exchange<'a> {
     started: Moment,
     /// The time of day. It is read again after a slow authentication.
     wall: WallTime,
+    trace: headers::Trace,
     watch: &'a mut RequestGuard,
     is_grpc: bool,
     /// Header fields to add to the response: those of the route, or of the config's top level until the route is known.
@@ -453,7 +457,7 @@ impl<'p> Exchange<'p> {
             &principal.caller_header,
         );
         headers::stamp_forwarded(fields, client, self.peer.scheme, host);
-        headers::continue_trace(fields, false);
+        self.trace.write(fields);
     }
 
     /// Copies the facts of all calls into the access record and the state of the charge.
@@ -461,10 +465,6 @@ impl<'p> Exchange<'p> {
         self.ending.attempts = facts.attempts;
         self.ending.by_callers_time |= facts.by_callers_time;
         self.stated_cost = facts.cost;
-        self.watch.attempts = facts.attempts;
-        self.watch.queued = facts.queued;
-        self.watch.connect = (!facts.connecting.is_zero()).then_some(facts.connecting);
-        self.watch.first_byte = facts.first_byte;
         self.watch.bytes_in = facts.bytes_in;
         if let Some(detail) = facts.detail {
             self.watch.note_fault(detail);

@@ -23,9 +23,10 @@ pub use self::keeping::CachePlacement;
 use self::keeping::Keeping;
 pub use self::leaving::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
+use crate::clock;
 use crate::headers;
 use crate::limits::InFlightGuard;
-use crate::observe::{RequestGuard, RequestRecord};
+use crate::observe::{Outcome, RequestGuard, RequestRecord};
 use crate::rejection::Reason;
 use crate::response::tunnel::{ByteCounts, End, Tunnel};
 use crate::wire::grpc;
@@ -89,7 +90,10 @@ impl Switched {
                 open.watch.note_fault("a tunnel has lived as long as one may");
                 open.watch.end();
             }
-            End::Broken(error) => open.watch.note_fault(format!("the tunnel broke: {error}")),
+            End::Broken(error) => {
+                open.watch.attempts.end(clock::now(), Some(Outcome::Broken), None);
+                open.watch.note_fault(format!("the tunnel broke: {error}"));
+            }
         }
     }
 }
@@ -266,6 +270,9 @@ impl Body for AnswerBody {
                 Some(Ok(frame))
             }
             Some(Err(broken)) if this.grpc.is_some() => {
+                if let Some(open) = &mut this.open {
+                    open.watch.attempts.end(clock::now(), Some(broken.outcome()), None);
+                }
                 let trailers = match &broken {
                     Broken::Over => grpc::stream_limit_trailers(),
                     other => grpc::broken_off(other.reason()),
@@ -274,6 +281,7 @@ impl Body for AnswerBody {
             }
             Some(Err(broken)) => {
                 if let Some(mut open) = this.open.take() {
+                    open.watch.attempts.end(clock::now(), Some(broken.outcome()), None);
                     open.watch.note_fault(broken.to_string());
                 }
                 Some(Err(broken))

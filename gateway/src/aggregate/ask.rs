@@ -25,6 +25,7 @@ use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::json::{self, Document, GatherError, Selection, WorkspaceError};
+use crate::observe::{Attempts, Outcome};
 use crate::rejection::{Reason, Setting};
 use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 use crate::wire::content_encoding::{Codings, DecodeError};
@@ -36,6 +37,8 @@ pub(super) struct PartCaller<'a> {
     part: &'a PartCall,
     request: &'a Request<'a>,
     index: usize,
+    /// Index of the element that is asked for, from 0.
+    element: Option<u32>,
     notes: &'a Mutex<Notes>,
 }
 
@@ -59,6 +62,7 @@ impl<'a> PartCaller<'a> {
             part: &aggregate.calls[index],
             request,
             index,
+            element: None,
             notes,
         }
     }
@@ -87,7 +91,7 @@ impl<'a> PartCaller<'a> {
         if let Err(blocked_outcome) = reservation.grow(size, size) {
             return PartResult::Failed(blocked_outcome.into()).into();
         }
-        let called = self.ask(request, limits).await;
+        let called = self.ask(None, request, limits).await;
         reservation.shrink(size);
         called
     }
@@ -110,11 +114,14 @@ impl<'a> PartCaller<'a> {
             self.part
                 .render_element(part, self.request, array, (index, item), &lacks)
         };
-        let ask = |request| self.ask(request, limits);
+        let ask = |element, request| self.ask(Some(element), request, limits);
         for_each(terms, &elements, self.part.body_limit, reservation, make, ask).await
     }
 
-    async fn ask(self, PartRequest { target, headers, body }: PartRequest, limits: PartLimits) -> Called {
+    /// Makes the call of the part, or the call for the element with this index.
+    async fn ask(mut self, element: Option<u32>, request: PartRequest, limits: PartLimits) -> Called {
+        self.element = element;
+        let PartRequest { target, headers, body } = request;
         let (part, request) = (self.part, self.request);
         let order = CallRequest {
             method: part.method.clone(),
@@ -238,11 +245,12 @@ impl<'a> PartCaller<'a> {
     ) -> (Called, Option<response::Parts>) {
         let mut known = Known {
             asking: self,
+            attempts: Attempts::default(),
             facts: Facts::default(),
         };
-        let replied = call::call(backend, self.request.worker, order, &mut known.facts).await;
+        let (attempts, facts) = (&mut known.attempts, &mut known.facts);
+        let replied = call::call(backend, self.request.worker, order, attempts, facts).await;
         *sent |= known.facts.sent;
-        drop(known);
         let reply = match replied {
             Ok(reply) => reply,
             Err(rejection) => {
@@ -266,6 +274,8 @@ impl<'a> PartCaller<'a> {
             }
             _ => {}
         }
+        known.end(&result);
+        drop(known);
         if let Some(detail) = detail {
             self.note(|notes| {
                 let name = &backend.name;
@@ -412,16 +422,45 @@ impl<'a> PartCaller<'a> {
     }
 }
 
-/// Facts of one call. They are recorded on drop, because a cancelled call may have been sent too.
+/// Attempts and facts of one call. They are recorded on drop, because a cancelled call may have been sent too.
 struct Known<'a> {
     asking: PartCaller<'a>,
+    attempts: Attempts,
     facts: Facts,
+}
+
+impl Known<'_> {
+    /// Ends the last attempt, whose answer has been read with this result.
+    fn end(&mut self, result: &PartResult) {
+        let fault = match result {
+            PartResult::Failed(fault) | PartResult::Some(_, fault) => Some(fault),
+            PartResult::Body(_) | PartResult::Absent => None,
+        };
+        let (outcome, reason) = match fault.map(|fault| (&fault.cause, fault.reason())) {
+            None | Some((Cause::Status(_), _)) => (None, None),
+            Some((Cause::Call(reason), word)) => match Outcome::of(*reason) {
+                Outcome::Refused => (None, Some(word)),
+                outcome => (Some(outcome), None),
+            },
+            Some((Cause::Incomplete, word)) => (None, Some(word)),
+            Some((_, word)) => (Some(Outcome::Invalid), Some(word)),
+        };
+        self.attempts.end(clock::now(), outcome, reason);
+    }
 }
 
 impl Drop for Known<'_> {
     fn drop(&mut self) {
-        let facts = std::mem::take(&mut self.facts);
-        self.asking.note(|notes| notes.facts.add(facts));
+        let (facts, mut attempts) = (std::mem::take(&mut self.facts), std::mem::take(&mut self.attempts));
+        if attempts.is_open() {
+            attempts.end(clock::now(), Some(Outcome::Cancelled), None);
+        }
+        let asking = self.asking;
+        attempts.set_part(asking.aggregate.recipe.parts()[asking.index].name(), asking.element);
+        asking.note(|notes| {
+            notes.facts.add(facts);
+            notes.attempts.merge(attempts);
+        });
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn for_each<'f, F>(
     limit: usize,
     reservation: &Reservation,
     make: impl Fn(usize, &Selection) -> Element,
-    call: impl Fn(PartRequest) -> F + 'f,
+    call: impl Fn(u32, PartRequest) -> F + 'f,
 ) -> PartResult
 where
     F: Future<Output = Called> + 'f,
@@ -62,7 +62,7 @@ where
                     match reservation.grow(own, own) {
                         Ok(()) => {
                             size = own;
-                            Ok(call(request))
+                            Ok(call(index as u32, request))
                         }
                         Err(blocked_outcome) => Err(Some(blocked_outcome.into())),
                     }
@@ -259,7 +259,7 @@ mod tests {
             _ => Element::Call(numbered(index, 0)),
         };
         let (running, most) = (Cell::new(0_usize), Cell::new(0));
-        let call = |request: PartRequest| {
+        let call = |_, request: PartRequest| {
             running.set(running.get() + 1);
             most.set(most.get().max(running.get()));
             let running = &running;
@@ -351,7 +351,7 @@ mod tests {
             .build()
             .unwrap();
         let calls = Cell::new(0);
-        let call = |_| {
+        let call = |_, _| {
             calls.set(calls.get() + 1);
             let first = calls.get() == 1;
             async move {
@@ -388,7 +388,7 @@ mod tests {
             let reservation = workspace.reserve(budget, 0, Moment::MAX);
             let (made, ended, most, most_bytes) = (Cell::new(0_usize), Cell::new(0), Cell::new(0), Cell::new(0));
             let make = |index: usize, _: &Selection| Element::Call(numbered(index, body));
-            let call = |_: PartRequest| {
+            let call = |_, _: PartRequest| {
                 made.set(made.get() + 1);
                 most.set(most.get().max(made.get() - ended.get()));
                 most_bytes.set(most_bytes.get().max(workspace.reserved()));

@@ -9,6 +9,7 @@ use super::draft::OnMissing;
 use super::part::Part;
 use super::vary::CombinedVary;
 use crate::call::Facts;
+use crate::observe::Attempts;
 
 /// Records for the log why a part's request cannot be made, unless the recipe may skip the part.
 pub(super) fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &str) {
@@ -23,6 +24,7 @@ pub(super) fn notes_lack(notes: &Mutex<Notes>, part: &Part, what: &str, why: &st
 #[derive(Default)]
 pub(super) struct Notes {
     pub facts: Facts,
+    pub attempts: Attempts,
     pub caching: CombinedCacheControl,
     pub varies: CombinedVary,
     /// Heads of good answers, of the parts whose head is needed later.

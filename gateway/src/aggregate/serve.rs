@@ -8,28 +8,59 @@ use super::answer::{Answer, Failure};
 use super::ask::PartCaller;
 use super::compiled::Aggregate;
 use super::fan_out::{Outcome, fan_out};
+use super::fault::{Cause, PartFault};
 use super::merge::merge;
 use super::notes::{Notes, notes_lack};
 use super::request::Request;
 use crate::call::Facts;
 use crate::json::Reservation;
+use crate::observe::{AttemptOutcome, Attempts};
+
+/// Collects what the calls of the parts note. The attempts noted so far are handed over when it is dropped.
+struct Collected<'a> {
+    notes: Mutex<Notes>,
+    attempts: &'a mut Attempts,
+}
+
+impl Collected<'_> {
+    fn take(&mut self) -> Notes {
+        let notes = self.notes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(notes)
+    }
+}
+
+impl Drop for Collected<'_> {
+    fn drop(&mut self) {
+        let notes = self.take();
+        self.attempts.merge(notes.attempts);
+    }
+}
 
 impl Aggregate {
-    /// Calls all parts and merges their answers. The returned facts are the sum over the parts.
-    pub async fn serve(&self, request: &Request<'_>) -> (Result<Answer, Failure>, Facts) {
-        let notes = Mutex::new(Notes::default());
+    /// Calls all parts and merges their answers. The returned facts are the sum over the parts. The attempts of all parts
+    /// are added to `attempts`, also if the caller leaves before the end.
+    pub async fn serve(&self, request: &Request<'_>, attempts: &mut Attempts) -> (Result<Answer, Failure>, Facts) {
+        let mut collected = Collected {
+            notes: Mutex::new(Notes::default()),
+            attempts,
+        };
+        let notes = &collected.notes;
         let outcomes = fan_out(
             &self.recipe,
             request.reservation,
             |index, earlier| {
                 let part = &self.recipe.parts()[index];
-                let lacks = |what: &str, why: &str| notes_lack(&notes, part, what, why);
+                let lacks = |what: &str, why: &str| notes_lack(notes, part, what, why);
                 self.calls[index].render(part, request, earlier, &lacks)
             },
-            |index, rendered| PartCaller::new(self, request, index, &notes).call(rendered),
+            |index, rendered| PartCaller::new(self, request, index, notes).call(rendered),
         )
         .await;
-        let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = collected.take();
+        for (index, outcome) in outcomes.iter().enumerate() {
+            self.note_outcome(index, outcome, &mut notes.attempts);
+        }
+        collected.attempts.merge(std::mem::take(&mut notes.attempts));
         // Only these methods are repeated with `If-None-Match`.
         let tagged = matches!(*request.method, Method::GET | Method::HEAD);
         let mut answered = self.merge(outcomes, tagged, request.reservation).await;
@@ -37,6 +68,23 @@ impl Aggregate {
             self.head(answer, &notes);
         }
         (answered, notes.facts)
+    }
+
+    /// Notes the outcome of a part that made no call, or whose answer cannot be used.
+    fn note_outcome(&self, index: usize, outcome: &Outcome, attempts: &mut Attempts) {
+        let (part, backend) = (self.recipe.parts()[index].name(), &self.calls[index].backend.name);
+        let (outcome, reason) = match outcome {
+            // The attempts tell this themselves.
+            Outcome::Failed(PartFault {
+                cause: Cause::Call(_) | Cause::Status(_) | Cause::Elements { .. },
+                ..
+            }) if attempts.has_part(part) => return,
+            Outcome::Failed(fault) => (AttemptOutcome::Refused, Some(fault.reason())),
+            Outcome::Skipped => (AttemptOutcome::Skipped, None),
+            Outcome::Cancelled => (AttemptOutcome::Cancelled, None),
+            Outcome::Data(_) | Outcome::Incomplete(..) | Outcome::Absent => return,
+        };
+        attempts.note_part(part, backend, outcome, reason);
     }
 
     /// Merges the outcomes, on another thread if they are long.

@@ -9,7 +9,7 @@ use super::grpc;
 use super::reply::Reply;
 use crate::clock;
 use crate::observe::Outcome;
-use crate::rejection::{Reason, Rejection};
+use crate::rejection::Rejection;
 
 /// Guard that counts its call when the call ends or the guard is dropped.
 pub(crate) struct CallGuard<'a> {
@@ -34,7 +34,7 @@ impl<'a> CallGuard<'a> {
             Err(rejection) => {
                 let reason = rejection.reason();
                 self.backend.metrics.rejections.add(reason);
-                outcome_of_reason(reason)
+                Outcome::of(reason)
             }
         };
         self.count(outcome);
@@ -68,16 +68,5 @@ pub(crate) const fn outcome_of_fault(fault: Fault) -> Outcome {
         Fault::Invalid => Outcome::Invalid,
         Fault::TimedOut { .. } => Outcome::TimedOut,
         Fault::BodyGone | Fault::Upload(_) => Outcome::Cancelled,
-    }
-}
-
-const fn outcome_of_reason(reason: Reason) -> Outcome {
-    match reason {
-        Reason::BackendUnreached => Outcome::Unreached,
-        Reason::BackendBroken => Outcome::Broken,
-        Reason::BackendInvalid => Outcome::Invalid,
-        Reason::BackendTimeout | Reason::OutOfTime => Outcome::TimedOut,
-        Reason::CallerGone | Reason::RequestTimeout | Reason::BodyTooLarge => Outcome::Cancelled,
-        _ => Outcome::Refused,
     }
 }

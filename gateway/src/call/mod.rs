@@ -59,7 +59,7 @@ use self::stamp::stamp_attempt;
 use self::timer::{Elapsed, Timer};
 use self::timing::Timing;
 use crate::clock;
-use crate::observe::{self, RetryStop};
+use crate::observe::{self, Attempts, RetryStop};
 use crate::rejection::{Rejection, Setting};
 use crate::setting::SettingId;
 use crate::wire::grpc::is_grpc;
@@ -117,19 +117,13 @@ pub enum CallBody {
     Streamed(Replay, u64),
 }
 
-/// Facts about a call, for metrics and the log.
+/// Facts about a call that later stages decide by, beside its attempts.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// Number of attempts started. Zero means that nothing was sent.
     pub attempts: u32,
     /// Whether a backend may have seen the request.
     pub sent: bool,
-    /// Time spent waiting for a slot.
-    pub queued: Duration,
-    /// Time spent connecting, over all attempts.
-    pub connecting: Duration,
-    /// Time from the start of the call to the head of the answer.
-    pub first_byte: Option<Duration>,
     /// Number of bytes read from the caller's body.
     pub bytes_in: u64,
     /// Total cost that the answers of all attempts state.
@@ -145,9 +139,6 @@ impl Facts {
     pub(crate) fn add(&mut self, other: Self) {
         self.attempts += other.attempts;
         self.sent |= other.sent;
-        self.queued = self.queued.max(other.queued);
-        self.connecting = self.connecting.max(other.connecting);
-        self.first_byte = self.first_byte.max(other.first_byte);
         self.bytes_in += other.bytes_in;
         self.cost.add(other.cost);
         self.by_callers_time |= other.by_callers_time;
@@ -155,7 +146,8 @@ impl Facts {
     }
 }
 
-/// Calls a backend, and retries where that is safe and the retry budget allows it.
+/// Calls a backend, and retries where that is safe and the retry budget allows it. Adds what it does to `attempts` as it
+/// goes on. The last attempt of a call that is answered ends with the answer's last byte, and not here.
 ///
 /// # Errors
 /// Returns the gateway's own rejection (bulkhead, breaker, no time left). If no attempt brought an answer, returns the
@@ -164,6 +156,7 @@ pub async fn call(
     backend: &Arc<Backend>,
     worker: usize,
     order: &CallRequest,
+    attempts: &mut Attempts,
     facts: &mut Facts,
 ) -> Result<Reply, Rejection> {
     let started = clock::now();
@@ -179,10 +172,14 @@ pub async fn call(
         started,
         attempt_began: started,
         failovers: 0,
+        attempts: &mut *attempts,
         facts: &mut *facts,
     }
     .run()
     .await;
+    if let Err(rejection) = &result {
+        attempts.refuse(clock::now(), rejection.reason());
+    }
     facts.by_callers_time |= facts.attempts == 0
         && matches!(result, Err(Rejection::OutOfTime(_)))
         && order
@@ -205,6 +202,7 @@ struct Call<'a> {
     attempt_began: Moment,
     /// Number of failovers: endpoints that could not be reached and were replaced within the same attempt.
     failovers: u32,
+    attempts: &'a mut Attempts,
     facts: &'a mut Facts,
 }
 
@@ -227,6 +225,7 @@ type Tried = SmallVec<[EndpointId; 2]>;
 impl Call<'_> {
     async fn run(&mut self) -> Result<Reply, Rejection> {
         let settings = &self.backend.settings;
+        self.begin_attempt(self.started);
         if !self.deadline.allows(self.started, Duration::ZERO, settings.minimum) {
             return Err(Rejection::OutOfTime(self.time(self.deadline)));
         }
@@ -243,7 +242,7 @@ impl Call<'_> {
             )
             .await;
         let mut now = clock::now();
-        self.facts.queued = now.since(self.started);
+        self.attempts.end_wait(now);
         self.attempt_began = now;
         let slot = entered?;
 
@@ -265,6 +264,7 @@ impl Call<'_> {
             if ended.fails_over {
                 self.failovers += 1;
                 now = clock::now();
+                self.begin_attempt(now);
                 continue;
             }
             let Some(wait) = self.wait_before_another(&ended) else {
@@ -277,10 +277,18 @@ impl Call<'_> {
                 answer.discard(&settings.pool);
             }
             drop(endpoint);
-            timer.wait(clock::now() + wait).await;
             now = clock::now();
+            self.begin_attempt(now);
+            timer.wait(now + wait).await;
+            now = clock::now();
+            self.attempts.end_wait(now);
             self.attempt_began = now;
         }
+    }
+
+    /// Adds the entry of the next attempt, which begins with a wait.
+    fn begin_attempt(&mut self, now: Moment) {
+        self.attempts.begin(&self.backend.name, self.facts.attempts + 1, now);
     }
 
     /// Waits up to [`READ_AHEAD_FOR`] for the body of a request that would be a probe, so that the probe does not hold
@@ -346,6 +354,7 @@ impl Call<'_> {
         let settings = &self.backend.settings;
         let until = self.deadline.child(self.attempt_began, settings.attempt_limit);
         self.facts.attempts += 1;
+        self.attempts.ask(&endpoint.name, began);
         let number = self.facts.attempts - self.failovers;
         let request = || self.order.request(number, until.remaining(began), endpoint, settings);
         let way = AttemptParams {
@@ -359,7 +368,7 @@ impl Call<'_> {
         let mut timing = Timing::default();
         let result = way.attempt(request, began, until, timer, &mut timing).await;
 
-        self.facts.connecting += timing.connecting;
+        self.attempts.note_connecting(timing.connecting);
         self.facts.sent |= result.as_ref().err().is_none_or(|failure| failure.fault.was_sent());
         self.facts.bytes_in = self.order.body.received();
         let now = clock::now();
@@ -410,7 +419,7 @@ impl Call<'_> {
                 if let Some(name) = &self.order.cost_header {
                     self.facts.cost.take_from(answer.response.headers_mut(), name);
                 }
-                self.facts.first_byte = Some(now.since(self.started));
+                self.attempts.answer(now, answer.response.status().as_u16(), counted);
                 Ok(answer)
             }
             Err(failure) => {
@@ -418,6 +427,7 @@ impl Call<'_> {
                     unanswered.blame();
                 }
                 let fault = verdict.fault.unwrap_or(failure.fault);
+                self.attempts.end(now, Some(counted), None);
                 self.facts.detail = Some(format!("{}: {}: {}", self.backend.name, fault.as_str(), failure.detail));
                 Err(match limits.rejection(fault) {
                     Rejection::BackendUnreached(_) if failure.is_connect_limit => {

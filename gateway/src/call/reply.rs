@@ -21,6 +21,7 @@ use super::endpoints::EndpointGuard;
 use super::grpc;
 use super::guards::Slot;
 use crate::clock;
+use crate::observe::Outcome;
 use crate::rejection::Reason;
 use crate::wire::framing::Refusal;
 use crate::wire::slow_caller::Transfer;
@@ -333,6 +334,17 @@ impl Broken {
             Self::OutOfTime | Self::Over => Reason::OutOfTime,
             Self::NoStreamSlot => Reason::BulkheadFull,
             Self::Caller(reason) => *reason,
+        }
+    }
+}
+
+impl Broken {
+    /// Returns the outcome of the attempt whose answer broke off.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Backend(_) | Self::CutShort => Outcome::Broken,
+            Self::OutOfTime | Self::NoStreamSlot | Self::Over => Outcome::TimedOut,
+            Self::Caller(_) => Outcome::Cancelled,
         }
     }
 }

@@ -3,49 +3,77 @@
 //! A value that the caller sends is kept if it is well formed, and replaced if it is not, so that every logged value
 //! has a known alphabet and length.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 
-/// Id of the trace that a request belongs to: 32 lower-case hexadecimal digits, not all zero.
+/// Id of the trace that a request belongs to. It is written as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TraceId([u8; 32]);
+pub struct TraceId([u8; 16]);
 
 impl TraceId {
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
+    const fn of(number: u128) -> Self {
+        Self(number.to_be_bytes())
+    }
+
+    const fn number(self) -> u128 {
+        u128::from_be_bytes(self.0)
     }
 }
 
-impl std::fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.number())
     }
 }
 
-/// Continues the caller's trace with a new span, or starts a trace; `sampled` is the flag of a new one.
-///
-/// A `traceparent` that is unreadable or repeated counts as none, and `tracestate` is removed with it (W3C Trace
-/// Context).
-pub fn continue_trace(headers: &mut HeaderMap, sampled: bool) -> TraceId {
-    let mut lines = headers.get_all(&TRACEPARENT).iter();
-    let received = match (lines.next(), lines.next()) {
-        (Some(line), None) => read(line.as_bytes()),
-        _ => None,
-    };
-    if received.is_none() {
-        headers.remove(&TRACESTATE);
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
-    let (trace, flags) = received.unwrap_or_else(|| (TraceId(hex(fastrand::u128(1..))), u8::from(sampled)));
-    let mut value = *b"00-................................-................-00";
-    value[3..35].copy_from_slice(&trace.0);
-    value[36..52].copy_from_slice(&hex::<16>(u128::from(fastrand::u64(1..))));
-    value[53..].copy_from_slice(&hex::<2>(u128::from(flags)));
-    headers.insert(
-        &TRACEPARENT,
-        HeaderValue::from_bytes(&value).expect("digits and hyphens"),
-    );
-    trace
+}
+
+/// Trace of a request: the caller's, or a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    pub id: TraceId,
+    flags: u8,
+    is_callers: bool,
+}
+
+impl Trace {
+    /// Reads the caller's trace, or starts one; `sampled` is the flag of a new one. A `traceparent` that is unreadable or
+    /// repeated counts as none (W3C Trace Context).
+    pub fn read_or_start(headers: &HeaderMap, sampled: bool) -> Self {
+        let mut lines = headers.get_all(&TRACEPARENT).iter();
+        let received = match (lines.next(), lines.next()) {
+            (Some(line), None) => read(line.as_bytes()),
+            _ => None,
+        };
+        let (id, flags) = received.unwrap_or_else(|| (TraceId::of(fastrand::u128(1..)), u8::from(sampled)));
+        Self {
+            id,
+            flags,
+            is_callers: received.is_some(),
+        }
+    }
+
+    /// Writes the trace with a new span. A `tracestate` of another trace is removed.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        if !self.is_callers {
+            headers.remove(&TRACESTATE);
+        }
+        let mut value = *b"00-................................-................-00";
+        value[3..35].copy_from_slice(&hex::<32>(self.id.number()));
+        value[36..52].copy_from_slice(&hex::<16>(u128::from(fastrand::u64(1..))));
+        value[53..].copy_from_slice(&hex::<2>(u128::from(self.flags)));
+        headers.insert(
+            &TRACEPARENT,
+            HeaderValue::from_bytes(&value).expect("digits and hyphens"),
+        );
+    }
 }
 
 /// Returns the caller's `x-request-id` if it has 1 to 128 letters, digits, `.`, `_` and `-`; else inserts a new one and
@@ -79,7 +107,8 @@ fn read(text: &[u8]) -> Option<(TraceId, u8)> {
     }
     // Version 00 defines only the flags "sampled" and, since level 2, "random".
     let flags = u8::from_str_radix(std::str::from_utf8(flags).ok()?, 16).ok()? & 0x03;
-    Some((TraceId(trace.try_into().ok()?), flags))
+    let trace = u128::from_str_radix(std::str::from_utf8(trace).ok()?, 16).ok()?;
+    Some((TraceId::of(trace), flags))
 }
 
 /// Returns the last `N` hexadecimal digits in lower case.
@@ -103,12 +132,14 @@ mod tests {
         const PARENT: &str = "00f067aa0ba902b7";
         let continued = |text: &str| {
             let mut headers = map(&[("traceparent", text), ("tracestate", "a=b")]);
-            let trace = continue_trace(&mut headers, true);
+            let read = Trace::read_or_start(&headers, true);
+            read.write(&mut headers);
+            let trace = read.id.to_string();
             let written = lines(&headers, "traceparent").remove(0);
-            assert_eq!((written.len(), &written[3..35]), (55, trace.as_str()), "{written}");
+            assert_eq!((written.len(), &written[3..35]), (55, &*trace), "{written}");
             assert!(!written.contains(PARENT), "the span is ours");
-            assert_eq!(headers.contains_key("tracestate"), trace.as_str() == TRACE);
-            (trace.as_str() == TRACE).then(|| written[52..].to_owned())
+            assert_eq!(headers.contains_key("tracestate"), trace == TRACE);
+            (trace == TRACE).then(|| written[52..].to_owned())
         };
         assert_eq!(continued(&format!("00-{TRACE}-{PARENT}-01")).as_deref(), Some("-01"));
         assert_eq!(continued(&format!("00-{TRACE}-{PARENT}-00")).as_deref(), Some("-00"));
@@ -130,7 +161,7 @@ mod tests {
             assert_eq!(continued(&bad), None, "{bad}");
         }
         let mut twice = map(&[("traceparent", "a"), ("traceparent", "b")]);
-        continue_trace(&mut twice, false);
+        Trace::read_or_start(&twice, false).write(&mut twice);
         assert_eq!(lines(&twice, "traceparent").len(), 1);
         assert!(lines(&twice, "traceparent")[0].ends_with("-00"));
     }

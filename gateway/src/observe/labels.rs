@@ -94,6 +94,20 @@ labels! {
         Cancelled = "cancelled",
     }
 
+    /// Result of an attempt, or of a call or part for which none was made.
+    AttemptOutcome {
+        Answered = "answered",
+        FailedStatus = "failed_status",
+        Unreached = "unreached",
+        Broken = "broken",
+        Invalid = "invalid",
+        TimedOut = "timed_out",
+        Refused = "refused",
+        Cancelled = "cancelled",
+        /// The aggregate left the part out.
+        Skipped = "skipped",
+    }
+
     /// Result of waiting for a slot of a bulkhead. Exactly one applies.
     Admission { Admitted = "admitted", Full = "full", TimedOut = "timeout", Left = "left" }
 
@@ -252,6 +266,35 @@ labels! {
     ConnectionState { Active = "active", Idle = "idle" }
 }
 
+impl Outcome {
+    /// Returns the outcome of a call that was rejected for this reason.
+    pub const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::BackendUnreached => Self::Unreached,
+            Reason::BackendBroken => Self::Broken,
+            Reason::BackendInvalid => Self::Invalid,
+            Reason::BackendTimeout | Reason::OutOfTime => Self::TimedOut,
+            Reason::CallerGone | Reason::RequestTimeout | Reason::BodyTooLarge => Self::Cancelled,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl From<Outcome> for AttemptOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Answered => Self::Answered,
+            Outcome::FailedStatus => Self::FailedStatus,
+            Outcome::Unreached => Self::Unreached,
+            Outcome::Broken => Self::Broken,
+            Outcome::Invalid => Self::Invalid,
+            Outcome::TimedOut => Self::TimedOut,
+            Outcome::Refused => Self::Refused,
+            Outcome::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
 impl Class {
     pub(super) const fn of(status: u16) -> Self {
         match status / 100 {
@@ -293,6 +336,7 @@ mod tests {
         check::<Class>();
         check::<FallbackKind>();
         check::<Outcome>();
+        check::<AttemptOutcome>();
         check::<Admission>();
         check::<BreakerState>();
         check::<RetryStop>();

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::ops::Not;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::attempt_line;
 use super::labels::CallerKind;
 use super::record::RequestRecord;
 use super::timestamp::Timestamp;
@@ -17,6 +18,8 @@ use super::timestamp::Timestamp;
 pub(super) struct Line<'a> {
     time: Timestamp,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -65,13 +68,29 @@ pub(super) struct Line<'a> {
     aborted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt_details: Option<AttemptDetails<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    attempts_left_out: u32,
+}
+
+/// Attempts of a request in JSON.
+struct AttemptDetails<'a>(&'a RequestRecord);
+
+impl Serialize for AttemptDetails<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        attempt_line::list(self.0.attempts.iter(), self.0.started, serializer)
+    }
 }
 
 impl<'a> Line<'a> {
     pub(super) fn of(record: &'a RequestRecord) -> Self {
+        let connecting = record.attempts.connecting();
+        let is_attempted = record.attempts.iter().next().is_some();
         Self {
             time: record.at,
             request_id: record.request_id.as_str(),
+            trace_id: record.trace.map(|trace| trace.to_string()),
             client: record.client,
             protocol: record.protocol,
             method: record.method.as_str(),
@@ -88,24 +107,31 @@ impl<'a> Line<'a> {
             limit: record.limit.as_deref(),
             delay_ms: (!record.delayed.is_zero()).then(|| millis(record.delayed)),
             backend: record.backend.as_deref(),
-            attempts: record.attempts,
+            attempts: record.attempts.count(),
             budget_ms: record.budget.map(millis),
             used_ms: millis(record.used),
-            queue_ms: millis(record.queued),
-            connect_ms: record.connect.map(millis),
-            first_byte_ms: record.first_byte.map(millis),
+            queue_ms: millis(record.attempts.queued()),
+            connect_ms: (!connecting.is_zero()).then(|| millis(connecting)),
+            first_byte_ms: record.attempts.head().map(|head| millis(head.since(record.started))),
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             complete: record.complete,
             fallback: record.fallbacks.first().map(|kind| kind.as_str()),
             aborted: record.aborted,
             fault: record.fault(),
+            attempt_details: is_attempted.then_some(AttemptDetails(record)),
+            attempts_left_out: record.attempts.left_out(),
         }
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// Returns milliseconds with three decimals.
-fn millis(time: Duration) -> f64 {
+pub(super) fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
 
@@ -116,6 +142,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::headers;
+    use crate::observe::labels::Outcome;
     use crate::observe::metrics::Registry;
     use crate::observe::tenants::Tenants;
     use crate::observe::unknown_tiers::UnknownTiers;
@@ -136,24 +164,41 @@ mod tests {
         record.refused(Reason::BackendTimeout);
         record.limit = Some("free".into());
         record.backend = Some("users".into());
-        record.attempts = 2;
         record.budget = Some(Duration::from_secs(5));
-        record.used = Duration::from_nanos(2_345_678);
-        record.queued = Duration::from_micros(10);
-        record.connect = Some(Duration::from_micros(300));
-        record.first_byte = Some(Duration::from_millis(2));
+        let at = |micros| Moment::ZERO + Duration::from_micros(micros);
+        let (backend, endpoint) = ("users".into(), "http://10.0.0.1:80".into());
+        record.attempts.begin(&backend, 1, at(100));
+        record.attempts.end_wait(at(110));
+        record.attempts.ask(&endpoint, at(120));
+        record.attempts.note_connecting(Duration::from_micros(300));
+        record.attempts.end(at(1_000), Some(Outcome::Broken), None);
+        record.attempts.begin(&backend, 2, at(1_000));
+        record.attempts.end_wait(at(1_500));
+        record.attempts.ask(&endpoint, at(1_500));
+        record.attempts.answer(at(2_000), 200, Outcome::Answered);
+        let mut headers = http::HeaderMap::new();
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        headers.insert("traceparent", http::HeaderValue::from_static(parent));
+        record.trace = Some(headers::Trace::read_or_start(&headers, false).id);
         (record.bytes_in, record.bytes_out) = (10, 20);
         record.complete = Some(false);
         record.aborted = true;
         record.note_fault("reset by peer");
+        record.end(Moment::from_nanos(2_345_678));
         assert_eq!(
             serde_json::to_value(Line::of(&record)).unwrap(),
             json!({
-                "time": "2024-02-29T12:34:56.007Z", "request_id": "req \"1\"", "client": "10.0.0.9",
+                "time": "2024-02-29T12:34:56.007Z", "request_id": "req \"1\"", "trace_id": "0af7651916cd43dd8448eb211c80319c", "client": "10.0.0.9",
                 "protocol": "HTTP/2", "method": "PUT", "path": "/users/1", "route": "users", "tenant": "acme", "tier": "free", "unknown_tier": "gold", "caller": "key-1",
                 "kind": "api_key", "status": 504, "reason": "backend_timeout", "limit": "free", "backend": "users", "attempts": 2,
                 "budget_ms": 5000.0, "used_ms": 2.345, "queue_ms": 0.01, "connect_ms": 0.3, "first_byte_ms": 2.0,
                 "bytes_in": 10, "bytes_out": 20, "complete": false, "aborted": true, "fault": "reset by peer",
+                "attempt_details": [
+                    { "backend": "users", "endpoint": "http://10.0.0.1:80", "outcome": "broken", "start_ms": 0.12,
+                      "queue_ms": 0.01, "connect_ms": 0.3, "took_ms": 0.88 },
+                    { "backend": "users", "endpoint": "http://10.0.0.1:80", "outcome": "cancelled", "status": 200,
+                      "start_ms": 1.5, "backoff_ms": 0.5, "first_byte_ms": 0.5, "took_ms": 0.845 },
+                ],
             })
         );
         let bare = serde_json::to_value(Line::of(&RequestRecord::default())).unwrap();

@@ -6,6 +6,8 @@
 //! Invariant: every request that begins is finished exactly once, also when its caller leaves or its handler panics.
 
 pub mod access_log;
+mod attempt_line;
+pub mod attempts;
 pub mod counters;
 pub mod decided;
 pub mod families;
@@ -36,12 +38,14 @@ use crate::clock;
 use crate::rejection::Reason;
 
 pub use access_log::{AccessLog, Target};
+pub use attempts::{Attempt, Attempts};
 pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
 pub use decided::{Decided, SettingPlace, Settings};
 pub use families::{Family, families};
 pub use labels::{
-    Admission, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState, CounterVec,
-    Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Outcome, RetryStop, Verification,
+    Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,
+    CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Outcome, RetryStop,
+    Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;
@@ -96,7 +100,7 @@ impl Observer {
 
     /// Finishes a request: its last byte has been sent, or never will be.
     pub fn finish(&self, mut record: RequestRecord) {
-        record.used = clock::now().since(record.started);
+        record.end(clock::now());
         record
             .route
             .as_ref()

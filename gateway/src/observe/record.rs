@@ -13,13 +13,15 @@ use policies::Moment;
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
+use super::attempts::Attempts;
 use super::counters::RouteMetrics;
 // Circle with `decided`: a record holds the config that decided, and that config reads the record to find its setting.
 use super::decided::Decided;
-use super::labels::{CallerKind, FallbackKind};
+use super::labels::{CallerKind, FallbackKind, Outcome};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
 use super::unknown_tiers::UnknownTier;
+use crate::headers::TraceId;
 use crate::rejection::Reason;
 
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct RequestRecord {
     /// The same instant in the time of day.
     pub at: Timestamp,
     pub request_id: Text,
+    /// The caller's trace, or a new one; `None` before the head is read.
+    pub trace: Option<TraceId>,
     pub method: Method,
     /// Path without the query, which may hold secrets.
     pub path: Text,
@@ -58,18 +62,12 @@ pub struct RequestRecord {
     pub delayed: Duration,
     /// The backend that was called; `None` for an aggregate.
     pub backend: Option<Arc<str>>,
-    /// Number of attempts in all calls.
-    pub attempts: u32,
+    /// Attempts of all calls. The times of the calls derive from them.
+    pub attempts: Attempts,
     /// Time limit of the request, set when its limits are charged.
     pub budget: Option<Duration>,
     /// Time from `started` to the last byte; set at the end.
     pub used: Duration,
-    /// Time spent waiting for a slot of a bulkhead.
-    pub queued: Duration,
-    /// Time spent opening a connection; `None` if one was reused.
-    pub connect: Option<Duration>,
-    /// Time from `started` to the head of the backend's response.
-    pub first_byte: Option<Duration>,
     /// Bytes of the request body.
     pub bytes_in: u64,
     /// Bytes of the response body.
@@ -100,6 +98,17 @@ impl RequestRecord {
     pub fn refused(&mut self, reason: Reason) {
         self.reason = Some(reason);
         self.status = reason.status().as_u16();
+    }
+
+    /// Notes the end of the request, and of the answer that it was still receiving.
+    pub(super) fn end(&mut self, now: Moment) {
+        self.used = now.since(self.started);
+        if self.aborted {
+            self.attempts.break_off(Outcome::Cancelled);
+        } else if self.reason == Some(Reason::BackendInvalid) {
+            self.attempts.break_off(Outcome::Invalid);
+        }
+        self.attempts.end(now, None, None);
     }
 
     /// Notes an internal fault, for the log only. The first fault is kept, because later ones mostly result from it.
@@ -176,11 +185,12 @@ mod tests {
         assert_eq!((record.status, record.reason), (503, Some(Reason::BreakerOpen)));
     }
 
-    /// A record is moved several times, and thousands can wait in the access log's queue.
+    /// A record is moved several times, and thousands can wait in the access log's queue. A fifth of it is the first
+    /// attempt, which most requests have, so that it needs no allocation.
     #[test]
     fn a_record_stays_small() {
         assert!(
-            size_of::<RequestRecord>() <= 448,
+            size_of::<RequestRecord>() <= 560,
             "{} bytes",
             size_of::<RequestRecord>()
         );

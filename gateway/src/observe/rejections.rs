@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use http::Method;
+use policies::Moment;
 use serde::Serialize;
 
+use super::attempt_line;
+use super::attempts::Attempt;
 use super::decided::SettingPlace;
 use super::labels::Label;
 use super::record::{RequestRecord, Text};
@@ -22,6 +25,8 @@ use crate::rejection::Reason;
 const CAPACITY: usize = 1000;
 /// Maximum number of rejections kept per reason and second.
 const PER_SECOND: u64 = 20;
+/// Maximum number of attempts shown for a rejection.
+const ATTEMPTS: usize = 16;
 
 /// One rejection, as `/api/v1/rejections` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -46,7 +51,15 @@ pub struct Recent {
     pub detail: Option<Cow<'static, str>>,
     /// The setting that led to the rejection; `null` if no setting would change the response.
     pub decided_by: Option<SettingPlace>,
+    /// Backends that were asked, when, and with what result; at most [`ATTEMPTS`].
+    #[serde(serialize_with = "attempt_list")]
+    pub attempt_details: RecentAttempts,
+    /// Number of attempts that are not shown.
+    pub attempts_left_out: u32,
 }
+
+/// Attempts of a rejected request, and the start of the request.
+pub type RecentAttempts = (Moment, Box<[Attempt]>);
 
 #[derive(Debug)]
 pub struct Rejections {
@@ -101,6 +114,8 @@ impl Rejections {
 
     #[cold]
     fn keep(&self, reason: Reason, record: &RequestRecord) {
+        let attempts: Box<[_]> = record.attempts.iter().take(ATTEMPTS).cloned().collect();
+        let not_shown = record.attempts.iter().count() - attempts.len();
         let recent = Recent {
             time: record.at,
             reason,
@@ -118,6 +133,8 @@ impl Rejections {
                 .decided
                 .as_ref()
                 .and_then(|decided| decided.config.that_decided(record, reason, decided)),
+            attempt_details: (record.started, attempts),
+            attempts_left_out: record.attempts.left_out() + not_shown as u32,
         };
         let mut ring = match self.ring.try_lock() {
             Ok(ring) => ring,
@@ -135,6 +152,10 @@ fn reason_word<S: serde::Serializer>(reason: &Reason, serializer: S) -> Result<S
     serializer.serialize_str(reason.as_str())
 }
 
+fn attempt_list<S: serde::Serializer>(attempts: &RecentAttempts, serializer: S) -> Result<S::Ok, S::Error> {
+    attempt_line::list(attempts.1.iter(), attempts.0, serializer)
+}
+
 fn method_word<S: serde::Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(method.as_str())
 }
@@ -143,7 +164,6 @@ fn method_word<S: serde::Serializer>(method: &Method, serializer: S) -> Result<S
 mod tests {
     use std::time::Duration;
 
-    use policies::Moment;
     use serde_json::json;
 
     use super::*;
@@ -157,6 +177,9 @@ mod tests {
         second.tenant = Some(Tenants::default().find_or_add("acme", "free"));
         second.backend = Some("users".into());
         second.note_fault("reset by peer");
+        let began = Moment::from_nanos(1_000_000);
+        second.attempts.begin(&"users".into(), 1, began);
+        second.attempts.refuse(began, Reason::BreakerOpen);
         rejections.note(&second);
         let mut answered = RequestRecord::default();
         answered.status = 500;
@@ -167,10 +190,12 @@ mod tests {
             json!([
                 { "time": "1970-01-01T00:00:02.000Z", "reason": "backend_broken", "status": 502, "method": "GET",
                   "path": "/", "route": null, "tenant": "acme", "tier": null, "limit": null, "backend": "users",
-                  "request_id": "two", "detail": "reset by peer", "decided_by": null },
+                  "request_id": "two", "detail": "reset by peer", "decided_by": null, "attempts_left_out": 0, "attempt_details": [
+                      { "backend": "users", "outcome": "refused", "reason": "breaker_open", "start_ms": 1.0, "took_ms": 0.0 },
+                  ] },
                 { "time": "1970-01-01T00:00:01.000Z", "reason": "no_route", "status": 404, "method": "GET",
                   "path": "/", "route": null, "tenant": null, "tier": null, "limit": null, "backend": null,
-                  "request_id": "one", "detail": null, "decided_by": null },
+                  "request_id": "one", "detail": null, "decided_by": null, "attempts_left_out": 0, "attempt_details": [] },
             ])
         );
         assert_eq!(rejections.newest(1).len(), 1);

@@ -59,6 +59,10 @@ impl Exchange<'_> {
                 Fallback::Backend(_) => None,
             };
             if let Some(mut response) = served {
+                if fallback.kind() != FallbackKind::Backend {
+                    // The backend's own answer is dropped here.
+                    self.watch.attempts.end(clock::now(), None, None);
+                }
                 self.record(facts);
                 let kind = fallback.kind();
                 self.watch.fallbacks.push(kind);

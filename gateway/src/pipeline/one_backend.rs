@@ -134,7 +134,7 @@ impl Exchange<'_> {
     ) -> Result<Response<Content>, Rejection> {
         self.watch.backend = Some(Arc::clone(&backend.name));
         let mut own = Facts::default();
-        let called = call::call(backend, self.peer.worker, order, &mut own).await;
+        let called = call::call(backend, self.peer.worker, order, &mut self.watch.attempts, &mut own).await;
         facts.add(own);
         let Reply { mut head, body } = called.inspect_err(|rejection| self.ending.fail(rejection.reason()))?;
         let switched = match switching {

@@ -55,7 +55,7 @@ impl Exchange<'_> {
             is_retry: cleared.hints.is_retry,
             worker: self.peer.worker,
         };
-        let (answered, facts) = aggregate.serve(&request).await;
+        let (answered, facts) = aggregate.serve(&request, &mut self.watch.attempts).await;
         self.record(facts);
         self.watch.bytes_in = received.unwrap_or_default() as u64;
         match &answered {

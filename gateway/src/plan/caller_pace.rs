@@ -20,6 +20,7 @@ use crate::call::replay::Replay;
 use crate::call::scripted::{Behaviour, Scripted, Tail, caller_body};
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::clock;
+use crate::observe::Attempts;
 use crate::plan::Plan;
 use crate::plan::time_budget::properties::{on_paused_time, plan};
 use crate::rejection::{Reason, Rejection};
@@ -67,7 +68,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         switches: false,
         cost_header: None,
     };
-    call::call(backend, 0, &order, &mut Facts::default()).await
+    call::call(backend, 0, &order, &mut Attempts::default(), &mut Facts::default()).await
 }
 
 fn counts(backend: &Backend) -> Counts {

@@ -5,6 +5,8 @@
 
 pub mod admin_token;
 #[cfg(test)]
+mod attempt_entries;
+#[cfg(test)]
 mod caller_pace;
 pub mod calls;
 pub mod compile;

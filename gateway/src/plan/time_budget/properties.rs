@@ -21,6 +21,7 @@ use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::config;
 use crate::json::{Document, Selection};
+use crate::observe::Attempts;
 use crate::observe::{self, Observer};
 use crate::plan::compile::compile;
 use crate::plan::time_budget::*;
@@ -242,7 +243,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 switches: false,
                 cost_header: None,
             };
-            let called = call::call(backend, 0, &order, &mut Facts::default()).await;
+            let called = call::call(backend, 0, &order, &mut Attempts::default(), &mut Facts::default()).await;
             let head_after = clock::now().since(started);
             if let Ok(reply) = called {
                 left = reply.head.headers["content-type"] == "text/event-stream";
@@ -274,7 +275,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 is_retry: false,
                 worker: 0,
             };
-            let _ = aggregate.serve(&request).await;
+            let _ = aggregate.serve(&request, &mut Attempts::default()).await;
             clock::now().since(started)
         }
         Target::Respond { .. } => unreachable!("no such route is drawn"),
