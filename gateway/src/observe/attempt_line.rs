@@ -49,7 +49,7 @@ pub(super) fn list<'a, S: Serializer>(
 
 impl<'a> AttemptLine<'a> {
     fn of(attempt: &'a Attempt, started: Moment) -> Self {
-        let unless_zero = |time: Duration| (!time.is_zero()).then(|| millis(time));
+        let unless_zero = |time: Duration| (time.as_micros() > 0).then(|| millis(time));
         Self {
             part: attempt.part.as_deref(),
             element: attempt.element,

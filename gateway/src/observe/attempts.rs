@@ -99,8 +99,9 @@ impl Attempt {
         Some(known(self.ended)?.since(self.started))
     }
 
+    /// Whether the attempt goes on. An entry without times does not.
     fn is_open(&self) -> bool {
-        self.ended == Moment::MAX
+        self.ended == Moment::MAX && self.started < Moment::MAX
     }
 
     fn is_answered_element(&self) -> bool {
@@ -488,6 +489,7 @@ mod tests {
         attempts.note_part(&user, &"users".into(), AttemptOutcome::Refused, Some("not_mergeable"));
         attempts.note_part(&user, &"users".into(), AttemptOutcome::Refused, Some("less exact"));
         attempts.note_part(&stock, &"shop".into(), AttemptOutcome::Skipped, None);
+        attempts.end(at(90), Some(Outcome::Broken), None);
         let found: Vec<_> = attempts
             .iter()
             .map(|entry| {

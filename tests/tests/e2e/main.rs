@@ -4,6 +4,7 @@ mod admin_address;
 mod aggregate;
 mod aggregate_charges;
 mod api_keys;
+mod attempt_log;
 mod backend_floods;
 mod backend_tls;
 mod bodies;
