@@ -21,7 +21,9 @@ use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
 use crate::call::endpoints::{Listed, Readiness, Written};
 use crate::clock;
+use crate::observe::{Family, Outcome, RetryStop};
 use crate::plan::outline::Outline;
+use crate::rejection::Reason;
 use crate::setting::Location;
 
 #[derive(Serialize)]
@@ -201,7 +203,11 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         })
         .collect();
     found.sort_by_cached_key(|backend| {
-        let calls: u64 = backend.metrics.calls.iter().map(|(_, count)| count).sum();
+        let calls: u64 = backend
+            .metrics
+            .by::<Outcome>(Family::BackendCalls)
+            .map(|(_, count)| count)
+            .sum();
         Reverse((Trouble::of(backend), calls))
     });
     let Page {
@@ -262,11 +268,11 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
                 share: share(guard_settings.retry_budget.share),
                 floor_per_second: guard_settings.retry_budget.floor,
             },
-            stopped: counts(&metrics.retry_stops),
+            stopped: counts(metrics.by::<RetryStop>(Family::RetriesStopped)),
         },
-        calls: counts(&metrics.calls),
-        attempts: counts(&metrics.attempts),
-        rejections: occurred(&metrics.rejections),
+        calls: counts(metrics.by::<Outcome>(Family::BackendCalls)),
+        attempts: counts(metrics.by::<Outcome>(Family::BackendAttempts)),
+        rejections: occurred(metrics.by::<Reason>(Family::BackendRejections)),
         duration: Times::of(&metrics.duration),
     }
 }

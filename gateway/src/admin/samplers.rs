@@ -155,9 +155,6 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
         idle += count.idle;
         exchanges += count.exchanges;
     }
-    if backend.endpoints.settings().tls.is_some() {
-        page.put_tally(Family::BackendHandshakes, name, &backend.metrics.handshakes);
-    }
     if let Some(expires) = backend.certificate_expires {
         page.put(Family::BackendCertificateExpiry, &[name], expires);
     }

@@ -6,8 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::observe::RouteMetrics;
+use crate::observe::families::Family;
 use crate::observe::histogram::Histogram;
-use crate::observe::labels::{Class, CounterVec, Label};
+use crate::observe::labels::{Class, Label};
+use crate::rejection::Reason;
 
 /// Outcomes of a route's requests since the start.
 #[derive(Serialize)]
@@ -45,8 +47,8 @@ pub(super) struct Times {
 impl Traffic {
     pub(super) fn of(route: &RouteMetrics) -> Self {
         Self {
-            requests: counts(&route.requests),
-            rejections: occurred(&route.rejections),
+            requests: counts(route.by::<Class>(Family::Requests)),
+            rejections: occurred(route.by::<Reason>(Family::Rejections)),
             duration: Times::of(&route.duration),
         }
     }
@@ -63,10 +65,10 @@ impl Totals {
     }
 
     pub(super) fn add(&mut self, route: &RouteMetrics) {
-        for (class, count) in route.requests.iter() {
+        for (class, count) in route.by::<Class>(Family::Requests) {
             *self.requests.entry(class.as_str()).or_default() += count;
         }
-        for (reason, count) in route.rejections.iter().filter(|(_, count)| *count > 0) {
+        for (reason, count) in route.by::<Reason>(Family::Rejections).filter(|(_, count)| *count > 0) {
             *self.rejections.entry(reason.as_str()).or_default() += count;
         }
     }
@@ -74,8 +76,8 @@ impl Totals {
 
 /// Returns the number of 5xx answers and of all requests.
 pub(super) fn failures_and_requests(route: &RouteMetrics) -> (u64, u64) {
-    let all = route.requests.iter().map(|(_, count)| count).sum();
-    (route.requests.count(Class::ServerError), all)
+    let all = route.by::<Class>(Family::Requests).map(|(_, count)| count).sum();
+    (route.count(Family::Requests, Class::ServerError), all)
 }
 
 impl Times {
@@ -99,17 +101,16 @@ impl Times {
 }
 
 /// Returns the count of every label.
-pub(super) fn counts<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
-    tally
-        .iter()
+pub(super) fn counts<L: Label>(counted: impl Iterator<Item = (L, u64)>) -> Map<String, Value> {
+    counted
         .map(|(label, count)| (label.as_str().to_owned(), count.into()))
         .collect()
 }
 
 /// Returns the counts that are not zero.
-pub(super) fn occurred<L: Label>(tally: &CounterVec<L>) -> Map<String, Value> {
-    let found = tally.iter().filter(|(_, count)| *count > 0);
-    found
+pub(super) fn occurred<L: Label>(counted: impl Iterator<Item = (L, u64)>) -> Map<String, Value> {
+    counted
+        .filter(|(_, count)| *count > 0)
         .map(|(label, count)| (label.as_str().to_owned(), count.into()))
         .collect()
 }

@@ -23,7 +23,7 @@ use crate::limits::Limit;
 use crate::limits::kinds::Terms;
 use crate::limits::owner::Owner;
 use crate::limits::store::Origin;
-use crate::observe::{CounterVec, Decision, Verification};
+use crate::observe::{CounterVec, Decision, Family, Verification};
 
 /// Unpaid work that the share allows for addresses without failures. Other addresses may use half of it.
 const BACKLOG: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Verifications {
         let left = limit.table.available(Owner::Address(client), *terms, now);
         if left == 0 {
             self.work.outcomes.add(Verification::AddressOverBudget);
-            limit.metrics.decisions.add(Decision::Refused);
+            limit.metrics.add(Family::LimitDecisions, Decision::Refused);
             let account = limit.table.account(Owner::Address(client), *terms, Origin::Request);
             return Err(Check::AddressOverBudget {
                 retry_after: account.wait_for(now, 1),
@@ -130,7 +130,7 @@ impl VerificationPermit<'_> {
             .table
             .account(Owner::Address(self.client), *terms, Origin::Request);
         account.charge(now, 1);
-        limit.metrics.decisions.add(Decision::Admitted);
+        limit.metrics.add(Family::LimitDecisions, Decision::Admitted);
     }
 }
 

@@ -21,7 +21,7 @@ use super::guards::{self, Slot, SlotNotifier};
 use super::pool::PoolSettings;
 use super::timer::Timer;
 use crate::clock;
-use crate::observe::{BackendMetrics, BreakerState};
+use crate::observe::{BackendMetrics, BreakerState, Family};
 use crate::rejection::{Rejection, Setting};
 
 /// Operator's settings of the calls to a backend.
@@ -232,7 +232,7 @@ impl Backend {
         let (name, endpoint) = (&self.name, &endpoint.name);
         match changed {
             Some(Change::Ejected { eject_for, ejections }) => {
-                self.metrics.ejected();
+                self.metrics.add(Family::EndpointEjections, ());
                 tracing::warn!(backend = %name, %endpoint, ?eject_for, ejections, "endpoint ejected");
             }
             Some(Change::Returned) => tracing::warn!(backend = %name, %endpoint, "endpoint is back"),
@@ -250,11 +250,14 @@ impl Backend {
     /// Logs and counts a change of the breaker's state. Every change is logged once, here.
     pub(crate) fn tell(&self, transition: Option<Transition>) {
         if let Some(Transition { from, to, cause, .. }) = transition {
-            self.metrics.transitions.add(match to {
-                State::Closed | State::ForcedClosed => BreakerState::Closed,
-                State::HalfOpen => BreakerState::HalfOpen,
-                State::Open | State::ForcedOpen => BreakerState::Open,
-            });
+            self.metrics.add(
+                Family::BreakerTransitions,
+                match to {
+                    State::Closed | State::ForcedClosed => BreakerState::Closed,
+                    State::HalfOpen => BreakerState::HalfOpen,
+                    State::Open | State::ForcedOpen => BreakerState::Open,
+                },
+            );
             tracing::warn!(backend = %self.name, ?from, ?to, ?cause, "breaker changed");
         }
     }

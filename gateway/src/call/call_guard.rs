@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::grpc;
 use super::reply::Reply;
 use crate::clock;
-use crate::observe::Outcome;
+use crate::observe::{Family, Outcome};
 use crate::rejection::Rejection;
 
 /// Guard that counts its call when the call ends or the guard is dropped.
@@ -33,7 +33,7 @@ impl<'a> CallGuard<'a> {
             Ok(reply) => outcome_of_status(self.backend, grpc::judged_head(&reply.head)),
             Err(rejection) => {
                 let reason = rejection.reason();
-                self.backend.metrics.rejections.add(reason);
+                self.backend.metrics.add(Family::BackendRejections, reason);
                 Outcome::of(reason)
             }
         };

@@ -59,7 +59,7 @@ use self::stamp::stamp_attempt;
 use self::timer::{Elapsed, Timer};
 use self::timing::Timing;
 use crate::clock;
-use crate::observe::{self, Attempts, RetryStop};
+use crate::observe::{self, Attempts, Family, RetryStop};
 use crate::rejection::{Rejection, Setting};
 use crate::setting::SettingId;
 use crate::wire::grpc::is_grpc;
@@ -272,7 +272,7 @@ impl Call<'_> {
                     .result
                     .map(|answer| self.reply(answer, endpoint, ended.generation, slot));
             };
-            self.backend.metrics.retried();
+            self.backend.metrics.add(Family::Retries, ());
             if let Ok(answer) = ended.result {
                 answer.discard(&settings.pool);
             }
@@ -401,7 +401,7 @@ impl Call<'_> {
             None if matches!(verdict.outcome, Outcome::Failure { .. }) => observe::Outcome::FailedStatus,
             None => observe::Outcome::Answered,
         };
-        self.backend.metrics.attempts.add(counted);
+        self.backend.metrics.add(Family::BackendAttempts, counted);
         let is_unreached = verdict.fault.is_some_and(|fault| !fault.was_sent());
         let fails_over = is_unreached
             && self.backend.endpoints.load().has_another(tried)
@@ -472,7 +472,7 @@ impl Call<'_> {
         match self.another(ended) {
             Ok(wait) => Some(wait),
             Err(stop) => {
-                self.backend.metrics.retry_stops.add(stop);
+                self.backend.metrics.add(Family::RetriesStopped, stop);
                 if stop != RetryStop::Exhausted {
                     let said = self.facts.detail.get_or_insert_with(|| self.backend.name.to_string());
                     said.push_str(": not tried again: ");

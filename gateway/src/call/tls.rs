@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::clock::TlsTime;
-use crate::observe::{BackendHandshake, BackendMetrics};
+use crate::observe::{BackendHandshake, BackendMetrics, Family};
 
 /// Maximum number of stored TLS sessions for one endpoint, shared by all workers.
 const SESSIONS: usize = 64;
@@ -122,7 +122,8 @@ impl Tls {
             if let Some(error) = error.downcast_ref::<io::Error>()
                 && outcome(error) == BackendHandshake::RefusedByBackend
             {
-                self.metrics.handshakes.add(BackendHandshake::RefusedByBackend);
+                self.metrics
+                    .add(Family::BackendHandshakes, BackendHandshake::RefusedByBackend);
                 return true;
             }
             cause = error.source();
@@ -164,7 +165,7 @@ struct Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.metrics.handshakes.add(self.outcome);
+        self.metrics.add(Family::BackendHandshakes, self.outcome);
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::ratelimit_headers::granted;
 pub use self::refund::RefundFacts;
 use self::store::{Opened, Origin, Table};
 use crate::clock::Now;
-use crate::observe::{Decision, LimitMetrics};
+use crate::observe::{Decision, Family, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
 use crate::setting::SettingId;
 
@@ -200,14 +200,14 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
                 Decision::Shadow
             }
             Err(_) => {
-                held.limit.metrics.decisions.add(Decision::Refused);
+                held.limit.metrics.add(Family::LimitDecisions, Decision::Refused);
                 for taken in &charges[..index] {
                     taken.give_back(now, now, taken.cost);
                 }
                 return Err(refusal(&charges, index, now));
             }
         };
-        held.limit.metrics.decisions.add(decision);
+        held.limit.metrics.add(Family::LimitDecisions, decision);
     }
     receipt.taken = charges;
     Ok(receipt)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::limits::{Charge, refusal};
-use crate::observe::Decision;
+use crate::observe::{Decision, Family};
 use crate::rejection::Rejection;
 
 /// Tokens taken from an account. They are given back on drop, unless [`keep`](Self::keep) was called.
@@ -22,7 +22,7 @@ impl Reserved {
     /// The limit's rejection if there are not enough tokens.
     pub fn take(held: Charge, now: Now) -> Result<Self, Rejection> {
         if held.account.take(now, held.cost, Duration::ZERO).is_err() {
-            held.limit.metrics.decisions.add(Decision::Refused);
+            held.limit.metrics.add(Family::LimitDecisions, Decision::Refused);
             return Err(refusal(&[held], 0, now));
         }
         Ok(Self {
@@ -34,7 +34,7 @@ impl Reserved {
 
     /// Keeps the charge, because it applies. Always returns true.
     pub fn keep(mut self) -> bool {
-        self.held.limit.metrics.decisions.add(Decision::Admitted);
+        self.held.limit.metrics.add(Family::LimitDecisions, Decision::Admitted);
         self.kept = true;
         true
     }

@@ -4,9 +4,17 @@
 //! maximum size of the page is known when the plan is made. Units are base units. Counters end in `_total`, and only
 //! counters do.
 
-/// One row per family: its name in the code, its kind and metric name, its labels, and its help text.
+use super::labels::{
+    Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
+    ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, Outcome,
+    RetryStop, Verification,
+};
+use crate::rejection::Reason;
+
+/// One row per family: its name in the code, its kind and metric name, its labels, and its help text. A label with a
+/// closed set of words names their type.
 macro_rules! families {
-    ($($family:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+    ($($family:ident: $kind:ident $name:literal [$($label:literal $(: $words:ty)?),*] $help:literal;)+) => {
         /// One metric family.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Family {
@@ -21,7 +29,7 @@ macro_rules! families {
                     $(Self::$family => Facts {
                         name: $name,
                         kind: Kind::$kind,
-                        labels: &[$($label),*],
+                        labels: &[$(LabelFacts { name: $label, words: words!($($words)?) }),*],
                         help: $help,
                     },)+
                 }
@@ -30,30 +38,39 @@ macro_rules! families {
     };
 }
 
+macro_rules! words {
+    () => {
+        None
+    };
+    ($words:ty) => {
+        Some(<$words as Label>::WORDS)
+    };
+}
+
 families! {
-    Requests: Counter "gateway_requests_total" ["route", "code"]
+    Requests: Counter "gateway_requests_total" ["route", "code": Class]
         "Requests finished, by class of status; an empty route means that none matched";
     RequestDuration: Histogram "gateway_request_duration_seconds" ["route"]
         "Time from a request's head to the last byte of its answer";
-    Rejections: Counter "gateway_rejections_total" ["route", "reason"]
+    Rejections: Counter "gateway_rejections_total" ["route", "reason": Reason]
         "Requests that the gateway itself refused or failed, by reason";
     AbortedResponses: Counter "gateway_aborted_responses_total" ["route"]
         "Answers that broke off after their head had been sent";
     PartialResponses: Counter "gateway_partial_responses_total" ["route"]
         "Aggregates answered with x-gateway-complete: false";
-    Fallbacks: Counter "gateway_fallbacks_total" ["route", "kind"]
+    Fallbacks: Counter "gateway_fallbacks_total" ["route", "kind": FallbackKind]
         "Answers that a value, the last good answer or another backend stood in for, by route";
-    BackendCalls: Counter "gateway_backend_calls_total" ["backend", "outcome"]
+    BackendCalls: Counter "gateway_backend_calls_total" ["backend", "outcome": Outcome]
         "Calls to a backend, all attempts together, by outcome";
     BackendDuration: Histogram "gateway_backend_duration_seconds" ["backend"]
         "Time from the start of a call, queue included, to the head of its answer";
-    BackendAttempts: Counter "gateway_backend_attempts_total" ["backend", "outcome"]
+    BackendAttempts: Counter "gateway_backend_attempts_total" ["backend", "outcome": Outcome]
         "Single attempts, by outcome";
-    BackendRejections: Counter "gateway_backend_rejections_total" ["backend", "reason"]
+    BackendRejections: Counter "gateway_backend_rejections_total" ["backend", "reason": Reason]
         "Calls that ended in a rejection, by reason; an aggregate may count several per request";
     Retries: Counter "gateway_retries_total" ["backend"]
         "Attempts after the first one of a call";
-    RetriesStopped: Counter "gateway_retries_stopped_total" ["backend", "reason"]
+    RetriesStopped: Counter "gateway_retries_stopped_total" ["backend", "reason": RetryStop]
         "Calls that were not tried again although their end would have allowed it, by what forbade it";
     RetryBudgetBalance: Gauge "gateway_retry_budget_balance" ["backend"]
         "Retries that could be paid for now";
@@ -63,7 +80,7 @@ families! {
         "Calls waiting for a slot";
     BulkheadLimit: Gauge "gateway_bulkhead_limit" ["backend"]
         "Slots there are";
-    BulkheadOutcomes: Counter "gateway_bulkhead_outcomes_total" ["backend", "outcome"]
+    BulkheadOutcomes: Counter "gateway_bulkhead_outcomes_total" ["backend", "outcome": Admission]
         "Calls that asked for a slot: admitted, refused as full, waited too long, or left while waiting";
     StreamSlotsInUse: Gauge "gateway_bulkhead_streams_in_use" ["backend"]
         "Slots for streams and tunnels taken";
@@ -71,17 +88,17 @@ families! {
         "Streams and tunnels waiting for a slot";
     StreamSlotsLimit: Gauge "gateway_bulkhead_streams_limit" ["backend"]
         "Slots there are for streams and tunnels";
-    StreamSlotsOutcomes: Counter "gateway_bulkhead_streams_outcomes_total" ["backend", "outcome"]
+    StreamSlotsOutcomes: Counter "gateway_bulkhead_streams_outcomes_total" ["backend", "outcome": Admission]
         "Streams and tunnels that asked for a slot: admitted, refused as full, waited too long, or left while waiting";
     BreakerState: Gauge "gateway_breaker_state" ["backend"]
         "0 closed (traffic flows), 1 half-open, 2 open";
-    BreakerTransitions: Counter "gateway_breaker_transitions_total" ["backend", "to"]
+    BreakerTransitions: Counter "gateway_breaker_transitions_total" ["backend", "to": BreakerState]
         "State changes, by new state";
     EndpointsEjected: Gauge "gateway_endpoints_ejected" ["backend"]
         "Endpoints that are left out for now because they kept failing";
     EndpointEjections: Counter "gateway_endpoint_ejections_total" ["backend"]
         "Times that an endpoint was left out because it kept failing";
-    LimitDecisions: Counter "gateway_limit_decisions_total" ["limit", "decision"]
+    LimitDecisions: Counter "gateway_limit_decisions_total" ["limit", "decision": Decision]
         "What a limit said";
     LimitOverflow: Counter "gateway_limit_overflow_total" ["limit"]
         "Times that an owner was counted with all others of its kind, for want of room";
@@ -93,15 +110,15 @@ families! {
         "Accounts of owners that nobody wrote down, over all limits";
     LimitRoom: Gauge "gateway_limit_room" ["owners"]
         "So many of them there may be";
-    Callers: Counter "gateway_callers_total" ["kind", "outcome"]
+    Callers: Counter "gateway_callers_total" ["kind": CallerKind, "outcome": CallerOutcome]
         "Requests by kind of credential and what came of checking it";
-    Verifications: Counter "gateway_verifications_total" ["outcome"]
+    Verifications: Counter "gateway_verifications_total" ["outcome": Verification]
         "Signatures of tokens seen for the first time: verified, failed, or put off by a budget";
-    VerificationSeconds: Counter "gateway_verification_seconds_total" []
+    VerificationSeconds: Seconds "gateway_verification_seconds_total" []
         "Time that workers have spent on signatures";
     UnknownTiers: Counter "gateway_unknown_tiers_total" []
         "Requests whose credential named a tier that there is not; they were given the default";
-    JwksFetches: Counter "gateway_jwks_fetches_total" ["issuer", "outcome"]
+    JwksFetches: Counter "gateway_jwks_fetches_total" ["issuer", "outcome": FetchOutcome]
         "Attempts to fetch an issuer's keys";
     JwksWaiting: Gauge "gateway_jwks_waiting_requests" ["issuer"]
         "Requests that wait for an issuer's keys";
@@ -131,27 +148,27 @@ families! {
         "Connections accepted from callers";
     MalformedConnections: Counter "gateway_malformed_connections_total" []
         "Connections ended because what came was not HTTP";
-    RefusedConnections: Counter "gateway_connections_refused_total" ["reason"]
+    RefusedConnections: Counter "gateway_connections_refused_total" ["reason": ConnectionRefusal]
         "Connections closed before anything was read from them as a request";
-    OverdueConnections: Counter "gateway_connections_overdue_total" ["awaited"]
+    OverdueConnections: Counter "gateway_connections_overdue_total" ["awaited": Awaited]
         "Connections ended because they had been waited for too long, by what for";
-    Floods: Counter "gateway_connections_flooding_total" ["frame"]
+    Floods: Counter "gateway_connections_flooding_total" ["frame": FrameKind]
         "HTTP/2 connections ended for too many frames that ask for nothing, by which";
     Tunnels: Gauge "gateway_tunnels" []
         "Connections that have become WebSockets";
-    TlsHandshakes: Counter "gateway_tls_handshakes_total" ["outcome"]
+    TlsHandshakes: Counter "gateway_tls_handshakes_total" ["outcome": Handshake]
         "TLS handshakes of callers, by how they ended";
-    TlsHandshakeDelays: Counter "gateway_tls_handshakes_delayed_total" ["by"]
+    TlsHandshakeDelays: Counter "gateway_tls_handshakes_delayed_total" ["by": HandshakeDelay]
         "Times that a TLS handshake of a caller had to wait: its address had too many under way, or all of them had had their share of the workers' time";
-    TlsHandshakeTime: Counter "gateway_tls_handshake_seconds_total" []
+    TlsHandshakeTime: Seconds "gateway_tls_handshake_seconds_total" []
         "Time that workers have spent on TLS handshakes of callers";
     CertificateExpiry: Gauge "gateway_tls_certificate_expiry_timestamp_seconds" ["listener", "number"]
         "Unix time at which a certificate of a listener expires, by its place in the list";
-    BackendConnections: Gauge "gateway_backend_connections" ["backend", "state"]
+    BackendConnections: Gauge "gateway_backend_connections" ["backend", "state": ConnectionState]
         "Open connections to a backend";
     BackendExchanges: Gauge "gateway_backend_exchanges" ["backend"]
         "Exchanges under way with a backend; on HTTP/2 a connection carries several";
-    BackendHandshakes: Counter "gateway_backend_tls_handshakes_total" ["backend", "outcome"]
+    BackendHandshakes: Counter "gateway_backend_tls_handshakes_total" ["backend", "outcome": BackendHandshake]
         "TLS handshakes with a backend, by how they ended";
     BackendCertificateExpiry: Gauge "gateway_backend_tls_certificate_expiry_timestamp_seconds" ["backend"]
         "Unix time at which the certificate expires that is shown to a backend";
@@ -175,7 +192,7 @@ families! {
         "Lines missing in the operational log because there were too many of their kind";
     BuildInfo: Gauge "gateway_build_info" ["version"]
         "Always 1; the label says what runs";
-    ProcessCpu: Counter "process_cpu_seconds_total" []
+    ProcessCpu: Seconds "process_cpu_seconds_total" []
         "User and system time that the process has used";
     ProcessResidentMemory: Gauge "process_resident_memory_bytes" []
         "Resident memory";
@@ -192,6 +209,8 @@ families! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Counter,
+    /// A counter of seconds, which has fractions.
+    Seconds,
     Gauge,
     Histogram,
 }
@@ -201,19 +220,117 @@ pub enum Kind {
 pub struct Facts {
     pub name: &'static str,
     pub kind: Kind,
-    pub labels: &'static [&'static str],
+    pub labels: &'static [LabelFacts],
     pub help: &'static str,
 }
+
+/// One label of a family.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelFacts {
+    pub name: &'static str,
+    /// All values, if they are a closed set.
+    pub words: Option<&'static [&'static str]>,
+}
+
+/// The thing whose counters a family holds. It is the family's first label, unless that one has a closed set of words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Process,
+    Route,
+    Backend,
+    Limit,
+    /// Another thing, which counts by itself and is asked at each scrape.
+    Other,
+}
+
+/// Place of each family's first counter among the counters of one thing of its scope.
+const PLACES: [usize; Family::ALL.len()] = {
+    let mut places = [0; Family::ALL.len()];
+    let mut position = 0;
+    while position < places.len() {
+        places[position] = counters_before(position, Family::ALL[position].facts().scope());
+        position += 1;
+    }
+    places
+};
 
 /// Returns all families, in the order of the page.
 pub fn families() -> impl Iterator<Item = Facts> {
     Family::ALL.into_iter().map(Family::facts)
 }
 
+impl Family {
+    /// Returns the place of its first counter among the counters of one thing of its scope.
+    #[inline]
+    pub(super) const fn place(self) -> usize {
+        PLACES[self as usize]
+    }
+}
+
+impl Facts {
+    pub(super) const fn scope(&self) -> Scope {
+        match self.labels {
+            [LabelFacts { name, words: None }, ..] => match name.as_bytes() {
+                b"route" => Scope::Route,
+                b"backend" => Scope::Backend,
+                b"limit" => Scope::Limit,
+                _ => Scope::Other,
+            },
+            _ => Scope::Process,
+        }
+    }
+
+    /// Returns the labels of a family of counters that have a closed set of words.
+    pub(super) const fn closed_labels(&self) -> &'static [LabelFacts] {
+        match (self.scope(), self.labels) {
+            (Scope::Process, labels) => labels,
+            (_, [_, labels @ ..]) => labels,
+            (_, []) => &[],
+        }
+    }
+
+    /// Returns how many counters one thing of its scope has: one for each combination of words.
+    pub(super) const fn counters(&self) -> usize {
+        if !matches!(self.kind, Kind::Counter) || matches!(self.scope(), Scope::Other) {
+            return 0;
+        }
+        let (mut labels, mut counters) = (self.closed_labels(), 1);
+        while let [label, rest @ ..] = labels {
+            counters *= match label.words {
+                Some(words) => words.len(),
+                // One more name that is not closed: such a family is sampled.
+                None => 0,
+            };
+            labels = rest;
+        }
+        counters
+    }
+}
+
+impl Scope {
+    /// Returns how many counters one thing has, all families together.
+    pub(super) const fn counters(self) -> usize {
+        counters_before(Family::ALL.len(), self)
+    }
+}
+
+const fn counters_before(end: usize, scope: Scope) -> usize {
+    let (mut position, mut counters) = (0, 0);
+    while position < end {
+        let facts = Family::ALL[position].facts();
+        if facts.scope() as usize == scope as usize {
+            counters += facts.counters();
+        }
+        position += 1;
+    }
+    counters
+}
+
 impl Kind {
+    /// Returns the type of the exposition format.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Counter => "counter",
+            Self::Counter | Self::Seconds => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
         }
@@ -241,7 +358,7 @@ mod tests {
             help,
         } in families()
         {
-            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{}`", label.name)).collect();
             let row = format!("| `{name}` | {} | {} | {help} |\n", kind.as_str(), labels.join(", "));
             page.push_str(&row);
         }
@@ -270,10 +387,11 @@ mod tests {
             );
             assert_eq!(
                 name.ends_with("_total"),
-                kind == Kind::Counter,
+                kind.as_str() == "counter",
                 "{name}: _total is for counters"
             );
             assert_eq!(name.ends_with("_duration_seconds"), kind == Kind::Histogram, "{name}");
+            assert_eq!(name.ends_with("_seconds_total"), kind == Kind::Seconds, "{name}");
             for unit in [
                 "milliseconds",
                 "_ms",
@@ -295,10 +413,30 @@ mod tests {
             );
             for label in labels {
                 assert!(
-                    !["le", "quantile", "job", "instance"].contains(label),
-                    "{name}: {label} is reserved"
+                    !["le", "quantile", "job", "instance"].contains(&label.name),
+                    "{name}: {} is reserved",
+                    label.name
                 );
             }
         }
+    }
+    #[test]
+    fn the_counters_of_one_thing_have_places_of_their_own() {
+        for scope in [Scope::Process, Scope::Route, Scope::Backend, Scope::Limit, Scope::Other] {
+            let mut taken = vec![None; scope.counters()];
+            for family in Family::ALL {
+                let facts = family.facts();
+                let own = if facts.scope() == scope { facts.counters() } else { 0 };
+                for place in family.place()..family.place() + own {
+                    assert_eq!(taken[place].replace(facts.name), None, "{}", facts.name);
+                }
+            }
+            assert!(!taken.contains(&None), "{scope:?}");
+        }
+        let facts = Family::Callers.facts();
+        let expected = CallerKind::ALL.len() * CallerOutcome::ALL.len();
+        assert_eq!((facts.scope(), facts.counters()), (Scope::Process, expected));
+        assert_eq!(Family::Requests.facts().counters(), Class::ALL.len());
+        assert_eq!(Family::JwksFetches.facts().counters(), 0, "an issuer counts by itself");
     }
 }

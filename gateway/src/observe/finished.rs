@@ -3,34 +3,36 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::counters::{CallerMetrics, RouteMetrics};
-use super::labels::{CallerKind, CallerOutcome, Class, Label};
+use super::counters::{Counters, RouteMetrics};
+use super::families::Family;
+use super::labels::{CallerKind, CallerOutcome, Class};
 use super::record::RequestRecord;
 use super::tenants::TenantMetrics;
 use crate::rejection::Reason;
 
 impl RouteMetrics {
     /// Counts the request. `took` is the time from its head to the last byte of its response.
-    pub(super) fn count(&self, record: &RequestRecord, took: Duration) {
-        self.requests.add(Class::of(record.status));
+    pub(super) fn count_request(&self, record: &RequestRecord, took: Duration) {
+        self.add(Family::Requests, Class::of(record.status));
         self.duration.observe(took);
         if let Some(reason) = record.reason {
-            self.rejections.add(reason);
+            self.add(Family::Rejections, reason);
         }
         if record.aborted {
-            self.aborted.fetch_add(1, Relaxed);
+            self.add(Family::AbortedResponses, ());
         }
         for kind in &record.fallbacks {
-            self.fallbacks.add(*kind);
+            self.add(Family::Fallbacks, *kind);
         }
         if record.complete == Some(false) {
-            self.partial.fetch_add(1, Relaxed);
+            self.add(Family::PartialResponses, ());
         }
     }
 }
 
-impl CallerMetrics {
-    pub(super) fn count(&self, record: &RequestRecord) {
+impl Counters {
+    /// Counts the caller of a request by the result of authentication.
+    pub(super) fn count_caller(&self, record: &RequestRecord) {
         let outcome = match record.reason {
             Some(Reason::CredentialsMissing) => CallerOutcome::Missing,
             Some(Reason::CredentialsInvalid) => CallerOutcome::Invalid,
@@ -40,7 +42,7 @@ impl CallerMetrics {
             _ if record.caller_kind == CallerKind::Nobody => return,
             _ => CallerOutcome::Admitted,
         };
-        self.0[record.caller_kind.index()].add(outcome);
+        self.add(Family::Callers, (record.caller_kind, outcome));
     }
 }
 

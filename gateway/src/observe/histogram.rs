@@ -2,6 +2,9 @@
 //!
 //! An observation is two relaxed additions. The total count is the sum of the buckets, so a scrape never sees a count
 //! that contradicts them.
+//!
+//! It is not a histogram of the `metrics` facade. The exporter's keep every single value until the next scrape, which
+//! needs memory without bound.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

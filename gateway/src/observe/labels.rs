@@ -11,12 +11,46 @@ use crate::rejection::Reason;
 /// A closed set of values for one label.
 pub trait Label: Copy + 'static {
     const ALL: &'static [Self];
+    /// The words of [`Label::ALL`], in its order.
+    const WORDS: &'static [&'static str];
     fn as_str(self) -> &'static str;
     /// Returns the position in [`Label::ALL`].
     fn index(self) -> usize;
 }
 
-/// One counter per value of a label.
+/// A value for each label of a family that has a closed set of words.
+pub trait Values {
+    /// Words of these labels, in their order.
+    const WORDS: &'static [&'static [&'static str]];
+    /// Returns the position among all combinations of words; the last label varies fastest.
+    fn position(self) -> usize;
+}
+
+impl Values for () {
+    const WORDS: &'static [&'static [&'static str]] = &[];
+    #[inline]
+    fn position(self) -> usize {
+        0
+    }
+}
+
+impl<L: Label> Values for L {
+    const WORDS: &'static [&'static [&'static str]] = &[L::WORDS];
+    #[inline]
+    fn position(self) -> usize {
+        self.index()
+    }
+}
+
+impl<A: Label, B: Label> Values for (A, B) {
+    const WORDS: &'static [&'static [&'static str]] = &[A::WORDS, B::WORDS];
+    #[inline]
+    fn position(self) -> usize {
+        self.0.index() * B::ALL.len() + self.1.index()
+    }
+}
+
+/// One counter per value of a label, for a thing that counts by itself and is asked at each scrape.
 #[derive(Debug)]
 pub struct CounterVec<L> {
     counts: Box<[AtomicU64]>,
@@ -61,6 +95,7 @@ macro_rules! labels {
 
         impl Label for $name {
             const ALL: &'static [Self] = &[$(Self::$variant),+];
+            const WORDS: &'static [&'static str] = &[$($word),+];
             fn as_str(self) -> &'static str {
                 self.as_str()
             }
@@ -309,6 +344,14 @@ impl Class {
 
 impl Label for Reason {
     const ALL: &'static [Self] = &Self::ALL;
+    const WORDS: &'static [&'static str] = &{
+        let (mut words, mut position) = ([""; Self::ALL.len()], 0);
+        while position < words.len() {
+            words[position] = Self::ALL[position].as_str();
+            position += 1;
+        }
+        words
+    };
     fn as_str(self) -> &'static str {
         self.as_str()
     }
@@ -327,7 +370,7 @@ mod tests {
         let words: HashSet<_> = L::ALL.iter().map(|label| label.as_str()).collect();
         assert_eq!(words.len(), L::ALL.len(), "two values share a word: {words:?}");
         for (position, label) in L::ALL.iter().enumerate() {
-            assert_eq!(label.index(), position, "{}", label.as_str());
+            assert_eq!((label.index(), L::WORDS[position]), (position, label.as_str()));
         }
     }
 
@@ -347,6 +390,10 @@ mod tests {
         check::<HandshakeDelay>();
         check::<Verification>();
         check::<FetchOutcome>();
+        check::<ConnectionRefusal>();
+        check::<FrameKind>();
+        check::<Awaited>();
+        check::<BackendHandshake>();
         check::<ConnectionState>();
         check::<Reason>();
     }

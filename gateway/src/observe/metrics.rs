@@ -1,11 +1,7 @@
-//! Keeps all counters by name and writes them as one page.
+//! Keeps the counters of all named things, and makes the metrics page of one gateway.
 //!
-//! Invariant: a name has one set of counters for the life of the process. A plan gets its handles by name, so counts
-//! continue across reloads.
-//!
-//! The `metrics` crate is not used. All families are known in advance. Its counters cost two additions behind a virtual
-//! call instead of one addition, its page has no stable order, its gauges must be pushed by their owners, and its
-//! histograms need upkeep.
+//! Invariant: a name has one set of counters. A plan gets its handles by name, so counts continue across reloads. Names
+//! that no plan uses any more stay for a while, so a route that returns counts on; their number is bounded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,31 +11,30 @@ use std::time::Duration;
 
 use policies::Moment;
 
-use super::counters::{BackendMetrics, CallerMetrics, LimitMetrics, RouteMetrics};
-use super::families::Family;
-use super::labels::{Awaited, ConnectionRefusal, CounterVec, FrameKind, Handshake, HandshakeDelay};
+use super::counters::{BackendMetrics, Counters, LimitMetrics, RouteMetrics, Store};
+use super::families::{Family, Scope};
 use super::page::Page;
 use super::process;
 use super::tenants::Tenants;
 use super::unknown_tiers::UnknownTiers;
 use crate::clock;
 
+/// Maximum number of names of one kind that are kept although nobody uses them.
+const MOST_UNUSED: usize = 1000;
+
 /// Callback that adds current values to the page at each scrape.
 pub type Sampler = Box<dyn Fn(&mut Page) + Send + Sync>;
 
-/// All metrics of a process.
+/// All metrics of a gateway.
 pub struct Registry {
+    store: Arc<Store>,
     routes: Named<RouteMetrics>,
     unrouted: Arc<RouteMetrics>,
     backends: Named<BackendMetrics>,
     limits: Named<LimitMetrics>,
-    pub(super) callers: CallerMetrics,
-    pub handshakes: CounterVec<Handshake>,
-    pub handshake_delays: CounterVec<HandshakeDelay>,
+    /// Counters of families without a name from the config.
+    pub process: Counters,
     handshake_time: AtomicU64,
-    pub refused_connections: CounterVec<ConnectionRefusal>,
-    pub overdue_connections: CounterVec<Awaited>,
-    pub floods: CounterVec<FrameKind>,
     /// Tenants are not on the page, because their names come from requests.
     pub tenants: Tenants,
     pub unknown_tiers: UnknownTiers,
@@ -53,18 +48,15 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
+        let store = Arc::default();
         Self {
             routes: Named::default(),
-            unrouted: Arc::new(RouteMetrics::new(Arc::from(""))),
+            unrouted: Arc::new(RouteMetrics::unrouted(&store)),
             backends: Named::default(),
             limits: Named::default(),
-            callers: CallerMetrics::default(),
-            handshakes: CounterVec::default(),
-            handshake_delays: CounterVec::default(),
+            process: Counters::lone(Scope::Process, &store),
+            store,
             handshake_time: AtomicU64::new(0),
-            refused_connections: CounterVec::default(),
-            overdue_connections: CounterVec::default(),
-            floods: CounterVec::default(),
             tenants: Tenants::default(),
             unknown_tiers: UnknownTiers::default(),
             config_in_use_is_newest: AtomicBool::new(false),
@@ -78,9 +70,10 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Returns the counters of a route. [`Page`] says when they appear on the page.
+    /// Returns the counters of a route. [`Counters`] says when they appear on the page.
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
-        self.routes.find_or_add(name, RouteMetrics::new)
+        self.routes
+            .find_or_add(name, |name| RouteMetrics::new(name, &self.store))
     }
 
     /// Returns the counters of requests that matched no route.
@@ -89,11 +82,13 @@ impl Registry {
     }
 
     pub fn backend(&self, name: &str) -> Arc<BackendMetrics> {
-        self.backends.find_or_add(name, BackendMetrics::new)
+        self.backends
+            .find_or_add(name, |name| BackendMetrics::new(name, &self.store))
     }
 
     pub fn limit(&self, name: &str) -> Arc<LimitMetrics> {
-        self.limits.find_or_add(name, LimitMetrics::new)
+        self.limits
+            .find_or_add(name, |name| LimitMetrics::new(name, &self.store))
     }
 
     /// Notes that a config was put in force, at the start or by a reload.
@@ -134,27 +129,15 @@ impl Registry {
     /// Returns the page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut page = Page::new();
-        self.unrouted.put(&mut page);
-        self.routes.each(|route| route.put(&mut page));
-        self.backends.each(|backend| backend.put(&mut page));
-        self.limits.each(|limit| limit.put(&mut page));
-        self.callers.put(&mut page);
+        for (key, count) in self.store.all() {
+            page.put_counter(&key, count);
+        }
+        page.put_histogram(Family::RequestDuration, "", &self.unrouted.duration);
+        self.routes
+            .each(|route| page.put_histogram(Family::RequestDuration, &route.name, &route.duration));
+        self.backends
+            .each(|backend| page.put_histogram(Family::BackendDuration, &backend.name, &backend.duration));
         page.put(Family::UnknownTiers, &[], self.unknown_tiers.requests());
-        for (reason, count) in self.refused_connections.iter() {
-            page.put(Family::RefusedConnections, &[reason.as_str()], count);
-        }
-        for (awaited, count) in self.overdue_connections.iter() {
-            page.put(Family::OverdueConnections, &[awaited.as_str()], count);
-        }
-        for (frame, count) in self.floods.iter() {
-            page.put(Family::Floods, &[frame.as_str()], count);
-        }
-        for (outcome, count) in self.handshakes.iter() {
-            page.put(Family::TlsHandshakes, &[outcome.as_str()], count);
-        }
-        for (by, count) in self.handshake_delays.iter() {
-            page.put(Family::TlsHandshakeDelays, &[by.as_str()], count);
-        }
         let time = Duration::from_nanos(self.handshake_time.load(Relaxed));
         page.put(Family::TlsHandshakeTime, &[], time.as_secs_f64());
         let newest = u8::from(self.config_in_use_is_newest.load(Relaxed));
@@ -181,29 +164,74 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// One `T` per name, added at first use and then kept. Bounded by the number of names in the operator's configs.
-struct Named<T>(Mutex<BTreeMap<Arc<str>, Arc<T>>>);
+/// One `T` per name, added at first use. Those that nobody else holds are dropped when they become too many, the one
+/// asked for longest ago first.
+struct Named<T>(Mutex<Names<T>>);
+
+struct Names<T> {
+    all: BTreeMap<Arc<str>, Entry<T>>,
+    /// Number of names at which unused ones are looked for.
+    full: usize,
+    asked: u64,
+}
+
+struct Entry<T> {
+    value: Arc<T>,
+    /// Value of [`Names::asked`] when it was asked for last.
+    asked: u64,
+}
 
 impl<T> Default for Named<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Names {
+            all: BTreeMap::new(),
+            full: MOST_UNUSED,
+            asked: 0,
+        }))
     }
 }
 
 impl<T> Named<T> {
     fn find_or_add(&self, name: &str, add: impl FnOnce(Arc<str>) -> T) -> Arc<T> {
-        let mut map = unpoisoned(&self.0);
-        if let Some(found) = map.get(name) {
-            return Arc::clone(found);
+        let mut names = unpoisoned(&self.0);
+        names.asked += 1;
+        let asked = names.asked;
+        if let Some(found) = names.all.get_mut(name) {
+            found.asked = asked;
+            return Arc::clone(&found.value);
+        }
+        if names.all.len() >= names.full {
+            names.drop_unused();
         }
         let name: Arc<str> = name.into();
-        let added = Arc::new(add(Arc::clone(&name)));
-        map.insert(name, Arc::clone(&added));
-        added
+        let value = Arc::new(add(Arc::clone(&name)));
+        let added = Entry {
+            value: Arc::clone(&value),
+            asked,
+        };
+        names.all.insert(name, added);
+        value
     }
 
     fn each(&self, mut visit: impl FnMut(&T)) {
-        unpoisoned(&self.0).values().for_each(|value| visit(value));
+        unpoisoned(&self.0).all.values().for_each(|entry| visit(&entry.value));
+    }
+}
+
+impl<T> Names<T> {
+    /// Drops unused names beyond half of their maximum. It runs once per so many new names, so its cost is spread.
+    fn drop_unused(&mut self) {
+        let unused = self
+            .all
+            .iter()
+            .filter(|(_, entry)| Arc::strong_count(&entry.value) == 1);
+        let mut unused: Vec<_> = unused.map(|(name, entry)| (entry.asked, Arc::clone(name))).collect();
+        unused.sort_unstable();
+        let extra = unused.len().saturating_sub(MOST_UNUSED / 2);
+        for (_, name) in &unused[..extra] {
+            self.all.remove(name);
+        }
+        self.full = self.all.len() + MOST_UNUSED / 2;
     }
 }
 
@@ -218,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::observe::families::{Kind, families};
-    use crate::observe::labels::{BreakerState, Decision, Outcome};
+    use crate::observe::labels::{BreakerState, Class, Decision, Outcome};
     use crate::observe::record::RequestRecord;
     use crate::rejection::Reason;
 
@@ -239,7 +267,7 @@ mod tests {
         }
         let mut record = RequestRecord::default();
         record.refused(Reason::BreakerOpen);
-        users.count(&record, Duration::from_millis(3));
+        users.count_request(&record, Duration::from_millis(3));
         // One status class, one reason, and the histogram with 17 buckets, sum and count.
         assert_eq!(series(&registry, "users"), 2 + 2 + 19);
     }
@@ -247,14 +275,95 @@ mod tests {
     #[test]
     fn a_name_keeps_its_counters() {
         let registry = Registry::default();
-        registry.backend("users").retried();
+        registry.backend("users").add(Family::Retries, ());
         let after_reload = registry.backend("users");
-        after_reload.retried();
+        after_reload.add(Family::Retries, ());
         assert_eq!(
             parse(&registry.render()).samples["gateway_retries_total{backend=\"users\"}"],
             2.0
         );
         assert!(Arc::ptr_eq(&after_reload, &registry.backend("users")));
+    }
+
+    #[test]
+    fn names_that_no_plan_uses_stay_and_are_bounded() {
+        let registry = Registry::default();
+        let counted = |route: &RouteMetrics| {
+            let record = RequestRecord::default();
+            route.count_request(&record, Duration::ZERO);
+        };
+        let [used, first] = ["used", "first"].map(|name| registry.route(name));
+        counted(&used);
+        counted(&first);
+        drop(first);
+        counted(&registry.route("first"));
+        let count = |route: &RouteMetrics| route.count(Family::Requests, Class::Informational);
+        assert_eq!(
+            count(&registry.route("first")),
+            2,
+            "a route that returns soon counts on"
+        );
+        let mut most = 0;
+        for generation in 0..10 {
+            for number in 0..MOST_UNUSED / 4 {
+                counted(&registry.route(&format!("{generation}/{number}")));
+            }
+            let page = parse(&registry.render());
+            let series = page.samples.keys();
+            let requests = series.filter(|series| series.starts_with("gateway_requests_total{route=\""));
+            let of_names = requests.filter(|series| !series.contains("route=\"\"")).count();
+            most = most.max(of_names);
+            assert_eq!(page.samples["gateway_requests_total{route=\"used\",code=\"1xx\"}"], 1.0);
+            let latest = format!("gateway_requests_total{{route=\"{generation}/0\",code=\"1xx\"}}");
+            assert_eq!(page.samples[&latest], 1.0);
+        }
+        assert!(most > MOST_UNUSED / 2 && most <= MOST_UNUSED, "{most}");
+        assert_eq!(count(&registry.route("first")), 0, "it has been forgotten");
+    }
+
+    #[test]
+    fn a_route_that_is_forgotten_while_a_request_runs_still_counts() {
+        let registry = Registry::default();
+        let running = registry.route("users");
+        (0..3 * MOST_UNUSED).for_each(|number| drop(registry.route(&number.to_string())));
+        let after_reload = registry.route("users");
+        running.count_request(&RequestRecord::default(), Duration::ZERO);
+        assert_eq!(after_reload.count(Family::Requests, Class::Informational), 1);
+        assert!(Arc::ptr_eq(&running, &after_reload), "what is used is not forgotten");
+    }
+
+    #[test]
+    fn what_a_sampler_no_longer_adds_is_gone() {
+        let registry = Registry::default();
+        for (name, gone) in [("users", "orders"), ("orders", "users")] {
+            registry.on_scrape(
+                "plan",
+                Box::new(move |page| {
+                    page.put(Family::BulkheadLimit, &[name], 1);
+                    page.put(Family::LimitOverflow, &[name], 1);
+                }),
+            );
+            let page = registry.render();
+            for (label, there) in [(name, true), (gone, false)] {
+                assert_eq!(
+                    page.contains(&format!("gateway_bulkhead_limit{{backend=\"{label}\"}}")),
+                    there
+                );
+                assert_eq!(
+                    page.contains(&format!("gateway_limit_overflow_total{{limit=\"{label}\"}}")),
+                    there
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn two_gateways_of_one_process_count_apart() {
+        let [one, other] = [0, 1].map(|_| Registry::default());
+        one.route("users")
+            .count_request(&RequestRecord::default(), Duration::ZERO);
+        assert!(one.render().contains("gateway_requests_total{route=\"users\""));
+        assert!(!other.render().contains("route=\"users\""));
     }
 
     #[test]
@@ -288,19 +397,19 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let mut record = RequestRecord::default();
         record.refused(Reason::BreakerOpen);
-        registry.route("users").count(&record, Duration::from_millis(3));
+        registry.route("users").count_request(&record, Duration::from_millis(3));
         record.complete = Some(false);
         registry
             .route("a \"strange\"\\name\n")
-            .count(&record, Duration::from_secs(100));
-        registry.callers.count(&record);
+            .count_request(&record, Duration::from_secs(100));
+        registry.process.count_caller(&record);
         let backend = registry.backend("users");
         backend.called(Outcome::TimedOut, Duration::from_secs(2));
-        backend.attempts.add(Outcome::Broken);
-        backend.rejections.add(Reason::Internal);
-        backend.transitions.add(BreakerState::Open);
+        backend.add(Family::BackendAttempts, Outcome::Broken);
+        backend.add(Family::BackendRejections, Reason::Internal);
+        backend.add(Family::BreakerTransitions, BreakerState::Open);
         let limit = registry.limit("free");
-        limit.decisions.add(Decision::Shadow);
+        limit.add(Family::LimitDecisions, Decision::Shadow);
         registry.on_scrape(
             "state",
             Box::new(|page| {
@@ -418,7 +527,11 @@ mod tests {
                     suffix => panic!("a sample of another family: {suffix} in {sample}"),
                 }
                 let names: Vec<_> = labels.iter().map(|(name, _)| name.as_str()).collect();
-                assert_eq!(names, facts.labels, "{sample}");
+                assert_eq!(
+                    names,
+                    facts.labels.iter().map(|label| label.name).collect::<Vec<_>>(),
+                    "{sample}"
+                );
                 assert!(facts.kind == Kind::Gauge || value >= 0.0, "{sample}");
                 assert!(
                     parsed.samples.insert(series.to_owned(), value).is_none(),

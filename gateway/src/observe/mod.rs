@@ -39,7 +39,7 @@ use crate::rejection::Reason;
 
 pub use access_log::{AccessLog, Target};
 pub use attempts::{Attempt, Attempts};
-pub use counters::{BackendMetrics, LimitMetrics, RouteMetrics};
+pub use counters::{BackendMetrics, Counters, LimitMetrics, RouteMetrics};
 pub use decided::{Decided, SettingPlace, Settings};
 pub use families::{Family, families};
 pub use labels::{
@@ -105,8 +105,8 @@ impl Observer {
             .route
             .as_ref()
             .unwrap_or(&self.unrouted)
-            .count(&record, record.used);
-        self.registry.callers.count(&record);
+            .count_request(&record, record.used);
+        self.registry.process.count_caller(&record);
         if let Some(tenant) = &record.tenant {
             tenant.count(&record);
         }

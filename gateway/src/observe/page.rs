@@ -1,117 +1,156 @@
-//! Writes the text of `/metrics` in the Prometheus exposition format 0.0.4.
+//! Makes the text of `/metrics` in the Prometheus exposition format 0.0.4, with the exporter of the `metrics` facade.
 //!
-//! Invariant: the HELP and TYPE lines of a family appear once, directly above all of its samples, and families have the
-//! order of [`Family::ALL`], in whatever order samples are added. A family without samples is left out.
+//! Each page has a recorder of its own, so what nobody adds any more is not on it. The facade has whole counters and
+//! gauges; histograms and counters of seconds are added as lines.
+//!
+//! Invariant: the HELP and TYPE lines of every family appear once, directly above all of its samples, and families have
+//! the order of [`Family::ALL`], in whatever order samples are added. The exporter itself writes in no order.
 
-use std::fmt::{Display, Write};
+use std::collections::HashMap;
 
-use super::families::{Facts, Family};
+use metrics::{Key, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
+use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusRecorder};
+
+use super::counters::key;
+use super::families::{Facts, Family, Kind};
 use super::histogram::Histogram;
-use super::labels::{CounterVec, Label};
 
 /// `Content-Type` of `/metrics`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+const METADATA: Metadata<'static> = Metadata::new("gateway", Level::INFO, None);
+
 /// The page of one scrape, while it is being built.
 #[derive(Debug)]
 pub struct Page {
-    /// Sample lines of each family.
-    samples: [String; Family::ALL.len()],
+    recorder: PrometheusRecorder,
+    /// Samples of each family that the facade has no type for.
+    lines: [String; Family::ALL.len()],
 }
+
+/// Value of a sample.
+pub trait Sample {
+    /// Returns it as a count. Fractions and negative values are cut.
+    fn count(self) -> u64;
+    fn number(self) -> f64;
+}
+
+macro_rules! samples {
+    ($($number:ty),+) => {$(
+        impl Sample for $number {
+            fn count(self) -> u64 {
+                self as u64
+            }
+            fn number(self) -> f64 {
+                self as f64
+            }
+        }
+    )+};
+}
+
+samples!(u8, u32, u64, usize, i32, i64, f64);
 
 impl Page {
     pub(super) fn new() -> Self {
         Self {
-            samples: std::array::from_fn(|_| String::new()),
+            recorder: PrometheusBuilder::new().build_recorder(),
+            lines: std::array::from_fn(|_| String::new()),
         }
     }
 
-    /// Adds a sample; `values` are those of the family's labels, in their order.
-    pub fn put(&mut self, family: Family, values: &[&str], sample: impl Display) {
-        self.line(family, "", values, None, sample);
+    /// Adds a sample; `values` are those of the family's labels, in their order. A counter of which there are two
+    /// samples has the higher one.
+    pub fn put(&mut self, family: Family, values: &[&str], sample: impl Sample) {
+        let key = key(family, values);
+        match family.facts().kind {
+            Kind::Counter => self.put_counter(&key, sample.count()),
+            Kind::Gauge => self.recorder.register_gauge(&key, &METADATA).set(sample.number()),
+            Kind::Seconds => self.line(family, None, &labels(&key), None, sample.number()),
+            Kind::Histogram => unreachable!("{family:?} is added by put_histogram"),
+        }
     }
 
-    /// Adds a count for `name` and one value of another label if it is above zero. The empty name stands for requests
-    /// without a route, whose samples are always present.
+    /// Adds a counter that is kept elsewhere.
+    pub(super) fn put_counter(&mut self, key: &Key, count: u64) {
+        self.recorder.register_counter(key, &METADATA).absolute(count);
+    }
+
+    /// Adds a count for `name` and one value of another label if it is above zero.
     pub fn put_count(&mut self, family: Family, name: &str, value: &str, count: u64) {
-        if count > 0 || name.is_empty() {
+        if count > 0 {
             self.put(family, &[name, value], count);
         }
     }
 
-    /// Adds the count of each value of `L`, which is the family's last label.
-    pub fn put_tally<L: Label>(&mut self, family: Family, name: &str, tally: &CounterVec<L>) {
-        for (label, count) in tally.iter() {
-            self.put_count(family, name, label.as_str(), count);
-        }
-    }
-
-    /// Adds the samples of a histogram if it has observations.
+    /// Adds the samples of a histogram if it has observations. The empty name stands for requests without a route,
+    /// whose samples are always present.
     pub fn put_histogram(&mut self, family: Family, name: &str, histogram: &Histogram) {
         if !name.is_empty() && histogram.is_empty() {
             return;
         }
-        let (values, mut count) = (&[name], 0);
+        let (labels, mut count) = (labels(&key(family, &[name])), 0);
         for (bound, total) in histogram.cumulative() {
-            self.line(family, "_bucket", values, Some(bound), total);
+            let bound = if bound.is_finite() {
+                bound.to_string()
+            } else {
+                "+Inf".to_owned()
+            };
+            self.line(family, Some("bucket"), &labels, Some(bound), total);
             count = total;
         }
-        self.line(family, "_sum", values, None, histogram.sum_seconds());
-        self.line(family, "_count", values, None, count);
+        self.line(family, Some("sum"), &labels, None, histogram.sum_seconds());
+        self.line(family, Some("count"), &labels, None, count);
     }
 
     pub(super) fn into_text(self) -> String {
-        let mut text = String::with_capacity(self.samples.iter().map(|lines| lines.len() + 160).sum());
-        for (family, lines) in Family::ALL.into_iter().zip(&self.samples) {
+        let rendered = self.recorder.handle().render();
+        let mut samples = by_family(&rendered);
+        let mut text = String::with_capacity(2 * rendered.len() + 200 * Family::ALL.len());
+        for (family, lines) in Family::ALL.into_iter().zip(&self.lines) {
             let Facts { name, kind, help, .. } = family.facts();
-            let kind = kind.as_str();
-            write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect("a string takes any text");
+            write_help_line(&mut text, name, None, None, help);
+            write_type_line(&mut text, name, None, None, kind.as_str());
+            let mut samples = samples.remove(name).unwrap_or_default();
+            samples.sort_unstable();
+            for sample in samples {
+                text.push_str(sample);
+                text.push('\n');
+            }
             text.push_str(lines);
         }
         text
     }
 
-    fn line(&mut self, family: Family, suffix: &str, values: &[&str], bound: Option<f64>, sample: impl Display) {
-        let Facts { name, labels, .. } = family.facts();
-        debug_assert_eq!(labels.len(), values.len(), "{name} has the labels {labels:?}");
-        let out = &mut self.samples[family as usize];
-        out.push_str(name);
-        out.push_str(suffix);
-        let mut separator = '{';
-        for (label, value) in labels.iter().zip(values) {
-            out.push(separator);
-            out.push_str(label);
-            out.push_str("=\"");
-            push_escaped(out, value);
-            out.push('"');
-            separator = ',';
-        }
-        if let Some(bound) = bound {
-            out.push(separator);
-            let written = if bound.is_finite() {
-                write!(out, "le=\"{bound}\"")
-            } else {
-                write!(out, "le=\"+Inf\"")
-            };
-            written.expect("a string takes any text");
-            separator = ',';
-        }
-        if separator == ',' {
-            out.push('}');
-        }
-        writeln!(out, " {sample}").expect("a string takes any text");
+    fn line(
+        &mut self,
+        family: Family,
+        suffix: Option<&'static str>,
+        labels: &LabelSet,
+        bound: Option<String>,
+        sample: impl std::fmt::Display,
+    ) {
+        let bound = bound.map(|bound| ("le", bound));
+        let out = &mut self.lines[family as usize];
+        write_metric_line(out, family.facts().name, suffix, labels, bound, sample, None);
     }
 }
 
-fn push_escaped(out: &mut String, value: &str) {
-    for character in value.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            other => out.push(other),
+fn labels(key: &Key) -> LabelSet {
+    LabelSet::from_key_and_global(key, &Default::default())
+}
+
+/// Returns the sample lines of each family on a page of the exporter.
+fn by_family(page: &str) -> HashMap<&str, Vec<&str>> {
+    let (mut samples, mut name) = (HashMap::<_, Vec<_>>::new(), "");
+    for line in page.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            name = kind.split(' ').next().unwrap_or_default();
+        } else if !line.is_empty() && !line.starts_with('#') {
+            samples.entry(name).or_default().push(line);
         }
     }
+    samples
 }
 
 #[cfg(test)]
@@ -119,14 +158,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::observe::labels::Decision;
 
     #[test]
     fn families_stay_together_in_whatever_order_samples_come() {
         let mut page = Page::new();
-        page.put(Family::BulkheadLimit, &["a"], 20);
-        page.put(Family::BulkheadInUse, &["a"], 1);
         page.put(Family::BulkheadLimit, &["b"], 30);
+        page.put(Family::BulkheadInUse, &["a"], 1);
+        page.put(Family::BulkheadLimit, &["a"], 20);
         page.put(Family::BulkheadInUse, &["b"], 2);
         let text = page.into_text();
         let expected = "# HELP gateway_bulkhead_in_use Slots taken\n\
@@ -144,30 +182,45 @@ mod tests {
 
     #[test]
     fn what_a_name_multiplies_appears_when_it_is_counted() {
-        let (tally, histogram) = (CounterVec::<Decision>::default(), Histogram::default());
-        let samples = |name: &str| {
+        let histogram = Histogram::default();
+        let samples = |name: &str, count| {
             let mut page = Page::new();
-            page.put_tally(Family::LimitDecisions, name, &tally);
+            page.put_count(Family::JwksFetches, name, "fetched", count);
             page.put_histogram(Family::RequestDuration, name, &histogram);
             let text = page.into_text();
             text.lines().filter(|line| !line.starts_with('#')).count()
         };
-        assert_eq!(samples("free"), 0);
-        assert_eq!(samples(""), 4 + 19, "there is one such name");
-        tally.add(Decision::Shadow);
-        assert_eq!(samples("free"), 1);
+        assert_eq!(samples("free", 0), 0);
+        assert_eq!(samples("", 0), 19, "there is one such name");
+        assert_eq!(samples("free", 1), 1);
         histogram.observe(Duration::ZERO);
-        assert_eq!(samples("free"), 1 + 19);
+        assert_eq!(samples("free", 0), 19);
     }
 
     #[test]
     fn label_values_are_escaped() {
-        let mut page = Page::new();
-        page.put(Family::Retries, &["a\"b\\c\nd"], 1);
-        assert!(
-            page.into_text()
-                .contains("\ngateway_retries_total{backend=\"a\\\"b\\\\c\\nd\"} 1\n")
-        );
+        fn check(value: &str, written: &str) {
+            let mut page = Page::new();
+            let histogram = Histogram::default();
+            histogram.observe(Duration::ZERO);
+            page.put(Family::Retries, &[value], 1);
+            page.put(Family::BulkheadInUse, &[value], 1);
+            page.put_histogram(Family::BackendDuration, value, &histogram);
+            let text = page.into_text();
+            for start in ["retries_total{", "bulkhead_in_use{", "backend_duration_seconds_count{"] {
+                let line = format!("\ngateway_{start}backend=\"{written}\"}} 1\n");
+                assert!(text.contains(&line), "{value:?}: {text}");
+            }
+        }
+        check("", "");
+        check("a\"b\\c\nd", "a\\\"b\\\\c\\nd");
+        check("\\", "\\\\");
+        check("\\\\", "\\\\\\\\");
+        check("\\\"", "\\\\\\\"");
+        check("\\\n", "\\\\\\n");
+        check("\\n", "\\\\n");
+        check("# TYPE {a=\"b\"} 1", "# TYPE {a=\\\"b\\\"} 1");
+        check("日本語", "日本語");
     }
 
     #[test]
@@ -187,9 +240,22 @@ mod tests {
     }
 
     #[test]
-    fn a_family_without_labels_has_no_braces() {
+    fn numbers_are_written_whole_or_with_their_fraction() {
         let mut page = Page::new();
         page.put(Family::Connections, &[], 3);
-        assert!(page.into_text().contains("\ngateway_connections 3\n"));
+        page.put(Family::ConnectionsAccepted, &[], u64::MAX);
+        page.put(Family::ClockAhead, &[], -2.5);
+        page.put(Family::ProcessStartTime, &[], 1_796_000_000.25);
+        page.put(Family::VerificationSeconds, &[], 0.0002);
+        let text = page.into_text();
+        for line in [
+            "gateway_connections 3",
+            "gateway_connections_total 18446744073709551615",
+            "gateway_clock_ahead_seconds -2.5",
+            "process_start_time_seconds 1796000000.25",
+            "gateway_verification_seconds_total 0.0002",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::reaper::ConnectionTimeouts;
 use super::worker::Worker;
 use super::{certificate_sweep, connection, proxied, tls};
 use crate::client::proxy_protocol::Origin;
-use crate::observe::ConnectionRefusal;
+use crate::observe::{ConnectionRefusal, Family};
 use crate::plan::Protocols;
 use crate::wire::slow_caller::WaitLimits;
 
@@ -69,7 +69,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
         };
         let count = |awaited| {
             let plan = sweeper.live.load();
-            plan.observer.registry.overdue_connections.add(awaited);
+            plan.observer.registry.process.add(Family::OverdueConnections, awaited);
         };
         sweeper.watch.sweep(patience, count).await;
     });

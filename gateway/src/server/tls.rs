@@ -25,7 +25,7 @@ use super::{http1, http2};
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::client::address;
 use crate::headers::Scheme;
-use crate::observe::{Handshake, HandshakeDelay, Observer};
+use crate::observe::{Family, Handshake, HandshakeDelay, Observer};
 use crate::pipeline::Peer;
 use crate::tls::listener::Tls;
 
@@ -87,7 +87,13 @@ async fn shake(
         (edge.most_handshakes_per_address, key)
     };
     counted.outcome = Handshake::Overloaded;
-    let waits = || counted.observer.registry.handshake_delays.add(HandshakeDelay::Address);
+    let waits = || {
+        counted
+            .observer
+            .registry
+            .process
+            .add(Family::TlsHandshakeDelays, HandshakeDelay::Address)
+    };
     let _slot = worker.handshake_slots.enter(key, most, waits).await;
     let accepted = in_turns(TlsAcceptor::from(config).accept(io), worker, &mut counted).await;
     match accepted {
@@ -116,7 +122,13 @@ async fn in_turns(
     loop {
         let share = worker.live.load().edge.handshake_share;
         counted.outcome = Handshake::Overloaded;
-        let waits = || counted.observer.registry.handshake_delays.add(HandshakeDelay::Workers);
+        let waits = || {
+            counted
+                .observer
+                .registry
+                .process
+                .add(Family::TlsHandshakeDelays, HandshakeDelay::Workers)
+        };
         let turn = worker.handshake_time.turn(share, waits).await;
         counted.outcome = Handshake::TimedOut;
         let mut turn = Some(turn);
@@ -160,7 +172,7 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.observer.registry.handshakes.add(self.outcome);
+        self.observer.registry.process.add(Family::TlsHandshakes, self.outcome);
     }
 }
 

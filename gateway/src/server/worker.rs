@@ -7,7 +7,7 @@ use super::handshakes::{HandshakeSlots, HandshakeTime};
 use super::lifecycle::Lifecycle;
 use super::per_address::PerAddress;
 use super::reaper::Reaper;
-use crate::observe::ConnectionRefusal;
+use crate::observe::{ConnectionRefusal, Family};
 use crate::plan::LivePlan;
 
 /// State that all connections of one worker share.
@@ -25,6 +25,11 @@ impl Worker {
     /// Counts a refused connection.
     pub(crate) fn refuse(&self, reason: ConnectionRefusal) {
         tracing::debug!(reason = reason.as_str(), "a connection gets no further");
-        self.live.load().observer.registry.refused_connections.add(reason);
+        self.live
+            .load()
+            .observer
+            .registry
+            .process
+            .add(Family::RefusedConnections, reason);
     }
 }

@@ -18,6 +18,7 @@ use super::frames::{Flood, Frames, Passed};
 use super::unfinished_streams::UnfinishedStreams;
 use super::uploads::Uploads;
 use super::widening::{FrameSpan, Widening};
+use crate::observe::Family;
 use crate::server::connection_guard::ConnectionGuard;
 use crate::server::reaper::ConnectionActivity;
 use crate::server::worker::Worker;
@@ -85,7 +86,13 @@ impl<S> MeteredIo<S> {
             bytes,
             ends_with_upload,
         } = passed.map_err(|Flood(kind)| {
-            self.worker.live.load().observer.registry.floods.add(kind);
+            self.worker
+                .live
+                .load()
+                .observer
+                .registry
+                .process
+                .add(Family::Floods, kind);
             io::Error::other("too many frames that ask for nothing")
         })?;
         if ends_with_upload {
