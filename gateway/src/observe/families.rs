@@ -420,6 +420,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn the_counters_of_one_thing_have_places_of_their_own() {
         for scope in [Scope::Process, Scope::Route, Scope::Backend, Scope::Limit, Scope::Other] {
@@ -427,8 +428,8 @@ mod tests {
             for family in Family::ALL {
                 let facts = family.facts();
                 let own = if facts.scope() == scope { facts.counters() } else { 0 };
-                for place in family.place()..family.place() + own {
-                    assert_eq!(taken[place].replace(facts.name), None, "{}", facts.name);
+                for taken in &mut taken[family.place()..][..own] {
+                    assert_eq!(taken.replace(facts.name), None, "{}", facts.name);
                 }
             }
             assert!(!taken.contains(&None), "{scope:?}");

@@ -211,6 +211,36 @@ async fn keys_and_routes_are_read_again() {
     gateway.get("/fixed").key("new-key").send().await.expect(204);
 }
 
+#[tokio::test]
+async fn a_backend_that_is_gone_keeps_its_counts_and_shows_no_state() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = |name: &str| Config::default().open(name, api.address(), UNGUARDED).to_string();
+    let gateway = Gateway::start(config("one")).await;
+    gateway.get("/one/echo").send().await.expect(200);
+    for (now, gone) in [("two", "one"), ("one", "two")] {
+        gateway.reload(config(now)).await;
+        gateway.get(&format!("/{now}/echo")).send().await.expect(200);
+        gateway
+            .metric_becomes(
+                "gateway_requests_total",
+                &[("route", now)],
+                if now == "one" { 2.0 } else { 1.0 },
+            )
+            .await;
+        let page = gateway.metrics().await;
+        for name in ["gateway_bulkhead_limit", "gateway_backend_connections"] {
+            assert!(page.sum(name, &[("backend", now)]).is_some(), "{name} of {now}");
+            assert_eq!(page.sum(name, &[("backend", gone)]), None, "{name} of {gone}");
+        }
+        for (name, label) in [
+            ("gateway_requests_total", "route"),
+            ("gateway_backend_calls_total", "backend"),
+        ] {
+            assert_eq!(page.sum(name, &[(label, gone)]), Some(1.0), "{name} of {gone}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_request_notices_that_configs_are_swapped_under_it() {
     let seconds = if cfg!(feature = "long") { 30 } else { 3 };
