@@ -18,6 +18,7 @@ mod authenticate;
 mod fallback;
 mod needs_password_check;
 mod one_backend;
+mod redirect;
 mod route_rules;
 mod several_backends;
 
@@ -255,6 +256,7 @@ impl<'p> Exchange<'p> {
             Target::Backend { backend, rewrite } => self.call_backend(cleared, backend, rewrite.as_ref(), body).await,
             Target::Aggregate(aggregate) => Box::pin(self.call_aggregate(cleared, aggregate, body)).await,
             Target::Respond { status, headers, body } => Ok(respond(*status, headers, body)),
+            Target::Redirect(redirect) => self.redirect(redirect, &cleared),
         };
         if let Err(rejection) = &answered {
             self.ending.fail(rejection.reason());

@@ -197,6 +197,10 @@ fn splice(
     if let (Placeholder::Path(name), Spelling::Segment) = (placeholder, spelling)
         && let Some(raw) = sources.captures.get(name)
     {
+        if raw.is_empty() {
+            // Nothing follows the prefix of the route.
+            return Ok(());
+        }
         let decoded = percent::decode(raw).ok_or(NOT_TEXT)?;
         let path = decoded.strip_suffix('/').unwrap_or(&decoded);
         return if path.split('/').any(is_unfit_segment) {

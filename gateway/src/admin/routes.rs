@@ -90,7 +90,9 @@ fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Ro
 /// Returns the texts that a search looks at.
 fn texts(route: &RouteOutline) -> impl Iterator<Item = &str> {
     let matches = &route.matches;
-    let written = [&matches.hosts, &matches.paths].into_iter().flatten();
+    let written = [&matches.hosts, &matches.paths, &matches.prefixes]
+        .into_iter()
+        .flatten();
     std::iter::once(&*route.name)
         .chain(written.map(String::as_str))
         .chain(route.target.backends())
@@ -102,7 +104,7 @@ impl TargetOutline {
         match self {
             Self::Backend { name, .. } => Box::new(std::iter::once(name.as_str())),
             Self::Aggregate { parts, .. } => Box::new(parts.iter().map(|part| part.backend.as_str())),
-            Self::Respond { .. } => Box::new(std::iter::empty()),
+            Self::Respond { .. } | Self::Redirect { .. } => Box::new(std::iter::empty()),
         }
     }
 }

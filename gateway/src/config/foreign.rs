@@ -717,10 +717,9 @@ const SECTIONS: &[Section] = &[
                 "path paths url uri url_pattern pattern location route rule endpoint",
                 r#"match: { path: "/users/{id}" }"#,
             ),
-            noted(
+            word(
                 "prefix path_prefix prefixes starts_with base_path",
-                r#"match: { path: "/users/{*rest}" }"#,
-                "that takes all below `/users`",
+                "match: { prefix: /users }",
             ),
             word(
                 "methods method verb verbs http_method http_methods",
@@ -739,9 +738,14 @@ const SECTIONS: &[Section] = &[
                 "backend: users",
             ),
             noted(
-                "strip_prefix strip_path strip_path_prefix rewrite_path path_rewrite replace_prefix prefix_rewrite regex_rewrite rewrite_target replace_path url_rewrite set_path upstream_path mapping",
+                "strip strip_prefix strip_path strip_path_prefix",
+                "match: { prefix: /users, strip: true }",
+                "the backend then gets the path without `/users`",
+            ),
+            noted(
+                "rewrite_path path_rewrite replace_prefix prefix_rewrite regex_rewrite rewrite_target replace_path url_rewrite set_path upstream_path mapping",
                 r#"rewrite: "/{path.rest}""#,
-                "with a `path` such as `/users/{*rest}`",
+                "with a `prefix` such as `/users`",
             ),
             word(
                 "timeout timeouts request_timeout deadline proxy_read_timeout read_timeout response_timeout total_timeout",
@@ -788,8 +792,12 @@ const SECTIONS: &[Section] = &[
                 r#"aggregate: { parts: { user: { backend: users, path: "/users/{path.id}" } } }"#,
             ),
             word(
-                "return static response direct_response mock status redirect fixed_response",
+                "return static response direct_response mock status fixed_response",
                 "respond: { status: 204 }",
+            ),
+            word(
+                "redirects redirect_to redirect_url return_301 https_redirect force_https ssl_redirect request_redirect",
+                r#"redirect: { to: "https://{host}/" }"#,
             ),
             word(
                 "max_body_size client_max_body_size request_size_limit max_request_size body_size",
@@ -838,13 +846,21 @@ const SECTIONS: &[Section] = &[
     Section {
         has: &["path", "methods", "query"],
         words: &[
-            noted(
-                "prefix path_prefix starts_with base_path",
-                r#"path: "/users/{*rest}""#,
-                "that takes all below `/users`",
+            word(
+                "prefixes path_prefix starts_with base_path path_separated_prefix",
+                "prefix: /users",
             ),
             word(
-                "url uri url_pattern paths pattern exact path_exact regex path_regex safe_regex template path_template location route endpoint path_separated_prefix",
+                "strip_prefix strip_path strip_path_prefix",
+                "prefix: /users, strip: true",
+            ),
+            noted(
+                "regex regexp path_regex path_regexp safe_regex regular_expression",
+                r#"parameters: { id: { regex: "[0-9]+" } }"#,
+                "for a parameter of the path, a header field or a query parameter",
+            ),
+            word(
+                "url uri url_pattern paths pattern exact path_exact template path_template location route endpoint",
                 r#"path: "/users/{id}""#,
             ),
             word("method verb verbs http_method http_methods", "methods: [GET]"),
@@ -854,8 +870,12 @@ const SECTIONS: &[Section] = &[
             ),
             word("header", r#"headers: { x-version: "2" }"#),
             word(
-                "query_params query_parameters querystring query_string params parameters args",
+                "query_params query_parameters querystring query_string args",
                 "query: { view: full }",
+            ),
+            word(
+                "params path_params path_parameters",
+                r#"parameters: { id: { regex: "[0-9]+" } }"#,
             ),
         ],
     },
@@ -1161,6 +1181,23 @@ const SECTIONS: &[Section] = &[
                 "or 301, 307, 308",
             ),
             word("content_type mime type", "headers: { content-type: text/html }"),
+        ],
+    },
+    // A redirect.
+    Section {
+        has: &["to", "status"],
+        words: &[
+            word("code status_code http_status", "status: 308"),
+            word("permanent", "status: 301"),
+            word(
+                "location url uri target destination path",
+                r#"to: "https://www.example.com/""#,
+            ),
+            noted(
+                "scheme host hostname https port",
+                r#"to: "https://{host}/""#,
+                "`{host}` is the host of the request",
+            ),
         ],
     },
 ];

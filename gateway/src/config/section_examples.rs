@@ -168,11 +168,12 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
     either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: @ } }",
         &[("match", "match: { path: / }"), ("backend", "backend: b")],
-        &["backend", "aggregate", "respond"],
+        &["backend", "aggregate", "respond", "redirect"],
     ),
-    place(
+    either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { backend: b, match: @ } } }",
         &[PATH],
+        &["path", "prefix"],
     ),
     place(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { backend: b, match: { path: / }, access: @ } } }",
@@ -205,6 +206,10 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         &["value", "stale", "backend"],
     ),
     place("{ LISTENERS, routes: { r: { match: { path: / }, respond: @ } } }", &[]),
+    place(
+        "{ LISTENERS, routes: { r: { match: { path: / }, redirect: @ } } }",
+        &[("to", "to: /new")],
+    ),
     place(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: @ } } }",
         &[("parts", "parts: { p: { backend: b, path: /p } }")],

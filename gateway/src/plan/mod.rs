@@ -13,6 +13,7 @@ pub mod compile;
 mod decided;
 mod live;
 pub mod outline;
+pub mod redirect;
 mod revocation_expiry;
 pub mod revocation_store;
 mod route;

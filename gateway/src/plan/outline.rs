@@ -76,11 +76,15 @@ pub struct PathPolicyOutline {
 pub struct MatchOutline {
     pub hosts: Vec<String>,
     pub paths: Vec<String>,
+    /// Paths that are taken with all paths below.
+    pub prefixes: Vec<String>,
     pub methods: Vec<String>,
-    /// Required header fields, as `name: value`.
+    /// Required header fields, as `name: value`; a regular expression stands between slashes.
     pub headers: Vec<String>,
     /// Required query parameters, as `name=value`.
     pub query: Vec<String>,
+    /// Required parameters of the path, as `name=value`.
+    pub parameters: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +119,10 @@ pub enum TargetOutline {
         parts: Vec<PartOutline>,
     },
     Respond {
+        status: u16,
+    },
+    Redirect {
+        to: String,
         status: u16,
     },
 }

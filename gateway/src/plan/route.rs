@@ -15,6 +15,7 @@ use crate::headers::MethodOverride;
 use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
 use crate::observe::{FallbackKind, RouteMetrics};
+use crate::plan::redirect::Redirect;
 use crate::plan::route_limit::RouteLimit;
 use crate::routing::PathPolicy;
 use crate::template::Template;
@@ -82,4 +83,5 @@ pub enum Target {
         headers: HeaderMap,
         body: Bytes,
     },
+    Redirect(Redirect),
 }

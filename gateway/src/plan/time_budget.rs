@@ -125,7 +125,7 @@ impl TimeBudget {
                 }
                 (Uses::Parts(parts), worst)
             }
-            Target::Respond { .. } => {
+            Target::Respond { .. } | Target::Redirect(_) => {
                 let worst = Worst {
                     time: Duration::ZERO,
                     decided_by: turn.as_ref().map(|turn| turn.setting.clone()).unwrap_or_default(),

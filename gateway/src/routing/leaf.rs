@@ -10,16 +10,19 @@ use std::collections::HashMap;
 use http::{HeaderMap, HeaderName};
 use smallvec::{SmallVec, smallvec};
 
-use super::condition::{Condition, Is};
+use super::condition::{Condition, Is, PathParameters};
+use crate::template::captures::Ranges;
 use crate::template::{Query, TooManyParameters};
 
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     entries: Vec<Entry>,
-    /// Entries without conditions.
+    /// Entries that no header field or query parameter leads to.
     plain: Vec<u32>,
     by_query: HashMap<Box<str>, Filed<str>>,
     by_header: HashMap<HeaderName, Filed<[u8]>>,
+    /// Number of routes with an expression in a condition. Such routes are compared with each other one by one.
+    pub(super) regexes: usize,
     /// Routes by their outline; emptied once the table is built.
     possible_ties: HashMap<Outline, Rivals>,
 }
@@ -27,7 +30,8 @@ pub(super) struct Leaf {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) route: usize,
-    /// Names of the pattern's parameters; each route may choose its own.
+    /// Names of the pattern's parameters; each route may choose its own. For a prefix, the last one has no range where
+    /// nothing follows the prefix.
     pub(super) names: Box<[Box<str>]>,
     /// Index of the condition that the entry is filed under. A lookup through it does not check it again.
     filed_under: Option<usize>,
@@ -48,6 +52,7 @@ type Outline = Vec<(Subject, bool)>;
 enum Subject {
     Header(String),
     Query(String),
+    Path(String),
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +78,10 @@ impl Leaf {
         self.possible_ties.iter().flat_map(of_outline)
     }
 
+    /// Adds a route. Called for all routes before [`file`](Self::file).
     pub(super) fn add(&mut self, route: usize, conditions: &[Condition], names: Box<[Box<str>]>) {
+        let is_regex = |condition: &Condition| matches!(condition.is(), Is::Matching(_));
+        self.regexes += usize::from(conditions.iter().any(is_regex));
         self.entries.push(Entry {
             route,
             names,
@@ -96,10 +104,12 @@ impl Leaf {
         }
         for (position, entry) in (0..).zip(&mut self.entries) {
             let conditions = conditions_of(entry.route);
-            let rarest = (0..conditions.len()).min_by_key(|at| shared[&conditions[*at]]);
-            entry.filed_under = rarest;
+            let indexed = (0..conditions.len()).filter(|at| !matches!(conditions[*at], Condition::Path { .. }));
+            let rarest = indexed.min_by_key(|at| shared[&conditions[*at]]);
+            // An expression is filed by the name alone, so a lookup still has to check it.
+            entry.filed_under = rarest.filter(|at| !matches!(conditions[*at].is(), Is::Matching(_)));
             match rarest.map(|at| &conditions[at]) {
-                None => self.plain.push(position),
+                None | Some(Condition::Path { .. }) => self.plain.push(position),
                 Some(Condition::Query { name, is }) => {
                     let filed = self.by_query.entry(name.as_str().into()).or_default();
                     filed.add(is, |text| text.into(), position);
@@ -120,11 +130,26 @@ impl Leaf {
         &'l self,
         headers: &HeaderMap,
         query: &Query<'_>,
+        (path, ranges): (&str, &Ranges),
         conditions_of: impl Fn(usize) -> &'c [Condition],
         mut take: impl FnMut(u32, &'l Entry),
     ) -> Result<(), TooManyParameters> {
+        let holds = |entry: &Entry| -> Result<bool, TooManyParameters> {
+            let path = PathParameters {
+                path,
+                names: &entry.names,
+                ranges,
+            };
+            let mut conditions = (0..).zip(conditions_of(entry.route));
+            conditions.try_fold(true, |all, (at, condition)| {
+                Ok(all && (Some(at) == entry.filed_under || condition.holds(headers, query, path)?))
+            })
+        };
         for position in &self.plain {
-            take(*position, &self.entries[*position as usize]);
+            let entry = &self.entries[*position as usize];
+            if holds(entry)? {
+                take(*position, entry);
+            }
         }
         if self.plain.len() == self.entries.len() {
             return Ok(());
@@ -136,11 +161,7 @@ impl Leaf {
                     continue;
                 }
                 let entry = &self.entries[*position as usize];
-                let mut others = (0..).zip(conditions_of(entry.route));
-                let holds = others.try_fold(true, |all, (at, condition)| {
-                    Ok(all && (Some(at) == entry.filed_under || condition.holds(headers, query)?))
-                })?;
-                if holds {
+                if holds(entry)? {
                     take(*position, entry);
                 }
             }
@@ -181,9 +202,10 @@ fn outlined(conditions: &[Condition]) -> (Outline, Vec<String>) {
             let (subject, is) = match condition {
                 Condition::Header { name, is } => (Subject::Header(name.to_string()), is),
                 Condition::Query { name, is } => (Subject::Query(name.clone()), is),
+                Condition::Path { name, is } => (Subject::Path(name.clone()), is),
             };
             match is {
-                Is::Present => ((subject, false), None),
+                Is::Present | Is::Matching(_) => ((subject, false), None),
                 Is::Exactly(text) => ((subject, true), Some(text.clone())),
             }
         })
@@ -205,7 +227,7 @@ impl<V: ?Sized> Default for Filed<V> {
 impl<V: ?Sized + Eq + std::hash::Hash> Filed<V> {
     fn add(&mut self, is: &Is, value: impl Fn(&str) -> Box<V>, position: u32) {
         match is {
-            Is::Present => self.any.push(position),
+            Is::Present | Is::Matching(_) => self.any.push(position),
             Is::Exactly(text) => self.exactly.entry(value(text)).or_default().push(position),
         }
     }

@@ -11,6 +11,10 @@ use super::pattern::PatternError;
 /// Maximum number of pairs of host and path in one route; the table has one entry for each.
 pub const MOST_PLACES: usize = 10_000;
 
+/// Maximum number of routes of one host and path that have a regular expression in a condition. A request checks them
+/// one by one.
+pub const MOST_REGEXES: usize = 100;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mistake {
     NoPath {
@@ -28,6 +32,11 @@ pub enum Mistake {
     /// More than [`MOST_PLACES`] pairs of host and path.
     TooManyPlaces {
         route: Arc<str>,
+    },
+    /// More than [`MOST_REGEXES`] routes of one path with regular expressions.
+    TooManyRegexes {
+        route: Arc<str>,
+        path: String,
     },
     /// CONNECT or TRACE.
     Method {
@@ -49,6 +58,7 @@ impl Mistake {
         match self {
             Self::NoPath { route }
             | Self::TooManyPlaces { route }
+            | Self::TooManyRegexes { route, .. }
             | Self::Path { route, .. }
             | Self::Host { route, .. }
             | Self::Method { route, .. } => route,
@@ -65,6 +75,13 @@ impl fmt::Display for Mistake {
                 write!(
                     f,
                     "route `{route}`: its hosts times its paths are more than {MOST_PLACES}"
+                )
+            }
+            Self::TooManyRegexes { route, path } => {
+                write!(
+                    f,
+                    "route `{route}` is one of more than {MOST_REGEXES} on `{}` with a `regex` in a condition",
+                    begun(path)
                 )
             }
             Self::Path { route, text, error } => write!(f, "route `{route}`, path `{}`: {error}", begun(text)),
@@ -84,8 +101,8 @@ impl fmt::Display for Mistake {
                 path,
             } => write!(
                 f,
-                "routes `{first}` and `{second}` both take `{path}` on host `{host}`: give one a method, a header or a \
-                 query that the other has not"
+                "routes `{first}` and `{second}` both take `{path}` on host `{host}`: give one a method or a condition that \
+                 the other has not"
             ),
         }
     }

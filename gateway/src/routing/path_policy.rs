@@ -380,6 +380,7 @@ mod tests {
             name: name.into(),
             hosts: Vec::new(),
             paths: vec![path.to_owned()],
+            prefixes: Vec::new(),
             methods: Vec::new(),
             conditions: Vec::new(),
             target: policy,

@@ -13,6 +13,8 @@ use crate::rejection::Rejection;
 pub const MOST_SEGMENTS: usize = 64;
 /// Maximum number of bytes in a pattern.
 pub const LONGEST: usize = 4096;
+/// Name of the parameter that holds what follows a prefix.
+pub const REST: &str = "rest";
 
 /// A parsed path pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +107,26 @@ impl Pattern {
                 names: names.into(),
             }),
         }
+    }
+
+    /// Parses a prefix. Returns the patterns that together match it and all paths below: the prefix itself, with a slash
+    /// at the end, and with more segments. A slash at the end of the prefix has no meaning. What follows the prefix is
+    /// the last parameter, [`REST`].
+    ///
+    /// # Errors
+    /// [`PatternError`], which prints as a sentence.
+    pub fn of_prefix(text: &str) -> Result<Vec<Self>, PatternError> {
+        let alone = text.strip_suffix('/').unwrap_or(text);
+        let below = Self::parse(&format!("{alone}/{{*{REST}}}"))?;
+        let mut patterns = vec![Self::parse(&format!("{alone}/"))?];
+        if !alone.is_empty() {
+            patterns.push(Self::parse(alone)?);
+        }
+        for pattern in &mut patterns {
+            pattern.names = below.names.clone();
+        }
+        patterns.push(below);
+        Ok(patterns)
     }
 
     /// Whether both patterns match the same paths; names of parameters are ignored.

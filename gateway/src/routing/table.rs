@@ -3,7 +3,7 @@
 //! Each rule of precedence only decides where the earlier ones leave a choice:
 //! 1. An exact host beats `*.example.com` (a longer one first), which beats a route for any host.
 //! 2. Segment by segment from the left, a literal beats a parameter, which beats a wildcard.
-//! 3. More header and query conditions beat fewer.
+//! 3. More conditions on header fields, the query and path parameters beat fewer.
 //! 4. A configured method beats HEAD as part of GET.
 //!
 //! Two routes that none of these rules tell apart are a mistake, which is found when the table is built. A route whose
@@ -22,12 +22,13 @@ use super::condition::Condition;
 use super::host;
 use super::leaf::{Entry, Leaf};
 use super::methods::Methods;
-use super::mistake::{MOST_PLACES, Mistake};
+use super::mistake::{MOST_PLACES, MOST_REGEXES, Mistake};
 use super::path::NormalPath;
 use super::path_parameters;
 use super::pattern::Pattern;
 use super::tree::Tree;
 use crate::rejection::Rejection;
+use crate::template::captures::Ranges;
 use crate::template::{Captures, Query, TooManyParameters};
 
 /// A route, as input for the table.
@@ -38,8 +39,11 @@ pub struct Spec<T> {
     /// Hosts such as `api.example.com`, `*.example.com` (one label or more in place of the star) or `*`; an empty list
     /// means any host.
     pub hosts: Vec<String>,
-    /// Path patterns, at least one; see [`Pattern`].
+    /// Path patterns; see [`Pattern`].
     pub paths: Vec<String>,
+    /// Patterns of which a path only has to begin with one, segment by segment. The rest of the path, which may be
+    /// empty, is a parameter called [`REST`](super::pattern::REST).
+    pub prefixes: Vec<String>,
     /// Methods; an empty list means every method except OPTIONS, CONNECT and TRACE. GET includes HEAD.
     pub methods: Vec<Method>,
     /// Conditions, all of which must hold.
@@ -146,17 +150,22 @@ impl<T> Table<T> {
         query: &Query<'_>,
     ) -> Result<Found<'a, T>, NotFound<'a, T>> {
         let host = host::normalise(host);
-        let judge = |leaf: &'a Leaf| self.judge(leaf, method, headers, query);
-        let (verdict, mut ranges) = self
-            .trees(&host)
-            .find_map(|tree| tree.search(path.canonical(), judge))
-            .ok_or(NotFound::NoRoute)?;
+        let search = |path: &str| {
+            let judge = |leaf: &'a Leaf, ranges: &Ranges| self.judge(leaf, method, headers, query, (path, ranges));
+            self.trees(&host).find_map(|tree| tree.search(path, judge))
+        };
+        let (verdict, mut ranges) = search(path.canonical()).ok_or(NotFound::NoRoute)?;
         let entry = verdict?;
+        if ranges.len() < entry.names.len() {
+            // Nothing follows the prefix.
+            let end = path.canonical().len();
+            ranges.push(end..end);
+        }
         if memchr(b';', path.canonical().as_bytes()).is_some()
             && let Some(cut) = path_parameters::cut(path.canonical(), &ranges)
         {
             // The path must lead to the same route if another server cuts its parameters off.
-            match self.trees(&host).find_map(|tree| tree.search(&cut, judge)) {
+            match search(&cut) {
                 Some((Ok(other), _)) if other.route == entry.route => {}
                 Some(_) => return Err(NotFound::TwoRoutes),
                 None => {}
@@ -188,11 +197,12 @@ impl<T> Table<T> {
         method: &Method,
         headers: &HeaderMap,
         query: &Query<'_>,
+        path: (&str, &Ranges),
     ) -> Option<Result<&'a Entry, NotFound<'a, T>>> {
         let conditions_of = |route: usize| &*self.routes[route].conditions;
         let mut best = None;
         let mut refusing = SmallVec::<[(u32, &Route<T>); 4]>::new();
-        let asked = leaf.each_fitting(headers, query, conditions_of, |position, entry| {
+        let asked = leaf.each_fitting(headers, query, path, conditions_of, |position, entry| {
             let route = &self.routes[entry.route];
             let Route {
                 methods, conditions, ..
@@ -226,6 +236,7 @@ impl<T> Table<T> {
             name,
             mut hosts,
             paths,
+            prefixes,
             methods,
             conditions,
             target,
@@ -236,7 +247,7 @@ impl<T> Table<T> {
                 method: method.clone(),
             });
         }
-        if paths.is_empty() {
+        if paths.is_empty() && prefixes.is_empty() {
             mistakes.push(Mistake::NoPath { route: name.clone() });
         }
         if hosts.is_empty() {
@@ -248,14 +259,18 @@ impl<T> Table<T> {
             conditions: conditions.into(),
             target,
         });
-        if paths.len().saturating_mul(hosts.len()) > MOST_PLACES {
+        if (paths.len() + 3 * prefixes.len()).saturating_mul(hosts.len()) > MOST_PLACES {
             mistakes.push(Mistake::TooManyPlaces { route: name });
             return;
         }
+        let paths = paths
+            .into_iter()
+            .map(|text| (Pattern::parse(&text).map(|one| vec![one]), text));
+        let prefixes = prefixes.into_iter().map(|text| (Pattern::of_prefix(&text), text));
         let mut patterns = Vec::new();
-        for text in paths {
-            match Pattern::parse(&text) {
-                Ok(pattern) => patterns.push((text, pattern)),
+        for (parsed, text) in paths.chain(prefixes) {
+            match parsed {
+                Ok(parsed) => patterns.extend(parsed.into_iter().map(|pattern| (text.clone(), pattern))),
                 Err(error) => mistakes.push(Mistake::Path {
                     route: name.clone(),
                     text,
@@ -286,6 +301,12 @@ impl<T> Table<T> {
                     });
                 }
                 leaf.add(index, conditions, pattern.names().into());
+                if leaf.regexes > MOST_REGEXES {
+                    mistakes.push(Mistake::TooManyRegexes {
+                        route: name.clone(),
+                        path: path.clone(),
+                    });
+                }
             }
             if let Some(tree) = self.tree_of(&text) {
                 *tree = grown;

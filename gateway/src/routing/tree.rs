@@ -65,11 +65,11 @@ impl<L: Default> Tree<L> {
     /// Calls `judge` with the value of each pattern that `path` matches, until it returns a result.
     ///
     /// Order: segment by segment from the left, a literal before a parameter before a wildcard. `path` is canonical.
-    /// The returned ranges are the parts of it that the parameters match.
+    /// The ranges are the parts of it that the parameters match.
     pub(super) fn search<'t, R>(
         &'t self,
         path: &str,
-        mut judge: impl FnMut(&'t L) -> Option<R>,
+        mut judge: impl FnMut(&'t L, &Ranges) -> Option<R>,
     ) -> Option<(R, Ranges)> {
         let mut ranges = Ranges::new();
         let found = self.visit(path, 1, &mut ranges, &mut judge)?;
@@ -82,10 +82,10 @@ impl<L: Default> Tree<L> {
         path: &str,
         at: usize,
         ranges: &mut Ranges,
-        judge: &mut impl FnMut(&'t L) -> Option<R>,
+        judge: &mut impl FnMut(&'t L, &Ranges) -> Option<R>,
     ) -> Option<R> {
         let Some(rest) = path.get(at..) else {
-            return judge(&self.end);
+            return judge(&self.end, ranges);
         };
         let end = rest.find('/').map_or(path.len(), |length| at + length);
         let segment = &path[at..end];
@@ -105,7 +105,7 @@ impl<L: Default> Tree<L> {
             return None;
         }
         ranges.push(at..path.len());
-        judge(&self.wildcard).or_else(|| {
+        judge(&self.wildcard, ranges).or_else(|| {
             ranges.pop();
             None
         })

@@ -109,6 +109,7 @@ fn table(routes: usize, condition: fn(usize) -> Condition) -> Table<usize> {
         name: format!("r{number}").into(),
         hosts: Vec::new(),
         paths: vec!["/search".to_owned()],
+        prefixes: Vec::new(),
         // Methods differ, so that routes with conditions on different header fields do not tie.
         methods: vec![Method::from_bytes(format!("M{number}").as_bytes()).expect("a token")],
         conditions: vec![condition(number)],

@@ -45,6 +45,7 @@ mod leaving;
 mod limits;
 mod log_flood;
 mod malformed;
+mod matching;
 mod names;
 mod operating;
 mod owners;

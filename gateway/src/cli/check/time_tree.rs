@@ -149,11 +149,15 @@ impl Tree<'_> {
         let matches = &self.route.matches;
         let (methods, one) = (
             matches.methods.join(","),
-            matches.hosts.len() <= 1 && matches.paths.len() <= 1,
+            matches.hosts.len() <= 1 && matches.paths.len() + matches.prefixes.len() <= 1,
         );
         let first = |all: &[String]| all.first().cloned().unwrap_or_default();
         let others = if one { "" } else { " and others" };
-        format!("{methods} {}{}{others}", first(&matches.hosts), first(&matches.paths))
+        let path = match matches.paths.first() {
+            Some(path) => path.clone(),
+            None => format!("{} and below", first(&matches.prefixes)),
+        };
+        format!("{methods} {}{path}{others}", first(&matches.hosts))
             .trim_start()
             .to_owned()
     }

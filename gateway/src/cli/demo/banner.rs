@@ -73,7 +73,8 @@ pub(super) fn banner(demo: &Running, config: &Config, steps: &[Step], notes: &[S
 
 fn asked(route: &Route) -> String {
     let methods: Vec<&str> = route.matches.methods.iter().map(|method| method.as_str()).collect();
-    let paths: Vec<&str> = route.matches.paths.iter().map(|path| path.as_str()).collect();
+    let all = route.matches.paths.iter().chain(&route.matches.prefixes);
+    let paths: Vec<&str> = all.map(|path| path.as_str()).collect();
     format!("{:<4} {}", methods.join(","), paths.join(", "))
 }
 
@@ -127,6 +128,7 @@ fn target(route: &Route) -> String {
             parts.join(" + ")
         }
         Target::Respond(_) => "fixed answer".to_owned(),
+        Target::Redirect(redirect) => format!("redirect to {}", redirect.to),
     }
 }
 

@@ -16,10 +16,12 @@ mod header_rules;
 mod http_values;
 mod limit;
 mod listener;
+mod matches;
 mod mtls;
 mod part;
 mod path_policy;
 mod ranges;
+mod redirect;
 mod retry;
 mod route;
 mod tier;
@@ -42,11 +44,13 @@ pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{
     AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,
 };
+pub use matches::{Match, Wanted};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
 pub use path_policy::{DotSegments, PathAction, PathPolicy};
+pub use redirect::Redirect;
 pub use retry::{Jitter, Retry, RetryOn};
-pub use route::{Access, Addresses, Body, Credential, Match, MethodOverride, Respond, Route, Target, Upgrade};
+pub use route::{Access, Addresses, Body, Credential, MethodOverride, Respond, Route, Target, Upgrade};
 pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};

@@ -3,17 +3,17 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
-use super::{Aggregate, Fallback, Headers, Limit, OwnCors, PathPolicy, SecurityHeaders};
+use super::{Aggregate, Fallback, Headers, Limit, Match, OwnCors, PathPolicy, Redirect, SecurityHeaders};
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::{Read, any_name, keyed};
+use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::single::Single;
 use crate::config::span::At;
@@ -21,7 +21,8 @@ use crate::config::units::ByteSize;
 use crate::config::value::Value;
 use crate::json::Document;
 
-/// One thing that callers can ask for; exactly one of `backend`, `aggregate` and `respond`.
+/// One thing that callers can ask for; exactly one of `backend`, `aggregate`, `respond` and
+/// `redirect`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Which requests the route is for.
@@ -66,21 +67,6 @@ words! {
     pub enum MethodOverride { Reject = "reject", Strip = "strip" }
 
     pub enum Upgrade { Off = "off", Websocket = "websocket" }
-}
-
-/// Which requests a route is for. What is left out matches everything.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Match {
-    /// Host names; `*.example.com` is anything one or more labels below.
-    pub hosts: Vec<At<String>>,
-    /// Path patterns such as `/users/{id}` and `/files/{*rest}`; at least one.
-    pub paths: Vec<At<String>>,
-    /// Methods.
-    pub methods: Vec<At<Method>>,
-    /// Header fields with exactly these values; `"*"` is any value.
-    pub headers: NamedMap<At<String>>,
-    /// Query parameters with exactly these values; `"*"` is any value.
-    pub query: NamedMap<At<String>>,
 }
 
 /// Who may use a route.
@@ -136,6 +122,8 @@ pub enum Target {
     Aggregate(Aggregate),
     /// A fixed answer.
     Respond(Respond),
+    /// An answer that sends the caller elsewhere.
+    Redirect(Redirect),
 }
 
 /// A fixed answer.
@@ -183,7 +171,10 @@ impl Read for Route {
             let upgrade = f.or("upgrade", Upgrade::Off);
             let fallback: Vec<Fallback> = f.list("fallback");
             let target = read_target(f);
-            if let (Some(Target::Aggregate(_) | Target::Respond(_)), Some(value)) = (&target, f.value("fallback")) {
+            check_strip(f, matches.as_ref(), target.as_ref());
+            if let (Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)), Some(value)) =
+                (&target, f.value("fallback"))
+            {
                 let message = format!("`{}.fallback` goes with `backend` only", f.path);
                 f.push(
                     Mistake::new(Code::Conflict, value.key, message)
@@ -213,9 +204,34 @@ impl Read for Route {
     }
 }
 
+/// Reports a `strip` that has nothing to change: it makes the path that a backend gets, and so does `rewrite`.
+fn check_strip(f: &Fields<'_>, matches: Option<&Match>, target: Option<&Target>) {
+    let Some(at) = matches
+        .filter(|matches| *matches.strip)
+        .and_then(|matches| matches.strip.span())
+    else {
+        return;
+    };
+    let mistake = |message: String| Mistake::new(Code::Conflict, at, message);
+    match target {
+        Some(Target::Backend { rewrite: None, .. }) | None => {}
+        Some(Target::Backend {
+            rewrite: Some(rewrite), ..
+        }) => f.push(
+            mistake(format!("`{}.match.strip` and `{0}.rewrite` both make the path", f.path))
+                .related(rewrite.span(), "and this one")
+                .hint("`rewrite: \"/{path.rest}\"` strips the prefix; keep one of them"),
+        ),
+        Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)) => {
+            f.push(mistake(format!("`{}.match.strip` goes with `backend` only", f.path)));
+        }
+    }
+}
+
 fn read_target(f: &mut Fields<'_>) -> Option<Target> {
-    let written = f.exactly_one(&["backend", "aggregate", "respond"]);
-    let (backend, aggregate, respond) = (f.optional("backend"), f.optional("aggregate"), f.optional("respond"));
+    let written = f.exactly_one(&["backend", "aggregate", "respond", "redirect"]);
+    let (backend, aggregate) = (f.optional("backend"), f.optional("aggregate"));
+    let (respond, redirect) = (f.optional("respond"), f.optional("redirect"));
     let rewrite: Option<At<String>> = f.optional("rewrite");
     check_path(f, "rewrite", rewrite.as_ref());
     match written? {
@@ -228,42 +244,12 @@ fn read_target(f: &mut Fields<'_>) -> Option<Target> {
                 let message = format!("`{}.rewrite` does not go with `{other}`", f.path);
                 f.push(Mistake::new(Code::Conflict, rewrite.span(), message).label("there is no one path to rewrite"));
             }
-            if other == "aggregate" {
-                aggregate.map(Target::Aggregate)
-            } else {
-                respond.map(Target::Respond)
+            match other {
+                "aggregate" => aggregate.map(Target::Aggregate),
+                "respond" => respond.map(Target::Respond),
+                _ => redirect.map(Target::Redirect),
             }
         }
-    }
-}
-
-impl Read for Match {
-    const SINGLE: Option<Single> = Some(Single {
-        maps: &["{ path: [$] }"],
-        sample: r#"{ path: "/users/{id}" }"#,
-    });
-
-    fn read(value: &Value<'_>) -> Option<Self> {
-        value.fields(|f| {
-            let hosts = f.nonempty("host").unwrap_or_default();
-            let paths: Option<Vec<At<String>>> = f.required_list("path");
-            for path in paths.iter().flatten() {
-                check_path(f, "path", Some(path));
-            }
-            let methods = f.nonempty("methods").unwrap_or_default();
-            let headers = headers(f, "headers");
-            let mut query = NamedMap::default();
-            if let Some(value) = f.value_of("query", Shape::Named(&Shape::Value("text"))) {
-                keyed(&value, &mut query, any_name, |_, value| value.scalar());
-            }
-            Some(Self {
-                hosts,
-                paths: paths?,
-                methods,
-                headers,
-                query,
-            })
-        })?
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Entry {
 
 /// Keys without a field of the same name in the struct of their section: struct, key, and the type and field that have
 /// the comment.
-const ELSEWHERE: [(&str, &str, &str, &str); 36] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 38] = [
     ("ApiKeys", "in", "", "places"),
     ("JwtKeys", "refresh", "model::callers::KeysUrl", "refresh"),
     ("JwtKeys", "max_age", "model::callers::KeysUrl", "max_age"),
@@ -73,8 +73,10 @@ const ELSEWHERE: [(&str, &str, &str, &str); 36] = [
     ("Route", "rewrite", "model::route::Target", "rewrite"),
     ("Route", "aggregate", "model::route::Target", "aggregate"),
     ("Route", "respond", "model::route::Target", "respond"),
+    ("Route", "redirect", "model::route::Target", "redirect"),
     ("Match", "host", "", "hosts"),
     ("Match", "path", "", "paths"),
+    ("Match", "prefix", "", "prefixes"),
     ("ForEach", "in", "", "over"),
     ("When", "value", "model::part::Subject", "value"),
     ("When", "status", "model::part::Subject", "status"),

@@ -7,8 +7,15 @@ use crate::template;
 /// Returns warnings for texts of a route that are probably not meant literally.
 pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
     let (mut names, mut doubts): (Vec<Box<str>>, Vec<_>) = (Vec::new(), Vec::new());
-    for path in &route.matches.paths {
-        let Ok(pattern) = Pattern::parse(path) else { continue };
+    let prefixes = route
+        .matches
+        .prefixes
+        .iter()
+        .map(|text| (text, Pattern::of_prefix(text)));
+    let prefixes = prefixes.map(|(text, patterns)| (text, patterns.ok().and_then(|all| all.into_iter().next())));
+    let paths = route.matches.paths.iter().map(|text| (text, Pattern::parse(text).ok()));
+    for (path, pattern) in paths.chain(prefixes) {
+        let Some(pattern) = pattern else { continue };
         doubts.extend(pattern_meant(path).map(|meant| {
             let message = format!("`routes.{name}` takes the path `{}` literally", **path);
             Mistake::new(Code::Doubtful, path.span(), message)
@@ -33,7 +40,7 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
 fn unfilled<'c>(name: &'c str, route: &'c config::Route) -> impl Iterator<Item = Mistake> + 'c {
     let fields = match &route.target {
         config::Target::Respond(respond) => Some(&respond.headers),
-        config::Target::Backend { .. } | config::Target::Aggregate(_) => None,
+        config::Target::Backend { .. } | config::Target::Aggregate(_) | config::Target::Redirect(_) => None,
     };
     fields
         .into_iter()
@@ -70,6 +77,7 @@ fn filled_texts<'c>(path: &str, route: &'c config::Route) -> Vec<(String, &'c At
                 texts.extend(named(format!("{path}.headers"), &written.headers));
             }
         }
+        config::Target::Redirect(redirect) => texts.push((format!("{path}.redirect.to"), &redirect.to)),
         config::Target::Respond(respond) => texts.extend(named(format!("{path}.respond.headers"), &respond.headers)),
     }
     texts

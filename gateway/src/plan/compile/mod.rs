@@ -19,6 +19,7 @@ mod named_files;
 mod optional;
 mod outline;
 mod part_heads;
+mod redirects;
 mod route_edge;
 mod routes;
 mod scope;

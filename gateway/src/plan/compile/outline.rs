@@ -304,17 +304,22 @@ fn tiers<'c>(config: &'c Config, written: &'c config::Route) -> impl Iterator<It
 }
 
 fn matches(written: &config::Match) -> MatchOutline {
-    let pairs = |map: &NamedMap<At<String>>, between: &str| {
-        map.iter()
-            .map(|(name, value)| format!("{name}{between}{value}"))
-            .collect()
+    let pairs = |map: &NamedMap<config::Wanted>, between: &str| {
+        let pair = |(name, wanted): (&At<Arc<str>>, &config::Wanted)| match wanted {
+            config::Wanted::Any => format!("{name}{between}*"),
+            config::Wanted::Exactly(text) => format!("{name}{between}{text}"),
+            config::Wanted::Regex(text) => format!("{name}{between}/{text}/"),
+        };
+        map.iter().map(pair).collect()
     };
     MatchOutline {
         hosts: texts(&written.hosts),
         paths: texts(&written.paths),
+        prefixes: texts(&written.prefixes),
         methods: texts(&written.methods),
         headers: pairs(&written.headers, ": "),
         query: pairs(&written.query, "="),
+        parameters: pairs(&written.parameters, "="),
     }
 }
 
@@ -383,6 +388,10 @@ fn target(written: &config::Target) -> TargetOutline {
         },
         config::Target::Respond(respond) => TargetOutline::Respond {
             status: *respond.status,
+        },
+        config::Target::Redirect(redirect) => TargetOutline::Redirect {
+            to: redirect.to.value.clone(),
+            status: *redirect.status,
         },
     }
 }

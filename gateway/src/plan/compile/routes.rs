@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use crate::auth::credential_removal::Forward;
-use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
+use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span, Wanted};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
-use crate::plan::compile::{costs, fallbacks};
+use crate::plan::compile::{costs, fallbacks, redirects};
 use crate::plan::{Route, Target};
-use crate::routing::{self, Condition, Is, Pattern, Spec, Table};
-use crate::template::Syntax;
+use crate::routing::{self, Condition, Is, Pattern, REST, Regex, Spec, Table};
+use crate::template::{Placeholder, Syntax};
 
 /// All routes, as a routing table and in the order of the config.
 pub(super) struct Routes {
@@ -47,12 +47,23 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &mut Option<Tables>, 
 
 /// Converts a mistake of the routing table into one with locations in the config.
 fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
-    let written = |route: &str| config.routes.get(route).map_or(&[][..], |route| &route.matches.paths);
+    let written = |route: &str| -> Vec<&At<String>> {
+        let matches = config.routes.get(route).map(|route| &route.matches);
+        let all = matches
+            .into_iter()
+            .flat_map(|matches| [&matches.paths, &matches.prefixes]);
+        all.flatten().collect()
+    };
     let paths = written(mistake.route());
-    let exactly = |wanted: &str| paths.iter().rfind(|path| ***path == *wanted).and_then(At::span);
+    let exactly = |wanted: &str| {
+        paths
+            .iter()
+            .rfind(|path| path.as_str() == wanted)
+            .and_then(|path| path.span())
+    };
     let around = || {
         let name = config.routes.entry(mistake.route()).and_then(|(name, _)| name.span());
-        paths.first().and_then(At::span).or(name)
+        paths.first().and_then(|path| path.span()).or(name)
     };
     let conflict = |at: Option<Span>| Mistake::new(Code::Conflict, at.or_else(around), mistake.to_string());
     match mistake {
@@ -68,16 +79,26 @@ fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
             conflict(hosts.iter().find(|host| ***host == *text).and_then(At::span))
         }
         routing::Mistake::Tie { first, path, .. } => {
-            let pattern = Pattern::parse(path);
-            let is_same = |other: &&At<String>| match (&pattern, Pattern::parse(other)) {
-                (Ok(pattern), Ok(other)) => pattern.matches_as(&other),
-                _ => false,
+            let shared = |other: &&At<String>| {
+                let mine = [Pattern::parse(path).map(|one| vec![one]), Pattern::of_prefix(path)];
+                let other = [Pattern::parse(other).map(|one| vec![one]), Pattern::of_prefix(other)];
+                let pairs = mine
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .map(|mine| other.iter().flatten().flatten().any(|one| one.matches_as(mine)));
+                pairs.into_iter().any(|is_same| is_same)
             };
-            let earlier = written(first).iter().find(is_same).and_then(At::span);
+            let earlier = written(first);
+            let exact = earlier.iter().find(|other| other.as_str() == path);
+            let earlier = exact
+                .or_else(|| earlier.iter().find(|other| shared(other)))
+                .and_then(|other| other.span());
             conflict(exactly(path))
                 .label("is taken here")
                 .related(earlier, "and here")
         }
+        routing::Mistake::TooManyRegexes { path, .. } => conflict(exactly(path)),
         routing::Mistake::NoPath { .. } | routing::Mistake::TooManyPlaces { .. } | routing::Mistake::Method { .. } => {
             conflict(None)
         }
@@ -92,7 +113,8 @@ fn route(
     backends: &Backends,
 ) -> Option<Spec<Arc<Route>>> {
     let access = access(compiler, name, &written.access);
-    let parameters = parameters(&written.matches.paths);
+    let parameters = parameters(&written.matches);
+    let conditions = conditions(compiler, name, &written.matches, &parameters);
     let time_limit = time_limit(compiler, name, written);
     costs::check_route(compiler, name, written);
     let route_limits = tables.map(|tables| {
@@ -104,9 +126,9 @@ fn route(
     let edge = crate::plan::compile::route_edge::compile(compiler, name, written, &parameters);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
-            let rewrite = rewrite
-                .as_ref()
-                .map(|text| template(compiler, text, Syntax::Path, &Scope::of_route(&parameters)));
+            let strip = written.matches.strip.clone().map(|_| format!("/{{path.{REST}}}"));
+            let rewrite = rewrite.as_ref().or((*written.matches.strip).then_some(&strip));
+            let rewrite = rewrite.map(|text| template(compiler, text, Syntax::Path, &Scope::of_route(&parameters)));
             compiler.resolve("backend", wanted, &compiler.config.backends);
             let backend = backends.get(wanted).cloned();
             match (backend, rewrite) {
@@ -123,6 +145,9 @@ fn route(
                 .map(Target::Aggregate)
         }
         config::Target::Respond(respond) => respond_target(compiler, name, respond),
+        config::Target::Redirect(redirect) => {
+            redirects::compile(compiler, name, redirect, &parameters).map(Target::Redirect)
+        }
     };
     let body_limit = body_limit(compiler, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(compiler, &written.fallback, backends);
@@ -149,46 +174,88 @@ fn route(
         name: Arc::clone(name),
         hosts: written.matches.hosts.iter().map(|host| host.value.clone()).collect(),
         paths: written.matches.paths.iter().map(|path| path.value.clone()).collect(),
+        prefixes: written.matches.prefixes.iter().map(|path| path.value.clone()).collect(),
         methods: written
             .matches
             .methods
             .iter()
             .map(|method| method.value.clone())
             .collect(),
-        conditions: conditions(&written.matches),
+        conditions: conditions?,
         target: Arc::new(route),
     })
 }
 
-fn conditions(matches: &config::Match) -> Vec<Condition> {
-    let is = |value: &At<String>| {
-        if value.as_str() == "*" {
-            Is::Present
-        } else {
-            Is::Exactly(value.value.clone())
+/// Compiles the conditions of a route. Reports malformed expressions, and parameters that a path does not have.
+fn conditions(
+    compiler: &mut Compiler<'_>,
+    route: &str,
+    matches: &config::Match,
+    parameters: &HashSet<String>,
+) -> Option<Vec<Condition>> {
+    let config::Match {
+        hosts: _,
+        paths: _,
+        prefixes: _,
+        strip: _,
+        methods: _,
+        headers,
+        query,
+        parameters: of_path,
+    } = matches;
+    let mut conditions = Vec::new();
+    let mut are_good = true;
+    let kinds = [("headers", headers), ("query", query), ("parameters", of_path)];
+    for (kind, name, wanted) in kinds
+        .into_iter()
+        .flat_map(|(kind, all)| all.iter().map(move |(name, wanted)| (kind, name, wanted)))
+    {
+        let Some(is) = is(compiler, &format!("routes.{route}.match.{kind}.{name}"), wanted) else {
+            are_good = false;
+            continue;
+        };
+        let text = name.to_string();
+        match kind {
+            "headers" => conditions.extend(HeaderName::from_str(name).map(|name| Condition::Header { name, is })),
+            "query" => conditions.push(Condition::Query { name: text, is }),
+            _ => {
+                are_good &=
+                    Scope::of_route(parameters).admits(compiler, &Placeholder::Path(text.as_str().into()), name.span());
+                conditions.push(Condition::Path { name: text, is });
+            }
         }
-    };
-    let headers = matches.headers.iter().filter_map(|(name, value)| {
-        Some(Condition::Header {
-            name: HeaderName::from_str(name).ok()?,
-            is: is(value),
-        })
-    });
-    let query = matches.query.iter().map(|(name, value)| Condition::Query {
-        name: name.to_string(),
-        is: is(value),
-    });
-    headers.chain(query).collect()
+    }
+    are_good.then_some(conditions)
+}
+
+fn is(compiler: &mut Compiler<'_>, path: &str, wanted: &Wanted) -> Option<Is> {
+    match wanted {
+        Wanted::Any => Some(Is::Present),
+        Wanted::Exactly(text) => Some(Is::Exactly(text.value.clone())),
+        Wanted::Regex(text) => Regex::parse(text)
+            .map_err(|error| {
+                let message = format!("`{path}.regex` is no regular expression that can be used: {error}");
+                compiler.mistake(Mistake::new(Code::BadValue, text.span(), message));
+            })
+            .map(Is::Matching)
+            .ok(),
+    }
 }
 
 /// Returns the parameters that every path of the route has. A parameter of only some paths cannot be used.
-fn parameters(paths: &[At<String>]) -> HashSet<String> {
-    let names = |path: &At<String>| -> HashSet<String> {
-        Pattern::parse(path)
-            .map(|pattern| pattern.names().iter().map(|name| name.to_string()).collect())
-            .unwrap_or_default()
-    };
-    let mut all = paths.iter().map(names);
+fn parameters(matches: &config::Match) -> HashSet<String> {
+    let names =
+        |pattern: &Pattern| -> HashSet<String> { pattern.names().iter().map(|name| name.to_string()).collect() };
+    let of_paths = matches
+        .paths
+        .iter()
+        .map(|path| Pattern::parse(path).map(|one| names(&one)));
+    let first_names = |patterns: Vec<Pattern>| patterns.first().map(names).unwrap_or_default();
+    let of_prefixes = matches
+        .prefixes
+        .iter()
+        .map(|prefix| Pattern::of_prefix(prefix).map(first_names));
+    let mut all = of_paths.chain(of_prefixes).map(Result::unwrap_or_default);
     let first = all.next().unwrap_or_default();
     all.fold(first, |common, names| common.intersection(&names).cloned().collect())
 }
@@ -218,12 +285,17 @@ fn time_limit(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) 
 
 /// Reports a cost header on a fixed response: only a backend can state a cost.
 fn check_cost_header(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) {
-    if let (Some(cost_header), config::Target::Respond(_)) = (&written.cost_header, &written.target) {
+    let target = match &written.target {
+        config::Target::Respond(_) => "respond",
+        config::Target::Redirect(_) => "redirect",
+        config::Target::Backend { .. } | config::Target::Aggregate(_) => return,
+    };
+    if let Some(cost_header) = &written.cost_header {
         compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 cost_header.span(),
-                format!("`routes.{name}.cost_header` does not go with `respond`"),
+                format!("`routes.{name}.cost_header` does not go with `{target}`"),
             )
             .label("no backend is asked whose answer could say it")
             .hint("write the `cost` instead"),

@@ -97,7 +97,7 @@ fn limits_above<'c>(
                     })
                     .collect()
             }
-            config::Target::Backend { .. } | config::Target::Respond(_) => Vec::new(),
+            config::Target::Backend { .. } | config::Target::Respond(_) | config::Target::Redirect(_) => Vec::new(),
         }
     })
 }

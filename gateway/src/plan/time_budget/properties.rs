@@ -278,7 +278,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             let _ = aggregate.serve(&request, &mut Attempts::default()).await;
             clock::now().since(started)
         }
-        Target::Respond { .. } => unreachable!("no such route is drawn"),
+        Target::Respond { .. } | Target::Redirect(_) => unreachable!("no such route is drawn"),
     };
     Visit {
         number,

@@ -2,10 +2,12 @@ use http::header::HeaderName;
 use proptest::prelude::*;
 
 use super::*;
-use crate::routing::Is;
+use crate::routing::condition::PathParameters;
+use crate::routing::{Is, Regex};
 
 /// Parses a route from a line: name, hosts, paths, and methods followed by conditions, as in
-/// `GET,PUT?h:x-canary=yes,q:beta`. A `-` leaves a column out. The target is the name.
+/// `GET,PUT?h:x-canary=yes,q:beta,p:id~[0-9]+`. A path that ends in `**` is a prefix. A `-` leaves a column out. The
+/// target is the name.
 fn spec(line: &str) -> Spec<String> {
     let [name, hosts, paths, last] = *line.split_whitespace().collect::<Vec<_>>() else {
         panic!("{line}: four words")
@@ -15,7 +17,11 @@ fn spec(line: &str) -> Spec<String> {
     Spec {
         name: name.into(),
         hosts: list(hosts),
-        paths: list(paths),
+        paths: list(paths).into_iter().filter(|path| !path.ends_with("**")).collect(),
+        prefixes: list(paths)
+            .iter()
+            .filter_map(|path| path.strip_suffix("**").map(str::to_owned))
+            .collect(),
         methods: list(methods)
             .iter()
             .map(|method| method.parse().expect("a token"))
@@ -27,13 +33,18 @@ fn spec(line: &str) -> Spec<String> {
 
 fn condition(text: &str) -> Condition {
     let (kind, rest) = text.split_once(':').expect("a kind");
-    let (name, is) = match rest.split_once('=') {
-        Some((name, value)) => (name, Is::Exactly(value.to_owned())),
-        None => (rest, Is::Present),
+    let (name, is) = match (rest.split_once('='), rest.split_once('~')) {
+        (_, Some((name, regex))) => (name, Is::Matching(Regex::parse(regex).expect("well formed"))),
+        (Some((name, value)), None) => (name, Is::Exactly(value.to_owned())),
+        (None, None) => (rest, Is::Present),
     };
     match kind {
         "h" => Condition::Header {
             name: HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+            is,
+        },
+        "p" => Condition::Path {
+            name: name.to_owned(),
             is,
         },
         _ => Condition::Query {
@@ -402,7 +413,10 @@ proptest! {
             headers.append(["x-a", "x-b"][name], HeaderValue::from(value));
         }
         let parsed = Query::new(Some(&query));
-        let holds = |spec: &&Spec<String>| spec.conditions.iter().all(|is| is.holds(&headers, &parsed).expect("few"));
+        let none = PathParameters { path: "/a", names: &[], ranges: &Ranges::new() };
+        let holds = |spec: &&Spec<String>| {
+            spec.conditions.iter().all(|is| is.holds(&headers, &parsed, none).expect("few"))
+        };
         let method: Method = asked.parse().expect("a token");
         let methods_of = |spec: &Spec<String>| Methods::new(spec.methods.clone());
         let best = kept
@@ -451,9 +465,11 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Up to three conditions on different subjects.
 fn conditions() -> impl Strategy<Value = Vec<Condition>> {
-    let is = prop::option::of(0..3usize).prop_map(|value| match value {
-        None => Is::Present,
-        Some(value) => Is::Exactly(value.to_string()),
+    let is = (0..6usize).prop_map(|value| match value {
+        0..3 => Is::Exactly(value.to_string()),
+        3 => Is::Matching(Regex::parse("[01]").expect("well formed")),
+        4 => Is::Matching(Regex::parse("[^0]").expect("well formed")),
+        _ => Is::Present,
     });
     let query = (0..NAMES.len()).prop_map(|name| Condition::Query {
         name: NAMES[name].to_owned(),
@@ -466,14 +482,126 @@ fn conditions() -> impl Strategy<Value = Vec<Condition>> {
     let one = (prop_oneof![query, header], is).prop_map(|(condition, is)| match condition {
         Condition::Query { name, .. } => Condition::Query { name, is },
         Condition::Header { name, .. } => Condition::Header { name, is },
+        Condition::Path { name, .. } => Condition::Path { name, is },
     });
     prop::collection::vec(one, 0..4).prop_map(|mut all| {
         let subject = |condition: &Condition| match condition {
             Condition::Query { name, .. } => format!("?{name}"),
             Condition::Header { name, .. } => name.to_string(),
+            Condition::Path { name, .. } => format!("{{{name}}}"),
         };
         all.sort_by_key(subject);
         all.dedup_by_key(|condition| subject(condition));
         all
     })
+}
+
+#[test]
+fn a_prefix_takes_its_path_and_all_below() {
+    let table = table(&[
+        "shop - /shop** -",
+        "cart - /shop/cart -",
+        "api - /api/{version}/** GET",
+        "home home.example /** -",
+    ]);
+    check(&table, "GET - /shop", "shop rest=");
+    check(&table, "GET - /shop/", "shop rest=");
+    check(&table, "GET - /shop/a", "shop rest=a");
+    check(&table, "GET - /shop/a/b/", "shop rest=a/b/");
+    check(&table, "GET - /shop/caf%c3%a9", "shop rest=caf%c3%a9");
+    check(&table, "GET - /shop/cart", "cart");
+    check(&table, "GET - /shop/cart/", "shop rest=cart/");
+    check(&table, "GET - /shopping", "none");
+    check(&table, "GET - /sh%6Fp", "shop rest=");
+    check(&table, "GET - /api/v1", "api version=v1 rest=");
+    check(&table, "GET - /api/v1/users", "api version=v1 rest=users");
+    check(&table, "GET - /api", "none");
+    check(&table, "GET - /api/", "none");
+    check(&table, "POST - /api/v1", "allow GET, HEAD");
+    check(&table, "GET home.example /", "home rest=");
+    check(&table, "GET home.example /a", "home rest=a");
+}
+
+#[test]
+fn prefixes_and_paths_tie_where_they_take_the_same_path() {
+    let tie = |lines: &[&str]| {
+        let built = Table::build(lines.iter().map(|line| spec(line)).collect());
+        let mistakes = built.err().unwrap_or_default();
+        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(tie(&["a - /shop** -", "b - /shop/{*all} -"]).len() == 1);
+    assert!(tie(&["a - /shop** -", "b - /shop -"]).len() == 1);
+    assert!(tie(&["a - /shop** -", "b - /shop/** -"]).len() == 3);
+    assert!(tie(&["a - /shop** -", "b - /shop/{id} -", "c - /** -"]).is_empty());
+    let nested = tie(&["a - /shop/{*x}/** -"]);
+    assert!(nested[0].contains("a wildcard takes all that is left"), "{nested:?}");
+    let repeated = tie(&["a - /shop/{rest}** -"]);
+    assert!(repeated[0].contains("the name `rest` is used twice"), "{repeated:?}");
+}
+
+#[test]
+fn conditions_can_be_expressions() {
+    let table = table(&[
+        "number - /users/{id} -?p:id~[0-9]+",
+        "name - /users/{id} -?p:id~[a-z]+",
+        "other - /users/{id} -",
+        "v1 - /v -?h:x-v~1([.][0-9]+)?",
+        "v2 - /v -?h:x-v~2([.][0-9]+)?",
+        "page - /q -?q:page~[1-9][0-9]*",
+        "all - /q -",
+        "both - /both/{id} -?p:id~[0-9]+,h:x-v~1",
+        "one - /both/{id} -?p:id~[0-9]+",
+        "files - /files** -?p:rest~.*[.]txt",
+    ]);
+    check(&table, "GET - /users/42", "number id=42");
+    check(&table, "GET - /users/%34%32", "number id=%34%32");
+    check(&table, "GET - /users/ada", "name id=ada");
+    check(&table, "GET - /users/Ada", "other id=Ada");
+    check(&table, "GET - /q?page=12", "page");
+    check(&table, "GET - /q?page=0&page=3", "page");
+    check(&table, "GET - /q?page=0", "all");
+    check(&table, "GET - /q?page", "all");
+    check(&table, "GET - /files/a/b.txt", "files rest=a/b.txt");
+    check(&table, "GET - /files", "none");
+    check(&table, "GET - /files/a", "none");
+    let versioned = |version: &'static str, request: &str, expected: &str| {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-v"), HeaderValue::from_static(version))]);
+        assert_eq!(find(&table, request, &headers), expected, "{version} {request}");
+    };
+    versioned("1.7", "GET - /v", "v1");
+    versioned("2", "GET - /v", "v2");
+    versioned("3", "GET - /v", "none");
+    versioned("1", "GET - /both/7", "both id=7");
+    versioned("2", "GET - /both/7", "one id=7");
+    versioned("1", "GET - /both/x", "none");
+}
+
+#[test]
+fn expressions_that_have_a_value_in_common_tie() {
+    let ties = |one: &str, other: &str| {
+        let lines = [format!("a - /x/{{id}} -?{one}"), format!("b - /x/{{id}} -?{other}")];
+        Table::build(lines.iter().map(|line| spec(line)).collect()).is_err()
+    };
+    for (one, other, expected) in [
+        ("p:id~[0-9]+", "p:id~[a-z]+", false),
+        ("p:id~[0-9]+", "p:id~[0-9a-f]+", true),
+        ("h:x~a.*", "h:x=b", false),
+        ("h:x~a.*", "h:x=ab", true),
+        ("h:x~a.*", "h:x", true),
+        ("h:x~a", "q:x~b", true),
+        ("q:x~a", "q:x~b", false),
+    ] {
+        assert_eq!(ties(one, other), expected, "{one} {other}");
+    }
+}
+
+#[test]
+fn expressions_of_one_path_are_bounded() {
+    let lines: Vec<_> = (0..=MOST_REGEXES)
+        .map(|number| format!("r{number} - /x -?h:x~{number}"))
+        .collect();
+    let build = |lines: &[String]| Table::build(lines.iter().map(|line| spec(line)).collect()).err();
+    assert_eq!(build(&lines[1..]), None);
+    let mistakes = build(&lines).expect("one too many");
+    assert!(mistakes[0].to_string().contains("one of more than 100"), "{mistakes:?}");
 }
