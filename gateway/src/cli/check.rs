@@ -1,6 +1,7 @@
 //! `gateway check`: checks a config, and shows how long requests may take with it.
 
 mod key_tiers;
+mod precedence;
 mod time_tree;
 
 use std::fmt::Write as _;
@@ -54,6 +55,8 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
     if quiet {
         return page;
     }
+    page.push_str("\nWhich route takes a request: of those that fit, the first\n\n");
+    precedence::draw(&mut page, &plan.routes.by_precedence());
     if routes > 0 {
         page.push_str("\nHow long a caller may have to wait for an answer, at worst\n");
     }
@@ -108,6 +111,15 @@ routes:
 "#;
 
     const PAGE: &str = "gateway.yaml: good: 5 routes, 3 backends
+
+Which route takes a request: of those that fit, the first
+
+  GET,HEAD,POST  a.example/once  once
+  GET,HEAD,POST  b.example/once  once
+  any            /cut            cut
+  any            /here           here
+  any            /patient        patient
+  any            /within         within
 
 How long a caller may have to wait for an answer, at worst
 

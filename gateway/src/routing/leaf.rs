@@ -78,6 +78,10 @@ impl Leaf {
         self.possible_ties.iter().flat_map(of_outline)
     }
 
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// Adds a route. Called for all routes before [`file`](Self::file).
     pub(super) fn add(&mut self, route: usize, conditions: &[Condition], names: Box<[Box<str>]>) {
         let is_regex = |condition: &Condition| matches!(condition.is(), Is::Matching(_));

@@ -1,5 +1,7 @@
 //! The methods that a route takes.
 
+use std::fmt;
+
 use http::{HeaderValue, Method};
 
 /// Configured methods; `None` means every method except OPTIONS, CONNECT and TRACE.
@@ -37,6 +39,18 @@ impl Methods {
         }
     }
 
+    /// Returns the methods that are in none of `others`, as in `Allow`, or an empty text for all that are not there;
+    /// `None` if there are none.
+    pub(super) fn without(&self, others: &[&Self]) -> Option<String> {
+        let is_missing = |method: &Method| !others.iter().any(|other| other.admits(method));
+        let Some(written) = &self.0 else {
+            let takes_all = others.iter().any(|other| other.0.is_none());
+            return (!takes_all).then(String::new);
+        };
+        let missing: Vec<Method> = written.iter().filter(|method| is_missing(method)).cloned().collect();
+        (!missing.is_empty()).then(|| Self::new(missing).to_string())
+    }
+
     /// Returns the `Allow` field for all of `methods` (RFC 9110 section 10.2.1): each method once, in a fixed order.
     pub(super) fn allow<'a>(methods: impl Iterator<Item = &'a Self>) -> HeaderValue {
         const COMMON: [Method; 7] = [
@@ -59,5 +73,15 @@ impl Methods {
             }
         }
         HeaderValue::try_from(names.join(", ")).expect("methods are tokens")
+    }
+}
+
+/// Prints the methods as in `Allow`; nothing for every method.
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => Ok(()),
+            Some(_) => f.write_str(Self::allow(std::iter::once(self)).to_str().unwrap_or_default()),
+        }
     }
 }

@@ -89,6 +89,11 @@ impl Regex {
         })
     }
 
+    /// Returns whether there is no value that matches.
+    pub fn matches_nothing(&self) -> bool {
+        Self::parse("(?s).*").is_ok_and(|all| self.excludes(&all))
+    }
+
     /// Returns the expression as written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -228,6 +233,19 @@ mod tests {
             assert_eq!(Regex::parse(large), Err(RegexError::TooLarge), "{large}");
         }
         assert!(Regex::parse(&"(".repeat(500)).is_err());
+    }
+
+    #[test]
+    fn an_expression_that_no_value_matches_is_found() {
+        for (text, expected) in [
+            (r"a\bb", true),
+            ("a^b", true),
+            ("[a&&b]", true),
+            ("", false),
+            (".", false),
+        ] {
+            assert_eq!(regex(text).matches_nothing(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -62,10 +62,10 @@ pub struct Table<T> {
 }
 
 #[derive(Debug)]
-struct Route<T> {
-    name: Arc<str>,
-    methods: Methods,
-    conditions: Box<[Condition]>,
+pub(super) struct Route<T> {
+    pub(super) name: Arc<str>,
+    pub(super) methods: Methods,
+    pub(super) conditions: Box<[Condition]>,
     target: T,
 }
 
@@ -179,6 +179,34 @@ impl<T> Table<T> {
             target: &self.routes[entry.route].target,
             captures,
         })
+    }
+
+    pub(super) fn route(&self, entry: &Entry) -> &Route<T> {
+        &self.routes[entry.route]
+    }
+
+    /// Returns the trees of all hosts in the order of precedence, each with its host as written and the trees that a
+    /// request to that host goes on to.
+    pub(super) fn hosts(&self) -> Vec<(String, &Tree<Leaf>, Vec<&Tree<Leaf>>)> {
+        let mut exact: Vec<_> = self.exact.keys().collect();
+        exact.sort_unstable();
+        let mut wildcard: Vec<_> = self.wildcard.keys().collect();
+        wildcard.sort_unstable_by_key(|suffix| (Reverse(suffix.len()), *suffix));
+        let exact = exact.into_iter().map(|host| (host.to_string(), &**host, true));
+        let wildcard = wildcard
+            .into_iter()
+            .map(|suffix| (format!("*.{suffix}"), &**suffix, false));
+        let named = exact.chain(wildcard).filter_map(|(shown, host, is_exact)| {
+            let mut trees = self
+                .trees(host)
+                .skip(usize::from(!is_exact && self.exact.contains_key(host)));
+            let own = match is_exact {
+                true => trees.next()?,
+                false => self.wildcard.get(host)?,
+            };
+            Some((shown, own, trees.collect()))
+        });
+        named.chain([("*".to_owned(), &self.any, Vec::new())]).collect()
     }
 
     /// Returns the trees for a host, in order of precedence.

@@ -62,6 +62,28 @@ impl<L: Default> Tree<L> {
         }
     }
 
+    /// Calls `visit` with every pattern and its value, in the order of precedence where patterns match the same path.
+    pub(super) fn each(&self, visit: &mut impl FnMut(&[Segment], &L)) {
+        self.each_below(&mut Vec::new(), visit);
+    }
+
+    fn each_below(&self, above: &mut Vec<Segment>, visit: &mut impl FnMut(&[Segment], &L)) {
+        visit(above, &self.end);
+        let literals = self
+            .literals
+            .iter()
+            .map(|(text, tree)| (Segment::Literal(text.clone()), tree));
+        let parameter = self.parameter.as_deref().map(|tree| (Segment::Parameter, tree));
+        for (segment, tree) in literals.chain(parameter) {
+            above.push(segment);
+            tree.each_below(above, visit);
+            above.pop();
+        }
+        above.push(Segment::Wildcard);
+        visit(above, &self.wildcard);
+        above.pop();
+    }
+
     /// Calls `judge` with the value of each pattern that `path` matches, until it returns a result.
     ///
     /// Order: segment by segment from the left, a literal before a parameter before a wildcard. `path` is canonical.

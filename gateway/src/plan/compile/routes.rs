@@ -237,8 +237,16 @@ fn is(compiler: &mut Compiler<'_>, path: &str, wanted: &Wanted) -> Option<Is> {
                 let message = format!("`{path}.regex` is no regular expression that can be used: {error}");
                 compiler.mistake(Mistake::new(Code::BadValue, text.span(), message));
             })
-            .map(Is::Matching)
-            .ok(),
+            .ok()
+            .filter(|regex| {
+                let matches_nothing = regex.matches_nothing();
+                if matches_nothing {
+                    let message = format!("no request takes this route: no value matches `{path}.regex`");
+                    compiler.mistake(Mistake::new(Code::BadValue, text.span(), message));
+                }
+                !matches_nothing
+            })
+            .map(Is::Matching),
     }
 }
 
