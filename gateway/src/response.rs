@@ -47,7 +47,7 @@ struct Grpc {
 
 /// Record of a request in progress, and its guard in the count of requests in flight.
 struct Open {
-    watch: Box<RequestGuard>,
+    record: Box<RequestGuard>,
     _presence: InFlightGuard,
 }
 
@@ -75,33 +75,33 @@ impl Switched {
     /// Carries bytes until the end, and closes the request's record. `leaving` is ready when the process shuts down.
     pub async fn carry(self, leaving: impl Future<Output = ()>) {
         let Self { tunnel, mut open } = self;
-        let record: &mut RequestRecord = &mut open.watch;
+        let record: &mut RequestRecord = &mut open.record;
         let carried = ByteCounts {
             from_caller: &mut record.bytes_in,
             to_caller: &mut record.bytes_out,
         };
         match tunnel.carry(carried, leaving).await {
-            End::Closed | End::Leaving => open.watch.end(),
+            End::Closed | End::Leaving => open.record.end(),
             End::Idle => {
-                open.watch.note_fault("nothing was said for too long");
-                open.watch.end();
+                open.record.note_fault("nothing was said for too long");
+                open.record.end();
             }
             End::Over => {
-                open.watch.note_fault("a tunnel has lived as long as one may");
-                open.watch.end();
+                open.record.note_fault("a tunnel has lived as long as one may");
+                open.record.end();
             }
             End::Broken(error) => {
-                open.watch.attempts.end(clock::now(), Some(Outcome::Broken), None);
-                open.watch.note_fault(format!("the tunnel broke: {error}"));
+                open.record.attempts.end(clock::now(), Some(Outcome::Broken), None);
+                open.record.note_fault(format!("the tunnel broke: {error}"));
             }
         }
     }
 }
 
 impl AnswerBody {
-    pub fn new(content: Content, watch: Box<RequestGuard>, presence: InFlightGuard) -> Self {
+    pub fn new(content: Content, record: Box<RequestGuard>, presence: InFlightGuard) -> Self {
         let open = Open {
-            watch,
+            record,
             _presence: presence,
         };
         let mut body = Self {
@@ -148,8 +148,8 @@ impl AnswerBody {
             Content::Reply(reply) => reply.ends_by(),
             Content::Kept(keeping) => keeping.ends_by(),
             Content::Events(events) => events.ends_by(),
-            Content::Empty | Content::Whole(_) if open.watch.reason.is_some() => None,
-            Content::Empty | Content::Whole(_) => Some(open.watch.started + open.watch.budget?),
+            Content::Empty | Content::Whole(_) if open.record.reason.is_some() => None,
+            Content::Empty | Content::Whole(_) => Some(open.record.started + open.record.budget?),
             Content::Switched(_) => None,
         }
     }
@@ -169,16 +169,16 @@ impl AnswerBody {
     fn note(&mut self, frame: &Frame<Bytes>) {
         let Some(open) = &mut self.open else { return };
         if let Some(data) = frame.data_ref() {
-            open.watch.bytes_out += data.len() as u64;
+            open.record.bytes_out += data.len() as u64;
         } else if let (Some(_), Some(trailers)) = (&self.grpc, frame.trailers_ref()) {
-            open.watch.grpc_status = grpc::stated(trailers);
+            open.record.grpc_status = grpc::stated(trailers);
         }
     }
 
     /// Records why the answer ends early, unless it has already ended.
     pub fn note_fault(&mut self, fault: &'static str) {
         if let Some(open) = &mut self.open {
-            open.watch.note_fault(fault);
+            open.record.note_fault(fault);
         }
     }
 
@@ -189,8 +189,8 @@ impl AnswerBody {
         fault: impl Into<Cow<'static, str>>,
     ) -> Option<Result<Frame<Bytes>, Broken>> {
         if let Some(mut open) = self.open.take() {
-            open.watch.note_fault(fault);
-            open.watch.grpc_status = grpc::stated(&trailers);
+            open.record.note_fault(fault);
+            open.record.grpc_status = grpc::stated(&trailers);
         }
         self.grpc = None;
         self.content = Content::Empty;
@@ -202,7 +202,7 @@ impl AnswerBody {
             && !matches!(self.content, Content::Switched(_))
             && let Some(open) = self.open.take()
         {
-            open.watch.end();
+            open.record.end();
         }
     }
 }
@@ -271,7 +271,7 @@ impl Body for AnswerBody {
             }
             Some(Err(broken)) if this.grpc.is_some() => {
                 if let Some(open) = &mut this.open {
-                    open.watch.attempts.end(clock::now(), Some(broken.outcome()), None);
+                    open.record.attempts.end(clock::now(), Some(broken.outcome()), None);
                 }
                 let trailers = match &broken {
                     Broken::Over => grpc::stream_limit_trailers(),
@@ -281,14 +281,14 @@ impl Body for AnswerBody {
             }
             Some(Err(broken)) => {
                 if let Some(mut open) = this.open.take() {
-                    open.watch.attempts.end(clock::now(), Some(broken.outcome()), None);
-                    open.watch.note_fault(broken.to_string());
+                    open.record.attempts.end(clock::now(), Some(broken.outcome()), None);
+                    open.record.note_fault(broken.to_string());
                 }
                 Some(Err(broken))
             }
             None => {
                 if let Some(open) = this.open.take() {
-                    open.watch.end();
+                    open.record.end();
                 }
                 None
             }

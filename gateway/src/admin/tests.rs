@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use futures_util::FutureExt;
 use policies::breaker::ForcedState;
 use policies::bulkhead::{Entrant, Entry};
 use policies::{Deadline, Moment};
@@ -19,7 +20,7 @@ use crate::config::{Admin, At};
 use crate::control::reload::{self, Reloader};
 use crate::observe::{Decided, Observer, Outcome, RequestRecord, Target};
 use crate::plan::{LivePlan, State};
-use crate::rejection::{Reason, Setting};
+use crate::rejection::{Reason, Rejection, Setting};
 use crate::server::{Lifecycle, Phase};
 use crate::setting::SettingId;
 use crate::{clock, limits};
@@ -170,28 +171,27 @@ impl Bench {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .into_iter()
             .collect();
-        let known = plan.authenticator.identify(
-            &headers,
-            &route.access,
-            std::net::IpAddr::from([127, 0, 0, 1]),
-            clock::unix_seconds(),
-        );
-        let known = known.unwrap();
+        let address = std::net::IpAddr::from([127, 0, 0, 1]);
+        let refuse = || Err(Rejection::Internal);
+        let known = plan
+            .authenticator
+            .identify(&headers, &route.access, address, clock::unix_seconds(), refuse);
+        let known = known.now_or_never().expect("a key is looked up").unwrap();
         let now = clock::Now::read();
         let charges = known.holds().iter().map(|hold| hold.charge(1)).collect();
         // A failed charge of an empty bucket does not matter here.
         let _ = limits::take(charges, now, Duration::ZERO);
         let record = RequestRecord::begin(clock::now(), clock::unix_time(), id, Method::GET, "/users/1");
-        let mut watch = observer.watch(record);
-        watch.route = Some(Arc::clone(&route.metrics));
-        watch.tenant = Some(Arc::clone(&known.metrics));
-        watch.backend = Some("users".into());
-        watch.limit = (reason == Reason::RateLimited).then(|| "search".into());
-        watch.refused(reason);
+        let mut request = observer.begin(record);
+        request.route = Some(Arc::clone(&route.metrics));
+        request.tenant = Some(Arc::clone(&known.metrics));
+        request.backend = Some("users".into());
+        request.limit = (reason == Reason::RateLimited).then(|| "search".into());
+        request.refused(reason);
         let of_limit = (reason == Reason::RateLimited).then(|| Setting::At(route.limits[0].limit.setting));
         let decided = Decided::by(setting.or(of_limit), Arc::clone(&plan.outline) as _);
-        watch.decided = Some(Box::new(decided));
-        watch.end();
+        request.decided = Some(Box::new(decided));
+        request.end();
     }
 }
 

@@ -179,9 +179,8 @@ impl Access {
             rejection: Rejection::CredentialsMissing {
                 challenge: Arc::new(challenge),
             },
-            check: Check::Incomplete.as_str(),
+            check: Some(Check::Incomplete.as_str()),
             suspect: false,
-            awaits: None,
         }
     }
 
@@ -207,9 +206,8 @@ impl Access {
         };
         Refusal {
             rejection,
-            check: check.as_str(),
+            check: Some(check.as_str()),
             suspect: check.is_suspect(),
-            awaits: None,
         }
     }
 }

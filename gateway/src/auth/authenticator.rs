@@ -7,17 +7,21 @@
 //! `Refusal::suspect` marks failed authentications, which are counted per client address. The count must be updated
 //! *after* this file has answered. Then an exhausted address is refused only where it would be refused anyway, and
 //! valid credentials from the same address are never locked out.
+//!
+//! Two checks are slow: a password that has not been compared yet, and a token whose key has to be fetched. They are
+//! awaited here, and then only that credential's own check goes on. For any other request the answer is ready at once.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use policies::Moment;
 use quick_cache::sync::Cache;
 
 use crate::auth::access::{Access, CredentialKinds};
 use crate::auth::api_key::keys::ApiKeys;
-use crate::auth::basic::password_check::PasswordCheck;
+use crate::auth::basic::password_check::{Compared, PasswordCheck};
 use crate::auth::basic::users::{LoginFailure, Passwords};
 use crate::auth::caller::{ANONYMOUS, Caller, Kind};
 use crate::auth::check::Check;
@@ -30,8 +34,11 @@ use crate::auth::jwt::key_wait::{KeyWait, Lacked};
 use crate::auth::jwt::token_cache::{Admission, KnownTokens, Validity};
 use crate::auth::jwt::{issuer, jws};
 use crate::auth::mtls::holders::CertificateHolders;
-use crate::auth::refusal::{Pending, Refusal};
+use crate::auth::refusal::Refusal;
 use crate::auth::verifications::Verifications;
+use crate::clock;
+use crate::limits::Charge;
+use crate::rejection::Rejection;
 use crate::tls::certificate::Certificate;
 
 /// Time until a caller may retry when its password was not compared.
@@ -62,16 +69,32 @@ pub struct Client<'a> {
     /// Certificate of the connection, or the reason why it does not count.
     pub certificate: Option<Result<&'a Certificate, Check>>,
     /// Whether this request has already waited for the issuer's keys. A key that is missing even then does not exist.
-    pub has_waited: bool,
+    has_waited: bool,
+}
+
+/// How long a request waits for a slow check, and what a failed one costs.
+pub struct WaitTerms<'a> {
+    /// Time by which the keys of a token's issuer must have come.
+    pub keys_until: Moment,
+    /// Time by which a password must have been compared.
+    pub comparison_until: Moment,
+    /// Returns the charge for a failed comparison, which is taken in advance; `None` if failures are not limited.
+    pub failure: Box<dyn FnOnce() -> Option<Charge> + Send + 'a>,
+}
+
+impl<'a> Client<'a> {
+    pub const fn new(address: IpAddr, certificate: Option<Result<&'a Certificate, Check>>) -> Self {
+        Self {
+            address,
+            certificate,
+            has_waited: false,
+        }
+    }
 }
 
 impl From<IpAddr> for Client<'_> {
     fn from(address: IpAddr) -> Self {
-        Self {
-            address,
-            certificate: None,
-            has_waited: false,
-        }
+        Self::new(address, None)
     }
 }
 
@@ -104,10 +127,12 @@ pub struct AnonymousTier(pub Arc<str>);
 /// Reason why no caller was found.
 enum LookupFailure {
     Failed(Check),
+    /// A failed check that has already been charged to the client's address.
+    Charged(Check),
     /// Credentials that are missing where the route requires several together.
     Incomplete(CredentialKinds),
-    Unchecked(Box<PasswordCheck>),
-    Keyless(Box<KeyWait>),
+    /// A slow check did not come to its end.
+    Unfinished(Refusal),
 }
 
 impl From<Check> for LookupFailure {
@@ -115,6 +140,27 @@ impl From<Check> for LookupFailure {
         Self::Failed(check)
     }
 }
+
+impl From<Rejection> for LookupFailure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Unfinished(rejection.into())
+    }
+}
+
+/// Reason why a token identifies no caller yet.
+enum TokenFailure {
+    Failed(Check),
+    LacksKey(Box<KeyWait>),
+}
+
+impl From<Check> for TokenFailure {
+    fn from(check: Check) -> Self {
+        Self::Failed(check)
+    }
+}
+
+/// A caller that a token identifies, and the issuer of the token.
+type TokenHolder<'i, K> = (ValidCredential<K>, &'i Issuer);
 
 /// Two issuers whose tokens cannot be told apart, by their names in the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,36 +277,37 @@ impl<K> Authenticator<K> {
     /// the route does not require several together. A certificate that cannot be read, or that no authority vouches
     /// for, always fails there.
     ///
+    /// Ready at once unless a slow check is needed. `begin_wait` is called before such a check, and may refuse it.
+    ///
     /// # Errors
-    /// A 401 with the failed check, or the slow work that must be done before the caller can be identified.
-    pub fn identify<'a>(
+    /// A 401 with the failed check, or the reason why a slow check was not made or did not end in time.
+    pub async fn identify<'a, 'w>(
         &self,
         headers: &HeaderMap,
         access: &Access,
         client: impl Into<Client<'a>>,
         unix_now: u64,
+        begin_wait: impl FnMut() -> Result<WaitTerms<'w>, Rejection>,
     ) -> Result<Arc<K>, Refusal> {
-        self.find(headers, access, client.into(), unix_now)
-            .map_err(|miss| match miss {
-                LookupFailure::Failed(check) => access.refuse(check),
-                LookupFailure::Incomplete(lacks) => access.refuse_incomplete(lacks),
-                LookupFailure::Unchecked(check) => Refusal {
-                    awaits: Some(Pending::Password(check)),
-                    ..access.refuse(Check::PasswordUnchecked { retry_after: SOON })
-                },
-                LookupFailure::Keyless(wait) => Refusal {
-                    awaits: Some(Pending::Keys(wait)),
-                    ..access.refuse(Check::KeysUnavailable)
-                },
-            })
+        let found = self.find(headers, access, client.into(), unix_now, begin_wait).await;
+        found.map_err(|failure| match failure {
+            LookupFailure::Failed(check) => access.refuse(check),
+            LookupFailure::Charged(check) => Refusal {
+                suspect: false,
+                ..access.refuse(check)
+            },
+            LookupFailure::Incomplete(lacks) => access.refuse_incomplete(lacks),
+            LookupFailure::Unfinished(refusal) => refusal,
+        })
     }
 
-    fn find(
+    async fn find<'w>(
         &self,
         headers: &HeaderMap,
         access: &Access,
         client: Client<'_>,
-        unix_now: u64,
+        mut unix_now: u64,
+        mut begin_wait: impl FnMut() -> Result<WaitTerms<'w>, Rejection>,
     ) -> Result<Arc<K>, LookupFailure> {
         let key_header = self.api_key_header().filter(|_| access.admits(&Kind::ApiKey));
         let tokens = !self.issuers.is_empty() && access.admits_tokens();
@@ -270,10 +317,20 @@ impl<K> Authenticator<K> {
             .api_key
             .map(|key| self.holder_of_key(key, unix_now))
             .transpose()?;
-        let by_token = presented
+        let by_token = match presented
             .token
-            .map(|token| self.holder_of_token(token, client, unix_now))
-            .transpose()?;
+            .map(|token| (token, self.holder_of_token(token, client, unix_now)))
+        {
+            None => None,
+            Some((_, Ok(holder))) => Some(holder),
+            Some((_, Err(TokenFailure::Failed(check)))) => return Err(check.into()),
+            Some((token, Err(TokenFailure::LacksKey(wait)))) => {
+                let terms = begin_wait()?;
+                let holder = Box::pin(self.await_keys(*wait, token, client, terms.keys_until)).await?;
+                unix_now = clock::unix_seconds();
+                Some(holder)
+            }
+        };
         let by_certificate = match client.certificate {
             Some(certificate) if access.admits(&Kind::Mtls) => {
                 match self.holder_of_certificate(certificate?, unix_now) {
@@ -285,10 +342,17 @@ impl<K> Authenticator<K> {
             _ => None,
         };
         // Passwords come last: a failure of another credential makes the slow comparison unnecessary.
-        let by_password = presented
-            .password
-            .map(|password| self.holder_of_password(password))
-            .transpose()?;
+        let by_password = match presented.password.map(|password| self.holder_of_password(password)) {
+            None => None,
+            Some(Ok(holder)) => Some(holder),
+            Some(Err(LoginFailure::Failed(check))) => return Err(check.into()),
+            Some(Err(LoginFailure::Unchecked(check))) => {
+                let terms = begin_wait()?;
+                let holder = Box::pin(self.compare(*check, client.address, terms)).await?;
+                unix_now = clock::unix_seconds();
+                Some(holder)
+            }
+        };
 
         let held = CredentialKinds {
             jwt: matches!(&by_token, Some((_, issuer)) if access.admits_issuer(issuer.name())),
@@ -357,17 +421,62 @@ impl<K> Authenticator<K> {
         verdict
     }
 
-    fn holder_of_password(&self, presented: &str) -> Result<ValidCredential<K>, LookupFailure> {
+    fn holder_of_password(&self, presented: &str) -> Result<ValidCredential<K>, LoginFailure> {
         let table = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
-        let row = table.passwords.find(presented).map_err(|unadmitted| match unadmitted {
-            LoginFailure::Failed(check) => LookupFailure::Failed(check),
-            LoginFailure::Unchecked(check) => LookupFailure::Unchecked(Box::new(check)),
-        })?;
+        let row = table.passwords.find(presented)?;
+        Ok(self.user(table, row))
+    }
+
+    fn user(&self, table: &UserTable<K>, row: usize) -> ValidCredential<K> {
         let kept = table.principals[row].get_or_init(|| Arc::new((self.build_principal)(table.passwords.caller(row))));
-        Ok(ValidCredential {
+        ValidCredential {
             kept: kept.clone(),
             tenant: table.passwords.tenant(row).clone(),
-        })
+        }
+    }
+
+    /// Waits for the comparison of a password.
+    async fn compare(
+        &self,
+        check: PasswordCheck,
+        client: IpAddr,
+        terms: WaitTerms<'_>,
+    ) -> Result<ValidCredential<K>, LookupFailure> {
+        let table = self.passwords.as_ref().ok_or(Check::UserUnknown)?;
+        let row = check.row();
+        let Compared { is_right, is_charged } = check.compare(client, terms.comparison_until, terms.failure).await?;
+        let is_right = is_right.ok_or(Check::PasswordUnchecked { retry_after: SOON })?;
+        match table.passwords.judge(row, is_right) {
+            Ok(row) => Ok(self.user(table, row)),
+            Err(check) if is_charged => Err(LookupFailure::Charged(check)),
+            Err(check) => Err(check.into()),
+        }
+    }
+
+    /// Waits until it is known whether the key that a token lacks exists, and then checks the token with it.
+    async fn await_keys(
+        &self,
+        wait: KeyWait,
+        token: &str,
+        client: Client<'_>,
+        until: Moment,
+    ) -> Result<TokenHolder<'_, K>, LookupFailure> {
+        let lacked = wait.check;
+        wait.done(until).await.map_err(|rejection| {
+            LookupFailure::Unfinished(Refusal {
+                check: Some(lacked.as_str()),
+                ..rejection.into()
+            })
+        })?;
+        let client = Client {
+            has_waited: true,
+            ..client
+        };
+        self.holder_of_token(token, client, clock::unix_seconds())
+            .map_err(|failure| match failure {
+                TokenFailure::Failed(check) => check.into(),
+                TokenFailure::LacksKey(wait) => wait.check.into(),
+            })
     }
 
     fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<ValidCredential<K>, Check> {
@@ -385,7 +494,7 @@ impl<K> Authenticator<K> {
         token: &str,
         client: Client<'_>,
         unix_now: u64,
-    ) -> Result<(ValidCredential<K>, &Issuer), LookupFailure> {
+    ) -> Result<TokenHolder<'_, K>, TokenFailure> {
         if token.len() > jws::MAX_LENGTH {
             return Err(Check::TokenTooLarge.into());
         }
@@ -398,7 +507,7 @@ impl<K> Authenticator<K> {
     }
 
     /// Verifies a token that is not cached, usually with one signature check, and caches the verdict.
-    fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, LookupFailure> {
+    fn verify(&self, token: &str, client: Client<'_>, unix_now: u64) -> Result<Admission<K>, TokenFailure> {
         let jws = Jws::parse(token)?;
         let claims = issuer::claims_of(&jws)?;
         let (at, issuer) = issuer::claimed(&self.issuers, &claims)?;
@@ -416,7 +525,7 @@ impl<K> Authenticator<K> {
                         (Ok(_), _) => {
                             let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
                             if !wait.is_known_absent() {
-                                return Err(LookupFailure::Keyless(Box::new(wait)));
+                                return Err(TokenFailure::LacksKey(Box::new(wait)));
                             }
                         }
                         // A token that would fail even with a good signature does not wait for keys.

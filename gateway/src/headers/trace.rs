@@ -39,6 +39,8 @@ impl fmt::Debug for TraceId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trace {
     pub id: TraceId,
+    /// Id of the gateway's span. It is drawn with the trace, so that no chance is left when the trace is written.
+    span: u64,
     flags: u8,
     is_callers: bool,
 }
@@ -55,19 +57,20 @@ impl Trace {
         let (id, flags) = received.unwrap_or_else(|| (TraceId::of(fastrand::u128(1..)), u8::from(sampled)));
         Self {
             id,
+            span: fastrand::u64(1..),
             flags,
             is_callers: received.is_some(),
         }
     }
 
-    /// Writes the trace with a new span. A `tracestate` of another trace is removed.
+    /// Writes the trace with the span of the gateway. A `tracestate` of another trace is removed.
     pub fn write(&self, headers: &mut HeaderMap) {
         if !self.is_callers {
             headers.remove(&TRACESTATE);
         }
         let mut value = *b"00-................................-................-00";
         value[3..35].copy_from_slice(&hex::<32>(self.id.number()));
-        value[36..52].copy_from_slice(&hex::<16>(u128::from(fastrand::u64(1..))));
+        value[36..52].copy_from_slice(&hex::<16>(u128::from(self.span)));
         value[53..].copy_from_slice(&hex::<2>(u128::from(self.flags)));
         headers.insert(
             &TRACEPARENT,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use policies::Moment;
 use smallvec::SmallVec;
 
 pub use self::kinds::InFlightGuard;
@@ -256,6 +257,11 @@ impl Receipt {
             presence: InFlightGuard::default(),
             delay: Duration::ZERO,
         }
+    }
+
+    /// Returns the time at which tokens that were taken in advance are there.
+    pub fn tokens_are_there_at(&self) -> Moment {
+        self.taken_at.moment + self.delay
     }
 
     /// Gives back the charges of a request of which nothing was sent to a backend. A limit per client address keeps its

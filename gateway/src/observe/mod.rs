@@ -84,7 +84,7 @@ impl Observer {
         }))
     }
 
-    pub fn watch(self: &Arc<Self>, record: RequestRecord) -> RequestGuard {
+    pub fn begin(self: &Arc<Self>, record: RequestRecord) -> RequestGuard {
         RequestGuard {
             observer: Arc::clone(self),
             record,
@@ -189,9 +189,9 @@ mod tests {
 
     fn begin(observer: &Arc<Observer>) -> RequestGuard {
         let record = RequestRecord::begin(clock::now(), Duration::from_secs(1), "id", Method::GET, "/users/1");
-        let mut watch = observer.watch(record);
-        watch.route = Some(observer.registry.route("users"));
-        watch
+        let mut request = observer.begin(record);
+        request.route = Some(observer.registry.route("users"));
+        request
     }
 
     fn check(expected: &[&str], request: impl FnOnce(RequestGuard)) {
@@ -206,10 +206,10 @@ mod tests {
             "gateway_requests_total{route=\"users\",code=\"2xx\"} 1",
             "gateway_callers_total{kind=\"jwt\",outcome=\"admitted\"} 1",
         ];
-        check(&expected, |mut watch| {
-            watch.caller_kind = CallerKind::Jwt;
-            watch.status = 200;
-            watch.end();
+        check(&expected, |mut request| {
+            request.caller_kind = CallerKind::Jwt;
+            request.status = 200;
+            request.end();
         });
     }
 
@@ -220,10 +220,10 @@ mod tests {
             "gateway_rejections_total{route=\"users\",reason=\"credentials_expired\"} 1",
             "gateway_callers_total{kind=\"jwt\",outcome=\"expired\"} 1",
         ];
-        check(&expected, |mut watch| {
-            watch.caller_kind = CallerKind::Jwt;
-            watch.refused(Reason::CredentialsExpired);
-            watch.end();
+        check(&expected, |mut request| {
+            request.caller_kind = CallerKind::Jwt;
+            request.refused(Reason::CredentialsExpired);
+            request.end();
         });
     }
 
@@ -242,7 +242,7 @@ mod tests {
             "gateway_requests_total{route=\"users\",code=\"2xx\"} 1",
             "gateway_aborted_responses_total{route=\"users\"} 1",
         ];
-        check(&expected, |mut watch| watch.status = 200);
+        check(&expected, |mut request| request.status = 200);
     }
 
     #[test]
@@ -251,9 +251,9 @@ mod tests {
             "gateway_requests_total{route=\"users\",code=\"5xx\"} 1",
             "gateway_rejections_total{route=\"users\",reason=\"internal\"} 1",
         ];
-        check(&expected, |watch| {
+        check(&expected, |request| {
             let panicked = catch_unwind(AssertUnwindSafe(|| {
-                let _watch = watch;
+                let _request = request;
                 panic!("a bug, on purpose");
             }));
             assert!(panicked.is_err());
@@ -266,10 +266,10 @@ mod tests {
             "gateway_requests_total{route=\"\",code=\"4xx\"} 1",
             "gateway_rejections_total{route=\"\",reason=\"no_route\"} 1",
         ];
-        check(&expected, |mut watch| {
-            watch.route = None;
-            watch.refused(Reason::NoRoute);
-            watch.end();
+        check(&expected, |mut request| {
+            request.route = None;
+            request.refused(Reason::NoRoute);
+            request.end();
         });
     }
 
@@ -278,10 +278,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let observer = Observer::start(&Target::File(path.clone())).unwrap();
-        let mut watch = begin(&observer);
-        watch.started = Moment::ZERO;
-        watch.refused(Reason::Overloaded);
-        watch.end();
+        let mut request = begin(&observer);
+        request.started = Moment::ZERO;
+        request.refused(Reason::Overloaded);
+        request.end();
         assert!(observer.access_log.close(Duration::from_secs(10)));
         let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         // The clock starts one hour after `Moment::ZERO`, so this request has used at least an hour.

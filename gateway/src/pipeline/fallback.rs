@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::Exchange;
+use super::exchange::Exchange;
 use crate::aggregate::proxy_status;
 use crate::call::backend::Backend;
 use crate::call::{CallBody, CallRequest, Facts};
@@ -38,11 +38,11 @@ impl Exchange<'_> {
         let answered = self.call(backend, order, None, &mut facts).await;
         let answered = match answered {
             Ok(response) if !response.status().is_server_error() => {
-                self.record(facts);
+                self.note_calls(facts);
                 return Ok(self.keep(response, key, order));
             }
             Err(rejection) if !is_outage(rejection.reason()) => {
-                self.record(facts);
+                self.note_calls(facts);
                 return Err(rejection);
             }
             outage => outage,
@@ -61,20 +61,20 @@ impl Exchange<'_> {
             if let Some(mut response) = served {
                 if fallback.kind() != FallbackKind::Backend {
                     // The backend's own answer is dropped here.
-                    self.watch.attempts.end(clock::now(), None, None);
+                    self.record.attempts.end(clock::now(), None, None);
                 }
-                self.record(facts);
+                self.note_calls(facts);
                 let kind = fallback.kind();
-                self.watch.fallbacks.push(kind);
-                self.watch
+                self.record.fallbacks.push(kind);
+                self.record
                     .note_fault(format!("{}; served {}", outage.why, kind.as_str()));
                 outage.mark(&mut response, kind);
                 return Ok(response);
             }
         }
-        self.record(facts);
+        self.note_calls(facts);
         // The record names the route's own backend, not the last fallback.
-        self.watch.backend = Some(Arc::clone(&backend.name));
+        self.record.backend = Some(Arc::clone(&backend.name));
         answered
     }
 

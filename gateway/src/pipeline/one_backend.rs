@@ -8,7 +8,8 @@ use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use policies::Deadline;
 
-use super::{AuthorizedRequest, Exchange, entrant};
+use super::decision::AuthorizedRequest;
+use super::exchange::{Exchange, entrant};
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
@@ -30,27 +31,27 @@ impl Exchange<'_> {
     /// Calls the route's backend, and the route's fallbacks if it fails.
     pub(super) async fn call_backend(
         &mut self,
-        cleared: AuthorizedRequest<'_>,
+        request: AuthorizedRequest<'_>,
         backend: &Arc<Backend>,
         rewrite: Option<&Template>,
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
-        let route = cleared.route;
-        let (order, switching) = self.order(cleared, backend, rewrite, body)?;
+        let route = request.route;
+        let (order, switching) = self.order(request, backend, rewrite, body)?;
         // A WebSocket has no fallback.
         if !route.fallbacks.is_empty() && switching.is_none() {
             return Box::pin(self.call_or_fall_back(route, backend, &order)).await;
         }
         let mut facts = Facts::default();
         let called = self.call(backend, &order, switching, &mut facts).await;
-        self.record(facts);
+        self.note_calls(facts);
         called
     }
 
     /// Builds the request for the route's backend.
     fn order(
         &mut self,
-        cleared: AuthorizedRequest<'_>,
+        request: AuthorizedRequest<'_>,
         backend: &Backend,
         rewrite: Option<&Template>,
         body: CallerBody,
@@ -59,13 +60,12 @@ impl Exchange<'_> {
             route,
             captures,
             principal,
-            deadline,
-            uri,
-            query,
-            mut head,
+            target: received,
+            head,
             hints,
             handshake,
-        } = cleared;
+            budget,
+        } = request;
         // If the connection cannot be switched, the request goes on as a plain one: its upgrade fields are already
         // removed.
         let switching = handshake.and_then(|handshake| {
@@ -82,11 +82,12 @@ impl Exchange<'_> {
             switching.handshake.stamp(&mut head.headers);
         }
         let target = match rewrite {
-            None => uri.path_and_query().cloned(),
+            None => received.uri.path_and_query().cloned(),
             Some(rewrite) => {
-                let sources = Sources::of_request(&captures, query, &head.headers, principal.caller.claims.as_ref());
-                Some(rewritten(rewrite, &sources, uri.query()).map_err(|missing| {
-                    self.watch
+                let claims = principal.caller.claims.as_ref();
+                let sources = Sources::of_request(&captures, &received.query, &head.headers, claims);
+                Some(rewritten(rewrite, &sources, received.uri.query()).map_err(|missing| {
+                    self.record
                         .note_fault(format!("{}: {}", missing.placeholder, missing.why));
                     Rejection::MalformedRequest {
                         why: "a value that this route needs is missing or cannot be used",
@@ -103,11 +104,11 @@ impl Exchange<'_> {
             CallBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
         };
         let order = CallRequest {
-            method: head.method,
+            method: std::mem::take(&mut head.method),
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
-            headers: head.headers,
+            headers: std::mem::take(&mut head.headers),
             body,
-            deadline,
+            deadline: budget.deadline,
             operator_deadline: Deadline::at(self.started + route.time_limit),
             caller_deadline: hints.deadline.map(|wish| Deadline::at(self.started + wish)),
             trailers: hints.trailers,
@@ -132,22 +133,22 @@ impl Exchange<'_> {
         switching: Option<Switching>,
         facts: &mut Facts,
     ) -> Result<Response<Content>, Rejection> {
-        self.watch.backend = Some(Arc::clone(&backend.name));
+        self.record.backend = Some(Arc::clone(&backend.name));
         let mut own = Facts::default();
-        let called = call::call(backend, self.peer.worker, order, &mut self.watch.attempts, &mut own).await;
+        let called = call::call(backend, self.peer.worker, order, &mut self.record.attempts, &mut own).await;
         facts.add(own);
-        let Reply { mut head, body } = called.inspect_err(|rejection| self.ending.fail(rejection.reason()))?;
+        let Reply { mut head, body } = called.inspect_err(|rejection| self.refund.fail(rejection.reason()))?;
         let switched = match switching {
             Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 if let Err(why) = switching.handshake.check(&order.headers, &head.headers) {
-                    self.watch.note_fault(why);
+                    self.record.note_fault(why);
                     return Err(Rejection::BackendInvalid);
                 }
                 let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
                 Some((switching.caller, backend))
             }
             Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
-                self.watch.note_fault("the backend answered, and did not switch");
+                self.record.note_fault("the backend answered, and did not switch");
                 return Err(Rejection::BackendInvalid);
             }
             _ => None,

@@ -2,7 +2,8 @@
 
 use http::{HeaderValue, Response, header};
 
-use super::{AuthorizedRequest, Exchange};
+use super::decision::AuthorizedRequest;
+use super::exchange::Exchange;
 use crate::plan::redirect::Redirect;
 use crate::rejection::Rejection;
 use crate::response::Content;
@@ -12,19 +13,19 @@ impl Exchange<'_> {
     pub(super) fn redirect(
         &mut self,
         redirect: &Redirect,
-        cleared: &AuthorizedRequest<'_>,
+        request: &AuthorizedRequest<'_>,
     ) -> Result<Response<Content>, Rejection> {
-        let fields = &cleared.head.headers;
-        let claims = cleared.principal.caller.claims.as_ref();
-        let sources = Sources::of_request(&cleared.captures, cleared.query, fields, claims);
+        let fields = &request.head.headers;
+        let claims = request.principal.caller.claims.as_ref();
+        let sources = Sources::of_request(&request.captures, &request.target.query, fields, claims);
         let host = fields
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
             .unwrap_or_default();
         let location = redirect
-            .location(&sources, host, cleared.uri.query())
+            .location(&sources, host, request.target.uri.query())
             .map_err(|missing| {
-                self.watch
+                self.record
                     .note_fault(format!("{}: {}", missing.placeholder, missing.why));
                 Rejection::MalformedRequest {
                     why: "a value that this route needs is missing or cannot be used",

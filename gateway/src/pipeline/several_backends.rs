@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use policies::Deadline;
 
-use super::{AuthorizedRequest, Exchange, entrant};
+use super::decision::AuthorizedRequest;
+use super::exchange::{Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
 use crate::rejection::Rejection;
 use crate::response::Content;
@@ -16,63 +17,63 @@ use crate::{clock, problem};
 impl Exchange<'_> {
     pub(super) async fn call_aggregate(
         &mut self,
-        cleared: AuthorizedRequest<'_>,
+        request: AuthorizedRequest<'_>,
         aggregate: &Aggregate,
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
-        let principal = &cleared.principal;
-        let caller_deadline = cleared.hints.deadline.map(|wish| Deadline::at(self.started + wish));
+        let principal = &request.principal;
+        let caller_deadline = request.hints.deadline.map(|wish| Deadline::at(self.started + wish));
         let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
-        let reservation = workspace.reserve(total, principal.share, cleared.deadline.moment());
+        let reservation = workspace.reserve(total, principal.share, request.budget.deadline.moment());
         let body = if aggregate.reads_body() {
             let began = clock::now();
-            let until = clock::instant(cleared.deadline.moment());
-            let limit = cleared.route.body_limit;
+            let until = clock::instant(request.budget.deadline.moment());
+            let limit = request.route.body_limit;
             let body = json_body::read(body, limit, until, &aggregate.body_paths, &reservation).await?;
             // If sending the body took longer than the time that is left for the answer, the caller counts as the slow
             // side.
             let now = clock::now();
-            self.ending.by_callers_time |= now.since(began) > cleared.deadline.remaining(now);
+            self.refund.by_callers_time |= now.since(began) > request.budget.deadline.remaining(now);
             body
         } else {
             None
         };
         let (body, received) = body.unzip();
-        let request = aggregate::Request {
-            method: &cleared.head.method,
-            captures: &cleared.captures,
-            query: cleared.query,
-            headers: &cleared.head.headers,
+        let of_parts = aggregate::Request {
+            method: &request.head.method,
+            captures: &request.captures,
+            query: &request.target.query,
+            headers: &request.head.headers,
             claims: principal.caller.claims.as_ref(),
             body: body.as_ref(),
             reservation: &reservation,
-            deadline: cleared.deadline,
-            operator_deadline: Deadline::at(self.started + cleared.route.time_limit),
+            deadline: request.budget.deadline,
+            operator_deadline: Deadline::at(self.started + request.route.time_limit),
             caller_deadline,
-            cost_header: cleared.route.cost_header.as_ref(),
-            operator_limit: cleared.route.time_limit,
+            cost_header: request.route.cost_header.as_ref(),
+            operator_limit: request.route.time_limit,
             entrant: entrant(principal),
-            is_retry: cleared.hints.is_retry,
+            is_retry: request.hints.is_retry,
             worker: self.peer.worker,
         };
-        let (answered, facts) = aggregate.serve(&request, &mut self.watch.attempts).await;
-        self.record(facts);
-        self.watch.bytes_in = received.unwrap_or_default() as u64;
+        let (answered, facts) = aggregate.serve(&of_parts, &mut self.record.attempts).await;
+        self.note_calls(facts);
+        self.record.bytes_in = received.unwrap_or_default() as u64;
         match &answered {
             Ok(answer) => {
                 for (_, fault) in &answer.faults {
-                    self.ending.fail(fault.rejection());
+                    self.refund.fail(fault.rejection());
                 }
             }
-            Err(failure) => self.ending.fail(failure.fault.rejection()),
+            Err(failure) => self.refund.fail(failure.fault.rejection()),
         }
-        self.watch.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
+        self.record.complete = Some(matches!(&answered, Ok(answer) if answer.is_complete()));
         let answer = match answered {
             Ok(answer) => answer,
             Err(failure) => return Ok(self.fail(aggregate, &failure)),
         };
-        self.watch.fallbacks.extend(answer.fallbacks());
-        if answer.is_known_to(&cleared.head.headers) {
+        self.record.fallbacks.extend(answer.fallbacks());
+        if answer.is_known_to(&request.head.headers) {
             let mut response = Response::new(Content::Empty);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             answer.write_unchanged_headers(response.headers_mut());
@@ -87,16 +88,16 @@ impl Exchange<'_> {
 
     /// Builds the response of an aggregate whose required part failed.
     fn fail(&mut self, aggregate: &Aggregate, failure: &Failure) -> Response<Content> {
-        let request_id = self.watch.request_id.clone();
-        self.watch
+        let request_id = self.record.request_id.clone();
+        self.record
             .note_fault(format!("part {}: {}", failure.part, failure.reason()));
         // A backend's own refusal is passed on as its answer, not recorded as a rejection by the gateway.
-        self.watch.reason = (!failure.fault.is_refusal()).then(|| failure.fault.rejection());
+        self.record.reason = (!failure.fault.is_refusal()).then(|| failure.fault.rejection());
         let mut decided = self.decided_by(failure.fault.decided_by());
         decided.part = aggregate
             .backend_of(&failure.part)
             .map(|backend| (Arc::clone(&failure.part), Arc::clone(&backend.name)));
-        self.watch.decided = Some(decided);
+        self.record.decided = Some(decided);
         let fault = &failure.fault;
         let failed = problem::FailedPart {
             status: failure.status(),

@@ -73,19 +73,19 @@ pub(super) fn answer(
     let (method, path) = named(head);
     let now = clock::unix_time();
     let record = RequestRecord::begin(clock::now(), now, request_id, method, &path);
-    let mut watch = plan.observer.watch(record);
-    watch.client = Some(plan.edge.trusted.client_address(address, &HeaderMap::new()).ip);
-    watch.note_fault(why);
-    watch.refused(rejection.reason());
+    let mut request = plan.observer.begin(record);
+    request.client = Some(plan.edge.trusted.client_address(address, &HeaderMap::new()).ip);
+    request.note_fault(why);
+    request.refused(rejection.reason());
     let settings = Arc::clone(settings.unwrap_or(&plan.settings));
-    watch.decided = Some(Box::new(Decided::by(rejection.setting(), settings)));
+    request.decided = Some(Box::new(Decided::by(rejection.setting(), settings)));
 
     let origins = origins(head);
     let (mut head, body) = problem::answer(&rejection, request_id).into_parts();
     if let Some(finish) = &plan.edge.finish {
         PendingResponseHeaders::begin(finish, &origins, false).apply(Scheme::Http, &mut head.headers);
     }
-    watch.bytes_out = body.len() as u64;
+    request.bytes_out = body.len() as u64;
     let mut text = format!("HTTP/1.1 {}\r\n", head.status);
     for (name, value) in &head.headers {
         let value = value.to_str().unwrap_or_default();
@@ -97,7 +97,7 @@ pub(super) fn answer(
         text,
         "x-request-id: {request_id}\r\nconnection: close\r\ndate: {date}\r\n\r\n"
     );
-    watch.end();
+    request.end();
     [text.as_bytes(), &body].concat().into()
 }
 

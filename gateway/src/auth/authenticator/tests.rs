@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fixtures::{keys, tokens};
+use futures_util::FutureExt;
 use http::HeaderValue;
 use policies::{Moment, Quota, Ratio, Share};
 use serde_json::{Value, json};
@@ -165,13 +166,32 @@ fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {
 
 impl Scene {
     fn ask(&self, headers: &HeaderMap, kinds: &[&str], now: u64) -> Result<String, &'static str> {
-        let answer = self.authenticator.identify(headers, &access(kinds), CLIENT, now);
-        answer.map(|kept| kept.to_string()).map_err(|refusal| refusal.check)
+        let answer = at_once(&self.authenticator, headers, kinds, CLIENT, now);
+        answer.map(|kept| kept.to_string()).map_err(word)
     }
 
     fn built(&self) -> usize {
         self.built.load(Ordering::Relaxed)
     }
+}
+
+/// Identifies a caller whose check is not slow. A slow check is refused.
+fn at_once<'a, K>(
+    authenticator: &Authenticator<K>,
+    headers: &HeaderMap,
+    kinds: &[&str],
+    client: impl Into<Client<'a>>,
+    now: u64,
+) -> Result<Arc<K>, Refusal> {
+    let refuse = || Err(Rejection::Internal);
+    let access = access(kinds);
+    let answer = authenticator.identify(headers, &access, client, now, refuse);
+    answer.now_or_never().expect("nothing is awaited")
+}
+
+/// Log word of a failed check, or `awaits` if a slow check would have been next.
+fn word(refusal: Refusal) -> &'static str {
+    refusal.check.unwrap_or("awaits")
 }
 
 #[test]
@@ -243,14 +263,11 @@ fn what_is_presented_and_what_is_admitted_decide() {
 fn each_refusal_has_its_category_and_tells_whether_it_is_suspect() {
     let scene = scene();
     let check = |headers: &HeaderMap, expected: (&str, bool)| {
-        let refusal = scene
-            .authenticator
-            .identify(headers, &access(&["api_key", "jwt"]), CLIENT, NOW)
-            .unwrap_err();
+        let refusal = at_once(&scene.authenticator, headers, &["api_key", "jwt"], CLIENT, NOW).unwrap_err();
         assert_eq!(
             (refusal.rejection.reason().as_str(), refusal.suspect),
             expected,
-            "{}",
+            "{:?}",
             refusal.check
         );
     };
@@ -413,12 +430,7 @@ fn memory_is_bounded_and_a_flood_costs_no_key_its_place() {
         assert!(scene.ask(&headers(None, Some(&token)), &["jwt"], NOW).is_ok());
         let _ = scene.ask(&headers(None, Some(&token[..token.len() - 2])), &["jwt"], NOW);
         let client = IpAddr::V4(Ipv4Addr::from_bits(n));
-        assert!(
-            scene
-                .authenticator
-                .identify(&HeaderMap::new(), &access(&["anonymous"]), client, NOW)
-                .is_ok()
-        );
+        assert!(at_once(&scene.authenticator, &HeaderMap::new(), &["anonymous"], client, NOW).is_ok());
     }
     let (admitted, refused) = scene.authenticator.tokens.len();
     assert!(admitted <= 100 && refused <= 100 && scene.authenticator.strangers.len() <= 100);
@@ -448,7 +460,7 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
         issuer("awaited", LiveKeys::awaited()).fetched_from(Some(source())),
     ];
     let authenticator = Authenticator::new(None, issuers, None, 10, |_| ()).unwrap();
-    let check = |issuer: &str, kid: Option<&str>, changes: Value, has_waited: bool, expected: (&str, bool)| {
+    let check = |issuer: &str, kid: Option<&str>, changes: Value, has_waited: bool, expected: &str| {
         let mut claims = json!({
             "iss": format!("https://{issuer}.example"), "aud": "edge", "sub": "ada", "tenant": "acme", "exp": NOW + 100,
         });
@@ -459,19 +471,19 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
             has_waited,
             ..CLIENT.into()
         };
-        let answer = authenticator.identify(&headers(None, Some(&token)), &access(&["jwt"]), client, NOW);
+        let answer = at_once(&authenticator, &headers(None, Some(&token)), &["jwt"], client, NOW);
         let refusal = answer.expect_err("nobody has such a key");
-        let waits = matches!(refusal.awaits, Some(Pending::Keys(_)));
-        assert_eq!((refusal.check, waits), expected, "{issuer} {kid:?} {changes}");
-        refusal.suspect
+        let suspect = refusal.suspect;
+        assert_eq!(word(refusal), expected, "{issuer} {kid:?} {changes}");
+        suspect
     };
     let (new, none) = (Some("new"), || json!({}));
-    assert!(check("local", new, none(), false, ("kid_unknown", false)));
-    assert!(!check("fetched", new, none(), false, ("keys_unavailable", true)));
-    assert!(check("fetched", new, none(), true, ("kid_unknown", false)));
+    assert!(check("local", new, none(), false, "kid_unknown"));
+    assert!(!check("fetched", new, none(), false, "awaits"));
+    assert!(check("fetched", new, none(), true, "kid_unknown"));
     for kid in [new, None] {
-        assert!(!check("awaited", kid, none(), false, ("keys_unavailable", true)));
-        assert!(!check("awaited", kid, none(), true, ("keys_unavailable", false)));
+        assert!(!check("awaited", kid, none(), false, "awaits"));
+        assert!(!check("awaited", kid, none(), true, "keys_unavailable"));
     }
     // A token that is wrong in any case is refused at once.
     for (changes, word) in [
@@ -481,10 +493,10 @@ fn a_token_waits_for_a_key_only_where_one_can_come() {
         (json!({ "sub": null }), "caller"),
         (json!({ "tenant": "" }), "tenant"),
     ] {
-        check("fetched", new, changes.clone(), false, (word, false));
-        check("awaited", new, changes, false, (word, false));
+        check("fetched", new, changes.clone(), false, word);
+        check("awaited", new, changes, false, word);
     }
-    check("fetched", new, json!({ "iss": "https://x" }), false, ("iss", false));
+    check("fetched", new, json!({ "iss": "https://x" }), false, "iss");
 }
 
 /// Keys without names, or tokens that name none: the issuer may have made new keys.
@@ -518,17 +530,13 @@ fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
     };
     let es256 = tokens::kid(tokens::Algorithm::ES256);
     let name = Some(es256.as_str());
-    let check = |keys: Arc<LiveKeys>, fetched: bool, token: &str, expected: (&str, bool)| {
+    let check = |keys: Arc<LiveKeys>, fetched: bool, token: &str, expected: &str| {
         let issuer = issuer("main", keys).fetched_from(fetched.then(source));
         let authenticator = Authenticator::new(None, vec![issuer], None, 10, |_| ()).unwrap();
-        let answer = authenticator.identify(&headers(None, Some(token)), &access(&["jwt"]), CLIENT, NOW);
-        let refusal = answer.expect_err("no key has signed it");
-        assert_eq!(
-            (refusal.check, matches!(refusal.awaits, Some(Pending::Keys(_)))),
-            expected
-        );
+        let answer = at_once(&authenticator, &headers(None, Some(token)), &["jwt"], CLIENT, NOW);
+        assert_eq!(word(answer.expect_err("no key has signed it")), expected);
     };
-    let (waits, not_taken) = (("keys_unavailable", true), ("signature", false));
+    let (waits, not_taken) = ("awaits", "signature");
     check(set(false, Algorithm::ES256), true, &forged(None), waits);
     check(set(false, Algorithm::ES256), true, &forged(name), waits);
     check(set(true, Algorithm::ES256), true, &forged(None), waits);
@@ -537,9 +545,9 @@ fn a_signature_that_fits_no_key_may_be_of_one_that_has_still_to_come() {
     // The new key may have another of the issuer's algorithms.
     check(set(true, Algorithm::EdDSA), true, &good(None), waits);
     check(set(false, Algorithm::EdDSA), true, &good(name), waits);
-    check(set(true, Algorithm::EdDSA), false, &good(None), ("alg", false));
+    check(set(true, Algorithm::EdDSA), false, &good(None), "alg");
     let rs256 = tokens::mint(tokens::Algorithm::RS256, &of("main"), None);
-    check(set(true, Algorithm::EdDSA), true, &rs256, ("alg", false));
+    check(set(true, Algorithm::EdDSA), true, &rs256, "alg");
 }
 
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
@@ -579,10 +587,8 @@ fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<Veri
 impl Scene {
     /// Asks as [`Self::ask`] does, from another address. An error has the reason that the caller is told.
     fn ask_from(&self, client: IpAddr, token: &str) -> Result<(), (&'static str, &'static str)> {
-        let answer = self
-            .authenticator
-            .identify(&headers(None, Some(token)), &access(&["jwt"]), client, NOW);
-        let told = |refusal: Refusal| (refusal.rejection.reason().as_str(), refusal.check);
+        let answer = at_once(&self.authenticator, &headers(None, Some(token)), &["jwt"], client, NOW);
+        let told = |refusal: Refusal| (refusal.rejection.reason().as_str(), word(refusal));
         answer.map(drop).map_err(told)
     }
 }
@@ -675,10 +681,14 @@ fn when_the_share_is_used_up_strangers_wait_and_the_known_do_not() {
 
     work.add_for_test(share, Duration::from_secs(1000));
     let fresh = token_of("main", json!({ "sub": "newer" }));
-    let refusal = scene
-        .authenticator
-        .identify(&headers(None, Some(&fresh)), &access(&["jwt"]), CLIENT, NOW)
-        .unwrap_err();
+    let refusal = at_once(
+        &scene.authenticator,
+        &headers(None, Some(&fresh)),
+        &["jwt"],
+        CLIENT,
+        NOW,
+    )
+    .unwrap_err();
     assert!(
         matches!(refusal.rejection, Rejection::Overloaded { retry_after, .. } if retry_after > Duration::from_secs(1000)),
         "{refusal:?}"
@@ -786,8 +796,7 @@ mod of_connections_and_passwords {
                 certificate,
                 ..CLIENT.into()
             };
-            let answer = self.authenticator.identify(headers, &access(kinds), client, now);
-            answer.map(|kept| kept.to_string())
+            at_once(&self.authenticator, headers, kinds, client, now).map(|kept| kept.to_string())
         }
     }
 
@@ -804,8 +813,11 @@ mod of_connections_and_passwords {
         let check = |headers: &HeaderMap, shown: &Certificate, kinds: &[&str], expected: Result<&str, &str>| {
             for _ in 0..2 {
                 let answer = scene.meet(headers, Some(shown), kinds, NOW);
-                let answer = answer.as_deref().map_err(|refusal| refusal.check);
-                assert_eq!(answer, expected, "{headers:?} {kinds:?}");
+                assert_eq!(
+                    answer.as_deref().map_err(|refusal| refusal.check),
+                    expected.map_err(Some),
+                    "{headers:?} {kinds:?}"
+                );
             }
         };
         const STRANGER: &str = "anonymous anonymous/192.0.2.7";
@@ -830,7 +842,7 @@ mod of_connections_and_passwords {
         check(&key, &other, PAIR, Err("tenants_differ"));
         check(&headers(Some("wrong"), None), &acme, PAIR, Err("key_unknown"));
         check(&token, &acme, PAIR, Err("incomplete"));
-        let bare = |headers: &HeaderMap| scene.meet(headers, None, PAIR, NOW).unwrap_err().check;
+        let bare = |headers: &HeaderMap| word(scene.meet(headers, None, PAIR, NOW).unwrap_err());
         assert_eq!((bare(&key), bare(&none)), ("incomplete", "absent"));
         check(&token, &acme, &["mtls", "jwt:second", "together"], Err("incomplete"));
     }
@@ -849,7 +861,7 @@ mod of_connections_and_passwords {
                 let answer = scene.meet_with(headers, Some(Err(check)), kinds, NOW);
                 answer.map_err(|refusal| {
                     assert!(!refusal.suspect, "an authority has signed it");
-                    (refusal.rejection.reason().as_str(), refusal.check)
+                    (refusal.rejection.reason().as_str(), word(refusal))
                 })
             };
             let failed = Err(("credentials_invalid", check.as_str()));
@@ -885,39 +897,87 @@ mod of_connections_and_passwords {
             (NOW, Ok(())),
         ] {
             let answer = scene.meet(&HeaderMap::new(), Some(&acme), &["mtls"], now);
-            let told = |refusal: Refusal| (refusal.check, refusal.rejection.reason().as_str(), refusal.suspect);
+            let told = |refusal: Refusal| {
+                let (reason, suspect) = (refusal.rejection.reason().as_str(), refusal.suspect);
+                (word(refusal), reason, suspect)
+            };
             assert_eq!(answer.map(drop).map_err(told), expected, "at {now}");
         }
     }
 
     #[tokio::test]
-    async fn a_password_is_awaited_once() {
+    async fn a_password_is_compared_once_and_its_verdict_is_told_at_once() {
         let scene = scene_of_all();
-        let ask = |credential: &str| {
+        let waits = std::cell::Cell::new(0);
+        let ask = async |credential: &str| {
             let mut headers = HeaderMap::new();
             let value = format!("Basic {}", STANDARD.encode(credential));
             headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
-            scene.meet(&headers, None, &["basic"], NOW)
+            let begin_wait = || {
+                waits.set(waits.get() + 1);
+                Ok(WaitTerms {
+                    keys_until: Moment::MAX,
+                    comparison_until: Moment::MAX,
+                    failure: Box::new(|| None),
+                })
+            };
+            let access = access(&["basic"]);
+            let answer = scene.authenticator.identify(&headers, &access, CLIENT, NOW, begin_wait);
+            answer.await.map(|kept| kept.to_string())
         };
-        for (credential, expected) in [
+        for (count, (credential, expected)) in [
             ("ada:lovelace", Ok("basic acme/ada")),
             ("ada:byron", Err("password")),
             ("eve:lovelace", Err("user_unknown")),
-        ] {
-            let first = ask(credential).unwrap_err();
-            assert_eq!(
-                first.rejection.reason().as_str(),
-                "overloaded",
-                "unheeded, it fails closed"
-            );
-            let Some(Pending::Password(compared)) = first.awaits else {
-                panic!("it has to be compared")
-            };
-            compared.done(CLIENT, Moment::MAX, || Ok(None)).await.unwrap();
-            let second = ask(credential);
-            assert_eq!(second.as_deref().map_err(|refusal| refusal.check), expected);
-            assert!(second.err().is_none_or(|refusal| refusal.suspect));
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for _ in 0..2 {
+                let answer = ask(credential).await;
+                assert_eq!(
+                    answer.as_deref().map_err(|refusal| refusal.check),
+                    expected.map_err(Some)
+                );
+                assert!(answer.err().is_none_or(|refusal| refusal.suspect));
+                assert_eq!(waits.get(), count + 1, "{credential}");
+            }
         }
         assert_eq!(scene.built(), 1);
+    }
+
+    /// The cache of wrong passwords has room for one, so each verdict displaces the one before.
+    #[tokio::test]
+    async fn a_verdict_reaches_its_request_even_if_the_cache_has_no_room_for_it() {
+        let known = Arc::new(KnownPasswords::new(1));
+        let user = |id: &str| User {
+            id: id.into(),
+            tenant: "acme".into(),
+            hash: bcrypt::hash("right", 4).unwrap().into(),
+            tier: None,
+            scopes: Box::default(),
+            disabled: false,
+        };
+        let passwords = Passwords::new(vec![user("ada")], known, Arc::new(PasswordChecks::new(2)));
+        let scene = scene();
+        let authenticator = scene.authenticator.with_passwords(Some(passwords));
+        let ask = async |guess: usize| {
+            let mut headers = HeaderMap::new();
+            let value = format!("Basic {}", STANDARD.encode(format!("ada:{guess}")));
+            headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
+            let begin_wait = || {
+                Ok(WaitTerms {
+                    keys_until: Moment::MAX,
+                    comparison_until: Moment::MAX,
+                    failure: Box::new(|| None),
+                })
+            };
+            let client = IpAddr::V4(Ipv4Addr::from_bits(guess as u32));
+            let access = access(&["basic"]);
+            let answer = authenticator.identify(&headers, &access, client, NOW, begin_wait);
+            answer.await.map(drop).map_err(word)
+        };
+        let answers = futures_util::future::join_all((0..40).map(ask)).await;
+        assert!(answers.iter().all(|answer| *answer == Err("password")), "{answers:?}");
     }
 }

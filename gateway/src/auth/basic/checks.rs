@@ -45,8 +45,8 @@ pub struct PasswordChecks {
     pub(super) failed: Cache<IpAddr, Moment>,
 }
 
-/// Cell that is set after the comparison.
-pub(super) type Outcome = Arc<OnceCell<()>>;
+/// Verdict of a comparison once it has ended: whether the password is right, or `None` if the comparison panicked.
+pub(super) type Outcome = Arc<OnceCell<Option<bool>>>;
 
 /// Wakes the request whose credential is next.
 #[derive(Debug)]

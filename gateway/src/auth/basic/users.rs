@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::auth::basic::checks::PasswordChecks;
 use crate::auth::basic::password_cache::{COUNTED, KnownPasswords, Line};
-use crate::auth::basic::password_check::PasswordCheck;
+use crate::auth::basic::password_check::{NamedUser, PasswordCheck};
 use crate::auth::basic::password_hash::{COST, cost, decoy};
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::check::Check;
@@ -58,7 +58,13 @@ struct Row {
 #[derive(Debug)]
 pub(crate) enum LoginFailure {
     Failed(Check),
-    Unchecked(PasswordCheck),
+    Unchecked(Box<PasswordCheck>),
+}
+
+impl From<Check> for LoginFailure {
+    fn from(check: Check) -> Self {
+        Self::Failed(check)
+    }
 }
 
 impl Passwords {
@@ -114,28 +120,36 @@ impl Passwords {
             .and_then(|id| self.by_id.get(id).copied());
         let user = row.map(|row| &self.users[row]);
         let tag = self.known.tag(user.map(|user| &*user.line), name_and_colon, password);
-        match (row, user) {
-            (Some(row), Some(user)) if user.line.is_right(&tag) => {
-                return match user.user.disabled {
-                    true => Err(LoginFailure::Failed(Check::UserDisabled)),
-                    false => Ok(row),
-                };
-            }
-            _ if self.known.is_wrong(&tag) => {
-                let check = user.map_or(Check::UserUnknown, |_| Check::Password);
-                return Err(LoginFailure::Failed(check));
-            }
-            _ => {}
+        if user.is_some_and(|user| user.line.is_right(&tag)) {
+            return Ok(self.judge(row, true)?);
         }
-        Err(LoginFailure::Unchecked(PasswordCheck {
+        if self.known.is_wrong(&tag) {
+            return Ok(self.judge(row, false)?);
+        }
+        Err(LoginFailure::Unchecked(Box::new(PasswordCheck {
             tag,
             password: password[..password.len().min(COUNTED)].into(),
             hash: Arc::clone(user.map_or(&self.decoy, |user| &user.user.hash)),
             highest_cost: self.highest_cost,
-            user: user.map(|user| (Arc::clone(&user.line), !user.user.disabled)),
+            user: row.zip(user).map(|(row, user)| NamedUser {
+                row,
+                line: Arc::clone(&user.line),
+                is_enabled: !user.user.disabled,
+            }),
             known: Arc::clone(&self.known),
             checks: Arc::clone(&self.checks),
-        }))
+        })))
+    }
+
+    /// Returns the index of the user if the user is admitted. `row` is the index of the named user, `None` if there is
+    /// none, and `is_right` the verdict on its password.
+    pub(crate) fn judge(&self, row: Option<usize>, is_right: bool) -> Result<usize, Check> {
+        match row {
+            Some(row) if is_right && self.users[row].user.disabled => Err(Check::UserDisabled),
+            Some(row) if is_right => Ok(row),
+            Some(_) => Err(Check::Password),
+            None => Err(Check::UserUnknown),
+        }
     }
 
     pub(crate) fn tenant(&self, row: usize) -> &Arc<str> {

@@ -1,0 +1,69 @@
+//! Charges a request to its limits, waits for tokens that were taken in advance, and corrects the charge at the end.
+
+use std::time::Duration;
+
+use http::Response;
+
+use super::decision::Decision;
+use super::exchange::Exchange;
+use crate::clock::{self, Now};
+use crate::limits::{self, Receipt};
+use crate::plan::Plan;
+use crate::rejection::Rejection;
+use crate::response::Content;
+
+/// Takes the charges of a decision, at the time of this call: after a slow authentication, a quota is charged to the
+/// period that has begun meanwhile. Ready at once, because the accounts are in this process.
+///
+/// # Errors
+/// A 429 with the limits that refused. It takes precedence over the decision's own rejection.
+pub(super) async fn charge(plan: &Plan, decision: &mut Decision<'_>) -> Result<Receipt, Rejection> {
+    let now = Now::read();
+    let longest_wait = match &decision.outcome {
+        Ok(request) => request
+            .budget
+            .deadline
+            .remaining(now.moment)
+            .saturating_sub(plan.time.minimum),
+        Err(_) => Duration::ZERO,
+    };
+    limits::take(std::mem::take(&mut decision.charges), now, longest_wait)
+}
+
+impl Exchange<'_> {
+    /// Waits until the tokens that were charged in advance are there.
+    pub(super) async fn wait_for_tokens(&mut self) {
+        let Some(receipt) = self.receipt.as_ref().filter(|receipt| !receipt.delay.is_zero()) else {
+            return;
+        };
+        let until = receipt.tokens_are_there_at();
+        self.record.delayed = receipt.delay;
+        clock::wait_until(until).await;
+    }
+
+    /// Refunds the charge if none is owed, or corrects it to the cost that the backends stated. `own` is the route's
+    /// cost. Called once per request, after the last call has ended.
+    pub(super) fn settle(&mut self, answered: &Result<Response<Content>, Rejection>, own: u64) {
+        if let Err(rejection) = answered {
+            self.refund.fail(rejection.reason());
+        }
+        if self.stated_cost.is_partly_unreadable() {
+            self.record
+                .note_fault("a backend's cost is not a number: the route's own holds");
+        }
+        let Some(receipt) = &mut self.receipt else { return };
+        if self.refund.is_refunded() {
+            receipt.refund(Now::read());
+        } else if let Some(cost) = self.stated_cost.total(own) {
+            receipt.settle(Now::read(), cost);
+        }
+    }
+
+    /// Tells the caller in the response what its limits have left.
+    pub(super) fn with_limits_told(&self, mut response: Response<Content>) -> Response<Content> {
+        if let Some(receipt) = &self.receipt {
+            receipt.tell(response.headers_mut(), Now::read());
+        }
+        response
+    }
+}

@@ -1,0 +1,213 @@
+//! Decides on a request: stages 1 to 6, from the head to the request for the backend, or to the reason against it.
+//!
+//! Reads no clock, and writes neither metrics nor the record. Authentication may wait for a slow check, which keeps its
+//! own time.
+
+use std::sync::Arc;
+
+use http::request;
+use policies::Deadline;
+
+use super::authenticate::authenticate;
+use super::decision::{AuthorizedRequest, Budget, Decision, Findings, Refused, RequestTarget, Stop};
+use super::request_head::RequestHead;
+use super::{Peer, route_rules};
+use crate::auth::credential_removal;
+use crate::client::address::{self, ClientAddress};
+use crate::clock::Now;
+use crate::headers::response::PendingResponseHeaders;
+use crate::headers::{self, RequestHints, Scheme, Trace};
+use crate::limits::Charges;
+use crate::plan::{Plan, Route};
+use crate::rejection::{Rejection, Setting};
+use crate::routing::{self, path_policy};
+use crate::template::{Query, Sources};
+use crate::tenancy::Principal;
+
+/// Decides on a request that began at `now`. Ready at once unless authentication has to wait; `before_wait` is then
+/// told what is known so far.
+pub(super) async fn decide<'a>(
+    plan: &'a Plan,
+    peer: &Peer,
+    head: &'a mut RequestHead,
+    now: Now,
+    before_wait: impl FnMut(&Findings<'a>),
+) -> Decision<'a> {
+    let client = if peer.client_is_known {
+        plan.edge.trusted.client_address(peer.address, &head.parts.headers)
+    } else {
+        ClientAddress::unknown(peer.address)
+    };
+    let of_top = plan.edge.finish.as_ref();
+    let mut found = Findings {
+        client,
+        route: None,
+        principal: None,
+        response_headers: of_top.map(|fields| PendingResponseHeaders::begin(fields, &head.parts.headers, false)),
+        failed_check: None,
+    };
+    let mut charges = Charges::new();
+    let outcome = stages(plan, peer, head, now, &mut found, &mut charges, before_wait).await;
+    Decision {
+        found,
+        charges,
+        outcome,
+    }
+}
+
+/// Runs the stages in order. `?` ends the request.
+async fn stages<'a>(
+    plan: &'a Plan,
+    peer: &Peer,
+    head: &'a mut RequestHead,
+    now: Now,
+    found: &mut Findings<'a>,
+    charges: &mut Charges,
+    before_wait: impl FnMut(&Findings<'a>),
+) -> Result<AuthorizedRequest<'a>, Stop> {
+    let RequestHead {
+        parts: head,
+        uri,
+        keyless_uri,
+        path_policy,
+        trace,
+    } = head;
+    let (uri, keyless_uri, trace) = (&*uri, keyless_uri.as_ref(), *trace);
+
+    // Stage 1: the head.
+    if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
+        return Err(Rejection::UriTooLong.into());
+    }
+    headers::check_size(head.version, &head.method, uri, &head.headers, plan.edge.head_limit)?;
+    headers::check(head.version, &head.headers, plan.edge.header_limit)?;
+    headers::join_cookies(head.version, &mut head.headers);
+
+    // Stage 2: the route. A CORS preflight ends here.
+    let keeps = path_policy.unwrap_or_default().keeps();
+    let target = routing::Target::read(&head.method, head.version, uri, &head.headers, keeps).map_err(|rejection| {
+        let setting = path_policy::key_that_refused(uri.path()).map(Setting::At);
+        Refused::by(setting, rejection)
+    })?;
+    let query = Query::new(uri.query());
+    if let Some(wanted) = RequestHead::preflight_method(head)
+        && let Some(stop) = route_rules::preflight(plan, &target, &query, &wanted, &head.headers, found)
+    {
+        return Err(stop);
+    }
+    let (host, path) = (target.host.to_owned(), target.path);
+    headers::name_host(head.version, &host, &mut head.headers);
+    let matched = route_rules::find(plan, &host, &path, &query, head, found)?;
+    let (route, captures): (&Arc<Route>, _) = (matched.target, matched.captures);
+    found.route = Some(route);
+    let target = match keyless_uri {
+        Some(uri) if credential_removal::removes_from_query(&route.access, route.forward_credential) => RequestTarget {
+            uri,
+            query: Query::new(uri.query()),
+        },
+        _ => RequestTarget { uri, query },
+    };
+    found.response_headers = route.edge.finish.as_ref().map(|fields| {
+        let mut pending = PendingResponseHeaders::begin(fields, &head.headers, false);
+        pending.fill(&Sources::of_request(&captures, &target.query, &head.headers, None));
+        pending
+    });
+
+    // Stage 3: the route's rules for path, client address and WebSocket handshakes.
+    route_rules::same_path_policy(*path_policy, route)?;
+    if let Some(addresses) = &route.edge.addresses {
+        addresses.permits(&found.client)?;
+    }
+    let handshake = route_rules::handshake(head, route.edge.upgrades, found.response_headers.as_ref())?;
+
+    // Stage 4: authentication (401).
+    let principal = authenticate(plan, peer, route, uri.query(), head, now, found, charges, before_wait).await?;
+    let claims = principal.caller.claims.as_ref();
+    if let (Some(pending), Some(_)) = (&mut found.response_headers, claims) {
+        pending.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));
+    }
+
+    // Stage 5: authorization (403).
+    route.access.permits(&principal.caller, &principal.tier.name)?;
+
+    // Stage 6: limits and deadline. The header fields are checked first, because a malformed request is not charged.
+    let hints = clean(plan, route, &found.client, head)?;
+    let limit = hints.deadline.unwrap_or(route.time_limit).min(route.time_limit);
+    let budget = Budget {
+        limit,
+        deadline: Deadline::at(now.moment + limit),
+        is_callers: limit < route.time_limit,
+    };
+    charges.extend(all_charges(plan, route, &principal, &found.client));
+
+    // The head for the backend.
+    set_gateway_fields(plan, peer.scheme, route, &principal, &found.client, &host, trace, head);
+    if let Some(rules) = &route.edge.request_rules {
+        let filled = rules.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));
+        rules.apply(&mut head.headers, &filled);
+    }
+    Ok(AuthorizedRequest {
+        route,
+        captures,
+        principal,
+        target,
+        head,
+        hints,
+        handshake,
+        budget,
+    })
+}
+
+/// Removes the header fields that the backend must not see, and returns what they asked of the gateway.
+fn clean(
+    plan: &Plan,
+    route: &Route,
+    client: &ClientAddress,
+    head: &mut request::Parts,
+) -> Result<RequestHints, Refused> {
+    let rule = route.edge.method_override;
+    headers::clean_request(&mut head.headers, head.version, client.trusted_peer, rule, &plan.via).map_err(|rejection| {
+        let of_method =
+            matches!(rejection, Rejection::MalformedRequest { why } if why == headers::ASKS_FOR_ANOTHER_METHOD);
+        Refused::by(of_method.then_some(Setting::MethodOverride), rejection)
+    })
+}
+
+/// Returns the charges of the request: to the limits of the tenant's tier, then to those of the route.
+fn all_charges(plan: &Plan, route: &Route, principal: &Principal, client: &ClientAddress) -> Charges {
+    let address = address::key(client.ip, plan.edge.ipv6_prefix);
+    let held = principal.holds();
+    let of_tier = held.iter().map(|hold| hold.charge(route.cost));
+    let of_route = route.limits.iter();
+    of_tier
+        .chain(of_route.map(|limit| limit.charge(principal, address, &route.name, route.cost)))
+        .collect()
+}
+
+/// Removes the credential and sets the header fields that only the gateway may set: identity, forwarding and trace.
+fn set_gateway_fields(
+    plan: &Plan,
+    scheme: Scheme,
+    route: &Route,
+    principal: &Principal,
+    client: &ClientAddress,
+    host: &str,
+    trace: Trace,
+    head: &mut request::Parts,
+) {
+    let fields = &mut head.headers;
+    // Space for these fields and those of each attempt, so that the map grows only once.
+    fields.reserve(12);
+    let (places, caller) = (plan.key_places.as_ref(), &principal.caller.kind);
+    credential_removal::remove(fields, places, &route.access, caller, route.forward_credential);
+    headers::stamp_identity(
+        fields,
+        &principal.tenant_header,
+        &principal.tier_header,
+        &principal.caller_header,
+    );
+    headers::stamp_forwarded(fields, client, scheme, host);
+    trace.write(fields);
+}
+
+#[cfg(test)]
+mod tests;

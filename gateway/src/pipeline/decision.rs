@@ -1,0 +1,116 @@
+//! What the gateway decides on a request before it does anything about it.
+//!
+//! A decision is a value: nothing has been charged, called, recorded or counted when it is made. The same plan, peer,
+//! head and time give the same decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, request};
+use policies::Deadline;
+
+use crate::client::address::ClientAddress;
+use crate::headers::RequestHints;
+use crate::headers::response::PendingResponseHeaders;
+use crate::headers::websocket::Handshake;
+use crate::limits::Charges;
+use crate::plan::Route;
+use crate::rejection::{Rejection, Setting};
+use crate::template::{Captures, Query};
+use crate::tenancy::Principal;
+
+/// A decision on one request.
+pub(super) struct Decision<'a> {
+    pub(super) found: Findings<'a>,
+    /// Charges to take. For a failed authentication, the charge to the client's address.
+    pub(super) charges: Charges,
+    /// The request for the route's target, or why it goes no further.
+    pub(super) outcome: Result<AuthorizedRequest<'a>, Stop>,
+}
+
+/// What is known of a request, whether it goes on or not.
+pub(super) struct Findings<'a> {
+    pub(super) client: ClientAddress,
+    pub(super) route: Option<&'a Arc<Route>>,
+    pub(super) principal: Option<Arc<Principal>>,
+    /// Header fields to add to the response: those of the route, or of the config's top level if no route was found.
+    pub(super) response_headers: Option<PendingResponseHeaders>,
+    /// Log word of the failed check of authentication.
+    pub(super) failed_check: Option<&'static str>,
+}
+
+/// A request that has passed every check and can be sent to its target.
+pub(super) struct AuthorizedRequest<'a> {
+    pub(super) route: &'a Route,
+    pub(super) captures: Captures<'a>,
+    pub(super) principal: Arc<Principal>,
+    /// Request target, without the API keys that are not forwarded.
+    pub(super) target: RequestTarget<'a>,
+    /// Head for the backend: cleaned, without the credential, with the gateway's own fields.
+    pub(super) head: &'a mut request::Parts,
+    pub(super) hints: RequestHints,
+    /// Present if the caller asks for a WebSocket.
+    pub(super) handshake: Option<Handshake>,
+    pub(super) budget: Budget,
+}
+
+/// URI of a request, and its query.
+pub(super) struct RequestTarget<'a> {
+    pub(super) uri: &'a http::Uri,
+    pub(super) query: Query<'a>,
+}
+
+/// Time of a request: the route's limit, or what the caller allows if that is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) limit: Duration,
+    pub(super) deadline: Deadline,
+    /// True if the caller allows less time than the route does.
+    pub(super) is_callers: bool,
+}
+
+/// Reason why a request does not go to a target.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Refused(Refused),
+    /// A CORS preflight, which the gateway answers itself with these header fields.
+    Preflight(HeaderMap),
+}
+
+/// A rejection, with the setting that decided if the reason alone does not tell.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) rejection: Rejection,
+    pub(super) setting: Option<Setting>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            setting: rejection.setting(),
+            rejection,
+        }
+    }
+}
+
+impl Refused {
+    /// A rejection for which `setting` decided.
+    pub(super) fn by(setting: Option<Setting>, rejection: Rejection) -> Self {
+        Self {
+            setting: setting.or(rejection.setting()),
+            rejection,
+        }
+    }
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection.into())
+    }
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}

@@ -1,0 +1,84 @@
+//! State of one request from its decision to its response.
+
+use http::{HeaderValue, Method, Request, Version};
+use policies::Moment;
+use policies::bulkhead::Entrant;
+
+use super::Peer;
+use crate::call::StatedCost;
+use crate::clock::Now;
+use crate::headers::response::PendingResponseHeaders;
+use crate::headers::{self, Trace};
+use crate::limits::{Receipt, RefundFacts};
+use crate::observe::{RequestGuard, RequestRecord};
+use crate::plan::Plan;
+use crate::tenancy::Principal;
+use crate::wire::caller_body::CallerBody;
+use crate::wire::grpc;
+
+pub(super) struct Exchange<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) peer: &'a Peer,
+    pub(super) started: Moment,
+    pub(super) trace: Trace,
+    pub(super) request_id: HeaderValue,
+    pub(super) is_head: bool,
+    pub(super) is_grpc: bool,
+    /// Header fields to add to the response.
+    pub(super) response_headers: Option<PendingResponseHeaders>,
+    /// The charge to the limits; `None` until the request is charged.
+    pub(super) receipt: Option<Receipt>,
+    /// Facts that decide whether the charge is given back.
+    pub(super) refund: RefundFacts,
+    pub(super) stated_cost: StatedCost,
+    /// True if the caller allows less time than the route does.
+    pub(super) deadline_is_callers: bool,
+    pub(super) record: Box<RequestGuard>,
+}
+
+impl<'a> Exchange<'a> {
+    /// Begins the record of a request, and gives the request an id.
+    pub(super) fn begin(plan: &'a Plan, peer: &'a Peer, request: &mut Request<CallerBody>, now: Now) -> Self {
+        let request_id = headers::request_id(request.headers_mut());
+        let trace = Trace::read_or_start(request.headers(), false);
+        let mut record = RequestRecord::begin(
+            now.moment,
+            now.wall.elapsed(),
+            request_id.to_str().unwrap_or_default(),
+            request.method().clone(),
+            request.uri().path(),
+        );
+        record.trace = Some(trace.id);
+        record.protocol = match request.version() {
+            Version::HTTP_2 => "HTTP/2",
+            Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        };
+        Self {
+            plan,
+            peer,
+            started: now.moment,
+            trace,
+            request_id,
+            is_head: request.method() == Method::HEAD,
+            is_grpc: request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers()),
+            response_headers: None,
+            receipt: None,
+            refund: RefundFacts::default(),
+            stated_cost: StatedCost::default(),
+            deadline_is_callers: false,
+            record: Box::new(plan.observer.begin(record)),
+        }
+    }
+}
+
+/// Returns the principal's place in the queues of backends.
+pub(super) fn entrant(principal: &Principal) -> Entrant {
+    // The call itself sets the time until which a slot is useful.
+    Entrant {
+        tenant: principal.share,
+        tier: principal.tier.number,
+        weight: principal.tier.weight,
+        deadline: Moment::MAX,
+    }
+}

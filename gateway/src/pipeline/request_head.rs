@@ -1,0 +1,56 @@
+//! The head of a request as `decide` takes it: everything about the request that is not its body.
+
+use http::{Method, Uri, request};
+
+use crate::headers::{Trace, cors, websocket};
+use crate::plan::{Plan, Route};
+use crate::routing::{PathPolicy, path_policy};
+
+/// Head of a request. The URI stands apart, because it is borrowed while the header fields change.
+pub(super) struct RequestHead {
+    /// Method, version, header fields and extensions; `uri` is empty.
+    pub(super) parts: request::Parts,
+    /// Request target. An ambiguous path is normalized.
+    pub(super) uri: Uri,
+    /// The same without the API keys in the query; `None` if the query has none.
+    pub(super) keyless_uri: Option<Uri>,
+    /// Policy by which an ambiguous path was normalized; `None` if the path is not ambiguous or no route matches.
+    pub(super) path_policy: Option<PathPolicy>,
+    /// The request's place in a trace. New ids are drawn before the decision, which depends on no chance.
+    pub(super) trace: Trace,
+}
+
+impl RequestHead {
+    pub(super) fn read(plan: &Plan, mut parts: request::Parts, trace: Trace) -> Self {
+        websocket::unfold(&mut parts);
+        let mut uri = std::mem::take(&mut parts.uri);
+        let path_policy = normalize_path(plan, &mut uri, &parts);
+        let places = plan.key_places.as_ref();
+        Self {
+            keyless_uri: places.and_then(|places| places.without_keys(&uri)),
+            parts,
+            uri,
+            path_policy,
+            trace,
+        }
+    }
+
+    /// Method that a CORS preflight asks for; `None` if the request is not a preflight.
+    pub(super) fn preflight_method(parts: &request::Parts) -> Option<Method> {
+        cors::preflight(&parts.method, &parts.headers)
+    }
+}
+
+/// Normalizes an ambiguous path by the policy of the route that it matches, and returns that policy.
+fn normalize_path(plan: &Plan, uri: &mut Uri, parts: &request::Parts) -> Option<PathPolicy> {
+    let policies = &plan.path_policies;
+    if policies.is_empty() || !path_policy::is_odd(uri.path()) {
+        return None;
+    }
+    let wanted = RequestHead::preflight_method(parts);
+    let request = (wanted.as_ref().unwrap_or(&parts.method), parts.version);
+    let policy_of = |route: &std::sync::Arc<Route>| route.edge.path_policy;
+    let (normal, policy) = path_policy::settle(&plan.routes, policies, policy_of, request, uri, &parts.headers)?;
+    *uri = normal;
+    Some(policy)
+}

@@ -1,0 +1,84 @@
+//! Makes the response to a request. A header field that every response must have is added in [`Exchange::respond`].
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::decision::Refused;
+use super::exchange::Exchange;
+use crate::clock::Now;
+use crate::headers;
+use crate::problem;
+use crate::rejection::Rejection;
+use crate::response::{AnswerBody, Content};
+use crate::wire::grpc;
+
+impl Exchange<'_> {
+    /// Makes the response from the result of the calls or from a rejection. The body takes the record and the place
+    /// among the requests in flight, and releases both at its last byte.
+    pub(super) fn respond(mut self, result: Result<Response<Content>, Refused>) -> Response<AnswerBody> {
+        let mut response = match result {
+            Ok(response) => response,
+            Err(refused) => {
+                let refusal = self.refuse(&refused);
+                // A rejected request is no longer in flight, even if its caller reads the response slowly.
+                self.receipt = None;
+                refusal
+            }
+        };
+        if let Some(fields) = &self.response_headers {
+            fields.apply(self.peer.scheme, response.headers_mut());
+        }
+        let presence = self.receipt.map(|receipt| receipt.presence).unwrap_or_default();
+        let mut record = self.record;
+        record.status = response.status().as_u16();
+        if self.is_grpc {
+            record.grpc_status = grpc::stated(response.headers());
+        }
+        response
+            .headers_mut()
+            .insert(headers::X_REQUEST_ID.clone(), self.request_id);
+        response.map(|content| match content {
+            Content::Whole(_) if self.is_head => AnswerBody::new(Content::Empty, record, presence),
+            content if self.is_grpc => AnswerBody::new(content, record, presence).of_grpc(),
+            content => AnswerBody::new(content, record, presence),
+        })
+    }
+
+    /// Makes the response to a rejected request.
+    fn refuse(&mut self, refused: &Refused) -> Response<Content> {
+        self.note_refusal(refused);
+        let request_id = self.request_id.to_str().unwrap_or_default();
+        let mut response = match self.is_grpc {
+            true => grpc::refusal(&refused.rejection, request_id),
+            false => problem::answer(&refused.rejection, request_id),
+        };
+        // A rejection by a limit tells of the limits that refused; any other, of all that were charged.
+        let by_limit = matches!(
+            refused.rejection,
+            Rejection::RateLimited(_) | Rejection::QuotaExhausted(_) | Rejection::TooManyInFlight(_)
+        );
+        if let Some(receipt) = self.receipt.as_ref().filter(|_| !by_limit) {
+            receipt.tell(response.headers_mut(), Now::read());
+        }
+        response.map(Content::Whole)
+    }
+}
+
+/// Answers a CORS preflight.
+pub(super) fn to_preflight(fields: HeaderMap) -> Response<Content> {
+    let mut response = Response::new(Content::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// Answers by a route's `respond`.
+pub(super) fn directly(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(body.clone()));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.clone();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    response
+}
