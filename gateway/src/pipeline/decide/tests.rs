@@ -1,1 +1,437 @@
+//! Decisions as values, on compiled configs and made heads: no socket, no backend, no clock.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::Request;
+use policies::{Moment, WallTime};
+
+use super::*;
+use crate::control::reload;
+use crate::headers::Trace;
+use crate::observe::{Decided, Observer, RequestRecord, Settings, Target as LogTarget};
+use crate::pipeline::charge::charge;
+use crate::plan::State;
+use crate::rejection::Reason;
+
+const KEY: (&str, &str) = ("x-api-key", "example-acme-1");
+const HOST: (&str, &str) = ("host", "api.example.com");
+/// A head that route `users` of `everything.yaml` takes, without a credential.
+const USERS: [(&str, &str); 2] = [HOST, ("x-version", "2")];
+
+struct Scene {
+    plan: Plan,
+    peer: Peer,
+    now: Now,
+}
+
+/// A decision in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    route: String,
+    /// Tenant, caller and tier.
+    caller: String,
+    /// Names of limits, each with the tokens to take.
+    charges: Vec<String>,
+    /// Time limit and target of a request that goes on; otherwise reason and setting.
+    outcome: String,
+    /// The head for the backend.
+    head: Vec<String>,
+}
+
+impl Scene {
+    fn of_fixture(name: &str) -> Self {
+        Self::of(
+            &Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../fixtures/configs")
+                .join(name),
+        )
+    }
+
+    fn of(config: &Path) -> Self {
+        let state = State::new(Observer::start(&LogTarget::Off).unwrap());
+        let Ok((compiled, _)) = reload::read(config, &state, 1) else {
+            panic!("{} compiles", config.display())
+        };
+        Self {
+            plan: compiled.plan,
+            peer: Peer {
+                address: SocketAddr::from(([10, 1, 2, 3], 40_000)),
+                client_is_known: true,
+                worker: 0,
+                scheme: Scheme::Https,
+                certificate: None,
+            },
+            now: Now {
+                moment: Moment::from_nanos(7_200_000_000_000),
+                wall: WallTime::since_epoch(Duration::from_secs(1_796_000_000)),
+            },
+        }
+    }
+
+    fn from(mut self, address: [u8; 4]) -> Self {
+        self.peer.address = (address, 40_000).into();
+        self
+    }
+
+    fn head(&self, method: &str, uri: &str, fields: &[(&str, &str)]) -> RequestHead {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let trace = Trace::read_or_start(&parts.headers, false);
+        RequestHead::read(&self.plan, parts, trace)
+    }
+
+    /// Decides on a request that waits for nothing.
+    fn decide<'a>(&'a self, head: &'a mut RequestHead) -> Decision<'a> {
+        let nothing = |_: &Findings<'a>| panic!("nothing is awaited");
+        let decision = decide(&self.plan, &self.peer, head, self.now, nothing);
+        decision
+            .now_or_never()
+            .expect("a decision that waits for nothing is ready")
+    }
+
+    fn told(&self, method: &str, uri: &str, fields: &[(&str, &str)]) -> Told {
+        self.tell(&self.decide(&mut self.head(method, uri, fields)))
+    }
+
+    fn tell(&self, decision: &Decision<'_>) -> Told {
+        let found = &decision.found;
+        let outcome = match &decision.outcome {
+            Ok(request) => {
+                let Budget {
+                    limit,
+                    deadline,
+                    is_callers,
+                } = request.budget;
+                assert_eq!(deadline, Deadline::at(self.now.moment + limit));
+                let by = if is_callers { " by the caller" } else { "" };
+                format!("{limit:?}{by}: {}", request.target.uri)
+            }
+            Err(Stop::Preflight(fields)) => {
+                let methods = fields.get("access-control-allow-methods").unwrap();
+                format!("preflight: {}", methods.to_str().unwrap())
+            }
+            Err(Stop::Refused(refused)) => {
+                let reason = refused.rejection.reason();
+                format!("{}: {}", reason.as_str(), self.setting(found, refused, reason))
+            }
+        };
+        let head = decision.outcome.as_ref().map(|request| {
+            let lines = request.head.headers.iter();
+            let mut lines: Vec<_> = lines
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect();
+            lines.sort();
+            lines
+        });
+        Told {
+            route: found.route.map(|route| route.name.to_string()).unwrap_or_default(),
+            caller: found.principal.as_ref().map_or_else(String::new, |known| {
+                format!("{} {} {}", known.caller.tenant, known.caller.id, known.tier.name)
+            }),
+            charges: decision
+                .charges
+                .iter()
+                .map(|charge| format!("{} {}", charge.limit.metrics.name, charge.cost))
+                .collect(),
+            outcome,
+            head: head.unwrap_or_default(),
+        }
+    }
+
+    /// Path of the setting that decided; empty if none did.
+    fn setting(&self, found: &Findings<'_>, refused: &Refused, reason: Reason) -> String {
+        let mut record = RequestRecord::default();
+        record.route = found.route.map(|route| Arc::clone(&route.metrics));
+        let decided = Decided::by(refused.setting, Arc::clone(&self.plan.outline) as _);
+        let place = self.plan.outline.that_decided(&record, reason, &decided);
+        place.map(|place| place.setting).unwrap_or_default()
+    }
+}
+
+const OF_ACME: [&str; 7] = [
+    "enterprise 1",
+    "tenants.in_flight 1",
+    "tenants.quotas.monthly 1",
+    "users/search 1",
+    "users/exact 1",
+    "users/daily 1",
+    "users/at_once 1",
+];
+
+#[test]
+fn a_request_is_decided_without_being_charged_or_called() {
+    let scene = Scene::of_fixture("everything.yaml");
+    let told = scene.told("GET", "/users/7?view=full", &[USERS[0], USERS[1], KEY]);
+    assert_eq!((&*told.route, &*told.caller), ("users", "acme acme-1 enterprise"));
+    assert_eq!(told.charges, OF_ACME);
+    assert_eq!(told.outcome, "5s: /users/7?view=full");
+    for field in [
+        "x-tenant-id: acme",
+        "x-caller-id: acme-1",
+        "x-edge: eu-1",
+        "x-seen-by: edge",
+    ] {
+        assert!(told.head.iter().any(|line| line == field), "{field}: {told:#?}");
+    }
+}
+
+#[test]
+fn each_reason_against_a_request_comes_with_the_setting_that_decided() {
+    let scene = Scene::of_fixture("everything.yaml");
+    let check = |method: &str, uri: &str, fields: &[(&str, &str)], expected: [&str; 3], charges: &[&str]| {
+        let told = scene.told(method, uri, fields);
+        let given = [&*told.route, &*told.caller, &*told.outcome];
+        assert_eq!(given, expected, "{method} {uri} {fields:?}");
+        assert_eq!(told.charges, charges, "{method} {uri} {fields:?}");
+    };
+    let users = "/users/7?view=full";
+    let with = |more: &[(&'static str, &'static str)]| [&USERS[..], more].concat();
+    let none: &[&str] = &[];
+    let too_long = format!("/users/{}", "7".repeat(9000));
+
+    check("GET", "/nowhere", &[HOST], ["", "", "no_route: "], none);
+    check(
+        "GET",
+        &too_long,
+        &[HOST],
+        ["", "", "uri_too_long: request_limits.uri"],
+        none,
+    );
+    check(
+        "GET",
+        r"/users\7",
+        &[HOST],
+        ["", "", "malformed_request: path_policy.backslash"],
+        none,
+    );
+    check("DELETE", users, &with(&[KEY]), ["", "", "method_not_allowed: "], none);
+    check(
+        "GET",
+        users,
+        &with(&[("x-api-key", "guessed")]),
+        ["users", "", "credentials_invalid: routes.users.access"],
+        &["callers.failures 1"],
+    );
+    check(
+        "GET",
+        users,
+        &USERS,
+        ["users", "anonymous 10.1.2.3 free", "not_allowed: routes.users.access"],
+        none,
+    );
+    let acme = "acme acme-1 enterprise";
+    check(
+        "GET",
+        users,
+        &with(&[KEY, ("x-http-method-override", "DELETE")]),
+        ["users", acme, "malformed_request: routes.users.method_override"],
+        none,
+    );
+    check(
+        "GET",
+        users,
+        &with(&[KEY, ("x-request-timeout-ms", "soon")]),
+        ["users", acme, "malformed_request: "],
+        none,
+    );
+    check(
+        "GET",
+        users,
+        &with(&[KEY, ("x-request-timeout-ms", "1500")]),
+        ["users", acme, "1.5s by the caller: /users/7?view=full"],
+        &OF_ACME,
+    );
+    let from_app = [
+        HOST,
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "GET"),
+    ];
+    check(
+        "OPTIONS",
+        "/prices/1",
+        &from_app,
+        ["prices", "", "preflight: GET, POST"],
+        none,
+    );
+    let from_elsewhere = [
+        HOST,
+        ("origin", "https://x.example"),
+        ("access-control-request-method", "GET"),
+    ];
+    check(
+        "OPTIONS",
+        "/prices/1",
+        &from_elsewhere,
+        ["prices", "", "origin_not_allowed: cors"],
+        none,
+    );
+}
+
+#[test]
+fn the_route_decides_on_addresses() {
+    let scene = Scene::of_fixture("everything.yaml").from([10, 6, 6, 1]);
+    let told = scene.told("GET", "/users/7?view=full", &[USERS[0], USERS[1], KEY]);
+    let expected = ("users", "", "address_not_allowed: routes.users.access.addresses");
+    assert_eq!((&*told.route, &*told.caller, &*told.outcome), expected);
+    assert_eq!(told.charges, [""; 0]);
+}
+
+#[test]
+fn the_cost_of_a_route_is_charged_to_the_tier_and_its_own_limits() {
+    let scene = Scene::of_fixture("tiers.yaml");
+    let told = scene.told("POST", "/export", &[HOST, KEY]);
+    assert_eq!((&*told.caller, &*told.route), ("acme acme-1 enterprise", "export"));
+    assert_eq!(
+        told.charges,
+        ["enterprise 100", "tenants.in_flight 100", "export/export 1"]
+    );
+    let told = scene.told("GET", "/reports/7", &[HOST, ("x-api-key", "example-globex")]);
+    assert_eq!((&*told.charges[0], &*told.outcome), ("premium 10", "25s: /reports/7"));
+}
+
+#[test]
+fn the_same_head_is_decided_twice_in_the_same_way_and_nothing_is_taken() {
+    let scene = Scene::of_fixture("everything.yaml");
+    let users = [USERS[0], USERS[1], KEY];
+    let guessed = [USERS[0], USERS[1], ("x-api-key", "guessed")];
+    for fields in [&users, &guessed, &[USERS[0], USERS[1], HOST]] {
+        let first = scene.head("GET", "/users/7?view=full", fields);
+        let (trace, mut balances, mut all) = (first.trace, Vec::new(), Vec::new());
+        for _ in 0..100 {
+            let mut head = scene.head("GET", "/users/7?view=full", fields);
+            head.trace = trace;
+            let decision = scene.decide(&mut head);
+            balances.push(
+                decision
+                    .charges
+                    .iter()
+                    .map(|charge| charge.account.balance(scene.now))
+                    .collect::<Vec<_>>(),
+            );
+            all.push(scene.tell(&decision));
+        }
+        assert!(all.iter().all(|told| *told == all[0]), "{fields:?}");
+        assert!(balances.iter().all(|balance| *balance == balances[0]), "{fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_429_is_decided_when_the_charges_are_taken() {
+    let scene = Scene::of_fixture("everything.yaml");
+    let taken = async |fields: &[(&str, &str)]| {
+        let mut head = scene.head("GET", "/users/7?view=full", fields);
+        let mut decision = scene.decide(&mut head);
+        let charged = charge(&scene.plan, &mut decision).await;
+        assert!(decision.charges.is_empty());
+        charged.map(drop).map_err(|rejection| rejection.reason())
+    };
+    // The burst of the route's limit `search`, and what comes in meanwhile.
+    let mut served = 0;
+    while served < 100 && taken(&[USERS[0], USERS[1], KEY]).await.is_ok() {
+        served += 1;
+    }
+    assert!((10..100).contains(&served), "{served}");
+    // A guess is refused with a 429 instead of a 401 once the address has used up its failures.
+    let mut guesses = 0;
+    while guesses < 200 && taken(&[USERS[0], USERS[1], ("x-api-key", "guessed")]).await.is_ok() {
+        guesses += 1;
+    }
+    assert!((50..200).contains(&guesses), "{guesses}");
+    assert_eq!(
+        taken(&[USERS[0], USERS[1], ("x-api-key", "guessed")]).await,
+        Err(Reason::RateLimited)
+    );
+}
+
+/// A config with the user `ada`, whose password is `lovelace`.
+fn with_a_user() -> (tempfile::TempDir, Scene) {
+    let folder = tempfile::tempdir().unwrap();
+    let hash = bcrypt::hash("lovelace", 4).unwrap();
+    let users = format!("users: [{{ id: ada, tenant: acme, password_hash: \"{hash}\" }}]\n");
+    let config = r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+callers: { basic: { file: users.yaml }, failures: { rate: 1/h, burst: 2 } }
+backends: { api: { endpoints: [{ url: "http://127.0.0.1:9" }] } }
+routes: { any: { match: { path: "/{*rest}" }, backend: api } }
+"#;
+    std::fs::write(folder.path().join("users.yaml"), users).unwrap();
+    std::fs::write(folder.path().join("gateway.yaml"), config).unwrap();
+    let scene = Scene::of(&folder.path().join("gateway.yaml"));
+    (folder, scene)
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_comparison_goes_through_each_stage_once() {
+    let (_folder, mut scene) = with_a_user();
+    scene.now = Now::read();
+    // Base64 of `ada:lovelace`, and of two wrong passwords and one more.
+    let right = ("authorization", "Basic YWRhOmxvdmVsYWNl");
+    let wrong = ("authorization", "Basic YWRhOmJ5cm9u");
+    let also_wrong = ("authorization", "Basic YWRhOmJ5cm9uMg==");
+    let one_more = ("authorization", "Basic YWRhOmJ5cm9uMw==");
+    let ask = async |fields: &[(&str, &str)]| {
+        let mut head = scene.head("GET", "/users", &[&[HOST], fields].concat());
+        let waits = Cell::new(0);
+        let before_wait = |found: &Findings<'_>| {
+            // The record can name the route of a caller that does not wait for the comparison.
+            assert_eq!(found.route.map(|route| &*route.name), Some("any"));
+            assert!(found.principal.is_none());
+            waits.set(waits.get() + 1);
+        };
+        let decision = decide(&scene.plan, &scene.peer, &mut head, scene.now, before_wait).await;
+        let told = scene.tell(&decision);
+        let via = told.head.iter().filter(|line| line.starts_with("via: ")).count();
+        assert_eq!(
+            via,
+            usize::from(decision.outcome.is_ok()),
+            "the head is made ready once"
+        );
+        (told.caller, told.outcome, told.charges, waits.get())
+    };
+    let free = ["free 1", "tenants.in_flight 1"].map(str::to_owned).to_vec();
+    let served = |waits| {
+        (
+            "acme ada free".to_owned(),
+            "28s: /users".to_owned(),
+            free.clone(),
+            waits,
+        )
+    };
+    assert_eq!(ask(&[right]).await, served(1));
+    assert_eq!(ask(&[right]).await, served(0), "its verdict is known");
+
+    let invalid = "credentials_invalid: routes.any.access".to_owned();
+    let refused = |charges: &[&str], waits| {
+        let charges = charges.iter().map(|charge| (*charge).to_owned()).collect::<Vec<_>>();
+        (String::new(), invalid.clone(), charges, waits)
+    };
+    // A comparison is charged in advance, so nothing is left to take.
+    assert_eq!(ask(&[wrong]).await, refused(&[], 1));
+    assert_eq!(ask(&[wrong]).await, refused(&["callers.failures 1"], 0));
+    assert_eq!(ask(&[also_wrong]).await, refused(&[], 1));
+    // The address has no failures left: nothing is compared for it.
+    let (.., outcome, charges, _) = ask(&[one_more]).await;
+    assert!(outcome.starts_with("rate_limited: "), "{outcome}");
+    assert_eq!(charges, [""; 0]);
+    assert_eq!(ask(&[right]).await, served(0));
+    // A malformed deadline is refused before anything is compared.
+    let (.., outcome, _, waits) = ask(&[one_more, ("x-request-timeout-ms", "soon")]).await;
+    assert_eq!((&*outcome, waits), ("malformed_request: ", 1));
+}
+
+/// The slow paths are boxed, so that a request that waits for nothing does not carry them.
+#[test]
+fn the_future_of_a_request_stays_small() {
+    fn size<'a, F>(_: impl FnOnce(&'a Plan, &'a Peer, Request<crate::wire::caller_body::CallerBody>) -> F) -> usize {
+        size_of::<F>()
+    }
+    let bytes = size(crate::pipeline::serve);
+    assert!(bytes <= 6600, "{bytes} bytes");
+}
