@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 use self::names::Kind;
 use crate::header_fields::GRPC_TIMEOUT;
 use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 pub use crate::header_fields::X_FORWARDED_FOR;
 pub use framing::{check, check_size};
@@ -39,9 +40,14 @@ pub use via::Via;
 /// Handling of fields that ask for another method than the request's (`X-HTTP-Method-Override` and similar ones).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MethodOverride {
-    Reject,
+    /// Holds the setting that says so.
+    Reject(SettingId),
     Strip,
 }
+
+/// The answer of a backend has a transfer coding that the gateway cannot undo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsupportedCoding;
 
 /// Removes every field that a backend must not see, and adds the gateway's `Via`. Returns what the removed fields asked
 /// of the gateway.
@@ -87,8 +93,11 @@ pub fn clean_request(
         }
         Kind::FromProxies => !trusted_peer,
     });
-    if overrides_method && method_override == MethodOverride::Reject {
-        return Err(malformed(ASKS_FOR_ANOTHER_METHOD));
+    if let (true, MethodOverride::Reject(by)) = (overrides_method, method_override) {
+        return Err(Rejection::MalformedRequest {
+            why: "no field may ask for another method than that of the request",
+            by: Some(by),
+        });
     }
     headers.append(VIA, via.value(version));
     Ok(hints)
@@ -115,11 +124,11 @@ pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
 /// Removes hop-by-hop fields and `x-gateway-*` from a backend's answer, and adds the gateway's `Via`.
 ///
 /// # Errors
-/// [`Rejection::BackendInvalid`] if the answer has a transfer coding other than `chunked` alone. The coding would be
-/// lost on the way, and the caller would take the coded bytes for the content.
-pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), Rejection> {
+/// The answer has a transfer coding other than `chunked` alone. The coding would be lost on the way, and the caller
+/// would take the coded bytes for the content.
+pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), UnsupportedCoding> {
     if !framing::is_chunked_or_absent(headers) {
-        return Err(Rejection::BackendInvalid);
+        return Err(UnsupportedCoding);
     }
     remove(headers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
     headers.append(VIA, via.value(version));
@@ -197,11 +206,8 @@ pub(crate) fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> boo
         .any(|line| line.split(',').any(is_token))
 }
 
-/// Reason text for a request that asks for another method on a route that rejects it.
-pub const ASKS_FOR_ANOTHER_METHOD: &str = "no field may ask for another method than that of the request";
-
 const fn malformed(why: &'static str) -> Rejection {
-    Rejection::MalformedRequest { why }
+    Rejection::malformed(why)
 }
 
 pub mod cors;

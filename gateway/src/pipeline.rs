@@ -13,7 +13,7 @@
 //! - The record is written at three places (`record.rs`): from the decision, from the facts of the calls, and from a
 //!   rejection. It goes to the metrics and the access log at the last byte of the response.
 //!
-//! `?` ends the request with a [`Refused`]: a rejection and the setting that decided.
+//! `?` ends the request with a [`Rejection`], which carries the setting that decided.
 
 mod authenticate;
 mod charge;
@@ -40,14 +40,14 @@ use http::{Request, Response};
 
 use self::charge::charge;
 use self::decide::decide;
-use self::decision::{AuthorizedRequest, Refused, Stop};
+use self::decision::{AuthorizedRequest, Stop};
 use self::exchange::Exchange;
 use self::request_head::RequestHead;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::clock::Now;
 use crate::headers::Scheme;
 use crate::plan::{Plan, Target};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
 use crate::setting::SettingId;
 use crate::wire::caller_body::CallerBody;
@@ -72,7 +72,7 @@ pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -
     let result = {
         let run = pin!(run(&mut exchange, request, now));
         let result = AssertUnwindSafe(run).catch_unwind().await;
-        result.unwrap_or_else(|_| Err(Rejection::Internal.into()))
+        result.unwrap_or_else(|_| Err(Rejection::Internal))
     };
     exchange.respond(result)
 }
@@ -82,7 +82,7 @@ async fn run(
     exchange: &mut Exchange<'_>,
     request: Request<CallerBody>,
     now: Now,
-) -> Result<Response<Content>, Refused> {
+) -> Result<Response<Content>, Rejection> {
     let (plan, peer) = (exchange.plan, exchange.peer);
     let (head, body) = request.into_parts();
     let mut head = RequestHead::read(plan, head, exchange.trace);
@@ -94,7 +94,7 @@ async fn run(
     let receipt = charge(plan, &mut decision).await?;
     let request = match decision.outcome {
         Ok(request) => request,
-        Err(Stop::Refused(refused)) => return Err(refused),
+        Err(Stop::Refused(rejection)) => return Err(rejection),
         Err(Stop::Preflight(fields)) => return Ok(respond::to_preflight(fields)),
     };
     exchange.note_charge(receipt, request.budget);
@@ -114,7 +114,7 @@ async fn call(
     if body.has_no_room() {
         return Err(Rejection::Overloaded {
             retry_after: Duration::from_secs(1),
-            by: Some(Setting::At(SettingId::PARKED_TOTAL)),
+            by: Some(SettingId::PARKED_TOTAL),
         });
     }
     exchange.wait_for_tokens().await;

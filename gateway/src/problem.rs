@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use crate::header_fields::{self, LONGEST_RENEWAL, LONGEST_WAIT};
 use crate::json::{self, Document};
 use crate::rejection::{Reason, Rejection, Violation};
+use crate::setting::Configured;
 
 pub const X_GATEWAY_REASON: HeaderName = HeaderName::from_static("x-gateway-reason");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -267,7 +268,7 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
     // A draining instance is replaced or taken out of rotation within moments.
     const DRAINING: Duration = Duration::from_secs(1);
     match rejection {
-        Rejection::MalformedRequest { why } => Advice::text("Mend the request before sending it again: ", why),
+        Rejection::MalformedRequest { why, .. } => Advice::text("Mend the request before sending it again: ", why),
         Rejection::CredentialsMissing { challenge } => Advice::text(
             "This route needs a credential and none that it takes was presented. ",
             &challenge.hint,
@@ -283,24 +284,24 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             &challenge.hint,
         )
         .with(Fields::Challenge(&challenge.www_authenticate)),
-        Rejection::NotAllowed { why } => Advice::text("The credential is valid, but not for this route: ", why),
-        Rejection::AddressNotAllowed => Advice::say(
+        Rejection::NotAllowed { why, .. } => Advice::text("The credential is valid, but not for this route: ", why),
+        Rejection::AddressNotAllowed(_) => Advice::say(
             "This route is not open to the address that the request comes from; no credential changes that.",
         ),
-        Rejection::OriginNotAllowed => Advice::say(
+        Rejection::OriginNotAllowed(_) => Advice::say(
             "This route is not open to pages of that origin; those who run it can add it to the origins of its cors.",
         ),
         Rejection::NoRoute => {
             Advice::say("Nothing is served here; check host, path and the fields that select a route.")
         }
-        Rejection::MethodNotAllowed { allow } => {
+        Rejection::MethodNotAllowed { allow, .. } => {
             Advice::say("This path is served, but not for this method; the allow field lists those that are.")
                 .with(Fields::Allow(allow))
         }
         Rejection::RequestTimeout(_) => {
             Advice::say("The request took too long to arrive; send it again, without pauses.")
         }
-        Rejection::BodyTooLarge { limit } => Advice {
+        Rejection::BodyTooLarge(Configured { value: limit, .. }) => Advice {
             variable: Variable::Number(*limit),
             after: " bytes.",
             ..Advice::say("Send a smaller body: this route takes at most ")
@@ -327,27 +328,27 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
         Rejection::BackendUnreached(_) => {
             Advice::say("No connection to the backend could be made. Nothing was sent: the request may be sent again.")
         }
-        Rejection::BackendBroken => Advice::say(
+        Rejection::BackendBroken(_) => Advice::say(
             "The backend broke off before its answer was complete. It may have acted on the request: send it again \
              only if repeating it does no harm.",
         ),
-        Rejection::BackendInvalid => Advice::say(
+        Rejection::BackendInvalid(_) => Advice::say(
             "The backend sent something that is not a valid answer. It may have acted on the request: send it again \
              only if repeating it does no harm.",
         ),
-        Rejection::BulkheadFull { retry_after } => Advice::wait(
+        Rejection::BulkheadFull { retry_after, .. } => Advice::wait(
             "The backend already serves as many requests as it may. Nothing was sent; send it again in ",
             *retry_after,
         ),
-        Rejection::BulkheadTimeout { retry_after } => Advice::wait(
+        Rejection::BulkheadTimeout { retry_after, .. } => Advice::wait(
             "The request waited for its turn at the backend and did not get it. Nothing was sent; send it again in ",
             *retry_after,
         ),
-        Rejection::BreakerOpen { retry_after } => Advice::wait(
+        Rejection::BreakerOpen { retry_after, .. } => Advice::wait(
             "The backend has been failing and is given time to recover. Nothing was sent; send it again in ",
             *retry_after,
         ),
-        Rejection::NoEndpoint { retry_after } => Advice::wait(
+        Rejection::NoEndpoint { retry_after, .. } => Advice::wait(
             "The backend has no endpoint in service. Nothing was sent; send it again in ",
             *retry_after,
         ),
@@ -355,7 +356,7 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             "The gateway has more work than it can do in time. Nothing was sent; send it again in ",
             *retry_after,
         ),
-        Rejection::KeysUnavailable { retry_after } => Advice::wait(
+        Rejection::KeysUnavailable { retry_after, .. } => Advice::wait(
             "The keys that the token is checked with could not be fetched from its issuer yet. Nothing is known against \
              the token; send the request again in ",
             *retry_after,
@@ -403,7 +404,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rejection::{Challenge, Setting};
+    use crate::rejection::Challenge;
     use crate::setting::SettingId;
 
     #[test]
@@ -476,12 +477,12 @@ mod tests {
                 Rejection::RateLimited(_) => Rejection::RateLimited(endless()),
                 Rejection::QuotaExhausted(_) => Rejection::QuotaExhausted(endless()),
                 Rejection::TooManyInFlight(_) => Rejection::TooManyInFlight(endless()),
-                Rejection::BulkheadFull { .. } => Rejection::BulkheadFull { retry_after: MAX },
-                Rejection::BulkheadTimeout { .. } => Rejection::BulkheadTimeout { retry_after: MAX },
-                Rejection::BreakerOpen { .. } => Rejection::BreakerOpen { retry_after: MAX },
-                Rejection::NoEndpoint { .. } => Rejection::NoEndpoint { retry_after: MAX },
+                Rejection::BulkheadFull { by, .. } => Rejection::BulkheadFull { retry_after: MAX, by },
+                Rejection::BulkheadTimeout { by, .. } => Rejection::BulkheadTimeout { retry_after: MAX, by },
+                Rejection::BreakerOpen { by, .. } => Rejection::BreakerOpen { retry_after: MAX, by },
+                Rejection::NoEndpoint { by, .. } => Rejection::NoEndpoint { retry_after: MAX, by },
                 Rejection::Overloaded { by, .. } => Rejection::Overloaded { retry_after: MAX, by },
-                Rejection::KeysUnavailable { .. } => Rejection::KeysUnavailable { retry_after: MAX },
+                Rejection::KeysUnavailable { by, .. } => Rejection::KeysUnavailable { retry_after: MAX, by },
                 other => other,
             };
             let response = answer(&rejection, "id");
@@ -584,11 +585,11 @@ mod tests {
     #[test]
     fn types_tell_reasons_apart_outside_of_429() {
         let kind = |rejection| parsed(&answer(&rejection, "id"))["type"].clone();
-        let retry_after = Duration::ZERO;
+        let (retry_after, by) = (Duration::ZERO, SettingId::URI);
         assert_eq!(kind(Rejection::NoRoute), "urn:problem-type:gateway:no_route");
         assert_ne!(
-            kind(Rejection::BreakerOpen { retry_after }),
-            kind(Rejection::BulkheadFull { retry_after })
+            kind(Rejection::BreakerOpen { retry_after, by }),
+            kind(Rejection::BulkheadFull { retry_after, by })
         );
     }
 
@@ -646,12 +647,14 @@ mod tests {
 
     fn one_of_each() -> Vec<Rejection> {
         let (retry_after, why) = (Duration::from_millis(1), "it does not \"fit\"");
+        let by = SettingId::URI;
         let challenge = Arc::new(Challenge {
             www_authenticate: HeaderValue::from_static("Bearer"),
             hint: "Send an API key in x-api-key.".into(),
+            by,
         });
         vec![
-            Rejection::MalformedRequest { why },
+            Rejection::malformed(why),
             Rejection::CredentialsMissing {
                 challenge: Arc::clone(&challenge),
             },
@@ -659,33 +662,34 @@ mod tests {
                 challenge: Arc::clone(&challenge),
             },
             Rejection::CredentialsExpired { challenge },
-            Rejection::NotAllowed { why },
-            Rejection::AddressNotAllowed,
-            Rejection::OriginNotAllowed,
+            Rejection::NotAllowed { why, by },
+            Rejection::AddressNotAllowed(by),
+            Rejection::OriginNotAllowed(by),
             Rejection::NoRoute,
             Rejection::MethodNotAllowed {
                 allow: HeaderValue::from_static("GET, HEAD"),
+                by: None,
             },
-            Rejection::RequestTimeout(Setting::At(SettingId::HEAD_TIME)),
-            Rejection::BodyTooLarge { limit: 1024 },
+            Rejection::RequestTimeout(Some(by)),
+            Rejection::BodyTooLarge(Configured { value: 1024, by }),
             Rejection::UriTooLong,
             Rejection::RateLimited(violation()),
             Rejection::QuotaExhausted(violation()),
             Rejection::TooManyInFlight(violation()),
-            Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_BYTES)),
+            Rejection::HeadersTooLarge(by),
             Rejection::Internal,
-            Rejection::BackendUnreached(None),
-            Rejection::BackendBroken,
-            Rejection::BackendInvalid,
-            Rejection::BulkheadFull { retry_after },
-            Rejection::BulkheadTimeout { retry_after },
-            Rejection::BreakerOpen { retry_after },
-            Rejection::NoEndpoint { retry_after },
+            Rejection::BackendUnreached(by),
+            Rejection::BackendBroken(by),
+            Rejection::BackendInvalid(by),
+            Rejection::BulkheadFull { retry_after, by },
+            Rejection::BulkheadTimeout { retry_after, by },
+            Rejection::BreakerOpen { retry_after, by },
+            Rejection::NoEndpoint { retry_after, by },
             Rejection::Overloaded { retry_after, by: None },
-            Rejection::KeysUnavailable { retry_after },
+            Rejection::KeysUnavailable { retry_after, by: None },
             Rejection::Draining,
-            Rejection::OutOfTime(Setting::RouteTime),
-            Rejection::BackendTimeout(Setting::CallTime),
+            Rejection::OutOfTime(None),
+            Rejection::BackendTimeout(by),
             Rejection::CallerGone,
         ]
     }

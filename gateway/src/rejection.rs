@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::setting::SettingId;
+use crate::setting::{Configured, SettingId};
 
 /// Defines one reason in each row: the fields of its rejection, its status, its gRPC code, its stable word, and its
 /// title (RFC 9457 section 3.1.3), which is the same for every occurrence.
@@ -60,7 +60,7 @@ macro_rules! reasons {
 
 reasons! {
     /// The message or a part of it violates the grammar; `why` tells what to correct.
-    MalformedRequest { why: &'static str }: 400 InvalidArgument "malformed_request" "Malformed request";
+    MalformedRequest { why: &'static str, by: Option<SettingId> }: 400 InvalidArgument "malformed_request" "Malformed request";
     /// The route needs a credential, and none of a kind that it takes was presented.
     CredentialsMissing { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_missing" "Credentials missing";
     /// A presented credential is not valid.
@@ -68,46 +68,46 @@ reasons! {
     /// A presented credential is no longer valid; a fresh one helps.
     CredentialsExpired { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_expired" "Credentials expired";
     /// The caller is known, but may not use the route.
-    NotAllowed { why: &'static str }: 403 PermissionDenied "not_allowed" "Not allowed";
+    NotAllowed { why: &'static str, by: SettingId }: 403 PermissionDenied "not_allowed" "Not allowed";
     /// The route is closed to the client's address.
-    AddressNotAllowed: 403 PermissionDenied "address_not_allowed" "Address not allowed";
+    AddressNotAllowed(SettingId): 403 PermissionDenied "address_not_allowed" "Address not allowed";
     /// The route is closed to pages of the request's origin.
-    OriginNotAllowed: 403 PermissionDenied "origin_not_allowed" "Origin not allowed";
+    OriginNotAllowed(SettingId): 403 PermissionDenied "origin_not_allowed" "Origin not allowed";
     NoRoute: 404 Unimplemented "no_route" "No such route";
-    MethodNotAllowed { allow: HeaderValue }: 405 Unimplemented "method_not_allowed" "Method not allowed";
-    /// The caller sent its request too slowly.
-    RequestTimeout(Setting): 408 DeadlineExceeded "request_timeout" "Request came too slowly";
+    MethodNotAllowed { allow: HeaderValue, by: Option<SettingId> }: 405 Unimplemented "method_not_allowed" "Method not allowed";
+    /// The caller sent its request too slowly. Holds `None` if the caller set the time itself.
+    RequestTimeout(Option<SettingId>): 408 DeadlineExceeded "request_timeout" "Request came too slowly";
     /// Holds the largest allowed body in bytes.
-    BodyTooLarge { limit: u64 }: 413 ResourceExhausted "body_too_large" "Request body too large";
+    BodyTooLarge(Configured<u64>): 413 ResourceExhausted "body_too_large" "Request body too large";
     UriTooLong: 414 ResourceExhausted "uri_too_long" "Request URI too long";
     RateLimited(Box<Violation>): 429 ResourceExhausted "rate_limited" "Rate limit exceeded";
     QuotaExhausted(Box<Violation>): 429 ResourceExhausted "quota_exhausted" "Quota exhausted";
     TooManyInFlight(Box<Violation>): 429 ResourceExhausted "too_many_in_flight" "Too many requests in flight";
-    HeadersTooLarge(Setting): 431 ResourceExhausted "headers_too_large" "Request headers too large";
+    HeadersTooLarge(SettingId): 431 ResourceExhausted "headers_too_large" "Request headers too large";
     /// A bug of the gateway.
     Internal: 500 Internal "internal" "Internal error";
-    /// No connection to the backend was made, or not in time, if a setting limits it. Nothing was sent.
-    BackendUnreached(Option<Setting>): 502 Unavailable "backend_unreached" "Backend could not be reached";
+    /// No connection to the backend was made, or not in time. Nothing was sent.
+    BackendUnreached(SettingId): 502 Unavailable "backend_unreached" "Backend could not be reached";
     /// The backend's connection broke before its whole answer had come.
-    BackendBroken: 502 Unavailable "backend_broken" "Backend broke off";
+    BackendBroken(SettingId): 502 Unavailable "backend_broken" "Backend broke off";
     /// The backend answered with something that is not HTTP.
-    BackendInvalid: 502 Unavailable "backend_invalid" "Backend answer is invalid";
-    BulkheadFull { retry_after: Duration }: 503 Unavailable "bulkhead_full" "Backend is at its limit";
-    BulkheadTimeout { retry_after: Duration }: 503 Unavailable "bulkhead_timeout" "Waited too long for the backend";
-    BreakerOpen { retry_after: Duration }: 503 Unavailable "breaker_open" "Backend is failing and left alone for now";
-    NoEndpoint { retry_after: Duration }: 503 Unavailable "no_endpoint" "No endpoint of the backend is available";
+    BackendInvalid(SettingId): 502 Unavailable "backend_invalid" "Backend answer is invalid";
+    BulkheadFull { retry_after: Duration, by: SettingId }: 503 Unavailable "bulkhead_full" "Backend is at its limit";
+    BulkheadTimeout { retry_after: Duration, by: SettingId }: 503 Unavailable "bulkhead_timeout" "Waited too long for the backend";
+    BreakerOpen { retry_after: Duration, by: SettingId }: 503 Unavailable "breaker_open" "Backend is failing and left alone for now";
+    NoEndpoint { retry_after: Duration, by: SettingId }: 503 Unavailable "no_endpoint" "No endpoint of the backend is available";
     Overloaded {
         retry_after: Duration,
         /// The setting that caps what is full; `None` where the cap is fixed.
-        by: Option<Setting>,
+        by: Option<SettingId>,
     }: 503 Unavailable "overloaded" "Gateway is overloaded";
     /// The keys to check the token are not cached and could not be fetched in time.
-    KeysUnavailable { retry_after: Duration }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
+    KeysUnavailable { retry_after: Duration, by: Option<SettingId> }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
     Draining: 503 Unavailable "draining" "Gateway is shutting down";
-    /// The request's own time ran out before a backend had used its share of it.
-    OutOfTime(Setting): 504 DeadlineExceeded "out_of_time" "Request ran out of time";
+    /// The request's own time ran out before a backend had used its share of it. Holds `None` if the caller set the time.
+    OutOfTime(Option<SettingId>): 504 DeadlineExceeded "out_of_time" "Request ran out of time";
     /// The backend used up the time that the operator allows it.
-    BackendTimeout(Setting): 504 DeadlineExceeded "backend_timeout" "Backend took too long";
+    BackendTimeout(SettingId): 504 DeadlineExceeded "backend_timeout" "Backend took too long";
     /// The caller has closed its connection; only the log shows this reason.
     CallerGone: 499 Cancelled "caller_gone" "Caller hung up";
 }
@@ -126,40 +126,6 @@ pub enum GrpcCode {
     Unauthenticated = 16,
 }
 
-/// The setting that decided on a rejection, where several can. The record of the request holds the names of its route,
-/// backend and part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Setting {
-    /// A setting of the table.
-    At(SettingId),
-    /// A route's `time_limit`, or the rest of `time_limits`.
-    RouteTime,
-    /// The deadline that the caller asked for, which is no setting.
-    CallersWish,
-    /// A part's `time_limit`.
-    PartTime,
-    /// A backend's `time_limit`.
-    CallTime,
-    /// A backend's `attempt_limit`.
-    AttemptTime,
-    /// The maximum number of elements that a part is called for.
-    ElementLimit,
-    /// A part's `body_limit`.
-    PartBytes,
-    /// An aggregate's `body_limit`, for all parts together.
-    AggregateBytes,
-    /// An aggregate's handling of two parts with the same name.
-    Conflict,
-    /// A part as configured: a value that it needs is missing, or its answer cannot be placed where it should be.
-    Part,
-    /// A route's `path_policy` that differs from that of other routes.
-    RoutePathPolicy,
-    /// A route's `method_override`.
-    MethodOverride,
-    /// A route's `upgrade`.
-    Upgrade,
-}
-
 /// The authentication that a 401 asks for (RFC 9110 section 11.6.1).
 #[derive(Debug, Clone)]
 pub struct Challenge {
@@ -167,6 +133,8 @@ pub struct Challenge {
     pub www_authenticate: HeaderValue,
     /// Text that tells which credentials the route takes, and where they go.
     pub hint: String,
+    /// Setting of the route that asks for the authentication.
+    pub by: SettingId,
 }
 
 /// The limits that refused a request, with the values for the answer.
@@ -199,17 +167,41 @@ impl Reason {
 }
 
 impl Rejection {
-    /// Returns the setting that decided, where the reason alone does not tell.
-    pub const fn setting(&self) -> Option<Setting> {
+    /// Returns the rejection of a malformed message. No setting would change it.
+    pub const fn malformed(why: &'static str) -> Self {
+        Self::MalformedRequest { why, by: None }
+    }
+
+    /// Returns the setting that decided; `None` if no setting would change the answer.
+    pub fn setting(&self) -> Option<SettingId> {
         match self {
-            Self::RequestTimeout(by) | Self::HeadersTooLarge(by) | Self::OutOfTime(by) | Self::BackendTimeout(by) => {
-                Some(*by)
-            }
+            Self::CredentialsMissing { challenge }
+            | Self::CredentialsInvalid { challenge }
+            | Self::CredentialsExpired { challenge } => Some(challenge.by),
             Self::RateLimited(violation) | Self::QuotaExhausted(violation) | Self::TooManyInFlight(violation) => {
-                Some(Setting::At(violation.by))
+                Some(violation.by)
             }
-            Self::Overloaded { by, .. } | Self::BackendUnreached(by) => *by,
-            _ => None,
+            Self::BodyTooLarge(limit) => Some(limit.by),
+            Self::UriTooLong => Some(SettingId::URI),
+            Self::NotAllowed { by, .. }
+            | Self::BulkheadFull { by, .. }
+            | Self::BulkheadTimeout { by, .. }
+            | Self::BreakerOpen { by, .. }
+            | Self::NoEndpoint { by, .. }
+            | Self::AddressNotAllowed(by)
+            | Self::OriginNotAllowed(by)
+            | Self::HeadersTooLarge(by)
+            | Self::BackendUnreached(by)
+            | Self::BackendBroken(by)
+            | Self::BackendInvalid(by)
+            | Self::BackendTimeout(by) => Some(*by),
+            Self::MalformedRequest { by, .. }
+            | Self::MethodNotAllowed { by, .. }
+            | Self::Overloaded { by, .. }
+            | Self::KeysUnavailable { by, .. }
+            | Self::RequestTimeout(by)
+            | Self::OutOfTime(by) => *by,
+            Self::NoRoute | Self::Internal | Self::Draining | Self::CallerGone => None,
         }
     }
 }

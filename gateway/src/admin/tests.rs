@@ -20,9 +20,8 @@ use crate::config::{Admin, At};
 use crate::control::reload::{self, Reloader};
 use crate::observe::{Decided, Observer, Outcome, RequestRecord, Target};
 use crate::plan::{LivePlan, State};
-use crate::rejection::{Reason, Rejection, Setting};
+use crate::rejection::{Reason, Rejection};
 use crate::server::{Lifecycle, Phase};
-use crate::setting::SettingId;
 use crate::{clock, limits};
 
 const TOKEN: &str = "correct-horse-battery";
@@ -163,7 +162,7 @@ impl Bench {
     }
 
     /// Records a request of acme that is rejected for `reason`, decided by `setting`.
-    fn refuse_by(&self, id: &str, reason: Reason, setting: Option<Setting>) {
+    fn refuse_by(&self, id: &str, reason: Reason, setting: Option<&str>) {
         let (plan, observer) = (self.live.load(), &self.state.observer);
         let route = plan.listed.iter().find(|route| &*route.name == "users").unwrap();
         let presented = [("x-api-key", "example-acme-1")];
@@ -188,9 +187,16 @@ impl Bench {
         request.backend = Some("users".into());
         request.limit = (reason == Reason::RateLimited).then(|| "search".into());
         request.refused(reason);
-        let of_limit = (reason == Reason::RateLimited).then(|| Setting::At(route.limits[0].limit.setting));
-        let decided = Decided::by(setting.or(of_limit), Arc::clone(&plan.outline) as _);
-        request.decided = Some(Box::new(decided));
+        let id = |wanted: &str| {
+            let found = plan.settings.iter().find(|(_, setting)| *setting.path == *wanted);
+            found.unwrap_or_else(|| panic!("{wanted} can decide")).0
+        };
+        request.decided = setting.map(|wanted| {
+            Box::new(Decided {
+                setting: id(wanted),
+                settings: Arc::clone(&plan.settings),
+            })
+        });
         request.end();
     }
 }
@@ -666,116 +672,35 @@ async fn a_quota_can_be_set() {
 #[tokio::test]
 async fn rejections_name_the_line_that_decided() {
     let bench = Bench::start().await;
-    let by = |reason, setting| (reason, Some(setting));
     let expected = [
+        (Reason::RateLimited, "routes.users.limits.search", Some("search:")),
+        (Reason::BreakerOpen, "backends.users.breaker", Some("min_calls")),
         (
-            (Reason::RateLimited, None),
-            "routes.users.limits.search",
-            Some("search:"),
-        ),
-        ((Reason::BreakerOpen, None), "backends.users.breaker", Some("min_calls")),
-        (
-            (Reason::BulkheadTimeout, None),
+            Reason::BulkheadTimeout,
             "backends.users.bulkhead.wait",
             Some("wait: 5s"),
         ),
-        ((Reason::NotAllowed, None), "routes.users.access", Some("any_of:")),
+        (Reason::NotAllowed, "routes.users.access", Some("any_of:")),
         (
-            (Reason::BackendUnreached, None),
+            Reason::BackendUnreached,
             "backends.users.endpoints",
             Some("127.0.0.1:9\""),
         ),
-        ((Reason::UriTooLong, None), "request_limits.uri", None),
-        (
-            by(Reason::BackendTimeout, Setting::CallTime),
-            "backends.users.time_limit",
-            Some("  users:"),
-        ),
-        (
-            by(Reason::BackendTimeout, Setting::AttemptTime),
-            "backends.users.attempt_limit",
-            Some("  users:"),
-        ),
-        (
-            by(Reason::OutOfTime, Setting::RouteTime),
-            "routes.users.time_limit",
-            Some("time_limit: 5s"),
-        ),
-        (
-            by(Reason::OutOfTime, Setting::At(SettingId::REQUEST_TIME)),
-            "time_limits.request",
-            None,
-        ),
-        (
-            by(Reason::RequestTimeout, Setting::At(SettingId::HEAD_TIME)),
-            "time_limits.head",
-            None,
-        ),
-        (
-            by(Reason::RequestTimeout, Setting::At(SettingId::BODY_RATE)),
-            "minimum_rates.body",
-            None,
-        ),
-        (
-            by(Reason::RequestTimeout, Setting::RouteTime),
-            "routes.users.time_limit",
-            Some("time_limit: 5s"),
-        ),
-        (
-            by(Reason::HeadersTooLarge, Setting::At(SettingId::HEAD_BYTES)),
-            "request_limits.head",
-            None,
-        ),
-        (
-            by(Reason::HeadersTooLarge, Setting::At(SettingId::HEAD_FIELDS)),
-            "request_limits.headers",
-            None,
-        ),
-        (
-            by(Reason::Overloaded, Setting::At(SettingId::CONNECTIONS)),
-            "connection_limits.total",
-            None,
-        ),
-        (
-            by(Reason::Overloaded, Setting::At(SettingId::CONNECTIONS_PER_ADDRESS)),
-            "connection_limits.per_address",
-            None,
-        ),
-        (
-            by(Reason::Overloaded, Setting::At(SettingId::VERIFICATION_SHARE)),
-            "callers.verifications.share",
-            None,
-        ),
-        (
-            by(Reason::Overloaded, Setting::At(SettingId::FAILED_VERIFICATIONS)),
-            "callers.verifications.rate",
-            None,
-        ),
-        (
-            by(Reason::Overloaded, Setting::At(SettingId::JSON_TOTAL)),
-            "request_limits.json_total",
-            None,
-        ),
-        (
-            by(Reason::Overloaded, Setting::At(SettingId::PARKED_TOTAL)),
-            "request_limits.parked_total",
-            None,
-        ),
-        (
-            by(Reason::MalformedRequest, Setting::At(SettingId::ENCODED_SLASH)),
-            "path_policy.encoded_slash",
-            None,
-        ),
+        (Reason::UriTooLong, "request_limits.uri", None),
+        (Reason::BackendTimeout, "backends.users.time_limit", Some("  users:")),
+        (Reason::OutOfTime, "routes.users.time_limit", Some("time_limit: 5s")),
+        (Reason::RequestTimeout, "time_limits.head", None),
+        (Reason::Overloaded, "connection_limits.per_address", None),
     ];
-    for ((reason, setting), ..) in expected {
-        bench.refuse_by(reason.as_str(), reason, setting);
+    for (reason, setting, _) in expected {
+        bench.refuse_by(reason.as_str(), reason, Some(setting));
     }
-    for (id, reason, setting) in [
-        ("hurried", Reason::OutOfTime, Some(Setting::CallersWish)),
-        ("full", Reason::Overloaded, None),
-        ("last", Reason::NoRoute, None),
+    for (id, reason) in [
+        ("hurried", Reason::OutOfTime),
+        ("full", Reason::Overloaded),
+        ("last", Reason::NoRoute),
     ] {
-        bench.refuse_by(id, reason, setting);
+        bench.refuse_by(id, reason, None);
     }
     let shown = bench.get("/api/v1/rejections").await;
     let shown = shown["rejections"].as_array().unwrap();
@@ -786,7 +711,7 @@ async fn rejections_name_the_line_that_decided() {
             "newest first"
         );
     }
-    for (((reason, _), setting, line), rejection) in expected.iter().rev().zip(&shown[3..]) {
+    for ((reason, setting, line), rejection) in expected.iter().rev().zip(&shown[3..]) {
         assert_eq!(
             (&rejection["reason"], &rejection["tenant"]),
             (&json!(reason.as_str()), &json!("acme"))
@@ -811,14 +736,14 @@ async fn rejections_name_the_line_that_decided() {
 #[tokio::test]
 async fn a_refusal_names_the_config_that_it_was_refused_by() {
     let bench = Bench::start().await;
-    bench.refuse_by("before", Reason::OutOfTime, Some(Setting::RouteTime));
+    bench.refuse_by("before", Reason::OutOfTime, Some("routes.users.time_limit"));
     let moved = CONFIG
         .replace("    time_limit: 5s\n", "")
         .replace("routes:\n", "# a line more\nroutes:\n");
     std::fs::write(bench.folder.path().join("gateway.yaml"), moved).unwrap();
     let reloaded = bench.change("/api/v1/reload", "").await;
     assert_eq!(reloaded.status(), StatusCode::OK);
-    bench.refuse_by("after", Reason::OutOfTime, Some(Setting::RouteTime));
+    bench.refuse_by("after", Reason::OutOfTime, Some("time_limits.request"));
     let shown = bench.get("/api/v1/rejections").await;
     let [after, before] = shown["rejections"].as_array().unwrap().as_slice() else {
         panic!("two refusals: {shown}")

@@ -20,13 +20,14 @@ use super::notes::{Notes, notes_lack};
 use super::part_call::{ForEach, PartCall, PartFallback};
 use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
 use super::request::Request;
-use crate::call::backend::Backend;
+use crate::call::backend::{Backend, BackendSettingIds};
 use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::json::{self, Document, GatherError, Selection, WorkspaceError};
 use crate::observe::{Attempts, Outcome};
-use crate::rejection::{Reason, Setting};
+use crate::rejection::Reason;
+use crate::setting::SettingId;
 use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 use crate::wire::content_encoding::{Codings, DecodeError};
 
@@ -46,8 +47,33 @@ pub(super) struct PartCaller<'a> {
 #[derive(Clone, Copy)]
 struct PartLimits {
     deadline: Deadline,
+    /// Setting that `deadline` comes from; `None` if the caller set it.
+    deadline_by: Option<SettingId>,
     /// Deadline by the operators' limits alone, without the caller's own limit.
     by_operator: Deadline,
+}
+
+/// Settings by which an answer can fail while its body is read.
+#[derive(Clone, Copy)]
+struct ReadSettings {
+    /// Setting that limits the time; `None` if the caller set it.
+    time: Option<SettingId>,
+    backend: BackendSettingIds,
+}
+
+impl ReadSettings {
+    /// Returns the fault of an answer that broke off.
+    fn broken(self, reason: Reason) -> PartFault {
+        let setting = match reason {
+            Reason::OutOfTime => self.time,
+            Reason::BulkheadFull => Some(self.backend.bulkhead.slots),
+            _ => Some(self.backend.endpoints),
+        };
+        PartFault {
+            setting,
+            ..PartFault::new(Cause::Call(reason))
+        }
+    }
 }
 
 impl<'a> PartCaller<'a> {
@@ -73,8 +99,14 @@ impl<'a> PartCaller<'a> {
             Some(limit) => deadline.child(now, limit),
             None => deadline,
         };
+        let deadline = within(self.request.deadline);
         let limits = PartLimits {
-            deadline: within(self.request.deadline),
+            deadline,
+            deadline_by: if deadline < self.request.deadline {
+                Some(self.part.ids.time_limit)
+            } else {
+                self.request.deadline_by
+            },
             by_operator: within(self.request.operator_deadline),
         };
         match (rendered, &self.part.for_each) {
@@ -129,6 +161,7 @@ impl<'a> PartCaller<'a> {
             headers,
             body,
             deadline: limits.deadline,
+            deadline_by: limits.deadline_by,
             operator_deadline: limits.by_operator,
             caller_deadline: request.caller_deadline,
             trailers: false,
@@ -254,23 +287,29 @@ impl<'a> PartCaller<'a> {
         let reply = match replied {
             Ok(reply) => reply,
             Err(rejection) => {
-                let mut fault = PartFault::of_rejection(&rejection);
-                if fault.setting == Some(Setting::RouteTime) {
-                    fault.setting = Some(self.limit_of_part(order.deadline));
-                }
-                return (PartResult::Failed(fault).into(), None);
+                return (PartResult::Failed(PartFault::of_rejection(&rejection)).into(), None);
             }
         };
         let head = reply.head;
         let retry_after = call::classify::retry_after(&head.headers);
-        let time = self.limit_of(&reply.body, order.deadline);
-        let (mut result, detail) = self.read(&head, reply.body, retry_after).await;
+        let ends_before = reply.body.ends_by().is_some_and(|last| last < order.deadline.moment());
+        let settings = ReadSettings {
+            time: if ends_before {
+                Some(backend.ids.time_limit)
+            } else {
+                order.deadline_by
+            },
+            backend: backend.ids,
+        };
+        let (mut result, detail) = self.read(&head, reply.body, settings, retry_after).await;
         match &mut result {
             PartResult::Body(document) if is_said_to_be_incomplete(&head.headers) => {
-                result = PartResult::Some(document.clone(), PartFault::new(Cause::Incomplete));
+                let incomplete = PartFault::new(Cause::Incomplete).by(backend.ids.endpoints);
+                result = PartResult::Some(document.clone(), incomplete);
             }
-            PartResult::Failed(fault) if fault.cause == Cause::Call(Reason::OutOfTime) && fault.setting.is_none() => {
-                fault.setting = Some(time);
+            // An answer that cannot be used comes from the backend's endpoints, unless a limit refused it.
+            PartResult::Failed(fault) if !matches!(fault.cause, Cause::Call(_)) => {
+                fault.setting.get_or_insert(backend.ids.endpoints);
             }
             _ => {}
         }
@@ -287,33 +326,17 @@ impl<'a> PartCaller<'a> {
         (Called { status, result }, is_good.then_some(head))
     }
 
-    /// Returns the setting that gave the part its deadline.
-    fn limit_of_part(self, deadline: Deadline) -> Setting {
-        if deadline < self.request.deadline {
-            Setting::PartTime
-        } else {
-            Setting::RouteTime
-        }
-    }
-
-    /// Returns the setting that limits the time of this answer.
-    fn limit_of(self, body: &ReplyBody, deadline: Deadline) -> Setting {
-        if body.ends_by().is_some_and(|last| last < deadline.moment()) {
-            Setting::CallTime
-        } else {
-            self.limit_of_part(deadline)
-        }
-    }
-
     /// Reads and checks an answer's body, if the status and the method call for one. Returns the log detail with a body
     /// that is refused.
     async fn read(
         self,
         head: &response::Parts,
         body: ReplyBody,
+        settings: ReadSettings,
         retry_after: Option<Duration>,
     ) -> (PartResult, Option<String>) {
-        let (status, limit) = (head.status, self.part.body_limit);
+        let (status, limit) = (head.status, self.part.body_limit.value);
+        let too_long = PartFault::new(Cause::TooLarge).by(self.part.body_limit.by);
         let failed = |cause| PartResult::Failed(PartFault::new(cause));
         if !status.is_success() {
             let fault = PartFault {
@@ -325,8 +348,11 @@ impl<'a> PartCaller<'a> {
         }
         if self.part.method == Method::HEAD {
             // A HEAD answer has no body: its status is the whole result.
-            let drained = drain(body, limit).await;
-            let result = drained.map_or_else(PartResult::Failed, |()| PartResult::Absent);
+            let result = match drain(body, limit).await {
+                Ok(()) => PartResult::Absent,
+                Err(DrainError::TooLong) => PartResult::Failed(too_long),
+                Err(DrainError::Broken(reason)) => PartResult::Failed(settings.broken(reason)),
+            };
             return (result, None);
         }
         let codings = match Codings::read(&head.headers) {
@@ -339,9 +365,9 @@ impl<'a> PartCaller<'a> {
         let reservation = self.request.reservation;
         let whole = match json::gather(body, limit, reservation).await {
             Ok(whole) => whole,
-            Err(GatherError::TooLong) => return (PartResult::Failed(too_long()), None),
+            Err(GatherError::TooLong) => return (PartResult::Failed(too_long), None),
             Err(GatherError::Overloaded) => return (PartResult::Failed(WorkspaceError::Overloaded.into()), None),
-            Err(GatherError::Broken(broken)) => return (failed(Cause::Call(broken.reason())), None),
+            Err(GatherError::Broken(broken)) => return (PartResult::Failed(settings.broken(broken.reason())), None),
         };
         // The decoded length is unknown until decoding ends. Until then the full limit is reserved.
         let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
@@ -358,7 +384,7 @@ impl<'a> PartCaller<'a> {
                 Err(undecodable) => {
                     let detail = undecodable.to_string();
                     let fault = match undecodable {
-                        DecodeError::TooLarge => too_long(),
+                        DecodeError::TooLarge => too_long,
                         DecodeError::Unsupported(_) | DecodeError::Damaged(_) => PartFault::new(undecodable.into()),
                     };
                     return (PartResult::Failed(fault), 0, Some(detail));
@@ -472,20 +498,21 @@ fn outage(result: &PartResult) -> Option<PartFault> {
     }
 }
 
+/// Reason why an unused body was not read to its end.
+enum DrainError {
+    TooLong,
+    Broken(Reason),
+}
+
 /// Reads an unused body to its end, so that its connection can be reused. Fails if it has more than `limit` bytes.
-async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), PartFault> {
+async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), DrainError> {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|broken| PartFault::new(Cause::Call(broken.reason())))?;
+        let frame = frame.map_err(|broken| DrainError::Broken(broken.reason()))?;
         length += frame.data_ref().map_or(0, Bytes::len);
         if length > limit {
-            return Err(too_long());
+            return Err(DrainError::TooLong);
         }
     }
     Ok(())
-}
-
-/// Fault of a part whose answer has more bytes than allowed.
-const fn too_long() -> PartFault {
-    PartFault::new(Cause::TooLarge).by(Setting::PartBytes)
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::answer::Failure;
 use super::part_call::PartCall;
 use super::recipe::Recipe;
-use crate::call::backend::Backend;
 use crate::json::Paths;
+use crate::setting::SettingId;
 use crate::stale_cache::StaleCache;
 use crate::template::Placeholder;
 
@@ -21,6 +22,8 @@ pub struct Aggregate {
     pub calls: Vec<PartCall>,
     pub heads: Heads,
     pub stale: Arc<StaleCache>,
+    /// Setting that tells what to do with two parts of one name.
+    pub conflict: SettingId,
     /// Paths in the request's body that parts use. If empty, the body is not read.
     pub body_paths: Arc<Paths>,
     /// Paths in an element that each part uses.
@@ -37,7 +40,14 @@ pub struct Heads {
 }
 
 impl Aggregate {
-    pub fn new(route: Arc<str>, recipe: Recipe, calls: Vec<PartCall>, heads: Heads, stale: Arc<StaleCache>) -> Self {
+    pub fn new(
+        route: Arc<str>,
+        recipe: Recipe,
+        calls: Vec<PartCall>,
+        heads: Heads,
+        stale: Arc<StaleCache>,
+        conflict: SettingId,
+    ) -> Self {
         let body = calls.iter().flat_map(PartCall::uses).filter_map(|used| match used {
             Placeholder::Body(steps) => Some(&**steps),
             _ => None,
@@ -57,13 +67,15 @@ impl Aggregate {
             calls,
             heads,
             stale,
+            conflict,
         }
     }
 
-    /// Returns the backend that a part calls first.
-    pub fn backend_of(&self, part: &str) -> Option<&Arc<Backend>> {
-        let index = self.recipe.parts().iter().position(|known| **known.name() == *part)?;
-        Some(&self.calls[index].backend)
+    /// Returns the setting that a failure comes from; `None` if no setting would change the answer.
+    pub fn setting_of(&self, failure: &Failure) -> Option<SettingId> {
+        let parts = self.recipe.parts();
+        let index = parts.iter().position(|part| *part.name() == failure.part)?;
+        failure.fault.setting_in(&self.calls[index].ids, self.conflict)
     }
 
     /// Returns whether a part takes values from the request's body.

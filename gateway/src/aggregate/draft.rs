@@ -2,6 +2,7 @@
 
 use super::shape::ShapeDraft;
 use crate::json::Document;
+use crate::setting::Configured;
 
 /// Aggregate as written in the config.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +15,7 @@ pub struct RecipeDraft {
     /// Dotted path under which everything except the list of errors is placed.
     pub wrap: Option<String>,
     /// Limit in bytes for the answers of all parts together.
-    pub body_limit: Option<usize>,
+    pub body_limit: Option<Configured<usize>>,
 }
 
 /// Part as written in the config.

@@ -22,7 +22,6 @@ use super::part::Part;
 use super::placed_member::PlacedMember;
 use super::recipe::Recipe;
 use crate::json::{Document, Reservation, Selection};
-use crate::rejection::Setting;
 
 /// Result of a part's call.
 #[derive(Debug, Clone)]
@@ -279,14 +278,16 @@ impl<'r> Progress<'r> {
         let mut room = if self.has_fatal_failure {
             usize::MAX
         } else {
-            self.recipe.body_limit
+            self.recipe.body_limit.map_or(usize::MAX, |limit| limit.value)
+        };
+        let too_large = PartFault {
+            setting: self.recipe.body_limit.map(|limit| limit.by),
+            ..PartFault::new(Cause::TooLarge)
         };
         let outcomes = self.outcomes.into_iter().zip(self.sizes);
         outcomes
             .map(|(outcome, size)| match outcome.unwrap_or(Outcome::Cancelled) {
-                Outcome::Data(_) | Outcome::Incomplete(..) if size > room => {
-                    Outcome::Failed(PartFault::new(Cause::TooLarge).by(Setting::AggregateBytes))
-                }
+                Outcome::Data(_) | Outcome::Incomplete(..) if size > room => Outcome::Failed(too_large.clone()),
                 taken @ (Outcome::Data(_) | Outcome::Incomplete(..)) => {
                     room -= size;
                     taken
@@ -354,6 +355,7 @@ mod tests {
     use super::*;
     use crate::json::Workspace;
     use crate::rejection::Reason;
+    use crate::setting::{Configured, SettingId};
     use policies::Moment;
 
     fn part(name: &str, needs: &[&str]) -> PartDraft {
@@ -390,7 +392,7 @@ mod tests {
     }
 
     fn room() -> Reservation {
-        Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX)
+        Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, (Moment::MAX, None))
     }
 
     fn down() -> PartResult {
@@ -554,7 +556,10 @@ mod tests {
                     part("d", &[]),
                 ],
                 partial: Partial::Allow,
-                body_limit: Some(limit),
+                body_limit: Some(Configured {
+                    value: limit,
+                    by: SettingId::URI,
+                }),
                 ..RecipeDraft::default()
             });
             let (outcomes, _) = run(&recipe.unwrap(), script).await;

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use super::part_call::PartSettingIds;
 use crate::json::{Document, Refusal, WorkspaceError};
 use crate::observe::FallbackKind;
-use crate::rejection::{Reason, Rejection, Setting};
+use crate::rejection::{Reason, Rejection};
+use crate::setting::SettingId;
 use crate::wire::content_encoding::DecodeError;
 
 /// Failure of one part.
@@ -22,8 +24,8 @@ pub struct PartFault {
     pub retry_after: Option<Duration>,
     /// Fallback that replaced the part's own answer.
     pub served: Option<Substitute>,
-    /// Setting that caused the failure, if the cause alone does not tell.
-    pub setting: Option<Setting>,
+    /// Setting that caused the failure, unless the cause tells which of the part's settings it is.
+    pub setting: Option<SettingId>,
     /// Details of the backend's error answer.
     pub error: Option<Box<ErrorAnswer>>,
 }
@@ -150,10 +152,10 @@ impl PartFault {
     /// Makes the fault of a call that this gateway rejected.
     pub fn of_rejection(rejection: &Rejection) -> Self {
         let retry_after = match rejection {
-            Rejection::BulkheadFull { retry_after }
-            | Rejection::BulkheadTimeout { retry_after }
-            | Rejection::BreakerOpen { retry_after }
-            | Rejection::NoEndpoint { retry_after }
+            Rejection::BulkheadFull { retry_after, .. }
+            | Rejection::BulkheadTimeout { retry_after, .. }
+            | Rejection::BreakerOpen { retry_after, .. }
+            | Rejection::NoEndpoint { retry_after, .. }
             | Rejection::Overloaded { retry_after, .. } => Some(*retry_after),
             _ => None,
         };
@@ -166,7 +168,7 @@ impl PartFault {
 
     /// Sets the setting that caused the failure.
     #[must_use]
-    pub const fn by(mut self, setting: Setting) -> Self {
+    pub const fn by(mut self, setting: SettingId) -> Self {
         self.setting = Some(setting);
         self
     }
@@ -226,14 +228,21 @@ impl PartFault {
         }
     }
 
-    /// Returns the setting that caused the failure, if the reason alone does not tell.
-    pub fn decided_by(&self) -> Option<Setting> {
+    /// Returns the setting that caused the failure; `None` if no setting would change the answer. `part` are the ids of
+    /// the part in which the failure began, `conflict` is the id of the aggregate's own setting.
+    pub(super) fn setting_in(&self, part: &PartSettingIds, conflict: SettingId) -> Option<SettingId> {
         match &self.cause {
-            Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.decided_by(),
-            Cause::TooManyElements(_) => Some(Setting::ElementLimit),
-            Cause::Conflict => Some(Setting::Conflict),
-            Cause::NotMergeable | Cause::ValueMissing(_) | Cause::NotAnArray(_) => Some(Setting::Part),
-            _ => self.setting,
+            Cause::NeedFailed(_, fault) | Cause::Elements { first: fault, .. } => fault.setting_in(part, conflict),
+            Cause::TooManyElements(_) => Some(part.element_limit),
+            Cause::Conflict => Some(conflict),
+            Cause::NotMergeable | Cause::ValueMissing(_) | Cause::NotAnArray(_) => Some(part.part),
+            Cause::Call(_)
+            | Cause::Status(_)
+            | Cause::InvalidJson
+            | Cause::UnsupportedEncoding
+            | Cause::TooLarge
+            | Cause::TargetMissing
+            | Cause::Incomplete => self.setting,
         }
     }
 

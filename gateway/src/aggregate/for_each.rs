@@ -15,7 +15,7 @@ use super::fault::{Cause, PartFault};
 use super::part_call::{ForEach, OnFailure};
 use super::render::{Element, PartRequest};
 use crate::json::{Document, Paths, Reservation, Selection};
-use crate::rejection::Setting;
+use crate::setting::Configured;
 
 /// Total size in bytes of the running requests above which the next element waits for one of them to end.
 const UNDER_WAY: usize = 1 << 20;
@@ -37,7 +37,7 @@ pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> O
 pub(super) async fn for_each<'f, F>(
     terms: &ForEach,
     elements: &[Selection],
-    limit: usize,
+    limit: Configured<usize>,
     reservation: &Reservation,
     make: impl Fn(usize, &Selection) -> Element,
     call: impl Fn(u32, PartRequest) -> F + 'f,
@@ -92,7 +92,7 @@ where
 struct Answers {
     on_failure: OnFailure,
     of: usize,
-    limit: usize,
+    limit: Configured<usize>,
     array: BytesMut,
     failed: usize,
     first: Option<PartFault>,
@@ -100,7 +100,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(on_failure: OnFailure, of: usize, limit: usize) -> Self {
+    fn new(on_failure: OnFailure, of: usize, limit: Configured<usize>) -> Self {
         Self {
             on_failure,
             of,
@@ -149,8 +149,8 @@ impl Answers {
     }
 
     fn push(&mut self, item: &[u8]) -> Result<(), PartFault> {
-        if self.array.len() + item.len() + 2 > self.limit {
-            return Err(PartFault::new(Cause::TooLarge).by(Setting::PartBytes));
+        if self.array.len() + item.len() + 2 > self.limit.value {
+            return Err(PartFault::new(Cause::TooLarge).by(self.limit.by));
         }
         if self.array.len() > 1 {
             self.array.put_u8(b',');
@@ -208,6 +208,13 @@ mod tests {
 
     const ROOM: usize = 1 << 20;
 
+    const fn bytes(value: usize) -> Configured<usize> {
+        Configured {
+            value,
+            by: crate::setting::SettingId::URI,
+        }
+    }
+
     /// Result of one element's call.
     #[derive(Debug, Clone)]
     enum Act {
@@ -239,7 +246,7 @@ mod tests {
     }
 
     fn reservation() -> Reservation {
-        Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX)
+        Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, (Moment::MAX, None))
     }
 
     /// Makes a request with its index as the target and a body of `body` bytes.
@@ -286,7 +293,14 @@ mod tests {
             .build()
             .unwrap();
         let reservation = reservation();
-        let result = runtime.block_on(for_each(terms, &array(acts.len()), room, &reservation, make, call));
+        let result = runtime.block_on(for_each(
+            terms,
+            &array(acts.len()),
+            bytes(room),
+            &reservation,
+            make,
+            call,
+        ));
         (result, most.get())
     }
 
@@ -366,7 +380,7 @@ mod tests {
             let begun = Instant::now();
             let make = |index: usize, _: &Selection| Element::Call(numbered(index, 0));
             let terms = terms(3, OnFailure::Fail);
-            let result = for_each(&terms, &array(10), ROOM, &reservation(), make, call).await;
+            let result = for_each(&terms, &array(10), bytes(ROOM), &reservation(), make, call).await;
             assert_eq!(
                 (told(&result).as_str(), begun.elapsed()),
                 ("1/10 503", Duration::from_millis(5))
@@ -385,7 +399,7 @@ mod tests {
         // Counts the requests that exist at the same time, with bodies of `body` bytes and a budget of reserved bytes.
         let check = |body: usize, budget: u64, expected: &str, most_expected: usize| {
             let workspace = Arc::new(Workspace::new(1));
-            let reservation = workspace.reserve(budget, 0, Moment::MAX);
+            let reservation = workspace.reserve(budget, 0, (Moment::MAX, None));
             let (made, ended, most, most_bytes) = (Cell::new(0_usize), Cell::new(0), Cell::new(0), Cell::new(0));
             let make = |index: usize, _: &Selection| Element::Call(numbered(index, body));
             let call = |_, _: PartRequest| {
@@ -399,7 +413,7 @@ mod tests {
                 }
             };
             let terms = terms(20, OnFailure::Fail);
-            let result = runtime.block_on(for_each(&terms, &array(50), ROOM, &reservation, make, call));
+            let result = runtime.block_on(for_each(&terms, &array(50), bytes(ROOM), &reservation, make, call));
             assert_eq!(told(&result), expected, "{body}");
             assert_eq!(most.get(), most_expected, "{body}");
             assert!(most_bytes.get() >= (most_expected * body) as u64 && most_bytes.get() <= budget);

@@ -47,7 +47,7 @@ pub use fan_out::{Called, EndedParts, NotCalled, Outcome, PartResult, fan_out};
 pub use fault::{Cause, ErrorAnswer, Missing, PartFault};
 pub use merge::merge;
 pub use part::Part;
-pub use part_call::{ForEach, OnFailure, PartCall, PartFallback};
+pub use part_call::{ForEach, OnFailure, PartCall, PartFallback, PartSettingIds};
 pub use path::PathMistake;
 pub use placed_member::{MemberName, PlacedMember};
 pub use recipe::{Mistake, Recipe};

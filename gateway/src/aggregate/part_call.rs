@@ -8,6 +8,7 @@ use http::{HeaderName, Method};
 use super::when::When;
 use crate::call::backend::Backend;
 use crate::json::Document;
+use crate::setting::{Configured, SettingId};
 use crate::template::{Placeholder, Template};
 
 /// Describes the call that a part makes to its backend.
@@ -27,9 +28,20 @@ pub struct PartCall {
     /// Time limit of the part itself. `None`: only the route's limit applies.
     pub time_limit: Option<Duration>,
     /// Most bytes of an answer. A longer answer fails the part.
-    pub body_limit: usize,
+    pub body_limit: Configured<usize>,
     /// Tried in order if the backend gives no good answer. A fallback value is not listed here; the recipe holds it.
     pub fallbacks: Vec<PartFallback>,
+    pub ids: PartSettingIds,
+}
+
+/// Ids of the settings that can fail a part.
+#[derive(Debug, Clone, Copy)]
+pub struct PartSettingIds {
+    /// The part as a whole.
+    pub part: SettingId,
+    pub time_limit: SettingId,
+    /// Limit on the number of elements.
+    pub element_limit: SettingId,
 }
 
 impl PartCall {

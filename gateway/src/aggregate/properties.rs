@@ -18,7 +18,8 @@ use super::merge::merge;
 use super::recipe::Recipe;
 use super::{Answer, Failure};
 use crate::json::{Document, Workspace};
-use crate::rejection::{Reason, Setting};
+use crate::rejection::Reason;
+use crate::setting::{Configured, SettingId};
 
 /// Action of a part when its turn comes.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Fa
         sleep(Duration::from_millis(delays[index])).await;
         result
     };
-    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX);
+    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, (Moment::MAX, None));
     merge(recipe, fan_out(recipe, &room, render, call).await)
 }
 
@@ -115,8 +116,8 @@ fn judge(recipe: &Recipe, acts: &[Act]) -> (Vec<Outcome>, BTreeSet<String>) {
             continue;
         };
         let length = body.bytes().len();
-        if total + length > recipe.body_limit {
-            *outcome = Outcome::Failed(PartFault::new(Cause::TooLarge).by(Setting::AggregateBytes));
+        if let Some(limit) = recipe.body_limit.filter(|limit| total + length > limit.value) {
+            *outcome = Outcome::Failed(PartFault::new(Cause::TooLarge).by(limit.by));
         } else {
             total += length;
         }
@@ -207,7 +208,7 @@ proptest! {
         conflict in conflicts(),
         errors in prop::sample::select(vec![Errors::Unlisted, Errors::Listed, Errors::Detailed]),
         wraps in prop::bool::weighted(0.2),
-        body_limit in prop::option::weighted(0.3, 1..80_usize),
+        body_limit in prop::option::weighted(0.3, (1..80_usize).prop_map(|value| Configured { value, by: SettingId::URI })),
         schedules in prop::collection::vec(prop::collection::vec(0..5_u64, 7), 4),
     ) {
         let partial = if denies { Partial::Deny } else { Partial::Allow };

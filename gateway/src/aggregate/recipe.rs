@@ -14,6 +14,7 @@ use super::path::{Path, PathMistake, Segment};
 use super::placed_member::MemberName;
 use super::shape::{Shape, ShapeMistake};
 use crate::json::Paths;
+use crate::setting::Configured;
 
 /// Compiled aggregate.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub struct Recipe {
     pub(super) wrap: Option<Arc<[MemberName]>>,
     /// Places on the way of group paths.
     pub(super) passages: GroupPrefixes,
-    pub(super) body_limit: usize,
+    pub(super) body_limit: Option<Configured<usize>>,
 }
 
 /// Error in the config of an aggregate.
@@ -202,7 +203,7 @@ impl Recipe {
                 errors,
                 wrap,
                 passages,
-                body_limit: body_limit.unwrap_or(usize::MAX),
+                body_limit,
             })
         } else {
             Err(mistakes)

@@ -7,6 +7,7 @@ use policies::Deadline;
 use policies::bulkhead::Entrant;
 
 use crate::json::{Document, Reservation, Selection};
+use crate::setting::SettingId;
 use crate::template::{Captures, Query};
 
 /// Request to be answered by an aggregate.
@@ -22,6 +23,8 @@ pub struct Request<'a> {
     /// Memory for the answers and requests of the parts.
     pub reservation: &'a Reservation,
     pub deadline: Deadline,
+    /// Setting that `deadline` comes from; `None` if the caller set it.
+    pub deadline_by: Option<SettingId>,
     /// Deadline by the operators' limits alone, without the caller's own limit.
     pub operator_deadline: Deadline,
     /// Deadline that the caller announced for itself, if any.

@@ -12,6 +12,7 @@ use crate::auth::check::{Category, Check};
 use crate::auth::jwt::fetch_state;
 use crate::auth::refusal::Refusal;
 use crate::rejection::{Challenge, Rejection};
+use crate::setting::SettingId;
 
 /// The kinds of credential that a route admits.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +56,8 @@ pub struct Access {
     missing: Arc<Challenge>,
     invalid: Arc<Challenge>,
     expired: Arc<Challenge>,
+    /// Setting that the rules come from.
+    setting: SettingId,
 }
 
 /// Requirements on a caller beyond a valid credential.
@@ -70,7 +73,7 @@ pub struct Requirements {
 
 impl Access {
     /// Compiles a route's rules. `api_key_header` carries API keys, and is named to callers that lack one.
-    pub fn new(admitted: Admitted, demands: Requirements, api_key_header: &HeaderName) -> Self {
+    pub fn new(admitted: Admitted, demands: Requirements, api_key_header: &HeaderName, setting: SettingId) -> Self {
         let asked = CredentialKinds {
             jwt: !matches!(admitted.jwt, AdmittedIssuers::None),
             api_key: admitted.api_key,
@@ -81,6 +84,7 @@ impl Access {
             Arc::new(Challenge {
                 www_authenticate: asked.schemes(api_key_header, error),
                 hint: hint.to_owned(),
+                by: setting,
             })
         };
         // RFC 6750 section 3.1: `error` only where a token was presented.
@@ -97,6 +101,7 @@ impl Access {
             api_key_header: api_key_header.clone(),
             admitted,
             demands,
+            setting,
         }
     }
 
@@ -109,16 +114,19 @@ impl Access {
         if !scopes.iter().all(|scope| caller.scopes.contains(scope)) {
             return Err(Rejection::NotAllowed {
                 why: "The credential lacks a scope that this route needs.",
+                by: self.setting,
             });
         }
         if !tiers.is_empty() && !tiers.iter().any(|admitted| **admitted == *tier) {
             return Err(Rejection::NotAllowed {
                 why: "This route is not part of the caller's tier.",
+                by: self.setting,
             });
         }
         if !tenants.is_empty() && !tenants.contains(&caller.tenant) {
             return Err(Rejection::NotAllowed {
                 why: "This route belongs to other tenants.",
+                by: self.setting,
             });
         }
         Ok(())
@@ -174,6 +182,7 @@ impl Access {
         let challenge = Challenge {
             www_authenticate: lacks.schemes(&self.api_key_header, ""),
             hint: lacks.how(&self.api_key_header, true),
+            by: self.setting,
         };
         Refusal {
             rejection: Rejection::CredentialsMissing {
@@ -181,6 +190,17 @@ impl Access {
             },
             check: Some(Check::Incomplete.as_str()),
             suspect: false,
+        }
+    }
+
+    /// Builds the refusal of a token whose issuer's keys are not there. `issuer` is the issuer's setting.
+    pub(crate) fn refuse_without_keys(&self, issuer: SettingId) -> Refusal {
+        Refusal {
+            rejection: Rejection::KeysUnavailable {
+                retry_after: fetch_state::SOON,
+                by: Some(issuer),
+            },
+            ..self.refuse(Check::KeysUnavailable)
         }
     }
 
@@ -198,6 +218,7 @@ impl Access {
             },
             Category::Unverifiable => Rejection::KeysUnavailable {
                 retry_after: fetch_state::SOON,
+                by: None,
             },
             Category::PutOff { retry_after } => Rejection::Overloaded {
                 retry_after,
@@ -273,7 +294,7 @@ mod tests {
                 tiers: names(tiers),
                 tenants: names(tenants),
             };
-            let access = Access::new(Admitted::default(), demands, &header);
+            let access = Access::new(Admitted::default(), demands, &header, SettingId::URI);
             let answer = access.permits(&caller("acme", &["a", "b"]), "basic");
             assert_eq!(answer.is_ok(), permitted, "{scopes:?} {tiers:?} {tenants:?}");
         };
@@ -295,7 +316,7 @@ mod tests {
                 jwt,
                 ..Admitted::default()
             };
-            let refusal = Access::new(admitted, Requirements::default(), &header).refuse(asked);
+            let refusal = Access::new(admitted, Requirements::default(), &header, SettingId::URI).refuse(asked);
             let (Rejection::CredentialsMissing { challenge }
             | Rejection::CredentialsInvalid { challenge }
             | Rejection::CredentialsExpired { challenge }) = refusal.rejection

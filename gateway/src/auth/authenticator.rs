@@ -39,6 +39,7 @@ use crate::auth::verifications::Verifications;
 use crate::clock;
 use crate::limits::Charge;
 use crate::rejection::Rejection;
+use crate::setting::SettingId;
 use crate::tls::certificate::Certificate;
 
 /// Time until a caller may retry when its password was not compared.
@@ -133,6 +134,8 @@ enum LookupFailure {
     Incomplete(CredentialKinds),
     /// A slow check did not come to its end.
     Unfinished(Refusal),
+    /// The keys of a token's issuer are not there. Holds the issuer's setting.
+    KeysUnavailable(SettingId),
 }
 
 impl From<Check> for LookupFailure {
@@ -151,6 +154,8 @@ impl From<Rejection> for LookupFailure {
 enum TokenFailure {
     Failed(Check),
     LacksKey(Box<KeyWait>),
+    /// The keys of the token's issuer are not there, and waiting does not help. Holds the issuer's setting.
+    KeysUnavailable(SettingId),
 }
 
 impl From<Check> for TokenFailure {
@@ -298,6 +303,7 @@ impl<K> Authenticator<K> {
             },
             LookupFailure::Incomplete(lacks) => access.refuse_incomplete(lacks),
             LookupFailure::Unfinished(refusal) => refusal,
+            LookupFailure::KeysUnavailable(issuer) => access.refuse_without_keys(issuer),
         })
     }
 
@@ -324,6 +330,9 @@ impl<K> Authenticator<K> {
             None => None,
             Some((_, Ok(holder))) => Some(holder),
             Some((_, Err(TokenFailure::Failed(check)))) => return Err(check.into()),
+            Some((_, Err(TokenFailure::KeysUnavailable(issuer)))) => {
+                return Err(LookupFailure::KeysUnavailable(issuer));
+            }
             Some((token, Err(TokenFailure::LacksKey(wait)))) => {
                 let terms = begin_wait()?;
                 let holder = Box::pin(self.await_keys(*wait, token, client, terms.keys_until)).await?;
@@ -475,7 +484,11 @@ impl<K> Authenticator<K> {
         self.holder_of_token(token, client, clock::unix_seconds())
             .map_err(|failure| match failure {
                 TokenFailure::Failed(check) => check.into(),
+                TokenFailure::LacksKey(wait) if wait.check == Check::KeysUnavailable => {
+                    LookupFailure::KeysUnavailable(wait.issuer)
+                }
                 TokenFailure::LacksKey(wait) => wait.check.into(),
+                TokenFailure::KeysUnavailable(issuer) => LookupFailure::KeysUnavailable(issuer),
             })
     }
 
@@ -523,7 +536,7 @@ impl<K> Authenticator<K> {
                 {
                     match (issuer.caller(claims, unix_now), check) {
                         (Ok(_), _) => {
-                            let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check);
+                            let wait = KeyWait::new(issuer.keys(), lacked, source.freshness, check, issuer.setting());
                             if !wait.is_known_absent() {
                                 return Err(TokenFailure::LacksKey(Box::new(wait)));
                             }
@@ -556,7 +569,10 @@ impl<K> Authenticator<K> {
                 if check.is_lasting() {
                     self.tokens.refuse(token, check, at, keys.fingerprint(), unix_now);
                 }
-                Err(check.into())
+                Err(match check {
+                    Check::KeysUnavailable => TokenFailure::KeysUnavailable(issuer.setting()),
+                    check => check.into(),
+                })
             }
         }
     }

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use crate::rejection::Setting;
 use crate::setting::SettingId;
 
 /// The check that a credential failed.
@@ -163,10 +162,10 @@ impl Check {
     }
 
     /// Setting that caused the failure, unless it is the route's `access`.
-    pub const fn setting(self) -> Option<Setting> {
+    pub const fn setting(self) -> Option<SettingId> {
         match self {
-            Self::AddressOverBudget { .. } => Some(Setting::At(SettingId::FAILED_VERIFICATIONS)),
-            Self::OverBudget { .. } => Some(Setting::At(SettingId::VERIFICATION_SHARE)),
+            Self::AddressOverBudget { .. } => Some(SettingId::FAILED_VERIFICATIONS),
+            Self::OverBudget { .. } => Some(SettingId::VERIFICATION_SHARE),
             _ => None,
         }
     }

@@ -74,7 +74,7 @@ mod tests {
             anonymous: has("anonymous"),
             together: false,
         };
-        Access::new(admitted, Requirements::default(), &KEY)
+        Access::new(admitted, Requirements::default(), &KEY, crate::setting::SettingId::URI)
     }
 
     fn places(place: &str) -> KeyPlaces {

@@ -17,12 +17,13 @@ use policies::{
 
 use super::classify::{Repeatable, RetryOn};
 use super::endpoints::{Endpoint, EndpointSet, WrittenEndpoints};
-use super::guards::{self, Slot, SlotNotifier};
+use super::guards::{self, BulkheadSettingIds, Slot, SlotNotifier};
 use super::pool::PoolSettings;
 use super::timer::Timer;
 use crate::clock;
 use crate::observe::{BackendMetrics, BreakerState, Family};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 /// Operator's settings of the calls to a backend.
 #[derive(Debug, Clone)]
@@ -114,10 +115,21 @@ fn bulkhead(slots: NonZeroU32, settings: &GuardSettings) -> Bulkhead<SlotNotifie
     Bulkhead::new(slots, settings.queue).with_tenant_share(settings.tenant_share)
 }
 
+/// Ids of the settings that can decide on a call.
+#[derive(Debug, Clone, Copy)]
+pub struct BackendSettingIds {
+    pub endpoints: SettingId,
+    pub time_limit: SettingId,
+    pub attempt_limit: SettingId,
+    pub bulkhead: BulkheadSettingIds,
+    pub breaker: SettingId,
+}
+
 /// Backend with everything that a call needs.
 pub struct Backend {
     pub name: Arc<str>,
     pub settings: Settings,
+    pub ids: BackendSettingIds,
     pub guards: Arc<Guards>,
     pub guard_settings: GuardSettings,
     /// Whether the breaker is on. When off, it neither counts nor rejects.
@@ -148,7 +160,7 @@ impl Backend {
         is_stream: bool,
         now: Moment,
         deadline: Deadline,
-        time: Setting,
+        time: Option<SettingId>,
         timer: &mut Timer,
     ) -> Result<Slot, Rejection> {
         let Settings {
@@ -159,7 +171,17 @@ impl Backend {
         } else {
             &self.guards.bulkhead
         };
-        guards::enter(slots, entrant, now, queue_wait, (deadline, time), minimum, timer).await
+        guards::enter(
+            slots,
+            entrant,
+            now,
+            queue_wait,
+            (deadline, time),
+            minimum,
+            &self.ids.bulkhead,
+            timer,
+        )
+        .await
     }
 
     /// Whether the breaker is half-open, and an attempt would be a probe.

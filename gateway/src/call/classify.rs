@@ -117,7 +117,7 @@ mod tests {
         check(Fault::TimedOut { sent: true }, false, false);
         check(Fault::Broken, false, false);
         check(Fault::Broken, true, true);
-        check(Fault::Upload(Upload::TooLarge), true, false);
+        check(Fault::Upload(Upload::TooSlow), true, false);
         assert!(on.admits_status(StatusCode::SERVICE_UNAVAILABLE, true));
         assert!(!on.admits_status(StatusCode::SERVICE_UNAVAILABLE, false));
         assert!(!on.admits_status(StatusCode::INTERNAL_SERVER_ERROR, true));

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a fault of the caller's own body never counts against the backend.
 
-use crate::rejection::{Rejection, Setting};
-use crate::setting::SettingId;
+use crate::rejection::Rejection;
+use crate::setting::{Configured, SettingId};
 
 /// Fault that kept an attempt from bringing an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +28,16 @@ impl Fault {
         !matches!(self, Self::Unreached | Self::TimedOut { sent: false } | Self::BodyGone)
     }
 
-    /// Returns the rejection for the caller. `time` is the limit that ended the attempt, `body_limit` a size in bytes.
-    pub(crate) fn rejection(self, time: Setting, body_limit: u64) -> Rejection {
+    /// Returns the rejection for the caller. `time` is the limit that ended the attempt, `endpoints` the setting of the
+    /// backend's endpoints.
+    pub(crate) fn rejection(self, time: TimeLimit, endpoints: SettingId) -> Rejection {
         match self {
-            Self::Unreached => Rejection::BackendUnreached(None),
+            Self::Unreached => Rejection::BackendUnreached(endpoints),
             // A body is sent again only after an earlier backend broke off, so `BodyGone` reports the same.
-            Self::Broken | Self::BodyGone => Rejection::BackendBroken,
-            Self::Invalid => Rejection::BackendInvalid,
-            Self::TimedOut { .. } => timed_out(time),
-            Self::Upload(Upload::Malformed(why)) => Rejection::MalformedRequest { why },
-            Self::Upload(Upload::TooLarge) => Rejection::BodyTooLarge { limit: body_limit },
-            Self::Upload(Upload::Underway) => Rejection::RequestTimeout(time),
-            Self::Upload(Upload::TooSlow) => Rejection::RequestTimeout(Setting::At(SettingId::BODY_RATE)),
-            Self::Upload(Upload::Broken | Upload::Complete) => Rejection::CallerGone,
+            Self::Broken | Self::BodyGone => Rejection::BackendBroken(endpoints),
+            Self::Invalid => Rejection::BackendInvalid(endpoints),
+            Self::TimedOut { .. } => time.rejection(),
+            Self::Upload(upload) => upload.rejection(time.setting()),
         }
     }
 
@@ -58,11 +55,29 @@ impl Fault {
     }
 }
 
-/// Returns the rejection of a request that ran out of time by this limit.
-pub(crate) const fn timed_out(by: Setting) -> Rejection {
-    match by {
-        Setting::CallTime | Setting::AttemptTime => Rejection::BackendTimeout(by),
-        _ => Rejection::OutOfTime(by),
+/// Limit that a deadline comes from, with its setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimeLimit {
+    /// Limit of the request or of the part. `None` if the caller set it.
+    Request(Option<SettingId>),
+    /// Limit of the backend for a call or for an attempt.
+    Backend(SettingId),
+}
+
+impl TimeLimit {
+    pub(crate) const fn setting(self) -> Option<SettingId> {
+        match self {
+            Self::Request(by) => by,
+            Self::Backend(by) => Some(by),
+        }
+    }
+
+    /// Returns the rejection of a request that ran out of time by this limit.
+    pub(crate) const fn rejection(self) -> Rejection {
+        match self {
+            Self::Request(by) => Rejection::OutOfTime(by),
+            Self::Backend(by) => Rejection::BackendTimeout(by),
+        }
     }
 }
 
@@ -72,12 +87,25 @@ pub enum Upload {
     /// More has to come from the caller.
     Underway,
     Complete,
-    /// The caller sent more than the route admits.
-    TooLarge,
+    /// The caller sent more than the route admits. Holds the limit in bytes.
+    TooLarge(Configured<u64>),
     /// The caller sent more slowly than its minimum rate.
     TooSlow,
     /// The caller broke the framing.
     Malformed(&'static str),
     /// The caller's connection or stream broke off.
     Broken,
+}
+
+impl Upload {
+    /// Returns the rejection for the caller. `time` is the setting of the limit that ended the attempt.
+    pub(crate) const fn rejection(self, time: Option<SettingId>) -> Rejection {
+        match self {
+            Self::Malformed(why) => Rejection::malformed(why),
+            Self::TooLarge(limit) => Rejection::BodyTooLarge(limit),
+            Self::Underway => Rejection::RequestTimeout(time),
+            Self::TooSlow => Rejection::RequestTimeout(Some(SettingId::BODY_RATE)),
+            Self::Broken | Self::Complete => Rejection::CallerGone,
+        }
+    }
 }

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::timer::Timer;
 use crate::clock;
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 /// Signal sent once to a waiting call: a slot is free, or a call with a higher claim took its place in the queue.
 pub struct SlotNotifier(oneshot::Sender<()>);
@@ -22,6 +23,14 @@ impl Signal for SlotNotifier {
     }
 }
 
+/// Ids of the settings that can refuse a call its slot.
+#[derive(Debug, Clone, Copy)]
+pub struct BulkheadSettingIds {
+    /// The bulkhead as a whole.
+    pub slots: SettingId,
+    pub wait: SettingId,
+}
+
 pub type Slot = bulkhead::Slot<SlotNotifier>;
 
 /// `Retry-After` of a full bulkhead. Nothing better is known.
@@ -30,8 +39,8 @@ const COME_BACK: Duration = Duration::from_secs(1);
 /// Resolution of timers. If less time than this is left, the deadline ended the wait.
 const LEEWAY: Duration = Duration::from_millis(2);
 
-/// Enters the bulkhead. Waits at most `wait`, and stops early enough to leave `minimum` of the deadline. `time` names
-/// the limit that sets the deadline.
+/// Enters the bulkhead. Waits at most `wait`, and stops early enough to leave `minimum` of the deadline. `time`
+/// is the setting that the deadline comes from.
 ///
 /// # Errors
 /// Returns `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` if the deadline ended the wait.
@@ -40,10 +49,15 @@ pub(crate) async fn enter(
     entrant: Entrant,
     now: Moment,
     wait: Duration,
-    (deadline, time): (Deadline, Setting),
+    (deadline, time): (Deadline, Option<SettingId>),
     minimum: Duration,
+    by: &BulkheadSettingIds,
     timer: &mut Timer,
 ) -> Result<Slot, Rejection> {
+    let full = || Rejection::BulkheadFull {
+        retry_after: COME_BACK,
+        by: by.slots,
+    };
     let last = now + wait.min(deadline.remaining(now).saturating_sub(minimum));
     let mut bell = None;
     let entry = bulkhead.enter(
@@ -60,7 +74,7 @@ pub(crate) async fn enter(
     );
     let ticket = match entry {
         Entry::Admitted(slot) => return Ok(slot),
-        Entry::Full => return Err(Rejection::BulkheadFull { retry_after: COME_BACK }),
+        Entry::Full => return Err(full()),
         Entry::Queued(ticket) => ticket,
     };
     if let Some(heard) = bell {
@@ -69,10 +83,11 @@ pub(crate) async fn enter(
     }
     let now = clock::now();
     ticket.claim(now).map_err(|unserved| match unserved {
-        Unserved::Displaced => Rejection::BulkheadFull { retry_after: COME_BACK },
-        Unserved::TimedOut if deadline.allows(now, Duration::ZERO, minimum + LEEWAY) => {
-            Rejection::BulkheadTimeout { retry_after: COME_BACK }
-        }
+        Unserved::Displaced => full(),
+        Unserved::TimedOut if deadline.allows(now, Duration::ZERO, minimum + LEEWAY) => Rejection::BulkheadTimeout {
+            retry_after: COME_BACK,
+            by: by.wait,
+        },
         Unserved::TimedOut => Rejection::OutOfTime(time),
     })
 }

@@ -15,9 +15,10 @@ use policies::breaker::Outcome;
 use policies::{Deadline, Moment};
 
 use super::classify::RetryOn;
-use super::fault::{Fault, Upload};
+use super::fault::{Fault, TimeLimit, Upload};
 use super::replay::Sending;
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 /// End of an attempt, as seen on the connection.
 #[derive(Debug, Clone, Copy)]
@@ -51,11 +52,11 @@ pub(crate) struct Limits {
     /// Deadline of the attempt without the caller's own time limit.
     pub(crate) by_operator: Deadline,
     /// Limit that sets `attempt`.
-    pub(crate) time: Setting,
+    pub(crate) time: TimeLimit,
     /// Smallest operator's limit for the attempt, the call, and the part or route.
     pub(crate) operator_limit: Duration,
-    /// Size limit of the request body in bytes.
-    pub(crate) body: u64,
+    /// Setting of the backend's endpoints.
+    pub(crate) endpoints: SettingId,
 }
 
 /// Rules of what may be retried.
@@ -136,7 +137,7 @@ impl AttemptTimes {
 impl Limits {
     /// Returns the rejection for a judged fault.
     pub(crate) fn rejection(&self, fault: Fault) -> Rejection {
-        fault.rejection(self.time, self.body)
+        fault.rejection(self.time, self.endpoints)
     }
 
     /// Whether the backend used up the operator's time limit. It must use 4/5 of the limit if the operator's own limit

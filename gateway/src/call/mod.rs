@@ -49,7 +49,7 @@ use self::classify::Pushback;
 pub use self::cost::StatedCost;
 use self::endpoints::{Endpoint, EndpointGuard, EndpointId};
 use self::failure::Failure;
-use self::fault::Fault;
+use self::fault::TimeLimit;
 use self::guards::Slot;
 use self::judge::{Again, AttemptTimes, End, Limits, judge};
 use self::replay::{Outbound, Replay, Sending};
@@ -60,7 +60,7 @@ use self::timer::{Elapsed, Timer};
 use self::timing::Timing;
 use crate::clock;
 use crate::observe::{self, Attempts, Family, RetryStop};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::setting::SettingId;
 use crate::wire::grpc::is_grpc;
 use crate::wire::slow_caller::Transfer;
@@ -78,6 +78,8 @@ pub struct CallRequest {
     pub headers: HeaderMap,
     pub body: CallBody,
     pub deadline: Deadline,
+    /// Setting that `deadline` comes from; `None` if the caller set it.
+    pub deadline_by: Option<SettingId>,
     /// Deadline by the operators' limits alone, without the caller's own time limit.
     pub operator_deadline: Deadline,
     /// Deadline that the caller asked for, if any.
@@ -113,8 +115,7 @@ pub enum CallBody {
     #[default]
     Empty,
     Whole(Bytes),
-    /// Streamed body with its size limit in bytes.
-    Streamed(Replay, u64),
+    Streamed(Replay),
 }
 
 /// Facts about a call that later stages decide by, beside its attempts.
@@ -227,7 +228,7 @@ impl Call<'_> {
         let settings = &self.backend.settings;
         self.begin_attempt(self.started);
         if !self.deadline.allows(self.started, Duration::ZERO, settings.minimum) {
-            return Err(Rejection::OutOfTime(self.time(self.deadline)));
+            return Err(Rejection::OutOfTime(self.time(self.deadline).setting()));
         }
         let mut timer = Timer::default();
         let entered = self
@@ -237,7 +238,7 @@ impl Call<'_> {
                 self.order.is_stream(),
                 self.started,
                 self.deadline,
-                self.time(self.deadline),
+                self.time(self.deadline).setting(),
                 &mut timer,
             )
             .await;
@@ -294,7 +295,7 @@ impl Call<'_> {
     /// Waits up to [`READ_AHEAD_FOR`] for the body of a request that would be a probe, so that the probe does not hold
     /// its place while the caller uploads. A body that takes longer is sent without such a place.
     async fn read_body_ahead(&mut self, timer: &mut Timer) -> Result<(), Rejection> {
-        let CallBody::Streamed(replay, limit) = &self.order.body else {
+        let CallBody::Streamed(replay) = &self.order.body else {
             return Ok(());
         };
         let until = self.deadline.child(clock::now(), READ_AHEAD_FOR).moment();
@@ -302,7 +303,7 @@ impl Call<'_> {
         let come = timer.run(until, pin!(coming)).await;
         self.facts.bytes_in = replay.received();
         match come {
-            Ok(Err(spoilt)) => Err(Fault::Upload(spoilt).rejection(Setting::RouteTime, *limit)),
+            Ok(Err(spoilt)) => Err(spoilt.rejection(self.order.deadline_by)),
             Ok(Ok(())) | Err(Elapsed) => Ok(()),
         }
     }
@@ -314,7 +315,7 @@ impl Call<'_> {
         now: Moment,
     ) -> Result<(EndpointGuard, Option<Permit>), Rejection> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
-            return Err(fault::timed_out(self.time(self.deadline)));
+            return Err(self.time(self.deadline).rejection());
         }
         let Some(endpoint) = self.backend.endpoints.choose(tried, now) else {
             let name = &self.backend.name;
@@ -323,6 +324,7 @@ impl Call<'_> {
                 .get_or_insert_with(|| format!("{name}: no address is known"));
             return Err(Rejection::NoEndpoint {
                 retry_after: Duration::from_secs(1),
+                by: self.backend.ids.endpoints,
             });
         };
         let asker = Asker {
@@ -336,7 +338,10 @@ impl Call<'_> {
                     let name = &self.backend.name;
                     self.facts.detail.get_or_insert_with(|| format!("{name}: {why}"));
                 }
-                Err(Rejection::BreakerOpen { retry_after: retry_in })
+                Err(Rejection::BreakerOpen {
+                    retry_after: retry_in,
+                    by: self.backend.ids.breaker,
+                })
             }
         }
     }
@@ -389,7 +394,7 @@ impl Call<'_> {
                 .operator_limit
                 .min(settings.attempt_limit)
                 .min(settings.time_limit),
-            body: self.order.body.limit(),
+            endpoints: self.backend.ids.endpoints,
         };
         let again = Again {
             on: &settings.retry_on,
@@ -431,7 +436,7 @@ impl Call<'_> {
                 self.facts.detail = Some(format!("{}: {}: {}", self.backend.name, fault.as_str(), failure.detail));
                 Err(match limits.rejection(fault) {
                     Rejection::BackendUnreached(_) if failure.is_connect_limit => {
-                        Rejection::BackendUnreached(Some(Setting::At(SettingId::CONNECT_TIME)))
+                        Rejection::BackendUnreached(SettingId::CONNECT_TIME)
                     }
                     rejection => rejection,
                 })
@@ -524,13 +529,13 @@ impl Call<'_> {
     }
 
     /// Returns which limit `until` comes from: the attempt's, the call's or the route's.
-    fn time(&self, until: Deadline) -> Setting {
+    fn time(&self, until: Deadline) -> TimeLimit {
         if until < self.deadline {
-            Setting::AttemptTime
+            TimeLimit::Backend(self.backend.ids.attempt_limit)
         } else if self.deadline < self.order.deadline {
-            Setting::CallTime
+            TimeLimit::Backend(self.backend.ids.time_limit)
         } else {
-            Setting::RouteTime
+            TimeLimit::Request(self.order.deadline_by)
         }
     }
 
@@ -631,26 +636,26 @@ impl CallBody {
         match self {
             Self::Empty => Some(Outbound::Empty),
             Self::Whole(data) => Some(Outbound::Whole(Some(data.clone()))),
-            Self::Streamed(replay, _) => replay.attempt(),
+            Self::Streamed(replay) => replay.attempt(),
         }
     }
 
     /// Whether nothing more has to come from the caller.
     fn is_whole(&self) -> bool {
         match self {
-            Self::Streamed(replay, _) => replay.is_whole(),
+            Self::Streamed(replay) => replay.is_whole(),
             Self::Empty | Self::Whole(_) => true,
         }
     }
 
     fn can_be_sent_again(&self) -> bool {
-        !matches!(self, Self::Streamed(replay, _) if !replay.is_kept())
+        !matches!(self, Self::Streamed(replay) if !replay.is_kept())
     }
 
     /// Returns the progress of the newest attempt, whose request was given to the connection at `sent`.
     fn sending(&self, sent: Moment) -> Sending {
         match self {
-            Self::Streamed(replay, _) => replay.sending(sent),
+            Self::Streamed(replay) => replay.sending(sent),
             Self::Empty | Self::Whole(_) => Sending::Complete { since: sent },
         }
     }
@@ -658,22 +663,15 @@ impl CallBody {
     /// Returns the state of the transfer with the caller, if the caller streams a body.
     fn flow(&self) -> Option<Arc<Transfer>> {
         match self {
-            Self::Streamed(replay, _) => replay.flow(),
+            Self::Streamed(replay) => replay.flow(),
             Self::Empty | Self::Whole(_) => None,
         }
     }
 
     fn received(&self) -> u64 {
         match self {
-            Self::Streamed(replay, _) => replay.received(),
+            Self::Streamed(replay) => replay.received(),
             Self::Empty | Self::Whole(_) => 0,
-        }
-    }
-
-    fn limit(&self) -> u64 {
-        match self {
-            Self::Streamed(_, limit) => *limit,
-            Self::Empty | Self::Whole(_) => u64::MAX,
         }
     }
 }

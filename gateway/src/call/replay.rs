@@ -14,9 +14,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
-use super::fault::{Fault, Upload};
+use super::fault::Upload;
 use crate::clock;
-use crate::rejection::Setting;
+use crate::setting::Configured;
 use crate::wire::caller_body::{BodyError, CallerBody};
 use crate::wire::slow_caller::Transfer;
 
@@ -66,7 +66,7 @@ struct Shared {
     keep: usize,
     forgotten: bool,
     received: u64,
-    limit: u64,
+    limit: Configured<u64>,
     upload: Upload,
     /// Progress of the newest attempt. Older attempts are not tracked.
     progress: Progress,
@@ -99,7 +99,7 @@ impl std::error::Error for UploadFault {}
 
 impl Replay {
     /// Wraps a caller's body. `limit` bounds the whole body, `keep` the part kept for another attempt; both in bytes.
-    pub fn new(source: CallerBody, limit: u64, keep: usize) -> Self {
+    pub fn new(source: CallerBody, limit: Configured<u64>, keep: usize) -> Self {
         let shared = Shared {
             source,
             kept: Vec::new(),
@@ -223,8 +223,8 @@ impl Shared {
                     return Poll::Ready(Some(Ok(frame)));
                 };
                 self.received += data.len() as u64;
-                if self.received > self.limit {
-                    return Poll::Ready(Some(Err(self.spoil(Upload::TooLarge))));
+                if self.received > self.limit.value {
+                    return Poll::Ready(Some(Err(self.spoil(Upload::TooLarge(self.limit)))));
                 }
                 if self.source.is_end_stream() {
                     self.upload = Upload::Complete;
@@ -239,7 +239,7 @@ impl Shared {
     fn spoil(&mut self, upload: Upload) -> UploadFault {
         self.upload = upload;
         if let Some(flow) = self.source.flow() {
-            flow.spoil(Fault::Upload(upload).rejection(Setting::RouteTime, self.limit).reason());
+            flow.spoil(upload.rejection(None).reason());
         }
         UploadFault(upload)
     }
@@ -278,7 +278,7 @@ impl Cursor {
                 self.has_ended = true;
                 return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            fault @ (Upload::TooLarge | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken) => {
+            fault @ (Upload::TooLarge(_) | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken) => {
                 return Poll::Ready(Some(Err(UploadFault(fault))));
             }
             Upload::Underway => {}

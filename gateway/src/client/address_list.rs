@@ -10,19 +10,27 @@ use ipnet::IpNet;
 use crate::client::address::ClientAddress;
 use crate::client::embedded_ipv4;
 use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 #[derive(Debug)]
 pub struct AddressList {
     /// Allowed networks. `None` allows every address that is not denied.
     allow: Option<Box<[IpNet]>>,
     deny: Box<[IpNet]>,
+    /// Setting that the list comes from.
+    setting: SettingId,
 }
 
 impl AddressList {
-    pub fn new(allow: Option<impl IntoIterator<Item = IpNet>>, deny: impl IntoIterator<Item = IpNet>) -> Self {
+    pub fn new(
+        allow: Option<impl IntoIterator<Item = IpNet>>,
+        deny: impl IntoIterator<Item = IpNet>,
+        setting: SettingId,
+    ) -> Self {
         Self {
             allow: allow.map(|networks| networks.into_iter().collect()),
             deny: deny.into_iter().collect(),
+            setting,
         }
     }
 
@@ -41,7 +49,7 @@ impl AddressList {
         if client.is_known && allowed && !denied() {
             Ok(())
         } else {
-            Err(Rejection::AddressNotAllowed)
+            Err(Rejection::AddressNotAllowed(self.setting))
         }
     }
 }
@@ -59,7 +67,7 @@ mod tests {
     #[test]
     fn denied_beats_allowed_and_a_list_leaves_out_the_rest() {
         let check = |allow: Option<&str>, deny, ip: &str, expected| {
-            let list = AddressList::new(allow.map(networks), networks(deny));
+            let list = AddressList::new(allow.map(networks), networks(deny), SettingId::URI);
             let ip = ip.parse().expect("an address");
             let client = |is_known| ClientAddress {
                 ip,

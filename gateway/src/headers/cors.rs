@@ -16,6 +16,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 /// A route's CORS policy, as the header fields that express it.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Cors {
     pub max_age: HeaderValue,
     /// Field value for all other answers.
     pub expose: Option<HeaderValue>,
+    /// Setting that the policy comes from.
+    pub setting: SettingId,
 }
 
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Cors {
     /// [`Rejection::OriginNotAllowed`] if the origin is not allowed.
     pub fn grant(&self, verdict: &Verdict) -> Result<HeaderMap, Rejection> {
         let Verdict::Allowed(_) = verdict else {
-            return Err(Rejection::OriginNotAllowed);
+            return Err(Rejection::OriginNotAllowed(self.setting));
         };
         let mut fields = HeaderMap::with_capacity(8);
         fields.insert(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
@@ -90,7 +93,7 @@ impl Cors {
     /// [`Rejection::OriginNotAllowed`] if `Origin` is present and not allowed.
     pub fn demand(&self, verdict: &Verdict, headers: &HeaderMap) -> Result<(), Rejection> {
         match verdict {
-            Verdict::Silent if headers.contains_key(ORIGIN) => Err(Rejection::OriginNotAllowed),
+            Verdict::Silent if headers.contains_key(ORIGIN) => Err(Rejection::OriginNotAllowed(self.setting)),
             _ => Ok(()),
         }
     }
@@ -152,6 +155,7 @@ mod tests {
             request_headers: HeaderValue::from_static("authorization"),
             max_age: HeaderValue::from_static("600"),
             expose: Some(HeaderValue::from_static("retry-after")),
+            setting: SettingId::URI,
         }
     }
 

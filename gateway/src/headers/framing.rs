@@ -7,7 +7,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, Uri, Version};
 
 use crate::headers::{Rejection, TE, TRANSFER_ENCODING, malformed};
-use crate::rejection::Setting;
 use crate::setting::SettingId;
 
 /// Checks the number of field lines, at most `most`, and every field that says where the body ends.
@@ -19,7 +18,7 @@ use crate::setting::SettingId;
 /// field on HTTP/2 (RFC 9113 section 8.2.2).
 pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), Rejection> {
     if headers.len() > most {
-        return Err(Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_FIELDS)));
+        return Err(Rejection::HeadersTooLarge(SettingId::HEAD_FIELDS));
     }
     let coded = headers.contains_key(TRANSFER_ENCODING);
     if coded && (version != Version::HTTP_11 || !is_chunked_or_absent(headers)) {
@@ -74,7 +73,7 @@ pub fn check_size(
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + OF_FIELD);
     if PSEUDO_NAMES + values + fields.sum::<usize>() > most {
-        return Err(Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_BYTES)));
+        return Err(Rejection::HeadersTooLarge(SettingId::HEAD_BYTES));
     }
     Ok(())
 }
@@ -103,7 +102,7 @@ mod tests {
         assert!(check(Version::HTTP_2, size).is_ok());
         assert!(matches!(
             check(Version::HTTP_2, size - 1),
-            Err(Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_BYTES)))
+            Err(Rejection::HeadersTooLarge(SettingId::HEAD_BYTES))
         ));
         assert!(check(Version::HTTP_11, 0).is_ok());
     }
@@ -157,7 +156,7 @@ mod tests {
         assert!(super::check(h1, &map(&[("a", "1"), ("a", "2")]), 2).is_ok());
         assert!(matches!(
             super::check(h1, &map(&[("a", "1"), ("a", "2")]), 1),
-            Err(Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_FIELDS)))
+            Err(Rejection::HeadersTooLarge(SettingId::HEAD_FIELDS))
         ));
     }
 }

@@ -28,7 +28,7 @@ fn via() -> Via {
 
 pub(crate) fn why<T: std::fmt::Debug>(result: Result<T, Rejection>) -> &'static str {
     match result {
-        Err(Rejection::MalformedRequest { why }) => why,
+        Err(Rejection::MalformedRequest { why, .. }) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -198,7 +198,7 @@ fn answers_are_cleaned_too() {
         Version::HTTP_11,
         &via(),
     );
-    assert!(matches!(coded, Err(Rejection::BackendInvalid)));
+    assert_eq!(coded, Err(UnsupportedCoding));
 }
 
 #[test]
@@ -284,7 +284,9 @@ fn another_method_is_never_asked_for() {
             let result = clean_request(&mut headers, Version::HTTP_11, true, policy, &via());
             (result, headers)
         };
-        let (refused, _) = clean(MethodOverride::Reject);
+        let (refused, _) = clean(MethodOverride::Reject(SettingId::URI));
+        let setting = refused.as_ref().err().and_then(Rejection::setting);
+        assert_eq!(setting, Some(SettingId::URI));
         assert!(why(refused).contains("another method"), "{name}");
         let (stripped, headers) = clean(MethodOverride::Strip);
         assert!(stripped.is_ok());

@@ -179,7 +179,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h Hea
 }
 
 const fn malformed(why: &'static str) -> Rejection {
-    Rejection::MalformedRequest { why }
+    Rejection::malformed(why)
 }
 
 #[cfg(test)]

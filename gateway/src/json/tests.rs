@@ -333,7 +333,7 @@ fn a_known_form_is_read_or_what_is_wrong_with_it_said() {
 fn a_share_of_the_budget_is_a_tenants_and_another_that_of_long_texts() {
     let workspace = std::sync::Arc::new(Workspace::new(1));
     let limit = 1_000_000;
-    let hold = |tenant| workspace.reserve(limit, tenant, Moment::MAX);
+    let hold = |tenant| workspace.reserve(limit, tenant, (Moment::MAX, None));
     let (one, two, three) = (hold(1), hold(2), hold(3));
     assert_eq!(one.grow(500_000, 10), Ok(()));
     assert_eq!(one.grow(1, 10), Err(WorkspaceError::Overloaded), "half is a tenant's");
@@ -375,16 +375,16 @@ fn a_long_text_is_read_on_another_thread_within_the_time_of_its_request() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let reservation = workspace.reserve(1_000, 0, Moment::MAX);
+        let reservation = workspace.reserve(1_000, 0, (Moment::MAX, None));
         assert_eq!(reservation.read(LONG, thread).await, Ok(thread()));
         assert_eq!(reservation.read(LONG + 1, thread).await, Ok(Some("json-0".to_owned())));
         // The only thread is busy until after the deadline.
         let (release, held) = std::sync::mpsc::channel::<()>();
         let busy = reservation.read(LONG + 1, move || held.recv().is_ok());
-        let late = workspace.reserve(1_000, 0, Moment::ZERO);
+        let late = workspace.reserve(1_000, 0, (Moment::ZERO, None));
         let both = futures_util::future::join(busy, async {
             assert_eq!(late.read(LONG, || 7).await, Ok(7));
-            assert_eq!(late.read(LONG + 1, || 7).await, Err(WorkspaceError::OutOfTime));
+            assert_eq!(late.read(LONG + 1, || 7).await, Err(WorkspaceError::OutOfTime(None)));
             release.send(()).expect("it waits");
         });
         assert_eq!(both.await.0, Ok(true));
@@ -395,7 +395,7 @@ fn a_long_text_is_read_on_another_thread_within_the_time_of_its_request() {
 fn what_a_long_answer_takes_is_held_until_its_last_byte() {
     let workspace = std::sync::Arc::new(Workspace::new(1));
     let held = |length: usize| {
-        let reservation = workspace.reserve(1 << 20, 0, Moment::MAX);
+        let reservation = workspace.reserve(1 << 20, 0, (Moment::MAX, None));
         reservation.grow(400_000, LONG).expect("there is room");
         reservation.keep_for(vec![b' '; length].into())
     };
@@ -413,7 +413,7 @@ fn what_a_long_answer_takes_is_held_until_its_last_byte() {
 fn what_is_gathered_is_reserved_and_bounded() {
     let workspace = std::sync::Arc::new(Workspace::new(1));
     let gathered = |pieces: &[&'static str], limit: usize, budget: u64| {
-        let reservation = workspace.reserve(budget, 0, Moment::MAX);
+        let reservation = workspace.reserve(budget, 0, (Moment::MAX, None));
         let frames = pieces
             .iter()
             .map(|piece| Ok::<_, &str>(http_body::Frame::data(Bytes::from_static(piece.as_bytes()))));

@@ -14,7 +14,7 @@ use policies::Moment;
 use super::LONG;
 use super::threads::{JobError, Threads};
 use crate::clock;
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
 /// Number of tenant counters. Tenants whose numbers are equal modulo this share one counter and its limit.
@@ -30,7 +30,8 @@ pub enum WorkspaceError {
     Overloaded,
     /// The queue for the threads is full.
     NoThread,
-    OutOfTime,
+    /// The request's time has ended. Holds the setting that it comes from; `None` if the caller set it.
+    OutOfTime(Option<SettingId>),
 }
 
 impl From<WorkspaceError> for Rejection {
@@ -38,14 +39,14 @@ impl From<WorkspaceError> for Rejection {
         match hindrance {
             WorkspaceError::Overloaded => Self::Overloaded {
                 retry_after: SOON,
-                by: Some(Setting::At(SettingId::JSON_TOTAL)),
+                by: Some(SettingId::JSON_TOTAL),
             },
             // No setting controls the number of threads or the length of their queue.
             WorkspaceError::NoThread => Self::Overloaded {
                 retry_after: SOON,
                 by: None,
             },
-            WorkspaceError::OutOfTime => Self::OutOfTime(Setting::RouteTime),
+            WorkspaceError::OutOfTime(by) => Self::OutOfTime(by),
         }
     }
 }
@@ -66,8 +67,8 @@ pub struct Reservation {
     /// Budget of all requests together, in bytes.
     limit: u64,
     tenant: usize,
-    /// End of the request's time.
-    until: Moment,
+    /// End of the request's time, with the setting that it comes from.
+    until: (Moment, Option<SettingId>),
     bytes: AtomicU64,
 }
 
@@ -83,8 +84,9 @@ impl Workspace {
     }
 
     /// Starts the reservation of one request. `tenant` is a number that all requests of a tenant share. `limit` is the
-    /// budget of all requests together, in bytes. `until` limits every wait.
-    pub fn reserve(self: &Arc<Self>, limit: u64, tenant: u64, until: Moment) -> Reservation {
+    /// budget of all requests together, in bytes. `until` limits every wait; it comes with its setting,
+    /// which is `None` if the caller set it.
+    pub fn reserve(self: &Arc<Self>, limit: u64, tenant: u64, until: (Moment, Option<SettingId>)) -> Reservation {
         Reservation {
             workspace: Arc::clone(self),
             limit,
@@ -170,7 +172,7 @@ impl Reservation {
         if text <= LONG {
             return Ok(work());
         }
-        let until = clock::instant(self.until);
+        let until = clock::instant(self.until.0);
         match tokio::time::timeout_at(until, self.workspace.threads.run(work)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(JobError::Full)) => {
@@ -179,7 +181,7 @@ impl Reservation {
             }
             // The panic continues here, as if the work had run in place.
             Ok(Err(JobError::Panicked)) => panic!("reading a long text has panicked"),
-            Err(_) => Err(WorkspaceError::OutOfTime),
+            Err(_) => Err(WorkspaceError::OutOfTime(self.until.1)),
         }
     }
 

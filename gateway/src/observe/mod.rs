@@ -40,7 +40,7 @@ use crate::rejection::Reason;
 pub use access_log::{AccessLog, Target};
 pub use attempts::{Attempt, Attempts};
 pub use counters::{BackendMetrics, Counters, LimitMetrics, RouteMetrics};
-pub use decided::{Decided, SettingPlace, Settings};
+pub use decided::{Decided, SettingPlace};
 pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,

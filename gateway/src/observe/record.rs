@@ -15,7 +15,6 @@ use smallvec::SmallVec;
 
 use super::attempts::Attempts;
 use super::counters::RouteMetrics;
-// Circle with `decided`: a record holds the config that decided, and that config reads the record to find its setting.
 use super::decided::Decided;
 use super::labels::{CallerKind, FallbackKind, Outcome};
 use super::tenants::TenantMetrics;
@@ -56,7 +55,7 @@ pub struct RequestRecord {
     pub reason: Option<Reason>,
     /// The strictest of the limits that rejected the request.
     pub limit: Option<Arc<str>>,
-    /// The setting that led to the rejection.
+    /// The setting that led to the rejection; `None` if no setting would change the response.
     pub decided: Option<Box<Decided>>,
     /// Time spent waiting for tokens of a limit.
     pub delayed: Duration,

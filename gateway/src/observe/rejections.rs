@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::attempt_line;
 use super::attempts::Attempt;
-use super::decided::SettingPlace;
+use super::decided::{Decided, SettingPlace};
 use super::labels::Label;
 use super::record::{RequestRecord, Text};
 use super::timestamp::Timestamp;
@@ -129,10 +129,7 @@ impl Rejections {
             backend: record.backend.clone(),
             request_id: record.request_id.clone(),
             detail: record.fault().map(|fault| Cow::Owned(fault.to_owned())),
-            decided_by: record
-                .decided
-                .as_ref()
-                .and_then(|decided| decided.config.that_decided(record, reason, decided)),
+            decided_by: record.decided.as_deref().and_then(Decided::place),
             attempt_details: (record.started, attempts),
             attempts_left_out: record.attempts.left_out() + not_shown as u32,
         };

@@ -9,7 +9,7 @@ use http::request;
 use policies::Deadline;
 
 use super::authenticate::authenticate;
-use super::decision::{AuthorizedRequest, Budget, Decision, Findings, Refused, RequestTarget, Stop};
+use super::decision::{AuthorizedRequest, Budget, Decision, Findings, RequestTarget, Stop};
 use super::request_head::RequestHead;
 use super::{Peer, route_rules};
 use crate::auth::credential_removal;
@@ -19,7 +19,7 @@ use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, RequestHints, Scheme, Trace};
 use crate::limits::Charges;
 use crate::plan::{Plan, Route};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::routing::{self, path_policy};
 use crate::template::{Query, Sources};
 use crate::tenancy::Principal;
@@ -85,8 +85,13 @@ async fn stages<'a>(
     // Stage 2: the route. A CORS preflight ends here.
     let keeps = path_policy.unwrap_or_default().keeps();
     let target = routing::Target::read(&head.method, head.version, uri, &head.headers, keeps).map_err(|rejection| {
-        let setting = path_policy::key_that_refused(uri.path()).map(Setting::At);
-        Refused::by(setting, rejection)
+        match rejection {
+            Rejection::MalformedRequest { why, .. } => Rejection::MalformedRequest {
+                why,
+                by: path_policy::key_that_refused(uri.path()),
+            },
+            other => other,
+        }
     })?;
     let query = Query::new(uri.query());
     if let Some(wanted) = RequestHead::preflight_method(head)
@@ -117,7 +122,7 @@ async fn stages<'a>(
     if let Some(addresses) = &route.edge.addresses {
         addresses.permits(&found.client)?;
     }
-    let handshake = route_rules::handshake(head, route.edge.upgrades, found.response_headers.as_ref())?;
+    let handshake = route_rules::handshake(head, route, found.response_headers.as_ref())?;
 
     // Stage 4: authentication (401).
     let principal = authenticate(plan, peer, route, uri.query(), head, now, found, charges, before_wait).await?;
@@ -135,7 +140,7 @@ async fn stages<'a>(
     let budget = Budget {
         limit,
         deadline: Deadline::at(now.moment + limit),
-        is_callers: limit < route.time_limit,
+        by: (limit == route.time_limit).then_some(route.ids.time_limit),
     };
     charges.extend(all_charges(plan, route, &principal, &found.client));
 
@@ -163,13 +168,9 @@ fn clean(
     route: &Route,
     client: &ClientAddress,
     head: &mut request::Parts,
-) -> Result<RequestHints, Refused> {
+) -> Result<RequestHints, Rejection> {
     let rule = route.edge.method_override;
-    headers::clean_request(&mut head.headers, head.version, client.trusted_peer, rule, &plan.via).map_err(|rejection| {
-        let of_method =
-            matches!(rejection, Rejection::MalformedRequest { why } if why == headers::ASKS_FOR_ANOTHER_METHOD);
-        Refused::by(of_method.then_some(Setting::MethodOverride), rejection)
-    })
+    headers::clean_request(&mut head.headers, head.version, client.trusted_peer, rule, &plan.via)
 }
 
 /// Returns the charges of the request: to the limits of the tenant's tier, then to those of the route.

@@ -15,7 +15,8 @@ use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::Handshake;
 use crate::limits::Charges;
 use crate::plan::Route;
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
+use crate::setting::SettingId;
 use crate::template::{Captures, Query};
 use crate::tenancy::Principal;
 
@@ -65,52 +66,20 @@ pub(super) struct RequestTarget<'a> {
 pub(super) struct Budget {
     pub(super) limit: Duration,
     pub(super) deadline: Deadline,
-    /// True if the caller allows less time than the route does.
-    pub(super) is_callers: bool,
+    /// Setting that the limit comes from; `None` if the caller allows less time than the route does.
+    pub(super) by: Option<SettingId>,
 }
 
 /// Reason why a request does not go to a target.
 #[derive(Debug)]
 pub(super) enum Stop {
-    Refused(Refused),
+    Refused(Rejection),
     /// A CORS preflight, which the gateway answers itself with these header fields.
     Preflight(HeaderMap),
 }
 
-/// A rejection, with the setting that decided if the reason alone does not tell.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) rejection: Rejection,
-    pub(super) setting: Option<Setting>,
-}
-
-impl From<Rejection> for Refused {
-    fn from(rejection: Rejection) -> Self {
-        Self {
-            setting: rejection.setting(),
-            rejection,
-        }
-    }
-}
-
-impl Refused {
-    /// A rejection for which `setting` decided.
-    pub(super) fn by(setting: Option<Setting>, rejection: Rejection) -> Self {
-        Self {
-            setting: setting.or(rejection.setting()),
-            rejection,
-        }
-    }
-}
-
 impl From<Rejection> for Stop {
     fn from(rejection: Rejection) -> Self {
-        Self::Refused(rejection.into())
-    }
-}
-
-impl From<Refused> for Stop {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
+        Self::Refused(rejection)
     }
 }

@@ -31,8 +31,6 @@ pub(super) struct Exchange<'a> {
     /// Facts that decide whether the charge is given back.
     pub(super) refund: RefundFacts,
     pub(super) stated_cost: StatedCost,
-    /// True if the caller allows less time than the route does.
-    pub(super) deadline_is_callers: bool,
     pub(super) record: Box<RequestGuard>,
 }
 
@@ -66,7 +64,6 @@ impl<'a> Exchange<'a> {
             receipt: None,
             refund: RefundFacts::default(),
             stated_cost: StatedCost::default(),
-            deadline_is_callers: false,
             record: Box::new(plan.observer.begin(record)),
         }
     }

@@ -74,9 +74,7 @@ impl Exchange<'_> {
         });
         if switching.is_some() && !body.is_end_stream() {
             // The backend could not tell the bytes of a body from those of the tunnel.
-            return Err(Rejection::MalformedRequest {
-                why: "a request that opens a WebSocket has no body",
-            });
+            return Err(Rejection::malformed("a request that opens a WebSocket has no body"));
         }
         if let Some(switching) = &switching {
             switching.handshake.stamp(&mut head.headers);
@@ -89,19 +87,17 @@ impl Exchange<'_> {
                 Some(rewritten(rewrite, &sources, received.uri.query()).map_err(|missing| {
                     self.record
                         .note_fault(format!("{}: {}", missing.placeholder, missing.why));
-                    Rejection::MalformedRequest {
-                        why: "a value that this route needs is missing or cannot be used",
-                    }
+                    Rejection::malformed("a value that this route needs is missing or cannot be used")
                 })?)
             }
         };
         let limit = route.body_limit;
         let body = if body.is_end_stream() {
             CallBody::Empty
-        } else if body.size_hint().lower() > limit {
-            return Err(Rejection::BodyTooLarge { limit });
+        } else if body.size_hint().lower() > limit.value {
+            return Err(Rejection::BodyTooLarge(limit));
         } else {
-            CallBody::Streamed(Replay::new(body, limit, backend.settings.keep), limit)
+            CallBody::Streamed(Replay::new(body, limit, backend.settings.keep))
         };
         let order = CallRequest {
             method: std::mem::take(&mut head.method),
@@ -109,6 +105,7 @@ impl Exchange<'_> {
             headers: std::mem::take(&mut head.headers),
             body,
             deadline: budget.deadline,
+            deadline_by: budget.by,
             operator_deadline: Deadline::at(self.started + route.time_limit),
             caller_deadline: hints.deadline.map(|wish| Deadline::at(self.started + wish)),
             trailers: hints.trailers,
@@ -142,18 +139,19 @@ impl Exchange<'_> {
             Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 if let Err(why) = switching.handshake.check(&order.headers, &head.headers) {
                     self.record.note_fault(why);
-                    return Err(Rejection::BackendInvalid);
+                    return Err(Rejection::BackendInvalid(backend.ids.endpoints));
                 }
-                let backend = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
-                Some((switching.caller, backend))
+                let upgraded = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
+                Some((switching.caller, upgraded))
             }
             Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
                 self.record.note_fault("the backend answered, and did not switch");
-                return Err(Rejection::BackendInvalid);
+                return Err(Rejection::BackendInvalid(backend.ids.endpoints));
             }
             _ => None,
         };
-        headers::clean_response(&mut head.headers, head.version, &self.plan.via)?;
+        headers::clean_response(&mut head.headers, head.version, &self.plan.via)
+            .map_err(|_| Rejection::BackendInvalid(backend.ids.endpoints))?;
         head.version = Version::HTTP_11;
         let content = match switched {
             None => Content::Reply(body),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::decision::{Budget, Findings, Refused};
+use super::decision::{Budget, Findings};
 use super::exchange::Exchange;
 use crate::auth::caller::Kind;
 use crate::call::Facts;
 use crate::limits::Receipt;
 use crate::observe::{CallerKind, Decided};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 impl Exchange<'_> {
     /// Writes what is known of the request: client, route and caller.
@@ -33,7 +34,6 @@ impl Exchange<'_> {
     /// Keeps the receipt, and writes the time limit of the request.
     pub(super) fn note_charge(&mut self, receipt: Receipt, budget: Budget) {
         self.receipt = Some(receipt);
-        self.deadline_is_callers = budget.is_callers;
         self.record.budget = Some(budget.limit);
     }
 
@@ -49,24 +49,21 @@ impl Exchange<'_> {
     }
 
     /// Writes the reason of a rejection, and the setting that decided.
-    pub(super) fn note_refusal(&mut self, refused: &Refused) {
-        self.record.refused(refused.rejection.reason());
+    pub(super) fn note_refusal(&mut self, rejection: &Rejection) {
+        self.record.refused(rejection.reason());
         if let Rejection::RateLimited(violation)
         | Rejection::QuotaExhausted(violation)
-        | Rejection::TooManyInFlight(violation) = &refused.rejection
+        | Rejection::TooManyInFlight(violation) = rejection
         {
             self.record.limit = violation.limits.first().cloned();
         }
-        self.record.decided = Some(self.decided_by(refused.setting));
+        self.record.decided = self.decided_by(rejection.setting());
     }
 
     /// Returns the setting that led to the result, located in the config of this request.
-    pub(super) fn decided_by(&self, setting: Option<Setting>) -> Box<Decided> {
-        let setting = match setting {
-            Some(Setting::RouteTime) if self.deadline_is_callers => Some(Setting::CallersWish),
-            setting => setting,
-        };
-        Box::new(Decided::by(setting, Arc::clone(&self.plan.outline) as _))
+    pub(super) fn decided_by(&self, setting: Option<SettingId>) -> Option<Box<Decided>> {
+        let settings = Arc::clone(&self.plan.settings);
+        setting.map(|setting| Box::new(Decided { setting, settings }))
     }
 }
 

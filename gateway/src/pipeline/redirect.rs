@@ -27,9 +27,7 @@ impl Exchange<'_> {
             .map_err(|missing| {
                 self.record
                     .note_fault(format!("{}: {}", missing.placeholder, missing.why));
-                Rejection::MalformedRequest {
-                    why: "a value that this route needs is missing or cannot be used",
-                }
+                Rejection::malformed("a value that this route needs is missing or cannot be used")
             })?;
         let mut response = Response::new(Content::Empty);
         *response.status_mut() = redirect.status;

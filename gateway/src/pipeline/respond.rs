@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::decision::Refused;
 use super::exchange::Exchange;
 use crate::clock::Now;
 use crate::headers;
@@ -15,11 +14,11 @@ use crate::wire::grpc;
 impl Exchange<'_> {
     /// Makes the response from the result of the calls or from a rejection. The body takes the record and the place
     /// among the requests in flight, and releases both at its last byte.
-    pub(super) fn respond(mut self, result: Result<Response<Content>, Refused>) -> Response<AnswerBody> {
+    pub(super) fn respond(mut self, result: Result<Response<Content>, Rejection>) -> Response<AnswerBody> {
         let mut response = match result {
             Ok(response) => response,
-            Err(refused) => {
-                let refusal = self.refuse(&refused);
+            Err(rejection) => {
+                let refusal = self.refuse(&rejection);
                 // A rejected request is no longer in flight, even if its caller reads the response slowly.
                 self.receipt = None;
                 refusal
@@ -45,16 +44,16 @@ impl Exchange<'_> {
     }
 
     /// Makes the response to a rejected request.
-    fn refuse(&mut self, refused: &Refused) -> Response<Content> {
-        self.note_refusal(refused);
+    fn refuse(&mut self, rejection: &Rejection) -> Response<Content> {
+        self.note_refusal(rejection);
         let request_id = self.request_id.to_str().unwrap_or_default();
         let mut response = match self.is_grpc {
-            true => grpc::refusal(&refused.rejection, request_id),
-            false => problem::answer(&refused.rejection, request_id),
+            true => grpc::refusal(rejection, request_id),
+            false => problem::answer(rejection, request_id),
         };
         // A rejection by a limit tells of the limits that refused; any other, of all that were charged.
         let by_limit = matches!(
-            refused.rejection,
+            rejection,
             Rejection::RateLimited(_) | Rejection::QuotaExhausted(_) | Rejection::TooManyInFlight(_)
         );
         if let Some(receipt) = self.receipt.as_ref().filter(|_| !by_limit) {

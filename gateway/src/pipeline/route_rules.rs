@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, request};
 
-use super::decision::{Findings, Refused, Stop};
+use super::decision::{Findings, Stop};
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::{self, Handshake};
 use crate::plan::{Plan, Route};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::routing::{self, Found, NormalPath, NotFound, PathPolicy};
 use crate::template::{Query, Sources};
 
@@ -65,34 +65,32 @@ pub(super) fn find<'a>(
 ///
 /// # Errors
 /// The method of a preflight and the method that it asks for can lead to two routes with different path policies.
-pub(super) fn same_path_policy(applied: Option<PathPolicy>, route: &Route) -> Result<(), Refused> {
+pub(super) fn same_path_policy(applied: Option<PathPolicy>, route: &Route) -> Result<(), Rejection> {
     if applied.is_none_or(|policy| policy == route.edge.path_policy) {
         return Ok(());
     }
-    let why = "the path is read differently by the route that it leads to";
-    Err(Refused::by(
-        Some(Setting::RoutePathPolicy),
-        Rejection::MalformedRequest { why },
-    ))
+    Err(Rejection::MalformedRequest {
+        why: "the path is read differently by the route that it leads to",
+        by: Some(route.ids.path_policy),
+    })
 }
 
 /// Reads a WebSocket handshake. The origin is checked here if the route lists origins, because browsers do not apply
 /// the same-origin policy to WebSockets.
 pub(super) fn handshake(
     head: &request::Parts,
-    upgrades: bool,
+    route: &Route,
     response_headers: Option<&PendingResponseHeaders>,
-) -> Result<Option<Handshake>, Refused> {
-    if !upgrades {
+) -> Result<Option<Handshake>, Rejection> {
+    if !route.edge.upgrades {
         // An HTTP/1.1 Upgrade may be ignored (RFC 9110, section 7.8). An extended CONNECT on a stream must be refused.
         if !websocket::asks_on_stream(head) {
             return Ok(None);
         }
-        let allow = HeaderValue::from_static("GET");
-        return Err(Refused::by(
-            Some(Setting::Upgrade),
-            Rejection::MethodNotAllowed { allow },
-        ));
+        return Err(Rejection::MethodNotAllowed {
+            allow: HeaderValue::from_static("GET"),
+            by: Some(route.ids.upgrade),
+        });
     }
     let handshake = Handshake::read(head)?;
     if let (Some(_), Some(pending)) = (&handshake, response_headers)

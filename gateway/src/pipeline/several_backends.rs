@@ -1,7 +1,5 @@
 //! Answers a request to an aggregate by calling several backends.
 
-use std::sync::Arc;
-
 use http::{Response, StatusCode};
 use policies::Deadline;
 
@@ -24,10 +22,14 @@ impl Exchange<'_> {
         let principal = &request.principal;
         let caller_deadline = request.hints.deadline.map(|wish| Deadline::at(self.started + wish));
         let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
-        let reservation = workspace.reserve(total, principal.share, request.budget.deadline.moment());
+        let reservation = workspace.reserve(
+            total,
+            principal.share,
+            (request.budget.deadline.moment(), request.budget.by),
+        );
         let body = if aggregate.reads_body() {
             let began = clock::now();
-            let until = clock::instant(request.budget.deadline.moment());
+            let until = (clock::instant(request.budget.deadline.moment()), request.budget.by);
             let limit = request.route.body_limit;
             let body = json_body::read(body, limit, until, &aggregate.body_paths, &reservation).await?;
             // If sending the body took longer than the time that is left for the answer, the caller counts as the slow
@@ -48,6 +50,7 @@ impl Exchange<'_> {
             body: body.as_ref(),
             reservation: &reservation,
             deadline: request.budget.deadline,
+            deadline_by: request.budget.by,
             operator_deadline: Deadline::at(self.started + request.route.time_limit),
             caller_deadline,
             cost_header: request.route.cost_header.as_ref(),
@@ -93,11 +96,7 @@ impl Exchange<'_> {
             .note_fault(format!("part {}: {}", failure.part, failure.reason()));
         // A backend's own refusal is passed on as its answer, not recorded as a rejection by the gateway.
         self.record.reason = (!failure.fault.is_refusal()).then(|| failure.fault.rejection());
-        let mut decided = self.decided_by(failure.fault.decided_by());
-        decided.part = aggregate
-            .backend_of(&failure.part)
-            .map(|backend| (Arc::clone(&failure.part), Arc::clone(&backend.name)));
-        self.record.decided = Some(decided);
+        self.record.decided = self.decided_by(aggregate.setting_of(failure));
         let fault = &failure.fault;
         let failed = problem::FailedPart {
             status: failure.status(),

@@ -53,6 +53,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         headers: HeaderMap::new(),
         body,
         deadline: wish.map_or(operator_deadline, |wish| operator_deadline.child(now, wish)),
+        deadline_by: None,
         operator_deadline,
         caller_deadline: wish.map(|wish| Deadline::at(now + wish)),
         trailers: false,
@@ -104,7 +105,11 @@ impl Pace {
         let sum: usize = pieces.iter().map(|(_, size)| size).sum();
         let length = self.has_length.then_some(sum + usize::from(!self.ends));
         let body = caller_body(pieces, length, self.ends).await;
-        CallBody::Streamed(Replay::new(body, 1 << 20, 1024), 1 << 20)
+        let limit = crate::setting::Configured {
+            value: 1 << 20,
+            by: crate::setting::SettingId::URI,
+        };
+        CallBody::Streamed(Replay::new(body, limit, 1024))
     }
 
     /// Returns when the last byte is sent; `None` if the caller does not finish.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::plan::calls::FanOut;
 use crate::plan::time_budget::TimeBudget;
-use crate::setting::{self, Location, Settings};
+use crate::setting::{self, Location};
 
 /// The config that a plan was compiled from.
 #[derive(Debug)]
@@ -17,8 +17,7 @@ pub struct Outline {
     /// Routes, in the order of the config.
     pub routes: Vec<RouteOutline>,
     /// Location of each written setting, by its path in the config.
-    places: HashMap<String, Location>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) places: HashMap<String, Location>,
 }
 
 /// A route as written, with defaults filled in.
@@ -151,12 +150,8 @@ pub struct ForEachOutline {
 }
 
 impl Outline {
-    pub(super) fn new(routes: Vec<RouteOutline>, places: HashMap<String, Location>, settings: Arc<Settings>) -> Self {
-        Self {
-            routes,
-            places,
-            settings,
-        }
+    pub(super) fn new(routes: Vec<RouteOutline>, places: HashMap<String, Location>) -> Self {
+        Self { routes, places }
     }
 
     /// Returns the location of `setting`, or of the nearest section around it; `None` if neither is written.

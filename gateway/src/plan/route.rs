@@ -18,6 +18,7 @@ use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::redirect::Redirect;
 use crate::plan::route_limit::RouteLimit;
 use crate::routing::PathPolicy;
+use crate::setting::{Configured, SettingId};
 use crate::template::Template;
 
 /// A compiled route.
@@ -33,13 +34,22 @@ pub struct Route {
     pub time_limit: Duration,
     pub stream: bool,
     /// Maximum size of a request body, in bytes.
-    pub body_limit: u64,
+    pub body_limit: Configured<u64>,
     pub forward_credential: Forward,
     pub edge: RouteEdge,
     /// Fallbacks if the backend gives no good response, in the order of trial.
     pub fallbacks: Vec<Fallback>,
     pub target: Target,
     pub metrics: Arc<RouteMetrics>,
+    pub ids: RouteSettingIds,
+}
+
+/// Ids of the settings that can decide on a request of a route and that nothing else of the route holds.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteSettingIds {
+    pub time_limit: SettingId,
+    pub path_policy: SettingId,
+    pub upgrade: SettingId,
 }
 
 /// Optional rules of a route for addresses, header fields, paths and connections. Most routes have none.

@@ -13,9 +13,7 @@ use crate::rejection::Rejection;
 /// # Errors
 /// [`Rejection::MalformedRequest`] for any other text.
 pub fn check(text: &str) -> Result<(), Rejection> {
-    const WHY: Rejection = Rejection::MalformedRequest {
-        why: "the host is not a valid host name or address",
-    };
+    const WHY: Rejection = Rejection::malformed("the host is not a valid host name or address");
     let (name, port) = split(text).ok_or(WHY)?;
     let port_fits = port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
     let name_fits = match name.strip_prefix('[') {

@@ -87,7 +87,7 @@ impl<'a> NormalPath<'a> {
 }
 
 const fn malformed(why: &'static str) -> Rejection {
-    Rejection::MalformedRequest { why }
+    Rejection::malformed(why)
 }
 
 /// State of the check, segment by segment.
@@ -186,7 +186,7 @@ mod tests {
 
     fn why(raw: &str) -> &'static str {
         match NormalPath::parse(raw) {
-            Err(Rejection::MalformedRequest { why }) => why,
+            Err(Rejection::MalformedRequest { why, .. }) => why,
             other => panic!("{raw:?} gave {other:?}"),
         }
     }
@@ -291,7 +291,7 @@ mod tests {
             "/a//../b",
         ] {
             assert!(
-                matches!(NormalPath::keeping(raw, all), Err(Rejection::MalformedRequest { why }) if why == DOT_SEGMENT),
+                matches!(NormalPath::keeping(raw, all), Err(Rejection::MalformedRequest { why, .. }) if why == DOT_SEGMENT),
                 "{raw}"
             );
         }

@@ -101,7 +101,7 @@ impl Pattern {
             segments.push(kind);
         }
         match NormalPath::parse(&literals) {
-            Err(Rejection::MalformedRequest { why }) => Err(PatternError::Unmatchable(why)),
+            Err(Rejection::MalformedRequest { why, .. }) => Err(PatternError::Unmatchable(why)),
             _ => Ok(Self {
                 segments,
                 names: names.into(),

@@ -95,13 +95,11 @@ impl<T> From<NotFound<'_, T>> for Rejection {
     fn from(not_found: NotFound<'_, T>) -> Self {
         match not_found {
             NotFound::NoRoute => Self::NoRoute,
-            NotFound::TooManyParameters => Self::MalformedRequest {
-                why: "the query has more than 1000 parameters",
-            },
-            NotFound::TwoRoutes => Self::MalformedRequest {
-                why: "the path leads to another route without what follows a ';' in its segments",
-            },
-            NotFound::MethodNotAllowed { allow, .. } => Self::MethodNotAllowed { allow },
+            NotFound::TooManyParameters => Self::malformed("the query has more than 1000 parameters"),
+            NotFound::TwoRoutes => {
+                Self::malformed("the path leads to another route without what follows a ';' in its segments")
+            }
+            NotFound::MethodNotAllowed { allow, .. } => Self::MethodNotAllowed { allow, by: None },
         }
     }
 }

@@ -39,7 +39,7 @@ impl<'u: 'h, 'h> Target<'u, 'h> {
     ) -> Result<Self, Rejection> {
         if matches!(*method, Method::CONNECT | Method::TRACE) || (*method == Method::OPTIONS && uri.path() == "*") {
             let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-            return Err(Rejection::MethodNotAllowed { allow });
+            return Err(Rejection::MethodNotAllowed { allow, by: None });
         }
         Ok(Self {
             host: read_host(version, uri, headers)?,
@@ -90,7 +90,7 @@ fn default_port(uri: &Uri) -> Result<&'static str, Rejection> {
 }
 
 const fn malformed(why: &'static str) -> Rejection {
-    Rejection::MalformedRequest { why }
+    Rejection::malformed(why)
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
         let method = Method::from_bytes(method.as_bytes()).expect("a token");
         match Target::read(&method, version, uri, headers, Keeps::default()) {
             Ok(target) => Ok((target.host, target.path.raw(), target.query)),
-            Err(Rejection::MalformedRequest { why }) => Err(why.to_owned()),
+            Err(Rejection::MalformedRequest { why, .. }) => Err(why.to_owned()),
             Err(other) => Err(other.reason().as_str().to_owned()),
         }
     }

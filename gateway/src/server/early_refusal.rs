@@ -14,7 +14,7 @@ use super::worker::Worker;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, Scheme};
 use crate::observe::{Decided, RequestRecord};
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::setting::{SettingId, Settings};
 use crate::wire::framing::Refusal;
 use crate::{clock, problem};
@@ -31,7 +31,7 @@ pub(super) enum EarlyRefusal {
     TooManyFromAddress,
 }
 
-const fn overloaded(by: Setting) -> Rejection {
+const fn overloaded(by: SettingId) -> Rejection {
     Rejection::Overloaded {
         retry_after: Duration::from_secs(1),
         by: Some(by),
@@ -53,16 +53,13 @@ pub(super) fn answer(
             worker.lifecycle.malformed();
             (rejection(refusal), refusal.why())
         }
-        EarlyRefusal::TooMany => (
-            overloaded(Setting::At(SettingId::CONNECTIONS)),
-            "there are too many connections",
-        ),
+        EarlyRefusal::TooMany => (overloaded(SettingId::CONNECTIONS), "there are too many connections"),
         EarlyRefusal::TooManyFromAddress => (
-            overloaded(Setting::At(SettingId::CONNECTIONS_PER_ADDRESS)),
+            overloaded(SettingId::CONNECTIONS_PER_ADDRESS),
             "there are too many connections from this address",
         ),
         EarlyRefusal::TooSlow => (
-            Rejection::RequestTimeout(Setting::At(SettingId::HEAD_TIME)),
+            Rejection::RequestTimeout(Some(SettingId::HEAD_TIME)),
             "the head did not come in time",
         ),
     };
@@ -78,7 +75,9 @@ pub(super) fn answer(
     request.note_fault(why);
     request.refused(rejection.reason());
     let settings = Arc::clone(settings.unwrap_or(&plan.settings));
-    request.decided = Some(Box::new(Decided::by(rejection.setting(), settings)));
+    request.decided = rejection
+        .setting()
+        .map(|setting| Box::new(Decided { setting, settings }));
 
     let origins = origins(head);
     let (mut head, body) = problem::answer(&rejection, request_id).into_parts();
@@ -103,10 +102,10 @@ pub(super) fn answer(
 
 const fn rejection(refusal: Refusal) -> Rejection {
     match refusal {
-        Refusal::Malformed(why) => Rejection::MalformedRequest { why },
+        Refusal::Malformed(why) => Rejection::malformed(why),
         Refusal::TargetTooLong => Rejection::UriTooLong,
-        Refusal::HeadTooLarge => Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_BYTES)),
-        Refusal::TooManyFields => Rejection::HeadersTooLarge(Setting::At(SettingId::HEAD_FIELDS)),
+        Refusal::HeadTooLarge => Rejection::HeadersTooLarge(SettingId::HEAD_BYTES),
+        Refusal::TooManyFields => Rejection::HeadersTooLarge(SettingId::HEAD_FIELDS),
     }
 }
 

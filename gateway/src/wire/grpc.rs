@@ -120,7 +120,13 @@ mod tests {
     #[test]
     fn a_refusal_is_trailers_alone() {
         let wait = Duration::from_millis(1500);
-        let response = refusal(&Rejection::BreakerOpen { retry_after: wait }, "req-1");
+        let response = refusal(
+            &Rejection::BreakerOpen {
+                retry_after: wait,
+                by: crate::setting::SettingId::URI,
+            },
+            "req-1",
+        );
         assert_eq!(response.status(), StatusCode::OK);
         assert!(response.body().is_empty());
         let expected = [

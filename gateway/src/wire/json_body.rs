@@ -8,15 +8,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::json::{self, Document, GatherError, Paths, Refusal, Reservation, Selection, WorkspaceError};
-use crate::rejection::{Rejection, Setting};
-use crate::setting::SettingId;
+use crate::rejection::Rejection;
+use crate::setting::{Configured, SettingId};
 use crate::wire::caller_body::{BodyError, CallerBody};
 
 /// Default size limit of such a body in bytes.
 pub const DEFAULT_LIMIT: u64 = 256 << 10;
 
 /// Returns the `wanted` values of `body`, which may have at most `limit` bytes, and its length; `None` if there is no
-/// body.
+/// body. The end of time comes with its setting, which is `None` if the caller set it.
 ///
 /// # Errors
 /// Returns [`Rejection::BodyTooLarge`]; [`Rejection::RequestTimeout`] if the body is not complete by `until` or comes
@@ -25,16 +25,16 @@ pub const DEFAULT_LIMIT: u64 = 256 << 10;
 /// time.
 pub async fn read(
     body: CallerBody,
-    limit: u64,
-    until: Instant,
+    limit: Configured<u64>,
+    (until, time): (Instant, Option<SettingId>),
     wanted: &Arc<Paths>,
     reservation: &Reservation,
 ) -> Result<Option<(Selection, usize)>, Rejection> {
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let most = usize::try_from(limit.value).unwrap_or(usize::MAX);
     let gathered = tokio::time::timeout_at(until, json::gather(body, most, reservation)).await;
     let whole = match gathered {
-        Err(_) => return Err(Rejection::RequestTimeout(Setting::RouteTime)),
-        Ok(Err(GatherError::TooLong)) => return Err(Rejection::BodyTooLarge { limit }),
+        Err(_) => return Err(Rejection::RequestTimeout(time)),
+        Ok(Err(GatherError::TooLong)) => return Err(Rejection::BodyTooLarge(limit)),
         Ok(Err(GatherError::Overloaded)) => return Err(WorkspaceError::Overloaded.into()),
         Ok(Err(GatherError::Broken(error))) => return Err(broken(&error)),
         Ok(Ok(whole)) => whole,
@@ -50,20 +50,18 @@ pub async fn read(
 }
 
 const fn refused(refusal: Refusal) -> Rejection {
-    Rejection::MalformedRequest {
-        why: match refusal {
-            Refusal::NotJson => "this route takes values from the body, which is not JSON",
-            Refusal::TooDeep => "this route takes values from the body, which is nested more than 128 levels deep",
-            Refusal::DuplicateName => "this route takes values from the body, in which an object has a name twice",
-            Refusal::TooLarge => "this route takes values from the body, which has more values than are taken",
-        },
-    }
+    Rejection::malformed(match refusal {
+        Refusal::NotJson => "this route takes values from the body, which is not JSON",
+        Refusal::TooDeep => "this route takes values from the body, which is nested more than 128 levels deep",
+        Refusal::DuplicateName => "this route takes values from the body, in which an object has a name twice",
+        Refusal::TooLarge => "this route takes values from the body, which has more values than are taken",
+    })
 }
 
 fn broken(error: &BodyError) -> Rejection {
     match error {
-        BodyError::Malformed(why) => Rejection::MalformedRequest { why },
-        BodyError::TooSlow => Rejection::RequestTimeout(Setting::At(SettingId::BODY_RATE)),
+        BodyError::Malformed(why) => Rejection::malformed(why),
+        BodyError::TooSlow => Rejection::RequestTimeout(Some(SettingId::BODY_RATE)),
         BodyError::Broken => Rejection::CallerGone,
     }
 }

@@ -33,7 +33,7 @@ pub fn check(data: &[u8]) {
     let overrides = if flags & 0x80 == 0 {
         MethodOverride::Strip
     } else {
-        MethodOverride::Reject
+        MethodOverride::Reject(gateway::setting::SettingId::URI)
     };
     let original = crate::header_lines(lines);
 

@@ -42,7 +42,7 @@ pub fn check(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX);
+    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, (Moment::MAX, None));
     let outcomes = runtime.block_on(fan_out(
         &recipe,
         &room,

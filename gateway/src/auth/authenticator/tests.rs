@@ -53,6 +53,7 @@ fn issuer(name: &str, keys: Arc<LiveKeys>) -> Issuer {
         scopes: None,
         leeway: Duration::from_secs(30),
         max_age: None,
+        setting: crate::setting::SettingId::URI,
     };
     Issuer::new(settings, keys).unwrap()
 }
@@ -149,7 +150,12 @@ fn access(kinds: &[&str]) -> Access {
         anonymous: kinds.contains(&"anonymous"),
         together: kinds.contains(&"together"),
     };
-    Access::new(admitted, Requirements::default(), &KEY_HEADER)
+    Access::new(
+        admitted,
+        Requirements::default(),
+        &KEY_HEADER,
+        crate::setting::SettingId::URI,
+    )
 }
 
 fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {

@@ -15,7 +15,7 @@ use crate::auth::basic::password_hash::{cost, decoy};
 use crate::clock::{self, Now};
 use crate::limits::Charge;
 use crate::limits::reserved::Reserved;
-use crate::rejection::{Rejection, Setting};
+use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
 /// A credential that has not been compared yet.
@@ -71,7 +71,7 @@ impl PasswordCheck {
         let compared = self.compare_once(client, until, failure);
         tokio::time::timeout_at(clock::instant(until), compared)
             .await
-            .unwrap_or(Err(Rejection::OutOfTime(Setting::At(SettingId::REQUEST_TIME))))
+            .unwrap_or(Err(Rejection::OutOfTime(Some(SettingId::REQUEST_TIME))))
     }
 
     async fn compare_once(

@@ -142,6 +142,7 @@ mod tests {
             scopes: None,
             leeway: Duration::ZERO,
             max_age: None,
+            setting: crate::setting::SettingId::URI,
         };
         vec![Issuer::new(settings, LiveKeys::with(set)).unwrap()]
     }

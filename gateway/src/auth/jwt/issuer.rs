@@ -14,6 +14,7 @@ use crate::auth::jwt::jws::{self, Jws, TokenType};
 use crate::auth::jwt::key_fetch::Source;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::json::{self, Document, Value};
+use crate::setting::SettingId;
 
 /// Settings of an issuer. Claims are named by JSON pointers (RFC 6901).
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub struct IssuerSettings {
     pub leeway: Duration,
     /// Longest time after `iat` for which a token is accepted. If set, `iat` is required.
     pub max_age: Option<Duration>,
+    /// Setting that all this comes from.
+    pub setting: SettingId,
 }
 
 /// An issuer with its keys.
@@ -122,6 +125,10 @@ impl Issuer {
 
     pub fn name(&self) -> &Arc<str> {
         &self.settings.name
+    }
+
+    pub fn setting(&self) -> SettingId {
+        self.settings.setting
     }
 
     /// Required value of `iss`.
@@ -322,6 +329,7 @@ mod tests {
             scopes: Some("/scope".into()),
             leeway: Duration::from_secs(30),
             max_age: None,
+            setting: SettingId::URI,
         };
         change(&mut settings);
         Issuer::new(settings, LiveKeys::awaited())

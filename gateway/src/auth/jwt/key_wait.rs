@@ -21,6 +21,7 @@ use crate::auth::jwt::key_set::KeySet;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::clock;
 use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 /// Key that a request lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct KeyWait {
     freshness: Freshness,
     arrival: Arrival,
     pub check: Check,
+    /// Setting of the token's issuer.
+    pub issuer: SettingId,
 }
 
 impl Lacked {
@@ -59,13 +62,20 @@ impl Lacked {
 
 impl KeyWait {
     /// A request whose token has failed `check` because a key is missing.
-    pub(crate) fn new(keys: &Arc<LiveKeys>, lacked: Lacked, freshness: Freshness, check: Check) -> Self {
+    pub(crate) fn new(
+        keys: &Arc<LiveKeys>,
+        lacked: Lacked,
+        freshness: Freshness,
+        check: Check,
+        issuer: SettingId,
+    ) -> Self {
         Self {
             arrival: keys.demand().arrival(),
             keys: Arc::clone(keys),
             lacked,
             freshness,
             check,
+            issuer,
         }
     }
 
@@ -83,7 +93,12 @@ impl KeyWait {
     /// # Errors
     /// [`Rejection::KeysUnavailable`] if this is not known before `until` or within the time limit of a fetch.
     pub async fn done(self, until: Moment) -> Result<(), Rejection> {
-        let unavailable = |retry_after| Err(Rejection::KeysUnavailable { retry_after });
+        let unavailable = |retry_after| {
+            Err(Rejection::KeysUnavailable {
+                retry_after,
+                by: Some(self.issuer),
+            })
+        };
         let Freshness { cool_down, timeout, .. } = self.freshness;
         let fetches = self.keys.demand();
         let (Some(_slot), Ok(quota)) = (fetches.enter(), Quota::new(FETCHES, cool_down, FETCHES)) else {

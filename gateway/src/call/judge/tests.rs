@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rejection::{Reason, Setting};
+use crate::rejection::Reason;
+use crate::setting::{Configured, SettingId};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -35,6 +36,11 @@ fn course(sending: Sending, ended: u64) -> AttemptTimes {
     }
 }
 
+const TOO_LARGE: Upload = Upload::TooLarge(Configured {
+    value: 100,
+    by: SettingId::CONNECT_TIME,
+});
+
 fn limits(wish: Option<u64>) -> Limits {
     let request = Deadline::at(at(LIMIT * 10).min(wish.map_or(Moment::MAX, at)));
     let attempt = request.child(at(0), ms(LIMIT));
@@ -42,12 +48,12 @@ fn limits(wish: Option<u64>) -> Limits {
         attempt,
         by_operator: Deadline::at(at(LIMIT)),
         time: if attempt < request {
-            Setting::AttemptTime
+            TimeLimit::Backend(SettingId::CONNECT_TIME)
         } else {
-            Setting::RouteTime
+            TimeLimit::Request(None)
         },
         operator_limit: ms(LIMIT),
-        body: 100,
+        endpoints: SettingId::CONNECT_TIME,
     }
 }
 
@@ -70,7 +76,7 @@ const SENDINGS: [Sending; 5] = [
     Sending::Untaken { since: Moment::ZERO },
     Sending::AwaitsCaller,
     Sending::Spoilt(Upload::TooSlow),
-    Sending::Spoilt(Upload::TooLarge),
+    Sending::Spoilt(TOO_LARGE),
 ];
 
 #[test]
@@ -137,7 +143,7 @@ fn a_timeout_is_explained_by_who_was_waited_for() {
         Outcome::Ignored,
     );
     check(
-        Sending::Spoilt(Upload::TooLarge),
+        Sending::Spoilt(TOO_LARGE),
         1_000,
         None,
         Reason::BodyTooLarge,
@@ -175,7 +181,7 @@ fn a_request_that_is_ended_by_its_own_body_says_nothing() {
         );
         assert_eq!(ended, (Some(told), Outcome::Ignored, false), "{upload:?}");
     };
-    check(Upload::TooLarge, Reason::BodyTooLarge);
+    check(TOO_LARGE, Reason::BodyTooLarge);
     check(Upload::TooSlow, Reason::RequestTimeout);
     check(Upload::Malformed("a chunk has no size"), Reason::MalformedRequest);
     check(Upload::Broken, Reason::CallerGone);

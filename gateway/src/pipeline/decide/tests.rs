@@ -12,7 +12,7 @@ use policies::{Moment, WallTime};
 use super::*;
 use crate::control::reload;
 use crate::headers::Trace;
-use crate::observe::{Decided, Observer, RequestRecord, Settings, Target as LogTarget};
+use crate::observe::{Observer, Target as LogTarget};
 use crate::pipeline::charge::charge;
 use crate::plan::State;
 use crate::rejection::Reason;
@@ -104,23 +104,16 @@ impl Scene {
         let found = &decision.found;
         let outcome = match &decision.outcome {
             Ok(request) => {
-                let Budget {
-                    limit,
-                    deadline,
-                    is_callers,
-                } = request.budget;
+                let Budget { limit, deadline, by } = request.budget;
                 assert_eq!(deadline, Deadline::at(self.now.moment + limit));
-                let by = if is_callers { " by the caller" } else { "" };
+                let by = if by.is_none() { " by the caller" } else { "" };
                 format!("{limit:?}{by}: {}", request.target.uri)
             }
             Err(Stop::Preflight(fields)) => {
                 let methods = fields.get("access-control-allow-methods").unwrap();
                 format!("preflight: {}", methods.to_str().unwrap())
             }
-            Err(Stop::Refused(refused)) => {
-                let reason = refused.rejection.reason();
-                format!("{}: {}", reason.as_str(), self.setting(found, refused, reason))
-            }
+            Err(Stop::Refused(rejection)) => format!("{}: {}", rejection.reason().as_str(), self.setting(rejection)),
         };
         let head = decision.outcome.as_ref().map(|request| {
             let lines = request.head.headers.iter();
@@ -146,12 +139,9 @@ impl Scene {
     }
 
     /// Path of the setting that decided; empty if none did.
-    fn setting(&self, found: &Findings<'_>, refused: &Refused, reason: Reason) -> String {
-        let mut record = RequestRecord::default();
-        record.route = found.route.map(|route| Arc::clone(&route.metrics));
-        let decided = Decided::by(refused.setting, Arc::clone(&self.plan.outline) as _);
-        let place = self.plan.outline.that_decided(&record, reason, &decided);
-        place.map(|place| place.setting).unwrap_or_default()
+    fn setting(&self, rejection: &Rejection) -> &str {
+        let setting = rejection.setting().and_then(|id| self.plan.settings.get(id));
+        setting.map_or("", |setting| &setting.path)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::aggregate::{
     Aggregate, Conflict, Errors, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
-    PartFallback, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test, When,
+    PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::headers::rules::may_be_changed;
@@ -18,6 +18,7 @@ use crate::plan::compile::fallbacks::check_fallbacks;
 use crate::plan::compile::optional::transposed;
 use crate::plan::compile::part_heads;
 use crate::plan::compile::scope::{Scope, template};
+use crate::setting::Configured;
 use crate::template::{Placeholder, Syntax, Template};
 use http::HeaderName;
 
@@ -33,7 +34,8 @@ pub(super) fn compile(
     let mut drafts = Vec::new();
     let mut calls = Vec::new();
     for (name, part) in written.parts.iter() {
-        let call = part_call(compiler, part, parameters, &names, backends);
+        let path = format!("routes.{route}.aggregate.parts.{name}");
+        let call = part_call(compiler, &path, part, parameters, &names, backends);
         if let Some(call) = &call {
             drafts.push(draft(name, part, call));
         }
@@ -105,7 +107,10 @@ pub(super) fn compile(
             config::Errors::Details => Errors::Detailed,
         },
         wrap: written.wrap.as_ref().map(|name| name.value.clone()),
-        body_limit: Some(usize::try_from(room).unwrap_or(usize::MAX)),
+        body_limit: Some(Configured {
+            value: usize::try_from(room).unwrap_or(usize::MAX),
+            by: compiler.setting(&format!("routes.{route}.aggregate.body_limit")),
+        }),
     };
     let recipe = match Recipe::compile(recipe) {
         Ok(recipe) => recipe,
@@ -118,11 +123,13 @@ pub(super) fn compile(
     };
     check_critical_path(compiler, route, written, &recipe, route_limit);
     let stale = Arc::clone(&compiler.state.stale);
-    Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale))
+    let conflict = compiler.setting(&format!("routes.{route}.aggregate.conflict"));
+    Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale, conflict))
 }
 
 fn part_call(
     compiler: &mut Compiler<'_>,
+    path: &str,
     part: &config::Part,
     parameters: &HashSet<String>,
     parts: &[&str],
@@ -175,7 +182,15 @@ fn part_call(
         defaults: Box::default(),
         fallbacks: fallbacks(compiler, &part.fallback, backends)?,
         time_limit: part.time_limit.as_ref().map(|limit| limit.value),
-        body_limit: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
+        body_limit: Configured {
+            value: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
+            by: compiler.setting(&format!("{path}.body_limit")),
+        },
+        ids: PartSettingIds {
+            part: compiler.setting(path),
+            time_limit: compiler.setting(&format!("{path}.time_limit")),
+            element_limit: compiler.setting(&format!("{path}.for_each.limit")),
+        },
     };
     call.defaults = defaults(compiler, part, &call)?;
     Some(call)

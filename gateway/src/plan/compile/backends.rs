@@ -10,9 +10,10 @@ use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
 use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
 
-use crate::call::backend::{Backend, GuardSettings, Guards, Settings};
+use crate::call::backend::{Backend, BackendSettingIds, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
 use crate::call::endpoints::{EndpointSet, EndpointSettings, Origin, Written, WrittenEndpoints};
+use crate::call::guards::BulkheadSettingIds;
 use crate::call::pool::PoolSettings;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
@@ -86,6 +87,7 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
     Backend {
         name: Arc::clone(name),
         settings,
+        ids: ids(compiler, name),
         guards,
         guard_settings,
         breaker_on: written.breaker.is_some(),
@@ -201,6 +203,20 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         preserve_host: *written.preserve_host,
         idle_stream: *limits.idle_stream,
         stream_limit: limits.stream_limit.as_ref().map(|limit| limit.value),
+    }
+}
+
+fn ids(compiler: &mut Compiler<'_>, name: &str) -> BackendSettingIds {
+    let mut id = |key: &str| compiler.setting(&format!("backends.{name}.{key}"));
+    BackendSettingIds {
+        endpoints: id("endpoints"),
+        time_limit: id("time_limit"),
+        attempt_limit: id("attempt_limit"),
+        bulkhead: BulkheadSettingIds {
+            slots: id("bulkhead"),
+            wait: id("bulkhead.wait"),
+        },
+        breaker: id("breaker"),
     }
 }
 

@@ -446,6 +446,7 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
         scopes: Some(text(&written.scopes)),
         leeway: *written.leeway,
         max_age: written.max_age.as_ref().map(|max_age| max_age.value),
+        setting: compiler.setting(&format!("callers.jwt.{name}")),
     };
     Issuer::new(settings, keys)
         .map(|issuer| issuer.fetched_from(source))

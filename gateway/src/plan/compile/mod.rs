@@ -84,12 +84,14 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     else {
         return Err(compiler.mistakes);
     };
+    let finish_of_top = route_edge::finish_of_top(&mut compiler);
     let outline = Arc::new(outline::compile(&mut compiler, &routes.listed));
     let Compiler {
         sources,
         warnings,
         workers,
         files,
+        settings,
         ..
     } = compiler;
     let times = &config.time_limits;
@@ -124,7 +126,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             write: *times.write,
             drain_notice: *times.drain_notice,
             drain: *times.drain,
-            finish: route_edge::finish_of_top(config),
+            finish: finish_of_top,
         },
         time,
         routes: routes.table,
@@ -154,7 +156,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         },
         account_limits: limits::account_limits(config),
         terms: tables.terms,
-        settings: Arc::clone(&outline.settings),
+        settings: Arc::new(settings.build(&outline.places)),
         outline,
     };
     Ok(Compiled { plan, warnings })

@@ -21,9 +21,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, routes: &[Arc<Route>]) -> Out
         .zip(routes)
         .map(|((name, written), meant)| route(config, name, written, meant))
         .collect();
-    let places = std::mem::take(&mut compiler.places);
-    let settings = std::mem::take(&mut compiler.settings).build(&places);
-    Outline::new(routes, places, Arc::new(settings))
+    Outline::new(routes, std::mem::take(&mut compiler.places))
 }
 
 fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
@@ -265,7 +263,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         time_budget,
         fan_out: FanOut::of(meant, tiers(config, written)),
         stream: *written.stream,
-        body_limit_bytes: meant.body_limit,
+        body_limit_bytes: meant.body_limit.value,
         reads_json: matches!(&meant.target, crate::plan::Target::Aggregate(aggregate) if aggregate.reads_body()),
         edge: crate::plan::compile::route_edge::outline(config, written),
         target: target(&written.target),

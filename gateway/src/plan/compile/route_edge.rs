@@ -29,8 +29,10 @@ pub(super) fn compile(
     written: &config::Route,
     parameters: &HashSet<String>,
 ) -> RouteEdge {
+    let own_cors = format!("routes.{name}.cors");
+    let path = if written.cors.is_some() { &own_cors } else { "cors" };
     let cors =
-        cors_of(compiler.config, written).map(|cors| compile_cors(compiler.config, &written.matches.methods, cors));
+        cors_of(compiler.config, written).map(|cors| compile_cors(compiler, &written.matches.methods, cors, path));
     let rules = Rules {
         path: format!("routes.{name}.headers"),
         parameters,
@@ -46,7 +48,7 @@ pub(super) fn compile(
     let security = security_of(compiler.config, written);
     let has_finish = cors.is_some() || security.is_some() || !response_rules.is_empty();
     RouteEdge {
-        addresses: address_list(&written.access.addresses),
+        addresses: address_list(compiler, name, &written.access.addresses),
         request_rules: (!request_rules.is_empty()).then_some(request_rules),
         finish: has_finish.then(|| {
             Arc::new(ResponseHeaders {
@@ -57,7 +59,9 @@ pub(super) fn compile(
         }),
         path_policy: path_policy(compiler.config, written),
         method_override: match *written.method_override {
-            config::MethodOverride::Reject => MethodOverride::Reject,
+            config::MethodOverride::Reject => {
+                MethodOverride::Reject(compiler.setting(&format!("routes.{name}.method_override")))
+            }
             config::MethodOverride::Strip => MethodOverride::Strip,
         },
         upgrades: *written.upgrade == Upgrade::Websocket,
@@ -180,10 +184,13 @@ fn security_of(config: &config::Config, written: &config::Route) -> Option<Secur
     }
 }
 
-fn address_list(written: &config::Addresses) -> Option<AddressList> {
+fn address_list(compiler: &mut Compiler<'_>, name: &str, written: &config::Addresses) -> Option<AddressList> {
     let networks = |list: &[At<ipnet::IpNet>]| list.iter().map(|net| net.value).collect::<Vec<_>>();
     let allow = written.allow.as_deref().map(networks);
-    (allow.is_some() || !written.deny.is_empty()).then(|| AddressList::new(allow, networks(&written.deny)))
+    (allow.is_some() || !written.deny.is_empty()).then(|| {
+        let setting = compiler.setting(&format!("routes.{name}.access.addresses"));
+        AddressList::new(allow, networks(&written.deny), setting)
+    })
 }
 
 /// Reports an allowed network that is denied as a whole.
@@ -265,16 +272,17 @@ fn cors_of<'c>(config: &'c config::Config, written: &'c config::Route) -> Option
 }
 
 /// Returns the response rules for responses outside of any route.
-pub(super) fn finish_of_top(config: &config::Config) -> Option<Arc<ResponseHeaders>> {
-    let cors = compile_cors(config, &[], config.cors.as_ref()?);
+pub(super) fn finish_of_top(compiler: &mut Compiler<'_>) -> Option<Arc<ResponseHeaders>> {
+    let cors = compile_cors(compiler, &[], compiler.config.cors.as_ref()?, "cors");
     Some(Arc::new(ResponseHeaders {
         cors: Some(Arc::new(cors)),
         ..ResponseHeaders::default()
     }))
 }
 
-/// Compiles CORS settings. `methods` are those of the route; an empty list means all methods.
-fn compile_cors(config: &config::Config, methods: &[At<Method>], written: &config::Cors) -> Cors {
+/// Compiles the CORS settings that stand at `path`. `methods` are those of the route; an empty list means all methods.
+fn compile_cors(compiler: &mut Compiler<'_>, methods: &[At<Method>], written: &config::Cors, path: &str) -> Cors {
+    let config = compiler.config;
     let origins = written.origins.iter().map(|origin| match &origin.value {
         config::Origin::Any => None,
         config::Origin::Exactly(origin) => HeaderValue::from_str(origin).ok(),
@@ -310,6 +318,7 @@ fn compile_cors(config: &config::Config, methods: &[At<Method>], written: &confi
         request_headers: value(&request_headers),
         max_age: HeaderValue::from(written.max_age.as_secs()),
         expose: (!expose.is_empty()).then(|| value(&expose)),
+        setting: compiler.setting(path),
     }
 }
 

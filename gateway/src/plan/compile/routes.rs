@@ -16,8 +16,9 @@ use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::{costs, fallbacks, redirects};
-use crate::plan::{Route, Target};
+use crate::plan::{Route, RouteSettingIds, Target};
 use crate::routing::{self, Condition, Is, Pattern, REST, Regex, Spec, Table};
+use crate::setting::Configured;
 use crate::template::{Placeholder, Syntax};
 
 /// All routes, as a routing table and in the order of the config.
@@ -169,6 +170,7 @@ fn route(
         edge,
         target: target?,
         metrics: compiler.state.observer.registry.route(name),
+        ids: ids(compiler, name, written),
     };
     Some(Spec {
         name: Arc::clone(name),
@@ -357,7 +359,8 @@ fn access(compiler: &mut Compiler<'_>, name: &str, written: &config::Access) -> 
         .api_keys
         .as_ref()
         .map_or(HeaderName::from_static("x-api-key"), config::ApiKeys::told_header);
-    Some(Access::new(admitted, demands, &header))
+    let setting = compiler.setting(&format!("routes.{name}.access"));
+    Some(Access::new(admitted, demands, &header, setting))
 }
 
 /// Adds the kinds of `credentials`, and reports those that are not configured.
@@ -442,16 +445,52 @@ fn check_together(compiler: &mut Compiler<'_>, name: &str, credentials: &[At<Cre
     }
 }
 
+/// Returns the settings of the route that decide on its requests: its own where they are written, or else those for all
+/// requests.
+fn ids(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) -> RouteSettingIds {
+    let config::PathPolicy {
+        dot_segments,
+        double_slash,
+        encoded_slash,
+        backslash,
+    } = &written.path_policy;
+    let has_policy = dot_segments.is_some() || double_slash.is_some() || encoded_slash.is_some() || backslash.is_some();
+    let mut own_or = |is_own: bool, key: &str, other: &str| {
+        let own = format!("routes.{name}.{key}");
+        compiler.setting(if is_own { &own } else { other })
+    };
+    RouteSettingIds {
+        time_limit: own_or(written.time_limit.is_some(), "time_limit", "time_limits.request"),
+        path_policy: own_or(has_policy, "path_policy", "path_policy"),
+        upgrade: own_or(true, "upgrade", ""),
+    }
+}
+
 /// Returns the route's body limit; by default that of all bodies, or that of JSON bodies if the route reads them.
-fn body_limit(compiler: &mut Compiler<'_>, name: &str, written: &config::Route, target: Option<&Target>) -> u64 {
+fn body_limit(
+    compiler: &mut Compiler<'_>,
+    name: &str,
+    written: &config::Route,
+    target: Option<&Target>,
+) -> Configured<u64> {
     let limits = &compiler.config.request_limits;
-    if !matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body()) {
-        return written.body_limit.as_ref().unwrap_or(&limits.body).0;
+    let reads_json = matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body());
+    let (value, path) = match &written.body_limit {
+        Some(own) if reads_json => {
+            let value =
+                crate::plan::compile::aggregates::check_fits(compiler, own, &format!("`routes.{name}` reads bodies"));
+            (value, format!("routes.{name}.body_limit"))
+        }
+        Some(own) => (own.0, format!("routes.{name}.body_limit")),
+        None if reads_json && limits.json_body.0 <= limits.body.0 => {
+            (limits.json_body.0, "request_limits.json_body".to_owned())
+        }
+        None => (limits.body.0, "request_limits.body".to_owned()),
+    };
+    Configured {
+        value,
+        by: compiler.setting(&path),
     }
-    if let Some(own) = &written.body_limit {
-        return crate::plan::compile::aggregates::check_fits(compiler, own, &format!("`routes.{name}` reads bodies"));
-    }
-    limits.json_body.0.min(limits.body.0)
 }
 
 fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Respond) -> Option<Target> {

@@ -52,7 +52,7 @@ async fn cook(parts: &[Value], timeout: Duration) -> Answer {
             result
         }
     };
-    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, Moment::MAX);
+    let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, (Moment::MAX, None));
     let outcomes = fan_out(&recipe, &room, |_, _| Ok(()), call).await;
     let has_failed = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(_));
     let errors = outcomes.iter().filter(has_failed).count();

@@ -14,6 +14,7 @@ use gateway::auth::jwt::jws::{self, Algorithm};
 use gateway::auth::jwt::key_set::KeySet;
 use gateway::auth::jwt::live_keys::LiveKeys;
 use gateway::rejection::Rejection;
+use gateway::setting::SettingId;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -59,6 +60,7 @@ impl Door {
             scopes: None,
             leeway: Duration::from_secs(whole(verifier, "leeway_s_max")?),
             max_age: None,
+            setting: SettingId::URI,
         };
         let issuer = Issuer::new(settings, LiveKeys::with(keys)).map_err(|_| "an issuer that is a mistake with us")?;
         let admitted = Admitted {
@@ -68,7 +70,12 @@ impl Door {
         let doorman = Authenticator::new(None, vec![issuer], None, 1000, |_: Caller| ());
         Ok(Self {
             doorman: doorman.map_err(|_| "issuers that exclude each other")?,
-            access: Access::new(admitted, Requirements::default(), &HeaderName::from_static("x-api-key")),
+            access: Access::new(
+                admitted,
+                Requirements::default(),
+                &HeaderName::from_static("x-api-key"),
+                SettingId::URI,
+            ),
         })
     }
 
@@ -82,6 +89,7 @@ impl Door {
             let identified = self.doorman.identify(headers, &self.access, address, unix_now, || {
                 Err(Rejection::KeysUnavailable {
                     retry_after: Duration::ZERO,
+                    by: None,
                 })
             });
             let identified = identified

@@ -16,6 +16,7 @@ use crate::auth::jwt::key_fetch::*;
 use crate::auth::jwt::key_wait::{KeyWait, Lacked};
 use crate::auth::jwt::live_keys::KeysStatus;
 use crate::rejection::Rejection;
+use crate::setting::SettingId;
 
 type Answer = fn() -> Response<Body>;
 
@@ -130,7 +131,7 @@ fn named(kid: &str) -> Lacked {
 
 /// Returns the result of a request that lacks this key.
 async fn waits(live: &Arc<LiveKeys>, kid: &str, freshness: Freshness) -> Result<(), Rejection> {
-    let wait = KeyWait::new(live, named(kid), freshness, Check::KeyIdUnknown);
+    let wait = KeyWait::new(live, named(kid), freshness, Check::KeyIdUnknown, SettingId::URI);
     wait.done(clock::now() + Duration::from_secs(20)).await
 }
 
@@ -194,7 +195,15 @@ async fn whoever_names_no_key_waits_for_another_key_set() {
     let kept = keep(address, SLOW);
     kept.until("the first keys", |status| status.keys == 1).await;
     let before = kept.live.current().fingerprint();
-    let unnamed = || KeyWait::new(&kept.live, Lacked::NotOf(before), SLOW, Check::Signature);
+    let unnamed = || {
+        KeyWait::new(
+            &kept.live,
+            Lacked::NotOf(before),
+            SLOW,
+            Check::Signature,
+            SettingId::URI,
+        )
+    };
     let later = || clock::now() + Duration::from_secs(20);
     assert!(unnamed().done(later()).await.is_ok(), "they are the same");
     assert_eq!(kept.live.current().fingerprint(), before);
@@ -210,7 +219,7 @@ async fn requests_wait_no_longer_than_they_may() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let kept = keep(address, SLOW);
-    let wait = KeyWait::new(&kept.live, named("new"), SLOW, Check::KeysUnavailable);
+    let wait = KeyWait::new(&kept.live, named("new"), SLOW, Check::KeysUnavailable, SettingId::URI);
     let refused = wait.done(clock::now() + Duration::from_millis(20)).await;
     assert!(matches!(refused, Err(Rejection::KeysUnavailable { .. })), "{refused:?}");
     let hurried = Freshness {
