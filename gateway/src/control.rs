@@ -2,6 +2,7 @@
 //!
 //! Runs only on the control thread. Workers read finished values and never wait for it.
 
+mod health;
 pub mod reload;
 mod wall_clock;
 
@@ -102,6 +103,11 @@ impl Control {
 /// Returns the addresses of a host by the system's resolver.
 async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// Probes the endpoints of all backends that have a health check, forever.
+pub async fn probe_endpoints(live: Arc<LivePlan>) {
+    health::probe_endpoints(live).await;
 }
 
 /// Follows jumps of the wall clock, forever.

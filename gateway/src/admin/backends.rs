@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use policies::{RetryBudget, breaker, bulkhead};
+use policies::{RetryBudget, breaker, bulkhead, health};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -36,6 +36,8 @@ struct Entry<'a> {
     time_limit_ms: u64,
     attempt_limit_ms: u64,
     endpoints: Vec<EndpointView>,
+    /// True if no endpoint is up.
+    degraded: bool,
     bulkhead: BulkheadView<'a>,
     /// `null` where the config turns the breaker off.
     breaker: Option<BreakerView>,
@@ -59,6 +61,12 @@ struct EndpointView {
     weight: u32,
     /// `ready`, or `serving` if the endpoint is about to end.
     readiness: &'static str,
+    /// `up`, `warming`, `ejected`, `down` or `drained`; `null` until the name is resolved.
+    state: Option<&'static str>,
+    /// Time for which probes have failed; `null` unless the endpoint is down.
+    down_for_ms: Option<u64>,
+    /// What was wrong with the last probe; `null` if it succeeded, or there was none.
+    probe_error: Option<String>,
     /// Exchanges in flight, including those that wait for a connection.
     in_flight: u32,
     /// Time until an ejected endpoint is used again; `null` while it is in use.
@@ -145,7 +153,7 @@ pub(super) enum Trouble {
     None,
     /// All slots are in use, or calls wait for one.
     Crowded,
-    /// An endpoint is ejected.
+    /// An endpoint is down or ejected.
     Ejected,
     /// Probes are allowed, or an operator forces the breaker closed.
     HalfOpen,
@@ -173,8 +181,8 @@ impl Trouble {
         } else if backend
             .endpoints
             .load()
-            .standings()
-            .any(|standing| standing.is_ejected(now))
+            .endpoints()
+            .any(|endpoint| !endpoint.state(now).is_up())
         {
             Self::Ejected
         } else if is_crowded {
@@ -240,6 +248,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         time_limit_ms: millis(settings.time_limit),
         attempt_limit_ms: millis(settings.attempt_limit),
         endpoints: endpoint_views(backend),
+        degraded: backend.endpoints.load().is_degraded(clock::now()),
         bulkhead: BulkheadView {
             at: place(".bulkhead"),
             in_use: bulkhead.in_use(),
@@ -292,11 +301,19 @@ impl EndpointView {
     fn of(listed: &Listed) -> Self {
         let endpoint = &listed.endpoint;
         let connections = endpoint.connections();
+        let now = clock::now();
+        let state = endpoint.state(now);
         Self {
             url: Arc::clone(endpoint.url()),
             address: Some(endpoint.address()),
             weight: listed.weight,
             readiness: listed.readiness.as_str(),
+            state: Some(state.word()),
+            down_for_ms: match state {
+                health::State::Down { since } => Some(millis(now.since(since))),
+                _ => None,
+            },
+            probe_error: endpoint.probe_error().map(|error| error.to_string()),
             in_flight: endpoint.in_flight(),
             returns_in_ms: endpoint.standing.left(clock::now()).map(millis),
             connections: Connections {
@@ -313,6 +330,9 @@ impl EndpointView {
             address: None,
             weight: written.weight,
             readiness: Readiness::Ready.as_str(),
+            state: None,
+            down_for_ms: None,
+            probe_error: None,
             in_flight: 0,
             returns_in_ms: None,
             connections: Connections {

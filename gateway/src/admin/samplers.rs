@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use policies::breaker::State;
+use policies::health;
 
 use super::state::Admin;
 use crate::auth::jwt::issuer::Issuer;
@@ -148,6 +149,15 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
             .filter(|standing| standing.is_ejected(now))
             .count(),
     );
+    page.put(Family::BackendDegraded, &[name], u8::from(endpoints.is_degraded(now)));
+    if backend.health_check.is_some() {
+        let states = endpoints.endpoints().map(|endpoint| endpoint.state(now));
+        let down = states.filter(|state| matches!(state, health::State::Down { .. }));
+        page.put(Family::EndpointsDown, &[name], down.count());
+        for (outcome, count) in guards.probes.all() {
+            page.put_count(Family::HealthChecks, name, outcome.as_str(), count);
+        }
+    }
     let (mut active, mut idle, mut exchanges) = (0, 0, 0);
     for endpoint in endpoints.endpoints() {
         let count = endpoint.connections();

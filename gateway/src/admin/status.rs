@@ -34,6 +34,8 @@ pub(super) struct Status {
     connections: Connections,
     requests_in_flight: usize,
     config: Config,
+    /// Backends none of whose endpoints is up, at most 100.
+    degraded_backends: Vec<Arc<str>>,
     issuers: Vec<Keys>,
     unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
@@ -238,6 +240,13 @@ impl Status {
                     error,
                 },
             },
+            degraded_backends: plan
+                .backends
+                .iter()
+                .filter(|backend| backend.endpoints.load().is_degraded(clock::now()))
+                .take(100)
+                .map(|backend| Arc::clone(&backend.name))
+                .collect(),
             issuers: plan.authenticator.issuers().iter().map(keys).collect(),
             unknown_tiers: UnknownTiers::of(&observer.registry.unknown_tiers),
             revocations: revocations::summary(admin),

@@ -10,6 +10,7 @@ use http::StatusCode;
 use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Transition};
 use policies::bulkhead::Entrant;
 use policies::ejection::Change;
+use policies::health::WhenNoneIsUp;
 use policies::retry::RetryBudgetSettings;
 use policies::{
     Breaker, BreakerSettings, Bulkhead, Deadline, EjectionSettings, Ejector, Moment, Ratio, Retry, RetryBudget,
@@ -18,6 +19,7 @@ use policies::{
 use super::classify::{Repeatable, RetryOn};
 use super::endpoints::{Endpoint, EndpointSet, WrittenEndpoints};
 use super::guards::{self, BulkheadSettingIds, Slot, SlotNotifier};
+use super::health_check::{HealthCheck, ProbeCounts};
 use super::pool::PoolSettings;
 use super::timer::Timer;
 use crate::clock;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub idle_stream: Duration,
     /// Maximum duration of a stream or tunnel.
     pub stream_limit: Option<Duration>,
+    /// Whether calls go to endpoints that are not up while none is.
+    pub when_none_is_up: WhenNoneIsUp,
 }
 
 /// Operator's settings of the guards of a backend.
@@ -79,6 +83,7 @@ pub struct Guards {
     /// Slots of streams and tunnels, whose duration may be unlimited.
     pub streams: Arc<Bulkhead<SlotNotifier>>,
     pub retry_budget: RetryBudget,
+    pub probes: ProbeCounts,
 }
 
 impl Guards {
@@ -89,6 +94,7 @@ impl Guards {
             bulkhead: Arc::new(bulkhead(settings.slots, settings)),
             streams: Arc::new(bulkhead(settings.stream_slots, settings)),
             retry_budget: RetryBudget::new(settings.retry_budget),
+            probes: ProbeCounts::default(),
         }
     }
 
@@ -123,6 +129,7 @@ pub struct BackendSettingIds {
     pub attempt_limit: SettingId,
     pub bulkhead: BulkheadSettingIds,
     pub breaker: SettingId,
+    pub when_none_is_up: SettingId,
 }
 
 /// Backend with everything that a call needs.
@@ -135,6 +142,8 @@ pub struct Backend {
     /// Whether the breaker is on. When off, it neither counts nor rejects.
     pub breaker_on: bool,
     pub endpoints: Arc<EndpointSet>,
+    /// How the endpoints are probed; `None` if they are not.
+    pub health_check: Option<HealthCheck>,
     /// Endpoints as the config lists them.
     pub written: WrittenEndpoints,
     /// Expiry of the client certificate for this backend, in seconds since 1970.
@@ -250,7 +259,7 @@ impl Backend {
         }
     }
 
-    fn log_ejection(&self, endpoint: &Endpoint, changed: Option<Change>) {
+    pub(super) fn log_ejection(&self, endpoint: &Endpoint, changed: Option<Change>) {
         let (name, endpoint) = (&self.name, &endpoint.name);
         match changed {
             Some(Change::Ejected { eject_for, ejections }) => {

@@ -12,6 +12,7 @@ mod failure;
 pub mod fault;
 mod grpc;
 pub mod guards;
+pub mod health_check;
 mod http2;
 mod judge;
 pub mod pool;
@@ -317,14 +318,17 @@ impl Call<'_> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
             return Err(self.time(self.deadline).rejection());
         }
-        let Some(endpoint) = self.backend.endpoints.choose(tried, now) else {
+        let none_up = self.backend.settings.when_none_is_up;
+        let Some(endpoint) = self.backend.endpoints.choose(tried, none_up, now) else {
             let name = &self.backend.name;
-            self.facts
-                .detail
-                .get_or_insert_with(|| format!("{name}: no address is known"));
+            let (why, by) = match self.backend.endpoints.load().all() {
+                [] => ("no address is known", self.backend.ids.endpoints),
+                _ => ("no endpoint is up", self.backend.ids.when_none_is_up),
+            };
+            self.facts.detail.get_or_insert_with(|| format!("{name}: {why}"));
             return Err(Rejection::NoEndpoint {
                 retry_after: Duration::from_secs(1),
-                by: self.backend.ids.endpoints,
+                by,
             });
         };
         let asker = Asker {
@@ -409,7 +413,11 @@ impl Call<'_> {
         self.backend.metrics.add(Family::BackendAttempts, counted);
         let is_unreached = verdict.fault.is_some_and(|fault| !fault.was_sent());
         let fails_over = is_unreached
-            && self.backend.endpoints.load().has_another(tried)
+            && self
+                .backend
+                .endpoints
+                .load()
+                .has_another(tried, settings.when_none_is_up, now)
             && self.order.body.can_be_sent_again()
             && until.allows(now, Duration::ZERO, settings.minimum);
         if let Some(permit) = permit {

@@ -172,6 +172,7 @@ impl Gateway {
         let upkeep = tokio::spawn(control.upkeep());
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
         let reacher = tokio::spawn(control::bring_back(Arc::clone(&self.live)));
+        let prober = tokio::spawn(control::probe_endpoints(Arc::clone(&self.live)));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
         let keeper = counts
@@ -213,6 +214,7 @@ impl Gateway {
         upkeep.abort();
         clock.abort();
         reacher.abort();
+        prober.abort();
         follower.abort();
         if let (Some(keeper), Some(counts)) = (keeper, counts) {
             keeper.abort();

@@ -506,10 +506,13 @@ const SECTIONS: &[Section] = &[
                 "outlier_detection passive_health_check passive_health_checks max_fails fail_timeout",
                 "ejection: { consecutive: 5 }",
             ),
-            noted(
-                "health_check healthcheck health_checks healthchecks active_health_check active_health_checks probe probes check health",
-                "ejection: { consecutive: 5 }",
-                "endpoints that fail are left out for a while; nothing is asked beforehand",
+            word(
+                "health_check healthcheck health_checks healthchecks active_health_check active_health_checks probe probes check",
+                "health: { path: /ready }",
+            ),
+            word(
+                "panic_threshold healthy_panic_threshold fail_traffic_on_panic",
+                "when_none_is_up: refuse",
             ),
             word(
                 "max_connections maxconn max_conns concurrency max_concurrency max_concurrent max_requests limit limits semaphore max_pending_requests",
@@ -650,6 +653,47 @@ const SECTIONS: &[Section] = &[
             ),
             word("max_ejection_time max_eject_for max_duration", "eject_for_max: 300s"),
             noted("interval", "", "failures are counted as they come"),
+        ],
+    },
+    // Health checks.
+    Section {
+        has: &["fall", "rise", "expect"],
+        words: &[
+            word(
+                "uri url http_path request_path endpoint http http_get http_health_check",
+                "path: /ready",
+            ),
+            word("tcp_health_check tcp_socket connect", "tcp: true"),
+            word("grpc_health_check service_name service", "grpc: shop.Prices"),
+            word(
+                "status statuses expected_statuses expected_status expected_codes match_status http_statuses matcher",
+                "expect: 200-299",
+            ),
+            word(
+                "interval period period_seconds inter check_interval frequency",
+                "every: 5s",
+            ),
+            word("timeout timeout_seconds check_timeout deadline", "time_limit: 1s"),
+            word(
+                "unhealthy_threshold fails failures failure_threshold max_fails unhealthy retries",
+                "fall: 3",
+            ),
+            word(
+                "healthy_threshold passes successes success_threshold healthy",
+                "rise: 2",
+            ),
+            noted(
+                "fast_interval fastinter downinter unhealthy_interval unhealthy_edge_interval jitter interval_jitter",
+                "",
+                "it is one second while the next probe may change something, and varies by 10 %",
+            ),
+            noted("port", "", "the endpoint's own port is probed"),
+            noted(
+                "host headers method body",
+                "",
+                "a probe is a GET with the endpoint's `Host`",
+            ),
+            noted("enabled", "", "it is on if it is written"),
         ],
     },
     // Retries.

@@ -157,6 +157,11 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         r#"{ LISTENERS, ROUTES, backends: { b: { endpoints: [{ url: "http://h" }], ejection: @ } } }"#,
         &[],
     ),
+    either(
+        r#"{ LISTENERS, ROUTES, backends: { b: { endpoints: [{ url: "http://h" }], protocol: h2c, health: @ } } }"#,
+        &[("path", "path: /ready")],
+        &["path", "tcp", "grpc"],
+    ),
     place(
         r#"{ LISTENERS, ROUTES, backends: { b: { endpoints: [{ url: "http://h" }], retry: @ } } }"#,
         &[],

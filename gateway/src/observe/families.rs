@@ -7,7 +7,7 @@
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
     ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, Outcome,
-    RetryStop, Verification,
+    ProbeOutcome, RetryStop, Verification,
 };
 use crate::rejection::Reason;
 
@@ -98,6 +98,12 @@ families! {
         "Endpoints that are left out for now because they kept failing";
     EndpointEjections: Counter "gateway_endpoint_ejections_total" ["backend"]
         "Times that an endpoint was left out because it kept failing";
+    EndpointsDown: Gauge "gateway_endpoints_down" ["backend"]
+        "Endpoints that failed their last health checks";
+    HealthChecks: Counter "gateway_health_checks_total" ["backend", "outcome": ProbeOutcome]
+        "Health checks of endpoints: passed or failed";
+    BackendDegraded: Gauge "gateway_backend_degraded" ["backend"]
+        "1 if no endpoint is up, so that calls go to endpoints that are not, or are refused";
     LimitDecisions: Counter "gateway_limit_decisions_total" ["limit", "decision": Decision]
         "What a limit said";
     LimitOverflow: Counter "gateway_limit_overflow_total" ["limit"]

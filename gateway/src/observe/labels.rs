@@ -146,6 +146,9 @@ labels! {
     /// Result of waiting for a slot of a bulkhead. Exactly one applies.
     Admission { Admitted = "admitted", Full = "full", TimedOut = "timeout", Left = "left" }
 
+    /// Result of a health check of an endpoint.
+    ProbeOutcome { Passed = "passed", Failed = "failed" }
+
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
     /// Reason why an attempt was not retried although its result allows it.
@@ -382,6 +385,7 @@ mod tests {
         check::<AttemptOutcome>();
         check::<Admission>();
         check::<BreakerState>();
+        check::<ProbeOutcome>();
         check::<RetryStop>();
         check::<Decision>();
         check::<CallerKind>();

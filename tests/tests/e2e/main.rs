@@ -33,6 +33,7 @@ mod forgeries;
 mod framing;
 mod grpc;
 mod handshakes;
+mod health;
 mod hostile_json;
 mod http2;
 mod http2_backends;

@@ -1,9 +1,11 @@
-//! Chooses among the endpoints of a backend by weighted round robin and leaves out endpoints that keep failing.
+//! Chooses among the endpoints of a backend by weighted round robin and leaves out endpoints that are not up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use policies::Moment;
+use policies::balance::Availability;
+use policies::health::WhenNoneIsUp;
 
 use super::endpoint::{Endpoint, EndpointId};
 use super::member::Readiness;
@@ -36,13 +38,21 @@ impl Turns {
     }
 
     /// Chooses the endpoint of an attempt, where the endpoints in `tried` have failed, the latest of them at the end.
-    /// Prefers the next in turn that is ready and neither ejected nor tried, then one that only serves, then an ejected
-    /// one that was not tried, then a tried one that is not ejected and, if possible, not the latest.
-    pub(super) fn choose<'a>(&self, all: &'a [Listed], tried: &[EndpointId], now: Moment) -> Option<&'a Arc<Endpoint>> {
+    /// Prefers the next in turn that is ready, up and not tried, then one that only serves, then one that is not up and
+    /// was not tried, then a tried one that is up and, if possible, not the latest. `none_up` says whether an endpoint
+    /// that is not up may be chosen; one that is drained never is.
+    pub(super) fn choose<'a>(
+        &self,
+        all: &'a [Listed],
+        tried: &[EndpointId],
+        none_up: WhenNoneIsUp,
+        now: Moment,
+    ) -> Option<&'a Arc<Endpoint>> {
+        let may_get_calls = |listed: &&Listed| listed.endpoint.state(now).availability(none_up) != Availability::Out;
         if let [only] = all {
-            return Some(&only.endpoint);
+            return Some(only).filter(may_get_calls).map(|only| &only.endpoint);
         }
-        let is_in = |listed: &&Listed| !listed.endpoint.standing.is_ejected(now);
+        let is_in = |listed: &&Listed| listed.endpoint.state(now).is_up();
         let is_untried = |listed: &&Listed| !tried.contains(&listed.endpoint.id());
         let fits = |listed: &&Listed| listed.readiness == Readiness::Ready && is_in(listed) && is_untried(listed);
         // A turn of an unusable endpoint is used up. Otherwise the next endpoint in the list would get all of those
@@ -56,6 +66,7 @@ impl Turns {
             // shares.
             let number = self.out_of_turn.fetch_add(1, Relaxed);
             let one_of = |wanted: &dyn Fn(&&Listed) -> bool| {
+                let wanted = |listed: &&Listed| wanted(listed) && may_get_calls(listed);
                 let count = all.iter().filter(wanted).count();
                 all.iter().filter(wanted).nth(number % count.max(1))
             };

@@ -5,10 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::uri::Authority;
-use policies::Moment;
 use policies::ejection::Standing;
+use policies::health::State;
+use policies::{Health, Moment};
 use tokio::net::TcpStream;
 
 use super::member::Origin;
@@ -19,8 +21,8 @@ use crate::call::tls::Tls;
 use crate::call::transport::Transport;
 
 /// Number of an endpoint, unique within the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndpointId(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(u64);
 
 /// Address of a backend, with each worker's pool of connections to it.
 pub struct Endpoint {
@@ -33,6 +35,10 @@ pub struct Endpoint {
     pub(crate) tls: Option<Tls>,
     /// Ejection state: whether the endpoint is left out for now.
     pub standing: Standing,
+    /// What probes say about the endpoint.
+    pub health: Health,
+    /// What was wrong with the last probe; `None` if it succeeded, or there was none.
+    probe_error: ArcSwapOption<String>,
     /// Whether the last failed attempt failed because no connection could be made.
     unreached: AtomicBool,
     /// Number of sets in force that hold the endpoint. Changed only by the registry.
@@ -80,6 +86,8 @@ impl Endpoint {
             tls: tls.map(|(tls, name)| Tls::new(&tls.config, name.clone(), Arc::clone(&tls.metrics))),
             origin,
             standing: Standing::default(),
+            health: Health::default(),
+            probe_error: ArcSwapOption::empty(),
             unreached: AtomicBool::new(false),
             memberships: AtomicUsize::new(0),
             in_flight: InFlight::default(),
@@ -91,7 +99,7 @@ impl Endpoint {
         }
     }
 
-    pub(crate) const fn id(&self) -> EndpointId {
+    pub const fn id(&self) -> EndpointId {
         self.id
     }
 
@@ -129,6 +137,29 @@ impl Endpoint {
             None => Transport::Plain(stream),
             Some(tls) => Transport::Tls(Box::new(tls.shake(stream).await?)),
         })
+    }
+
+    /// Returns the state of the endpoint, from its probes and its calls.
+    pub fn state(&self, now: Moment) -> State {
+        self.health.state(self.standing.ejection(now), 1.0)
+    }
+
+    /// Returns what was wrong with the last probe; `None` if it succeeded, or there was none.
+    pub fn probe_error(&self) -> Option<Arc<String>> {
+        self.probe_error.load_full()
+    }
+
+    /// Notes what was wrong with the last probe.
+    pub(crate) fn note_probe(&self, error: Option<String>) {
+        if error.is_some() || self.probe_error.load().is_some() {
+            self.probe_error.store(error.map(Arc::new));
+        }
+    }
+
+    /// Forgets all probes, because the endpoint is not probed any more.
+    pub fn forget_probes(&self) {
+        self.health.forget_probes();
+        self.note_probe(None);
     }
 
     /// Whether the last failed attempt failed because no connection could be made.

@@ -12,8 +12,8 @@ mod registry;
 mod set;
 mod written;
 
-pub use self::endpoint::{ConnectionCount, Endpoint, EndpointGuard};
-pub(crate) use self::endpoint::{EndpointId, Pools};
+pub(crate) use self::endpoint::Pools;
+pub use self::endpoint::{ConnectionCount, Endpoint, EndpointGuard, EndpointId};
 pub use self::member::{Member, Origin, Readiness};
 pub use self::registry::{EndpointSettings, Registry};
 pub use self::set::{EndpointSet, Listed, Replaced, Snapshot};

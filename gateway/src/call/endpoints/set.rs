@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use policies::Moment;
+use policies::balance::Availability;
 use policies::ejection::Standing;
+use policies::health::WhenNoneIsUp;
 
 use super::MOST_ENDPOINTS;
 use super::balance::Turns;
@@ -110,9 +112,10 @@ impl EndpointSet {
     }
 
     /// Chooses the endpoint of an attempt, where the endpoints in `tried` have failed, the latest of them at the end.
-    pub(crate) fn choose(&self, tried: &[EndpointId], now: Moment) -> Option<EndpointGuard> {
+    /// Returns `None` if there is no endpoint, or none is up and `none_up` says that others are not to be tried.
+    pub(crate) fn choose(&self, tried: &[EndpointId], none_up: WhenNoneIsUp, now: Moment) -> Option<EndpointGuard> {
         let current = self.load();
-        let chosen = current.turns.choose(&current.all, tried, now)?;
+        let chosen = current.turns.choose(&current.all, tried, none_up, now)?;
         Some(EndpointGuard::new(Arc::clone(chosen)))
     }
 
@@ -188,9 +191,16 @@ impl Snapshot {
         self.all.iter().map(|listed| &listed.endpoint.standing)
     }
 
-    /// Whether an endpoint is not in `tried`.
-    pub(crate) fn has_another(&self, tried: &[EndpointId]) -> bool {
-        self.endpoints().any(|endpoint| !tried.contains(&endpoint.id()))
+    /// Whether no endpoint is up.
+    pub fn is_degraded(&self, now: Moment) -> bool {
+        !self.endpoints().any(|endpoint| endpoint.state(now).is_up())
+    }
+
+    /// Whether an endpoint that may get a call is not in `tried`.
+    pub(crate) fn has_another(&self, tried: &[EndpointId], none_up: WhenNoneIsUp, now: Moment) -> bool {
+        let may_get_calls = |endpoint: &Endpoint| endpoint.state(now).availability(none_up) != Availability::Out;
+        self.endpoints()
+            .any(|endpoint| !tried.contains(&endpoint.id()) && may_get_calls(endpoint))
     }
 }
 

@@ -7,6 +7,7 @@ use http::Uri;
 
 use super::backend_tls::BackendTls;
 use super::breaker::{Breaker, Ejection};
+use super::health::{Health, WhenNoneIsUp};
 use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
 use super::retry::Retry;
 use crate::config::fields::Fields;
@@ -37,6 +38,10 @@ pub struct Backend {
     pub ejection: Option<Ejection>,
     /// When a failed attempt is made again.
     pub retry: Retry,
+    /// How each endpoint is probed. Left out, none is: calls alone tell how an endpoint is.
+    pub health: Option<Health>,
+    /// Whether calls go to endpoints that are down or ejected while no other is there: `try_all` or `refuse`.
+    pub when_none_is_up: At<WhenNoneIsUp>,
     /// Whether the caller's `Host` is sent in place of the endpoint's.
     pub preserve_host: At<bool>,
     /// Connections that are kept to each endpoint.
@@ -110,7 +115,7 @@ impl Read for Backend {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["health", "balance"]);
+            f.not_built(&["balance"]);
             let endpoints: Option<Vec<Endpoint>> = f.required_list("endpoints");
             let protocol = f.or("protocol", Protocol::Http1);
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
@@ -119,6 +124,20 @@ impl Read for Backend {
             let breaker = f.section_or_off("breaker");
             let ejection = f.section_or_off("ejection");
             let retry = f.section("retry");
+            let health: Option<Health> = f.optional("health");
+            let when_none_is_up = f.or("when_none_is_up", WhenNoneIsUp::TryAll);
+            if let (Protocol::Http1, Some(grpc)) = (*protocol, health.as_ref().and_then(|health| health.grpc.as_ref()))
+            {
+                f.push(
+                    Mistake::new(
+                        Code::Conflict,
+                        grpc.span(),
+                        format!("`{}.health.grpc` needs HTTP/2", f.path),
+                    )
+                    .related(protocol.span(), "is spoken with the endpoints")
+                    .hint("write `protocol: h2`, or `h2c` for plain text"),
+                );
+            }
             let preserve_host = f.or("preserve_host", false);
             let connections = f.section("connections");
             check_protocol(
@@ -150,6 +169,8 @@ impl Read for Backend {
                 breaker,
                 ejection,
                 retry: retry?,
+                health,
+                when_none_is_up,
                 preserve_host,
                 connections: connections?,
                 tls: tls?,

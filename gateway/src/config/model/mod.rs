@@ -13,6 +13,7 @@ mod connection_limits;
 mod cors;
 mod fallback;
 mod header_rules;
+mod health;
 mod http_values;
 mod limit;
 mod listener;
@@ -40,6 +41,7 @@ pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
 pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
+pub use health::{Health, ProbePath, StatusRange, WhenNoneIsUp};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use listener::{
     AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,

@@ -8,12 +8,13 @@ use std::sync::{Arc, Weak};
 use http::StatusCode;
 use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
-use policies::{Backoff, BreakerSettings, EjectionSettings, Jitter, Ratio, Retry};
+use policies::{Backoff, BreakerSettings, EjectionSettings, HealthSettings, Jitter, Ratio, Retry, health};
 
 use crate::call::backend::{Backend, BackendSettingIds, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
 use crate::call::endpoints::{EndpointSet, EndpointSettings, Origin, Written, WrittenEndpoints};
 use crate::call::guards::BulkheadSettingIds;
+use crate::call::health_check::{Asks, HealthCheck};
 use crate::call::pool::PoolSettings;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
@@ -92,6 +93,7 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
         guard_settings,
         breaker_on: written.breaker.is_some(),
         endpoints: endpoint_set(compiler, name, &listed, shared),
+        health_check: written.health.as_ref().and_then(health_check),
         written: listed,
         certificate_expires,
         metrics,
@@ -203,6 +205,10 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         preserve_host: *written.preserve_host,
         idle_stream: *limits.idle_stream,
         stream_limit: limits.stream_limit.as_ref().map(|limit| limit.value),
+        when_none_is_up: match *written.when_none_is_up {
+            config::WhenNoneIsUp::TryAll => health::WhenNoneIsUp::TryAll,
+            config::WhenNoneIsUp::Refuse => health::WhenNoneIsUp::Refuse,
+        },
     }
 }
 
@@ -217,6 +223,7 @@ fn ids(compiler: &mut Compiler<'_>, name: &str) -> BackendSettingIds {
             wait: id("bulkhead.wait"),
         },
         breaker: id("breaker"),
+        when_none_is_up: id("when_none_is_up"),
     }
 }
 
@@ -261,6 +268,26 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
             floor: written.retry.floor.count.get() as f64 / written.retry.floor.per.as_secs_f64(),
         },
     }
+}
+
+fn health_check(written: &config::Health) -> Option<HealthCheck> {
+    let asks = if let Some(path) = &written.path {
+        let expected = written.expect.iter().map(|range| range.first..=range.last);
+        Asks::Path(path.0.clone(), expected.collect())
+    } else if let Some(service) = &written.grpc {
+        Asks::Grpc(service.value.clone())
+    } else {
+        Asks::Tcp
+    };
+    Some(HealthCheck {
+        asks,
+        time_limit: *written.time_limit,
+        settings: HealthSettings {
+            every: *written.every,
+            fall: NonZeroU32::new(*written.fall)?,
+            rise: NonZeroU32::new(*written.rise)?,
+        },
+    })
 }
 
 fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backend) {

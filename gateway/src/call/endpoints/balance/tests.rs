@@ -1,4 +1,5 @@
-use policies::{EjectionSettings, Ejector};
+use policies::health::{Probe, WhenNoneIsUp};
+use policies::{EjectionSettings, Ejector, HealthSettings};
 
 use super::*;
 use crate::call::endpoints::set::EndpointSet;
@@ -41,7 +42,9 @@ fn another_endpoint_is_preferred_after_a_failure() {
     let set = set([member(1).weight(3), member(2)]);
     let tried = ids(&set, &[0]);
     for _ in 0..8 {
-        let chosen = set.choose(&tried, Moment::ZERO).expect("two endpoints");
+        let chosen = set
+            .choose(&tried, WhenNoneIsUp::TryAll, Moment::ZERO)
+            .expect("two endpoints");
         assert_eq!(chosen.address().port(), 2);
     }
 }
@@ -51,7 +54,9 @@ fn chosen<const N: usize>(set: &EndpointSet, tried: &[usize]) -> [usize; N] {
     let tried = ids(set, tried);
     let mut chosen = [0; N];
     for _ in 0..600 {
-        let endpoint = set.choose(&tried, Moment::ZERO).expect("one is always in");
+        let endpoint = set
+            .choose(&tried, WhenNoneIsUp::TryAll, Moment::ZERO)
+            .expect("one is always in");
         chosen[usize::from(endpoint.address().port()) - 1] += 1;
     }
     chosen
@@ -90,7 +95,7 @@ fn an_endpoint_that_is_out_is_tried_when_all_that_are_in_have_failed() {
     // After all have been tried, the choice is not the latest and not ejected, where possible.
     assert_eq!(chosen_without_the_first([1, 1, 1], &[0, 1, 2]), [0, 600, 0]);
     assert_eq!(chosen_without_the_first([1, 1], &[0, 1]), [0, 600]);
-    assert!(set([]).choose(&[], Moment::ZERO).is_none());
+    assert!(set([]).choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO).is_none());
 }
 
 #[test]
@@ -106,4 +111,63 @@ fn an_endpoint_that_is_about_to_end_is_used_only_without_a_ready_one() {
         chosen(&set([member(1).only_serving(), member(2).only_serving()]), &[]),
         [300, 300]
     );
+}
+
+/// Lets probes of an endpoint fail until it is down.
+fn take_down(set: &EndpointSet, index: usize) {
+    let endpoint = Arc::clone(&set.load().all[index].endpoint);
+    for _ in 0..3 {
+        let probe = Probe {
+            began: Moment::ZERO,
+            succeeded: false,
+        };
+        endpoint
+            .health
+            .record(probe, None, &HealthSettings::default(), Moment::ZERO);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_down_is_left_out_as_one_that_is_ejected() {
+    let set = set([member(1), member(2), member(3)]);
+    take_down(&set, 0);
+    assert_eq!(chosen(&set, &[]), [0, 300, 300]);
+    assert_eq!(chosen(&set, &[1]), [0, 0, 600]);
+    // The last resort is one that is down, before one that was tried.
+    assert_eq!(chosen(&set, &[1, 2]), [600, 0, 0]);
+    take_down(&set, 1);
+    eject(&set, 2);
+    assert!(set.load().is_degraded(Moment::ZERO));
+    let all: [usize; 3] = chosen(&set, &[]);
+    assert!(all.iter().all(|count| *count == 200), "{all:?}");
+    set.load().all[0].endpoint.health.drain(true);
+    let without: [usize; 3] = chosen(&set, &[]);
+    assert_eq!(without[0], 0, "one that is drained is never tried");
+}
+
+#[test]
+fn an_endpoint_that_is_not_up_is_not_tried_if_calls_are_to_be_refused() {
+    let refuse = |set: &EndpointSet, tried: &[usize]| {
+        let chosen = set.choose(&ids(set, tried), WhenNoneIsUp::Refuse, Moment::ZERO);
+        chosen.map(|endpoint| endpoint.address().port())
+    };
+    let pair = set([member(1), member(2)]);
+    take_down(&pair, 0);
+    assert_eq!(refuse(&pair, &[]), Some(2));
+    assert!(
+        !pair
+            .load()
+            .has_another(&ids(&pair, &[1]), WhenNoneIsUp::Refuse, Moment::ZERO)
+    );
+    assert!(
+        pair.load()
+            .has_another(&ids(&pair, &[1]), WhenNoneIsUp::TryAll, Moment::ZERO)
+    );
+    take_down(&pair, 1);
+    assert_eq!(refuse(&pair, &[]), None);
+    let only = set([member(1)]);
+    assert_eq!(refuse(&only, &[]), Some(1));
+    take_down(&only, 0);
+    assert_eq!(refuse(&only, &[]), None);
+    assert_eq!(chosen(&only, &[]), [600]);
 }

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 
+use policies::health::WhenNoneIsUp;
 use policies::{EjectionSettings, Ejector, Moment};
 
 use super::*;
@@ -43,7 +44,7 @@ fn an_endpoint_that_stays_keeps_its_state() {
     assert_eq!(set.replace(vec![member(2), member(2).weight(9)]), replaced(0, 1, 0));
     assert_eq!((ports(&set), set.load().all()[0].weight), (vec![2], 1));
     assert_eq!(set.replace(vec![]), replaced(0, 1, 0));
-    assert!(set.choose(&[], Moment::ZERO).is_none());
+    assert!(set.choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO).is_none());
 }
 
 #[test]
@@ -59,8 +60,12 @@ fn the_same_members_swap_nothing() {
 #[test]
 fn one_that_vanishes_ends_what_it_has_and_is_forgotten_after_the_last_exchange() {
     let set = set([member(1)]);
-    let exchange = set.choose(&[], Moment::ZERO).expect("it is there");
-    let other = set.choose(&[], Moment::ZERO).expect("it is there");
+    let exchange = set
+        .choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO)
+        .expect("it is there");
+    let other = set
+        .choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO)
+        .expect("it is there");
     assert_eq!(exchange.in_flight(), 2);
     drop(other);
     set.replace(vec![member(2)]);
@@ -210,7 +215,7 @@ fn one_bad_address_of_ten_is_ejected_alone() {
     let ejector = Ejector::new(Some(EjectionSettings::default()));
     let mut failures = 0;
     for _ in 0..1000 {
-        let endpoint = set.choose(&[], Moment::ZERO).expect("ten");
+        let endpoint = set.choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO).expect("ten");
         let is_bad = endpoint.address().ip().to_string() == "10.0.0.4";
         failures += usize::from(is_bad);
         let all = set.load();

@@ -1,0 +1,171 @@
+//! Checks health checks: an endpoint that fails them gets no calls until it is well again, and what is known of it is
+//! shown.
+
+use fixtures::fleet::{Behaviour, Fleet, Handle, Recorded};
+use serde_json::Value;
+use tests::configs::Config;
+use tests::{Gateway, eventually};
+
+use crate::{SOON, backends};
+
+const CHECK: &str = "every: 100ms, fall: 2, rise: 2";
+
+/// A backend `pair` of two endpoints without other guards. `health` is its health check.
+async fn start(health: &str) -> (Fleet, [Handle; 2], Gateway) {
+    let (fleet, [a, b]) = backends(["a", "b"]).await;
+    let guards = format!("retry: off, breaker: off, ejection: off, {health}");
+    let config = Config::default()
+        .backend_of("pair", [a.address(), b.address()], &guards)
+        .open_route("pair", "pair", "");
+    (fleet, [a, b], Gateway::start(config.to_string()).await)
+}
+
+/// Returns the endpoint with this address, once it has this state.
+async fn endpoint_in(gateway: &Gateway, handle: &Handle, state: &str) -> Value {
+    let url = format!("http://{}", handle.address());
+    eventually(SOON, &format!("{url} is {state}"), || async {
+        let shown = gateway.admin_json("/api/v1/backends").await;
+        let endpoints = shown["backends"][0]["endpoints"].as_array()?.clone();
+        let found = endpoints.into_iter().find(|endpoint| endpoint["url"] == *url)?;
+        (found["state"] == state).then_some(found)
+    })
+    .await
+}
+
+/// Asks twenty times, and returns how many answers were good.
+async fn good_answers(gateway: &Gateway) -> usize {
+    let mut good = 0;
+    for _ in 0..20 {
+        good += usize::from(gateway.get("/pair/echo").send().await.status == 200);
+    }
+    good
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_its_checks_gets_no_calls_until_it_is_well() {
+    let (_fleet, [a, b], gateway) = start(&format!("health: {{ path: \"/echo?probe\", {CHECK} }}")).await;
+    a.behave(Behaviour::status(503)).await;
+    let down = endpoint_in(&gateway, &a, "down").await;
+    assert_eq!(down["probe_error"], "status 503", "{down:#}");
+    assert!(down["down_for_ms"].is_u64(), "{down:#}");
+    assert_eq!(good_answers(&gateway).await, 20);
+    let pair = [("backend", "pair")];
+    assert_eq!(gateway.metric("gateway_endpoints_down", &pair).await, 1.0);
+    assert_eq!(gateway.metric("gateway_backend_degraded", &pair).await, 0.0);
+
+    a.heal().await;
+    let up = endpoint_in(&gateway, &a, "up").await;
+    assert_eq!((&up["probe_error"], &up["down_for_ms"]), (&Value::Null, &Value::Null));
+    let is_call = |request: &Recorded| !request.target.contains("probe");
+    a.take_requests();
+    eventually(SOON, "it gets calls again", || async {
+        gateway.get("/pair/echo").send().await.expect(200);
+        a.take_requests().iter().any(is_call).then_some(())
+    })
+    .await;
+    for outcome in ["passed", "failed"] {
+        let labels = [("backend", "pair"), ("outcome", outcome)];
+        assert!(
+            gateway.metric("gateway_health_checks_total", &labels).await >= 2.0,
+            "{outcome}"
+        );
+    }
+    // A probe is sent as a call is.
+    let probe = eventually(SOON, "a probe", || async {
+        b.take_requests()
+            .into_iter()
+            .find(|request| request.target.contains("probe"))
+    })
+    .await;
+    assert_eq!(probe.header("host"), Some(&*b.address().to_string()));
+    assert_eq!(probe.header("user-agent"), Some("gateway-health-check"));
+}
+
+#[tokio::test]
+async fn while_none_is_up_all_are_tried_or_none() {
+    for (when, status) in [("try_all", 200), ("refuse", 503)] {
+        let health = format!("health: {{ path: /status/500, {CHECK} }}, when_none_is_up: {when}");
+        let (_fleet, [a, b], gateway) = start(&health).await;
+        for handle in [&a, &b] {
+            let down = endpoint_in(&gateway, handle, "down").await;
+            assert_eq!(down["probe_error"], "status 500");
+        }
+        let answer = gateway.get("/pair/echo").send().await;
+        assert_eq!(answer.status, status, "{when}: {answer:#?}");
+        if status == 503 {
+            answer.refusal(503, "no_endpoint");
+            let shown = gateway.admin_json("/api/v1/rejections").await;
+            let decided = &shown["rejections"][0]["decided_by"]["setting"];
+            assert_eq!(*decided, "backends.pair.when_none_is_up", "{shown:#}");
+        }
+        assert_eq!(
+            gateway.metric("gateway_backend_degraded", &[("backend", "pair")]).await,
+            1.0
+        );
+        let shown = gateway.admin_json("/api/v1/status").await;
+        assert_eq!(shown["degraded_backends"][0], "pair", "{shown:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_enough_if_that_is_asked_for() {
+    let (_fleet, [a, _b], gateway) = start(&format!("health: {{ tcp: true, {CHECK} }}")).await;
+    a.behave(Behaviour::refusing()).await;
+    let down = endpoint_in(&gateway, &a, "down").await;
+    assert!(
+        down["probe_error"]
+            .as_str()
+            .is_some_and(|error| error.contains("refused")),
+        "{down:#}"
+    );
+    assert_eq!(good_answers(&gateway).await, 20);
+    a.heal().await;
+    endpoint_in(&gateway, &a, "up").await;
+}
+
+#[tokio::test]
+async fn probes_need_no_slot() {
+    let health = format!("bulkhead: {{ limit: 1, queue: 0 }}, health: {{ path: /echo, {CHECK} }}");
+    let (_fleet, [a, b], gateway) = start(&health).await;
+    let asked = tokio::spawn(gateway.get("/pair/delay/60000").send());
+    gateway
+        .metric_becomes("gateway_bulkhead_in_use", &[("backend", "pair")], 1.0)
+        .await;
+    gateway.get("/pair/echo").send().await.refusal(503, "bulkhead_full");
+    for handle in [&a, &b] {
+        handle.take_requests();
+        handle
+            .wait_for(|_| handle.requests().len() > 3, SOON)
+            .await
+            .expect("it is probed");
+        endpoint_in(&gateway, handle, "up").await;
+    }
+    asked.abort();
+}
+
+#[tokio::test]
+async fn a_probe_ends_in_time() {
+    let (_fleet, [a, b], gateway) = start(&format!("health: {{ path: /echo, time_limit: 150ms, {CHECK} }}")).await;
+    a.close_gate();
+    let down = endpoint_in(&gateway, &a, "down").await;
+    assert_eq!(down["probe_error"], "no answer within 150ms", "{down:#}");
+    endpoint_in(&gateway, &b, "up").await;
+    a.open_gate();
+    endpoint_in(&gateway, &a, "up").await;
+}
+
+#[tokio::test]
+async fn without_a_check_nothing_is_probed_any_more() {
+    let (_fleet, [a, b], gateway) = start(&format!("health: {{ path: /status/500, {CHECK} }}")).await;
+    endpoint_in(&gateway, &a, "down").await;
+    let config = Config::default()
+        .backend_of(
+            "pair",
+            [a.address(), b.address()],
+            "retry: off, breaker: off, ejection: off",
+        )
+        .open_route("pair", "pair", "");
+    gateway.reload(config.to_string()).await;
+    let up = endpoint_in(&gateway, &a, "up").await;
+    assert_eq!(up["probe_error"], Value::Null, "{up:#}");
+}
