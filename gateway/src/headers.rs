@@ -7,6 +7,7 @@
 //! Invariant: a cleaned request has no field of the caller's that names the caller, and a cleaned message has no field
 //! that belongs to one connection. A message without fields to remove causes no allocation.
 
+pub mod cookies;
 mod framing;
 mod names;
 mod request_hints;
@@ -28,6 +29,7 @@ use crate::setting::SettingId;
 
 pub use crate::header_fields::X_FORWARDED_FOR;
 pub use framing::{check, check_size};
+pub use names::is_always_removed;
 pub(crate) use names::needs_attention;
 pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID, X_TENANT_ID, X_TENANT_TIER,

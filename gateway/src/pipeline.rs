@@ -46,7 +46,7 @@ use self::request_head::RequestHead;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::clock::Now;
 use crate::headers::Scheme;
-use crate::plan::{Plan, Target};
+use crate::plan::{Destination, Plan};
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
 use crate::setting::SettingId;
@@ -118,10 +118,10 @@ async fn call(
         });
     }
     exchange.wait_for_tokens().await;
-    match &request.route.target {
-        Target::Backend { backend, rewrite } => exchange.call_backend(request, backend, rewrite.as_ref(), body).await,
-        Target::Aggregate(aggregate) => Box::pin(exchange.call_aggregate(request, aggregate, body)).await,
-        Target::Respond { status, headers, body } => Ok(respond::directly(*status, headers, body)),
-        Target::Redirect(redirect) => exchange.redirect(redirect, &request),
+    match request.route.target.destination(request.chosen) {
+        Destination::Backend { backend, rewrite } => exchange.call_backend(request, backend, rewrite, body).await,
+        Destination::Aggregate(aggregate) => Box::pin(exchange.call_aggregate(request, aggregate, body)).await,
+        Destination::Respond { status, headers, body } => Ok(respond::directly(status, headers, body)),
+        Destination::Redirect(redirect) => exchange.redirect(redirect, &request),
     }
 }

@@ -23,6 +23,7 @@ mod queue;
 pub mod ratio;
 pub mod retry;
 pub mod sliding_window;
+pub mod split;
 mod sync;
 pub mod time_share;
 

@@ -103,6 +103,7 @@ impl TargetOutline {
     fn backends(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         match self {
             Self::Backend { name, .. } => Box::new(std::iter::once(name.as_str())),
+            Self::Split { entries, .. } => Box::new(entries.iter().map(|entry| entry.backend.as_str())),
             Self::Aggregate { parts, .. } => Box::new(parts.iter().map(|part| part.backend.as_str())),
             Self::Respond { .. } | Self::Redirect { .. } => Box::new(std::iter::empty()),
         }

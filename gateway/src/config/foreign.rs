@@ -860,8 +860,12 @@ const SECTIONS: &[Section] = &[
                 "",
                 "there is no cache; `fallback: [{ stale: 10m }]` keeps the last good answer for when the backend fails",
             ),
+            word(
+                "traffic_split traffic_splits splits canary weighted_backends weighted_clusters weighted_services",
+                "split: [{ backend: v2, percent: 5 }, { backend: v1 }]",
+            ),
             noted(
-                "compression compress gzip mirror shadow traffic_split",
+                "compression compress gzip mirror shadow",
                 "",
                 "there is nothing like it yet",
             ),
@@ -883,6 +887,23 @@ const SECTIONS: &[Section] = &[
             word(
                 "preserve_path normalize normalize_path merge_slashes",
                 "path_policy: { double_slash: decode }",
+            ),
+        ],
+    },
+    // An entry of a split.
+    Section {
+        has: &["percent", "key", "when"],
+        words: &[
+            word(
+                "to target service name cluster upstream destination backend_ref",
+                "backend: v2",
+            ),
+            word("weight share ratio percentage portion fraction", "percent: 5"),
+            word("hash hash_on hash_by sticky sticky_by by cookie_name", "key: tenant"),
+            noted(
+                "if match condition conditions headers header cookie tier tenant",
+                r#"when: { header: { x-canary: "1" } }"#,
+                "or `tier`, `tenant`, `cookie`",
             ),
         ],
     },

@@ -48,7 +48,7 @@ pub use named::NamedMap;
 pub use scalar::written;
 pub use sources::{Invalid, Sources};
 pub use span::{At, Span};
-pub use units::{Backoff, ByteSize, Rate, Ratio, duration_text};
+pub use units::{Backoff, ByteSize, Percent, Rate, Ratio, duration_text};
 
 use reader::Read;
 use unknown::Sections;

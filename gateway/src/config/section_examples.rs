@@ -173,7 +173,15 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
     either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: @ } }",
         &[("match", "match: { path: / }"), ("backend", "backend: b")],
-        &["backend", "aggregate", "respond", "redirect"],
+        &["backend", "split", "aggregate", "respond", "redirect"],
+    ),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, split: [@] } } }",
+        &[("backend", "backend: b")],
+    ),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, split: [{ backend: b, when: @ }] } } }",
+        &[("tier", "tier: [free]")],
     ),
     either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { backend: b, match: @ } } }",

@@ -26,6 +26,13 @@ pub struct ByteSize(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Ratio(f64);
 
+/// A percentage from 0 to 100, with at most two decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent {
+    /// Hundredths of a percent.
+    hundredths: u16,
+}
+
 /// Range of waits, from the first to the longest. A single duration means a constant wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -45,6 +52,23 @@ impl Ratio {
 
     pub const fn get(self) -> f64 {
         self.0
+    }
+}
+
+impl Percent {
+    pub const ALL: Self = Self { hundredths: 10_000 };
+
+    /// Returns `None` above 100 %.
+    pub const fn from_hundredths(hundredths: u16) -> Option<Self> {
+        if hundredths <= Self::ALL.hundredths {
+            Some(Self { hundredths })
+        } else {
+            None
+        }
+    }
+
+    pub const fn hundredths(self) -> u16 {
+        self.hundredths
     }
 }
 
@@ -448,6 +472,51 @@ impl Scalar for Ratio {
     }
 }
 
+impl Scalar for Percent {
+    const EXPECTED: &'static str = "a percentage such as `5` or `0.25`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if let Some(number) = text.strip_suffix('%') {
+            let wrong = Wrong::kind("needs no sign");
+            return Err(match Self::parse(number.trim()) {
+                Ok(percent) => wrong.hint(format!("did you mean `{}`?", percent.show())),
+                Err(_) => wrong,
+            });
+        }
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_digits(whole) || !is_digits(decimals) {
+            return Err(Wrong::kind("is not a percentage"));
+        }
+        if decimals.len() > 2 {
+            return Err(Wrong::range("has more than two decimals"));
+        }
+        let fraction = format!("{decimals:0<2}");
+        let hundredths = whole
+            .parse::<u16>()
+            .ok()
+            .and_then(|whole| whole.checked_mul(100)?.checked_add(fraction.parse().ok()?));
+        hundredths
+            .and_then(Self::from_hundredths)
+            .ok_or_else(|| Wrong::range("is above 100"))
+    }
+
+    fn show(&self) -> String {
+        let (whole, fraction) = (self.hundredths / 100, self.hundredths % 100);
+        match fraction {
+            0 => whole.to_string(),
+            tenths if tenths % 10 == 0 => format!("{whole}.{}", tenths / 10),
+            _ => format!("{whole}.{fraction:02}"),
+        }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.show())
+    }
+}
+
 impl Scalar for Backoff {
     const EXPECTED: &'static str = "a wait such as `100ms..1s` (first to longest), or one duration for a constant wait";
 
@@ -707,6 +776,17 @@ mod tests {
         check::<Ratio>("60", Err("is not between 0 and 1; did you mean `0.6`?"));
         check::<Ratio>("150", Err("is not between 0 and 1"));
         check::<Ratio>("150%", Err("is a percentage"));
+        check::<Percent>("5", Ok("5"));
+        check::<Percent>("0.25", Ok("0.25"));
+        check::<Percent>("12.50", Ok("12.5"));
+        check::<Percent>("100", Ok("100"));
+        check::<Percent>("0", Ok("0"));
+        check::<Percent>("5%", Err("needs no sign; did you mean `5`?"));
+        check::<Percent>("100.01", Err("is above 100"));
+        check::<Percent>("70000", Err("is above 100"));
+        check::<Percent>("0.125", Err("has more than two decimals"));
+        check::<Percent>("-1", Err("is not a percentage"));
+        check::<Percent>("five", Err("is not a percentage"));
         check::<Ratio>("0,6", Err("is not a number; did you mean `0.6`?"));
         check::<Backoff>("100..1000", Err("needs a unit; did you mean `100ms..1s`?"));
         check::<Backoff>("100ms-1s", Err("is not a duration; did you mean `100ms..1s`?"));

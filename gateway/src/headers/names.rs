@@ -98,6 +98,14 @@ pub(crate) fn needs_attention(name: &HeaderName) -> bool {
     kind(name) != Kind::EndToEnd || matches!(name, "via" | "grpc-timeout")
 }
 
+/// Whether a request's field of this name is always removed before the backend gets the request.
+pub fn is_always_removed(name: &HeaderName) -> bool {
+    match kind(name.as_str()) {
+        Kind::HopByHop | Kind::Identity | Kind::Gateway | Kind::MethodOverride => true,
+        Kind::EndToEnd | Kind::FromProxies => false,
+    }
+}
+
 fn extension_kind(name: &str) -> Kind {
     const IDENTITY: [&str; 6] = [
         "x-tenant",

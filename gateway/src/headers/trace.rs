@@ -63,6 +63,11 @@ impl Trace {
         }
     }
 
+    /// Returns a number that was drawn for this request and that no caller chooses.
+    pub const fn chance(&self) -> u64 {
+        self.span
+    }
+
     /// Writes the trace with the span of the gateway. A `tracestate` of another trace is removed.
     pub fn write(&self, headers: &mut HeaderMap) {
         if !self.is_callers {

@@ -18,7 +18,7 @@ use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, RequestHints, Scheme, Trace};
 use crate::limits::Charges;
-use crate::plan::{Plan, Route};
+use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::routing::{self, path_policy};
 use crate::template::{Query, Sources};
@@ -144,6 +144,13 @@ async fn stages<'a>(
     };
     charges.extend(all_charges(plan, route, &principal, &found.client));
 
+    // The backend, where several share the requests. Conditions look at the caller's own header fields.
+    let address = address::key(found.client.ip, plan.edge.ipv6_prefix);
+    let chosen = match &route.target {
+        Target::Split { split, .. } => Some(split.choose(&principal, address, &head.headers, trace.chance())),
+        _ => None,
+    };
+
     // The head for the backend.
     set_gateway_fields(plan, peer.scheme, route, &principal, &found.client, &host, trace, head);
     if let Some(rules) = &route.edge.request_rules {
@@ -152,6 +159,7 @@ async fn stages<'a>(
     }
     Ok(AuthorizedRequest {
         route,
+        chosen,
         captures,
         principal,
         target,

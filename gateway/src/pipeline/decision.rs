@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, request};
 use policies::Deadline;
 
+use crate::call::backend::Backend;
 use crate::client::address::ClientAddress;
 use crate::headers::RequestHints;
 use crate::headers::response::PendingResponseHeaders;
@@ -43,6 +44,8 @@ pub(super) struct Findings<'a> {
 /// A request that has passed every check and can be sent to its target.
 pub(super) struct AuthorizedRequest<'a> {
     pub(super) route: &'a Route,
+    /// Backend that was chosen, on a route whose requests several share.
+    pub(super) chosen: Option<&'a Arc<Backend>>,
     pub(super) captures: Captures<'a>,
     pub(super) principal: Arc<Principal>,
     /// Request target, without the API keys that are not forwarded.

@@ -58,6 +58,7 @@ impl Exchange<'_> {
     ) -> Result<(CallRequest, Option<Switching>), Rejection> {
         let AuthorizedRequest {
             route,
+            chosen: _,
             captures,
             principal,
             target: received,

@@ -13,10 +13,12 @@ pub mod compile;
 mod live;
 pub mod outline;
 pub mod redirect;
+mod request_key;
 mod revocation_expiry;
 pub mod revocation_store;
 mod route;
 mod route_limit;
+pub mod split;
 mod state;
 pub mod time_budget;
 
@@ -27,8 +29,9 @@ use std::time::Duration;
 
 pub use self::live::LivePlan;
 use self::outline::Outline;
+pub use self::request_key::RequestKey;
 use self::revocation_store::RevocationFile;
-pub use self::route::{Fallback, Route, RouteEdge, RouteSettingIds, Target};
+pub use self::route::{Destination, Fallback, Route, RouteEdge, RouteSettingIds, Target};
 pub use self::route_limit::RouteLimit;
 pub use self::state::State;
 use crate::auth::api_key::places::KeyPlaces;

@@ -113,6 +113,10 @@ pub enum TargetOutline {
         name: String,
         rewrite: Option<String>,
     },
+    Split {
+        entries: Vec<SplitOutline>,
+        rewrite: Option<String>,
+    },
     Aggregate {
         partial: &'static str,
         parts: Vec<PartOutline>,
@@ -124,6 +128,18 @@ pub enum TargetOutline {
         to: String,
         status: u16,
     },
+}
+
+/// A backend that takes some of a route's requests.
+#[derive(Debug, Serialize)]
+pub struct SplitOutline {
+    pub backend: String,
+    /// `null` for the rest.
+    pub percent: Option<f64>,
+    /// What requests have in common that go to one backend; `null` where the entry does not write it.
+    pub key: Option<String>,
+    /// Conditions that must all hold, as `tier free or basic` or `header x-canary: 1`.
+    pub when: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]

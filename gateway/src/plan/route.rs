@@ -17,6 +17,7 @@ use crate::headers::rules::HeaderRules;
 use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::redirect::Redirect;
 use crate::plan::route_limit::RouteLimit;
+use crate::plan::split::Split;
 use crate::routing::PathPolicy;
 use crate::setting::{Configured, SettingId};
 use crate::template::Template;
@@ -87,6 +88,10 @@ pub enum Target {
         backend: Arc<Backend>,
         rewrite: Option<Template>,
     },
+    Split {
+        split: Split,
+        rewrite: Option<Template>,
+    },
     Aggregate(aggregate::Aggregate),
     Respond {
         status: StatusCode,
@@ -94,4 +99,43 @@ pub enum Target {
         body: Bytes,
     },
     Redirect(Redirect),
+}
+
+/// What answers one request: its route's target, with the backend that was chosen.
+#[derive(Clone, Copy)]
+pub enum Destination<'r> {
+    Backend {
+        backend: &'r Arc<Backend>,
+        rewrite: Option<&'r Template>,
+    },
+    Aggregate(&'r aggregate::Aggregate),
+    Respond {
+        status: StatusCode,
+        headers: &'r HeaderMap,
+        body: &'r Bytes,
+    },
+    Redirect(&'r Redirect),
+}
+
+impl Target {
+    /// Returns what answers a request. `chosen` is the backend that [`Split::choose`] returned, if there are several.
+    pub fn destination<'r>(&'r self, chosen: Option<&'r Arc<Backend>>) -> Destination<'r> {
+        match self {
+            Self::Backend { backend, rewrite } => Destination::Backend {
+                backend,
+                rewrite: rewrite.as_ref(),
+            },
+            Self::Split { split, rewrite } => Destination::Backend {
+                backend: chosen.unwrap_or_else(|| split.last()),
+                rewrite: rewrite.as_ref(),
+            },
+            Self::Aggregate(aggregate) => Destination::Aggregate(aggregate),
+            Self::Respond { status, headers, body } => Destination::Respond {
+                status: *status,
+                headers,
+                body,
+            },
+            Self::Redirect(redirect) => Destination::Redirect(redirect),
+        }
+    }
 }

@@ -45,6 +45,8 @@ pub struct Limit {
 #[serde(rename_all = "snake_case")]
 pub enum Uses {
     Call(CallBudget),
+    /// One of several calls: those of the backends that share the route's requests.
+    OneOf(Vec<CallBudget>),
     /// Parts in the order of the config. Each starts when all parts that it needs are done.
     Parts(Vec<PartBudget>),
     /// A fixed response.
@@ -117,6 +119,12 @@ impl TimeBudget {
                 let call = CallBudget::of(backend);
                 let worst = call.worst();
                 (Uses::Call(call), worst)
+            }
+            Target::Split { split, .. } => {
+                let calls: Vec<_> = split.backends().map(|backend| CallBudget::of(backend)).collect();
+                let all = calls.iter().map(CallBudget::worst);
+                let worst = all.max_by_key(|worst| worst.time).expect("a split has a backend");
+                (Uses::OneOf(calls), worst)
             }
             Target::Aggregate(aggregate) => {
                 let (mut parts, worst) = parts(&route.name, aggregate);

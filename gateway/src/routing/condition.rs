@@ -56,7 +56,8 @@ impl PathParameters<'_> {
 }
 
 impl Is {
-    fn met_by(&self, value: &[u8]) -> bool {
+    /// Whether the value is one that is wanted.
+    pub fn met_by(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,
             Self::Exactly(text) => text.as_bytes() == value,

@@ -65,6 +65,7 @@ mod revocations;
 mod route_edge;
 mod routes;
 mod slow_readers;
+mod splits;
 mod streams;
 mod tiers;
 mod tls;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::plan::calls::{BackendCalls, FanOut, TierCalls};
-use crate::plan::outline::{Outline, RouteOutline};
+use crate::plan::outline::{Outline, RouteOutline, TargetOutline};
 use crate::plan::time_budget::{CallBudget, Limit, PartBudget, TimeBudget, Uses};
 
 /// Appends the route's tree to `page`. Every line ends in a newline.
@@ -53,6 +53,10 @@ impl Tree<'_> {
         }
         match &budget.uses {
             Uses::Call(call) => self.steps(call, &mut rows),
+            Uses::OneOf(calls) => {
+                self.split(&mut rows);
+                calls.iter().for_each(|call| self.steps(call, &mut rows));
+            }
             Uses::Parts(parts) => parts.iter().for_each(|part| self.part(part, &mut rows)),
             Uses::Nothing => {}
         }
@@ -69,6 +73,39 @@ impl Tree<'_> {
             });
         }
         rows
+    }
+
+    /// Adds a row for each backend that shares the route's requests, with its share.
+    fn split(&self, rows: &mut Vec<Row>) {
+        let TargetOutline::Split { entries, .. } = &self.route.target else {
+            return;
+        };
+        let key = entries
+            .iter()
+            .find_map(|entry| entry.key.as_deref())
+            .unwrap_or("tenant");
+        for entry in entries {
+            let mut note = format!("to {}", entry.backend);
+            if !entry.when.is_empty() {
+                let _ = write!(note, " if {}", entry.when.join(" and "));
+            }
+            let time = match entry.percent {
+                Some(percent) => {
+                    let _ = match key {
+                        "none" => write!(note, ", each request by chance"),
+                        key => write!(note, ", by {key}"),
+                    };
+                    format!("{percent}%")
+                }
+                None if entry.when.is_empty() => "rest".to_owned(),
+                None => "all".to_owned(),
+            };
+            rows.push(Row {
+                label: "  split".to_owned(),
+                time,
+                note,
+            });
+        }
     }
 
     fn steps(&self, call: &CallBudget, rows: &mut Vec<Row>) {
@@ -239,11 +276,13 @@ fn verdict(budget: &TimeBudget) -> String {
                 format!("the longest way: {names}")
             }
         }
-        Uses::Call(_) if worst.uncut > worst.time => format!("cut by {decider}; uncut it could take {uncut}"),
-        Uses::Call(_) if worst.uncut < worst.time => {
+        Uses::Call(_) | Uses::OneOf(_) if worst.uncut > worst.time => {
+            format!("cut by {decider}; uncut it could take {uncut}")
+        }
+        Uses::Call(_) | Uses::OneOf(_) if worst.uncut < worst.time => {
             format!("if Retry-After asks for it, up to {decider}; {uncut} otherwise")
         }
-        Uses::Call(_) => "nothing is cut".to_owned(),
+        Uses::Call(_) | Uses::OneOf(_) => "nothing is cut".to_owned(),
     }
 }
 

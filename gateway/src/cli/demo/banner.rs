@@ -119,6 +119,10 @@ fn limits(route: &Route) -> String {
 fn target(route: &Route) -> String {
     match &route.target {
         Target::Backend { name, .. } => name.to_string(),
+        Target::Split { entries, .. } => {
+            let names: Vec<&str> = entries.iter().map(|entry| entry.backend.as_str()).collect();
+            names.join(" or ")
+        }
         Target::Aggregate(aggregate) => {
             let parts: Vec<String> = aggregate
                 .parts

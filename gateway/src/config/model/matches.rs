@@ -97,7 +97,12 @@ impl Read for Match {
     }
 }
 
-fn wanted(f: &mut Fields<'_>, key: &'static str, name: fn(&str) -> Result<String, &'static str>) -> NamedMap<Wanted> {
+/// Reads wanted values, by the name of what has them.
+pub(super) fn wanted(
+    f: &mut Fields<'_>,
+    key: &'static str,
+    name: fn(&str) -> Result<String, &'static str>,
+) -> NamedMap<Wanted> {
     let mut all = NamedMap::default();
     if let Some(value) = f.value_of(key, Shape::Named(&TEXT_OR_REGEX)) {
         keyed(&value, &mut all, name, |_, value| Wanted::read(value));

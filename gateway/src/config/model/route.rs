@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
-use super::{Aggregate, Fallback, Headers, Limit, Match, OwnCors, PathPolicy, Redirect, SecurityHeaders};
+use super::{Aggregate, Fallback, Headers, Limit, Match, OwnCors, PathPolicy, Redirect, SecurityHeaders, SplitEntry};
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -21,7 +21,7 @@ use crate::config::units::ByteSize;
 use crate::config::value::Value;
 use crate::json::Document;
 
-/// One thing that callers can ask for; exactly one of `backend`, `aggregate`, `respond` and
+/// One thing that callers can ask for; exactly one of `backend`, `split`, `aggregate`, `respond` and
 /// `redirect`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -115,7 +115,12 @@ pub enum Target {
     /// Name of the backend that requests are passed on to.
     Backend {
         name: At<String>,
-        /// Path and query that are sent in place of the caller's, with placeholders; with `backend` alone.
+        /// Path and query that are sent in place of the caller's, with placeholders; with `backend` or `split`.
+        rewrite: Option<At<String>>,
+    },
+    /// Backends that share the requests.
+    Split {
+        entries: Vec<SplitEntry>,
         rewrite: Option<At<String>>,
     },
     /// One answer made of the answers of several calls.
@@ -175,7 +180,7 @@ impl Read for Route {
             if let (Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)), Some(value)) =
                 (&target, f.value("fallback"))
             {
-                let message = format!("`{}.fallback` goes with `backend` only", f.path);
+                let message = format!("`{}.fallback` goes with `backend` or `split` only", f.path);
                 f.push(
                     Mistake::new(Code::Conflict, value.key, message)
                         .hint("each part of an aggregate can have a `fallback` of its own"),
@@ -214,29 +219,41 @@ fn check_strip(f: &Fields<'_>, matches: Option<&Match>, target: Option<&Target>)
     };
     let mistake = |message: String| Mistake::new(Code::Conflict, at, message);
     match target {
-        Some(Target::Backend { rewrite: None, .. }) | None => {}
-        Some(Target::Backend {
-            rewrite: Some(rewrite), ..
-        }) => f.push(
+        Some(Target::Backend { rewrite: None, .. } | Target::Split { rewrite: None, .. }) | None => {}
+        Some(
+            Target::Backend {
+                rewrite: Some(rewrite), ..
+            }
+            | Target::Split {
+                rewrite: Some(rewrite), ..
+            },
+        ) => f.push(
             mistake(format!("`{}.match.strip` and `{0}.rewrite` both make the path", f.path))
                 .related(rewrite.span(), "and this one")
                 .hint("`rewrite: \"/{path.rest}\"` strips the prefix; keep one of them"),
         ),
         Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)) => {
-            f.push(mistake(format!("`{}.match.strip` goes with `backend` only", f.path)));
+            f.push(mistake(format!(
+                "`{}.match.strip` goes with `backend` or `split` only",
+                f.path
+            )));
         }
     }
 }
 
 fn read_target(f: &mut Fields<'_>) -> Option<Target> {
-    let written = f.exactly_one(&["backend", "aggregate", "respond", "redirect"]);
-    let (backend, aggregate) = (f.optional("backend"), f.optional("aggregate"));
-    let (respond, redirect) = (f.optional("respond"), f.optional("redirect"));
+    let written = f.exactly_one(&["backend", "split", "aggregate", "respond", "redirect"]);
+    let (backend, split) = (f.optional("backend"), f.nonempty("split"));
+    let (aggregate, respond, redirect) = (f.optional("aggregate"), f.optional("respond"), f.optional("redirect"));
     let rewrite: Option<At<String>> = f.optional("rewrite");
     check_path(f, "rewrite", rewrite.as_ref());
     match written? {
         "backend" => Some(Target::Backend {
             name: backend?,
+            rewrite,
+        }),
+        "split" => Some(Target::Split {
+            entries: split?,
             rewrite,
         }),
         other => {

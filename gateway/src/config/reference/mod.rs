@@ -47,7 +47,7 @@ pub(super) struct Entry {
 
 /// Keys without a field of the same name in the struct of their section: struct, key, and the type and field that have
 /// the comment.
-const ELSEWHERE: [(&str, &str, &str, &str); 38] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 39] = [
     ("ApiKeys", "in", "", "places"),
     ("JwtKeys", "refresh", "model::callers::KeysUrl", "refresh"),
     ("JwtKeys", "max_age", "model::callers::KeysUrl", "max_age"),
@@ -70,6 +70,7 @@ const ELSEWHERE: [(&str, &str, &str, &str); 38] = [
     ("Retry", "preset", "model::retry::Preset", ""),
     ("Route", "match", "", "matches"),
     ("Route", "backend", "model::route::Target", "backend"),
+    ("Route", "split", "model::route::Target", "split"),
     ("Route", "rewrite", "model::route::Target", "rewrite"),
     ("Route", "aggregate", "model::route::Target", "aggregate"),
     ("Route", "respond", "model::route::Target", "respond"),

@@ -20,7 +20,7 @@ use crate::rejection::Reason;
 const KEY: (&str, &str) = ("x-api-key", "example-acme-1");
 const HOST: (&str, &str) = ("host", "api.example.com");
 /// A head that route `users` of `everything.yaml` takes, without a credential.
-const USERS: [(&str, &str); 2] = [HOST, ("x-version", "2")];
+const USERS: [(&str, &str); 3] = [HOST, ("x-version", "2"), ("x-build", "7")];
 
 struct Scene {
     plan: Plan,
@@ -158,7 +158,7 @@ const OF_ACME: [&str; 7] = [
 #[test]
 fn a_request_is_decided_without_being_charged_or_called() {
     let scene = Scene::of_fixture("everything.yaml");
-    let told = scene.told("GET", "/users/7?view=full", &[USERS[0], USERS[1], KEY]);
+    let told = scene.told("GET", "/users/7?view=full", &[USERS[0], USERS[1], USERS[2], KEY]);
     assert_eq!((&*told.route, &*told.caller), ("users", "acme acme-1 enterprise"));
     assert_eq!(told.charges, OF_ACME);
     assert_eq!(told.outcome, "5s: /users/7?view=full");
@@ -267,7 +267,7 @@ fn each_reason_against_a_request_comes_with_the_setting_that_decided() {
 #[test]
 fn the_route_decides_on_addresses() {
     let scene = Scene::of_fixture("everything.yaml").from([10, 6, 6, 1]);
-    let told = scene.told("GET", "/users/7?view=full", &[USERS[0], USERS[1], KEY]);
+    let told = scene.told("GET", "/users/7?view=full", &[USERS[0], USERS[1], USERS[2], KEY]);
     let expected = ("users", "", "address_not_allowed: routes.users.access.addresses");
     assert_eq!((&*told.route, &*told.caller, &*told.outcome), expected);
     assert_eq!(told.charges, [""; 0]);
@@ -289,9 +289,9 @@ fn the_cost_of_a_route_is_charged_to_the_tier_and_its_own_limits() {
 #[test]
 fn the_same_head_is_decided_twice_in_the_same_way_and_nothing_is_taken() {
     let scene = Scene::of_fixture("everything.yaml");
-    let users = [USERS[0], USERS[1], KEY];
-    let guessed = [USERS[0], USERS[1], ("x-api-key", "guessed")];
-    for fields in [&users, &guessed, &[USERS[0], USERS[1], HOST]] {
+    let users = [USERS[0], USERS[1], USERS[2], KEY];
+    let guessed = [USERS[0], USERS[1], USERS[2], ("x-api-key", "guessed")];
+    for fields in [&users, &guessed, &[USERS[0], USERS[1], USERS[2], HOST]] {
         let first = scene.head("GET", "/users/7?view=full", fields);
         let (trace, mut balances, mut all) = (first.trace, Vec::new(), Vec::new());
         for _ in 0..100 {
@@ -324,18 +324,22 @@ async fn a_429_is_decided_when_the_charges_are_taken() {
     };
     // The burst of the route's limit `search`, and what comes in meanwhile.
     let mut served = 0;
-    while served < 100 && taken(&[USERS[0], USERS[1], KEY]).await.is_ok() {
+    while served < 100 && taken(&[USERS[0], USERS[1], USERS[2], KEY]).await.is_ok() {
         served += 1;
     }
     assert!((10..100).contains(&served), "{served}");
     // A guess is refused with a 429 instead of a 401 once the address has used up its failures.
     let mut guesses = 0;
-    while guesses < 200 && taken(&[USERS[0], USERS[1], ("x-api-key", "guessed")]).await.is_ok() {
+    while guesses < 200
+        && taken(&[USERS[0], USERS[1], USERS[2], ("x-api-key", "guessed")])
+            .await
+            .is_ok()
+    {
         guesses += 1;
     }
     assert!((50..200).contains(&guesses), "{guesses}");
     assert_eq!(
-        taken(&[USERS[0], USERS[1], ("x-api-key", "guessed")]).await,
+        taken(&[USERS[0], USERS[1], USERS[2], ("x-api-key", "guessed")]).await,
         Err(Reason::RateLimited)
     );
 }

@@ -40,7 +40,10 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
 fn unfilled<'c>(name: &'c str, route: &'c config::Route) -> impl Iterator<Item = Mistake> + 'c {
     let fields = match &route.target {
         config::Target::Respond(respond) => Some(&respond.headers),
-        config::Target::Backend { .. } | config::Target::Aggregate(_) | config::Target::Redirect(_) => None,
+        config::Target::Backend { .. }
+        | config::Target::Split { .. }
+        | config::Target::Aggregate(_)
+        | config::Target::Redirect(_) => None,
     };
     fields
         .into_iter()
@@ -66,7 +69,7 @@ fn filled_texts<'c>(path: &str, route: &'c config::Route) -> Vec<(String, &'c At
         .flat_map(|(way, fields)| named(format!("{path}.headers.{way}"), fields))
         .collect();
     match &route.target {
-        config::Target::Backend { rewrite, .. } => {
+        config::Target::Backend { rewrite, .. } | config::Target::Split { rewrite, .. } => {
             texts.extend(rewrite.iter().map(|text| (format!("{path}.rewrite"), text)));
         }
         config::Target::Aggregate(aggregate) => {

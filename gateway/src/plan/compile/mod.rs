@@ -23,6 +23,7 @@ mod redirects;
 mod route_edge;
 mod routes;
 mod scope;
+mod splits;
 #[cfg(test)]
 mod tests;
 mod tls_files;

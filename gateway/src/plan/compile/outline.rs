@@ -7,7 +7,8 @@ use crate::plan::Route;
 use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::outline::{
-    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, TargetOutline,
+    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, SplitOutline,
+    TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -302,15 +303,17 @@ fn tiers<'c>(config: &'c Config, written: &'c config::Route) -> impl Iterator<It
     })
 }
 
-fn matches(written: &config::Match) -> MatchOutline {
-    let pairs = |map: &NamedMap<config::Wanted>, between: &str| {
-        let pair = |(name, wanted): (&At<Arc<str>>, &config::Wanted)| match wanted {
-            config::Wanted::Any => format!("{name}{between}*"),
-            config::Wanted::Exactly(text) => format!("{name}{between}{text}"),
-            config::Wanted::Regex(text) => format!("{name}{between}/{text}/"),
-        };
-        map.iter().map(pair).collect()
+/// Writes wanted values, each with the name of what has it before it.
+fn pairs(map: &NamedMap<config::Wanted>, between: &str) -> Vec<String> {
+    let pair = |(name, wanted): (&At<Arc<str>>, &config::Wanted)| match wanted {
+        config::Wanted::Any => format!("{name}{between}*"),
+        config::Wanted::Exactly(text) => format!("{name}{between}{text}"),
+        config::Wanted::Regex(text) => format!("{name}{between}/{text}/"),
     };
+    map.iter().map(pair).collect()
+}
+
+fn matches(written: &config::Match) -> MatchOutline {
     MatchOutline {
         hosts: texts(&written.hosts),
         paths: texts(&written.paths),
@@ -377,6 +380,10 @@ fn target(written: &config::Target) -> TargetOutline {
             name: name.value.clone(),
             rewrite: rewrite.as_ref().map(|rewrite| rewrite.value.clone()),
         },
+        config::Target::Split { entries, rewrite } => TargetOutline::Split {
+            entries: entries.iter().map(split_entry).collect(),
+            rewrite: rewrite.as_ref().map(|rewrite| rewrite.value.clone()),
+        },
         config::Target::Aggregate(aggregate) => TargetOutline::Aggregate {
             partial: aggregate.partial.as_str(),
             parts: aggregate
@@ -392,6 +399,31 @@ fn target(written: &config::Target) -> TargetOutline {
             to: redirect.to.value.clone(),
             status: *redirect.status,
         },
+    }
+}
+
+fn split_entry(written: &config::SplitEntry) -> SplitOutline {
+    let when = written.when.as_ref();
+    let lists = when
+        .into_iter()
+        .flat_map(|when| [("tier", &when.tier), ("tenant", &when.tenant)]);
+    let lists = lists.filter(|(_, names)| !names.is_empty());
+    let of_lists = lists.map(|(what, names)| format!("{what} {}", texts(names).join(" or ")));
+    let fields = when
+        .into_iter()
+        .flat_map(|when| [("header", &when.header), ("cookie", &when.cookie)]);
+    let of_fields = fields.flat_map(|(what, values)| {
+        let told = pairs(values, ": ").into_iter();
+        told.map(move |pair| format!("{what} {pair}"))
+    });
+    SplitOutline {
+        backend: written.backend.value.clone(),
+        percent: written
+            .percent
+            .as_ref()
+            .map(|percent| f64::from(percent.hundredths()) / 100.0),
+        key: written.key.as_ref().map(ToString::to_string),
+        when: of_lists.chain(of_fields).collect(),
     }
 }
 

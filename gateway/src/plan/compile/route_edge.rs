@@ -214,14 +214,14 @@ fn check_addresses(compiler: &mut Compiler<'_>, name: &str, written: &config::Ad
 
 /// Reports rules that apply only to another kind of target.
 fn check_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) {
-    let config::Target::Backend { .. } = &written.target else {
+    let (config::Target::Backend { .. } | config::Target::Split { .. }) = &written.target else {
         if let Some(at) = written.headers.request.first() {
-            let message = format!("`routes.{name}.headers.request` goes with `backend` alone");
+            let message = format!("`routes.{name}.headers.request` goes with `backend` or `split` alone");
             let mistake = Mistake::new(Code::Conflict, Some(at), message);
             compiler.mistake(mistake.label("there is no one request that it could change"));
         }
         if *written.upgrade != Upgrade::Off {
-            let message = format!("`routes.{name}.upgrade` goes with `backend` alone");
+            let message = format!("`routes.{name}.upgrade` goes with `backend` or `split` alone");
             let mistake = Mistake::new(Code::Conflict, written.upgrade.span(), message);
             compiler.mistake(mistake.label("there is nobody to switch to"));
         }

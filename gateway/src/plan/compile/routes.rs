@@ -15,11 +15,11 @@ use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
-use crate::plan::compile::{costs, fallbacks, redirects};
+use crate::plan::compile::{costs, fallbacks, redirects, splits};
 use crate::plan::{Route, RouteSettingIds, Target};
 use crate::routing::{self, Condition, Is, Pattern, REST, Regex, Spec, Table};
 use crate::setting::Configured;
-use crate::template::{Placeholder, Syntax};
+use crate::template::{Placeholder, Syntax, Template};
 
 /// All routes, as a routing table and in the order of the config.
 pub(super) struct Routes {
@@ -127,19 +127,18 @@ fn route(
     let edge = crate::plan::compile::route_edge::compile(compiler, name, written, &parameters);
     let target = match &written.target {
         config::Target::Backend { name: wanted, rewrite } => {
-            let strip = written.matches.strip.clone().map(|_| format!("/{{path.{REST}}}"));
-            let rewrite = rewrite.as_ref().or((*written.matches.strip).then_some(&strip));
-            let rewrite = rewrite.map(|text| template(compiler, text, Syntax::Path, &Scope::of_route(&parameters)));
+            let rewrite = self::rewrite(compiler, written, rewrite.as_ref(), &parameters);
             compiler.resolve("backend", wanted, &compiler.config.backends);
             let backend = backends.get(wanted).cloned();
-            match (backend, rewrite) {
-                (Some(backend), None) => Some(Target::Backend { backend, rewrite: None }),
-                (Some(backend), Some(Some(rewrite))) => Some(Target::Backend {
-                    backend,
-                    rewrite: Some(rewrite),
-                }),
-                _ => None,
-            }
+            backend
+                .zip(rewrite)
+                .map(|(backend, rewrite)| Target::Backend { backend, rewrite })
+        }
+        config::Target::Split { entries, rewrite } => {
+            let rewrite = self::rewrite(compiler, written, rewrite.as_ref(), &parameters);
+            splits::compile(compiler, name, entries, backends)
+                .zip(rewrite)
+                .map(|(split, rewrite)| Target::Split { split, rewrite })
         }
         config::Target::Aggregate(aggregate) => {
             crate::plan::compile::aggregates::compile(compiler, name, aggregate, time_limit, &parameters, backends)
@@ -188,6 +187,20 @@ fn route(
     })
 }
 
+/// Compiles the rewrite, or that of `match.strip`, if there is one. The outer `None` stands for a mistake.
+fn rewrite(
+    compiler: &mut Compiler<'_>,
+    route: &config::Route,
+    written: Option<&At<String>>,
+    parameters: &HashSet<String>,
+) -> Option<Option<Template>> {
+    let strip = route.matches.strip.clone().map(|_| format!("/{{path.{REST}}}"));
+    match written.or((*route.matches.strip).then_some(&strip)) {
+        None => Some(None),
+        Some(text) => template(compiler, text, Syntax::Path, &Scope::of_route(parameters)).map(Some),
+    }
+}
+
 /// Compiles the conditions of a route. Reports malformed expressions, and parameters that a path does not have.
 fn conditions(
     compiler: &mut Compiler<'_>,
@@ -230,7 +243,8 @@ fn conditions(
     are_good.then_some(conditions)
 }
 
-fn is(compiler: &mut Compiler<'_>, path: &str, wanted: &Wanted) -> Option<Is> {
+/// Compiles a wanted value. Reports an expression that is malformed or that no value matches.
+pub(super) fn is(compiler: &mut Compiler<'_>, path: &str, wanted: &Wanted) -> Option<Is> {
     match wanted {
         Wanted::Any => Some(Is::Present),
         Wanted::Exactly(text) => Some(Is::Exactly(text.value.clone())),
@@ -298,7 +312,7 @@ fn check_cost_header(compiler: &mut Compiler<'_>, name: &str, written: &config::
     let target = match &written.target {
         config::Target::Respond(_) => "respond",
         config::Target::Redirect(_) => "redirect",
-        config::Target::Backend { .. } | config::Target::Aggregate(_) => return,
+        config::Target::Backend { .. } | config::Target::Split { .. } | config::Target::Aggregate(_) => return,
     };
     if let Some(cost_header) = &written.cost_header {
         compiler.mistake(

@@ -85,6 +85,9 @@ fn limits_above<'c>(
         };
         match &route.target {
             config::Target::Backend { name, .. } if **name == *backend => vec![whole],
+            config::Target::Split { entries, .. } if entries.iter().any(|entry| *entry.backend == *backend) => {
+                vec![whole]
+            }
             config::Target::Aggregate(aggregate) => {
                 let calls = aggregate.parts.iter().filter(|(_, part)| *part.backend == *backend);
                 calls
@@ -97,7 +100,10 @@ fn limits_above<'c>(
                     })
                     .collect()
             }
-            config::Target::Backend { .. } | config::Target::Respond(_) | config::Target::Redirect(_) => Vec::new(),
+            config::Target::Backend { .. }
+            | config::Target::Split { .. }
+            | config::Target::Respond(_)
+            | config::Target::Redirect(_) => Vec::new(),
         }
     })
 }

@@ -255,6 +255,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             }
             head_after
         }
+        Target::Split { .. } => unreachable!("no config here has one"),
         Target::Aggregate(aggregate) => {
             let body = Document::of(&[1, 2, 3, 4, 5]);
             let body = Selection::of(&body, &aggregate.body_paths);
@@ -304,7 +305,7 @@ fn slack(budget: &TimeBudget) -> Duration {
         Uses::Call(call) if budget.worst.decided_by == call.attempt.setting => {
             MS * (2 * call.backoffs.len() as u32 + 3)
         }
-        Uses::Call(_) => 2 * MS,
+        Uses::Call(_) | Uses::OneOf(_) => 2 * MS,
         Uses::Parts(parts) => {
             let calls = parts.iter().map(|part| part.waves * (1 + part.stand_ins.len() as u32));
             MS * (calls.sum::<u32>() + 1)
