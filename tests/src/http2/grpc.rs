@@ -63,6 +63,23 @@ pub(super) async fn answer(method: &str, mut body: Incoming<'_>, respond: &mut S
             send(&mut out, framed(b"so far"), false).await?;
             end(&mut out, 14)?;
         }
+        // `grpc.health.v1`: the service `well` is serving, `ill` is not, and no other is known.
+        "Check" => {
+            let asked = messages.next(&mut body).await?.unwrap_or_default();
+            let state = match asked.get(2..) {
+                Some(b"well") => 1,
+                Some(b"ill") => 2,
+                _ => {
+                    let mut response = head();
+                    response.headers_mut().insert("grpc-status", HeaderValue::from(5));
+                    respond.send_response(response, true)?;
+                    return Ok(Ended::Answered);
+                }
+            };
+            let mut out = begin(respond)?;
+            send(&mut out, framed(&[8, state]), false).await?;
+            end(&mut out, 0)?;
+        }
         // `Status14` and the like: the head has this status, and nothing else follows.
         status => {
             let mut response = head();

@@ -3,8 +3,10 @@
 
 use fixtures::fleet::{Behaviour, Fleet, Handle, Recorded};
 use serde_json::Value;
-use tests::configs::Config;
-use tests::{Gateway, eventually};
+use tests::configs::{Config, EDGE};
+use tests::http2::{Http2, Manner};
+use tests::tls::Authority;
+use tests::{Gateway, Setup, eventually};
 
 use crate::{SOON, backends};
 
@@ -168,4 +170,69 @@ async fn without_a_check_nothing_is_probed_any_more() {
     gateway.reload(config.to_string()).await;
     let up = endpoint_in(&gateway, &a, "up").await;
     assert_eq!(up["probe_error"], Value::Null, "{up:#}");
+}
+
+#[tokio::test]
+async fn a_grpc_server_is_asked_for_its_service() {
+    let authority = Authority::new("private");
+    let plain = Http2::start(Manner::default()).await;
+    let secure = Http2::start(Manner {
+        shows: Some(authority.issue(&["localhost"])),
+        ..Manner::default()
+    })
+    .await;
+    let url = |backend: &Http2, scheme: &str| format!("{scheme}://localhost:{}", backend.address().port());
+    let (h2c, h2) = (url(&plain, "http"), url(&secure, "https"));
+    let config = [
+        ("well", &h2c, "protocol: h2c", "grpc: well"),
+        ("ill", &h2c, "protocol: h2c", "grpc: ill"),
+        ("nobody", &h2c, "protocol: h2c", "grpc: nobody"),
+        ("secure", &h2, "protocol: h2, tls: { ca_file: ca.pem }", "grpc: well"),
+        ("plain", &h2c, "protocol: h2c", "path: /early"),
+        ("stranger", &h2, "protocol: h2", "tcp: true"),
+    ]
+    .into_iter()
+    .fold(String::new(), |config, (name, url, protocol, asks)| {
+        config
+            + &format!("  {name}: {{ endpoints: [{{ url: \"{url}\" }}], {protocol}, health: {{ {asks}, {CHECK} }} }}\n")
+    });
+    let config = format!(
+        "{EDGE}backends:\n{config}routes:\n  r: {{ match: {{ path: / }}, access: {{ any_of: [anonymous] }}, backend: well }}\n"
+    );
+    let gateway = Setup::new(config).file("ca.pem", authority.pem()).start().await;
+    let endpoint = async |name: &str, state: &str| {
+        eventually(SOON, &format!("{name} is {state}"), || async {
+            let shown = gateway.admin_json("/api/v1/backends").await;
+            let backend = shown["backends"]
+                .as_array()?
+                .iter()
+                .find(|backend| backend["name"] == name)?;
+            let endpoint = backend["endpoints"][0].clone();
+            (endpoint["state"] == state).then_some(endpoint)
+        })
+        .await
+    };
+    for (name, error) in [
+        ("ill", "the service is NOT_SERVING"),
+        ("nobody", "gRPC status 5"),
+        ("plain", "status 413"),
+    ] {
+        assert_eq!(endpoint(name, "down").await["probe_error"], error, "{name}");
+    }
+    // Its certificate is not trusted, so the handshake fails.
+    let stranger = endpoint("stranger", "down").await;
+    assert!(
+        stranger["probe_error"]
+            .as_str()
+            .is_some_and(|error| error.contains("TLS")),
+        "{stranger:#}"
+    );
+    for name in ["well", "secure"] {
+        let labels = [("backend", name), ("outcome", "passed")];
+        eventually(SOON, "its probes pass", || async {
+            (gateway.metric("gateway_health_checks_total", &labels).await >= 3.0).then_some(())
+        })
+        .await;
+        assert_eq!(endpoint(name, "up").await["probe_error"], Value::Null, "{name}");
+    }
 }
