@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{At, Code, Mistake};
+use crate::config::{self, At, Code, Mistake};
 use crate::plan::AdminAddresses;
 use crate::plan::admin_token::AdminToken;
 use crate::plan::compile::compiler::Compiler;
@@ -11,27 +11,32 @@ use crate::plan::compile::named_files;
 
 /// Returns the admin addresses, if any; reports mistakes and warnings about them and their tokens.
 pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<AdminAddresses> {
-    let admin = compiler.config.admin.as_ref()?;
-    let token = admin.token_file.as_ref().map(|file| read_token(compiler, file));
-    let for_reading = admin.read_token_file.as_ref().map(|file| read_token(compiler, file));
+    let config::Admin {
+        address: written_address,
+        token_file,
+        read_token_file,
+        health_address,
+    } = compiler.config.admin.as_ref()?;
+    let token = token_file.as_ref().map(|file| read_token(compiler, file));
+    let for_reading = read_token_file.as_ref().map(|file| read_token(compiler, file));
     if let (Some(Some(token)), Some(Some(for_reading))) = (&token, &for_reading)
         && token.is_same(for_reading)
     {
-        let at = admin.read_token_file.as_ref().and_then(At::span);
+        let at = read_token_file.as_ref().and_then(At::span);
         compiler.mistake(
             Mistake::new(
                 Code::Conflict,
                 at,
                 "whoever may read could change everything: both tokens are the same",
             )
-            .related(admin.token_file.as_ref().and_then(At::span), "the token for changes")
+            .related(token_file.as_ref().and_then(At::span), "the token for changes")
             .hint("make another with `openssl rand -hex 32`"),
         );
     }
     doubt_revocations(compiler);
-    let address = *admin.address;
+    let address = **written_address;
     if !is_loopback(address) {
-        let at = admin.address.span();
+        let at = written_address.span();
         let message = "`admin.address` can be reached from other machines";
         compiler.warnings.push(
             Mistake::new(Code::Doubtful, at, message)
@@ -41,7 +46,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<AdminAddresses> {
                     address.port()
                 )),
         );
-        if admin.read_token_file.is_none() {
+        if read_token_file.is_none() {
             let message = "`admin` shows routes, tenants, keys' names and refusals to whoever asks";
             let hint = "write a `read_token_file`; probes need no token, and can have a `health_address`";
             compiler
@@ -49,7 +54,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<AdminAddresses> {
                 .push(Mistake::new(Code::Doubtful, at, message).hint(hint));
         }
     }
-    let health = admin.health_address.as_ref();
+    let health = health_address.as_ref();
     if let Some(health) = health.filter(|health| health.value == address && address.port() != 0) {
         compiler.mistake(
             Mistake::new(

@@ -30,10 +30,21 @@ pub(super) fn compile(
     parameters: &HashSet<String>,
     backends: &Backends,
 ) -> Option<Aggregate> {
-    let names: Vec<&str> = written.parts.names().collect();
+    let config::Aggregate {
+        partial: on_failure,
+        errors,
+        conflict,
+        wrap,
+        body_limit,
+        // Compiled with the heads of the parts.
+        status: _,
+        headers: _,
+        parts,
+    } = written;
+    let names: Vec<&str> = parts.names().collect();
     let mut drafts = Vec::new();
     let mut calls = Vec::new();
-    for (name, part) in written.parts.iter() {
+    for (name, part) in parts.iter() {
         let path = format!("routes.{route}.aggregate.parts.{name}");
         let call = part_call(compiler, &path, part, parameters, &names, backends);
         if let Some(call) = &call {
@@ -52,14 +63,14 @@ pub(super) fn compile(
                 )),
             );
         }
-        if part.body_limit.is_written() && part.body_limit.0 > written.body_limit.0 {
+        if part.body_limit.is_written() && part.body_limit.0 > body_limit.0 {
             let message = format!("part `{name}` of `routes.{route}` may answer with more than all its parts together");
             let hint = "lower the part's `body_limit`, or raise that of the aggregate";
             let mistake = Mistake::new(Code::OverParent, part.body_limit.span(), message).hint(hint);
-            compiler.mistake(mistake.related(written.body_limit.span(), "all parts together"));
+            compiler.mistake(mistake.related(body_limit.span(), "all parts together"));
         }
         if let Some(for_each) = &part.for_each
-            && *written.partial == config::Partial::Deny
+            && **on_failure == config::Partial::Deny
             && *for_each.on_failure != config::OnFailure::Fail
         {
             let word = for_each.on_failure.as_str();
@@ -77,36 +88,32 @@ pub(super) fn compile(
         }
         calls.push(call);
     }
-    let room = check_fits(
-        compiler,
-        &written.body_limit,
-        &format!("`routes.{route}` gathers answers"),
-    );
-    if let Some(name) = &written.wrap {
+    let room = check_fits(compiler, body_limit, &format!("`routes.{route}` gathers answers"));
+    if let Some(name) = wrap {
         check_name(compiler, name, "the answer");
     }
     let heads = part_heads::compile(compiler, written);
     let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
-    let partial = match *written.partial {
+    let partial = match **on_failure {
         config::Partial::Deny => Partial::Deny,
         config::Partial::Allow => Partial::Allow,
     };
     let recipe = RecipeDraft {
         parts: drafts,
         partial,
-        conflict: match *written.conflict {
+        conflict: match **conflict {
             config::Conflict::Last => Conflict::Last,
             config::Conflict::First => Conflict::First,
             config::Conflict::Deep => Conflict::Deep,
             config::Conflict::Concat => Conflict::Concat,
             config::Conflict::Error => Conflict::Error,
         },
-        errors: match *written.errors {
+        errors: match **errors {
             config::Errors::False => Errors::Unlisted,
             config::Errors::True => Errors::Listed,
             config::Errors::Details => Errors::Detailed,
         },
-        wrap: written.wrap.as_ref().map(|name| name.value.clone()),
+        wrap: wrap.as_ref().map(|name| name.value.clone()),
         body_limit: Some(Configured {
             value: usize::try_from(room).unwrap_or(usize::MAX),
             by: compiler.setting(&format!("routes.{route}.aggregate.body_limit")),
@@ -123,8 +130,15 @@ pub(super) fn compile(
     };
     check_critical_path(compiler, route, written, &recipe, route_limit);
     let stale = Arc::clone(&compiler.state.stale);
-    let conflict = compiler.setting(&format!("routes.{route}.aggregate.conflict"));
-    Some(Aggregate::new(Arc::from(route), recipe, calls, heads?, stale, conflict))
+    let of_conflict = compiler.setting(&format!("routes.{route}.aggregate.conflict"));
+    Some(Aggregate::new(
+        Arc::from(route),
+        recipe,
+        calls,
+        heads?,
+        stale,
+        of_conflict,
+    ))
 }
 
 fn part_call(
@@ -135,21 +149,43 @@ fn part_call(
     parts: &[&str],
     backends: &Backends,
 ) -> Option<PartCall> {
-    compiler.resolve("backend", &part.backend, &compiler.config.backends);
+    let config::Part {
+        backend,
+        path: target,
+        method,
+        query,
+        headers,
+        body,
+        when: condition,
+        for_each: elements,
+        time_limit,
+        body_limit,
+        fallback,
+        // Compiled in `defaults` and in `draft`.
+        missing: _,
+        // Compiled in `draft`, for the recipe.
+        needs: _,
+        required: _,
+        target: _,
+        keep: _,
+        drop: _,
+        rename: _,
+        group: _,
+        collection: _,
+    } = part;
+    compiler.resolve("backend", backend, &compiler.config.backends);
     let scope = Scope {
         parameters,
         parts,
         body: true,
-        item: part.for_each.is_some(),
+        item: elements.is_some(),
     };
-    let target = template(compiler, &part.path, Syntax::Path, &scope);
-    let query: Vec<_> = part
-        .query
+    let target = template(compiler, target, Syntax::Path, &scope);
+    let query: Vec<_> = query
         .iter()
         .map(|(name, value)| Some((name.to_string(), template(compiler, value, Syntax::Query, &scope)?)))
         .collect();
-    let headers: Vec<_> = part
-        .headers
+    let headers: Vec<_> = headers
         .iter()
         .map(|(name, value)| {
             let field = HeaderName::from_str(name).ok()?;
@@ -157,7 +193,7 @@ fn part_call(
             Some((field, template(compiler, value, Syntax::Header, &scope)?))
         })
         .collect();
-    let body = part.body.as_ref().map(|body| {
+    let body = body.as_ref().map(|body| {
         if !texts_are_sound(compiler, body.value.value(), body.span()) {
             return None;
         }
@@ -165,14 +201,11 @@ fn part_call(
         write_body(body.value.value(), &mut text);
         template(compiler, &body.as_ref().map(|_| text), Syntax::Json, &scope)
     });
-    let when = part.when.as_ref().map(|written| when(compiler, written, &scope));
-    let over = part
-        .for_each
-        .as_ref()
-        .map(|written| for_each(compiler, written, &scope));
+    let when = condition.as_ref().map(|written| when(compiler, written, &scope));
+    let over = elements.as_ref().map(|written| for_each(compiler, written, &scope));
     let mut call = PartCall {
-        backend: backends.get(&part.backend).cloned()?,
-        method: part.method.value.clone(),
+        backend: backends.get(backend).cloned()?,
+        method: method.value.clone(),
         target: target?,
         query: query.into_iter().collect::<Option<_>>()?,
         headers: headers.into_iter().collect::<Option<_>>()?,
@@ -180,10 +213,10 @@ fn part_call(
         when: transposed(when)?,
         for_each: transposed(over)?,
         defaults: Box::default(),
-        fallbacks: fallbacks(compiler, &part.fallback, backends)?,
-        time_limit: part.time_limit.as_ref().map(|limit| limit.value),
+        fallbacks: fallbacks(compiler, fallback, backends)?,
+        time_limit: time_limit.as_ref().map(|limit| limit.value),
         body_limit: Configured {
-            value: usize::try_from(part.body_limit.0).unwrap_or(usize::MAX),
+            value: usize::try_from(body_limit.0).unwrap_or(usize::MAX),
             by: compiler.setting(&format!("{path}.body_limit")),
         },
         ids: PartSettingIds {
@@ -358,7 +391,8 @@ fn placeholder(compiler: &mut Compiler<'_>, text: &At<String>, scope: &Scope<'_>
 }
 
 fn when(compiler: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) -> Option<When> {
-    let subject = match &written.subject {
+    let config::When { subject, test } = written;
+    let subject = match subject {
         // A condition is evaluated once and not per element.
         config::Subject::Value(text) => {
             let scope = Scope { item: false, ..*scope };
@@ -374,7 +408,7 @@ fn when(compiler: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) 
                 .then(|| Subject::Status(part.value.clone()))
         }
     };
-    let test = match &written.test {
+    let test = match test {
         config::Test::Exists(wanted) => Test::Exists(**wanted),
         config::Test::Is(wanted) => Test::Is(wanted.value.clone()),
         config::Test::IsNot(wanted) => Test::IsNot(wanted.value.clone()),
@@ -390,21 +424,27 @@ fn when(compiler: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) 
 }
 
 fn for_each(compiler: &mut Compiler<'_>, written: &config::ForEach, scope: &Scope<'_>) -> Option<ForEach> {
+    let config::ForEach {
+        over: array,
+        limit,
+        at_once,
+        on_failure,
+    } = written;
     let scope = Scope { item: false, ..*scope };
-    let over = placeholder(compiler, &written.over, &scope)?;
+    let over = placeholder(compiler, array, &scope)?;
     if matches!(
         over,
         Placeholder::Path(_) | Placeholder::Query(_) | Placeholder::Header(_)
     ) {
-        let message = format!("`{}` is text and never an array", *written.over);
+        let message = format!("`{}` is text and never an array", **array);
         let hint = "an array comes from an answer, the request's body, or a claim";
-        compiler.mistake(Mistake::new(Code::BadValue, written.over.span(), message).hint(hint));
+        compiler.mistake(Mistake::new(Code::BadValue, array.span(), message).hint(hint));
     }
     Some(ForEach {
         over,
-        limit: *written.limit as usize,
-        at_once: *written.at_once as usize,
-        on_failure: match *written.on_failure {
+        limit: **limit as usize,
+        at_once: **at_once as usize,
+        on_failure: match **on_failure {
             config::OnFailure::Fail => OnFailure::Fail,
             config::OnFailure::Omit => OnFailure::Omit,
             config::OnFailure::Null => OnFailure::Null,

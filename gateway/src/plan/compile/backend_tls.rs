@@ -44,16 +44,18 @@ pub(super) fn compile(
     written: &config::Backend,
     metrics: &Arc<BackendMetrics>,
 ) -> Option<BackendTls> {
-    let tls = &written.tls;
-    let roots = match &tls.ca_file {
+    let config::BackendTls {
+        ca_file,
+        certificate,
+        server_name: own_name,
+        minimum_version,
+    } = &written.tls;
+    let roots = match ca_file {
         Some(file) => tls_files::authorities(compiler, file),
         None => system_authorities(compiler, system, backend, written),
     };
-    let own = tls
-        .certificate
-        .as_ref()
-        .map(|files| tls_files::identity(compiler, files));
-    let name = tls.server_name.as_ref().map(|name| {
+    let own = certificate.as_ref().map(|files| tls_files::identity(compiler, files));
+    let name = own_name.as_ref().map(|name| {
         server_name(name)
             .ok_or_else(|| {
                 let message = format!("`backends.{backend}.tls.server_name` is not a host's name or an address");
@@ -63,18 +65,18 @@ pub(super) fn compile(
     });
     // All three are evaluated first, so that all mistakes are reported.
     let (roots, own, name) = (roots?, transpose(own)?, transpose(name)?);
-    let only_1_3 = tls.minimum_version.value == TlsVersion::V1_3;
+    let only_1_3 = minimum_version.value == TlsVersion::V1_3;
     let terms = TlsTerms {
         authorities: client_authorities::digest(&roots),
         own: own.as_ref().map(|own| own.certificate().digest),
-        name: tls.server_name.as_ref().map(|name| name.as_str().into()),
+        name: own_name.as_ref().map(|name| name.as_str().into()),
         only_1_3,
     };
     let key = own.as_ref().map(|own| Arc::clone(own.key()));
     let in_http2 = *written.protocol == config::Protocol::H2;
     let config = tls::terms(roots, key, only_1_3, in_http2)
         .map_err(|error| {
-            let at = tls.minimum_version.span();
+            let at = minimum_version.span();
             compiler.mistake(Mistake::new(
                 Code::BadValue,
                 at,

@@ -71,11 +71,12 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
         .flatten();
     let in_http2 = *written.protocol != config::Protocol::Http1;
     let found = written.endpoints.iter().filter_map(|at| {
+        let config::Endpoint { url, weight } = at;
         Some(Written {
-            origin: Arc::new(origin(compiler, &at.url, tls.as_ref())?),
-            host: at.url.host.clone(),
-            port: at.url.port,
-            weight: *at.weight,
+            origin: Arc::new(origin(compiler, url, tls.as_ref())?),
+            host: url.host.clone(),
+            port: url.port,
+            weight: **weight,
         })
     });
     let listed = WrittenEndpoints::new(found.collect());
@@ -146,29 +147,66 @@ fn endpoint_set(
 }
 
 fn settings(config: &config::Config, written: &config::Backend) -> Settings {
-    let (retry, limits) = (&written.retry, &config.time_limits);
-    let statuses = retry.on.iter().filter_map(|on| match **on {
+    let limits = &config.time_limits;
+    let config::Backend {
+        // Compiled in `backend`.
+        endpoints: _,
+        protocol: _,
+        tls: _,
+        health: _,
+        time_limit,
+        attempt_limit,
+        bulkhead,
+        breaker,
+        // A guard.
+        ejection: _,
+        retry,
+        when_none_is_up,
+        preserve_host,
+        connections,
+    } = written;
+    let config::Retry {
+        attempts,
+        backoff,
+        factor,
+        jitter,
+        // Settings of the retry budget, which is a guard.
+        share: _,
+        floor: _,
+        on: retried,
+        methods,
+        with_idempotency_key,
+        body_limit,
+    } = retry;
+    let config::Connections {
+        limit: idle_limit,
+        idle,
+        age,
+        streams,
+        ping,
+    } = connections;
+    let statuses = retried.iter().filter_map(|on| match **on {
         config::RetryOn::Status(status) => Some(status),
         _ => None,
     });
-    let on = |wanted| retry.on.iter().any(|on| **on == wanted);
-    let failures = match &written.breaker {
+    let on = |wanted| retried.iter().any(|on| **on == wanted);
+    let failures = match breaker {
         Some(breaker) => breaker.failure_statuses.iter().map(|status| **status).collect(),
         None => config::Breaker::FAILURE_STATUSES.to_vec(),
     };
     Settings {
-        time_limit: *written.time_limit,
-        attempt_limit: *written.attempt_limit,
+        time_limit: **time_limit,
+        attempt_limit: **attempt_limit,
         connect: *limits.connect,
         minimum: *limits.minimum,
-        queue_wait: *written.bulkhead.wait,
+        queue_wait: *bulkhead.wait,
         retry: Retry {
-            attempts: *retry.attempts,
+            attempts: **attempts,
             backoff: Backoff {
-                initial: retry.backoff.first,
-                max: retry.backoff.cap,
-                factor: *retry.factor,
-                jitter: match *retry.jitter {
+                initial: backoff.first,
+                max: backoff.cap,
+                factor: **factor,
+                jitter: match **jitter {
                     config::Jitter::Share(share) => Jitter::Proportional(share.get()),
                     config::Jitter::Full => Jitter::Full,
                     config::Jitter::Equal => Jitter::Equal,
@@ -182,30 +220,26 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
             statuses: statuses.collect(),
         },
         repeatable: Repeatable {
-            methods: retry.methods.iter().map(|method| method.value.clone()).collect(),
-            with_idempotency_key: *retry.with_idempotency_key,
+            methods: methods.iter().map(|method| method.value.clone()).collect(),
+            with_idempotency_key: **with_idempotency_key,
         },
-        keep: usize::try_from(retry.body_limit.0).unwrap_or(usize::MAX),
+        keep: usize::try_from(body_limit.0).unwrap_or(usize::MAX),
         failures: failures
             .into_iter()
             .filter_map(|status| StatusCode::from_u16(status).ok())
             .collect(),
         pool: PoolSettings {
             // The default is the number of slots, so that all connections of a full backend are kept.
-            idle_limit: written
-                .connections
-                .limit
-                .as_ref()
-                .map_or(*written.bulkhead.limit, |limit| limit.value) as usize,
-            idle_for: *written.connections.idle,
-            max_age: *written.connections.age,
-            streams: *written.connections.streams,
-            ping: *written.connections.ping,
+            idle_limit: idle_limit.as_ref().map_or(*bulkhead.limit, |limit| limit.value) as usize,
+            idle_for: **idle,
+            max_age: **age,
+            streams: **streams,
+            ping: **ping,
         },
-        preserve_host: *written.preserve_host,
+        preserve_host: **preserve_host,
         idle_stream: *limits.idle_stream,
         stream_limit: limits.stream_limit.as_ref().map(|limit| limit.value),
-        when_none_is_up: match *written.when_none_is_up {
+        when_none_is_up: match **when_none_is_up {
             config::WhenNoneIsUp::TryAll => health::WhenNoneIsUp::TryAll,
             config::WhenNoneIsUp::Refuse => health::WhenNoneIsUp::Refuse,
         },
@@ -228,41 +262,21 @@ fn ids(compiler: &mut Compiler<'_>, name: &str) -> BackendSettingIds {
 }
 
 fn guard_settings(written: &config::Backend) -> GuardSettings {
-    let at_least_one = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-    let ratio = |written: &config::Ratio| Ratio::new(written.get()).unwrap_or(Ratio::ONE);
-    let breaker = written.breaker.as_ref().map(|breaker| BreakerSettings {
-        window: *breaker.window,
-        min_calls: breaker.min_calls.get(),
-        failure_ratio: breaker.adaptive.is_none().then(|| ratio(&breaker.failure_ratio)),
-        slow: breaker.slow.as_ref().map(|slow| SlowCalls {
-            over: *slow.over,
-            ratio: ratio(&slow.ratio),
-        }),
-        consecutive: breaker.consecutive.as_ref().map(|most| most.value),
-        adaptive: breaker.adaptive.as_ref().map(|adaptive| AdaptiveRule {
-            latency_window: at_least_one(*adaptive.latency_window),
-            threshold: *adaptive.threshold,
-        }),
-        open_for: *breaker.open_for,
-        growth: *breaker.growth,
-        open_for_max: *breaker.open_for_max,
-        jitter: ratio(&breaker.jitter),
-        probes: at_least_one(*breaker.probes),
-    });
-    let ejection = written.ejection.as_ref().map(|ejection| EjectionSettings {
-        consecutive: *ejection.consecutive,
-        eject_for: *ejection.eject_for,
-        growth: *ejection.growth,
-        eject_for_max: *ejection.eject_for_max,
-        share: ratio(&ejection.share),
-    });
+    let config::Bulkhead {
+        limit,
+        queue,
+        // A setting of each call.
+        wait: _,
+        tenant_share,
+        streams,
+    } = &written.bulkhead;
     GuardSettings {
-        breaker,
-        ejection,
-        slots: at_least_one(*written.bulkhead.limit),
-        stream_slots: at_least_one(*written.bulkhead.streams),
-        queue: *written.bulkhead.queue,
-        tenant_share: ratio(&written.bulkhead.tenant_share),
+        breaker: written.breaker.as_ref().map(breaker),
+        ejection: written.ejection.as_ref().map(ejection),
+        slots: at_least_one(**limit),
+        stream_slots: at_least_one(**streams),
+        queue: **queue,
+        tenant_share: ratio(tenant_share),
         retry_budget: RetryBudgetSettings {
             share: ratio(&written.retry.share),
             floor: written.retry.floor.count.get() as f64 / written.retry.floor.per.as_secs_f64(),
@@ -271,23 +285,101 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
 }
 
 fn health_check(written: &config::Health) -> Option<HealthCheck> {
-    let asks = if let Some(path) = &written.path {
-        let expected = written.expect.iter().map(|range| range.first..=range.last);
+    let config::Health {
+        path,
+        // What is probed if neither of the others is written.
+        tcp: _,
+        grpc,
+        expect,
+        every,
+        time_limit,
+        fall,
+        rise,
+    } = written;
+    let asks = if let Some(path) = path {
+        let expected = expect.iter().map(|range| range.first..=range.last);
         Asks::Path(path.0.clone(), expected.collect())
-    } else if let Some(service) = &written.grpc {
+    } else if let Some(service) = grpc {
         Asks::Grpc(service.value.clone())
     } else {
         Asks::Tcp
     };
     Some(HealthCheck {
         asks,
-        time_limit: *written.time_limit,
+        time_limit: **time_limit,
         settings: HealthSettings {
-            every: *written.every,
-            fall: NonZeroU32::new(*written.fall)?,
-            rise: NonZeroU32::new(*written.rise)?,
+            every: **every,
+            fall: NonZeroU32::new(**fall)?,
+            rise: NonZeroU32::new(**rise)?,
         },
     })
+}
+
+fn breaker(written: &config::Breaker) -> BreakerSettings {
+    let config::Breaker {
+        window,
+        min_calls,
+        failure_ratio,
+        open_for,
+        growth,
+        open_for_max,
+        jitter,
+        probes,
+        slow: slow_calls,
+        consecutive,
+        adaptive,
+        // A setting of each call.
+        failure_statuses: _,
+    } = written;
+    let slow = |config::Slow { over, ratio: share }: &config::Slow| SlowCalls {
+        over: **over,
+        ratio: ratio(share),
+    };
+    let rule = |config::Adaptive {
+                    latency_window,
+                    threshold,
+                }: &config::Adaptive| AdaptiveRule {
+        latency_window: at_least_one(**latency_window),
+        threshold: **threshold,
+    };
+    BreakerSettings {
+        window: **window,
+        min_calls: min_calls.get(),
+        failure_ratio: adaptive.is_none().then(|| ratio(failure_ratio)),
+        slow: slow_calls.as_ref().map(slow),
+        consecutive: consecutive.as_ref().map(|most| most.value),
+        adaptive: adaptive.as_ref().map(rule),
+        open_for: **open_for,
+        growth: **growth,
+        open_for_max: **open_for_max,
+        jitter: ratio(jitter),
+        probes: at_least_one(**probes),
+    }
+}
+
+fn ejection(written: &config::Ejection) -> EjectionSettings {
+    let config::Ejection {
+        consecutive,
+        eject_for,
+        growth,
+        eject_for_max,
+        share,
+    } = written;
+    EjectionSettings {
+        consecutive: **consecutive,
+        eject_for: **eject_for,
+        growth: **growth,
+        eject_for_max: **eject_for_max,
+        share: ratio(share),
+    }
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+fn ratio(written: &config::Ratio) -> Ratio {
+    Ratio::new(written.get()).unwrap_or(Ratio::ONE)
 }
 
 fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backend) {

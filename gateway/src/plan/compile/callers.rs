@@ -39,6 +39,18 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
         .api_keys
         .as_ref()
         .map(|written| api_keys(compiler, written));
+    let config::Callers {
+        api_keys: _,
+        jwt: _,
+        mtls: _,
+        basic: _,
+        anonymous,
+        // Compiled with the limits.
+        failures: _,
+        verifications: _,
+        // Compiled in `revocations`.
+        revocations: _,
+    } = &config.callers;
     let tenants = issuer_tenants(compiler);
     let issuers: Vec<_> = config
         .callers
@@ -47,8 +59,8 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
         .zip(tenants)
         .map(|((name, written), tenants)| Some(issuer(compiler, name, written)?.for_tenants(tenants)))
         .collect();
-    let anonymous = config.callers.anonymous.as_ref().map(|anonymous| {
-        let tier = anonymous.tier.as_ref().unwrap_or(&config.default_tier);
+    let anonymous = anonymous.as_ref().map(|config::Anonymous { by: _, tier }| {
+        let tier = tier.as_ref().unwrap_or(&config.default_tier);
         compiler.resolve("tier", tier, &config.tiers);
         AnonymousTier(tier.as_str().into())
     });
@@ -108,24 +120,36 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
 
 /// Returns the limits on signature checks; `None` if they are off.
 fn verifications(compiler: &Compiler<'_>, tables: &Option<Tables>) -> Option<Verifications> {
-    let written = compiler.config.callers.verifications.as_ref()?;
+    let config::Verifications {
+        // Compiled with the limits.
+        rate: _,
+        burst: _,
+        share,
+    } = compiler.config.callers.verifications.as_ref()?;
     Some(Verifications {
         per_address: tables.as_ref()?.failed_checks.clone()?,
-        share: Ratio::new(written.share.get())
+        share: Ratio::new(share.get())
             .and_then(|ratio| Share::new(ratio, u32::try_from(compiler.workers).unwrap_or(u32::MAX))),
         work: Arc::clone(&compiler.state.verification_work),
     })
 }
 
 fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<ApiKeys> {
-    compiler.look_after(&written.file);
-    let file = match keys::load(&written.file, compiler.sources) {
+    let config::ApiKeys {
+        header,
+        file: path,
+        // Compiled in `key_places`.
+        places: _,
+        query: _,
+    } = written;
+    compiler.look_after(path);
+    let file = match keys::load(path, compiler.sources) {
         Ok(file) => file,
         Err(mistakes) => {
             for mistake in mistakes.iter() {
                 // An unreadable file has no position of its own, so the mistake points to the config.
                 compiler.mistake(Mistake {
-                    at: mistake.at.or(written.file.span()),
+                    at: mistake.at.or(path.span()),
                     ..mistake.clone()
                 });
             }
@@ -153,10 +177,10 @@ fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<Ap
             disabled: *key.disabled,
         });
     }
-    ApiKeys::new(written.header.value.clone(), all)
+    ApiKeys::new(header.value.clone(), all)
         .map_err(|mistakes| {
             for mistake in mistakes {
-                compiler.mistake(Mistake::new(Code::BadValue, written.file.span(), mistake.to_string()));
+                compiler.mistake(Mistake::new(Code::BadValue, path.span(), mistake.to_string()));
             }
         })
         .ok()
@@ -175,13 +199,21 @@ fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<C
         );
     }
     let (mut all, mut rows) = (Vec::new(), Vec::new());
-    for identity in &written.identities {
-        check_tenant(compiler, &identity.tenant);
-        if let Some(tier) = &identity.tier {
+    let config::Mtls { identities } = written;
+    for identity in identities {
+        let config::Identity {
+            name,
+            tenant,
+            id,
+            tier,
+            scopes,
+        } = identity;
+        check_tenant(compiler, tenant);
+        if let Some(tier) = tier {
             compiler.resolve("tier", tier, &compiler.config.tiers);
         }
-        let name = holder_name(compiler, &identity.name);
-        let id = identity.id.as_ref().map(|id| Arc::from(id.as_str()));
+        let name = holder_name(compiler, name);
+        let id = id.as_ref().map(|id| Arc::from(id.as_str()));
         if let Some(name) = &name {
             check_id(compiler, identity, name, id.as_ref());
         }
@@ -189,10 +221,10 @@ fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<C
         rows.push(identity);
         all.push(Holder {
             name,
-            tenant: identity.tenant.as_str().into(),
+            tenant: tenant.as_str().into(),
             id,
-            tier: identity.tier.as_ref().map(|tier| tier.as_str().into()),
-            scopes: identity.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            tier: tier.as_ref().map(|tier| tier.as_str().into()),
+            scopes: scopes.iter().map(|scope| scope.as_str().into()).collect(),
         });
     }
     CertificateHolders::new(all)
@@ -272,9 +304,9 @@ fn check_id(compiler: &mut Compiler<'_>, identity: &config::Identity, name: &Hol
     }
 }
 
-fn passwords(compiler: &mut Compiler<'_>, written: &config::Basic) -> Option<Passwords> {
-    compiler.look_after(&written.file);
-    let file = match users::load(&written.file, compiler.sources) {
+fn passwords(compiler: &mut Compiler<'_>, config::Basic { file: path }: &config::Basic) -> Option<Passwords> {
+    compiler.look_after(path);
+    let file = match users::load(path, compiler.sources) {
         Ok((file, warnings)) => {
             warnings
                 .iter()
@@ -285,7 +317,7 @@ fn passwords(compiler: &mut Compiler<'_>, written: &config::Basic) -> Option<Pas
             for mistake in mistakes.iter() {
                 // An unreadable file has no position of its own, so the mistake points to the config.
                 compiler.mistake(Mistake {
-                    at: mistake.at.or(written.file.span()),
+                    at: mistake.at.or(path.span()),
                     ..mistake.clone()
                 });
             }
@@ -325,29 +357,26 @@ pub(super) fn key_places(config: &config::Config) -> Option<KeyPlaces> {
 
 /// Loads the revocation file, if there is one.
 pub(super) fn revocations(compiler: &mut Compiler<'_>) -> Option<RevocationFile> {
-    let kept = compiler.config.callers.revocations.as_ref()?;
+    let config::Revocations { file } = compiler.config.callers.revocations.as_ref()?;
     // A change of another file does not read this one again: the revocation store follows it separately.
-    named_files::doubt_writers(compiler, &kept.file, kept.file.span());
-    let is_read = !compiler.sources.reader().keeps(&kept.file);
+    named_files::doubt_writers(compiler, file, file.span());
+    let is_read = !compiler.sources.reader().keeps(file);
     let changes = is_read.then(|| compiler.state.revocations.changes());
-    match revocation_store::load(&kept.file, compiler.sources) {
+    match revocation_store::load(file, compiler.sources) {
         Ok(list) => {
             for issuer in list.keys().filter_map(Revoked::issuer) {
                 if !compiler.config.callers.jwt.contains(issuer) {
-                    let message = format!(
-                        "{} names the issuer `{issuer}`, which there is not",
-                        kept.file.display()
-                    );
+                    let message = format!("{} names the issuer `{issuer}`, which there is not", file.display());
                     let hint =
                         "what it is to take back is not: write the issuer's name in `callers.jwt`, or leave it out";
                     compiler
                         .warnings
-                        .push(Mistake::new(Code::Doubtful, kept.file.span(), message).hint(hint));
+                        .push(Mistake::new(Code::Doubtful, file.span(), message).hint(hint));
                 }
             }
             Some(RevocationFile {
-                path: kept.file.value.clone(),
-                version: compiler.sources.reader().stamp(&kept.file),
+                path: file.value.clone(),
+                version: compiler.sources.reader().stamp(file),
                 list,
                 changes,
             })
@@ -355,7 +384,7 @@ pub(super) fn revocations(compiler: &mut Compiler<'_>) -> Option<RevocationFile>
         Err(mistakes) => {
             for mistake in mistakes.iter() {
                 compiler.mistake(Mistake {
-                    at: mistake.at.or(kept.file.span()),
+                    at: mistake.at.or(file.span()),
                     ..mistake.clone()
                 });
             }
@@ -388,16 +417,31 @@ fn issuer_tenants(compiler: &mut Compiler<'_>) -> Vec<IssuerTenants> {
 }
 
 fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
-    let algorithms: Vec<Algorithm> = written
-        .algorithms
+    let config::Jwt {
+        issuer: iss,
+        audience,
+        algorithms,
+        keys: written_keys,
+        typ,
+        required_claims,
+        caller,
+        tenant,
+        // Compiled in `issuer_tenants`.
+        tenants: _,
+        tier,
+        scopes,
+        leeway,
+        max_age,
+    } = written;
+    let algorithms: Vec<Algorithm> = algorithms
         .iter()
         .map(|algorithm| jws::algorithm(algorithm.as_str()).expect("every word of the config is an algorithm"))
         .collect();
-    let source = match &written.keys {
+    let source = match written_keys {
         JwtKeys::Url(keys) => Some(source(compiler, keys, &algorithms)?),
         _ => None,
     };
-    let keys = match &written.keys {
+    let keys = match written_keys {
         JwtKeys::Url(keys) => Some(remote_keys(compiler, name, &keys.url, &algorithms)),
         JwtKeys::File(path) => named_files::read_file(compiler, path).and_then(|text| {
             let is_pem = text.starts_with(b"-----BEGIN");
@@ -422,11 +466,11 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
             )
         }),
     }?;
-    let Some(issuer) = &written.issuer else {
+    let Some(issuer) = iss else {
         compiler.mistake(
             Mistake::new(
                 Code::MissingKey,
-                written.tenant.span(),
+                tenant.span(),
                 format!("`callers.jwt.{name}` has no `issuer`"),
             )
             .hint("tokens are told apart by `iss`: write what the issuer puts there"),
@@ -437,15 +481,15 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
     let settings = IssuerSettings {
         name: Arc::clone(name),
         issuer: issuer.value.clone(),
-        audience: written.audience.iter().map(|audience| audience.value.clone()).collect(),
-        types: written.typ.iter().map(|typ| token_type(typ.value)).collect(),
-        required_claims: written.required_claims.iter().map(text).collect(),
-        caller: text(&written.caller),
-        tenant: text(&written.tenant),
-        tier: written.tier.as_ref().map(text),
-        scopes: Some(text(&written.scopes)),
-        leeway: *written.leeway,
-        max_age: written.max_age.as_ref().map(|max_age| max_age.value),
+        audience: audience.iter().map(|audience| audience.value.clone()).collect(),
+        types: typ.iter().map(|typ| token_type(typ.value)).collect(),
+        required_claims: required_claims.iter().map(text).collect(),
+        caller: text(caller),
+        tenant: text(tenant),
+        tier: tier.as_ref().map(text),
+        scopes: Some(text(scopes)),
+        leeway: **leeway,
+        max_age: max_age.as_ref().map(|max_age| max_age.value),
         setting: compiler.setting(&format!("callers.jwt.{name}")),
     };
     Issuer::new(settings, keys)
@@ -453,7 +497,7 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
         .map_err(|mistake| {
             compiler.mistake(Mistake::new(
                 Code::BadValue,
-                written.leeway.span().or(issuer.span()),
+                leeway.span().or(issuer.span()),
                 mistake.to_string(),
             ))
         })
@@ -489,16 +533,23 @@ fn local_keys(
 }
 
 fn source(compiler: &mut Compiler<'_>, written: &KeysUrl, algorithms: &[Algorithm]) -> Option<Source> {
-    let url = JwksUrl::parse(&written.url)
-        .map_err(|mistake| compiler.mistake(Mistake::new(Code::BadValue, written.url.span(), mistake.to_string())))
+    let KeysUrl {
+        url: text,
+        refresh,
+        max_age,
+        cool_down,
+        time_limit,
+    } = written;
+    let url = JwksUrl::parse(text)
+        .map_err(|mistake| compiler.mistake(Mistake::new(Code::BadValue, text.span(), mistake.to_string())))
         .ok()?;
     let usual = Freshness::default();
     let freshness = Freshness {
-        refresh: *written.refresh,
-        longest_retry: usual.longest_retry.min(*written.refresh),
-        max_age: *written.max_age,
-        cool_down: *written.cool_down,
-        timeout: *written.time_limit,
+        refresh: **refresh,
+        longest_retry: usual.longest_retry.min(**refresh),
+        max_age: **max_age,
+        cool_down: **cool_down,
+        timeout: **time_limit,
         ..usual
     };
     Some(Source {

@@ -38,19 +38,34 @@ impl Tables {
         warn_of_forgetting(compiler);
         let mut by_name = HashMap::new();
         for (number, (name, tier)) in (0..).zip(config.tiers.iter()) {
+            let WrittenTier {
+                // Compiled in functions of their own.
+                rate: _,
+                mode: _,
+                in_flight: _,
+                quotas: _,
+                weight,
+            } = tier;
             let rate = rate(compiler, &mut tables, name, tier);
             let mut allowances: Vec<_> = rate.into_iter().collect();
             allowances.extend(in_flight(compiler, &mut tables, name, tier));
             for quota in quota_names(config) {
                 allowances.extend(self::quota(compiler, &mut tables, (name, tier), &quota));
             }
-            let tier = Tier::new(Arc::clone(name), number, *tier.weight, allowances);
+            let tier = Tier::new(Arc::clone(name), number, **weight, allowances);
             by_name.insert(Arc::clone(name), Arc::new(tier));
         }
         let mut tenants = HashMap::new();
         for (tenant, terms) in config.tenants.iter() {
-            let tier = terms
-                .tier
+            let config::Tenant {
+                tier,
+                // Compiled with the limits of tiers.
+                rate: _,
+                burst: _,
+                in_flight: _,
+                quotas: _,
+            } = terms;
+            let tier = tier
                 .as_ref()
                 .and_then(|name| compiler.resolve("tier", name, &config.tiers));
             tenants.insert(
@@ -78,12 +93,20 @@ impl Tables {
         let failures = callers
             .failures
             .as_ref()
-            .and_then(|failures| of_callers("failures", &failures.rate, &failures.burst))
+            .and_then(|config::Failures { rate, burst }| of_callers("failures", rate, burst))
             .map(|(limit, terms)| RouteLimit::new(limit, terms));
         let failed_checks = callers
             .verifications
             .as_ref()
-            .and_then(|checks| of_callers("verifications", &checks.rate, &checks.burst))
+            .and_then(|checks| {
+                let config::Verifications {
+                    rate,
+                    burst,
+                    // Compiled with the callers.
+                    share: _,
+                } = checks;
+                of_callers("verifications", rate, burst)
+            })
             .map(|(limit, terms)| FailedChecks { limit, terms });
         let default = by_name.get(config.default_tier.as_str()).cloned()?;
         let registry = Arc::clone(&compiler.state.observer.registry);
@@ -107,8 +130,14 @@ impl Tables {
         let mut limits = Vec::new();
         for (name, limit) in written.limits.iter() {
             let path = format!("routes.{route}.limits.{name}");
-            let cost = limit.cost.as_ref().unwrap_or(&written.cost);
-            let (terms, wait) = match &limit.measure {
+            let config::Limit {
+                measure,
+                per,
+                mode,
+                cost: own_cost,
+            } = limit;
+            let cost = own_cost.as_ref().unwrap_or(&written.cost);
+            let (terms, wait) = match measure {
                 Measure::Rate(rate) => {
                     costs::check(compiler, &path, cost, costs::most_at_once(rate));
                     (
@@ -126,9 +155,9 @@ impl Tables {
             let limit = Written {
                 name: Arc::clone(name),
                 key: format!("{route}/{name}").into(),
-                per: per(*limit.per),
-                mode: mode(*limit.mode),
-                cost: limit.cost.as_ref().map(|cost| cost.get()),
+                per: self::per(**per),
+                mode: self::mode(**mode),
+                cost: own_cost.as_ref().map(|cost| cost.get()),
                 wait,
                 setting: compiler.setting(&path),
             };
@@ -142,12 +171,17 @@ impl Tables {
 /// Returns the caps on the number of accounts whose owners the config does not name.
 pub(super) fn account_limits(config: &config::Config) -> AccountLimits {
     let most = |written: &At<u32>| **written as usize;
-    let written = &config.account_limits;
+    let config::AccountLimits {
+        addresses,
+        networks,
+        tenants,
+        callers,
+    } = &config.account_limits;
     AccountLimits {
-        addresses: most(&written.addresses),
-        networks: most(&written.networks),
-        tenants: most(&written.tenants),
-        callers: most(&written.callers),
+        addresses: most(addresses),
+        networks: most(networks),
+        tenants: most(tenants),
+        callers: most(callers),
     }
 }
 
@@ -376,16 +410,20 @@ fn rate_terms(
     rate: &At<Rate>,
     burst: Option<&At<NonZeroU64>>,
 ) -> Option<Terms> {
-    match *limit.kind {
+    let RateLimit {
+        kind,
+        // Given by the caller: a tenant can have its own.
+        rate: _,
+        burst: _,
+        // Compiled with the limit.
+        wait: _,
+    } = limit;
+    match **kind {
         config::Kind::TokenBucket => bucket(compiler, path, rate, burst?).map(Terms::Bucket),
         config::Kind::SlidingWindow => WindowQuota::new(rate.count.get(), rate.per)
             .map_err(|error| {
                 let message = format!("`{path}` cannot be counted: {error}");
-                compiler.mistake(Mistake::new(
-                    Code::OutOfRange,
-                    rate.span().or(limit.kind.span()),
-                    message,
-                ));
+                compiler.mistake(Mistake::new(Code::OutOfRange, rate.span().or(kind.span()), message));
             })
             .map(Terms::Window)
             .ok(),
@@ -408,17 +446,23 @@ fn bucket(compiler: &mut Compiler<'_>, path: &str, rate: &At<Rate>, burst: &At<N
 }
 
 fn calendar_terms(compiler: &mut Compiler<'_>, path: &str, quota: &config::Quota) -> Option<Terms> {
-    let every = match *quota.every {
+    let config::Quota {
+        limit,
+        every,
+        // Compiled with the limit that has the quota; a route's limit has a mode of its own.
+        mode: _,
+    } = quota;
+    let every = match **every {
         config::Every::Minute => Every::Minute,
         config::Every::Hour => Every::Hour,
         config::Every::Day => Every::Day,
         config::Every::Week => Every::Week,
         config::Every::Month => Every::Month,
     };
-    CalendarQuota::new(quota.limit.get(), every)
+    CalendarQuota::new(limit.get(), every)
         .map_err(|error| {
             let message = format!("`{path}` cannot be counted: {error}");
-            compiler.mistake(Mistake::new(Code::OutOfRange, quota.limit.span(), message));
+            compiler.mistake(Mistake::new(Code::OutOfRange, limit.span(), message));
         })
         .map(Terms::Calendar)
         .ok()

@@ -15,24 +15,31 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<Vec<Listener>> {
         .listeners
         .iter()
         .map(|(name, written)| {
-            let tls = match &written.tls {
+            let config::Listener {
+                address,
+                tls: of_tls,
+                // Compiled in `protocols`.
+                protocols: _,
+                proxy_protocol,
+            } = written;
+            let tls = match of_tls {
                 None => None,
                 Some(of_tls) => Some(tls(compiler, name, of_tls, protocols(written))?),
             };
-            let proxy_protocol = written.proxy_protocol.value == ProxyProtocol::Required;
-            if proxy_protocol && config.client_address.trusted_proxies.is_empty() {
+            let is_proxied = proxy_protocol.value == ProxyProtocol::Required;
+            if is_proxied && config.client_address.trusted_proxies.is_empty() {
                 let message = format!("nobody could connect to `listeners.{name}`: no proxy is trusted");
                 compiler.mistake(
-                    Mistake::new(Code::MissingKey, written.proxy_protocol.span(), message)
+                    Mistake::new(Code::MissingKey, proxy_protocol.span(), message)
                         .hint("write the networks of the load balancers in `client_address.trusted_proxies`"),
                 );
             }
             Some(Listener {
                 name: name.to_string(),
-                address: *written.address,
+                address: **address,
                 tls,
                 protocols: protocols(written),
-                proxy_protocol,
+                proxy_protocol: is_proxied,
             })
         })
         .collect();
@@ -58,19 +65,27 @@ pub(super) fn ask_for_certificates(config: &config::Config) -> bool {
 }
 
 fn tls(compiler: &mut Compiler<'_>, name: &str, written: &config::Tls, protocols: Protocols) -> Option<Tls> {
-    let certificates = written.certificates.iter();
-    let identities: Vec<_> = certificates.map(|files| tls_files::identity(compiler, files)).collect();
-    let file = written.client_ca_file.as_ref();
+    let config::Tls {
+        certificates,
+        client_ca_file,
+        client,
+        minimum_version,
+    } = written;
+    let identities: Vec<_> = certificates
+        .iter()
+        .map(|files| tls_files::identity(compiler, files))
+        .collect();
+    let file = client_ca_file.as_ref();
     let roots = file.map(|file| tls_files::authorities(compiler, file));
     let identities = identities.into_iter().collect::<Option<Vec<_>>>()?;
-    let must_show = written.client.value == ClientCertificates::Required;
-    let asked = written.client.value != ClientCertificates::Off;
+    let must_show = client.value == ClientCertificates::Required;
+    let asked = client.value != ClientCertificates::Off;
     let authorities = match roots {
         Some(None) => return None,
         Some(Some(roots)) if asked => Some(ClientAuthorities::new(roots, must_show)),
         _ => None,
     };
-    let only_1_3 = written.minimum_version.value == TlsVersion::V1_3;
+    let only_1_3 = minimum_version.value == TlsVersion::V1_3;
     let offers: &[&[u8]] = match protocols {
         Protocols::Http1 => &[b"http/1.1"],
         Protocols::Http2 => &[b"h2"],
@@ -80,7 +95,7 @@ fn tls(compiler: &mut Compiler<'_>, name: &str, written: &config::Tls, protocols
     authorities
         .and_then(|authorities| Tls::new(identities, authorities, only_1_3, offers))
         .map_err(|mistake| {
-            let at = written.client_ca_file.as_ref().and_then(At::span);
+            let at = client_ca_file.as_ref().and_then(At::span);
             compiler.mistake(Mistake::new(
                 Code::BadValue,
                 at,

@@ -40,7 +40,7 @@ use crate::plan::{Edge, Plan, State, TimeLimits, Written};
 use policies::{Ratio, Share};
 
 use crate::client::address::TrustedProxies;
-use crate::config::{Code, Config, Loaded, Mistake, Mistakes, Workers};
+use crate::config::{self, Code, Config, Loaded, Mistake, Mistakes, Workers};
 use crate::files::FileSet;
 use crate::setting::SettingsBuilder;
 use crate::wire::slow_caller::Rates;
@@ -95,38 +95,101 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         settings,
         ..
     } = compiler;
-    let times = &config.time_limits;
+    let Config {
+        // Compiled in sections of their own, above.
+        listeners: _,
+        admin: _,
+        callers: _,
+        tiers: _,
+        default_tier: _,
+        tenants: _,
+        backends: _,
+        routes: _,
+        account_limits: _,
+        cors: _,
+        security_headers: _,
+        path_policy: _,
+        workers: _,
+        // Read at the start alone.
+        access_log: _,
+        client_address,
+        time_limits,
+        request_limits,
+        connection_limits,
+        minimum_rates,
+        watch,
+        state_file,
+    } = config;
+    let config::ClientAddress {
+        trusted_proxies,
+        ipv6_prefix,
+    } = client_address;
+    let config::TimeLimits {
+        // Compiled in `time_limits`.
+        request: _,
+        reserve: _,
+        minimum: _,
+        // Settings of calls.
+        connect: _,
+        idle_stream: _,
+        stream_limit: _,
+        write,
+        first_byte,
+        head,
+        keep_alive,
+        drain_notice,
+        drain,
+    } = time_limits;
+    let config::RequestLimits {
+        head: head_limit,
+        headers,
+        uri,
+        // Defaults of routes.
+        body: _,
+        json_body: _,
+        json_total,
+        parked_total,
+    } = request_limits;
+    let config::ConnectionLimits {
+        total,
+        per_address,
+        requests,
+        streams,
+        handshakes_per_address,
+        handshake_share,
+    } = connection_limits;
+    let rates = |config::MinimumRates { grace, body, answer }: &config::MinimumRates| Rates {
+        grace: **grace,
+        body: body.0,
+        answer: answer.0,
+    };
     let plan = Plan {
         generation,
         edge: Edge {
             listeners,
             workers,
-            state_file: config.state_file.as_ref().map(|file| file.value.clone()),
+            state_file: state_file.as_ref().map(|file| file.value.clone()),
             admin,
-            trusted: TrustedProxies::new(config.client_address.trusted_proxies.iter().map(|net| **net)),
-            ipv6_prefix: *config.client_address.ipv6_prefix,
-            uri_limit: usize::try_from(config.request_limits.uri.0).unwrap_or(usize::MAX),
-            head_limit: usize::try_from(config.request_limits.head.0).unwrap_or(usize::MAX),
-            header_limit: *config.request_limits.headers as usize,
-            json_total: config.request_limits.json_total.0,
-            parked_total: config.request_limits.parked_total.0,
-            most_connections: *config.connection_limits.total as usize,
-            most_per_address: config.connection_limits.per_address.as_ref().map(|most| most.value),
-            most_requests: config.connection_limits.requests.as_ref().map(|most| most.value),
-            most_handshakes_per_address: *config.connection_limits.handshakes_per_address,
-            handshake_share: handshake_share(config),
-            most_streams: *config.connection_limits.streams,
-            rates: config.minimum_rates.as_ref().map(|rates| Rates {
-                grace: *rates.grace,
-                body: rates.body.0,
-                answer: rates.answer.0,
-            }),
-            first_byte: *times.first_byte,
-            head: *times.head,
-            idle: *times.keep_alive,
-            write: *times.write,
-            drain_notice: *times.drain_notice,
-            drain: *times.drain,
+            trusted: TrustedProxies::new(trusted_proxies.iter().map(|net| **net)),
+            ipv6_prefix: **ipv6_prefix,
+            uri_limit: usize::try_from(uri.0).unwrap_or(usize::MAX),
+            head_limit: usize::try_from(head_limit.0).unwrap_or(usize::MAX),
+            header_limit: **headers as usize,
+            json_total: json_total.0,
+            parked_total: parked_total.0,
+            most_connections: **total as usize,
+            most_per_address: per_address.as_ref().map(|most| most.value),
+            most_requests: requests.as_ref().map(|most| most.value),
+            most_handshakes_per_address: **handshakes_per_address,
+            handshake_share: self::handshake_share(handshake_share),
+            most_streams: **streams,
+            rates: minimum_rates.as_ref().map(rates),
+            first_byte: **first_byte,
+            head: **head,
+            idle: **keep_alive,
+            write: **write,
+            drain_notice: **drain_notice,
+            drain: **drain,
             finish: finish_of_top,
         },
         time,
@@ -149,7 +212,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             revocations: sources
                 .reader()
                 .versions(config.callers.revocations.iter().map(|kept| &kept.file.value)),
-            files: if *config.watch {
+            files: if **watch {
                 sources.reader().versions(&files)
             } else {
                 FileSet::new()
@@ -164,8 +227,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
 }
 
 /// Returns the share of a worker's time for TLS handshakes; `None` sets no limit.
-fn handshake_share(config: &Config) -> Option<Share> {
-    let share = Ratio::new(config.connection_limits.handshake_share.get()).filter(|share| *share < Ratio::ONE);
+fn handshake_share(written: &config::Ratio) -> Option<Share> {
+    let share = Ratio::new(written.get()).filter(|share| *share < Ratio::ONE);
     share.and_then(|share| Share::new(share, 1))
 }
 

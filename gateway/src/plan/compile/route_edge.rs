@@ -38,8 +38,9 @@ pub(super) fn compile(
         parameters,
         has_cors: cors.is_some(),
     };
-    let request_rules = rules.compile(compiler, "request", &written.headers.request);
-    let response_rules = rules.compile(compiler, "response", &written.headers.response);
+    let config::Headers { request, response } = &written.headers;
+    let request_rules = rules.compile(compiler, "request", request);
+    let response_rules = rules.compile(compiler, "response", response);
     check_target(compiler, name, written);
     if cors.is_some() {
         doubt_preflights(compiler, name, written);
@@ -150,6 +151,12 @@ fn path_policy(config: &config::Config, written: &config::Route) -> PathPolicy {
 }
 
 fn policy_of(own: &config::PathPolicy, top: &config::PathPolicy) -> PathPolicy {
+    let config::PathPolicy {
+        dot_segments,
+        double_slash,
+        encoded_slash,
+        backslash,
+    } = own;
     let action = |own: &Option<At<config::PathAction>>, top: &Option<At<config::PathAction>>| match own
         .as_ref()
         .or(top.as_ref())
@@ -159,15 +166,15 @@ fn policy_of(own: &config::PathPolicy, top: &config::PathPolicy) -> PathPolicy {
         Some(config::PathAction::Decode) => Action::Decode,
         Some(config::PathAction::Keep) => Action::Keep,
     };
-    let dots = own.dot_segments.as_ref().or(top.dot_segments.as_ref());
+    let dots = dot_segments.as_ref().or(top.dot_segments.as_ref());
     PathPolicy {
         dot_segments: match dots.map(|at| at.value) {
             None | Some(config::DotSegments::Reject) => DotSegments::Reject,
             Some(config::DotSegments::Decode) => DotSegments::Decode,
         },
-        double_slash: action(&own.double_slash, &top.double_slash),
-        encoded_slash: action(&own.encoded_slash, &top.encoded_slash),
-        backslash: action(&own.backslash, &top.backslash),
+        double_slash: action(double_slash, &top.double_slash),
+        encoded_slash: action(encoded_slash, &top.encoded_slash),
+        backslash: action(backslash, &top.backslash),
     }
 }
 
@@ -185,11 +192,12 @@ fn security_of(config: &config::Config, written: &config::Route) -> Option<Secur
 }
 
 fn address_list(compiler: &mut Compiler<'_>, name: &str, written: &config::Addresses) -> Option<AddressList> {
+    let config::Addresses { allow, deny } = written;
     let networks = |list: &[At<ipnet::IpNet>]| list.iter().map(|net| net.value).collect::<Vec<_>>();
-    let allow = written.allow.as_deref().map(networks);
-    (allow.is_some() || !written.deny.is_empty()).then(|| {
+    let allow = allow.as_deref().map(networks);
+    (allow.is_some() || !deny.is_empty()).then(|| {
         let setting = compiler.setting(&format!("routes.{name}.access.addresses"));
-        AddressList::new(allow, networks(&written.deny), setting)
+        AddressList::new(allow, networks(deny), setting)
     })
 }
 
@@ -283,16 +291,24 @@ pub(super) fn finish_of_top(compiler: &mut Compiler<'_>) -> Option<Arc<ResponseH
 /// Compiles the CORS settings that stand at `path`. `methods` are those of the route; an empty list means all methods.
 fn compile_cors(compiler: &mut Compiler<'_>, methods: &[At<Method>], written: &config::Cors, path: &str) -> Cors {
     let config = compiler.config;
-    let origins = written.origins.iter().map(|origin| match &origin.value {
+    let config::Cors {
+        origins,
+        methods: own_methods,
+        request_headers,
+        expose,
+        credentials,
+        max_age,
+    } = written;
+    let origins = origins.iter().map(|origin| match &origin.value {
         config::Origin::Any => None,
         config::Origin::Exactly(origin) => HeaderValue::from_str(origin).ok(),
     });
     let origins = origins.collect::<Option<Box<[_]>>>();
-    let methods = match (written.methods.as_slice(), methods) {
+    let methods = match (own_methods.as_slice(), methods) {
         ([], []) => "GET, HEAD, POST, PUT, PATCH, DELETE".to_owned(),
         ([], methods) | (methods, _) => joined(methods.iter().map(|method| method.as_str())),
     };
-    let request_headers = match &written.request_headers {
+    let request_headers = match request_headers {
         Some(names) => joined(names.iter().map(|name| name.as_str())),
         None => {
             let api_key = config.callers.api_keys.as_ref().map(config::ApiKeys::told_header);
@@ -307,16 +323,16 @@ fn compile_cors(compiler: &mut Compiler<'_>, methods: &[At<Method>], written: &c
             )
         }
     };
-    let expose = match &written.expose {
+    let expose = match expose {
         Some(names) => joined(names.iter().map(|name| name.as_str())),
         None => joined(SAID_BY_US.into_iter()),
     };
     Cors {
         origins: origins.map_or(Origins::Any, Origins::These),
-        credentials: *written.credentials,
+        credentials: **credentials,
         methods: value(&methods),
         request_headers: value(&request_headers),
-        max_age: HeaderValue::from(written.max_age.as_secs()),
+        max_age: HeaderValue::from(max_age.as_secs()),
         expose: (!expose.is_empty()).then(|| value(&expose)),
         setting: compiler.setting(path),
     }
@@ -350,8 +366,14 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn compile(&self, compiler: &mut Compiler<'_>, way: &str, written: &config::HeaderRules) -> HeaderRules {
-        let remove = written.remove.iter().map(|name| (name.value.clone(), name.span()));
-        let rename = written.rename.iter().flat_map(|(old, new)| {
+        let config::HeaderRules {
+            remove: removed,
+            rename: renamed,
+            set: written_set,
+            add: written_add,
+        } = written;
+        let remove = removed.iter().map(|name| (name.value.clone(), name.span()));
+        let rename = renamed.iter().flat_map(|(old, new)| {
             let old_name = HeaderName::from_bytes(old.as_bytes()).ok();
             let old = old_name.map(|name| (name, old.span()));
             old.into_iter().chain([(new.value.clone(), new.span())])
@@ -361,8 +383,8 @@ impl Rules<'_> {
             Some((field, name.span()))
         };
         let (set, add) = (
-            written.set.iter().filter_map(named),
-            written.add.iter().filter_map(named),
+            written_set.iter().filter_map(named),
+            written_add.iter().filter_map(named),
         );
         for (field, at) in remove.chain(rename).chain(set).chain(add) {
             let of_cors = self.has_cors && way == "response" && field.as_str().starts_with("access-control-");
@@ -377,12 +399,11 @@ impl Rules<'_> {
             };
             compiler.mistake(Mistake::new(Code::Conflict, at, message).label(label));
         }
-        let set = self.values(compiler, &written.set);
-        let add = self.values(compiler, &written.add);
+        let set = self.values(compiler, written_set);
+        let add = self.values(compiler, written_add);
         HeaderRules {
-            remove: written.remove.iter().map(|name| name.value.clone()).collect(),
-            rename: written
-                .rename
+            remove: removed.iter().map(|name| name.value.clone()).collect(),
+            rename: renamed
                 .iter()
                 .filter_map(|(old, new)| Some((HeaderName::from_bytes(old.as_bytes()).ok()?, new.value.clone())))
                 .collect(),

@@ -113,9 +113,29 @@ fn route(
     tables: Option<&mut Tables>,
     backends: &Backends,
 ) -> Option<Spec<Arc<Route>>> {
-    let access = access(compiler, name, &written.access);
-    let parameters = parameters(&written.matches);
-    let conditions = conditions(compiler, name, &written.matches, &parameters);
+    let config::Route {
+        matches,
+        access: who,
+        cost,
+        cost_header,
+        stream,
+        forward_credential,
+        fallback,
+        target,
+        // Compiled in functions of their own.
+        limits: _,
+        time_limit: _,
+        body_limit: _,
+        cors: _,
+        headers: _,
+        security_headers: _,
+        path_policy: _,
+        method_override: _,
+        upgrade: _,
+    } = written;
+    let access = access(compiler, name, who);
+    let parameters = parameters(matches);
+    let conditions = conditions(compiler, name, matches, &parameters);
     let time_limit = time_limit(compiler, name, written);
     costs::check_route(compiler, name, written);
     let route_limits = tables.map(|tables| {
@@ -125,7 +145,7 @@ fn route(
     });
     check_cost_header(compiler, name, written);
     let edge = crate::plan::compile::route_edge::compile(compiler, name, written, &parameters);
-    let target = match &written.target {
+    let target = match target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = self::rewrite(compiler, written, rewrite.as_ref(), &parameters);
             compiler.resolve("backend", wanted, &compiler.config.backends);
@@ -150,18 +170,18 @@ fn route(
         }
     };
     let body_limit = body_limit(compiler, name, written, target.as_ref());
-    let fallbacks = fallbacks::of_route(compiler, &written.fallback, backends);
+    let fallbacks = fallbacks::of_route(compiler, fallback, backends);
     let route = Route {
         name: Arc::clone(name),
         fallbacks: fallbacks?,
         access: access?,
         limits: route_limits?,
-        cost: written.cost.get(),
-        cost_header: written.cost_header.as_ref().map(|name| name.value.clone()),
+        cost: cost.get(),
+        cost_header: cost_header.as_ref().map(|name| name.value.clone()),
         time_limit,
-        stream: *written.stream,
+        stream: **stream,
         body_limit,
-        forward_credential: match written.forward_credential.as_deref() {
+        forward_credential: match forward_credential.as_deref() {
             None => Forward::Tokens,
             Some(true) => Forward::Everything,
             Some(false) => Forward::Nothing,
@@ -173,15 +193,10 @@ fn route(
     };
     Some(Spec {
         name: Arc::clone(name),
-        hosts: written.matches.hosts.iter().map(|host| host.value.clone()).collect(),
-        paths: written.matches.paths.iter().map(|path| path.value.clone()).collect(),
-        prefixes: written.matches.prefixes.iter().map(|path| path.value.clone()).collect(),
-        methods: written
-            .matches
-            .methods
-            .iter()
-            .map(|method| method.value.clone())
-            .collect(),
+        hosts: matches.hosts.iter().map(|host| host.value.clone()).collect(),
+        paths: matches.paths.iter().map(|path| path.value.clone()).collect(),
+        prefixes: matches.prefixes.iter().map(|path| path.value.clone()).collect(),
+        methods: matches.methods.iter().map(|method| method.value.clone()).collect(),
         conditions: conditions?,
         target: Arc::new(route),
     })
@@ -328,12 +343,21 @@ fn check_cost_header(compiler: &mut Compiler<'_>, name: &str, written: &config::
 }
 
 fn access(compiler: &mut Compiler<'_>, name: &str, written: &config::Access) -> Option<Access> {
+    let config::Access {
+        any_of,
+        all_of,
+        scopes,
+        tiers,
+        tenants,
+        // Compiled with the rules of the edge.
+        addresses: _,
+    } = written;
     let callers = &compiler.config.callers;
     let mut admitted = Admitted {
-        together: written.all_of.is_some(),
+        together: all_of.is_some(),
         ..Admitted::default()
     };
-    match written.all_of.as_ref().or(written.any_of.as_ref()) {
+    match all_of.as_ref().or(any_of.as_ref()) {
         None => {
             admitted.api_key = callers.api_keys.is_some();
             admitted.jwt = if callers.jwt.is_empty() {
@@ -357,17 +381,17 @@ fn access(compiler: &mut Compiler<'_>, name: &str, written: &config::Access) -> 
         }
         Some(credentials) => admit(compiler, name, credentials, &mut admitted),
     }
-    if let Some(credentials) = &written.all_of {
+    if let Some(credentials) = all_of {
         check_together(compiler, name, credentials);
     }
-    for tier in &written.tiers {
+    for tier in tiers {
         compiler.resolve("tier", tier, &compiler.config.tiers);
     }
     let names = |all: &[At<String>]| all.iter().map(|name| name.as_str().into()).collect();
     let demands = Requirements {
-        scopes: names(&written.scopes),
-        tiers: names(&written.tiers),
-        tenants: names(&written.tenants),
+        scopes: names(scopes),
+        tiers: names(tiers),
+        tenants: names(tenants),
     };
     let header = callers
         .api_keys
@@ -508,8 +532,13 @@ fn body_limit(
 }
 
 fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Respond) -> Option<Target> {
-    let mut headers = headers(compiler, &format!("routes.{name}.respond.headers"), &written.headers);
-    let body = match &written.body {
+    let config::Respond {
+        status,
+        headers: fields,
+        body,
+    } = written;
+    let mut headers = headers(compiler, &format!("routes.{name}.respond.headers"), fields);
+    let body = match body {
         None => Bytes::new(),
         Some(config::Body::Text(text)) => Bytes::from(text.value.clone()),
         Some(config::Body::Json(value)) => {
@@ -519,7 +548,7 @@ fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Res
             value.bytes().clone()
         }
     };
-    let status = StatusCode::from_u16(*written.status).ok()?;
+    let status = StatusCode::from_u16(**status).ok()?;
     Some(Target::Respond { status, headers, body })
 }
 

@@ -34,14 +34,21 @@ pub(super) fn compile(
         .iter()
         .enumerate()
         .map(|(index, entry)| {
+            let SplitEntry {
+                backend,
+                percent,
+                // Compiled in `key`, for all entries together.
+                key: _,
+                when,
+            } = entry;
             let path = format!("routes.{route}.split[{index}].when");
-            let when = match &entry.when {
+            let when = match when {
                 Some(when) => conditions(compiler, &path, when)?,
                 None => Vec::new(),
             };
             Some(SplitTarget {
-                backend: Arc::clone(backends.get(&entry.backend)?),
-                share: match &entry.percent {
+                backend: Arc::clone(backends.get(backend)?),
+                share: match percent {
                     Some(percent) => Share::Part(Percent::from_hundredths(percent.hundredths())?),
                     None => Share::Rest,
                 },
@@ -161,16 +168,22 @@ fn text(hundredths: u32) -> String {
 
 /// Compiles the conditions of one entry; `None` after a mistake.
 fn conditions(compiler: &mut Compiler<'_>, path: &str, written: &SplitWhen) -> Option<Vec<SplitCondition>> {
+    let SplitWhen {
+        tier,
+        tenant,
+        header,
+        cookie,
+    } = written;
     let names = |names: &[At<String>]| names.iter().map(|name| name.as_str().into()).collect::<Vec<Box<str>>>();
     let mut all = Vec::new();
-    if !written.tier.is_empty() {
-        all.push(SplitCondition::Tier(names(&written.tier)));
+    if !tier.is_empty() {
+        all.push(SplitCondition::Tier(names(tier)));
     }
-    if !written.tenant.is_empty() {
-        all.push(SplitCondition::Tenant(names(&written.tenant)));
+    if !tenant.is_empty() {
+        all.push(SplitCondition::Tenant(names(tenant)));
     }
     let mut are_good = true;
-    for (name, wanted) in written.header.iter() {
+    for (name, wanted) in header.iter() {
         let is = is(compiler, &format!("{path}.header.{name}"), wanted);
         are_good &= is.is_some();
         let field = HeaderName::from_str(name);
@@ -179,7 +192,7 @@ fn conditions(compiler: &mut Compiler<'_>, path: &str, written: &SplitWhen) -> O
         }
         all.extend(is.zip(field.ok()).map(|(is, name)| SplitCondition::Header { name, is }));
     }
-    for (name, wanted) in written.cookie.iter() {
+    for (name, wanted) in cookie.iter() {
         let is = is(compiler, &format!("{path}.cookie.{name}"), wanted);
         are_good &= is.is_some();
         let name = name.value.as_ref().into();

@@ -22,19 +22,22 @@ pub(super) fn authorities(compiler: &mut Compiler<'_>, file: &At<PathBuf>) -> Op
         .ok()
 }
 
-pub(super) fn identity(compiler: &mut Compiler<'_>, files: &CertificateFiles) -> Option<Identity> {
-    named_files::doubt_secret(compiler, &files.key_file);
+pub(super) fn identity(
+    compiler: &mut Compiler<'_>,
+    CertificateFiles { cert_file, key_file }: &CertificateFiles,
+) -> Option<Identity> {
+    named_files::doubt_secret(compiler, key_file);
     let (chain, key) = (
-        named_files::read_file(compiler, &files.cert_file),
-        named_files::read_file(compiler, &files.key_file),
+        named_files::read_file(compiler, cert_file),
+        named_files::read_file(compiler, key_file),
     );
     let now = clock::unix_seconds();
     let identity = Identity::read(&chain?, &key?, now)
         .map_err(|mistake| {
             let file = if mistake.is_about_the_key() {
-                &files.key_file
+                key_file
             } else {
-                &files.cert_file
+                cert_file
             };
             push(compiler, file.span(), file, &mistake);
         })
@@ -43,11 +46,11 @@ pub(super) fn identity(compiler: &mut Compiler<'_>, files: &CertificateFiles) ->
     if expires.saturating_sub(now) < SOON {
         let message = format!(
             "{} holds a certificate that expires on {}",
-            files.cert_file.display(),
+            cert_file.display(),
             mistake::day(expires)
         );
         compiler.warnings.push(
-            Mistake::new(Code::Doubtful, files.cert_file.span(), message)
+            Mistake::new(Code::Doubtful, cert_file.span(), message)
                 .hint("put the new one in its place and reload; no connection is dropped"),
         );
     }
