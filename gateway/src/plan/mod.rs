@@ -10,6 +10,8 @@ mod attempt_entries;
 mod caller_pace;
 pub mod calls;
 pub mod compile;
+#[cfg(test)]
+mod deciding_settings;
 mod live;
 pub mod outline;
 pub mod redirect;

@@ -79,7 +79,8 @@ impl Scene {
 
     fn head(&self, method: &str, uri: &str, fields: &[(&str, &str)]) -> RequestHead {
         let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in fields {
+        // Route `users` asks for a build number too.
+        for (name, value) in fields.iter().chain(&[("x-build", "7")]) {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();

@@ -38,7 +38,7 @@ impl Tables {
         warn_of_forgetting(compiler);
         let mut by_name = HashMap::new();
         for (number, (name, tier)) in (0..).zip(config.tiers.iter()) {
-            let WrittenTier {
+            let config::Tier {
                 // Compiled in functions of their own.
                 rate: _,
                 mode: _,
