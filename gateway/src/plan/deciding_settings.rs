@@ -78,6 +78,7 @@ backends:
       - url: "http://endpoint.invalid"
     time_limit: 8s
     attempt_limit: 3s
+    when_none_is_up: refuse
     bulkhead:
       limit: 12
       wait: 70ms
@@ -227,7 +228,7 @@ type Row = (fn(&Plan) -> SettingId, &'static str, &'static str);
 
 #[test]
 fn a_written_setting_is_named_with_its_line() {
-    let rows: [Row; 45] = [
+    let rows: [Row; 46] = [
         (|_| SettingId::HEAD_BYTES, "request_limits.head", "head: 15KiB"),
         (|_| SettingId::HEAD_FIELDS, "request_limits.headers", "headers: 55"),
         (|_| SettingId::URI, "request_limits.uri", "uri: 5KiB"),
@@ -350,6 +351,11 @@ fn a_written_setting_is_named_with_its_line() {
         (|plan| ids(plan).bulkhead.slots, "backends.b.bulkhead", "limit: 12"),
         (|plan| ids(plan).bulkhead.wait, "backends.b.bulkhead.wait", "wait: 70ms"),
         (|plan| ids(plan).breaker, "backends.b.breaker", "window: 11s"),
+        (
+            |plan| ids(plan).when_none_is_up,
+            "backends.b.when_none_is_up",
+            "when_none_is_up: refuse",
+        ),
         (
             |plan| aggregate(plan).conflict,
             "routes.a.aggregate.conflict",
