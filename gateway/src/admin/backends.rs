@@ -54,7 +54,7 @@ struct Entry<'a> {
 }
 
 #[derive(Serialize)]
-struct EndpointView {
+pub(super) struct EndpointView {
     url: Arc<str>,
     /// `null` until the name is resolved.
     address: Option<SocketAddr>,
@@ -287,7 +287,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
 }
 
 /// Returns the endpoints, followed by the URLs that have no address.
-fn endpoint_views(backend: &Backend) -> Vec<EndpointView> {
+pub(super) fn endpoint_views(backend: &Backend) -> Vec<EndpointView> {
     let in_force = backend.endpoints.load();
     let mut views: Vec<_> = in_force.all().iter().map(EndpointView::of).collect();
     let has_address = |url: &str| in_force.endpoints().any(|endpoint| **endpoint.url() == *url);

@@ -1,7 +1,8 @@
-//! Handles changes by an operator: reload the config, force a breaker, drain the process.
+//! Handles changes by an operator: reload the config, force a breaker, drain an endpoint or the process.
 //!
 //! Each handler takes [`Authorised`] first, so the token is checked before anything else is read or answered.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,12 +14,15 @@ use policies::breaker::ForcedState;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::backends;
 use super::body_limit::MAX_BODY;
 use super::breaker::BreakerView;
 use super::list_query::NoParameters;
 use super::problem::Problem;
 use super::state::Admin;
 use super::token::Authorised;
+use crate::call::backend::Backend;
+use crate::plan::Plan;
 use crate::server::Phase;
 use crate::{clock, json};
 
@@ -87,18 +91,7 @@ pub(super) async fn force_breaker(
         ))
     })?;
     let plan = admin.gateway.live.load();
-    let backend = plan
-        .backends
-        .iter()
-        .find(|backend| *backend.name == *name)
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "no_such_backend",
-                "No such backend",
-                "/api/v1/backends lists them.",
-            )
-        })?;
+    let backend = find(&plan, &name)?;
     if !backend.breaker_on {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -114,4 +107,73 @@ pub(super) async fn force_breaker(
         Wanted::Auto => breaker.unforce(now),
     });
     Ok(Json(json!({ "backend": name, "breaker": BreakerView::of(backend) })))
+}
+
+/// Use of an endpoint that an operator asks for.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Use {
+    /// It gets no new call.
+    Drained,
+    /// Probes and calls decide again.
+    Auto,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    address: SocketAddr,
+    state: Use,
+}
+
+/// `POST /api/v1/backends/{name}/endpoints` with `{"address": "10.0.0.5:8080", "state": "drained" | "auto"}`: answers with
+/// the endpoints of the backend.
+pub(super) async fn drain_endpoint(
+    _: Authorised,
+    _: NoParameters,
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let body = body.map_err(|error| Problem::bad_value(error.to_string()))?;
+    let Drain { address, state } = json::typed(&body, MAX_BODY).map_err(|error| {
+        Problem::bad_value(format!(
+            "The body is {{\"address\": \"10.0.0.5:8080\", \"state\": \"drained\"}} or \"auto\": {error}."
+        ))
+    })?;
+    let plan = admin.gateway.live.load();
+    let backend = find(&plan, &name)?;
+    let found = backend.endpoints.registry().drain(address, state == Use::Drained);
+    let found = found.ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_such_endpoint",
+            "No endpoint of this backend has this address",
+            "/api/v1/backends lists them.",
+        )
+    })?;
+    for (endpoint, _) in found.iter().filter(|(_, has_changed)| *has_changed) {
+        let endpoint = &endpoint.name;
+        match state {
+            Use::Drained => tracing::warn!(backend = %name, %endpoint, "endpoint is drained"),
+            Use::Auto => tracing::warn!(backend = %name, %endpoint, "endpoint is no longer drained"),
+        }
+    }
+    Ok(Json(
+        json!({ "backend": name, "endpoints": backends::endpoint_views(backend) }),
+    ))
+}
+
+fn find<'p>(plan: &'p Plan, name: &str) -> Result<&'p Arc<Backend>, Problem> {
+    plan.backends
+        .iter()
+        .find(|backend| *backend.name == *name)
+        .ok_or_else(|| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "no_such_backend",
+                "No such backend",
+                "/api/v1/backends lists them.",
+            )
+        })
 }

@@ -176,6 +176,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/reload", post(changes::reload))
         .route("/api/v1/drain", post(changes::drain))
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))
+        .route("/api/v1/backends/{name}/endpoints", post(changes::drain_endpoint))
         .route("/", get(dashboard::page))
         .route("/dashboard.css", get(dashboard::style))
         .route("/dashboard.js", get(dashboard::script))

@@ -498,7 +498,12 @@ async fn a_parameter_that_is_not_known_is_refused() {
         )
         .await;
     }
-    for path in ["reload?dry=1", "drain?in=5m", "backends/users/breaker?for=1s"] {
+    for path in [
+        "reload?dry=1",
+        "drain?in=5m",
+        "backends/users/breaker?for=1s",
+        "backends/users/endpoints?for=1s",
+    ] {
         let response = bench.change(&format!("/api/v1/{path}"), r#"{"state":"open"}"#).await;
         problem(response, 400, "bad_value").await;
     }
@@ -795,7 +800,12 @@ async fn gauges_are_true_after_a_reload() {
 #[tokio::test]
 async fn a_change_needs_the_token() {
     let bench = Bench::start().await;
-    for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/backends/users/breaker"] {
+    for path in [
+        "/api/v1/reload",
+        "/api/v1/drain",
+        "/api/v1/backends/users/breaker",
+        "/api/v1/backends/users/endpoints",
+    ] {
         problem(bench.ask(Method::POST, path).await, 401, "token_missing").await;
         for wrong in [
             "Bearer wrong",
@@ -819,7 +829,12 @@ async fn a_change_needs_the_token() {
 #[tokio::test]
 async fn without_a_token_nothing_can_be_changed() {
     let bench = Bench::start_with(None).await;
-    for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/backends/users/breaker"] {
+    for path in [
+        "/api/v1/reload",
+        "/api/v1/drain",
+        "/api/v1/backends/users/breaker",
+        "/api/v1/backends/users/endpoints",
+    ] {
         let told = problem(bench.change(path, "").await, 403, "changes_disabled").await;
         assert!(told["detail"].as_str().unwrap().contains("admin.token_file"), "{told}");
     }

@@ -2,11 +2,11 @@
 //! shown.
 
 use fixtures::fleet::{Behaviour, Fleet, Handle, Recorded};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::configs::{Config, EDGE};
 use tests::http2::{Http2, Manner};
 use tests::tls::Authority;
-use tests::{Gateway, Setup, eventually};
+use tests::{Client, Gateway, Setup, eventually};
 
 use crate::{SOON, backends};
 
@@ -170,6 +170,62 @@ async fn without_a_check_nothing_is_probed_any_more() {
     gateway.reload(config.to_string()).await;
     let up = endpoint_in(&gateway, &a, "up").await;
     assert_eq!(up["probe_error"], Value::Null, "{up:#}");
+}
+
+#[tokio::test]
+async fn a_drained_endpoint_gets_no_new_calls_until_the_drain_is_taken_back() {
+    const TOKEN: &str = "correct-horse-battery-staple";
+    let (_fleet, [a, b]) = backends(["a", "b"]).await;
+    let config = |more: &str| {
+        let top = EDGE.replace("admin: {", "admin: { token_file: admin.token,");
+        Config::with(top)
+            .backend_of(
+                "pair",
+                [a.address(), b.address()],
+                &format!("retry: off, breaker: off{more}"),
+            )
+            .open_route("pair", "pair", "")
+            .to_string()
+    };
+    let gateway = Setup::new(config("")).file("admin.token", TOKEN).start().await;
+    let put = async |address: &str, state: &str| {
+        let body = json!({ "address": address, "state": state }).to_string();
+        let admin = Client::to(gateway.admin_address());
+        let ask = admin.post("/api/v1/backends/pair/endpoints");
+        ask.bearer(TOKEN).body(body).send().await
+    };
+    let address = a.address().to_string();
+    // A call that is under way ends as it would.
+    a.close_gate();
+    b.close_gate();
+    let calls = [0, 1].map(|_| tokio::spawn(gateway.get("/pair/echo").send()));
+    a.wait_for(|counts| counts.at_gate == 1, SOON)
+        .await
+        .expect("it is asked");
+    let shown = put(&address, "drained").await.expect(200).json();
+    assert_eq!(shown["endpoints"][0]["state"], "drained", "{shown:#}");
+    a.open_gate();
+    b.open_gate();
+    for call in calls {
+        call.await.expect("no panic").expect(200);
+    }
+    a.take_requests();
+    assert_eq!(good_answers(&gateway).await, 20);
+    gateway.reload(config(", health: { tcp: true, every: 100ms }")).await;
+    assert_eq!(good_answers(&gateway).await, 20);
+    assert_eq!(
+        (a.requests().len(), &endpoint_in(&gateway, &a, "drained").await["state"]),
+        (0, &"drained".into())
+    );
+    // Without any other, calls are refused.
+    put(&b.address().to_string(), "drained").await.expect(200);
+    gateway.get("/pair/echo").send().await.refusal(503, "no_endpoint");
+    put(&address, "auto").await.expect(200);
+    assert_eq!(good_answers(&gateway).await, 20);
+    assert_eq!(a.requests().len(), 20);
+    put("127.0.0.1:1", "drained").await.expect(404);
+    put("nowhere", "drained").await.expect(400);
+    put(&address, "gone").await.expect(400);
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@
 //! Invariant: the registry keeps no endpoint alive. The pools of an endpoint are open exactly while a set in force holds
 //! it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::MOST_ENDPOINTS;
 use super::endpoint::Endpoint;
 use super::member::Member;
 use crate::call::tls::{EndpointTls, TlsTerms};
@@ -45,14 +46,21 @@ struct Key {
 /// Endpoints of one backend that are in use, in whatever set.
 #[derive(Default)]
 pub struct Registry {
-    known: Mutex<HashMap<Key, Weak<Endpoint>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    endpoints: HashMap<Key, Weak<Endpoint>>,
+    /// URL and address of the endpoints that an operator has drained, also of those that are not in use now.
+    drained: HashSet<(Arc<str>, SocketAddr)>,
 }
 
 impl Registry {
     /// Returns the addresses by which a URL is reached now, in order.
     pub fn addresses(&self, url: &str) -> Vec<SocketAddr> {
         let known = self.lock();
-        let members = known.iter().filter(|(key, endpoint)| {
+        let members = known.endpoints.iter().filter(|(key, endpoint)| {
             *key.url == *url && endpoint.upgrade().is_some_and(|endpoint| endpoint.is_member())
         });
         let mut found: Vec<_> = members.map(|(key, _)| key.address).collect();
@@ -69,6 +77,7 @@ impl Registry {
         removed: &[Arc<Endpoint>],
     ) -> Vec<Arc<Endpoint>> {
         let mut known = self.lock();
+        let Known { endpoints, drained } = &mut *known;
         let joined = added.iter().map(|member| {
             let is_secure = member.origin.server_name.is_some();
             let key = Key {
@@ -77,9 +86,11 @@ impl Registry {
                 tls: settings.tls.as_ref().filter(|_| is_secure).map(|tls| tls.terms.clone()),
                 in_http2: settings.in_http2,
             };
-            let slot = known.entry(key).or_default();
+            let is_drained = drained.contains(&(Arc::clone(&key.url), key.address));
+            let slot = endpoints.entry(key).or_default();
             let endpoint = slot.upgrade().unwrap_or_else(|| {
                 let made = Arc::new(Endpoint::new(Arc::clone(&member.origin), member.address, settings));
+                made.health.drain(is_drained);
                 *slot = Arc::downgrade(&made);
                 made
             });
@@ -88,11 +99,37 @@ impl Registry {
         });
         let joined = joined.collect();
         removed.iter().for_each(|endpoint| endpoint.leave());
-        known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
         joined
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Endpoint>>> {
+    /// Drains the endpoints with this address, or takes the drain back. A drained endpoint gets no new exchange, whatever
+    /// plan uses it, until the drain is taken back. Returns the endpoints in use, each with whether that changed
+    /// anything; `None` if nothing has this address.
+    pub fn drain(&self, address: SocketAddr, is_drained: bool) -> Option<Vec<(Arc<Endpoint>, bool)>> {
+        let mut known = self.lock();
+        let Known { endpoints, drained } = &mut *known;
+        let had = drained.len();
+        if !is_drained {
+            drained.retain(|(_, other)| *other != address);
+        }
+        let was_drained = drained.len() < had;
+        let mut found = Vec::new();
+        for (key, endpoint) in endpoints.iter().filter(|(key, _)| key.address == address) {
+            let Some(endpoint) = endpoint.upgrade() else { continue };
+            let is_member = endpoint.is_member();
+            if is_drained && is_member && drained.len() < MOST_ENDPOINTS {
+                drained.insert((Arc::clone(&key.url), address));
+            }
+            if is_member || !is_drained {
+                let has_changed = endpoint.health.drain(is_drained);
+                found.push((endpoint, has_changed));
+            }
+        }
+        (was_drained || !found.is_empty()).then_some(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

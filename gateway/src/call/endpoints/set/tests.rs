@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use policies::health::WhenNoneIsUp;
+use policies::health::{State, WhenNoneIsUp};
 use policies::{EjectionSettings, Ejector, Moment};
 
 use super::*;
@@ -230,4 +230,27 @@ fn one_bad_address_of_ten_is_ejected_alone() {
         .map(|standing| standing.is_ejected(Moment::ZERO))
         .collect();
     assert_eq!(out, (1..=10).map(|last| last == 4).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_drain_holds_for_an_address_that_goes_and_returns() {
+    let set = set([member(1), member(2)]);
+    let address = at(&set, 1).address();
+    let is_drained = |set: &EndpointSet| at(set, 1).state(Moment::ZERO) == State::Drained;
+    let changed = |is_drained| {
+        let found = set.registry().drain(address, is_drained)?;
+        Some(found.iter().map(|(_, has_changed)| *has_changed).collect::<Vec<_>>())
+    };
+    assert_eq!((changed(true), changed(true)), (Some(vec![true]), Some(vec![false])));
+    assert!(is_drained(&set) && at(&set, 2).state(Moment::ZERO).is_up());
+    // It returns as another endpoint, since nothing held the first.
+    set.replace(vec![member(2)]);
+    set.replace(vec![member(1), member(2)]);
+    assert!(is_drained(&set));
+    // The drain can be taken back while the address is away.
+    set.replace(vec![member(2)]);
+    assert_eq!(changed(false), Some(vec![]));
+    assert_eq!((changed(false), changed(true)), (None, None), "nothing has the address");
+    set.replace(vec![member(1), member(2)]);
+    assert!(!is_drained(&set));
 }
