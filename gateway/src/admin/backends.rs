@@ -343,3 +343,6 @@ impl EndpointView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ fn find<'p>(plan: &'p Plan, name: &str) -> Result<&'p Arc<Backend>, Problem> {
             )
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,6 @@ fn snapshot(admin: &Admin) -> Value {
         "rejections": rejections::list(admin, &ListQuery::first(15))["rejections"],
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,3 +65,6 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     )
         .into_response()
 }
+
+#[cfg(test)]
+mod tests;

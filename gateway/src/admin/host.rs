@@ -74,3 +74,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod api_tests;

@@ -187,3 +187,6 @@ mod tests {
         assert!(beyond.page(vec![1]).entries.is_empty());
     }
 }
+
+#[cfg(test)]
+mod api_tests;

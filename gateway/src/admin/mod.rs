@@ -7,6 +7,8 @@
 //! `/livez` and `/readyz` are answered whatever other connections do.
 
 mod backends;
+#[cfg(test)]
+mod bench;
 mod body_limit;
 mod breaker;
 mod changes;
@@ -31,8 +33,6 @@ mod state;
 mod status;
 mod stream_slots;
 mod tenants;
-#[cfg(test)]
-mod tests;
 mod timed_io;
 mod token;
 mod tokens;

@@ -146,3 +146,6 @@ pub(super) async fn method_not_allowed() -> Problem {
         "The allow field lists the methods that are served: GET looks, POST and DELETE change.",
     )
 }
+
+#[cfg(test)]
+mod tests;

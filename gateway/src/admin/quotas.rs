@@ -129,3 +129,6 @@ fn no_such_quota() -> Problem {
         "/api/v1/tenants lists its limits; one of a route is named with ?route=NAME, and only those of kind quota have a count.",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,3 +39,6 @@ fn texts(recent: &Recent) -> impl Iterator<Item = &str> {
     let names = names.into_iter().filter_map(|name| name.as_deref());
     words.into_iter().chain(names).chain(recent.detail.as_deref())
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,6 @@ impl TargetOutline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -285,3 +285,6 @@ fn keys(issuer: &Issuer) -> Keys {
 fn at_second(unix: u64) -> Timestamp {
     Timestamp(Duration::from_secs(unix))
 }
+
+#[cfg(test)]
+mod tests;

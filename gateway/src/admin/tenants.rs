@@ -213,3 +213,6 @@ fn view<'a>(
         resets_in_seconds: terms.renewed_in(now).map(header_fields::whole_seconds),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,3 +85,6 @@ impl Presented {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

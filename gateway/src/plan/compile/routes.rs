@@ -209,7 +209,7 @@ fn rewrite(
     written: Option<&At<String>>,
     parameters: &HashSet<String>,
 ) -> Option<Option<Template>> {
-    let strip = route.matches.strip.clone().map(|_| format!("/{{path.{REST}}}"));
+    let strip = route.matches.strip.map(|_| format!("/{{path.{REST}}}"));
     match written.or((*route.matches.strip).then_some(&strip)) {
         None => Some(None),
         Some(text) => template(compiler, text, Syntax::Path, &Scope::of_route(parameters)).map(Some),
