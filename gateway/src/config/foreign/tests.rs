@@ -53,7 +53,7 @@ fn place_of(section: &Section) -> &'static SectionExample {
 #[test]
 fn every_foreign_word_says_ours_and_ours_can_be_written() {
     let (mut words, mut wrong) = (0, Vec::new());
-    for section in SECTIONS {
+    for section in SECTIONS.into_iter().flatten() {
         let place = place_of(section);
         for Word { foreign, ours, note } in section.words {
             if !ours.is_empty()
