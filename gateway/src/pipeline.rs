@@ -22,6 +22,7 @@ mod decision;
 mod exchange;
 mod fallback;
 mod one_backend;
+mod peer;
 mod record;
 mod redirect;
 mod request_head;
@@ -29,10 +30,8 @@ mod respond;
 mod route_rules;
 mod several_backends;
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -42,27 +41,14 @@ use self::charge::charge;
 use self::decide::decide;
 use self::decision::{AuthorizedRequest, Stop};
 use self::exchange::Exchange;
+pub use self::peer::Peer;
 use self::request_head::RequestHead;
-use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::clock::Now;
-use crate::headers::Scheme;
 use crate::plan::{Destination, Plan};
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
 use crate::setting::SettingId;
 use crate::wire::caller_body::CallerBody;
-
-/// A client connection, as the pipeline sees it.
-#[derive(Debug)]
-pub struct Peer {
-    pub address: SocketAddr,
-    /// False if a load balancer sits in front and did not name its client; `address` is then the load balancer's.
-    pub client_is_known: bool,
-    pub worker: usize,
-    pub scheme: Scheme,
-    /// The client certificate of the TLS handshake, if one was presented.
-    pub certificate: Option<Arc<CallerCertificate>>,
-}
 
 /// Answers one request. Every request ends in a response, also after a panic.
 pub async fn serve(plan: &Plan, peer: &Peer, mut request: Request<CallerBody>) -> Response<AnswerBody> {

@@ -184,10 +184,9 @@ impl Backend {
             slots,
             entrant,
             now,
-            queue_wait,
+            (queue_wait, &self.ids.bulkhead),
             (deadline, time),
             minimum,
-            &self.ids.bulkhead,
             timer,
         )
         .await

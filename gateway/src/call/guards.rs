@@ -39,7 +39,7 @@ const COME_BACK: Duration = Duration::from_secs(1);
 /// Resolution of timers. If less time than this is left, the deadline ended the wait.
 const LEEWAY: Duration = Duration::from_millis(2);
 
-/// Enters the bulkhead. Waits at most `wait`, and stops early enough to leave `minimum` of the deadline. `time`
+/// Enters the bulkhead, whose settings have the ids `by`. Waits at most `wait`, and stops early enough to leave `minimum` of the deadline. `time`
 /// is the setting that the deadline comes from.
 ///
 /// # Errors
@@ -48,10 +48,9 @@ pub(crate) async fn enter(
     bulkhead: &Arc<Bulkhead<SlotNotifier>>,
     entrant: Entrant,
     now: Moment,
-    wait: Duration,
+    (wait, by): (Duration, &BulkheadSettingIds),
     (deadline, time): (Deadline, Option<SettingId>),
     minimum: Duration,
-    by: &BulkheadSettingIds,
     timer: &mut Timer,
 ) -> Result<Slot, Rejection> {
     let full = || Rejection::BulkheadFull {

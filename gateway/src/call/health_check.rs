@@ -22,6 +22,7 @@ use policies::HealthSettings;
 use policies::health::{Change, Probe, Verdict};
 use tokio::task::JoinSet;
 
+// Circle with `backend`: a backend holds the settings and counts of its probes, and a probe asks its endpoints.
 use super::backend::Backend;
 use super::endpoints::{Endpoint, Pools};
 use super::failure::describe;

@@ -8,7 +8,7 @@ use policies::Moment;
 use serde::{Serialize, Serializer};
 
 use super::attempts::Attempt;
-use super::line::millis;
+use super::timestamp::millis;
 
 #[derive(Serialize)]
 struct AttemptLine<'a> {

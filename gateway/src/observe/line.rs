@@ -5,14 +5,13 @@
 
 use std::net::IpAddr;
 use std::ops::Not;
-use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::attempt_line;
 use super::labels::CallerKind;
 use super::record::RequestRecord;
-use super::timestamp::Timestamp;
+use super::timestamp::{Timestamp, millis};
 
 #[derive(Serialize)]
 pub(super) struct Line<'a> {
@@ -130,13 +129,10 @@ const fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Returns milliseconds with three decimals.
-pub(super) fn millis(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::Method;
     use policies::Moment;
     use serde_json::json;

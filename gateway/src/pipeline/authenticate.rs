@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::request;
 
-use super::Peer;
 use super::decision::Findings;
+use super::peer::Peer;
 use crate::auth::authenticator::{Client, WaitTerms};
 use crate::auth::caller::Kind;
 use crate::auth::refusal::Refusal;

@@ -10,8 +10,9 @@ use policies::Deadline;
 
 use super::authenticate::authenticate;
 use super::decision::{AuthorizedRequest, Budget, Decision, Findings, RequestTarget, Stop};
+use super::peer::Peer;
 use super::request_head::RequestHead;
-use super::{Peer, route_rules};
+use super::route_rules;
 use crate::auth::credential_removal;
 use crate::client::address::{self, ClientAddress};
 use crate::clock::Now;

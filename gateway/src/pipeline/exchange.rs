@@ -4,7 +4,7 @@ use http::{HeaderValue, Method, Request, Version};
 use policies::Moment;
 use policies::bulkhead::Entrant;
 
-use super::Peer;
+use super::peer::Peer;
 use crate::call::StatedCost;
 use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;

@@ -226,6 +226,9 @@ fn keys_unavailable(plan: &Plan) -> SettingId {
 /// A setting that can decide: what holds it, the path and a text on its line, where it is written.
 type Row = (fn(&Plan) -> SettingId, &'static str, &'static str);
 
+/// The same for a default. The text is that of the section around it; `None` if none is written.
+type DefaultRow = (fn(&Plan) -> SettingId, &'static str, Option<&'static str>);
+
 #[test]
 fn a_written_setting_is_named_with_its_line() {
     let rows: [Row; 46] = [
@@ -398,7 +401,7 @@ fn a_written_setting_is_named_with_its_line() {
 
 #[test]
 fn a_default_is_named_with_the_nearest_section_that_is_written() {
-    let rows: [(fn(&Plan) -> SettingId, &str, Option<&str>); 17] = [
+    let rows: [DefaultRow; 17] = [
         (|_| SettingId::HEAD_BYTES, "request_limits.head", None),
         (|_| SettingId::VERIFICATION_SHARE, "callers.verifications.share", None),
         (|plan| r(plan).ids.time_limit, "time_limits.request", None),

@@ -9,6 +9,7 @@ use policies::health::WhenNoneIsUp;
 
 use super::endpoint::{Endpoint, EndpointId};
 use super::member::Readiness;
+// Circle with `set`: turns are made of the entries of a set, and the set keeps its turns.
 use super::set::Listed;
 
 /// Maximum number of turns after which they repeat. Weights are scaled down to it.

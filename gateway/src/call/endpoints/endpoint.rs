@@ -13,8 +13,8 @@ use policies::health::State;
 use policies::{Health, Moment};
 use tokio::net::TcpStream;
 
+use super::endpoint_settings::EndpointSettings;
 use super::member::Origin;
-use super::registry::EndpointSettings;
 use crate::call::http2::Shared;
 use crate::call::pool::{Pool, PoolSettings};
 use crate::call::tls::Tls;

@@ -7,6 +7,7 @@
 
 mod balance;
 mod endpoint;
+mod endpoint_settings;
 mod member;
 mod registry;
 mod set;
@@ -14,8 +15,9 @@ mod written;
 
 pub(crate) use self::endpoint::Pools;
 pub use self::endpoint::{ConnectionCount, Endpoint, EndpointGuard, EndpointId};
+pub use self::endpoint_settings::EndpointSettings;
 pub use self::member::{Member, Origin, Readiness};
-pub use self::registry::{EndpointSettings, Registry};
+pub use self::registry::Registry;
 pub use self::set::{EndpointSet, Listed, Replaced, Snapshot};
 pub use self::written::{Written, WrittenEndpoints};
 

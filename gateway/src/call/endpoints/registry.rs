@@ -10,29 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::MOST_ENDPOINTS;
 use super::endpoint::Endpoint;
+use super::endpoint_settings::EndpointSettings;
 use super::member::Member;
-use crate::call::tls::{EndpointTls, TlsTerms};
-
-/// Settings that all endpoints of a set share.
-pub struct EndpointSettings {
-    /// TLS settings, for the endpoints whose URL asks for TLS.
-    pub tls: Option<EndpointTls>,
-    /// Whether HTTP/2 is spoken in place of HTTP/1.1.
-    pub in_http2: bool,
-    /// Number of workers, each of which has its own pools.
-    pub workers: usize,
-}
-
-impl EndpointSettings {
-    /// Returns the protocol, as named in the config.
-    pub const fn protocol(&self) -> &'static str {
-        match (self.in_http2, &self.tls) {
-            (false, _) => "http1",
-            (true, Some(_)) => "h2",
-            (true, None) => "h2c",
-        }
-    }
-}
+use crate::call::tls::TlsTerms;
 
 /// Identity of an endpoint. Other TLS settings make another endpoint, because pooled connections use the old settings.
 #[derive(PartialEq, Eq, Hash)]

@@ -15,8 +15,9 @@ use policies::health::WhenNoneIsUp;
 use super::MOST_ENDPOINTS;
 use super::balance::Turns;
 use super::endpoint::{Endpoint, EndpointGuard, EndpointId};
+use super::endpoint_settings::EndpointSettings;
 use super::member::{Member, Readiness};
-use super::registry::{EndpointSettings, Registry};
+use super::registry::Registry;
 
 /// Endpoints of a backend, behind a swap.
 pub struct EndpointSet {

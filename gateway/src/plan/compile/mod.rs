@@ -27,6 +27,7 @@ mod splits;
 #[cfg(test)]
 mod tests;
 mod tls_files;
+mod wanted;
 mod warnings;
 
 use std::collections::HashMap;

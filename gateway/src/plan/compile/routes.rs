@@ -10,14 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use crate::auth::credential_removal::Forward;
-use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span, Wanted};
+use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
+use crate::plan::compile::wanted::is;
 use crate::plan::compile::{costs, fallbacks, redirects, splits};
 use crate::plan::{Route, RouteSettingIds, Target};
-use crate::routing::{self, Condition, Is, Pattern, REST, Regex, Spec, Table};
+use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
 use crate::setting::Configured;
 use crate::template::{Placeholder, Syntax, Template};
 
@@ -256,29 +257,6 @@ fn conditions(
         }
     }
     are_good.then_some(conditions)
-}
-
-/// Compiles a wanted value. Reports an expression that is malformed or that no value matches.
-pub(super) fn is(compiler: &mut Compiler<'_>, path: &str, wanted: &Wanted) -> Option<Is> {
-    match wanted {
-        Wanted::Any => Some(Is::Present),
-        Wanted::Exactly(text) => Some(Is::Exactly(text.value.clone())),
-        Wanted::Regex(text) => Regex::parse(text)
-            .map_err(|error| {
-                let message = format!("`{path}.regex` is no regular expression that can be used: {error}");
-                compiler.mistake(Mistake::new(Code::BadValue, text.span(), message));
-            })
-            .ok()
-            .filter(|regex| {
-                let matches_nothing = regex.matches_nothing();
-                if matches_nothing {
-                    let message = format!("no request takes this route: no value matches `{path}.regex`");
-                    compiler.mistake(Mistake::new(Code::BadValue, text.span(), message));
-                }
-                !matches_nothing
-            })
-            .map(Is::Matching),
-    }
 }
 
 /// Returns the parameters that every path of the route has. A parameter of only some paths cannot be used.

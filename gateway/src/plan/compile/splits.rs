@@ -13,7 +13,7 @@ use crate::headers;
 use crate::plan::RequestKey;
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::routes::is;
+use crate::plan::compile::wanted::is;
 use crate::plan::split::{Split, SplitCondition, SplitTarget};
 
 pub(super) fn compile(

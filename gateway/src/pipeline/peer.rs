@@ -1,0 +1,19 @@
+//! The connection that a request came on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::auth::mtls::caller_certificate::CallerCertificate;
+use crate::headers::Scheme;
+
+/// A client connection, as the pipeline sees it.
+#[derive(Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// False if a load balancer sits in front and did not name its client; `address` is then the load balancer's.
+    pub client_is_known: bool,
+    pub worker: usize,
+    pub scheme: Scheme,
+    /// The client certificate of the TLS handshake, if one was presented.
+    pub certificate: Option<Arc<CallerCertificate>>,
+}
