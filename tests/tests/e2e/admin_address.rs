@@ -39,7 +39,7 @@ async fn hold(gateway: &Gateway, count: usize, sent: &str) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..count {
         let mut stream = TcpStream::connect(gateway.admin_address()).await.expect("it is taken");
-        // Who is closed meanwhile does not hear it all.
+        // A connection that is closed meanwhile does not receive everything.
         let _ = stream.write_all(sent.as_bytes()).await;
         held.push(stream);
     }
@@ -91,7 +91,7 @@ async fn probes_are_answered_whatever_else_is_connected() {
     }
     alive(&gateway, "all of it at once").await;
     drop(all);
-    // What was held is given back: everything is answered again.
+    // The slots are given back: every request is answered again.
     eventually(SOON, "the page of metrics", || async {
         let asked = Client::to(gateway.admin_address()).get("/metrics").send();
         let answer = tokio::time::timeout(Duration::from_secs(2), asked).await;

@@ -62,7 +62,7 @@ async fn what_was_sent_is_paid_for_though_it_was_cancelled() {
     let waits = narrow.wait_for(|counts| counts.at_gate == 1, SOON);
     waits.await.expect("the slot is taken");
 
-    // It waits for the slot, and what it sent waits at the gate.
+    // The request waits for the slot; the part that was sent waits at the gate.
     let both = tokio::spawn(gateway.get("/both").key("a-key").send());
     let waits = wide.wait_for(|counts| counts.at_gate == 1, SOON);
     waits.await.expect("it is asked");

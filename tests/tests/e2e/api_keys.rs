@@ -86,7 +86,7 @@ async fn a_changed_key_file_does_not_put_half_a_config_in_force() {
     gateway.metric_becomes(SUCCESSFUL, &[], 0.0).await;
     write(&gateway, file(&[("c", "key-c")]));
     becomes(&gateway, "key-c", 200).await;
-    // The config is still not the one in use.
+    // The new config is still not in use.
     gateway.metric_becomes(SUCCESSFUL, &[], 0.0).await;
 }
 

@@ -31,7 +31,7 @@ async fn counts(gateway: &Gateway, outcome: &str, count: f64) {
         .await;
 }
 
-/// It is refused before anything was sent, and counted under `outcome`.
+/// Checks that the call is refused before anything is sent, and counted under `outcome`.
 async fn fails(gateway: &Gateway, outcome: &str) {
     let answer = gateway.get("/api/echo").send().await.expect(502);
     assert_eq!(answer.reason(), Some("backend_unreached"));
@@ -52,7 +52,7 @@ async fn a_backend_of_a_private_authority_is_spoken_to() {
     gateway.post("/api/echo").body(sent).send().await.expect(200);
     let last = api.take_requests().pop().expect("it came");
     assert_eq!(last.body_length, 1_000_000);
-    // One connection, kept.
+    // One connection is made and kept.
     counts(&gateway, "full", 1.0).await;
     counts(&gateway, "resumed", 0.0).await;
 }
@@ -144,7 +144,7 @@ async fn a_new_connection_resumes_the_session_of_an_old_one() {
 async fn whoever_does_not_shake_hands_is_not_waited_for() {
     let (_fleet, api) = one_backend("api").await;
     let authority = Authority::new("private");
-    // It listens, and never says anything.
+    // The backend listens, and never sends anything.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = silent.local_addr().expect("it is bound");
     let tls = ", tls: { ca_file: ca.pem }";

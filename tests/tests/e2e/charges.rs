@@ -76,7 +76,7 @@ const MUCH: &str = "99999999999999999999";
 #[tokio::test]
 async fn a_request_costs_what_all_that_answered_say_together() {
     let (_fleet, [first, second], gateway) = start_priced().await;
-    // What is left of a thousand: by which path, after what the first said, and the second.
+    // Each row: path, answer of the first backend, answer of the second, balance that is left of 1,000 tokens.
     let cases = [
         ("/one", (500, Some("300")), (200, Some("5")), 695),
         ("/one", (500, Some("300")), (200, None), 395),

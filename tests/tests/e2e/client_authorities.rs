@@ -201,7 +201,7 @@ async fn connections_end_with_the_authority_that_vouched_for_them() {
         ended.as_ref().err().is_none_or(is_late),
         "GOAWAY, not a break: {ended:?}"
     );
-    // What was under way comes to its end, and nothing follows it.
+    // A request under way ends normally, and no other follows it on the connection.
     scene.api.open_gate();
     let answer = under_way.await.expect("no panic").expect(200);
     assert_eq!(answer.header("connection"), Some("close"));

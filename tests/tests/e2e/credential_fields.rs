@@ -136,7 +136,7 @@ async fn a_field_that_was_not_taken_passes_and_one_that_was_goes_unless_it_may()
         cases.push(("basic", (theirs, Some(ADA)), (theirs, None)));
         cases.push(("basic-on", (theirs, Some(ADA)), (theirs, Some(ADA))));
     }
-    // Of several, those that were read and hold.
+    // Of several credentials, those that were read and are valid.
     for theirs in [Some("Digest username=\"ada\""), Some("Negotiate abc"), None] {
         cases.push(("several", (None, theirs), (None, theirs)));
         cases.push(("several", (key, theirs), (None, theirs)));

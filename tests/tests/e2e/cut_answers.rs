@@ -33,7 +33,7 @@ async fn start(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static) -> (Abru
     (backend, gateway)
 }
 
-/// What a caller over HTTP/2 gets: the status, the body, a trailer.
+/// Result for a caller over HTTP/2: the status, the body, a trailer.
 type Whole = Result<(u16, Vec<u8>, Option<String>), h2::Error>;
 
 /// What callers get: one over HTTP/1.1 and one over HTTP/2 who have sent half of their request, and one over HTTP/2 who

@@ -340,7 +340,7 @@ async fn too_many_connections_name_which_limit() {
         let scene = Scene::start(|api| Config::default().top(limits).open("api", api.address(), "").to_string()).await;
         let mut there = scene.gateway.connect().await;
         there.send("GET /nowhere HTTP/1.1\r\nhost: e\r\n\r\n").await;
-        // It has its place once it is answered.
+        // The request has its place in the list once it is answered.
         there.head().await;
         let told = scene.gateway.connect().await.rest().await;
         assert!(told.contains("overloaded"), "{told}");
@@ -421,7 +421,7 @@ async fn what_only_the_place_of_the_failure_knows_is_told() {
     ] {
         fleet.backend(name).behave(Behaviour::always(fault)).await;
     }
-    // It takes connections, and nobody speaks TLS there.
+    // The backend accepts connections, and does not speak TLS.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port is free");

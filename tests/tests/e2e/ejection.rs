@@ -20,7 +20,7 @@ async fn start<const N: usize>(names: [&str; N], guards: &str) -> (Fleet, [Handl
     (fleet, endpoints, Gateway::start(config.to_string()).await)
 }
 
-/// So many requests, one after another; how many of them had this status.
+/// Sends this number of requests, one after another. Returns how many answers had this status.
 async fn with_status(gateway: &Gateway, requests: usize, status: u16) -> usize {
     let mut found = 0;
     for _ in 0..requests {
@@ -41,7 +41,7 @@ async fn ejections(gateway: &Gateway) -> f64 {
 
 #[tokio::test]
 async fn an_endpoint_that_keeps_failing_is_left_out() {
-    // What refuses connections costs no caller anything: another endpoint is asked at once.
+    // An endpoint that refuses connections costs no caller anything: another endpoint is tried at once.
     for (failure, failed) in [
         (Behaviour::status(503), 3),
         (Behaviour::always(Fault::Reset), 3),

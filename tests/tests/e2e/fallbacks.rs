@@ -128,7 +128,7 @@ async fn what_one_attempt_has_sent_goes_to_no_other_backend_though_the_last_reac
     let gateway = Gateway::start(config.to_string()).await;
     first.behave(Behaviour::status(503)).await;
     for path in ["/one", "/all"] {
-        // As often as the retry budget allows.
+        // Repeats as often as the retry budget allows.
         for _ in 0..8 {
             gateway.post(path).header("idempotency-key", "k").send().await;
         }
@@ -229,7 +229,7 @@ async fn another_backend_answers_in_its_place() {
         Some("gateway;received-status=503;details=\"backend_status; served backend\"")
     );
 
-    // What may have been done is not done again elsewhere.
+    // A request that a backend may have executed is not sent to another one.
     first.behave(Behaviour::always(Fault::Reset)).await;
     let answer = gateway.post("/echo").body("1").send().await.expect(200);
     assert_eq!(answer.header("x-gateway-fallback"), Some("value"));

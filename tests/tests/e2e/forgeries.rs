@@ -83,11 +83,11 @@ async fn a_forger_is_put_off_and_everyone_who_is_known_goes_on() {
         .expect("it says when")
         .parse()
         .expect("seconds");
-    // One an hour comes back, and each beyond the five has to come back first.
+    // One token an hour is earned, and each check beyond the five needs one.
     let most = 3600 * (looked_at as u64 - 4);
     assert!((1..=most).contains(&wait), "{wait}");
 
-    // Whoever is known is served from the very same address, and strangers from any other.
+    // A known caller is served from the same address, and unknown callers from any other.
     ask(&known, "192.0.2.1").send().await.expect(200);
     gateway
         .get("/any/echo")

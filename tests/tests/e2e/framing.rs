@@ -26,7 +26,7 @@ async fn start() -> (Recorder, Gateway) {
     (recorder, Gateway::start(config.to_string()).await)
 }
 
-/// What came back, as far as it is whole.
+/// Returns the messages that came back whole.
 struct Exchange {
     answers: Vec<Message>,
     /// Interim answers, with a status below 200.
@@ -131,7 +131,7 @@ fn holds(list: &Value, status: u16) -> bool {
     list.as_array().is_some_and(|list| list.iter().any(|one| one == status))
 }
 
-/// What is wrong with one request of the corpus.
+/// Returns what is wrong with one request of the corpus.
 async fn judge_request(gateway: &Gateway, recorder: &Recorder, case: &Value, mark: &str) -> Vec<String> {
     let expect = &case["expect"];
     let host = gateway.address().to_string();
@@ -299,7 +299,7 @@ fn pairs(object: &Value) -> Vec<(String, Value)> {
     pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// What is wrong with how one answer of the corpus has been passed on.
+/// Returns what is wrong with the way in which one answer of the corpus was passed on.
 async fn judge_answer(gateway: &Gateway, recorder: &Recorder, case: &Value, mark: &str) -> Vec<String> {
     let (expect, backend) = (&case["expect"], &case["backend"]);
     let method = case["method"].as_str().expect("a method");

@@ -281,7 +281,7 @@ async fn a_backend_that_listens_to_a_caller_who_speaks_is_not_silent() {
         say.send(Bytes::from_static(b"more")).await.expect("it is taken");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // And now neither says anything.
+    // Now neither side sends anything.
     let status = within(SOON, "the end", next(&mut answer))
         .await
         .expect_err("it is silent");

@@ -65,7 +65,7 @@ async fn an_address_has_so_many_handshakes_at_once_and_another_does_not_notice()
     for _ in 0..MOST {
         places.push(dawdles(local(2), address).await);
     }
-    // Who has said nothing has no place.
+    // A connection that has sent nothing has no slot.
     let _silent = connect_from(local(3), address).await;
     let tls = Tls::new(&authority, "edge.test");
     let waits = {

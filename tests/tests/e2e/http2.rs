@@ -228,7 +228,7 @@ async fn no_more_streams_are_open_at_once_than_may_be() {
     let caller = Http2::connect(gateway.address()).await;
     caller.get("/api/echo").await.expect("an answer");
     assert_eq!(caller.streams(), 2);
-    // Who does not keep to it is refused, and nothing of it is begun.
+    // A caller that exceeds the limit is refused, and none of its requests begins.
     api.close_gate();
     let mut rude = gateway.connect().await;
     let block = frames::fields(&[
@@ -417,7 +417,7 @@ async fn the_preface_may_come_in_pieces_and_all_else_is_http1() {
         let mut slow = gateway.connect().await;
         let begin = frames::begin();
         slow.send(&begin[..cut]).await;
-        // So that they are read apart.
+        // The pause lets the frames be read one by one.
         tokio::time::sleep(Duration::from_millis(20)).await;
         slow.send(&begin[cut..]).await;
         let came = slow.take(9).await;

@@ -297,7 +297,7 @@ async fn large_bodies_pass_both_ways() {
     );
     let answer = gateway.get("/api/large").send().await.expect(200);
     assert_eq!(answer.body.len(), 4 << 20);
-    // One who does not read does not stop the others on the connection.
+    // A caller that does not read does not stop the others on the connection.
     let mut slow = gateway.connect().await;
     slow.send("GET /api/endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
     slow.head().await;
@@ -486,7 +486,7 @@ async fn websockets_are_opened_over_http2() {
 
 #[tokio::test]
 async fn a_silent_crowd_is_bounded_by_its_deadline() {
-    // Nobody takes the connection: all who wait for it are told in time.
+    // The connection is never accepted: all waiting calls are answered in time.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let gateway = Gateway::start(config(address, &format!("{UNGUARDED}, time_limit: 300ms"))).await;

@@ -153,7 +153,7 @@ impl Case<'_> {
         }
     }
 
-    /// What the corpus would object to.
+    /// Returns what the corpus would object to.
     fn judge(&self, arrived: &[Arrived]) -> Result<(), String> {
         let own = |arrived: &&Arrived| arrived.head.target().contains(&self.mark);
         let all: Vec<_> = arrived.iter().filter(own).collect();
@@ -231,7 +231,7 @@ async fn ends(connection: &mut tests::Raw) {
 async fn every_request_of_the_corpus_is_clean_or_refused() {
     let recorder = Recorder::start().await;
     let config = Config::default()
-        // What would go on waiting ends soon.
+        // A connection that would go on waiting ends soon.
         .top("time_limits: { request: 2s, reserve: 500ms, head: 500ms, keep_alive: 500ms }")
         .open("api", recorder.address(), UNGUARDED);
     let gateway = Gateway::start(config.to_string()).await;

@@ -35,7 +35,7 @@ async fn flood(gateway: &Gateway, begin: &[u8], again: impl Fn(u32) -> Vec<u8>) 
         let burst: Vec<u8> = (0..100).flat_map(|index| again(100 * round + index)).collect();
         connection.send(burst).await;
     }
-    // What was sent after the end may reset the connection; either way it is over.
+    // Bytes that were sent after the end may reset the connection. It is closed either way.
     connection.rest().await;
 }
 

@@ -113,7 +113,7 @@ async fn what_is_left_of_a_request_ends_with_its_answer() {
 
 #[tokio::test]
 async fn a_peer_that_is_gone_is_noticed() {
-    // It says nothing, not even to a PING.
+    // The peer answers nothing, not even a PING.
     let address = by_hand(|_, _| Vec::new()).await;
     let more = format!("{UNGUARDED}, connections: {{ ping: 200ms }}, time_limit: 60s");
     let gateway = Setup::new(config(address, &more).replace("tiers:", "time_limits: { request: 90s }\ntiers:"))

@@ -180,7 +180,7 @@ async fn keys_that_nobody_confirms_are_withdrawn_at_the_stated_age() {
         .await;
     assert_eq!(status_of(&gateway, &known).await, 200);
 
-    // What was verified before does not outlive the key that verified it.
+    // A token that was verified before is not accepted for longer than its key.
     becomes(&gateway, &known, 503).await;
     assert_eq!(gateway.metric("gateway_jwks_keys", &[("issuer", "main")]).await, 0.0);
     let told = issuer(&gateway, "main").await;
@@ -274,7 +274,7 @@ async fn rotated_keys_are_found_by_their_name_and_removed_ones_stop_at_once() {
     assert_eq!(provider.counts().requests, 1);
 
     provider.behave(publishing(&[Algorithm::EdDSA])).await;
-    // The first who come wait for one fetch together.
+    // The first requests wait for one fetch together.
     provider.close_gate();
     let sent: Vec<_> = (0..20)
         .map(|number| {
@@ -340,7 +340,7 @@ async fn names_of_keys_that_nobody_has_cost_few_fetches_and_delay_no_rotation() 
     assert_eq!(provider.counts().requests, 1 + 6);
 }
 
-/// As [`publishing`], of keys that have no names.
+/// Like [`publishing`], with keys that have no names.
 fn publishing_unnamed(algorithms: &[Algorithm]) -> Behaviour {
     let mut set = all_keys();
     let keys = set["keys"].as_array_mut().expect("a list");
@@ -391,7 +391,7 @@ async fn who_allows_little_time_does_not_wait_longer() {
         .send();
     let refused = tests::within(SOON, "it is answered", hurried).await;
     refused.refusal(503, "keys_unavailable");
-    // What is wrong in any case is told at once, and nobody is asked for it.
+    // A token that is wrong with any key is refused at once, without a fetch.
     let past = claims_with("exp", 1_000_000.into());
     let expired = mint(Algorithm::ES256, &past, Some(&kid(Algorithm::ES256)));
     let refused = gateway.get("/tokens/echo").bearer(&expired).send().await;
@@ -409,7 +409,7 @@ async fn a_reload_keeps_the_keys_and_a_failed_one_goes_on_fetching_them() {
     let gateway = Gateway::start(written("refresh: 1h")).await;
     becomes(&gateway, &token(Algorithm::ES256, "ada"), 200).await;
 
-    // With the provider gone, a reload must live on what is there.
+    // Without the provider, a reload uses the keys that it has.
     provider.behave(Behaviour::refusing()).await;
     gateway.reload(written("refresh: 1s, max_age: 1h")).await;
     assert_eq!(status_of(&gateway, &token(Algorithm::ES256, "bob")).await, 200);

@@ -49,7 +49,7 @@ fn answer(body: &str) -> Behaviour {
     ))
 }
 
-/// What the admin API says decided the newest refusal.
+/// Returns the setting that decided on the newest rejection, according to the admin API.
 async fn decided_by(gateway: &Gateway, expected: &str) {
     let shown = gateway.admin_json("/api/v1/rejections").await;
     assert_eq!(shown["rejections"][0]["decided_by"]["setting"], expected, "{shown:#}");
@@ -110,7 +110,7 @@ async fn what_is_held_at_once_is_bounded_and_given_back() {
     let reserved = gateway.metric("gateway_json_reserved_bytes", &[]).await;
     assert!((6e6..6.4e6).contains(&reserved), "{reserved}");
     assert_eq!(gateway.metric("gateway_json_refused_total", &[]).await, 1.0);
-    // What is short still finds room.
+    // A short body still finds room.
     let short = tokio::spawn(gateway.post("/body").body(text(1_000)).send());
     let waits = one.wait_for(|counts| counts.at_gate == 4, SOON);
     waits.await.expect("it is sent on");
@@ -133,7 +133,7 @@ async fn an_answer_for_which_there_is_no_room_is_a_failed_part() {
     let two = fleet.backend("two");
     one.behave(answer(&text(3 << 20))).await;
     two.close_gate();
-    // One answer is there, of which 6 MiB are counted, and another is waited for.
+    // One answer has arrived, of which 6 MiB are counted, and another is awaited.
     let first = tokio::spawn(gateway.get("/both").send());
     let waits = two.wait_for(|counts| counts.at_gate == 1, SOON);
     waits.await.expect("it is asked");

@@ -46,7 +46,7 @@ async fn whatever_lies_unread() {
     let many = FIRST.repeat(20_000);
     let upload = "POST /api/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 500000000\r\n\r\n";
     let body = "x".repeat(6_000_000);
-    // What there is no room for holds up a FIN that is sent behind it, but not an RST.
+    // Bytes that find no room hold up a FIN that follows them, but not an RST.
     let cases: [(&str, &str, &str, bool); 7] = [
         ("nothing", FIRST, "", true),
         ("another request", FIRST, FIRST, true),

@@ -177,7 +177,7 @@ async fn a_quota_outlives_the_process() {
     gateway.signal(Signal::Term);
     assert_eq!(gateway.wait_exit().await, Some(0));
 
-    // Killed, it has kept what was written last.
+    // A process that is killed keeps the counts of the last write.
     let gateway = setup(&config).start().await;
     assert_eq!(left(&ask(&gateway, "acme").await.expect(204), "daily"), Some(2));
     eventually(SOON, "the third is written", || async {
@@ -248,7 +248,7 @@ async fn so_many_at_once_and_no_more_until_one_has_left() {
     assert_eq!(refused.retry_after(), 1);
     api.behave(Behaviour::default()).await;
     gateway.get("/api/echo").key("globex").send().await.expect(200);
-    // Who hangs up has left.
+    // A caller that closes its connection is no longer in flight.
     first.abort();
     eventually(SOON, "there is room again", || async {
         let answer = gateway.get("/api/echo").key("acme").send().await;

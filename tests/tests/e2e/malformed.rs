@@ -23,7 +23,7 @@ fn bytes(case: &str) -> Vec<u8> {
         .replace('^', "/api/echo")
         .replace("SMUGGLED", "/api/smuggled")
         .replace('~', "\r\n");
-    // One byte for each character up to U+00FF.
+    // Each character up to U+00FF is one byte.
     text.chars()
         .map(|c| u8::try_from(u32::from(c)).expect("Latin-1"))
         .collect()

@@ -80,7 +80,7 @@ fn token(name: &Value, tenant: &Value) -> String {
     signed(&all)
 }
 
-/// What the access log says of requests for this path.
+/// Returns the lines of the access log about requests for this path.
 async fn logged(gateway: &Gateway, path: &str, count: usize) -> Vec<Value> {
     eventually(SOON, "the lines are written", || async {
         let lines: Vec<Value> = gateway

@@ -17,7 +17,7 @@ const PARKED: &str = "gateway_parked_upload_bytes";
 const COUNTED: &str = "gateway_parked_upload_reserved_bytes";
 const REFUSED: &str = "gateway_parked_upload_refused_total";
 const PAUSES: &str = "gateway_parked_upload_pauses_total";
-/// What a stream may send before it is read.
+/// Number of bytes that a stream may send before it is read.
 const UNREAD: usize = 64 << 10;
 
 /// A backend whose only slot is taken, so that uploads wait for it, and one that answers.
@@ -87,7 +87,7 @@ async fn an_upload_that_waits_holds_a_small_window_and_is_counted() {
     assert_eq!(crowded.parked().await, 0.0);
     let (caller, mut streams) = uploads(crowded.gateway.address(), COUNT, 256 << 10).await;
     crowded.becomes(COUNT * UNREAD).await;
-    // Who gives up gives back what it held.
+    // A caller that gives up frees the bytes that it held.
     for stream in streams.drain(..10) {
         stream.cancel();
     }
@@ -191,7 +191,7 @@ async fn a_connection_whose_upload_is_not_taken_is_not_read_further_until_it_is(
     let answer = upload(&other, "/well/mirror", 4 << 20).await.whole().await;
     assert_eq!(answer.expect("an answer").body.len(), 4 << 20);
 
-    // A caller that leaves is seen to leave, whatever it has sent.
+    // The gateway sees that a caller leaves, whatever the caller has sent.
     let connections = gateway.metric("gateway_connections", &[]).await;
     drop(crowd.pop());
     eventually(SOON, "its connection is closed", || async {

@@ -24,7 +24,7 @@ callers:
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What `htpasswd -nB -C 10` makes of the words lovelace and hopper.
+/// Hashes of the words lovelace and hopper, as `htpasswd -nB -C 10` writes them.
 const USERS: &str = r#"
 users:
   - { id: ada, tenant: acme, tier: premium, password_hash: "$2b$10$/ZsGkLXy3vF/5sxtezIWGejgQsFEHybCdXm7490eqDXG1ioZCSAG6" }
@@ -241,7 +241,7 @@ async fn nothing_is_compared_for_an_address_that_has_used_up_its_failures() {
     ask(one, "ada:lovelace").await.refusal(429, "rate_limited");
     ask(other, "ada:lovelace").await.expect(200);
     ask(one, "ada:lovelace").await.expect(200);
-    // What is right costs nothing, and what is wrong costs one, whoever compares it.
+    // A right password costs nothing and a wrong one costs one token, whoever compares it.
     for _ in 0..2 {
         ask(other, "ada:3").await.refusal(401, "credentials_invalid");
         ask(other, "grace:hopper").await.expect(200);

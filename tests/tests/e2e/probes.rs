@@ -159,7 +159,7 @@ async fn slow_uploads_heal_a_backend_that_has_nothing_else() {
         for number in 0..4 {
             pieces.send(Bytes::from(vec![b'x'; 50_000])).await.expect("it is open");
             if number == 1 {
-                // What has come is more than is waited for.
+                // More has arrived than a probe waits for.
                 let begun = |counts: &fixtures::fleet::Counts| counts.in_flight == 1;
                 api.wait_for(begun, SOON).await.expect("it is begun");
                 assert_eq!(counts(&gateway).await, (0.into(), 1.into()));

@@ -63,7 +63,7 @@ async fn the_client_is_who_the_header_says() {
         (binary(), "203.0.113.9"),
         (text("UNKNOWN"), "127.0.0.1"),
     ] {
-        // What a client claims itself counts for nothing: it is no trusted proxy.
+        // A client's own claim is ignored, because the client is no trusted proxy.
         let request = REQUEST.replace("\r\n\r\n", "\r\nx-forwarded-for: 198.51.100.1\r\n\r\n");
         let request = if client == "127.0.0.1" {
             REQUEST.to_owned()
@@ -135,7 +135,7 @@ async fn who_does_not_begin_with_a_header_gets_no_further() {
     assert!(api.take_requests().is_empty());
 }
 
-/// Of version 2, with this command, family and block.
+/// Returns a header of version 2 with this command, family and block.
 fn binary_of(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let length = u16::try_from(block.len()).expect("short").to_be_bytes();
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family], &length, block].concat()

@@ -27,7 +27,7 @@ fn keys() -> String {
     key_file(&TIERS.into_iter().flat_map(of_tier).collect::<Vec<_>>())
 }
 
-/// What one tenant had out of its own saturating load.
+/// Returns what one tenant was served of a load that saturates its limit.
 struct Taken {
     tier: &'static str,
     rate: f64,

@@ -74,7 +74,7 @@ async fn a_required_parts_refusal_is_the_answer_and_no_outage() {
         .await
         .sum("gateway_rejections_total", &[("route", "all")]);
     assert_eq!(refused.unwrap_or(0.0), 0.0, "none is a refusal of the gateway");
-    // What is about the exchange with the backend is not the caller's business.
+    // Fields about the exchange with the backend are not passed to the caller.
     for status in [301, 304, 401, 407, 421, 425, 426, 431, 505] {
         first.behave(refuses(status, "", "")).await;
         let answer = gateway.post("/all").send().await;
@@ -162,7 +162,7 @@ async fn details_are_json_or_nothing() {
         let problem = answer.refusal(402, "backend_status");
         assert_eq!(problem.get("details"), None, "{fields}: {answer:#?}");
     }
-    // One that breaks off has said its status all the same.
+    // An answer that breaks off has nevertheless sent its status.
     first
         .behave(Behaviour::raw(
             "HTTP/1.1 402 No\r\ncontent-length: 100\r\n\r\n{\"a\":1}",

@@ -40,7 +40,7 @@ async fn a_body_of_unknown_length_arrives_with_every_method() {
         assert_eq!(seen(&arrived), (method, "HTTP/1.1", &b"abcde"[..], true), "{arrived:?}");
         assert_eq!(arrived.head.all("transfer-encoding"), ["chunked"], "{method}");
     }
-    // And so does one with a length, or of a caller that speaks HTTP/2.
+    // A body with a length, or of a caller that speaks HTTP/2, arrives as well.
     for method in METHODS {
         let answer = gateway
             .raw(format!(

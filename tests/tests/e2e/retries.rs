@@ -215,7 +215,7 @@ async fn a_date_to_come_back_at_is_understood_in_every_format() {
         assert_eq!(api.take_requests().len(), 1, "{far}");
         assert_eq!(stopped(&gateway, "retry_after_too_long").await, 1.0 + number as f64);
     }
-    // What says nothing is not obeyed.
+    // A `Retry-After` that cannot be read is ignored.
     for nonsense in ["soon", "-1", "Fri, 31 Dec 9999 23:59:59 CET"] {
         api.next([unwell(&format!("retry-after: {nonsense}"))]);
         gateway.get("/api/echo").send().await.expect(200);

@@ -203,7 +203,7 @@ async fn nobody_revokes_without_the_token_or_what_cannot_be() {
             "{body}"
         );
     }
-    // Of two members with one name, each reader takes another.
+    // If two members have one name, readers differ in which one they take.
     for body in [
         r#"{"key":"k2","key":"k1"}"#,
         r#"{"key":"k1","until":"1h","until":"2h"}"#,

@@ -28,7 +28,7 @@ async fn a_route_is_open_to_addresses() {
     .await;
     let ask = |from: &str| gateway.get("/echo").header("x-forwarded-for", from).send();
     ask("10.1.2.3").await.expect(200);
-    // What a stranger has written stands further left, and is not believed.
+    // Values from an untrusted sender stand further left, and are not believed.
     for stranger in ["10.6.6.6", "192.0.2.1", "10.1.2.3, 192.0.2.1"] {
         ask(stranger).await.refusal(403, "address_not_allowed");
     }
@@ -46,7 +46,7 @@ async fn a_route_is_open_to_addresses() {
     .await;
 }
 
-/// What a trusted proxy has written in the end decides, and where that cannot be read nobody is let in.
+/// The last value of a trusted proxy decides. If it cannot be read, the request is refused.
 #[tokio::test]
 async fn who_cannot_be_told_is_not_let_in_where_addresses_matter() {
     let route = |name: &str, addresses: &str| {
@@ -123,7 +123,7 @@ async fn fields_are_changed_both_ways_and_identity_is_out_of_reach() {
         .header("x-edge", "forged")
         .header("x-hop", "client")
         .header("x-tenant-id", "forged")
-        // As WSGI and CGI would read them.
+        // The same names as WSGI and CGI would read them.
         .header("x_debug", "1")
         .header("x_new", "forged")
         .header("x_edge", "forged")

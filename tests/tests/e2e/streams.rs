@@ -208,7 +208,7 @@ async fn status(upload: &mut h2::SendStream<Bytes>, body: &mut h2::RecvStream, m
         loop {
             tokio::select! {
                 _ = pace.tick() => {
-                    // It may have ended.
+                    // The stream may have ended already.
                     let _ = upload.send_data(Bytes::from_static(meanwhile), false);
                 }
                 piece = body.data() => match piece {

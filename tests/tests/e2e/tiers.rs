@@ -75,7 +75,7 @@ async fn start(config: Config) -> Gateway {
     Setup::new(config.to_string()).file("keys.yaml", keys()).start().await
 }
 
-/// What `RateLimit` says is left of a limit.
+/// Returns the balance of a limit according to `RateLimit`.
 fn left(answer: &Answer, limit: &str) -> Option<u64> {
     parameter(answer.header("ratelimit")?, limit, "r")
 }

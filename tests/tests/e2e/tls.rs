@@ -97,11 +97,11 @@ async fn the_certificate_is_chosen_by_server_name() {
     let gateway = setup(&authority, hello("")).start().await;
     let address = gateway.address_of("secure");
     for name in ["edge.test", "a.shop.test", "B.Shop.test"] {
-        // That it is trusted for the name is checked by the caller.
+        // The caller checks that the certificate is trusted for the name.
         let client = secure(&gateway, Tls::new(&authority, name));
         client.get("/hello").send().await.expect(200);
     }
-    // For a name that none has, the first is shown, and the caller makes of it what it will.
+    // For a name that no certificate has, the first one is shown, and the caller decides whether to accept it.
     for name in ["nobody.test", "a.b.shop.test", "127.0.0.1"] {
         let failure = Tls::new(&authority, name).connect(address).await.expect_err(name);
         assert!(failure.to_string().contains("not valid for name"), "{name}: {failure}");

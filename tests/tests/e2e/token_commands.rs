@@ -35,7 +35,7 @@ fn mint(more: &[&str]) -> String {
     made.stdout
 }
 
-/// What is said about a token; its signature never is.
+/// Returns what is printed about a token. Its signature is never printed.
 fn inspect(token: &str, more: &[&str]) -> Cli {
     let told = cli_reading(token, &[&["token", "inspect"], more].concat(), &setup());
     if let Some((_, signature)) = token.trim().rsplit_once('.') {

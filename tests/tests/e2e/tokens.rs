@@ -57,7 +57,7 @@ async fn a_tier_that_there_is_not_is_the_default_and_is_told() {
         (json!("a\nb"), "open", Some("a\nb")),
         (json!(long), "open", Some(&long[..63])),
     ];
-    // The operator has decided on this tenant, whatever the token says.
+    // The config decides on this tenant, whatever the token says.
     let mut decided = claims_with("plan", "platinum".into());
     decided["tenant"] = "initech".into();
     let answer = gateway
@@ -232,7 +232,7 @@ async fn keys_come_from_a_url_and_never_symmetric_ones() {
     with(Algorithm::HS256).await.refusal(401, "credentials_invalid");
 }
 
-/// Whoever signs tokens can write any tenant into them.
+/// An issuer that signs tokens can write any tenant into them.
 #[tokio::test]
 async fn an_issuer_speaks_for_its_own_tenants_alone() {
     let (_fleet, [api]) = backends(["api"]).await;

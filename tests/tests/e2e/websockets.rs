@@ -306,7 +306,7 @@ async fn a_backend_that_agrees_to_what_nobody_offered_has_not_switched() {
             vec![extension("permessage-deflate; client_max_window_bits")],
             true,
         ),
-        // What an operator has taken out has not been offered either.
+        // An extension that the operator's rules removed was not offered either.
         (DEFLATE, without, vec![extension("permessage-deflate")], false),
     ] {
         let gateway = before(answering(fields).await, rules).await;

@@ -369,7 +369,7 @@ async fn a_wish_for_less_time_counts_against_nobody() {
             assert_eq!(state(&gateway).await, CLOSED, "{name} {target}");
         }
     }
-    // Who asks for as much as there is, or for more, asks for nothing.
+    // A caller that allows as much time as the route does, or more, shortens nothing.
     let asked = (0..6).map(|_| gateway.get("/api/echo").header("x-request-timeout-ms", "60000").send());
     join_all(asked).await;
     assert_eq!(state(&gateway).await, OPEN);

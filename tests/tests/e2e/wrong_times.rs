@@ -43,7 +43,7 @@ async fn set(gateway: &Gateway, quota: &str, body: Value) -> Answer {
     ask.body(body.to_string()).send().await
 }
 
-/// What the state file says of acme's quota.
+/// Returns acme's count of the quota in the state file.
 fn counted(gateway: &Gateway) -> Value {
     let text = std::fs::read_to_string(gateway.path("counts.json")).expect("a file of ours");
     let counts: Value = serde_json::from_str(&text).expect("JSON");
