@@ -1,7 +1,7 @@
 //! Checks health checks: an endpoint that fails them gets no calls until it is well again, and what is known of it is
 //! shown.
 
-use fixtures::fleet::{Behaviour, Fleet, Handle, Recorded};
+use fixtures::fleet::{Behaviour, Counts, Fleet, Handle, Recorded};
 use serde_json::{Value, json};
 use tests::configs::{Config, EDGE};
 use tests::http2::{Http2, Manner};
@@ -135,11 +135,9 @@ async fn probes_need_no_slot() {
         .await;
     gateway.get("/pair/echo").send().await.refusal(503, "bulkhead_full");
     for handle in [&a, &b] {
-        handle.take_requests();
-        handle
-            .wait_for(|_| handle.requests().len() > 3, SOON)
-            .await
-            .expect("it is probed");
+        let before = handle.counts().requests;
+        let is_probed = |counts: &Counts| counts.requests > before + 3;
+        handle.wait_for(is_probed, SOON).await.expect("it is probed");
         endpoint_in(&gateway, handle, "up").await;
     }
     asked.abort();
