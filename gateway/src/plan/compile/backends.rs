@@ -89,7 +89,7 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
     Backend {
         name: Arc::clone(name),
         settings,
-        ids: ids(compiler, name),
+        ids: ids(compiler, name, written),
         guards,
         guard_settings,
         breaker_on: written.breaker.is_some(),
@@ -246,7 +246,9 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
     }
 }
 
-fn ids(compiler: &mut Compiler<'_>, name: &str) -> BackendSettingIds {
+fn ids(compiler: &mut Compiler<'_>, name: &str, written: &config::Backend) -> BackendSettingIds {
+    let path = format!("backends.{name}.when_none_is_up");
+    let when_none_is_up = compiler.setting_at(&path, written.when_none_is_up.span());
     let mut id = |key: &str| compiler.setting(&format!("backends.{name}.{key}"));
     BackendSettingIds {
         endpoints: id("endpoints"),
@@ -257,7 +259,7 @@ fn ids(compiler: &mut Compiler<'_>, name: &str) -> BackendSettingIds {
             wait: id("bulkhead.wait"),
         },
         breaker: id("breaker"),
-        when_none_is_up: id("when_none_is_up"),
+        when_none_is_up,
     }
 }
 

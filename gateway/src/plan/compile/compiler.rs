@@ -53,6 +53,12 @@ impl<'a> Compiler<'a> {
         self.settings.add(path)
     }
 
+    /// Returns the id of the setting at this path, and stores its location, if it is written.
+    pub(super) fn setting_at(&mut self, path: &str, at: Option<Span>) -> SettingId {
+        self.note(path.to_owned(), at);
+        self.setting(path)
+    }
+
     pub(super) fn mistake(&mut self, mistake: Mistake) {
         self.mistakes.push(mistake);
     }

@@ -112,7 +112,6 @@ fn note_backend(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, backe
     );
     compiler.note(format!("{path}.time_limit"), backend.time_limit.span());
     compiler.note(format!("{path}.attempt_limit"), backend.attempt_limit.span());
-    compiler.note(format!("{path}.when_none_is_up"), backend.when_none_is_up.span());
     let bulkhead = &backend.bulkhead;
     let in_bulkhead = [
         bulkhead.limit.span(),
