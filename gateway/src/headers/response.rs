@@ -58,7 +58,7 @@ impl PendingResponseHeaders {
             .clone()
             .find(|(.., verdict)| matches!(verdict, Verdict::Allowed(_)));
         let (index, cors, verdict) = allowed.or_else(|| judged.clone().next())?;
-        let finishing = Self {
+        let pending = Self {
             finish: Arc::new(ResponseHeaders {
                 cors: Some(Arc::clone(cors)),
                 ..ResponseHeaders::default()
@@ -68,7 +68,7 @@ impl PendingResponseHeaders {
             varies: all.iter().any(|(_, cors)| cors.depends_on_origin()),
             filled: FilledValues::new(),
         };
-        Some((index, finishing))
+        Some((index, pending))
     }
 
     /// Fills the rules' templates from the request: first when its route is known, and again when its caller is.
