@@ -184,6 +184,11 @@ impl<S: Signal> Bulkhead<S> {
         signals.give();
     }
 
+    /// Applies another number of slots, like [`reconfigure`](Bulkhead::reconfigure), and keeps the places in the queue.
+    pub fn set_limit(&self, limit: NonZeroU32, tenant_share: Ratio, now: Moment) {
+        self.reconfigure(limit, self.queue_limit(), tenant_share, now);
+    }
+
     fn slot(self: &Arc<Self>, counted: Option<Counted>) -> Slot<S> {
         count(&self.admitted);
         Slot::new(Arc::clone(self), counted)

@@ -6,6 +6,7 @@
 //!
 //! Every request makes one decision or more, so a decision without contention uses atomics only, no lock.
 
+pub mod adaptive_limit;
 pub mod backoff;
 pub mod balance;
 pub mod breaker;
@@ -27,6 +28,7 @@ pub mod split;
 mod sync;
 pub mod time_share;
 
+pub use adaptive_limit::{AdaptiveLimit, AdaptiveSettings};
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{Breaker, BreakerSettings};
 pub use bucket::{Bucket, Quota};

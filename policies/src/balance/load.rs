@@ -38,7 +38,7 @@ pub fn choose(
     if count <= SCAN_AT_MOST {
         return Looked::at(0..count, &candidate).choose(take_floor, random);
     }
-    let draw = |number| (u128::from(derive(random, number as u64 + 8)) * count as u128 >> 64) as usize;
+    let draw = |number| ((u128::from(derive(random, number as u64 + 8)) * count as u128) >> 64) as usize;
     let mut drawn = [0; DRAWS];
     for number in 0..DRAWS {
         let mut index = draw(number);

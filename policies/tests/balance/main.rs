@@ -55,15 +55,10 @@ fn twelve(change: impl Fn(usize, &mut Behaviour), load: f64, policy: Policy) -> 
         values.sort_by(f64::total_cmp);
         values[1]
     };
-    let seen = Seen {
+    Seen {
         p99: median(|seen| seen.p99),
         errors: median(|seen| seen.errors),
-    };
-    println!(
-        "{policy:?} at {load}: p99 {:.0} ms, errors {:.3} %",
-        seen.p99, seen.errors
-    );
-    seen
+    }
 }
 
 fn percentile(done: &[Done], share: f64) -> f64 {
@@ -189,7 +184,6 @@ fn a_slow_endpoint_gets_a_few_percent_until_it_is_well() {
     let (mut load, fewest) = (run(Policy::Load), run(Policy::FewestInFlight));
     let (mine, its) = (load.last(seconds(10)).count(), fewest.last(seconds(10)).count());
     let share = share_of_third(&load, seconds(10));
-    println!("{mine} calls against {its}, share {share:.2} %");
     assert!((1.0..=6.0).contains(&share), "{share}");
     assert!(mine as f64 >= 0.97 * its as f64, "{mine} {its}");
     load.behaviours[2].mean = 20.0;
@@ -198,7 +192,6 @@ fn a_slow_endpoint_gets_a_few_percent_until_it_is_well() {
         load.run(seconds(1));
         shares.push(share_of_third(&load, seconds(1)));
     }
-    println!("{shares:.1?}");
     assert!(
         shares[14..].iter().all(|share| (28.0..=38.0).contains(share)),
         "{shares:.1?}"
@@ -210,7 +203,6 @@ fn of_three_one_that_fails_at_once_gets_under_one_percent() {
     let mut fleet = three(Policy::Load, |third| third.fails = 1.0);
     fleet.run(seconds(6));
     let done: Vec<_> = fleet.last(seconds(6)).copied().collect();
-    println!("{:.3} % of {}", errors(&done), done.len());
     assert!(errors(&done) <= 0.5, "{}", errors(&done));
     // Well again, it is back to an even share.
     fleet.behaviours[2].fails = 0.0;
@@ -226,7 +218,6 @@ fn calls_do_not_pile_up_where_nothing_is_answered() {
     fleet.behaviours[2].is_silent = true;
     fleet.peaks.fill(0);
     fleet.run(seconds(8));
-    println!("{:?}", fleet.peaks);
     assert!(fleet.peaks[2] <= 2 * 40 / 3, "{:?}", fleet.peaks);
     let share = share_of_third(&fleet, seconds(4));
     assert!(share < 1.0, "{share}");
