@@ -21,6 +21,7 @@ mod decide;
 mod decision;
 mod exchange;
 mod fallback;
+mod hash_keys;
 mod one_backend;
 mod peer;
 mod record;

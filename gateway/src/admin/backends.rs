@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use policies::balance::LoadSettings;
 use policies::{RetryBudget, breaker, bulkhead, health};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -19,7 +20,7 @@ use super::numbers::{millis, share};
 use super::state::Admin;
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
-use crate::call::endpoints::{Listed, Readiness, Written};
+use crate::call::endpoints::{BalanceSettings, Listed, Readiness, Written};
 use crate::clock;
 use crate::observe::{Family, Outcome, RetryStop};
 use crate::plan::outline::Outline;
@@ -38,6 +39,8 @@ struct Entry<'a> {
     endpoints: Vec<EndpointView>,
     /// True if no endpoint is up.
     degraded: bool,
+    balance: BalanceView,
+    balance_at: Option<&'a Location>,
     bulkhead: BulkheadView<'a>,
     /// `null` where the config turns the breaker off.
     breaker: Option<BreakerView>,
@@ -69,9 +72,34 @@ pub(super) struct EndpointView {
     probe_error: Option<String>,
     /// Exchanges in flight, including those that wait for a connection.
     in_flight: u32,
+    /// Latency that a call is to expect, failures and peaks included; `null` if nothing is known yet.
+    latency_ms: Option<f64>,
+    /// Share of the weight that is in force, below 1 while the endpoint warms up.
+    warm: f64,
     /// Time until an ejected endpoint is used again; `null` while it is in use.
     returns_in_ms: Option<u64>,
     connections: Connections,
+}
+
+/// Settings of the choice among the endpoints.
+#[derive(Serialize)]
+struct BalanceView {
+    by: &'static str,
+    /// Key of the policy `hash`.
+    key: Option<String>,
+    failure_costs_ms: u64,
+    warm_up_ms: u64,
+}
+
+impl BalanceView {
+    fn of(settings: &BalanceSettings) -> Self {
+        Self {
+            by: settings.policy.as_str(),
+            key: settings.key.as_ref().map(ToString::to_string),
+            failure_costs_ms: millis(settings.load.failure_costs),
+            warm_up_ms: millis(settings.load.warm_up),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -249,6 +277,8 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         attempt_limit_ms: millis(settings.attempt_limit),
         endpoints: endpoint_views(backend),
         degraded: backend.endpoints.load().is_degraded(clock::now()),
+        balance: BalanceView::of(&settings.balance),
+        balance_at: place(".balance"),
         bulkhead: BulkheadView {
             at: place(".bulkhead"),
             in_use: bulkhead.in_use(),
@@ -289,7 +319,11 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
 /// Returns the endpoints, followed by the URLs that have no address.
 pub(super) fn endpoint_views(backend: &Backend) -> Vec<EndpointView> {
     let in_force = backend.endpoints.load();
-    let mut views: Vec<_> = in_force.all().iter().map(EndpointView::of).collect();
+    let mut views: Vec<_> = in_force
+        .all()
+        .iter()
+        .map(|listed| EndpointView::of(listed, &backend.settings.balance.load))
+        .collect();
     let has_address = |url: &str| in_force.endpoints().any(|endpoint| **endpoint.url() == *url);
     let unresolved = backend.written.all().iter();
     let unresolved = unresolved.filter(|written| !has_address(&written.origin.url));
@@ -298,11 +332,11 @@ pub(super) fn endpoint_views(backend: &Backend) -> Vec<EndpointView> {
 }
 
 impl EndpointView {
-    fn of(listed: &Listed) -> Self {
-        let endpoint = &listed.endpoint;
+    fn of(listed: &Listed, settings: &LoadSettings) -> Self {
+        let (endpoint, now) = (&listed.endpoint, clock::now());
+        let (latency, warm) = (endpoint.load().latency(), endpoint.load().warm(settings, now));
         let connections = endpoint.connections();
-        let now = clock::now();
-        let state = endpoint.state(now);
+        let state = endpoint.health.state(endpoint.standing.ejection(now), warm);
         Self {
             url: Arc::clone(endpoint.url()),
             address: Some(endpoint.address()),
@@ -314,8 +348,10 @@ impl EndpointView {
                 _ => None,
             },
             probe_error: endpoint.probe_error().map(|error| error.to_string()),
-            in_flight: endpoint.in_flight(),
-            returns_in_ms: endpoint.standing.left(clock::now()).map(millis),
+            in_flight: endpoint.load().in_flight(),
+            latency_ms: (!latency.is_zero()).then(|| latency.as_micros() as f64 / 1e3),
+            warm: (f64::from(warm) * 100.0).round() / 100.0,
+            returns_in_ms: endpoint.standing.left(now).map(millis),
             connections: Connections {
                 active: connections.active,
                 idle: connections.idle,
@@ -334,6 +370,8 @@ impl EndpointView {
             down_for_ms: None,
             probe_error: None,
             in_flight: 0,
+            latency_ms: None,
+            warm: 1.0,
             returns_in_ms: None,
             connections: Connections {
                 active: 0,

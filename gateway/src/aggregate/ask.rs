@@ -173,6 +173,7 @@ impl<'a> PartCaller<'a> {
             streaming: Streaming::Never,
             switches: false,
             cost_header: request.cost_header.cloned(),
+            hash_keys: request.hash_keys.clone(),
         };
         if part.fallbacks.is_empty() {
             let (called, head) = self.exchange(&part.backend, &order, &mut false).await;

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Method};
 use policies::Deadline;
 use policies::bulkhead::Entrant;
 
+use crate::call::endpoints::HashKeys;
 use crate::json::{Document, Reservation, Selection};
 use crate::setting::SettingId;
 use crate::template::{Captures, Query};
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     /// Time limit of the route itself.
     pub operator_limit: Duration,
     pub entrant: Entrant,
+    /// Hashes of the keys by which backends choose their endpoints.
+    pub hash_keys: &'a HashKeys,
     pub is_retry: bool,
     pub worker: usize,
 }

@@ -17,7 +17,7 @@ use policies::{
 };
 
 use super::classify::{Repeatable, RetryOn};
-use super::endpoints::{Endpoint, EndpointSet, WrittenEndpoints};
+use super::endpoints::{BalanceSettings, Endpoint, EndpointSet, WrittenEndpoints};
 use super::guards::{self, BulkheadSettingIds, Slot, SlotNotifier};
 use super::health_check::{HealthCheck, ProbeCounts};
 use super::pool::PoolSettings;
@@ -47,6 +47,7 @@ pub struct Settings {
     /// Statuses that count as failures of the backend and of the endpoint.
     pub failures: Vec<StatusCode>,
     pub pool: PoolSettings,
+    pub balance: BalanceSettings,
     /// Whether the backend receives the caller's Host instead of the endpoint's own.
     pub preserve_host: bool,
     /// Maximum pause within a stream.
@@ -112,8 +113,18 @@ impl Guards {
         self.bulkhead.reconfigure(slots, queue, tenant_share, now);
         self.streams.reconfigure(stream_slots, queue, tenant_share, now);
         self.retry_budget.reconfigure(settings.retry_budget);
-        self.ejector
-            .reconfigure(settings.ejection, endpoints.load().standings(), now);
+        let all = endpoints.load();
+        let ejected: Vec<_> = all
+            .endpoints()
+            .filter(|endpoint| endpoint.standing.is_ejected(now))
+            .collect();
+        self.ejector.reconfigure(settings.ejection, all.standings(), now);
+        // The time of return may be another one now.
+        for endpoint in ejected {
+            endpoint
+                .load
+                .warm_up(now + endpoint.standing.left(now).unwrap_or_default());
+        }
     }
 }
 
@@ -240,6 +251,10 @@ impl Backend {
             .guards
             .ejector
             .record(&endpoint.standing, standings, began, failed, now);
+        if let Some(Change::Ejected { eject_for, .. }) = changed {
+            // It warms up from the time of its return.
+            endpoint.load.warm_up(now + eject_for);
+        }
         self.log_ejection(endpoint, changed);
     }
 
@@ -252,7 +267,11 @@ impl Backend {
                 continue;
             }
             if let Ok(Ok(_)) = tokio::time::timeout(limit, endpoint.reach()).await {
-                let changed = self.guards.ejector.bring_back(&endpoint.standing, clock::now());
+                let now = clock::now();
+                let changed = self.guards.ejector.bring_back(&endpoint.standing, now);
+                if changed.is_some() {
+                    endpoint.load.warm_up(now);
+                }
                 self.log_ejection(endpoint, changed);
             }
         }

@@ -37,6 +37,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header};
+use policies::balance::Answer as LoadAnswer;
 use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Why};
 use policies::bulkhead::Entrant;
 use policies::retry::Stop;
@@ -48,11 +49,11 @@ use self::backend::{Backend, Settings};
 use self::call_guard::CallGuard;
 use self::classify::Pushback;
 pub use self::cost::StatedCost;
-use self::endpoints::{Endpoint, EndpointGuard, EndpointId};
+use self::endpoints::{Endpoint, EndpointGuard, EndpointId, HashKeys, Pick};
 use self::failure::Failure;
 use self::fault::TimeLimit;
 use self::guards::Slot;
-use self::judge::{Again, AttemptTimes, End, Limits, judge};
+use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
 use self::replay::{Outbound, Replay, Sending};
 pub use self::reply::Reply;
 use self::reply::{BodyLimits, ReplyBody, StreamLimits};
@@ -98,6 +99,8 @@ pub struct CallRequest {
     pub switches: bool,
     /// Name of the field in which answers state the cost of the request. The gateway removes this field.
     pub cost_header: Option<HeaderName>,
+    /// Hashes of the keys by which backends choose their endpoints.
+    pub hash_keys: HashKeys,
 }
 
 /// Whether an answer may continue past its deadline, as long as it does not pause too long.
@@ -256,11 +259,11 @@ impl Call<'_> {
                 Box::pin(self.read_body_ahead(&mut timer)).await?;
                 now = clock::now();
             }
-            let (endpoint, permit) = self.clear_for_attempt(&tried, now)?;
+            let (mut endpoint, permit) = self.clear_for_attempt(&tried, now)?;
             tried.retain(|earlier| *earlier != endpoint.id());
             tried.push(endpoint.id());
             let ended = self
-                .attempt(&endpoint, &tried, permit, repeatable, now, &mut timer)
+                .attempt(&mut endpoint, &tried, permit, repeatable, now, &mut timer)
                 .await;
             // No endpoint has begun the request, so a failover repeats nothing. It does not count as a retry.
             if ended.fails_over {
@@ -318,25 +321,23 @@ impl Call<'_> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
             return Err(self.time(self.deadline).rejection());
         }
-        let none_up = self.backend.settings.when_none_is_up;
-        let Some(endpoint) = self.backend.endpoints.choose(tried, none_up, now) else {
-            let name = &self.backend.name;
-            let (why, by) = match self.backend.endpoints.load().all() {
-                [] => ("no address is known", self.backend.ids.endpoints),
-                _ => ("no endpoint is up", self.backend.ids.when_none_is_up),
-            };
-            self.facts.detail.get_or_insert_with(|| format!("{name}: {why}"));
-            return Err(Rejection::NoEndpoint {
-                retry_after: Duration::from_secs(1),
-                by,
-            });
-        };
+        if self.backend.endpoints.load().all().is_empty() {
+            return Err(self.no_endpoint());
+        }
         let asker = Asker {
             tenant: self.order.entrant.tenant,
             is_whole: self.order.body.is_whole(),
         };
         match self.backend.admit(asker, now) {
-            Ok(permit) => Ok((endpoint, permit)),
+            Ok(permit) => match self.choose(tried, now) {
+                Some(endpoint) => Ok((endpoint, permit)),
+                None => {
+                    if let Some(permit) = permit {
+                        self.backend.judge(permit, Outcome::Ignored, now);
+                    }
+                    Err(self.no_endpoint())
+                }
+            },
             Err(Open { retry_in, why }) => {
                 if let Some(why) = detail_of(why) {
                     let name = &self.backend.name;
@@ -350,10 +351,39 @@ impl Call<'_> {
         }
     }
 
+    fn choose(&self, tried: &[EndpointId], now: Moment) -> Option<EndpointGuard> {
+        let settings = &self.backend.settings.balance;
+        let key = settings.key.as_ref().and_then(|key| self.order.hash_keys.get(key));
+        let pick = Pick {
+            settings,
+            tried,
+            key,
+            none_up: self.backend.settings.when_none_is_up,
+        };
+        let mut endpoint = self.backend.endpoints.choose(&pick, now)?;
+        if !self.order.body.is_whole() {
+            endpoint.excuse();
+        }
+        Some(endpoint)
+    }
+
+    fn no_endpoint(&mut self) -> Rejection {
+        let name = &self.backend.name;
+        let (why, by) = match self.backend.endpoints.load().all() {
+            [] => ("no address is known", self.backend.ids.endpoints),
+            _ => ("no endpoint is up", self.backend.ids.when_none_is_up),
+        };
+        self.facts.detail.get_or_insert_with(|| format!("{name}: {why}"));
+        Rejection::NoEndpoint {
+            retry_after: Duration::from_secs(1),
+            by,
+        }
+    }
+
     /// Sends the request to `endpoint`, the last one of `tried`.
     async fn attempt(
         &mut self,
-        endpoint: &Arc<Endpoint>,
+        endpoint: &mut EndpointGuard,
         tried: &Tried,
         permit: Option<Permit>,
         repeatable: bool,
@@ -367,7 +397,7 @@ impl Call<'_> {
         let number = self.facts.attempts - self.failovers;
         let request = || self.order.request(number, until.remaining(began), endpoint, settings);
         let way = AttemptParams {
-            endpoint,
+            endpoint: &*endpoint,
             worker: self.worker,
             pool: &settings.pool,
             connect: settings.connect,
@@ -427,6 +457,9 @@ impl Call<'_> {
         }
         self.backend
             .judge_endpoint(endpoint, verdict.outcome, is_unreached, began, now);
+        if let Some(answer) = load_answer(&result, &verdict) {
+            endpoint.answer(answer, &settings.balance.load, now);
+        }
         let result = match result {
             Ok(mut answer) => {
                 if let Some(name) = &self.order.cost_header {
@@ -682,6 +715,26 @@ impl CallBody {
             Self::Empty | Self::Whole(_) => 0,
         }
     }
+}
+
+/// Returns what the end of an attempt says about the load of its endpoint; `None` if it says nothing.
+fn load_answer(result: &Result<Answer, Failure>, verdict: &Verdict) -> Option<LoadAnswer> {
+    let (took, failed) = match verdict.outcome {
+        Outcome::Success { took } => (took, false),
+        Outcome::Failure { took } => (took, true),
+        Outcome::Ignored => return None,
+    };
+    let may_push_back = |answer: &&Answer| failed || answer.response.status() == StatusCode::TOO_MANY_REQUESTS;
+    let pushback = result.as_ref().ok().filter(may_push_back);
+    let retry_after = match pushback.and_then(|answer| classify::pushback(answer.response.headers())) {
+        Some(Pushback::After(wait)) => Some(wait),
+        Some(Pushback::Never) | None => None,
+    };
+    Some(LoadAnswer {
+        took,
+        failed,
+        retry_after,
+    })
 }
 
 /// Describes, for the log, why a breaker that is forced open or half-open admits nothing.

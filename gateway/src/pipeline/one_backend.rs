@@ -10,6 +10,7 @@ use policies::Deadline;
 
 use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
+use super::hash_keys::hash_keys;
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
@@ -56,6 +57,7 @@ impl Exchange<'_> {
         rewrite: Option<&Template>,
         body: CallerBody,
     ) -> Result<(CallRequest, Option<Switching>), Rejection> {
+        let hash_keys = hash_keys(&request, self.record.client);
         let AuthorizedRequest {
             route,
             chosen: _,
@@ -120,6 +122,7 @@ impl Exchange<'_> {
             },
             switches: switching.is_some(),
             cost_header: route.cost_header.clone(),
+            hash_keys,
         };
         Ok((order, switching))
     }

@@ -92,6 +92,7 @@ async fn call(plan: &Plan, attempts: &mut Attempts) {
         streaming: Streaming::Never,
         switches: false,
         cost_header: None,
+        hash_keys: Default::default(),
     };
     let called = call::call(&plan.backends[0], 0, &order, attempts, &mut Facts::default()).await;
     if let Ok(reply) = called {
@@ -300,6 +301,7 @@ async fn serve(plan: &Plan, attempts: &mut Attempts) {
         operator_deadline: deadline(),
         caller_deadline: None,
         cost_header: None,
+        hash_keys: &Default::default(),
         operator_limit: Duration::from_secs(28),
         entrant: entrant(),
         is_retry: false,

@@ -67,6 +67,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         is_retry: false,
         streaming: Streaming::Never,
         switches: false,
+        hash_keys: Default::default(),
         cost_header: None,
     };
     call::call(backend, 0, &order, &mut Attempts::default(), &mut Facts::default()).await

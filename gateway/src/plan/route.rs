@@ -10,6 +10,7 @@ use crate::aggregate;
 use crate::auth::access::Access;
 use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
+use crate::call::endpoints::HashKey;
 use crate::client::address_list::AddressList;
 use crate::headers::MethodOverride;
 use crate::headers::response::ResponseHeaders;
@@ -38,6 +39,8 @@ pub struct Route {
     pub body_limit: Configured<u64>,
     pub forward_credential: Forward,
     pub edge: RouteEdge,
+    /// Keys by which the route's backends choose their endpoints, each once.
+    pub hash_keys: Vec<HashKey>,
     /// Fallbacks if the backend gives no good response, in the order of trial.
     pub fallbacks: Vec<Fallback>,
     pub target: Target,

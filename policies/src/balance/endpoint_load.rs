@@ -91,8 +91,20 @@ impl EndpointLoad {
 
     /// Records the answer or the failure of an attempt, once; the attempt stays in flight until its [`end`](Self::end).
     pub fn answer(&self, answer: Answer, settings: &LoadSettings, now: Moment) {
+        self.excuse();
+        self.answer_excused(answer, settings, now);
+    }
+
+    /// Excuses an attempt that began: its answer depends on others than the endpoint, such as a caller that uploads. It
+    /// stays in flight, but silence does not count against the endpoint.
+    pub fn excuse(&self) {
+        let before = self.calls.fetch_sub(EndpointLoad::ONE_UNANSWERED, Relaxed);
+        debug_assert!(unanswered(before) > 0, "an attempt that is excused has begun");
+    }
+
+    /// Records the answer or the failure of an attempt that was [excused](Self::excuse), once.
+    pub fn answer_excused(&self, answer: Answer, settings: &LoadSettings, now: Moment) {
         self.heard.store(now.nanos(), Relaxed);
-        self.calls.fetch_sub(EndpointLoad::ONE_UNANSWERED, Relaxed);
         let costs = if answer.failed {
             settings.failure_costs
         } else {

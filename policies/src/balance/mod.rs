@@ -15,8 +15,61 @@ pub mod latency;
 pub mod load;
 pub mod turn;
 
-pub use endpoint_load::{EndpointLoad, LoadSettings};
+pub use endpoint_load::{Answer, EndpointLoad, LoadSettings};
 pub use turn::Turns;
+
+/// Rule by which an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// Where a call is to wait least.
+    #[default]
+    Load,
+    /// In turn, as often as the weights say.
+    Turn,
+    /// By the hash of a key. A call without a key goes by load.
+    Hash,
+}
+
+/// What a choice is made by, besides the candidates.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    pub policy: Policy,
+    /// Turns of the candidates.
+    pub turns: &'a Turns,
+    /// Hash of the key of the call, by [`hash::of`].
+    pub key: Option<u64>,
+    pub random: u64,
+}
+
+impl Policy {
+    pub const ALL: [Policy; 3] = [Policy::Load, Policy::Turn, Policy::Hash];
+
+    /// Returns the word for the policy in configs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Policy::Load => "load",
+            Policy::Turn => "turn",
+            Policy::Hash => "hash",
+        }
+    }
+}
+
+impl Choice<'_> {
+    /// Chooses one of `count` candidates; `None` if all are out. `candidate` returns the candidate at an index below
+    /// `count`; `take_floor` is that of [`load::choose`].
+    pub fn make(
+        &self,
+        count: usize,
+        candidate: impl Fn(usize) -> Candidate,
+        take_floor: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        match (self.policy, self.key) {
+            (Policy::Turn, _) => self.turns.choose(count, candidate, self.random),
+            (Policy::Hash, Some(key)) => hash::choose(count, candidate, key),
+            (Policy::Load | Policy::Hash, _) => load::choose(count, candidate, take_floor, self.random),
+        }
+    }
+}
 
 /// Endpoint as the policies see it.
 #[derive(Clone, Copy, Debug, PartialEq)]

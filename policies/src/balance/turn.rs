@@ -13,7 +13,7 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 const MOST_TURNS: u64 = 4_096;
 
 /// Order of the endpoints of one backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Turns {
     /// Indexes of the candidates.
     turns: Box<[u32]>,

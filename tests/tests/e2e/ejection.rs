@@ -9,7 +9,7 @@ use tests::{Gateway, eventually};
 use crate::{SOON, backends};
 
 /// Three failures in a row, and out for longer than a test lasts. Nothing is tried twice.
-const EJECTION: &str = "retry: off, breaker: off, attempt_limit: 400ms, ejection: { consecutive: 3, eject_for: 1h }";
+const EJECTION: &str = "balance: { by: turn, warm_up: 0s }, retry: off, breaker: off, attempt_limit: 400ms, ejection: { consecutive: 3, eject_for: 1h }";
 
 async fn start<const N: usize>(names: [&str; N], guards: &str) -> (Fleet, [Handle; N], Gateway) {
     let (fleet, endpoints) = backends(names).await;
@@ -76,7 +76,7 @@ async fn who_is_left_out_and_for_how_long_can_be_seen() {
 
 #[tokio::test]
 async fn it_comes_back_by_itself() {
-    let guards = "retry: off, breaker: off, ejection: { consecutive: 1, eject_for: 200ms, growth: 1 }";
+    let guards = "balance: { by: turn, warm_up: 0s }, retry: off, breaker: off, ejection: { consecutive: 1, eject_for: 200ms, growth: 1 }";
     let (_fleet, [sick, _well], gateway) = start(["sick", "well"], guards).await;
     sick.next([Behaviour::status(500)]);
     assert_eq!(with_status(&gateway, 2, 500).await, 1);
@@ -125,7 +125,7 @@ async fn off_is_off_and_a_reload_brings_them_back() {
         .backend_of(
             "api",
             [sick.address(), well.address()],
-            "retry: off, breaker: off, ejection: off",
+            "balance: { by: turn, warm_up: 0s }, retry: off, breaker: off, ejection: off",
         )
         .open_route("api", "api", "");
     gateway.reload(off.to_string()).await;
@@ -136,7 +136,8 @@ async fn off_is_off_and_a_reload_brings_them_back() {
 #[tokio::test]
 async fn a_refused_connection_costs_neither_a_retry_nor_a_failure() {
     // Without retries, without a retry budget, and for a method that is never sent twice.
-    let guards = "retry: off, breaker: { min_calls: 1, failure_ratio: 0.05 }, ejection: off";
+    let guards =
+        "balance: { by: turn, warm_up: 0s }, retry: off, breaker: { min_calls: 1, failure_ratio: 0.05 }, ejection: off";
     let (_fleet, [gone, well], gateway) = start(["gone", "well"], guards).await;
     gone.behave(Behaviour::refusing()).await;
     for _ in 0..10 {
@@ -188,7 +189,7 @@ async fn one_that_refused_connections_is_back_as_soon_as_it_takes_them() {
 
 #[tokio::test]
 async fn the_share_that_may_be_out_is_a_setting() {
-    let guards = "retry: off, breaker: off, ejection: { consecutive: 1, eject_for: 1h, share: 1 }";
+    let guards = "balance: { by: turn, warm_up: 0s }, retry: off, breaker: off, ejection: { consecutive: 1, eject_for: 1h, share: 1 }";
     let (_fleet, endpoints, gateway) = start(["one", "other", "third"], guards).await;
     for endpoint in &endpoints {
         endpoint.behave(Behaviour::status(500)).await;

@@ -7,6 +7,7 @@ mod api_keys;
 mod attempt_log;
 mod backend_floods;
 mod backend_tls;
+mod balance;
 mod bodies;
 mod breaker;
 mod bulkhead;

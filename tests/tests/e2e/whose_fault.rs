@@ -223,7 +223,7 @@ async fn a_backend_is_ejected_for_what_it_does_during_an_upload() {
     })
     .await;
     let (_fleet, good) = one_backend("api").await;
-    let ejection = "retry: off, breaker: off, ejection: { consecutive: 3, eject_for: 1h }";
+    let ejection = "balance: { by: turn }, retry: off, breaker: off, ejection: { consecutive: 3, eject_for: 1h }";
     let config = Config::default()
         .backend_of("api", [bad.address(), good.address()], ejection)
         .open_route("api", "api", "");

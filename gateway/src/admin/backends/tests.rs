@@ -56,7 +56,7 @@ async fn backends_show_their_guards() {
     assert_eq!(users["retry"]["stopped"]["exhausted"], 0);
     assert_eq!(
         users["endpoints"],
-        json!([{ "url": "http://127.0.0.1:9", "address": "127.0.0.1:9", "weight": 1, "readiness": "ready", "state": "up", "down_for_ms": null, "probe_error": null, "in_flight": 0, "returns_in_ms": null, "connections": { "active": 0, "idle": 0, "exchanges": 0 } }])
+        json!([{ "url": "http://127.0.0.1:9", "address": "127.0.0.1:9", "weight": 1, "readiness": "ready", "state": "up", "down_for_ms": null, "probe_error": null, "in_flight": 0, "latency_ms": null, "warm": 1.0, "returns_in_ms": null, "connections": { "active": 0, "idle": 0, "exchanges": 0 } }])
     );
     assert_eq!(users["calls"]["answered"], 0);
 }

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::uri::Authority;
+use policies::balance::{Answer, EndpointLoad, LoadSettings, hash};
 use policies::ejection::Standing;
 use policies::health::State;
 use policies::{Health, Moment};
@@ -19,6 +20,7 @@ use crate::call::http2::Shared;
 use crate::call::pool::{Pool, PoolSettings};
 use crate::call::tls::Tls;
 use crate::call::transport::Transport;
+use crate::clock;
 
 /// Number of an endpoint, unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,14 +45,12 @@ pub struct Endpoint {
     unreached: AtomicBool,
     /// Number of sets in force that hold the endpoint. Changed only by the registry.
     memberships: AtomicUsize,
-    in_flight: InFlight,
+    /// Hash of the name, by which the policy `hash` knows the endpoint on every replica.
+    name_hash: u64,
+    /// Exchanges in flight over all workers, and how the endpoint copes with them.
+    pub(crate) load: EndpointLoad,
     pub(crate) pools: Pools,
 }
-
-/// Number of exchanges in flight over all workers. It has a cache line of its own, because every exchange writes it.
-#[derive(Default)]
-#[repr(align(128))]
-struct InFlight(AtomicU32);
 
 /// Pools of connections to an endpoint, one for each worker, by protocol.
 pub(crate) enum Pools {
@@ -81,6 +81,7 @@ impl Endpoint {
         let tls = settings.tls.as_ref().zip(origin.server_name.as_ref());
         Self {
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
+            name_hash: hash::of(name.as_bytes()),
             name,
             address,
             tls: tls.map(|(tls, name)| Tls::new(&tls.config, name.clone(), Arc::clone(&tls.metrics))),
@@ -90,7 +91,7 @@ impl Endpoint {
             probe_error: ArcSwapOption::empty(),
             unreached: AtomicBool::new(false),
             memberships: AtomicUsize::new(0),
-            in_flight: InFlight::default(),
+            load: EndpointLoad::default(),
             pools: if settings.in_http2 {
                 Pools::Http2(workers.map(|_| Arc::default()).collect())
             } else {
@@ -101,6 +102,10 @@ impl Endpoint {
 
     pub const fn id(&self) -> EndpointId {
         self.id
+    }
+
+    pub(super) const fn name_hash(&self) -> u64 {
+        self.name_hash
     }
 
     pub const fn address(&self) -> SocketAddr {
@@ -207,9 +212,10 @@ impl Endpoint {
         }
     }
 
-    /// Returns the number of exchanges in flight over all workers. An exchange that waits for a connection counts.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Relaxed)
+    /// Returns the exchanges in flight over all workers and how the endpoint copes with them. An exchange that waits for
+    /// a connection counts.
+    pub const fn load(&self) -> &EndpointLoad {
+        &self.load
     }
 
     pub fn connections(&self) -> ConnectionCount {
@@ -237,12 +243,47 @@ impl Endpoint {
 
 /// Endpoint of an exchange. The exchange counts as in flight until this value is dropped.
 #[must_use]
-pub struct EndpointGuard(Arc<Endpoint>);
+pub struct EndpointGuard {
+    endpoint: Arc<Endpoint>,
+    began: Moment,
+    progress: Progress,
+}
+
+/// Progress of an exchange, as far as it concerns the endpoint's load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The endpoint owes an answer.
+    Owed,
+    /// The answer depends on a caller that still sends its request.
+    Excused,
+    Answered,
+}
 
 impl EndpointGuard {
-    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
-        endpoint.in_flight.0.fetch_add(1, Relaxed);
-        Self(endpoint)
+    pub(super) fn new(endpoint: Arc<Endpoint>, now: Moment) -> Self {
+        endpoint.load.begin(now);
+        Self {
+            endpoint,
+            began: now,
+            progress: Progress::Owed,
+        }
+    }
+
+    /// Keeps the endpoint's silence from counting against it, because the caller still sends the request.
+    pub(crate) fn excuse(&mut self) {
+        if self.progress == Progress::Owed {
+            self.progress = Progress::Excused;
+            self.endpoint.load.excuse();
+        }
+    }
+
+    /// Records the answer or the failure of the exchange, once.
+    pub(crate) fn answer(&mut self, answer: Answer, settings: &LoadSettings, now: Moment) {
+        match std::mem::replace(&mut self.progress, Progress::Answered) {
+            Progress::Owed => self.endpoint.load.answer(answer, settings, now),
+            Progress::Excused => self.endpoint.load.answer_excused(answer, settings, now),
+            Progress::Answered => {}
+        }
     }
 }
 
@@ -250,12 +291,18 @@ impl Deref for EndpointGuard {
     type Target = Arc<Endpoint>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl Drop for EndpointGuard {
     fn drop(&mut self) {
-        self.0.in_flight.0.fetch_sub(1, Relaxed);
+        match self.progress {
+            Progress::Owed => {
+                let now = clock::now();
+                self.endpoint.load.abandon(now.since(self.began), now);
+            }
+            Progress::Excused | Progress::Answered => self.endpoint.load.end(),
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The endpoints of a backend. An endpoint is an address: a name that resolves to ten addresses is ten endpoints, each
-//! with its connection pools, its number of exchanges in flight, and its ejection state.
+//! with its connection pools, its load, and its ejection state.
 //!
 //! The endpoints of a backend are a set that is replaced as a whole, by the control thread. A worker only reads the
 //! current set. An endpoint that stays in the set keeps its state, over reloads too. An endpoint that leaves the set gets
@@ -8,14 +8,18 @@
 mod balance;
 mod endpoint;
 mod endpoint_settings;
+mod hash_key;
 mod member;
 mod registry;
 mod set;
 mod written;
 
+pub use self::balance::BalanceSettings;
+pub(crate) use self::balance::Pick;
 pub(crate) use self::endpoint::Pools;
 pub use self::endpoint::{ConnectionCount, Endpoint, EndpointGuard, EndpointId};
 pub use self::endpoint_settings::EndpointSettings;
+pub use self::hash_key::{HashKey, HashKeys};
 pub use self::member::{Member, Origin, Readiness};
 pub use self::registry::Registry;
 pub use self::set::{EndpointSet, Listed, Replaced, Snapshot};

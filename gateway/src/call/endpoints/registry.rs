@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use policies::Moment;
+
 use super::MOST_ENDPOINTS;
 use super::endpoint::Endpoint;
 use super::endpoint_settings::EndpointSettings;
@@ -49,15 +51,20 @@ impl Registry {
         found
     }
 
-    /// Adds and removes members of a set. Returns the endpoints of `added`, in its order.
+    /// Adds and removes members of a set. An endpoint that joins others begins to warm up. Returns the endpoints of `added`, in its order.
     pub(super) fn change(
         &self,
         settings: &EndpointSettings,
         added: &[&Member],
         removed: &[Arc<Endpoint>],
+        now: Moment,
     ) -> Vec<Arc<Endpoint>> {
         let mut known = self.lock();
         let Known { endpoints, drained } = &mut *known;
+        // The endpoints of a backend that had none are all new, and none of them has to spare the others.
+        let is_first = !endpoints
+            .values()
+            .any(|known| known.upgrade().is_some_and(|known| known.is_member()));
         let joined = added.iter().map(|member| {
             let is_secure = member.origin.server_name.is_some();
             let key = Key {
@@ -74,6 +81,9 @@ impl Registry {
                 *slot = Arc::downgrade(&made);
                 made
             });
+            if !endpoint.is_member() && !is_first {
+                endpoint.load.warm_up(now);
+            }
             endpoint.join();
             endpoint
         });

@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use policies::Moment;
-use policies::balance::Availability;
+use policies::balance::{Availability, Turns};
 use policies::ejection::Standing;
 use policies::health::WhenNoneIsUp;
 
 use super::MOST_ENDPOINTS;
-use super::balance::Turns;
+use super::balance::Pick;
 use super::endpoint::{Endpoint, EndpointGuard, EndpointId};
 use super::endpoint_settings::EndpointSettings;
 use super::member::{Member, Readiness};
 use super::registry::Registry;
+use crate::clock;
 
 /// Endpoints of a backend, behind a swap.
 pub struct EndpointSet {
@@ -86,7 +87,7 @@ impl EndpointSet {
                 .iter()
                 .map(|listed| Arc::clone(&listed.endpoint))
                 .collect();
-            self.registry.change(&self.settings, &[], &removed);
+            self.registry.change(&self.settings, &[], &removed, clock::now());
         }
     }
 
@@ -112,12 +113,11 @@ impl EndpointSet {
         &self.registry
     }
 
-    /// Chooses the endpoint of an attempt, where the endpoints in `tried` have failed, the latest of them at the end.
-    /// Returns `None` if there is no endpoint, or none is up and `none_up` says that others are not to be tried.
-    pub(crate) fn choose(&self, tried: &[EndpointId], none_up: WhenNoneIsUp, now: Moment) -> Option<EndpointGuard> {
+    /// Chooses the endpoint of an attempt. The attempt counts as in flight from now on.
+    pub(crate) fn choose(&self, pick: &Pick<'_>, now: Moment) -> Option<EndpointGuard> {
         let current = self.load();
-        let chosen = current.turns.choose(&current.all, tried, none_up, now)?;
-        Some(EndpointGuard::new(Arc::clone(chosen)))
+        let chosen = pick.choose(&current, now)?;
+        Some(EndpointGuard::new(Arc::clone(&chosen.endpoint), now))
     }
 
     fn put(&self, mut members: Vec<Member>) -> Replaced {
@@ -125,7 +125,6 @@ impl EndpointSet {
         members.retain(|member| seen.insert((Arc::clone(&member.origin.url), member.address)));
         let left_out = members.len().saturating_sub(MOST_ENDPOINTS);
         members.truncate(MOST_ENDPOINTS);
-        members.sort_by_key(|member| member.readiness != Readiness::Ready);
 
         let old = self.current.load_full();
         let mut before: HashMap<_, _> = old
@@ -150,7 +149,10 @@ impl EndpointSet {
             left_out,
         };
         // The new ones join before the old ones leave, and both before a worker can choose one.
-        let mut joined = self.registry.change(&self.settings, &added, &removed).into_iter();
+        let mut joined = self
+            .registry
+            .change(&self.settings, &added, &removed, clock::now())
+            .into_iter();
         let all: Box<[_]> = members
             .iter()
             .zip(stays)
@@ -166,7 +168,8 @@ impl EndpointSet {
             new.endpoint.id() == old.endpoint.id() && (new.weight, new.readiness) == (old.weight, old.readiness)
         };
         if all.len() != old.all.len() || !all.iter().zip(&old.all).all(is_same) {
-            let turns = Turns::new(&all);
+            let weights: Vec<_> = all.iter().map(|listed| listed.weight).collect();
+            let turns = Turns::new(&weights, fastrand::u64(..));
             self.current.store(Arc::new(Snapshot { all, turns }));
         }
         replaced

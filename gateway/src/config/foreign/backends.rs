@@ -53,10 +53,9 @@ pub(super) const SECTIONS: &[Section] = &[
                 "keepalive keep_alive idle_timeout pool pool_size connection_pool keepalive_timeout max_idle_conns",
                 "connections: { idle: 30s }",
             ),
-            noted(
-                "load_balancing load_balancer lb lb_policy lb_method balancer balancing algorithm strategy balance",
-                "",
-                "there is no choice yet: calls are shared out by the `weight` of each endpoint",
+            word(
+                "load_balancing load_balancer lb lb_policy lb_method balancer balancing algorithm strategy",
+                "balance: { by: load }",
             ),
             noted("scheme http2 grpc http_version version", "protocol: h2c", "`h2` in TLS"),
             noted(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::backend_tls::BackendTls;
+use super::balance::Balance;
 use super::breaker::{Breaker, Ejection};
 use super::health::{Health, WhenNoneIsUp};
 use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
@@ -36,6 +37,8 @@ pub struct Backend {
     pub breaker: Option<Breaker>,
     /// When calls to one failing endpoint stop.
     pub ejection: Option<Ejection>,
+    /// How the endpoint of a call is chosen.
+    pub balance: Balance,
     /// When a failed attempt is made again.
     pub retry: Retry,
     /// How each endpoint is probed. Left out, none is: calls alone tell how an endpoint is.
@@ -115,7 +118,6 @@ impl Read for Backend {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["balance"]);
             let endpoints: Option<Vec<Endpoint>> = f.required_list("endpoints");
             let protocol = f.or("protocol", Protocol::Http1);
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
@@ -123,6 +125,7 @@ impl Read for Backend {
             let bulkhead = f.section("bulkhead");
             let breaker = f.section_or_off("breaker");
             let ejection = f.section_or_off("ejection");
+            let balance = f.section("balance");
             let retry = f.section("retry");
             let health: Option<Health> = f.optional("health");
             let when_none_is_up = f.or("when_none_is_up", WhenNoneIsUp::TryAll);
@@ -168,6 +171,7 @@ impl Read for Backend {
                 bulkhead: bulkhead?,
                 breaker,
                 ejection,
+                balance: balance?,
                 retry: retry?,
                 health,
                 when_none_is_up,

@@ -7,6 +7,7 @@ mod account_limits;
 mod aggregate;
 mod backend;
 mod backend_tls;
+mod balance;
 mod breaker;
 mod callers;
 mod connection_limits;
@@ -34,6 +35,7 @@ pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
 pub use backend_tls::BackendTls;
+pub use balance::{Balance, HashKey};
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,

@@ -6,13 +6,16 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 use http::StatusCode;
+use policies::balance::LoadSettings;
 use policies::breaker::{AdaptiveRule, SlowCalls};
 use policies::retry::RetryBudgetSettings;
 use policies::{Backoff, BreakerSettings, EjectionSettings, HealthSettings, Jitter, Ratio, Retry, health};
 
 use crate::call::backend::{Backend, BackendSettingIds, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
-use crate::call::endpoints::{EndpointSet, EndpointSettings, Origin, Written, WrittenEndpoints};
+use crate::call::endpoints::{
+    BalanceSettings, EndpointSet, EndpointSettings, HashKey, Origin, Written, WrittenEndpoints,
+};
 use crate::call::guards::BulkheadSettingIds;
 use crate::call::health_check::{Asks, HealthCheck};
 use crate::call::pool::PoolSettings;
@@ -160,6 +163,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         breaker,
         // A guard.
         ejection: _,
+        balance: balanced,
         retry,
         when_none_is_up,
         preserve_host,
@@ -236,6 +240,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
             streams: **streams,
             ping: **ping,
         },
+        balance: balance(balanced),
         preserve_host: **preserve_host,
         idle_stream: *limits.idle_stream,
         stream_limit: limits.stream_limit.as_ref().map(|limit| limit.value),
@@ -260,6 +265,31 @@ fn ids(compiler: &mut Compiler<'_>, name: &str, written: &config::Backend) -> Ba
         },
         breaker: id("breaker"),
         when_none_is_up,
+    }
+}
+
+fn balance(written: &config::Balance) -> BalanceSettings {
+    let config::Balance {
+        by,
+        key,
+        failure_costs,
+        warm_up,
+    } = written;
+    let key = key.as_ref().map(|key| match &**key {
+        config::HashKey::Tenant => HashKey::Tenant,
+        config::HashKey::Caller => HashKey::Caller,
+        config::HashKey::ClientAddress => HashKey::ClientAddress,
+        config::HashKey::Header(name) => HashKey::Header(name.clone()),
+        config::HashKey::Cookie(name) => HashKey::Cookie(name.as_str().into()),
+        config::HashKey::Path(name) => HashKey::Path(name.as_str().into()),
+    });
+    BalanceSettings {
+        policy: **by,
+        key,
+        load: LoadSettings {
+            failure_costs: **failure_costs,
+            warm_up: **warm_up,
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use crate::auth::credential_removal::Forward;
+use crate::call::endpoints::HashKey;
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
@@ -17,7 +18,7 @@ use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
 use crate::plan::compile::{costs, fallbacks, redirects, splits};
-use crate::plan::{Route, RouteSettingIds, Target};
+use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
 use crate::setting::Configured;
 use crate::template::{Placeholder, Syntax, Template};
@@ -172,8 +173,13 @@ fn route(
     };
     let body_limit = body_limit(compiler, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(compiler, fallback, backends);
+    let hash_keys = match (&target, &fallbacks) {
+        (Some(target), Some(fallbacks)) => hash_keys(compiler, name, target, fallbacks, &parameters),
+        _ => Vec::new(),
+    };
     let route = Route {
         name: Arc::clone(name),
+        hash_keys,
         fallbacks: fallbacks?,
         access: access?,
         limits: route_limits?,
@@ -201,6 +207,56 @@ fn route(
         conditions: conditions?,
         target: Arc::new(route),
     })
+}
+
+/// Returns the keys by which the backends of a route choose their endpoints. Reports those that the route does not have.
+fn hash_keys(
+    compiler: &mut Compiler<'_>,
+    route: &str,
+    target: &Target,
+    fallbacks: &[Fallback],
+    parameters: &HashSet<String>,
+) -> Vec<HashKey> {
+    let own = match target {
+        Target::Backend { backend, .. } => vec![backend],
+        Target::Aggregate(aggregate) => aggregate.calls.iter().flat_map(|part| part.backends()).collect(),
+        Target::Split { split, .. } => split.backends().collect(),
+        Target::Respond { .. } | Target::Redirect(_) => Vec::new(),
+    };
+    let others = fallbacks.iter().filter_map(|fallback| match fallback {
+        Fallback::Backend(backend) => Some(backend),
+        Fallback::Value(_) | Fallback::Stale(_) => None,
+    });
+    let mut keys = Vec::new();
+    let mut seen = HashSet::new();
+    for backend in own.into_iter().chain(others) {
+        let Some(key) = &backend.settings.balance.key else {
+            continue;
+        };
+        if let HashKey::Path(parameter) = key
+            && !parameters.contains(&**parameter)
+            && seen.insert(Arc::clone(&backend.name))
+        {
+            let written = compiler.config.backends.get(&backend.name);
+            let at = written.and_then(|written| written.balance.key.as_ref()?.span());
+            let routes = &compiler.config.routes;
+            let path = routes.get(route).and_then(|route| {
+                let matches = &route.matches;
+                matches.paths.first().or(matches.prefixes.first())?.span()
+            });
+            let message =
+                format!("`routes.{route}` has no path parameter `{parameter}`, by which its calls are hashed");
+            compiler.mistake(
+                Mistake::new(Code::UnknownName, at, message)
+                    .related(path, "its path")
+                    .hint("every route of the backend needs it: name it in the path, or take another key"),
+            );
+        }
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
+    keys
 }
 
 /// Compiles the rewrite, or that of `match.strip`, if there is one. The outer `None` stands for a mistake.

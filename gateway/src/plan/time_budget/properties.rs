@@ -242,6 +242,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 is_retry: false,
                 streaming: Streaming::IfDeclared,
                 switches: false,
+                hash_keys: Default::default(),
                 cost_header: None,
             };
             let called = call::call(backend, 0, &order, &mut Attempts::default(), &mut Facts::default()).await;
@@ -272,6 +273,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 deadline_by: None,
                 operator_deadline: Deadline::at(started + route.time_limit),
                 caller_deadline: None,
+                hash_keys: &Default::default(),
                 cost_header: None,
                 operator_limit: route.time_limit,
                 entrant,

@@ -1,34 +1,12 @@
+use std::sync::Arc;
+
 use policies::health::{Probe, WhenNoneIsUp};
 use policies::{EjectionSettings, Ejector, HealthSettings};
 
 use super::*;
+use crate::call::endpoints::EndpointGuard;
 use crate::call::endpoints::set::EndpointSet;
 use crate::call::endpoints::tests::{member, set};
-
-#[test]
-fn heavy_endpoints_are_spread() {
-    let cases: [(&[u32], &[u16]); 7] = [
-        (&[], &[]),
-        (&[1], &[0]),
-        (&[1, 1], &[0, 1]),
-        (&[1000, 1000], &[0, 1]),
-        (&[5, 1, 1], &[0, 0, 1, 0, 2, 0, 0]),
-        (&[2, 1], &[0, 1, 0]),
-        (&[20, 10], &[0, 1, 0]),
-    ];
-    for (weights, turns) in cases {
-        assert_eq!(*spread(weights), *turns, "{weights:?}");
-    }
-}
-
-#[test]
-fn turns_are_bounded_and_everybody_has_one() {
-    let weights: Vec<u32> = (1..=1000).collect();
-    let turns = spread(&weights);
-    assert!(turns.len() <= 11_000, "{}", turns.len());
-    let of = |wanted: u16| turns.iter().filter(|index| **index == wanted).count();
-    assert_eq!((of(0), of(499), of(999)), (1, 9, 19));
-}
 
 fn ids(set: &EndpointSet, indexes: &[usize]) -> Vec<EndpointId> {
     indexes
@@ -37,15 +15,29 @@ fn ids(set: &EndpointSet, indexes: &[usize]) -> Vec<EndpointId> {
         .collect()
 }
 
+fn pick(set: &EndpointSet, policy: Policy, tried: &[EndpointId]) -> Option<EndpointGuard> {
+    let settings = BalanceSettings {
+        policy,
+        ..BalanceSettings::default()
+    };
+    let pick = Pick {
+        settings: &settings,
+        tried,
+        key: None,
+        none_up: WhenNoneIsUp::TryAll,
+    };
+    set.choose(&pick, Moment::ZERO)
+}
+
 #[test]
 fn another_endpoint_is_preferred_after_a_failure() {
     let set = set([member(1).weight(3), member(2)]);
     let tried = ids(&set, &[0]);
-    for _ in 0..8 {
-        let chosen = set
-            .choose(&tried, WhenNoneIsUp::TryAll, Moment::ZERO)
-            .expect("two endpoints");
-        assert_eq!(chosen.address().port(), 2);
+    for policy in Policy::ALL {
+        for _ in 0..8 {
+            let chosen = pick(&set, policy, &tried).expect("two endpoints");
+            assert_eq!(chosen.address().port(), 2);
+        }
     }
 }
 
@@ -54,9 +46,7 @@ fn chosen<const N: usize>(set: &EndpointSet, tried: &[usize]) -> [usize; N] {
     let tried = ids(set, tried);
     let mut chosen = [0; N];
     for _ in 0..600 {
-        let endpoint = set
-            .choose(&tried, WhenNoneIsUp::TryAll, Moment::ZERO)
-            .expect("one is always in");
+        let endpoint = pick(set, Policy::Turn, &tried).expect("one is always in");
         chosen[usize::from(endpoint.address().port()) - 1] += 1;
     }
     chosen
@@ -95,15 +85,14 @@ fn an_endpoint_that_is_out_is_tried_when_all_that_are_in_have_failed() {
     // After all have been tried, the choice is not the latest and not ejected, where possible.
     assert_eq!(chosen_without_the_first([1, 1, 1], &[0, 1, 2]), [0, 600, 0]);
     assert_eq!(chosen_without_the_first([1, 1], &[0, 1]), [0, 600]);
-    assert!(set([]).choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO).is_none());
+    assert!(pick(&set([]), Policy::Turn, &[]).is_none());
 }
 
 #[test]
 fn an_endpoint_that_is_about_to_end_is_used_only_without_a_ready_one() {
     let both = || set([member(1), member(2).only_serving(), member(3)]);
     assert_eq!(chosen(&both(), &[]), [300, 0, 300]);
-    // The ready ones come first in the set, so `1` is the third member.
-    assert_eq!(chosen(&both(), &[0, 1]), [0, 600, 0]);
+    assert_eq!(chosen(&both(), &[0, 2]), [0, 600, 0]);
     let one_is_out = set([member(1), member(2).only_serving()]);
     eject(&one_is_out, 0);
     assert_eq!(chosen(&one_is_out, &[]), [0, 600]);
@@ -148,7 +137,13 @@ fn an_endpoint_that_is_down_is_left_out_as_one_that_is_ejected() {
 #[test]
 fn an_endpoint_that_is_not_up_is_not_tried_if_calls_are_to_be_refused() {
     let refuse = |set: &EndpointSet, tried: &[usize]| {
-        let chosen = set.choose(&ids(set, tried), WhenNoneIsUp::Refuse, Moment::ZERO);
+        let pick = Pick {
+            settings: &BalanceSettings::default(),
+            tried: &ids(set, tried),
+            key: None,
+            none_up: WhenNoneIsUp::Refuse,
+        };
+        let chosen = set.choose(&pick, Moment::ZERO);
         chosen.map(|endpoint| endpoint.address().port())
     };
     let pair = set([member(1), member(2)]);
@@ -170,4 +165,51 @@ fn an_endpoint_that_is_not_up_is_not_tried_if_calls_are_to_be_refused() {
     take_down(&only, 0);
     assert_eq!(refuse(&only, &[]), None);
     assert_eq!(chosen(&only, &[]), [600]);
+}
+
+#[test]
+fn an_exchange_counts_until_it_ends_and_sends_others_elsewhere() {
+    let set = set([member(1), member(2)]);
+    let busy: Vec<_> = (0..10).map(|_| pick(&set, Policy::Load, &ids(&set, &[1]))).collect();
+    let all = set.load_full();
+    assert_eq!(all.all()[0].endpoint.load.in_flight(), 10);
+    for _ in 0..10 {
+        let chosen = pick(&set, Policy::Load, &[]).expect("two endpoints");
+        assert_eq!(chosen.address().port(), 2);
+    }
+    drop(busy);
+    assert_eq!(all.all()[0].endpoint.load.in_flight(), 0);
+}
+
+#[test]
+fn calls_of_one_key_meet_the_same_endpoint() {
+    let settings = BalanceSettings {
+        policy: Policy::Hash,
+        key: Some(HashKey::Tenant),
+        load: LoadSettings::default(),
+    };
+    let asked = |set: &EndpointSet, key: u64| {
+        let pick = Pick {
+            settings: &settings,
+            tried: &[],
+            key: Some(policies::balance::hash::of(&key.to_be_bytes())),
+            none_up: WhenNoneIsUp::TryAll,
+        };
+        let chosen = set.choose(&pick, Moment::ZERO).expect("there are endpoints");
+        chosen.address().port()
+    };
+    let three = set((1..=3).map(member));
+    // Another gateway lists them in another order.
+    let replica = set([member(3), member(1), member(2)]);
+    let two = set((1..=2).map(member));
+    let mut shares = [0; 3];
+    for key in 0..3000 {
+        let port = asked(&three, key);
+        shares[usize::from(port) - 1] += 1;
+        assert_eq!(port, asked(&replica, key));
+        if port < 3 {
+            assert_eq!(port, asked(&two, key), "only the keys of an endpoint that goes move");
+        }
+    }
+    assert!(shares.iter().all(|share| (900..1100).contains(share)), "{shares:?}");
 }

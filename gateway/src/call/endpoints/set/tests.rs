@@ -1,11 +1,12 @@
 use std::net::SocketAddr;
 
+use policies::balance::{LoadSettings, Policy};
 use policies::health::{State, WhenNoneIsUp};
 use policies::{EjectionSettings, Ejector, Moment};
 
 use super::*;
 use crate::call::endpoints::tests::{member, origin, set, settings};
-use crate::call::endpoints::{MOST_ADDRESSES, Written, WrittenEndpoints};
+use crate::call::endpoints::{BalanceSettings, MOST_ADDRESSES, Written, WrittenEndpoints};
 
 fn ports(set: &EndpointSet) -> Vec<u16> {
     set.load()
@@ -18,6 +19,20 @@ fn at(set: &EndpointSet, port: u16) -> Arc<Endpoint> {
     let all = set.load_full();
     let found = all.endpoints().find(|endpoint| endpoint.address().port() == port);
     Arc::clone(found.expect("it is in the set"))
+}
+
+fn choose(set: &EndpointSet) -> Option<EndpointGuard> {
+    let settings = BalanceSettings {
+        policy: Policy::Turn,
+        ..BalanceSettings::default()
+    };
+    let pick = Pick {
+        settings: &settings,
+        tried: &[],
+        key: None,
+        none_up: WhenNoneIsUp::TryAll,
+    };
+    set.choose(&pick, Moment::ZERO)
 }
 
 const fn replaced(added: usize, removed: usize, left_out: usize) -> Replaced {
@@ -44,7 +59,7 @@ fn an_endpoint_that_stays_keeps_its_state() {
     assert_eq!(set.replace(vec![member(2), member(2).weight(9)]), replaced(0, 1, 0));
     assert_eq!((ports(&set), set.load().all()[0].weight), (vec![2], 1));
     assert_eq!(set.replace(vec![]), replaced(0, 1, 0));
-    assert!(set.choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO).is_none());
+    assert!(choose(&set).is_none());
 }
 
 #[test]
@@ -60,25 +75,21 @@ fn the_same_members_swap_nothing() {
 #[test]
 fn one_that_vanishes_ends_what_it_has_and_is_forgotten_after_the_last_exchange() {
     let set = set([member(1)]);
-    let exchange = set
-        .choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO)
-        .expect("it is there");
-    let other = set
-        .choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO)
-        .expect("it is there");
-    assert_eq!(exchange.in_flight(), 2);
+    let exchange = choose(&set).expect("it is there");
+    let other = choose(&set).expect("it is there");
+    assert_eq!(exchange.load.in_flight(), 2);
     drop(other);
     set.replace(vec![member(2)]);
-    assert_eq!((exchange.in_flight(), exchange.is_member()), (1, false));
+    assert_eq!((exchange.load.in_flight(), exchange.is_member()), (1, false));
     let vanished = exchange.id();
     // It returns while it still has an exchange.
     set.replace(vec![member(1)]);
-    assert_eq!((at(&set, 1).id(), at(&set, 1).in_flight()), (vanished, 1));
+    assert_eq!((at(&set, 1).id(), at(&set, 1).load.in_flight()), (vanished, 1));
     assert!(exchange.is_member());
     set.replace(vec![member(2)]);
     drop(exchange);
     set.replace(vec![member(1)]);
-    assert!(at(&set, 1).id() != vanished && at(&set, 1).in_flight() == 0);
+    assert!(at(&set, 1).id() != vanished && at(&set, 1).load.in_flight() == 0);
 }
 
 #[test]
@@ -215,7 +226,7 @@ fn one_bad_address_of_ten_is_ejected_alone() {
     let ejector = Ejector::new(Some(EjectionSettings::default()));
     let mut failures = 0;
     for _ in 0..1000 {
-        let endpoint = set.choose(&[], WhenNoneIsUp::TryAll, Moment::ZERO).expect("ten");
+        let endpoint = choose(&set).expect("ten");
         let is_bad = endpoint.address().ip().to_string() == "10.0.0.4";
         failures += usize::from(is_bad);
         let all = set.load();
@@ -253,4 +264,21 @@ fn a_drain_holds_for_an_address_that_goes_and_returns() {
     assert_eq!((changed(false), changed(true)), (None, None), "nothing has the address");
     set.replace(vec![member(1), member(2)]);
     assert!(!is_drained(&set));
+}
+
+#[test]
+fn an_endpoint_that_joins_others_warms_up() {
+    let set = set([member(1), member(2)]);
+    let warm = |port| at(&set, port).load.warm(&LoadSettings::default(), clock::now());
+    assert_eq!((warm(1), warm(2)), (1.0, 1.0), "all are new");
+    set.replace(vec![member(1), member(2), member(3)]);
+    assert!(warm(3) < 0.2 && warm(1) == 1.0);
+    let registry = Arc::clone(&set.registry);
+    let next = EndpointSet::new(registry, settings(), vec![member(1), member(4)]);
+    let all = next.load_full();
+    let joined = &all.all()[1].endpoint;
+    assert!(
+        joined.load.warm(&LoadSettings::default(), clock::now()) < 0.2,
+        "also by a reload"
+    );
 }
