@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use http::request;
 
-use super::decision::Findings;
-use super::peer::Peer;
+use super::decision::{Context, Findings};
 use crate::auth::authenticator::{Client, WaitTerms};
 use crate::auth::caller::Kind;
 use crate::auth::refusal::Refusal;
 use crate::client::address;
-use crate::clock::Now;
 use crate::headers;
 use crate::limits::owner::Owner;
 use crate::limits::store::Origin;
 use crate::limits::{Charge, Charges};
-use crate::plan::{Plan, Route};
+use crate::plan::Route;
 use crate::rejection::Rejection;
 use crate::tenancy::Principal;
 
@@ -27,16 +25,15 @@ use crate::tenancy::Principal;
 /// The one exception is a password that has to be compared: its failure is charged in advance, and if the address has
 /// no tokens left, the password is not compared.
 pub(super) async fn authenticate<'a>(
-    plan: &Plan,
-    peer: &Peer,
+    context: Context<'_>,
     route: &Route,
     query: Option<&str>,
     head: &request::Parts,
-    now: Now,
     found: &mut Findings<'a>,
     charges: &mut Charges,
     mut before_wait: impl FnMut(&Findings<'a>),
 ) -> Result<Arc<Principal>, Rejection> {
+    let Context { plan, peer, now } = context;
     let address = address::key(found.client.ip, plan.edge.ipv6_prefix);
     let unix_now = now.wall.elapsed().as_secs();
     let certificate = peer.certificate.as_ref().map(|certificate| {

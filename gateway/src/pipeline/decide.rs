@@ -9,7 +9,7 @@ use http::request;
 use policies::Deadline;
 
 use super::authenticate::authenticate;
-use super::decision::{AuthorizedRequest, Budget, Decision, Findings, RequestTarget, Stop};
+use super::decision::{AuthorizedRequest, Budget, Context, Decision, Findings, RequestTarget, Stop};
 use super::peer::Peer;
 use super::request_head::RequestHead;
 use super::route_rules;
@@ -17,7 +17,7 @@ use crate::auth::credential_removal;
 use crate::client::address::{self, ClientAddress};
 use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;
-use crate::headers::{self, RequestHints, Scheme, Trace};
+use crate::headers::{self, RequestHints};
 use crate::limits::Charges;
 use crate::plan::{Plan, Route, Target};
 use crate::rejection::Rejection;
@@ -29,7 +29,7 @@ use crate::tenancy::Principal;
 /// told what is known so far.
 pub(super) async fn decide<'a>(
     plan: &'a Plan,
-    peer: &Peer,
+    peer: &'a Peer,
     head: &'a mut RequestHead,
     now: Now,
     before_wait: impl FnMut(&Findings<'a>),
@@ -48,7 +48,8 @@ pub(super) async fn decide<'a>(
         failed_check: None,
     };
     let mut charges = Charges::new();
-    let outcome = stages(plan, peer, head, now, &mut found, &mut charges, before_wait).await;
+    let context = Context { plan, peer, now };
+    let outcome = stages(context, head, &mut found, &mut charges, before_wait).await;
     Decision {
         found,
         charges,
@@ -58,10 +59,8 @@ pub(super) async fn decide<'a>(
 
 /// Runs the stages in order. `?` ends the request.
 async fn stages<'a>(
-    plan: &'a Plan,
-    peer: &Peer,
+    context: Context<'a>,
     head: &'a mut RequestHead,
-    now: Now,
     found: &mut Findings<'a>,
     charges: &mut Charges,
     before_wait: impl FnMut(&Findings<'a>),
@@ -73,7 +72,8 @@ async fn stages<'a>(
         path_policy,
         trace,
     } = head;
-    let (uri, keyless_uri, trace) = (&*uri, keyless_uri.as_ref(), *trace);
+    let (uri, keyless_uri) = (&*uri, keyless_uri.as_ref());
+    let plan = context.plan;
 
     // Stage 1: the head.
     if uri.path().len() + uri.query().map_or(0, str::len) > plan.edge.uri_limit {
@@ -126,7 +126,7 @@ async fn stages<'a>(
     let handshake = route_rules::handshake(head, route, found.response_headers.as_ref())?;
 
     // Stage 4: authentication (401).
-    let principal = authenticate(plan, peer, route, uri.query(), head, now, found, charges, before_wait).await?;
+    let principal = authenticate(context, route, uri.query(), head, found, charges, before_wait).await?;
     let claims = principal.caller.claims.as_ref();
     if let (Some(pending), Some(_)) = (&mut found.response_headers, claims) {
         pending.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));
@@ -140,7 +140,7 @@ async fn stages<'a>(
     let limit = hints.deadline.unwrap_or(route.time_limit).min(route.time_limit);
     let budget = Budget {
         limit,
-        deadline: Deadline::at(now.moment + limit),
+        deadline: Deadline::at(context.now.moment + limit),
         by: (limit == route.time_limit).then_some(route.ids.time_limit),
     };
     charges.extend(all_charges(plan, route, &principal, &found.client));
@@ -153,7 +153,8 @@ async fn stages<'a>(
     };
 
     // The head for the backend.
-    set_gateway_fields(plan, peer.scheme, route, &principal, &found.client, &host, trace, head);
+    set_gateway_fields(context, route, &principal, &found.client, &host, head);
+    trace.write(&mut head.headers);
     if let Some(rules) = &route.edge.request_rules {
         let filled = rules.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));
         rules.apply(&mut head.headers, &filled);
@@ -193,21 +194,19 @@ fn all_charges(plan: &Plan, route: &Route, principal: &Principal, client: &Clien
         .collect()
 }
 
-/// Removes the credential and sets the header fields that only the gateway may set: identity, forwarding and trace.
+/// Removes the credential and sets the header fields that tell where the request comes from: identity and forwarding.
 fn set_gateway_fields(
-    plan: &Plan,
-    scheme: Scheme,
+    context: Context<'_>,
     route: &Route,
     principal: &Principal,
     client: &ClientAddress,
     host: &str,
-    trace: Trace,
     head: &mut request::Parts,
 ) {
     let fields = &mut head.headers;
     // Space for these fields and those of each attempt, so that the map grows only once.
     fields.reserve(12);
-    let (places, caller) = (plan.key_places.as_ref(), &principal.caller.kind);
+    let (places, caller) = (context.plan.key_places.as_ref(), &principal.caller.kind);
     credential_removal::remove(fields, places, &route.access, caller, route.forward_credential);
     headers::stamp_identity(
         fields,
@@ -215,8 +214,7 @@ fn set_gateway_fields(
         &principal.tier_header,
         &principal.caller_header,
     );
-    headers::stamp_forwarded(fields, client, scheme, host);
-    trace.write(fields);
+    headers::stamp_forwarded(fields, client, context.peer.scheme, host);
 }
 
 #[cfg(test)]

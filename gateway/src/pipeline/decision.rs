@@ -9,17 +9,28 @@ use std::time::Duration;
 use http::{HeaderMap, request};
 use policies::Deadline;
 
+use super::peer::Peer;
 use crate::call::backend::Backend;
 use crate::client::address::ClientAddress;
+use crate::clock::Now;
 use crate::headers::RequestHints;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::Handshake;
 use crate::limits::Charges;
-use crate::plan::Route;
+use crate::plan::{Plan, Route};
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 use crate::template::{Captures, Query};
 use crate::tenancy::Principal;
+
+/// What a decision depends on beside the head of the request.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) peer: &'a Peer,
+    /// Time at which the request began.
+    pub(super) now: Now,
+}
 
 /// A decision on one request.
 pub(super) struct Decision<'a> {
