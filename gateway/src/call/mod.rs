@@ -56,7 +56,7 @@ use self::guards::Slot;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
 use self::replay::{Outbound, Replay, Sending};
 pub use self::reply::Reply;
-use self::reply::{BodyLimits, ReplyBody, StreamLimits};
+use self::reply::{BodyLimits, Held, ReplyBody, StreamLimits};
 use self::stamp::stamp_attempt;
 use self::timer::{Elapsed, Timer};
 use self::timing::Timing;
@@ -600,16 +600,8 @@ impl Call<'_> {
             flow.may_pause();
         }
         let backend = Arc::clone(self.backend);
-        let body = ReplyBody::new(
-            incoming,
-            answer.lease,
-            endpoint,
-            slot,
-            backend,
-            generation,
-            patience,
-            flow,
-        );
+        let held = Held::new(answer.lease, endpoint, slot, backend, generation, flow);
+        let body = ReplyBody::new(incoming, held, patience);
         let body = if are_events { body.of_events() } else { body };
         let body = if is_grpc { body.of_grpc() } else { body };
         let body = if is_stream && !is_exempt {

@@ -97,7 +97,8 @@ const SLOW_READER: Duration = Duration::from_secs(1);
 /// Minimum pause that counts. A shorter pause is the gateway's own time to write a piece.
 const PAUSE: Duration = Duration::from_millis(50);
 
-struct Held {
+/// What a body holds until its last byte.
+pub(super) struct Held {
     lease: Checkout,
     /// Counts the exchange as in flight.
     _endpoint: EndpointGuard,
@@ -110,28 +111,32 @@ struct Held {
     heard: u32,
 }
 
-impl ReplyBody {
-    pub(crate) fn new(
-        incoming: Incoming,
+impl Held {
+    pub(super) const fn new(
         lease: Checkout,
         endpoint: EndpointGuard,
         slot: Slot,
         backend: Arc<Backend>,
         generation: Option<Generation>,
-        patience: BodyLimits,
         flow: Option<Arc<Transfer>>,
     ) -> Self {
+        Self {
+            lease,
+            _endpoint: endpoint,
+            slot,
+            backend,
+            generation,
+            flow,
+            heard: 0,
+        }
+    }
+}
+
+impl ReplyBody {
+    pub(super) fn new(incoming: Incoming, held: Held, patience: BodyLimits) -> Self {
         let mut body = Self {
             incoming,
-            held: Some(Held {
-                lease,
-                _endpoint: endpoint,
-                slot,
-                backend,
-                generation,
-                flow,
-                heard: 0,
-            }),
+            held: Some(held),
             patience,
             until: Moment::ZERO,
             handed_over: None,

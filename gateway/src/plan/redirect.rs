@@ -83,7 +83,7 @@ mod tests {
             path: Template::parse(path, Syntax::Path).expect("well formed"),
         };
         let names = ["rest".into()];
-        let captures = Captures::new(rest, &names, [0..rest.len()].into_iter().collect());
+        let captures = Captures::new(rest, &names, std::iter::once(0..rest.len()).collect());
         let (query_read, headers) = (Query::new(query), HeaderMap::new());
         let sources = Sources::of_request(&captures, &query_read, &headers, None);
         let made = redirect.location(&sources, host, query).ok()?;

@@ -7,7 +7,7 @@ use super::condition::{Condition, Is};
 use super::leaf::{Entry, Leaf};
 use super::methods::Methods;
 use super::pattern::Segment;
-use super::table::Table;
+use super::table::{HostTree, Table};
 use super::tree::Tree;
 
 /// Text of a parameter in a sample path. No literal of a pattern equals it, because a path has no control characters.
@@ -40,7 +40,7 @@ impl<T> Table<T> {
     /// and within a host by path, conditions and methods.
     pub fn by_precedence(&self) -> Vec<Place> {
         let mut places = Vec::new();
-        for (host, tree, later) in self.hosts() {
+        for HostTree { host, tree, later } in self.hosts() {
             tree.each(&mut |segments, leaf| {
                 let mut entries: Vec<&Entry> = leaf.entries().iter().collect();
                 entries.sort_by_key(|entry| std::cmp::Reverse(self.route(entry).conditions.len()));

@@ -104,6 +104,15 @@ impl<T> From<NotFound<'_, T>> for Rejection {
     }
 }
 
+/// Tree of one host pattern, as [`Table::hosts`] lists it.
+pub(super) struct HostTree<'a> {
+    /// Host pattern as written.
+    pub(super) host: String,
+    pub(super) tree: &'a Tree<Leaf>,
+    /// Trees that a request to that host goes on to, in order of precedence.
+    pub(super) later: Vec<&'a Tree<Leaf>>,
+}
+
 impl<T> Table<T> {
     /// Builds the table.
     ///
@@ -183,9 +192,8 @@ impl<T> Table<T> {
         &self.routes[entry.route]
     }
 
-    /// Returns the trees of all hosts in the order of precedence, each with its host as written and the trees that a
-    /// request to that host goes on to.
-    pub(super) fn hosts(&self) -> Vec<(String, &Tree<Leaf>, Vec<&Tree<Leaf>>)> {
+    /// Returns the trees of all hosts in the order of precedence.
+    pub(super) fn hosts(&self) -> Vec<HostTree<'_>> {
         let mut exact: Vec<_> = self.exact.keys().collect();
         exact.sort_unstable();
         let mut wildcard: Vec<_> = self.wildcard.keys().collect();
@@ -194,17 +202,26 @@ impl<T> Table<T> {
         let wildcard = wildcard
             .into_iter()
             .map(|suffix| (format!("*.{suffix}"), &**suffix, false));
-        let named = exact.chain(wildcard).filter_map(|(shown, host, is_exact)| {
+        let named = exact.chain(wildcard).filter_map(|(shown, name, is_exact)| {
             let mut trees = self
-                .trees(host)
-                .skip(usize::from(!is_exact && self.exact.contains_key(host)));
-            let own = match is_exact {
+                .trees(name)
+                .skip(usize::from(!is_exact && self.exact.contains_key(name)));
+            let tree = match is_exact {
                 true => trees.next()?,
-                false => self.wildcard.get(host)?,
+                false => self.wildcard.get(name)?,
             };
-            Some((shown, own, trees.collect()))
+            Some(HostTree {
+                host: shown,
+                tree,
+                later: trees.collect(),
+            })
         });
-        named.chain([("*".to_owned(), &self.any, Vec::new())]).collect()
+        let any = HostTree {
+            host: "*".to_owned(),
+            tree: &self.any,
+            later: Vec::new(),
+        };
+        named.chain([any]).collect()
     }
 
     /// Returns the trees for a host, in order of precedence.
