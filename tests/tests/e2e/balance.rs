@@ -163,7 +163,7 @@ async fn met(
 #[tokio::test]
 async fn calls_of_one_key_meet_the_same_endpoint() {
     for (key, field) in [
-        ("header.x-user", Some("x-user")),
+        ("header.x-room", Some("x-room")),
         ("cookie.sid", Some("cookie")),
         ("path.rest", None),
     ] {

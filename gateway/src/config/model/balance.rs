@@ -71,7 +71,7 @@ impl Balance {
                     self.by.span(),
                     format!("`{}` has no `key` to hash", f.path),
                 )
-                .hint("write one, such as `key: tenant`, `key: header.x-user` or `key: path.id`"),
+                .hint("write one, such as `key: tenant`, `key: header.x-room` or `key: path.id`"),
             ),
             Some(key) if !is_hash => f.push(
                 Mistake::new(Code::Conflict, key.span(), format!("`{}.key` is of no use", f.path))
@@ -188,7 +188,7 @@ mod tests {
             "tenant",
             "caller",
             "client_address",
-            "header.x-user",
+            "header.x-room",
             "cookie.sid",
             "path.id",
         ] {
@@ -196,7 +196,7 @@ mod tests {
         }
         assert_eq!(
             HashKey::parse("header.X-User").map(|key| key.show()),
-            Ok("header.x-user".to_owned())
+            Ok("header.x-room".to_owned())
         );
         for text in [
             "",
