@@ -4,7 +4,7 @@
 //! Rendezvous hashing (Thaler and Ravishankar 1998): each endpoint gets a score from the key, its name and its weight,
 //! and the highest score wins. When an endpoint comes or goes, only its own keys move. It needs no table. A load bound
 //! keeps one popular key from drowning its endpoint (Mirrokni, Thorup and Zadimoghaddam 2018): an endpoint that holds
-//! more than 1.25 times its fair share of the calls in flight is passed over for the next score.
+//! more than 1.25 times its fair share of the calls in flight, and at least four, is passed over for the next score.
 //!
 //! Invariant: as long as no endpoint is over the bound, the choice depends on the key and on the names, weights and
 //! classes of the endpoints only. So all replicas of the gateway agree, and so do its restarts. Chance plays no part.
@@ -13,6 +13,9 @@ use super::{Candidate, Class, best_class, mix};
 
 /// Most calls in flight at one endpoint, as a multiple of its fair share.
 const BOUND: f64 = 1.25;
+/// Calls in flight with which an endpoint is never over its bound. Without them, a quiet backend would move a key because
+/// its last call has not quite ended.
+const FEW: f64 = 4.0;
 
 /// Returns the hash of a key or a name: 64-bit FNV-1a, its bits mixed by the last step of `SplitMix64`. It is the same
 /// on each machine and in each version.
@@ -42,7 +45,8 @@ pub fn choose(count: usize, candidate: impl Fn(usize) -> Candidate, key: u64) ->
     }
     let has_room = |candidate: &Candidate| {
         let fair = calls * candidate.effective_weight() / weights;
-        f64::from(candidate.in_flight) < (BOUND * fair).ceil()
+        let few = FEW * candidate.effective_weight() / f64::from(candidate.weight.max(1));
+        f64::from(candidate.in_flight) < (BOUND * fair).max(few).ceil()
     };
     let highest = |candidates: &mut dyn Iterator<Item = (usize, Candidate)>| {
         candidates

@@ -195,7 +195,7 @@ mod tests {
             assert_eq!(HashKey::parse(text).map(|key| key.show()), Ok(text.to_owned()));
         }
         assert_eq!(
-            HashKey::parse("header.X-User").map(|key| key.show()),
+            HashKey::parse("header.X-Room").map(|key| key.show()),
             Ok("header.x-room".to_owned())
         );
         for text in [
