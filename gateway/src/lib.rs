@@ -1,5 +1,5 @@
 //! The modules of the gateway, from high level to low. A module imports only from lower levels, as `tests/floors.rs`
-//! checks.
+//! checks. `docs/internals.md` follows a request through them and says how to add things.
 //!
 //! From the top: [`cli`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·

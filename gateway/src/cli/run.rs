@@ -256,7 +256,8 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
     lifecycle.advance(Phase::Draining);
     let drained = tokio::time::timeout(plan.edge.drain, async {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
-        while lifecycle.connections() > 0 {
+        // The task of a tunnel may end a moment after its connection.
+        while lifecycle.connections() > 0 || lifecycle.requests() > 0 {
             tick.tick().await;
         }
     });

@@ -1,4 +1,6 @@
 //! Computes the proof that a server has read the key of a WebSocket's opening handshake.
+//!
+//! The handshake itself is in `headers/websocket.rs`, and the bytes after it in `response/tunnel.rs`.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
