@@ -4,12 +4,12 @@
 //! decide -> charge -> call -> respond -> observe
 //! ```
 //!
-//! - [`decide`](decide::decide) looks at the head: which route, who, allowed, which limits, until when. The answer is a
-//!   [`Decision`](decision::Decision), a value; nothing has been done yet. Its stages are in `decide.rs`, in order.
-//! - [`charge`] takes the decision's charges from the limits. A 429 is decided here.
-//! - [`call`] waits for tokens that were taken in advance, then calls the route's backend, or several for an aggregate,
+//! - `decide` looks at the head: which route, who, allowed, which limits, until when. The answer is a
+//!   `Decision`, a value; nothing has been done yet. Its stages are in `decide.rs`, in order.
+//! - `charge` takes the decision's charges from the limits. A 429 is decided here.
+//! - `call` waits for tokens that were taken in advance, then calls the route's backend, or several for an aggregate,
 //!   or answers directly. After it, the charge is corrected.
-//! - [`Exchange::respond`] makes the response, also of a rejection, and adds the header fields of the route.
+//! - `Exchange::respond` makes the response, also of a rejection, and adds the header fields of the route.
 //! - The record is written at three places (`record.rs`): from the decision, from the facts of the calls, and from a
 //!   rejection. It goes to the metrics and the access log at the last byte of the response.
 //!

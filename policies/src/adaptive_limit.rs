@@ -2,7 +2,7 @@
 //!
 //! A backend that has as many calls as it can work on answers no more of them if it gets more: they wait there, where no
 //! queue is fair and no deadline is known. So the limit is to be a little above that number. How it is found is decided
-//! in [`controller`]; this file collects what the controller is told.
+//! in `controller`; this file collects what the controller is told.
 //!
 //! Invariant: the limit stays between `from` and `to`. It grows only while it is used. Failed calls count for nothing,
 //! because a backend that fails at once is not fast.

@@ -51,7 +51,7 @@ pub struct Recent {
     pub detail: Option<Cow<'static, str>>,
     /// The setting that led to the rejection; `null` if no setting would change the response.
     pub decided_by: Option<SettingPlace>,
-    /// Backends that were asked, when, and with what result; at most [`ATTEMPTS`].
+    /// Backends that were asked, when, and with what result; at most `ATTEMPTS`.
     #[serde(serialize_with = "attempt_list")]
     pub attempt_details: RecentAttempts,
     /// Number of attempts that are not shown.
