@@ -31,6 +31,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod rejection;
+pub mod request_key;
 pub mod response;
 pub mod routing;
 pub mod server;

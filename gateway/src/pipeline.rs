@@ -16,12 +16,12 @@
 //! `?` ends the request with a [`Rejection`], which carries the setting that decided.
 
 mod authenticate;
+mod backend_head;
 mod charge;
 mod decide;
 mod decision;
 mod exchange;
 mod fallback;
-mod hash_keys;
 mod one_backend;
 mod peer;
 mod record;
@@ -72,13 +72,14 @@ async fn run(
 ) -> Result<Response<Content>, Rejection> {
     let (plan, peer) = (exchange.plan, exchange.peer);
     let (head, body) = request.into_parts();
-    let mut head = RequestHead::read(plan, head, exchange.trace);
+    let mut head = RequestHead::read(plan, head, &exchange.trace);
 
     let mut decision = decide(plan, peer, &mut head, now, |found| exchange.note_findings(found)).await;
     exchange.note_findings(&decision.found);
     exchange.response_headers = decision.found.response_headers.take();
 
     let receipt = charge(plan, &mut decision).await?;
+    decision.write_head(plan, peer, &exchange.trace);
     let request = match decision.outcome {
         Ok(request) => request,
         Err(Stop::Refused(rejection)) => return Err(rejection),

@@ -167,6 +167,16 @@ impl Reason {
 }
 
 impl Rejection {
+    /// Returns the limits that refused; `None` if it was not a limit.
+    pub const fn violation(&self) -> Option<&Violation> {
+        match self {
+            Self::RateLimited(violation) | Self::QuotaExhausted(violation) | Self::TooManyInFlight(violation) => {
+                Some(violation)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the rejection of a malformed message. No setting would change it.
     pub const fn malformed(why: &'static str) -> Self {
         Self::MalformedRequest { why, by: None }

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 15] = [
     &["rejection"],
     &["client", "json", "tls"],
     &["problem", "template"],
-    &["identity", "routing", "wire"],
+    &["identity", "request_key", "routing", "wire"],
     &["config", "headers"],
     &["observe"],
     &["call", "limits"],

@@ -68,7 +68,7 @@ pub(super) struct EndpointView {
     state: Option<&'static str>,
     /// Time for which probes have failed; `null` unless the endpoint is down.
     down_for_ms: Option<u64>,
-    /// What was wrong with the last probe; `null` if it succeeded, or there was none.
+    /// Error of the last probe; `null` if it succeeded, or there was none.
     probe_error: Option<String>,
     /// Exchanges in flight, including those that wait for a connection.
     in_flight: u32,

@@ -113,7 +113,7 @@ pub(super) async fn force_breaker(
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum Use {
-    /// It gets no new call.
+    /// State of an endpoint that gets no new call.
     Drained,
     /// Probes and calls decide again.
     Auto,

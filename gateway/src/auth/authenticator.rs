@@ -73,7 +73,7 @@ pub struct Client<'a> {
     has_waited: bool,
 }
 
-/// How long a request waits for a slow check, and what a failed one costs.
+/// Time that a request waits for a slow check, and the charge for a failed one.
 pub struct WaitTerms<'a> {
     /// Time by which the keys of a token's issuer must have come.
     pub keys_until: Moment,

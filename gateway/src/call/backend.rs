@@ -153,7 +153,7 @@ pub struct Backend {
     /// Whether the breaker is on. When off, it neither counts nor rejects.
     pub breaker_on: bool,
     pub endpoints: Arc<EndpointSet>,
-    /// How the endpoints are probed; `None` if they are not.
+    /// Probes of the endpoints; `None` without them.
     pub health_check: Option<HealthCheck>,
     /// Endpoints as the config lists them.
     pub written: WrittenEndpoints,

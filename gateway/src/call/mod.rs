@@ -18,6 +18,7 @@ mod judge;
 pub mod pool;
 pub mod replay;
 pub mod reply;
+mod request;
 
 mod attempt;
 mod call_guard;
@@ -34,30 +35,26 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use policies::balance::Answer as LoadAnswer;
 use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Why};
-use policies::bulkhead::Entrant;
 use policies::retry::Stop;
 use policies::{Deadline, Moment};
 use smallvec::SmallVec;
 
 use self::attempt::{Answer, AttemptParams};
-use self::backend::{Backend, Settings};
+use self::backend::Backend;
 use self::call_guard::CallGuard;
 use self::classify::Pushback;
 pub use self::cost::StatedCost;
-use self::endpoints::{Endpoint, EndpointGuard, EndpointId, HashKeys, Pick};
+use self::endpoints::{EndpointGuard, EndpointId, Pick};
 use self::failure::Failure;
 use self::fault::TimeLimit;
 use self::guards::Slot;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
-use self::replay::{Outbound, Replay, Sending};
 pub use self::reply::Reply;
 use self::reply::{BodyLimits, Held, ReplyBody, StreamLimits};
-use self::stamp::stamp_attempt;
+pub use self::request::{CallBody, CallRequest, Streaming};
 use self::timer::{Elapsed, Timer};
 use self::timing::Timing;
 use crate::clock;
@@ -65,62 +62,10 @@ use crate::observe::{self, Attempts, Family, RetryStop};
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 use crate::wire::grpc::is_grpc;
-use crate::wire::slow_caller::Transfer;
 
 /// Size limit in bytes and time limit of reading a request body ahead, before the request becomes a probe.
 const READ_AHEAD: usize = 64 * 1024;
 const READ_AHEAD_FOR: Duration = Duration::from_millis(250);
-
-/// Request to a backend, with the limits and the priority of its call.
-pub struct CallRequest {
-    pub method: Method,
-    /// Request target as sent on the wire: exactly the path bytes that were authorised.
-    pub target: PathAndQuery,
-    /// Cleaned fields. They include the gateway's own fields except those of a single attempt.
-    pub headers: HeaderMap,
-    pub body: CallBody,
-    pub deadline: Deadline,
-    /// Setting that `deadline` comes from; `None` if the caller set it.
-    pub deadline_by: Option<SettingId>,
-    /// Deadline by the operators' limits alone, without the caller's own time limit.
-    pub operator_deadline: Deadline,
-    /// Deadline that the caller asked for, if any.
-    pub caller_deadline: Option<Deadline>,
-    /// Whether the caller accepts trailers.
-    pub trailers: bool,
-    /// Smallest operator's limit above the backend's own limits: that of the route or of the part.
-    pub operator_limit: Duration,
-    pub entrant: Entrant,
-    /// Whether the caller marked its request as a retry. Such a request is not retried, so that retries do not
-    /// multiply.
-    pub is_retry: bool,
-    pub streaming: Streaming,
-    /// Whether the request asks the backend to switch to another protocol.
-    pub switches: bool,
-    /// Name of the field in which answers state the cost of the request. The gateway removes this field.
-    pub cost_header: Option<HeaderName>,
-    /// Hashes of the keys by which backends choose their endpoints.
-    pub hash_keys: HashKeys,
-}
-
-/// Whether an answer may continue past its deadline, as long as it does not pause too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Streaming {
-    /// Holds every answer to the deadline, because the gateway needs the whole answer.
-    Never,
-    /// Exempts an answer whose head declares a stream: server-sent events or gRPC.
-    IfDeclared,
-    /// Exempts every answer, whatever its head says.
-    Always,
-}
-
-#[derive(Default)]
-pub enum CallBody {
-    #[default]
-    Empty,
-    Whole(Bytes),
-    Streamed(Replay),
-}
 
 /// Facts about a call that later stages decide by, beside its attempts.
 #[derive(Debug, Default)]
@@ -636,79 +581,6 @@ impl Call<'_> {
     }
 }
 
-impl CallRequest {
-    /// Whether the call is known from the start to be a stream or tunnel of unlimited length.
-    fn is_stream(&self) -> bool {
-        self.switches || self.streaming == Streaming::Always
-    }
-
-    /// Builds the request of one attempt. Returns `None` if too much of the body is gone to send it again.
-    fn request(
-        &self,
-        attempt: u32,
-        remaining: Duration,
-        endpoint: &Endpoint,
-        settings: &Settings,
-    ) -> Option<Request<Outbound>> {
-        let mut request = Request::new(self.body.for_attempt()?);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from(self.target.clone());
-        let headers = request.headers_mut();
-        *headers = self.headers.clone();
-        headers.reserve(3);
-        if !(settings.preserve_host && headers.contains_key(header::HOST)) {
-            headers.insert(header::HOST, endpoint.host().clone());
-        }
-        stamp_attempt(headers, remaining, attempt);
-        Some(request)
-    }
-}
-
-impl CallBody {
-    fn for_attempt(&self) -> Option<Outbound> {
-        match self {
-            Self::Empty => Some(Outbound::Empty),
-            Self::Whole(data) => Some(Outbound::Whole(Some(data.clone()))),
-            Self::Streamed(replay) => replay.attempt(),
-        }
-    }
-
-    /// Whether nothing more has to come from the caller.
-    fn is_whole(&self) -> bool {
-        match self {
-            Self::Streamed(replay) => replay.is_whole(),
-            Self::Empty | Self::Whole(_) => true,
-        }
-    }
-
-    fn can_be_sent_again(&self) -> bool {
-        !matches!(self, Self::Streamed(replay) if !replay.is_kept())
-    }
-
-    /// Returns the progress of the newest attempt, whose request was given to the connection at `sent`.
-    fn sending(&self, sent: Moment) -> Sending {
-        match self {
-            Self::Streamed(replay) => replay.sending(sent),
-            Self::Empty | Self::Whole(_) => Sending::Complete { since: sent },
-        }
-    }
-
-    /// Returns the state of the transfer with the caller, if the caller streams a body.
-    fn flow(&self) -> Option<Arc<Transfer>> {
-        match self {
-            Self::Streamed(replay) => replay.flow(),
-            Self::Empty | Self::Whole(_) => None,
-        }
-    }
-
-    fn received(&self) -> u64 {
-        match self {
-            Self::Streamed(replay) => replay.received(),
-            Self::Empty | Self::Whole(_) => 0,
-        }
-    }
-}
-
 /// Returns what the end of an attempt says about the load of its endpoint; `None` if it says nothing.
 fn load_answer(result: &Result<Answer, Failure>, verdict: &Verdict) -> Option<LoadAnswer> {
     let (took, failed) = match verdict.outcome {
@@ -716,8 +588,8 @@ fn load_answer(result: &Result<Answer, Failure>, verdict: &Verdict) -> Option<Lo
         Outcome::Failure { took } => (took, true),
         Outcome::Ignored => return None,
     };
-    let may_push_back = |answer: &&Answer| failed || answer.response.status() == StatusCode::TOO_MANY_REQUESTS;
-    let pushback = result.as_ref().ok().filter(may_push_back);
+    // A 429 is about its caller; the endpoint is as well as before for all others.
+    let pushback = result.as_ref().ok().filter(|_| failed);
     let retry_after = match pushback.and_then(|answer| classify::pushback(answer.response.headers())) {
         Some(Pushback::After(wait)) => Some(wait),
         Some(Pushback::Never) | None => None,

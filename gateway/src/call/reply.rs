@@ -97,7 +97,7 @@ const SLOW_READER: Duration = Duration::from_secs(1);
 /// Minimum pause that counts. A shorter pause is the gateway's own time to write a piece.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a body holds until its last byte.
+/// Resources that a body holds until its last byte.
 pub(super) struct Held {
     lease: Checkout,
     /// Counts the exchange as in flight.

@@ -1,4 +1,4 @@
-//! Decides on a request: stages 1 to 6, from the head to the request for the backend, or to the reason against it.
+//! Decides on a request: stages 1 to 6, from the head to a request that may go on, or to the reason against it.
 //!
 //! Reads no clock, and writes neither metrics nor the record. Authentication may wait for a slow check, which keeps its
 //! own time.
@@ -14,12 +14,13 @@ use super::peer::Peer;
 use super::request_head::RequestHead;
 use super::route_rules;
 use crate::auth::credential_removal;
+use crate::call::endpoints::HashKeys;
 use crate::client::address::{self, ClientAddress};
 use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, RequestHints};
 use crate::limits::Charges;
-use crate::plan::{Plan, Route, Target};
+use crate::plan::{KeySources, Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::routing::{self, path_policy};
 use crate::template::{Query, Sources};
@@ -70,7 +71,7 @@ async fn stages<'a>(
         uri,
         keyless_uri,
         path_policy,
-        trace,
+        chance,
     } = head;
     let (uri, keyless_uri) = (&*uri, keyless_uri.as_ref());
     let plan = context.plan;
@@ -145,23 +146,24 @@ async fn stages<'a>(
     };
     charges.extend(all_charges(plan, route, &principal, &found.client));
 
-    // The backend, where several share the requests. Conditions look at the caller's own header fields.
-    let address = address::key(found.client.ip, plan.edge.ipv6_prefix);
+    // The backend, where several share the requests, and the keys of its endpoints. Both look at the caller's own header
+    // fields.
+    let sources = KeySources {
+        principal: &principal,
+        address: address::key(found.client.ip, plan.edge.ipv6_prefix),
+        headers: &head.headers,
+        captures: &captures,
+    };
     let chosen = match &route.target {
-        Target::Split { split, .. } => Some(split.choose(&principal, address, &head.headers, trace.chance())),
+        Target::Split { split, .. } => Some(split.choose(sources, *chance)),
         _ => None,
     };
+    let hash_keys = HashKeys::of(&route.hash_keys, |key| sources.hash(key));
 
-    // The head for the backend.
-    set_gateway_fields(context, route, &principal, &found.client, &host, head);
-    trace.write(&mut head.headers);
-    if let Some(rules) = &route.edge.request_rules {
-        let filled = rules.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));
-        rules.apply(&mut head.headers, &filled);
-    }
     Ok(AuthorizedRequest {
         route,
         chosen,
+        hash_keys,
         captures,
         principal,
         target,
@@ -192,29 +194,6 @@ fn all_charges(plan: &Plan, route: &Route, principal: &Principal, client: &Clien
     of_tier
         .chain(of_route.map(|limit| limit.charge(principal, address, &route.name, route.cost)))
         .collect()
-}
-
-/// Removes the credential and sets the header fields that tell where the request comes from: identity and forwarding.
-fn set_gateway_fields(
-    context: Context<'_>,
-    route: &Route,
-    principal: &Principal,
-    client: &ClientAddress,
-    host: &str,
-    head: &mut request::Parts,
-) {
-    let fields = &mut head.headers;
-    // Space for these fields and those of each attempt, so that the map grows only once.
-    fields.reserve(12);
-    let (places, caller) = (context.plan.key_places.as_ref(), &principal.caller.kind);
-    credential_removal::remove(fields, places, &route.access, caller, route.forward_credential);
-    headers::stamp_identity(
-        fields,
-        &principal.tenant_header,
-        &principal.tier_header,
-        &principal.caller_header,
-    );
-    headers::stamp_forwarded(fields, client, context.peer.scheme, host);
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use policies::Deadline;
 
 use super::peer::Peer;
 use crate::call::backend::Backend;
+use crate::call::endpoints::HashKeys;
 use crate::client::address::ClientAddress;
 use crate::clock::Now;
 use crate::headers::RequestHints;
@@ -57,11 +58,13 @@ pub(super) struct AuthorizedRequest<'a> {
     pub(super) route: &'a Route,
     /// Backend that was chosen, on a route whose requests several share.
     pub(super) chosen: Option<&'a Arc<Backend>>,
+    /// Keys by which backends choose their endpoints.
+    pub(super) hash_keys: HashKeys,
     pub(super) captures: Captures<'a>,
     pub(super) principal: Arc<Principal>,
     /// Request target, without the API keys that are not forwarded.
     pub(super) target: RequestTarget<'a>,
-    /// Head for the backend: cleaned, without the credential, with the gateway's own fields.
+    /// Cleaned head, still with the caller's credential. [`Decision::write_head`] makes it that for the backend.
     pub(super) head: &'a mut request::Parts,
     pub(super) hints: RequestHints,
     /// Present if the caller asks for a WebSocket.

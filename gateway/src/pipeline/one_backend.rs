@@ -10,7 +10,6 @@ use policies::Deadline;
 
 use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
-use super::hash_keys::hash_keys;
 use crate::call::backend::Backend;
 use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
@@ -57,10 +56,10 @@ impl Exchange<'_> {
         rewrite: Option<&Template>,
         body: CallerBody,
     ) -> Result<(CallRequest, Option<Switching>), Rejection> {
-        let hash_keys = hash_keys(&request, self.record.client);
         let AuthorizedRequest {
             route,
             chosen: _,
+            hash_keys,
             captures,
             principal,
             target: received,

@@ -51,10 +51,7 @@ impl Exchange<'_> {
     /// Writes the reason of a rejection, and the setting that decided.
     pub(super) fn note_refusal(&mut self, rejection: &Rejection) {
         self.record.refused(rejection.reason());
-        if let Rejection::RateLimited(violation)
-        | Rejection::QuotaExhausted(violation)
-        | Rejection::TooManyInFlight(violation) = rejection
-        {
+        if let Some(violation) = rejection.violation() {
             self.record.limit = violation.limits.first().cloned();
         }
         self.record.decided = self.decided_by(rejection.setting());

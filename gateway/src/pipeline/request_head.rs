@@ -16,12 +16,12 @@ pub(super) struct RequestHead {
     pub(super) keyless_uri: Option<Uri>,
     /// Policy by which an ambiguous path was normalized; `None` if the path is not ambiguous or no route matches.
     pub(super) path_policy: Option<PathPolicy>,
-    /// The request's place in a trace. New ids are drawn before the decision, which depends on no chance.
-    pub(super) trace: Trace,
+    /// Random number, which decides where nothing else does. Drawn before the decision, which then depends on no chance.
+    pub(super) chance: u64,
 }
 
 impl RequestHead {
-    pub(super) fn read(plan: &Plan, mut parts: request::Parts, trace: Trace) -> Self {
+    pub(super) fn read(plan: &Plan, mut parts: request::Parts, trace: &Trace) -> Self {
         websocket::unfold(&mut parts);
         let mut uri = std::mem::take(&mut parts.uri);
         let path_policy = normalize_path(plan, &mut uri, &parts);
@@ -31,7 +31,7 @@ impl RequestHead {
             parts,
             uri,
             path_policy,
-            trace,
+            chance: trace.chance(),
         }
     }
 

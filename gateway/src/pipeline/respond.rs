@@ -52,11 +52,7 @@ impl Exchange<'_> {
             false => problem::answer(rejection, request_id),
         };
         // A rejection by a limit tells of the limits that refused; any other, of all that were charged.
-        let by_limit = matches!(
-            rejection,
-            Rejection::RateLimited(_) | Rejection::QuotaExhausted(_) | Rejection::TooManyInFlight(_)
-        );
-        if let Some(receipt) = self.receipt.as_ref().filter(|_| !by_limit) {
+        if let (Some(receipt), None) = (&self.receipt, rejection.violation()) {
             receipt.tell(response.headers_mut(), Now::read());
         }
         response.map(Content::Whole)

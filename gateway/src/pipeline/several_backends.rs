@@ -5,7 +5,6 @@ use policies::Deadline;
 
 use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
-use super::hash_keys::hash_keys;
 use crate::aggregate::{self, Aggregate, Failure};
 use crate::rejection::Rejection;
 use crate::response::Content;
@@ -57,7 +56,7 @@ impl Exchange<'_> {
             cost_header: request.route.cost_header.as_ref(),
             operator_limit: request.route.time_limit,
             entrant: entrant(principal),
-            hash_keys: &hash_keys(&request, self.record.client),
+            hash_keys: &request.hash_keys,
             is_retry: request.hints.is_retry,
             worker: self.peer.worker,
         };

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use self::live::LivePlan;
 use self::outline::Outline;
-pub use self::request_key::RequestKey;
+pub use self::request_key::KeySources;
 use self::revocation_store::RevocationFile;
 pub use self::route::{Destination, Fallback, Route, RouteEdge, RouteSettingIds, Target};
 pub use self::route_limit::RouteLimit;

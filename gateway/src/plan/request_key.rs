@@ -1,60 +1,73 @@
-//! Finds the key of a request: what it has in common with the requests that are treated like it.
+//! Reads the key of a request, by which it is split among backends or hashed to an endpoint.
 
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
+use policies::balance::hash;
 use smallvec::SmallVec;
 
 use crate::headers::cookies::cookie;
+use crate::request_key::RequestKey;
+use crate::template::Captures;
 use crate::tenancy::Principal;
 
 /// Bytes of a key; seldom more than fit without an allocation.
 pub(super) type KeyBytes = SmallVec<[u8; 128]>;
 
-/// The part of a request whose value is the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestKey {
-    Tenant,
-    Caller,
-    ClientAddress,
-    Header(HeaderName),
-    Cookie(Box<str>),
-    /// No key: each request is treated by itself.
-    None,
+/// What a key is read from.
+#[derive(Clone, Copy)]
+pub struct KeySources<'a> {
+    pub principal: &'a Principal,
+    /// Client address by which callers are told apart.
+    pub address: IpAddr,
+    /// The caller's own header fields.
+    pub headers: &'a HeaderMap,
+    pub captures: &'a Captures<'a>,
 }
 
-impl RequestKey {
-    /// Appends the key of a request to `key`. Returns whether the request has one.
+impl KeySources<'_> {
+    /// Returns the hash of the request's key; `None` if it has none.
+    pub fn hash(&self, key: &RequestKey) -> Option<u64> {
+        let mut bytes = KeyBytes::new();
+        self.append(key, &mut bytes).then(|| hash::of(&bytes))
+    }
+
+    /// Appends the request's key to `bytes`. Returns whether it has one.
     ///
-    /// A caller without credentials has no tenant, so its address takes the tenant's place. `address` is the client
-    /// address by which callers are told apart. `headers` are the caller's own.
-    pub fn append(&self, principal: &Principal, address: IpAddr, headers: &HeaderMap, key: &mut KeyBytes) -> bool {
-        let caller = &principal.caller;
+    /// A caller without credentials has no tenant, so its address takes the tenant's place.
+    pub(super) fn append(&self, key: &RequestKey, bytes: &mut KeyBytes) -> bool {
+        let caller = &self.principal.caller;
         let is_anonymous = caller.kind.credential().is_none();
-        match self {
-            Self::None => return false,
-            Self::Tenant | Self::Caller if is_anonymous => append_address(address, key),
-            Self::ClientAddress => append_address(address, key),
-            Self::Tenant => key.extend_from_slice(caller.tenant.as_bytes()),
-            Self::Caller => {
-                key.extend_from_slice(caller.tenant.as_bytes());
-                key.push(0);
-                key.extend_from_slice(caller.id.as_bytes());
+        match key {
+            RequestKey::None => return false,
+            RequestKey::Tenant | RequestKey::Caller if is_anonymous => append_address(self.address, bytes),
+            RequestKey::ClientAddress => append_address(self.address, bytes),
+            RequestKey::Tenant => bytes.extend_from_slice(caller.tenant.as_bytes()),
+            RequestKey::Caller => {
+                // No tenant contains a NUL, so no two callers have the same key.
+                bytes.extend_from_slice(caller.tenant.as_bytes());
+                bytes.push(0);
+                bytes.extend_from_slice(caller.id.as_bytes());
             }
-            Self::Header(name) => {
-                let before = key.len();
-                for value in headers.get_all(name) {
-                    if key.len() > before {
-                        key.push(b',');
+            RequestKey::Header(name) => {
+                let before = bytes.len();
+                for value in self.headers.get_all(name) {
+                    if bytes.len() > before {
+                        bytes.push(b',');
                     }
-                    key.extend_from_slice(value.as_bytes());
+                    bytes.extend_from_slice(value.as_bytes());
                 }
-                return key.len() > before;
+                return bytes.len() > before;
             }
-            Self::Cookie(name) => {
-                let value = cookie(headers, name).unwrap_or_default();
-                key.extend_from_slice(value);
+            RequestKey::Cookie(name) => {
+                let value = cookie(self.headers, name).unwrap_or_default();
+                bytes.extend_from_slice(value);
+                return !value.is_empty();
+            }
+            RequestKey::Path(name) => {
+                let value = self.captures.get(name).unwrap_or_default();
+                bytes.extend_from_slice(value.as_bytes());
                 return !value.is_empty();
             }
         }

@@ -10,7 +10,6 @@ use crate::aggregate;
 use crate::auth::access::Access;
 use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
-use crate::call::endpoints::HashKey;
 use crate::client::address_list::AddressList;
 use crate::headers::MethodOverride;
 use crate::headers::response::ResponseHeaders;
@@ -19,6 +18,7 @@ use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::redirect::Redirect;
 use crate::plan::route_limit::RouteLimit;
 use crate::plan::split::Split;
+use crate::request_key::RequestKey;
 use crate::routing::PathPolicy;
 use crate::setting::{Configured, SettingId};
 use crate::template::Template;
@@ -40,7 +40,7 @@ pub struct Route {
     pub forward_credential: Forward,
     pub edge: RouteEdge,
     /// Keys by which the route's backends choose their endpoints, each once.
-    pub hash_keys: Vec<HashKey>,
+    pub hash_keys: Vec<RequestKey>,
     /// Fallbacks if the backend gives no good response, in the order of trial.
     pub fallbacks: Vec<Fallback>,
     pub target: Target,

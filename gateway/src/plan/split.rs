@@ -3,7 +3,6 @@
 //! Invariant: the choice depends on the route's name, the request's key and the conditions alone, so each replica makes
 //! the same one, and so does each restart. Only without a key does chance decide.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
@@ -11,7 +10,8 @@ use policies::split::{self, Bucket, Share};
 
 use crate::call::backend::Backend;
 use crate::headers::cookies::cookie;
-use crate::plan::request_key::{KeyBytes, RequestKey};
+use crate::plan::request_key::{KeyBytes, KeySources};
+use crate::request_key::RequestKey;
 use crate::routing::Is;
 use crate::tenancy::Principal;
 
@@ -42,28 +42,33 @@ pub enum SplitCondition {
 }
 
 impl Split {
-    /// Chooses the backend. `headers` are the caller's own fields. `chance` decides where there is no key.
+    /// Chooses the backend. `chance` decides where there is no key.
     ///
     /// A request that lacks its key is in the last bucket, which the last target takes.
-    pub fn choose(&self, principal: &Principal, address: IpAddr, headers: &HeaderMap, chance: u64) -> &Arc<Backend> {
+    pub fn choose(&self, sources: KeySources<'_>, chance: u64) -> &Arc<Backend> {
         let applying = self
             .targets
             .iter()
-            .filter(|target| target.when.iter().all(|condition| condition.holds(principal, headers)))
+            .filter(|target| {
+                target
+                    .when
+                    .iter()
+                    .all(|condition| condition.holds(sources.principal, sources.headers))
+            })
             .map(|target| (&target.backend, target.share));
-        let bucket = self.bucket(principal, address, headers, chance);
+        let bucket = self.bucket(sources, chance);
         let chosen = split::choose(bucket, applying);
         // The shares without a condition make up 100 %, or one of them takes the rest. So there is a choice.
         chosen.unwrap_or_else(|| self.last())
     }
 
     /// Returns the bucket of a request.
-    pub fn bucket(&self, principal: &Principal, address: IpAddr, headers: &HeaderMap, chance: u64) -> Bucket {
+    pub fn bucket(&self, sources: KeySources<'_>, chance: u64) -> Bucket {
         if self.key == RequestKey::None {
             return Bucket::by_chance(chance);
         }
         let mut key = KeyBytes::from_slice(&self.prefix);
-        if self.key.append(principal, address, headers, &mut key) {
+        if sources.append(&self.key, &mut key) {
             Bucket::of(&key)
         } else {
             Bucket::LAST

@@ -18,16 +18,36 @@ pub mod turn;
 pub use endpoint_load::{Answer, EndpointLoad, LoadSettings};
 pub use turn::Turns;
 
-/// Rule by which an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
+/// One row per policy: its name in the code and its word in configs.
+macro_rules! policies {
+    ($($(#[$meta:meta])* $policy:ident = $word:literal),+ $(,)?) => {
+        /// Rule by which an endpoint is chosen.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub enum Policy {
+            $($(#[$meta])* $policy,)+
+        }
+
+        impl Policy {
+            pub const ALL: [Policy; [$($word),+].len()] = [$(Policy::$policy),+];
+
+            /// Returns the word for the policy in configs.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Policy::$policy => $word,)+
+                }
+            }
+        }
+    };
+}
+
+policies! {
     /// Where a call is to wait least.
     #[default]
-    Load,
+    Load = "load",
     /// In turn, as often as the weights say.
-    Turn,
+    Turn = "turn",
     /// By the hash of a key. A call without a key goes by load.
-    Hash,
+    Hash = "hash",
 }
 
 /// What a choice is made by, besides the candidates.
@@ -39,19 +59,6 @@ pub struct Choice<'a> {
     /// Hash of the key of the call, by [`hash::of`].
     pub key: Option<u64>,
     pub random: u64,
-}
-
-impl Policy {
-    pub const ALL: [Policy; 3] = [Policy::Load, Policy::Turn, Policy::Hash];
-
-    /// Returns the word for the policy in configs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Policy::Load => "load",
-            Policy::Turn => "turn",
-            Policy::Hash => "hash",
-        }
-    }
 }
 
 impl Choice<'_> {

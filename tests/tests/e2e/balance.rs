@@ -71,6 +71,22 @@ async fn an_endpoint_that_fails_at_once_does_not_look_idle() {
     assert!(failed <= 20, "{failed} of 1000");
 }
 
+/// A backend that limits one caller has as much room for all others as before.
+#[tokio::test]
+async fn a_429_for_one_caller_keeps_no_other_away() {
+    let (_fleet, [one, other], gateway) = start(["one", "other"], ALONE).await;
+    let limited = Fault::Status {
+        status: 429,
+        retry_after_s: Some(60),
+    };
+    one.behave(Behaviour::always(limited)).await;
+    other.behave(slow(10)).await;
+    assert!(failures(&gateway, 50).await > 0);
+    one.behave(slow(10)).await;
+    let share = share_of(&one, &gateway).await;
+    assert!(share >= 75, "{share} of 300");
+}
+
 #[tokio::test]
 async fn calls_do_not_pile_up_at_an_endpoint_that_says_nothing() {
     let (_fleet, [silent, one, other], gateway) = start(["silent", "one", "other"], ALONE).await;

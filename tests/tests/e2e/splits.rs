@@ -136,7 +136,7 @@ async fn the_bucket_is_the_stated_hash() {
 async fn requests_are_shared_by_the_key_that_is_written() {
     let fleet = fleet().await;
     let split = |key: &str| format!("[{{ backend: v2, percent: 50, key: \"{key}\" }}, {{ backend: v1 }}]");
-    let gateway = setup(&fleet, &split("cookie:sid")).start().await;
+    let gateway = setup(&fleet, &split("cookie.sid")).start().await;
     // Each key stays, both backends have some, and nothing else of the request counts.
     let check = async |value: &dyn Fn(Ask, u32) -> Ask| {
         let mut all = BTreeSet::new();
@@ -153,7 +153,7 @@ async fn requests_are_shared_by_the_key_that_is_written() {
     for key in ["key-1", "key-2", "key-3", "key-4", "key-5", "key-6", "key-7", "key-8"] {
         assert_eq!(by_key(&gateway, key).await, "v1");
     }
-    gateway.reload(config(&fleet, &split("header:x-session"))).await;
+    gateway.reload(config(&fleet, &split("header.x-session"))).await;
     check(&|ask, number| ask.header("x-session", &format!("u{number}"))).await;
     gateway.reload(config(&fleet, &split("client_address"))).await;
     check(&|ask, number| ask.header("x-forwarded-for", &format!("192.0.2.{number}"))).await;
@@ -249,12 +249,12 @@ async fn a_backend_that_fails_is_not_left_but_has_the_routes_fallbacks() {
 #[tokio::test]
 async fn the_split_is_shown_and_said_by_check() {
     let fleet = fleet().await;
-    let split = r#"[{ backend: v2, percent: 5, key: "cookie:sid" }, { backend: v3, when: { tier: [gold, open], header: { x-canary: "1" } } }, { backend: v1 }]"#;
+    let split = r#"[{ backend: v2, percent: 5, key: "cookie.sid" }, { backend: v3, when: { tier: [gold, open], header: { x-canary: "1" } } }, { backend: v1 }]"#;
     let setup = setup(&fleet, split);
     let said = cli(&["check", "gateway.yaml"], &setup);
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     for line in [
-        "split                    5%  to v2, by cookie:sid",
+        "split                    5%  to v2, by cookie.sid",
         "split                   all  to v3 if tier gold or open and header x-canary: 1",
         "split                  rest  to v1",
     ] {
@@ -265,7 +265,7 @@ async fn the_split_is_shown_and_said_by_check() {
     assert_eq!(
         routes["routes"][0]["target"]["split"]["entries"],
         json!([
-            { "backend": "v2", "percent": 5.0, "key": "cookie:sid", "when": [] },
+            { "backend": "v2", "percent": 5.0, "key": "cookie.sid", "when": [] },
             { "backend": "v3", "percent": null, "key": null, "when": ["tier gold or open", "header x-canary: 1"] },
             { "backend": "v1", "percent": null, "key": null, "when": [] },
         ])

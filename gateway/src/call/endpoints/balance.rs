@@ -1,26 +1,27 @@
 //! Shows the endpoints of a set to the policy that chooses one of them.
 //!
-//! Invariant: knows no policy by name. A policy of its own needs a file in `policies/src/balance` and its word.
+//! Invariant: knows no policy by name. A new policy needs a file in `policies/src/balance`, its row and its arm in
+//! `Choice::make` there, and its word in `config/model/balance.rs`.
 
 use policies::Moment;
 use policies::balance::{Availability, Candidate, Choice, LoadSettings, Policy, Tried};
 use policies::health::WhenNoneIsUp;
 
 use super::endpoint::EndpointId;
-use super::hash_key::HashKey;
 use super::member::Readiness;
 use super::set::{Listed, Snapshot};
+use crate::request_key::RequestKey;
 
 /// Settings of the choice among the endpoints of a backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BalanceSettings {
     pub policy: Policy,
     /// Key of the policy `hash`.
-    pub key: Option<HashKey>,
+    pub key: Option<RequestKey>,
     pub load: LoadSettings,
 }
 
-/// What the endpoint of one attempt is chosen by.
+/// Terms by which the endpoint of one attempt is chosen.
 pub(crate) struct Pick<'a> {
     pub(crate) settings: &'a BalanceSettings,
     /// Endpoints that failed within the call, the latest of them at the end.

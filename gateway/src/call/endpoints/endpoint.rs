@@ -37,9 +37,9 @@ pub struct Endpoint {
     pub(crate) tls: Option<Tls>,
     /// Ejection state: whether the endpoint is left out for now.
     pub standing: Standing,
-    /// What probes say about the endpoint.
+    /// Results of the endpoint's probes.
     pub health: Health,
-    /// What was wrong with the last probe; `None` if it succeeded, or there was none.
+    /// Error of the last probe; `None` if it succeeded, or there was none.
     probe_error: ArcSwapOption<String>,
     /// Whether the last failed attempt failed because no connection could be made.
     unreached: AtomicBool,
@@ -149,12 +149,12 @@ impl Endpoint {
         self.health.state(self.standing.ejection(now), 1.0)
     }
 
-    /// Returns what was wrong with the last probe; `None` if it succeeded, or there was none.
+    /// Returns the error of the last probe; `None` if it succeeded, or there was none.
     pub fn probe_error(&self) -> Option<Arc<String>> {
         self.probe_error.load_full()
     }
 
-    /// Notes what was wrong with the last probe.
+    /// Notes the error of the last probe.
     pub(crate) fn note_probe(&self, error: Option<String>) {
         if error.is_some() || self.probe_error.load().is_some() {
             self.probe_error.store(error.map(Arc::new));

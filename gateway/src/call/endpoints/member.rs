@@ -1,4 +1,4 @@
-//! What a source of endpoints says about one of them: an address, with the URL by which it was found.
+//! One endpoint as its source describes it: an address, with the URL by which it was found.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,7 +8,7 @@
 mod balance;
 mod endpoint;
 mod endpoint_settings;
-mod hash_key;
+mod hash_keys;
 mod member;
 mod registry;
 mod set;
@@ -19,7 +19,7 @@ pub(crate) use self::balance::Pick;
 pub(crate) use self::endpoint::Pools;
 pub use self::endpoint::{ConnectionCount, Endpoint, EndpointGuard, EndpointId};
 pub use self::endpoint_settings::EndpointSettings;
-pub use self::hash_key::{HashKey, HashKeys};
+pub use self::hash_keys::HashKeys;
 pub use self::member::{Member, Origin, Readiness};
 pub use self::registry::Registry;
 pub use self::set::{EndpointSet, Listed, Replaced, Snapshot};

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
 use policies::balance::Policy;
 
 use super::ranges::{HOUR, MS};
@@ -13,6 +12,7 @@ use crate::config::scalar::{Scalar, Wrong, unknown_word};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::value::Value;
+use crate::request_key::RequestKey;
 
 /// How the endpoint of a call is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,22 +22,11 @@ pub struct Balance {
     /// its share of the calls.
     pub by: At<Policy>,
     /// Key of `hash`. A request without it goes by `load`.
-    pub key: Option<At<HashKey>>,
-    /// Latency as which a failure counts. A `Retry-After` holds it up for as long as it says, a minute at most.
+    pub key: Option<At<RequestKey>>,
+    /// Latency as which a failure counts. Its `Retry-After` holds that up for as long as it says, a minute at most.
     pub failure_costs: At<Duration>,
     /// Time in which an endpoint that is new or comes back gets its full weight, from a tenth on. `0s` gives it at once.
     pub warm_up: At<Duration>,
-}
-
-/// Value of a request whose hash chooses the endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashKey {
-    Tenant,
-    Caller,
-    ClientAddress,
-    Header(HeaderName),
-    Cookie(String),
-    Path(String),
 }
 
 impl Read for Balance {
@@ -72,6 +61,14 @@ impl Balance {
                     format!("`{}` has no `key` to hash", f.path),
                 )
                 .hint("write one, such as `key: tenant`, `key: header.x-room` or `key: path.id`"),
+            ),
+            Some(key) if is_hash && key.value == RequestKey::None => f.push(
+                Mistake::new(
+                    Code::BadValue,
+                    key.span(),
+                    format!("`{}.key` is nothing to hash", f.path),
+                )
+                .hint("write `by: load`, or a key such as `tenant`"),
             ),
             Some(key) if !is_hash => f.push(
                 Mistake::new(Code::Conflict, key.span(), format!("`{}.key` is of no use", f.path))
@@ -121,55 +118,6 @@ fn foreign(text: &str) -> Option<Policy> {
     })
 }
 
-impl Scalar for HashKey {
-    const EXPECTED: &'static str = "`tenant`, `caller`, `client_address`, `header.NAME`, `cookie.NAME` or `path.NAME`";
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        let wrong = |label| Err(Wrong::new(Code::BadValue, label));
-        match text.split_once('.') {
-            None => match text {
-                "tenant" => Ok(Self::Tenant),
-                "caller" => Ok(Self::Caller),
-                "client_address" => Ok(Self::ClientAddress),
-                "header" | "cookie" | "path" => {
-                    wrong("has no name").map_err(|wrong| wrong.hint(format!("write which one: `{text}.NAME`")))
-                }
-                _ => Err(unknown_word(
-                    text,
-                    &[
-                        "tenant",
-                        "caller",
-                        "client_address",
-                        "header.NAME",
-                        "cookie.NAME",
-                        "path.NAME",
-                    ],
-                )),
-            },
-            Some(("header", name)) => match name.parse() {
-                Ok(name) => Ok(Self::Header(name)),
-                Err(_) => wrong("is not the name of a header field"),
-            },
-            Some(("cookie", name)) if name.parse::<HeaderName>().is_ok() => Ok(Self::Cookie(name.to_owned())),
-            Some(("cookie", _)) => wrong("is not the name of a cookie"),
-            Some(("path", name)) if !name.is_empty() => Ok(Self::Path(name.to_owned())),
-            Some(("path", _)) => wrong("is not the name of a path parameter"),
-            Some(_) => wrong("is not a part of a request"),
-        }
-    }
-
-    fn show(&self) -> String {
-        match self {
-            Self::Tenant => "tenant".to_owned(),
-            Self::Caller => "caller".to_owned(),
-            Self::ClientAddress => "client_address".to_owned(),
-            Self::Header(name) => format!("header.{name}"),
-            Self::Cookie(name) => format!("cookie.{name}"),
-            Self::Path(name) => format!("path.{name}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,37 +127,6 @@ mod tests {
         for policy in Policy::ALL {
             assert!(Policy::EXPECTED.contains(&format!("`{}`", policy.as_str())));
             assert_eq!(Policy::parse(policy.as_str()), Ok(policy));
-        }
-    }
-
-    #[test]
-    fn a_key_is_read_as_it_is_shown() {
-        for text in [
-            "tenant",
-            "caller",
-            "client_address",
-            "header.x-room",
-            "cookie.sid",
-            "path.id",
-        ] {
-            assert_eq!(HashKey::parse(text).map(|key| key.show()), Ok(text.to_owned()));
-        }
-        assert_eq!(
-            HashKey::parse("header.X-Room").map(|key| key.show()),
-            Ok("header.x-room".to_owned())
-        );
-        for text in [
-            "",
-            "user",
-            "header",
-            "header.",
-            "header.a b",
-            "cookie.",
-            "cookie.a;b",
-            "path.",
-            "query.id",
-        ] {
-            assert!(HashKey::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
 pub use backend_tls::BackendTls;
-pub use balance::{Balance, HashKey};
+pub use balance::Balance;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
@@ -55,7 +55,6 @@ pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
 pub use path_policy::{DotSegments, PathAction, PathPolicy};
 pub use redirect::Redirect;
-pub use request_key::RequestKey;
 pub use retry::{Jitter, Retry, RetryOn};
 pub use route::{Access, Addresses, Body, Credential, MethodOverride, Respond, Route, Target, Upgrade};
 pub use split::{SplitEntry, SplitWhen};

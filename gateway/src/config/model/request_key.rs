@@ -1,87 +1,52 @@
-//! What of a request is a key, for requests that are to be treated alike.
-
-use std::fmt;
+//! Reads the part of a request that is a key.
 
 use http::HeaderName;
 
 use crate::config::mistake::Code;
 use crate::config::scalar::{Scalar, Wrong, unknown_word};
-
-/// The part of a request whose value is the key. Requests with the same value are treated alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestKey {
-    /// The tenant; of a caller without credentials its address.
-    Tenant,
-    /// The caller with its tenant; of a caller without credentials its address.
-    Caller,
-    ClientAddress,
-    /// The value of a header field.
-    Header(HeaderName),
-    /// The value of a cookie.
-    Cookie(String),
-    /// Each request is treated by itself.
-    None,
-}
+use crate::request_key::RequestKey;
 
 impl Scalar for RequestKey {
-    const EXPECTED: &'static str = "`tenant`, `caller`, `client_address`, `header:NAME`, `cookie:NAME` or `none`";
+    const EXPECTED: &'static str =
+        "`tenant`, `caller`, `client_address`, `header.NAME`, `cookie.NAME`, `path.NAME` or `none`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        match text {
-            "tenant" => return Ok(Self::Tenant),
-            "caller" => return Ok(Self::Caller),
-            "client_address" => return Ok(Self::ClientAddress),
-            "none" => return Ok(Self::None),
-            _ => {}
-        }
-        if let Some(name) = text.strip_prefix("header:") {
-            return HeaderName::from_bytes(name.as_bytes())
+        let wrong = |label: &str, like: &str| Wrong::new(Code::BadValue, label).hint(format!("write it like `{like}`"));
+        let (kind, name) = text.split_once('.').unwrap_or((text, ""));
+        match kind {
+            "header" => HeaderName::from_bytes(name.as_bytes())
                 .map(Self::Header)
-                .map_err(|_| wrong("names no header field").hint("write it like `header:x-session`"));
+                .map_err(|_| wrong("names no header field", "header.x-session")),
+            "cookie" => match cookie_name(name) {
+                Ok(name) => Ok(Self::Cookie(name.into())),
+                Err(why) => Err(wrong(why, "cookie.session")),
+            },
+            "path" if name.is_empty() => Err(wrong("names no parameter of the path", "path.id")),
+            "path" => Ok(Self::Path(name.into())),
+            _ => match text {
+                "tenant" => Ok(Self::Tenant),
+                "caller" => Ok(Self::Caller),
+                "client_address" => Ok(Self::ClientAddress),
+                "none" => Ok(Self::None),
+                _ => Err(unknown_word(
+                    text,
+                    &[
+                        "tenant",
+                        "caller",
+                        "client_address",
+                        "header.NAME",
+                        "cookie.NAME",
+                        "path.NAME",
+                        "none",
+                    ],
+                )),
+            },
         }
-        if let Some(name) = text.strip_prefix("cookie:") {
-            return match cookie_name(name) {
-                Ok(name) => Ok(Self::Cookie(name)),
-                Err(why) => Err(wrong(why).hint("write it like `cookie:session`")),
-            };
-        }
-        Err(match text {
-            "header" => wrong("names no header field").hint("write it like `header:x-session`"),
-            "cookie" => wrong("names no cookie").hint("write it like `cookie:session`"),
-            _ => unknown_word(
-                text,
-                &[
-                    "tenant",
-                    "caller",
-                    "client_address",
-                    "header:NAME",
-                    "cookie:NAME",
-                    "none",
-                ],
-            ),
-        })
     }
 
     fn show(&self) -> String {
-        match self {
-            Self::Tenant => "tenant".to_owned(),
-            Self::Caller => "caller".to_owned(),
-            Self::ClientAddress => "client_address".to_owned(),
-            Self::Header(name) => format!("header:{name}"),
-            Self::Cookie(name) => format!("cookie:{name}"),
-            Self::None => "none".to_owned(),
-        }
+        self.to_string()
     }
-}
-
-impl fmt::Display for RequestKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show())
-    }
-}
-
-fn wrong(label: &str) -> Wrong {
-    Wrong::new(Code::BadValue, label)
 }
 
 /// Checks the name of a cookie, which is a token (RFC 6265 section 4.1.1). Case matters.
@@ -98,27 +63,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_a_word_or_names_a_field_or_a_cookie() {
+    fn a_key_is_a_word_or_names_a_part_of_the_request() {
         for text in [
             "tenant",
             "caller",
             "client_address",
             "none",
-            "header:x-session",
-            "cookie:Session_id",
+            "header.x-session",
+            "cookie.Session_id",
+            "path.id",
         ] {
             assert_eq!(RequestKey::parse(text).expect(text).show(), text);
         }
         assert_eq!(
-            RequestKey::parse("header:X-Session").map(|key| key.show()),
-            Ok("header:x-session".to_owned())
+            RequestKey::parse("header.X-Session").map(|key| key.show()),
+            Ok("header.x-session".to_owned())
         );
         for (text, hint) in [
-            ("header", "`header:x-session`"),
-            ("header:", "`header:x-session`"),
-            ("header:x y", "`header:x-session`"),
-            ("cookie", "`cookie:session`"),
-            ("cookie:a;b", "`cookie:session`"),
+            ("header", "`header.x-session`"),
+            ("header.", "`header.x-session`"),
+            ("header.x y", "`header.x-session`"),
+            ("cookie", "`cookie.session`"),
+            ("cookie.a;b", "`cookie.session`"),
+            ("path", "`path.id`"),
+            ("path.", "`path.id`"),
             ("tennant", "`tenant`"),
         ] {
             let wrong = RequestKey::parse(text).expect_err(text);

@@ -3,13 +3,14 @@
 use crate::config::mistake::{Code, Mistake};
 use crate::config::model::http_values::field_name;
 use crate::config::model::matches::{Wanted, wanted};
-use crate::config::model::request_key::{RequestKey, cookie_name};
+use crate::config::model::request_key::cookie_name;
 use crate::config::named::NamedMap;
 use crate::config::reader::Read;
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Percent;
 use crate::config::value::Value;
+use crate::request_key::RequestKey;
 
 /// One of the backends that share a route's requests. An entry with neither `percent` nor `when` takes the rest.
 #[derive(Debug, Clone, PartialEq)]

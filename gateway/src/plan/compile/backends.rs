@@ -13,16 +13,16 @@ use policies::{Backoff, BreakerSettings, EjectionSettings, HealthSettings, Jitte
 
 use crate::call::backend::{Backend, BackendSettingIds, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
-use crate::call::endpoints::{
-    BalanceSettings, EndpointSet, EndpointSettings, HashKey, Origin, Written, WrittenEndpoints,
-};
+use crate::call::endpoints::{BalanceSettings, EndpointSet, EndpointSettings, Origin, Written, WrittenEndpoints};
 use crate::call::guards::BulkheadSettingIds;
 use crate::call::health_check::{Asks, HealthCheck};
 use crate::call::pool::PoolSettings;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
 use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::request_keys::check_field;
 use crate::plan::state::SetName;
+use crate::request_key::RequestKey;
 
 /// All backends, by name and in the order of the config.
 pub(super) struct Backends {
@@ -57,6 +57,11 @@ impl Backends {
 
 fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, written: &config::Backend) -> Backend {
     check_limits(compiler, name, written);
+    if let Some(key) = &written.balance.key
+        && let RequestKey::Header(field) = &key.value
+    {
+        check_field(compiler, &format!("backends.{name}.balance"), field, key.span());
+    }
     let settings = settings(compiler.config, written);
     let guard_settings = guard_settings(written);
     let guards = Arc::clone(
@@ -275,17 +280,9 @@ fn balance(written: &config::Balance) -> BalanceSettings {
         failure_costs,
         warm_up,
     } = written;
-    let key = key.as_ref().map(|key| match &**key {
-        config::HashKey::Tenant => HashKey::Tenant,
-        config::HashKey::Caller => HashKey::Caller,
-        config::HashKey::ClientAddress => HashKey::ClientAddress,
-        config::HashKey::Header(name) => HashKey::Header(name.clone()),
-        config::HashKey::Cookie(name) => HashKey::Cookie(name.as_str().into()),
-        config::HashKey::Path(name) => HashKey::Path(name.as_str().into()),
-    });
     BalanceSettings {
         policy: **by,
-        key,
+        key: key.as_ref().map(|key| key.value.clone()),
         load: LoadSettings {
             failure_costs: **failure_costs,
             warm_up: **warm_up,

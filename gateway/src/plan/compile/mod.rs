@@ -20,6 +20,7 @@ mod optional;
 mod outline;
 mod part_heads;
 mod redirects;
+mod request_keys;
 mod route_edge;
 mod routes;
 mod scope;

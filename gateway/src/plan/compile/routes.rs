@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use crate::auth::credential_removal::Forward;
-use crate::call::endpoints::HashKey;
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
@@ -19,6 +18,7 @@ use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
 use crate::plan::compile::{costs, fallbacks, redirects, splits};
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
+use crate::request_key::RequestKey;
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
 use crate::setting::Configured;
 use crate::template::{Placeholder, Syntax, Template};
@@ -158,7 +158,7 @@ fn route(
         }
         config::Target::Split { entries, rewrite } => {
             let rewrite = self::rewrite(compiler, written, rewrite.as_ref(), &parameters);
-            splits::compile(compiler, name, entries, backends)
+            splits::compile(compiler, name, entries, &parameters, backends)
                 .zip(rewrite)
                 .map(|(split, rewrite)| Target::Split { split, rewrite })
         }
@@ -216,7 +216,7 @@ fn hash_keys(
     target: &Target,
     fallbacks: &[Fallback],
     parameters: &HashSet<String>,
-) -> Vec<HashKey> {
+) -> Vec<RequestKey> {
     let own = match target {
         Target::Backend { backend, .. } => vec![backend],
         Target::Aggregate(aggregate) => aggregate.calls.iter().flat_map(|part| part.backends()).collect(),
@@ -233,7 +233,7 @@ fn hash_keys(
         let Some(key) = &backend.settings.balance.key else {
             continue;
         };
-        if let HashKey::Path(parameter) = key
+        if let RequestKey::Path(parameter) = key
             && !parameters.contains(&**parameter)
             && seen.insert(Arc::clone(&backend.name))
         {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every request of a compiled split has a backend.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -9,17 +10,18 @@ use http::HeaderName;
 use policies::split::{Percent, Share};
 
 use crate::config::{self, At, Code, Mistake, Span, SplitEntry, SplitWhen};
-use crate::headers;
-use crate::plan::RequestKey;
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::request_keys::{check_field, check_key};
 use crate::plan::compile::wanted::is;
 use crate::plan::split::{Split, SplitCondition, SplitTarget};
+use crate::request_key::RequestKey;
 
 pub(super) fn compile(
     compiler: &mut Compiler<'_>,
     route: &str,
     entries: &[SplitEntry],
+    parameters: &HashSet<String>,
     backends: &Backends,
 ) -> Option<Split> {
     for entry in entries {
@@ -28,7 +30,7 @@ pub(super) fn compile(
             compiler.resolve("tier", tier, &compiler.config.tiers);
         }
     }
-    let key = key(compiler, route, entries);
+    let key = key(compiler, route, entries, parameters);
     check_shares(compiler, route, entries);
     let compiled: Vec<_> = entries
         .iter()
@@ -71,8 +73,8 @@ const fn is_rest(entry: &SplitEntry) -> bool {
 }
 
 /// Returns the key that all entries have in common.
-fn key(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry]) -> RequestKey {
-    let mut common: Option<&At<config::RequestKey>> = None;
+fn key(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry], parameters: &HashSet<String>) -> RequestKey {
+    let mut common: Option<&At<RequestKey>> = None;
     for entry in entries {
         let Some(key) = &entry.key else { continue };
         if entry.percent.is_none() {
@@ -80,9 +82,7 @@ fn key(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry]) -> Requ
             let mistake = Mistake::new(Code::Conflict, key.span(), message).label("nothing here is shared by key");
             compiler.mistake(mistake.hint("remove it, or write the `percent`"));
         }
-        if let config::RequestKey::Header(name) = &key.value {
-            check_field(compiler, &format!("routes.{route}.split"), name, key.span());
-        }
+        check_key(compiler, &format!("routes.{route}.split"), key, parameters);
         match common {
             Some(first) if first.value != key.value => {
                 let message = format!("`routes.{route}.split` has two keys");
@@ -93,23 +93,7 @@ fn key(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry]) -> Requ
             _ => common = common.or(Some(key)),
         }
     }
-    match common.map(|key| &key.value) {
-        None | Some(config::RequestKey::Tenant) => RequestKey::Tenant,
-        Some(config::RequestKey::Caller) => RequestKey::Caller,
-        Some(config::RequestKey::ClientAddress) => RequestKey::ClientAddress,
-        Some(config::RequestKey::Header(name)) => RequestKey::Header(name.clone()),
-        Some(config::RequestKey::Cookie(name)) => RequestKey::Cookie(name.as_str().into()),
-        Some(config::RequestKey::None) => RequestKey::None,
-    }
-}
-
-/// Reports a field that is removed from each request, because no caller may set it.
-fn check_field(compiler: &mut Compiler<'_>, path: &str, name: &HeaderName, at: Option<Span>) {
-    if headers::is_always_removed(name) {
-        let message = format!("`{path}` looks at `{name}`, which no request has");
-        let mistake = Mistake::new(Code::Conflict, at, message).label("the gateway removes it: callers may not set it");
-        compiler.mistake(mistake.hint("use `tenant`, `tier` or `caller`, or a field of another name"));
-    }
+    common.map_or(RequestKey::Tenant, |key| key.value.clone())
 }
 
 /// Checks that the entries that are for all requests make up 100 %.

@@ -185,7 +185,7 @@ fn an_exchange_counts_until_it_ends_and_sends_others_elsewhere() {
 fn calls_of_one_key_meet_the_same_endpoint() {
     let settings = BalanceSettings {
         policy: Policy::Hash,
-        key: Some(HashKey::Tenant),
+        key: Some(RequestKey::Tenant),
         load: LoadSettings::default(),
     };
     let asked = |set: &EndpointSet, key: u64| {

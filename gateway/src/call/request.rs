@@ -1,0 +1,141 @@
+//! The request that a call sends, once for each attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use policies::bulkhead::Entrant;
+use policies::{Deadline, Moment};
+
+use super::backend::Settings;
+use super::endpoints::{Endpoint, HashKeys};
+use super::replay::{Outbound, Replay, Sending};
+use super::stamp::stamp_attempt;
+use crate::setting::SettingId;
+use crate::wire::slow_caller::Transfer;
+
+/// Request to a backend, with the limits and the priority of its call.
+pub struct CallRequest {
+    pub method: Method,
+    /// Request target as sent on the wire: exactly the path bytes that were authorised.
+    pub target: PathAndQuery,
+    /// Cleaned fields. They include the gateway's own fields except those of a single attempt.
+    pub headers: HeaderMap,
+    pub body: CallBody,
+    pub deadline: Deadline,
+    /// Setting that `deadline` comes from; `None` if the caller set it.
+    pub deadline_by: Option<SettingId>,
+    /// Deadline by the operators' limits alone, without the caller's own time limit.
+    pub operator_deadline: Deadline,
+    /// Deadline that the caller asked for, if any.
+    pub caller_deadline: Option<Deadline>,
+    /// Whether the caller accepts trailers.
+    pub trailers: bool,
+    /// Smallest operator's limit above the backend's own limits: that of the route or of the part.
+    pub operator_limit: Duration,
+    pub entrant: Entrant,
+    /// Whether the caller marked its request as a retry. Such a request is not retried, so that retries do not
+    /// multiply.
+    pub is_retry: bool,
+    pub streaming: Streaming,
+    /// Whether the request asks the backend to switch to another protocol.
+    pub switches: bool,
+    /// Name of the field in which answers state the cost of the request. The gateway removes this field.
+    pub cost_header: Option<HeaderName>,
+    /// Hashes of the keys by which backends choose their endpoints.
+    pub hash_keys: HashKeys,
+}
+
+/// Whether an answer may continue past its deadline, as long as it does not pause too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streaming {
+    /// Holds every answer to the deadline, because the gateway needs the whole answer.
+    Never,
+    /// Exempts an answer whose head declares a stream: server-sent events or gRPC.
+    IfDeclared,
+    /// Exempts every answer, whatever its head says.
+    Always,
+}
+
+#[derive(Default)]
+pub enum CallBody {
+    #[default]
+    Empty,
+    Whole(Bytes),
+    Streamed(Replay),
+}
+
+impl CallRequest {
+    /// Whether the call is known from the start to be a stream or tunnel of unlimited length.
+    pub(super) fn is_stream(&self) -> bool {
+        self.switches || self.streaming == Streaming::Always
+    }
+
+    /// Builds the request of one attempt. Returns `None` if too much of the body is gone to send it again.
+    pub(super) fn request(
+        &self,
+        attempt: u32,
+        remaining: Duration,
+        endpoint: &Endpoint,
+        settings: &Settings,
+    ) -> Option<Request<Outbound>> {
+        let mut request = Request::new(self.body.for_attempt()?);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        let headers = request.headers_mut();
+        *headers = self.headers.clone();
+        headers.reserve(3);
+        if !(settings.preserve_host && headers.contains_key(header::HOST)) {
+            headers.insert(header::HOST, endpoint.host().clone());
+        }
+        stamp_attempt(headers, remaining, attempt);
+        Some(request)
+    }
+}
+
+impl CallBody {
+    pub(super) fn for_attempt(&self) -> Option<Outbound> {
+        match self {
+            Self::Empty => Some(Outbound::Empty),
+            Self::Whole(data) => Some(Outbound::Whole(Some(data.clone()))),
+            Self::Streamed(replay) => replay.attempt(),
+        }
+    }
+
+    /// Whether nothing more has to come from the caller.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Streamed(replay) => replay.is_whole(),
+            Self::Empty | Self::Whole(_) => true,
+        }
+    }
+
+    pub(super) fn can_be_sent_again(&self) -> bool {
+        !matches!(self, Self::Streamed(replay) if !replay.is_kept())
+    }
+
+    /// Returns the progress of the newest attempt, whose request was given to the connection at `sent`.
+    pub(super) fn sending(&self, sent: Moment) -> Sending {
+        match self {
+            Self::Streamed(replay) => replay.sending(sent),
+            Self::Empty | Self::Whole(_) => Sending::Complete { since: sent },
+        }
+    }
+
+    /// Returns the state of the transfer with the caller, if the caller streams a body.
+    pub(super) fn flow(&self) -> Option<Arc<Transfer>> {
+        match self {
+            Self::Streamed(replay) => replay.flow(),
+            Self::Empty | Self::Whole(_) => None,
+        }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        match self {
+            Self::Streamed(replay) => replay.received(),
+            Self::Empty | Self::Whole(_) => 0,
+        }
+    }
+}
