@@ -265,6 +265,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases::counted())]
+
         /// A value that matches both of two expressions shows that they do not exclude each other.
         #[test]
         fn no_value_matches_two_that_exclude_each_other(
