@@ -22,6 +22,8 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_millis(100);
 /// Fewest results in a window.
 const RESULTS: u64 = 10;
+/// First limit, within the settings.
+const FIRST: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveSettings {
@@ -40,7 +42,7 @@ pub struct AdaptiveLimit {
     latencies: AtomicU64,
     /// Sum of the calls in flight that the results of this window saw.
     in_flight: AtomicU64,
-    /// Whether all of the limit was in use at some result of this window.
+    /// Whether the limit was in use at some result of this window.
     used: AtomicBool,
     /// End of this window, in nanoseconds, if it has enough results by then.
     closes_at: AtomicU64,
@@ -55,7 +57,7 @@ struct Control {
 
 impl AdaptiveLimit {
     pub fn new(settings: AdaptiveSettings, now: Moment) -> AdaptiveLimit {
-        let controller = Controller::new(settings);
+        let controller = Controller::new(settings, FIRST);
         AdaptiveLimit {
             limit: AtomicU32::new(controller.limit().get()),
             results: AtomicU64::new(0),
@@ -74,12 +76,12 @@ impl AdaptiveLimit {
         NonZeroU32::new(self.limit.load(Relaxed)).expect("it was stored as one")
     }
 
-    /// Records a call that succeeded, where `in_flight` calls were running just before it ended, itself included.
-    /// Returns the new limit if it changed.
-    pub fn record(&self, took: Duration, in_flight: u32, now: Moment) -> Option<NonZeroU32> {
+    /// Records a call that succeeded, where `in_flight` calls were running just before it ended, itself included, and
+    /// whether a higher limit might let more run. Returns the new limit if it changed.
+    pub fn record(&self, took: Duration, in_flight: u32, is_used: bool, now: Moment) -> Option<NonZeroU32> {
         self.latencies.fetch_add(nanos(took), Relaxed);
         self.in_flight.fetch_add(u64::from(in_flight), Relaxed);
-        if in_flight >= self.limit.load(Relaxed) && !self.used.load(Relaxed) {
+        if is_used && !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
         }
         let results = self.results.fetch_add(1, Relaxed) + 1;
@@ -96,6 +98,19 @@ impl AdaptiveLimit {
         let limit = control.controller.limit();
         self.limit.store(limit.get(), Relaxed);
         limit
+    }
+
+    /// Forgets all that was learned, and begins at `first`, or as near to it as the settings allow.
+    pub fn restart(&self, settings: AdaptiveSettings, first: NonZeroU32, now: Moment) {
+        let mut control = lock(&self.control);
+        control.controller = Controller::new(settings, first);
+        control.opened_at = now;
+        self.limit.store(control.controller.limit().get(), Relaxed);
+        self.closes_at.store((now + WINDOW).nanos(), Relaxed);
+        self.results.store(0, Relaxed);
+        self.latencies.store(0, Relaxed);
+        self.in_flight.store(0, Relaxed);
+        self.used.store(false, Relaxed);
     }
 
     fn close_window(&self, now: Moment) -> Option<NonZeroU32> {
@@ -149,7 +164,7 @@ mod tests {
     fn use_all(limit: &AdaptiveLimit, from: u64, count: u64, latency: u64) -> Vec<u32> {
         let changes = (from..from + count).filter_map(|now| {
             let in_flight = limit.limit().get();
-            limit.record(Duration::from_millis(latency), in_flight, at(now))
+            limit.record(Duration::from_millis(latency), in_flight, true, at(now))
         });
         changes.map(NonZeroU32::get).collect()
     }
@@ -178,10 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_forgets_what_was_learned() {
+        let limit = AdaptiveLimit::new(settings(4, 200), at(0));
+        use_all(&limit, 0, 5_000, 10);
+        for (first, expected) in [(50, 50), (1, 4), (500, 200)] {
+            limit.restart(settings(4, 200), NonZeroU32::new(first).unwrap(), at(5_000));
+            assert_eq!(limit.limit().get(), expected, "{first}");
+        }
+        // The latency is five times that of before, and is nevertheless taken for that of a call that does not wait.
+        limit.restart(settings(4, 200), NonZeroU32::new(30).unwrap(), at(5_000));
+        for now in 5_000..6_000 {
+            assert_eq!(limit.record(Duration::from_millis(50), 3, false, at(now)), None);
+        }
+        let grown = use_all(&limit, 6_000, 5_000, 50);
+        assert!(grown.is_sorted() && grown.last() > Some(&30), "{grown:?}");
+    }
+
+    #[test]
     fn a_limit_that_is_not_reached_stays() {
         let limit = AdaptiveLimit::new(settings(4, 200), at(0));
         for now in 0..10_000 {
-            assert_eq!(limit.record(Duration::from_millis(now % 50), 19, at(now)), None);
+            assert_eq!(limit.record(Duration::from_millis(now % 50), 19, false, at(now)), None);
         }
     }
 
@@ -189,7 +221,7 @@ mod tests {
     fn a_limit_that_is_reached_grows_while_calls_stay_fast() {
         let limit = AdaptiveLimit::new(settings(4, 200), at(0));
         for now in 0..1_000 {
-            assert_eq!(limit.record(Duration::from_millis(10), 3, at(now)), None);
+            assert_eq!(limit.record(Duration::from_millis(10), 3, false, at(now)), None);
         }
         let grown = use_all(&limit, 1_000, 5_000, 10);
         assert!(grown.is_sorted() && grown.last() == Some(&200), "{grown:?}");
@@ -211,13 +243,13 @@ mod tests {
         fn any_results_keep_it_within_the_settings(
             from in 1..50_u32,
             more in 0..500_u32,
-            results in prop::collection::vec((0..2_000_u64, 0..5_000_u64, 0..600_u32), 1..600),
+            results in prop::collection::vec((0..2_000_u64, 0..5_000_u64, 0..600_u32, any::<bool>()), 1..600),
         ) {
             let limit = AdaptiveLimit::new(settings(from, from + more), at(0));
-            for (burst, (now, latency, in_flight)) in results.into_iter().enumerate() {
+            for (burst, (now, latency, in_flight, is_used)) in results.into_iter().enumerate() {
                 for number in 0..12 {
                     let now = at(now + burst as u64 * 150 + number);
-                    let changed = limit.record(Duration::from_micros(latency * 100), in_flight, now);
+                    let changed = limit.record(Duration::from_micros(latency * 100), in_flight, is_used, now);
                     prop_assert!(changed.is_none_or(|changed| changed == limit.limit()));
                     prop_assert!((from..=from + more).contains(&limit.limit().get()));
                 }

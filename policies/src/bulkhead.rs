@@ -23,6 +23,7 @@ mod shares;
 mod slot;
 mod ticket;
 
+pub use shares::usual_tenant_share;
 use shares::{Apart, Counted, Shares, tenant_cap};
 pub use slot::Slot;
 pub use ticket::{Ticket, Unserved};
@@ -66,6 +67,16 @@ pub enum Entry<S: Signal> {
     Queued(Ticket<S>),
     /// All slots and all places in the queue are taken.
     Full,
+}
+
+/// Limits of a bulkhead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub slots: NonZeroU32,
+    /// Places in the queue.
+    pub places: u32,
+    /// Largest share of the slots for one tenant, rounded down, but at least one slot.
+    pub tenant_share: Ratio,
 }
 
 /// Numbers of entrants by outcome; each entrant is counted once.
@@ -145,11 +156,17 @@ impl<S: Signal> Bulkhead<S> {
         self.occupancy().waiting()
     }
 
+    /// Returns whether all slots are in use, or as many as one tenant may hold. More slots may then be of use.
+    pub fn is_used(&self) -> bool {
+        self.in_use() >= self.tenant_cap().map_or(self.limit(), NonZeroU32::get)
+    }
+
     pub fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    fn queue_limit(&self) -> u32 {
+    /// Returns the number of places in the queue.
+    pub fn queue_limit(&self) -> u32 {
         self.queue_limit.load(Ordering::Relaxed)
     }
 
@@ -171,22 +188,30 @@ impl<S: Signal> Bulkhead<S> {
     /// they come back, and no waiter is refused. Slots that a tenant got before there was a share do not count for its
     /// share.
     pub fn reconfigure(&self, limit: NonZeroU32, places: u32, tenant_share: Ratio, now: Moment) {
+        let limits = Limits {
+            slots: limit,
+            places,
+            tenant_share,
+        };
+        self.reconfigure_with(|| limits, now);
+    }
+
+    /// Applies the limits that `current` returns, like [`reconfigure`](Bulkhead::reconfigure). `current` is called under
+    /// the lock, so of two threads that change what it returns and then call this, both leave the latest in force. It must
+    /// not call this bulkhead.
+    pub fn reconfigure_with(&self, current: impl FnOnce() -> Limits, now: Moment) {
         let mut signals = Signals::default();
         {
             let mut queue = lock(&self.queue);
             queue.now = now;
-            self.limit.store(limit.get(), Ordering::Relaxed);
-            self.queue_limit.store(places, Ordering::Relaxed);
-            let cap = tenant_cap(limit, tenant_share).map_or(0, NonZeroU32::get);
+            let limits = current();
+            self.limit.store(limits.slots.get(), Ordering::Relaxed);
+            self.queue_limit.store(limits.places, Ordering::Relaxed);
+            let cap = tenant_cap(limits.slots, limits.tenant_share).map_or(0, NonZeroU32::get);
             self.tenant_cap.store(cap, Ordering::Relaxed);
             self.serve_waiters(&mut queue, &mut signals);
         }
         signals.give();
-    }
-
-    /// Applies another number of slots, like [`reconfigure`](Bulkhead::reconfigure), and keeps the places in the queue.
-    pub fn set_limit(&self, limit: NonZeroU32, tenant_share: Ratio, now: Moment) {
-        self.reconfigure(limit, self.queue_limit(), tenant_share, now);
     }
 
     fn slot(self: &Arc<Self>, counted: Option<Counted>) -> Slot<S> {

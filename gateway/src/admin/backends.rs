@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use policies::balance::LoadSettings;
-use policies::{RetryBudget, breaker, bulkhead, health};
+use policies::{AdaptiveSettings, RetryBudget, breaker, bulkhead, health};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -114,7 +114,10 @@ struct Connections {
 struct BulkheadView<'a> {
     at: Option<&'a Location>,
     in_use: u32,
+    /// Number of slots in force.
     limit: u32,
+    /// Bounds between which the limit is found; `null` if it is written.
+    adaptive: Option<AdaptiveView>,
     /// Slots that one tenant may hold; `null` if it may hold all.
     tenant_cap: Option<NonZeroU32>,
     waiting: u32,
@@ -124,6 +127,13 @@ struct BulkheadView<'a> {
     wait_ms: u64,
     outcomes: Outcomes,
     streams: StreamSlotsView,
+}
+
+/// Lowest and highest limit that may be found.
+#[derive(Serialize)]
+struct AdaptiveView {
+    from: NonZeroU32,
+    to: NonZeroU32,
 }
 
 /// Slots for streams and tunnels, separate from those for calls.
@@ -283,9 +293,13 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
             at: place(".bulkhead"),
             in_use: bulkhead.in_use(),
             limit: bulkhead.limit(),
+            adaptive: guard_settings
+                .slots
+                .adaptive()
+                .map(|AdaptiveSettings { from, to }| AdaptiveView { from, to }),
             tenant_cap: bulkhead.tenant_cap(),
             waiting: bulkhead.waiting(),
-            queue: guard_settings.queue,
+            queue: bulkhead.queue_limit(),
             wait_ms: millis(settings.queue_wait),
             outcomes: bulkhead.outcomes().into(),
             streams: StreamSlotsView {

@@ -2,25 +2,23 @@
 //!
 //! The state of the guards is kept by the backend's name and outlives the plan.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Transition};
-use policies::bulkhead::Entrant;
+use policies::bulkhead::{Entrant, Limits};
 use policies::ejection::Change;
 use policies::health::WhenNoneIsUp;
 use policies::retry::RetryBudgetSettings;
-use policies::{
-    Breaker, BreakerSettings, Bulkhead, Deadline, EjectionSettings, Ejector, Moment, Ratio, Retry, RetryBudget,
-};
+use policies::{Breaker, BreakerSettings, Bulkhead, Deadline, EjectionSettings, Ejector, Moment, Retry, RetryBudget};
 
 use super::classify::{Repeatable, RetryOn};
 use super::endpoints::{BalanceSettings, Endpoint, EndpointSet, WrittenEndpoints};
 use super::guards::{self, BulkheadSettingIds, Slot, SlotNotifier};
 use super::health_check::{HealthCheck, ProbeCounts};
 use super::pool::PoolSettings;
+use super::slot_limit::{SlotControl, SlotSettings};
 use super::timer::Timer;
 use crate::clock;
 use crate::observe::{BackendMetrics, BreakerState, Family};
@@ -65,14 +63,10 @@ pub struct GuardSettings {
     pub breaker: Option<BreakerSettings>,
     /// Settings of ejection. `None` turns it off: no endpoint is left out.
     pub ejection: Option<EjectionSettings>,
-    /// Maximum number of concurrent calls.
-    pub slots: NonZeroU32,
-    /// Maximum number of concurrent streams and tunnels, counted apart from the calls.
-    pub stream_slots: NonZeroU32,
-    /// Maximum number of waiting calls.
-    pub queue: u32,
-    /// Maximum share of the slots for one tenant.
-    pub tenant_share: Ratio,
+    /// Slots for calls.
+    pub slots: SlotSettings,
+    /// Slots for streams and tunnels, counted apart from the calls.
+    pub stream_slots: Limits,
     pub retry_budget: RetryBudgetSettings,
 }
 
@@ -81,6 +75,7 @@ pub struct Guards {
     pub breaker: Arc<Breaker>,
     pub ejector: Ejector,
     pub bulkhead: Arc<Bulkhead<SlotNotifier>>,
+    slots: SlotControl,
     /// Slots of streams and tunnels, whose duration may be unlimited.
     pub streams: Arc<Bulkhead<SlotNotifier>>,
     pub retry_budget: RetryBudget,
@@ -88,30 +83,30 @@ pub struct Guards {
 }
 
 impl Guards {
-    pub fn new(settings: &GuardSettings) -> Self {
+    pub fn new(settings: &GuardSettings, now: Moment) -> Self {
+        let slots = SlotControl::new(settings.slots, now);
         Self {
             breaker: Arc::new(Breaker::seeded(settings.breaker.unwrap_or_default(), fastrand::u64(..))),
             ejector: Ejector::new(settings.ejection),
-            bulkhead: Arc::new(bulkhead(settings.slots, settings)),
-            streams: Arc::new(bulkhead(settings.stream_slots, settings)),
+            bulkhead: Arc::new(bulkhead(slots.current())),
+            slots,
+            streams: Arc::new(bulkhead(settings.stream_slots)),
             retry_budget: RetryBudget::new(settings.retry_budget),
             probes: ProbeCounts::default(),
         }
+    }
+
+    /// Learns from a call that succeeded how many may run at once. The call still holds its slot.
+    pub(crate) fn learn_limit(&self, took: Duration, now: Moment) {
+        self.slots.record(took, &self.bulkhead, now);
     }
 
     fn reconfigure(&self, settings: &GuardSettings, endpoints: &EndpointSet, now: Moment) {
         if let Some(breaker) = settings.breaker {
             self.breaker.reconfigure(breaker, now);
         }
-        let GuardSettings {
-            slots,
-            stream_slots,
-            queue,
-            tenant_share,
-            ..
-        } = *settings;
-        self.bulkhead.reconfigure(slots, queue, tenant_share, now);
-        self.streams.reconfigure(stream_slots, queue, tenant_share, now);
+        self.slots.take_effect(settings.slots, &self.bulkhead, now);
+        self.streams.reconfigure_with(|| settings.stream_slots, now);
         self.retry_budget.reconfigure(settings.retry_budget);
         let all = endpoints.load();
         let ejected: Vec<_> = all
@@ -128,8 +123,8 @@ impl Guards {
     }
 }
 
-fn bulkhead(slots: NonZeroU32, settings: &GuardSettings) -> Bulkhead<SlotNotifier> {
-    Bulkhead::new(slots, settings.queue).with_tenant_share(settings.tenant_share)
+fn bulkhead(limits: Limits) -> Bulkhead<SlotNotifier> {
+    Bulkhead::new(limits.slots, limits.places).with_tenant_share(limits.tenant_share)
 }
 
 /// Ids of the settings that can decide on a call.

@@ -16,6 +16,13 @@ use crate::setting::SettingId;
 /// Signal sent once to a waiting call: a slot is free, or a call with a higher claim took its place in the queue.
 pub struct SlotNotifier(oneshot::Sender<()>);
 
+#[cfg(test)]
+impl SlotNotifier {
+    pub(super) const fn new(ring: oneshot::Sender<()>) -> Self {
+        Self(ring)
+    }
+}
+
 impl Signal for SlotNotifier {
     fn signal(self) {
         // Without a receiver, the caller has left. Its dropped ticket passes the slot on.

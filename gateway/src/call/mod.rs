@@ -25,6 +25,7 @@ mod call_guard;
 mod screened;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod slot_limit;
 mod stamp;
 mod timer;
 mod timing;
@@ -52,6 +53,7 @@ use self::failure::Failure;
 use self::fault::TimeLimit;
 use self::guards::Slot;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
+use self::replay::Sending;
 pub use self::reply::Reply;
 use self::reply::{BodyLimits, Held, ReplyBody, StreamLimits};
 pub use self::request::{CallBody, CallRequest, Streaming};
@@ -402,6 +404,9 @@ impl Call<'_> {
         }
         self.backend
             .judge_endpoint(endpoint, verdict.outcome, is_unreached, began, now);
+        if self.backend.guard_settings.slots.adaptive().is_some() {
+            self.learn_limit(&result, &verdict, &course);
+        }
         if let Some(answer) = load_answer(&result, &verdict) {
             endpoint.answer(answer, &settings.balance.load, now);
         }
@@ -439,6 +444,19 @@ impl Call<'_> {
             is_probe,
             pushback,
             fails_over,
+        }
+    }
+
+    /// Tells the search for the limit how long the backend took. A stream has no slot of a call. An answer to a body that
+    /// is still to come, or one that says "too many requests", may be quick however many calls there are.
+    fn learn_limit(&self, result: &Result<Answer, Failure>, verdict: &Verdict, course: &AttemptTimes) {
+        let Outcome::Success { took } = verdict.outcome else {
+            return;
+        };
+        let refuses = |answer: &Answer| answer.response.status() == StatusCode::TOO_MANY_REQUESTS;
+        let is_whole = matches!(course.sending, Sending::Complete { .. });
+        if is_whole && !self.order.is_stream() && !result.as_ref().is_ok_and(refuses) {
+            self.backend.guards.learn_limit(took, course.ended);
         }
     }
 

@@ -251,7 +251,7 @@ fn left_out_is_default() {
     );
     let backend = config.backends.get("b").expect("it is written");
     assert_eq!(*backend.attempt_limit, Duration::from_secs(10));
-    assert_eq!((*backend.bulkhead.limit, *backend.bulkhead.queue), (100, 100));
+    assert_eq!((backend.bulkhead.most(), *backend.bulkhead.queue), (100, 100));
     let breaker = backend.breaker.as_ref().expect("it is on");
     assert_eq!(
         (breaker.min_calls.get(), breaker.failure_ratio.get(), *breaker.probes),

@@ -79,7 +79,7 @@ families! {
     BulkheadWaiting: Gauge "gateway_bulkhead_waiting" ["backend"]
         "Calls waiting for a slot";
     BulkheadLimit: Gauge "gateway_bulkhead_limit" ["backend"]
-        "Slots there are";
+        "Slots there are now";
     BulkheadOutcomes: Counter "gateway_bulkhead_outcomes_total" ["backend", "outcome": Admission]
         "Calls that asked for a slot: admitted, refused as full, waited too long, or left while waiting";
     StreamSlotsInUse: Gauge "gateway_bulkhead_streams_in_use" ["backend"]

@@ -173,7 +173,7 @@ mod tests {
              gateway_bulkhead_in_use{backend=\"b\"} 2\n\
              # HELP gateway_bulkhead_waiting Calls waiting for a slot\n\
              # TYPE gateway_bulkhead_waiting gauge\n\
-             # HELP gateway_bulkhead_limit Slots there are\n\
+             # HELP gateway_bulkhead_limit Slots there are now\n\
              # TYPE gateway_bulkhead_limit gauge\n\
              gateway_bulkhead_limit{backend=\"a\"} 20\n\
              gateway_bulkhead_limit{backend=\"b\"} 30\n";

@@ -26,7 +26,7 @@ const fn ms(milliseconds: u64) -> Duration {
 }
 
 /// Builds a config with one backend `b` of these endpoints and settings, behind a route with this target.
-fn config(endpoints: usize, settings: &str, target: &str) -> String {
+pub(super) fn config(endpoints: usize, settings: &str, target: &str) -> String {
     let endpoints: Vec<_> = (0..endpoints)
         .map(|number| format!("{{ url: \"http://{number}.invalid\" }}"))
         .collect();
@@ -40,7 +40,7 @@ fn config(endpoints: usize, settings: &str, target: &str) -> String {
     )
 }
 
-fn answer(after: u64, status: u16) -> Behaviour {
+pub(super) fn answer(after: u64, status: u16) -> Behaviour {
     Behaviour::Answer {
         after: ms(after),
         status,
@@ -63,7 +63,7 @@ fn entrant() -> Entrant {
 }
 
 /// Puts a script behind all backends of the plan: these turns, and the last one again and again.
-async fn play(plan: &Plan, connections: usize, turns: Vec<Behaviour>) {
+pub(super) async fn play(plan: &Plan, connections: usize, turns: Vec<Behaviour>) {
     for backend in &plan.backends {
         let mut turns: VecDeque<_> = turns.clone().into();
         let next = move || match turns.len() {
@@ -76,6 +76,10 @@ async fn play(plan: &Plan, connections: usize, turns: Vec<Behaviour>) {
 
 /// Calls the backend once, and reads the answer to its end.
 async fn call(plan: &Plan, attempts: &mut Attempts) {
+    call_as(plan, attempts, Streaming::Never).await;
+}
+
+pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Streaming) {
     let order = CallRequest {
         method: Method::GET,
         target: PathAndQuery::from_static("/"),
@@ -89,7 +93,7 @@ async fn call(plan: &Plan, attempts: &mut Attempts) {
         operator_limit: Duration::from_secs(28),
         entrant: entrant(),
         is_retry: false,
-        streaming: Streaming::Never,
+        streaming,
         switches: false,
         cost_header: None,
         hash_keys: Default::default(),

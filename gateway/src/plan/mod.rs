@@ -3,6 +3,8 @@
 //! A plan never changes; a reload makes a new one. State that must outlive a plan (buckets, breakers, bulkheads, pools,
 //! keys) is kept by name in [`State`].
 
+#[cfg(test)]
+mod adaptive_slots;
 pub mod admin_token;
 #[cfg(test)]
 mod attempt_entries;

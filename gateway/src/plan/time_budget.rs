@@ -177,7 +177,7 @@ impl CallBudget {
     fn of(backend: &Backend) -> Self {
         let settings = &backend.settings;
         let path = |key| format!("backends.{}.{key}", backend.name);
-        let may_wait = backend.guard_settings.queue > 0;
+        let may_wait = backend.guard_settings.slots.has_queue();
         Self {
             backend: Arc::clone(&backend.name),
             protocol: backend.protocol(),

@@ -16,8 +16,6 @@
 use super::AdaptiveSettings;
 use std::num::NonZeroU32;
 
-/// First limit, within the settings.
-const FIRST: f64 = 20.0;
 /// Weight of a new window in the short latency.
 const SHORT: f64 = 0.3;
 /// The same in the long latency.
@@ -52,7 +50,7 @@ pub(super) struct Window {
     pub(super) latency: f64,
     /// Mean of the calls in flight.
     pub(super) in_flight: f64,
-    /// Whether all of the limit was in use at some time.
+    /// Whether the limit was in use at some time.
     pub(super) used: bool,
 }
 
@@ -90,11 +88,12 @@ struct Seen {
 }
 
 impl Controller {
-    pub(super) fn new(settings: AdaptiveSettings) -> Controller {
+    /// Begins at `first`, or as near to it as the settings allow.
+    pub(super) fn new(settings: AdaptiveSettings, first: NonZeroU32) -> Controller {
         let mut controller = Controller {
             from: 1.0,
             to: 1.0,
-            limit: FIRST,
+            limit: f64::from(first.get()),
             short: None,
             long: 0.0,
             is_long_sure: false,

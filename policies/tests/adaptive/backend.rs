@@ -148,7 +148,8 @@ impl Backend {
     fn done(&mut self, began: Moment) {
         self.busy -= 1;
         if let Limit::Adaptive(limit) = &self.limit {
-            limit.record(self.now.since(began), self.in_flight, self.now);
+            let is_used = self.in_flight >= limit.limit().get();
+            limit.record(self.now.since(began), self.in_flight, is_used, self.now);
         }
         self.in_flight -= 1;
         *self.answered.last_mut().unwrap() += 1;

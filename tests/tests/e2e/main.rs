@@ -1,5 +1,6 @@
 //! Checks the promises of the gateway: one file for each promise, each test with its own gateway and fleet.
 
+mod adaptive;
 mod admin_address;
 mod aggregate;
 mod aggregate_charges;

@@ -198,8 +198,9 @@ function showGuards(card, { bulkhead, breaker, retry }) {
   const waiting = bulkhead.waiting ? `, ${whole(bulkhead.waiting)} waiting` : "";
   const { streams } = bulkhead;
   const streaming = streams.in_use ? `, ${whole(streams.in_use)} of ${whole(streams.limit)} streams` : "";
+  const found = bulkhead.adaptive ? `, adaptive from ${whole(bulkhead.adaptive.from)} to ${whole(bulkhead.adaptive.to)}` : "";
   const full = bulkhead.waiting > 0 ? "bad" : bulkhead.in_use > 0.8 * bulkhead.limit ? "watch" : "";
-  gauge(gauges("bulkhead"), bulkhead.in_use, bulkhead.limit, `${whole(bulkhead.in_use)} of ${whole(bulkhead.limit)}${waiting}${streaming}`, full);
+  gauge(gauges("bulkhead"), bulkhead.in_use, bulkhead.limit, `${whole(bulkhead.in_use)} of ${whole(bulkhead.limit)}${found}${waiting}${streaming}`, full);
   const failures = gauges("failures");
   failures.hidden = !breaker;
   if (breaker) {

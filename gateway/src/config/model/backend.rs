@@ -1,9 +1,11 @@
 //! What is behind the gateway: where a service is, and everything that guards a call to it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::Uri;
+use policies::bulkhead::usual_tenant_share;
 
 use super::backend_tls::BackendTls;
 use super::balance::Balance;
@@ -14,7 +16,7 @@ use super::retry::Retry;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::reader::Read;
-use crate::config::scalar::{Scalar, Wrong, words};
+use crate::config::scalar::{Scalar, Wrong, unknown_word, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::Ratio;
@@ -82,23 +84,36 @@ pub struct EndpointUrl {
 /// How many calls to the service may be made at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bulkhead {
-    /// Calls at once.
-    pub limit: At<u32>,
-    /// Calls that may wait for a slot; as many as `limit` unless it is written.
+    /// Calls at once: a number, or `adaptive`, which finds it from the latency of the calls that succeed.
+    pub limit: At<SlotLimit>,
+    /// Lowest limit that `adaptive` may find.
+    pub from: At<u32>,
+    /// Highest limit that `adaptive` may find, at least `from`.
+    pub to: At<u32>,
+    /// Calls that may wait for a slot; as many as `limit` unless it is written. With `adaptive` that is the limit found,
+    /// whatever it is at the time.
     pub queue: At<u32>,
     /// How long a call may wait for a slot.
     pub wait: At<Duration>,
     /// Largest share of the slots that one tenant may hold, rounded down, but at least one slot; above 0. With fewer
     /// than five slots it is 1 unless it is written. It keeps room for others even while they do not call.
     pub tenant_share: At<Ratio>,
-    /// Slots for streams and WebSockets, beside those for calls; half of `limit`, rounded up, unless it is written.
+    /// Slots for streams and WebSockets, beside those for calls; half of `limit`, or of `to`, rounded up, unless it is
+    /// written. The number is never adapted, because the latency of a stream says nothing.
     pub streams: At<u32>,
+}
+
+/// Number of calls at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotLimit {
+    Fixed(u32),
+    Adaptive,
 }
 
 /// Connections that each worker keeps to each endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connections {
-    /// Connections at once. Left out: the `limit` of the bulkhead.
+    /// Connections at once. Left out: the `limit` of the bulkhead, or its `to` if that is `adaptive`.
     pub limit: Option<At<u32>>,
     /// How long a connection may be idle.
     pub idle: At<Duration>,
@@ -246,19 +261,88 @@ impl Read for Bulkhead {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            let limit = f.within("limit", 100, 1..=100_000);
-            let queue = f.within("queue", *limit, 0..=100_000);
-            // Of a handful of slots, one kept back is too large a part.
-            let tenant_share = f.or("tenant_share", ratio(if *limit < 5 { 1.0 } else { 0.8 }));
-            ratio_above_zero(f, "tenant_share", &tenant_share);
-            Self {
+            let limit = f.or("limit", SlotLimit::Fixed(100));
+            let number = match *limit {
+                SlotLimit::Fixed(number) => limit.as_ref().map(|_| number),
+                SlotLimit::Adaptive => At::unwritten(100),
+            };
+            f.held_to("limit", number, SLOTS);
+            let mut bulkhead = Self {
                 limit,
-                queue,
+                from: f.within("from", 4, SLOTS),
+                to: f.within("to", 200, SLOTS),
+                queue: At::unwritten(0),
                 wait: f.within("wait", Duration::from_secs(1), Duration::ZERO..=HOUR),
-                tenant_share,
-                streams: f.within("streams", limit.div_ceil(2), 1..=1_000_000),
-            }
+                tenant_share: At::unwritten(ratio(1.0)),
+                streams: At::unwritten(1),
+            };
+            bulkhead.check(f);
+            let most = bulkhead.most();
+            bulkhead.queue = f.within("queue", most, 0..=100_000);
+            let usual = f64::from(usual_tenant_share(most).millionths()) / 1e6;
+            bulkhead.tenant_share = f.or("tenant_share", ratio(usual));
+            ratio_above_zero(f, "tenant_share", &bulkhead.tenant_share);
+            bulkhead.streams = f.within("streams", most.div_ceil(2), 1..=1_000_000);
+            bulkhead
         })
+    }
+}
+
+impl Bulkhead {
+    /// Returns the highest number of slots that there can be.
+    pub fn most(&self) -> u32 {
+        match *self.limit {
+            SlotLimit::Fixed(number) => number,
+            SlotLimit::Adaptive => *self.to,
+        }
+    }
+
+    fn check(&self, f: &Fields<'_>) {
+        if let SlotLimit::Fixed(_) = *self.limit {
+            let bounds = [("from", self.from.span()), ("to", self.to.span())];
+            for (key, at) in bounds.into_iter().filter(|(_, at)| at.is_some()) {
+                let message = format!("`{}.{key}` is of no use", f.path);
+                f.push(
+                    Mistake::new(Code::Conflict, at, message)
+                        .related(self.limit.span(), "is the number of slots")
+                        .hint("write `limit: adaptive`, or take it out"),
+                );
+            }
+        } else if *self.from > *self.to {
+            let message = format!("`{}.from` is above `to`", f.path);
+            let (at, other, what) = match self.from.span() {
+                Some(from) => (Some(from), self.to.span(), "is the highest limit"),
+                None => (self.to.span(), None, ""),
+            };
+            f.push(
+                Mistake::new(Code::OutOfRange, at, message)
+                    .related(other, what)
+                    .hint(format!("`from` is {} and `to` is {}", *self.from, *self.to)),
+            );
+        }
+    }
+}
+
+const SLOTS: RangeInclusive<u32> = 1..=100_000;
+
+impl Scalar for SlotLimit {
+    const EXPECTED: &'static str = "a whole number, or `adaptive`";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text == "adaptive" {
+            return Ok(Self::Adaptive);
+        }
+        if text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic()) {
+            return Err(unknown_word(text, &["adaptive"]));
+        }
+        u32::parse(text).map(Self::Fixed)
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Fixed(number) => number.to_string(),
+            Self::Adaptive => "adaptive".to_owned(),
+        }
     }
 }
 

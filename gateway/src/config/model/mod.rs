@@ -33,7 +33,7 @@ mod tls;
 
 pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
-pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol};
+pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol, SlotLimit};
 pub use backend_tls::BackendTls;
 pub use balance::Balance;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};

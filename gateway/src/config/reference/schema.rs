@@ -94,6 +94,12 @@ fn value(language: &Language, path: &str, expected: &str, key: &Entry) -> Value 
             (number["minimum"], number["maximum"]) = (least.into(), most.into());
         }
         any.extend([number, variable]);
+        let word = expected
+            .split_once(", or `")
+            .and_then(|(_, rest)| rest.strip_suffix('`'));
+        if let Some(word) = word.filter(|word| *word != "off") {
+            any.push(json!({ "enum": [word] }));
+        }
     } else if let Some(words) = words(expected) {
         any.extend([json!({ "enum": words }), variable]);
     } else {

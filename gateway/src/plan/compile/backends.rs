@@ -8,8 +8,11 @@ use std::sync::{Arc, Weak};
 use http::StatusCode;
 use policies::balance::LoadSettings;
 use policies::breaker::{AdaptiveRule, SlowCalls};
+use policies::bulkhead::Limits;
 use policies::retry::RetryBudgetSettings;
-use policies::{Backoff, BreakerSettings, EjectionSettings, HealthSettings, Jitter, Ratio, Retry, health};
+use policies::{
+    AdaptiveSettings, Backoff, BreakerSettings, EjectionSettings, HealthSettings, Jitter, Ratio, Retry, health,
+};
 
 use crate::call::backend::{Backend, BackendSettingIds, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
@@ -17,6 +20,8 @@ use crate::call::endpoints::{BalanceSettings, EndpointSet, EndpointSettings, Ori
 use crate::call::guards::BulkheadSettingIds;
 use crate::call::health_check::{Asks, HealthCheck};
 use crate::call::pool::PoolSettings;
+use crate::call::slot_limit::{SlotLimit, SlotSettings};
+use crate::clock;
 use crate::config::{self, At, Code, EndpointUrl, Mistake};
 use crate::plan::compile::backend_tls::{self, BackendTls, System};
 use crate::plan::compile::compiler::Compiler;
@@ -70,7 +75,7 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
             .kept()
             .guards
             .entry(Arc::clone(name))
-            .or_insert_with(|| Arc::new(Guards::new(&guard_settings))),
+            .or_insert_with(|| Arc::new(Guards::new(&guard_settings, clock::now()))),
     );
     let metrics = compiler.state.observer.registry.backend(name);
     let speaks_tls = written.endpoints.iter().any(|at| at.url.is_secure);
@@ -238,8 +243,8 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
             .filter_map(|status| StatusCode::from_u16(status).ok())
             .collect(),
         pool: PoolSettings {
-            // The default is the number of slots, so that all connections of a full backend are kept.
-            idle_limit: idle_limit.as_ref().map_or(*bulkhead.limit, |limit| limit.value) as usize,
+            // The default is the highest number of slots, so that all connections of a full backend are kept.
+            idle_limit: idle_limit.as_ref().map_or_else(|| bulkhead.most(), |limit| limit.value) as usize,
             idle_for: **idle,
             max_age: **age,
             streams: **streams,
@@ -293,6 +298,8 @@ fn balance(written: &config::Balance) -> BalanceSettings {
 fn guard_settings(written: &config::Backend) -> GuardSettings {
     let config::Bulkhead {
         limit,
+        from,
+        to,
         queue,
         // A setting of each call.
         wait: _,
@@ -302,10 +309,23 @@ fn guard_settings(written: &config::Backend) -> GuardSettings {
     GuardSettings {
         breaker: written.breaker.as_ref().map(breaker),
         ejection: written.ejection.as_ref().map(ejection),
-        slots: at_least_one(**limit),
-        stream_slots: at_least_one(**streams),
-        queue: **queue,
-        tenant_share: ratio(tenant_share),
+        slots: SlotSettings {
+            limit: match **limit {
+                config::SlotLimit::Fixed(number) => SlotLimit::Fixed(at_least_one(number)),
+                config::SlotLimit::Adaptive => SlotLimit::Adaptive(AdaptiveSettings {
+                    from: at_least_one(**from),
+                    to: at_least_one(**to),
+                }),
+            },
+            // A default follows the number of slots, which may change.
+            queue: queue.is_written().then_some(**queue),
+            tenant_share: tenant_share.is_written().then(|| ratio(tenant_share)),
+        },
+        stream_slots: Limits {
+            slots: at_least_one(**streams),
+            places: **queue,
+            tenant_share: ratio(tenant_share),
+        },
         retry_budget: RetryBudgetSettings {
             share: ratio(&written.retry.share),
             floor: written.retry.floor.count.get() as f64 / written.retry.floor.per.as_secs_f64(),

@@ -115,6 +115,8 @@ fn note_backend(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, backe
     let bulkhead = &backend.bulkhead;
     let in_bulkhead = [
         bulkhead.limit.span(),
+        bulkhead.from.span(),
+        bulkhead.to.span(),
         bulkhead.queue.span(),
         bulkhead.wait.span(),
         bulkhead.tenant_share.span(),
