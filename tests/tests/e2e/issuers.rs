@@ -306,7 +306,11 @@ async fn rotated_keys_are_found_by_their_name_and_removed_ones_stop_at_once() {
 async fn names_of_keys_that_nobody_has_cost_few_fetches_and_delay_no_rotation() {
     let (_fleet, [api, provider]) = backends(["api", "provider"]).await;
     provider.behave(publishing(&[Algorithm::ES256])).await;
-    let gateway = start(&api, config(&provider, "refresh: 1h, cool_down: 1h, time_limit: 30s", "")).await;
+    let gateway = start(
+        &api,
+        config(&provider, "refresh: 1h, cool_down: 1h, time_limit: 30s", ""),
+    )
+    .await;
     let forged = |kid: &str| mint(Algorithm::ES256, &claims(), Some(kid));
     assert_eq!(status_of(&gateway, &token(Algorithm::ES256, "ada")).await, 200);
     for kid in ["one", "two", "one"] {
@@ -354,7 +358,11 @@ fn publishing_unnamed(algorithms: &[Algorithm]) -> Behaviour {
 async fn keys_without_names_are_found_after_a_rotation_too() {
     let (_fleet, [api, provider]) = backends(["api", "provider"]).await;
     provider.behave(publishing_unnamed(&[Algorithm::ES256])).await;
-    let gateway = start(&api, config(&provider, "refresh: 1h, cool_down: 1h, time_limit: 30s", "")).await;
+    let gateway = start(
+        &api,
+        config(&provider, "refresh: 1h, cool_down: 1h, time_limit: 30s", ""),
+    )
+    .await;
     let unnamed = |algorithm, subject: &str| mint(algorithm, &claims_with("sub", subject.into()), None);
     assert_eq!(status_of(&gateway, &unnamed(Algorithm::ES256, "ada")).await, 200);
     assert_eq!(provider.counts().requests, 1);
