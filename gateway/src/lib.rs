@@ -27,6 +27,7 @@ pub mod identity;
 pub mod json;
 pub mod limits;
 pub mod observe;
+pub mod overload;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;

@@ -1,11 +1,12 @@
 //! Runs one request through the gateway, from its head to the last byte of its response.
 //!
 //! ```text
-//! decide -> charge -> call -> respond -> observe
+//! decide -> admit -> charge -> call -> respond -> observe
 //! ```
 //!
 //! - `decide` looks at the head: which route, who, allowed, which limits, until when. The answer is a
 //!   `Decision`, a value; nothing has been done yet. Its stages are in `decide.rs`, in order.
+//! - `admit` refuses some requests while the worker is overloaded, by tier.
 //! - `charge` takes the decision's charges from the limits. A 429 is decided here.
 //! - `call` waits for tokens that were taken in advance, then calls the route's backend, or several for an aggregate,
 //!   or answers directly. After it, the charge is corrected.
@@ -15,6 +16,7 @@
 //!
 //! `?` ends the request with a [`Rejection`], which carries the setting that decided.
 
+mod admission;
 mod authenticate;
 mod backend_head;
 mod charge;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Request, Response};
 
+use self::admission::admit;
 use self::charge::charge;
 use self::decide::decide;
 use self::decision::{AuthorizedRequest, Stop};
@@ -78,6 +81,9 @@ async fn run(
     exchange.note_findings(&decision.found);
     exchange.response_headers = decision.found.response_headers.take();
 
+    if let Ok(request) = &decision.outcome {
+        admit(peer, request)?;
+    }
     let receipt = charge(plan, &mut decision).await?;
     decision.write_head(plan, peer, &exchange.trace);
     let request = match decision.outcome {

@@ -40,6 +40,7 @@ general! {
     REQUEST_TIME "time_limits.request";
     CONNECT_TIME "time_limits.connect";
     BODY_RATE "minimum_rates.body";
+    OVERLOAD "overload";
     CONNECTIONS "connection_limits.total";
     CONNECTIONS_PER_ADDRESS "connection_limits.per_address";
     VERIFICATION_SHARE "callers.verifications.share";

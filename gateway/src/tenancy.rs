@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use http::HeaderValue;
 
@@ -28,9 +29,22 @@ pub struct Tier {
     pub number: u32,
     /// Relative share of a backend's queue.
     pub weight: u32,
+    /// Number of lower weights that other tiers have. Newcomers of the lowest rank are refused first by an overloaded
+    /// worker.
+    pub rank: usize,
+    /// Requests that overloaded workers have refused.
+    pub refused: Arc<AtomicU64>,
     /// Limits of each tenant in the tier, the tier's rate first.
     pub allowances: Vec<Allowance>,
     as_header: HeaderValue,
+}
+
+/// What a tier is among the others.
+pub struct TierRank {
+    pub number: u32,
+    pub weight: u32,
+    pub rank: usize,
+    pub refused: Arc<AtomicU64>,
 }
 
 /// One limit of a tier.
@@ -53,10 +67,18 @@ pub struct OwnTerms {
 }
 
 impl Tier {
-    pub fn new(name: Arc<str>, number: u32, weight: u32, allowances: Vec<Allowance>) -> Self {
+    pub fn new(name: Arc<str>, order: TierRank, allowances: Vec<Allowance>) -> Self {
+        let TierRank {
+            number,
+            weight,
+            rank,
+            refused,
+        } = order;
         Self {
             number,
             weight,
+            rank,
+            refused,
             as_header: header(&name),
             name,
             allowances,

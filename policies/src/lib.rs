@@ -20,6 +20,7 @@ pub mod ejection;
 pub mod health;
 pub mod in_flight;
 pub mod moment;
+pub mod overload;
 mod queue;
 pub mod ratio;
 pub mod retry;

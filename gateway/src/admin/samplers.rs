@@ -86,6 +86,14 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::ParkedCounted, &[], plan.parked.counted());
     page.put(Family::ParkedRefused, &[], plan.parked.refusals());
     page.put(Family::ParkedPauses, &[], plan.parked.pauses());
+    for (number, load) in gateway.state.loads.all().iter().enumerate() {
+        let worker = number.to_string();
+        page.put(Family::WorkerDelay, &[&worker], load.delay().as_secs_f64());
+        page.put(Family::WorkerRefusedShare, &[&worker], load.share());
+    }
+    for (tier, count) in gateway.state.loads.refused() {
+        page.put(Family::OverloadRefusals, &[&tier], count);
+    }
     let lifecycle = &gateway.lifecycle;
     page.put(Family::RequestsInFlight, &[], lifecycle.requests());
     page.put(Family::Connections, &[], lifecycle.connections());

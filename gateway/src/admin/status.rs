@@ -17,7 +17,9 @@ use crate::clock::{self, WallClock};
 use crate::control::reload::LastReload;
 use crate::observe::timestamp::Timestamp;
 use crate::observe::unknown_tiers;
+use crate::overload::WorkerLoad;
 use crate::server::Phase;
+use crate::tenancy::Tiers;
 use crate::tls::certificate;
 
 #[derive(Serialize)]
@@ -29,6 +31,8 @@ pub(super) struct Status {
     phase: &'static str,
     ready: bool,
     workers: usize,
+    /// How late each worker is, and whom it refuses. Empty if the guard is off.
+    overload: Vec<WorkerView>,
     listeners: Vec<Listener>,
     admin: AdminAddress,
     connections: Connections,
@@ -41,6 +45,17 @@ pub(super) struct Status {
     revocations: Map<String, Value>,
     /// Number of access log lines that were dropped because the log could not keep up.
     access_log_dropped: u64,
+}
+
+/// State of one worker.
+#[derive(Serialize)]
+struct WorkerView {
+    /// Least time that a ready task has waited in the last period.
+    delay_ms: f64,
+    /// Share of the newcomers that are refused now.
+    refused_share: f64,
+    /// Tiers that are refused now, the cheapest first. The last one may be refused in part.
+    refused_tiers: Vec<Arc<str>>,
 }
 
 /// The time of day that all of the gateway uses.
@@ -168,6 +183,20 @@ impl Certificate {
     }
 }
 
+impl WorkerView {
+    fn of(load: &WorkerLoad, tiers: &Tiers) -> Self {
+        let ranks = load.admission.refused_ranks().ceil();
+        let all = tiers.by_name.values();
+        let mut refused: Vec<_> = all.filter(|tier| (tier.rank as f64) < ranks).collect();
+        refused.sort_by_key(|tier| (tier.rank, tier.number));
+        Self {
+            delay_ms: (load.delay().as_secs_f64() * 1e5).round() / 100.0,
+            refused_share: (load.share() * 1000.0).round() / 1000.0,
+            refused_tiers: refused.into_iter().map(|tier| Arc::clone(&tier.name)).collect(),
+        }
+    }
+}
+
 impl UnknownTiers {
     fn of(all: &unknown_tiers::UnknownTiers) -> Self {
         let named = all.all().into_iter().map(|(tier, requests)| UnknownTier {
@@ -218,6 +247,13 @@ impl Status {
             phase: lifecycle.phase().as_str(),
             ready: lifecycle.phase() == Phase::Serving && health::awaited_issuer(admin).is_none(),
             workers: plan.edge.workers,
+            overload: plan
+                .edge
+                .overload
+                .iter()
+                .flat_map(|_| plan.loads.all())
+                .map(|load| WorkerView::of(&load, &plan.tiers))
+                .collect(),
             listeners: gateway.listeners.iter().map(listener).collect(),
             admin: AdminAddress {
                 address: admin.address,

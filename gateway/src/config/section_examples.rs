@@ -77,6 +77,7 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
     place("{ LISTENERS, ROUTES, request_limits: @ }", &[]),
     place("{ LISTENERS, ROUTES, connection_limits: @ }", &[]),
     place("{ LISTENERS, ROUTES, minimum_rates: @ }", &[]),
+    place("{ LISTENERS, ROUTES, overload: @ }", &[]),
     place("{ LISTENERS, ROUTES, client_address: @ }", &[]),
     place("{ LISTENERS, ROUTES, path_policy: @ }", &[]),
     place(

@@ -148,6 +148,12 @@ families! {
         "Times that a connection was not read further for the uploads that it has parked";
     RequestsInFlight: Gauge "gateway_requests_in_flight" []
         "Requests whose head has arrived and whose answer has not yet left";
+    WorkerDelay: Gauge "gateway_worker_delay_seconds" ["worker"]
+        "Least time that a ready task has waited for its worker in the last period";
+    WorkerRefusedShare: Gauge "gateway_worker_refused_ratio" ["worker"]
+        "Share of newcomers that an overloaded worker refuses now, the cheapest tiers first";
+    OverloadRefusals: Counter "gateway_overload_refusals_total" ["tier"]
+        "Requests that overloaded workers have refused, by tier";
     Connections: Gauge "gateway_connections" []
         "Open connections from callers";
     ConnectionsAccepted: Counter "gateway_connections_total" []

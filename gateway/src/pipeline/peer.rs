@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::headers::Scheme;
+use crate::overload::WorkerLoad;
 
 /// A client connection, as the pipeline sees it.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Peer {
     /// False if a load balancer sits in front and did not name its client; `address` is then the load balancer's.
     pub client_is_known: bool,
     pub worker: usize,
+    /// Load of that worker.
+    pub load: Arc<WorkerLoad>,
     pub scheme: Scheme,
     /// The client certificate of the TLS handshake, if one was presented.
     pub certificate: Option<Arc<CallerCertificate>>,

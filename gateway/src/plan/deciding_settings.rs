@@ -40,6 +40,8 @@ connection_limits:
   per_address: 33
 minimum_rates:
   body: 333B
+overload:
+  for: 120ms
 path_policy:
   dot_segments: reject
   double_slash: reject
@@ -231,7 +233,8 @@ type DefaultRow = (fn(&Plan) -> SettingId, &'static str, Option<&'static str>);
 
 #[test]
 fn a_written_setting_is_named_with_its_line() {
-    let rows: [Row; 46] = [
+    let rows: [Row; 47] = [
+        (|_| SettingId::OVERLOAD, "overload", "for: 120ms"),
         (|_| SettingId::HEAD_BYTES, "request_limits.head", "head: 15KiB"),
         (|_| SettingId::HEAD_FIELDS, "request_limits.headers", "headers: 55"),
         (|_| SettingId::URI, "request_limits.uri", "uri: 5KiB"),
@@ -401,7 +404,8 @@ fn a_written_setting_is_named_with_its_line() {
 
 #[test]
 fn a_default_is_named_with_the_nearest_section_that_is_written() {
-    let rows: [DefaultRow; 17] = [
+    let rows: [DefaultRow; 18] = [
+        (|_| SettingId::OVERLOAD, "overload", None),
         (|_| SettingId::HEAD_BYTES, "request_limits.head", None),
         (|_| SettingId::VERIFICATION_SHARE, "callers.verifications.share", None),
         (|plan| r(plan).ids.time_limit, "time_limits.request", None),

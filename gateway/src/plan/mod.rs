@@ -31,6 +31,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use policies::overload::OverloadSettings;
+
 pub use self::live::LivePlan;
 use self::outline::Outline;
 pub use self::request_key::KeySources;
@@ -49,6 +51,7 @@ use crate::json::Workspace;
 use crate::limits::store::TermsByOwner;
 use crate::limits::store::local::account_caps::AccountLimits;
 use crate::observe::Observer;
+use crate::overload::WorkerLoads;
 use crate::routing::{PathPolicy, Table};
 use crate::setting::Settings;
 use crate::stale_cache::StaleCache;
@@ -81,6 +84,8 @@ pub struct Plan {
     pub workspace: Arc<Workspace>,
     /// HTTP/2 request bodies that have arrived but are not read yet.
     pub parked: Arc<ParkedBytes>,
+    /// How late the workers are.
+    pub loads: Arc<WorkerLoads>,
     pub via: Via,
     /// Places where an API key may come; `None` if the config has no API keys.
     pub key_places: Option<KeyPlaces>,
@@ -141,6 +146,8 @@ pub struct Edge {
     /// Maximum number of concurrent requests on one HTTP/2 connection.
     pub most_streams: u32,
     pub rates: Option<Rates>,
+    /// When a worker refuses newcomers; `None` is never.
+    pub overload: Option<OverloadSettings>,
     /// Longest wait for the first byte of a connection.
     pub first_byte: Duration,
     /// Longest wait for a complete request head.

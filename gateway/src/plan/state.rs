@@ -18,6 +18,7 @@ use crate::headers::Via;
 use crate::json::Workspace;
 use crate::limits::store::local::Accounts;
 use crate::observe::Observer;
+use crate::overload::WorkerLoads;
 use crate::plan::Plan;
 use crate::plan::revocation_store::RevocationStore;
 use crate::stale_cache::StaleCache;
@@ -40,6 +41,8 @@ pub struct State {
     pub workspace: Arc<Workspace>,
     /// HTTP/2 request bodies that have arrived but are not read yet.
     pub parked: Arc<ParkedBytes>,
+    /// How late the workers are.
+    pub loads: Arc<WorkerLoads>,
     pub observer: Arc<Observer>,
     /// Name of this process in the `Via` field.
     pub via: Via,
@@ -92,6 +95,7 @@ impl State {
             stale: Arc::new(StaleCache::new(STALE)),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             parked: Arc::default(),
+            loads: Arc::default(),
             observer,
             via: Via::unique(),
             known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),

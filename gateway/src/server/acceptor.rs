@@ -13,7 +13,7 @@ use super::early_refusal::{self, EarlyRefusal};
 use super::lifecycle::Phase;
 use super::reaper::ConnectionTimeouts;
 use super::worker::Worker;
-use super::{certificate_sweep, connection, proxied, tls};
+use super::{certificate_sweep, connection, delay_watch, proxied, tls};
 use crate::client::proxy_protocol::Origin;
 use crate::observe::{ConnectionRefusal, Family};
 use crate::plan::Protocols;
@@ -74,6 +74,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
         sweeper.watch.sweep(patience, count).await;
     });
     tokio::spawn(certificate_sweep::sweep(Arc::clone(&worker)));
+    tokio::spawn(delay_watch::watch(Arc::clone(&worker)));
     for (listener, socket) in sockets.into_iter().enumerate() {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => drop(tokio::spawn(accept(Arc::clone(&worker), listener, socket))),

@@ -59,6 +59,7 @@ impl ConnectionGuard {
             address,
             client_is_known: self.client_is_known,
             worker: self.worker.index,
+            load: Arc::clone(&self.worker.load),
             scheme,
             certificate: None,
         }

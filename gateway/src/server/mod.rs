@@ -12,6 +12,7 @@ pub mod sockets;
 mod certificate_sweep;
 mod connection;
 mod connection_guard;
+mod delay_watch;
 mod early_refusal;
 mod guarded_io;
 mod handshakes;
@@ -62,12 +63,14 @@ impl Workers {
             }
         }
         let (per_address, handshake_slots) = (Arc::default(), Arc::default());
+        let loads = &live.load().loads;
         let threads = sockets
             .into_iter()
             .enumerate()
             .map(|(index, sockets)| {
                 let worker = Worker {
                     index,
+                    load: loads.add(),
                     live: Arc::clone(live),
                     lifecycle: Arc::clone(lifecycle),
                     watch: Reaper::default(),

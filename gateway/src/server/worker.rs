@@ -8,11 +8,14 @@ use super::lifecycle::Lifecycle;
 use super::per_address::PerAddress;
 use super::reaper::Reaper;
 use crate::observe::{ConnectionRefusal, Family};
+use crate::overload::WorkerLoad;
 use crate::plan::LivePlan;
 
 /// State that all connections of one worker share.
 pub(crate) struct Worker {
     pub(crate) index: usize,
+    /// How late it is, and whom it refuses.
+    pub(crate) load: Arc<WorkerLoad>,
     pub(crate) live: Arc<LivePlan>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) watch: Reaper,

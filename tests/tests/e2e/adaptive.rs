@@ -1,12 +1,17 @@
-//! Checks that the number of calls to a backend at once follows the backend's latency.
+//! Checks that the gateway protects a backend, and itself, by what it observes: the number of calls at once follows the
+//! backend's latency, and an overloaded worker refuses newcomers of the cheapest tier first.
 
 use std::time::Duration;
 
+use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Behaviour, Fleet, Handle, Latency, Spec};
 use serde_json::{Value, json};
 use tests::configs::Config;
 use tests::crowd::steadily;
-use tests::{Gateway, eventually};
+use tests::{Gateway, Setup, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::{SOON, one_backend};
 
@@ -107,4 +112,117 @@ async fn a_refusal_names_the_line_of_the_adaptive_limit() {
     );
     api.open_gate();
     held.await.expect("no panic").expect(200);
+}
+
+const GUARDED: &str = r#"
+workers: 1
+listeners: { public: { address: "127.0.0.1:0" } }
+admin: { address: "127.0.0.1:0" }
+callers: { api_keys: { file: keys.yaml }, anonymous: { by: client_address, tier: dear } }
+tiers:
+  cheap: { rate: 1000000/s, burst: 1000000, weight: 1 }
+  dear: { rate: 1000000/s, burst: 1000000, weight: 8 }
+connection_limits: { total: 1000 }
+"#;
+
+/// Keeps the only worker busy: many connections send requests one behind the other, which are answered directly. Their
+/// answers are read, so that the gateway never waits for the callers.
+fn keep_busy(gateway: &Gateway) -> JoinSet<()> {
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        let address = gateway.address();
+        callers.spawn(async move {
+            let stream = TcpStream::connect(address).await.expect("it accepts");
+            let (mut from, mut to) = stream.into_split();
+            let requests = "GET /fixed HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100);
+            let send = async { while to.write_all(requests.as_bytes()).await.is_ok() {} };
+            let read = async {
+                let mut answers = vec![0; 64 * 1024];
+                while matches!(from.read(&mut answers).await, Ok(count) if count > 0) {}
+            };
+            tokio::join!(send, read);
+        });
+    }
+    callers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overloaded_worker_refuses_the_cheapest_tier_until_it_keeps_up_again() {
+    let (_fleet, api) = one_backend("api").await;
+    let config = |overload: &str| {
+        Config::with(GUARDED)
+            .top(overload)
+            .backend(
+                "api",
+                api.address(),
+                "retry: off, breaker: off, bulkhead: { limit: 1000 }",
+            )
+            .mapped("api", "api", "access: { any_of: [api_key, anonymous] }")
+            .route(
+                "fixed",
+                "{ match: { path: /fixed }, access: { any_of: [anonymous] }, respond: { status: 204 } }",
+            )
+            .to_string()
+    };
+    let written = config("overload: { delay: 5ms, for: 20ms }");
+    let keys = key_file(&[KeyLine::new("c", "acme", "cheap-key").tier("cheap")]);
+    let gateway = Setup::new(&written).file("keys.yaml", keys).start().await;
+    let cheap = || gateway.get("/api/echo").header("x-api-key", "cheap-key").send();
+    cheap().await.expect(200);
+    assert_eq!(
+        gateway.admin_json("/api/v1/status").await["overload"][0]["refused_share"],
+        0.0
+    );
+
+    let busy = keep_busy(&gateway);
+    let refused = eventually(IN_THE_END, "the cheapest tier is refused", || async {
+        let answer = cheap().await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    refused.refusal(503, "overloaded");
+    assert_eq!(refused.retry_after(), 1);
+    assert!(refused.header("ratelimit").is_none(), "nothing was charged");
+    // Anonymous callers count as the cheapest, whatever their tier.
+    eventually(IN_THE_END, "so are anonymous callers", || async {
+        (gateway.get("/api/echo").send().await.status == 503).then_some(())
+    })
+    .await;
+    gateway.get("/fixed").send().await.expect(204);
+    let listed = eventually(SOON, "the refusal is listed", || async {
+        let listed = gateway.admin_json("/api/v1/rejections?q=overloaded").await;
+        (listed["total"].as_u64() >= Some(2)).then(|| listed["rejections"][1].clone())
+    })
+    .await;
+    assert_eq!(listed["decided_by"]["setting"], "overload", "{listed}");
+    let line = written.lines().position(|line| line.starts_with("overload:"));
+    assert_eq!(
+        listed["decided_by"]["at"]["line"],
+        json!(line.expect("it is written") + 1),
+        "{listed}"
+    );
+    for tier in ["cheap", "dear"] {
+        let count = gateway
+            .metric("gateway_overload_refusals_total", &[("tier", tier)])
+            .await;
+        assert!(count >= 1.0, "{tier}: {count}");
+    }
+
+    drop(busy);
+    gateway
+        .metric_becomes("gateway_worker_refused_ratio", &[("worker", "0")], 0.0)
+        .await;
+    eventually(SOON, "the log says that it is over", || async {
+        gateway.log().contains("no longer overloaded").then_some(())
+    })
+    .await;
+    assert!(gateway.log().contains("overloaded: newcomers"), "{}", gateway.log());
+    cheap().await.expect(200);
+
+    gateway.reload(config("overload: off")).await;
+    let _busy = keep_busy(&gateway);
+    for _ in 0..10 {
+        cheap().await.expect(200);
+    }
+    assert_eq!(gateway.admin_json("/api/v1/status").await["overload"], json!([]));
 }

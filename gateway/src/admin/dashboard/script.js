@@ -92,8 +92,10 @@ const sum = (counts) => Object.values(counts).reduce((total, count) => total + c
 function showStatus({ status }) {
   const phases = { serving: "good", noticed: "watch", draining: "watch", cut: "bad" };
   const words = { serving: "serving", noticed: "stopping soon", draining: "stopping", cut: "stopped" };
-  set(one("phase"), words[status.phase]);
-  light(one("phase-light"), phases[status.phase]);
+  const refused = [...new Set(status.overload.flatMap((worker) => worker.refused_tiers))];
+  const overloaded = status.phase === "serving" && refused.length > 0;
+  set(one("phase"), overloaded ? `overloaded, refuses ${refused.join(", ")}` : words[status.phase]);
+  light(one("phase-light"), overloaded ? "watch" : phases[status.phase]);
   set(one("version"), status.version);
   const everywhere = (of) => (snapshot) => sum(snapshot.routes.totals[of]);
   set(one("rate"), perSecond(rate(everywhere("requests"))));

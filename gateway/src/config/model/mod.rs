@@ -20,6 +20,7 @@ mod limit;
 mod listener;
 mod matches;
 mod mtls;
+mod overload;
 mod part;
 mod path_policy;
 mod ranges;
@@ -52,6 +53,7 @@ pub use listener::{
 };
 pub use matches::{Match, Wanted};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
+pub use overload::Overload;
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};
 pub use path_policy::{DotSegments, PathAction, PathPolicy};
 pub use redirect::Redirect;
@@ -90,6 +92,8 @@ pub struct Config {
     pub account_limits: AccountLimits,
     /// How slowly a caller may send and read.
     pub minimum_rates: Option<MinimumRates>,
+    /// When a worker refuses newcomers because it cannot keep up.
+    pub overload: Option<Overload>,
     /// Cross-origin rules (CORS) of every route that has no `cors` of its own.
     pub cors: Option<Cors>,
     /// Security header fields of every answer whose route does not say otherwise. `api`: for answers that no browser
@@ -131,6 +135,7 @@ impl Read for Config {
             let connection_limits = f.section("connection_limits");
             let account_limits = f.section("account_limits");
             let minimum_rates = f.section_or_off("minimum_rates");
+            let overload = f.section_or_off("overload");
             let cors = f.optional("cors");
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
             let path_policy = f.section("path_policy");
@@ -153,6 +158,7 @@ impl Read for Config {
                 connection_limits: connection_limits?,
                 account_limits: account_limits?,
                 minimum_rates,
+                overload,
                 cors,
                 security_headers,
                 path_policy: path_policy?,

@@ -47,7 +47,7 @@ pub(super) struct Entry {
 
 /// Keys without a field of the same name in the struct of their section: struct, key, and the type and field that have
 /// the comment.
-const ELSEWHERE: [(&str, &str, &str, &str); 39] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 40] = [
     ("ApiKeys", "in", "", "places"),
     ("JwtKeys", "refresh", "model::callers::KeysUrl", "refresh"),
     ("JwtKeys", "max_age", "model::callers::KeysUrl", "max_age"),
@@ -68,6 +68,7 @@ const ELSEWHERE: [(&str, &str, &str, &str); 39] = [
     ("Limit", "every", "model::limit::Quota", "every"),
     ("Limit", "in_flight", "model::limit::Measure", "in_flight"),
     ("Retry", "preset", "model::retry::Preset", ""),
+    ("Overload", "for", "", "period"),
     ("Route", "match", "", "matches"),
     ("Route", "backend", "model::route::Target", "backend"),
     ("Route", "split", "model::route::Target", "split"),

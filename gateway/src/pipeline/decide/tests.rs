@@ -101,6 +101,7 @@ impl Scene {
                 address: SocketAddr::from(([10, 1, 2, 3], 40_000)),
                 client_is_known: true,
                 worker: 0,
+                load: Arc::default(),
                 scheme: Scheme::Https,
                 certificate: None,
             },

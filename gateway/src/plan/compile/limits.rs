@@ -1,6 +1,6 @@
 //! Compiles tiers, tenants and limits into account tables, and into the terms of each owner.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::plan::RouteLimit;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::costs;
 use crate::setting::SettingId;
-use crate::tenancy::{Allowance, OwnTerms, Tier, Tiers};
+use crate::tenancy::{Allowance, OwnTerms, Tier, TierRank, Tiers};
 
 /// All account tables of a plan.
 pub(super) struct Tables {
@@ -28,6 +28,12 @@ pub(super) struct Tables {
     pub(super) failed_checks: Option<FailedChecks>,
     /// Terms to apply when the plan takes effect.
     pub(super) terms: Vec<(Arc<str>, TermsByOwner)>,
+}
+
+/// Returns how many weights of other tiers are lower: the tiers that come first when newcomers have to be refused.
+fn rank(config: &config::Config, weight: u32) -> usize {
+    let lower = config.tiers.iter().map(|(_, tier)| *tier.weight);
+    lower.filter(|other| *other < weight).collect::<BTreeSet<_>>().len()
 }
 
 impl Tables {
@@ -52,7 +58,13 @@ impl Tables {
             for quota in quota_names(config) {
                 allowances.extend(self::quota(compiler, &mut tables, (name, tier), &quota));
             }
-            let tier = Tier::new(Arc::clone(name), number, **weight, allowances);
+            let rank = TierRank {
+                number,
+                weight: **weight,
+                rank: rank(config, **weight),
+                refused: compiler.state.loads.refused_of(name),
+            };
+            let tier = Tier::new(Arc::clone(name), rank, allowances);
             by_name.insert(Arc::clone(name), Arc::new(tier));
         }
         let mut tenants = HashMap::new();

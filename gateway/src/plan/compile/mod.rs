@@ -39,6 +39,7 @@ use self::backends::Backends;
 use self::compiler::Compiler;
 use self::limits::Tables;
 use crate::plan::{Edge, Plan, State, TimeLimits, Written};
+use policies::overload::OverloadSettings;
 use policies::{Ratio, Share};
 
 use crate::client::address::TrustedProxies;
@@ -119,6 +120,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         request_limits,
         connection_limits,
         minimum_rates,
+        overload,
         watch,
         state_file,
     } = config;
@@ -165,6 +167,10 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         body: body.0,
         answer: answer.0,
     };
+    let overload_settings = |config::Overload { delay, period }: &config::Overload| OverloadSettings {
+        delay: **delay,
+        period: **period,
+    };
     let plan = Plan {
         generation,
         edge: Edge {
@@ -186,6 +192,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             handshake_share: self::handshake_share(handshake_share),
             most_streams: **streams,
             rates: minimum_rates.as_ref().map(rates),
+            overload: overload.as_ref().map(overload_settings),
             first_byte: **first_byte,
             head: **head,
             idle: **keep_alive,
@@ -206,6 +213,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         stale: Arc::clone(&state.stale),
         workspace: Arc::clone(&state.workspace),
         parked: Arc::clone(&state.parked),
+        loads: Arc::clone(&state.loads),
         via: state.via.clone(),
         key_places: callers::key_places(config),
         revocations,

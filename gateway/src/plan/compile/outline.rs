@@ -43,6 +43,12 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
     compiler.note("connection_limits.per_address".into(), per_address);
     let body_rate = config.minimum_rates.as_ref().and_then(|rates| rates.body.span());
     compiler.note("minimum_rates.body".into(), body_rate);
+    if let Some(overload) = &config.overload {
+        compiler.note(
+            "overload".into(),
+            first([overload.delay.span(), overload.period.span()]),
+        );
+    }
     note_path_policy(compiler, "path_policy", &config.path_policy);
     if let Some(cors) = &config.cors {
         compiler.note("cors".into(), first(cors.origins.iter().map(At::span)));
