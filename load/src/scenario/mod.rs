@@ -5,6 +5,7 @@
 
 pub mod gateway;
 
+mod adaptive;
 mod aggregate;
 mod bill;
 mod cost;
@@ -15,6 +16,7 @@ mod hostile;
 mod isolation;
 mod json;
 mod outage;
+mod overload;
 mod reload;
 mod rolling;
 mod sick_parts;
@@ -78,7 +80,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -174,6 +176,24 @@ pub const SCENARIOS: [Scenario; 17] = [
         about: "what two tenants are charged, to the request",
         long: false,
         run: |b| Box::pin(bill::run(b)),
+    },
+    Scenario {
+        name: "adaptive",
+        about: "the limit that is found for a backend of eight places",
+        long: false,
+        run: |b| Box::pin(adaptive::run(b, 60)),
+    },
+    Scenario {
+        name: "adaptive_long",
+        about: "the same for five minutes",
+        long: true,
+        run: |b| Box::pin(adaptive::run(b, 300)),
+    },
+    Scenario {
+        name: "overload",
+        about: "workers that get three times the work they can do, from four tiers",
+        long: false,
+        run: |b| Box::pin(overload::run(b)),
     },
     Scenario {
         name: "soak",
