@@ -35,6 +35,8 @@ pub struct HealthCheck {
     pub asks: Asks,
     /// Maximum time of one probe, with connecting.
     pub time_limit: Duration,
+    /// Whether the interval is not written, and may be longer where there are many endpoints.
+    pub is_paced: bool,
     pub settings: HealthSettings,
 }
 

@@ -2,18 +2,20 @@
 //!
 //! Runs on the control thread. Probes are started with jitter, and at most [`AT_ONCE`] run at the same time, so that a
 //! config with many endpoints neither opens all connections at once nor keeps the thread from its other work. The next
-//! probe of an endpoint is due only after the last one has ended.
+//! probe of an endpoint is due only after the last one has ended. Where nobody has written how often to probe, all
+//! endpoints together are probed [`PACE`] times a second at most, unless they are in doubt.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::{Health, Moment};
+use policies::{Health, HealthSettings, Moment};
 use tokio::task::JoinSet;
 
 use crate::call::backend::Backend;
-use crate::call::endpoints::{Endpoint, EndpointId};
+use crate::call::endpoints::{Endpoint, EndpointId, Snapshot};
+use crate::call::health_check::HealthCheck;
 use crate::clock;
 use crate::plan::{LivePlan, Plan};
 
@@ -21,6 +23,14 @@ use crate::plan::{LivePlan, Plan};
 const AT_ONCE: usize = 64;
 /// Interval between looks for endpoints that have come or gone.
 const LOOK: Duration = Duration::from_millis(500);
+/// Maximum number of probes in a second of endpoints whose interval is not written. It is a little less than one
+/// percent of a core.
+const PACE: f64 = 100.0;
+/// Number of endpoints from which probes begin together, [`TICK`] apart. Waking up costs about as much as a probe.
+const CROWD: usize = 100;
+const TICK: Duration = Duration::from_millis(200);
+/// Interval from which a probe may wait for others.
+const PATIENT: Duration = TICK.saturating_mul(10);
 
 /// Probes endpoints, forever.
 pub(super) async fn probe_endpoints(live: Arc<LivePlan>) {
@@ -46,7 +56,7 @@ pub(super) async fn probe_endpoints(live: Arc<LivePlan>) {
         }
         let is_full = running.len() == AT_ONCE;
         let wakes_at = schedule
-            .next_due()
+            .wakes_at()
             .filter(|_| !is_full)
             .unwrap_or(looks_at)
             .min(looks_at);
@@ -67,6 +77,8 @@ struct Probed {
     backend: Arc<Backend>,
     /// Time of the next probe; `None` while one runs.
     due: Option<Moment>,
+    /// Whether its first probe has not ended.
+    is_new: bool,
 }
 
 /// Endpoints that are probed, and when.
@@ -75,22 +87,38 @@ struct Schedule {
     probed: HashMap<EndpointId, Probed>,
     /// Times at which probes are due. An entry holds only if it is the one of its endpoint.
     due: BinaryHeap<Reverse<(Moment, EndpointId)>>,
+    /// Backends that are probed, with their endpoints, as they were taken over.
+    followed: Vec<(Arc<Backend>, Arc<Snapshot>)>,
+    /// Factor of the intervals that are not written, at least 1 as soon as something is followed.
+    stretch: f64,
 }
 
 impl Schedule {
     /// Takes over the endpoints of a plan. An endpoint that is not probed any more is not down any more.
     fn follow(&mut self, plan: &Plan, now: Moment) {
+        let probed = plan.backends.iter().filter(|backend| backend.health_check.is_some());
+        let is_same = |(backend, followed): (&Arc<Backend>, &(Arc<Backend>, Arc<Snapshot>))| {
+            Arc::ptr_eq(backend, &followed.0) && std::ptr::eq(&**backend.endpoints.load(), &*followed.1)
+        };
+        if probed.clone().count() == self.followed.len() && probed.clone().zip(&self.followed).all(is_same) {
+            return;
+        }
+        self.followed = probed
+            .map(|backend| (Arc::clone(backend), backend.endpoints.load_full()))
+            .collect();
+        self.stretch = stretch(&self.followed);
         let mut before = std::mem::take(&mut self.probed);
-        for backend in &plan.backends {
+        for (backend, endpoints) in &self.followed {
             let Some(check) = &backend.health_check else { continue };
-            for endpoint in backend.endpoints.load().endpoints() {
+            for endpoint in endpoints.endpoints() {
                 let id = endpoint.id();
                 let known = before.remove(&id);
                 let is_same = |known: &Probed| known.backend.health_check.as_ref() == Some(check);
                 let due = match &known {
                     Some(known) if known.due.is_none() || is_same(known) => known.due,
                     _ => {
-                        let due = now + Health::first_probe(&check.settings, fastrand::f64());
+                        let first = Health::first_probe(&check.settings, fastrand::f64());
+                        let due = now + stretched(first, check, self.stretch);
                         self.due.push(Reverse((due, id)));
                         Some(due)
                     }
@@ -99,6 +127,7 @@ impl Schedule {
                     endpoint: Arc::clone(endpoint),
                     backend: Arc::clone(backend),
                     due,
+                    is_new: known.is_none_or(|known| known.is_new || !is_same(&known)),
                 };
                 self.probed.insert(id, probed);
             }
@@ -133,14 +162,45 @@ impl Schedule {
             return;
         };
         let is_ejected = endpoint.standing.is_ejected(now);
-        let next = endpoint.health.next_probe(is_ejected, &check.settings, fastrand::f64());
+        let settings = HealthSettings {
+            every: stretched(check.settings.every, check, self.stretch),
+            ..check.settings
+        };
+        let mut next = endpoint.health.next_probe(is_ejected, &settings, fastrand::f64());
+        if std::mem::take(&mut probed.is_new) {
+            // The first probes come soon after each other. From the second on, they are spread over the interval.
+            next = next.mul_f64(fastrand::f64());
+        }
         probed.due = Some(now + next);
         self.due.push(Reverse((now + next, id)));
     }
 
-    fn next_due(&self) -> Option<Moment> {
-        self.due.peek().map(|Reverse((due, _))| *due)
+    /// Returns the time at which the next probes begin.
+    fn wakes_at(&self) -> Option<Moment> {
+        let Reverse((due, id)) = self.due.peek()?;
+        let check = self
+            .probed
+            .get(id)
+            .and_then(|probed| probed.backend.health_check.as_ref());
+        if self.probed.len() < CROWD || check.is_some_and(|check| check.settings.every < PATIENT) {
+            return Some(*due);
+        }
+        let tick = TICK.as_nanos() as u64;
+        Some(Moment::from_nanos(due.nanos().next_multiple_of(tick)))
     }
+}
+
+/// Returns the factor by which the intervals that are not written are longer, so that their probes keep to [`PACE`].
+fn stretch(followed: &[(Arc<Backend>, Arc<Snapshot>)]) -> f64 {
+    let probes = followed.iter().filter_map(|(backend, endpoints)| {
+        let check = backend.health_check.as_ref().filter(|check| check.is_paced)?;
+        Some(endpoints.all().len() as f64 / check.settings.every.as_secs_f64())
+    });
+    (probes.sum::<f64>() / PACE).max(1.0)
+}
+
+fn stretched(time: Duration, check: &HealthCheck, stretch: f64) -> Duration {
+    if check.is_paced { time.mul_f64(stretch) } else { time }
 }
 
 #[cfg(test)]
@@ -156,11 +216,19 @@ mod tests {
     use crate::plan::compile::compile;
 
     fn plan(state: &State, health: &str) -> Plan {
+        plan_of(state, 2, health)
+    }
+
+    fn plan_of(state: &State, endpoints: usize, health: &str) -> Plan {
+        let urls: Vec<_> = (1..=endpoints)
+            .map(|port| format!("{{ url: \"http://127.0.0.1:{port}\" }}"))
+            .collect();
         let text = format!(
             "listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
-             backends:\n  b: {{ endpoints: [{{ url: \"http://127.0.0.1:1\" }}, {{ url: \"http://127.0.0.1:2\" }}]{health} }}\n\
+             backends:\n  b: {{ endpoints: [{urls}]{health} }}\n\
              callers: {{ anonymous: {{ by: client_address }} }}\n\
-             routes:\n  r: {{ match: {{ path: / }}, access: {{ any_of: [anonymous] }}, respond: {{ body: r }} }}\n"
+             routes:\n  r: {{ match: {{ path: / }}, access: {{ any_of: [anonymous] }}, respond: {{ body: r }} }}\n",
+            urls = urls.join(", "),
         );
         let mut loaded = config::parse("gateway.yaml", &text, Path::new("."), &|_| None).expect("it is valid");
         match compile(&mut loaded, state, 1) {
@@ -198,7 +266,7 @@ mod tests {
             schedule.follow(&with, start);
         }
         let well = run(&mut schedule, start, MINUTE, true);
-        assert!((12..=14).contains(&well), "{well}");
+        assert!((12..=16).contains(&well), "{well}");
         // Two quick ones are between the first that fails and the third.
         let failing = run(&mut schedule, start + MINUTE, MINUTE, false);
         assert!((14..=18).contains(&failing), "{failing}");
@@ -213,6 +281,24 @@ mod tests {
         schedule.follow(&plan(&state, ""), start + 3 * MINUTE);
         assert_eq!(run(&mut schedule, start + 3 * MINUTE, MINUTE, false), 0);
         assert!(!endpoints.is_degraded(start + 3 * MINUTE));
+    }
+
+    #[test]
+    fn many_endpoints_keep_to_the_pace_unless_their_interval_is_written() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let state = State::new(Observer::start(&Target::Off).expect("no file is opened"));
+        let start = Moment::ZERO + MINUTE;
+        // A thousand endpoints every five seconds are 200 probes a second, or 12,000 a minute.
+        let check = |endpoints: usize, health: &str, fewest: usize, most: usize| {
+            let mut schedule = Schedule::default();
+            schedule.follow(&plan_of(&state, endpoints, health), start);
+            run(&mut schedule, start, MINUTE, true);
+            let second = run(&mut schedule, start + MINUTE, MINUTE, true);
+            assert!((fewest..=most).contains(&second), "{second} of {endpoints}{health}");
+        };
+        check(1_000, ", health: { tcp: true }", 5_900, 6_100);
+        check(1_000, ", health: { tcp: true, every: 5s }", 11_800, 12_200);
+        check(400, ", health: { tcp: true }", 4_700, 4_900);
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct Health {
     /// Statuses that make a probe of a `path` succeed.
     pub expect: Vec<At<StatusRange>>,
     /// Time from one probe of an endpoint to the next, 10 % more or less. It is one second at most while the next
-    /// result may change whether the endpoint is up.
+    /// result may change whether the endpoint is up. Left out, it is longer where all endpoints together would be probed
+    /// more than 100 times a second.
     pub every: At<Duration>,
     /// For one probe, with connecting.
     pub time_limit: At<Duration>,

@@ -356,6 +356,7 @@ fn health_check(written: &config::Health) -> Option<HealthCheck> {
     Some(HealthCheck {
         asks,
         time_limit: **time_limit,
+        is_paced: !every.is_written(),
         settings: HealthSettings {
             every: **every,
             fall: NonZeroU32::new(**fall)?,
