@@ -39,6 +39,8 @@ pub(super) fn check(options: &Options) -> u8 {
             let _ = stderr().write_all(warnings.as_bytes());
             let page = page(path, &compiled.plan, &loaded, options.quiet);
             let _ = stdout().write_all(page.as_bytes());
+            // The process ends. To free a large config value by value would only take time.
+            std::mem::forget((compiled, loaded, state));
             OK
         }
         Err(invalid) => {

@@ -61,6 +61,12 @@ impl<T> NamedMap<T> {
         .hint(hint.unwrap_or_else(|| format!("no {kind} is configured")))
     }
 
+    /// Makes room for more entries, which may be large.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.entries.reserve(more);
+        self.places.reserve(more);
+    }
+
     /// Replaces the entry with that name, or appends it.
     pub(super) fn set(&mut self, name: At<Arc<str>>, value: T) {
         match self.places.get(&name.value) {

@@ -121,6 +121,7 @@ pub(super) fn keyed<T>(
     if let Some(asked) = &value.cx.asked {
         asked.borrow_mut().named.insert(value.path.clone());
     }
+    map.reserve(entries.len());
     for (place, (key, node)) in entries.iter().enumerate() {
         let path = join(&value.path, &key.text);
         let name = check(&key.text).unwrap_or_else(|why| {

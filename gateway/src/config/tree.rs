@@ -118,14 +118,47 @@ struct Open {
 enum Content {
     List(Vec<Rc<Node>>),
     Map {
-        entries: Vec<(Key, Rc<Node>)>,
-        /// Place where each key was first written.
-        seen: HashMap<String, Span>,
+        entries: Entries,
         /// Key that waits for its value.
         key: Option<Key>,
         /// Values of `<<` keys, in order.
         merges: Vec<Rc<Node>>,
     },
+}
+
+/// Entries of a map, with distinct keys.
+#[derive(Default)]
+struct Entries {
+    all: Vec<(Key, Rc<Node>)>,
+    /// Place where each key was first written, from [`MANY`] entries on. In a short list, looking is quicker.
+    places: HashMap<String, Span>,
+}
+
+/// Number of entries from which keys are found by their hash.
+const MANY: usize = 16;
+
+impl Entries {
+    /// Returns the place where a key was first written.
+    fn first(&self, text: &str) -> Option<Span> {
+        if self.all.len() >= MANY {
+            return self.places.get(text).copied();
+        }
+        let found = self.all.iter().find(|(key, _)| key.text == text);
+        found.map(|(key, _)| key.span)
+    }
+
+    /// Appends an entry whose key is new.
+    fn push(&mut self, key: Key, node: Rc<Node>) {
+        self.all.push((key, node));
+        match self.all.len() {
+            MANY => self.places = self.all.iter().map(|(key, _)| (key.text.clone(), key.span)).collect(),
+            MANY.. => {
+                let last = self.all.last().map(|(key, _)| (key.text.clone(), key.span));
+                self.places.extend(last);
+            }
+            _ => {}
+        }
+    }
 }
 
 struct Builder<'a> {
@@ -172,17 +205,12 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 forces_text(tag.as_deref(), span)?;
-                let (entries, seen, merges) = (Vec::new(), HashMap::new(), Vec::new());
-                self.begin(
-                    span,
-                    anchor,
-                    Content::Map {
-                        entries,
-                        seen,
-                        key: None,
-                        merges,
-                    },
-                )
+                let map = Content::Map {
+                    entries: Entries::default(),
+                    key: None,
+                    merges: Vec::new(),
+                };
+                self.begin(span, anchor, map)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(id) => match self.anchors.get(&id) {
@@ -222,13 +250,10 @@ impl<'a> Builder<'a> {
         let node = match content {
             Content::List(items) => Node::list(span, items),
             Content::Map {
-                mut entries,
-                mut seen,
-                merges,
-                ..
+                mut entries, merges, ..
             } => {
-                merge(&mut entries, &mut seen, &merges)?;
-                Node::map(span, entries)
+                merge(&mut entries, &merges)?;
+                Node::map(span, entries.all)
             }
         };
         self.place(Rc::new(node), anchor)
@@ -254,20 +279,18 @@ impl<'a> Builder<'a> {
             Some(Content::Map { key: slot @ None, .. }) => *slot = Some(key_of(&node)?),
             Some(Content::Map {
                 entries,
-                seen,
                 key: slot @ Some(_),
                 merges,
             }) => {
                 let key = slot.take().expect("the pattern says it is there");
                 if key.text == "<<" {
                     merges.push(node);
-                } else if let Some(first) = seen.get(&key.text) {
+                } else if let Some(first) = entries.first(&key.text) {
                     let message = format!("`{}` is written twice", key.text);
                     let mistake = Mistake::new(Code::DuplicateKey, key.span, message).label("and again here");
-                    self.mistakes.push(mistake.related(*first, "first here"));
+                    self.mistakes.push(mistake.related(first, "first here"));
                 } else {
-                    seen.insert(key.text.clone(), key.span);
-                    entries.push((key, node));
+                    entries.push(key, node);
                 }
             }
         }
@@ -320,21 +343,17 @@ impl<'a> Builder<'a> {
 }
 
 /// Appends the entries of merged maps after the written ones; they never replace an entry.
-fn merge(
-    entries: &mut Vec<(Key, Rc<Node>)>,
-    seen: &mut HashMap<String, Span>,
-    merges: &[Rc<Node>],
-) -> Result<(), Mistake> {
+fn merge(entries: &mut Entries, merges: &[Rc<Node>]) -> Result<(), Mistake> {
     for merged in merges {
         match &merged.kind {
             Kind::Map(others) => {
                 for (key, node) in others {
-                    if seen.insert(key.text.clone(), key.span).is_none() {
-                        entries.push((key.clone(), Rc::clone(node)));
+                    if entries.first(&key.text).is_none() {
+                        entries.push(key.clone(), Rc::clone(node));
                     }
                 }
             }
-            Kind::List(maps) => merge(entries, seen, maps)?,
+            Kind::List(maps) => merge(entries, maps)?,
             Kind::Scalar { .. } => {
                 return Err(Mistake::new(
                     Code::Syntax,

@@ -9,7 +9,7 @@
 //! ones.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{self, SHA256};
@@ -28,7 +28,9 @@ pub(crate) const COUNTED: usize = 72;
 
 /// All verdicts of the process.
 pub struct KnownPasswords {
-    key: hmac::Key,
+    /// Made with the first line, because the first random numbers take 30 ms of processor time, and a gateway without
+    /// passwords is to start without them.
+    key: LazyLock<hmac::Key>,
     lines: Mutex<HashMap<Digest, Weak<Line>>>,
     wrong: Cache<Tag, ()>,
 }
@@ -44,7 +46,9 @@ impl KnownPasswords {
     /// Caches at most `most_wrong` wrong credentials.
     pub fn new(most_wrong: usize) -> Self {
         Self {
-            key: hmac::Key::generate(HMAC_SHA256, &SystemRandom::new()).expect("the system has random numbers"),
+            key: LazyLock::new(|| {
+                hmac::Key::generate(HMAC_SHA256, &SystemRandom::new()).expect("the system has random numbers")
+            }),
             lines: Mutex::default(),
             wrong: Cache::new(most_wrong),
         }
@@ -52,6 +56,7 @@ impl KnownPasswords {
 
     /// Returns the line of this user, with its verdict if an earlier plan had the same line.
     pub(crate) fn line(&self, id: &str, hash: &str) -> Arc<Line> {
+        LazyLock::force(&self.key);
         let mut context = digest::Context::new(&SHA256);
         context.update(&(id.len() as u64).to_be_bytes());
         context.update(id.as_bytes());
