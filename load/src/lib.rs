@@ -12,4 +12,5 @@ pub mod scenario;
 pub mod target;
 
 /// Error of a run: shown to the user, never handled.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Result<T> = std::result::Result<T, Error>;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use load::Result;
 use load::arrivals::Pace;
 use load::generate::{Load, generate};
-use load::scenario::{SCENARIOS, Scenario};
+use load::scenario::{SCENARIOS, Scenario, backend_process};
 use load::target::Target;
 
 /// Measures HTTP servers with an open load, and runs scenarios that check the promises of the gateway
@@ -29,6 +29,13 @@ enum Command {
     Run(Run),
     /// Starts a gateway before a pretend fleet and checks a promise under load
     Scenario(Scenarios),
+    /// Runs a pretend backend until standard input ends: how scenarios start processes that they can kill
+    #[command(hide = true)]
+    Backend {
+        name: String,
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
 }
 
 #[derive(Args)]
@@ -83,7 +90,7 @@ struct Run {
 #[derive(Args)]
 struct Scenarios {
     /// `all` except the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, json, outage,
-    /// aggregate, sick_parts, cost, reload, bill, adaptive, adaptive_long, overload, soak
+    /// aggregate, sick_parts, cost, reload, fleet, balance, split, scale, bill, adaptive, adaptive_long, overload, soak
     name: String,
     /// The gateway binary
     #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]
@@ -102,6 +109,7 @@ fn main() -> ExitCode {
             match command {
                 Command::Run(options) => run(options).await,
                 Command::Scenario(options) => scenarios(&options).await,
+                Command::Backend { name, port } => backend_process::serve(&name, port).await.map(|()| true),
             }
         })
     });

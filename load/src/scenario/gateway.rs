@@ -1,7 +1,9 @@
 //! Runs the gateway as a process: started with its own config in its own folder, signalled, and stopped.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -22,11 +24,13 @@ use crate::target::Target;
 const COMMON: &str = "\
 workers: 2
 listeners: { main: { address: \"127.0.0.1:0\" } }
-admin: { address: \"127.0.0.1:0\" }
+admin: { address: \"127.0.0.1:0\", token_file: admin.token }
 access_log: off
 ";
 
 const LOG: &str = "log";
+/// Token for changes through the admin API.
+const TOKEN: &str = "token-of-the-scenarios";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Gateway that serves. Dropping it kills the process.
@@ -35,6 +39,16 @@ pub struct Gateway {
     folder: TempDir,
     pub address: SocketAddr,
     admin: SocketAddr,
+    /// Time from the start of the process until it served.
+    pub started_in: Duration,
+}
+
+/// Endpoint of a backend as the admin API shows it.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    pub address: SocketAddr,
+    pub state: String,
+    pub in_flight: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +66,12 @@ impl Gateway {
         let folder = tempfile::tempdir()?;
         let (log, ready) = (folder.path().join(LOG), folder.path().join("ready.json"));
         fs::write(folder.path().join("keys.yaml"), keys)?;
+        let token = folder.path().join("admin.token");
+        let mut token = File::options().create_new(true).write(true).mode(0o600).open(token)?;
+        token.write_all(TOKEN.as_bytes())?;
         write_config(folder.path(), config)?;
         let output = File::options().create(true).append(true).open(&log)?;
+        let started = Instant::now();
         let mut child = Command::new(binary)
             .args(["run", "-c"])
             .arg(folder.path().join("gateway.yaml"))
@@ -65,7 +83,6 @@ impl Gateway {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
-        let started = Instant::now();
         while !ready.exists() {
             let ended = child.try_wait()?;
             if ended.is_some() || started.elapsed() > START_LIMIT {
@@ -73,8 +90,9 @@ impl Gateway {
                 let how = ended.map_or_else(|| "it does not serve".to_owned(), |status| status.to_string());
                 return Err(format!("the gateway did not start ({how}):\n{log}").into());
             }
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(1)).await;
         }
+        let started_in = started.elapsed();
         let ready: Value = serde_json::from_slice(&fs::read(&ready)?)?;
         let read = |value: &Value| -> Result<SocketAddr> { Ok(value.as_str().unwrap_or_default().parse()?) };
         Ok(Self {
@@ -82,7 +100,13 @@ impl Gateway {
             admin: read(&ready["admin"])?,
             child,
             folder,
+            started_in,
         })
+    }
+
+    /// Returns the path of the config file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("gateway.yaml")
     }
 
     pub fn target(&self, path: &str) -> Result<Target> {
@@ -119,6 +143,13 @@ impl Gateway {
         }
     }
 
+    /// Returns the processor time that the process has used, in seconds, without asking it.
+    pub fn processor_seconds(&self) -> Result<f64> {
+        let id = self.child.id().ok_or("the gateway has ended")?;
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        processor_seconds(&stat, 0)
+    }
+
     /// Waits until the process ends by itself.
     ///
     /// # Errors
@@ -153,12 +184,85 @@ impl Gateway {
         let request = Request::get(path)
             .header("host", self.admin.to_string())
             .body(Full::default())?;
+        self.ask_admin(path, request).await
+    }
+
+    /// Changes something through the admin API.
+    ///
+    /// # Errors
+    /// The status is not 200.
+    pub async fn admin_post(&self, path: &str, body: &Value) -> Result<String> {
+        let request = Request::post(path)
+            .header("host", self.admin.to_string())
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(Full::from(body.to_string()))?;
+        self.ask_admin(path, request).await
+    }
+
+    async fn ask_admin(&self, path: &str, request: Request<Full<Bytes>>) -> Result<String> {
         let answer = Client::new(self.admin).ask(request, Duration::from_secs(5)).await;
         let answer = answer.map_err(|fault| format!("admin {path}: {fault}"))?;
         if answer.status() != http::StatusCode::OK {
-            return Err(format!("admin {path}: {}", answer.status()).into());
+            let body = String::from_utf8_lossy(answer.body());
+            return Err(format!("admin {path}: {}: {body}", answer.status()).into());
         }
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
+    }
+
+    /// Returns the endpoints of a backend as the admin API shows them.
+    pub async fn endpoints(&self, backend: &str) -> Result<Vec<EndpointView>> {
+        let page: Value = serde_json::from_str(&self.admin_page("/api/v1/backends").await?)?;
+        let backends = page["backends"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let Some(found) = backends.iter().find(|entry| entry["name"] == *backend) else {
+            return Err(format!("the admin API shows no backend {backend}").into());
+        };
+        let endpoints = found["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let views = endpoints.iter().map(|endpoint| {
+            Ok(EndpointView {
+                address: endpoint["address"].as_str().unwrap_or_default().parse()?,
+                state: endpoint["state"].as_str().unwrap_or_default().to_owned(),
+                in_flight: endpoint["in_flight"].as_u64().unwrap_or_default(),
+            })
+        });
+        views.collect()
+    }
+
+    /// Puts another config in force, and waits until it is.
+    ///
+    /// # Errors
+    /// It is not in force within ten seconds.
+    pub async fn reload(&self, config: &str) -> Result<()> {
+        const GENERATION: &str = "gateway_config_generation";
+        let before = self.metric(GENERATION, "").await?;
+        self.rewrite(config)?;
+        self.signal(Signal::Reload).await?;
+        let started = Instant::now();
+        while self.metric(GENERATION, "").await? <= before {
+            if started.elapsed() > Duration::from_secs(10) {
+                return Err(format!("a config was not put in force:\n{}", self.log()?).into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the user and system time of a line of `/proc/PID/stat`, in seconds; with `skip: 2` that of its children that
+/// have ended.
+pub fn processor_seconds(stat: &str, skip: usize) -> Result<f64> {
+    /// Ticks a second, which Linux promises to user space.
+    const TICKS: f64 = 100.0;
+    // The name stands in brackets and may contain blanks. The user time is the twelfth field after it.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+    let times: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11 + skip)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    match times[..] {
+        [user, system] => Ok((user + system) / TICKS),
+        _ => Err(format!("not a line of /proc/PID/stat: {stat}").into()),
     }
 }
 
@@ -167,4 +271,17 @@ fn write_config(folder: &Path, config: &str) -> Result<()> {
     fs::write(&partial, format!("{COMMON}{config}"))?;
     fs::rename(partial, whole)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::processor_seconds;
+
+    #[test]
+    fn processor_time_is_read_after_the_name() {
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 20 10 20 0 9 0";
+        assert_eq!(processor_seconds(stat, 0).ok(), Some(2.0));
+        assert_eq!(processor_seconds(stat, 2).ok(), Some(0.3));
+        assert!(processor_seconds("7 (a) S", 0).is_err());
+    }
 }

@@ -3,14 +3,17 @@
 //! A scenario is an async function that returns its findings. A promise is either kept or broken, and the measured
 //! figure is shown in both cases. Nothing is retried and no run is discarded.
 
+pub mod backend_process;
 pub mod gateway;
 
 mod adaptive;
 mod aggregate;
+mod balance;
 mod bill;
 mod cost;
 mod credentials;
 mod fairness;
+mod fleet;
 mod hanging;
 mod hostile;
 mod isolation;
@@ -19,10 +22,12 @@ mod outage;
 mod overload;
 mod reload;
 mod rolling;
+mod scale;
 mod sick_parts;
 mod slow_reader;
 mod slow_upload;
 mod soak;
+mod split;
 mod steady;
 mod tiers;
 
@@ -80,7 +85,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 24] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -170,6 +175,30 @@ pub const SCENARIOS: [Scenario; 20] = [
         about: "two endpoints restart in turn under GETs",
         long: false,
         run: |b| Box::pin(rolling::run(b)),
+    },
+    Scenario {
+        name: "fleet",
+        about: "processes of a backend killed, stopped, drained and restarted under GETs",
+        long: false,
+        run: |b| Box::pin(fleet::run(b)),
+    },
+    Scenario {
+        name: "balance",
+        about: "one slow, failing or silent endpoint of three",
+        long: false,
+        run: |b| Box::pin(balance::run(b)),
+    },
+    Scenario {
+        name: "split",
+        about: "ten thousand tenants shared by two versions, at two replicas",
+        long: false,
+        run: |b| Box::pin(split::run(b)),
+    },
+    Scenario {
+        name: "scale",
+        about: "ten thousand routes and ten thousand endpoints",
+        long: true,
+        run: |b| Box::pin(scale::run(b)),
     },
     Scenario {
         name: "bill",

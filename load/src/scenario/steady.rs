@@ -1,6 +1,7 @@
 //! Runs a fixed number of callers that each send again as soon as they are answered. This saturates a server, which a
 //! schedule would not.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,9 +26,20 @@ pub(super) async fn steady(
     callers: usize,
     end: impl Fn(usize) -> bool + Clone + Send + 'static,
 ) -> Result<Report> {
+    steady_at(gateway.address, request, callers, end).await
+}
+
+/// Like [`steady`], at any server. The report's `span` is the whole time.
+pub(super) async fn steady_at(
+    address: SocketAddr,
+    request: &Request<Full<Bytes>>,
+    callers: usize,
+    end: impl Fn(usize) -> bool + Clone + Send + 'static,
+) -> Result<Report> {
+    let start = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..callers {
-        let (address, request, end) = (gateway.address, request.clone(), end.clone());
+        let (request, end) = (request.clone(), end.clone());
         running.spawn(async move {
             let mut client = Client::new(address);
             let mut report = Report::default();
@@ -46,5 +58,6 @@ pub(super) async fn steady(
     while let Some(part) = running.join_next().await {
         report.merge(&part?);
     }
+    report.span = start.elapsed();
     Ok(report)
 }
