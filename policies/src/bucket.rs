@@ -11,6 +11,7 @@ use crate::decision::{Balance, Wait};
 use crate::moment::Moment;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Ticks of the word in one nanosecond. The unit does not depend on the rate, so that a reload can rescale a bucket in
@@ -66,6 +67,19 @@ impl Quota {
 
     pub const fn burst(&self) -> u64 {
         self.burst
+    }
+
+    /// Returns the part of one of so many replicas: a share of the rate, and of the burst, rounded down, but at least one
+    /// token.
+    pub fn divided(&self, replicas: NonZeroU32) -> Quota {
+        let replicas = u64::from(replicas.get());
+        let burst = (self.burst / replicas).max(1);
+        let interval = self.interval.saturating_mul(replicas).min(LONGEST_FILL / burst);
+        Quota {
+            interval,
+            burst,
+            capacity: burst * interval,
+        }
     }
 
     /// Returns the time in which this many tokens are earned, rounded up to the nanosecond.

@@ -27,7 +27,7 @@ pub use period::{Every, WallTime};
 pub const SLACK: Duration = Duration::from_secs(60);
 
 /// Number of tokens in each period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CalendarQuota {
     limit: u64,
     every: Every,

@@ -12,6 +12,7 @@ use crate::moment::Moment;
 use crate::sync::{Mutex, lock};
 use std::collections::VecDeque;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Number of tokens that may be taken in any window.
@@ -53,6 +54,14 @@ impl WindowQuota {
 
     pub const fn window(&self) -> Duration {
         self.window
+    }
+
+    /// Returns the part of one of so many replicas: a share of the limit, rounded down, but at least one token.
+    pub fn divided(&self, replicas: NonZeroU32) -> WindowQuota {
+        WindowQuota {
+            limit: (self.limit / u64::from(replicas.get())).max(1),
+            window: self.window,
+        }
     }
 
     /// Returns the most tokens that are ever remembered: a full window, and as many again in debt or reserved.

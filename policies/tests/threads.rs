@@ -3,9 +3,10 @@
 use policies::breaker::{ForcedState, Outcome, State};
 use policies::bulkhead::{Entrant, Entry, Signal, Slot};
 use policies::ejection::{Change, Standing};
+use policies::lease::Short;
 use policies::{
-    Breaker, BreakerSettings, Bucket, Bulkhead, CalendarQuota, EjectionSettings, Ejector, Every, InFlight, Moment,
-    Quota, Ratio, SlidingWindow, Usage, WallTime, WindowQuota,
+    Breaker, BreakerSettings, Bucket, Bulkhead, CalendarQuota, EjectionSettings, Ejector, Every, InFlight,
+    LeasedTokens, Moment, Quota, Ratio, SlidingWindow, Usage, WallTime, WindowQuota,
 };
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -43,6 +44,36 @@ fn a_bucket_is_taken_exactly() {
     assert_eq!(taken, 5_000);
     let taken = on_all_threads(|_| (0..2_000).filter(|_| bucket.take(&quota, at(3_000), 2).is_ok()).count() as u64);
     assert_eq!(taken, 1_500);
+}
+
+#[test]
+fn leased_tokens_are_spent_or_returned() {
+    let tokens = LeasedTokens::new();
+    let granted = AtomicU64::new(0);
+    // Those that were spent, collected or had expired.
+    let gone = on_all_threads(|thread| {
+        let mut gone = 0;
+        for round in 0..2_000 {
+            let asks = match tokens.take(at(round), 1) {
+                Ok(spent) => {
+                    gone += 1;
+                    spent.renew
+                }
+                Err(short) => short == Short::Ask { first: true },
+            };
+            if asks {
+                granted.fetch_add(7, SeqCst);
+                gone += tokens.grant(at(round), 7, at(round + 50));
+            }
+            if (round + thread).is_multiple_of(100) {
+                gone += tokens.collect(at(round), 3);
+            }
+        }
+        gone
+    });
+    let left = tokens.held().tokens;
+    assert!(gone > 1_000, "{gone} of {left}");
+    assert_eq!(gone + left, granted.load(SeqCst));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 # What `make test` and `make prove` say at their end: how many cases of each kind were checked, and each
-# model's interleavings. Reads the lines that tests/cases/src/lib.rs appends: kind, name, cases.
+# model's interleavings and states. Reads the lines that tests/cases/src/lib.rs appends: kind, name, cases.
 
 BEGIN { FS = "\t" }
 
 { checks[$1]++; cases[$1] += $3 }
 
-$1 == "interleavings" { printf "%10d  %s\n", $3, $2 }
+$1 == "interleavings" || $1 == "states" { printf "%10d  %s\n", $3, $2 }
 
 END {
     for (kind in checks)

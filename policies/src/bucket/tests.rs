@@ -246,6 +246,27 @@ impl Naive {
     }
 }
 
+/// Without a common store, replicas that each have a part admit together no more than one that has all.
+#[test]
+fn parts_are_no_more_than_the_whole() {
+    let check = |per_second, burst, replicas, expected_rate: f64, expected_burst| {
+        let whole = quota(per_second, burst);
+        let part = whole.divided(NonZeroU32::new(replicas).unwrap());
+        let rate = 1.0 / part.time_to_earn(1).as_secs_f64();
+        assert!((rate - expected_rate).abs() < 1e-6, "{rate}");
+        assert_eq!(part.burst(), expected_burst);
+        assert!(part.capacity <= LONGEST_FILL);
+    };
+    check(200, 400, 1, 200.0, 400);
+    check(200, 400, 3, 200.0 / 3.0, 133);
+    check(10, 20, 8, 1.25, 2);
+    // At least one token.
+    check(10, 2, 5, 2.0, 1);
+    let slowest = Quota::new(1, Duration::from_secs(4 * 365 * 86_400), 1).unwrap();
+    let part = slowest.divided(NonZeroU32::MAX);
+    assert_eq!(part.capacity, LONGEST_FILL);
+}
+
 fn quotas() -> impl Strategy<Value = Quota> {
     (1..2_000u64, 1..5_000_000_000u64, 1..200u64)
         .prop_map(|(count, per, burst)| Quota::new(count, Duration::from_nanos(per), burst))

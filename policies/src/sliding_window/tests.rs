@@ -200,6 +200,17 @@ impl Naive {
     }
 }
 
+#[test]
+fn parts_are_no_more_than_the_whole() {
+    let check = |limit, replicas, expected| {
+        let part = quota(limit, 10).divided(NonZeroU32::new(replicas).unwrap());
+        assert_eq!((part.limit(), part.window()), (expected, quota(limit, 10).window()));
+    };
+    check(10, 1, 10);
+    check(10, 3, 3);
+    check(2, 3, 1);
+}
+
 fn quotas() -> impl Strategy<Value = WindowQuota> {
     (1..20u64, 1..60u64).prop_map(|(limit, window)| quota(limit, window))
 }

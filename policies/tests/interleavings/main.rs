@@ -13,6 +13,7 @@ mod bulkhead;
 mod calendar;
 mod ejection;
 mod in_flight;
+mod lease;
 mod retry_budget;
 mod time_share;
 
