@@ -189,7 +189,7 @@ fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
             }
         }
     }
-    for name in gone {
+    for name in &gone {
         headers.remove(name);
     }
 }

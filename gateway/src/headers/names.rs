@@ -150,12 +150,18 @@ pub(crate) fn is_protected(name: &str) -> bool {
 
 /// Whether a proxy sets the field to tell where a request comes from, whatever the product.
 fn is_word_of_proxies(name: &str) -> bool {
-    // The last letter or the first one rules out most fields.
+    // The last letters or the first ones rule out most fields.
     let may_end_so = matches!(
-        name.as_bytes().last(),
-        Some(b'p' | b'r' | b's' | b't' | b'o' | b'4' | b'6')
+        name.as_bytes(),
+        [.., b'i', b'p']
+            | [.., b'v', b'4' | b'6']
+            | [.., b's', b's']
+            | [.., b'o', b'r']
+            | [.., b's', b't']
+            | [.., b't', b'o']
+            | [.., b'd', b'r']
     );
-    let may_begin_so = matches!(name.as_bytes().first(), Some(b'c' | b's' | b'x'));
+    let may_begin_so = matches!(name.as_bytes(), [b'c', b'l', ..] | [b's', b's', ..] | [b'x', ..]);
     may_end_so && ENDS_OF_PROXIES.iter().any(|end| ends(name, end))
         || may_begin_so
             && BEGINNINGS_OF_CERTIFICATES
@@ -257,6 +263,18 @@ mod tests {
                     assert_eq!(kind(&odd), Kind::Identity, "{odd}");
                 }
             }
+        }
+    }
+
+    /// The letters by which most fields are ruled out are those of these words.
+    #[test]
+    fn every_word_of_proxies_is_found() {
+        for end in ENDS_OF_PROXIES {
+            assert_eq!(kind(end), Kind::FromProxies, "{end}");
+            assert_eq!(kind(&format!("any-{end}")), Kind::FromProxies, "{end}");
+        }
+        for beginning in BEGINNINGS_OF_CERTIFICATES {
+            assert_eq!(kind(&format!("{beginning}x")), Kind::FromProxies, "{beginning}");
         }
     }
 
