@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
 use self::names::Kind;
@@ -139,10 +139,11 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
 
 /// Copies the host of an HTTP/2 request from `:authority` into `Host`, where all later code and the backend read it
 /// (RFC 9113 section 8.3.1).
-pub fn name_host(version: Version, host: &str, headers: &mut HeaderMap) {
+pub fn name_host(version: Version, target: &Uri, headers: &mut HeaderMap) {
     if version >= Version::HTTP_2
         && !headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(host)
+        && let Some(authority) = target.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         headers.insert(HOST, host);
     }

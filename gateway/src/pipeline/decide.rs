@@ -83,6 +83,7 @@ async fn stages<'a>(
     headers::check_size(head.version, &head.method, uri, &head.headers, plan.edge.head_limit)?;
     headers::check(head.version, &head.headers, plan.edge.header_limit)?;
     headers::join_cookies(head.version, &mut head.headers);
+    headers::name_host(head.version, uri, &mut head.headers);
 
     // Stage 2: the route. A CORS preflight ends here.
     let keeps = path_policy.unwrap_or_default().keeps();
@@ -101,9 +102,7 @@ async fn stages<'a>(
     {
         return Err(stop);
     }
-    let (host, path) = (target.host.to_owned(), target.path);
-    headers::name_host(head.version, &host, &mut head.headers);
-    let matched = route_rules::find(plan, &host, &path, &query, head, found)?;
+    let matched = route_rules::find(plan, &target, &query, head, found)?;
     let (route, captures): (&Arc<Route>, _) = (matched.target, matched.captures);
     found.route = Some(route);
     let target = match keyless_uri {

@@ -9,7 +9,7 @@ use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::{self, Handshake};
 use crate::plan::{Plan, Route};
 use crate::rejection::Rejection;
-use crate::routing::{self, Found, NormalPath, NotFound, PathPolicy};
+use crate::routing::{self, Found, NotFound, PathPolicy};
 use crate::template::{Query, Sources};
 
 /// Decides on a CORS preflight for a path whose routes have CORS settings; `None` for other paths. `wanted` is the
@@ -48,13 +48,14 @@ pub(super) fn preflight<'a>(
 /// routes of that path. Other misses carry those of the config's top level.
 pub(super) fn find<'a>(
     plan: &'a Plan,
-    host: &str,
-    path: &NormalPath<'a>,
+    target: &routing::Target<'a, '_>,
     query: &Query<'_>,
     head: &request::Parts,
     found: &mut Findings<'a>,
 ) -> Result<Found<'a, Arc<Route>>, Rejection> {
-    let matched = plan.routes.find(host, path, &head.method, &head.headers, query);
+    let matched = plan
+        .routes
+        .find(target.host, &target.path, &head.method, &head.headers, query);
     if let Err(NotFound::MethodNotAllowed { routes, .. }) = &matched {
         found.response_headers = of_path(routes, &head.headers, false).map(|(_, pending)| pending);
     }

@@ -47,9 +47,16 @@ pub(super) fn same_authority(one: &str, other: &str, default_port: &str) -> bool
 
 /// Whether `text` consists of labels of letters, digits, `-` and `_`, joined by single dots.
 pub(super) fn is_name(text: &str) -> bool {
-    let label_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    text.split('.')
-        .all(|label| !label.is_empty() && label.bytes().all(label_byte))
+    let is_label_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut is_empty_label = true;
+    for byte in text.bytes() {
+        let is_dot = byte == b'.';
+        if is_dot && is_empty_label || !is_dot && !is_label_byte(byte) {
+            return false;
+        }
+        is_empty_label = is_dot;
+    }
+    !is_empty_label
 }
 
 /// Splits into name and port; the port is empty if there is none.
@@ -57,7 +64,8 @@ fn split(text: &str) -> Option<(&str, &str)> {
     let name_end = if text.starts_with('[') {
         text.find(']')? + 1
     } else {
-        text.find(':').unwrap_or(text.len())
+        // A host is short, so this loop costs less than the search of the standard library.
+        text.bytes().position(|byte| byte == b':').unwrap_or(text.len())
     };
     let (name, rest) = text.split_at(name_end);
     if rest.is_empty() {

@@ -226,10 +226,11 @@ impl<T> Table<T> {
 
     /// Returns the trees for a host, in order of precedence.
     fn trees<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Tree<Leaf>> {
-        let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
-        let wildcard = suffixes
-            .filter(|_| !self.wildcard.is_empty())
-            .filter_map(|suffix| self.wildcard.get(suffix));
+        let host_of_wildcards = if self.wildcard.is_empty() { "" } else { host };
+        let suffixes = host_of_wildcards
+            .match_indices('.')
+            .map(|(dot, _)| &host_of_wildcards[dot + 1..]);
+        let wildcard = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
         self.exact.get(host).into_iter().chain(wildcard).chain([&self.any])
     }
 

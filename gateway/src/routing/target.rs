@@ -57,7 +57,6 @@ fn read_host<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Resu
             let text = value
                 .to_str()
                 .map_err(|_| malformed("the host is not a valid host name or address"))?;
-            host::check(text)?;
             Some(text)
         }
         (None, None) => None,
@@ -69,8 +68,13 @@ fn read_host<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Resu
         }
         None => None,
     };
+    // On HTTP/2 `Host` is nearly always a copy of the authority.
+    let is_copy = authority.map(|(authority, _)| authority) == field;
+    if let Some(field) = field.filter(|_| !is_copy) {
+        host::check(field)?;
+    }
     match (authority, field) {
-        (Some((authority, port)), Some(field)) if !host::same_authority(authority, field, port) => {
+        (Some((authority, port)), Some(field)) if !is_copy && !host::same_authority(authority, field, port) => {
             Err(malformed("the request target and Host name different hosts"))
         }
         (Some((authority, _)), None) if version >= Version::HTTP_2 => Ok(authority),
