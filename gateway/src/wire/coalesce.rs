@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use smallvec::SmallVec;
 
 /// Maximum number of bytes that are copied.
 const SMALL: usize = 2048;
@@ -25,13 +26,11 @@ pub fn write_as_one<W: Write>(
     if total > SMALL {
         return stream.poll_write_vectored(cx, bufs);
     }
-    let mut whole = [0; SMALL];
-    let mut end = 0;
+    let mut whole: SmallVec<[u8; SMALL]> = SmallVec::new();
     for buf in bufs {
-        whole[end..end + buf.len()].copy_from_slice(buf);
-        end += buf.len();
+        whole.extend_from_slice(buf);
     }
-    stream.poll_write(cx, &whole[..end])
+    stream.poll_write(cx, &whole)
 }
 
 /// Stream whose small writes are combined.
