@@ -13,6 +13,7 @@ mod names;
 mod request_hints;
 mod stamp;
 mod trace;
+mod value_text;
 mod via;
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub use names::{
 pub use request_hints::{RequestHints, wanted_deadline};
 pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
 pub use trace::{Trace, TraceId, request_id};
+pub use value_text::ValueText;
 pub use via::Via;
 
 /// Handling of fields that ask for another method than the request's (`X-HTTP-Method-Override` and similar ones).

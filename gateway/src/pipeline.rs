@@ -85,7 +85,7 @@ async fn run(
         admit(peer, request)?;
     }
     let receipt = charge(plan, &mut decision).await?;
-    decision.write_head(plan, peer, &exchange.trace);
+    decision.write_head(plan, peer, &exchange.trace, &mut exchange.text);
     let request = match decision.outcome {
         Ok(request) => request,
         Err(Stop::Refused(rejection)) => return Err(rejection),

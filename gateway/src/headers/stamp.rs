@@ -1,11 +1,13 @@
 //! Adds the fields that only the gateway may send to a backend: the caller, and where the request comes from.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, FORWARDED, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use super::value_text::ValueText;
 use crate::client::address::ClientAddress;
 use crate::headers::{X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_TENANT_ID, X_TENANT_TIER};
 
@@ -46,38 +48,43 @@ pub fn stamp_trailers(headers: &mut HeaderMap, version: Version) {
 /// Only the list that the client's address was read from is continued (see
 /// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other list may come
 /// from the client and is written anew. `host` is as sent, and checked; empty if there is none.
-pub fn stamp_forwarded(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
+pub fn stamp_forwarded(
+    headers: &mut HeaderMap,
+    text: &mut ValueText,
+    client: &ClientAddress,
+    scheme: Scheme,
+    host: &str,
+) {
     if client.trusted_peer {
         continue_account(headers, client, scheme, host);
     } else {
-        begin_account(headers, client, scheme, host);
+        begin_account(headers, text, client, scheme, host);
     }
 }
 
-/// Writes new fields for a peer that is not trusted; no earlier value is left. Both lists share one buffer.
-fn begin_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
-    let mut text = String::with_capacity(128);
-    text.push_str("for=");
+/// Writes new fields for a peer that is not trusted; no earlier value is left. Both lists share their bytes.
+fn begin_account(headers: &mut HeaderMap, text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
+    text.put(b"for=");
     let from = match client.peer {
-        std::net::IpAddr::V4(ip) => {
+        IpAddr::V4(ip) => {
             let from = text.len();
-            push_v4(&mut text, ip);
+            put_v4(text, ip);
             from..text.len()
         }
-        std::net::IpAddr::V6(ip) => {
-            text.push_str("\"[");
+        IpAddr::V6(ip) => {
+            text.put(b"\"[");
             let from = text.len();
-            write!(text, "{ip}").expect(FITS);
+            text.put(ip.to_string().as_bytes());
             let list = from..text.len();
-            text.push_str("]\"");
+            text.put(b"]\"");
             list
         }
     };
-    push_parameter(";proto=", scheme.as_str(), &mut text);
+    put_parameter(";proto=", scheme.as_str(), |piece| text.put(piece.as_bytes()));
     if !host.is_empty() {
-        push_parameter(";host=", host, &mut text);
+        put_parameter(";host=", host, |piece| text.put(piece.as_bytes()));
     }
-    let text = Bytes::from(text);
+    let text = text.take();
     let list = text.slice(from);
     headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     // The received host shares its bytes with the request, so the clone copies nothing.
@@ -92,17 +99,20 @@ fn begin_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme
 
 /// Writes an IPv4 address. Every request without a proxy needs it, and the formatting machinery would be its largest
 /// cost.
-fn push_v4(out: &mut String, ip: std::net::Ipv4Addr) {
-    for (index, octet) in ip.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push('.');
-        }
+fn put_v4(text: &mut ValueText, ip: std::net::Ipv4Addr) {
+    let mut digits = [b'.'; 15];
+    let mut end = 0;
+    for octet in ip.octets() {
         for (place, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
             if octet >= place || place == 1 {
-                out.push(char::from(b'0' + digit));
+                digits[end] = b'0' + digit;
+                end += 1;
             }
         }
+        // A dot already stands there.
+        end += 1;
     }
+    text.put(&digits[..end - 1]);
 }
 
 /// Inserts the text, or nothing if it is no valid header value.
@@ -136,13 +146,13 @@ fn continue_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Sch
     write!(list, "{}", client.peer).expect(FITS);
 
     match origin {
-        std::net::IpAddr::V4(ip) => write!(forwarded, "for={ip}"),
-        std::net::IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\""),
+        IpAddr::V4(ip) => write!(forwarded, "for={ip}"),
+        IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\""),
     }
     .expect(FITS);
     for (name, field) in [(";proto=", &X_FORWARDED_PROTO), (";host=", &X_FORWARDED_HOST)] {
         if let Some(value) = headers.get(field).and_then(|value| value.to_str().ok()) {
-            push_parameter(name, value, &mut forwarded);
+            put_parameter(name, value, |piece| forwarded.push_str(piece));
         }
     }
     insert(headers, &X_FORWARDED_FOR, list);
@@ -165,14 +175,14 @@ fn list_so_far(headers: &HeaderMap, name: &HeaderName) -> String {
     list
 }
 
-/// Appends a parameter. A value that is no token is quoted (RFC 7239 section 4); one with a quote or a backslash is
-/// left out.
-fn push_parameter(name: &str, value: &str, out: &mut String) {
+/// Writes a parameter in pieces. A value that is no token is quoted (RFC 7239 section 4); one with a quote or a backslash
+/// is left out.
+fn put_parameter(name: &str, value: &str, put: impl FnMut(&str)) {
     let in_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if value.bytes().all(in_token) && !value.is_empty() {
-        out.extend([name, value]);
+        [name, value].into_iter().for_each(put);
     } else if !value.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
-        out.extend([name, "\"", value, "\""]);
+        [name, "\"", value, "\""].into_iter().for_each(put);
     }
 }
 
@@ -211,6 +221,7 @@ mod tests {
             let mut headers = map(given);
             stamp_forwarded(
                 &mut headers,
+                &mut ValueText::default(),
                 &ClientAddress {
                     ip,
                     peer,

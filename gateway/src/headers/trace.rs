@@ -7,6 +7,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::value_text::ValueText;
 use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 
 /// Id of the trace that a request belongs to. It is written as 32 lower-case hexadecimal digits.
@@ -17,15 +18,11 @@ impl TraceId {
     const fn of(number: u128) -> Self {
         Self(number.to_be_bytes())
     }
-
-    const fn number(self) -> u128 {
-        u128::from_be_bytes(self.0)
-    }
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.number())
+        f.write_str(std::str::from_utf8(hex(self.0).as_flattened()).expect("hexadecimal digits"))
     }
 }
 
@@ -69,30 +66,27 @@ impl Trace {
     }
 
     /// Writes the trace with the span of the gateway. A `tracestate` of another trace is removed.
-    pub fn write(&self, headers: &mut HeaderMap) {
+    pub fn write(&self, headers: &mut HeaderMap, text: &mut ValueText) {
         if !self.is_callers {
             headers.remove(&TRACESTATE);
         }
         let mut value = *b"00-................................-................-00";
-        value[3..35].copy_from_slice(&hex::<32>(self.id.number()));
-        value[36..52].copy_from_slice(&hex::<16>(u128::from(self.span)));
-        value[53..].copy_from_slice(&hex::<2>(u128::from(self.flags)));
-        headers.insert(
-            &TRACEPARENT,
-            HeaderValue::from_bytes(&value).expect("digits and hyphens"),
-        );
+        value[3..35].copy_from_slice(hex(self.id.0).as_flattened());
+        value[36..52].copy_from_slice(hex(self.span.to_be_bytes()).as_flattened());
+        value[53..].copy_from_slice(hex([self.flags]).as_flattened());
+        headers.insert(&TRACEPARENT, text.value(&value));
     }
 }
 
 /// Returns the caller's `x-request-id` if it has 1 to 128 letters, digits, `.`, `_` and `-`; else inserts a new one and
 /// returns that.
-pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+pub fn request_id(headers: &mut HeaderMap, text: &mut ValueText) -> HeaderValue {
     let mut lines = headers.get_all(&X_REQUEST_ID).iter();
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     match (lines.next(), lines.next()) {
         (Some(id), None) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(sane) => id.clone(),
         _ => {
-            let id = HeaderValue::from_bytes(&hex::<32>(fastrand::u128(..))).expect("hexadecimal digits");
+            let id = text.value(hex(fastrand::u128(..).to_be_bytes()).as_flattened());
             headers.insert(&X_REQUEST_ID, id.clone());
             id
         }
@@ -119,14 +113,10 @@ fn read(text: &[u8]) -> Option<(TraceId, u8)> {
     Some((TraceId::of(trace), flags))
 }
 
-/// Returns the last `N` hexadecimal digits in lower case.
-fn hex<const N: usize>(mut number: u128) -> [u8; N] {
-    let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0x0f) as usize];
-        number >>= 4;
-    }
-    digits
+/// Returns the two hexadecimal digits of each byte, in lower case.
+fn hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    let digit = |number: u8| number + if number < 10 { b'0' } else { b'a' - 10 };
+    bytes.map(|byte| [digit(byte >> 4), digit(byte & 0x0f)])
 }
 
 #[cfg(test)]
@@ -141,7 +131,7 @@ mod tests {
         let continued = |text: &str| {
             let mut headers = map(&[("traceparent", text), ("tracestate", "a=b")]);
             let read = Trace::read_or_start(&headers, true);
-            read.write(&mut headers);
+            read.write(&mut headers, &mut ValueText::default());
             let trace = read.id.to_string();
             let written = lines(&headers, "traceparent").remove(0);
             assert_eq!((written.len(), &written[3..35]), (55, &*trace), "{written}");
@@ -169,7 +159,7 @@ mod tests {
             assert_eq!(continued(&bad), None, "{bad}");
         }
         let mut twice = map(&[("traceparent", "a"), ("traceparent", "b")]);
-        Trace::read_or_start(&twice, false).write(&mut twice);
+        Trace::read_or_start(&twice, false).write(&mut twice, &mut ValueText::default());
         assert_eq!(lines(&twice, "traceparent").len(), 1);
         assert!(lines(&twice, "traceparent")[0].ends_with("-00"));
     }
@@ -178,7 +168,7 @@ mod tests {
     fn request_ids_are_kept_if_sane() {
         let id = |given: &[(&str, &str)]| {
             let mut headers = map(given);
-            let id = request_id(&mut headers);
+            let id = request_id(&mut headers, &mut ValueText::default());
             assert_eq!(headers["x-request-id"], id);
             id.to_str().expect("ASCII").to_owned()
         };

@@ -6,14 +6,14 @@ use http::uri::Authority;
 use super::decision::Decision;
 use super::peer::Peer;
 use crate::auth::credential_removal;
-use crate::headers::{self, Trace};
+use crate::headers::{self, Trace, ValueText};
 use crate::plan::Plan;
 use crate::template::Sources;
 
 impl Decision<'_> {
     /// Writes the head of a request that goes on: removes the credential, sets the fields that tell where the request
     /// comes from (identity, forwarding, trace), and applies the rules of the route.
-    pub(super) fn write_head(&mut self, plan: &Plan, peer: &Peer, trace: &Trace) {
+    pub(super) fn write_head(&mut self, plan: &Plan, peer: &Peer, trace: &Trace, text: &mut ValueText) {
         let Ok(request) = &mut self.outcome else { return };
         let (route, principal) = (request.route, &request.principal);
         let fields = &mut request.head.headers;
@@ -31,8 +31,8 @@ impl Decision<'_> {
             &principal.tier_header,
             &principal.caller_header,
         );
-        headers::stamp_forwarded(fields, &self.found.client, peer.scheme, host.unwrap_or_default());
-        trace.write(fields);
+        headers::stamp_forwarded(fields, text, &self.found.client, peer.scheme, host.unwrap_or_default());
+        trace.write(fields, text);
         if let Some(rules) = &route.edge.request_rules {
             let claims = principal.caller.claims.as_ref();
             let filled = rules.fill(&Sources::of_request(

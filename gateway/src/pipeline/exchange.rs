@@ -8,7 +8,7 @@ use super::peer::Peer;
 use crate::call::StatedCost;
 use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;
-use crate::headers::{self, Trace};
+use crate::headers::{self, Trace, ValueText};
 use crate::limits::{Receipt, RefundFacts};
 use crate::observe::{RequestGuard, RequestRecord};
 use crate::plan::Plan;
@@ -21,6 +21,8 @@ pub(super) struct Exchange<'a> {
     pub(super) peer: &'a Peer,
     pub(super) started: Moment,
     pub(super) trace: Trace,
+    /// Text of the field values that are written for the request.
+    pub(super) text: ValueText,
     pub(super) request_id: HeaderValue,
     pub(super) is_head: bool,
     pub(super) is_grpc: bool,
@@ -37,7 +39,8 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     /// Begins the record of a request, and gives the request an id.
     pub(super) fn begin(plan: &'a Plan, peer: &'a Peer, request: &mut Request<CallerBody>, now: Now) -> Self {
-        let request_id = headers::request_id(request.headers_mut());
+        let mut text = ValueText::default();
+        let request_id = headers::request_id(request.headers_mut(), &mut text);
         let trace = Trace::read_or_start(request.headers(), false);
         let mut record = RequestRecord::begin(
             now.moment,
@@ -57,6 +60,7 @@ impl<'a> Exchange<'a> {
             peer,
             started: now.moment,
             trace,
+            text,
             request_id,
             is_head: request.method() == Method::HEAD,
             is_grpc: request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers()),

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::worker::Worker;
 use crate::headers::response::PendingResponseHeaders;
-use crate::headers::{self, Scheme};
+use crate::headers::{self, Scheme, ValueText};
 use crate::observe::{Decided, RequestRecord};
 use crate::rejection::Rejection;
 use crate::setting::{SettingId, Settings};
@@ -65,7 +65,7 @@ pub(super) fn answer(
     };
     let plan = worker.live.load();
     let mut fields = HeaderMap::new();
-    let request_id = headers::request_id(&mut fields);
+    let request_id = headers::request_id(&mut fields, &mut ValueText::default());
     let request_id = request_id.to_str().unwrap_or_default();
     let (method, path) = named(head);
     let now = clock::unix_time();

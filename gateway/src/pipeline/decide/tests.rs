@@ -11,7 +11,7 @@ use policies::{Moment, WallTime};
 
 use super::*;
 use crate::control::reload;
-use crate::headers::{Scheme, Trace};
+use crate::headers::{Scheme, Trace, ValueText};
 use crate::observe::{Observer, Target as LogTarget};
 use crate::pipeline::charge::charge;
 use crate::plan::State;
@@ -142,7 +142,7 @@ impl Scene {
 
     fn tell(&self, decision: &mut Decision<'_>) -> Told {
         let trace = Trace::read_or_start(&http::HeaderMap::new(), false);
-        decision.write_head(&self.plan, &self.peer, &trace);
+        decision.write_head(&self.plan, &self.peer, &trace, &mut ValueText::default());
         let found = &decision.found;
         let outcome = match &decision.outcome {
             Ok(request) => {
