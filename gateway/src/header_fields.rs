@@ -82,7 +82,7 @@ pub const LONGEST_RENEWAL: Duration = Duration::from_secs(32 * 86_400);
 
 /// Returns `Retry-After` in seconds (RFC 9110 section 10.2.3): rounded up, at least 1, at most [`LONGEST_RENEWAL`].
 pub fn retry_after(wait: Duration) -> HeaderValue {
-    HeaderValue::from(whole_seconds(wait.min(LONGEST_RENEWAL)))
+    number(whole_seconds(wait.min(LONGEST_RENEWAL)))
 }
 
 /// Returns the whole seconds after which `wait` is over: rounded up, at least 1.
@@ -94,19 +94,34 @@ pub const fn whole_seconds(wait: Duration) -> u64 {
 /// Buffer for a field value; few values are longer.
 type Text = SmallVec<[u8; 128]>;
 
-/// Writes `number` in decimal.
-pub(crate) fn put_number(out: &mut impl Extend<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+/// Decimal digits of a number.
+pub(crate) struct Digits {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    pub(crate) fn of(mut number: u64) -> Self {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, start };
+            }
         }
     }
-    out.extend(digits[start..].iter().copied());
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
+/// Returns a number as a value, in one allocation. The conversion of `http` makes two.
+pub(crate) fn number(number: u64) -> HeaderValue {
+    HeaderValue::from_bytes(Digits::of(number).as_bytes()).expect("digits")
 }
 
 fn put_name(out: &mut Text, name: &str) {
@@ -119,8 +134,9 @@ fn put_name(out: &mut Text, name: &str) {
 fn put_parameter(out: &mut Text, key: &[u8], number: u64) {
     // RFC 9651 section 3.3.1: an Integer has at most 15 digits.
     const MAX: u64 = 999_999_999_999_999;
-    out.extend_from_slice(key);
-    put_number(out, number.min(MAX));
+    // Byte by byte: the pieces are so short that copying each as a whole costs more.
+    out.extend(key.iter().copied());
+    out.extend(Digits::of(number.min(MAX)).as_bytes().iter().copied());
 }
 
 /// Writes a String of RFC 9651 section 3.3.3. Such a string holds printable ASCII only, so any other byte is
@@ -178,9 +194,7 @@ mod tests {
     #[test]
     fn decimal_digits_are_those_of_the_standard_library() {
         for number in [0, 1, 9, 10, 99, 100, 1_234_567_890, u64::MAX] {
-            let mut out = Text::new();
-            put_number(&mut out, number);
-            assert_eq!(out.as_slice(), number.to_string().as_bytes());
+            assert_eq!(Digits::of(number).as_bytes(), number.to_string().as_bytes());
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::header_fields::{self, LONGEST_RENEWAL, LONGEST_WAIT};
+use crate::header_fields::{self, Digits, LONGEST_RENEWAL, LONGEST_WAIT};
 use crate::json::{self, Document};
 use crate::rejection::{Reason, Rejection, Violation};
 use crate::setting::Configured;
@@ -40,7 +40,7 @@ pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     let headers = response.headers_mut();
     headers.reserve(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(CONTENT_LENGTH, header_fields::number(body.len() as u64));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(reason.as_str()));
     if let Some(wait) = advice.wait {
@@ -174,13 +174,13 @@ fn document(reason: Reason, advice: &Advice<'_>, request_id: &str) -> Bytes {
     out.put_slice(br#"","title":""#);
     out.put_slice(reason.title().as_bytes());
     out.put_slice(br#"","status":"#);
-    header_fields::put_number(&mut out, reason.status().as_u16().into());
+    out.put_slice(Digits::of(reason.status().as_u16().into()).as_bytes());
     out.put_slice(br#","detail":""#);
     out.put_slice(advice.before.as_bytes());
     match advice.variable {
         Variable::Nothing => {}
         Variable::Text(text) => put_escaped(&mut out, text),
-        Variable::Number(number) => header_fields::put_number(&mut out, number),
+        Variable::Number(number) => out.put_slice(Digits::of(number).as_bytes()),
     }
     out.put_slice(advice.after.as_bytes());
     out.put_slice(br#"","reason":""#);

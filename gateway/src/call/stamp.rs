@@ -5,15 +5,19 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::header_fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
+use crate::header_fields::{Digits, GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS, number};
 
 /// Writes the remaining time, in whole milliseconds rounded down, and the number of the attempt, counted from 1.
 ///
 /// The next attempt overwrites these fields. A gRPC deadline is written only if the caller sent one.
 pub(crate) fn stamp_attempt(headers: &mut HeaderMap, remaining: Duration, attempt: u32) {
     let milliseconds = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(&X_REQUEST_TIMEOUT_MS, HeaderValue::from(milliseconds));
-    headers.insert(&X_ATTEMPT, HeaderValue::from(attempt));
+    headers.insert(&X_REQUEST_TIMEOUT_MS, number(milliseconds));
+    let attempt = match attempt {
+        1 => HeaderValue::from_static("1"),
+        later => number(later.into()),
+    };
+    headers.insert(&X_ATTEMPT, attempt);
     if headers.contains_key(&GRPC_TIMEOUT) {
         headers.insert(&GRPC_TIMEOUT, grpc_timeout(milliseconds));
     }
@@ -27,7 +31,7 @@ fn grpc_timeout(milliseconds: u64) -> HeaderValue {
     } else {
         ((milliseconds / 1000).min(MOST), b'S')
     };
-    let mut text: SmallVec<[u8; 9]> = HeaderValue::from(amount).as_bytes().into();
+    let mut text: SmallVec<[u8; 9]> = Digits::of(amount).as_bytes().into();
     text.push(unit);
     HeaderValue::from_bytes(&text).expect("digits and a letter")
 }
