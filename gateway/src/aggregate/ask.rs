@@ -155,7 +155,7 @@ impl<'a> PartCaller<'a> {
         self.element = element;
         let PartRequest { target, headers, body } = request;
         let (part, request) = (self.part, self.request);
-        let order = CallRequest {
+        let mut order = CallRequest {
             method: part.method.clone(),
             target,
             headers,
@@ -176,14 +176,14 @@ impl<'a> PartCaller<'a> {
             hash_keys: request.hash_keys.clone(),
         };
         if part.fallbacks.is_empty() {
-            let (called, head) = self.exchange(&part.backend, &order, &mut false).await;
+            let (called, head) = self.exchange(&part.backend, &mut order, &mut false).await;
             self.hear(head);
             return called;
         }
-        self.ask_or_fall_back(&order).await
+        self.ask_or_fall_back(&mut order).await
     }
 
-    async fn ask_or_fall_back(self, order: &CallRequest) -> Called {
+    async fn ask_or_fall_back(self, order: &mut CallRequest) -> Called {
         let key = self.key(order);
         let mut sent = false;
         let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
@@ -235,7 +235,7 @@ impl<'a> PartCaller<'a> {
     async fn fall_back(
         self,
         fallback: &PartFallback,
-        order: &CallRequest,
+        order: &mut CallRequest,
         key: Option<&Key>,
         fault: &PartFault,
         sent: &mut bool,
@@ -274,7 +274,7 @@ impl<'a> PartCaller<'a> {
     async fn exchange(
         self,
         backend: &Arc<Backend>,
-        order: &CallRequest,
+        order: &mut CallRequest,
         sent: &mut bool,
     ) -> (Called, Option<response::Parts>) {
         let mut known = Known {

@@ -69,7 +69,7 @@ impl AttemptParams<'_> {
     /// Returns a [`Failure`], which says whether anything was sent.
     pub(crate) async fn attempt(
         &self,
-        request: impl Fn() -> Option<Request<Outbound>>,
+        request: impl FnMut() -> Option<Request<Outbound>>,
         began: Moment,
         deadline: Deadline,
         timer: &mut Timer,
@@ -107,7 +107,7 @@ impl AttemptParams<'_> {
     async fn exchange(
         &self,
         pool: &Arc<Pool>,
-        request: impl Fn() -> Option<Request<Outbound>>,
+        mut request: impl FnMut() -> Option<Request<Outbound>>,
         began: Moment,
         deadline: Deadline,
         timer: &mut Timer,

@@ -107,7 +107,7 @@ impl Facts {
 pub async fn call(
     backend: &Arc<Backend>,
     worker: usize,
-    order: &CallRequest,
+    order: &mut CallRequest,
     attempts: &mut Attempts,
     facts: &mut Facts,
 ) -> Result<Reply, Rejection> {
@@ -118,9 +118,9 @@ pub async fn call(
     let result = Call {
         backend,
         worker,
-        order,
-        deadline,
         by_operator: order.operator_deadline.child(started, limit),
+        order: &mut *order,
+        deadline,
         started,
         attempt_began: started,
         failovers: 0,
@@ -145,7 +145,7 @@ pub async fn call(
 struct Call<'a> {
     backend: &'a Arc<Backend>,
     worker: usize,
-    order: &'a CallRequest,
+    order: &'a mut CallRequest,
     deadline: Deadline,
     /// Deadline without the caller's own time limit.
     by_operator: Deadline,
@@ -342,7 +342,6 @@ impl Call<'_> {
         self.facts.attempts += 1;
         self.attempts.ask(&endpoint.name, began);
         let number = self.facts.attempts - self.failovers;
-        let request = || self.order.request(number, until.remaining(began), endpoint, settings);
         let way = AttemptParams {
             endpoint: &*endpoint,
             worker: self.worker,
@@ -351,6 +350,7 @@ impl Call<'_> {
             switches: self.order.switches,
             trailers: self.order.trailers,
         };
+        let request = || self.order.request(number, until.remaining(began), endpoint, settings);
         let mut timing = Timing::default();
         let result = way.attempt(request, began, until, timer, &mut timing).await;
 

@@ -75,7 +75,7 @@ impl CallRequest {
 
     /// Builds the request of one attempt. Returns `None` if too much of the body is gone to send it again.
     pub(super) fn request(
-        &self,
+        &mut self,
         attempt: u32,
         remaining: Duration,
         endpoint: &Endpoint,
@@ -85,8 +85,9 @@ impl CallRequest {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.target.clone());
         let headers = request.headers_mut();
-        *headers = self.headers.clone();
-        headers.reserve(3);
+        // The attempt gets the map itself, which has room for more fields. The copy that stays has none.
+        let copy = self.headers.clone();
+        *headers = std::mem::replace(&mut self.headers, copy);
         if !(settings.preserve_host && headers.contains_key(header::HOST)) {
             headers.insert(header::HOST, endpoint.host().clone());
         }

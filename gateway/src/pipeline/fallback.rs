@@ -31,7 +31,7 @@ impl Exchange<'_> {
         &mut self,
         route: &Route,
         backend: &Arc<Backend>,
-        order: &CallRequest,
+        order: &mut CallRequest,
     ) -> Result<Response<Content>, Rejection> {
         let mut facts = Facts::default();
         let key = self.key(route, order);

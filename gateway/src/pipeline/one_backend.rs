@@ -37,13 +37,13 @@ impl Exchange<'_> {
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
         let route = request.route;
-        let (order, switching) = self.order(request, backend, rewrite, body)?;
+        let (mut order, switching) = self.order(request, backend, rewrite, body)?;
         // A WebSocket has no fallback.
         if !route.fallbacks.is_empty() && switching.is_none() {
-            return Box::pin(self.call_or_fall_back(route, backend, &order)).await;
+            return Box::pin(self.call_or_fall_back(route, backend, &mut order)).await;
         }
         let mut facts = Facts::default();
-        let called = self.call(backend, &order, switching, &mut facts).await;
+        let called = self.call(backend, &mut order, switching, &mut facts).await;
         self.note_calls(facts);
         called
     }
@@ -129,7 +129,7 @@ impl Exchange<'_> {
     pub(super) async fn call(
         &mut self,
         backend: &Arc<Backend>,
-        order: &CallRequest,
+        order: &mut CallRequest,
         switching: Option<Switching>,
         facts: &mut Facts,
     ) -> Result<Response<Content>, Rejection> {

@@ -80,7 +80,7 @@ async fn call(plan: &Plan, attempts: &mut Attempts) {
 }
 
 pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Streaming) {
-    let order = CallRequest {
+    let mut order = CallRequest {
         method: Method::GET,
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
@@ -98,7 +98,7 @@ pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Str
         cost_header: None,
         hash_keys: Default::default(),
     };
-    let called = call::call(&plan.backends[0], 0, &order, attempts, &mut Facts::default()).await;
+    let called = call::call(&plan.backends[0], 0, &mut order, attempts, &mut Facts::default()).await;
     if let Ok(reply) = called {
         let _ = reply.body.collect().await;
     }

@@ -47,7 +47,7 @@ fn backend(plan: &Plan) -> Arc<Backend> {
 async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> Result<Reply, Rejection> {
     let now = clock::now();
     let operator_deadline = Deadline::at(now + Duration::from_secs(28));
-    let order = CallRequest {
+    let mut order = CallRequest {
         method: Method::POST,
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
@@ -70,7 +70,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         hash_keys: Default::default(),
         cost_header: None,
     };
-    call::call(backend, 0, &order, &mut Attempts::default(), &mut Facts::default()).await
+    call::call(backend, 0, &mut order, &mut Attempts::default(), &mut Facts::default()).await
 }
 
 fn counts(backend: &Backend) -> Counts {

@@ -89,7 +89,7 @@ impl Terms<'_> {
     /// Returns a [`Failure`], which says whether the peer may have begun the request.
     pub(crate) async fn exchange(
         &self,
-        request: impl Fn() -> Option<Request<Outbound>>,
+        mut request: impl FnMut() -> Option<Request<Outbound>>,
         deadline: Deadline,
         timer: &mut Timer,
         timing: &mut Timing,

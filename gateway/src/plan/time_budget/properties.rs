@@ -227,7 +227,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
     let head_after = match &route.target {
         Target::Backend { backend, .. } => {
             call_due = deadline.child(clock::now(), backend.settings.time_limit);
-            let order = CallRequest {
+            let mut order = CallRequest {
                 method: Method::GET,
                 target: PathAndQuery::from_static("/"),
                 headers,
@@ -245,7 +245,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 hash_keys: Default::default(),
                 cost_header: None,
             };
-            let called = call::call(backend, 0, &order, &mut Attempts::default(), &mut Facts::default()).await;
+            let called = call::call(backend, 0, &mut order, &mut Attempts::default(), &mut Facts::default()).await;
             let head_after = clock::now().since(started);
             if let Ok(reply) = called {
                 left = reply.head.headers["content-type"] == "text/event-stream";
