@@ -168,12 +168,12 @@ impl Backend {
         self.guards.reconfigure(&self.guard_settings, &self.endpoints, now);
     }
 
-    /// Waits for a slot. A stream waits for a stream slot.
+    /// Waits for a slot. A stream waits for a stream slot. `now` becomes the end of the wait, if there is one.
     pub(crate) async fn enter(
         &self,
         entrant: Entrant,
         is_stream: bool,
-        now: Moment,
+        now: &mut Moment,
         deadline: Deadline,
         time: Option<SettingId>,
         timer: &mut Timer,

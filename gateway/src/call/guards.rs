@@ -47,14 +47,14 @@ const COME_BACK: Duration = Duration::from_secs(1);
 const LEEWAY: Duration = Duration::from_millis(2);
 
 /// Enters the bulkhead, whose settings have the ids `by`. Waits at most `wait`, and stops early enough to leave `minimum` of the deadline. `time`
-/// is the setting that the deadline comes from.
+/// is the setting that the deadline comes from. `now` becomes the end of the wait, if there is one.
 ///
 /// # Errors
 /// Returns `bulkhead_full`, `bulkhead_timeout`, or `out_of_time` if the deadline ended the wait.
 pub(crate) async fn enter(
     bulkhead: &Arc<Bulkhead<SlotNotifier>>,
     entrant: Entrant,
-    now: Moment,
+    now: &mut Moment,
     (wait, by): (Duration, &BulkheadSettingIds),
     (deadline, time): (Deadline, Option<SettingId>),
     minimum: Duration,
@@ -64,10 +64,10 @@ pub(crate) async fn enter(
         retry_after: COME_BACK,
         by: by.slots,
     };
-    let last = now + wait.min(deadline.remaining(now).saturating_sub(minimum));
+    let last = *now + wait.min(deadline.remaining(*now).saturating_sub(minimum));
     let mut bell = None;
     let entry = bulkhead.enter(
-        now,
+        *now,
         Entrant {
             deadline: last,
             ..entrant
@@ -87,10 +87,10 @@ pub(crate) async fn enter(
         // With or without a signal, the ticket knows its state.
         let _ = timer.run(last, pin!(heard)).await;
     }
-    let now = clock::now();
-    ticket.claim(now).map_err(|unserved| match unserved {
+    *now = clock::now();
+    ticket.claim(*now).map_err(|unserved| match unserved {
         Unserved::Displaced => full(),
-        Unserved::TimedOut if deadline.allows(now, Duration::ZERO, minimum + LEEWAY) => Rejection::BulkheadTimeout {
+        Unserved::TimedOut if deadline.allows(*now, Duration::ZERO, minimum + LEEWAY) => Rejection::BulkheadTimeout {
             retry_after: COME_BACK,
             by: by.wait,
         },

@@ -48,7 +48,7 @@ use self::backend::Backend;
 use self::call_guard::CallGuard;
 use self::classify::Pushback;
 pub use self::cost::StatedCost;
-use self::endpoints::{EndpointGuard, EndpointId, Pick};
+use self::endpoints::{EndpointGuard, EndpointId, Pick, Snapshot};
 use self::failure::Failure;
 use self::fault::TimeLimit;
 use self::guards::Slot;
@@ -181,19 +181,18 @@ impl Call<'_> {
         if !self.deadline.allows(self.started, Duration::ZERO, settings.minimum) {
             return Err(Rejection::OutOfTime(self.time(self.deadline).setting()));
         }
-        let mut timer = Timer::default();
+        let (mut timer, mut now) = (Timer::default(), self.started);
         let entered = self
             .backend
             .enter(
                 self.order.entrant,
                 self.order.is_stream(),
-                self.started,
+                &mut now,
                 self.deadline,
                 self.time(self.deadline).setting(),
                 &mut timer,
             )
             .await;
-        let mut now = clock::now();
         self.attempts.end_wait(now);
         self.attempt_began = now;
         let slot = entered?;
@@ -268,7 +267,8 @@ impl Call<'_> {
         if !self.deadline.allows(now, Duration::ZERO, self.backend.settings.minimum) {
             return Err(self.time(self.deadline).rejection());
         }
-        if self.backend.endpoints.load().all().is_empty() {
+        let endpoints = self.backend.endpoints.load();
+        if endpoints.all().is_empty() {
             return Err(self.no_endpoint());
         }
         let asker = Asker {
@@ -276,7 +276,7 @@ impl Call<'_> {
             is_whole: self.order.body.is_whole(),
         };
         match self.backend.admit(asker, now) {
-            Ok(permit) => match self.choose(tried, now) {
+            Ok(permit) => match self.choose(&endpoints, tried, now) {
                 Some(endpoint) => Ok((endpoint, permit)),
                 None => {
                     if let Some(permit) = permit {
@@ -298,7 +298,7 @@ impl Call<'_> {
         }
     }
 
-    fn choose(&self, tried: &[EndpointId], now: Moment) -> Option<EndpointGuard> {
+    fn choose(&self, endpoints: &Snapshot, tried: &[EndpointId], now: Moment) -> Option<EndpointGuard> {
         let settings = &self.backend.settings.balance;
         let key = settings.key.as_ref().and_then(|key| self.order.hash_keys.get(key));
         let pick = Pick {
@@ -307,7 +307,7 @@ impl Call<'_> {
             key,
             none_up: self.backend.settings.when_none_is_up,
         };
-        let mut endpoint = self.backend.endpoints.choose(&pick, now)?;
+        let mut endpoint = endpoints.choose(&pick, now)?;
         if !self.order.body.is_whole() {
             endpoint.excuse();
         }

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use policies::Moment;
 use tokio::time::Sleep;
@@ -38,26 +38,59 @@ impl Timer {
     }
 
     /// Ready once `until` has come.
+    ///
+    /// A timer that is set to an earlier time stays there and is reset when that time comes: nearly every wait ends
+    /// before.
     pub(crate) fn poll_elapsed(&mut self, until: Moment, cx: &mut Context<'_>) -> Poll<()> {
-        let moved = self.set_to != until;
-        self.set_to = until;
-        match &mut self.sleep {
-            Some(sleep) => {
-                if moved {
-                    sleep.as_mut().reset(clock::instant(until));
-                }
-                sleep.as_mut().poll(cx)
-            }
-            None => self
-                .sleep
-                .insert(Box::pin(tokio::time::sleep_until(clock::instant(until))))
-                .as_mut()
-                .poll(cx),
+        let Some(sleep) = &mut self.sleep else {
+            self.set_to = until;
+            let sleep = Box::pin(tokio::time::sleep_until(clock::instant(until)));
+            return self.sleep.insert(sleep).as_mut().poll(cx);
+        };
+        if self.set_to < until {
+            ready!(sleep.as_mut().poll(cx));
         }
+        if self.set_to != until {
+            self.set_to = until;
+            sleep.as_mut().reset(clock::instant(until));
+        }
+        sleep.as_mut().poll(cx)
     }
 
     /// Waits until `until`.
     pub(crate) async fn wait(&mut self, until: Moment) {
         std::future::poll_fn(|cx| self.poll_elapsed(until, cx)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Waits that follow each other on one timer end when they should, whether it was set earlier or later before.
+    #[tokio::test(start_paused = true)]
+    async fn each_wait_ends_at_its_own_time() {
+        let started = clock::now();
+        let at = |seconds| started + Duration::from_secs(seconds);
+        let mut timer = Timer::default();
+        // Sets the timer to 10 s, and leaves it there.
+        assert!(timer.wait(at(10)).now_or_never().is_none());
+        for end in [20, 25, 21, 40, 30] {
+            let end = at(end).max(clock::now());
+            assert_eq!(timer.run(end, pin!(pending::<()>())).await, Err(Elapsed));
+            let now = clock::now();
+            // Timers have a resolution of a millisecond.
+            assert!(
+                end <= now && now.since(end) <= Duration::from_millis(1),
+                "{now:?} for {end:?}"
+            );
+        }
+        assert_eq!(timer.run(at(50), pin!(async { 7 })).await, Ok(7));
     }
 }

@@ -113,13 +113,6 @@ impl EndpointSet {
         &self.registry
     }
 
-    /// Chooses the endpoint of an attempt. The attempt counts as in flight from now on.
-    pub(crate) fn choose(&self, pick: &Pick<'_>, now: Moment) -> Option<EndpointGuard> {
-        let current = self.load();
-        let chosen = pick.choose(&current, now)?;
-        Some(EndpointGuard::new(Arc::clone(&chosen.endpoint), now))
-    }
-
     fn put(&self, mut members: Vec<Member>) -> Replaced {
         let mut seen = HashSet::new();
         members.retain(|member| seen.insert((Arc::clone(&member.origin.url), member.address)));
@@ -193,6 +186,12 @@ impl Snapshot {
 
     pub fn standings(&self) -> impl Iterator<Item = &Standing> {
         self.all.iter().map(|listed| &listed.endpoint.standing)
+    }
+
+    /// Chooses the endpoint of an attempt. The attempt counts as in flight from now on.
+    pub(crate) fn choose(&self, pick: &Pick<'_>, now: Moment) -> Option<EndpointGuard> {
+        let chosen = pick.choose(self, now)?;
+        Some(EndpointGuard::new(Arc::clone(&chosen.endpoint), now))
     }
 
     /// Whether no endpoint is up.

@@ -26,7 +26,7 @@ fn pick(set: &EndpointSet, policy: Policy, tried: &[EndpointId]) -> Option<Endpo
         key: None,
         none_up: WhenNoneIsUp::TryAll,
     };
-    set.choose(&pick, Moment::ZERO)
+    set.load().choose(&pick, Moment::ZERO)
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn an_endpoint_that_is_not_up_is_not_tried_if_calls_are_to_be_refused() {
             key: None,
             none_up: WhenNoneIsUp::Refuse,
         };
-        let chosen = set.choose(&pick, Moment::ZERO);
+        let chosen = set.load().choose(&pick, Moment::ZERO);
         chosen.map(|endpoint| endpoint.address().port())
     };
     let pair = set([member(1), member(2)]);
@@ -195,7 +195,7 @@ fn calls_of_one_key_meet_the_same_endpoint() {
             key: Some(policies::balance::hash::of(&key.to_be_bytes())),
             none_up: WhenNoneIsUp::TryAll,
         };
-        let chosen = set.choose(&pick, Moment::ZERO).expect("there are endpoints");
+        let chosen = set.load().choose(&pick, Moment::ZERO).expect("there are endpoints");
         chosen.address().port()
     };
     let three = set((1..=3).map(member));

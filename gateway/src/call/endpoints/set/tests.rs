@@ -32,7 +32,7 @@ fn choose(set: &EndpointSet) -> Option<EndpointGuard> {
         key: None,
         none_up: WhenNoneIsUp::TryAll,
     };
-    set.choose(&pick, Moment::ZERO)
+    set.load().choose(&pick, Moment::ZERO)
 }
 
 const fn replaced(added: usize, removed: usize, left_out: usize) -> Replaced {
