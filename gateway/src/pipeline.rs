@@ -102,7 +102,7 @@ async fn run(
 /// Answers a request by its route's target.
 async fn call(
     exchange: &mut Exchange<'_>,
-    request: AuthorizedRequest<'_>,
+    request: Box<AuthorizedRequest<'_>>,
     body: CallerBody,
 ) -> Result<Response<Content>, Rejection> {
     if body.has_no_room() {

@@ -51,12 +51,11 @@ struct Open {
     _presence: InFlightGuard,
 }
 
-/// Source of an answer's body. The largest variant is also the most common one, so it is not boxed.
-#[allow(clippy::large_enum_variant)]
+/// Source of an answer's body.
 pub enum Content {
     Empty,
     Whole(Bytes),
-    Reply(ReplyBody),
+    Reply(Box<ReplyBody>),
     /// Backend's answer that is cached while it is sent.
     Kept(Box<Keeping>),
     /// Server-sent events, which end when the process shuts down.
@@ -217,7 +216,7 @@ impl Grpc {
 
 impl Content {
     /// Caches an answer while it is sent.
-    pub fn kept(reply: ReplyBody, place: CachePlacement) -> Self {
+    pub fn kept(reply: Box<ReplyBody>, place: CachePlacement) -> Self {
         Self::Kept(Box::new(Keeping::new(reply, place)))
     }
 

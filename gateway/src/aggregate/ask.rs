@@ -332,7 +332,7 @@ impl<'a> PartCaller<'a> {
     async fn read(
         self,
         head: &response::Parts,
-        body: ReplyBody,
+        body: Box<ReplyBody>,
         settings: ReadSettings,
         retry_after: Option<Duration>,
     ) -> (PartResult, Option<String>) {
@@ -419,7 +419,7 @@ impl<'a> PartCaller<'a> {
     }
 
     /// Reads the details of an answer outside 2xx. An error while its body is read does not change the status.
-    async fn read_error(self, head: &response::Parts, body: ReplyBody) -> Option<Box<ErrorAnswer>> {
+    async fn read_error(self, head: &response::Parts, body: Box<ReplyBody>) -> Option<Box<ErrorAnswer>> {
         let details = if self.aggregate.recipe.errors == Errors::Detailed {
             error_body::read(head, body, self.request.reservation).await
         } else {
@@ -506,7 +506,7 @@ enum DrainError {
 }
 
 /// Reads an unused body to its end, so that its connection can be reused. Fails if it has more than `limit` bytes.
-async fn drain(mut body: ReplyBody, limit: usize) -> Result<(), DrainError> {
+async fn drain(mut body: Box<ReplyBody>, limit: usize) -> Result<(), DrainError> {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|broken| DrainError::Broken(broken.reason()))?;

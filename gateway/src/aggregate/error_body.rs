@@ -20,7 +20,11 @@ const LIMIT: usize = 8 << 10;
 const DEPTH: u32 = 32;
 
 /// Returns the body if it is JSON that can be passed on.
-pub(super) async fn read(head: &response::Parts, mut body: ReplyBody, reservation: &Reservation) -> Option<Document> {
+pub(super) async fn read(
+    head: &response::Parts,
+    mut body: Box<ReplyBody>,
+    reservation: &Reservation,
+) -> Option<Document> {
     if !may_be_json(&head.headers) {
         drain(body).await;
         return None;
@@ -36,7 +40,7 @@ pub(super) async fn read(head: &response::Parts, mut body: ReplyBody, reservatio
 }
 
 /// Reads a body to its end, so that its connection can be reused. Stops at a long body or at an error.
-pub(super) async fn drain(mut body: ReplyBody) {
+pub(super) async fn drain(mut body: Box<ReplyBody>) {
     let mut length = 0;
     while let Some(Ok(frame)) = body.frame().await {
         length += frame.data_ref().map_or(0, Bytes::len);

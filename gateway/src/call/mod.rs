@@ -572,7 +572,10 @@ impl Call<'_> {
         } else {
             body
         };
-        Reply { head, body }
+        Reply {
+            head,
+            body: Box::new(body),
+        }
     }
 
     /// Exchanges the slot of a call whose answer is a stream for a stream slot. Returns `false` if none is free.

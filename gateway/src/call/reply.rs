@@ -29,7 +29,8 @@ use crate::wire::slow_caller::Transfer;
 /// Head of a backend's answer, and a body that is still being received.
 pub struct Reply {
     pub head: response::Parts,
-    pub body: ReplyBody,
+    /// Boxed, because an answer passes through many stages, and each of them moves it.
+    pub body: Box<ReplyBody>,
 }
 
 /// Time limits of a body.

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::mem;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -104,10 +105,10 @@ impl AccessLog {
         })
     }
 
-    /// Queues a record; never waits.
+    /// Queues a record, which is moved only while the log is on; never waits.
     #[inline]
-    pub fn write(&self, record: RequestRecord) {
-        if self.shared.on.load(Ordering::Relaxed) && self.queue.try_send(Some(record)).is_err() {
+    pub fn write(&self, record: &mut RequestRecord) {
+        if self.shared.on.load(Ordering::Relaxed) && self.queue.try_send(Some(mem::take(record))).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -310,7 +311,9 @@ mod tests {
         thread::scope(|scope| {
             for worker in 0..4 {
                 let log = &log;
-                scope.spawn(move || (0..sent / 4).for_each(|number| log.write(record(&format!("{worker}-{number}")))));
+                scope.spawn(move || {
+                    (0..sent / 4).for_each(|number| log.write(&mut record(&format!("{worker}-{number}"))))
+                });
             }
         });
         assert!(log.close(LIMIT));
@@ -335,7 +338,7 @@ mod tests {
         let (release, held) = channel();
         let log = AccessLog::with_sink(Box::new(Stuck(held))).unwrap();
         let sent = 8 * CAPACITY;
-        (0..sent).for_each(|_| log.write(record("id")));
+        (0..sent).for_each(|_| log.write(&mut record("id")));
         assert!(log.dropped() > 0);
         assert!(!log.close(Duration::ZERO), "it cannot be done yet");
         drop(release);
@@ -350,7 +353,7 @@ mod tests {
         let log = AccessLog::start(&target).unwrap();
         fs::rename(&path, &rotated).unwrap();
         log.point_at(Opened::open(&target).unwrap());
-        log.write(record("after"));
+        log.write(&mut record("after"));
         assert!(log.close(LIMIT));
         assert_eq!((lines(&rotated).len(), lines(&path).len()), (0, 1));
     }
@@ -362,7 +365,7 @@ mod tests {
         fs::write(&path, "{\"torn\":").unwrap();
         let target = Target::File(path.clone());
         let log = AccessLog::start(&target).unwrap();
-        log.write(record("one"));
+        log.write(&mut record("one"));
         assert!(log.close(LIMIT));
         let text = fs::read_to_string(&path).unwrap();
         let (torn, rest) = text.split_once('\n').unwrap();
@@ -376,11 +379,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let log = AccessLog::start(&Target::Off).unwrap();
-        log.write(record("unseen"));
+        log.write(&mut record("unseen"));
         log.point_at(Opened::open(&Target::File(path.clone())).unwrap());
-        log.write(record("seen"));
+        log.write(&mut record("seen"));
         log.point_at(Opened::open(&Target::Off).unwrap());
-        log.write(record("unseen again"));
+        log.write(&mut record("unseen again"));
         assert!(log.close(LIMIT));
         assert_eq!(log.dropped(), 0);
         let lines = lines(&path);
@@ -400,7 +403,7 @@ mod tests {
         }
         impl Sink for Full {}
         let log = AccessLog::with_sink(Box::new(Full)).unwrap();
-        (0..3).for_each(|_| log.write(record("lost")));
+        (0..3).for_each(|_| log.write(&mut record("lost")));
         assert!(log.close(LIMIT));
         assert_eq!(log.dropped(), 3);
     }
@@ -429,7 +432,7 @@ mod tests {
         let path = folder.path().join("access.log");
         let held = Arc::default();
         let log = AccessLog::with_sink(Box::new(Small(100, Arc::clone(&held)))).unwrap();
-        log.write(record("begun"));
+        log.write(&mut record("begun"));
         // Waits until the lines before have been tried.
         let lost = |count| {
             while log.dropped() < count {
@@ -439,10 +442,10 @@ mod tests {
         while held.lock().unwrap().len() < 100 {
             thread::yield_now();
         }
-        log.write(record("lost"));
+        log.write(&mut record("lost"));
         lost(1);
         log.point_at(Opened::open(&Target::File(path.clone())).unwrap());
-        log.write(record("elsewhere"));
+        log.write(&mut record("elsewhere"));
         assert!(log.close(LIMIT));
         assert_eq!(log.dropped(), 2, "one that was begun, and one that was not");
         assert_eq!(lines(&path).len(), 1);

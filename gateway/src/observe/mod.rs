@@ -28,7 +28,6 @@ pub mod timestamp;
 pub mod unknown_tiers;
 
 use std::io;
-use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -84,12 +83,13 @@ impl Observer {
         }))
     }
 
-    pub fn begin(self: &Arc<Self>, record: RequestRecord) -> RequestGuard {
-        RequestGuard {
+    /// Begins to follow a request. The guard is boxed, because it is moved often until its request ends.
+    pub fn begin(self: &Arc<Self>, record: RequestRecord) -> Box<RequestGuard> {
+        Box::new(RequestGuard {
             observer: Arc::clone(self),
             record,
             ended: false,
-        }
+        })
     }
 
     /// Marks the end of the drain: a request that is dropped from now on was ended by the gateway and not by its
@@ -99,21 +99,21 @@ impl Observer {
     }
 
     /// Finishes a request: its last byte has been sent, or never will be.
-    pub fn finish(&self, mut record: RequestRecord) {
+    pub fn finish(&self, record: &mut RequestRecord) {
         record.end(clock::now());
         record
             .route
             .as_ref()
             .unwrap_or(&self.unrouted)
-            .count_request(&record, record.used);
-        self.registry.process.count_caller(&record);
+            .count_request(record, record.used);
+        self.registry.process.count_caller(record);
         if let Some(tenant) = &record.tenant {
-            tenant.count(&record);
+            tenant.count(record);
         }
         if let Some(tier) = &record.unknown_tier {
             self.registry.unknown_tiers.count(tier);
         }
-        self.rejections.note(&record);
+        self.rejections.note(record);
         self.access_log.write(record);
     }
 }
@@ -129,7 +129,7 @@ pub struct RequestGuard {
 
 impl RequestGuard {
     /// Notes that the whole response has been handed to the connection.
-    pub fn end(mut self) {
+    pub fn end(mut self: Box<Self>) {
         self.ended = true;
     }
 }
@@ -149,7 +149,7 @@ impl DerefMut for RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let mut record = mem::take(&mut self.record);
+        let record = &mut self.record;
         if thread::panicking() {
             record.note_fault("panic");
         }
@@ -187,14 +187,14 @@ mod tests {
             .collect()
     }
 
-    fn begin(observer: &Arc<Observer>) -> RequestGuard {
+    fn begin(observer: &Arc<Observer>) -> Box<RequestGuard> {
         let record = RequestRecord::begin(clock::now(), Duration::from_secs(1), "id", Method::GET, "/users/1");
         let mut request = observer.begin(record);
         request.route = Some(observer.registry.route("users"));
         request
     }
 
-    fn check(expected: &[&str], request: impl FnOnce(RequestGuard)) {
+    fn check(expected: &[&str], request: impl FnOnce(Box<RequestGuard>)) {
         let observer = Observer::start(&Target::Off).unwrap();
         request(begin(&observer));
         assert_eq!(counted(&observer), expected);

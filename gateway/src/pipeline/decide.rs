@@ -65,7 +65,7 @@ async fn stages<'a>(
     found: &mut Findings<'a>,
     charges: &mut Charges,
     before_wait: impl FnMut(&Findings<'a>),
-) -> Result<AuthorizedRequest<'a>, Stop> {
+) -> Result<Box<AuthorizedRequest<'a>>, Stop> {
     let RequestHead {
         parts: head,
         uri,
@@ -159,7 +159,7 @@ async fn stages<'a>(
     };
     let hash_keys = HashKeys::of(&route.hash_keys, |key| sources.hash(key));
 
-    Ok(AuthorizedRequest {
+    Ok(Box::new(AuthorizedRequest {
         route,
         chosen,
         hash_keys,
@@ -170,7 +170,7 @@ async fn stages<'a>(
         hints,
         handshake,
         budget,
-    })
+    }))
 }
 
 /// Removes the header fields that the backend must not see, and returns what they asked of the gateway.

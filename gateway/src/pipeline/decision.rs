@@ -38,8 +38,8 @@ pub(super) struct Decision<'a> {
     pub(super) found: Findings<'a>,
     /// Charges to take. For a failed authentication, the charge to the client's address.
     pub(super) charges: Charges,
-    /// The request for the route's target, or why it goes no further.
-    pub(super) outcome: Result<AuthorizedRequest<'a>, Stop>,
+    /// The request for the route's target, or why it goes no further. Boxed, because it is handed from stage to stage.
+    pub(super) outcome: Result<Box<AuthorizedRequest<'a>>, Stop>,
 }
 
 /// What is known of a request, whether it goes on or not.

@@ -68,7 +68,7 @@ impl<'a> Exchange<'a> {
             receipt: None,
             refund: RefundFacts::default(),
             stated_cost: StatedCost::default(),
-            record: Box::new(plan.observer.begin(record)),
+            record: plan.observer.begin(record),
         }
     }
 }

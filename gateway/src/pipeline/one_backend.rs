@@ -31,7 +31,7 @@ impl Exchange<'_> {
     /// Calls the route's backend, and the route's fallbacks if it fails.
     pub(super) async fn call_backend(
         &mut self,
-        request: AuthorizedRequest<'_>,
+        request: Box<AuthorizedRequest<'_>>,
         backend: &Arc<Backend>,
         rewrite: Option<&Template>,
         body: CallerBody,
@@ -51,7 +51,7 @@ impl Exchange<'_> {
     /// Builds the request for the route's backend.
     fn order(
         &mut self,
-        request: AuthorizedRequest<'_>,
+        request: Box<AuthorizedRequest<'_>>,
         backend: &Backend,
         rewrite: Option<&Template>,
         body: CallerBody,
@@ -67,7 +67,7 @@ impl Exchange<'_> {
             hints,
             handshake,
             budget,
-        } = request;
+        } = *request;
         // If the connection cannot be switched, the request goes on as a plain one: its upgrade fields are already
         // removed.
         let switching = handshake.and_then(|handshake| {

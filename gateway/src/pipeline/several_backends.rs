@@ -15,7 +15,7 @@ use crate::{clock, problem};
 impl Exchange<'_> {
     pub(super) async fn call_aggregate(
         &mut self,
-        request: AuthorizedRequest<'_>,
+        request: Box<AuthorizedRequest<'_>>,
         aggregate: &Aggregate,
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {

@@ -17,14 +17,14 @@ use crate::response::leaving::Leaving;
 /// Stream that may be ended between two events.
 pub struct Events {
     /// Body of the answer. `None` once the stream has ended, so slot and connection are free.
-    body: Option<ReplyBody>,
+    body: Option<Box<ReplyBody>>,
     /// Shutdown signal. `None` once it was received.
     leaving: Option<Leaving>,
     last: Last,
 }
 
 impl Events {
-    pub(crate) fn new(body: ReplyBody, leaving: Leaving) -> Self {
+    pub(crate) fn new(body: Box<ReplyBody>, leaving: Leaving) -> Self {
         Self {
             body: Some(body),
             leaving: Some(leaving),

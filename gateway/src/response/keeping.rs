@@ -15,7 +15,7 @@ use crate::call::reply::{Broken, ReplyBody};
 use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Key, PendingBody, StaleCache, Terms};
 
 pub struct Keeping {
-    reply: ReplyBody,
+    reply: Box<ReplyBody>,
     /// Bytes gathered so far. `None` after they are kept or discarded.
     kept: Option<(PendingBody, CachePlacement)>,
 }
@@ -29,7 +29,7 @@ pub struct CachePlacement {
 }
 
 impl Keeping {
-    pub fn new(reply: ReplyBody, place: CachePlacement) -> Self {
+    pub fn new(reply: Box<ReplyBody>, place: CachePlacement) -> Self {
         let gathering = PendingBody::begin(Arc::clone(&place.store));
         let is_too_long = reply.size_hint().lower() > BODY_LIMIT as u64;
         let mut keeping = Self {

@@ -34,7 +34,7 @@ pub struct Tunnel {
     pub caller: OnUpgrade,
     pub backend: OnUpgrade,
     /// Answer that holds the slot and the connection.
-    pub held: ReplyBody,
+    pub held: Box<ReplyBody>,
     /// Maximum idle time.
     pub idle: Duration,
     /// Maximum duration.

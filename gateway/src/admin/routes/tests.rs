@@ -129,7 +129,7 @@ async fn a_large_config_shows_its_trouble_first_and_has_a_short_metrics_page() {
         let mut record = RequestRecord::default();
         record.status = 200;
         record.route = Some(Arc::clone(&route.metrics));
-        observer.finish(record);
+        observer.finish(&mut record);
     }
     let (used, most) = (bench.page().await.len(), 16 << 20);
     assert!(used < most, "{} KiB with all routes in use", used >> 10);
@@ -149,7 +149,7 @@ async fn a_large_config_shows_its_trouble_first_and_has_a_short_metrics_page() {
     for status in [500, 200, 200] {
         let mut record = RequestRecord::default();
         (record.status, record.route) = (status, Some(Arc::clone(busy)));
-        observer.finish(record);
+        observer.finish(&mut record);
     }
     let backends = bench.get("/api/v1/backends").await;
     assert_eq!(
