@@ -19,6 +19,8 @@ pub static X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request
 pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Number of the attempt, counted from 1.
 pub static X_ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
+/// Mark of a copy of a request, whose answer nobody gets.
+pub static X_GATEWAY_MIRROR: HeaderName = HeaderName::from_static("x-gateway-mirror");
 /// Status with which a gRPC call ended.
 pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Time in milliseconds after which a backend may be tried again (gRFC A6, *Pushback*).

@@ -155,7 +155,7 @@ impl EjectionView {
     }
 }
 
-const fn word(state: State) -> &'static str {
+pub(super) const fn word(state: State) -> &'static str {
     match state {
         State::Closed => "closed",
         State::Open => "open",

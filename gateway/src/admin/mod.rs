@@ -20,6 +20,7 @@ mod health;
 mod host;
 mod keys;
 mod list_query;
+mod mirrored;
 mod numbers;
 mod problem;
 mod quotas;

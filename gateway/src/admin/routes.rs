@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 
 use super::backends::Trouble;
 use super::list_query::{ListQuery, Page};
+use super::mirrored::Mirrored;
 use super::state::Admin;
 use super::traffic::{Totals, Traffic, failures_and_requests};
-use crate::observe::RouteMetrics;
-use crate::plan::Plan;
+use crate::clock;
 use crate::plan::outline::{RouteOutline, TargetOutline};
+use crate::plan::{Plan, Route};
 use crate::setting::Location;
 
 #[derive(Serialize)]
@@ -28,6 +29,9 @@ struct Entry<'a> {
     at: Option<&'a Location>,
     #[serde(flatten)]
     traffic: Traffic,
+    /// Absent without a mirror.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirrored: Option<Mirrored>,
 }
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
@@ -46,12 +50,14 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         total,
         next_offset,
     } = query.page(found(&plan, query));
-    let entry = |(route, metrics): (&RouteOutline, &RouteMetrics)| {
+    let now = clock::now();
+    let entry = |(route, meant): (&RouteOutline, &Route)| {
         let at = outline.place(&format!("routes.{}", route.name));
         json!(Entry {
             route,
             at,
-            traffic: Traffic::of(metrics)
+            traffic: Traffic::of(&meant.metrics),
+            mirrored: meant.mirror.as_ref().map(|mirror| Mirrored::of(&mirror.mirror, now)),
         })
     };
     json!({
@@ -64,7 +70,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
 }
 
 /// Returns the matching routes, the most troubled first; equal ones in the order of the config.
-fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p RouteMetrics)> {
+fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Route)> {
     let troubled: HashMap<&str, Trouble> = plan
         .backends
         .iter()
@@ -81,9 +87,9 @@ fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Ro
         .iter()
         .zip(&plan.listed)
         .filter(|(route, _)| query.finds(texts(route)))
-        .map(|(route, meant)| (route, &*meant.metrics))
+        .map(|(route, meant)| (route, &**meant))
         .collect();
-    found.sort_by_cached_key(|(route, metrics)| Reverse((trouble(route), failures_and_requests(metrics))));
+    found.sort_by_cached_key(|(route, meant)| Reverse((trouble(route), failures_and_requests(&meant.metrics))));
     found
 }
 

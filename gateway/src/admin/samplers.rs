@@ -38,6 +38,16 @@ fn sample(admin: &Admin, page: &mut Page) {
     for backend in &plan.backends {
         sample_backend(backend, page);
     }
+    for route in &plan.listed {
+        if let Some(mirror) = &route.mirror {
+            page.put(
+                Family::MirroredInFlight,
+                &[&route.name],
+                mirror.mirror.state.under_way(),
+            );
+        }
+    }
+    page.put(Family::MirroredBytes, &[], gateway.state.copied.held());
     for listener in &gateway.live.load().edge.listeners {
         let shown = listener.tls.iter().flat_map(|tls| tls.shown.iter());
         for (number, certificate) in (1_u32..).zip(shown) {

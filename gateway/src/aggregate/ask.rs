@@ -174,6 +174,7 @@ impl<'a> PartCaller<'a> {
             switches: false,
             cost_header: request.cost_header.cloned(),
             hash_keys: request.hash_keys.clone(),
+            mirror: None,
         };
         if part.fallbacks.is_empty() {
             let (called, head) = self.exchange(&part.backend, &mut order, &mut false).await;

@@ -1,5 +1,6 @@
 //! The request that an aggregate answers, as its parts see it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method};
@@ -31,7 +32,7 @@ pub struct Request<'a> {
     /// Deadline that the caller announced for itself, if any.
     pub caller_deadline: Option<Deadline>,
     /// Field in which answers report the cost of the request.
-    pub cost_header: Option<&'a HeaderName>,
+    pub cost_header: Option<&'a Arc<HeaderName>>,
     /// Time limit of the route itself.
     pub operator_limit: Duration,
     pub entrant: Entrant,

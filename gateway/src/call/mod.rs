@@ -15,6 +15,7 @@ pub mod guards;
 pub mod health_check;
 mod http2;
 mod judge;
+pub mod mirror;
 pub mod pool;
 pub mod replay;
 pub mod reply;
@@ -339,6 +340,9 @@ impl Call<'_> {
     ) -> Ended {
         let settings = &self.backend.settings;
         let until = self.deadline.child(self.attempt_began, settings.attempt_limit);
+        if let Some(mirror) = &self.order.mirror {
+            mirror.begin(self.order, self.backend, self.worker);
+        }
         self.facts.attempts += 1;
         self.attempts.ask(&endpoint.name, began);
         let number = self.facts.attempts - self.failovers;
@@ -565,6 +569,10 @@ impl Call<'_> {
         let backend = Arc::clone(self.backend);
         let held = Held::new(answer.lease, endpoint, slot, backend, generation, flow);
         let body = ReplyBody::new(incoming, held, patience);
+        let body = match &self.order.mirror {
+            Some(mirror) => body.watched(mirror, &head, self.backend),
+            None => body,
+        };
         let body = if are_events { body.of_events() } else { body };
         let body = if is_grpc { body.of_grpc() } else { body };
         let body = if is_stream && !is_exempt {

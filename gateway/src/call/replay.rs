@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use super::fault::Upload;
+use super::mirror::BodyCopy;
 use crate::clock;
 use crate::setting::Configured;
 use crate::wire::caller_body::{BodyError, CallerBody};
@@ -70,6 +71,8 @@ struct Shared {
     upload: Upload,
     /// Progress of the newest attempt. Older attempts are not tracked.
     progress: Progress,
+    /// Copy that is made of the body, if the request is mirrored.
+    copy: Option<BodyCopy>,
 }
 
 /// Progress of an attempt in sending the body.
@@ -111,6 +114,7 @@ impl Replay {
             limit,
             upload: Upload::Underway,
             progress: Progress::default(),
+            copy: None,
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -192,6 +196,26 @@ impl Replay {
         lock(&self.shared).source.flow().cloned()
     }
 
+    /// Copies the body while it is received, with all that has been received before. The first attempt has not begun.
+    pub(super) fn copy_to(&self, copy: BodyCopy) {
+        let mut shared = lock(&self.shared);
+        if shared.forgotten {
+            return;
+        }
+        let copied = shared.kept.iter().try_fold(copy, |copy, data| copy.add(data));
+        match shared.upload {
+            Upload::Underway => shared.copy = copied,
+            Upload::Complete => copied.into_iter().for_each(BodyCopy::complete),
+            Upload::TooLarge(_) | Upload::TooSlow | Upload::Malformed(_) | Upload::Broken => {}
+        }
+    }
+
+    /// Returns the smallest number of bytes that the whole body can have.
+    pub(super) fn least_length(&self) -> u64 {
+        let shared = lock(&self.shared);
+        shared.received.saturating_add(shared.source.size_hint().lower())
+    }
+
     /// Returns the number of bytes received from the caller so far.
     pub fn received(&self) -> u64 {
         lock(&self.shared).received
@@ -207,7 +231,7 @@ impl Shared {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Polled {
         Poll::Ready(match std::task::ready!(Pin::new(&mut self.source).poll_frame(cx)) {
             None => {
-                self.upload = Upload::Complete;
+                self.complete();
                 None
             }
             Some(Err(cut)) => Some(Err(self.spoil(match cut {
@@ -219,25 +243,37 @@ impl Shared {
                 let Some(data) = frame.data_ref() else {
                     // Trailers end the body.
                     self.trailers = frame.trailers_ref().cloned();
-                    self.upload = Upload::Complete;
+                    self.complete();
                     return Poll::Ready(Some(Ok(frame)));
                 };
                 self.received += data.len() as u64;
                 if self.received > self.limit.value {
                     return Poll::Ready(Some(Err(self.spoil(Upload::TooLarge(self.limit)))));
                 }
+                if let Some(copy) = self.copy.take() {
+                    self.copy = copy.add(data);
+                }
                 if self.source.is_end_stream() {
-                    self.upload = Upload::Complete;
+                    self.complete();
                 }
                 Some(Ok(frame))
             }
         })
     }
 
+    /// Records the end of the body.
+    fn complete(&mut self) {
+        self.upload = Upload::Complete;
+        if let Some(copy) = self.copy.take() {
+            copy.complete();
+        }
+    }
+
     /// Records a fault of the caller's body. If the answer has already begun, its reader learns from here which side
     /// failed.
     fn spoil(&mut self, upload: Upload) -> UploadFault {
         self.upload = upload;
+        self.copy = None;
         if let Some(flow) = self.source.flow() {
             flow.spoil(upload.rejection(None).reason());
         }

@@ -20,6 +20,7 @@ use super::checkout::Checkout;
 use super::endpoints::EndpointGuard;
 use super::grpc;
 use super::guards::Slot;
+use super::mirror::{AnswerWatch, MirrorOrder};
 use crate::clock;
 use crate::observe::Outcome;
 use crate::rejection::Reason;
@@ -84,12 +85,14 @@ pub struct ReplyBody {
     until: Moment,
     /// Time at which a piece was handed over, until the next piece is asked for.
     handed_over: Option<Moment>,
-    /// Total time in which the caller did not ask for the next piece, without short pauses.
-    unread: Duration,
+    /// Total time in milliseconds in which the caller did not ask for the next piece, without short pauses.
+    unread_ms: u32,
     is_event_stream: bool,
     is_grpc: bool,
     /// Whether the body is a stream that found no free stream slot.
     has_no_stream_slot: bool,
+    /// Present if the body is compared with that of the answer to a copy of the request.
+    watch: Option<Box<AnswerWatch>>,
 }
 
 /// Total time of waiting for the caller after which a backend that breaks off is not blamed, because many backends
@@ -141,16 +144,33 @@ impl ReplyBody {
             patience,
             until: Moment::ZERO,
             handed_over: None,
-            unread: Duration::ZERO,
+            unread_ms: 0,
             is_event_stream: false,
             is_grpc: false,
             has_no_stream_slot: false,
+            watch: None,
         };
         body.wait_anew();
         if body.incoming.is_end_stream() && !matches!(patience, BodyLimits::Switched) {
             body.finish();
         }
         body
+    }
+
+    /// Lets the answer, which has this head, be compared with the answer to the copy of its request.
+    pub(super) fn watched(mut self, mirror: &MirrorOrder, head: &response::Parts, backend: &Arc<Backend>) -> Self {
+        self.watch = mirror.watch(backend, head.status, self.incoming.size_hint().lower());
+        if self.held.is_none() {
+            self.end_watch();
+        }
+        self
+    }
+
+    /// Ends the comparison of a body that is whole.
+    fn end_watch(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.complete();
+        }
     }
 
     /// Marks the body as server-sent events, which may be ended between any two events.
@@ -231,6 +251,7 @@ impl ReplyBody {
     }
 
     fn finish(&mut self) {
+        self.end_watch();
         if let Some(held) = self.held.take() {
             let now = clock::now();
             held.slot.release(now);
@@ -266,7 +287,7 @@ impl ReplyBody {
     fn break_off(&mut self, why: &Broken) {
         let Some(held) = self.held.take() else { return };
         if let Broken::Backend(_) | Broken::CutShort = why
-            && self.unread < SLOW_READER
+            && Duration::from_millis(self.unread_ms.into()) < SLOW_READER
         {
             held.backend.record_late_failure(held.generation);
         }
@@ -281,10 +302,16 @@ impl Body for ReplyBody {
         let this = self.get_mut();
         if let Some(handed_over) = this.handed_over.take() {
             let pause = clock::now().since(handed_over);
-            this.unread += if pause < PAUSE { Duration::ZERO } else { pause };
+            if pause >= PAUSE {
+                let pause = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+                this.unread_ms = this.unread_ms.saturating_add(pause);
+            }
         }
         let broken = match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(watch), Some(data)) = (&mut this.watch, frame.data_ref()) {
+                    watch.add(data);
+                }
                 if this.is_grpc && frame.trailers_ref().is_some_and(grpc::is_unavailable) {
                     this.fail_late();
                 }

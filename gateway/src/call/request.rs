@@ -11,6 +11,7 @@ use policies::{Deadline, Moment};
 
 use super::backend::Settings;
 use super::endpoints::{Endpoint, HashKeys};
+use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
 use super::stamp::stamp_attempt;
 use crate::setting::SettingId;
@@ -43,9 +44,11 @@ pub struct CallRequest {
     /// Whether the request asks the backend to switch to another protocol.
     pub switches: bool,
     /// Name of the field in which answers state the cost of the request. The gateway removes this field.
-    pub cost_header: Option<HeaderName>,
+    pub cost_header: Option<Arc<HeaderName>>,
     /// Hashes of the keys by which backends choose their endpoints.
     pub hash_keys: HashKeys,
+    /// Present if another backend gets a copy.
+    pub mirror: Option<Box<MirrorOrder>>,
 }
 
 /// Whether an answer may continue past its deadline, as long as it does not pause too long.

@@ -184,6 +184,10 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, split: [{ backend: b, when: @ }] } } }",
         &[("tier", "tier: [free]")],
     ),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, backend: b, mirror: @ } } }",
+        &[("to", "to: b"), ("percent", "percent: 1")],
+    ),
     either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { backend: b, match: @ } } }",
         &[PATH],

@@ -90,6 +90,10 @@ pub fn take_effect(plan: &Plan, state: &State) {
     for backend in &plan.backends {
         backend.take_effect(now.moment);
     }
+    state.copied.resize(plan.edge.mirrored_total);
+    for mirror in plan.listed.iter().filter_map(|route| route.mirror.as_ref()) {
+        mirror.mirror.take_effect(now.moment);
+    }
     state.forget_all_but(plan);
     state.revocations.keep_in(plan.revocations.as_ref());
     state.observer.registry.config_loaded(plan.generation);

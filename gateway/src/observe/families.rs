@@ -6,8 +6,8 @@
 
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
-    ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, Outcome,
-    ProbeOutcome, RetryStop, Verification,
+    ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, Verification,
 };
 use crate::rejection::Reason;
 
@@ -60,6 +60,14 @@ families! {
         "Aggregates answered with x-gateway-complete: false";
     Fallbacks: Counter "gateway_fallbacks_total" ["route", "kind": FallbackKind]
         "Answers that a value, the last good answer or another backend stood in for, by route";
+    MirroredRequests: Counter "gateway_mirrored_requests_total" ["route", "outcome": MirrorOutcome]
+        "Requests chosen to be copied to the mirror of their route, by what became of the copy";
+    MirroredInFlight: Gauge "gateway_mirrored_requests_in_flight" ["route"]
+        "Copies under way";
+    MirroredBytes: Gauge "gateway_mirrored_body_bytes" []
+        "Memory of request bodies that are held to be mirrored, of request_limits.mirrored_total";
+    MirrorComparisons: Counter "gateway_mirror_comparisons_total" ["route", "result": MirrorComparison]
+        "Answers to copies, by whether they were the same as those that callers got";
     BackendCalls: Counter "gateway_backend_calls_total" ["backend", "outcome": Outcome]
         "Calls to a backend, all attempts together, by outcome";
     BackendDuration: Histogram "gateway_backend_duration_seconds" ["backend"]

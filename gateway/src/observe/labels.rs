@@ -129,6 +129,38 @@ labels! {
         Cancelled = "cancelled",
     }
 
+    /// What became of the copy of a request that was to be mirrored.
+    MirrorOutcome {
+        /// An answer with a status that does not count as a failure.
+        Answered = "answered",
+        /// An answer with a status that counts as a failure.
+        FailedStatus = "failed_status",
+        Unreached = "unreached",
+        Broken = "broken",
+        Invalid = "invalid",
+        TimedOut = "timed_out",
+        /// No endpoint of the backend was usable.
+        NoEndpoint = "no_endpoint",
+        /// The mirror's own breaker was open.
+        BreakerOpen = "breaker_open",
+        /// As many copies were under way as may be.
+        Full = "full",
+        /// There was no memory left for bodies that are copied.
+        NoRoom = "no_room",
+        /// The body was longer than is copied.
+        BodyTooLarge = "body_too_large",
+        /// The caller did not send the whole body, or not in time.
+        BodyCut = "body_cut",
+    }
+
+    /// Result of comparing the answer to a copy with the one that the caller got.
+    MirrorComparison {
+        Same = "same",
+        Different = "different",
+        /// One of the two broke off or was too long, or the caller got no answer of a backend.
+        NotCompared = "not_compared",
+    }
+
     /// Result of an attempt, or of a call or part for which none was made.
     AttemptOutcome {
         Answered = "answered",

@@ -157,11 +157,16 @@ async fn stages<'a>(
         Target::Split { split, .. } => Some(split.choose(sources, *chance)),
         _ => None,
     };
+    let is_mirrored = match (&route.mirror, &handshake) {
+        (Some(mirror), None) => mirror.copies(head, chosen, sources, *chance),
+        _ => false,
+    };
     let hash_keys = HashKeys::of(&route.hash_keys, |key| sources.hash(key));
 
     Ok(Box::new(AuthorizedRequest {
         route,
         chosen,
+        is_mirrored,
         hash_keys,
         captures,
         principal,

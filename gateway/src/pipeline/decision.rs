@@ -58,6 +58,8 @@ pub(super) struct AuthorizedRequest<'a> {
     pub(super) route: &'a Route,
     /// Backend that was chosen, on a route whose requests several share.
     pub(super) chosen: Option<&'a Arc<Backend>>,
+    /// Whether the mirror of the route gets a copy of the request.
+    pub(super) is_mirrored: bool,
     /// Keys by which backends choose their endpoints.
     pub(super) hash_keys: HashKeys,
     pub(super) captures: Captures<'a>,

@@ -11,6 +11,7 @@ use policies::Deadline;
 use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
 use crate::call::backend::Backend;
+use crate::call::mirror::MirrorOrder;
 use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::headers;
@@ -52,13 +53,14 @@ impl Exchange<'_> {
     fn order(
         &mut self,
         request: Box<AuthorizedRequest<'_>>,
-        backend: &Backend,
+        backend: &Arc<Backend>,
         rewrite: Option<&Template>,
         body: CallerBody,
     ) -> Result<(CallRequest, Option<Switching>), Rejection> {
         let AuthorizedRequest {
             route,
             chosen: _,
+            is_mirrored,
             hash_keys,
             captures,
             principal,
@@ -122,6 +124,11 @@ impl Exchange<'_> {
             switches: switching.is_some(),
             cost_header: route.cost_header.clone(),
             hash_keys,
+            mirror: route
+                .mirror
+                .as_ref()
+                .filter(|_| is_mirrored)
+                .map(|mirror| Box::new(MirrorOrder::new(Arc::clone(&mirror.mirror), Arc::clone(backend)))),
         };
         Ok((order, switching))
     }

@@ -97,6 +97,7 @@ pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Str
         switches: false,
         cost_header: None,
         hash_keys: Default::default(),
+        mirror: None,
     };
     let called = call::call(&plan.backends[0], 0, &mut order, attempts, &mut Facts::default()).await;
     if let Ok(reply) = called {

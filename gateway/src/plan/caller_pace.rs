@@ -68,6 +68,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         streaming: Streaming::Never,
         switches: false,
         hash_keys: Default::default(),
+        mirror: None,
         cost_header: None,
     };
     call::call(backend, 0, &mut order, &mut Attempts::default(), &mut Facts::default()).await

@@ -15,6 +15,7 @@ pub mod compile;
 #[cfg(test)]
 mod deciding_settings;
 mod live;
+pub mod mirror;
 pub mod outline;
 pub mod redirect;
 mod request_key;
@@ -133,6 +134,8 @@ pub struct Edge {
     pub json_total: u64,
     /// Maximum size of HTTP/2 request bodies that are held unread, in bytes.
     pub parked_total: u64,
+    /// Maximum memory for request bodies that are held to be mirrored, in bytes.
+    pub mirrored_total: u64,
     /// Maximum number of open connections.
     pub most_connections: usize,
     /// Maximum number of open connections per client address.

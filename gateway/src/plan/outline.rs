@@ -42,6 +42,8 @@ pub struct RouteOutline {
     pub reads_json: bool,
     pub edge: EdgeOutline,
     pub target: TargetOutline,
+    /// `null` without a mirror.
+    pub mirror: Option<MirrorOutline>,
 }
 
 /// Rules of a route for addresses, header fields, paths and connections.
@@ -140,6 +142,19 @@ pub struct SplitOutline {
     pub key: Option<String>,
     /// Conditions that must all hold, as `tier free or basic` or `header x-canary: 1`.
     pub when: Vec<String>,
+}
+
+/// Copies of a route's requests for another backend.
+#[derive(Debug, Serialize)]
+pub struct MirrorOutline {
+    pub to: String,
+    pub percent: f64,
+    /// What requests have in common that are copied alike; `none` lets chance decide.
+    pub key: String,
+    pub methods: Vec<String>,
+    pub body_limit_bytes: u64,
+    pub limit: u32,
+    pub compare: &'static str,
 }
 
 #[derive(Debug, Serialize)]

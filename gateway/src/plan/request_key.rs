@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use policies::balance::hash;
+use policies::split::Bucket;
 use smallvec::SmallVec;
 
 use crate::headers::cookies::cookie;
@@ -13,7 +14,7 @@ use crate::template::Captures;
 use crate::tenancy::Principal;
 
 /// Bytes of a key; seldom more than fit without an allocation.
-pub(super) type KeyBytes = SmallVec<[u8; 128]>;
+type KeyBytes = SmallVec<[u8; 128]>;
 
 /// What a key is read from.
 #[derive(Clone, Copy)]
@@ -33,10 +34,24 @@ impl KeySources<'_> {
         self.append(key, &mut bytes).then(|| hash::of(&bytes))
     }
 
+    /// Returns the bucket of the request. Without a key chance decides; a request that lacks its key is in the last
+    /// bucket. `prefix` precedes the key.
+    pub(super) fn bucket(&self, key: &RequestKey, prefix: &[u8], chance: u64) -> Bucket {
+        if *key == RequestKey::None {
+            return Bucket::by_chance(chance);
+        }
+        let mut bytes = KeyBytes::from_slice(prefix);
+        if self.append(key, &mut bytes) {
+            Bucket::of(&bytes)
+        } else {
+            Bucket::LAST
+        }
+    }
+
     /// Appends the request's key to `bytes`. Returns whether it has one.
     ///
     /// A caller without credentials has no tenant, so its address takes the tenant's place.
-    pub(super) fn append(&self, key: &RequestKey, bytes: &mut KeyBytes) -> bool {
+    fn append(&self, key: &RequestKey, bytes: &mut KeyBytes) -> bool {
         let caller = &self.principal.caller;
         let is_anonymous = caller.kind.credential().is_none();
         match key {

@@ -15,6 +15,7 @@ use crate::headers::MethodOverride;
 use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
 use crate::observe::{FallbackKind, RouteMetrics};
+use crate::plan::mirror::RouteMirror;
 use crate::plan::redirect::Redirect;
 use crate::plan::route_limit::RouteLimit;
 use crate::plan::split::Split;
@@ -31,7 +32,7 @@ pub struct Route {
     /// Tokens that a request takes from each limit without a cost of its own.
     pub cost: u64,
     /// Response field in which the backend states the actual cost of the request.
-    pub cost_header: Option<HeaderName>,
+    pub cost_header: Option<Arc<HeaderName>>,
     /// Maximum time of a request on this route: the route's own limit, or that of all requests.
     pub time_limit: Duration,
     pub stream: bool,
@@ -43,6 +44,8 @@ pub struct Route {
     pub hash_keys: Vec<RequestKey>,
     /// Fallbacks if the backend gives no good response, in the order of trial.
     pub fallbacks: Vec<Fallback>,
+    /// Requests that another backend gets a copy of; boxed, because most routes have none.
+    pub mirror: Option<Box<RouteMirror>>,
     pub target: Target,
     pub metrics: Arc<RouteMetrics>,
     pub ids: RouteSettingIds,

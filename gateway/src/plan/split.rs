@@ -10,7 +10,7 @@ use policies::split::{self, Bucket, Share};
 
 use crate::call::backend::Backend;
 use crate::headers::cookies::cookie;
-use crate::plan::request_key::{KeyBytes, KeySources};
+use crate::plan::request_key::KeySources;
 use crate::request_key::RequestKey;
 use crate::routing::Is;
 use crate::tenancy::Principal;
@@ -64,15 +64,7 @@ impl Split {
 
     /// Returns the bucket of a request.
     pub fn bucket(&self, sources: KeySources<'_>, chance: u64) -> Bucket {
-        if self.key == RequestKey::None {
-            return Bucket::by_chance(chance);
-        }
-        let mut key = KeyBytes::from_slice(&self.prefix);
-        if sources.append(&self.key, &mut key) {
-            Bucket::of(&key)
-        } else {
-            Bucket::LAST
-        }
+        sources.bucket(&self.key, &self.prefix, chance)
     }
 
     /// Returns the backend of the last target.

@@ -13,6 +13,7 @@ use crate::auth::jwt::live_keys::LiveKeys;
 use crate::auth::verifications::VerificationWork;
 use crate::call::backend::Guards;
 use crate::call::endpoints::{EndpointSet, Registry};
+use crate::call::mirror::{CopiedBytes, MirrorState};
 use crate::call::tls::TlsTerms;
 use crate::headers::Via;
 use crate::json::Workspace;
@@ -43,6 +44,8 @@ pub struct State {
     pub parked: Arc<ParkedBytes>,
     /// How late the workers are.
     pub loads: Arc<WorkerLoads>,
+    /// Request bodies that are held to be mirrored.
+    pub copied: Arc<CopiedBytes>,
     pub observer: Arc<Observer>,
     /// Name of this process in the `Via` field.
     pub via: Via,
@@ -57,6 +60,8 @@ pub struct State {
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) guards: HashMap<Arc<str>, Arc<Guards>>,
+    /// States of mirrors, by the names of the route and of the backend that gets the copies.
+    pub(super) mirrors: HashMap<(Arc<str>, Arc<str>), Arc<MirrorState>>,
     /// Endpoints in use, by the backend's name.
     pub(super) endpoints: HashMap<Arc<str>, Arc<Registry>>,
     pub(super) endpoint_sets: HashMap<SetName, Weak<EndpointSet>>,
@@ -96,6 +101,7 @@ impl State {
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             parked: Arc::default(),
             loads: Arc::default(),
+            copied: Arc::default(),
             observer,
             via: Via::unique(),
             known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),
@@ -113,6 +119,12 @@ impl State {
             .retain(|name, _| plan.backends.iter().any(|backend| backend.name == *name));
         kept.endpoints
             .retain(|name, _| plan.backends.iter().any(|backend| backend.name == *name));
+        let mirrors: HashSet<_> = plan
+            .listed
+            .iter()
+            .filter_map(|route| Some(Arc::as_ptr(&route.mirror.as_ref()?.mirror.state)))
+            .collect();
+        kept.mirrors.retain(|_, state| mirrors.contains(&Arc::as_ptr(state)));
         let used: HashSet<_> = plan
             .backends
             .iter()

@@ -18,6 +18,7 @@ mod hanging;
 mod hostile;
 mod isolation;
 mod json;
+mod mirror;
 mod outage;
 mod overload;
 mod reload;
@@ -85,7 +86,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 24] = [
+pub const SCENARIOS: [Scenario; 25] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -103,6 +104,12 @@ pub const SCENARIOS: [Scenario; 24] = [
         about: "500 callers on a hanging backend, seen from another",
         long: false,
         run: |b| Box::pin(isolation::run(b)),
+    },
+    Scenario {
+        name: "mirror",
+        about: "a route whose mirror hangs, beside the same route without one",
+        long: false,
+        run: |b| Box::pin(mirror::run(b)),
     },
     Scenario {
         name: "fairness",

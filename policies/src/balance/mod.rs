@@ -76,6 +76,29 @@ impl Choice<'_> {
             (Policy::Load | Policy::Hash, _) => load::choose(count, candidate, take_floor, self.random),
         }
     }
+
+    /// Chooses for a request that must leave no trace in what other choices are made by: by the hash of its key, or else
+    /// by chance and weight. It uses up no turn and no floor.
+    pub fn make_aside(&self, count: usize, candidate: impl Fn(usize) -> Candidate) -> Option<usize> {
+        match (self.policy, self.key) {
+            (Policy::Hash, Some(key)) => hash::choose(count, candidate, key),
+            (Policy::Load | Policy::Turn | Policy::Hash, _) => by_chance(count, candidate, self.random),
+        }
+    }
+}
+
+/// Chooses one of `count` candidates by chance, in proportion to the weights in force and whatever they hold; `None` if
+/// all are out. `candidate` returns the candidate at an index below `count`. Changes nothing that another choice depends
+/// on. `random` is any number.
+fn by_chance(count: usize, candidate: impl Fn(usize) -> Candidate, random: u64) -> Option<usize> {
+    let best = best_class((0..count).map(&candidate))?;
+    let fitting = (0..count)
+        .map(|index| (index, candidate(index)))
+        .filter(|(_, candidate)| candidate.class() == best)
+        .map(|(index, candidate)| (index, candidate.effective_weight()));
+    by_weight(fitting, fraction(random))
+        // A candidate may have changed between two looks.
+        .or_else(|| (0..count).find(|index| candidate(*index).class() != Class::NEVER))
 }
 
 /// Endpoint as the policies see it.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 /// Policy under a name, to be asked for one choice.
 type Policy = (&'static str, fn(&[Candidate], u64) -> Option<usize>);
 
-const POLICIES: [Policy; 3] = [
+const POLICIES: [Policy; 4] = [
     ("load", by_load),
     ("turn", |all, random| {
         turns_of(all).choose(all.len(), |index| all[index], random)
@@ -13,6 +13,7 @@ const POLICIES: [Policy; 3] = [
     ("hash", |all, random| {
         hash::choose(all.len(), |index| all[index], random)
     }),
+    ("chance", |all, random| by_chance(all.len(), |index| all[index], random)),
 ];
 
 fn by_load(all: &[Candidate], random: u64) -> Option<usize> {
@@ -169,6 +170,18 @@ fn at_rest_load_keeps_the_weights() {
     let all = candidates(50);
     let chosen = chosen(&all, |random| by_load(&all, random));
     assert!(chosen.iter().all(|count| (70..180).contains(count)), "{chosen:?}");
+}
+
+#[test]
+fn chance_goes_by_weight_alone() {
+    let mut all = candidates(3);
+    (all[0].weight, all[0].in_flight, all[0].latency) = (2, 1_000, 1_000_000_000);
+    (all[1].weight, all[1].warm) = (2, 0.5);
+    let by_chance = |random| by_chance(all.len(), |index| all[index], random);
+    let shares = shares(&all, by_chance);
+    for (share, expected) in shares.iter().zip([50, 25, 25]) {
+        assert!(share.abs_diff(expected) <= 2, "{shares:?}");
+    }
 }
 
 #[test]
@@ -431,6 +444,7 @@ proptest! {
             load::choose(all.len(), candidate, |_| random % 2 == 0, random),
             Turns::new(&weights, random).choose(all.len(), candidate, random),
             hash::choose(all.len(), candidate, random),
+            by_chance(all.len(), candidate, random),
         ];
         for choice in choices.into_iter().flatten() {
             prop_assert!(all[choice].iter().any(|candidate| candidate.availability != Availability::Out));

@@ -49,6 +49,7 @@ mod limits;
 mod log_flood;
 mod malformed;
 mod matching;
+mod mirror;
 mod names;
 mod operating;
 mod owners;

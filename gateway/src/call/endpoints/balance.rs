@@ -1,7 +1,7 @@
 //! Shows the endpoints of a set to the policy that chooses one of them.
 //!
 //! Invariant: knows no policy by name. A new policy needs a file in `policies/src/balance`, its row and its arm in
-//! `Choice::make` there, and its word in `config/model/balance.rs`.
+//! `Choice` there, and its word in `config/model/balance.rs`.
 
 use policies::Moment;
 use policies::balance::{Availability, Candidate, Choice, LoadSettings, Policy, Tried};
@@ -39,15 +39,28 @@ impl Pick<'_> {
             let availability = only.endpoint.state(now).availability(self.none_up);
             return Some(only).filter(|_| availability != Availability::Out);
         }
-        let choice = Choice {
+        let take_floor = |index: usize| all[index].endpoint.load.take_floor(now);
+        let candidate = |index: usize| self.candidate(&all[index], now);
+        let chosen = self.choice(among).make(all.len(), candidate, take_floor)?;
+        all.get(chosen)
+    }
+
+    /// Chooses for a copy of a request, without leaving a trace in what the endpoints of calls are chosen by.
+    pub(super) fn choose_aside<'a>(&self, among: &'a Snapshot, now: Moment) -> Option<&'a Listed> {
+        let all = &among.all;
+        let chosen = self
+            .choice(among)
+            .make_aside(all.len(), |index| self.candidate(&all[index], now))?;
+        all.get(chosen)
+    }
+
+    fn choice<'a>(&self, among: &'a Snapshot) -> Choice<'a> {
+        Choice {
             policy: self.settings.policy,
             turns: &among.turns,
             key: self.key,
             random: fastrand::u64(..),
-        };
-        let take_floor = |index: usize| all[index].endpoint.load.take_floor(now);
-        let chosen = choice.make(all.len(), |index| self.candidate(&all[index], now), take_floor)?;
-        all.get(chosen)
+        }
     }
 
     fn candidate(&self, listed: &Listed, now: Moment) -> Candidate {

@@ -14,6 +14,7 @@ use policies::health::WhenNoneIsUp;
 
 use super::MOST_ENDPOINTS;
 use super::balance::Pick;
+use super::discovery::Discovery;
 use super::endpoint::{Endpoint, EndpointGuard, EndpointId};
 use super::endpoint_settings::EndpointSettings;
 use super::member::{Member, Readiness};
@@ -24,6 +25,8 @@ use crate::clock;
 pub struct EndpointSet {
     registry: Arc<Registry>,
     settings: EndpointSettings,
+    /// Source of the endpoints; `None` if the config lists them.
+    discovery: Option<Arc<Discovery>>,
     current: ArcSwap<Snapshot>,
     /// Held by writers. Whether the set is closed.
     is_closed: Mutex<bool>,
@@ -59,11 +62,31 @@ impl EndpointSet {
         let set = Self {
             registry,
             settings,
+            discovery: None,
             current: ArcSwap::default(),
             is_closed: Mutex::new(false),
         };
         set.replace(members);
         set
+    }
+
+    /// Notes the source that replaces the endpoints.
+    #[must_use]
+    pub fn found_by(mut self, discovery: Option<Discovery>) -> Self {
+        self.discovery = discovery.map(Arc::new);
+        self
+    }
+
+    /// Returns the source of the endpoints; `None` if the config lists them.
+    pub const fn discovery(&self) -> Option<&Arc<Discovery>> {
+        self.discovery.as_ref()
+    }
+
+    /// Has the source asked at once, because an endpoint could not be reached.
+    pub(crate) fn note_unreached(&self) {
+        if let Some(discovery) = &self.discovery {
+            discovery.wake.notify_one();
+        }
     }
 
     /// Replaces all endpoints. A member with the URL and the address of an endpoint is that endpoint, and it keeps its
@@ -192,6 +215,12 @@ impl Snapshot {
     pub(crate) fn choose(&self, pick: &Pick<'_>, now: Moment) -> Option<EndpointGuard> {
         let chosen = pick.choose(self, now)?;
         Some(EndpointGuard::new(Arc::clone(&chosen.endpoint), now))
+    }
+
+    /// Chooses the endpoint of a copy of a request. The copy does not count as in flight, and the choice changes nothing
+    /// that the endpoint of a call is chosen by.
+    pub(crate) fn choose_aside(&self, pick: &Pick<'_>, now: Moment) -> Option<Arc<Endpoint>> {
+        pick.choose_aside(self, now).map(|chosen| Arc::clone(&chosen.endpoint))
     }
 
     /// Whether no endpoint is up.

@@ -60,6 +60,7 @@ impl Tree<'_> {
             Uses::Parts(parts) => parts.iter().for_each(|part| self.part(part, &mut rows)),
             Uses::Nothing => {}
         }
+        self.mirror(&mut rows);
         rows.push(Row::new("worst case", budget.worst.time, verdict(budget)));
         if let Some(fan_out) = &self.route.fan_out {
             calls(fan_out, &mut rows);
@@ -106,6 +107,24 @@ impl Tree<'_> {
                 note,
             });
         }
+    }
+
+    /// Adds a row for the copies of the route's requests, which take none of its time.
+    fn mirror(&self, rows: &mut Vec<Row>) {
+        let Some(mirror) = &self.route.mirror else { return };
+        let methods = match mirror.methods.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+            _ => mirror.methods.concat(),
+        };
+        let by = match &*mirror.key {
+            "none" => "each request by chance".to_owned(),
+            key => format!("by {key}"),
+        };
+        rows.push(Row {
+            label: "  mirror".to_owned(),
+            time: format!("{}%", mirror.percent),
+            note: format!("{methods} to {}, {by}; never waited for", mirror.to),
+        });
     }
 
     fn steps(&self, call: &CallBudget, rows: &mut Vec<Row>) {

@@ -114,11 +114,11 @@ pub(super) const SECTIONS: &[Section] = &[
                 "traffic_split traffic_splits splits canary weighted_backends weighted_clusters weighted_services",
                 "split: [{ backend: v2, percent: 5 }, { backend: v1 }]",
             ),
-            noted(
-                "compression compress gzip mirror shadow",
-                "",
-                "there is nothing like it yet",
+            word(
+                "mirroring mirrors shadow shadowing shadow_traffic traffic_mirror request_mirror request_mirror_policies request_mirror_policy http_request_mirror proxy_mirror",
+                "mirror: { to: v2, percent: 5 }",
             ),
+            noted("compression compress gzip", "", "there is nothing like it yet"),
             noted(
                 "priority order weight precedence",
                 "",
@@ -155,6 +155,31 @@ pub(super) const SECTIONS: &[Section] = &[
                 r#"when: { header: { x-canary: "1" } }"#,
                 "or `tier`, `tenant`, `cookie`",
             ),
+        ],
+    },
+    // A mirror.
+    Section {
+        has: &["to", "percent", "compare"],
+        words: &[
+            word(
+                "backend target service name cluster upstream destination backend_ref",
+                "to: v2",
+            ),
+            word(
+                "weight share ratio percentage portion fraction runtime_fraction sample sampling",
+                "percent: 5",
+            ),
+            word("hash hash_on hash_by sticky sticky_by by cookie_name", "key: tenant"),
+            word("method verbs", "methods: [GET, POST]"),
+            word(
+                "mirror_body with_body request_body max_body max_body_size body_limit proxy_mirror_request_body mirror_request_body",
+                "body: 64KiB",
+            ),
+            word(
+                "max_in_flight concurrency max_concurrent in_flight bulkhead",
+                "limit: 16",
+            ),
+            word("diff compare_response comparison", "compare: status"),
         ],
     },
     // The match of a route.

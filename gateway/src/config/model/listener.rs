@@ -112,6 +112,8 @@ pub struct RequestLimits {
     pub json_total: At<ByteSize>,
     /// All that callers have sent over HTTP/2 and that nobody has read yet. One connection has an eighth of what is left.
     pub parked_total: At<ByteSize>,
+    /// All bodies that are held at once to be mirrored. Beyond it, requests with a body are not mirrored.
+    pub mirrored_total: At<ByteSize>,
 }
 
 /// Where a line for each request is written.
@@ -291,6 +293,11 @@ impl Read for RequestLimits {
             parked_total: f.within(
                 "parked_total",
                 ByteSize(128 * KIB * KIB),
+                ByteSize(KIB * KIB)..=ByteSize(64 * KIB * KIB * KIB),
+            ),
+            mirrored_total: f.within(
+                "mirrored_total",
+                ByteSize(16 * KIB * KIB),
                 ByteSize(KIB * KIB)..=ByteSize(64 * KIB * KIB * KIB),
             ),
         })

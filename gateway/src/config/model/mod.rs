@@ -19,6 +19,7 @@ mod http_values;
 mod limit;
 mod listener;
 mod matches;
+mod mirror;
 mod mtls;
 mod overload;
 mod part;
@@ -52,6 +53,7 @@ pub use listener::{
     AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,
 };
 pub use matches::{Match, Wanted};
+pub use mirror::{Compare, Mirror, MirroredBody};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use overload::Overload;
 pub use part::{ForEach, OnFailure, OnMissing, Part, Subject, Test, When};

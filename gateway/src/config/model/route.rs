@@ -8,7 +8,9 @@ use ipnet::IpNet;
 
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
-use super::{Aggregate, Fallback, Headers, Limit, Match, OwnCors, PathPolicy, Redirect, SecurityHeaders, SplitEntry};
+use super::{
+    Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCors, PathPolicy, Redirect, SecurityHeaders, SplitEntry,
+};
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -59,6 +61,8 @@ pub struct Route {
     pub upgrade: At<Upgrade>,
     /// What is answered if the backend gives no good answer, tried in this order.
     pub fallback: Vec<Fallback>,
+    /// Copies of requests for another backend.
+    pub mirror: Option<Mirror>,
     pub target: Target,
 }
 
@@ -157,7 +161,7 @@ impl Read for Route {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["cache", "in_flight", "quotas", "retry", "compression", "mirror"]);
+            f.not_built(&["cache", "in_flight", "quotas", "retry", "compression"]);
             let matches = f.required("match");
             let access = f.section("access");
             let limits = f.optional("limits").unwrap_or_default();
@@ -175,6 +179,7 @@ impl Read for Route {
             let method_override = f.or("method_override", MethodOverride::Reject);
             let upgrade = f.or("upgrade", Upgrade::Off);
             let fallback: Vec<Fallback> = f.list("fallback");
+            let mirror = f.optional("mirror");
             let target = read_target(f);
             check_strip(f, matches.as_ref(), target.as_ref());
             if let (Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)), Some(value)) =
@@ -186,6 +191,7 @@ impl Read for Route {
                         .hint("each part of an aggregate can have a `fallback` of its own"),
                 );
             }
+            check_mirror(f, target.as_ref(), &stream);
             Some(Self {
                 matches: matches?,
                 access: access?,
@@ -203,9 +209,29 @@ impl Read for Route {
                 method_override,
                 upgrade,
                 fallback,
+                mirror,
                 target: target?,
             })
         })?
+    }
+}
+
+/// Reports a mirror of requests that cannot be copied.
+fn check_mirror(f: &mut Fields<'_>, target: Option<&Target>, stream: &At<bool>) {
+    let Some(Value { key, .. }) = f.value("mirror") else {
+        return;
+    };
+    if let Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)) = target {
+        let message = format!("`{}.mirror` goes with `backend` or `split` only", f.path);
+        f.push(Mistake::new(Code::Conflict, key, message).label("there is no one request to copy"));
+    }
+    if **stream {
+        let message = format!("`{}.mirror` does not go with `stream: true`", f.path);
+        f.push(
+            Mistake::new(Code::Conflict, key, message)
+                .related(stream.span(), "answers may be endless")
+                .hint("streams are not copied: take one of them out"),
+        );
     }
 }
 

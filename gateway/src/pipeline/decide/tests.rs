@@ -490,6 +490,86 @@ async fn a_request_that_waits_for_a_comparison_goes_through_each_stage_once() {
     assert_eq!((&*outcome, waits), ("malformed_request: ", 1));
 }
 
+const MIRRORED: &str = r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+callers: { anonymous: { by: client_address, tier: free } }
+backends:
+  v1: { endpoints: [{ url: "http://10.0.0.5:8080" }] }
+  v2: { endpoints: [{ url: "http://10.0.0.6:8080" }] }
+routes:
+  all: { match: { path: /all }, access: { any_of: [anonymous] }, backend: v1, upgrade: websocket, mirror: { to: v2, percent: 100, methods: [GET, POST] } }
+  none: { match: { path: /none }, access: { any_of: [anonymous] }, backend: v1, mirror: { to: v2, percent: 0 } }
+  some: { match: { path: /some }, access: { any_of: [anonymous] }, backend: v1, mirror: { to: v2, percent: 30 } }
+  keyed: { match: { path: "/keyed/{id}" }, access: { any_of: [anonymous] }, backend: v1, mirror: { to: v2, percent: 30, key: path.id } }
+  lacking: { match: { path: /lacking }, access: { any_of: [anonymous] }, backend: v1, mirror: { to: v2, percent: 99.99, key: cookie.sid } }
+  both:
+    match: { path: /both }
+    access: { any_of: [anonymous] }
+    split: [{ backend: v2, percent: 50, key: none }, { backend: v1 }]
+    mirror: { to: v2, percent: 50 }
+"#;
+
+/// Decides on a request. Returns whether it is mirrored, and the backend that a split chose.
+fn mirrored(scene: &Scene, method: &str, target: &str, fields: &[(&str, &str)]) -> (bool, Option<String>) {
+    let mut head = scene.head(method, target, &[&[HOST], fields].concat());
+    let request = scene.decide(&mut head).outcome.expect("it goes on");
+    let chosen = request.chosen.map(|backend| backend.name.to_string());
+    (request.is_mirrored, chosen)
+}
+
+#[test]
+fn requests_that_may_last_and_other_methods_are_not_mirrored() {
+    let scene = Scene::of_text(MIRRORED);
+    let check = |method: &str, target: &str, fields: &[(&str, &str)], expected| {
+        assert_eq!(
+            mirrored(&scene, method, target, fields).0,
+            expected,
+            "{method} {target} {fields:?}"
+        );
+    };
+    check("GET", "/all", &[], true);
+    check("POST", "/all", &[("content-type", "application/json")], true);
+    check("HEAD", "/all", &[], false);
+    check("PUT", "/all", &[], false);
+    check("GET", "/all", &[("accept", "text/event-stream")], false);
+    check("POST", "/all", &[("content-type", "application/grpc+proto")], false);
+    let handshake = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    check("GET", "/all", &handshake, false);
+    check("GET", "/none", &[], false);
+    check("GET", "/lacking", &[], false);
+}
+
+#[test]
+fn the_share_that_is_mirrored_is_as_written() {
+    let scene = Scene::of_text(MIRRORED);
+    let share = |count: usize, is_in: &dyn Fn(usize) -> bool| (0..count).filter(|number| is_in(*number)).count();
+    let by_chance = share(2_000, &|_| mirrored(&scene, "GET", "/some", &[]).0);
+    assert!((480..=720).contains(&by_chance), "{by_chance} of 2000");
+    let of_key = |number| mirrored(&scene, "GET", &format!("/keyed/{number}"), &[]).0;
+    let by_key = share(2_000, &of_key);
+    assert!((480..=720).contains(&by_key), "{by_key} of 2000");
+    assert!((0..100).all(|number| of_key(number) == of_key(number)));
+
+    // Half of the requests go to the mirror's backend anyway. Of the others, half are mirrored: chance decides twice.
+    let all: Vec<_> = (0..2_000).map(|_| mirrored(&scene, "GET", "/both", &[])).collect();
+    let of = |wanted: (bool, &str)| {
+        let is_wanted = |(is_mirrored, chosen): &&(bool, Option<String>)| {
+            (*is_mirrored, chosen.as_deref()) == (wanted.0, Some(wanted.1))
+        };
+        all.iter().filter(is_wanted).count()
+    };
+    assert_eq!(of((true, "v2")), 0);
+    let [copied, alone] = [true, false].map(|is_mirrored| of((is_mirrored, "v1")));
+    for count in [copied, alone] {
+        assert!((380..=620).contains(&count), "{copied} and {alone} of 2000");
+    }
+}
+
 /// The slow paths are boxed, so that a request that waits for nothing does not carry them.
 #[test]
 fn the_future_of_a_request_stays_small() {

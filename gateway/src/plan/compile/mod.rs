@@ -15,6 +15,7 @@ mod fallbacks;
 mod limits;
 mod listeners;
 mod literals;
+mod mirrors;
 mod named_files;
 mod optional;
 mod outline;
@@ -153,6 +154,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         json_body: _,
         json_total,
         parked_total,
+        mirrored_total,
     } = request_limits;
     let config::ConnectionLimits {
         total,
@@ -185,6 +187,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             header_limit: **headers as usize,
             json_total: json_total.0,
             parked_total: parked_total.0,
+            mirrored_total: mirrored_total.0,
             most_connections: **total as usize,
             most_per_address: per_address.as_ref().map(|most| most.value),
             most_requests: requests.as_ref().map(|most| most.value),

@@ -7,8 +7,8 @@ use crate::plan::Route;
 use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::outline::{
-    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, Outline, PartOutline, RouteOutline, SplitOutline,
-    TargetOutline,
+    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, MirrorOutline, Outline, PartOutline, RouteOutline,
+    SplitOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -276,6 +276,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         reads_json: matches!(&meant.target, crate::plan::Target::Aggregate(aggregate) if aggregate.reads_body()),
         edge: crate::plan::compile::route_edge::outline(config, written),
         target: target(&written.target),
+        mirror: written.mirror.as_ref().map(mirror),
     }
 }
 
@@ -431,6 +432,18 @@ fn split_entry(written: &config::SplitEntry) -> SplitOutline {
             .map(|percent| f64::from(percent.hundredths()) / 100.0),
         key: written.key.as_ref().map(ToString::to_string),
         when: of_lists.chain(of_fields).collect(),
+    }
+}
+
+fn mirror(written: &config::Mirror) -> MirrorOutline {
+    MirrorOutline {
+        to: written.to.value.clone(),
+        percent: f64::from(written.percent.hundredths()) / 100.0,
+        key: written.key.to_string(),
+        methods: texts(&written.methods),
+        body_limit_bytes: written.body.0,
+        limit: *written.limit,
+        compare: written.compare.as_str(),
     }
 }
 

@@ -10,13 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use crate::auth::credential_removal::Forward;
+use crate::call::backend::Backend;
 use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
-use crate::plan::compile::{costs, fallbacks, redirects, splits};
+use crate::plan::compile::{costs, fallbacks, mirrors, redirects, splits};
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
@@ -123,6 +124,7 @@ fn route(
         stream,
         forward_credential,
         fallback,
+        mirror,
         target,
         // Compiled in functions of their own.
         limits: _,
@@ -147,6 +149,12 @@ fn route(
     });
     check_cost_header(compiler, name, written);
     let edge = crate::plan::compile::route_edge::compile(compiler, name, written, &parameters);
+    let mirror = match mirror {
+        Some(mirror) => {
+            mirrors::compile(compiler, name, target, mirror, &parameters, backends).map(|mirror| Some(Box::new(mirror)))
+        }
+        None => Some(None),
+    };
     let target = match target {
         config::Target::Backend { name: wanted, rewrite } => {
             let rewrite = self::rewrite(compiler, written, rewrite.as_ref(), &parameters);
@@ -173,18 +181,22 @@ fn route(
     };
     let body_limit = body_limit(compiler, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(compiler, fallback, backends);
-    let hash_keys = match (&target, &fallbacks) {
-        (Some(target), Some(fallbacks)) => hash_keys(compiler, name, target, fallbacks, &parameters),
+    let hash_keys = match (&target, &fallbacks, &mirror) {
+        (Some(target), Some(fallbacks), Some(mirror)) => {
+            let copied_to = mirror.as_ref().map(|mirror| &mirror.mirror.backend);
+            hash_keys(compiler, name, (target, fallbacks, copied_to), &parameters)
+        }
         _ => Vec::new(),
     };
     let route = Route {
         name: Arc::clone(name),
         hash_keys,
         fallbacks: fallbacks?,
+        mirror: mirror?,
         access: access?,
         limits: route_limits?,
         cost: cost.get(),
-        cost_header: cost_header.as_ref().map(|name| name.value.clone()),
+        cost_header: cost_header.as_ref().map(|name| Arc::new(name.value.clone())),
         time_limit,
         stream: **stream,
         body_limit,
@@ -213,8 +225,7 @@ fn route(
 fn hash_keys(
     compiler: &mut Compiler<'_>,
     route: &str,
-    target: &Target,
-    fallbacks: &[Fallback],
+    (target, fallbacks, copied_to): (&Target, &[Fallback], Option<&Arc<Backend>>),
     parameters: &HashSet<String>,
 ) -> Vec<RequestKey> {
     let own = match target {
@@ -229,7 +240,7 @@ fn hash_keys(
     });
     let mut keys = Vec::new();
     let mut seen = HashSet::new();
-    for backend in own.into_iter().chain(others) {
+    for backend in own.into_iter().chain(others).chain(copied_to) {
         let Some(key) = &backend.settings.balance.key else {
             continue;
         };

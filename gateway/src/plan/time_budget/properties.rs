@@ -243,6 +243,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 streaming: Streaming::IfDeclared,
                 switches: false,
                 hash_keys: Default::default(),
+                mirror: None,
                 cost_header: None,
             };
             let called = call::call(backend, 0, &mut order, &mut Attempts::default(), &mut Facts::default()).await;

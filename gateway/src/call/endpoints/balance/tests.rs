@@ -41,6 +41,33 @@ fn another_endpoint_is_preferred_after_a_failure() {
     }
 }
 
+#[test]
+fn the_endpoint_of_a_copy_is_chosen_without_a_trace() {
+    let set = set([member(1), member(2)]);
+    let settings = BalanceSettings {
+        policy: Policy::Turn,
+        ..BalanceSettings::default()
+    };
+    let mut aside = [0; 2];
+    let mut last = None;
+    for number in 0..200 {
+        let in_turn = pick(&set, Policy::Turn, &[]).expect("two endpoints").address().port();
+        assert_ne!(last.replace(in_turn), Some(in_turn), "copies use up no turns");
+        for _ in 0..number % 3 {
+            let pick = Pick {
+                settings: &settings,
+                tried: &[],
+                key: None,
+                none_up: WhenNoneIsUp::TryAll,
+            };
+            let endpoint = set.load().choose_aside(&pick, Moment::ZERO).expect("two endpoints");
+            assert_eq!(endpoint.load.in_flight(), 0);
+            aside[usize::from(endpoint.address().port()) - 1] += 1;
+        }
+    }
+    assert!(aside.iter().all(|count| *count > 50), "by chance: {aside:?}");
+}
+
 /// Counts how often each endpoint is chosen.
 fn chosen<const N: usize>(set: &EndpointSet, tried: &[usize]) -> [usize; N] {
     let tried = ids(set, tried);
