@@ -2,6 +2,7 @@
 //!
 //! Runs only on the control thread. Workers read finished values and never wait for it.
 
+mod discovery;
 mod health;
 pub mod reload;
 mod wall_clock;
@@ -44,6 +45,13 @@ pub struct Control {
 impl Control {
     pub fn new(live: Arc<LivePlan>, state: Arc<State>) -> Arc<Self> {
         Arc::new(Self { live, state })
+    }
+
+    /// Finds the endpoints of all backends: resolves the names that the config lists, and waits for the first results of
+    /// the sources, which [`follow_sources`] asks.
+    pub async fn find_endpoints(&self) {
+        let plan = self.live.load();
+        tokio::join!(self.resolve(), discovery::first_results(&plan));
     }
 
     /// Resolves the host names of all endpoints.
@@ -103,6 +111,11 @@ impl Control {
 /// Returns the addresses of a host by the system's resolver.
 async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// Follows the sources of the endpoints of all backends that have one, forever.
+pub async fn follow_sources(live: Arc<LivePlan>) {
+    discovery::follow_sources(live).await;
 }
 
 /// Probes the endpoints of all backends that have a health check, forever.

@@ -63,6 +63,13 @@ impl Config {
         self
     }
 
+    /// Adds a backend whose endpoints come from this source; `more` is the rest of its flow mapping.
+    pub fn backend_from(mut self, name: &str, source: &str, more: &str) -> Self {
+        let comma = if more.is_empty() { "" } else { ", " };
+        writeln!(self.backends, "  {name}: {{ endpoints: {source}{comma}{more} }}").expect("a string takes any text");
+        self
+    }
+
     /// Adds a route, as a flow mapping or an indented block.
     pub fn route(mut self, name: &str, yaml: &str) -> Self {
         writeln!(self.routes, "  {name}: {yaml}").expect("a string takes any text");

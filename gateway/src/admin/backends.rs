@@ -20,8 +20,9 @@ use super::numbers::{millis, share};
 use super::state::Admin;
 use super::traffic::{Times, counts, occurred};
 use crate::call::backend::Backend;
-use crate::call::endpoints::{BalanceSettings, Listed, Readiness, Written};
+use crate::call::endpoints::{BalanceSettings, Discovery, EndpointSet, Listed, Readiness, Written};
 use crate::clock;
+use crate::observe::timestamp::Timestamp;
 use crate::observe::{Family, Outcome, RetryStop};
 use crate::plan::outline::Outline;
 use crate::rejection::Reason;
@@ -37,6 +38,8 @@ struct Entry<'a> {
     time_limit_ms: u64,
     attempt_limit_ms: u64,
     endpoints: Vec<EndpointView>,
+    /// Source of the endpoints; `null` if the config lists them.
+    source: Option<SourceView>,
     /// True if no endpoint is up.
     degraded: bool,
     balance: BalanceView,
@@ -79,6 +82,44 @@ pub(super) struct EndpointView {
     /// Time until an ejected endpoint is used again; `null` while it is in use.
     returns_in_ms: Option<u64>,
     connections: Connections,
+}
+
+/// Source that tells where the endpoints are while the gateway runs.
+#[derive(Serialize)]
+pub(super) struct SourceView {
+    /// `dns`, `srv`, `file` or `kubernetes`.
+    kind: &'static str,
+    /// What is looked up.
+    name: String,
+    /// Time of the last answer with endpoints; `null` if there was none yet.
+    answered: Option<Timestamp>,
+    /// Error of the last look; `null` if it found endpoints.
+    error: Option<Arc<str>>,
+    /// Time since which the source fails; `null` if it does not.
+    failing_since: Option<Timestamp>,
+    /// Time since which the endpoints are those of an earlier answer; `null` if they are not.
+    kept_since: Option<Timestamp>,
+    /// Longest time for which they are kept; `null` if there is none.
+    keep_ms: Option<u64>,
+    /// Number of looks by result.
+    lookups: Map<String, Value>,
+}
+
+impl SourceView {
+    fn of(endpoints: &EndpointSet, discovery: &Discovery) -> Self {
+        let state = discovery.status();
+        let time = |moment| Timestamp(clock::Now::at(moment).wall.elapsed());
+        Self {
+            kind: discovery.source.kind(),
+            name: discovery.source.to_string(),
+            answered: state.answered.map(time),
+            kept_since: endpoints.kept_since().map(time),
+            failing_since: state.failing.as_ref().map(|failing| time(failing.since)),
+            error: state.failing.map(|failing| failing.error),
+            keep_ms: discovery.keep.map(millis),
+            lookups: counts(discovery.looks().into_iter()),
+        }
+    }
 }
 
 /// Settings of the choice among the endpoints.
@@ -245,7 +286,11 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
             let endpoints = backend.endpoints.load();
             let names = endpoints.endpoints().map(|endpoint| &*endpoint.name);
             let urls = backend.written.all().iter().map(|written| &*written.origin.url);
-            query.finds(names.chain(urls).chain([&*backend.name]))
+            let source = backend
+                .endpoints
+                .discovery()
+                .map(|discovery| discovery.source.to_string());
+            query.finds(names.chain(urls).chain([&*backend.name]).chain(source.as_deref()))
         })
         .collect();
     found.sort_by_cached_key(|backend| {
@@ -286,6 +331,10 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         time_limit_ms: millis(settings.time_limit),
         attempt_limit_ms: millis(settings.attempt_limit),
         endpoints: endpoint_views(backend),
+        source: backend
+            .endpoints
+            .discovery()
+            .map(|discovery| SourceView::of(&backend.endpoints, discovery)),
         degraded: backend.endpoints.load().is_degraded(clock::now()),
         balance: BalanceView::of(&settings.balance),
         balance_at: place(".balance"),

@@ -167,6 +167,21 @@ fn sample_backend(backend: &Backend, page: &mut Page) {
             .filter(|standing| standing.is_ejected(now))
             .count(),
     );
+    page.put(Family::BackendEndpoints, &[name], endpoints.all().len());
+    if let Some(discovery) = backend.endpoints.discovery() {
+        let state = discovery.status();
+        page.put(
+            Family::EndpointsKept,
+            &[name],
+            u8::from(backend.endpoints.kept_since().is_some()),
+        );
+        if let Some(answered) = state.answered {
+            page.put(Family::EndpointsAge, &[name], now.since(answered).as_secs_f64());
+        }
+        for (outcome, count) in discovery.looks() {
+            page.put_count(Family::EndpointLookups, name, outcome.as_str(), count);
+        }
+    }
     page.put(Family::BackendDegraded, &[name], u8::from(endpoints.is_degraded(now)));
     if backend.health_check.is_some() {
         let states = endpoints.endpoints().map(|endpoint| endpoint.state(now));

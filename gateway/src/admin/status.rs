@@ -40,6 +40,8 @@ pub(super) struct Status {
     config: Config,
     /// Backends none of whose endpoints is up, at most 100.
     degraded_backends: Vec<Arc<str>>,
+    /// Backends whose endpoints are those of an earlier answer of their source, at most 100.
+    kept_backends: Vec<Arc<str>>,
     issuers: Vec<Keys>,
     unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
@@ -280,6 +282,13 @@ impl Status {
                 .backends
                 .iter()
                 .filter(|backend| backend.endpoints.load().is_degraded(clock::now()))
+                .take(100)
+                .map(|backend| Arc::clone(&backend.name))
+                .collect(),
+            kept_backends: plan
+                .backends
+                .iter()
+                .filter(|backend| backend.endpoints.kept_since().is_some())
                 .take(100)
                 .map(|backend| Arc::clone(&backend.name))
                 .collect(),

@@ -51,7 +51,7 @@ use self::classify::Pushback;
 pub use self::cost::StatedCost;
 use self::endpoints::{EndpointGuard, EndpointId, Pick, Snapshot};
 use self::failure::Failure;
-use self::fault::TimeLimit;
+use self::fault::{Fault, TimeLimit};
 use self::guards::Slot;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
 use self::replay::Sending;
@@ -393,6 +393,9 @@ impl Call<'_> {
         };
         self.backend.metrics.add(Family::BackendAttempts, counted);
         let is_unreached = verdict.fault.is_some_and(|fault| !fault.was_sent());
+        if let Some(Fault::Unreached) = verdict.fault {
+            self.backend.endpoints.note_unreached();
+        }
         let fails_over = is_unreached
             && self
                 .backend

@@ -2,6 +2,7 @@
 
 mod key_tiers;
 mod precedence;
+mod sources;
 mod time_tree;
 
 use std::fmt::Write as _;
@@ -59,6 +60,13 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
     }
     page.push_str("\nWhich route takes a request: of those that fit, the first\n\n");
     precedence::draw(&mut page, &plan.routes.by_precedence());
+    let sources = sources::lines(plan);
+    if !sources.is_empty() {
+        page.push_str("\nWhere endpoints are looked up while the gateway runs\n\n");
+    }
+    for line in sources {
+        let _ = writeln!(page, "  {line}");
+    }
     if routes > 0 {
         page.push_str("\nHow long a caller may have to wait for an answer, at worst\n");
     }

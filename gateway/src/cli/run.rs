@@ -167,8 +167,9 @@ impl Gateway {
             Err(error) => return failed("signals", &error),
         };
         let control = Control::new(Arc::clone(&self.live), Arc::clone(&self.state));
+        let sources = tokio::spawn(control::follow_sources(Arc::clone(&self.live)));
         // A name that does not resolve must not delay the start; its backend is unreachable until it resolves.
-        let _ = tokio::time::timeout(Duration::from_secs(2), control.resolve()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), control.find_endpoints()).await;
         let upkeep = tokio::spawn(control.upkeep());
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
         let reacher = tokio::spawn(control::bring_back(Arc::clone(&self.live)));
@@ -215,6 +216,7 @@ impl Gateway {
         clock.abort();
         reacher.abort();
         prober.abort();
+        sources.abort();
         follower.abort();
         if let (Some(keeper), Some(counts)) = (keeper, counts) {
             keeper.abort();

@@ -45,6 +45,8 @@ pub(super) enum Shape {
     Section,
     /// A list; a single value counts as a list of one.
     List(&'static Shape),
+    /// One of several kinds.
+    Either(&'static [Shape]),
     /// A map from names to values.
     Named(&'static Shape),
     /// Any YAML, kept as it is.

@@ -83,6 +83,15 @@ impl<'a> Fields<'a> {
         self.value(name)
     }
 
+    /// Returns the value of a required key that the caller reads itself.
+    pub(super) fn required_value_of(&mut self, name: &'static str, shape: Shape) -> Option<Value<'a>> {
+        self.note(name, |key| (key.shape, key.required) = (Some(shape), true));
+        match self.value(name) {
+            Some(value) => Some(value),
+            None => self.missing(name),
+        }
+    }
+
     pub(super) fn optional<T: Read>(&mut self, name: &'static str) -> Option<T> {
         self.note(name, |key| (key.shape, key.off) = (Some(T::SHAPE), T::OFF));
         let value = self.value(name)?;

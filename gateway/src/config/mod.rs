@@ -9,6 +9,7 @@
 
 mod addresses;
 mod asked;
+pub mod endpoint_file;
 mod fields;
 mod foreign;
 mod hint;

@@ -134,6 +134,19 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         &[("endpoints", r#"endpoints: [{ url: "http://h" }]"#)],
     ),
     place("{ LISTENERS, ROUTES, backends: { b: { endpoints: [@] } } }", &[URL]),
+    either(
+        "{ LISTENERS, ROUTES, backends: { b: { endpoints: @ } } }",
+        &[("dns", "dns: users.internal")],
+        &["dns", "srv", "file", "kubernetes"],
+    ),
+    place(
+        "{ LISTENERS, ROUTES, backends: { b: { endpoints: { kubernetes: @ } } } }",
+        &[
+            ("namespace", "namespace: default"),
+            ("service", "service: users"),
+            ("port", "port: http"),
+        ],
+    ),
     place(
         r#"{ LISTENERS, ROUTES, backends: { b: { endpoints: [{ url: "https://h" }], tls: @ } } }"#,
         &[],

@@ -6,7 +6,7 @@
 
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
-    ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label,
+    ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, LookupOutcome,
     MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, Verification,
 };
 use crate::rejection::Reason;
@@ -112,6 +112,14 @@ families! {
         "Health checks of endpoints: passed or failed";
     BackendDegraded: Gauge "gateway_backend_degraded" ["backend"]
         "1 if no endpoint is up, so that calls go to endpoints that are not, or are refused";
+    BackendEndpoints: Gauge "gateway_backend_endpoints" ["backend"]
+        "Endpoints of a backend, whatever their state";
+    EndpointLookups: Counter "gateway_endpoint_lookups_total" ["backend", "outcome": LookupOutcome]
+        "Looks at the source of a backend's endpoints: found some, or failed";
+    EndpointsKept: Gauge "gateway_backend_endpoints_kept" ["backend"]
+        "1 if the endpoints are those of an earlier answer, because their source fails or lists none";
+    EndpointsAge: Gauge "gateway_backend_endpoints_age_seconds" ["backend"]
+        "Time since the source of a backend's endpoints last listed them";
     LimitDecisions: Counter "gateway_limit_decisions_total" ["limit", "decision": Decision]
         "What a limit said";
     LimitOverflow: Counter "gateway_limit_overflow_total" ["limit"]

@@ -181,6 +181,9 @@ labels! {
     /// Result of a health check of an endpoint.
     ProbeOutcome { Passed = "passed", Failed = "failed" }
 
+    /// Result of a look at the source of a backend's endpoints.
+    LookupOutcome { Found = "found", Failed = "failed" }
+
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
     /// Reason why an attempt was not retried although its result allows it.
@@ -418,6 +421,7 @@ mod tests {
         check::<Admission>();
         check::<BreakerState>();
         check::<ProbeOutcome>();
+        check::<LookupOutcome>();
         check::<RetryStop>();
         check::<Decision>();
         check::<CallerKind>();

@@ -43,8 +43,8 @@ pub use decided::{Decided, SettingPlace};
 pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,
-    CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, MirrorComparison,
-    MirrorOutcome, Outcome, ProbeOutcome, RetryStop, Verification,
+    CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, LookupOutcome,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;

@@ -14,6 +14,7 @@ pub mod calls;
 pub mod compile;
 #[cfg(test)]
 mod deciding_settings;
+pub mod endpoint_file;
 mod live;
 pub mod mirror;
 pub mod outline;

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use crate::auth::basic::checks::PasswordChecks;
 use crate::auth::basic::password_cache::KnownPasswords;
@@ -12,7 +13,7 @@ use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::auth::verifications::VerificationWork;
 use crate::call::backend::Guards;
-use crate::call::endpoints::{EndpointSet, Registry};
+use crate::call::endpoints::{EndpointSet, Registry, Source};
 use crate::call::mirror::{CopiedBytes, MirrorState};
 use crate::call::tls::TlsTerms;
 use crate::headers::Via;
@@ -75,6 +76,8 @@ pub(super) struct SetName {
     pub(super) backend: Arc<str>,
     /// URLs and weights.
     pub(super) written: Vec<(Arc<str>, u32)>,
+    /// Source that is asked while the gateway runs, and the time for which its endpoints are kept.
+    pub(super) source: Option<(Source, Option<Duration>)>,
     pub(super) tls: Option<TlsTerms>,
     pub(super) in_http2: bool,
 }

@@ -25,6 +25,7 @@ mod credential_fields;
 mod cut_answers;
 mod deadlines;
 mod decided;
+mod discovery;
 mod drain;
 mod ejection;
 mod entity_tags;

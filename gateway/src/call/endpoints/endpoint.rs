@@ -112,6 +112,10 @@ impl Endpoint {
         self.address
     }
 
+    pub(super) const fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
     /// Returns the URL as written, by which the address was found.
     pub fn url(&self) -> &Arc<str> {
         &self.origin.url

@@ -207,6 +207,16 @@ impl Snapshot {
         self.all.iter().map(|listed| &listed.endpoint)
     }
 
+    /// Returns the endpoints as members of another set.
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        self.all.iter().map(|listed| Member {
+            origin: Arc::clone(listed.endpoint.origin()),
+            address: listed.endpoint.address(),
+            weight: listed.weight,
+            readiness: listed.readiness,
+        })
+    }
+
     pub fn standings(&self) -> impl Iterator<Item = &Standing> {
         self.all.iter().map(|listed| &listed.endpoint.standing)
     }

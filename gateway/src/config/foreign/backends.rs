@@ -12,6 +12,10 @@ pub(super) const SECTIONS: &[Section] = &[
                 r#"endpoints: [{ url: "http://10.0.0.5:8080" }]"#,
             ),
             word(
+                "discovery service_discovery dns srv kubernetes k8s consul",
+                "endpoints: { dns: users.internal, port: 8080 }",
+            ),
+            word(
                 "timeout timeouts request_timeout read_timeout proxy_read_timeout response_timeout deadline total_timeout",
                 "time_limit: 10s",
             ),
@@ -82,6 +86,34 @@ pub(super) const SECTIONS: &[Section] = &[
             "host hostname address addr uri target server ip port endpoint scheme",
             r#"url: "http://10.0.0.5:8080""#,
         )],
+    },
+    // A source of endpoints.
+    Section {
+        has: &["dns", "srv", "keep"],
+        words: &[
+            word("name host hostname domain address fqdn", "dns: users.internal"),
+            word(
+                "interval ttl valid every poll_interval refresh_interval dns_refresh_rate resolve_interval refresh_period",
+                "refresh: 10s",
+            ),
+            word(
+                "resolver resolvers nameservers dns_server dns_servers server",
+                r#"srv: _http._tcp.users.internal, name_server: "10.0.0.2:53""#,
+            ),
+            word("tls ssl https secure protocol", "scheme: https"),
+            word("path filename file_path", "file: endpoints.yaml"),
+            word(
+                "k8s kube endpoint_slices service",
+                "kubernetes: { namespace: default, service: users, port: http }",
+            ),
+            word("stale max_stale hold keep_for", "keep: 10m"),
+            noted("url", "", "a backend has a list or a source, not both"),
+            noted(
+                "weight",
+                "",
+                "the addresses of a name weigh the same: `srv` and `file` have weights",
+            ),
+        ],
     },
     // TLS towards a backend.
     Section {

@@ -10,6 +10,7 @@ use policies::bulkhead::usual_tenant_share;
 use super::backend_tls::BackendTls;
 use super::balance::Balance;
 use super::breaker::{Breaker, Ejection};
+use super::endpoints::{Endpoints, Scheme, endpoints};
 use super::health::{Health, WhenNoneIsUp};
 use super::ranges::{HOUR, MS, ratio, ratio_above_zero};
 use super::retry::Retry;
@@ -25,8 +26,8 @@ use crate::config::value::Value;
 /// One service. Its breaker, bulkhead and connections are shared by all routes that use it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
-    /// Where the service is; at least one.
-    pub endpoints: Vec<Endpoint>,
+    /// Where the service is: a list of at least one endpoint, or a source that tells while the gateway runs.
+    pub endpoints: Endpoints,
     /// `http1`, `h2` in TLS (agreed on by ALPN), or `h2c` in plain text with prior knowledge.
     pub protocol: At<Protocol>,
     /// For one call, with its wait for a slot and all its attempts.
@@ -133,7 +134,7 @@ impl Read for Backend {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            let endpoints: Option<Vec<Endpoint>> = f.required_list("endpoints");
+            let endpoints = endpoints(f);
             let protocol = f.or("protocol", Protocol::Http1);
             let time_limit = f.within("time_limit", Duration::from_secs(10), MS..=24 * HOUR);
             let attempt_limit = f.within("attempt_limit", *time_limit, MS..=24 * HOUR);
@@ -158,24 +159,20 @@ impl Read for Backend {
             }
             let preserve_host = f.or("preserve_host", false);
             let connections = f.section("connections");
-            check_protocol(
-                f,
-                &protocol,
-                endpoints.as_deref().unwrap_or_default(),
-                connections.as_ref(),
-            );
+            check_protocol(f, &protocol, endpoints.as_ref(), connections.as_ref());
             let tls_at = f.value("tls").map(|value| value.key);
             let tls = f.section("tls");
-            let all_plain = |all: &&Vec<Endpoint>| !all.iter().any(|endpoint| endpoint.url.is_secure);
-            if let (Some(at), Some(all)) = (tls_at, endpoints.as_ref().filter(all_plain)) {
+            let is_plain = |all: &&Endpoints| all.is_secure() == Some(false);
+            if let (Some(at), Some(plain)) = (tls_at, endpoints.as_ref().filter(is_plain)) {
                 let message = format!("`{}.tls` is of no use", f.path);
+                let hint = match plain {
+                    Endpoints::Listed(_) => "write `https://` in its URL, or take the section out",
+                    Endpoints::Found(_) => "write `scheme: https` there, or take the section out",
+                };
                 f.push(
                     Mistake::new(Code::Conflict, at, message)
-                        .related(
-                            all.first().and_then(|first| first.url.span()),
-                            "is spoken to in plain HTTP",
-                        )
-                        .hint("write `https://` in its URL, or take the section out"),
+                        .related(plain.span(), "is spoken to in plain HTTP")
+                        .hint(hint),
                 );
             }
             Some(Self {
@@ -199,15 +196,34 @@ impl Read for Backend {
 }
 
 /// All endpoints are spoken to in the one protocol, which decides whether in TLS.
-fn check_protocol(f: &Fields<'_>, protocol: &At<Protocol>, endpoints: &[Endpoint], connections: Option<&Connections>) {
+fn check_protocol(
+    f: &Fields<'_>,
+    protocol: &At<Protocol>,
+    endpoints: Option<&Endpoints>,
+    connections: Option<&Connections>,
+) {
     let wanted = match **protocol {
         Protocol::H2 => Some(true),
         Protocol::H2c => Some(false),
         Protocol::Http1 => None,
     };
     let scheme = |is_secure| if is_secure { "https" } else { "http" };
+    if let (Some(wanted), Some(Endpoints::Found(source))) = (wanted, endpoints)
+        && source.is_secure().is_some_and(|is_secure| is_secure != wanted)
+    {
+        let (word, instead) = (protocol.as_str(), if wanted { "h2c" } else { "h2" });
+        let at = source.scheme.span().unwrap_or(source.at);
+        let message = format!("`{}.endpoints` cannot be reached by `{word}`", f.path);
+        let needed = if wanted { Scheme::Https } else { Scheme::Http };
+        f.push(
+            Mistake::new(Code::Conflict, at, message)
+                .related(protocol.span(), format!("needs `scheme: {}`", needed.as_str()))
+                .hint(format!("for `{}` write `protocol: {instead}`", scheme(!wanted))),
+        );
+    }
+    let listed = endpoints.map(Endpoints::listed).unwrap_or_default();
     let other = wanted.and_then(|wanted| {
-        let other = endpoints.iter().find(|endpoint| endpoint.url.is_secure != wanted)?;
+        let other = listed.iter().find(|endpoint| endpoint.url.is_secure != wanted)?;
         Some((wanted, other))
     });
     if let Some((wanted, other)) = other {

@@ -12,6 +12,7 @@ mod breaker;
 mod callers;
 mod connection_limits;
 mod cors;
+mod endpoints;
 mod fallback;
 mod header_rules;
 mod health;
@@ -45,6 +46,7 @@ pub use callers::{
 };
 pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
+pub use endpoints::{EndpointSource, Endpoints, HostName, KubernetesService, Scheme, SlicePort};
 pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use health::{Health, ProbePath, StatusRange, WhenNoneIsUp};

@@ -15,7 +15,7 @@ use super::reader::Read;
 use super::sources::Sources;
 use super::span::Span;
 use super::value::{Context, Value};
-use super::{keys, model, revocations, tree, users};
+use super::{endpoint_file, keys, model, revocations, tree, users};
 use crate::generated::hold;
 use comments::Comments;
 
@@ -95,6 +95,7 @@ fn languages() -> Vec<Language> {
         language::<keys::KeyFile>("The file of API keys", "keys.yaml"),
         language::<users::UserFile>("The file of users", "users.yaml"),
         language::<revocations::RevocationFile>("The file of revocations", "revoked.yaml"),
+        language::<endpoint_file::EndpointFile>("The file of endpoints", "endpoints.yaml"),
     ]
 }
 

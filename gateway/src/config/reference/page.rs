@@ -60,6 +60,10 @@ fn shape(shape: Shape) -> String {
         Shape::Section => "section".to_owned(),
         Shape::List(Shape::Section) => "list of sections".to_owned(),
         Shape::List(item) => format!("list of: {}", self::shape(*item)),
+        Shape::Either(kinds) => {
+            let kinds: Vec<_> = kinds.iter().map(|kind| self::shape(*kind)).collect();
+            kinds.join(", or ")
+        }
         Shape::Named(Shape::Section) => "sections by name".to_owned(),
         Shape::Named(value) => format!("map from names to: {}", self::shape(*value)),
         Shape::Anything => "any YAML".to_owned(),

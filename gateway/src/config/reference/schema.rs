@@ -73,6 +73,10 @@ fn of(language: &Language, path: &str, shape: Shape, key: &Entry) -> Value {
             let one = of(language, &format!("{path}[]"), *item, key);
             json!({ "anyOf": [{ "type": "array", "items": one }, one] })
         }
+        Shape::Either(kinds) => {
+            let any: Vec<_> = kinds.iter().map(|kind| of(language, path, *kind, key)).collect();
+            json!({ "anyOf": any })
+        }
         Shape::Named(named) => {
             let one = of(language, &format!("{path}.NAME"), *named, key);
             json!({ "type": ["object", "null"], "additionalProperties": one })

@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 
 use crate::call::tls::{self, EndpointTls, TlsTerms};
-use crate::config::{self, Code, EndpointUrl, Mistake, TlsVersion};
+use crate::config::{self, Code, Mistake, TlsVersion};
 use crate::observe::BackendMetrics;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::tls_files;
@@ -25,6 +25,10 @@ impl System {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             Arc::new(roots)
         })
+    }
+
+    pub(super) fn has_authorities(&self) -> bool {
+        !self.authorities().is_empty()
     }
 }
 
@@ -96,9 +100,14 @@ pub(super) fn compile(
 }
 
 impl BackendTls {
-    /// Returns the name that the endpoint's certificate must carry; `None` if its host is not a valid name.
-    pub(super) fn name_of(&self, url: &EndpointUrl) -> Option<ServerName<'static>> {
-        self.name.clone().or_else(|| server_name(&url.host))
+    /// Returns the name that the certificate of an endpoint must carry; `None` if its host is not a valid name.
+    pub(super) fn name_of(&self, host: &str) -> Option<ServerName<'static>> {
+        self.name.clone().or_else(|| server_name(host))
+    }
+
+    /// Returns the name that is written in place of the hosts.
+    pub(super) fn own_name(&self) -> Option<ServerName<'static>> {
+        self.name.clone()
     }
 }
 
@@ -112,10 +121,15 @@ fn system_authorities(
     if !found.is_empty() {
         return Some(Arc::clone(found));
     }
-    let first = written.endpoints.iter().find(|endpoint| endpoint.url.is_secure);
+    let first = written
+        .endpoints
+        .listed()
+        .iter()
+        .find(|endpoint| endpoint.url.is_secure);
+    let at = first.map_or(written.endpoints.span(), |first| first.url.span());
     let message = format!("this system has no certificate authorities by which `backends.{backend}` could be trusted");
     compiler.mistake(
-        Mistake::new(Code::Unreadable, first.and_then(|first| first.url.span()), message)
+        Mistake::new(Code::Unreadable, at, message)
             .hint("name the backend's own in `tls.ca_file`, or install the package `ca-certificates`"),
     );
     None

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use http::StatusCode;
 use policies::balance::LoadSettings;
@@ -16,17 +16,17 @@ use policies::{
 
 use crate::call::backend::{Backend, BackendSettingIds, GuardSettings, Guards, Settings};
 use crate::call::classify::{Repeatable, RetryOn};
-use crate::call::endpoints::{BalanceSettings, EndpointSet, EndpointSettings, Origin, Written, WrittenEndpoints};
+use crate::call::endpoints::{BalanceSettings, EndpointSettings};
 use crate::call::guards::BulkheadSettingIds;
 use crate::call::health_check::{Asks, HealthCheck};
 use crate::call::pool::PoolSettings;
 use crate::call::slot_limit::{SlotLimit, SlotSettings};
 use crate::clock;
-use crate::config::{self, At, Code, EndpointUrl, Mistake};
-use crate::plan::compile::backend_tls::{self, BackendTls, System};
+use crate::config::{self, Code, Mistake};
+use crate::plan::compile::backend_tls::{self, System};
 use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::endpoints;
 use crate::plan::compile::request_keys::check_field;
-use crate::plan::state::SetName;
 use crate::request_key::RequestKey;
 
 /// All backends, by name and in the order of the config.
@@ -78,21 +78,11 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
             .or_insert_with(|| Arc::new(Guards::new(&guard_settings, clock::now()))),
     );
     let metrics = compiler.state.observer.registry.backend(name);
-    let speaks_tls = written.endpoints.iter().any(|at| at.url.is_secure);
-    let tls = speaks_tls
+    let tls = endpoints::may_speak_tls(system, written)
         .then(|| backend_tls::compile(compiler, system, name, written, &metrics))
         .flatten();
     let in_http2 = *written.protocol != config::Protocol::Http1;
-    let found = written.endpoints.iter().filter_map(|at| {
-        let config::Endpoint { url, weight } = at;
-        Some(Written {
-            origin: Arc::new(origin(compiler, url, tls.as_ref())?),
-            host: url.host.clone(),
-            port: url.port,
-            weight: **weight,
-        })
-    });
-    let listed = WrittenEndpoints::new(found.collect());
+    let found = endpoints::compile(compiler, name, written, tls.as_ref());
     let certificate_expires = tls.as_ref().and_then(|tls| tls.expires);
     let shared = EndpointSettings {
         tls: tls.map(|tls| tls.shared),
@@ -106,57 +96,12 @@ fn backend(compiler: &mut Compiler<'_>, system: &System, name: &Arc<str>, writte
         guards,
         guard_settings,
         breaker_on: written.breaker.is_some(),
-        endpoints: endpoint_set(compiler, name, &listed, shared),
+        endpoints: found.set(compiler, name, shared),
         health_check: written.health.as_ref().and_then(health_check),
-        written: listed,
+        written: found.listed,
         certificate_expires,
         metrics,
     }
-}
-
-/// Returns `None` after a mistake in the URL or in the backend's `tls`.
-fn origin(compiler: &mut Compiler<'_>, url: &At<EndpointUrl>, tls: Option<&BackendTls>) -> Option<Origin> {
-    let server_name = match tls.filter(|_| url.is_secure) {
-        Some(tls) => {
-            let Some(name) = tls.name_of(url) else {
-                let message = format!("no certificate can stand for the host of `{}`", url.value);
-                compiler.mistake(Mistake::new(Code::BadValue, url.span(), message).hint("write `tls.server_name`"));
-                return None;
-            };
-            Some(name)
-        }
-        None if url.is_secure => return None,
-        None => None,
-    };
-    let origin = Origin::new(url.to_string().into(), &url.authority, server_name);
-    Some(origin.expect("an authority that was parsed fits into a field"))
-}
-
-/// Returns the set of the plan in force if its endpoints are written in the same way. Otherwise makes a new one, whose
-/// names have the addresses that are in use.
-fn endpoint_set(
-    compiler: &Compiler<'_>,
-    backend: &Arc<str>,
-    written: &WrittenEndpoints,
-    settings: EndpointSettings,
-) -> Arc<EndpointSet> {
-    let mut kept = compiler.state.kept();
-    let all = written.all().iter();
-    let name = SetName {
-        backend: Arc::clone(backend),
-        written: all.map(|at| (Arc::clone(&at.origin.url), at.weight)).collect(),
-        tls: settings.tls.as_ref().map(|tls| tls.terms.clone()),
-        in_http2: settings.in_http2,
-    };
-    let in_force = kept.endpoint_sets.get(&name).and_then(Weak::upgrade);
-    if let Some(set) = in_force.filter(|set| !set.is_closed()) {
-        return set;
-    }
-    let registry = Arc::clone(kept.endpoints.entry(Arc::clone(backend)).or_default());
-    let members = written.members(&registry);
-    let set = Arc::new(EndpointSet::new(registry, settings, members));
-    kept.endpoint_sets.insert(name, Arc::downgrade(&set));
-    set
 }
 
 fn settings(config: &config::Config, written: &config::Backend) -> Settings {
@@ -461,9 +406,7 @@ fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backe
     }
     // A name may have several addresses.
     let is_address = |only: &&config::Endpoint| only.url.host.parse::<IpAddr>().is_ok();
-    let only = <&[_; 1]>::try_from(written.endpoints.as_slice())
-        .ok()
-        .map(|[only]| only);
+    let only = <&[_; 1]>::try_from(written.endpoints.listed()).ok().map(|[only]| only);
     if let (Some(only), Some(ejection)) = (only.filter(is_address), &written.ejection) {
         let keys = [
             ejection.consecutive.span(),
@@ -480,19 +423,6 @@ fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backe
                 )
                 .related(only.url.span(), "the only endpoint is never left out")
                 .hint("a backend that fails as a whole is the breaker's business"),
-            );
-        }
-    }
-    let mut seen = std::collections::HashSet::new();
-    for at in &written.endpoints {
-        if !seen.insert(&at.url.authority) {
-            compiler.mistake(
-                Mistake::new(
-                    Code::DuplicateKey,
-                    at.url.span(),
-                    format!("`backends.{name}` has this endpoint twice"),
-                )
-                .hint("use `weight` to send it more"),
             );
         }
     }

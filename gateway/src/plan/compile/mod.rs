@@ -11,6 +11,7 @@ mod backends;
 mod callers;
 mod compiler;
 mod costs;
+mod endpoints;
 mod fallbacks;
 mod limits;
 mod listeners;

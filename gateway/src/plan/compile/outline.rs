@@ -112,10 +112,7 @@ fn note_allowances(compiler: &mut Compiler<'_>, path: &str, in_flight: Option<Sp
 
 fn note_backend(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, backend: &config::Backend) {
     compiler.note(path.to_owned(), at);
-    compiler.note(
-        format!("{path}.endpoints"),
-        first(backend.endpoints.iter().map(|endpoint| endpoint.url.span())),
-    );
+    compiler.note(format!("{path}.endpoints"), backend.endpoints.span());
     compiler.note(format!("{path}.time_limit"), backend.time_limit.span());
     compiler.note(format!("{path}.attempt_limit"), backend.attempt_limit.span());
     let bulkhead = &backend.bulkhead;

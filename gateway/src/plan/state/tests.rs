@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use policies::Moment;
+
 use super::*;
-use crate::call::endpoints::{Endpoint, Member};
+use crate::call::endpoints::{Endpoint, Found, Member};
 use crate::config;
 use crate::control::reload;
 use crate::observe::Target;
@@ -115,4 +117,69 @@ fn other_protocols_share_no_endpoint() {
     let (before, now) = (endpoints(&first), endpoints(&second));
     assert_eq!(before[0].address(), now[0].address(), "the address of a name is known");
     assert!(!are_same(&before, &now));
+}
+
+/// Gives a backend whose name is looked up these addresses.
+fn find(plan: &Plan, last: &[u8]) {
+    let set = &plan.backends[0].endpoints;
+    let discovery = set.discovery().expect("it has a source");
+    let naming = discovery.source.naming().expect("it is a name");
+    let members = last.iter().map(|last| {
+        let address = SocketAddr::from(([10, 0, 0, *last], 8080));
+        Member::new(naming.origin(8080).expect("a URL"), address, 1)
+    });
+    set.take(discovery, Found::Members(members.collect()), Moment::ZERO);
+}
+
+const SOURCE: &str = "endpoints: { dns: users, port: 8080 }";
+
+#[test]
+fn a_reload_that_does_not_change_a_source_keeps_its_set_and_what_is_known_of_it() {
+    let state = state();
+    let first = reloaded(&state, SOURCE);
+    find(&first, &[1, 2]);
+    let second = reloaded(&state, &format!("{SOURCE}, time_limit: 1s"));
+    let set = &second.backends[0].endpoints;
+    assert!(Arc::ptr_eq(&first.backends[0].endpoints, set) && !set.is_closed());
+    let discovery = set.discovery().expect("it has a source");
+    assert_eq!(discovery.status().answered, Some(Moment::ZERO));
+}
+
+#[test]
+fn another_source_begins_with_the_endpoints_in_use() {
+    let state = state();
+    let first = reloaded(&state, r#"endpoints: [{ url: "http://10.0.0.1:80", weight: 3 }]"#);
+    let before = endpoints(&first);
+    // From a list to a name.
+    let second = reloaded(&state, SOURCE);
+    assert!(are_same(&before, &endpoints(&second)) && first.backends[0].endpoints.is_closed());
+    assert_eq!(second.backends[0].endpoints.load().all()[0].weight, 3);
+    let known = second.backends[0]
+        .endpoints
+        .discovery()
+        .expect("it has a source")
+        .status();
+    assert_eq!(known.answered, None, "the source itself has not answered yet");
+    // From a name to another one.
+    find(&second, &[1, 2]);
+    let before = endpoints(&second);
+    let third = reloaded(&state, "endpoints: { dns: orders, port: 8080, refresh: 1m }");
+    assert!(before.len() == 2 && are_same(&before, &endpoints(&third)));
+    find(&third, &[2]);
+    assert_eq!(endpoints(&third).len(), 1);
+}
+
+#[test]
+fn the_same_source_in_another_protocol_begins_with_its_addresses() {
+    let state = state();
+    let first = reloaded(&state, SOURCE);
+    find(&first, &[1, 2]);
+    let second = reloaded(&state, &format!("{SOURCE}, protocol: h2c"));
+    let (before, now) = (endpoints(&first), endpoints(&second));
+    let addresses = |all: &[Arc<Endpoint>]| all.iter().map(|endpoint| endpoint.address()).collect::<Vec<_>>();
+    assert_eq!(addresses(&before), addresses(&now));
+    assert!(!are_same(&before, &now));
+    // What is spoken with the endpoints of another source is not known.
+    let third = reloaded(&state, "endpoints: { dns: orders, port: 8080 }");
+    assert!(endpoints(&third).is_empty());
 }
