@@ -26,6 +26,8 @@ mod cut_answers;
 mod deadlines;
 mod decided;
 mod discovery;
+mod discovery_kubernetes;
+mod discovery_srv;
 mod drain;
 mod ejection;
 mod entity_tags;

@@ -574,6 +574,6 @@ async fn check_prints_the_mirror() {
     let mirror = "percent: 0.5, key: tenant, methods: [GET, POST], compare: status";
     let said = cli(&["check", "gateway.yaml"], &setup(config(&fleet, mirror, "")));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let line = "mirror                0.5%  GET and POST to v2, by tenant";
+    let line = "mirror                 0.5%  GET and POST to v2, by tenant";
     assert!(said.stdout.contains(line), "{}", said.stdout);
 }

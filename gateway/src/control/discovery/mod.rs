@@ -9,7 +9,11 @@
 
 mod dns;
 mod file;
+mod kubernetes;
+mod look_pause;
+mod name_server;
 mod patience;
+mod srv;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -104,7 +108,8 @@ async fn follow_one(backend: &str, set: &EndpointSet, discovery: &Discovery) {
     match &discovery.source {
         Source::Dns(settings) => dns::follow(settings, &discovery.wake, dns::of_system, report).await,
         Source::File(settings) => file::follow(settings, set.registry(), report).await,
-        Source::Srv(_) | Source::Kubernetes(_) => std::future::pending().await,
+        Source::Srv(settings) => srv::follow(settings, discovery.keep, &discovery.wake, report).await,
+        Source::Kubernetes(settings) => kubernetes::follow(settings, &discovery.wake, report).await,
     }
 }
 
