@@ -117,6 +117,7 @@ impl Tree<'_> {
             _ => mirror.methods.concat(),
         };
         let by = match &*mirror.key {
+            _ if mirror.percent >= 100.0 => "every request".to_owned(),
             "none" => "each request by chance".to_owned(),
             key => format!("by {key}"),
         };
