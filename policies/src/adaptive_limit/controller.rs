@@ -7,8 +7,9 @@
 //! The weak point of such a rule is `long`: learned under load it is too high, and the limit grows without end; learned
 //! before the backend became slower by itself it is too low, and the limit shrinks without need. There are no probes
 //! that empty the backend to measure it again. Instead shrinking is a question: the limit goes down step by step, and
-//! if the throughput goes down with it, the calls did not wait. Then the last step is taken back, and the latency seen
-//! there is the new `long`. The question is asked only when it is open: once after a start under load, and when many
+//! if the throughput goes down with it, the calls did not wait. Then the last step is taken back, and if the throughput
+//! comes back too, the latency seen below is the new `long`. A throughput that fell by chance would otherwise raise the
+//! limit for good. The question is asked only when it is open: once after a start under load, and when many
 //! calls seem to wait.
 //!
 //! Invariant: a limit that is not used does not change.
@@ -75,6 +76,8 @@ struct Descent {
     since: Seen,
     /// Whether the window has passed in which the last step takes effect.
     has_settled: bool,
+    /// Whether the last step was taken back, to see whether the throughput comes back with it.
+    is_taken_back: bool,
 }
 
 /// Sums over several windows.
@@ -161,25 +164,37 @@ impl Controller {
         if seen.results < RESULTS.max(ROUNDS * self.limit) && seen.elapsed < LONGEST {
             return;
         }
-        let before = descent.before;
+        let (before, is_taken_back) = (descent.before, descent.is_taken_back);
         if !seen.used {
             self.descent = None;
             return;
         }
         let mut compare_with = before.unwrap_or(seen);
-        if let Some(before) = before
-            && seen.in_flight() <= APART * before.in_flight()
-        {
-            let fell = (1.0 - seen.throughput() / before.throughput()) / (1.0 - seen.in_flight() / before.in_flight());
-            if (FOLLOWS..OTHER_REASON).contains(&fell) {
-                self.long = seen.latency();
-                self.short = Some(seen.latency());
-                self.is_long_sure = true;
-                self.descent = None;
-                self.set(before.in_flight().ceil());
-                return;
+        match before {
+            Some(low) if is_taken_back => {
+                if low.in_flight() > APART * seen.in_flight() || follows(low, seen) {
+                    self.long = low.latency();
+                    self.short = Some(seen.latency());
+                    self.is_long_sure = true;
+                    self.descent = None;
+                    return;
+                }
+                // It had fallen by chance.
+                compare_with = seen;
             }
-            compare_with = seen;
+            Some(high) if seen.in_flight() <= APART * high.in_flight() => {
+                if follows(seen, high) {
+                    self.set(high.in_flight().ceil());
+                    self.descent = Some(Descent {
+                        before: Some(seen),
+                        is_taken_back: true,
+                        ..Descent::default()
+                    });
+                    return;
+                }
+                compare_with = seen;
+            }
+            _ => {}
         }
         let waiting = self.waiting(seen.in_flight(), seen.latency());
         let is_lowest = self.limit <= self.from;
@@ -218,6 +233,12 @@ impl Controller {
     fn set(&mut self, limit: f64) {
         self.limit = limit.clamp(self.from, self.to);
     }
+}
+
+/// Returns whether the throughput is lower as the calls in flight are, so that the calls do not wait.
+fn follows(low: Seen, high: Seen) -> bool {
+    let fell = (1.0 - low.throughput() / high.throughput()) / (1.0 - low.in_flight() / high.in_flight());
+    (FOLLOWS..OTHER_REASON).contains(&fell)
 }
 
 impl Seen {

@@ -28,6 +28,8 @@ pub(crate) struct Backend {
     /// Calls a second.
     pub(crate) rate: f64,
     pub(crate) is_exponential: bool,
+    /// Most by which the backend becomes slower for a while, by chance, as a part of its time.
+    pub(crate) sway: f64,
     /// Calls answered in each second so far.
     pub(crate) answered: Vec<u32>,
     pub(crate) refused: u32,
@@ -42,6 +44,8 @@ pub(crate) struct Backend {
     number: u64,
     now: Moment,
     random: u64,
+    slower: f64,
+    sways_at: Moment,
 }
 
 /// Places in the queue of the gateway.
@@ -63,6 +67,9 @@ impl Backend {
             mean,
             rate: 0.0,
             is_exponential: true,
+            sway: 0.0,
+            slower: 0.0,
+            sways_at: Moment::ZERO,
             answered: vec![],
             refused: 0,
             limits: vec![],
@@ -137,12 +144,16 @@ impl Backend {
 
     fn work(&mut self, began: Moment) {
         self.busy += 1;
+        if self.sway > 0.0 && self.now > self.sways_at {
+            self.slower = self.sway * self.next_fraction();
+            self.sways_at = self.now + Duration::from_millis(700);
+        }
         let time = if self.is_exponential {
             self.exponential(self.mean)
         } else {
             self.mean * (0.9 + 0.2 * self.next_fraction())
         };
-        self.after(time, Event::Done(began));
+        self.after(time * (1.0 + self.slower), Event::Done(began));
     }
 
     fn done(&mut self, began: Moment) {

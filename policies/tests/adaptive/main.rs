@@ -81,6 +81,22 @@ fn it_follows_the_backend() {
     phase(200, 5.0, 200..=240);
 }
 
+/// The throughput changes by chance as much as by the limit. A wrong answer is possible, but it is rare.
+#[test]
+fn a_backend_of_changing_speed_rarely_misleads_it() {
+    let mut misled = 0;
+    for seed in 0..30 {
+        let mut backend = Backend::new(8, 20.0, adaptive(4, 200), seed);
+        backend.rate = 1.5 * backend.capacity();
+        (backend.is_exponential, backend.sway) = (false, 0.8);
+        backend.run(120);
+        let last = backend.limit();
+        assert!((8..=64).contains(&last), "{seed}: {last}");
+        misled += u32::from(last > 20);
+    }
+    assert!(misled <= 5, "{misled} of 30");
+}
+
 #[test]
 fn it_stays_within_its_bounds() {
     let backend = eight_places(adaptive(10, 11), 3.0, true, 8);
