@@ -102,6 +102,8 @@ pub struct OverloadGuard {
     settings: OverloadSettings,
     /// Share of the newcomers to refuse.
     share: f64,
+    /// Ranks refused for it.
+    ranks: f64,
     /// Newcomers by rank, of this and earlier periods.
     mix: [f64; RANKS],
     opened_at: Moment,
@@ -126,6 +128,7 @@ impl OverloadGuard {
         OverloadGuard {
             settings,
             share: 0.0,
+            ranks: 0.0,
             mix: [0.0; RANKS],
             opened_at: now,
             ticks: 0,
@@ -157,8 +160,9 @@ impl OverloadGuard {
         (self.opened_at, self.ticks, self.least) = (now, 0, u64::MAX);
         self.learn_mix(admission);
         self.close(least, elapsed.as_secs_f64());
+        self.choose_ranks();
         if self.share > 0.0 {
-            admission.refuse(self.ranks());
+            admission.refuse(self.ranks);
         } else {
             admission.open();
         }
@@ -205,8 +209,23 @@ impl OverloadGuard {
         }
     }
 
+    /// Chooses how many ranks are refused: as many as the share takes, but only one more than those that were refused
+    /// wholly, however large the share has become. So the dear ones are spared while it is not known what the cheap ones
+    /// bring.
+    fn choose_ranks(&mut self) {
+        let wanted = self.ranks_of_share();
+        let whole = self.ranks as usize;
+        let next = (whole..RANKS).find(|rank| self.mix[*rank] > 0.0);
+        let most = next.map_or(RANKS, |rank| rank + 1) as f64;
+        self.ranks = wanted.min(most);
+        if wanted > most {
+            let refused: f64 = self.mix[..most as usize].iter().sum();
+            self.share = refused / self.mix.iter().sum::<f64>();
+        }
+    }
+
     /// Returns how many ranks must be refused for the share, by the mix of newcomers.
-    fn ranks(&self) -> f64 {
+    fn ranks_of_share(&self) -> f64 {
         let mut left = self.share * self.mix.iter().sum::<f64>();
         let mut ranks = 0.0;
         for number in self.mix {

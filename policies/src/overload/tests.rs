@@ -116,6 +116,21 @@ fn the_cheapest_are_refused_first_and_the_next_if_that_is_not_enough() {
     assert!(last[3] > 0.0, "some of the dearest are always admitted: {last:?}");
 }
 
+#[test]
+fn a_rank_is_added_only_after_the_one_before_was_refused_for_a_period() {
+    let mut scene = Scene::new();
+    let mut whole = 0;
+    for step in 1..12 {
+        scene.come(&[10, 10, 10, 10]);
+        scene.late(500 * step, 1);
+        let refused = [0, 1, 2, 3].map(|rank| 1.0 - scene.admitted(rank));
+        let begun = refused.iter().filter(|share| **share > 0.0).count();
+        assert!(begun <= whole + 1, "{step}: {refused:?} after {whole}");
+        whole = refused.iter().filter(|share| **share == 1.0).count();
+    }
+    assert_eq!(whole, 3);
+}
+
 /// A share of all newcomers, whatever their ranks.
 #[test]
 fn a_rank_without_newcomers_costs_no_time() {
