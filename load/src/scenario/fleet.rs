@@ -26,9 +26,9 @@ tiers:
   unbounded: { rate: 100000/s, burst: 100000 }
 backends:
   fleet:
-    endpoints: [@endpoints@]
+    endpoints: @endpoints@
     health: { path: /healthz, every: 1s, time_limit: 500ms }
-    attempt_limit: 2s
+    attempt_limit: 1s
     bulkhead: { limit: 200 }
 routes:
   fleet: { match: { path: "/delay/{ms}" }, access: { any_of: [api_key] }, backend: fleet }
@@ -42,8 +42,10 @@ const CONNECTIONS: usize = 64;
 /// Time before the event of a phase.
 const BEFORE: Duration = Duration::from_secs(1);
 /// Time for which a process is dead or stopped.
-const GONE_FOR: Duration = Duration::from_secs(5);
+const GONE_FOR: Duration = Duration::from_secs(6);
 const DRAINED_FOR: Duration = Duration::from_secs(2);
+/// `attempt_limit` of the config.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
 /// Length of a phase in which an endpoint has to recover.
 const LONG_PHASE: Duration = Duration::from_secs(22);
 const SHORT_PHASE: Duration = Duration::from_secs(6);
@@ -71,18 +73,29 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     findings.push(stopped(&gateway, &three).await?);
     findings.extend(drained(&gateway, &three).await?);
     findings.push(restarted(&gateway, &mut three).await?);
+    drop(gateway);
+    findings.extend(listed(binary, &three).await?);
     three.truncate(2);
     findings.push(closed_loop(binary, &mut three).await?);
     Ok(findings)
 }
 
 async fn start(binary: &Path, members: &[BackendProcess]) -> Result<Gateway> {
+    let config = CONFIG.replace("@endpoints@", &list(members));
+    Gateway::start(binary, &config, &keys()).await
+}
+
+fn keys() -> String {
+    key_file(&[KeyLine::new("caller", "caller", "caller").tier("unbounded")])
+}
+
+/// Returns the endpoints as a list in YAML.
+fn list(members: &[BackendProcess]) -> String {
     let endpoints: Vec<String> = members
         .iter()
         .map(|member| format!("{{ url: \"http://{}\" }}", member.address))
         .collect();
-    let keys = key_file(&[KeyLine::new("caller", "caller", "caller").tier("unbounded")]);
-    Gateway::start(binary, &CONFIG.replace("@endpoints@", &endpoints.join(", ")), &keys).await
+    format!("[{}]", endpoints.join(", "))
 }
 
 fn load(gateway: &Gateway, duration: Duration) -> Result<Load> {
@@ -129,23 +142,40 @@ async fn stopped(gateway: &Gateway, members: &[BackendProcess]) -> Result<Findin
         let at = TokioInstant::now();
         members[1].signal(Signal::Stop).await?;
         let noticed = noticed(gateway, members, 1).await?;
+        // What was sent there before has ended now, one way or the other.
+        sleep(ATTEMPT_LIMIT + Duration::from_millis(200)).await;
+        let failed_before = failed(gateway).await?;
         sleep_until(at + GONE_FOR).await;
         members[1].signal(Signal::Continue).await?;
         let back = Instant::now();
         until_up(gateway, address).await?;
         let up = back.elapsed();
-        let even = even_again(members, 1, back).await?;
-        Ok::<_, crate::Error>((noticed, attempts(gateway, "timed_out").await? - timed_out, up, even))
+        let timed_out = attempts(gateway, "timed_out").await? - timed_out;
+        Ok::<_, crate::Error>((
+            noticed,
+            failed_before,
+            timed_out,
+            up,
+            even_again(members, 1, back).await?,
+        ))
     };
     let (report, events) = tokio::join!(generate(load(gateway, LONG_PHASE)?), events);
-    let (noticed, timed_out, up, even) = events?;
-    Ok(none_fails(
-        &format!("one stopped with SIGSTOP for {GONE_FOR:?}"),
-        &report,
-        &format!(
-            "{noticed}, {timed_out} attempts timed out there; up {} after SIGCONT, {even}",
+    let (noticed, failed_before, timed_out, up, even) = events?;
+    let failed_after = failed(gateway).await? - failed_before;
+    Ok(Finding::new(
+        format!(
+            "{RATE} GETs/s over three processes, one stopped with SIGSTOP for {GONE_FOR:?}: none fails that is sent \
+             after it is noticed"
+        ),
+        format!(
+            "{failed_after} failed; {}, p99 {}, longest {}; {noticed}, {timed_out} attempts timed out there; up {} \
+             after SIGCONT, {even}",
+            report.endings(),
+            millis(report.quantile(0.99)),
+            millis(report.max()),
             millis(up)
         ),
+        failed_after == 0.0 && report.status(200) > 0 && report.unsent == 0,
     ))
 }
 
@@ -184,15 +214,15 @@ async fn drained(gateway: &Gateway, members: &[BackendProcess]) -> Result<Vec<Fi
     ])
 }
 
-/// Restarts the first endpoint without a pause.
+/// Restarts the third endpoint without a pause.
 async fn restarted(gateway: &Gateway, members: &mut [BackendProcess]) -> Result<Finding> {
     let events = async {
         sleep(BEFORE).await;
         let at = Instant::now();
-        members[0].kill().await?;
-        members[0].start_again().await?;
+        members[2].kill().await?;
+        members[2].start_again().await?;
         let took = at.elapsed();
-        let even = even_again(members, 0, Instant::now()).await?;
+        let even = even_again(members, 2, Instant::now()).await?;
         Ok::<_, crate::Error>((took, even))
     };
     let (report, events) = tokio::join!(generate(load(gateway, LONG_PHASE)?), events);
@@ -202,6 +232,47 @@ async fn restarted(gateway: &Gateway, members: &mut [BackendProcess]) -> Result<
         &report,
         &format!("its process was gone for {}; {even}", millis(took)),
     ))
+}
+
+/// Adds the third endpoint by a file that lists the first two, and then takes the first out of it.
+async fn listed(binary: &Path, members: &[BackendProcess]) -> Result<Vec<Finding>> {
+    const FILE: &str = "endpoints.yaml";
+    const AFTER: Duration = Duration::from_secs(1);
+    let file = |members: &[BackendProcess]| format!("endpoints: {}\n", list(members));
+    let config = CONFIG.replace("@endpoints@", &format!("{{ file: {FILE} }}"));
+    let (keys, first_two) = (keys(), file(&members[..2]));
+    let gateway = &Gateway::start_with(binary, &config, &[("keys.yaml", &keys), (FILE, &first_two)]).await?;
+    let events = async {
+        sleep(BEFORE).await;
+        let before = members[2].requests().await?;
+        gateway.replace(FILE, &file(members))?;
+        let added = Instant::now();
+        while members[2].requests().await? == before && added.elapsed() < RECOVERY {
+            sleep(LOOK).await;
+        }
+        let first = added.elapsed();
+        let even = even_again(members, 2, added).await?;
+        gateway.replace(FILE, &file(&members[1..]))?;
+        sleep(AFTER).await;
+        let before = members[0].requests().await?;
+        sleep(DRAINED_FOR).await;
+        let meanwhile = members[0].requests().await? - before;
+        Ok::<_, crate::Error>((first, even, meanwhile))
+    };
+    let (report, events) = tokio::join!(generate(load(gateway, LONG_PHASE)?), events);
+    let (first, even, meanwhile) = events?;
+    Ok(vec![
+        none_fails(
+            "one added by a file, another taken out of it",
+            &report,
+            &format!("the first request after {}, {even}", millis(first)),
+        ),
+        Finding::new(
+            format!("an endpoint that is taken out of the file gets no request from {AFTER:?} on"),
+            format!("{meanwhile} in {DRAINED_FOR:?}"),
+            meanwhile == 0,
+        ),
+    ])
 }
 
 /// Kills two endpoints in turn under callers that each send again as soon as they are answered.
@@ -325,6 +396,12 @@ async fn attempts(gateway: &Gateway, outcome: &str) -> Result<f64> {
         .metric("gateway_backend_attempts_total", &labels)
         .await?
         .unwrap_or(0.0))
+}
+
+/// Returns the requests that were answered with a 5xx so far.
+async fn failed(gateway: &Gateway) -> Result<f64> {
+    let failed = gateway.metric("gateway_requests_total", "code=\"5xx\"").await?;
+    Ok(failed.unwrap_or(0.0))
 }
 
 /// Connection attempts that failed.

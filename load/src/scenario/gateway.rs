@@ -63,9 +63,19 @@ impl Gateway {
     /// # Errors
     /// The gateway does not start; the error contains its log.
     pub async fn start(binary: &Path, config: &str, keys: &str) -> Result<Self> {
+        Self::start_with(binary, config, &[("keys.yaml", keys)]).await
+    }
+
+    /// Like [`Gateway::start`], with these files beside the config, each with its name and its text.
+    ///
+    /// # Errors
+    /// As for [`Gateway::start`].
+    pub async fn start_with(binary: &Path, config: &str, files: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (log, ready) = (folder.path().join(LOG), folder.path().join("ready.json"));
-        fs::write(folder.path().join("keys.yaml"), keys)?;
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text)?;
+        }
         let token = folder.path().join("admin.token");
         let mut token = File::options().create_new(true).write(true).mode(0o600).open(token)?;
         token.write_all(TOKEN.as_bytes())?;
@@ -119,6 +129,13 @@ impl Gateway {
         Ok(request
             .header("x-api-key", HeaderValue::from_static(key))
             .body(Full::default())?)
+    }
+
+    /// Replaces a file beside the config in one step.
+    pub fn replace(&self, name: &str, text: &str) -> Result<()> {
+        let partial = self.folder.path().join("partial");
+        fs::write(&partial, text)?;
+        Ok(fs::rename(partial, self.folder.path().join(name))?)
     }
 
     /// Writes another config in one step; the next reload reads it.
