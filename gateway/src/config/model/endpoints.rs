@@ -22,6 +22,10 @@ use crate::config::value::Value;
 
 /// Where the endpoints of a backend come from.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each backend, and only while a config is read"
+)]
 pub enum Endpoints {
     /// At least one.
     Listed(Vec<Endpoint>),
