@@ -273,8 +273,9 @@ async fn a_name_is_looked_up_by_the_system_and_again_after_a_failed_connection()
     let found = [("backend", "api"), ("outcome", "found")];
     let lookups = gateway.metric("gateway_endpoint_lookups_total", &found).await;
     api.behave(Behaviour::refusing()).await;
-    gateway.get("/api/echo").send().await.refusal(502, "backend_unreached");
     eventually(SOON, "the name is looked up again", || async {
+        // The first call may be on a connection that breaks; the next one cannot make another.
+        gateway.get("/api/echo").send().await;
         let now = gateway.metric("gateway_endpoint_lookups_total", &found).await;
         (now > lookups).then_some(())
     })

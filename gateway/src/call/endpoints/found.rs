@@ -46,7 +46,10 @@ impl EndpointSet {
             Found::Failed(error) => discovery.fail(&error, now),
         };
         match failed {
-            Some(Failing { error, is_over, .. }) => Change::Failed { error, keeps: !is_over },
+            Some(Failing { error, is_over, .. }) => Change::Failed {
+                error,
+                keeps: !is_over && !self.load().all().is_empty(),
+            },
             None => Change::None,
         }
     }

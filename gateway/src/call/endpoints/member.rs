@@ -60,6 +60,11 @@ impl Origin {
             server_name,
         })
     }
+
+    /// Returns whether TLS is spoken with the endpoints.
+    pub const fn is_secure(&self) -> bool {
+        self.server_name.is_some()
+    }
 }
 
 impl Member {

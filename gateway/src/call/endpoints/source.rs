@@ -105,6 +105,14 @@ impl Source {
         }
     }
 
+    /// Returns whether endpoints may be spoken to in plain text.
+    pub fn takes_plain(&self) -> bool {
+        match (self, self.naming()) {
+            (Self::File(settings), _) => settings.schemes != Schemes::Secure,
+            (_, naming) => naming.is_none_or(|naming| naming.server_name.is_none()),
+        }
+    }
+
     /// Returns the names of endpoints that the source finds; `None` for a file, which names each of them.
     pub const fn naming(&self) -> Option<&Naming> {
         match self {

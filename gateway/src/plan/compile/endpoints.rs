@@ -295,8 +295,17 @@ impl Compiled {
 /// Returns the endpoints of the set in force that calls can go to until a new source has answered.
 fn still_usable(set: &EndpointSet, old: &SetName, new: &SetName) -> Vec<Member> {
     let in_force = set.load();
-    if (&old.tls, old.in_http2) == (&new.tls, new.in_http2) {
-        return in_force.members().collect();
+    let takes_plain = match &new.source {
+        Some((source, _)) => source.takes_plain(),
+        None => new.tls.is_none(),
+    };
+    let is_usable = |member: &Member| match member.origin.is_secure() {
+        true => old.tls == new.tls,
+        false => takes_plain,
+    };
+    let usable: Vec<_> = in_force.members().filter(is_usable).collect();
+    if old.in_http2 == new.in_http2 && !usable.is_empty() {
+        return usable;
     }
     // What is spoken with them has changed. It is the same source if its names alone are others.
     let (Some((old, _)), Some((new, _))) = (&old.source, &new.source) else {
