@@ -183,3 +183,23 @@ fn the_same_source_in_another_protocol_begins_with_its_addresses() {
     let third = reloaded(&state, "endpoints: { dns: orders, port: 8080 }");
     assert!(endpoints(&third).is_empty());
 }
+
+#[test]
+fn endpoints_are_taken_over_only_with_the_tls_that_is_asked_for() {
+    const TLS: &str = "tls: { ca_file: ../fixtures/configs/callers-ca.pem }";
+    let both = format!(r#"endpoints: [{{ url: "http://10.0.0.1" }}, {{ url: "https://10.0.0.2" }}], {TLS}"#);
+    for (next, expected) in [
+        ("endpoints: { dns: users }".to_owned(), "10.0.0.1:80"),
+        (
+            format!("endpoints: {{ dns: users, scheme: https }}, {TLS}"),
+            "10.0.0.2:443",
+        ),
+    ] {
+        let state = state();
+        let first = reloaded(&state, &both);
+        let second = reloaded(&state, &next);
+        let taken = endpoints(&second);
+        assert_eq!((endpoints(&first).len(), taken.len()), (2, 1), "{next}");
+        assert_eq!(taken[0].address().to_string(), expected, "{next}");
+    }
+}
