@@ -58,12 +58,14 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
+/// Renders one page at a time. Whatever else waits for this thread, probes above all, gets its turn between two pages,
+/// however many are asked for at once.
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    (
-        [(CONTENT_TYPE, page::CONTENT_TYPE)],
-        admin.gateway.state.observer.registry.render(),
-    )
-        .into_response()
+    let turn = admin.scrapes.acquire().await;
+    let page = admin.gateway.state.observer.registry.render();
+    tokio::task::yield_now().await;
+    drop(turn);
+    ([(CONTENT_TYPE, page::CONTENT_TYPE)], page).into_response()
 }
 
 #[cfg(test)]

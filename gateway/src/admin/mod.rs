@@ -47,6 +47,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use tokio::sync::Semaphore;
 
 use self::body_limit::MAX_BODY;
 use self::state::Admin;
@@ -126,6 +127,7 @@ impl Bound {
             health_address,
             tokens,
             streams: Streams::default(),
+            scrapes: Semaphore::new(1),
         });
         samplers::register(&admin);
         let probes = health.map(|(listener, _)| serve(listener, probe_router(Arc::clone(&admin))));

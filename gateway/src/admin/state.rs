@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::stream_slots::Streams;
 use super::tokens::Tokens;
 use crate::control::reload::Reloader;
@@ -26,4 +28,6 @@ pub(super) struct Admin {
     pub(super) health_address: Option<SocketAddr>,
     pub(super) tokens: Tokens,
     pub(super) streams: Streams,
+    /// Held while a page of metrics is rendered.
+    pub(super) scrapes: Semaphore,
 }
