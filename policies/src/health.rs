@@ -4,8 +4,9 @@
 //! it is up again. Ejections are the passive part, decided by the [`Ejector`](crate::Ejector) from real calls. An endpoint
 //! that nothing is known of yet is usable, so that a start is no outage, but cold, so that little is lost.
 //!
-//! A probe that succeeds may end an ejection early, but only the first of a row: an endpoint whose probes succeed while
-//! its calls fail would come back too soon again and again.
+//! Probes that succeed may end an ejection early. The first of a row takes `rise` of them, each further one twice as many
+//! as the one before: an endpoint whose probes succeed while its calls fail would come back too soon again and again, and
+//! one that was restarted twice is well.
 //!
 //! Invariant: the state is the first of these that applies: drained, down, ejected, warming, up. One result changes at
 //! most one step of a row, and each change is reported once. A drained endpoint stays drained whatever the probes say.
@@ -158,7 +159,8 @@ impl Health {
         }
         let successes = self.successes.load(Relaxed).saturating_add(1);
         self.successes.store(successes, Relaxed);
-        number <= 1 && successes >= settings.rise.get()
+        let doublings = number.saturating_sub(1).min(16);
+        u64::from(successes) >= u64::from(settings.rise.get()) << doublings
     }
 
     /// Drains the endpoint, or takes the drain back. Returns whether that changed anything.
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_end_the_first_ejection_of_a_row() {
+    fn probes_end_an_ejection_and_the_later_ones_of_a_row_take_more() {
         // Each probe: whether it succeeds, and when it begins. The ejection begins at 5,000.
         let check = |number: u32, probes: &[(bool, u64)], ends: bool| {
             let health = Health::default();
@@ -358,8 +360,12 @@ mod tests {
         check(1, &[(true, 6_000), (false, 7_000), (true, 8_000), (true, 9_000)], true);
         // A probe that began before the ejection says nothing.
         check(1, &[(true, 4_999), (true, 6_000)], false);
-        // Its calls fail again although its probes succeed.
+        // Its calls fail again although its probes succeed: more of them are needed.
         check(2, &[(true, 6_000), (true, 7_000), (true, 8_000)], false);
+        check(2, &[(true, 6_000), (true, 7_000), (true, 8_000), (true, 9_000)], true);
+        check(3, &[(true, 6_000); 7], false);
+        check(3, &[(true, 6_000); 8], true);
+        check(u32::MAX, &[(true, 6_000); 8], false);
 
         let health = Health::default();
         probe_often(&health, true, 9);
