@@ -15,13 +15,36 @@ use policies::clock_follower::Offset;
 use policies::{Moment, WallTime};
 use tokio::time::Instant;
 
-/// Returns the instant of [`Moment::ZERO`]: an hour before the first reading, so that a policy can look back.
+static EPOCH: OnceLock<Instant> = OnceLock::new();
+
+/// Returns the instant of [`Moment::ZERO`]: an hour before the first reading, so that a policy can look back, or that of
+/// the process that this one replaces.
 fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(|| {
         let now = std::time::Instant::now();
         Instant::from_std(now.checked_sub(Duration::from_secs(3600)).unwrap_or(now))
     })
+}
+
+/// Returns the instant of [`Moment::ZERO`] in nanoseconds since the machine was started. Another process of the machine
+/// can [continue](continue_from) with it, so that moments of this process mean the same there.
+pub fn epoch_since_boot() -> i64 {
+    since_boot() - i64::try_from(since_epoch(Instant::from_std(std::time::Instant::now())).nanos()).unwrap_or(i64::MAX)
+}
+
+/// Returns the nanoseconds since the machine was started, by `CLOCK_MONOTONIC`, the clock of [`std::time::Instant`].
+pub fn since_boot() -> i64 {
+    let rustix::time::Timespec { tv_sec, tv_nsec } = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    tv_sec * 1_000_000_000 + i64::from(tv_nsec)
+}
+
+/// Makes [`Moment::ZERO`] the instant that another process of this machine has. Returns false if the time was read
+/// before, or if that instant is in the future; then nothing changes.
+pub fn continue_from(epoch_since_boot: i64) -> bool {
+    let now = std::time::Instant::now();
+    let ago = u64::try_from(since_boot() - epoch_since_boot).ok();
+    let epoch = ago.and_then(|ago| now.checked_sub(Duration::from_nanos(ago)));
+    epoch.is_some_and(|epoch| EPOCH.set(Instant::from_std(epoch)).is_ok())
 }
 
 /// Both clocks at one instant: the monotonic time for rates, the time of day for the calendar.
@@ -181,6 +204,13 @@ mod tests {
         let told = unix_time();
         let read = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         assert!(read.abs_diff(told) < Duration::from_secs(60), "{read:?} {told:?}");
+    }
+
+    #[test]
+    fn the_epoch_since_boot_stays_the_same() {
+        let (first, second) = (epoch_since_boot(), epoch_since_boot());
+        assert!(first.abs_diff(second) < 1_000_000_000, "{first} {second}");
+        assert!(!continue_from(first), "the time was read before");
     }
 
     #[tokio::test(start_paused = true)]

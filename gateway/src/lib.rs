@@ -1,7 +1,7 @@
 //! The modules of the gateway, from high level to low. A module imports only from lower levels, as `tests/floors.rs`
 //! checks. `docs/internals.md` follows a request through them and says how to add things.
 //!
-//! From the top: [`cli`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
+//! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·
 //! [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
 //! [`clock`], [`files`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
@@ -21,6 +21,7 @@ pub mod control;
 pub mod files;
 #[cfg(test)]
 mod generated;
+pub mod hand_over;
 pub mod header_fields;
 pub mod headers;
 pub mod identity;

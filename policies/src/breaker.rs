@@ -27,7 +27,7 @@ mod window;
 
 pub use probes::Asker;
 pub use settings::{AdaptiveRule, BreakerSettings, SlowCalls};
-pub use state::{Cause, ForcedState, Generation, State, Transition};
+pub use state::{Cause, ForcedState, Generation, SavedBreaker, SavedState, State, Transition};
 
 use latencies::Latencies;
 use probes::Probes;
@@ -345,6 +345,44 @@ impl Breaker {
     pub fn mean_latency(&self) -> Option<Duration> {
         self.latencies
             .mean(self.word().generation(), self.settings.latency_window()?)
+    }
+
+    /// Returns the state for another process with the same [`Moment::ZERO`]; `None` while the breaker is closed.
+    pub fn saved(&self) -> Option<SavedBreaker> {
+        let opening = lock(&self.opening);
+        let state = match self.word().state() {
+            State::Closed => return None,
+            State::Open | State::HalfOpen => SavedState::Open {
+                until: Moment::from_nanos(self.open_until.load(Ordering::Acquire)),
+                reopenings: self.reopenings.load(Ordering::Relaxed),
+            },
+            State::ForcedOpen => SavedState::Forced(ForcedState::Open),
+            State::ForcedClosed => SavedState::Forced(ForcedState::Closed),
+        };
+        drop(opening);
+        Some(SavedBreaker {
+            state,
+            cause: self.cause(),
+        })
+    }
+
+    /// Takes over the state of another process. A half-open breaker is open again, and its open time is over, so the
+    /// next call is a probe.
+    pub fn restore(&self, saved: SavedBreaker, now: Moment) -> Option<Transition> {
+        let cause = saved.cause.unwrap_or(Cause::Forced);
+        let changed = match saved.state {
+            SavedState::Forced(ForcedState::Open) => self.change(now, cause, |_| Some(State::ForcedOpen)),
+            SavedState::Forced(ForcedState::Closed) => self.change(now, cause, |_| Some(State::ForcedClosed)),
+            SavedState::Open { .. } => self.change(now, cause, |_| Some(State::Open)),
+        };
+        if let SavedState::Open { until, reopenings } = saved.state {
+            let _opening = lock(&self.opening);
+            if self.word().state() == State::Open {
+                self.reopenings.store(reopenings, Ordering::Release);
+                self.open_until.store(until.nanos(), Ordering::Release);
+            }
+        }
+        changed
     }
 
     /// Opens or closes the breaker regardless of results, until [`unforce`](Breaker::unforce).

@@ -82,6 +82,21 @@ impl Quota {
         }
     }
 
+    /// Returns the ticks to earn one token and the burst, from which [`Quota::of_parts`] makes the same quota again.
+    pub const fn parts(&self) -> (u64, u64) {
+        (self.interval, self.burst)
+    }
+
+    /// Returns the quota of these parts; `None` if no quota has them.
+    pub fn of_parts(interval: u64, burst: u64) -> Option<Quota> {
+        let capacity = interval.checked_mul(burst)?;
+        (interval >= TICKS_PER_NANO && burst > 0 && capacity <= LONGEST_FILL).then_some(Quota {
+            interval,
+            burst,
+            capacity,
+        })
+    }
+
     /// Returns the time in which this many tokens are earned, rounded up to the nanosecond.
     pub const fn time_to_earn(&self, tokens: u64) -> Duration {
         ticks_to_duration(tokens.saturating_mul(self.interval))
@@ -106,6 +121,17 @@ pub struct Bucket {
 impl Bucket {
     pub fn full() -> Bucket {
         Bucket::default()
+    }
+
+    /// Returns the state for another process with the same [`Moment::ZERO`]: the ticks from that moment until the bucket
+    /// is full.
+    pub fn saved(&self) -> u64 {
+        self.full_at.load(Relaxed)
+    }
+
+    /// Takes over the state of another process. A bucket that lacks more tokens than that one keeps its own.
+    pub fn restore(&self, saved: u64) {
+        self.change(|full_at| full_at.max(saved));
     }
 
     /// Takes `cost` tokens, or none.

@@ -249,6 +249,14 @@ impl Standing {
         })
     }
 
+    /// Takes over an ejection of another process with the same [`Moment::ZERO`].
+    pub fn restore(&self, ejection: Ejection) {
+        self.ejections.store(ejection.number, Relaxed);
+        self.away.store(true, Relaxed);
+        self.from.store(ejection.from.nanos(), Relaxed);
+        self.until.store(ejection.until.nanos(), Relaxed);
+    }
+
     /// Returns the end of the last ejection; zero if there was none.
     fn until(&self) -> Moment {
         Moment::from_nanos(self.until.load(Relaxed))

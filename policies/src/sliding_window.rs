@@ -87,6 +87,20 @@ impl SlidingWindow {
         SlidingWindow::default()
     }
 
+    /// Returns the moments of takes and their tokens, in rising order, for another process with the same
+    /// [`Moment::ZERO`].
+    pub fn saved(&self) -> Vec<(Moment, u64)> {
+        let taken = lock(&self.taken);
+        taken.runs.iter().map(|run| (run.at, run.tokens)).collect()
+    }
+
+    /// Adds what was taken in another process.
+    pub fn restore(&self, at: Moment, tokens: u64) {
+        let mut taken = lock(&self.taken);
+        let most = u64::MAX / 2 - taken.total.min(u64::MAX / 2);
+        taken.add(at, tokens.min(most));
+    }
+
     /// Takes `cost` tokens, or none.
     pub fn take(&self, quota: &WindowQuota, now: Moment, cost: u64) -> Result<Balance, Wait> {
         let mut taken = lock(&self.taken);

@@ -36,6 +36,8 @@ pub enum Signal {
     Hup,
     Term,
     Int,
+    Usr2,
+    Kill,
 }
 
 /// Running gateway with one listener, named `public`. Dropping it kills the process.
@@ -49,14 +51,8 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts the command with the arguments for serving, in a folder that holds its config.
-    pub(crate) async fn spawn(folder: TempDir, mut command: Command) -> Self {
-        let log = |name| fs::File::create(folder.path().join(name)).expect("the folder takes files");
-        let child = command
-            .args(["run", "-c", CONFIG, "--ready-file", READY])
-            .stdout(log(STDOUT))
-            .stderr(log(STDERR))
-            .spawn()
-            .expect("the binary can be started");
+    pub(crate) async fn spawn(folder: TempDir, command: Command) -> Self {
+        let child = serve(command, folder.path());
         let mut gateway = Self {
             folder,
             child,
@@ -74,6 +70,39 @@ impl Gateway {
     /// The gateway does not start.
     pub async fn start(config: impl AsRef<str>) -> Self {
         Setup::new(config).start().await
+    }
+
+    /// Starts another process that takes over, with this command; returns the process before once the new one serves.
+    ///
+    /// # Panics
+    /// The new process does not serve.
+    pub async fn replace(&mut self, setup: &Setup) -> Past {
+        let child = serve(setup.serving(&self.folder), self.folder.path());
+        let past = Past(std::mem::replace(&mut self.child, child));
+        self.wait_until_served_by(self.child.id()).await;
+        past
+    }
+
+    /// Starts another process beside this one, which is not waited for.
+    pub fn beside(&self, setup: &Setup) -> Past {
+        Past(serve(setup.serving(&self.folder), self.folder.path()))
+    }
+
+    /// Waits until the ready file is that of the process.
+    ///
+    /// # Panics
+    /// It does not serve.
+    pub async fn wait_until_served_by(&self, pid: u32) {
+        eventually(LIMIT, "the new process serves", || async {
+            (self.served_by() == Some(pid)).then_some(())
+        })
+        .await;
+    }
+
+    /// Returns the process that the ready file names.
+    pub fn served_by(&self) -> Option<u32> {
+        let ready: Value = serde_json::from_slice(&fs::read(self.path(READY)).ok()?).ok()?;
+        u32::try_from(ready["pid"].as_u64()?).ok()
     }
 
     /// Returns a client of the public listener. Its clones share connections.
@@ -159,19 +188,7 @@ impl Gateway {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let name = match signal {
-            Signal::Hup => "-HUP",
-            Signal::Term => "-TERM",
-            Signal::Int => "-INT",
-        };
-        // Every shell has a built-in `kill`; not every machine has a program of that name.
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill {name} {}", self.child.id())])
-            .status();
-        assert!(
-            sent.is_ok_and(|status| status.success()),
-            "{signal:?} could not be sent"
-        );
+        signal.send(self.child.id());
     }
 
     /// Replaces the config in one step, so that no reload reads half of it.
@@ -202,16 +219,7 @@ impl Gateway {
     /// # Panics
     /// The process does not end.
     pub async fn wait_exit(&mut self) -> Option<i32> {
-        let child = &mut self.child;
-        let status = crate::within(LIMIT, "the gateway ends", async {
-            loop {
-                if let Some(status) = child.try_wait().expect("it is our child") {
-                    break status;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        let status = ended(&mut self.child).await;
         self.ended = Some(status);
         status.code()
     }
@@ -284,6 +292,83 @@ impl Gateway {
             eprint!("{report}");
         }
     }
+}
+
+/// A process beside the one that is watched: the one before or a new one. Dropping it kills it.
+pub struct Past(Child);
+
+impl Past {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        signal.send(self.0.id());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Returns the exit code once the process has ended; `None` if a signal killed it.
+    ///
+    /// # Panics
+    /// The process does not end.
+    pub async fn wait_exit(&mut self) -> Option<i32> {
+        ended(&mut self.0).await.code()
+    }
+}
+
+impl Drop for Past {
+    fn drop(&mut self) {
+        // Fails only if the process has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Signal {
+    /// # Panics
+    /// There is no such process.
+    pub fn send(self, pid: u32) {
+        let name = match self {
+            Self::Hup => "-HUP",
+            Self::Term => "-TERM",
+            Self::Int => "-INT",
+            Self::Usr2 => "-USR2",
+            Self::Kill => "-KILL",
+        };
+        // Every shell has a built-in `kill`; not every machine has a program of that name.
+        let sent = Command::new("sh").args(["-c", &format!("kill {name} {pid}")]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{self:?} could not be sent");
+    }
+}
+
+/// Starts the command with the arguments for serving. Its log and its access log go on after those of others.
+fn serve(mut command: Command, folder: &Path) -> Child {
+    let log = |name| {
+        let mut options = fs::OpenOptions::new();
+        let opened = options.create(true).append(true).open(folder.join(name));
+        opened.expect("the folder takes files")
+    };
+    command
+        .args(["--ready-file", READY])
+        .stdout(log(STDOUT))
+        .stderr(log(STDERR))
+        .spawn()
+        .expect("the binary can be started")
+}
+
+async fn ended(child: &mut Child) -> ExitStatus {
+    crate::within(LIMIT, "the gateway ends", async {
+        loop {
+            if let Some(status) = child.try_wait().expect("it is our child") {
+                break status;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
 }
 
 impl Drop for Gateway {

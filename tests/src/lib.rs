@@ -25,7 +25,7 @@ pub mod tls;
 pub use answer::Answer;
 pub use client::{Ask, Client, Failure, Streaming, Upload};
 pub use eventually::{eventually, within};
-pub use gateway::{Gateway, Signal};
+pub use gateway::{Gateway, Past, Signal};
 pub use metrics::Page;
 pub use raw::Raw;
 pub use recorder::{Arrived, Recorder, Script};

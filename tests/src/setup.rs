@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -15,6 +18,8 @@ use crate::gateway::{CONFIG, Gateway};
 pub struct Setup {
     files: Vec<(String, Vec<u8>)>,
     variables: Vec<(String, String)>,
+    options: Vec<String>,
+    socket: Option<(String, Arc<TcpListener>)>,
 }
 
 impl Setup {
@@ -34,23 +39,56 @@ impl Setup {
         self
     }
 
+    /// Adds an option of the command `run`.
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// Passes a listening socket under this name, as a service manager does.
+    pub fn socket(mut self, name: &str, socket: TcpListener) -> Self {
+        self.socket = Some((name.to_owned(), Arc::new(socket)));
+        self
+    }
+
     /// Starts a gateway; returns when it serves.
     ///
     /// # Panics
     /// The gateway does not start.
     pub async fn start(self) -> Gateway {
         let folder = self.write();
-        let command = self.command(&folder);
+        let command = self.serving(&folder);
         Gateway::spawn(folder, command).await
+    }
+
+    /// Returns the command that serves in this folder.
+    pub(crate) fn serving(&self, folder: &TempDir) -> Command {
+        let mut command = self.command(folder);
+        command.args(["run", "-c", CONFIG]).args(&self.options);
+        command
     }
 
     /// Returns the command of the binary in this folder, without standard input.
     fn command(&self, folder: &TempDir) -> Command {
-        let mut command = Command::new(binary::path());
+        // A shell makes its standard input the first descriptor that a service manager would pass.
+        const PASS: &str = "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
+        let mut command = match &self.socket {
+            None => Command::new(binary::path()),
+            Some((name, _)) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", PASS]).arg(binary::path());
+                shell.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name);
+                shell
+            }
+        };
+        let input = match &self.socket {
+            None => Stdio::null(),
+            Some((_, socket)) => OwnedFd::from(socket.try_clone().expect("files are free")).into(),
+        };
         command
             .current_dir(folder.path())
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null());
+            .stdin(input);
         command
     }
 

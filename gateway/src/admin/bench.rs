@@ -11,7 +11,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::admin::{Gateway, bind};
+use crate::admin::{Gateway, InheritedAdmin, bind};
 use crate::auth::jwt::key_fetch;
 use crate::config::{Admin, At};
 use crate::control::reload;
@@ -101,12 +101,15 @@ impl Bench {
         reload::take_effect(&compiled.plan, &state);
         let live = Arc::new(LivePlan::new(Arc::new(compiled.plan)));
         let lifecycle = Arc::new(Lifecycle::default());
-        let bound = bind(&Admin {
-            address: At::unwritten(([127, 0, 0, 1], 0).into()),
-            token_file: token_file.map(At::unwritten),
-            read_token_file: read_token_file.map(At::unwritten),
-            health_address: Some(At::unwritten(([127, 0, 0, 1], 0).into())),
-        })
+        let bound = bind(
+            &Admin {
+                address: At::unwritten(([127, 0, 0, 1], 0).into()),
+                token_file: token_file.map(At::unwritten),
+                read_token_file: read_token_file.map(At::unwritten),
+                health_address: Some(At::unwritten(([127, 0, 0, 1], 0).into())),
+            },
+            InheritedAdmin::default(),
+        )
         .unwrap();
         let address = bound.address();
         let health_address = bound.health_address().unwrap();

@@ -65,11 +65,19 @@ pub struct Bound {
     tokens: Tokens,
 }
 
-/// Binds the admin address, and the address for probes if there is one. Without a token, nothing can be changed.
+/// Sockets of the admin address and of the address for probes that this process has not bound itself.
+#[derive(Debug, Default)]
+pub struct InheritedAdmin {
+    pub admin: Option<TcpListener>,
+    pub probes: Option<TcpListener>,
+}
+
+/// Binds the admin address, and the address for probes if there is one; uses the inherited sockets instead if there are
+/// some. Without a token, nothing can be changed.
 ///
 /// # Errors
 /// Fails if an address is in use, or if a token cannot be read or is too short.
-pub fn bind(written: &config::Admin) -> io::Result<Bound> {
+pub fn bind(written: &config::Admin, inherited: InheritedAdmin) -> io::Result<Bound> {
     let token = |file: &Option<At<PathBuf>>| {
         let read = file.as_ref().map(|file| {
             AdminToken::read(file).map_err(|why| io::Error::other(format!("cannot use {}: {why}", file.display())))
@@ -80,11 +88,11 @@ pub fn bind(written: &config::Admin) -> io::Result<Bound> {
         change: token(&written.token_file)?,
         read: token(&written.read_token_file)?,
     };
-    let (listener, address) = listen(*written.address)?;
+    let (listener, address) = listen(*written.address, inherited.admin)?;
     let health = written
         .health_address
         .as_ref()
-        .map(|address| listen(**address))
+        .map(|address| listen(**address, inherited.probes))
         .transpose()?;
     Ok(Bound {
         listener,
@@ -94,9 +102,12 @@ pub fn bind(written: &config::Admin) -> io::Result<Bound> {
     })
 }
 
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn listen(address: SocketAddr, inherited: Option<TcpListener>) -> io::Result<(TcpListener, SocketAddr)> {
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-    let listener = TcpListener::bind(address).map_err(failed)?;
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => TcpListener::bind(address).map_err(failed)?,
+    };
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((listener, address))
@@ -105,6 +116,18 @@ fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns further descriptors of the sockets, for a process that takes over.
+    ///
+    /// # Errors
+    /// If no more descriptors may be open.
+    pub fn descriptors(&self) -> io::Result<InheritedAdmin> {
+        let probes = self.health.as_ref().map(|(listener, _)| listener.try_clone());
+        Ok(InheritedAdmin {
+            admin: Some(self.listener.try_clone()?),
+            probes: probes.transpose()?,
+        })
     }
 
     /// Address that answers only probes, if there is one.

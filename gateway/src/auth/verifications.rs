@@ -126,10 +126,7 @@ impl VerificationPermit<'_> {
         }
         work.outcomes.add(Verification::Failed);
         let FailedChecks { limit, terms } = per_address;
-        let account = limit
-            .table
-            .account(Owner::Address(self.client), *terms, Origin::Request);
-        account.charge(now, 1);
+        limit.charge_at_once(Owner::Address(self.client), *terms, now, 1);
         limit.metrics.add(Family::LimitDecisions, Decision::Admitted);
     }
 }

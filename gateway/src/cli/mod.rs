@@ -6,8 +6,12 @@ mod demo;
 mod key;
 mod run;
 mod schema;
+mod service_manager;
 mod signals;
+mod start;
+mod take_over;
 mod token;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,7 +40,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve requests until SIGTERM; SIGHUP reads the config again.
+    /// Serve requests until SIGTERM; SIGHUP reads the config again, SIGUSR2 replaces the process.
     Run(run::Options),
     /// Read a config and report every mistake in it, without opening a socket.
     Check(check::Options),

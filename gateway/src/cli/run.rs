@@ -3,25 +3,23 @@
 //! This thread is the control thread. Admin requests, reloads, key sets, name resolution and upkeep run here, and no
 //! request of a caller waits for it.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::signals::{self, SignalContext, Stops};
-use super::{CUT, ConfigFile, FAILED, INVALID_CONFIG, OK};
+use super::start::{Gateway, failed, start, write_ready};
+use super::take_over::{self, TakeOver};
+use super::{CUT, ConfigFile, FAILED, OK, service_manager};
 use crate::admin;
-use crate::clock;
-use crate::control::reload::{self, Reloader};
+use crate::control::reload::Reloader;
 use crate::control::{self, Control};
-use crate::files;
-use crate::limits::store::local::state_file::StateFile;
-use crate::observe::access_log::Opened;
+use crate::hand_over::{Descriptors, Offer, Offering};
+use crate::observe;
 use crate::observe::log::Format;
-use crate::observe::{self, Observer};
-use crate::plan::{LivePlan, Plan, State};
-use crate::server::sockets::{self, Bound};
-use crate::server::{Lifecycle, Phase, Workers, descriptors};
+use crate::plan::Plan;
+use crate::server::{Lifecycle, Phase, Workers};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -30,6 +28,10 @@ pub(super) struct Options {
     /// Write the served addresses to this file once the gateway serves.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Take the sockets and counts of the gateway that answers at this Unix socket, and answer there from then on. If
+    /// nobody answers, begin. SIGUSR2 starts the binary again to take over.
+    #[arg(long, value_name = "SOCKET")]
+    take_over: Option<PathBuf>,
     /// Log as JSON lines.
     #[arg(long)]
     json_log: bool,
@@ -41,7 +43,7 @@ pub(super) fn run(options: &Options) -> u8 {
         let _ = writeln!(stderr(), "gateway: the log cannot be started: {error}");
         return FAILED;
     }
-    match start(options.file.path()) {
+    match start(options.file.path(), options.take_over.as_deref()) {
         Ok(gateway) => gateway.serve(options.ready_file.as_deref()),
         Err(code) => code,
     }
@@ -49,76 +51,6 @@ pub(super) fn run(options: &Options) -> u8 {
 
 /// Longest time to write the counts of quotas at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
-
-/// A gateway with its sockets bound and its plan in force.
-pub(crate) struct Gateway {
-    path: PathBuf,
-    state: Arc<State>,
-    live: Arc<LivePlan>,
-    bound: Vec<Bound>,
-    admin: Option<admin::Bound>,
-    counts: Option<StateFile>,
-}
-
-/// Reads the config and binds its sockets. Binds nothing if the config has a mistake.
-pub(crate) fn start(path: &Path) -> Result<Gateway, u8> {
-    let state = Arc::new(State::new(
-        Observer::start(&observe::Target::Off).map_err(|error| failed("the access log", &error))?,
-    ));
-    let (compiled, loaded) = reload::read(path, &state, 1).map_err(|invalid| {
-        let _ = stderr().write_all(invalid.render(stderr().is_terminal()).as_bytes());
-        INVALID_CONFIG
-    })?;
-    let _ = stderr().write_all(
-        loaded
-            .sources
-            .render_warnings(&compiled.warnings, stderr().is_terminal())
-            .as_bytes(),
-    );
-    let plan = compiled.plan;
-    descriptors::make_room(plan.edge.most_connections);
-    let bound = bind(&plan)?;
-    let admin = match &loaded.config.admin {
-        Some(written) => Some(admin::bind(written).map_err(|error| failed("admin", &error))?),
-        None => None,
-    };
-    let log = Opened::open(&reload::access_log(&loaded)).map_err(|error| failed("the access log", &error))?;
-    state.observer.access_log.point_at(log);
-    reload::take_effect(&plan, &state);
-    let now = clock::Now::read();
-    let counts = plan
-        .edge
-        .state_file
-        .as_ref()
-        .map(|path| {
-            let opened = StateFile::open(path, &state.accounts, &plan.terms, now);
-            opened.map_err(|error| failed(&format!("the state file {}", path.display()), &error))
-        })
-        .transpose()?;
-    Ok(Gateway {
-        path: path.to_owned(),
-        state,
-        live: Arc::new(LivePlan::new(Arc::new(plan))),
-        bound,
-        admin,
-        counts,
-    })
-}
-
-fn bind(plan: &Plan) -> Result<Vec<Bound>, u8> {
-    plan.edge
-        .addresses()
-        .map(|(name, address)| {
-            sockets::bind(name, address, plan.edge.workers)
-                .map_err(|error| failed(&format!("listener {name} on {address}"), &error))
-        })
-        .collect()
-}
-
-fn failed(what: &str, error: &std::io::Error) -> u8 {
-    tracing::error!("{what}: {error}");
-    FAILED
-}
 
 impl Gateway {
     /// Returns the name and bound address of each listener.
@@ -137,9 +69,13 @@ impl Gateway {
             Ok(runtime) => runtime,
             Err(error) => return failed("the control thread", &error),
         };
-        let code = runtime.block_on(self.control(ready_file));
+        let (code, is_handed_over) = runtime.block_on(async {
+            let lifecycle = Arc::new(Lifecycle::default());
+            let code = self.control(ready_file, &lifecycle).await;
+            (code, lifecycle.is_handed_over())
+        });
         // A process that waits for the next gateway must not read the addresses of this one.
-        if let Some(path) = ready_file {
+        if let Some(path) = ready_file.filter(|_| !is_handed_over) {
             let _ = std::fs::remove_file(path);
         }
         // Tasks that still wait for a file system end with the process.
@@ -147,11 +83,10 @@ impl Gateway {
         code
     }
 
-    async fn control(self, ready_file: Option<&Path>) -> u8 {
+    async fn control(mut self, ready_file: Option<&Path>, lifecycle: &Arc<Lifecycle>) -> u8 {
         let addresses: Vec<_> = self.addresses().map(|(name, at)| (name.to_owned(), at)).collect();
         let admin_address = self.admin_address();
         let health_address = self.admin.as_ref().and_then(admin::Bound::health_address);
-        let lifecycle = Arc::new(Lifecycle::default());
         let reloader = Arc::new(Reloader::new(
             self.path,
             Arc::clone(&self.live),
@@ -159,8 +94,9 @@ impl Gateway {
         ));
         let heard = SignalContext {
             reloader: Arc::clone(&reloader),
-            lifecycle: Arc::clone(&lifecycle),
+            lifecycle: Arc::clone(lifecycle),
             live: Arc::clone(&self.live),
+            can_be_replaced: self.take_over.is_some(),
         };
         let mut stops = match signals::listen(heard) {
             Ok(stops) => stops,
@@ -171,15 +107,32 @@ impl Gateway {
         // A name that does not resolve must not delay the start; its backend is unreachable until it resolves.
         let _ = tokio::time::timeout(Duration::from_secs(2), control.find_endpoints()).await;
         let upkeep = tokio::spawn(control.upkeep());
+        let has_predecessor = self.take_over.as_ref().is_some_and(TakeOver::has_predecessor);
+        if let Some(take_over) = &mut self.take_over {
+            let served = addresses.iter().map(|(_, address)| *address).collect();
+            if let Err(error) = take_over.take_state(served, &self.state, &self.live).await {
+                return failed("not taken over", &error);
+            }
+        }
+        if lifecycle.phase() != Phase::Serving {
+            tracing::info!("stopped before it served");
+            return OK;
+        }
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
         let reacher = tokio::spawn(control::bring_back(Arc::clone(&self.live)));
         let prober = tokio::spawn(control::probe_endpoints(Arc::clone(&self.live)));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
-        let keeper = counts
-            .as_ref()
-            .map(|file| tokio::spawn(control::keep_counts(Arc::clone(file), Arc::clone(&self.state))));
-        let workers = match Workers::start(self.live.load().edge.workers, self.bound, &self.live, &lifecycle) {
+        // A process that takes over gets descriptors of its own, so this one keeps some.
+        let kept = match &self.take_over {
+            Some(_) => take_over::descriptors(&self.bound, self.admin.as_ref()),
+            None => Ok(Descriptors::default()),
+        };
+        let descriptors = match kept {
+            Ok(kept) => kept,
+            Err(error) => return failed("sockets for the next process", &error),
+        };
+        let workers = match Workers::start(self.live.load().edge.workers, self.bound, &self.live, lifecycle) {
             Ok(workers) => workers,
             Err(error) => return failed("workers", &error),
         };
@@ -187,7 +140,7 @@ impl Gateway {
             tokio::spawn(bound.serve(admin::Gateway {
                 live: Arc::clone(&self.live),
                 state: Arc::clone(&self.state),
-                lifecycle: Arc::clone(&lifecycle),
+                lifecycle: Arc::clone(lifecycle),
                 reloader: Arc::clone(&reloader),
                 listeners: addresses.clone(),
             }))
@@ -201,16 +154,56 @@ impl Gateway {
         if let Some(address) = health_address {
             tracing::info!(%address, "probes");
         }
+        let offering = match self.take_over {
+            Some(take_over) => {
+                let offer = Offer {
+                    state: Arc::clone(&self.state),
+                    live: Arc::clone(&self.live),
+                    lifecycle: Arc::clone(lifecycle),
+                    turns: workers.turns(),
+                    counts: counts.clone(),
+                    descriptors,
+                };
+                match take_over.answer(offer).await {
+                    Ok(offering) => Some(offering),
+                    Err(error) => return failed("the socket for the next process", &error),
+                }
+            }
+            None => None,
+        };
+        // The process before counts in the file until here.
+        let keeper = counts
+            .as_ref()
+            .map(|file| tokio::spawn(control::keep_counts(Arc::clone(file), Arc::clone(&self.state))));
+        let watchdog = tokio::spawn(service_manager::watch(has_predecessor));
         if let Some(Err(error)) = ready_file.map(|path| write_ready(path, &addresses, admin_address, health_address)) {
-            return failed("the ready file", &error);
+            let code = failed("the ready file", &error);
+            if !has_predecessor {
+                return code;
+            }
+        }
+        if !has_predecessor {
+            service_manager::serving();
         }
 
         lifecycle.reached(Phase::Noticed).await;
+        if lifecycle.is_handed_over() {
+            // The other process answers at the admin address. Requests that are being answered here go on.
+            admin.iter().for_each(tokio::task::JoinHandle::abort);
+            watchdog.abort();
+        } else {
+            service_manager::stopping();
+            offering.iter().for_each(Offering::withdraw);
+        }
         let plan = self.live.load();
-        let cut = drain(&lifecycle, &plan, &mut stops).await;
+        let cut = drain(lifecycle, &plan, &mut stops).await;
         // The workers end by themselves now. Joining blocks, but nothing else is left to do here.
         if tokio::task::spawn_blocking(move || workers.join()).await.is_err() {
             return FAILED;
+        }
+        if let Some(offering) = offering.filter(|_| lifecycle.is_handed_over()) {
+            // What is charged from now on is charged by nobody.
+            let _ = tokio::task::spawn_blocking(move || offering.finish(LAST_WRITE)).await;
         }
         upkeep.abort();
         clock.abort();
@@ -228,9 +221,11 @@ impl Gateway {
         if let Some(admin) = admin {
             admin.abort();
         }
-        let state = Arc::clone(&self.state);
-        let write_out = tokio::task::spawn_blocking(move || state.revocations.write_out());
-        let _ = tokio::time::timeout(LAST_WRITE, write_out).await;
+        if !lifecycle.is_handed_over() {
+            let state = Arc::clone(&self.state);
+            let write_out = tokio::task::spawn_blocking(move || state.revocations.write_out());
+            let _ = tokio::time::timeout(LAST_WRITE, write_out).await;
+        }
         self.state.observer.access_log.close(Duration::from_secs(2));
         if cut == 0 {
             tracing::info!("stopped, no request was cut");
@@ -249,10 +244,17 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
         "stopping: readiness fails, then no new connections"
     );
     lifecycle.advance(Phase::Noticed);
-    let so_far = stops.so_far();
+    // Nobody has to learn that this process is not ready: another one is.
+    let notice = if lifecycle.is_handed_over() {
+        Duration::ZERO
+    } else {
+        plan.edge.drain_notice
+    };
+    // The first signal begins a drain. One that has begun by a hand-over goes on.
+    let so_far = stops.so_far().max(u32::from(lifecycle.is_handed_over()));
     let mut at_once = Box::pin(stops.more_than(so_far));
     tokio::select! {
-        () = tokio::time::sleep(plan.edge.drain_notice) => {}
+        () = tokio::time::sleep(notice) => {}
         () = &mut at_once => {}
     }
     lifecycle.advance(Phase::Draining);
@@ -270,20 +272,4 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
     let cut = lifecycle.requests();
     lifecycle.advance(Phase::Cut);
     cut
-}
-
-/// Writes the served addresses to the ready file. The file appears whole or not at all.
-fn write_ready(
-    path: &Path,
-    addresses: &[(String, std::net::SocketAddr)],
-    admin: Option<std::net::SocketAddr>,
-    health: Option<std::net::SocketAddr>,
-) -> std::io::Result<()> {
-    let listeners: serde_json::Map<_, _> = addresses
-        .iter()
-        .map(|(name, at)| (name.clone(), at.to_string().into()))
-        .collect();
-    let ready =
-        serde_json::json!({ "listeners": listeners, "admin": admin, "health": health, "pid": std::process::id() });
-    files::replace(path, ready.to_string().as_bytes(), files::Mode::Private)
 }

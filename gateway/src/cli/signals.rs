@@ -14,7 +14,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::CUT;
+use super::{CUT, service_manager, upgrade};
 use crate::clock;
 use crate::control::reload::Reloader;
 use crate::plan::LivePlan;
@@ -30,6 +30,8 @@ pub(super) struct SignalContext {
     pub(super) reloader: Arc<Reloader>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) live: Arc<LivePlan>,
+    /// Whether the process answers at a hand-over socket.
+    pub(super) can_be_replaced: bool,
 }
 
 /// Number of SIGTERM and SIGINT signals so far.
@@ -47,7 +49,7 @@ impl Stops {
     }
 }
 
-/// Starts to handle signals. SIGHUP reloads the config. The first SIGTERM or SIGINT begins to stop, the second stops
+/// Starts to handle signals. SIGHUP reloads the config. SIGUSR2 starts a process that takes over. The first SIGTERM or SIGINT begins to stop, the second stops
 /// without a drain, and the third ends the process at once.
 ///
 /// # Errors
@@ -93,10 +95,12 @@ struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    upgrade: Signal,
 }
 
 enum Event {
     Reload,
+    Upgrade,
     Stop,
     /// The admin API has started the shutdown.
     Stopping,
@@ -109,6 +113,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -120,13 +125,21 @@ impl Signals {
                 _ = self.terminate.recv() => Event::Stop,
                 _ = self.interrupt.recv() => Event::Stop,
                 _ = self.hangup.recv() => Event::Reload,
+                _ = self.upgrade.recv() => Event::Upgrade,
                 () = heard.lifecycle.reached(Phase::Noticed), if end.is_none() => Event::Stopping,
                 () = clock::wait_until(at), if end.is_some() => Event::TimeIsUp,
             };
             let edge = || heard.live.load();
             let in_full = || clock::now() + edge().edge.drain_notice + edge().edge.drain + ENDING;
             match event {
-                Event::Reload => heard.reloader.ask(),
+                Event::Reload => {
+                    service_manager::reloading();
+                    let reloader = Arc::clone(&heard.reloader);
+                    tokio::spawn(async move { service_manager::reloaded(reloader.reload().await.is_ok()) });
+                }
+                Event::Upgrade if heard.lifecycle.phase() != Phase::Serving => {}
+                Event::Upgrade if heard.can_be_replaced => upgrade::start(),
+                Event::Upgrade => tracing::warn!("SIGUSR2 is ignored: the process was started without --take-over"),
                 Event::Stopping => end = Some(in_full()),
                 Event::Stop => {
                     stops.send_modify(|count| *count += 1);

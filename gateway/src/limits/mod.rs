@@ -4,6 +4,7 @@
 //! later account refuses, the earlier charges are given back; a concurrent request may meanwhile see too few tokens,
 //! but never too many.
 
+pub mod charge_log;
 pub mod kinds;
 pub mod owner;
 pub mod owner_class;
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderValue};
 use policies::Moment;
 use smallvec::SmallVec;
 
+use self::charge_log::{ChargeLog, Entry};
 pub use self::kinds::InFlightGuard;
 use self::kinds::{Account, Taken, Terms};
 use self::owner::{Owner, OwnerKey};
@@ -66,6 +68,30 @@ pub struct Limit {
     pub metrics: Arc<LimitMetrics>,
     /// Setting that the terms come from.
     pub setting: SettingId,
+    /// Log of the charges for a process that takes over.
+    pub log: Arc<ChargeLog>,
+}
+
+impl Limit {
+    /// Opens an owner's account and takes tokens that have been spent already.
+    pub fn charge_at_once(&self, owner: Owner<'_>, terms: Terms, now: Now, tokens: u64) {
+        let Opened { account, held_by, .. } = self.table.open(owner, terms, Origin::Request);
+        let log = self.log.open();
+        account.charge(now, tokens);
+        if let Some(mut log) = log {
+            log.push(Entry {
+                table: Arc::clone(&self.table),
+                owner: held_by,
+                account,
+                taken: Taken {
+                    at: now,
+                    delay: Duration::ZERO,
+                    tokens,
+                },
+                given_back: None,
+            });
+        }
+    }
 }
 
 /// The account of one owner under one limit. A remembered credential keeps it, so it is opened once.
@@ -75,6 +101,8 @@ pub struct LimitHandle {
     /// Whether other owners use the account too, because there was no room for one of the owner's own.
     pub is_shared: bool,
     owner: OwnerKey,
+    /// Owner by which the table holds the account: another one if the account is shared.
+    held_by: OwnerKey,
     /// The limit's `RateLimit-Policy`, written in advance.
     policy: HeaderValue,
 }
@@ -88,13 +116,28 @@ impl LimitHandle {
 
     /// Opens the owner's account where the `RateLimit-Policy` value exists already.
     pub fn with(limit: Arc<Limit>, owner: Owner<'_>, terms: Terms, origin: Origin, policy: HeaderValue) -> Self {
-        let Opened { account, is_shared } = limit.table.open(owner, terms, origin);
+        let Opened {
+            account,
+            is_shared,
+            held_by,
+        } = limit.table.open(owner, terms, origin);
         Self {
             owner: owner.key(),
             limit,
             account,
             is_shared,
+            held_by,
             policy,
+        }
+    }
+
+    fn entry(&self, taken: Taken, given_back: Option<Now>) -> Entry {
+        Entry {
+            table: Arc::clone(&self.limit.table),
+            owner: self.held_by,
+            account: self.account.clone(),
+            taken,
+            given_back,
         }
     }
 
@@ -123,6 +166,20 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// Takes the cost, or nothing.
+    ///
+    /// # Errors
+    /// The time after which an owner without other requests is admitted.
+    fn take(&self, now: Now, longest: Duration) -> Result<Duration, Duration> {
+        let log = self.limit.log.open();
+        let delay = self.account.take(now, self.cost, longest)?;
+        if let Some(mut log) = log {
+            let (at, tokens) = (now, self.cost);
+            log.push(self.entry(Taken { at, delay, tokens }, None));
+        }
+        Ok(delay)
+    }
+
     /// Gives back `tokens` of those taken at `taken_at`, under the terms that are in force now.
     fn give_back(&self, now: Now, taken_at: Now, tokens: u64) {
         if self.is_taken {
@@ -132,7 +189,11 @@ impl Charge {
                 delay: self.delay,
                 tokens,
             };
+            let log = self.limit.log.open();
             self.account.refund(now, taken, in_force);
+            if let Some(mut log) = log {
+                log.push(self.entry(taken, Some(now)));
+            }
         }
     }
 
@@ -140,7 +201,12 @@ impl Charge {
     fn take_more(&self, now: Now, tokens: u64) {
         if self.is_taken {
             let in_force = self.limit.table.terms(self.owner);
+            let log = self.limit.log.open();
             self.account.under(in_force).charge(now, tokens);
+            if let Some(mut log) = log {
+                let (at, delay) = (now, Duration::ZERO);
+                log.push(self.entry(Taken { at, delay, tokens }, None));
+            }
         }
     }
 }
@@ -184,7 +250,7 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
             // A shadow limit never refuses, so it must not delay either.
             Mode::Shadow => Duration::ZERO,
         };
-        let decision = match held.account.take(now, held.cost, wait) {
+        let decision = match held.take(now, wait) {
             Ok(delay) => {
                 receipt.presence.enter(&held.account);
                 held.delay = delay;

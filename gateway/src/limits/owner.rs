@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
+use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
 
 use crate::identity;
@@ -56,6 +57,54 @@ pub struct OwnerKey {
     room: Option<OwnerClass>,
 }
 
+/// Secret keys of the hash that [`OwnerKey`] holds. A process that replaces another one uses the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashKeys(pub u64, pub u64);
+
+static HASH_KEYS: OnceLock<HashKeys> = OnceLock::new();
+
+impl HashKeys {
+    /// Returns the keys of this process: random ones, unless it has [taken over](Self::take_over) others.
+    pub fn of_process() -> Self {
+        *HASH_KEYS.get_or_init(|| {
+            let [first, second] = [(); 2].map(|()| RandomState::new().hash_one(0));
+            Self(first, second)
+        })
+    }
+
+    /// Makes these the keys of this process. Returns false if it has used others already.
+    pub fn take_over(self) -> bool {
+        *HASH_KEYS.get_or_init(|| self) == self
+    }
+
+    /// Returns a number that changes when another version of the gateway hashes owners in another way.
+    pub fn form() -> u64 {
+        let owners = [
+            Owner::Tenant("tenant"),
+            Owner::Caller("tenant", Credential::Token("issuer"), "id"),
+            Owner::Caller("tenant", Credential::ApiKey, "id"),
+            Owner::Caller("tenant", Credential::Certificate, "id"),
+            Owner::Caller("tenant", Credential::Password, "id"),
+            Owner::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Owner::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            Owner::Network(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Owner::CallersOf("tenant"),
+            Owner::Others(Others::Addresses),
+            Owner::Others(Others::Tenants),
+            Owner::Others(Others::Callers),
+            Owner::Route("route"),
+            Owner::Everyone,
+        ];
+        let keys = owners.map(|owner| owner.key_by(Self(1, 2)));
+        let mut all = SipHasher13::new_with_keys(1, 2);
+        for OwnerKey { short, long, .. } in keys {
+            all.write_u64(short);
+            all.write(&long);
+        }
+        all.finish128().h1
+    }
+}
+
 /// An owner's displayed name, split into decoded words.
 #[derive(Debug)]
 pub struct OwnerName<'a>(SmallVec<[Cow<'a, str>; 4]>);
@@ -98,11 +147,16 @@ impl fmt::Display for Word<'_> {
 
 impl Owner<'_> {
     pub fn key(&self) -> OwnerKey {
-        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-        let [short, long] = KEYS.each_ref().map(|state| state.hash_one(self));
-        let [long @ .., _] = long.to_le_bytes();
+        self.key_by(HashKeys::of_process())
+    }
+
+    fn key_by(&self, HashKeys(first, second): HashKeys) -> OwnerKey {
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        self.hash(&mut hasher);
+        let hash = hasher.finish128();
+        let [long @ .., _] = hash.h2.to_le_bytes();
         OwnerKey {
-            short,
+            short: hash.h1,
             long,
             room: None,
         }
@@ -202,6 +256,24 @@ impl OwnerKey {
     /// Returns 64 bits of the key, enough to tell tenants apart in a queue.
     pub fn short(self) -> u64 {
         self.short
+    }
+
+    /// Returns the key as bytes, for a process with the same [`HashKeys`].
+    pub fn to_bytes(self) -> [u8; 15] {
+        let mut bytes = [0; 15];
+        bytes[..8].copy_from_slice(&self.short.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.long);
+        bytes
+    }
+
+    pub fn of_bytes(bytes: [u8; 15]) -> Self {
+        let [short @ .., _, _, _, _, _, _, _] = bytes;
+        let [_, _, _, _, _, _, _, _, long @ ..] = bytes;
+        Self {
+            short: u64::from_le_bytes(short),
+            long,
+            room: None,
+        }
     }
 
     /// Returns the same key with the room that the account occupies.
@@ -328,6 +400,16 @@ mod tests {
         let kept = key.in_room(Some(OwnerClass::Tenants));
         assert_eq!((kept, kept.room()), (key, Some(OwnerClass::Tenants)));
         assert_eq!(size_of::<OwnerKey>(), 16);
+    }
+
+    #[test]
+    fn a_key_is_the_same_after_it_was_sent_and_with_other_hash_keys_another_one() {
+        let owner = Owner::Caller("a", Credential::Token("main"), "b");
+        assert_eq!(OwnerKey::of_bytes(owner.key().to_bytes()), owner.key());
+        assert_ne!(owner.key_by(HashKeys(1, 2)), owner.key_by(HashKeys(1, 3)));
+        assert_eq!(owner.key(), owner.key_by(HashKeys::of_process()));
+        assert!(HashKeys::of_process().take_over());
+        assert!(!HashKeys(1, 2).take_over(), "others are in use");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Groups the owners that requests may name, for the caps on their accounts.
 
+use crate::limits::owner::Others;
+
 /// A group of owners with a common cap on its accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerClass {
@@ -24,6 +26,20 @@ impl OwnerClass {
         Self::CallersOfTenants,
         Self::Restored,
     ];
+
+    /// Returns the room with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|room| room.as_str() == word)
+    }
+
+    /// Returns the kind of owners whose shared account stands in for an owner of this class.
+    pub const fn others(self) -> Others {
+        match self {
+            Self::Addresses | Self::Networks => Others::Addresses,
+            Self::Tenants | Self::Restored => Others::Tenants,
+            Self::Callers | Self::CallersOfTenants => Others::Callers,
+        }
+    }
 
     /// Word for the room in metrics.
     pub const fn as_str(self) -> &'static str {

@@ -179,6 +179,7 @@ proptest! {
             table: Arc::clone(&table),
             metrics: registry.limit("limit"),
             setting: crate::setting::SettingId::HEAD_BYTES,
+            log: Arc::default(),
         };
         let hold = Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms, Origin::Written));
         hold.account.charge(at(began), spent);
@@ -224,6 +225,7 @@ proptest! {
                 table: Arc::clone(&table),
                 metrics: Registry::default().limit("limit"),
                 setting: crate::setting::SettingId::HEAD_BYTES,
+                log: Arc::default(),
             };
             Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms(kind, most), Origin::Written))
         }).collect();

@@ -44,6 +44,9 @@ const LATE: Duration = Duration::from_secs(10);
 /// Maximum number of replaced versions that are checked for late writes.
 const MOST_LATE: usize = 64;
 
+/// Number of entries that a process that takes over gets at a time.
+const PART: usize = 1_000;
+
 pub struct RevocationStore {
     in_force: Arc<Revocations>,
     kept: Mutex<Kept>,
@@ -228,6 +231,40 @@ impl RevocationStore {
         {
             let _ = self.write(&turn, |in_force| Ok(List::clone(in_force)));
         }
+    }
+
+    /// Returns the entries that may not be in the file, some at a time and in the form of the file, for a process that
+    /// takes over.
+    pub fn unwritten(&self) -> Vec<String> {
+        let mut all = self.kept().pending.all(clock::now()).into_iter().peekable();
+        let mut parts = Vec::new();
+        while all.peek().is_some() {
+            parts.push(form::text(&all.by_ref().take(PART).collect()));
+        }
+        parts
+    }
+
+    /// Takes over what another process may not have written to the file, and reads what it has written to it.
+    ///
+    /// # Errors
+    /// What is wrong with the entries.
+    pub fn take_over_unwritten(&self, text: &str) -> Result<(), String> {
+        let mut sources = Sources::default();
+        let entries = form::parse("the revocations of the process before", text, &mut sources)
+            .map_err(|mistakes| sources.render(&mistakes, false))?;
+        if let Some(turn) = self.turn.take(self.patience) {
+            self.catch_up(&turn);
+        }
+        let mut kept = self.kept();
+        let mut list = List::clone(&self.in_force.list());
+        list.extend(entries.clone());
+        self.in_force.replace(list);
+        let says = Arc::clone(&kept.says);
+        let unwritten = entries
+            .into_iter()
+            .filter(|(revoked, terms)| says.get(revoked) != Some(terms));
+        kept.pending.add(unwritten.collect());
+        Ok(())
     }
 
     /// Adds entries to the list. They are in force from the next request on.

@@ -1,17 +1,19 @@
 //! Accepts the connections of one worker, which runs on a thread and a runtime of its own, until the drain is over.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use super::connection_guard::ConnectionGuard;
 use super::early_refusal::{self, EarlyRefusal};
 use super::lifecycle::Phase;
 use super::reaper::ConnectionTimeouts;
+use super::sockets::ListenerSocket;
 use super::worker::Worker;
 use super::{certificate_sweep, connection, delay_watch, proxied, tls};
 use crate::client::proxy_protocol::Origin;
@@ -37,17 +39,19 @@ enum Spoken {
 ///
 /// # Errors
 /// Fails if the thread cannot be started.
-pub(crate) fn spawn(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(worker: Worker, sockets: Vec<ListenerSocket>) -> io::Result<(Handle, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
     let worker = Arc::new(worker);
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name(format!("worker-{}", worker.index))
         .stack_size(STACK)
-        .spawn(move || runtime.block_on(run(worker, sockets)))
+        .spawn(move || runtime.block_on(run(worker, sockets)))?;
+    Ok((handle, thread))
 }
 
 /// Accepts and serves until the drain is over.
-async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
+async fn run(worker: Arc<Worker>, sockets: Vec<ListenerSocket>) {
     let sweeper = Arc::clone(&worker);
     tokio::spawn(async move {
         let patience = || {
@@ -75,7 +79,7 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
     });
     tokio::spawn(certificate_sweep::sweep(Arc::clone(&worker)));
     tokio::spawn(delay_watch::watch(Arc::clone(&worker)));
-    for (listener, socket) in sockets.into_iter().enumerate() {
+    for ListenerSocket { listener, socket } in sockets {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => drop(tokio::spawn(accept(Arc::clone(&worker), listener, socket))),
             Err(error) => tracing::error!(%error, "a socket cannot be used"),
@@ -97,7 +101,8 @@ async fn run(worker: Arc<Worker>, sockets: Vec<TcpListener>) {
     }
 }
 
-/// Accepts until the drain begins, and then all that wait in the queue, because closing a socket resets them.
+/// Accepts until the drain begins, and then all that wait in the queue, because closing a socket resets them. If another
+/// process accepts from the same socket, the queue is left to it.
 async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpListener) {
     loop {
         tokio::select! {
@@ -108,6 +113,9 @@ async fn accept(worker: Arc<Worker>, listener: usize, socket: tokio::net::TcpLis
             },
             () = worker.lifecycle.reached(Phase::Draining) => break,
         }
+    }
+    if worker.lifecycle.is_passed_on(listener) {
+        return;
     }
     let Ok(socket) = socket.into_std() else { return };
     while let Ok((stream, address)) = socket.accept() {

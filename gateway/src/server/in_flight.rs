@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -64,10 +65,23 @@ impl InFlight {
         self.activity.is_unread() || self.flow.as_ref().is_some_and(|flow| flow.is_cut())
     }
 
-    /// Returns a future that is ready when an endless stream or tunnel must end.
+    /// Returns a future that is ready when an endless stream or tunnel must end: when the drain begins, but after three
+    /// quarters of the drain time if another process has taken over.
     pub(super) fn leaving(&self) -> Leaving {
         let (worker, activity) = (Arc::clone(&self.worker), Arc::clone(&self.activity));
-        Box::pin(async move { must_leave(&worker, &activity).await })
+        Box::pin(async move {
+            must_leave(&worker, &activity).await;
+            if worker.lifecycle.is_handed_over() {
+                let late = tokio::time::sleep(late_in(&worker));
+                match activity.certificate() {
+                    None => late.await,
+                    Some(certificate) => tokio::select! {
+                        () = late => {}
+                        () = certificate.withdrawn() => {}
+                    },
+                }
+            }
+        })
     }
 
     /// Returns a future that is ready after three quarters of the drain time, when a long answer must be cut.
@@ -75,10 +89,14 @@ impl InFlight {
         let (worker, activity) = (Arc::clone(&self.worker), Arc::clone(&self.activity));
         Box::pin(async move {
             must_leave(&worker, &activity).await;
-            let drain = worker.live.load().edge.drain;
-            tokio::time::sleep(drain.mul_f32(0.75)).await;
+            tokio::time::sleep(late_in(&worker)).await;
         })
     }
+}
+
+/// Returns the part of the drain time that is left to those who would like to stay.
+fn late_in(worker: &Worker) -> Duration {
+    worker.live.load().edge.drain.mul_f32(0.75)
 }
 
 /// Waits until the drain begins, or until no authority accepts the caller's certificate any more.

@@ -4,6 +4,7 @@
 //! Serving -> Noticed (readiness fails, callers are served as before) -> Draining (no new connections, every answer
 //! closes its connection) -> Cut (open connections are dropped). The phase only moves forward.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ pub struct Lifecycle {
     opened: AtomicUsize,
     malformed: AtomicUsize,
     tunnels: AtomicUsize,
+    /// Listeners whose sockets another process serves, by their number; set when this one hands over.
+    passed_on: OnceLock<Vec<bool>>,
 }
 
 impl Default for Lifecycle {
@@ -48,6 +51,7 @@ impl Default for Lifecycle {
             opened: AtomicUsize::new(0),
             malformed: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
+            passed_on: OnceLock::new(),
         }
     }
 }
@@ -70,6 +74,25 @@ impl Lifecycle {
             *phase = to.max(*phase);
             forward
         });
+    }
+
+    /// Begins to stop because another process serves. `passed_on` tells of each listener whether the other process accepts
+    /// from its sockets; what waits in the queues of these is left to it.
+    pub fn hand_over(&self, passed_on: Vec<bool>) {
+        // A second hand-over cannot begin, so the first value stays.
+        let _ = self.passed_on.set(passed_on);
+        self.advance(Phase::Noticed);
+    }
+
+    /// Whether another process serves in place of this one.
+    pub fn is_handed_over(&self) -> bool {
+        self.passed_on.get().is_some()
+    }
+
+    /// Whether another process accepts from the sockets of the listener with this number.
+    pub(crate) fn is_passed_on(&self, listener: usize) -> bool {
+        let passed_on = self.passed_on.get();
+        passed_on.is_some_and(|passed_on| passed_on.get(listener).copied().unwrap_or_default())
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Phase> {

@@ -4,6 +4,7 @@
 //! worker, and the control thread delays none.
 
 mod acceptor;
+pub mod activation;
 pub mod descriptors;
 mod last_words;
 pub mod lifecycle;
@@ -30,8 +31,11 @@ mod tunnelled;
 mod worker;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use self::handshakes::HandshakeTime;
 pub use self::lifecycle::{Lifecycle, Phase};
@@ -43,28 +47,43 @@ use crate::plan::LivePlan;
 /// Worker threads that run until the lifecycle ends.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
+    turns: WorkerTurns,
+}
+
+/// Waits for all workers to finish the task that each of them runs now.
+#[derive(Clone)]
+pub struct WorkerTurns(Vec<Handle>);
+
+impl WorkerTurns {
+    /// Blocks until every worker has begun another task. What this thread has written before, each of them sees from then
+    /// on. Returns false if that takes longer than `limit`.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let (sender, turns) = mpsc::channel::<()>();
+        for worker in &self.0 {
+            let sender = sender.clone();
+            worker.spawn(async move { drop(sender) });
+        }
+        drop(sender);
+        // A worker that has ended has dropped its sender too.
+        turns.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
 }
 
 impl Workers {
     /// Starts `count` workers on sockets that are already bound.
     ///
     /// # Errors
-    /// Fails if a thread cannot be started.
+    /// Fails if a thread cannot be started or a socket cannot be shared.
     pub fn start(
         count: usize,
         bound: Vec<Bound>,
         live: &Arc<LivePlan>,
         lifecycle: &Arc<Lifecycle>,
     ) -> io::Result<Self> {
-        let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-        for listener in bound {
-            for (own, socket) in sockets.iter_mut().zip(listener.sockets) {
-                own.push(socket);
-            }
-        }
+        let sockets = sockets::spread(bound, count)?;
         let (per_address, handshake_slots) = (Arc::default(), Arc::default());
         let loads = &live.load().loads;
-        let threads = sockets
+        let started: Vec<_> = sockets
             .into_iter()
             .enumerate()
             .map(|(index, sockets)| {
@@ -81,7 +100,15 @@ impl Workers {
                 acceptor::spawn(worker, sockets)
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads })
+        let (handles, threads) = started.into_iter().unzip();
+        Ok(Self {
+            threads,
+            turns: WorkerTurns(handles),
+        })
+    }
+
+    pub fn turns(&self) -> WorkerTurns {
+        self.turns.clone()
     }
 
     /// Waits until every worker has stopped.

@@ -35,10 +35,11 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Gateway that serves. Dropping it kills the process.
 pub struct Gateway {
-    child: Child,
+    process: Process,
     folder: TempDir,
     pub address: SocketAddr,
     admin: SocketAddr,
+    options: &'static [&'static str],
     /// Time from the start of the process until it served.
     pub started_in: Duration,
 }
@@ -49,6 +50,21 @@ pub struct EndpointView {
     pub address: SocketAddr,
     pub state: String,
     pub in_flight: u64,
+}
+
+/// Process of the gateway. Dropping it kills the process.
+pub struct Process(Child);
+
+impl Process {
+    /// Waits until the process ends by itself.
+    ///
+    /// # Errors
+    /// It does not end within `limit`.
+    pub async fn ended(mut self, limit: Duration) -> Result<ExitStatus> {
+        Ok(timeout(limit, self.0.wait())
+            .await
+            .map_err(|_| format!("it still ran after {limit:?}"))??)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +87,20 @@ impl Gateway {
     /// # Errors
     /// As for [`Gateway::start`].
     pub async fn start_with(binary: &Path, config: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with_options(binary, config, files, &[]).await
+    }
+
+    /// Like [`Gateway::start_with`], with further options of the command.
+    ///
+    /// # Errors
+    /// As for [`Gateway::start`].
+    pub async fn start_with_options(
+        binary: &Path,
+        config: &str,
+        files: &[(&str, &str)],
+        options: &'static [&'static str],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (log, ready) = (folder.path().join(LOG), folder.path().join("ready.json"));
         for (name, text) in files {
             fs::write(folder.path().join(name), text)?;
         }
@@ -80,36 +108,16 @@ impl Gateway {
         let mut token = File::options().create_new(true).write(true).mode(0o600).open(token)?;
         token.write_all(TOKEN.as_bytes())?;
         write_config(folder.path(), config)?;
-        let output = File::options().create(true).append(true).open(&log)?;
         let started = Instant::now();
-        let mut child = Command::new(binary)
-            .args(["run", "-c"])
-            .arg(folder.path().join("gateway.yaml"))
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
-        while !ready.exists() {
-            let ended = child.try_wait()?;
-            if ended.is_some() || started.elapsed() > START_LIMIT {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                let how = ended.map_or_else(|| "it does not serve".to_owned(), |status| status.to_string());
-                return Err(format!("the gateway did not start ({how}):\n{log}").into());
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
+        let (process, ready) = serve(binary, folder.path(), options).await?;
         let started_in = started.elapsed();
-        let ready: Value = serde_json::from_slice(&fs::read(&ready)?)?;
         let read = |value: &Value| -> Result<SocketAddr> { Ok(value.as_str().unwrap_or_default().parse()?) };
         Ok(Self {
             address: read(&ready["listeners"]["main"])?,
             admin: read(&ready["admin"])?,
-            child,
+            process,
             folder,
+            options,
             started_in,
         })
     }
@@ -117,6 +125,15 @@ impl Gateway {
     /// Returns the path of the config file.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("gateway.yaml")
+    }
+
+    /// Starts another process with the same options; returns the one before when the new one serves.
+    ///
+    /// # Errors
+    /// It does not start; the error contains its log.
+    pub async fn replace(&mut self, binary: &Path) -> Result<Process> {
+        let (process, _) = serve(binary, self.folder.path(), self.options).await?;
+        Ok(std::mem::replace(&mut self.process, process))
     }
 
     pub fn target(&self, path: &str) -> Result<Target> {
@@ -145,7 +162,7 @@ impl Gateway {
 
     /// Sends a signal. The process was started here and not waited for yet, so its id cannot belong to another process.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
-        let Some(id) = self.child.id() else {
+        let Some(id) = self.process.0.id() else {
             return Err("the gateway has ended".into());
         };
         let name = match signal {
@@ -162,7 +179,7 @@ impl Gateway {
 
     /// Returns the processor time that the process has used, in seconds, without asking it.
     pub fn processor_seconds(&self) -> Result<f64> {
-        let id = self.child.id().ok_or("the gateway has ended")?;
+        let id = self.process.0.id().ok_or("the gateway has ended")?;
         let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
         processor_seconds(&stat, 0)
     }
@@ -171,10 +188,8 @@ impl Gateway {
     ///
     /// # Errors
     /// It does not end within `limit`.
-    pub async fn ended(mut self, limit: Duration) -> Result<ExitStatus> {
-        Ok(timeout(limit, self.child.wait())
-            .await
-            .map_err(|_| format!("it still ran after {limit:?}"))??)
+    pub async fn ended(self, limit: Duration) -> Result<ExitStatus> {
+        self.process.ended(limit).await
     }
 
     /// Returns the log so far.
@@ -280,6 +295,39 @@ pub fn processor_seconds(stat: &str, skip: usize) -> Result<f64> {
     match times[..] {
         [user, system] => Ok((user + system) / TICKS),
         _ => Err(format!("not a line of /proc/PID/stat: {stat}").into()),
+    }
+}
+
+/// Starts the binary in the folder; returns the process and its ready file when it serves.
+async fn serve(binary: &Path, folder: &Path, options: &[&str]) -> Result<(Process, Value)> {
+    let (log, ready) = (folder.join(LOG), folder.join("ready.json"));
+    let output = File::options().create(true).append(true).open(&log)?;
+    let mut child = Command::new(std::path::absolute(binary)?)
+        .current_dir(folder)
+        .args(["run", "-c", "gateway.yaml", "--ready-file", "ready.json"])
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("{}: {error}", binary.display()))?;
+    let started = Instant::now();
+    loop {
+        let found = fs::read(&ready)
+            .ok()
+            .and_then(|ready| serde_json::from_slice(&ready).ok());
+        let own = found.filter(|ready: &Value| ready["pid"].as_u64() == child.id().map(Into::into));
+        if let Some(ready) = own {
+            return Ok((Process(child), ready));
+        }
+        let ended = child.try_wait()?;
+        if ended.is_some() || started.elapsed() > START_LIMIT {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            let how = ended.map_or_else(|| "it does not serve".to_owned(), |status| status.to_string());
+            return Err(format!("the gateway did not start ({how}):\n{log}").into());
+        }
+        sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -14,6 +14,7 @@ mod cost;
 mod credentials;
 mod fairness;
 mod fleet;
+mod hand_over;
 mod hanging;
 mod hostile;
 mod isolation;
@@ -86,7 +87,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 25] = [
+pub const SCENARIOS: [Scenario; 26] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -176,6 +177,12 @@ pub const SCENARIOS: [Scenario; 25] = [
         about: "a config swapped ten times a second under load, then the end",
         long: false,
         run: |b| Box::pin(reload::run(b)),
+    },
+    Scenario {
+        name: "hand_over",
+        about: "ten processes replace each other under full load",
+        long: false,
+        run: |b| Box::pin(hand_over::run(b)),
     },
     Scenario {
         name: "rolling",

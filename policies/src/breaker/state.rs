@@ -21,6 +21,24 @@ pub enum ForcedState {
     Closed,
 }
 
+/// State of a breaker that is not closed, for another process. Counts of calls are not part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedBreaker {
+    pub state: SavedState,
+    pub cause: Option<Cause>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SavedState {
+    /// Open until this moment; half-open if it is over.
+    Open {
+        until: Moment,
+        /// Number of failed probes in a row.
+        reopenings: u32,
+    },
+    Forced(ForcedState),
+}
+
 /// Change of state, to be logged and counted once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -64,12 +82,12 @@ impl Cause {
     ];
 
     /// Returns the number of the cause, from 1.
-    pub(super) const fn number(self) -> u32 {
+    pub const fn number(self) -> u32 {
         self as u32 + 1
     }
 
-    /// Returns the cause of this number; `None` for 0.
-    pub(super) fn of_number(number: u32) -> Option<Cause> {
+    /// Returns the cause of this number; `None` for 0 and for numbers without a cause.
+    pub fn of_number(number: u32) -> Option<Cause> {
         Cause::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 }

@@ -867,3 +867,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_state_of_another_process_goes_on() {
+    let old = Arc::new(Breaker::new(settings()));
+    assert_eq!(old.saved(), None);
+    for _ in 0..4 {
+        let permit = old.admit(at(0)).unwrap();
+        old.record(permit, Outcome::Failure { took: ms(1) }, at(0));
+    }
+    let restored = |saved: Option<SavedBreaker>, now| {
+        let new = Arc::new(Breaker::new(settings()));
+        let changed = new.restore(saved.unwrap(), at(now)).unwrap();
+        assert_eq!(changed.from, State::Closed);
+        new
+    };
+    let new = restored(old.saved(), 1_000);
+    assert_eq!(new.admit(at(1_000)).err().map(|open| open.retry_in), Some(ms(4_000)));
+    assert_eq!(
+        (new.state(at(4_999)), new.state(at(5_000))),
+        (State::Open, State::HalfOpen)
+    );
+    assert_eq!((new.cause(), new.saved()), (old.cause(), old.saved()));
+    // A probe is under way in the old process, and fails there too late for the new one.
+    let probe = old.admit(at(5_000)).unwrap();
+    let new = restored(old.saved(), 5_000);
+    old.record(probe, Outcome::Failure { took: ms(1) }, at(5_001));
+    assert!(new.admit(at(5_000)).is_ok_and(|permit| permit.is_probe()));
+    for (forced, state) in [
+        (ForcedState::Open, State::ForcedOpen),
+        (ForcedState::Closed, State::ForcedClosed),
+    ] {
+        old.force(forced, at(6_000));
+        assert_eq!(restored(old.saved(), 6_000).state(at(6_000)), state);
+    }
+}

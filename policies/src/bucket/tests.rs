@@ -486,3 +486,20 @@ proptest! {
         prop_assert!(bucket.balance(&quota, at(1_000u64.saturating_sub(back))) <= bucket.balance(&quota, at(1_000)));
     }
 }
+
+#[test]
+fn a_bucket_and_its_quota_are_the_same_in_another_process() {
+    let quota = quota(10, 20);
+    let (interval, burst) = quota.parts();
+    assert_eq!(Quota::of_parts(interval, burst), Some(quota));
+    for (interval, burst) in [(0, 1), (1, 1), (interval, 0), (u64::MAX, 2), (u64::MAX, 1)] {
+        assert_eq!(Quota::of_parts(interval, burst), None, "{interval} {burst}");
+    }
+    let (old, new) = (Bucket::full(), Bucket::full());
+    old.take(&quota, at(100), 15).unwrap();
+    new.take(&quota, at(100), 1).unwrap();
+    new.restore(old.saved());
+    assert_eq!(new.balance(&quota, at(100)), 5);
+    new.restore(0);
+    assert_eq!(new.balance(&quota, at(100)), 5, "what is taken is not given back");
+}

@@ -294,3 +294,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_ejection_of_another_process_goes_on() {
+    let (old, new) = (Group::of(2), Group::of(2));
+    old.attempts(0, "FFF", 0);
+    let ejection = old.standings[0].ejection(at(100)).unwrap();
+    new.standings[0].restore(ejection);
+    assert_eq!((new.out(100), new.out(999), new.out(1_000)), (vec![0], vec![0], vec![]));
+    assert_eq!(new.attempts(0, "S", 1_000), [Change::Returned]);
+    // The next one is longer.
+    new.attempts(0, "FFF", 1_001);
+    assert_eq!((new.out(2_900), new.out(3_100)), (vec![0], vec![]));
+}

@@ -376,3 +376,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_window_is_the_same_in_another_process() {
+    let quota = WindowQuota::new(10, Duration::from_secs(10)).unwrap();
+    let at = |seconds: u64| Moment::ZERO + Duration::from_secs(seconds);
+    let (old, new) = (SlidingWindow::new(), SlidingWindow::new());
+    for (second, cost) in [(1, 2), (3, 1), (9, 4)] {
+        old.take(&quota, at(second), cost).unwrap();
+    }
+    for (moment, tokens) in old.saved() {
+        new.restore(moment, tokens);
+    }
+    for second in 9..25 {
+        assert_eq!(
+            old.balance(&quota, at(second)),
+            new.balance(&quota, at(second)),
+            "{second}"
+        );
+    }
+    // A refund finds the take of the other process.
+    new.refund(&quota, at(9), at(9), 4);
+    assert_eq!(new.balance(&quota, at(9)), 7);
+}

@@ -37,6 +37,7 @@ mod for_each;
 mod forgeries;
 mod framing;
 mod grpc;
+mod hand_over;
 mod handshakes;
 mod health;
 mod hostile_json;

@@ -2,7 +2,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::admin::bench::{Bench, CONFIG, TOKEN, problem};
-use crate::admin::bind;
+use crate::admin::{InheritedAdmin, bind};
 use crate::config::{Admin, At};
 use crate::server::Phase;
 
@@ -144,7 +144,7 @@ async fn a_short_token_is_refused_at_the_start() {
         read_token_file: None,
         health_address: None,
     };
-    let error = bind(&written).err().unwrap().to_string();
+    let error = bind(&written, InheritedAdmin::default()).err().unwrap().to_string();
     assert!(
         error.contains("fewer than 16 characters") && !error.contains("12345"),
         "{error}"

@@ -119,6 +119,29 @@ impl Registry {
         (was_drained || !found.is_empty()).then_some(found)
     }
 
+    /// Returns URL and address of the endpoints that an operator has drained.
+    pub fn drained(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        self.lock().drained.iter().cloned().collect()
+    }
+
+    /// Drains the endpoints that an operator had drained in the process before this one, in use now or later.
+    pub fn drain_again(&self, all: &[(Arc<str>, SocketAddr)]) {
+        let mut known = self.lock();
+        let Known { endpoints, drained } = &mut *known;
+        for one in all {
+            if drained.len() < MOST_ENDPOINTS {
+                drained.insert(one.clone());
+            }
+        }
+        for (key, endpoint) in endpoints {
+            if drained.contains(&(Arc::clone(&key.url), key.address))
+                && let Some(endpoint) = endpoint.upgrade()
+            {
+                endpoint.health.drain(true);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

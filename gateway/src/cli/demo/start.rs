@@ -9,7 +9,7 @@ use fixtures::fleet::{self, Fleet};
 use super::folder::Folder;
 use super::running::Running;
 use super::{banner, files, folder, ports, tour};
-use crate::cli::{FAILED, run};
+use crate::cli::{FAILED, start};
 use crate::config;
 use crate::observe::log::{self, Format};
 
@@ -82,7 +82,7 @@ fn set_up(options: &Serving) -> io::Result<Stage> {
 
 /// Serves until a signal ends it. Returns the exit code.
 fn perform(stage: &Stage, ready_file: Option<&Path>) -> u8 {
-    let gateway = match run::start(&stage.config) {
+    let gateway = match start::start(&stage.config, None) {
         Ok(gateway) => gateway,
         Err(code) => return code,
     };

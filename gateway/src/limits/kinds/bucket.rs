@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use policies::{Bucket, Quota};
 
-use super::{LimitCounter, Taken, time};
+use super::{LimitCounter, SavedCount, Taken, time};
 use crate::clock::Now;
 use crate::limits::owner::Owner;
 
@@ -73,5 +73,17 @@ impl LimitCounter for Bucket {
         if old != new {
             self.rescale(old, new, now.moment);
         }
+    }
+
+    fn saved(&self) -> Option<SavedCount> {
+        Some(SavedCount::TokenBucket(self.saved()))
+    }
+
+    fn restore(&self, _: &Quota, _: Now, saved: &SavedCount) -> bool {
+        let SavedCount::TokenBucket(ticks) = saved else {
+            return false;
+        };
+        self.restore(*ticks);
+        true
     }
 }

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use policies::{CalendarQuota, Every, Usage};
+use policies::calendar::Saved;
+use policies::{CalendarQuota, Every, Usage, WallTime};
 
-use super::{Account, LimitCounter, Taken, time};
+use super::{Account, LimitCounter, SavedCount, Taken, time};
 use crate::clock::Now;
 use crate::header_fields::LONGEST_RENEWAL;
 use crate::limits::owner::Owner;
@@ -102,5 +103,19 @@ impl LimitCounter for QuotaCount {
         if old.every() != new.every() {
             self.usage.carry_over(old, new, now.wall);
         }
+    }
+
+    fn saved(&self) -> Option<SavedCount> {
+        let Saved { since, used } = self.usage.saved();
+        Some(SavedCount::Quota(since.elapsed().as_secs(), used))
+    }
+
+    fn restore(&self, quota: &CalendarQuota, now: Now, saved: &SavedCount) -> bool {
+        let SavedCount::Quota(since, used) = *saved else {
+            return false;
+        };
+        let since = WallTime::since_epoch(Duration::from_secs(since));
+        self.usage.restore(quota, now.wall, Saved { since, used });
+        true
     }
 }

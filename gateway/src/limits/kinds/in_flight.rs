@@ -9,7 +9,7 @@ use std::time::Duration;
 use policies::InFlight;
 use smallvec::SmallVec;
 
-use super::{Account, LimitCounter, Taken};
+use super::{Account, LimitCounter, SavedCount, Taken};
 use crate::clock::Now;
 use crate::limits::owner::Owner;
 use crate::rejection::{Rejection, Violation};
@@ -73,6 +73,17 @@ impl LimitCounter for InFlight {
     fn is_idle(&self, _: &u32, _: Now) -> bool {
         self.count() == 0
     }
+
+    /// Returns `None`: the other process learns each time how many requests are under way here.
+    fn saved(&self) -> Option<SavedCount> {
+        None
+    }
+
+    fn restore(&self, _: &u32, _: Now, _: &SavedCount) -> bool {
+        false
+    }
+
+    fn add(&self, _: &u32, _: Taken) {}
 }
 
 /// The counters of requests in flight that include one request. Dropping the guard leaves them.

@@ -9,6 +9,7 @@
 mod bucket;
 mod calendar;
 mod in_flight;
+mod saved;
 mod window;
 
 use std::fmt::Debug;
@@ -19,6 +20,7 @@ use policies::{Bucket, InFlight, SlidingWindow, Wait};
 
 pub use self::calendar::QuotaCount;
 pub use self::in_flight::InFlightGuard;
+pub use self::saved::SavedCount;
 use crate::clock::Now;
 use crate::header_fields::LONGEST_WAIT;
 use crate::limits::owner::Owner;
@@ -99,6 +101,17 @@ pub trait LimitCounter: Send + Sync + Sized + 'static {
 
     /// Adapts the counter to other terms. Nothing is refilled.
     fn change_terms(&self, _old: &Self::Terms, _new: &Self::Terms, _now: Now) {}
+
+    /// Returns what is taken, for another process; `None` if the kind counts only what is under way.
+    fn saved(&self) -> Option<SavedCount>;
+
+    /// Adds what was taken in another process. Returns false if it is of another kind.
+    fn restore(&self, terms: &Self::Terms, now: Now, saved: &SavedCount) -> bool;
+
+    /// Adds a charge that another process has made.
+    fn add(&self, terms: &Self::Terms, taken: Taken) {
+        self.charge(terms, taken.at, taken.tokens);
+    }
 }
 
 /// A charge to one account that may be given back.
@@ -157,6 +170,11 @@ macro_rules! kinds {
 
         impl Kind {
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// Returns the kind with this word.
+            pub fn of_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.as_str() == word)
+            }
 
             /// Word for the kind in the admin API.
             pub const fn as_str(self) -> &'static str {
@@ -235,6 +253,21 @@ macro_rules! kinds {
             /// requests in flight.
             pub fn charge(&self, now: Now, cost: u64) {
                 match self { $(Self::$kind(counter, terms) => LimitCounter::charge(&**counter, terms, now, cost),)* }
+            }
+
+            /// Returns what is taken, for another process; `None` for requests in flight.
+            pub fn saved(&self) -> Option<SavedCount> {
+                match self { $(Self::$kind(counter, _) => LimitCounter::saved(&**counter),)* }
+            }
+
+            /// Adds what was taken in another process. Returns false if it is of another kind.
+            pub fn restore(&self, now: Now, saved: &SavedCount) -> bool {
+                match self { $(Self::$kind(counter, terms) => LimitCounter::restore(&**counter, terms, now, saved),)* }
+            }
+
+            /// Adds a charge that another process has made. Does nothing for requests in flight.
+            pub fn add(&self, taken: Taken) {
+                match self { $(Self::$kind(counter, terms) => LimitCounter::add(&**counter, terms, taken),)* }
             }
 
             /// Gives back a charge. `in_force` are the terms that apply now; a reload may have changed them since. Does

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use policies::{SlidingWindow, WindowQuota};
+use policies::{Moment, SlidingWindow, WindowQuota};
 
-use super::{LimitCounter, Taken, time};
+use super::{LimitCounter, SavedCount, Taken, time};
 use crate::clock::Now;
 use crate::limits::owner::Owner;
 
@@ -56,5 +56,27 @@ impl LimitCounter for SlidingWindow {
 
     fn is_idle(&self, quota: &WindowQuota, now: Now) -> bool {
         self.is_idle(quota, now.moment)
+    }
+
+    fn saved(&self) -> Option<SavedCount> {
+        let taken = self.saved().into_iter();
+        Some(SavedCount::SlidingWindow(
+            taken.map(|(at, tokens)| (at.nanos(), tokens)).collect(),
+        ))
+    }
+
+    fn restore(&self, _: &WindowQuota, _: Now, saved: &SavedCount) -> bool {
+        let SavedCount::SlidingWindow(taken) = saved else {
+            return false;
+        };
+        for (at, tokens) in taken {
+            self.restore(Moment::from_nanos(*at), *tokens);
+        }
+        true
+    }
+
+    /// Adds the charge at its own moment, by which a refund finds it.
+    fn add(&self, _: &WindowQuota, Taken { at, delay, tokens }: Taken) {
+        self.restore(at.moment + delay, tokens);
     }
 }

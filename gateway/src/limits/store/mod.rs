@@ -49,6 +49,8 @@ pub struct Opened {
     pub account: Account,
     /// Whether other owners use the account too, because there was no room for one of the owner's own.
     pub is_shared: bool,
+    /// Owner by which the table holds the account.
+    pub held_by: OwnerKey,
 }
 
 /// The accounts under one limit and kind.
@@ -74,8 +76,15 @@ pub trait Table: Send + Sync {
     fn succeed(&self, others: Vec<Arc<dyn Table>>, now: Now);
     /// Drops accounts that nothing holds and from which nothing is taken.
     fn forget_idle(&self, now: Now);
-    /// Calls `f` with every account, shared ones included.
-    fn each(&self, f: &mut dyn FnMut(Account));
+    /// Calls `f` with every account, shared ones included, and the key of its owner.
+    fn each(&self, f: &mut dyn FnMut(OwnerKey, Account));
+    /// Returns the name of the limit.
+    fn limit(&self) -> &Arc<str>;
+    /// Returns all terms in force.
+    fn all_terms(&self) -> Arc<TermsByOwner>;
+    /// Returns the account that another process held by this key, in the room that it had there. Without room, it is the
+    /// shared account of its kind. `name` is the owner where the kind of limit keeps names.
+    fn adopt(&self, owner: OwnerKey, name: Option<Owner<'_>>) -> Account;
 
     /// [Opens](Self::open) an account and returns it without saying whether it is shared.
     fn account(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Account {

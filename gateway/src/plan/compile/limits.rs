@@ -221,6 +221,7 @@ impl Written {
             cost: self.cost,
             wait: self.wait,
             setting: self.setting,
+            log: Arc::clone(&compiler.state.accounts.log),
         };
         match tables.iter_mut().find(|(key, _)| *key == self.key) {
             Some((_, noted)) => noted

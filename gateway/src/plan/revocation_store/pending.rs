@@ -34,6 +34,17 @@ impl Pending {
         self.unwritten.len()
     }
 
+    /// Returns all entries that are not written or were written a short time ago.
+    pub(super) fn all(&mut self, now: Moment) -> List {
+        self.forget_old(now);
+        let recent = self.recent.iter();
+        let mut all: List = recent
+            .map(|(revoked, (terms, _))| (revoked.clone(), terms.clone()))
+            .collect();
+        all.extend(self.unwritten.clone());
+        all
+    }
+
     /// Adds entries that are in force and must be written.
     pub(super) fn add(&mut self, entries: List) {
         self.unwritten.extend(entries);

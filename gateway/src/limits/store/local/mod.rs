@@ -4,6 +4,7 @@ pub mod account_caps;
 pub mod clock_jump;
 mod rows;
 pub mod set_aside;
+pub mod snapshot;
 pub mod state_file;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use self::account_caps::{AccountCaps, AccountLimits};
 use self::rows::Rows;
 use self::set_aside::LeftCounts;
 use crate::clock::Now;
+use crate::limits::charge_log::ChargeLog;
 use crate::limits::kinds::{Account, ByCounter, IntoAccount, Kind};
 use crate::limits::store::{SharedCounts, Table, TermsByOwner};
 
@@ -26,6 +28,8 @@ pub struct Accounts {
     pub rooms: Arc<AccountCaps>,
     /// Counts that quotas had when the clock jumped.
     pub set_aside: LeftCounts,
+    /// Charges since a snapshot, for a process that takes over.
+    pub log: Arc<ChargeLog>,
 }
 
 /// Numbers of one limit for metrics.
@@ -38,6 +42,7 @@ pub struct Census {
 
 /// A table to be made, once the counter of its kind is known.
 struct NewTable {
+    limit: Arc<str>,
     terms: TermsByOwner,
     rooms: Arc<AccountCaps>,
 }
@@ -46,7 +51,7 @@ impl ByCounter for NewTable {
     type Output = Arc<dyn Table>;
 
     fn build<C: IntoAccount>(self) -> Arc<dyn Table> {
-        Arc::new(Rows::<C>::new(self.terms, self.rooms))
+        Arc::new(Rows::<C>::new(self.limit, self.terms, self.rooms))
     }
 }
 
@@ -61,6 +66,7 @@ impl Accounts {
             tables: DashMap::new(),
             in_force: DashMap::new(),
             set_aside: LeftCounts::default(),
+            log: Arc::default(),
             rooms: Arc::new(AccountCaps::new(limits)),
         }
     }
@@ -71,6 +77,7 @@ impl Accounts {
         let kind = terms.usual.kind();
         let table = self.tables.entry((Arc::clone(limit), kind)).or_insert_with(|| {
             kind.build(NewTable {
+                limit: Arc::clone(limit),
                 terms: terms.clone(),
                 rooms: Arc::clone(&self.rooms),
             })
@@ -80,8 +87,21 @@ impl Accounts {
 
     /// Returns the calendar quota's table of a limit, if there is one.
     pub fn of_quota(&self, limit: &Arc<str>) -> Option<Arc<dyn Table>> {
-        let found = self.tables.get(&(Arc::clone(limit), Kind::Calendar));
+        self.of(limit, Kind::Calendar)
+    }
+
+    /// Returns the table of a limit and kind, if there is one.
+    fn of(&self, limit: &Arc<str>, kind: Kind) -> Option<Arc<dyn Table>> {
+        let found = self.tables.get(&(Arc::clone(limit), kind));
         found.map(|table| Arc::clone(&table))
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Table>> {
+        self.tables.iter().map(|table| Arc::clone(&table)).collect()
+    }
+
+    fn kind_in_force(&self, limit: &Arc<str>) -> Option<Kind> {
+        self.in_force.get(limit).map(|kind| *kind)
     }
 
     /// Puts the terms of a new plan in force. Requests under the old plan go on meanwhile; they are charged to the same
@@ -131,7 +151,7 @@ impl Accounts {
     /// Calls `f` with every account and the name of its limit.
     pub fn each(&self, mut f: impl FnMut(&Arc<str>, Account)) {
         for table in &self.tables {
-            table.each(&mut |account| f(&table.key().0, account));
+            table.each(&mut |_, account| f(&table.key().0, account));
         }
     }
 

@@ -21,6 +21,7 @@ use crate::limits::store::local::account_caps::AccountCaps;
 use crate::limits::store::{Opened, Origin, SharedCounts, Table, TermsByOwner};
 
 pub(super) struct Rows<C> {
+    limit: Arc<str>,
     by_owner: DashMap<OwnerKey, Arc<C>, BuildHasherDefault<IdentityHasher>>,
     /// The accounts of whole kinds of owners. They are among the rows too; because they are held here, they are never
     /// dropped.
@@ -33,7 +34,7 @@ pub(super) struct Rows<C> {
 }
 
 impl<C: IntoAccount> Rows<C> {
-    pub(super) fn new(terms: TermsByOwner, rooms: Arc<AccountCaps>) -> Self {
+    pub(super) fn new(limit: Arc<str>, terms: TermsByOwner, rooms: Arc<AccountCaps>) -> Self {
         let by_owner = DashMap::default();
         let others = Others::ALL.map(|others| {
             let owner = Owner::Others(others);
@@ -42,6 +43,7 @@ impl<C: IntoAccount> Rows<C> {
             row
         });
         Self {
+            limit,
             by_owner,
             others,
             wider: AtomicU64::new(0),
@@ -129,21 +131,27 @@ impl<C: IntoAccount> Table for Rows<C> {
     }
 
     fn open(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Opened {
-        let (row, is_shared) = match self.own(owner, origin) {
-            Some(own) => (own, false),
+        let (row, is_shared, held_by) = match self.own(owner, origin) {
+            Some(own) => (own, false, owner),
             None => {
-                let wider = owner.wider().and_then(|wider| self.own(wider, Origin::Request));
-                let (count, row) = match wider {
-                    Some(wider) => (&self.wider, wider),
-                    None => (&self.overflowed, Arc::clone(&self.others[owner.others() as usize])),
+                let wider = owner.wider();
+                let row = wider.and_then(|wider| Some((wider, self.own(wider, Origin::Request)?)));
+                let (count, held_by, row) = match row {
+                    Some((wider, row)) => (&self.wider, wider, row),
+                    None => {
+                        let others = owner.others();
+                        let row = Arc::clone(&self.others[others as usize]);
+                        (&self.overflowed, Owner::Others(others), row)
+                    }
                 };
                 count.fetch_add(1, Relaxed);
-                (row, true)
+                (row, true, held_by)
             }
         };
         Opened {
             account: C::into_account(row, terms),
             is_shared,
+            held_by: held_by.key(),
         }
     }
 
@@ -226,9 +234,41 @@ impl<C: IntoAccount> Table for Rows<C> {
         });
     }
 
-    fn each(&self, f: &mut dyn FnMut(Account)) {
+    fn each(&self, f: &mut dyn FnMut(OwnerKey, Account)) {
         for row in &self.by_owner {
-            f(self.account_of(row.value(), *row.key()));
+            f(*row.key(), self.account_of(row.value(), *row.key()));
         }
+    }
+
+    fn limit(&self) -> &Arc<str> {
+        &self.limit
+    }
+
+    fn all_terms(&self) -> Arc<TermsByOwner> {
+        self.terms.load_full()
+    }
+
+    fn adopt(&self, owner: OwnerKey, name: Option<Owner<'_>>) -> Account {
+        if let Some(found) = self.found(owner) {
+            return self.account_of(&found, owner);
+        }
+        let room = match owner.room() {
+            None => None,
+            Some(room) if self.rooms.enter(room) => Some(room),
+            Some(_) if self.rooms.enter(OwnerClass::Restored) => Some(OwnerClass::Restored),
+            Some(room) => {
+                self.overflowed.fetch_add(1, Relaxed);
+                return self.account_of(&self.others[room.others() as usize], owner);
+            }
+        };
+        // Only a kind that keeps names reads the owner.
+        let row = match self.by_owner.entry(owner.in_room(room)) {
+            Entry::Vacant(vacant) => Arc::clone(&vacant.insert(Arc::new(C::new(name.unwrap_or(Owner::Everyone))))),
+            Entry::Occupied(occupied) => {
+                self.leave(room);
+                Arc::clone(occupied.get())
+            }
+        };
+        self.account_of(&row, owner)
     }
 }

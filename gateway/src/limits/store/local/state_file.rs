@@ -15,8 +15,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,10 @@ pub struct StateFile {
     left_out: usize,
     /// Whether the last write failed.
     is_failing: bool,
+    /// Whether another process counts in the file, or is about to.
+    is_handed_over: bool,
     /// Lock that is held for as long as the process counts.
-    _lock: File,
+    lock: File,
 }
 
 /// Values by limit, then by owner.
@@ -94,10 +97,7 @@ impl StateFile {
     /// If another process counts in the file, or it cannot be read or parsed. Going on without the counts would sell a
     /// quota twice.
     pub fn open(path: &Path, accounts: &Accounts, limits: &[(Arc<str>, TermsByOwner)], now: Now) -> io::Result<Self> {
-        let lock = files::lock(&lock_path(path)).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other("another process counts in it"),
-            kind => io::Error::new(kind, format!("its lock {}: {error}", lock_path(path).display())),
-        })?;
+        let lock = exclusive(path)?;
         let written = match files::read_own(path, MOST as u64) {
             Ok(found) => found.bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -112,8 +112,42 @@ impl StateFile {
             most: MOST,
             left_out: 0,
             is_failing: false,
-            _lock: lock,
+            is_handed_over: false,
+            lock,
         })
+    }
+
+    /// Goes on with the file of the process that this one replaces. The accounts hold its counts already, so the file is
+    /// not read. `lock` is that of the other process; the file at `path` gets a lock of its own if it is another one.
+    ///
+    /// # Errors
+    /// If a third process counts in the file at `path`.
+    pub fn continue_from(path: &Path, lock: File) -> io::Result<Self> {
+        let of_path = fs::symlink_metadata(lock_path(path));
+        let found = lock.metadata()?;
+        let is_same = of_path.is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()));
+        Ok(Self {
+            path: path.to_owned(),
+            written: Vec::new(),
+            most: MOST,
+            left_out: 0,
+            is_failing: false,
+            is_handed_over: false,
+            lock: if is_same { lock } else { exclusive(path)? },
+        })
+    }
+
+    /// Returns another descriptor of the lock, for the process that takes over.
+    ///
+    /// # Errors
+    /// If no more files may be open.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// Stops writing because another process counts from now on, or begins again.
+    pub const fn hand_over(&mut self, is_handed_over: bool) {
+        self.is_handed_over = is_handed_over;
     }
 
     /// Writes the counts, unless the file holds the same.
@@ -121,6 +155,9 @@ impl StateFile {
     /// # Errors
     /// If the file cannot be written; its content then stays as before.
     pub fn write(&mut self, accounts: &Accounts) -> io::Result<()> {
+        if self.is_handed_over {
+            return Ok(());
+        }
         let mut document = Document {
             version: VERSION,
             counts: counted(accounts),
@@ -162,6 +199,14 @@ impl StateFile {
         }
         self.is_failing = result.is_err();
     }
+}
+
+/// Locks the file at `path` for this process.
+fn exclusive(path: &Path) -> io::Result<File> {
+    files::lock(&lock_path(path)).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other("another process counts in it"),
+        kind => io::Error::new(kind, format!("its lock {}: {error}", lock_path(path).display())),
+    })
 }
 
 fn lock_path(path: &Path) -> PathBuf {
