@@ -131,7 +131,7 @@ impl Gateway {
     ///
     /// # Errors
     /// It does not start; the error contains its log.
-    pub async fn replace(&mut self, binary: &Path) -> Result<Process> {
+    pub async fn hand_over(&mut self, binary: &Path) -> Result<Process> {
         let (process, _) = serve(binary, self.folder.path(), self.options).await?;
         Ok(std::mem::replace(&mut self.process, process))
     }

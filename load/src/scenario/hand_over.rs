@@ -118,7 +118,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     for _ in 0..HAND_OVERS {
         sleep(EVERY).await;
         let began = Instant::now();
-        past.push(gateway.replace(binary).await?);
+        past.push(gateway.hand_over(binary).await?);
         longest = longest.max(began.elapsed());
     }
     sleep(EVERY).await;
