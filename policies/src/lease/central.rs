@@ -94,8 +94,8 @@ impl<C: Count> Central<C> {
         Some(reply)
     }
 
-    /// Returns what is granted: nothing, or from what is needed to what is wanted. Beyond what is needed, a replica has
-    /// its part of all tokens on lease, if others have left so many.
+    /// Returns what is granted: nothing, or from what is needed to what is wanted. Beyond what callers wait for, a
+    /// replica has its part of all tokens on lease, if others have left so many.
     fn portion(&self, now: WallTime, request: &Request, replicas: u32) -> u64 {
         let left = self.count.left();
         if left < request.needed {
@@ -106,7 +106,7 @@ impl<C: Count> Central<C> {
         let out: u64 = others.map(|(_, record)| record.out).sum();
         let part = (request.most / u64::from(replicas)).min(request.most.saturating_sub(out));
         let room = request.wanted.min(part.saturating_sub(request.held));
-        self.count.portion(room, replicas).max(request.needed).min(left)
+        self.count.portion(room, replicas).max(request.waiting).min(left)
     }
 
     /// Forgets the replicas that were silent for two lease times. A record of the future, from before the clock was set

@@ -10,29 +10,34 @@
 //!    store executes a request in one step ([`Central::execute`]), in its own time. A replica chooses a new random name
 //!    at each start.
 //! 2. The store remembers, for each replica, the last sequence number, what it granted and the tokens on lease. It
-//!    answers a repeated request as before, executes no request that is older than the last, and credits a return only
-//!    against tokens that are on lease. It forgets a replica two lease times after the last request. What such a replica
-//!    still returns is not credited.
+//!    answers a repeated request as before, executes no request that is older than the last, and credits a return
+//!    only against tokens that are on lease. It forgets a replica two lease times after the last request. What such a
+//!    replica still returns is not credited.
 //! 3. A replica applies the answer to its last request once, and ignores every other answer. Its lease expires one
-//!    lease time (or [`Reply::usable_for`]) after it *sent* the request, so before the store thinks so. What it holds at
-//!    that moment expires later too. An answer that comes after that is not used: its tokens are returned.
+//!    lease time (or [`Reply::usable_for`]) after it *sent* the request, so before the store thinks so. What it holds
+//!    at that moment expires later too. An answer that comes after that is not used: its tokens are returned.
 //! 4. Expired tokens are not spent. They go back with the next request. A refund goes to the tokens that are held, up
 //!    to the size of a lease; without a lease it is lost.
 //! 5. A refusal says when the next tokens come, and until then the replica refuses alone.
 //! 6. If the store cannot be reached, a replica spends its lease, then its part of the limit ([`Quota::divided`]). What
 //!    it admits in that way it owes ([`Owed`]), and pays with the first request that the store executes.
 //!
-//! Invariant: in any span of time `t` the replicas admit at most `burst + rate x t + tokens out on lease when it began`,
-//! and at most the share on lease, beside tokens that callers wait for, is out ([`Bound`]): the store grants no more,
-//! however many replicas it has seen. Tokens of a lost answer, or of a process that was killed, are lost, and never
-//! credited twice. A store that loses its memory, or the last part of it, costs at most one burst for each loss. A
-//! replica without the store adds `burst / replicas + rate / replicas x time`, of which it pays back up to one burst.
-//! A window admits at most `limit + tokens out on lease when it began`. A calendar quota is not exceeded, because no
-//! lease outlives its period, and its leases shrink to one token at the end; if the store is lost, see [`quota_share`].
+//! Invariant: in any span of time `t` the replicas admit at most `burst + rate x t + tokens out on lease when it
+//! began`. Out are at most the share on lease and what callers wait for ([`Bound`]): the store grants no more,
+//! however many replicas it has seen. In a window they admit at most `limit + tokens out on lease when it began`. A
+//! calendar quota is not exceeded, because no lease outlives its period; its leases shrink to one token at the end.
 //!
-//! All tokens on lease are spent, returned or lost within one lease time, so a limit has its whole rate at every moment
-//! at which the store can be reached, and its whole burst `lease / rate` after that. This module knows nothing of
-//! connections, scripts or retries in time.
+//! What trouble costs:
+//! - The tokens of a process that was killed are lost, and never credited twice.
+//! - A store that loses its memory costs one burst each time. If it goes back to an earlier state, it costs the
+//!   tokens on lease too, because returns that it does not remember are credited again.
+//! - A replica without the store adds `burst / replicas + rate / replicas x time`, of which it pays back up to one
+//!   burst. For a quota see [`quota_share`]. If a request that pays is repeated after the store has forgotten its
+//!   replica, it may be charged twice.
+//!
+//! All tokens on lease are spent, returned or lost within one lease time. So a limit has its whole rate whenever the
+//! store can be reached, and its whole burst `lease / rate` after that. This module knows nothing of connections and
+//! scripts, nor of when a call is tried again.
 //!
 //! [`Quota::divided`]: crate::Quota::divided
 
@@ -67,12 +72,38 @@ pub struct Request {
     pub returned: u64,
     /// Tokens that were admitted without a lease.
     pub charged: u64,
-    /// Fewest new tokens that are of use; zero if nobody waits.
+    /// Fewest new tokens that are of use; zero if no caller waits.
     pub needed: u64,
+    /// New tokens that callers wait for in all.
+    pub waiting: u64,
     /// Most new tokens.
     pub wanted: u64,
-    /// Most tokens on lease by all replicas together, beyond what is needed.
+    /// Most tokens on lease by all replicas together, beyond those that callers wait for.
     pub most: u64,
+}
+
+/// Tokens that callers of one replica wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Cost of the cheapest of the requests that wait.
+    pub least: u64,
+    pub sum: u64,
+}
+
+impl Waiting {
+    pub const NONE: Waiting = Waiting { least: 0, sum: 0 };
+
+    /// Adds one caller.
+    pub const fn and(self, cost: u64) -> Waiting {
+        Waiting {
+            least: if self.least == 0 || cost < self.least {
+                cost
+            } else {
+                self.least
+            },
+            sum: self.sum.saturating_add(cost),
+        }
+    }
 }
 
 /// Answer of the store.

@@ -7,7 +7,7 @@
 //! passed. What was collected is returned by exactly one request.
 
 use super::terms::reserve;
-use super::{LeaseTerms, LeasedTokens, Owed, Reply, Request};
+use super::{LeaseTerms, LeasedTokens, Owed, Reply, Request, Waiting};
 use crate::moment::Moment;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -72,16 +72,16 @@ impl Lease {
         }
     }
 
-    /// Returns the request by which the lease is renewed, for callers that wait for `needed` tokens in all (zero if none
-    /// waits). A request without an answer is returned again. To be called when no call of the store is under way.
-    /// `None` if there is nothing to ask for.
+    /// Returns the request by which the lease is renewed, for callers that wait or for those to come. A request without
+    /// an answer is returned again. To be called when no call of the store is under way. `None` if there is nothing to
+    /// ask for.
     pub fn renew(
         &mut self,
         terms: &LeaseTerms,
         tokens: &LeasedTokens,
         owed: &Owed,
         now: Moment,
-        needed: u64,
+        waiting: Waiting,
     ) -> Option<Request> {
         if let Some(outstanding) = &self.outstanding {
             return Some(outstanding.request);
@@ -92,8 +92,7 @@ impl Lease {
         let held = tokens.balance(now);
         // As much as is used within a lease time. A lease of no size leaves what callers wait for.
         let target = used.map_or(size, |used| used.within(terms.time()).max(1).min(size));
-        let wanted = target.saturating_sub(held).max(needed);
-        self.send(terms, owed, now, held, needed, wanted)
+        self.send(terms, owed, now, held, waiting, target)
     }
 
     /// Returns the request that gives back what has expired; with `drain` everything, so that nothing is held then.
@@ -112,7 +111,7 @@ impl Lease {
         let keep = if drain { 0 } else { u64::MAX };
         self.unused += tokens.collect(now, keep);
         let held = tokens.balance(now);
-        self.send(terms, owed, now, held, 0, 0)
+        self.send(terms, owed, now, held, Waiting::NONE, 0)
     }
 
     fn send(
@@ -121,9 +120,11 @@ impl Lease {
         owed: &Owed,
         now: Moment,
         held: u64,
-        needed: u64,
-        wanted: u64,
+        waiting: Waiting,
+        target: u64,
     ) -> Option<Request> {
+        let missing = waiting.sum.saturating_sub(held);
+        let wanted = target.saturating_sub(held).max(missing);
         let charged = owed.collect(terms.burst());
         if self.unused == 0 && charged == 0 && wanted == 0 {
             return None;
@@ -135,7 +136,8 @@ impl Lease {
             held,
             returned: std::mem::take(&mut self.unused),
             charged,
-            needed,
+            needed: waiting.least.saturating_sub(held),
+            waiting: missing,
             wanted,
             most: terms.most(),
         };
@@ -160,11 +162,14 @@ impl Lease {
             self.unused += reply.granted;
         }
         tokens.ask_again();
-        if let Some(next) = reply
-            .next
-            .filter(|_| reply.granted < request.wanted.min(request.needed.max(1)))
-        {
-            tokens.refuse(now + next, request.needed.max(1));
+        // What never comes is asked for again after a lease time.
+        let next = reply.next.unwrap_or(terms.time());
+        if next > Duration::ZERO {
+            let cost = match request.needed {
+                0 => 1,
+                needed => request.held.saturating_add(needed),
+            };
+            tokens.refuse(now + next, cost);
         }
         let took = now.since(sent);
         let low = used.map_or(0, |used| used.within(took.saturating_mul(2)));

@@ -1,13 +1,13 @@
 //! Shares a cap on requests in flight between replicas: each holds some of the slots, and counts alone within them.
 //!
 //! Unlike tokens, slots come back. So a request states how many slots the replica wants to hold in all, and repeating
-//! it changes nothing. A replica sends one each heartbeat, and sooner when it needs more. The store gives the slots of a
-//! replica to others when it was silent for two heartbeats. The replica itself stops using them two heartbeats after it
-//! *sent* its last answered request, so before that.
+//! it changes nothing. A replica sends one each heartbeat, and sooner when it needs more. The store gives the slots
+//! of a replica to others when it was silent for two heartbeats. The replica itself stops using them two heartbeats
+//! after it *sent* its last answered request, so before that.
 //!
-//! Invariant: the slots of all replicas together are at most the cap. Requests in flight are at most the cap, and those
-//! that a replica had when it lost the store. A replica gives up slots before it tells the store, and only if no request
-//! is in them.
+//! Invariant: the slots of all replicas together are at most the cap. Requests in flight are at most the cap, and
+//! those that a replica had when it lost the store. A replica gives up slots before it tells the store, and only if
+//! no request is in them.
 
 use crate::calendar::WallTime;
 use crate::moment::Moment;

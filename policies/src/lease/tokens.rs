@@ -1,9 +1,9 @@
 //! Holds the leased tokens of one owner, spent by one compare-and-swap.
 //!
-//! Invariant: a token is spent, collected or lost, and only one of them. None is spent after its lease has expired. Of
-//! the callers that find a lease low, one is told to renew it. The expiry and the tokens are one word, so no renewal can
-//! come between them. When to renew and what the store has refused are words of their own, because only the number of
-//! calls of the store depends on them.
+//! Invariant: a token is spent, collected or lost, and only one of them. None is spent after its lease has expired.
+//! Of the callers that find a lease low, one is told to renew it. The expiry and the tokens are one word, so no
+//! renewal can come between them. When to renew and what the store has refused are words of their own, because only
+//! the number of calls of the store depends on them.
 
 use crate::decision::Wait;
 use crate::moment::Moment;
@@ -91,8 +91,8 @@ impl LeasedTokens {
         changed.usable(now).unwrap_or(0)
     }
 
-    /// Adds tokens that the store has granted, and moves the expiry of all tokens to `expires` if that is later. Returns
-    /// the tokens of the lease before if it has expired; they are no longer held.
+    /// Adds tokens that the store has granted, and moves the expiry of all tokens to `expires` if that is later.
+    /// Returns the tokens of the lease before if it has expired; they are no longer held.
     pub fn grant(&self, now: Moment, granted: u64, expires: Moment) -> u64 {
         let mut word = self.load();
         loop {

@@ -5,15 +5,27 @@ use super::world::{Effect, Setting, World};
 use policies::lease::Count;
 use std::hash::Hash;
 
-/// Checks that in any stretch `t` at most `burst + rate x t + tokens out on lease when it began` are admitted, one burst
-/// more for each loss of memory. Until the first loss it also checks what the store knows of the leases, and at the last
-/// tick that the whole rate comes back.
+/// Checks that in any stretch `t` at most `burst + rate x t + tokens out on lease when it began` are admitted; one
+/// burst more for each loss of memory, and what was on lease then if the store went back to an earlier state. Until
+/// the first loss it also checks what the store knows of the leases; and when the last tick begins, that the whole
+/// rate comes back.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct BucketMonitor {
     /// Most tokens admitted since any moment so far, without those earned and those on lease at that moment.
     excess: i64,
     refunds: u64,
-    forgot: bool,
+    /// Whether only the sum of what is admitted is checked.
+    only_sum: bool,
+}
+
+impl BucketMonitor {
+    /// Checks only what is admitted, and not what the store knows.
+    pub(crate) fn of_the_sum() -> BucketMonitor {
+        BucketMonitor {
+            only_sum: true,
+            ..BucketMonitor::default()
+        }
+    }
 }
 
 impl Monitor for BucketMonitor {
@@ -34,14 +46,19 @@ impl Monitor for BucketMonitor {
             }
             Effect::Forgot => {
                 self.excess -= burst;
-                self.forgot = true;
+                self.only_sum = true;
+            }
+            // A return that it does not remember is credited again.
+            Effect::WentBack => {
+                self.excess -= burst + world.out(setting) as i64;
+                self.only_sum = true;
             }
         }
         if self.excess > burst {
             return Err("in any stretch t: admitted <= burst + rate x t + on lease when it began");
         }
         self.excess = self.excess.max(-(world.out(setting) as i64));
-        if !self.forgot {
+        if !self.only_sum {
             known_to_the_store(setting, effect, world, self.refunds)?;
         }
         if effect == Effect::Ticked && world.tick == setting.horizon {
@@ -113,7 +130,7 @@ impl Monitor for WindowMonitor {
             }
             Effect::Admitted { .. } => self.excess.iter_mut().for_each(|excess| *excess += 1),
             Effect::Refunded => self.excess.iter_mut().for_each(|excess| *excess -= 1),
-            Effect::None | Effect::Forgot => {}
+            Effect::None | Effect::Forgot | Effect::WentBack => {}
         }
         if self.excess.iter().any(|excess| *excess > setting.terms.burst() as i64) {
             return Err("in any window: admitted <= limit + on lease when it began");

@@ -1,6 +1,6 @@
 //! Uses a calendar quota up over three replicas, to its last token and no further.
 
-use policies::lease::{Central, CentralQuota, Owed, Short};
+use policies::lease::{Central, CentralQuota, Owed, Short, Waiting};
 use policies::{CalendarQuota, Every, Lease, LeaseTerms, LeasedTokens, Moment, Ratio, WallTime};
 use std::time::Duration;
 
@@ -34,10 +34,10 @@ fn use_up(limit: u64, replicas: u64, is_mine: impl Fn(u64, u64) -> bool) -> (u64
             WallTime::since_epoch(Duration::from_secs(1_795_521_600) + time),
         );
         for (name, Replica { lease, tokens, owed }) in (0..).zip(&mut fleet) {
-            let mut ask = |needed| {
-                let request = match needed {
+            let mut ask = |cost| {
+                let request = match cost {
                     0 => lease.give_back(&terms, tokens, owed, now, false),
-                    needed => lease.renew(&terms, tokens, owed, now, needed),
+                    cost => lease.renew(&terms, tokens, owed, now, Waiting::NONE.and(cost)),
                 };
                 if let Some(request) = request {
                     calls += 1;

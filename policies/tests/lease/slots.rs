@@ -1,5 +1,6 @@
 //! Explores the protocol by which replicas share the slots of a cap.
 
+use super::scaled;
 use policies::lease::{CentralSlots, HeldSlots, SlotLease, SlotReply, SlotRequest};
 use policies::{Moment, WallTime};
 use std::collections::HashSet;
@@ -7,9 +8,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
-const CAP: u32 = 3;
-const TICKS: u32 = 4;
-const HEARTBEATS: u8 = 2;
+const CAP: u32 = 2;
+
+/// How much may happen in one run.
+#[derive(Clone, Copy, Hash)]
+struct Chances {
+    ticks: u32,
+    /// Heartbeats of each replica.
+    heartbeats: u8,
+    /// Messages that are delivered once more than they were sent.
+    copies: u8,
+    /// Replicas that are killed and started again.
+    crashes: u8,
+}
 
 #[derive(Clone)]
 struct World {
@@ -18,7 +29,7 @@ struct World {
     replicas: Vec<Replica>,
     requests: Vec<SlotRequest>,
     replies: Vec<(u64, SlotReply)>,
-    copies: u8,
+    chances: Chances,
     names: u64,
 }
 
@@ -32,13 +43,13 @@ struct Replica {
 }
 
 impl Replica {
-    fn new(name: u64) -> Replica {
+    fn new(name: u64, heartbeats: u8) -> Replica {
         Replica {
             name,
             lease: SlotLease::new(name, HEARTBEAT),
             slots: HeldSlots::new(),
             in_flight: 0,
-            heartbeats: HEARTBEATS,
+            heartbeats,
         }
     }
 }
@@ -63,7 +74,7 @@ impl World {
         requests.sort_unstable();
         replies.sort_unstable();
         let mut hasher = DefaultHasher::new();
-        (self.tick, &self.store, self.copies, self.names, requests, replies).hash(&mut hasher);
+        (self.tick, &self.store, self.chances, self.names, requests, replies).hash(&mut hasher);
         for replica in &self.replicas {
             (&replica.lease, format!("{:?}", replica.slots)).hash(&mut hasher);
             (replica.in_flight, replica.heartbeats).hash(&mut hasher);
@@ -79,7 +90,7 @@ impl World {
             change(&mut world);
             worlds.push(world);
         };
-        if self.tick < TICKS {
+        if self.tick < self.chances.ticks {
             add(&|world| world.tick += 1);
         }
         for (index, replica) in self.replicas.iter().enumerate() {
@@ -103,7 +114,7 @@ impl World {
         }
         for index in 0..self.requests.len() {
             for copy in [false, true] {
-                if copy && self.copies == 0 {
+                if copy && self.chances.copies == 0 {
                     continue;
                 }
                 add(&|world| {
@@ -117,7 +128,7 @@ impl World {
         }
         for index in 0..self.replies.len() {
             for copy in [false, true] {
-                if copy && self.copies == 0 {
+                if copy && self.chances.copies == 0 {
                     continue;
                 }
                 add(&|world| {
@@ -129,39 +140,50 @@ impl World {
                 });
             }
         }
-        if self.names == self.replicas.len() as u64 {
+        if self.chances.crashes > 0 {
             add(&|world| {
-                world.replicas[0] = Replica::new(world.names);
+                world.replicas[0] = Replica::new(world.names, world.chances.heartbeats);
+                world.chances.crashes -= 1;
                 world.names += 1;
             });
         }
         worlds
     }
 
+    /// Drops the answers that no replica awaits.
+    fn drop_answers(&mut self) {
+        let replicas = &self.replicas;
+        self.replies.retain(|(name, reply)| {
+            let replica = replicas.iter().find(|replica| replica.name == *name);
+            replica.is_some_and(|replica| replica.lease.clone().apply(&replica.slots.clone(), reply))
+        });
+    }
+
     fn receive(&mut self, copy: bool, remove: impl Fn(&mut World)) {
         if copy {
-            self.copies -= 1;
+            self.chances.copies -= 1;
         } else {
             remove(self);
         }
     }
 }
 
-#[test]
-fn the_slots_of_all_replicas_are_at_most_the_cap() {
+/// Checks in every state that the slots of all replicas are at most the cap; reports the number of states.
+fn explore(name: &str, chances: Chances) {
     let mut open = vec![World {
         tick: 0,
         store: CentralSlots::new(CAP, HEARTBEAT),
-        replicas: (0..2).map(Replica::new).collect(),
+        replicas: (0..2).map(|name| Replica::new(name, chances.heartbeats)).collect(),
         requests: vec![],
         replies: vec![],
-        copies: 1,
+        chances,
         names: 2,
     }];
     let mut seen = HashSet::new();
     let mut full = 0_u64;
     while let Some(world) = open.pop() {
-        for next in world.next() {
+        for mut next in world.next() {
+            next.drop_answers();
             assert!(next.caps() <= CAP, "{} of {CAP}: {:?}", next.caps(), next.replicas);
             if seen.insert(next.key()) {
                 full += u64::from(next.caps() == CAP);
@@ -170,5 +192,27 @@ fn the_slots_of_all_replicas_are_at_most_the_cap() {
         }
     }
     assert!(full > 1_000, "the cap is reached in {full} states");
-    cases::report("states", "lease: slots in flight", seen.len() as u64);
+    cases::report("states", &format!("slots in flight: {name}"), seen.len() as u64);
+}
+
+#[test]
+fn the_slots_of_all_replicas_are_at_most_the_cap() {
+    let chances = Chances {
+        ticks: scaled(2, 3),
+        heartbeats: 2,
+        copies: 0,
+        crashes: 0,
+    };
+    explore("heartbeats", chances);
+}
+
+#[test]
+fn the_slots_of_a_replica_that_is_killed_are_given_once() {
+    let chances = Chances {
+        ticks: 3,
+        heartbeats: 1,
+        copies: 1,
+        crashes: 1,
+    };
+    explore("a replica is killed", chances);
 }

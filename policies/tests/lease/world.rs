@@ -4,7 +4,7 @@
 //! delivered twice, a replica killed and started again, the store may forget everything or the last part of it. Nothing
 //! is random: [`World::steps`] returns all that can happen next.
 
-use policies::lease::{Central, Count, Lease, LeaseTerms, LeasedTokens, Owed, Reply, Request};
+use policies::lease::{Central, Count, Lease, LeaseTerms, LeasedTokens, Owed, Reply, Request, Waiting};
 use policies::{Moment, WallTime};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -41,6 +41,8 @@ pub(crate) struct Chances {
     /// Times that the store goes back to an earlier state.
     pub(crate) failovers: u8,
     pub(crate) refunds: u8,
+    /// Replicas that return all that they hold.
+    pub(crate) drains: u8,
 }
 
 /// What does not change in a run.
@@ -116,7 +118,6 @@ pub(crate) struct Replica {
     pub(crate) tokens: LeasedTokens,
     /// Tokens spent that may be given back.
     spent: u8,
-    drained: bool,
 }
 
 impl Replica {
@@ -126,7 +127,6 @@ impl Replica {
             lease: Lease::new(name),
             tokens: LeasedTokens::new(),
             spent: 0,
-            drained: false,
         }
     }
 }
@@ -140,8 +140,10 @@ pub(crate) enum Effect {
         replica: usize,
     },
     Refunded,
-    /// The store has lost memory.
+    /// The store has lost its memory.
     Forgot,
+    /// The store has lost its last writes.
+    WentBack,
 }
 
 impl<C: Count + Clone + Hash + Eq> World<C> {
@@ -178,7 +180,7 @@ impl<C: Count + Clone + Hash + Eq> World<C> {
             };
             if !sent {
                 steps.push(Step::Ask(index));
-                if replica.lease.outstanding().is_none() && !replica.drained {
+                if replica.lease.outstanding().is_none() && self.chances.drains > 0 {
                     steps.push(Step::Drain(index));
                 }
             }
@@ -210,6 +212,36 @@ impl<C: Count + Clone + Hash + Eq> World<C> {
     }
 
     pub(crate) fn take(&mut self, setting: &Setting<C>, step: Step) -> Effect {
+        let effect = self.change(setting, step);
+        self.drop_messages(setting);
+        effect
+    }
+
+    /// Drops the messages that can change nothing any more, so that states which differ only by them are one.
+    fn drop_messages(&mut self, setting: &Setting<C>) {
+        if setting.bug.is_some() {
+            return;
+        }
+        let awaits = |name, sequence| {
+            let replica = self.replicas.iter().find(|replica| replica.name == name);
+            let request = replica.and_then(|replica| replica.lease.outstanding());
+            request.is_some_and(|request| request.sequence == sequence)
+        };
+        self.replies.retain(|(name, reply)| awaits(*name, reply.sequence));
+        let keeps_memory = self.chances.flushes == 0 && self.chances.failovers == 0 && self.behind.is_none();
+        let end = setting.wall(setting.horizon).elapsed();
+        self.requests.retain(|request| {
+            let (last, ends) = (
+                self.central.last(request.replica),
+                self.central.lease_ends(request.replica),
+            );
+            let remembers = ends.is_some_and(|ends| ends.elapsed() + setting.terms.time() > end);
+            let is_done = last.is_some_and(|last| last.sequence >= request.sequence);
+            awaits(request.replica, request.sequence) || !(keeps_memory && remembers && is_done)
+        });
+    }
+
+    fn change(&mut self, setting: &Setting<C>, step: Step) -> Effect {
         let now = setting.moment(self.tick);
         match step {
             Step::Tick => {
@@ -236,7 +268,10 @@ impl<C: Count + Clone + Hash + Eq> World<C> {
                 return Effect::Refunded;
             }
             Step::Ask(index) => self.ask(setting, index, false),
-            Step::Drain(index) => self.ask(setting, index, true),
+            Step::Drain(index) => {
+                self.chances.drains -= 1;
+                self.ask(setting, index, true);
+            }
             Step::Crash(index) => {
                 self.chances.crashes -= 1;
                 self.replicas[index] = Replica::new(self.names);
@@ -256,7 +291,7 @@ impl<C: Count + Clone + Hash + Eq> World<C> {
             }
             Step::FailOver => {
                 self.central = self.behind.take().expect("there is a copy");
-                return Effect::Forgot;
+                return Effect::WentBack;
             }
         }
         Effect::None
@@ -268,11 +303,10 @@ impl<C: Count + Clone + Hash + Eq> World<C> {
         let (lease, tokens, owed) = (&mut replica.lease, &replica.tokens, Owed::new());
         let kept = tokens.clone();
         let request = if drain {
-            replica.drained = true;
             lease.give_back(&setting.terms, tokens, &owed, now, true)
         } else {
-            let needed = u64::from(tokens.balance(now) == 0);
-            lease.renew(&setting.terms, tokens, &owed, now, needed)
+            let waiting = Waiting::NONE.and(u64::from(tokens.balance(now) == 0));
+            lease.renew(&setting.terms, tokens, &owed, now, waiting)
         };
         if setting.bug == Some(Bug::ReturnAndKeep) {
             replica.tokens = kept;
@@ -299,6 +333,7 @@ impl<C: Count + Clone + Hash + Eq> World<C> {
                 sequence: request.sequence + 1,
                 wanted: 0,
                 needed: 0,
+                waiting: 0,
                 ..request
             };
             self.central.execute(now, &again);
@@ -426,7 +461,7 @@ impl<C: Hash> Hash for World<C> {
         for replica in &self.replicas {
             let held = replica.tokens.held();
             (replica.name, &replica.lease, held.tokens, held.expires).hash(state);
-            (replica.spent, replica.drained).hash(state);
+            replica.spent.hash(state);
         }
         (&self.central, &self.behind, &self.requests, &self.replies).hash(state);
     }

@@ -29,6 +29,7 @@ fn request(replica: u64, sequence: u64) -> Request {
         returned: 0,
         charged: 0,
         needed: 1,
+        waiting: 1,
         wanted: 4,
         most: 100,
     }
@@ -56,6 +57,7 @@ fn a_return_is_credited_against_what_is_on_lease() {
             returned,
             wanted: 0,
             needed: 0,
+            waiting: 0,
             ..request(1, 2)
         };
         let reply = store.execute(wall(time), &second).unwrap();
@@ -73,6 +75,7 @@ fn a_return_is_credited_against_what_is_on_lease() {
             wall(0),
             &Request {
                 needed: 10,
+                waiting: 10,
                 ..request(1, 1)
             },
         )
@@ -81,6 +84,7 @@ fn a_return_is_credited_against_what_is_on_lease() {
         returned: 10,
         wanted: 0,
         needed: 0,
+        waiting: 0,
         ..request(1, 2)
     };
     assert_eq!(store.execute(wall(4_000), &late).unwrap().left, 4);
@@ -94,6 +98,7 @@ fn all_that_is_needed_or_nothing() {
             wall(0),
             &Request {
                 needed: 8,
+                waiting: 8,
                 ..request(1, 1)
             },
         )
@@ -103,6 +108,7 @@ fn all_that_is_needed_or_nothing() {
             wall(0),
             &Request {
                 needed: 5,
+                waiting: 5,
                 ..request(2, 1)
             },
         )
@@ -116,11 +122,26 @@ fn all_that_is_needed_or_nothing() {
             wall(0),
             &Request {
                 needed: 11,
+                waiting: 11,
                 ..request(2, 3)
             },
         )
         .unwrap();
     assert_eq!((reply.granted, reply.next), (0, None));
+}
+
+#[test]
+fn callers_that_wait_share_what_is_left() {
+    let mut store = bucket();
+    let waiting = Request {
+        needed: 2,
+        waiting: 12,
+        wanted: 12,
+        most: 0,
+        ..request(1, 1)
+    };
+    let reply = store.execute(wall(0), &waiting).unwrap();
+    assert_eq!((reply.granted, reply.next), (10, Some(Duration::ZERO)));
 }
 
 #[test]
@@ -196,6 +217,7 @@ fn no_lease_of_a_quota_outlives_its_period() {
         returned: 4,
         wanted: 0,
         needed: 0,
+        waiting: 0,
         ..request(1, 2)
     };
     assert_eq!(store.execute(wall(60_000), &back).unwrap().left, 100);

@@ -42,9 +42,10 @@ impl Fleet {
         }
     }
 
-    fn request(&mut self, replica: usize, time: u64, needed: u64) -> Option<Request> {
+    /// Returns the request for one caller that waits, or for none if `cost` is zero.
+    fn request(&mut self, replica: usize, time: u64, cost: u64) -> Option<Request> {
         let Replica { lease, tokens, owed } = &mut self.replicas[replica];
-        lease.renew(&self.terms, tokens, owed, at(time), needed)
+        lease.renew(&self.terms, tokens, owed, at(time), Waiting::NONE.and(cost))
     }
 
     fn apply(&mut self, replica: usize, time: u64, reply: &Reply) -> bool {
@@ -53,8 +54,8 @@ impl Fleet {
     }
 
     /// Asks the store; returns what was wanted and what was granted.
-    fn renew(&mut self, replica: usize, time: u64, needed: u64) -> Option<(u64, u64)> {
-        let request = self.request(replica, time, needed)?;
+    fn renew(&mut self, replica: usize, time: u64, cost: u64) -> Option<(u64, u64)> {
+        let request = self.request(replica, time, cost)?;
         let reply = self.store.execute(wall(time), &request).unwrap();
         assert!(self.apply(replica, time, &reply));
         Some((request.wanted, reply.granted))
@@ -116,6 +117,40 @@ fn without_a_lease_callers_ask_for_what_they_need() {
     assert_eq!(fleet.renew(0, 0, 0), Some((0, 0)), "what is not taken goes back");
     assert_eq!(fleet.left(0), 400);
     assert_eq!(fleet.renew(0, 0, 0), None);
+}
+
+#[test]
+fn callers_wait_for_what_the_lease_lacks() {
+    let mut fleet = Fleet::new(1);
+    fleet.renew(0, 0, 1);
+    fleet.replicas[0].tokens.take(at(0), 35).unwrap();
+    let Replica { lease, tokens, owed } = &mut fleet.replicas[0];
+    let waiting = Waiting::NONE.and(9).and(7).and(80);
+    let request = lease.renew(&fleet.terms, tokens, owed, at(1), waiting).unwrap();
+    let Request {
+        held,
+        needed,
+        waiting,
+        wanted,
+        ..
+    } = request;
+    assert_eq!((held, needed, waiting, wanted), (5, 2, 91, 91));
+    // The store has none until 500 ms later.
+    let reply = Reply {
+        sequence: request.sequence,
+        granted: 0,
+        usable_for: LEASE_TIME,
+        left: 1,
+        next: Some(Duration::from_millis(500)),
+        replicas: 1,
+        epoch: 1,
+        known: true,
+    };
+    assert!(fleet.apply(0, 1, &reply));
+    let take = |cost| fleet.replicas[0].tokens.take(at(2), cost);
+    assert!(matches!(take(7), Err(Short::Refused(_))));
+    assert_eq!(take(6), Err(Short::Ask { first: true }), "the store may have one");
+    assert_eq!(take(5).map(|spent| spent.left), Ok(0));
 }
 
 #[test]
