@@ -35,7 +35,7 @@ pub fn epoch_since_boot() -> i64 {
 /// Returns the nanoseconds since the machine was started, by `CLOCK_MONOTONIC`, the clock of [`std::time::Instant`].
 pub fn since_boot() -> i64 {
     let rustix::time::Timespec { tv_sec, tv_nsec } = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    tv_sec * 1_000_000_000 + i64::from(tv_nsec)
+    tv_sec * 1_000_000_000 + tv_nsec
 }
 
 /// Makes [`Moment::ZERO`] the instant that another process of this machine has. Returns false if the time was read

@@ -7,6 +7,7 @@
 //! Limits: one document, [`MAX_DEPTH`] levels and [`MAX_NODES`] values. Every alias counts as what it stands for, so
 //! that a few lines of aliases cannot become gigabytes.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -150,13 +151,11 @@ impl Entries {
     /// Appends an entry whose key is new.
     fn push(&mut self, key: Key, node: Rc<Node>) {
         self.all.push((key, node));
-        match self.all.len() {
-            MANY => self.places = self.all.iter().map(|(key, _)| (key.text.clone(), key.span)).collect(),
-            MANY.. => {
-                let last = self.all.last().map(|(key, _)| (key.text.clone(), key.span));
-                self.places.extend(last);
-            }
-            _ => {}
+        let place = |(key, _): &(Key, Rc<Node>)| (key.text.clone(), key.span);
+        match self.all.len().cmp(&MANY) {
+            Ordering::Less => {}
+            Ordering::Equal => self.places = self.all.iter().map(place).collect(),
+            Ordering::Greater => self.places.extend(self.all.last().map(place)),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! open connections is sent to the new one and counted there.
 //!
 //! The two processes share the zero of the monotonic clock and the keys of the hash of owners, so counts mean the same in
-//! both and need no names. [`message`] lists the messages in their order.
+//! both and need no names. The file `message.rs` lists the messages in their order.
 
 mod guards;
 mod message;

@@ -120,8 +120,11 @@ pub struct SavedTime(u64, u64);
 
 /// The accounts at one instant.
 pub struct Snapshot {
-    tables: Vec<(Arc<dyn Table>, Vec<(OwnerKey, Option<Box<str>>, SavedCount)>)>,
+    tables: Vec<(Arc<dyn Table>, Vec<SavedAccount>)>,
 }
+
+/// Owner with its name, if it has one, and its count.
+type SavedAccount = (OwnerKey, Option<Box<str>>, SavedCount);
 
 impl Snapshot {
     /// Copies all accounts from which something is taken.
