@@ -216,6 +216,15 @@ impl<'a> Credential<'a> {
 impl Others {
     pub const ALL: [Self; 3] = [Self::Addresses, Self::Tenants, Self::Callers];
 
+    /// Returns the kind of owners whose shared account stands in for an owner of this class.
+    pub const fn of(class: OwnerClass) -> Self {
+        match class {
+            OwnerClass::Addresses | OwnerClass::Networks => Self::Addresses,
+            OwnerClass::Tenants | OwnerClass::Restored => Self::Tenants,
+            OwnerClass::Callers | OwnerClass::CallersOfTenants => Self::Callers,
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Addresses => "addresses",

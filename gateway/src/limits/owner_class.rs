@@ -1,7 +1,5 @@
 //! Groups the owners that requests may name, for the caps on their accounts.
 
-use crate::limits::owner::Others;
-
 /// A group of owners with a common cap on its accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerClass {
@@ -30,15 +28,6 @@ impl OwnerClass {
     /// Returns the room with this word.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|room| room.as_str() == word)
-    }
-
-    /// Returns the kind of owners whose shared account stands in for an owner of this class.
-    pub const fn others(self) -> Others {
-        match self {
-            Self::Addresses | Self::Networks => Others::Addresses,
-            Self::Tenants | Self::Restored => Others::Tenants,
-            Self::Callers | Self::CallersOfTenants => Others::Callers,
-        }
     }
 
     /// Word for the room in metrics.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Authority;
 
-use super::backend::Endpoint;
+use super::endpoint::Endpoint;
 use super::ranges::{HOUR, MS};
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;

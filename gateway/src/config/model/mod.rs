@@ -12,6 +12,7 @@ mod breaker;
 mod callers;
 mod connection_limits;
 mod cors;
+mod endpoint;
 mod endpoints;
 mod fallback;
 mod header_rules;
@@ -36,7 +37,7 @@ mod tls;
 
 pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
-pub use backend::{Backend, Bulkhead, Connections, Endpoint, EndpointUrl, Protocol, SlotLimit};
+pub use backend::{Backend, Bulkhead, Connections, Protocol, SlotLimit};
 pub use backend_tls::BackendTls;
 pub use balance::Balance;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
@@ -46,6 +47,7 @@ pub use callers::{
 };
 pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
+pub use endpoint::{Endpoint, EndpointUrl};
 pub use endpoints::{EndpointSource, Endpoints, HostName, KubernetesService, Scheme, SlicePort};
 pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};

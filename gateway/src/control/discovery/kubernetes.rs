@@ -5,6 +5,7 @@
 //! another way, all slices are listed again. So no change is missed.
 
 mod api;
+mod api_error;
 mod lines;
 mod slices;
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use self::api::{Api, ApiError};
+use self::api::Api;
+use self::api_error::ApiError;
 use self::slices::{Event, Slices};
 use super::{Found, look_pause};
 use crate::call::endpoints::{KubernetesSettings, Member};

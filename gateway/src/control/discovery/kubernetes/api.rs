@@ -3,7 +3,6 @@
 //! The bearer token is sent over TLS, or to an address of this machine, and is never logged.
 
 use std::env;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use rustls::RootCertStore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::api_error::ApiError;
 use super::lines::Lines;
 use super::slices::{self, Page, Slices};
 use crate::call::endpoints::{KubernetesApi, KubernetesSettings, SlicePort};
@@ -38,8 +38,6 @@ const MAX_PAGE: usize = 16 << 20;
 const MOST_PAGES: usize = slices::MOST_SLICES / PER_PAGE;
 /// Maximum size in bytes of an answer that says why there is no other.
 const MAX_REFUSAL: usize = 64 << 10;
-/// Maximum length of the API server's own explanation, in bytes.
-const MAX_MESSAGE: usize = 300;
 /// Range of the duration of a watch in seconds, as asked of the API server. It is chosen at random, so that the watches
 /// of many replicas do not end at the same time.
 const WATCH_SECONDS: std::ops::Range<u64> = 180..300;
@@ -59,23 +57,6 @@ pub(super) struct Api {
     slices: Url,
     service: Arc<str>,
     token_file: Option<PathBuf>,
-}
-
-/// Reason why the API server gave no answer that can be used.
-#[derive(Debug)]
-pub(super) enum ApiError {
-    /// The request could not be made, because of the settings or of a file.
-    Unprepared(String),
-    Unreached(String),
-    /// The version or the position in a list is too old (410 Gone).
-    Expired,
-    /// The API server answered with another status.
-    Status {
-        code: u16,
-        message: String,
-        retry_after: Option<Duration>,
-    },
-    Unreadable(String),
 }
 
 impl Api {
@@ -201,39 +182,6 @@ impl Api {
     }
 }
 
-impl ApiError {
-    /// Returns the time after which the API server asks to be asked again.
-    pub(super) const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unprepared(why) => f.write_str(why),
-            Self::Unreached(why) => write!(f, "the API server is not reached: {why}"),
-            Self::Expired => f.write_str("the API server has forgotten this version"),
-            Self::Status { code, message, .. } => {
-                write!(f, "the API server answers {code}")?;
-                match code {
-                    401 => f.write_str(": the token is not accepted")?,
-                    404 => f.write_str(": it has no EndpointSlices of version discovery.k8s.io/v1")?,
-                    _ => {}
-                }
-                match printable(message) {
-                    message if message.is_empty() => Ok(()),
-                    message => write!(f, ": {message}"),
-                }
-            }
-            Self::Unreadable(why) => write!(f, "the answer of the API server cannot be read: {why}"),
-        }
-    }
-}
-
 const fn unprepared(why: String) -> ApiError {
     ApiError::Unprepared(why)
 }
@@ -345,11 +293,4 @@ fn cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-/// Returns the beginning of a foreign text as one printable line.
-fn printable(text: &str) -> String {
-    let end = text.floor_char_boundary(MAX_MESSAGE);
-    let clean = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c });
-    clean.collect()
 }

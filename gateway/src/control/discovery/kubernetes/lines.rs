@@ -4,7 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use policies::Moment;
 use reqwest::Response;
 
-use super::api::ApiError;
+use super::api_error::ApiError;
 use crate::clock;
 
 /// Maximum length of a line in bytes.

@@ -258,7 +258,7 @@ impl<C: IntoAccount> Table for Rows<C> {
             Some(_) if self.rooms.enter(OwnerClass::Restored) => Some(OwnerClass::Restored),
             Some(room) => {
                 self.overflowed.fetch_add(1, Relaxed);
-                return self.account_of(&self.others[room.others() as usize], owner);
+                return self.account_of(&self.others[Others::of(room) as usize], owner);
             }
         };
         // Only a kind that keeps names reads the owner.
