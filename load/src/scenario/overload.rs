@@ -54,7 +54,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     let rows: Vec<_> = (1000..1000 + ROWS).map(row).collect();
     let body = format!(r#"{{"items":[{}]}}"#, rows.join(","));
     let raw = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     let spec = Spec::new("rows").behaviour(Behaviour::raw(raw)).keep(Keep::NOTHING);
