@@ -89,7 +89,7 @@ pub(super) struct EndpointView {
 pub(super) struct SourceView {
     /// `dns`, `srv`, `file` or `kubernetes`.
     kind: &'static str,
-    /// What is looked up.
+    /// Name, path or service that is looked up.
     name: String,
     /// Time of the last answer with endpoints; `null` if there was none yet.
     answered: Option<Timestamp>,

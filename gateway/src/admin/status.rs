@@ -31,7 +31,7 @@ pub(super) struct Status {
     phase: &'static str,
     ready: bool,
     workers: usize,
-    /// How late each worker is, and whom it refuses. Empty if the guard is off.
+    /// Delay of each worker, and the tiers that it refuses. Empty if the guard is off.
     overload: Vec<WorkerView>,
     listeners: Vec<Listener>,
     admin: AdminAddress,

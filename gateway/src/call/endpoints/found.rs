@@ -19,7 +19,7 @@ pub enum Found {
     Failed(String),
 }
 
-/// What a result has changed.
+/// Change that a result has made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change {
     /// Nothing that is worth telling.

@@ -86,7 +86,7 @@ pub enum SlicePort {
     Number(u16),
 }
 
-/// How the Kubernetes API is reached. `None` means as a pod finds it.
+/// Access to the Kubernetes API. `None` means as a pod finds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct KubernetesApi {
     pub url: Option<Arc<str>>,
@@ -124,7 +124,7 @@ impl Source {
     }
 }
 
-/// What is looked up: a name, a path or a service.
+/// Subject of a lookup: a name, a path or a service.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -23,10 +23,10 @@ pub(super) enum Side {
     Copy,
 }
 
-/// What is known of an answer.
+/// State of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
-    /// It has not ended.
+    /// Not ended yet.
     Awaited,
     /// There was none.
     Missing,

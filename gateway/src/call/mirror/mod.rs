@@ -48,7 +48,7 @@ use crate::observe::{Family, MirrorOutcome, RouteMetrics};
 /// Size in bytes up to which the answer to a copy is read, and up to which answers are compared.
 const MOST_READ: u64 = 1 << 20;
 
-/// Where the copies of a route's requests go, and how many at once.
+/// Destination of the copies of a route's requests, and their bounds.
 pub struct Mirror {
     /// Backend that gets the copies. Its endpoints, connections and time limits are used, and none of its guards.
     pub backend: Arc<Backend>,
@@ -64,7 +64,7 @@ pub struct Mirror {
     pub metrics: Arc<RouteMetrics>,
 }
 
-/// What is compared of the answers to a request and to its copy.
+/// Parts of the answers to a request and to its copy that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
     Off,

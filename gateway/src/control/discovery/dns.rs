@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Found, patience};
+use super::{Found, slow_lookup};
 use crate::call::endpoints::{DnsSettings, MOST_ADDRESSES, Member};
 use crate::clock;
 
@@ -36,10 +36,10 @@ pub(super) async fn follow<F>(
     let host = &settings.naming.host;
     loop {
         let late = || {
-            let limit = patience::LIMIT.as_secs();
+            let limit = slow_lookup::LIMIT.as_secs();
             report(Found::Failed(format!("no answer about {host} within {limit} s")));
         };
-        let answer = patience::wait_for(lookup(host.to_string(), settings.port), late).await;
+        let answer = slow_lookup::wait_for(lookup(host.to_string(), settings.port), late).await;
         let looked = clock::now();
         report(match answer {
             Ok(addresses) => members(settings, addresses),

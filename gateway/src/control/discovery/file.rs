@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Found, dns, patience};
+use super::{Found, dns, slow_lookup};
 use crate::call::endpoints::{FileSettings, Registry, WrittenEndpoints};
 use crate::clock;
 use crate::files::Stamp;
@@ -110,7 +110,7 @@ async fn blocking<T: Send + 'static>(
         let path = settings.path.display();
         report(Found::Failed(format!("{path}: its file system does not answer")));
     };
-    match patience::wait_for(tokio::task::spawn_blocking(work), late).await {
+    match slow_lookup::wait_for(tokio::task::spawn_blocking(work), late).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -12,7 +12,7 @@ mod file;
 mod kubernetes;
 mod look_pause;
 mod name_server;
-mod patience;
+mod slow_lookup;
 mod srv;
 
 use std::collections::HashMap;
