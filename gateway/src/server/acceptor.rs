@@ -17,6 +17,7 @@ use super::sockets::ListenerSocket;
 use super::worker::Worker;
 use super::{certificate_sweep, connection, delay_watch, proxied, tls};
 use crate::client::proxy_protocol::Origin;
+use crate::clock;
 use crate::observe::{ConnectionRefusal, Family};
 use crate::plan::Protocols;
 use crate::wire::slow_caller::WaitLimits;
@@ -54,12 +55,16 @@ pub(crate) fn spawn(worker: Worker, sockets: Vec<ListenerSocket>) -> io::Result<
 async fn run(worker: Arc<Worker>, sockets: Vec<ListenerSocket>) {
     let sweeper = Arc::clone(&worker);
     tokio::spawn(async move {
+        let mut lingers_until = None;
         let patience = || {
             let edge = &sweeper.live.load().edge;
-            let idle = if sweeper.lifecycle.phase() >= Phase::Draining {
-                LINGER
-            } else {
+            let idle = if sweeper.lifecycle.phase() < Phase::Draining {
                 edge.idle
+            } else {
+                let now = clock::now();
+                // A connection that has been idle for long when the drain begins gets this time too.
+                let until = *lingers_until.get_or_insert(now + LINGER);
+                if now < until { edge.idle } else { LINGER }
             };
             ConnectionTimeouts {
                 first_byte: edge.first_byte.min(idle),

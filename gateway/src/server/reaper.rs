@@ -478,7 +478,7 @@ impl Reaper {
     }
 
     /// Checks all connections once a tick, for ever. Calls `count` for each one that is given up.
-    pub(crate) async fn sweep(&self, patience: impl Fn() -> ConnectionTimeouts, count: impl Fn(Awaited)) {
+    pub(crate) async fn sweep(&self, mut patience: impl FnMut() -> ConnectionTimeouts, count: impl Fn(Awaited)) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
