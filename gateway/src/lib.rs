@@ -39,6 +39,7 @@ pub mod routing;
 pub mod server;
 pub mod setting;
 pub mod stale_cache;
+pub mod store;
 pub mod template;
 pub mod tenancy;
 pub mod tls;

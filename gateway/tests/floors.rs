@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms by floor, from the ground up. Rooms on one floor do not use each other.
-const FLOORS: [&[&str]; 16] = [
+const FLOORS: [&[&str]; 17] = [
     &["clock", "files", "header_fields", "overload", "setting", "stale_cache"],
     &["rejection"],
     &["client", "json", "tls"],
@@ -15,6 +15,7 @@ const FLOORS: [&[&str]; 16] = [
     &["identity", "request_key", "routing", "wire"],
     &["config", "headers"],
     &["observe"],
+    &["store"],
     &["call", "limits"],
     &["aggregate", "auth", "response"],
     &["tenancy"],
