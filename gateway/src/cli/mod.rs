@@ -1,14 +1,18 @@
 //! The commands of the binary, their options and their exit codes.
 
+mod admin_client;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod healthcheck;
 mod key;
+mod reload;
 mod run;
 mod schema;
 mod service_manager;
 mod signals;
 mod start;
+mod status;
 mod take_over;
 mod token;
 mod upgrade;
@@ -44,6 +48,12 @@ enum Command {
     Run(run::Options),
     /// Read a config and report every mistake in it, without opening a socket.
     Check(check::Options),
+    /// Show what a running gateway does now, its backends in trouble first.
+    Status(status::Options),
+    /// Make a running gateway read its config again, and report every mistake in it.
+    Reload(reload::Options),
+    /// Say whether a running gateway takes requests: exit code 0 if it does.
+    Healthcheck(healthcheck::Options),
     /// Write the JSON schema of the config, for editors that complete and check while one types.
     Schema,
     /// Make API keys and their digests.
@@ -92,6 +102,9 @@ pub fn main() -> ExitCode {
     ExitCode::from(match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
+        Command::Status(options) => status::status(&options),
+        Command::Reload(options) => reload::reload(&options),
+        Command::Healthcheck(options) => healthcheck::healthcheck(&options),
         Command::Schema => schema::schema(),
         Command::Key(command) => key::key(&command),
         Command::Token(command) => token::token(&command),

@@ -50,6 +50,7 @@ mod issuers;
 mod json_limits;
 mod leaving;
 mod limits;
+mod live_commands;
 mod log_flood;
 mod malformed;
 mod matching;
