@@ -5,7 +5,9 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod healthcheck;
+mod init;
 mod key;
+mod manual;
 mod reload;
 mod run;
 mod schema;
@@ -54,6 +56,8 @@ enum Command {
     Reload(reload::Options),
     /// Say whether a running gateway takes requests: exit code 0 if it does.
     Healthcheck(healthcheck::Options),
+    /// Write a config to begin with.
+    Init(init::Options),
     /// Write the JSON schema of the config, for editors that complete and check while one types.
     Schema,
     /// Make API keys and their digests.
@@ -62,6 +66,10 @@ enum Command {
     /// Sign tokens for tests, and say what is wrong with one.
     #[command(subcommand)]
     Token(token::Command),
+    /// Print a script that completes commands and options in a shell.
+    Completions(manual::CompletionOptions),
+    /// Print the manual page, for `man -l -`.
+    Man,
     /// Serve a demo fleet, and print commands to try.
     #[cfg(feature = "demo")]
     Demo(demo::Options),
@@ -105,9 +113,12 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::status(&options),
         Command::Reload(options) => reload::reload(&options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),
+        Command::Init(options) => init::init(&options),
         Command::Schema => schema::schema(),
         Command::Key(command) => key::key(&command),
         Command::Token(command) => token::token(&command),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man => manual::man(),
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::demo(&options),
     })

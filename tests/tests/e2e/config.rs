@@ -231,3 +231,54 @@ fn wrong_usage_has_its_own_exit_code() {
         assert_eq!(told.code, Some(2), "{arguments:?}: {told:?}");
     }
 }
+
+#[test]
+fn a_config_to_begin_with_is_good_and_replaces_none() {
+    let setup = Setup::new(String::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.yaml").display().to_string();
+    let written = cli(&["init", &file], &setup);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    assert!(written.stdout.contains("gateway check "), "{}", written.stdout);
+    let checked = cli(&["check", "-q", &file], &setup);
+    assert_eq!(
+        (checked.code, checked.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        checked.stdout
+    );
+    let again = cli(&["init", &file], &setup);
+    assert_eq!(again.code, Some(1));
+    assert!(
+        again.stderr.contains("exists already and stays as it is"),
+        "{}",
+        again.stderr
+    );
+}
+
+#[test]
+fn the_manual_and_the_completions_name_every_command() {
+    let setup = Setup::new(String::new());
+    for arguments in [
+        &["man"][..],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+    ] {
+        let told = cli(arguments, &setup);
+        assert_eq!(told.code, Some(0), "{}", told.stderr);
+        for command in [
+            "run",
+            "check",
+            "init",
+            "status",
+            "reload",
+            "healthcheck",
+            "key",
+            "token",
+            "schema",
+        ] {
+            assert!(told.stdout.contains(command), "{arguments:?} leaves out {command}");
+        }
+    }
+}
