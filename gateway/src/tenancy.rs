@@ -32,6 +32,8 @@ pub struct Tier {
     /// Number of lower weights that other tiers have. Newcomers of the lowest rank are refused first by an overloaded
     /// worker.
     pub rank: usize,
+    /// The largest rank of a tier.
+    top_rank: usize,
     /// Requests that overloaded workers have refused.
     pub refused: Arc<AtomicU64>,
     /// Limits of each tenant in the tier, the tier's rate first.
@@ -44,6 +46,7 @@ pub struct TierRank {
     pub number: u32,
     pub weight: u32,
     pub rank: usize,
+    pub top_rank: usize,
     pub refused: Arc<AtomicU64>,
 }
 
@@ -72,16 +75,29 @@ impl Tier {
             number,
             weight,
             rank,
+            top_rank,
             refused,
         } = order;
         Self {
             number,
             weight,
             rank,
+            top_rank,
             refused,
             as_header: header(&name),
             name,
             allowances,
+        }
+    }
+
+    /// Returns the part of a memory budget, in bytes, that requests of the tier and of cheaper ones may fill: three
+    /// quarters for the cheapest tier, all of it for the dearest. So when memory runs out, a dear request still finds
+    /// room.
+    pub const fn room(&self, budget: u64) -> u64 {
+        let (above, top) = (self.top_rank - self.rank, self.top_rank);
+        match top {
+            0 => budget,
+            _ => budget - budget / 4 / top as u64 * above as u64,
         }
     }
 }
@@ -234,4 +250,40 @@ impl Principal {
 /// Makes a field value for backends. Bytes that are not visible ASCII are percent-encoded.
 fn header(name: &str) -> HeaderValue {
     HeaderValue::try_from(identity::encoded(name)).expect("visible ASCII is a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dear_tier_has_more_room_than_a_cheap_one() {
+        let check = |rank: usize, top_rank: usize, expected: u64| {
+            let rank = TierRank {
+                number: 0,
+                weight: 1,
+                rank,
+                top_rank,
+                refused: Arc::default(),
+            };
+            assert_eq!(Tier::new("any".into(), rank, Vec::new()).room(1200), expected);
+        };
+        check(0, 0, 1200);
+        check(0, 1, 900);
+        check(1, 1, 1200);
+        for (rank, expected) in [900, 1000, 1100, 1200].into_iter().enumerate() {
+            check(rank, 3, expected);
+        }
+        let most = TierRank {
+            number: 0,
+            weight: 1,
+            rank: 0,
+            top_rank: 15,
+            refused: Arc::default(),
+        };
+        assert_eq!(
+            Tier::new("any".into(), most, Vec::new()).room(u64::MAX),
+            u64::MAX - u64::MAX / 4 / 15 * 15
+        );
+    }
 }

@@ -330,6 +330,20 @@ fn a_known_form_is_read_or_what_is_wrong_with_it_said() {
 }
 
 #[test]
+fn a_request_finds_only_the_room_that_its_tier_has() {
+    let workspace = std::sync::Arc::new(Workspace::new(1));
+    let hold = |tenant, room| workspace.reserve(1_000, tenant, (Moment::MAX, None)).up_to(room);
+    let (one, two) = (hold(1, 750), hold(2, 750));
+    assert_eq!(one.grow(500, 10), Ok(()));
+    assert_eq!(two.grow(251, 10), Err(WorkspaceError::Overloaded));
+    assert_eq!(two.grow(250, 10), Ok(()));
+    assert_eq!(two.has_room(1, 10), Err(WorkspaceError::Overloaded));
+    let dear = hold(3, 1_000);
+    assert_eq!(dear.grow(250, 10), Ok(()), "what cheap tiers leave");
+    assert_eq!(dear.grow(1, 10), Err(WorkspaceError::Overloaded));
+}
+
+#[test]
 fn a_share_of_the_budget_is_a_tenants_and_another_that_of_long_texts() {
     let workspace = std::sync::Arc::new(Workspace::new(1));
     let limit = 1_000_000;

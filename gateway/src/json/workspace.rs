@@ -2,7 +2,7 @@
 //!
 //! Each request reserves bytes as they arrive, and releases them when it no longer holds them. Two limits prevent one
 //! user from taking all memory. Long texts may use at most three quarters of the budget, so that ordinary ones still
-//! fit. One tenant may use at most half.
+//! fit. One tenant may use at most half. A request of a cheap tier may find less room than one of a dear tier.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -66,6 +66,8 @@ pub struct Reservation {
     workspace: Arc<Workspace>,
     /// Budget of all requests together, in bytes.
     limit: u64,
+    /// Part of it that this request may help to fill, in bytes.
+    room: u64,
     tenant: usize,
     /// End of the request's time, with the setting that it comes from.
     until: (Moment, Option<SettingId>),
@@ -90,6 +92,7 @@ impl Workspace {
         Reservation {
             workspace: Arc::clone(self),
             limit,
+            room: limit,
             tenant: (tenant % TENANTS as u64) as usize,
             until,
             bytes: AtomicU64::new(0),
@@ -108,6 +111,12 @@ impl Workspace {
 }
 
 impl Reservation {
+    /// Lets the request fill only this part of the budget, in bytes, so that others find the rest free.
+    pub fn up_to(mut self, room: u64) -> Self {
+        self.room = room;
+        self
+    }
+
     /// Checks whether `bytes` could be reserved now for a text of length `text`, both in bytes. Reserves nothing.
     ///
     /// # Errors
@@ -145,7 +154,8 @@ impl Reservation {
 
     /// Limit in bytes of all reservations together for a text of this length.
     fn limit_of(&self, text: usize) -> u64 {
-        if text > LONG { self.limit / 4 * 3 } else { self.limit }
+        let most = if text > LONG { self.limit / 4 * 3 } else { self.limit };
+        most.min(self.room)
     }
 
     /// Releases `bytes` of the reservation, or all of it if it is smaller.

@@ -22,11 +22,13 @@ impl Exchange<'_> {
         let principal = &request.principal;
         let caller_deadline = request.hints.deadline.map(|wish| Deadline::at(self.started + wish));
         let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
-        let reservation = workspace.reserve(
-            total,
-            principal.share,
-            (request.budget.deadline.moment(), request.budget.by),
-        );
+        let reservation = workspace
+            .reserve(
+                total,
+                principal.share,
+                (request.budget.deadline.moment(), request.budget.by),
+            )
+            .up_to(principal.tier.room(total));
         let body = if aggregate.reads_body() {
             let began = clock::now();
             let until = (clock::instant(request.budget.deadline.moment()), request.budget.by);

@@ -108,7 +108,7 @@ pub struct RequestLimits {
     /// Length of a body that the route reads values from, unless the route has a `body_limit`.
     pub json_body: At<ByteSize>,
     /// All JSON that is held at once for requests: their bodies and the answers of parts, each byte counted twice.
-    /// Beyond it the answer is 503.
+    /// Beyond it the answer is 503. Requests of the cheapest tier may fill three quarters of it, those of the dearest all.
     pub json_total: At<ByteSize>,
     /// All that callers have sent over HTTP/2 and that nobody has read yet. One connection has an eighth of what is left.
     pub parked_total: At<ByteSize>,

@@ -43,6 +43,8 @@ impl Tables {
         check_periods(compiler);
         warn_of_forgetting(compiler);
         let mut by_name = HashMap::new();
+        let weights = config.tiers.iter().map(|(_, tier)| *tier.weight);
+        let top_rank = weights.max().map_or(0, |most| rank(config, most));
         for (number, (name, tier)) in (0..).zip(config.tiers.iter()) {
             let config::Tier {
                 // Compiled in functions of their own.
@@ -62,6 +64,7 @@ impl Tables {
                 number,
                 weight: **weight,
                 rank: rank(config, **weight),
+                top_rank,
                 refused: compiler.state.loads.refused_of(name),
             };
             let tier = Tier::new(Arc::clone(name), rank, allowances);
