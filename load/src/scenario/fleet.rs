@@ -4,10 +4,12 @@
 //! gone (connections are refused) or stopped (connections are accepted and nothing is answered).
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fixtures::api_keys::{KeyLine, key_file};
+use fixtures::name_server::{Data, NameServer};
 use http::{HeaderName, HeaderValue};
 use serde_json::json;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until};
@@ -75,6 +77,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
     findings.push(restarted(&gateway, &mut three).await?);
     drop(gateway);
     findings.extend(listed(binary, &three).await?);
+    findings.extend(named(binary, &three).await?);
     three.truncate(2);
     findings.push(closed_loop(binary, &mut three).await?);
     Ok(findings)
@@ -237,23 +240,64 @@ async fn restarted(gateway: &Gateway, members: &mut [BackendProcess]) -> Result<
 /// Adds the third endpoint by a file that lists the first two, and then takes the first out of it.
 async fn listed(binary: &Path, members: &[BackendProcess]) -> Result<Vec<Finding>> {
     const FILE: &str = "endpoints.yaml";
-    const AFTER: Duration = Duration::from_secs(1);
     let file = |members: &[BackendProcess]| format!("endpoints: {}\n", list(members));
     let config = CONFIG.replace("@endpoints@", &format!("{{ file: {FILE} }}"));
     let (keys, first_two) = (keys(), file(&members[..2]));
     let gateway = &Gateway::start_with(binary, &config, &[("keys.yaml", &keys), (FILE, &first_two)]).await?;
+    let set = |members: &[BackendProcess]| gateway.replace(FILE, &file(members));
+    moved(gateway, members, "a file", Duration::from_secs(1), set).await
+}
+
+/// Adds the third endpoint by DNS, whose records have the first two, and then takes the first out of them.
+async fn named(binary: &Path, members: &[BackendProcess]) -> Result<Vec<Finding>> {
+    const SERVICE: &str = "_http._tcp.fleet.test";
+    const HOST: &str = "fleet.test";
+    /// Time to live of the records in seconds, which is the longest that the gateway may not see a change.
+    const TTL: u32 = 1;
+    let server = NameServer::start().await?;
+    server.set(HOST, TTL, [Data::A(Ipv4Addr::LOCALHOST)]);
+    let answer = |members: &[BackendProcess]| {
+        let targets = members.iter().map(|member| Data::srv(1, member.address.port(), HOST));
+        server.set(SERVICE, TTL, targets);
+        Ok(())
+    };
+    answer(&members[..2])?;
+    let source = format!("{{ srv: {SERVICE}, name_server: \"{}\" }}", server.address());
+    let gateway = Gateway::start(binary, &CONFIG.replace("@endpoints@", &source), &keys()).await?;
+    // The gateway serves before it knows the endpoints.
+    let started = Instant::now();
+    while gateway.endpoints(BACKEND).await?.len() < 2 {
+        if started.elapsed() > RECOVERY {
+            return Err("the name server's endpoints are not known".into());
+        }
+        sleep(LOOK).await;
+    }
+    let source = format!("DNS (SRV records, TTL {TTL} s)");
+    let noticed = Duration::from_secs(u64::from(TTL) + 1);
+    moved(&gateway, members, &source, noticed, answer).await
+}
+
+/// Puts the third endpoint beside the first two, and then takes the first away. `set` writes endpoints into the source,
+/// and the gateway has to notice it within the time `noticed`.
+async fn moved(
+    gateway: &Gateway,
+    members: &[BackendProcess],
+    source: &str,
+    noticed: Duration,
+    set: impl Fn(&[BackendProcess]) -> Result<()>,
+) -> Result<Vec<Finding>> {
     let events = async {
         sleep(BEFORE).await;
         let before = members[2].requests().await?;
-        gateway.replace(FILE, &file(members))?;
+        set(members)?;
         let added = Instant::now();
         while members[2].requests().await? == before && added.elapsed() < RECOVERY {
             sleep(LOOK).await;
         }
-        let first = added.elapsed();
+        let first = (members[2].requests().await? > before).then(|| added.elapsed());
         let even = even_again(members, 2, added).await?;
-        gateway.replace(FILE, &file(&members[1..]))?;
-        sleep(AFTER).await;
+        set(&members[1..])?;
+        sleep(noticed).await;
         let before = members[0].requests().await?;
         sleep(DRAINED_FOR).await;
         let meanwhile = members[0].requests().await? - before;
@@ -261,14 +305,19 @@ async fn listed(binary: &Path, members: &[BackendProcess]) -> Result<Vec<Finding
     };
     let (report, events) = tokio::join!(generate(load(gateway, LONG_PHASE)?), events);
     let (first, even, meanwhile) = events?;
+    let mut added = none_fails(
+        &format!("one added by {source}, another taken out"),
+        &report,
+        &match first {
+            Some(first) => format!("the first request after {}, {even}", millis(first)),
+            None => "the added one gets none".to_owned(),
+        },
+    );
+    added.kept &= first.is_some();
     Ok(vec![
-        none_fails(
-            "one added by a file, another taken out of it",
-            &report,
-            &format!("the first request after {}, {even}", millis(first)),
-        ),
+        added,
         Finding::new(
-            format!("an endpoint that is taken out of the file gets no request from {AFTER:?} on"),
+            format!("an endpoint that is taken out of {source} gets no request from {noticed:?} on"),
             format!("{meanwhile} in {DRAINED_FOR:?}"),
             meanwhile == 0,
         ),
