@@ -393,6 +393,50 @@ mod tests {
         crate::generated::hold("metrics.md", &page);
     }
 
+    /// Checks the alert rules and the Grafana dashboard: they name metrics, labels and words that exist.
+    #[test]
+    fn deployment_files_ask_for_what_there_is() {
+        /// Labels that Prometheus adds, or the format of histograms.
+        const OTHERS: [&str; 3] = ["instance", "job", "le"];
+        let files = [
+            include_str!("../../deploy/prometheus/alerts.yaml"),
+            include_str!("../../deploy/grafana/gateway.json"),
+        ];
+        let mut seen = 0;
+        for text in files.map(|text| text.replace("\\\"", "\"")) {
+            let starts = ["gateway_", "process_"].map(|prefix| text.match_indices(prefix));
+            for (start, _) in starts.into_iter().flatten() {
+                let name_end = text[start..].find(|c: char| c != '_' && !c.is_ascii_lowercase());
+                let (name, rest) = text[start..].split_at(name_end.expect("the file ends otherwise"));
+                let histogram = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|end| name.strip_suffix(end));
+                let found = families().find(|facts| facts.name == name || Some(facts.name) == histogram);
+                let Some(facts) = found else {
+                    panic!("there is no metric {name}")
+                };
+                seen += 1;
+                let Some((labels, _)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
+                    continue;
+                };
+                for label in labels.split(',') {
+                    let (label, value) = label.split_once(['=', '!']).expect("a matcher");
+                    if OTHERS.contains(&label) {
+                        continue;
+                    }
+                    let known = facts.labels.iter().find(|known| known.name == label);
+                    let known = known.unwrap_or_else(|| panic!("{name} has no label {label}"));
+                    let words = value.trim_start_matches(['=', '~']).trim_matches('"');
+                    for word in words.split('|') {
+                        let is_known = known.words.is_none_or(|known| known.contains(&word));
+                        assert!(is_known, "{label} of {name} is never {word}");
+                    }
+                }
+            }
+        }
+        assert!(seen > 40, "only {seen}");
+    }
+
     #[test]
     fn names_follow_the_rules_of_the_format() {
         let mut names = HashSet::new();

@@ -282,3 +282,19 @@ fn the_manual_and_the_completions_name_every_command() {
         }
     }
 }
+
+/// Checks the config that the Kubernetes manifest holds as a text.
+#[test]
+fn the_config_of_the_manifest_is_good() {
+    let manifest = include_str!("../../../gateway/deploy/kubernetes/gateway.yaml");
+    let (_, config) = manifest.split_once("  gateway.yaml: |\n").expect("a ConfigMap");
+    let (config, _) = config.split_once("---\n").expect("more than one object");
+    let config: String = config
+        .lines()
+        .map(|line| format!("{}\n", line.get(4..).unwrap_or_default()))
+        .collect();
+    let keys = include_str!("../../../fixtures/configs/keys.yaml");
+    let setup = Setup::new(config.replace("/etc/gateway/keys/", "")).file("keys.yaml", keys);
+    let checked = cli(&["check", "-q", "gateway.yaml"], &setup);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+}
