@@ -117,7 +117,7 @@ impl Bench {
             live: Arc::clone(&live),
             state: Arc::clone(&state),
             lifecycle: Arc::clone(&lifecycle),
-            reloader: Arc::new(Reloader::new(path, Arc::clone(&live), Arc::clone(&state))),
+            reloader: Arc::new(Reloader::new(path, Arc::clone(&live), Arc::clone(&state), None)),
             listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
         }));
         key_fetch::install_crypto();

@@ -15,6 +15,7 @@ use super::{CUT, ConfigFile, FAILED, OK, service_manager};
 use crate::admin;
 use crate::control::reload::Reloader;
 use crate::control::{self, Control};
+use crate::files::Stamp;
 use crate::hand_over::{Descriptors, Offer, Offering};
 use crate::observe;
 use crate::observe::log::Format;
@@ -32,6 +33,9 @@ pub(super) struct Options {
     /// nobody answers, begin. SIGUSR2 starts the binary again to take over.
     #[arg(long, value_name = "SOCKET")]
     take_over: Option<PathBuf>,
+    /// Read the config again whenever its file changes. A bad one changes nothing.
+    #[arg(long)]
+    watch: bool,
     /// Log as JSON lines.
     #[arg(long)]
     json_log: bool,
@@ -43,8 +47,15 @@ pub(super) fn run(options: &Options) -> u8 {
         let _ = writeln!(stderr(), "gateway: the log cannot be started: {error}");
         return FAILED;
     }
-    match start(options.file.path(), options.take_over.as_deref()) {
-        Ok(gateway) => gateway.serve(options.ready_file.as_deref()),
+    let path = options.file.path();
+    // Before the file is read, so that no later change is missed.
+    let version = Stamp::of(path);
+    match start(path, options.take_over.as_deref()) {
+        Ok(gateway) => Gateway {
+            followed: version.filter(|_| options.watch),
+            ..gateway
+        }
+        .serve(options.ready_file.as_deref()),
         Err(code) => code,
     }
 }
@@ -91,6 +102,7 @@ impl Gateway {
             self.path,
             Arc::clone(&self.live),
             Arc::clone(&self.state),
+            self.followed,
         ));
         let heard = SignalContext {
             reloader: Arc::clone(&reloader),

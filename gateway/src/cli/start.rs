@@ -13,7 +13,7 @@ use crate::admin::{self, InheritedAdmin};
 use crate::clock;
 use crate::config;
 use crate::control::reload;
-use crate::files;
+use crate::files::{self, Stamp};
 use crate::hand_over::{self, Passed};
 use crate::limits::store::local::state_file::StateFile;
 use crate::observe::access_log::Opened;
@@ -31,6 +31,8 @@ pub(crate) struct Gateway {
     pub(super) admin: Option<admin::Bound>,
     pub(super) counts: Option<StateFile>,
     pub(super) take_over: Option<TakeOver>,
+    /// Version of the config file that was read, if its changes are followed.
+    pub(super) followed: Option<Stamp>,
 }
 
 /// Reads the config and binds its sockets. Binds nothing if the config has a mistake. With `take_over`, a process that
@@ -92,6 +94,7 @@ pub(crate) fn start(path: &Path, take_over: Option<&Path>) -> Result<Gateway, u8
         admin,
         counts,
         take_over: take_over.map(|path| TakeOver::new(path, from)),
+        followed: None,
     })
 }
 

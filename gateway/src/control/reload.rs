@@ -37,6 +37,14 @@ struct Reloading {
     last: Mutex<LastReload>,
     /// Observed changes of the files that the config names.
     watched: Mutex<BTreeMap<PathBuf, FileWatch>>,
+    /// The config file itself, if its changes are followed.
+    own: Option<Mutex<OwnFile>>,
+}
+
+/// The config file: the version that was read last, whether or not it is in force, and later changes.
+struct OwnFile {
+    read: Option<Stamp>,
+    watch: FileWatch,
 }
 
 /// The trigger of a reload.
@@ -109,8 +117,9 @@ pub fn access_log(loaded: &Loaded) -> observe::Target {
 }
 
 impl Reloader {
-    /// Starts the thread that reads files.
-    pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>) -> Self {
+    /// Starts the thread that reads files. With `read`, the version of the config file that is in force, its changes are
+    /// followed too.
+    pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>, read: Option<Stamp>) -> Self {
         let last = LastReload {
             successful: true,
             at: clock::unix_seconds(),
@@ -123,6 +132,10 @@ impl Reloader {
             state,
             last: Mutex::new(last),
             watched: Mutex::default(),
+            own: read.map(|read| {
+                let (read, watch) = (Some(read), FileWatch::default());
+                Mutex::new(OwnFile { read, watch })
+            }),
         });
         Self {
             worker: Worker::start(Arc::clone(&reloading) as Arc<dyn Work>),
@@ -166,6 +179,14 @@ impl Work for Reloading {
             turn.at(&file.path);
         }
         self.state.revocations.follow(clock::now());
+        if self.has_changed(turn) {
+            tracing::info!(path = %self.path.display(), "the config has changed");
+            if turn.begin_reading() {
+                // The outcome is logged.
+                let _ = self.reload(turn);
+            }
+            return;
+        }
         let (due, changed) = self.look_at(&plan.written.files, turn);
         if !due.is_empty() {
             let refused = self.read_changed(&due, &changed, turn);
@@ -176,6 +197,10 @@ impl Work for Reloading {
     }
 
     fn reload(&self, turn: &WorkPermit) -> Outcome {
+        if let Some(mut own) = self.own() {
+            // A change from here on is another one.
+            own.read = Stamp::of(&self.path);
+        }
         let result = self.try_reload(&Cause::Asked, turn);
         if !turn.is_given_up() {
             self.note_asked(&result);
@@ -189,6 +214,25 @@ impl Work for Reloading {
 }
 
 impl Reloading {
+    /// Whether the config file is followed, has changed, and rests. A file that is gone is not a change: an editor or a
+    /// mount may be about to put another one in its place.
+    fn has_changed(&self, turn: &WorkPermit) -> bool {
+        if self.own.is_none() {
+            return false;
+        }
+        turn.at(&self.path);
+        let found = Stamp::of(&self.path);
+        self.own().zip(found).is_some_and(|(mut own, found)| {
+            let read = own.read;
+            own.watch.look(read, Some(found), clock::now()) == Look::Due
+        })
+    }
+
+    fn own(&self) -> Option<MutexGuard<'_, OwnFile>> {
+        let own = self.own.as_ref()?;
+        Some(own.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Returns the files to read now, and all changed files, including those whose content was refused before.
     fn look_at(&self, files: &FileSet, turn: &WorkPermit) -> (BTreeSet<PathBuf>, Changed) {
         let (mut due, mut changed) = (BTreeSet::new(), Changed::new());

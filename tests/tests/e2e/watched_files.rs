@@ -2,6 +2,7 @@
 //! keeps the process from reloading or from ending.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -215,4 +216,49 @@ async fn many_reloads_at_once_share_one_thread_and_keep_no_memory() {
     }
     let grown = gateway.memory().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more after 1000 reloads");
+}
+
+/// Checks that `--watch` follows the config: rewritten in place, replaced, and behind the links of a ConfigMap.
+#[tokio::test]
+async fn the_config_itself_is_followed_on_request() {
+    const OPEN: &str = r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+admin: { address: "127.0.0.1:0" }
+callers: { anonymous: { by: client_address } }
+routes: { fixed: { match: { path: /fixed }, access: { any_of: [anonymous] }, respond: { status: 204 } } }
+"#;
+    let with = |status: u16| OPEN.replace("status: 204", &format!("status: {status}"));
+    let gateway = Setup::new(OPEN).option("--watch").start().await;
+    let becomes = async |status: u16| {
+        eventually(SOON, &format!("/fixed is {status}"), || async {
+            (gateway.get("/fixed").send().await.status == status).then_some(())
+        })
+        .await;
+    };
+    gateway.rewrite_config(with(210));
+    becomes(210).await;
+    fs::write(gateway.path("gateway.yaml"), with(211)).expect("a file of ours");
+    becomes(211).await;
+
+    gateway.rewrite_config(with(212).replace("respond", "repsond"));
+    eventually(SOON, "the mistake is told", || async {
+        gateway.log().contains("has no key `repsond`").then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/fixed").send().await.status, 211);
+    assert_eq!(gateway.log().matches("has no key `repsond`").count(), 1);
+    // A file that is gone is no config.
+    fs::remove_file(gateway.path("gateway.yaml")).expect("a file of ours");
+
+    let version = |name: &str, status: u16| {
+        fs::create_dir(gateway.path(name)).expect("a folder of ours");
+        fs::write(gateway.path(name).join("gateway.yaml"), with(status)).expect("a folder of ours");
+        symlink(name, gateway.path("..fresh")).expect("a folder of ours");
+        fs::rename(gateway.path("..fresh"), gateway.path("..data")).expect("a link of ours");
+    };
+    version("..1", 213);
+    symlink("..data/gateway.yaml", gateway.path("gateway.yaml")).expect("a folder of ours");
+    becomes(213).await;
+    version("..2", 214);
+    becomes(214).await;
 }
