@@ -94,6 +94,12 @@ impl<C: Count> Central<C> {
         Some(reply)
     }
 
+    /// Changes the terms of the count at this time.
+    pub fn change(&mut self, now: WallTime, change: impl FnOnce(&mut C)) {
+        self.count.advance(now);
+        change(&mut self.count);
+    }
+
     /// Returns what is granted: nothing, or from what is needed to what is wanted. Beyond what callers wait for, a
     /// replica has its part of all tokens on lease, if others have left so many.
     fn portion(&self, now: WallTime, request: &Request, replicas: u32) -> u64 {

@@ -64,6 +64,16 @@ impl CentralBucket {
     const fn capacity(&self) -> u64 {
         self.interval.saturating_mul(self.burst)
     }
+
+    /// Adapts to another quota, from now on. Nothing is refilled: the bucket stays full to the same share, rounded
+    /// towards empty. So it may change back and forth, as while replicas take over a new config one after the other.
+    pub fn change(&mut self, quota: &Quota) {
+        let before = self.capacity();
+        let full = CentralBucket::full(quota);
+        (self.interval, self.burst) = (full.interval, full.burst);
+        let missing = u128::from(self.missing) * u128::from(self.capacity());
+        self.missing = u64::try_from(missing.div_ceil(u128::from(before.max(1)))).unwrap_or(u64::MAX);
+    }
 }
 
 impl Count for CentralBucket {

@@ -41,6 +41,33 @@ fn a_bucket_in_debt_earns_it_back_first() {
 }
 
 #[test]
+fn a_changed_quota_refills_nothing() {
+    let change = |central: &mut CentralBucket, per_second, burst| {
+        central.change(&Quota::new(per_second, Duration::from_secs(1), burst).unwrap());
+    };
+    let mut bucket = bucket(10, 20);
+    bucket.advance(wall(0));
+    bucket.take(20);
+    change(&mut bucket, 5, 20);
+    assert_eq!(
+        (bucket.left(), bucket.next(1, None)),
+        (0, Some(Duration::from_millis(200)))
+    );
+    change(&mut bucket, 10, 20);
+    bucket.advance(wall(1_000));
+    assert_eq!(bucket.left(), 10);
+    change(&mut bucket, 10, 10);
+    assert_eq!(bucket.left(), 5, "half full, as before");
+    change(&mut bucket, 3, 7);
+    let left = bucket.left();
+    for _ in 0..1_000 {
+        change(&mut bucket, 7, 3);
+        change(&mut bucket, 3, 7);
+    }
+    assert_eq!((left, bucket.left()), (3, 3));
+}
+
+#[test]
 fn a_store_whose_clock_was_set_back_goes_on() {
     let mut bucket = bucket(10, 20);
     bucket.advance(wall(60_000));
