@@ -129,7 +129,7 @@ fn all_are_charged_or_none_whatever_they_count() {
         else {
             panic!("{refused:?}")
         };
-        assert_eq!(*violation.limits, [terms[narrow].0.into()]);
+        assert_eq!(*violation.limits, [Arc::<str>::from(terms[narrow].0)]);
         let (word, wait) = [
             ("rate_limited", 1),
             ("rate_limited", 10),

@@ -199,7 +199,7 @@ mod tests {
                 Segment::Wildcard
             ]
         );
-        assert_eq!(pattern.names(), ["id".into(), "rest".into()]);
+        assert_eq!(pattern.names(), ["id", "rest"].map(Box::<str>::from));
         assert_eq!(Pattern::parse("/").expect("the root").segments, [literal("")]);
     }
 

@@ -61,6 +61,11 @@ impl StoreKey {
         StoreKey { name: name.into() }
     }
 
+    /// Returns the hash tag, with its braces.
+    pub(super) fn tag(&self) -> &str {
+        self.name.split_inclusive('}').next().unwrap_or_default()
+    }
+
     /// Returns the whole key. The kind and what divides time are part of it, so that a count under other terms of
     /// that sort is another count.
     pub(super) fn full(&self, prefix: &str, terms: &CentralTerms) -> String {
@@ -91,7 +96,7 @@ pub(super) const fn every(every: Every) -> &'static str {
 /// Writes a text without braces, so that the hash tag of a key ends where it is to end. An empty tag would be no tag.
 fn escape(key: &mut String, text: &str) {
     if text.is_empty() {
-        key.push_str("%");
+        key.push('%');
     }
     for letter in text.chars() {
         match letter {

@@ -11,12 +11,16 @@
 
 use std::sync::Arc;
 
+use redis::{Pipeline, Value};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::clock;
-
+mod call;
 mod command;
+mod connection;
+mod counts;
+mod keeper;
+mod scripts;
 mod settings;
 mod state;
 mod trouble;
@@ -26,33 +30,31 @@ pub use settings::{AddressError, Password, StoreAddress, StoreSettings};
 pub use state::{Eviction, Health, StoreState};
 pub use trouble::Trouble;
 
-/// Connection to the shared store. It is made and kept by a task, until the last owner of this value is gone.
+use keeper::{AbortOnDrop, Keeper};
+
+/// Connection to the shared store. It is made and kept by a task, until this value is dropped.
 #[derive(Debug)]
 pub struct Store {
-    settings: StoreSettings,
+    keeper: Arc<Keeper>,
     /// Random name of this process, for its requests.
     replica: u64,
-    state: watch::Sender<StoreState>,
+    _task: AbortOnDrop,
 }
 
 impl Store {
     /// Most commands in one pipeline.
     pub const MOST: usize = 512;
 
-    /// Begins to connect. `runtime` is that of the control thread.
-    pub fn start(settings: StoreSettings, _runtime: &Handle) -> Arc<Store> {
-        let health = Health::Down {
-            since: clock::now(),
-            trouble: Trouble::Connecting,
-        };
+    /// Begins to connect. All connections run on `runtime`, which must not be kept busy for longer than a small part of
+    /// the call limit.
+    pub fn start(settings: StoreSettings, runtime: &Handle) -> Arc<Store> {
+        let replica = fastrand::u64(..);
+        let keeper = Arc::new(Keeper::new(settings, replica));
+        let task = runtime.spawn(Arc::clone(&keeper).run());
         Arc::new(Store {
-            settings,
-            replica: fastrand::u64(..),
-            state: watch::Sender::new(StoreState {
-                health,
-                epoch: None,
-                eviction: None,
-            }),
+            keeper,
+            replica,
+            _task: AbortOnDrop(task),
         })
     }
 
@@ -61,26 +63,75 @@ impl Store {
         self.replica
     }
 
-    pub const fn settings(&self) -> &StoreSettings {
-        &self.settings
+    pub fn settings(&self) -> &StoreSettings {
+        &self.keeper.settings
     }
 
     /// Executes commands in one pipeline, and returns their answers in the same order. Ends within the call limit, and
     /// at once while the store is down. Any worker may call it.
     pub async fn execute(&self, commands: Vec<Command>) -> Vec<Result<Answer, Trouble>> {
-        let trouble = match self.state().health {
-            Health::Up { .. } => Trouble::Connecting,
-            Health::Down { trouble, .. } => trouble,
-        };
-        commands.iter().map(|_| Err(trouble)).collect()
+        Box::pin(self.execute_all(&commands)).await
+    }
+
+    async fn execute_all(&self, commands: &[Command]) -> Vec<Result<Answer, Trouble>> {
+        let mut pipeline = Pipeline::new();
+        let mut answers: Vec<Result<Answer, Trouble>> = Vec::with_capacity(commands.len());
+        // Places of the answers that the pipeline has.
+        let mut places = Vec::with_capacity(commands.len().min(Store::MOST));
+        for (place, command) in commands.iter().enumerate() {
+            let refused = match self.keeper.common.call(command) {
+                _ if place >= Store::MOST => Trouble::TooMany,
+                None => Trouble::Inexact,
+                Some(call) => {
+                    pipeline.add_command(call);
+                    places.push(place);
+                    // Replaced below.
+                    Trouble::Closed
+                }
+            };
+            answers.push(Err(refused));
+        }
+        if places.is_empty() {
+            return answers;
+        }
+        match self.keeper.call(&pipeline).await {
+            Ok(replies) => {
+                for (place, value) in places.into_iter().zip(replies.values()) {
+                    answers[place] = self.answer(&commands[place], value);
+                }
+            }
+            Err(trouble) => places.into_iter().for_each(|place| answers[place] = Err(trouble)),
+        }
+        answers
+    }
+
+    fn answer(&self, command: &Command, value: &Value) -> Result<Answer, Trouble> {
+        if let Value::ServerError(error) = value {
+            return Err(Trouble::of_code(error.code()));
+        }
+        let answer = scripts::answer(&command.ask, value)?;
+        if let Answer::Tokens(Some(reply)) = &answer {
+            self.keeper.note_epoch(reply.epoch);
+        }
+        Ok(answer)
     }
 
     pub fn state(&self) -> StoreState {
-        *self.state.borrow()
+        self.keeper.state()
     }
 
     /// Returns a receiver that is told each change of the state.
     pub fn watch(&self) -> watch::Receiver<StoreState> {
-        self.state.subscribe()
+        self.keeper.watch()
+    }
+
+    /// Returns the last failure in words, for the admin API.
+    pub fn last_failure(&self) -> Option<Box<str>> {
+        self.keeper.detail()
+    }
+
+    /// Returns the number of calls by outcome.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.keeper.counts.all()
     }
 }

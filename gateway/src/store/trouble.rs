@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use redis::{ErrorKind, RedisError, ServerError};
+
 /// Reason why the store did not execute a command, as far as is known: after [`Timeout`](Trouble::Timeout) and
 /// [`Closed`](Trouble::Closed) it may have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +82,82 @@ impl Trouble {
             Trouble::TooMany => "too_many",
             Trouble::Inexact => "inexact",
         }
+    }
+
+    /// Returns the trouble that an error reply of the store tells, by its first word.
+    pub(super) fn of_code(code: &str) -> Trouble {
+        match code {
+            "READONLY" => Trouble::ReadOnly,
+            "LOADING" => Trouble::Loading,
+            "MASTERDOWN" => Trouble::MasterDown,
+            "OOM" => Trouble::OutOfMemory,
+            "NOSCRIPT" => Trouble::NoScript,
+            "BUSY" => Trouble::Busy,
+            "MISCONF" | "NOREPLICAS" => Trouble::Misconfigured,
+            "WRONGPASS" | "NOAUTH" | "NOPERM" => Trouble::Denied,
+            "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" => Trouble::ClusterDown,
+            _ => Trouble::Unexpected,
+        }
+    }
+
+    /// Whether the connection is of no use any more: another one may lead to another server. The client library keeps
+    /// it.
+    pub(super) const fn ends_connection(self) -> bool {
+        matches!(
+            self,
+            Trouble::Closed
+                | Trouble::Denied
+                | Trouble::ReadOnly
+                | Trouble::Loading
+                | Trouble::MasterDown
+                | Trouble::OutOfMemory
+                | Trouble::Misconfigured
+        )
+    }
+}
+
+/// Trouble with its detail, for the log and the admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) trouble: Trouble,
+    pub(super) detail: Box<str>,
+}
+
+impl Failure {
+    /// Longest detail, in bytes: it may be text of the store.
+    const LONGEST: usize = 200;
+
+    pub(super) fn new(trouble: Trouble, detail: impl fmt::Display) -> Failure {
+        let mut detail = detail.to_string();
+        if let Some((end, _)) = detail.char_indices().find(|(at, _)| *at >= Failure::LONGEST) {
+            detail.truncate(end);
+        }
+        Failure {
+            trouble,
+            detail: detail.into(),
+        }
+    }
+
+    /// Returns the failure of an error reply.
+    pub(super) fn of_reply(error: &ServerError) -> Failure {
+        let detail = error.details().unwrap_or_default();
+        Failure::new(
+            Trouble::of_code(error.code()),
+            format_args!("{} {detail}", error.code()),
+        )
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Failure {
+        let trouble = match (error.kind(), error.code()) {
+            (ErrorKind::AuthenticationFailed, _) => Trouble::Denied,
+            (_, Some(code)) => Trouble::of_code(code),
+            _ if error.is_timeout() => Trouble::Timeout,
+            (ErrorKind::Io | ErrorKind::Parse, _) => Trouble::Closed,
+            _ => Trouble::Unexpected,
+        };
+        Failure::new(trouble, error)
     }
 }
 

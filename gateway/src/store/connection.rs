@@ -1,0 +1,164 @@
+//! Connects to the store, and checks that it can do what is needed before anything is counted there.
+//!
+//! The name is resolved anew for each connection, so a primary that took over under the same name is found. The
+//! password is read anew too. What is checked: that the scripts are known, that the store takes writes, and that it
+//! answers within the call limit.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::TlsConnector;
+
+use super::command::MOST_EXACT;
+use super::scripts::{Common, Script, read_epoch};
+use super::settings::{Password, StoreSettings};
+use super::state::Eviction;
+use super::trouble::{Failure, Trouble};
+use crate::clock;
+use crate::files;
+
+/// Most addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 8;
+
+/// Task that moves the bytes of a connection. The connection ends with it.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Connection that can be used.
+pub(super) struct Connected {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) epoch: u64,
+    pub(super) eviction: Option<Eviction>,
+}
+
+/// Opens a connection and logs in. The driver has to run for anything to be answered.
+pub(super) async fn open(settings: &StoreSettings) -> Result<(MultiplexedConnection, Driver), Failure> {
+    let login = login(settings).await?;
+    let stream = dial(settings)
+        .await
+        .map_err(|error| Failure::new(Trouble::Unreached, error))?;
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    if settings.address.is_tls {
+        let tls = settings
+            .tls
+            .clone()
+            .ok_or_else(|| Failure::new(Trouble::Unreached, "no TLS settings"))?;
+        let name = ServerName::try_from(settings.address.host.to_string())
+            .map_err(|error| Failure::new(Trouble::Unreached, error))?;
+        let stream = TlsConnector::from(tls)
+            .connect(name, stream)
+            .await
+            .map_err(|error| Failure::new(Trouble::Unreached, format_args!("TLS: {error}")))?;
+        log_in(&login, stream, config).await
+    } else {
+        log_in(&login, stream, config).await
+    }
+}
+
+async fn log_in(
+    login: &RedisConnectionInfo,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    config: AsyncConnectionConfig,
+) -> Result<(MultiplexedConnection, Driver), Failure> {
+    let (connection, driver) = MultiplexedConnection::new_with_config(login, stream, config).await?;
+    Ok((connection, Box::pin(driver)))
+}
+
+async fn login(settings: &StoreSettings) -> Result<RedisConnectionInfo, Failure> {
+    let mut login = RedisConnectionInfo::default()
+        .set_db(i64::from(settings.address.database))
+        .set_skip_set_lib_name();
+    if let Some(username) = &settings.username {
+        login = login.set_username(username);
+    }
+    match &settings.password {
+        None => {}
+        Some(Password::Text(password)) => login = login.set_password(password),
+        Some(Password::File(path)) => {
+            let read = path.clone();
+            let read = tokio::task::spawn_blocking(move || files::read(&read)).await;
+            let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+            let password = read.and_then(|content| {
+                String::from_utf8(content.bytes).map_err(|_| io::Error::other("it is not text in UTF-8"))
+            });
+            let password =
+                password.map_err(|error| Failure::new(Trouble::Denied, format_args!("{}: {error}", path.display())))?;
+            login = login.set_password(password.trim_end_matches(['\r', '\n']));
+        }
+    }
+    Ok(login)
+}
+
+async fn dial(settings: &StoreSettings) -> io::Result<TcpStream> {
+    let address = &settings.address;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((&*address.host, address.port)).await?.take(MOST_ADDRESSES) {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Checks that the store can be used.
+pub(super) async fn check(
+    mut connection: MultiplexedConnection,
+    common: &Common,
+    call_limit: Duration,
+) -> Result<Connected, Failure> {
+    let mut pipeline = Pipeline::new();
+    for script in Script::ALL {
+        pipeline.add_command(script.load());
+    }
+    // Zero is no name.
+    let epoch = fastrand::u64(1..MOST_EXACT);
+    pipeline.cmd("SET").arg(common.epoch()).arg(epoch).arg("NX");
+    pipeline.cmd("GET").arg(common.epoch());
+    pipeline.cmd("INFO").arg("memory");
+    let replies = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
+    let [loaded @ .., set, epoch, memory] = &*replies else {
+        return Err(Failure::new(Trouble::Unexpected, "too few replies"));
+    };
+    for reply in loaded.iter().chain([set, epoch]) {
+        if let Value::ServerError(error) = reply {
+            return Err(Failure::of_reply(error));
+        }
+    }
+    let epoch = read_epoch(epoch).ok_or_else(|| Failure::new(Trouble::Unexpected, "the epoch is not a number"))?;
+    let eviction = eviction(memory);
+    let began = clock::now();
+    let ping = redis::cmd("PING");
+    let ping = connection.req_packed_command(&ping);
+    match tokio::time::timeout(call_limit, ping).await {
+        Ok(Ok(_)) => Ok(Connected {
+            connection,
+            epoch,
+            eviction,
+        }),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => {
+            let took = clock::now().since(began);
+            Err(Failure::new(Trouble::Timeout, format_args!("no answer in {took:?}")))
+        }
+    }
+}
+
+/// Reads what the store does when its memory is full; `None` if it does not tell, as to a user without the right.
+pub(super) fn eviction(memory: &Value) -> Option<Eviction> {
+    let Value::BulkString(text) = memory else { return None };
+    let policy = str::from_utf8(text)
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"))?;
+    Some(Eviction::of(policy.trim()))
+}

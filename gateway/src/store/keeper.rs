@@ -1,0 +1,376 @@
+//! Keeps one connection to the store: decides when it is given up and when another one is tried.
+//!
+//! Calls use the connection while there is one. Their results go to a breaker, which opens after a few that failed in a
+//! row, or after half of those in a second. Some kinds of trouble end the connection at once. Then calls fail at once
+//! until one task has connected and checked the store again. Its tries are the probes of the breaker, so the waits
+//! between them grow and differ between replicas.
+//!
+//! Invariant: the state says up exactly while there is a connection.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use policies::breaker::{Outcome, State};
+use policies::{Breaker, BreakerSettings, Moment, Ratio};
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::call::{self, Replies};
+use super::connection::{self, Connected};
+use super::counts::CallCounts;
+use super::scripts::{Common, read_epoch};
+use super::settings::StoreSettings;
+use super::state::{Health, StoreState};
+use super::trouble::{Failure, Trouble};
+use crate::clock;
+
+/// Most pipelines under way.
+const MOST_CALLS: usize = 64;
+/// Time limit to connect and check.
+const CONNECT_LIMIT: Duration = Duration::from_millis(750);
+/// Interval between looks at an idle store, and after a look that failed.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Number of looks between reads of the eviction policy.
+const POLICY_EVERY: u32 = 30;
+
+/// Opens after three failures in a row, or half of at least ten in a second. Tries come 0.1 s to 0.4 s apart.
+fn breaker_settings() -> BreakerSettings {
+    BreakerSettings {
+        window: Duration::from_secs(1),
+        min_calls: 10,
+        failure_ratio: Ratio::from_millionths(500_000),
+        consecutive: NonZeroU32::new(3),
+        open_for: Duration::from_millis(100),
+        growth: 2.0,
+        open_for_max: Duration::from_millis(400),
+        jitter: Ratio::from_millionths(300_000).unwrap_or(Ratio::ZERO),
+        probes: NonZeroU32::MIN,
+        ..BreakerSettings::default()
+    }
+}
+
+/// A connection in use.
+#[derive(Debug)]
+pub(super) struct Link {
+    number: u64,
+    connection: MultiplexedConnection,
+}
+
+/// The connection, or why there is none.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) settings: StoreSettings,
+    pub(super) common: Common,
+    link: ArcSwapOption<Link>,
+    breaker: Arc<Breaker>,
+    state: watch::Sender<StoreState>,
+    /// Name of the store's memory as last seen; zero before it was.
+    epoch: AtomicU64,
+    places: Semaphore,
+    /// Last failure. Locked also while the connection is replaced.
+    failure: Mutex<Option<Failure>>,
+    lost: Notify,
+    pub(super) counts: CallCounts,
+}
+
+impl Keeper {
+    pub(super) fn new(settings: StoreSettings, seed: u64) -> Keeper {
+        let health = Health::Down {
+            since: clock::now(),
+            trouble: Trouble::Connecting,
+        };
+        Keeper {
+            common: Common::new(&settings.prefix, settings.lease_time, settings.heartbeat),
+            settings,
+            link: ArcSwapOption::empty(),
+            breaker: Arc::new(Breaker::seeded(breaker_settings(), seed)),
+            state: watch::Sender::new(StoreState {
+                health,
+                epoch: None,
+                eviction: None,
+            }),
+            epoch: AtomicU64::new(0),
+            places: Semaphore::new(MOST_CALLS),
+            failure: Mutex::new(None),
+            lost: Notify::new(),
+            counts: CallCounts::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> StoreState {
+        *self.state.borrow()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<StoreState> {
+        self.state.subscribe()
+    }
+
+    /// Returns the detail of the last failure.
+    pub(super) fn detail(&self) -> Option<Box<str>> {
+        self.last_failure().as_ref().map(|failure| failure.detail.clone())
+    }
+
+    fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a pipeline and returns its replies, within the call limit. Error replies are among them.
+    pub(super) async fn call(&self, pipeline: &Pipeline) -> Result<Replies, Trouble> {
+        let began = clock::now();
+        let result = self.call_uncounted(pipeline, began).await;
+        let trouble = match &result {
+            Ok(replies) => replies.trouble(),
+            Err(trouble) => Some(*trouble),
+        };
+        self.counts.note(trouble, clock::now().since(began));
+        result
+    }
+
+    async fn call_uncounted(&self, pipeline: &Pipeline, began: Moment) -> Result<Replies, Trouble> {
+        let link = self.link.load_full();
+        let Some(link) = link else {
+            return Err(match self.state().health {
+                Health::Down { trouble, .. } => trouble,
+                // The connection was replaced in between.
+                Health::Up { .. } => Trouble::Closed,
+            });
+        };
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Trouble::TooMany);
+        };
+        // Without a connection it is open, so this is refused only in a race with the last failure.
+        let permit = self.breaker.admit(began).map_err(|_| Trouble::Timeout)?;
+        let replies = call::send(link.connection.clone(), pipeline);
+        let deadline = clock::instant(began + self.settings.call_limit);
+        let result = match tokio::time::timeout_at(deadline, replies).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(
+                Trouble::Timeout,
+                format_args!("no answer in {:?}", self.settings.call_limit),
+            )),
+        };
+        let now = clock::now();
+        let failure = match &result {
+            Ok(replies) => replies.failure().cloned(),
+            Err(failure) => Some(failure.clone()),
+        };
+        let took = now.since(began);
+        match failure {
+            None => {
+                self.breaker.record(permit, Outcome::Success { took }, now);
+            }
+            Some(failure) => {
+                let opened = self.breaker.record(permit, Outcome::Failure { took }, now);
+                if opened.is_some() || failure.trouble.ends_connection() {
+                    self.lose(link.number, failure);
+                }
+            }
+        }
+        result.map_err(|failure| failure.trouble)
+    }
+
+    /// Tells the name of the store's memory, as an answer has it.
+    pub(super) fn note_epoch(&self, epoch: u64) {
+        if self.epoch.load(Relaxed) == epoch {
+            return;
+        }
+        let before = self.epoch.swap(epoch, Relaxed);
+        if before != 0 && before != epoch {
+            tracing::warn!("the shared store has lost its memory: the counts of all limits begin anew");
+        }
+        self.state.send_modify(|state| state.epoch = Some(epoch));
+    }
+
+    /// Gives up a connection, unless another one has replaced it.
+    fn lose(&self, number: u64, failure: Failure) {
+        let mut last = self.last_failure();
+        let is_current = self.link.load().as_ref().is_some_and(|link| link.number == number);
+        if !is_current {
+            return;
+        }
+        self.link.store(None);
+        self.down(&failure);
+        *last = Some(failure);
+        drop(last);
+        self.lost.notify_one();
+    }
+
+    /// Tells that the store is down; since when it is does not change while it is.
+    fn down(&self, failure: &Failure) {
+        let now = clock::now();
+        let trouble = failure.trouble;
+        let is_news = self.state.send_if_modified(|state| {
+            let (since, before) = match state.health {
+                Health::Up { .. } => (now, None),
+                Health::Down { since, trouble } => (since, Some(trouble)),
+            };
+            state.health = Health::Down { since, trouble };
+            before != Some(trouble)
+        });
+        if is_news {
+            let (address, detail) = (&self.settings.address, &*failure.detail);
+            tracing::warn!(%address, %trouble, detail, "the shared store is down");
+        }
+    }
+
+    fn up(&self, number: u64, connected: Connected) {
+        let last = self.last_failure();
+        let link = Link {
+            number,
+            connection: connected.connection,
+        };
+        self.link.store(Some(Arc::new(link)));
+        let now = clock::now();
+        self.note_epoch(connected.epoch);
+        let before = self.state();
+        self.state.send_modify(|state| {
+            state.health = Health::Up { since: now };
+            state.eviction = connected.eviction;
+        });
+        drop(last);
+        let address = &self.settings.address;
+        match before.health {
+            Health::Down { since, .. } => {
+                let down_for = now.since(since);
+                tracing::info!(%address, ?down_for, "the shared store is up");
+            }
+            Health::Up { .. } => {}
+        }
+        self.warn_of_eviction(before);
+    }
+
+    fn warn_of_eviction(&self, before: StoreState) {
+        let state = self.state();
+        if state.may_evict() && before.eviction != state.eviction {
+            let policy = state.eviction.map_or("", |eviction| eviction.word());
+            tracing::warn!(
+                policy,
+                "the shared store may drop counts when its memory is full, and their owners then start with fresh limits: \
+                 set `maxmemory-policy noeviction` there"
+            );
+        }
+    }
+
+    /// Connects, and connects again whenever the connection is lost, forever.
+    pub(super) async fn run(self: Arc<Self>) {
+        for number in 1.. {
+            let now = clock::now();
+            let permit = match self.breaker.admit(now) {
+                Ok(permit) => permit,
+                Err(open) => {
+                    tokio::time::sleep(open.retry_in.max(Duration::from_millis(1))).await;
+                    continue;
+                }
+            };
+            match self.connect().await {
+                Ok((connected, driver)) => {
+                    let now = clock::now();
+                    self.breaker
+                        .record(permit, Outcome::Success { took: Duration::ZERO }, now);
+                    self.up(number, connected);
+                    self.stay(number, driver).await;
+                }
+                Err(failure) => {
+                    let now = clock::now();
+                    self.breaker
+                        .record(permit, Outcome::Failure { took: Duration::ZERO }, now);
+                    self.down(&failure);
+                    *self.last_failure() = Some(failure);
+                    if self.breaker.state(now) == State::Closed {
+                        let pause = Duration::from_millis(fastrand::u64(5..50));
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(Connected, AbortOnDrop), Failure> {
+        let connect = async {
+            let (connection, driver) = connection::open(&self.settings).await?;
+            let driver = AbortOnDrop(tokio::spawn(driver));
+            let connected = connection::check(connection, &self.common, self.settings.call_limit).await?;
+            Ok((connected, driver))
+        };
+        let limit = CONNECT_LIMIT.max(self.settings.call_limit * 4);
+        let timed_out = || {
+            Err(Failure::new(
+                Trouble::Timeout,
+                format_args!("not connected in {limit:?}"),
+            ))
+        };
+        timeout(limit, connect).await.unwrap_or_else(|_| timed_out())
+    }
+
+    /// Returns when the connection is lost. Looks at the store from time to time, so that this is noticed without calls.
+    async fn stay(&self, number: u64, mut driver: AbortOnDrop) {
+        let mut wait = LOOK;
+        for count in 1u32.. {
+            tokio::select! {
+                () = self.lost.notified() => {
+                    // The notice may be of an earlier connection.
+                    if self.link.load().is_none() {
+                        return;
+                    }
+                }
+                _ = &mut driver.0 => {
+                    self.lose(number, Failure::new(Trouble::Closed, "the connection was closed"));
+                    return;
+                }
+                () = tokio::time::sleep(wait) => {
+                    wait = match self.look(count.is_multiple_of(POLICY_EVERY)).await {
+                        Ok(()) => LOOK.mul_f64(0.9 + 0.2 * fastrand::f64()),
+                        Err(_) => LOOK_AGAIN,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Reads the name of the store's memory, and sometimes its eviction policy.
+    async fn look(&self, with_policy: bool) -> Result<(), Trouble> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("GET").arg(self.common.epoch());
+        if with_policy {
+            pipeline.cmd("INFO").arg("memory");
+        }
+        let replies = self.call(&pipeline).await?;
+        if let Some(trouble) = replies.trouble() {
+            return Err(trouble);
+        }
+        match replies.values().first() {
+            // A script gives the memory a name when it is used.
+            None | Some(Value::Nil) => {}
+            Some(epoch) => {
+                if let Some(epoch) = read_epoch(epoch) {
+                    self.note_epoch(epoch);
+                }
+            }
+        }
+        if let Some(memory) = replies.values().get(1) {
+            let (before, eviction) = (self.state(), connection::eviction(memory));
+            if eviction.is_some() && eviction != before.eviction {
+                self.state.send_modify(|state| state.eviction = eviction);
+                self.warn_of_eviction(before);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Task that is ended when this is dropped.
+#[derive(Debug)]
+pub(super) struct AbortOnDrop(pub(super) JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
