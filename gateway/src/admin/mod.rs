@@ -29,6 +29,7 @@ mod request_slots;
 mod revocations;
 mod routes;
 mod samplers;
+mod shared_store;
 mod slot_layer;
 mod state;
 mod status;

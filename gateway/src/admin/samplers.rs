@@ -78,6 +78,9 @@ fn sample(admin: &Admin, page: &mut Page) {
     }
     let RevocationStoreStatus { file, unwritten, .. } = gateway.state.revocations.status();
     page.put(Family::RevocationsUnwritten, &[], file.map_or(0, |_| unwritten));
+    if let Some(store) = gateway.state.shared_store.get() {
+        store.sample(page);
+    }
     let clock = clock::WallClock::of_process();
     page.put(Family::LogLinesLeftOut, &[], LogSampler::of_process().left_out());
     page.put(Family::ClockJumps, &[], clock.jumps());

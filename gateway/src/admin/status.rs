@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::list_query::NoParameters;
+use super::shared_store::StoreView;
 use super::state::Admin;
 use super::{health, revocations};
 use crate::auth::jwt::issuer::Issuer;
@@ -45,6 +46,8 @@ pub(super) struct Status {
     issuers: Vec<Keys>,
     unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
+    /// Store that replicas share; `null` without one.
+    limits_store: Option<StoreView>,
     /// Number of access log lines that were dropped because the log could not keep up.
     access_log_dropped: u64,
 }
@@ -295,6 +298,7 @@ impl Status {
             issuers: plan.authenticator.issuers().iter().map(keys).collect(),
             unknown_tiers: UnknownTiers::of(&observer.registry.unknown_tiers),
             revocations: revocations::summary(admin),
+            limits_store: gateway.state.shared_store.get().map(|store| StoreView::of(store)),
             access_log_dropped: observer.access_log.dropped(),
         }
     }

@@ -7,7 +7,7 @@
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
     ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, LookupOutcome,
-    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, Verification,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, Verification,
 };
 use crate::rejection::Reason;
 
@@ -132,6 +132,14 @@ families! {
         "Accounts of owners that nobody wrote down, over all limits";
     LimitRoom: Gauge "gateway_limit_room" ["owners"]
         "So many of them there may be";
+    StoreUp: Gauge "gateway_store_up" []
+        "1 while the shared store can be reached";
+    StoreMayEvict: Gauge "gateway_store_may_evict" []
+        "1 if the shared store drops counts when its memory is full, so that their owners begin anew";
+    StoreCalls: Counter "gateway_store_calls_total" ["outcome": StoreOutcome]
+        "Calls of the shared store, each of one command or more, by what came of them";
+    StoreDuration: Histogram "gateway_store_call_duration_seconds" []
+        "Time of a call of the shared store";
     Callers: Counter "gateway_callers_total" ["kind": CallerKind, "outcome": CallerOutcome]
         "Requests by kind of credential and what came of checking it";
     Verifications: Counter "gateway_verifications_total" ["outcome": Verification]

@@ -184,6 +184,27 @@ labels! {
     /// Result of a look at the source of a backend's endpoints.
     LookupOutcome { Found = "found", Failed = "failed" }
 
+    /// Result of a call of the shared store.
+    StoreOutcome {
+        Answered = "answered",
+        Connecting = "connecting",
+        Unreached = "unreached",
+        Timeout = "timeout",
+        Closed = "closed",
+        Denied = "denied",
+        ReadOnly = "read_only",
+        Loading = "loading",
+        MasterDown = "master_down",
+        OutOfMemory = "out_of_memory",
+        NoScript = "no_script",
+        Busy = "busy",
+        Misconfigured = "misconfigured",
+        ClusterDown = "cluster_down",
+        Unexpected = "unexpected",
+        TooMany = "too_many",
+        Inexact = "inexact",
+    }
+
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
     /// Reason why an attempt was not retried although its result allows it.
@@ -422,6 +443,7 @@ mod tests {
         check::<BreakerState>();
         check::<ProbeOutcome>();
         check::<LookupOutcome>();
+        check::<StoreOutcome>();
         check::<RetryStop>();
         check::<Decision>();
         check::<CallerKind>();

@@ -44,7 +44,7 @@ pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,
     CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, LookupOutcome,
-    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, Verification,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;

@@ -83,13 +83,14 @@ impl Page {
         }
     }
 
-    /// Adds the samples of a histogram if it has observations. The empty name stands for requests without a route,
-    /// whose samples are always present.
+    /// Adds the samples of a histogram if it has observations. The empty name stands for requests without a route, or
+    /// for what there is once; its samples are always present.
     pub fn put_histogram(&mut self, family: Family, name: &str, histogram: &Histogram) {
         if !name.is_empty() && histogram.is_empty() {
             return;
         }
-        let (labels, mut count) = (labels(&key(family, &[name])), 0);
+        let values: &[&str] = if family.facts().labels.is_empty() { &[] } else { &[name] };
+        let (labels, mut count) = (labels(&key(family, values)), 0);
         for (bound, total) in histogram.cumulative() {
             let bound = if bound.is_finite() {
                 bound.to_string()

@@ -4,7 +4,7 @@
 //! it. Compiling a plan changes no limits, because the plan may still be rejected as mistaken.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 use crate::auth::basic::checks::PasswordChecks;
@@ -24,6 +24,7 @@ use crate::overload::WorkerLoads;
 use crate::plan::Plan;
 use crate::plan::revocation_store::RevocationStore;
 use crate::stale_cache::StaleCache;
+use crate::store::Store;
 use crate::wire::parked::ParkedBytes;
 
 /// Number of verified tokens that are remembered across reloads.
@@ -55,6 +56,8 @@ pub struct State {
     /// Revoked credentials.
     pub revocations: RevocationStore,
     pub verification_work: Arc<VerificationWork>,
+    /// Store that this process shares with its replicas, once it has begun to connect.
+    pub shared_store: OnceLock<Arc<Store>>,
     kept: Mutex<Kept>,
 }
 
@@ -110,6 +113,7 @@ impl State {
             known_passwords: Arc::new(KnownPasswords::new(WRONG_PASSWORDS)),
             password_checks: Arc::new(PasswordChecks::new(a_quarter_of_the_cores())),
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
+            shared_store: OnceLock::new(),
             revocations: RevocationStore::default(),
             kept: Mutex::default(),
         }

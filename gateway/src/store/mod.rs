@@ -32,6 +32,8 @@ pub use trouble::Trouble;
 
 use keeper::{AbortOnDrop, Keeper};
 
+use crate::observe::{Family, Page};
+
 /// Connection to the shared store. It is made and kept by a task, until this value is dropped.
 #[derive(Debug)]
 pub struct Store {
@@ -130,8 +132,14 @@ impl Store {
         self.keeper.detail()
     }
 
-    /// Returns the number of calls by outcome.
-    pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.keeper.counts.all()
+    /// Adds the metrics of the store to the page.
+    pub fn sample(&self, page: &mut Page) {
+        let (state, counts) = (self.state(), &self.keeper.counts);
+        page.put(Family::StoreUp, &[], u8::from(state.is_up()));
+        page.put(Family::StoreMayEvict, &[], u8::from(state.may_evict()));
+        for (outcome, count) in counts.outcomes.iter() {
+            page.put(Family::StoreCalls, &[outcome.as_str()], count);
+        }
+        page.put_histogram(Family::StoreDuration, "", &counts.duration);
     }
 }

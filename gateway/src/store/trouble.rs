@@ -4,6 +4,8 @@ use std::fmt;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
+use crate::observe::labels::StoreOutcome;
+
 /// Reason why the store did not execute a command, as far as is known: after [`Timeout`](Trouble::Timeout) and
 /// [`Closed`](Trouble::Closed) it may have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,23 +66,27 @@ impl Trouble {
 
     /// Word for logs, metrics and the admin API.
     pub const fn word(self) -> &'static str {
+        self.outcome().as_str()
+    }
+
+    pub(super) const fn outcome(self) -> StoreOutcome {
         match self {
-            Trouble::Connecting => "connecting",
-            Trouble::Unreached => "unreached",
-            Trouble::Timeout => "timeout",
-            Trouble::Closed => "closed",
-            Trouble::Denied => "denied",
-            Trouble::ReadOnly => "read_only",
-            Trouble::Loading => "loading",
-            Trouble::MasterDown => "master_down",
-            Trouble::OutOfMemory => "out_of_memory",
-            Trouble::NoScript => "no_script",
-            Trouble::Busy => "busy",
-            Trouble::Misconfigured => "misconfigured",
-            Trouble::ClusterDown => "cluster_down",
-            Trouble::Unexpected => "unexpected",
-            Trouble::TooMany => "too_many",
-            Trouble::Inexact => "inexact",
+            Trouble::Connecting => StoreOutcome::Connecting,
+            Trouble::Unreached => StoreOutcome::Unreached,
+            Trouble::Timeout => StoreOutcome::Timeout,
+            Trouble::Closed => StoreOutcome::Closed,
+            Trouble::Denied => StoreOutcome::Denied,
+            Trouble::ReadOnly => StoreOutcome::ReadOnly,
+            Trouble::Loading => StoreOutcome::Loading,
+            Trouble::MasterDown => StoreOutcome::MasterDown,
+            Trouble::OutOfMemory => StoreOutcome::OutOfMemory,
+            Trouble::NoScript => StoreOutcome::NoScript,
+            Trouble::Busy => StoreOutcome::Busy,
+            Trouble::Misconfigured => StoreOutcome::Misconfigured,
+            Trouble::ClusterDown => StoreOutcome::ClusterDown,
+            Trouble::Unexpected => StoreOutcome::Unexpected,
+            Trouble::TooMany => StoreOutcome::TooMany,
+            Trouble::Inexact => StoreOutcome::Inexact,
         }
     }
 
