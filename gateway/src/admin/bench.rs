@@ -15,7 +15,7 @@ use crate::admin::{Gateway, InheritedAdmin, bind};
 use crate::auth::jwt::key_fetch;
 use crate::config::{Admin, At};
 use crate::control::reload;
-use crate::control::reload::Reloader;
+use crate::control::reload::{Following, Reloader};
 use crate::observe::{Decided, Observer, RequestRecord, Target};
 use crate::plan::{LivePlan, State};
 use crate::rejection::{Reason, Rejection};
@@ -117,7 +117,12 @@ impl Bench {
             live: Arc::clone(&live),
             state: Arc::clone(&state),
             lifecycle: Arc::clone(&lifecycle),
-            reloader: Arc::new(Reloader::new(path, Arc::clone(&live), Arc::clone(&state), None)),
+            reloader: Arc::new(Reloader::new(
+                path,
+                Arc::clone(&live),
+                Arc::clone(&state),
+                Following::default(),
+            )),
             listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
         }));
         key_fetch::install_crypto();

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use policies::breaker::ForcedState;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,22 +17,27 @@ use serde_json::{Value, json};
 use super::backends;
 use super::body_limit::MAX_BODY;
 use super::breaker::BreakerView;
-use super::list_query::NoParameters;
+use super::list_query::{NoParameters, only_parameter};
 use super::problem::Problem;
 use super::state::Admin;
 use super::token::Authorised;
 use crate::call::backend::Backend;
+use crate::control::reload::canary_time;
 use crate::plan::Plan;
 use crate::server::Phase;
 use crate::{clock, json};
 
-/// `POST /api/v1/reload`: answers 422 with every mistake if the config cannot be used; then nothing has changed.
-pub(super) async fn reload(
-    _: Authorised,
-    _: NoParameters,
-    State(admin): State<Arc<Admin>>,
-) -> Result<Json<Value>, Problem> {
-    match admin.gateway.reloader.reload().await {
+/// `POST /api/v1/reload`: answers 422 with every mistake if the config cannot be used; then nothing has changed. With
+/// `canary=60s`, the config before is put in force again if the answers get worse within this time.
+pub(super) async fn reload(_: Authorised, uri: Uri, State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Problem> {
+    let canary = only_parameter(&uri, "canary")?;
+    let canary = canary.map(|text| canary_time(&text).map_err(|why| Problem::bad_value(format!("canary: {why}."))));
+    let reloader = &admin.gateway.reloader;
+    let reloaded = match canary.transpose()? {
+        Some(time) => reloader.reload_watched(time).await,
+        None => reloader.reload().await,
+    };
+    match reloaded {
         Ok(generation) => Ok(Json(json!({ "generation": generation }))),
         Err(mistakes) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

@@ -89,6 +89,20 @@ impl ListQuery {
     }
 }
 
+/// Returns the value of the only parameter that a request may have.
+pub(super) fn only_parameter(uri: &Uri, known: &str) -> Result<Option<String>, Problem> {
+    let mut found = None;
+    for (name, value) in pairs(uri)? {
+        if name != known {
+            return Err(unknown(&name, &[known]));
+        }
+        if found.replace(value).is_some() {
+            return Err(Problem::bad_value(format!("{name} stands twice: write it once.")));
+        }
+    }
+    Ok(found)
+}
+
 /// Returns the decoded parameters in their order.
 fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     let read = Query::<Vec<(String, String)>>::try_from_uri(uri);

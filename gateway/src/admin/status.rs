@@ -132,6 +132,8 @@ struct Config {
     /// Number of the plan in this process, counted from 1.
     generation: u64,
     last_reload: Reload,
+    /// Time for which the config is still watched, after which it stays; null if it is not watched.
+    canary_seconds: Option<u64>,
 }
 
 /// Latest attempt to put a config in force; the start is the first attempt.
@@ -280,6 +282,7 @@ impl Status {
                     at: at_second(at),
                     error,
                 },
+                canary_seconds: gateway.reloader.watched_for().map(|left| left.as_secs() + 1),
             },
             degraded_backends: plan
                 .backends

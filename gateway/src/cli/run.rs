@@ -13,7 +13,7 @@ use super::start::{Gateway, failed, start, write_ready};
 use super::take_over::{self, TakeOver};
 use super::{CUT, ConfigFile, FAILED, OK, service_manager};
 use crate::admin;
-use crate::control::reload::Reloader;
+use crate::control::reload::{Following, Reloader, canary_time};
 use crate::control::{self, Control};
 use crate::files::Stamp;
 use crate::hand_over::{Descriptors, Offer, Offering};
@@ -36,6 +36,9 @@ pub(super) struct Options {
     /// Read the config again whenever its file changes. A bad one changes nothing.
     #[arg(long)]
     watch: bool,
+    /// After a reload, put the config before in force again if errors or refusals jump within this time, such as `60s`.
+    #[arg(long, value_name = "TIME", value_parser = canary_time)]
+    canary: Option<Duration>,
     /// Log as JSON lines.
     #[arg(long)]
     json_log: bool,
@@ -52,7 +55,10 @@ pub(super) fn run(options: &Options) -> u8 {
     let version = Stamp::of(path);
     match start(path, options.take_over.as_deref()) {
         Ok(gateway) => Gateway {
-            followed: version.filter(|_| options.watch),
+            following: Following {
+                config: version.filter(|_| options.watch),
+                canary: options.canary,
+            },
             ..gateway
         }
         .serve(options.ready_file.as_deref()),
@@ -102,7 +108,7 @@ impl Gateway {
             self.path,
             Arc::clone(&self.live),
             Arc::clone(&self.state),
-            self.followed,
+            self.following,
         ));
         let heard = SignalContext {
             reloader: Arc::clone(&reloader),

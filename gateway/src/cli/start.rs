@@ -12,8 +12,8 @@ use super::{FAILED, INVALID_CONFIG};
 use crate::admin::{self, InheritedAdmin};
 use crate::clock;
 use crate::config;
-use crate::control::reload;
-use crate::files::{self, Stamp};
+use crate::control::reload::{self, Following};
+use crate::files;
 use crate::hand_over::{self, Passed};
 use crate::limits::store::local::state_file::StateFile;
 use crate::observe::access_log::Opened;
@@ -31,8 +31,7 @@ pub(crate) struct Gateway {
     pub(super) admin: Option<admin::Bound>,
     pub(super) counts: Option<StateFile>,
     pub(super) take_over: Option<TakeOver>,
-    /// Version of the config file that was read, if its changes are followed.
-    pub(super) followed: Option<Stamp>,
+    pub(super) following: Following,
 }
 
 /// Reads the config and binds its sockets. Binds nothing if the config has a mistake. With `take_over`, a process that
@@ -94,7 +93,7 @@ pub(crate) fn start(path: &Path, take_over: Option<&Path>) -> Result<Gateway, u8
         admin,
         counts,
         take_over: take_over.map(|path| TakeOver::new(path, from)),
-        followed: None,
+        following: Following::default(),
     })
 }
 

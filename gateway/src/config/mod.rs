@@ -49,7 +49,7 @@ pub use named::NamedMap;
 pub use scalar::written;
 pub use sources::{Invalid, Sources};
 pub use span::{At, Span};
-pub use units::{Backoff, ByteSize, Percent, Rate, Ratio, duration_text};
+pub use units::{Backoff, ByteSize, Percent, Rate, Ratio, duration_text, read_duration};
 
 use reader::Read;
 use unknown::Sections;

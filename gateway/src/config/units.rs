@@ -589,6 +589,17 @@ pub fn duration_text(duration: Duration) -> String {
     duration.show()
 }
 
+/// Reads a duration in the form used in a config.
+///
+/// # Errors
+/// Words that say what is wrong, without the text.
+pub fn read_duration(text: &str) -> Result<Duration, String> {
+    Duration::parse(text).map_err(|Wrong { label, hint, .. }| match hint {
+        Some(hint) => format!("{label}; {hint}"),
+        None => label,
+    })
+}
+
 /// Returns what a text with spaces was probably meant to be.
 fn without_spaces<T: Scalar>(text: &str) -> Option<String> {
     let joined: String = text.split_whitespace().collect();

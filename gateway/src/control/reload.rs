@@ -6,14 +6,17 @@
 //! When a file that the config names has changed, only that file is read; all others keep the content that was read
 //! last. So a file that is bad, always changing or unreachable does not block the others.
 
+mod canary;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use policies::Moment;
 
+use self::canary::{Canary, Verdict};
 use self::worker::{Outcome, Work, WorkPermit, Worker};
 use crate::clock;
 use crate::config::{self, AccessLog, Invalid, Loaded};
@@ -39,6 +42,16 @@ struct Reloading {
     watched: Mutex<BTreeMap<PathBuf, FileWatch>>,
     /// The config file itself, if its changes are followed.
     own: Option<Mutex<OwnFile>>,
+    canary: Canary,
+}
+
+/// What a process does beside reloads on request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Following {
+    /// Version of the config file that is in force, if its changes are followed.
+    pub config: Option<Stamp>,
+    /// Time for which each reload is watched, unless it asks for another.
+    pub canary: Option<Duration>,
 }
 
 /// The config file: the version that was read last, whether or not it is in force, and later changes.
@@ -47,14 +60,27 @@ struct OwnFile {
     watch: FileWatch,
 }
 
+/// Reads the time for which a reload is watched, from 1s to 1h.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn canary_time(text: &str) -> Result<Duration, String> {
+    let time = config::read_duration(text).map_err(|why| format!("it {why}"))?;
+    match (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&time) {
+        true => Ok(time),
+        false => Err("it is from 1s to 1h".to_owned()),
+    }
+}
+
 /// The trigger of a reload.
-#[derive(Debug, PartialEq, Eq)]
 enum Cause<'a> {
     /// An explicit request to read the whole config again.
     Asked,
     /// Changes of these files, which the config names. The config file itself is not read, because it may be half
     /// edited and nobody has asked for its changes yet.
     FilesChanged(&'a Changed),
+    /// The answers got worse since this plan was replaced.
+    Returned(&'a Plan),
 }
 
 /// Files with the versions that were found; `None` if the file is missing.
@@ -117,9 +143,8 @@ pub fn access_log(loaded: &Loaded) -> observe::Target {
 }
 
 impl Reloader {
-    /// Starts the thread that reads files. With `read`, the version of the config file that is in force, its changes are
-    /// followed too.
-    pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>, read: Option<Stamp>) -> Self {
+    /// Starts the thread that reads files.
+    pub fn new(path: PathBuf, live: Arc<LivePlan>, state: Arc<State>, following: Following) -> Self {
         let last = LastReload {
             successful: true,
             at: clock::unix_seconds(),
@@ -132,10 +157,11 @@ impl Reloader {
             state,
             last: Mutex::new(last),
             watched: Mutex::default(),
-            own: read.map(|read| {
+            own: following.config.map(|read| {
                 let (read, watch) = (Some(read), FileWatch::default());
                 Mutex::new(OwnFile { read, watch })
             }),
+            canary: Canary::new(following.canary),
         });
         Self {
             worker: Worker::start(Arc::clone(&reloading) as Arc<dyn Work>),
@@ -150,6 +176,20 @@ impl Reloader {
     /// The mistakes in the config. The old plan stays in force.
     pub async fn reload(&self) -> Result<u64, Arc<str>> {
         self.worker.reload().await
+    }
+
+    /// Reloads, and returns to the plan in force before if the answers get worse within this time.
+    ///
+    /// # Errors
+    /// As for [`Self::reload`].
+    pub async fn reload_watched(&self, time: Duration) -> Result<u64, Arc<str>> {
+        self.reloading.canary.want(time);
+        self.worker.reload().await
+    }
+
+    /// Returns for how long the plan in force is still watched.
+    pub fn watched_for(&self) -> Option<Duration> {
+        self.reloading.canary.left(clock::now())
     }
 
     /// Requests a reload without waiting for it.
@@ -179,6 +219,16 @@ impl Work for Reloading {
             turn.at(&file.path);
         }
         self.state.revocations.follow(clock::now());
+        match self.canary.look(&plan, &self.state.observer.registry, clock::now()) {
+            Some(Verdict::Good { generation }) => {
+                tracing::info!(generation, "the config has been watched for its time, and stays");
+            }
+            Some(Verdict::Worse { last_good, why }) => {
+                self.go_back(&last_good, &why, turn);
+                return;
+            }
+            None => {}
+        }
         if self.has_changed(turn) {
             tracing::info!(path = %self.path.display(), "the config has changed");
             if turn.begin_reading() {
@@ -214,6 +264,35 @@ impl Work for Reloading {
 }
 
 impl Reloading {
+    /// Puts the plan in force again that the answers were better with. Its file is not read: it holds the other one.
+    fn go_back(&self, last_good: &Plan, why: &str, turn: &WorkPermit) {
+        let error = format!("the config before is in force again: {why}");
+        if !turn.begin_reading() {
+            return;
+        }
+        let returned = self.try_reload(&Cause::Returned(last_good), turn);
+        if turn.is_given_up() {
+            return;
+        }
+        let error = match returned {
+            Ok(generation) => {
+                tracing::error!(generation, "{error}");
+                error
+            }
+            Err(failed) => {
+                tracing::error!("{error}, but not: {failed}");
+                failed
+            }
+        };
+        self.state.observer.registry.config_refused();
+        *self.last() = LastReload {
+            successful: false,
+            at: clock::unix_seconds(),
+            error: Some(error),
+            whole: true,
+        };
+    }
+
     /// Whether the config file is followed, has changed, and rests. A file that is gone is not a change: an editor or a
     /// mount may be about to put another one in its place.
     fn has_changed(&self, turn: &WorkPermit) -> bool {
@@ -328,13 +407,8 @@ impl Reloading {
                 let reader = FileReader::new(FileSet::new(), turn.unreachable(), on_read);
                 config::load_by(&self.path, reader)
             }
-            Cause::FilesChanged(fresh) => {
-                let kept = running.written.files.iter().chain(&running.written.revocations);
-                let kept = kept.filter(|(path, _)| !fresh.contains_key(*path));
-                let kept = kept.map(|(path, version)| (path.clone(), version.clone()));
-                let reader = FileReader::new(kept.collect(), turn.unreachable(), on_read);
-                config::load_again(&self.path, &running.written.text, reader)
-            }
+            Cause::FilesChanged(fresh) => self.load_again(&running, Some(fresh), turn),
+            Cause::Returned(last_good) => self.load_again(last_good, None, turn),
         };
         let compiled = loaded.and_then(|loaded| compiled(loaded, &self.state, generation));
         let (Compiled { plan, warnings }, loaded) = match compiled {
@@ -361,7 +435,7 @@ impl Reloading {
                 observe::access_log::Opened::open(&access_log(&loaded))
                     .map_err(|error| format!("the access log cannot be opened: {error}"))?,
             ),
-            Cause::FilesChanged(_) => None,
+            Cause::FilesChanged(_) | Cause::Returned(_) => None,
         };
         if !turn.commit() {
             return Err("it took too long".to_owned());
@@ -373,14 +447,27 @@ impl Reloading {
             self.state.observer.access_log.point_at(log);
         }
         take_effect(&plan, &self.state);
+        if matches!(cause, Cause::Asked) {
+            let registry = &self.state.observer.registry;
+            self.canary.begin(&running, generation, registry, clock::now());
+        }
         self.live.replace(Arc::new(plan));
         // The plan in force now has the versions that were just read.
         let mut watched = self.watched();
         match cause {
-            Cause::Asked => watched.clear(),
+            Cause::Asked | Cause::Returned(_) => watched.clear(),
             Cause::FilesChanged(fresh) => watched.retain(|path, _| !fresh.contains_key(path)),
         }
         Ok(generation)
+    }
+
+    /// Reads the config of a plan again as it was, with its files as they were but those that have changed.
+    fn load_again(&self, plan: &Plan, changed: Option<&Changed>, turn: &WorkPermit) -> Result<Loaded, Box<Invalid>> {
+        let kept = plan.written.files.iter().chain(&plan.written.revocations);
+        let kept = kept.filter(|(path, _)| !changed.is_some_and(|changed| changed.contains_key(*path)));
+        let kept = kept.map(|(path, version)| (path.clone(), version.clone()));
+        let reader = FileReader::new(kept.collect(), turn.unreachable(), turn.teller());
+        config::load_again(&self.path, &plan.written.text, reader)
     }
 
     /// Marks these versions as refused, so that they are not tried again.

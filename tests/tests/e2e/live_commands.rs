@@ -97,6 +97,11 @@ async fn reload_puts_the_config_in_force_or_reports_every_mistake() {
         (code, out.as_str(), err.as_str()),
         (Some(0), "the config is in force, generation 2\n", "")
     );
+    let (code, out, err) = run(&gateway, &["reload", "--canary", "1s"], Some("admin.token")).await;
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (Some(0), "the config is in force, generation 3\nit stays\n", "")
+    );
     gateway.rewrite_config(config().to_string().replace("status: 204", "stauts: 204"));
     let (code, _, err) = run(&gateway, &["reload"], Some("admin.token")).await;
     assert_eq!(code, Some(78));
@@ -104,7 +109,7 @@ async fn reload_puts_the_config_in_force_or_reports_every_mistake() {
     let (code, out, _) = run(&gateway, &["status"], Some("admin.token")).await;
     assert_eq!(code, Some(0));
     assert!(
-        out.contains("generation 2\n") && out.contains("the last reload failed at "),
+        out.contains("generation 3\n") && out.contains("the last reload failed at "),
         "{out}"
     );
     let (code, _, err) = run(&gateway, &["reload"], Some("read.token")).await;

@@ -13,6 +13,7 @@ mod bodies;
 mod breaker;
 mod bulkhead;
 mod callers;
+mod canary;
 mod certificates;
 mod charges;
 mod client_address;
