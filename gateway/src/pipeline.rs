@@ -23,6 +23,7 @@ mod charge;
 mod decide;
 mod decision;
 mod exchange;
+pub mod explain;
 mod fallback;
 mod one_backend;
 mod peer;
@@ -43,7 +44,7 @@ use http::{Request, Response};
 use self::admission::admit;
 use self::charge::charge;
 use self::decide::decide;
-use self::decision::{AuthorizedRequest, Stop};
+use self::decision::{AuthorizedRequest, Findings, Stop};
 use self::exchange::Exchange;
 pub use self::peer::Peer;
 use self::request_head::RequestHead;
@@ -76,10 +77,15 @@ async fn run(
     let (plan, peer) = (exchange.plan, exchange.peer);
     let (head, body) = request.into_parts();
     let mut head = RequestHead::read(plan, head, &exchange.trace);
+    let explained = explain::asked(plan, &head);
 
-    let mut decision = decide(plan, peer, &mut head, now, |found| exchange.note_findings(found)).await;
+    let note = |found: &Findings<'_>| exchange.note_findings(found);
+    let mut decision = decide(plan, peer, &mut head, now, note).await;
     exchange.note_findings(&decision.found);
     exchange.response_headers = decision.found.response_headers.take();
+    if let Some(asked) = explained {
+        return Ok(explain::answer(plan, peer, &asked, &decision, now));
+    }
 
     if let Ok(request) = &decision.outcome {
         admit(peer, request)?;

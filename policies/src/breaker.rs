@@ -101,6 +101,15 @@ pub struct Permit {
     began: Option<Transition>,
 }
 
+/// Where the place of a probe comes from.
+enum ProbePlace {
+    /// It takes none, because its caller has not sent the whole request.
+    None,
+    Free,
+    /// A tenant with more than one place loses one.
+    OfAnother,
+}
+
 /// Counts of the current generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -157,6 +166,25 @@ impl Breaker {
         }
     }
 
+    /// Returns what [`admit_from`](Breaker::admit_from) would return now: whether the call would be a probe, or the
+    /// refusal. Changes nothing.
+    pub fn foresee(&self, asker: Asker, now: Moment) -> Result<bool, Open> {
+        let probes = lock(&self.probes);
+        let word = self.word();
+        match word.state() {
+            State::Closed | State::ForcedClosed => Ok(false),
+            State::ForcedOpen => Err(self.forced_open()),
+            State::Open => match self.open_for_another(word, now) {
+                Duration::ZERO => Ok(true),
+                retry_in => Err(Open {
+                    retry_in,
+                    why: Why::Open,
+                }),
+            },
+            State::HalfOpen => self.place_of(asker, word, &probes).map(|_| true),
+        }
+    }
+
     fn admit_probe(self: &Arc<Self>, asker: Asker, now: Moment) -> Result<Permit, Open> {
         let mut probes = lock(&self.probes);
         let mut word = self.word();
@@ -201,6 +229,18 @@ impl Breaker {
     /// Returns the word with one more probe in half-open. A tenant without a place gets one while places are free, or
     /// while another tenant has two. There are as many places as successes are needed to close.
     fn with_probe_of(&self, asker: Asker, word: Word, probes: &mut Probes) -> Result<Word, Open> {
+        match self.place_of(asker, word, probes)? {
+            ProbePlace::None => Ok(word),
+            ProbePlace::Free => Ok(word.with_probe()),
+            ProbePlace::OfAnother => {
+                probes.take_from_the_richest(word.generation());
+                Ok(word)
+            }
+        }
+    }
+
+    /// Returns where the place of one more probe in half-open comes from. Takes none.
+    fn place_of(&self, asker: Asker, word: Word, probes: &Probes) -> Result<ProbePlace, Open> {
         let (generation, limit) = (word.generation(), self.settings.probes());
         let refused = |why| {
             Err(Open {
@@ -211,16 +251,16 @@ impl Breaker {
         if !asker.is_whole {
             let own = probes.without_place(generation, Some(asker.tenant));
             return if own < limit {
-                Ok(word)
+                Ok(ProbePlace::None)
             } else {
                 refused(Why::OwnProbesUnderWay)
             };
         }
         let has_none = !probes.has_place(generation, asker.tenant);
         if word.has_place_for_probe(limit) || has_none && word.probes() < limit {
-            Ok(word.with_probe())
-        } else if has_none && probes.take_from_the_richest(generation) {
-            Ok(word)
+            Ok(ProbePlace::Free)
+        } else if has_none && probes.richest(generation).is_some() {
+            Ok(ProbePlace::OfAnother)
         } else {
             refused(Why::ProbesUnderWay)
         }

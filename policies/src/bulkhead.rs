@@ -61,11 +61,29 @@ pub struct Entrant {
     pub deadline: Moment,
 }
 
+impl Entrant {
+    fn party(&self) -> Party {
+        Party {
+            tier: self.tier,
+            weight: self.weight,
+            tenant: self.tenant,
+        }
+    }
+}
+
 #[must_use = "what is dropped is given back"]
 pub enum Entry<S: Signal> {
     Admitted(Slot<S>),
     Queued(Ticket<S>),
     /// All slots and all places in the queue are taken.
+    Full,
+}
+
+/// What [`Bulkhead::enter`] would return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreseen {
+    Admitted,
+    Queued,
     Full,
 }
 
@@ -129,6 +147,22 @@ impl<S: Signal> Bulkhead<S> {
             return Entry::Full;
         }
         self.enter_queue(now, entrant, tried, signal)
+    }
+
+    /// Returns what [`enter`](Bulkhead::enter) would return now. Takes and counts nothing.
+    pub fn foresee(&self, entrant: Entrant) -> Foreseen {
+        let queue = lock(&self.queue);
+        let (occupancy, cap) = (self.occupancy(), self.tenant_cap());
+        let may_pass = cap.is_some() || occupancy.waiting() == 0;
+        if may_pass && !occupancy.is_full(self.limit()) && self.shares.has_room(&queue.apart, entrant.tenant, cap) {
+            return Foreseen::Admitted;
+        }
+        let has_place = occupancy.waiting() < self.queue_limit();
+        if has_place || queue.waiters.furthest_over_share(entrant.party()).is_some() {
+            Foreseen::Queued
+        } else {
+            Foreseen::Full
+        }
     }
 
     /// Returns a slot if this tenant can have one now. Otherwise nothing is counted as refused.
@@ -264,11 +298,7 @@ impl<S: Signal> Bulkhead<S> {
         tried: Tried,
         signal: impl FnOnce() -> S,
     ) -> Entry<S> {
-        let party = Party {
-            tier: entrant.tier,
-            weight: entrant.weight,
-            tenant: entrant.tenant,
-        };
+        let party = entrant.party();
         let mut left = Signals::default();
         let mut queue = lock(&self.queue);
         queue.now = now;

@@ -77,8 +77,12 @@ impl Admission {
         }
         let rank = rank.min(RANKS - 1);
         self.newcomers[rank].fetch_add(1, Relaxed);
-        let refused = f64::from(level & !COUNTS) / PARTS - rank as f64;
-        chance >= refused
+        chance >= refused_part(level, rank)
+    }
+
+    /// Returns the part of the newcomers of this rank that is refused now, from 0 to 1. Counts no newcomer.
+    pub fn refused_part(&self, rank: usize) -> f64 {
+        refused_part(self.level.load(Relaxed), rank.min(RANKS - 1)).clamp(0.0, 1.0)
     }
 
     /// Returns how many ranks are refused, the last one perhaps in part.
@@ -94,6 +98,12 @@ impl Admission {
     pub fn open(&self) {
         self.level.store(0, Relaxed);
     }
+}
+
+/// Returns by how much the refused ranks exceed this one: the part of its newcomers to refuse, unless it is above 1 or
+/// below 0.
+fn refused_part(level: u32, rank: usize) -> f64 {
+    f64::from(level & !COUNTS) / PARTS - rank as f64
 }
 
 /// Controller of one worker, driven by its ticks.

@@ -16,6 +16,7 @@ mod connection_table;
 mod connections;
 mod dashboard;
 mod events;
+mod explain;
 mod health;
 mod host;
 mod keys;
@@ -56,6 +57,7 @@ pub use self::state::Gateway;
 use self::stream_slots::Streams;
 use self::tokens::Tokens;
 use crate::config::{self, At};
+use crate::pipeline::explain::LINK;
 use crate::plan::admin_token::AdminToken;
 
 /// Bound admin sockets that do not serve yet.
@@ -193,6 +195,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/keys", get(keys::show))
         .route("/api/v1/rejections", get(rejections::show))
         .route(events::PATH, get(events::stream))
+        .route(LINK, get(explain::get).post(explain::post))
         .route(
             "/api/v1/revocations",
             get(revocations::show)

@@ -1,14 +1,35 @@
-//! `GET /api/v1/rejections`: the newest rejections, each with the config line that decided it.
+//! `GET /api/v1/rejections`: the newest rejections, each with the config line that decided it and a link to its
+//! explanation.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::explain;
 use super::list_query::{ListQuery, Page};
 use super::state::Admin;
 use crate::observe::rejections::Recent;
+use crate::plan::Plan;
+
+/// A rejection, with the address of the explanation of a request like it.
+#[derive(Serialize)]
+struct Linked<'r> {
+    #[serde(flatten)]
+    recent: &'r Recent,
+    explain: Option<String>,
+}
+
+impl<'r> Linked<'r> {
+    fn new(plan: &Plan, recent: &'r Recent) -> Self {
+        Self {
+            recent,
+            explain: explain::link(plan, recent),
+        }
+    }
+}
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
     Json(list(&admin, &query))
@@ -23,6 +44,8 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         total,
         next_offset,
     } = query.page(found);
+    let plan = admin.gateway.live.load();
+    let entries: Vec<_> = entries.iter().map(|recent| Linked::new(&plan, recent)).collect();
     json!({ "rejections": entries, "total": total, "next_offset": next_offset })
 }
 

@@ -56,6 +56,10 @@ impl Part {
         &self.awaits
     }
 
+    pub const fn has_fallback_value(&self) -> bool {
+        self.fallback.is_some()
+    }
+
     /// Returns whether the answer fails without this part, because the part is required or because of `partial: deny`.
     pub fn is_required(&self) -> bool {
         self.required

@@ -143,6 +143,16 @@ impl Access {
         }
     }
 
+    /// Setting that the rules come from.
+    pub const fn setting(&self) -> SettingId {
+        self.setting
+    }
+
+    /// Requirements on a caller beyond a valid credential.
+    pub const fn requirements(&self) -> &Requirements {
+        &self.demands
+    }
+
     /// Whether the route admits tokens of at least one issuer.
     pub(crate) const fn admits_tokens(&self) -> bool {
         !matches!(self.admitted.jwt, AdmittedIssuers::None)

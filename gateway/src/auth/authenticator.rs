@@ -307,6 +307,21 @@ impl<K> Authenticator<K> {
         })
     }
 
+    /// Identifies a caller as if it had presented a valid credential of its kind.
+    ///
+    /// # Errors
+    /// The route does not admit that kind, or the credential is refused for another reason than its form.
+    pub fn assume(&self, caller: Caller, access: &Access, unix_now: u64) -> Result<Arc<K>, Refusal> {
+        if !access.admits(&caller.kind) {
+            return Err(access.refuse(Check::WrongKind));
+        }
+        let kept = Arc::new((self.build_principal)(caller));
+        match (self.standing)(&kept, unix_now) {
+            Ok(()) => Ok(kept),
+            Err(check) => Err(access.refuse(check)),
+        }
+    }
+
     async fn find<'w>(
         &self,
         headers: &HeaderMap,

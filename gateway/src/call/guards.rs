@@ -18,7 +18,7 @@ pub struct SlotNotifier(oneshot::Sender<()>);
 
 #[cfg(test)]
 impl SlotNotifier {
-    pub(super) const fn new(ring: oneshot::Sender<()>) -> Self {
+    pub(crate) const fn new(ring: oneshot::Sender<()>) -> Self {
         Self(ring)
     }
 }
@@ -43,6 +43,14 @@ pub type Slot = bulkhead::Slot<SlotNotifier>;
 /// `Retry-After` of a full bulkhead. Nothing better is known.
 const COME_BACK: Duration = Duration::from_secs(1);
 
+/// Returns the rejection of a call without a slot and without a place in the queue.
+pub(super) const fn full(by: &BulkheadSettingIds) -> Rejection {
+    Rejection::BulkheadFull {
+        retry_after: COME_BACK,
+        by: by.slots,
+    }
+}
+
 /// Resolution of timers. If less time than this is left, the deadline ended the wait.
 const LEEWAY: Duration = Duration::from_millis(2);
 
@@ -60,10 +68,7 @@ pub(crate) async fn enter(
     minimum: Duration,
     timer: &mut Timer,
 ) -> Result<Slot, Rejection> {
-    let full = || Rejection::BulkheadFull {
-        retry_after: COME_BACK,
-        by: by.slots,
-    };
+    let full = || full(by);
     let last = *now + wait.min(deadline.remaining(*now).saturating_sub(minimum));
     let mut bell = None;
     let entry = bulkhead.enter(

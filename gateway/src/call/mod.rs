@@ -10,6 +10,7 @@ mod cost;
 pub mod endpoints;
 mod failure;
 pub mod fault;
+pub mod foresee;
 mod grpc;
 pub mod guards;
 pub mod health_check;

@@ -4,6 +4,7 @@ mod admin_client;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod explain;
 mod healthcheck;
 mod init;
 mod key;
@@ -50,6 +51,8 @@ enum Command {
     Run(run::Options),
     /// Read a config and report every mistake in it, without opening a socket.
     Check(check::Options),
+    /// Say what a config decides on a request and why, or what a running gateway would do with it now.
+    Explain(explain::Options),
     /// Show what a running gateway does now, its backends in trouble first.
     Status(status::Options),
     /// Make a running gateway read its config again, and report every mistake in it.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
+        Command::Explain(options) => explain::explain_request(&options),
         Command::Status(options) => status::status(&options),
         Command::Reload(options) => reload::reload(&options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),

@@ -180,6 +180,15 @@ impl Charge {
         Ok(delay)
     }
 
+    /// Returns the longest wait for tokens, if the request can wait for at most `most`.
+    fn longest_wait(&self, most: Duration) -> Duration {
+        match self.limit.mode {
+            Mode::Enforce => self.limit.wait.min(most),
+            // A shadow limit never refuses, so it must not delay either.
+            Mode::Shadow => Duration::ZERO,
+        }
+    }
+
     /// Gives back `tokens` of those taken at `taken_at`, under the terms that are in force now.
     fn give_back(&self, now: Now, taken_at: Now, tokens: u64) {
         if self.is_taken {
@@ -239,17 +248,11 @@ pub struct Receipt {
 /// # Errors
 /// A 429 with the limits that refused, and with the time after which a caller without other requests is admitted.
 pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, Rejection> {
-    if charges.len() > 1 {
-        charges.sort_by_key(|held| held.account.balance(now));
-    }
+    put_in_order(&mut charges, now);
     let mut receipt = Receipt::none(now);
     for index in 0..charges.len() {
         let held = &mut charges[index];
-        let wait = match held.limit.mode {
-            Mode::Enforce => held.limit.wait.min(most),
-            // A shadow limit never refuses, so it must not delay either.
-            Mode::Shadow => Duration::ZERO,
-        };
+        let wait = held.longest_wait(most);
         let decision = match held.take(now, wait) {
             Ok(delay) => {
                 receipt.presence.enter(&held.account);
@@ -278,6 +281,36 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
     }
     receipt.taken = charges;
     Ok(receipt)
+}
+
+/// Returns what [`take`] would return now for the same charges: the wait, or the rejection. Takes and counts nothing.
+///
+/// # Errors
+/// The 429 of [`take`].
+pub fn foresee(charges: &[Charge], now: Now, most: Duration) -> Result<Duration, Rejection> {
+    let charges = charge_order(charges, now);
+    let mut delay = Duration::ZERO;
+    for (index, held) in charges.iter().enumerate() {
+        match held.account.foresee(now, held.cost, held.longest_wait(most)) {
+            Ok(own) => delay = delay.max(own),
+            Err(_) if held.limit.mode == Mode::Shadow => {}
+            Err(_) => return Err(refusal(&charges, index, now)),
+        }
+    }
+    Ok(delay)
+}
+
+/// Returns the charges in the order in which they are taken: the lowest balance first.
+pub fn charge_order(charges: &[Charge], now: Now) -> Charges {
+    let mut charges = Charges::from(charges);
+    put_in_order(&mut charges, now);
+    charges
+}
+
+fn put_in_order(charges: &mut Charges, now: Now) {
+    if charges.len() > 1 {
+        charges.sort_by_key(|held| held.account.balance(now));
+    }
 }
 
 /// Builds the rejection for a charge that was refused, the one at `index`. It names every limit that would refuse now,

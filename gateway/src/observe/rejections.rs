@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -39,6 +40,9 @@ pub struct Recent {
     pub method: Method,
     /// Path without the query, which may hold secrets.
     pub path: Text,
+    /// Client address, for the link to the explanation.
+    #[serde(skip)]
+    pub client: Option<IpAddr>,
     pub route: Option<Arc<str>>,
     pub tenant: Option<Arc<str>>,
     pub tier: Option<Arc<str>>,
@@ -122,6 +126,7 @@ impl Rejections {
             status: record.status,
             method: record.method.clone(),
             path: record.path.clone(),
+            client: record.client,
             route: record.route.as_ref().map(|route| Arc::clone(&route.name)),
             tenant: record.tenant.as_ref().map(|tenant| Arc::clone(&tenant.name)),
             tier: record.tier.clone(),

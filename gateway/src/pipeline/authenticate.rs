@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::request;
 
-use super::decision::{Context, Findings};
+use super::decision::{Context, Findings, Identification};
 use crate::auth::authenticator::{Client, WaitTerms};
 use crate::auth::caller::Kind;
 use crate::auth::refusal::Refusal;
@@ -31,7 +31,7 @@ pub(super) async fn authenticate<'a>(
     head: &request::Parts,
     found: &mut Findings<'a>,
     charges: &mut Charges,
-    mut before_wait: impl FnMut(&Findings<'a>),
+    mut identification: impl Identification<'a>,
 ) -> Result<Arc<Principal>, Rejection> {
     let Context { plan, peer, now } = context;
     let address = address::key(found.client.ip, plan.edge.ipv6_prefix);
@@ -49,8 +49,12 @@ pub(super) async fn authenticate<'a>(
         let failures = plan.failures.as_ref()?;
         Some(failures.hold(Owner::Address(address), Origin::Request).charge(1))
     };
+    let assumed = identification.assumed();
+    if let Some(identified) = assumed.and_then(|assumed| assumed.identify(plan, route, unix_now)) {
+        return conclude(identified, found, charges, failure);
+    }
     let begin_wait = || {
-        before_wait(found);
+        identification.before_wait(found)?;
         let wish = headers::wanted_deadline(&head.headers)?.unwrap_or(Duration::MAX);
         Ok(WaitTerms {
             keys_until: now.moment + wish.min(route.time_limit),
@@ -62,7 +66,18 @@ pub(super) async fn authenticate<'a>(
     let identified = plan
         .authenticator
         .identify(fields, &route.access, client, unix_now, begin_wait);
-    match identified.await {
+    let identified = identified.await;
+    conclude(identified, found, charges, failure)
+}
+
+/// Notes the caller, or the failed check with its charge.
+fn conclude(
+    identified: Result<Arc<Principal>, Refusal>,
+    found: &mut Findings<'_>,
+    charges: &mut Charges,
+    failure: impl FnOnce() -> Option<Charge>,
+) -> Result<Arc<Principal>, Rejection> {
+    match identified {
         Ok(principal) => {
             found.principal = Some(Arc::clone(&principal));
             Ok(principal)

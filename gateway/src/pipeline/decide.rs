@@ -9,7 +9,7 @@ use http::request;
 use policies::Deadline;
 
 use super::authenticate::authenticate;
-use super::decision::{AuthorizedRequest, Budget, Context, Decision, Findings, RequestTarget, Stop};
+use super::decision::{AuthorizedRequest, Budget, Context, Decision, Findings, Identification, RequestTarget, Stop};
 use super::peer::Peer;
 use super::request_head::RequestHead;
 use super::route_rules;
@@ -26,14 +26,14 @@ use crate::routing::{self, path_policy};
 use crate::template::{Query, Sources};
 use crate::tenancy::Principal;
 
-/// Decides on a request that began at `now`. Ready at once unless authentication has to wait; `before_wait` is then
+/// Decides on a request that began at `now`. Ready at once unless authentication has to wait; `identification` is then
 /// told what is known so far.
 pub(super) async fn decide<'a>(
     plan: &'a Plan,
     peer: &'a Peer,
     head: &'a mut RequestHead,
     now: Now,
-    before_wait: impl FnMut(&Findings<'a>),
+    identification: impl Identification<'a>,
 ) -> Decision<'a> {
     let client = if peer.client_is_known {
         plan.edge.trusted.client_address(peer.address, &head.parts.headers)
@@ -50,7 +50,7 @@ pub(super) async fn decide<'a>(
     };
     let mut charges = Charges::new();
     let context = Context { plan, peer, now };
-    let outcome = stages(context, head, &mut found, &mut charges, before_wait).await;
+    let outcome = stages(context, head, &mut found, &mut charges, identification).await;
     Decision {
         found,
         charges,
@@ -64,7 +64,7 @@ async fn stages<'a>(
     head: &'a mut RequestHead,
     found: &mut Findings<'a>,
     charges: &mut Charges,
-    before_wait: impl FnMut(&Findings<'a>),
+    identification: impl Identification<'a>,
 ) -> Result<Box<AuthorizedRequest<'a>>, Stop> {
     let RequestHead {
         parts: head,
@@ -126,7 +126,7 @@ async fn stages<'a>(
     let handshake = route_rules::handshake(head, route, found.response_headers.as_ref())?;
 
     // Stage 4: authentication (401).
-    let principal = authenticate(context, route, uri.query(), head, found, charges, before_wait).await?;
+    let principal = authenticate(context, route, uri.query(), head, found, charges, identification).await?;
     let claims = principal.caller.claims.as_ref();
     if let (Some(pending), Some(_)) = (&mut found.response_headers, claims) {
         pending.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));

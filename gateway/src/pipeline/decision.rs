@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, request};
 use policies::Deadline;
 
+use super::explain::AssumedCaller;
 use super::peer::Peer;
 use crate::call::backend::Backend;
 use crate::call::endpoints::HashKeys;
@@ -31,6 +32,28 @@ pub(super) struct Context<'a> {
     pub(super) peer: &'a Peer,
     /// Time at which the request began.
     pub(super) now: Now,
+}
+
+/// How the caller of a request is identified.
+pub(super) trait Identification<'a> {
+    /// Learns what is known of the request before a slow check is waited for.
+    ///
+    /// # Errors
+    /// The reason why the check is not waited for.
+    fn before_wait(&mut self, found: &Findings<'a>) -> Result<(), Rejection>;
+
+    /// Returns the caller that is assumed in place of a credential.
+    fn assumed(&self) -> Option<&AssumedCaller> {
+        None
+    }
+}
+
+/// Requests are identified by their credentials, and slow checks are waited for.
+impl<'a, F: FnMut(&Findings<'a>)> Identification<'a> for F {
+    fn before_wait(&mut self, found: &Findings<'a>) -> Result<(), Rejection> {
+        self(found);
+        Ok(())
+    }
 }
 
 /// A decision on one request.

@@ -195,7 +195,7 @@ fn value(body: &Bytes) -> Response<Content> {
 }
 
 /// Returns true if the reason is a failure of the backend and not of the request or its caller.
-const fn is_outage(reason: Reason) -> bool {
+pub(super) const fn is_outage(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::BreakerOpen

@@ -91,7 +91,7 @@ impl Exchange<'_> {
                 Some(rewritten(rewrite, &sources, received.uri.query()).map_err(|missing| {
                     self.record
                         .note_fault(format!("{}: {}", missing.placeholder, missing.why));
-                    Rejection::malformed("a value that this route needs is missing or cannot be used")
+                    UNUSABLE
                 })?)
             }
         };
@@ -178,6 +178,21 @@ impl Exchange<'_> {
         };
         Ok(Response::from_parts(head, content))
     }
+}
+
+/// Rejection of a request that lacks a value for the rewritten request target.
+const UNUSABLE: Rejection = Rejection::malformed("a value that this route needs is missing or cannot be used");
+
+/// Checks that a request target can be rewritten.
+///
+/// # Errors
+/// The rejection of a request that lacks a value.
+pub(super) fn rewritten_or_refused(
+    rewrite: &Template,
+    sources: &Sources<'_>,
+    query: Option<&str>,
+) -> Result<(), Rejection> {
+    rewritten(rewrite, sources, query).map(|_| ()).map_err(|_| UNUSABLE)
 }
 
 /// Renders the rewritten request target. The original query is appended unless the rewrite contains a query itself.

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use policies::overload::OverloadSettings;
 
+use self::admin_token::AdminToken;
 pub use self::live::LivePlan;
 use self::outline::Outline;
 pub use self::request_key::KeySources;
@@ -122,6 +123,8 @@ pub struct Edge {
     /// File that keeps the counts of calendar quotas.
     pub state_file: Option<PathBuf>,
     pub admin: Option<AdminAddresses>,
+    /// Token of the operator, with which a request is explained in place of being served.
+    pub operator_token: Option<AdminToken>,
     pub trusted: TrustedProxies,
     /// Prefix length in bits by which IPv6 callers are told apart.
     pub ipv6_prefix: u8,

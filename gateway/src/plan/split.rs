@@ -49,12 +49,7 @@ impl Split {
         let applying = self
             .targets
             .iter()
-            .filter(|target| {
-                target
-                    .when
-                    .iter()
-                    .all(|condition| condition.holds(sources.principal, sources.headers))
-            })
+            .filter(|target| target.holds(sources.principal, sources.headers))
             .map(|target| (&target.backend, target.share));
         let bucket = self.bucket(sources, chance);
         let chosen = split::choose(bucket, applying);
@@ -80,6 +75,13 @@ impl Split {
         };
         let all = self.targets.iter().enumerate().filter(is_first);
         all.map(|(_, target)| &target.backend)
+    }
+}
+
+impl SplitTarget {
+    /// Whether all conditions hold.
+    pub fn holds(&self, principal: &Principal, headers: &HeaderMap) -> bool {
+        self.when.iter().all(|condition| condition.holds(principal, headers))
     }
 }
 

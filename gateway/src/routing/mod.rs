@@ -15,6 +15,7 @@ pub mod path_policy;
 pub mod pattern;
 mod precedence;
 pub mod regex;
+pub mod rivals;
 pub mod table;
 pub mod target;
 mod tree;

@@ -117,7 +117,7 @@ fn samples(segments: &[Segment]) -> Vec<String> {
 }
 
 /// Returns the pattern with the route's own names.
-fn shown(segments: &[Segment], names: &[Box<str>]) -> String {
+pub(super) fn shown(segments: &[Segment], names: &[Box<str>]) -> String {
     let mut names = names.iter();
     let mut shown = String::new();
     for segment in segments {

@@ -225,7 +225,7 @@ impl<T> Table<T> {
     }
 
     /// Returns the trees for a host, in order of precedence.
-    fn trees<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Tree<Leaf>> {
+    pub(super) fn trees<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Tree<Leaf>> {
         let host_of_wildcards = if self.wildcard.is_empty() { "" } else { host };
         let suffixes = host_of_wildcards
             .match_indices('.')

@@ -63,11 +63,11 @@ impl<L: Default> Tree<L> {
     }
 
     /// Calls `visit` with every pattern and its value, in the order of precedence where patterns match the same path.
-    pub(super) fn each(&self, visit: &mut impl FnMut(&[Segment], &L)) {
+    pub(super) fn each<'t>(&'t self, visit: &mut impl FnMut(&[Segment], &'t L)) {
         self.each_below(&mut Vec::new(), visit);
     }
 
-    fn each_below(&self, above: &mut Vec<Segment>, visit: &mut impl FnMut(&[Segment], &L)) {
+    fn each_below<'t>(&'t self, above: &mut Vec<Segment>, visit: &mut impl FnMut(&[Segment], &'t L)) {
         visit(above, &self.end);
         let literals = self
             .literals

@@ -65,15 +65,20 @@ impl Probes {
         self.last
     }
 
-    /// Takes the newest place from the tenant with the most places, if it has more than one.
-    pub(super) fn take_from_the_richest(&mut self, generation: Generation) -> bool {
+    /// Returns the tenant with the most places, if it has more than one.
+    pub(super) fn richest(&self, generation: Generation) -> Option<u64> {
         let placed = |probe: &&Probe| probe.has_place;
         let richest = self
             .of(generation)
             .filter(placed)
             .map(|probe| probe.tenant)
             .max_by_key(|tenant| self.places(generation, *tenant));
-        let Some(richest) = richest.filter(|tenant| self.places(generation, *tenant) > 1) else {
+        richest.filter(|tenant| self.places(generation, *tenant) > 1)
+    }
+
+    /// Takes the newest place from the tenant with the most places, if it has more than one.
+    pub(super) fn take_from_the_richest(&mut self, generation: Generation) -> bool {
+        let Some(richest) = self.richest(generation) else {
             return false;
         };
         let its_own = |probe: &&mut Probe| probe.generation == generation && probe.has_place && probe.tenant == richest;

@@ -752,8 +752,10 @@ proptest! {
             now += pause;
             if choice < 5 || under_way.is_empty() {
                 let admitted = naive.admit(now);
+                let foreseen = breaker.foresee(Asker::default(), at(now));
                 let permit = breaker.admit(at(now));
                 prop_assert_eq!(permit.is_ok(), admitted.is_some());
+                prop_assert_eq!(permit.as_ref().map(Permit::is_probe).map_err(|open| *open), foreseen);
                 if let (Ok(permit), Some(admitted)) = (permit, admitted) {
                     prop_assert_eq!(permit.is_probe(), admitted.1);
                     under_way.push((permit, admitted));

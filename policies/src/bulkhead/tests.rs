@@ -61,17 +61,20 @@ impl Script {
             deadline: at(deadline),
         };
         let rung = Arc::clone(&self.rung);
-        match self.bulkhead.enter(at(now), entrant, || Bell(rung, name)) {
+        let foreseen = self.bulkhead.foresee(entrant);
+        let (word, expected) = match self.bulkhead.enter(at(now), entrant, || Bell(rung, name)) {
             Entry::Admitted(slot) => {
                 self.slots.push((name, slot));
-                "admitted"
+                ("admitted", Foreseen::Admitted)
             }
             Entry::Queued(ticket) => {
                 self.tickets.push((name, ticket));
-                "queued"
+                ("queued", Foreseen::Queued)
             }
-            Entry::Full => "full",
-        }
+            Entry::Full => ("full", Foreseen::Full),
+        };
+        assert_eq!(foreseen, expected);
+        word
     }
 
     fn slot(&mut self, name: char) -> Slot<Bell> {

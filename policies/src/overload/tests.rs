@@ -180,6 +180,9 @@ fn ranks_beyond_the_last_are_one() {
         assert_eq!(scene.admitted(rank), 0.5, "{rank}");
     }
     assert_eq!(scene.admitted(14), 0.0);
+    let parts = [0, 14, 15, 16, usize::MAX].map(|rank| scene.admission.refused_part(rank));
+    assert_eq!(parts, [1.0, 1.0, 0.5, 0.5, 0.5]);
+    assert_eq!(Admission::default().refused_part(0), 0.0);
 }
 
 #[test]

@@ -271,6 +271,7 @@ fn the_manual_and_the_completions_name_every_command() {
             "run",
             "check",
             "init",
+            "explain",
             "status",
             "reload",
             "healthcheck",

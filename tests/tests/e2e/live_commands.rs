@@ -33,7 +33,7 @@ async fn start() -> Gateway {
 }
 
 /// Runs a command against the gateway with a token; returns exit code, standard output and standard error.
-async fn run(gateway: &Gateway, command: &[&str], token: Option<&str>) -> (Option<i32>, String, String) {
+pub(crate) async fn run(gateway: &Gateway, command: &[&str], token: Option<&str>) -> (Option<i32>, String, String) {
     let admin = gateway.admin_address().to_string();
     let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
     arguments.extend(["--admin".to_owned(), admin]);

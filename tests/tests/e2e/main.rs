@@ -33,6 +33,7 @@ mod drain;
 mod ejection;
 mod entity_tags;
 mod event_streams;
+mod explain;
 mod fallbacks;
 mod for_each;
 mod forgeries;

@@ -118,6 +118,14 @@ impl ApiKeys {
         }
     }
 
+    /// Returns the first key of a tenant that is valid now, as its caller; of those in `tier` if one is named.
+    pub fn first_of(&self, tenant: &str, tier: Option<&str>, unix_now: u64) -> Option<Caller> {
+        let is_asked = |key: &ApiKey| {
+            *key.tenant == *tenant && key.is_live(unix_now) && tier.is_none_or(|tier| key.tier.as_deref() == Some(tier))
+        };
+        self.keys.iter().position(is_asked).map(|row| self.caller(row))
+    }
+
     pub fn header(&self) -> &HeaderName {
         &self.header
     }

@@ -136,6 +136,11 @@ impl Issuer {
         &self.settings.issuer
     }
 
+    /// Accepted values of `aud`.
+    pub fn audience(&self) -> &[String] {
+        &self.settings.audience
+    }
+
     pub fn keys(&self) -> &Arc<LiveKeys> {
         &self.keys
     }

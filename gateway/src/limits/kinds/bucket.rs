@@ -12,6 +12,7 @@ impl LimitCounter for Bucket {
     type Terms = Quota;
 
     const WORD: &'static str = "token_bucket";
+    const WAITS: bool = true;
 
     fn new(_: Owner<'_>) -> Self {
         Self::full()

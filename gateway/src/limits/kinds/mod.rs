@@ -40,6 +40,9 @@ pub trait LimitCounter: Send + Sync + Sized + 'static {
     /// Whether an answer tells the balance. A rejection tells it always.
     const IS_TOLD: bool = true;
 
+    /// Whether tokens can be taken in advance.
+    const WAITS: bool = false;
+
     /// Whether the counter can take over what was taken under a limit of another kind.
     const CARRIES_OVER: bool = true;
 
@@ -247,6 +250,19 @@ macro_rules! kinds {
             /// The time after which an owner without other requests is admitted.
             pub fn take(&self, now: Now, cost: u64, longest: Duration) -> Result<Duration, Duration> {
                 match self { $(Self::$kind(counter, terms) => LimitCounter::take(&**counter, terms, now, cost, longest),)* }
+            }
+
+            /// Returns what [`take`](Self::take) would return now. Takes nothing.
+            ///
+            /// # Errors
+            /// The time after which an owner without other requests is admitted.
+            pub fn foresee(&self, now: Now, cost: u64, longest: Duration) -> Result<Duration, Duration> {
+                let waits = match self { $(Self::$kind(..) => <$counter>::WAITS,)* };
+                match self.wait_for(now, cost) {
+                    Duration::ZERO => Ok(Duration::ZERO),
+                    wait if waits && wait <= longest => Ok(wait),
+                    wait => Err(wait),
+                }
             }
 
             /// Takes tokens that have been spent already, even if the balance falls below zero. Does nothing for

@@ -12,6 +12,7 @@ impl LimitCounter for SlidingWindow {
     type Terms = WindowQuota;
 
     const WORD: &'static str = "sliding_window";
+    const WAITS: bool = true;
 
     fn new(_: Owner<'_>) -> Self {
         Self::new()

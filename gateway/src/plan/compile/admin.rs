@@ -9,8 +9,8 @@ use crate::plan::admin_token::AdminToken;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::named_files;
 
-/// Returns the admin addresses, if any; reports mistakes and warnings about them and their tokens.
-pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<AdminAddresses> {
+/// Returns the admin addresses, if any, and the token for changes; reports mistakes and warnings about them.
+pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<(AdminAddresses, Option<AdminToken>)> {
     let config::Admin {
         address: written_address,
         token_file,
@@ -65,10 +65,11 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<AdminAddresses> {
             .hint("leave it out: `/livez` and `/readyz` are served there as well"),
         );
     }
-    Some(AdminAddresses {
+    let addresses = AdminAddresses {
         address,
         health: health.map(|health| health.value),
-    })
+    };
+    Some((addresses, token.flatten()))
 }
 
 /// Warns if revocations made through the admin API would be lost at a restart.

@@ -78,7 +78,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let mut tables = Tables::compile(&mut compiler);
     let backends = Backends::compile(&mut compiler);
     let listeners = listeners::compile(&mut compiler);
-    let admin = admin::compile(&mut compiler);
+    let (admin, operator_token) = admin::compile(&mut compiler).unzip();
     let revocations = callers::revocations(&mut compiler);
     let authenticator = callers::compile(&mut compiler, &tables);
     let routes = routes::compile(&mut compiler, &mut tables, &backends);
@@ -181,6 +181,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             workers,
             state_file: state_file.as_ref().map(|file| file.value.clone()),
             admin,
+            operator_token: operator_token.flatten(),
             trusted: TrustedProxies::new(trusted_proxies.iter().map(|net| **net)),
             ipv6_prefix: **ipv6_prefix,
             uri_limit: usize::try_from(uri.0).unwrap_or(usize::MAX),

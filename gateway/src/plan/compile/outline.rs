@@ -85,6 +85,7 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
             tenant.burst.as_ref().and_then(At::span),
         ];
         compiler.note(format!("{path}.rate"), first(rate));
+        compiler.note(format!("{path}.tier"), tenant.tier.as_ref().and_then(At::span));
         note_allowances(
             compiler,
             &path,
@@ -92,6 +93,8 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
             &tenant.quotas,
         );
     }
+    compiler.note("default_tier".into(), config.default_tier.span());
+    note_callers(compiler, &config.callers);
     for (name, _) in config.callers.jwt.iter() {
         compiler.note(format!("callers.jwt.{name}"), name.span());
     }
@@ -100,6 +103,20 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
     }
     for (name, route) in config.routes.iter() {
         note_route(compiler, &format!("routes.{name}"), name.span(), route);
+    }
+}
+
+fn note_callers(compiler: &mut Compiler<'_>, callers: &config::Callers) {
+    if let Some(anonymous) = &callers.anonymous {
+        let written = [anonymous.by.span(), anonymous.tier.as_ref().and_then(At::span)];
+        compiler.note("callers.anonymous".into(), first(written));
+    }
+    if let Some(basic) = &callers.basic {
+        compiler.note("callers.basic".into(), basic.file.span());
+    }
+    if let Some(mtls) = &callers.mtls {
+        let tenants = mtls.identities.iter().map(|identity| identity.tenant.span());
+        compiler.note("callers.mtls".into(), first(tenants));
     }
 }
 
@@ -206,6 +223,13 @@ fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: 
         if let config::Measure::Rate(rate) = &limit.measure {
             compiler.note(format!("{path}.limits.{name}.wait"), rate.wait.span());
         }
+    }
+    if let Some(mirror) = &route.mirror {
+        compiler.note(format!("{path}.mirror"), mirror.to.span());
+    }
+    if let config::Target::Split { entries, .. } = &route.target {
+        let backends = entries.iter().map(|entry| entry.backend.span());
+        compiler.note(format!("{path}.split"), first(backends));
     }
     if let config::Target::Aggregate(aggregate) = &route.target {
         compiler.note(format!("{path}.aggregate.body_limit"), aggregate.body_limit.span());

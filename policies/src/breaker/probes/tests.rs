@@ -28,13 +28,17 @@ fn breaker(places: u32) -> Arc<Breaker> {
 
 fn whole(breaker: &Arc<Breaker>, tenant: u64) -> Result<Permit, Why> {
     let is_whole = true;
+    let foreseen = breaker.foresee(Asker { tenant, is_whole }, at(1));
     let admitted = breaker.admit_from(Asker { tenant, is_whole }, at(1));
+    assert_eq!(admitted.as_ref().map(Permit::is_probe).map_err(|open| *open), foreseen);
     admitted.map_err(|Open { why, .. }| why)
 }
 
 fn unfinished(breaker: &Arc<Breaker>, tenant: u64) -> Result<Permit, Why> {
     let is_whole = false;
+    let foreseen = breaker.foresee(Asker { tenant, is_whole }, at(1));
     let admitted = breaker.admit_from(Asker { tenant, is_whole }, at(1));
+    assert_eq!(admitted.as_ref().map(Permit::is_probe).map_err(|open| *open), foreseen);
     admitted.map_err(|Open { why, .. }| why)
 }
 

@@ -1,0 +1,128 @@
+//! Explains what would answer a request: a backend, one of several, the parts of an aggregate, or the gateway itself.
+
+use http::{HeaderMap, StatusCode};
+use policies::split::Share;
+
+use super::Scene;
+use super::step::Step;
+use super::text::list;
+use crate::aggregate::Aggregate;
+use crate::call::backend::Backend;
+use crate::call::foresee::Planned;
+use crate::client::address;
+use crate::pipeline::decision::AuthorizedRequest;
+use crate::pipeline::exchange::entrant;
+use crate::plan::split::Split;
+use crate::plan::{Destination, Fallback, KeySources, Target};
+
+impl Scene<'_> {
+    /// Returns the target, with the guards of each backend.
+    pub(super) fn target(&self, request: &AuthorizedRequest<'_>) -> Vec<Step> {
+        let route = request.route;
+        let mut steps = Vec::new();
+        if let Target::Split { split, .. } = &route.target {
+            steps.push(self.split(split, request));
+        }
+        match route.target.destination(request.chosen) {
+            Destination::Backend { backend, .. } => {
+                steps.push(self.backend("backend", "", backend, self.planned(request)));
+                steps.extend(self.fallbacks(request));
+            }
+            Destination::Aggregate(aggregate) => steps.extend(self.parts(aggregate, request)),
+            Destination::Respond { status, .. } => steps.push(self.by_gateway(request, "respond", status)),
+            Destination::Redirect(redirect) => steps.push(self.by_gateway(request, "redirect", redirect.status)),
+        }
+        if let Some(mirror) = route.mirror.as_ref().filter(|_| request.is_mirrored) {
+            let text = format!("a copy goes to {}, and is never waited for", mirror.mirror.backend.name);
+            steps.push(Step::plain("mirror", text).at(self.plan, format!("routes.{}.mirror", route.name)));
+        }
+        steps
+    }
+
+    /// Returns the call of a route's backend.
+    pub(super) fn planned(&self, request: &AuthorizedRequest<'_>) -> Planned {
+        Planned {
+            entrant: entrant(&request.principal),
+            is_stream: request.route.stream || request.handshake.is_some(),
+            deadline: request.budget.deadline,
+            deadline_by: request.budget.by,
+        }
+    }
+
+    fn by_gateway(&self, request: &AuthorizedRequest<'_>, key: &'static str, status: StatusCode) -> Step {
+        let text = format!("the gateway answers {} itself", status.as_u16());
+        Step::plain(key, text).at(self.plan, format!("routes.{}.{key}", request.route.name))
+    }
+
+    fn split(&self, split: &Split, request: &AuthorizedRequest<'_>) -> Step {
+        let (principal, headers): (_, &HeaderMap) = (&request.principal, &request.head.headers);
+        let sources = KeySources {
+            principal,
+            address: address::key(self.peer.address.ip(), self.plan.edge.ipv6_prefix),
+            headers,
+            captures: &request.captures,
+        };
+        let bucket = split.bucket(sources, self.asked.chance).number();
+        let chosen = request.chosen.map_or("", |backend| &*backend.name);
+        let text = match split.key.to_string().as_str() {
+            "none" => format!("{chosen}, by chance: each request by itself"),
+            key => format!("{chosen}: by {key} it is in bucket {bucket} of 10000"),
+        };
+        let targets = split.targets.iter().map(|target| {
+            let share = match target.share {
+                Share::Part(percent) => format!("{} %", f64::from(percent.hundredths()) / 100.0),
+                Share::Rest => "the rest".to_owned(),
+            };
+            let applies = match target.holds(principal, headers) {
+                true => "",
+                false => ", but its conditions do not hold",
+            };
+            Step::plain("split", format!("{} takes {share}{applies}", target.backend.name))
+                .at(self.plan, format!("backends.{}", target.backend.name))
+        });
+        Step::plain("split", text)
+            .at(self.plan, format!("routes.{}.split", request.route.name))
+            .fact("bucket", bucket)
+            .fact("backend", chosen)
+            .with(targets)
+    }
+
+    fn fallbacks(&self, request: &AuthorizedRequest<'_>) -> Option<Step> {
+        let names = request.route.fallbacks.iter().map(|fallback| match fallback {
+            Fallback::Value(_) => "a fixed value".to_owned(),
+            Fallback::Stale(within) => format!("a stale answer up to {} old", super::text::time(*within)),
+            Fallback::Backend(backend) => format!("backend {}", backend.name),
+        });
+        let names: Vec<_> = names.collect();
+        (!names.is_empty()).then(|| {
+            Step::plain(
+                "fallback",
+                format!("if there is no good answer: {}", list(&names, "and then")),
+            )
+            .at(self.plan, format!("routes.{}.fallback", request.route.name))
+        })
+    }
+
+    fn parts(&self, aggregate: &Aggregate, request: &AuthorizedRequest<'_>) -> Vec<Step> {
+        let all = aggregate.recipe.parts().iter().zip(&aggregate.calls);
+        all.map(|(part, call)| {
+            let need = match part.is_required() {
+                true => "required",
+                false => "optional",
+            };
+            let label = format!("{} ({need}) to ", part.name());
+            self.backend("part", &label, &call.backend, self.planned_part(request, &call.backend))
+                .fact("part", &**part.name())
+                .by(self.plan, call.ids.part)
+        })
+        .collect()
+    }
+
+    /// Returns the call of a part that starts at once.
+    pub(super) fn planned_part(&self, request: &AuthorizedRequest<'_>, _: &Backend) -> Planned {
+        Planned {
+            is_stream: false,
+            ..self.planned(request)
+        }
+    }
+}
