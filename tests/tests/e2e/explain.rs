@@ -132,7 +132,10 @@ fn a_config_is_explained_without_a_gateway() {
     let told = cli(&["explain", "GET", "open"], &setup(&config));
     assert_eq!(told.code, Some(1));
     assert!(told.stderr.contains("neither a URL nor a path"), "{}", told.stderr);
-    let told = cli(&["explain", "GET", "/open/7"], &setup(&config.replace("api,", "apo,")));
+    let told = cli(
+        &["explain", "GET", "/open/7"],
+        &setup(&config.replace("backend: api", "backend: apo")),
+    );
     assert_eq!(told.code, Some(78), "{}", told.stdout);
 }
 
