@@ -206,7 +206,7 @@ impl Scene<'_> {
         if let Ok(request) = &decision.outcome {
             steps.extend(self.overload(&request.principal));
             steps.push(self.time(request));
-            steps.extend(self.target(request));
+            steps.extend(self.target(request, found.client.ip));
         }
         Explanation {
             method: self.asked.method.to_string(),

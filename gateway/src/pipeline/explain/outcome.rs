@@ -253,7 +253,7 @@ impl Scene<'_> {
         let all = aggregate.recipe.parts().iter().zip(&aggregate.calls);
         let mut refused = Vec::new();
         for (part, call) in all {
-            let foreseen = self.foresee(&call.backend, self.planned_part(request, &call.backend));
+            let foreseen = self.foresee(&call.backend, self.planned_part(request));
             let Foreseen::Refused(rejection) = foreseen else {
                 continue;
             };

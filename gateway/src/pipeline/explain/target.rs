@@ -1,5 +1,7 @@
 //! Explains what would answer a request: a backend, one of several, the parts of an aggregate, or the gateway itself.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, StatusCode};
 use policies::split::Share;
 
@@ -7,7 +9,6 @@ use super::Scene;
 use super::step::Step;
 use super::text::list;
 use crate::aggregate::Aggregate;
-use crate::call::backend::Backend;
 use crate::call::foresee::Planned;
 use crate::client::address;
 use crate::pipeline::decision::AuthorizedRequest;
@@ -16,12 +17,12 @@ use crate::plan::split::Split;
 use crate::plan::{Destination, Fallback, KeySources, Target};
 
 impl Scene<'_> {
-    /// Returns the target, with the guards of each backend.
-    pub(super) fn target(&self, request: &AuthorizedRequest<'_>) -> Vec<Step> {
+    /// Returns the target, with the guards of each backend. `client` is the address of the client.
+    pub(super) fn target(&self, request: &AuthorizedRequest<'_>, client: IpAddr) -> Vec<Step> {
         let route = request.route;
         let mut steps = Vec::new();
         if let Target::Split { split, .. } = &route.target {
-            steps.push(self.split(split, request));
+            steps.push(self.split(split, request, client));
         }
         match route.target.destination(request.chosen) {
             Destination::Backend { backend, .. } => {
@@ -54,11 +55,11 @@ impl Scene<'_> {
         Step::plain(key, text).at(self.plan, format!("routes.{}.{key}", request.route.name))
     }
 
-    fn split(&self, split: &Split, request: &AuthorizedRequest<'_>) -> Step {
+    fn split(&self, split: &Split, request: &AuthorizedRequest<'_>, client: IpAddr) -> Step {
         let (principal, headers): (_, &HeaderMap) = (&request.principal, &request.head.headers);
         let sources = KeySources {
             principal,
-            address: address::key(self.peer.address.ip(), self.plan.edge.ipv6_prefix),
+            address: address::key(client, self.plan.edge.ipv6_prefix),
             headers,
             captures: &request.captures,
         };
@@ -111,7 +112,7 @@ impl Scene<'_> {
                 false => "optional",
             };
             let label = format!("{} ({need}) to ", part.name());
-            self.backend("part", &label, &call.backend, self.planned_part(request, &call.backend))
+            self.backend("part", &label, &call.backend, self.planned_part(request))
                 .fact("part", &**part.name())
                 .by(self.plan, call.ids.part)
         })
@@ -119,7 +120,7 @@ impl Scene<'_> {
     }
 
     /// Returns the call of a part that starts at once.
-    pub(super) fn planned_part(&self, request: &AuthorizedRequest<'_>, _: &Backend) -> Planned {
+    pub(super) fn planned_part(&self, request: &AuthorizedRequest<'_>) -> Planned {
         Planned {
             is_stream: false,
             ..self.planned(request)
