@@ -17,8 +17,10 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::command::MOST_EXACT;
+use super::presence;
 use super::scripts::{Common, Script, read_epoch};
 use super::settings::{Password, StoreSettings};
+use super::spread::SpreadKeys;
 use super::state::Eviction;
 use super::trouble::{Failure, Trouble};
 use crate::clock;
@@ -114,6 +116,8 @@ async fn dial(settings: &StoreSettings) -> io::Result<TcpStream> {
 pub(super) async fn check(
     mut connection: MultiplexedConnection,
     common: &Common,
+    keys: &SpreadKeys,
+    replica: u64,
     call_limit: Duration,
 ) -> Result<Connected, Failure> {
     let mut pipeline = Pipeline::new();
@@ -123,13 +127,17 @@ pub(super) async fn check(
     // Zero is no name.
     let epoch = fastrand::u64(1..MOST_EXACT);
     pipeline.cmd("SET").arg(common.epoch()).arg(epoch).arg("NX");
+    // Calls that are made later too, so that a user without a right learns it now.
+    pipeline.cmd("MGET").arg(common.epoch()).arg(&keys.version);
+    pipeline.add_command(keys.changes(MOST_EXACT));
+    pipeline.add_command(presence::tell(keys, replica, ""));
     pipeline.cmd("GET").arg(common.epoch());
     pipeline.cmd("INFO").arg("memory");
     let replies = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
-    let [loaded @ .., set, epoch, memory] = &*replies else {
+    let [tried @ .., epoch, memory] = &*replies else {
         return Err(Failure::new(Trouble::Unexpected, "too few replies"));
     };
-    for reply in loaded.iter().chain([set, epoch]) {
+    for reply in tried.iter().chain([epoch]) {
         if let Value::ServerError(error) = reply {
             return Err(Failure::of_reply(error));
         }

@@ -8,7 +8,7 @@
 //! Invariant: the state says up exactly while there is a connection.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,10 +22,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::call::{self, Replies};
+use super::command::MOST_EXACT;
 use super::connection::{self, Connected};
 use super::counts::CallCounts;
+use super::presence::{self, Replica};
 use super::scripts::{Common, read_epoch};
 use super::settings::StoreSettings;
+use super::spread::{Spread, SpreadKeys};
 use super::state::{Health, StoreState};
 use super::trouble::{Failure, Trouble};
 use crate::clock;
@@ -34,11 +37,14 @@ use crate::clock;
 const MOST_CALLS: usize = 64;
 /// Time limit to connect and check.
 const CONNECT_LIMIT: Duration = Duration::from_millis(750);
-/// Interval between looks at an idle store, and after a look that failed.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between looks at the store, which find what other replicas have announced; and after a look that failed.
+const LOOK: Duration = Duration::from_millis(450);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Number of looks between reads of the eviction policy.
-const POLICY_EVERY: u32 = 30;
+/// Number of looks between reads of the eviction policy, and between words of this replica.
+const POLICY_EVERY: u32 = 64;
+const PRESENCE_EVERY: u32 = 11;
+/// Most reads of changes in one look.
+const MOST_READS: usize = 100;
 
 /// Opens after three failures in a row, or half of at least ten in a second. Tries come 0.1 s to 0.4 s apart.
 fn breaker_settings() -> BreakerSettings {
@@ -78,19 +84,26 @@ pub(super) struct Keeper {
     failure: Mutex<Option<Failure>>,
     lost: Notify,
     pub(super) counts: CallCounts,
+    pub(super) spread: Spread,
+    pub(super) keys: SpreadKeys,
+    /// Random name of this process, and what it tells of itself; empty if nothing.
+    replica: u64,
+    presence: Mutex<Box<str>>,
+    presence_is_new: AtomicBool,
 }
 
 impl Keeper {
-    pub(super) fn new(settings: StoreSettings, seed: u64) -> Keeper {
+    pub(super) fn new(settings: StoreSettings, replica: u64) -> Keeper {
         let health = Health::Down {
             since: clock::now(),
             trouble: Trouble::Connecting,
         };
         Keeper {
             common: Common::new(&settings.prefix, settings.lease_time, settings.heartbeat),
+            keys: SpreadKeys::new(&settings.prefix),
             settings,
             link: ArcSwapOption::empty(),
-            breaker: Arc::new(Breaker::seeded(breaker_settings(), seed)),
+            breaker: Arc::new(Breaker::seeded(breaker_settings(), replica)),
             state: watch::Sender::new(StoreState {
                 health,
                 epoch: None,
@@ -101,6 +114,10 @@ impl Keeper {
             failure: Mutex::new(None),
             lost: Notify::new(),
             counts: CallCounts::default(),
+            spread: Spread::default(),
+            replica,
+            presence: Mutex::default(),
+            presence_is_new: AtomicBool::new(false),
         }
     }
 
@@ -296,7 +313,8 @@ impl Keeper {
         let connect = async {
             let (connection, driver) = connection::open(&self.settings).await?;
             let driver = AbortOnDrop(tokio::spawn(driver));
-            let connected = connection::check(connection, &self.common, self.settings.call_limit).await?;
+            let (keys, limit) = (&self.keys, self.settings.call_limit);
+            let connected = connection::check(connection, &self.common, keys, self.replica, limit).await?;
             Ok((connected, driver))
         };
         let limit = CONNECT_LIMIT.max(self.settings.call_limit * 4);
@@ -311,8 +329,8 @@ impl Keeper {
 
     /// Returns when the connection is lost. Looks at the store from time to time, so that this is noticed without calls.
     async fn stay(&self, number: u64, mut driver: AbortOnDrop) {
-        let mut wait = LOOK;
-        for count in 1u32.. {
+        let mut wait = Duration::ZERO;
+        for count in 0u32.. {
             tokio::select! {
                 () = self.lost.notified() => {
                     // The notice may be of an earlier connection.
@@ -324,8 +342,9 @@ impl Keeper {
                     self.lose(number, Failure::new(Trouble::Closed, "the connection was closed"));
                     return;
                 }
-                () = tokio::time::sleep(wait) => {
-                    wait = match self.look(count.is_multiple_of(POLICY_EVERY)).await {
+                // In time, or at once if something is to be announced.
+                () = wait_for(wait, &self.spread.wake) => {
+                    wait = match self.look(count).await {
                         Ok(()) => LOOK.mul_f64(0.9 + 0.2 * fastrand::f64()),
                         Err(_) => LOOK_AGAIN,
                     };
@@ -334,35 +353,130 @@ impl Keeper {
         }
     }
 
-    /// Reads the name of the store's memory, and sometimes its eviction policy.
-    async fn look(&self, with_policy: bool) -> Result<(), Trouble> {
+    /// Reads the name of the store's memory, exchanges notices, and sometimes reads the eviction policy and tells of this
+    /// replica.
+    async fn look(&self, count: u32) -> Result<(), Trouble> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("GET").arg(self.common.epoch());
-        if with_policy {
+        pipeline.cmd("MGET").arg(self.common.epoch()).arg(&self.keys.version);
+        let tells = self.presence_is_new.swap(false, Relaxed) || count.is_multiple_of(PRESENCE_EVERY);
+        let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if tells && !presence.is_empty() {
+            pipeline.add_command(presence::tell(&self.keys, self.replica, &presence));
+        }
+        let reads_policy = count % POLICY_EVERY == POLICY_EVERY - 1;
+        if reads_policy {
             pipeline.cmd("INFO").arg("memory");
         }
-        let replies = self.call(&pipeline).await?;
-        if let Some(trouble) = replies.trouble() {
-            return Err(trouble);
-        }
-        match replies.values().first() {
-            // A script gives the memory a name when it is used.
-            None | Some(Value::Nil) => {}
-            Some(epoch) => {
-                if let Some(epoch) = read_epoch(epoch) {
-                    self.note_epoch(epoch);
-                }
-            }
-        }
-        if let Some(memory) = replies.values().get(1) {
-            let (before, eviction) = (self.state(), connection::eviction(memory));
+        let replies = self.ask(&pipeline).await?;
+        let [Value::Array(read), .., last] = replies.values() else {
+            let [Value::Array(read)] = replies.values() else {
+                return Err(Trouble::Unexpected);
+            };
+            return self.note_memory(read).await;
+        };
+        if reads_policy {
+            let (before, eviction) = (self.state(), connection::eviction(last));
             if eviction.is_some() && eviction != before.eviction {
                 self.state.send_modify(|state| state.eviction = eviction);
                 self.warn_of_eviction(before);
             }
         }
+        self.note_memory(read).await
+    }
+
+    /// Follows the name of the memory and the last version of the notices.
+    async fn note_memory(&self, read: &[Value]) -> Result<(), Trouble> {
+        let [epoch, version] = read else {
+            return Err(Trouble::Unexpected);
+        };
+        // A memory without a name gets one from the next script, and is told everything then.
+        let Some(epoch) = read_epoch(epoch) else {
+            let mut pipeline = Pipeline::new();
+            let name = fastrand::u64(1..MOST_EXACT);
+            pipeline.cmd("SET").arg(self.common.epoch()).arg(name).arg("NX");
+            self.ask(&pipeline).await?;
+            return Ok(());
+        };
+        self.note_epoch(epoch);
+        let version = read_epoch(version).unwrap_or(0);
+        let mut is_behind = self.spread.note_memory(epoch, version);
+        loop {
+            let announcements = self.spread.to_send();
+            if announcements.is_empty() {
+                break;
+            }
+            let mut pipeline = Pipeline::new();
+            for announcement in &announcements {
+                pipeline.add_command(announcement.call(&self.keys));
+            }
+            let replies = self.ask(&pipeline).await?;
+            self.spread.sent(announcements.len());
+            is_behind = true;
+            if replies.values().contains(&Value::Int(0)) {
+                tracing::warn!(
+                    "the shared store keeps no more notices for other replicas: they do not learn the newest"
+                );
+            }
+        }
+        for _ in 0..MOST_READS {
+            if !is_behind {
+                break;
+            }
+            let mut pipeline = Pipeline::new();
+            pipeline.add_command(self.keys.changes(self.spread.version()));
+            let replies = self.ask(&pipeline).await?;
+            let listed = replies.values().first();
+            is_behind = listed
+                .and_then(|listed| self.spread.take_in(listed))
+                .ok_or(Trouble::Unexpected)?;
+        }
         Ok(())
     }
+
+    /// Calls the store. An error reply is an error.
+    async fn ask(&self, pipeline: &Pipeline) -> Result<Replies, Trouble> {
+        let replies = self.call(pipeline).await?;
+        match replies.trouble() {
+            Some(trouble) => Err(trouble),
+            None => Ok(replies),
+        }
+    }
+
+    /// Tells of this replica from now on; with an empty text no more.
+    pub(super) fn set_presence(&self, text: &str) {
+        if text.len() <= presence::LONGEST {
+            let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+            if **presence != *text {
+                *presence = text.into();
+                self.presence_is_new.store(true, Relaxed);
+                self.spread.wake.notify_one();
+            }
+        }
+    }
+
+    /// Tells that this replica leaves.
+    pub(super) async fn leave(&self) {
+        self.set_presence("");
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(presence::tell(&self.keys, self.replica, ""));
+        let _ = self.call(&pipeline).await;
+    }
+
+    /// Lists the replicas.
+    pub(super) async fn replicas(&self) -> Result<Vec<Replica>, Trouble> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("TIME").cmd("HGETALL").arg(&self.keys.replicas);
+        let replies = self.ask(&pipeline).await?;
+        let [time, all] = replies.values() else {
+            return Err(Trouble::Unexpected);
+        };
+        presence::read(time, all).ok_or(Trouble::Unexpected)
+    }
+}
+
+/// Waits for a time, or until it is woken.
+async fn wait_for(time: Duration, wake: &Notify) {
+    let _ = timeout(time, wake.notified()).await;
 }
 
 /// Task that is ended when this is dropped.

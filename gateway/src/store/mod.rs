@@ -20,13 +20,17 @@ mod command;
 mod connection;
 mod counts;
 mod keeper;
+mod presence;
 mod scripts;
 mod settings;
+mod spread;
 mod state;
 mod trouble;
 
 pub use command::{Answer, Ask, CentralTerms, Command, StoreKey};
+pub use presence::Replica;
 pub use settings::{AddressError, Password, StoreAddress, StoreSettings};
+pub use spread::Notice;
 pub use state::{Eviction, Health, StoreState};
 pub use trouble::Trouble;
 
@@ -130,6 +134,42 @@ impl Store {
     /// Returns the last failure in words, for the admin API.
     pub fn last_failure(&self) -> Option<Box<str>> {
         self.keeper.detail()
+    }
+
+    /// Announces a notice to all replicas, this one included, as soon as the store can be reached. It replaces the earlier
+    /// one of that name. `ends` is in seconds since 1970; a notice that ends is forgotten. Returns false if it is too
+    /// long, or if too many wait for the store.
+    pub fn announce(&self, name: &str, value: &str, ends: Option<u64>) -> bool {
+        let ends = ends.map_or(0, |ends| ends.saturating_mul(1_000_000).clamp(1, command::MOST_EXACT));
+        self.keeper.spread.announce(name, value, ends)
+    }
+
+    /// Returns the notices of all replicas that have not ended.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.keeper.spread.known()
+    }
+
+    /// Returns a receiver that is told each change of the notices.
+    pub fn watch_notices(&self) -> watch::Receiver<u64> {
+        self.keeper.spread.watch()
+    }
+
+    /// Sets what this replica tells of itself, at most 1 KiB.
+    pub fn set_presence(&self, text: &str) {
+        self.keeper.set_presence(text);
+    }
+
+    /// Lists the replicas that use the store.
+    ///
+    /// # Errors
+    /// The trouble of the store.
+    pub async fn replicas(&self) -> Result<Vec<Replica>, Trouble> {
+        self.keeper.replicas().await
+    }
+
+    /// Tells that this replica leaves. Ends within the call limit.
+    pub async fn leave(&self) {
+        self.keeper.leave().await;
     }
 
     /// Adds the metrics of the store to the page.

@@ -21,8 +21,8 @@ macro_rules! text {
     };
 }
 
-/// One row per script, by the source of its time.
-macro_rules! scripts {
+/// The scripts of the counts, by the source of their time.
+macro_rules! counts {
     ($clock:literal) => {
         [
             text!($clock, "state.lua", "bucket.lua", "tokens.lua"),
@@ -33,23 +33,45 @@ macro_rules! scripts {
     };
 }
 
-/// Script of one kind of count.
+/// Script: of one kind of count, or of what replicas tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     Bucket,
     Window,
     Calendar,
     Slots,
+    Announce,
+    Changes,
+    Presence,
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 4] = [Script::Bucket, Script::Window, Script::Calendar, Script::Slots];
+    pub(super) const ALL: [Script; 7] = [
+        Script::Bucket,
+        Script::Window,
+        Script::Calendar,
+        Script::Slots,
+        Script::Announce,
+        Script::Changes,
+        Script::Presence,
+    ];
 
-    const TEXTS: [&str; 4] = scripts!("time.lua");
+    const TEXTS: [&str; 7] = {
+        let [bucket, window, calendar, slots] = counts!("time.lua");
+        [
+            bucket,
+            window,
+            calendar,
+            slots,
+            text!("time.lua", "announce.lua"),
+            include_str!("scripts/changes.lua"),
+            text!("time.lua", "presence.lua"),
+        ]
+    };
 
-    /// The same scripts, except that they read the time from one more argument.
+    /// The scripts of the counts, except that they read the time from one more argument.
     #[cfg(test)]
-    pub(super) const TEXTS_OF_TESTS: [&str; 4] = scripts!("time_of_tests.lua");
+    pub(super) const TEXTS_OF_TESTS: [&str; 4] = counts!("time_of_tests.lua");
 
     pub(super) const fn of(terms: &CentralTerms) -> Script {
         match terms {
@@ -66,7 +88,7 @@ impl Script {
 
     /// Returns the name by which the store knows the script: the SHA-1 of its text.
     pub(super) fn name(self) -> &'static str {
-        static NAMES: LazyLock<[String; 4]> = LazyLock::new(|| Script::TEXTS.map(name));
+        static NAMES: LazyLock<[String; 7]> = LazyLock::new(|| Script::TEXTS.map(name));
         &NAMES[self as usize]
     }
 
@@ -220,7 +242,8 @@ fn slot_reply(values: &[Value]) -> Option<SlotReply> {
     })
 }
 
-fn whole(value: &Value) -> Option<u64> {
+/// Reads a number without sign.
+pub(super) fn whole(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,

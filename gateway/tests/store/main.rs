@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 mod cures;
+mod spread;
 mod tls;
 
 /// Call limit of these tests: several times the default, because test machines are busy.
@@ -339,16 +340,13 @@ async fn a_user_without_rights_is_denied() {
     });
     timeout(CURED, denied).await.expect("a right is missing").unwrap();
     // The rights that the docs name.
-    server.command(&[
-        "ACL",
-        "SETUSER",
-        "gateway",
-        "+eval",
-        "+evalsha",
-        "+script|load",
-        "+time",
-        "+info",
-    ]);
+    let rights = "+mget +incr +evalsha +script|load +time +info +pexpire +hget +hset +hdel +hgetall +zadd +zrem +zcard \
+                  +zrangebyscore";
+    let words: Vec<_> = ["ACL", "SETUSER", "gateway"]
+        .into_iter()
+        .chain(rights.split_whitespace())
+        .collect();
+    server.command(&words);
     up(&store).await;
     take(&store, "a", 1).await.unwrap();
 }
